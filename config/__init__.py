@@ -1,0 +1,1 @@
+"""The operator's YAML: read, checked, and turned into frozen values. Never imports ``proxy``."""

@@ -1,0 +1,59 @@
+"""The command ``stream-proxy``: names the commands, imports only the one that is called.
+
+`check` and `explain` answer at once because nothing here imports gRPC, Starlette or uvicorn. A command
+lives in ``proxy/commands/<name>.py`` as a click command named `command`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
+import click
+
+from proxy import __version__
+
+COMMANDS: Final = {
+    "serve": "Serve streams to browsers.",
+    "check": "Find every mistake in the YAML before it is live.",
+    "test": "Run the tests that stand beside the rules.",
+    "explain": "Show what each rule makes of an event.",
+    "watch": "Watch a live run through a stream, in the terminal.",
+    "schema": "Print the JSON Schema for editors.",
+    "init": "Write a first streams.yaml for a workflow.",
+    "demo": "The whole thing on this machine: engine, proxy, page.",
+    "engine": "An embedded Hatchet in miniature, for demos and tests.",
+    "record": "Record a run from a Hatchet engine, for replays.",
+}
+
+
+class Commands(click.Group):
+    """A group that knows its commands by name and imports them when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"proxy.commands.{cmd_name}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="stream-proxy")
+def main() -> None:
+    """Server-Sent Events for Hatchet workflow runs, shaped by YAML.
+
+    \b
+    First steps:
+      stream-proxy demo                 see it run, with an embedded engine
+      stream-proxy check streams.yaml   find every mistake before it is live
+      stream-proxy serve --config streams.yaml
+    """
