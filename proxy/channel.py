@@ -1,0 +1,204 @@
+"""Channel: one stream on one run: rules in front, a backlog behind, and the readers of that backlog.
+
+Items come in (``offer``), rules make messages, messages become numbered frames once, and the readers are
+driven from here: one turn of the loop collects what came, then each reader that stands at the tail is handed
+the same bytes. No task is woken per client and event.
+
+The law of the fast path: a reader that stands where the others stand and is not paused gets the shared
+bytes; every other reader goes the slow way (`Reader.pump`), which tells him what he missed. A reader may
+pause, close or join while the channel walks; each is looked at by its own place, so none can skip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from proxy import sse
+from proxy.backlog import Backlog, Frame
+from proxy.counts import StreamCounts
+from proxy.events import RUN_EVENTS, STEP_STREAM, End, Event, GapCause, Item, Reset, StepGap
+from proxy.rules import Rules
+from proxy.sse import HEARTBEAT, Ids
+
+if TYPE_CHECKING:
+    from proxy.reader import Reader
+
+BATCH: Final = 64 * 1024  # bytes a reader is handed at once, a frame at least: his share of memory, about
+
+
+class Channel:
+    """One stream's view of one run."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        ids: Ids,
+        backlog: Backlog[Frame],
+        counts: StreamCounts,
+        *,
+        heartbeat: float,
+        restate: Callable[[], Any],
+    ) -> None:
+        self.rules = rules
+        self.ids = ids
+        self.backlog = backlog
+        self.counts = counts
+        self.heartbeat = heartbeat
+        self.restate = restate  # async: the lifecycle events of the run, from its state
+        self.readers: set[Reader] = set()
+        self.status: str | None = None  # of the verified end, once it is told
+        self._loop = asyncio.get_running_loop()
+        self._flushing = False
+        self._shared: tuple[int, int, bytes, int] | None = None  # (from, last, bytes, to)
+        self._stamps: list[float] = []
+        self._beat: asyncio.TimerHandle | None = None
+        self._spoke = self._loop.time()
+
+    # -- in --
+
+    def offer(self, items: Iterable[Item]) -> None:
+        """Take what happened in the run, in order."""
+        before = self.backlog.last
+        for item in items:
+            self._take(item)
+        if self.backlog.last != before and self.readers and not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _take(self, item: Item) -> None:
+        if isinstance(item, Event):
+            frame = self._frame(item, self.backlog.last + 1)
+            if frame is not None:
+                self.backlog.append(frame)
+        elif isinstance(item, End):
+            self.status = item.status
+            body = sse.control("end", {"status": item.status}, cursor=self.ids.end)
+            self.backlog.append(Frame(body, True))
+            self.backlog.seal()
+        elif item.step is None or self.rules.forwards_chunks(item.step):
+            self._take_notice(item)
+
+    def _take_notice(self, item: StepGap | Reset) -> None:
+        place = self.backlog.last
+        if isinstance(item, Reset):
+            self.counts.resets += 1
+            body = sse.control("reset", {"step": item.step, "attempt": item.attempt}, cursor=self.ids.at(place + 1))
+        else:
+            body = self.gap(item, place)
+        self.backlog.append(Frame(body, True))
+
+    def _frame(self, event: Event, number: int) -> Frame | None:
+        message = self.rules.message(event)
+        if message is None:
+            return None
+        self.counts.forwarded[message.rule] += 1
+        body = sse.frame(message.data, event=message.event, cursor=self.ids.at(number))
+        if event.type == STEP_STREAM:
+            return Frame(body, False, (event.step or "", event.attempt or 1))
+        return Frame(body, True, None, event.identity)
+
+    def gap(self, gap: StepGap, place: int) -> bytes:
+        """The bytes that tell a reader at `place` what he cannot have."""
+        self.counts.gaps[gap.cause.value] += 1
+        return sse.control(
+            "gap",
+            {"cause": gap.cause.value, "step": gap.step, "attempt": gap.attempt, "missed": gap.missed},
+            cursor=self.ids.at(place),
+        )
+
+    # -- out --
+
+    def _flush(self) -> None:
+        self._flushing = False
+        last = self.backlog.last
+        self._spoke = self._loop.time()
+        for reader in tuple(self.readers):
+            if reader.paused or reader.busy:
+                continue
+            if not reader.attach_shared(last):
+                reader.pump()
+
+    def batch(self, place: int) -> tuple[bytes, int]:
+        """What a reader at `place` is handed next and where he stands then; shared between readers."""
+        last = self.backlog.last
+        shared = self._shared
+        if shared is not None and shared[0] == place and shared[1] == last:
+            return shared[2], shared[3]
+        bodies: list[bytes] = []
+        total, to = 0, place
+        for frame in self.backlog.read(place):
+            if bodies and total + len(frame.body) > BATCH:
+                break
+            bodies.append(frame.body)
+            total += len(frame.body)
+            to += 1
+        body = bodies[0] if len(bodies) == 1 else b"".join(bodies)
+        self._shared = (place, last, body, to)
+        return body, to
+
+    def missed(self, place: int, cause: GapCause) -> list[bytes]:
+        """The frames that tell a reader at `place` which chunks are gone."""
+        return [
+            self.gap(StepGap(cause, loss.step, loss.attempt, loss.missed), place)
+            for loss in self.backlog.losses(place)
+        ]
+
+    async def recover(self, place: int) -> list[tuple[int, Frame]]:
+        """Lasting frames after `place` that fell out: those aside, and the forgotten ones made again."""
+        frames = self.backlog.aside(place)
+        forgotten = self.backlog.forgotten(place)
+        if forgotten:
+            for event in await self.restate():
+                number = forgotten.get(event.identity)
+                frame = None if number is None else self._frame(event, number)
+                if number is not None and frame is not None:
+                    frames.append((number, frame))
+            frames.sort(key=_number)
+        return frames
+
+    # -- readers --
+
+    def join(self, reader: Reader) -> None:
+        """A reader begins here."""
+        self.readers.add(reader)
+        if self._beat is None:
+            self._spoke = self._loop.time()
+            self._beat = self._loop.call_later(self.heartbeat, self._pulse)
+
+    def leave(self, reader: Reader) -> None:
+        """A reader is gone."""
+        self.readers.discard(reader)
+
+    def _pulse(self) -> None:
+        if not self.readers:
+            self._beat = None
+            return
+        now = self._loop.time()
+        due = self._spoke + self.heartbeat
+        if now + 0.01 >= due:
+            self._spoke = now
+            for reader in tuple(self.readers):
+                reader.beat(HEARTBEAT)
+            due = now + self.heartbeat
+        self._beat = self._loop.call_at(due, self._pulse)
+
+    def close(self) -> None:
+        """The run is dropped: no reader is left, nothing will come."""
+        if self._beat is not None:
+            self._beat.cancel()
+            self._beat = None
+        self.backlog.drop()
+
+
+def value_of(metadata: Mapping[str, Any], key: str | None) -> str:
+    """What stands in a metadata path for a run with `metadata`; empty for other paths."""
+    return "" if key is None else str(metadata.get(key, ""))
+
+
+def _number(numbered: tuple[int, Frame]) -> int:
+    return numbered[0]
+
+
+__all__ = ["BATCH", "RUN_EVENTS", "Channel", "value_of"]

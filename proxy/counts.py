@@ -1,0 +1,86 @@
+"""Counts: plain numbers that the floors add to, and that metrics and logs read; passed in, never global.
+
+Adding to an attribute costs next to nothing on the hot path. Labels are bounded: team, stream, rule, cause;
+never a run id.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+LATENCY_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Histogram:
+    """Observations in buckets, as Prometheus counts them (not yet summed up)."""
+
+    __slots__ = ("bounds", "buckets", "total")
+
+    def __init__(self, bounds: tuple[float, ...] = LATENCY_BOUNDS) -> None:
+        self.bounds = bounds
+        self.buckets = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count `value` (seconds) `times` times."""
+        place = 0
+        for bound in self.bounds:
+            if value <= bound:
+                break
+            place += 1
+        self.buckets[place] += times
+        self.total += value * times
+
+
+@dataclass(slots=True)
+class StreamCounts:
+    """What one stream of a team did."""
+
+    clients: int = 0
+    opened: int = 0
+    frames: int = 0  # deliveries: one frame to one client
+    bytes: int = 0  # to sockets, before HTTP framing
+    forwarded: Counter[str] = field(default_factory=Counter)  # by rule
+    rule_errors: Counter[str] = field(default_factory=Counter)  # by rule
+    gaps: Counter[str] = field(default_factory=Counter)  # by cause
+    resets: int = 0
+    ends: Counter[str] = field(default_factory=Counter)  # how a client's stream ended
+    latency: Histogram = field(default_factory=Histogram)  # an event's time to the socket
+
+
+@dataclass(slots=True)
+class TeamCounts:
+    """What one team did."""
+
+    events: int = 0  # from Hatchet, as told in order
+    runs: int = 0
+    run_ends: Counter[str] = field(default_factory=Counter)  # by status
+    subscriptions: Counter[str] = field(default_factory=Counter)  # open now, by kind
+    lookups: Counter[str] = field(default_factory=Counter)  # by kind
+    troubles: Counter[str] = field(default_factory=Counter)  # by error's name
+    false_ends: int = 0
+    late_chunks: int = 0  # after the verified end
+    refusals: Counter[str] = field(default_factory=Counter)  # 4xx and waits, by reason
+    backlog_bytes: int = 0
+    reloads: Counter[str] = field(default_factory=Counter)  # ok | failed
+    reloaded_at: float = 0.0  # Unix time of the last good one
+    streams: dict[str, StreamCounts] = field(default_factory=dict)
+
+    def stream(self, name: str) -> StreamCounts:
+        """The counts of a stream, made when first asked for."""
+        return self.streams.setdefault(name, StreamCounts())
+
+
+@dataclass(slots=True)
+class Counts:
+    """All of a process."""
+
+    teams: dict[str, TeamCounts] = field(default_factory=dict)
+    loop_lag: Histogram = field(default_factory=Histogram)
+    connections: int = 0
+
+    def team(self, name: str) -> TeamCounts:
+        """The counts of a team, made when first asked for."""
+        return self.teams.setdefault(name, TeamCounts())

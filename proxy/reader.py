@@ -1,0 +1,177 @@
+"""Reader: one client's stream: a place in a channel's backlog, and the sink it is written to.
+
+A reader owns nothing but its place. What is written lies in the sink's buffer at most (`Sink.paused` turns
+true when that is full); the rest stays in the backlog, and what falls out of it meanwhile is told as a gap.
+Every ending has a name (`Ending`), and a reader ends once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from typing import Final, Protocol
+
+from proxy.channel import Channel
+from proxy.errors import HatchetError
+from proxy.events import GapCause, StepGap
+
+RECOVERY_PAUSE: Final = 1.0  # seconds between tries to make forgotten frames again while Hatchet is away
+RECOVERY_TRIES: Final = 30  # then the gap says that something is missing, and the stream goes on
+
+
+class Ending(str, Enum):
+    """How a client's stream ended."""
+
+    END = "end"  # the verified end was written
+    LEFT = "left"  # the client closed the connection
+    STUCK = "stuck"  # it took nothing for `write_timeout`
+    EXPIRED = "expired"  # its credentials' time was over
+    DRAIN = "drain"  # this replica is going away
+    DROPPED = "dropped"  # the stream was withdrawn
+
+
+class Sink(Protocol):
+    """Where a reader's bytes go."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether it should not be handed more for now."""
+
+    def write(self, body: bytes) -> None:
+        """Take bytes; never waits."""
+
+
+class Reader:
+    """One client on one channel, from a place on. `done` is set to its `Ending`."""
+
+    def __init__(self, channel: Channel, sink: Sink, place: int, *, gap: GapCause | None = None) -> None:
+        self.channel = channel
+        self.place = place
+        self.paused = False
+        self.paused_since: float | None = None
+        self.busy = False  # lost frames are being made again
+        self.done: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self.frames = 0
+        self._sink = sink
+        self._first_gap = gap
+        self._cause = GapCause.BACKLOG
+        self._recovery: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Join the channel and write what it holds."""
+        self.channel.join(self)
+        if self._first_gap is not None:
+            self._write(self.channel.gap(StepGap(self._first_gap, None, None, None), self.place))
+        self.pump()
+        self._cause = GapCause.SLOW_CLIENT
+
+    def attach_shared(self, last: int) -> bool:
+        """The fast path: take the shared bytes if they bring this reader to `last`."""
+        channel = self.channel
+        if not channel.backlog.reaches(self.place) or channel.backlog.sealed:
+            return False
+        body, to = channel.batch(self.place)
+        if to != last:
+            return False
+        self._sink.write(body)
+        counts = channel.counts
+        counts.frames += to - self.place
+        counts.bytes += len(body)
+        self.frames += to - self.place
+        self.place = to
+        return True
+
+    def pump(self) -> None:
+        """Write all that is there, until the sink is full."""
+        channel = self.channel
+        while not (self.paused or self.busy or self.done.done()):
+            if not channel.backlog.reaches(self.place):
+                self._cross()
+                continue
+            body, to = channel.batch(self.place)
+            if to == self.place:
+                break
+            self._count(to - self.place)
+            self.place = to
+            self._write(body)
+        if channel.backlog.sealed and self.place == channel.backlog.last:
+            self.finish(Ending.END)
+
+    def _cross(self) -> None:
+        """Step over what fell out of the backlog: say so, give what lasts, stand at what is kept."""
+        channel, place = self.channel, self.place
+        for notice in channel.missed(place, self._cause):
+            self._write(notice)
+        if channel.backlog.forgotten(place):
+            self.busy = True
+            self._recovery = asyncio.get_running_loop().create_task(self._recover(place))
+            return
+        to = channel.backlog.first - 1
+        for _, frame in channel.backlog.aside(place):
+            self._count(1)
+            self._write(frame.body)
+        self.place = to
+
+    async def _recover(self, place: int) -> None:
+        channel = self.channel
+        frames = None
+        for _ in range(RECOVERY_TRIES):
+            try:
+                frames = await channel.recover(place)
+                break
+            except HatchetError:
+                await asyncio.sleep(RECOVERY_PAUSE)
+        if frames is None:
+            frames = channel.backlog.aside(place)
+            self._write(channel.gap(StepGap(GapCause.BACKLOG, None, None, None), place))
+        # What fell out while we asked is crossed by the next pump, from where these frames end.
+        to = channel.backlog.first - 1
+        for number, frame in frames:
+            if number <= to:
+                self._count(1)
+                self._write(frame.body)
+        self.place = max(place, to)
+        self.busy = False
+        self.pump()
+
+    def beat(self, body: bytes) -> None:
+        """Write a heartbeat, unless there is still something to take."""
+        if not (self.paused or self.busy or self.done.done()):
+            self._sink.write(body)
+
+    def say(self, body: bytes) -> None:
+        """Write a control frame of the connection's own."""
+        if not self.done.done():
+            self._sink.write(body)
+
+    # -- the sink tells --
+
+    def pause(self, now: float) -> None:
+        """The sink is full."""
+        self.paused = True
+        self.paused_since = now
+
+    def resume(self) -> None:
+        """The sink has room again."""
+        self.paused = False
+        self.paused_since = None
+        self.pump()
+
+    # -- the ending --
+
+    def finish(self, ending: Ending) -> None:
+        """End once, by the first name given."""
+        if self.done.done():
+            return
+        self.done.set_result(ending)
+        if self._recovery is not None:
+            self._recovery.cancel()
+        self.channel.leave(self)
+
+    def _write(self, body: bytes) -> None:
+        self.channel.counts.bytes += len(body)
+        self._sink.write(body)
+
+    def _count(self, frames: int) -> None:
+        self.frames += frames
+        self.channel.counts.frames += frames

@@ -1,0 +1,136 @@
+"""Server-Sent Events on the wire: frames to bytes, and cursors to and from ids.
+
+The format is the HTML standard's, section 9.2: https://html.spec.whatwg.org/multipage/server-sent-events.html
+A frame is ``id:``, ``event:`` (where named), one line of ``data:``, an empty line. Data is compact JSON,
+so it never holds a line break, and a chunk that looks like SSE itself stays a string.
+
+A cursor is ``RUN.SEAL.PLACE``: the run (22 characters of base64url, so that a cursor on a metadata path
+stays with its run), a seal, and a place: a frame's number, or ``end``.
+
+- The seal of a number is keyed with a secret of this process and binds team, stream, path value, rules
+  and the run's life in this process: a number from elsewhere, or a forged one, is simply unknown.
+- The seal of ``end`` is not keyed: every replica knows the verified end of a run without asking anyone,
+  and whoever forges one only shuts his own door (204).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import uuid
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+HEARTBEAT: Final = b":\n\n"
+END_PLACE: Final = "end"
+SEAL_BYTES: Final = 8  # 64 bits: guessing one against a live process is hopeless, and ids stay short
+MAX_CURSOR: Final = 128  # characters; ours have at most 60, anything longer was never ours
+
+
+def frame(data: bytes, *, event: str | None = None, cursor: bytes | None = None) -> bytes:
+    """The bytes of one frame; `data` is one line of JSON."""
+    head = b"" if cursor is None else b"id: " + cursor + b"\n"
+    if event is not None:
+        head += b"event: " + event.encode() + b"\n"
+    return head + b"data: " + data + b"\n\n"
+
+
+def control(name: str, data: Any, *, cursor: bytes | None = None) -> bytes:
+    """The bytes of a control frame, ``stream.{name}``."""
+    return frame(orjson.dumps(data), event=f"stream.{name}", cursor=cursor)
+
+
+def retry(seconds: float) -> bytes:
+    """The reconnect hint, in whole milliseconds as the standard asks."""
+    return b"retry: %d\n\n" % max(1, round(seconds * 1000))
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A cursor as it was read: whose it is remains to be seen. `place` is None at the end."""
+
+    run_id: str
+    seal: str
+    place: int | None
+
+
+def read_cursor(text: str) -> Cursor | None:
+    """Parse an id that came back; None where it cannot be one of ours."""
+    if len(text) > MAX_CURSOR or not text.isascii():
+        return None
+    parts = text.split(".")
+    if len(parts) != 3:
+        return None
+    run, seal, place = parts
+    run_id = _unpack_run(run)
+    if run_id is None or len(seal) != len(_text(bytes(SEAL_BYTES))):
+        return None
+    if place == END_PLACE:
+        return Cursor(run_id, seal, None)
+    if not place.isdigit() or len(place) > 15 or (place[0] == "0" and place != "0"):
+        return None
+    return Cursor(run_id, seal, int(place))
+
+
+def end_cursor(team: str, stream: str, run_id: str, value: str = "") -> str:
+    """The cursor of the verified end; `value` is what stood in a metadata path."""
+    digest = hashlib.blake2b(_join(team, stream, run_id, value), digest_size=SEAL_BYTES, person=b"end").digest()
+    return f"{_pack_run(run_id)}.{_text(digest)}.{END_PLACE}"
+
+
+class Ids:
+    """The ids of one channel: place to cursor, and whether a cursor is one of them."""
+
+    __slots__ = ("_prefix", "_seal", "end")
+
+    def __init__(
+        self, secret: bytes, *, team: str, stream: str, run_id: str, value: str, rules: str, life: int
+    ) -> None:
+        joined = _join(team, stream, run_id, value, rules, str(life))
+        self._seal = _text(hashlib.blake2b(joined, digest_size=SEAL_BYTES, key=secret).digest())
+        self._prefix = f"{_pack_run(run_id)}.{self._seal}.".encode()
+        self.end = end_cursor(team, stream, run_id, value).encode()
+
+    def at(self, place: int) -> bytes:
+        """The cursor of the frame numbered `place`; 0 is before the first."""
+        return self._prefix + b"%d" % place
+
+    def holds(self, cursor: Cursor) -> bool:
+        """Whether `cursor` is a numbered one of this very channel."""
+        return cursor.place is not None and cursor.seal == self._seal
+
+
+def run_id_of(text: str) -> str | None:
+    """The canonical run id (lower-case UUID) of what stood in a path, or None where it is not a UUID."""
+    if len(text) != 36 or text.count("-") != 4:
+        return None
+    try:
+        canonical = str(uuid.UUID(text))
+    except ValueError:
+        return None
+    return canonical if canonical == text.lower() else None
+
+
+def _join(*parts: str) -> bytes:
+    return b"".join(b"%d:" % len(raw) + raw for raw in (part.encode("utf-8", "surrogatepass") for part in parts))
+
+
+def _text(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _pack_run(run_id: str) -> str:
+    return _text(uuid.UUID(run_id).bytes)
+
+
+def _unpack_run(text: str) -> str | None:
+    if len(text) != 22:
+        return None
+    try:
+        raw = base64.b64decode(text + "==", altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return str(uuid.UUID(bytes=raw)) if _text(raw) == text else None
