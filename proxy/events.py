@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any, Final
 
 # -- what streams are told --------------------------------------------------------------------
@@ -62,7 +62,7 @@ class Event:
         return self.type != STEP_STREAM
 
 
-class GapCause(str, Enum):
+class GapCause(StrEnum):
     """Why chunks cannot be given any more."""
 
     JOINED_LATE = "joined_late"

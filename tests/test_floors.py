@@ -1,0 +1,173 @@
+"""The house's map: what stands where, and that imports go downwards only.
+
+`FLOORS` lists every module from the ground to the roof; a module imports only what stands before it (lazy
+imports inside functions count too). A name that is a package speaks for all that is in it. `GUESTS` says
+which foreign library may be met in which rooms. A new file gets its place here, in the commit that brings it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+
+CONFIG: Final = (
+    "config.problems",  # a complaint is a value
+    "config.units",  # durations and sizes
+    "config.model",  # the schema, each field declared once
+    "config.source",  # YAML text to values that know their line
+    "config.functions",  # what JMESPath's functions take and give
+    "config.expressions",  # compile, lint, evaluate safely
+    "config.schema",  # the model as JSON Schema
+    "config.check",  # source + model -> every Problem
+    "config.load",  # paths -> Config
+    "config.watch",  # a change, seen once it is quiet
+)
+
+FLOORS: Final = {
+    "ground": (
+        "proxy.errors",
+        "proxy.clock",
+        "proxy.events",
+        "proxy.upstream",
+        "proxy.history",
+        "proxy.sse",
+        "proxy.backlog",
+        "proxy.rules",
+        "proxy.trials",
+    ),
+    "first floor: one foreign party each": (
+        "proxy.hatchet",
+        "proxy.tickets",
+        "proxy.allow",
+        "proxy.auth",
+    ),
+    "second floor: the heart": (
+        "proxy.run",
+        "proxy.tap",
+        "proxy.finder",
+        "proxy.channel",
+        "proxy.hub",
+    ),
+    "third floor: the front door": (
+        "proxy.metrics",
+        "proxy.logs",
+        "proxy.app",
+    ),
+    "roof: the process": (
+        "proxy.simulator",
+        "proxy.server",
+        "proxy.demo",
+        "proxy.commands",
+        "proxy.cli",
+    ),
+}
+
+PURE: Final = FLOORS["ground"]
+NOT_PURE_ENOUGH: Final = frozenset({"asyncio", "socket", "threading", "time", "anyio", "select"})
+PURE_EXCEPT: Final = frozenset({"proxy.clock"})  # the one place that asks what time it is
+
+GUESTS: Final = {
+    "grpc": ("proxy.hatchet", "proxy.simulator"),
+    "hatchet_sdk": ("proxy.hatchet", "proxy.simulator"),
+    "google": ("proxy.hatchet", "proxy.simulator"),
+    "starlette": ("proxy.app", "proxy.demo"),
+    "uvicorn": ("proxy.server",),
+    "yaml": ("config.source",),
+    "jmespath": ("config.expressions",),
+    "jwt": ("proxy.auth", "proxy.tickets"),
+    "watchfiles": ("config.watch",),
+    "prometheus_client": ("proxy.metrics",),
+    "rich": ("proxy.commands",),
+}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of both packages by its dotted name; a package's __init__ goes by the package's name."""
+    found = {}
+    for package in ("config", "proxy"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(path: Path, name: str) -> Iterator[str]:
+    """Each dotted name that the file imports, wherever the import stands."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, base] if base else above)
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+ORDER: Final = ("config", *CONFIG, "proxy", *(room for floor in FLOORS.values() for room in floor))
+
+
+def room(name: str) -> str | None:
+    """The place on the map that `name` (a module, or something in one) belongs to: the longest that fits."""
+    fits = [place for place in ORDER if name == place or name.startswith(place + ".")]
+    return max(fits, key=len, default=None)
+
+
+ROOMS: Final = modules()
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_every_file_has_its_place_on_the_map(name: str) -> None:
+    place = room(name)
+    if place in {"config", "proxy"}:
+        assert name == place, f"{name} stands on no floor: give it a place in FLOORS or CONFIG above"
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_imports_go_downwards_only(name: str) -> None:
+    here = room(name)
+    assert here is not None
+    for imported in imports(ROOMS[name], name):
+        there = room(imported)
+        if there is None or there == here:
+            continue
+        assert ORDER.index(there) < ORDER.index(here), f"{name} imports {imported}, which stands above it"
+
+
+@pytest.mark.parametrize("name", [name for name in ROOMS if name.split(".")[0] == "config"])
+def test_config_never_imports_proxy(name: str) -> None:
+    assert not [found for found in imports(ROOMS[name], name) if found.split(".")[0] == "proxy"]
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_guests_stay_in_their_rooms(name: str) -> None:
+    for imported in imports(ROOMS[name], name):
+        rooms = GUESTS.get(imported.split(".")[0])
+        assert rooms is None or room(name) in rooms, f"{imported} is a guest of {rooms}, not of {name}"
+
+
+@pytest.mark.parametrize("name", [name for name in ROOMS if room(name) in PURE and name not in PURE_EXCEPT])
+def test_the_ground_does_no_io_and_knows_no_clock_or_loop(name: str) -> None:
+    found = {imported.split(".")[0] for imported in imports(ROOMS[name], name)}
+    assert not found & NOT_PURE_ENOUGH
+
+
+def test_the_map_has_no_room_twice() -> None:
+    assert len(set(ORDER)) == len(ORDER)
+
+
+def test_relative_imports_are_seen_for_what_they_are(tmp_path: Path) -> None:
+    file = tmp_path / "run.py"
+    file.write_text("from . import hub\nfrom .app import routes\nfrom ..config import load\n")
+    assert list(imports(file, "proxy.commands.run")) == [
+        "proxy.commands.hub",
+        "proxy.commands.app.routes",
+        "proxy.config.load",
+    ]
