@@ -1,0 +1,54 @@
+"""A complaint about the YAML, as a value: where, how bad, what is wrong and what to write instead.
+
+A problem never contains a secret, an environment variable's value or a payload's value.
+Lines and columns count from 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Final, Literal
+
+Severity = Literal["error", "warning"]
+
+ERROR: Final = "error"
+WARNING: Final = "warning"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing that is wrong (error) or probably not meant (warning)."""
+
+    file: str
+    line: int
+    column: int
+    severity: Severity
+    code: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.file}:{self.line}:{self.column}: {self.severity}: {self.message}"
+        return f"{text} ({self.hint})" if self.hint else text
+
+    def as_json(self) -> dict[str, str | int]:
+        """The keys of ``check --format json``, in their order."""
+        return asdict(self)
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; ``problems`` has everything that is wrong with it, at once.
+
+    ``unreadable``: there was nothing to judge, because a path does not exist or cannot be read.
+    """
+
+    def __init__(self, problems: Iterable[Problem], *, unreadable: bool = False) -> None:
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        self.unreadable = unreadable
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def errors(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Those that keep a file from going live."""
+    return tuple(problem for problem in problems if problem.severity == ERROR)

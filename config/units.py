@@ -1,0 +1,354 @@
+"""The small types of the YAML: text, numbers, durations, sizes, lists of one, secrets, origins.
+
+Each type reads what stands in the file (validation context ``{"yaml": True}``) strictly and says what to
+write instead; values given by code (numbers of seconds, numbers of bytes) are taken as they are.
+No message repeats a value that came out of a variable: such text is a `Resolved`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Annotated, Any, Final, cast
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, SecretStr, ValidationInfo, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+DURATION: Final = re.compile(r"([0-9]{1,12})(ms|s|m|h)")
+SIZE: Final = re.compile(r"([0-9]{1,15})(B|KiB|MiB|GiB)")
+SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+VARIABLE: Final = r"\$\{"  # a value that is, or contains, a variable passes every pattern of the schema
+BOOLEANS_OF_YAML_1_1: Final = {
+    "yes": "true",
+    "on": "true",
+    "y": "true",
+    "no": "false",
+    "off": "false",
+    "n": "false",
+}
+LONGEST_QUOTE: Final = 60  # of a value in a message: enough to find it, too little to fill a screen
+
+
+class Resolved(str):
+    """Text that came out of ``${…}``: never shown; read as a number or a boolean where one is due."""
+
+    __slots__ = ()
+
+
+def wrong(code: str, message: str, hint: str = "") -> PydanticCustomError:
+    """An error with words of ours; braces are doubled because pydantic formats the template."""
+    return PydanticCustomError(
+        cast(Any, code), cast(Any, message.replace("{", "{{").replace("}", "}}")), {"hint": hint}
+    )
+
+
+def shown(value: object) -> str:
+    """A value as a message may show it."""
+    if isinstance(value, Resolved):
+        return "[redacted]"
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = str(value)
+    return f"`{text}`" if len(text) <= LONGEST_QUOTE else f"`{text[:LONGEST_QUOTE]}…`"
+
+
+def kind(value: object) -> str:
+    """What a value is, in the words of someone who writes YAML."""
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return f"the boolean {shown(value)}"
+    if isinstance(value, int | float):
+        return f"the number {shown(value)}"
+    if isinstance(value, dict):
+        return "a mapping (`key: value`)"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return f"the text {shown(value)}"
+
+
+def text(value: Any) -> str:
+    """Text; a number or a boolean must be quoted, so that nobody wonders what it became."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int | float):
+        raise wrong("wrong-type", f"must be text, but this is {kind(value)}", f'put it in quotes: "{value}"')
+    raise wrong("wrong-type", f"must be text, but this is {kind(value)}")
+
+
+def word(value: Any) -> str:
+    """Text that is not empty."""
+    if not text(value).strip():
+        raise wrong("empty", "must not be empty")
+    return text(value)
+
+
+def whole(least: int, most: int) -> Callable[[Any], int]:
+    """An integer between two bounds."""
+
+    def read(value: Any) -> int:
+        if isinstance(value, Resolved) and re.fullmatch(r"-?[0-9]{1,18}", value):
+            value = int(value)
+        if isinstance(value, str) and value.isdecimal() and not isinstance(value, Resolved):
+            raise wrong(
+                "wrong-type", f"must be a number, but this is the text {shown(value)}", "take the quotes away"
+            )
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise wrong("wrong-type", f"must be a whole number, but this is {kind(value)}")
+        if not least <= value <= most:
+            raise wrong("out-of-range", f"must be between {least} and {most}")
+        return value
+
+    return read
+
+
+def flag(value: Any) -> bool:
+    """``true`` or ``false``."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, Resolved) and value in ("true", "false"):
+        return value == "true"
+    meant = BOOLEANS_OF_YAML_1_1.get(str(value).lower())
+    if meant:
+        hint = f"write `{meant}`; `{value}` is a boolean only in YAML 1.1 and plain text here"
+        raise wrong("yaml-1.1", f"must be true or false, but this is {kind(value)}", hint)
+    raise wrong("wrong-type", f"must be true or false, but this is {kind(value)}")
+
+
+def duration(least: float = 0.0) -> Callable[[Any, ValidationInfo], float]:
+    """An integer and ``ms``, ``s``, ``m`` or ``h``, as seconds."""
+
+    def read(value: Any, info: ValidationInfo) -> float:
+        if (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and not (info.context or {}).get("yaml")
+        ):
+            return float(value)
+        match = DURATION.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            raise wrong("duration", f"must be a duration, but this is {kind(value)}", duration_hint(value))
+        seconds = int(match[1]) * SECONDS[match[2]]
+        if seconds < least:
+            raise wrong("out-of-range", f"must be at least {least:g}s")
+        if seconds > 365 * 86400:
+            raise wrong("out-of-range", "must not be longer than a year")
+        return seconds
+
+    return read
+
+
+def duration_hint(value: Any) -> str:
+    """What to write instead of what only looks like a duration."""
+    form = "a whole number and ms, s, m or h, like 500ms, 15s, 5m, 1h"
+    if isinstance(value, Resolved):
+        return form
+    written = str(value).strip()
+    if re.fullmatch(r"[0-9]+", written):
+        return f"write the unit too: `{written}s`; {form}"
+    if match := re.fullmatch(r"([0-9]+):([0-9]{2})", written):
+        return f"`{int(match[1]) * 60 + int(match[2])}s`, if minutes and seconds are meant; {form}"
+    if match := re.fullmatch(r"([0-9]*\.[0-9]+)(s|m|h)?", written):
+        millis = round(float(match[1]) * SECONDS[match[2] or "s"] * 1000)
+        return f"no fractions: `{millis}ms`; {form}"
+    if match := re.fullmatch(r"([0-9]+)\s*(ms|millis\w*|s|sec\w*|m|min\w*|h|hours?)", written, re.IGNORECASE):
+        unit = match[2].lower()
+        return f"write `{match[1]}{'ms' if unit.startswith(('ms', 'mil')) else unit[0]}`; {form}"
+    return form
+
+
+def size(value: Any, info: ValidationInfo) -> int:
+    """An integer and ``B``, ``KiB``, ``MiB`` or ``GiB``, as bytes."""
+    if isinstance(value, int) and not isinstance(value, bool) and not (info.context or {}).get("yaml"):
+        return value
+    match = SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise wrong("size", f"must be a size, but this is {kind(value)}", size_hint(value))
+    count = int(match[1]) * BYTES[match[2]]
+    if count < 1:
+        raise wrong("out-of-range", "must be at least 1B")
+    return count
+
+
+def size_hint(value: Any) -> str:
+    """What to write instead of what only looks like a size."""
+    form = "a whole number and B, KiB, MiB or GiB, like 512KiB, 1MiB"
+    if isinstance(value, Resolved):
+        return form
+    written = str(value).strip()
+    if re.fullmatch(r"[0-9]+", written):
+        return f"write the unit too: `{written}B`; {form}"
+    if match := re.fullmatch(r"([0-9]+)\s*([kmg])i?b?", written, re.IGNORECASE):
+        return f"write `{match[1]}{match[2].upper()}iB`; {form}"
+    return form
+
+
+def many(value: Any) -> tuple[Any, ...]:
+    """One or a list, as a tuple; at least one."""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list | tuple):
+        raise wrong("wrong-type", f"must be one name or a list of names, but this is {kind(value)}")
+    if not value:
+        raise wrong("empty", "must not be an empty list")
+    return tuple(value)
+
+
+def listed(value: Any) -> tuple[Any, ...]:
+    """A list, as a tuple."""
+    if not isinstance(value, list | tuple):
+        hint = (
+            f"put it in brackets: [{value}]"
+            if isinstance(value, str) and not isinstance(value, Resolved)
+            else ""
+        )
+        raise wrong("wrong-type", f"must be a list, but this is {kind(value)}", hint)
+    return tuple(value)
+
+
+def mapping(value: Any) -> Any:
+    """A mapping, said in YAML's words."""
+    if isinstance(value, dict):
+        return value
+    raise wrong("wrong-type", f"must be a mapping (`key: value` lines), but this is {kind(value)}")
+
+
+class Hidden(SecretStr):
+    """Text that is printed as ``[redacted]``."""
+
+    def _display(self) -> str:
+        return "[redacted]"
+
+
+def secret(value: Any) -> SecretStr:
+    """A secret: text that is never shown."""
+    if isinstance(value, SecretStr):
+        return Hidden(value.get_secret_value())
+    if not isinstance(value, str):
+        raise wrong(
+            "wrong-type", "must be text", "write `${NAME}` or `${file:/path}`, in quotes where it is a number"
+        )
+    if not value.strip():
+        raise wrong("empty", "must not be empty")
+    return Hidden(str(value))
+
+
+def one_of(*choices: str) -> Callable[[Any], str]:
+    """One word of a few; the complaint names them all and the nearest."""
+
+    def read(value: Any) -> str:
+        if isinstance(value, str) and value in choices:
+            return str(value)
+        raise wrong(
+            "choice", f"must be {alternatives(choices)}, but this is {kind(value)}", nearest(value, choices)
+        )
+
+    return read
+
+
+def nearest(value: Any, choices: tuple[str, ...] | list[str]) -> str:
+    """``did you mean …?``, or nothing."""
+    if not isinstance(value, str) or isinstance(value, Resolved):
+        return ""
+    low = {choice.lower(): choice for choice in choices}
+    found = get_close_matches(value.lower(), low, n=1)
+    return f"did you mean `{low[found[0]]}`?" if found else ""
+
+
+def alternatives(choices: tuple[str, ...]) -> str:
+    """`a`, `b` or `c`."""
+    quoted = [f"`{choice}`" for choice in choices]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
+
+
+def url(value: Any) -> str:
+    """An http or https URL."""
+    written = word(value)
+    try:
+        parts = urlsplit(written)
+        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        fine = False
+    if not fine or re.search(r"\s", written):
+        raise wrong(
+            "url", f"must be a URL, but this is {kind(value)}", "like https://id.example.com/jwks.json"
+        )
+    return str(written)
+
+
+def origin(value: Any) -> str:
+    """An origin as a browser sends it: scheme, host, port where it is not the scheme's own; or ``*``."""
+    written = word(value)
+    form = "an origin is scheme://host[:port], like https://app.example.com"
+    if written == "*":
+        return written
+    try:
+        parts = urlsplit(written)
+        port = parts.port
+    except ValueError:
+        raise wrong("origin", f"must be an origin, but this is {kind(value)}", form) from None
+    if (
+        not parts.scheme
+        or not parts.hostname
+        or "@" in parts.netloc
+        or "*" in written
+        or re.search(r"\s", written)
+    ):
+        hint = f"write `https://{written}`; {form}" if re.fullmatch(r"[\w.-]+(:\d+)?", written) else form
+        if "*" in written:
+            hint = f"there are no wildcards inside an origin: list each one; {form}"
+        raise wrong(
+            "origin",
+            f"must be an origin, but this is {kind(value)}",
+            "" if isinstance(value, Resolved) else hint,
+        )
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    usual = {"http": 80, "https": 443}.get(parts.scheme)
+    canonical = f"{parts.scheme}://{host}" + (f":{port}" if port is not None and port != usual else "")
+    if parts.path or parts.query or parts.fragment:
+        hint = "" if isinstance(value, Resolved) else f"write `{canonical}`; {form}"
+        raise wrong("origin", "an origin has no path: a browser sends none, so this would never match", hint)
+    return canonical
+
+
+def variable_or(schema: dict[str, Any]) -> WithJsonSchema:
+    """A schema that also lets a variable stand there."""
+    return WithJsonSchema({"anyOf": [schema, {"type": "string", "pattern": VARIABLE}]})
+
+
+DURATION_SCHEMA: Final = WithJsonSchema({"type": "string", "pattern": rf"^[0-9]+(ms|s|m|h)$|{VARIABLE}"})
+SIZE_SCHEMA: Final = WithJsonSchema({"type": "string", "pattern": rf"^[0-9]+(B|KiB|MiB|GiB)$|{VARIABLE}"})
+COUNT_SCHEMA: Final = variable_or({"type": "integer", "minimum": 1})
+MANY_SCHEMA: Final = WithJsonSchema(
+    {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+)
+
+Text = Annotated[str, BeforeValidator(text)]
+Word = Annotated[str, BeforeValidator(word)]
+Flag = Annotated[bool, BeforeValidator(flag), variable_or({"type": "boolean"})]
+Duration = Annotated[float, BeforeValidator(duration()), DURATION_SCHEMA]
+Lasting = Annotated[float, BeforeValidator(duration(0.001)), DURATION_SCHEMA]
+Size = Annotated[int, BeforeValidator(size), SIZE_SCHEMA]
+Count = Annotated[int, BeforeValidator(whole(1, 10**12)), COUNT_SCHEMA]
+Port = Annotated[
+    int, BeforeValidator(whole(0, 65535)), variable_or({"type": "integer", "minimum": 0, "maximum": 65535})
+]
+OneOrMany = Annotated[tuple[Word, ...], BeforeValidator(many), MANY_SCHEMA]
+Secret = Annotated[SecretStr, BeforeValidator(secret), WithJsonSchema({"type": "string", "minLength": 1})]
+Url = Annotated[
+    str, BeforeValidator(url), WithJsonSchema({"type": "string", "pattern": rf"^https?://|{VARIABLE}"})
+]
+Origin = Annotated[
+    str,
+    BeforeValidator(origin),
+    WithJsonSchema({"type": "string", "pattern": rf"^\*$|^[a-z][a-z0-9+.-]*://[^/]+$|{VARIABLE}"}),
+]
