@@ -1,0 +1,154 @@
+"""The only door to Hatchet: live events and run state over gRPC, the past over REST, errors translated.
+
+One door per team: its token, its connections, shared by all runs of the team. A door is never changed; a new
+token or address is a new door, and closing the old one ends what went through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+from urllib.parse import quote
+
+from proxy import stubs, wire
+from proxy.endpoint import Endpoint, endpoint
+from proxy.errors import HatchetError, HistoryAway, RunUnknown
+from proxy.events import CoreState, PastState
+from proxy.past import newest_run, past_state
+from proxy.transport import Transport
+from proxy.upstream import Deliver
+
+if TYPE_CHECKING:
+    from config.model import HatchetConfig
+
+    from proxy.rest import Rest
+
+_T = TypeVar("_T")
+_P = ParamSpec("_P")
+
+ASK_TIMEOUT: Final = 5.0  # seconds for one GetRunDetails: it answers in milliseconds, or something is wrong
+NO_RUN: Final = "00000000-0000-0000-0000-000000000000"
+FIND_SINCE: Final = timedelta(days=30)  # the engine keeps runs for 30 days unless told otherwise
+FIND_LIMIT: Final = 100  # runs per page; children can inherit the pair and stand before their parent
+FIND_PAGES: Final = 5
+
+
+class HatchetDoor:
+    """A team's way to Hatchet: implements `proxy.upstream.Upstream`.
+
+    What is wrong with the config (a token that is none, a file that cannot be read) is raised by each call,
+    so that a team with a broken token waits like one with a refused token.
+    """
+
+    def __init__(self, config: HatchetConfig, env: Mapping[str, str]) -> None:
+        self._transport: Transport | HatchetError
+        self._rest: Rest | None = None
+        try:
+            at = endpoint(config, env)
+            self._tenant = at.tenant
+            self._transport = _transport(at, env)
+            self._rest = _rest(at)
+        except HatchetError as trouble:
+            self._transport = trouble
+
+    @property
+    def has_history(self) -> bool:
+        """Whether a REST history is configured."""
+        return self._rest is not None
+
+    async def follow(self, run_id: str, deliver: Deliver, opened: Callable[[], None] | None = None) -> None:
+        """Subscribe by run id; see `Upstream.follow`."""
+        await self._listen(wire.by_run(run_id), deliver, opened)
+
+    async def follow_metadata(
+        self, key: str, value: str, deliver: Deliver, opened: Callable[[], None] | None = None
+    ) -> None:
+        """Subscribe by a metadata pair; see `Upstream.follow_metadata`."""
+        await self._listen(wire.by_metadata(key, value), deliver, opened)
+
+    async def core(self, run_id: str) -> CoreState:
+        """GetRunDetails; see `Upstream.core`."""
+        answer = await self._open_transport().ask(
+            stubs.RUN_DETAILS, wire.run_details(run_id), "GetRunDetails", ASK_TIMEOUT
+        )
+        return wire.core_state(run_id, answer)
+
+    async def past(self, run_id: str) -> PastState | None:
+        """The REST history of a run; None while it does not know the run. Raises HistoryAway."""
+        answer = await self._history().get(f"/api/v1/stable/workflow-runs/{quote(run_id, safe='')}")
+        return None if answer is None else _read(past_state, answer)
+
+    async def find(self, key: str, value: str) -> str | None:
+        """The id of the newest run without a parent that carries the pair, or None. Raises HistoryAway."""
+        since = datetime.now(UTC) - FIND_SINCE
+        query = {
+            "since": since.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "only_tasks": "false",
+            "include_payloads": "false",
+            "limit": str(FIND_LIMIT),
+            "additional_metadata": f"{key}:{value}",
+        }
+        path = f"/api/v1/stable/tenants/{self._tenant}/workflow-runs"
+        for page in range(FIND_PAGES):
+            answer = await self._history().get(path, query | {"offset": str(page * FIND_LIMIT)})
+            found, rows = _read(newest_run, answer or {}, key, value)
+            if found is not None or rows < FIND_LIMIT:
+                return found
+        return None
+
+    async def check_token(self) -> None:
+        """One small question: returns when Hatchet answers and takes the token. Raises HatchetError."""
+        try:
+            await self.core(NO_RUN)
+        except RunUnknown:
+            return
+
+    async def close(self) -> None:
+        """Close the connections; running calls end with HatchetAway."""
+        if not isinstance(self._transport, HatchetError):
+            await self._transport.close()
+        if self._rest is not None:
+            await self._rest.close()
+
+    async def _listen(self, request: bytes, deliver: Deliver, opened: Callable[[], None] | None) -> None:
+        translate = wire.translator()
+        await self._open_transport().listen(
+            stubs.SUBSCRIBE,
+            request,
+            "SubscribeToWorkflowEvents",
+            lambda message: deliver(translate(message)),
+            opened,
+        )
+
+    def _open_transport(self) -> Transport:
+        if isinstance(self._transport, HatchetError):
+            raise type(self._transport)(*self._transport.args)
+        return self._transport
+
+    def _history(self) -> Rest:
+        if self._rest is None:
+            raise HistoryAway("the REST history is off (hatchet.api)")
+        return self._rest
+
+
+def _transport(at: Endpoint, env: Mapping[str, str]) -> Transport:
+    from proxy.channels import Channels  # noqa: PLC0415
+
+    return Channels(at)
+
+
+def _rest(at: Endpoint) -> Rest | None:
+    if at.api is None:
+        return None
+    from proxy.rest import Rest  # noqa: PLC0415 - aiohttp takes 0.2 s to import, and `api: off` needs none of it
+
+    return Rest(at)
+
+
+def _read(parse: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Parse an answer of the history; whatever it lacks is HistoryAway."""
+    try:
+        return parse(*args, **kwargs)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise HistoryAway(f"the REST history's answer is not what it was ({type(error).__name__})") from None

@@ -1,0 +1,113 @@
+"""The REST history's answers as our values: pure, and forgiving about what is not there.
+
+The shapes are those of `GET /api/v1/stable/workflow-runs/{id}` (V1WorkflowRunDetails) and of the list of runs
+(V1TaskSummaryList) in the engine's OpenAPI; `tests/recordings/rest/` has whole answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from proxy.events import PastState, PastStep, PastTaskEvent, Status
+
+NEVER: Final = "0001-01-01"  # Go's zero time: the history writes it for what it does not know
+
+
+def past_state(answer: Mapping[str, Any]) -> PastState:
+    """V1WorkflowRunDetails. Raises KeyError, TypeError or ValueError where it is none."""
+    run = answer["run"]
+    names = dict(_shape_names(answer))
+    declared = dict(_declared(answer.get("workflowConfig")))
+    events = _events_by_step(answer)
+    steps = [_step(task, names, declared, events) for task in answer.get("tasks") or ()]
+    return PastState(
+        run_id=str(run["metadata"]["id"]).lower(),
+        status=Status(run["status"]),
+        steps=tuple(steps),
+        metadata=run.get("additionalMetadata") or {},
+        finished_at=_time(run.get("finishedAt")),
+    )
+
+
+def _step(
+    task: Mapping[str, Any],
+    names: Mapping[str, str],
+    declared: Mapping[str, Mapping[str, Any]],
+    events: Mapping[str, list[PastTaskEvent]],
+) -> PastStep:
+    step_run_id = str(task.get("taskExternalId") or task["metadata"]["id"]).lower()
+    action = str(task.get("actionId") or "")
+    config = declared.get(action, {})
+    name = names.get(step_run_id) or config.get("ReadableId") or action.rpartition(":")[2]
+    return PastStep(
+        name=str(name),
+        step_run_id=step_run_id,
+        status=Status.EVICTED if task.get("isEvicted") else Status(task["status"]),
+        retry_count=int(task.get("retryCount") or 0),
+        retries=_number(config.get("Retries")),
+        output=task.get("output"),
+        error=task.get("errorMessage") or None,
+        created_at=_time(task.get("taskInsertedAt")) or _time(task["metadata"].get("createdAt")),
+        started_at=_time(task.get("startedAt")),
+        finished_at=_time(task.get("finishedAt")),
+        events=tuple(events.get(step_run_id, ())),
+    )
+
+
+def _shape_names(answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for step in answer.get("shape") or ():
+        if step.get("taskName"):
+            yield str(step.get("taskExternalId")).lower(), str(step["taskName"])
+
+
+def _declared(config: Mapping[str, Any] | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each declared step by its action; the on-failure task stands beside the others."""
+    for task in [*((config or {}).get("Tasks") or ()), (config or {}).get("onFailureJob")]:
+        if task and task.get("Action"):
+            yield str(task["Action"]), task
+
+
+def _events_by_step(answer: Mapping[str, Any]) -> dict[str, list[PastTaskEvent]]:
+    told = sorted(answer.get("taskEvents") or (), key=_when)
+    events: dict[str, list[PastTaskEvent]] = {}
+    for event in told:
+        events.setdefault(str(event["taskId"]).lower(), []).append(
+            PastTaskEvent(
+                type=str(event["eventType"]),
+                at=str(event["timestamp"]),
+                retry_count=int(event.get("retryCount") or 0),
+                error=event.get("errorMessage") or None,
+                output=event.get("output") or None,
+            )
+        )
+    return events
+
+
+def newest_run(answer: Mapping[str, Any], key: str, value: str) -> tuple[str | None, int]:
+    """The id of the newest run in a list that carries the pair and has no parent; and the list's length.
+
+    The engine's filter is looked at again here: it splits at the first colon, so a key with one in it is
+    another key there.
+    """
+    rows = answer.get("rows") or ()
+    runs = [
+        row
+        for row in rows
+        if not row.get("parentTaskExternalId") and (row.get("additionalMetadata") or {}).get(key) == value
+    ]
+    newest = max(runs, key=lambda row: str(row["metadata"]["createdAt"]).rstrip("Z"), default=None)
+    return None if newest is None else str(newest["workflowRunExternalId"]).lower(), len(rows)
+
+
+def _when(event: Mapping[str, Any]) -> tuple[str, int]:
+    """In order of time: fractions have as many digits as they need, so the Z must not take part."""
+    return str(event["timestamp"]).rstrip("Z"), int(event.get("id") or 0)
+
+
+def _time(text: object) -> str | None:
+    return text if isinstance(text, str) and not text.startswith(NEVER) else None
+
+
+def _number(value: object) -> int | None:
+    return int(value) if isinstance(value, int) else None

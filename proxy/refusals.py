@@ -1,0 +1,86 @@
+"""What a gRPC status means for us: the table by which Hatchet's refusals become `proxy.errors`.
+
+The server's own text is only looked at, never quoted: it can hold what a worker sent. Codes are the numbers
+of https://grpc.github.io/grpc/core/md_doc_statuscodes.html, so that every transport can share the table.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+from proxy.errors import (
+    BadChunk,
+    HatchetAway,
+    HatchetError,
+    MessageTooLarge,
+    RateLimited,
+    RunUnknown,
+    TokenRefused,
+)
+
+
+class Code(IntEnum):
+    """gRPC status codes."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+# Texts of gRPC's own libraries (C-core, grpc-go) that tell why, and our words for them.
+REASONS: Final = (
+    ("refused", "connection refused"),
+    ("reset", "connection reset"),
+    ("dns", "its name cannot be resolved"),
+    ("name resolution", "its name cannot be resolved"),
+    ("resolve", "its name cannot be resolved"),
+    ("certificate", "its certificate is not accepted"),
+    ("handshake", "the TLS handshake failed; look at hatchet.tls"),
+    ("ssl", "the TLS handshake failed; look at hatchet.tls"),
+    ("tls", "the TLS handshake failed; look at hatchet.tls"),
+    ("too_many_pings", "it calls our keepalives too many"),
+    ("ping", "no answer to keepalives"),
+    ("keepalive", "no answer to keepalives"),
+    ("watchdog", "no answer to keepalives"),
+    ("unreachable", "network unreachable"),
+    ("goaway", "it is shutting down"),
+    ("closing", "it is shutting down"),
+    ("socket closed", "it closed the connection"),
+    ("timed out", "timed out"),
+    ("timeout", "timed out"),
+)
+
+
+def refusal(code: int, details: str, call: str) -> HatchetError:
+    """Translate a gRPC status of `call` ("GetRunDetails") to the error that it means for us."""
+    name = Code(code).name if code in Code.__members__.values() else f"status {code}"
+    text = details.lower()
+    if code == Code.NOT_FOUND:
+        return RunUnknown(f"{call}: no such run for this token (NOT_FOUND)")
+    if code == Code.INVALID_ARGUMENT and "id" in text:
+        return RunUnknown(f"{call}: Hatchet cannot read this run id (INVALID_ARGUMENT)")
+    if code in (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED):
+        return TokenRefused(f"{call}: Hatchet does not accept hatchet.token ({name})")
+    if code == Code.RESOURCE_EXHAUSTED:
+        if "larger than max" in text or "message too large" in text:
+            return MessageTooLarge(f"{call}: a message is over hatchet.max_message ({name})")
+        return RateLimited(f"{call}: Hatchet limits the calls of this token ({name})")
+    if code == Code.INTERNAL and "utf-8" in text:
+        return BadChunk(f"{call}: a chunk that is not UTF-8 ended the subscription ({name})")
+    reason = next((ours for theirs, ours in REASONS if theirs in text), None)
+    return HatchetAway(f"{call}: Hatchet does not answer ({name}{': ' + reason if reason else ''})")

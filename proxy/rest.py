@@ -1,0 +1,108 @@
+"""The REST history over HTTP: plain aiohttp, every answer bounded in time and size.
+
+It is a help, never a need: whatever goes wrong here is a HistoryAway, and streams go on without it.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Mapping
+from typing import Any, Final
+
+import aiohttp
+import orjson
+
+from proxy.endpoint import Endpoint
+from proxy.errors import HistoryAway
+
+TIMEOUT: Final = aiohttp.ClientTimeout(total=10, connect=4)
+CONNECTIONS: Final = 16  # the history is one Postgres behind one API: more at once only queue there
+PIECE: Final = 64 * 1024
+ROOM: Final = 4  # an answer may be so many times max_message: several outputs, escaped
+
+
+class Rest:
+    """Asks Hatchet's REST API as one tenant."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        assert endpoint.api is not None
+        self._root = endpoint.api
+        self._limit = endpoint.max_message * ROOM
+        self._headers = {"Authorization": f"Bearer {endpoint.token}", "Accept": "application/json"}
+        self._ssl = _trust(endpoint)
+        self._session: aiohttp.ClientSession | None = None  # made in the loop that uses it
+        self._closed = False
+
+    async def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
+        """The JSON of an answer; None for 404. Raises HistoryAway."""
+        try:
+            async with self._opened().get(
+                self._root + path, params=query, ssl=self._ssl, allow_redirects=False
+            ) as response:
+                if response.status == 404:
+                    return None
+                if response.status != 200:
+                    raise HistoryAway(_status_text(response.status))
+                return _parsed(await self._body(response))
+        except TimeoutError:
+            raise HistoryAway("the REST history does not answer in time") from None
+        except aiohttp.ClientSSLError:
+            raise HistoryAway("the REST history's certificate is not accepted; look at hatchet.ca") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise HistoryAway(f"the REST history cannot be reached ({type(error).__name__})") from None
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        body = bytearray()
+        async for piece in response.content.iter_chunked(PIECE):
+            body += piece
+            if len(body) > self._limit:
+                raise HistoryAway(f"the REST history's answer is over {self._limit} bytes")
+        return bytes(body)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise HistoryAway("this door to Hatchet is closed")
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                headers=self._headers,
+                timeout=TIMEOUT,
+                connector=aiohttp.TCPConnector(limit=CONNECTIONS),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+    async def close(self) -> None:
+        """Close the connections."""
+        self._closed = True
+        if self._session is not None:
+            await self._session.close()
+
+
+def _trust(endpoint: Endpoint) -> ssl.SSLContext | bool:
+    """The system's certificates, and the team's own authority where one is written, as the SDK does it."""
+    if endpoint.tls.ca is None:
+        return True
+    context = ssl.create_default_context()
+    ca, _, _ = endpoint.tls.read()
+    if ca:
+        context.load_verify_locations(cadata=ca.decode("ascii", "ignore"))
+    return context
+
+
+def _status_text(status: int) -> str:
+    if status in (401, 403):
+        return f"the REST history does not accept hatchet.token (HTTP {status})"
+    if 300 <= status < 400:
+        return f"the REST history redirects (HTTP {status}): write its final address to hatchet.api"
+    return f"the REST history answers HTTP {status}"
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:  # lone surrogates: the standard library takes them
+        try:
+            return json.loads(body)
+        except ValueError:
+            raise HistoryAway("the REST history's answer is no JSON: is hatchet.api Hatchet's API?") from None
