@@ -42,6 +42,14 @@ FLOORS: Final = {
         "proxy.trials",
     ),
     "first floor: one foreign party each": (
+        "proxy.stubs",  # Hatchet's generated messages, reached past the SDK's package
+        "proxy.wire",  # protobuf to values
+        "proxy.past",  # the REST history's answers to values
+        "proxy.refusals",  # gRPC statuses to errors
+        "proxy.endpoint",  # where a team's Hatchet is
+        "proxy.transport",  # bytes in, bytes out
+        "proxy.channels",  # ... on grpcio
+        "proxy.rest",  # the history over HTTP
         "proxy.hatchet",
         "proxy.tickets",
         "proxy.allow",
@@ -73,9 +81,10 @@ NOT_PURE_ENOUGH: Final = frozenset({"asyncio", "socket", "threading", "time", "a
 PURE_EXCEPT: Final = frozenset({"proxy.clock"})  # the one place that asks what time it is
 
 GUESTS: Final = {
-    "grpc": ("proxy.hatchet", "proxy.simulator"),
-    "hatchet_sdk": ("proxy.hatchet", "proxy.simulator"),
-    "google": ("proxy.hatchet", "proxy.simulator"),
+    "grpc": ("proxy.channels", "proxy.simulator"),
+    "hatchet_sdk": ("proxy.stubs", "proxy.simulator"),
+    "google": ("proxy.wire", "proxy.simulator"),
+    "aiohttp": ("proxy.rest", "proxy.simulator", "proxy.auth"),
     "starlette": ("proxy.app", "proxy.demo"),
     "uvicorn": ("proxy.server",),
     "yaml": ("config.source",),
