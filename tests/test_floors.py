@@ -21,7 +21,15 @@ CONFIG: Final = (
     "config.units",  # durations and sizes
     "config.model",  # the schema, each field declared once
     "config.source",  # YAML text to values that know their line
+    "config.tree",  # a parsed expression, and the two ways to go wrong
     "config.functions",  # what JMESPath's functions take and give
+    "config.lowering",  # the tree as Python closures
+    "config.copies",  # how often an expression can repeat the event
+    "config.hints",  # what to say when an expression cannot be read
+    "config.syntax",  # an expression's text as a tree
+    "config.structure",  # what makes an expression impossible to run
+    "config.shapes",  # what expressions know of their root
+    "config.lints",  # fields, types, literals
     "config.expressions",  # compile, lint, evaluate safely
     "config.schema",  # the model as JSON Schema
     "config.check",  # source + model -> every Problem
@@ -88,7 +96,7 @@ GUESTS: Final = {
     "starlette": ("proxy.app", "proxy.demo"),
     "uvicorn": ("proxy.server",),
     "yaml": ("config.source",),
-    "jmespath": ("config.expressions",),
+    "jmespath": ("config.syntax",),
     "jwt": ("proxy.auth", "proxy.tickets"),
     "watchfiles": ("config.watch",),
     "prometheus_client": ("proxy.metrics",),
