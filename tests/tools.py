@@ -1,0 +1,48 @@
+"""Foreign programs that tests drive: found, or the test is skipped and says why (CI=true: it fails)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+TOOLS: Final = ROOT / ".tools"
+
+NAMES: Final = {
+    "chromium": ("chromium", "chromium-browser", "google-chrome"),
+    "nginx": ("nginx", "/usr/sbin/nginx"),
+}
+
+
+def missing(what: str) -> None:
+    """Skip, or fail where nothing may be left out."""
+    text = f"{what} is missing; scripts/tools installs it where it can"
+    if os.environ.get("CI") == "true":
+        pytest.fail(text)
+    pytest.skip(text)
+
+
+def need(tool: str) -> str:
+    """The path of a program."""
+    for name in NAMES.get(tool, (tool,)):
+        found = shutil.which(name)
+        if found:
+            return found
+    if tool == "chromium":
+        found = next(iter(map(str, sorted((TOOLS / "browsers").glob("chromium*/chrome-*/*chrom*")))), None)
+        if found:
+            return found
+    missing(tool)
+    raise AssertionError("never reached")
+
+
+def need_npm(package: str) -> Path:
+    """The folder of an npm package that scripts/tools installs."""
+    folder = TOOLS / "node_modules" / package
+    if not folder.is_dir():
+        missing(f"npm's {package}")
+    return folder
