@@ -43,6 +43,7 @@ FLOORS: Final = {
         "proxy.clock",
         "proxy.events",
         "proxy.upstream",
+        "proxy.counts",  # plain numbers that metrics and logs read
         "proxy.history",
         "proxy.sse",
         "proxy.backlog",
@@ -68,6 +69,7 @@ FLOORS: Final = {
         "proxy.tap",
         "proxy.finder",
         "proxy.channel",
+        "proxy.reader",  # one client's place in a channel
         "proxy.hub",
     ),
     "third floor: the front door": (
