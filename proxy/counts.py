@@ -66,6 +66,7 @@ class TeamCounts:
     backlog_bytes: int = 0
     reloads: Counter[str] = field(default_factory=Counter)  # ok | failed
     reloaded_at: float = 0.0  # Unix time of the last good one
+    reload_took: float = 0.0  # seconds, of the last one, good or not
     streams: dict[str, StreamCounts] = field(default_factory=dict)
 
     def stream(self, name: str) -> StreamCounts:

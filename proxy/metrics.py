@@ -1,0 +1,239 @@
+"""Metrics: renders `Counts` for ``/metrics``, read at the scrape; owns and counts nothing itself.
+
+What is told is a table (`FAMILIES`): name, kind, what it means, labels, and where the numbers lie. Labels are
+team, stream, rule and a few closed sets (cause, kind, status …); never a run, a client or a path, so the
+number of series is bounded by the configuration. The dashboard and the alert rules under ``deploy/`` name
+only what this table has; a test holds them to it.
+
+prometheus_client is imported at the first scrape: a sidecar that nobody scrapes does not carry it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final
+
+from proxy import __version__
+from proxy.counts import Counts, Histogram, StreamCounts, TeamCounts
+from proxy.probes import Health
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+PREFIX: Final = "stream_proxy_"
+
+Row = tuple[tuple[str, ...], float]
+HistogramRow = tuple[tuple[str, ...], Histogram]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric: its name without `PREFIX` (and a counter's ``_total``), and how its rows are read."""
+
+    name: str
+    kind: str  # counter | gauge
+    meaning: str
+    labels: tuple[str, ...]
+    rows: Callable[[Counts], Iterable[Row]]
+
+
+# -- where the numbers lie --
+
+
+def _of_team(read: Callable[[TeamCounts], float]) -> Callable[[Counts], Iterator[Row]]:
+    return lambda counts: (((team,), read(its)) for team, its in list(counts.teams.items()))
+
+
+def _by_team(read: Callable[[TeamCounts], Counter[str]]) -> Callable[[Counts], Iterator[Row]]:
+    return lambda counts: (
+        ((team, key), number)
+        for team, its in list(counts.teams.items())
+        for key, number in list(read(its).items())
+    )
+
+
+def _streams(counts: Counts) -> Iterator[tuple[str, str, StreamCounts]]:
+    for team, its in list(counts.teams.items()):
+        for name, stream in list(its.streams.items()):
+            yield team, name, stream
+
+
+def _of_stream(read: Callable[[StreamCounts], float]) -> Callable[[Counts], Iterator[Row]]:
+    return lambda counts: (((team, name), read(stream)) for team, name, stream in _streams(counts))
+
+
+def _by_stream(read: Callable[[StreamCounts], Counter[str]]) -> Callable[[Counts], Iterator[Row]]:
+    return lambda counts: (
+        ((team, name, key), number)
+        for team, name, stream in _streams(counts)
+        for key, number in list(read(stream).items())
+    )
+
+
+TEAM: Final = ("team",)
+STREAM: Final = ("team", "stream")
+
+FAMILIES: Final = (
+    Family("connections", "gauge", "Open HTTP connections.", (), lambda counts: [((), counts.connections)]),
+    # one stream of a team
+    Family("clients", "gauge", "Clients that are reading now.", STREAM, _of_stream(lambda s: s.clients)),
+    Family("streams_opened", "counter", "Streams opened by clients.", STREAM, _of_stream(lambda s: s.opened)),
+    Family(
+        "stream_ends",
+        "counter",
+        "How clients' streams ended.",
+        (*STREAM, "ending"),
+        _by_stream(lambda s: s.ends),
+    ),
+    Family("frames", "counter", "Frames given, one to one client.", STREAM, _of_stream(lambda s: s.frames)),
+    Family(
+        "sent_bytes", "counter", "Bytes given, before HTTP framing.", STREAM, _of_stream(lambda s: s.bytes)
+    ),
+    Family(
+        "forwarded",
+        "counter",
+        "Events that a rule forwarded.",
+        (*STREAM, "rule"),
+        _by_stream(lambda s: s.forwarded),
+    ),
+    Family(
+        "rule_errors",
+        "counter",
+        "Events on which an expression of a rule failed.",
+        (*STREAM, "rule"),
+        _by_stream(lambda s: s.rule_errors),
+    ),
+    Family("gaps", "counter", "Gaps told to clients.", (*STREAM, "cause"), _by_stream(lambda s: s.gaps)),
+    Family("resets", "counter", "Attempts that began anew.", STREAM, _of_stream(lambda s: s.resets)),
+    # one team
+    Family("runs", "gauge", "Runs held now.", TEAM, _of_team(lambda t: t.runs)),
+    Family(
+        "run_ends", "counter", "Verified ends of runs.", (*TEAM, "status"), _by_team(lambda t: t.run_ends)
+    ),
+    Family("backlog_bytes", "gauge", "Bytes kept in backlogs.", TEAM, _of_team(lambda t: t.backlog_bytes)),
+    Family("events", "counter", "Events of runs, as put in order.", TEAM, _of_team(lambda t: t.events)),
+    Family(
+        "upstream_subscriptions",
+        "gauge",
+        "Subscriptions open at Hatchet now.",
+        (*TEAM, "kind"),
+        _by_team(lambda t: t.subscriptions),
+    ),
+    Family(
+        "state_lookups", "counter", "Reads of runs' state.", (*TEAM, "kind"), _by_team(lambda t: t.lookups)
+    ),
+    Family(
+        "upstream_troubles",
+        "counter",
+        "Calls to Hatchet that failed, by the error's name.",
+        (*TEAM, "error"),
+        _by_team(lambda t: t.troubles),
+    ),
+    Family(
+        "false_ends",
+        "counter",
+        "Ends that the run's state did not confirm.",
+        TEAM,
+        _of_team(lambda t: t.false_ends),
+    ),
+    Family(
+        "late_chunks", "counter", "Chunks after the verified end.", TEAM, _of_team(lambda t: t.late_chunks)
+    ),
+    Family(
+        "refusals",
+        "counter",
+        "Requests answered without a stream.",
+        (*TEAM, "reason"),
+        _by_team(lambda t: t.refusals),
+    ),
+    Family(
+        "reloads", "counter", "Reloads of a team's file.", (*TEAM, "result"), _by_team(lambda t: t.reloads)
+    ),
+    Family(
+        "last_reload_timestamp_seconds",
+        "gauge",
+        "Unix time of the last good reload.",
+        TEAM,
+        _of_team(lambda t: t.reloaded_at),
+    ),
+    Family(
+        "last_reload_duration_seconds",
+        "gauge",
+        "How long the last reload took, tests included.",
+        TEAM,
+        _of_team(lambda t: t.reload_took),
+    ),
+)
+
+# -- to Prometheus --
+
+
+def render(counts: Counts, health: Health | None = None, *, accept: str = "") -> tuple[bytes, str]:
+    """The scrape's body and its content type, as the request's Accept asks for."""
+    from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415 - see the file's law
+    from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Reading(counts, health))
+    ProcessCollector(registry=registry)
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+class _Reading:
+    """A collector in prometheus_client's sense, for one scrape."""
+
+    def __init__(self, counts: Counts, health: Health | None) -> None:
+        self._counts = counts
+        self._health = health
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        for family in FAMILIES:
+            yield _metric(family.name, family.kind, family.meaning, family.labels, family.rows(self._counts))
+        yield _metric("build_info", "gauge", "The version that runs.", ("version",), [((__version__,), 1)])
+        latency = [((team, name), stream.latency) for team, name, stream in _streams(self._counts)]
+        yield _histogram(
+            "delivery_latency_seconds", "From an event's coming in to the socket.", STREAM, latency
+        )
+        yield _histogram(
+            "loop_lag_seconds", "How late the event loop was.", (), [((), self._counts.loop_lag)]
+        )
+        yield from _of_health(self._health)
+
+
+def _of_health(health: Health | None) -> Iterator[Metric]:
+    if health is None:
+        return
+    teams = health.teams
+    yield _metric("draining", "gauge", "1 while this replica goes away.", (), [((), health.draining)])
+    reachable = [((team.name,), float(team.upstream_is_fine)) for team in teams]
+    yield _metric("upstream_up", "gauge", "0 while Hatchet does not answer this team.", TEAM, reachable)
+    current = [((team.name,), float(team.config_is_current)) for team in teams]
+    yield _metric("config_current", "gauge", "0 while a team's file is broken.", TEAM, current)
+
+
+def _metric(name: str, kind: str, meaning: str, labels: tuple[str, ...], rows: Iterable[Row]) -> Metric:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415
+
+    made = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
+    metric = made(PREFIX + name, meaning, labels=labels)
+    for values, number in rows:
+        metric.add_metric(values, number)
+    return metric
+
+
+def _histogram(name: str, meaning: str, labels: tuple[str, ...], rows: Iterable[HistogramRow]) -> Metric:
+    from prometheus_client.core import HistogramMetricFamily  # noqa: PLC0415
+
+    metric = HistogramMetricFamily(PREFIX + name, meaning, labels=labels)
+    for values, histogram in rows:
+        bounds = [*(str(bound) for bound in histogram.bounds), "+Inf"]
+        sums = accumulate(float(bucket) for bucket in histogram.buckets)
+        metric.add_metric(values, list(zip(bounds, sums, strict=True)), sum_value=histogram.total)
+    return metric

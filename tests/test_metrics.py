@@ -1,0 +1,146 @@
+"""What /metrics says: every count under a bounded name, in a form that Prometheus' own tool accepts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from proxy.counts import Counts
+from proxy.metrics import FAMILIES, PREFIX, render
+from proxy.probes import Health, Reach, Standing, TeamHealth
+from tests import needs
+
+
+def busy() -> Counts:
+    """Counts in which every number of a kind differs from zero."""
+    counts = Counts(connections=4)
+    counts.loop_lag.observe(0.002, 3)
+    team = counts.team("payments")
+    team.events, team.runs, team.false_ends, team.late_chunks, team.backlog_bytes = 40, 2, 3, 1, 2048
+    team.reloaded_at, team.reload_took = 1_790_000_000.0, 0.25
+    for counter in (
+        team.run_ends,
+        team.subscriptions,
+        team.lookups,
+        team.troubles,
+        team.refusals,
+        team.reloads,
+    ):
+        counter["some"] += 7
+    stream = team.stream("chat")
+    stream.clients, stream.opened, stream.frames, stream.bytes, stream.resets = 3, 9, 500, 65536, 2
+    for counter in (stream.forwarded, stream.rule_errors, stream.gaps, stream.ends):
+        counter["some"] += 5
+    stream.latency.observe(0.0004, 2)
+    stream.latency.observe(0.3)
+    stream.latency.observe(60.0)
+    return counts
+
+
+def well(**team: object) -> Health:
+    return Health(0.0, "1.2.3", teams=(TeamHealth("payments", **team),))  # type: ignore[arg-type]
+
+
+def samples(counts: Counts, health: Health | None = None) -> dict[str, float]:
+    """Every sample as it stands in the text, to its number."""
+    body, _ = render(counts, health)
+    lines = [line for line in body.decode().splitlines() if line.startswith(PREFIX)]
+    return {name: float(number) for name, number in (line.rsplit(" ", 1) for line in lines)}
+
+
+def test_the_gauge_of_clients_has_the_promised_name_and_labels() -> None:
+    assert samples(busy())['stream_proxy_clients{stream="chat",team="payments"}'] == 3
+
+
+def test_every_family_shows_the_number_that_was_counted() -> None:
+    told = samples(busy())
+    for family in FAMILIES:
+        name = PREFIX + family.name + ("_total" if family.kind == "counter" else "")
+        found = [number for sample, number in told.items() if sample.split("{")[0] == name]
+        assert found, name
+        assert all(found), name
+
+
+def test_counters_by_cause_carry_it_as_a_label() -> None:
+    counts = Counts()
+    counts.team("a").stream("s").gaps.update(upstream=2, slow_client=1)
+    told = samples(counts)
+    assert told['stream_proxy_gaps_total{cause="upstream",stream="s",team="a"}'] == 2
+    assert told['stream_proxy_gaps_total{cause="slow_client",stream="s",team="a"}'] == 1
+
+
+def test_the_latency_histogram_sums_its_buckets_up() -> None:
+    told = samples(busy())
+    name, labels = "stream_proxy_delivery_latency_seconds", 'stream="chat",team="payments"'
+    assert told[f'{name}_bucket{{le="0.001",{labels}}}'] == 2
+    assert told[f'{name}_bucket{{le="0.5",{labels}}}'] == 3
+    assert told[f'{name}_bucket{{le="+Inf",{labels}}}'] == 4
+    assert told[f"{name}_count{{{labels}}}"] == 4
+    assert abs(told[f"{name}_sum{{{labels}}}"] - 60.3008) < 1e-9
+
+
+def test_no_label_is_one_that_grows_with_the_traffic() -> None:
+    body, _ = render(busy(), well())
+    names = {
+        label
+        for family in text_string_to_metric_families(body.decode())
+        for sample in family.samples
+        if sample.name.startswith(PREFIX)
+        for label in sample.labels
+    }
+    closed = {"rule", "cause", "status", "ending", "kind", "error", "reason", "result", "le", "version"}
+    assert names <= {"team", "stream"} | closed
+
+
+def test_a_label_with_quotes_and_line_breaks_is_read_back_whole() -> None:
+    counts = Counts()
+    counts.team("a").stream("s").forwarded['a "rule"\nof two\\lines'] += 1
+    body, _ = render(counts)
+    rules = [
+        sample.labels["rule"]
+        for family in text_string_to_metric_families(body.decode())
+        for sample in family.samples
+        if "rule" in sample.labels
+    ]
+    assert rules == ['a "rule"\nof two\\lines']
+
+
+def test_the_health_of_teams_is_told_as_gauges() -> None:
+    told = samples(Counts(), well(reach=Reach.AWAY, standing=Standing.LAST_GOOD))
+    assert told['stream_proxy_upstream_up{team="payments"}'] == 0
+    assert told['stream_proxy_config_current{team="payments"}'] == 0
+    assert told["stream_proxy_draining"] == 0
+    assert samples(Counts(), well())['stream_proxy_upstream_up{team="payments"}'] == 1
+
+
+def test_each_scrape_reads_anew_and_leaves_nothing_behind() -> None:
+    counts = Counts()
+    assert samples(counts)["stream_proxy_connections"] == 0
+    counts.connections = 5
+    assert samples(counts)["stream_proxy_connections"] == 5
+
+
+def test_openmetrics_is_given_to_those_who_ask_for_it() -> None:
+    body, content_type = render(Counts(), accept="application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text")
+    assert body.endswith(b"# EOF\n")
+    assert render(Counts())[1].startswith("text/plain")
+
+
+def test_promtool_finds_nothing_to_complain_about() -> None:
+    promtool = needs.program("promtool", "prometheus")
+    body, _ = render(busy(), well())
+    done = subprocess.run([promtool, "check", "metrics"], input=body, capture_output=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+
+
+def test_prometheus_client_is_imported_by_the_first_scrape_only() -> None:
+    program = (
+        "import sys; from proxy.counts import Counts; from proxy.metrics import render;"
+        "before = 'prometheus_client' in sys.modules; render(Counts());"
+        "print(before, 'prometheus_client' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]

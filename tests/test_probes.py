@@ -1,0 +1,89 @@
+"""What the probes answer: healthz for the loop, readyz for the pod, a team's trouble in the body."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from proxy.probes import Health, Reach, Standing, TeamHealth, healthz, readyz, spell
+
+NOW = 1_790_003_661.0
+STARTED = NOW - 3661
+
+FINE = TeamHealth("search", Reach.REACHABLE, NOW - 60)
+AWAY = TeamHealth("payments", Reach.AWAY, NOW - 75, "connection refused at hatchet:7077")
+STALE = TeamHealth(
+    "chat", Reach.REACHABLE, NOW - 5, None, Standing.LAST_GOOD, NOW - 7200, "teams/chat.yaml:3:5: what"
+)
+
+
+def health(*teams: TeamHealth, loaded: bool = True, draining: bool = False) -> Health:
+    return Health(STARTED, "1.2.3", loaded, draining, teams)
+
+
+def test_healthz_is_fine_whatever_the_teams_say() -> None:
+    for state in (health(AWAY), health(loaded=False), health(draining=True)):
+        answer = healthz(state, NOW)
+        assert answer.status == 200
+        assert answer.body == {"status": "alive", "version": "1.2.3", "up": "1 h 1 min"}
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "word"),
+    [
+        (health(FINE), 200, "ready"),
+        (health(), 200, "ready"),
+        (health(FINE, AWAY), 200, "degraded"),
+        (health(STALE), 200, "degraded"),
+        (health(FINE, loaded=False), 503, "starting"),
+        (health(FINE, draining=True), 503, "draining"),
+        (health(AWAY, draining=True), 503, "draining"),
+    ],
+)
+def test_readyz_is_about_the_pod(state: Health, status: int, word: str) -> None:
+    answer = readyz(state, NOW)
+    assert (answer.status, answer.body["status"]) == (status, word)
+
+
+@pytest.mark.parametrize(
+    ("teams", "status"),
+    [((FINE,), 200), ((FINE, AWAY), 503), ((STALE,), 503), ((TeamHealth("idle"),), 200), ((), 200)],
+)
+def test_strict_asks_for_every_team(teams: tuple[TeamHealth, ...], status: int) -> None:
+    assert readyz(health(*teams), NOW, strict=True).status == status
+
+
+def test_one_team_can_be_asked_for_alone() -> None:
+    state = health(FINE, AWAY)
+    assert readyz(state, NOW, team="search").status == 200
+    assert readyz(state, NOW, team="payments").status == 503
+    assert list(readyz(state, NOW, team="payments").body["teams"]) == ["payments"]
+
+
+def test_a_team_that_is_not_there_is_named_among_those_that_are() -> None:
+    answer = readyz(health(FINE, AWAY), NOW, team="serach")
+    assert (answer.status, answer.body) == (404, {"status": "unknown team", "teams": ["payments", "search"]})
+
+
+def test_the_body_says_what_is_wrong_and_since_when() -> None:
+    body = json.loads(json.dumps(readyz(health(AWAY, STALE), NOW).body))
+    assert body["teams"]["payments"] == {
+        "upstream": {
+            "state": "away",
+            "since": "2026-09-21T15:13:06Z",
+            "for": "1 min 15 s",
+            "trouble": "connection refused at hatchet:7077",
+        },
+        "config": {"state": "current", "since": "2026-09-21T14:13:20Z", "for": "1 h 1 min"},
+    }
+    assert body["teams"]["chat"]["config"]["state"] == "last good"
+    assert body["teams"]["chat"]["config"]["problem"] == "teams/chat.yaml:3:5: what"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (-3, "0 s"), (59.9, "59 s"), (60, "1 min 0 s"), (3600, "1 h 0 min"), (90061, "1 d 1 h")],
+)
+def test_spans_are_said_in_their_two_largest_units(seconds: float, text: str) -> None:
+    assert spell(seconds) == text
