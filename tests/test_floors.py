@@ -73,6 +73,7 @@ FLOORS: Final = {
         "proxy.hub",
     ),
     "third floor: the front door": (
+        "proxy.probes",  # a snapshot of the process to what probes answer
         "proxy.metrics",
         "proxy.logs",
         "proxy.app",
@@ -102,6 +103,7 @@ GUESTS: Final = {
     "jwt": ("proxy.auth", "proxy.tickets"),
     "watchfiles": ("config.watch",),
     "prometheus_client": ("proxy.metrics",),
+    "structlog": ("proxy.logs",),
     "rich": ("proxy.commands",),
 }
 
