@@ -1,7 +1,7 @@
 """The house's map: what stands where, and that imports go downwards only.
 
 `FLOORS` lists every module from the ground to the roof; a module imports only what stands before it (lazy
-imports inside functions count too). A name that is a package speaks for all that is in it. `GUESTS` says
+imports inside functions count too; two on one floor may know each other's types). A name that is a package speaks for all that is in it. `GUESTS` says
 which foreign library may be met in which rooms. A new file gets its place here, in the commit that brings it.
 """
 
@@ -118,10 +118,20 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imports(path: Path, name: str) -> Iterator[str]:
+def nodes(path: Path, *, types: bool) -> list[ast.AST]:
+    """The file's syntax, with or without what stands under ``if TYPE_CHECKING``."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if not types:
+        tree.body = [
+            x for x in tree.body if not (isinstance(x, ast.If) and "TYPE_CHECKING" in ast.dump(x.test))
+        ]
+    return list(ast.walk(tree))
+
+
+def imports(path: Path, name: str, *, types: bool = True) -> Iterator[str]:
     """Each dotted name that the file imports, wherever the import stands."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path, types=types):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -155,11 +165,20 @@ def test_every_file_has_its_place_on_the_map(name: str) -> None:
 def test_imports_go_downwards_only(name: str) -> None:
     here = room(name)
     assert here is not None
-    for imported in imports(ROOMS[name], name):
+    for imported in imports(ROOMS[name], name, types=False):
         there = room(imported)
         if there is None or there == here:
             continue
         assert ORDER.index(there) < ORDER.index(here), f"{name} imports {imported}, which stands above it"
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_types_come_from_no_higher_floor(name: str) -> None:
+    floor = {place: number for number, places in enumerate(FLOORS.values()) for place in places}
+    for imported in imports(ROOMS[name], name):
+        assert floor.get(room(imported) or "", -1) <= floor.get(room(name) or "", -1), (
+            f"{name} imports {imported}"
+        )
 
 
 @pytest.mark.parametrize("name", [name for name in ROOMS if name.split(".")[0] == "config"])
