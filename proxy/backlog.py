@@ -21,7 +21,9 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
-OVERHEAD: Final = 120  # bytes that an entry costs beside its body, roughly: counted, or empty chunks were free
+OVERHEAD: Final = (
+    120  # bytes that an entry costs beside its body, roughly: counted, or empty chunks were free
+)
 MAX_LOSSES: Final = 512  # steps whose losses are told one by one; beyond that one sum for the rest
 COMPACT_AT: Final = 256  # entries evicted before the list is cut: keeps eviction O(1) on average
 

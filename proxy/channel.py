@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from proxy import sse
 from proxy.backlog import Backlog, Frame
 from proxy.counts import StreamCounts
-from proxy.events import RUN_EVENTS, STEP_STREAM, End, Event, GapCause, Item, Reset, StepGap
+from proxy.events import STEP_STREAM, End, Event, GapCause, Item, Reset, StepGap
 from proxy.rules import Rules
 from proxy.sse import HEARTBEAT, Ids
 
@@ -52,7 +52,7 @@ class Channel:
         self._loop = asyncio.get_running_loop()
         self._flushing = False
         self._shared: tuple[int, int, bytes, int] | None = None  # (from, last, bytes, to)
-        self._stamps: list[float] = []
+        self._came = 0.0  # when the oldest frame that is not flushed yet came
         self._beat: asyncio.TimerHandle | None = None
         self._spoke = self._loop.time()
 
@@ -65,6 +65,7 @@ class Channel:
             self._take(item)
         if self.backlog.last != before and self.readers and not self._flushing:
             self._flushing = True
+            self._came = self._loop.time()
             self._loop.call_soon(self._flush)
 
     def _take(self, item: Item) -> None:
@@ -84,7 +85,9 @@ class Channel:
         place = self.backlog.last
         if isinstance(item, Reset):
             self.counts.resets += 1
-            body = sse.control("reset", {"step": item.step, "attempt": item.attempt}, cursor=self.ids.at(place + 1))
+            body = sse.control(
+                "reset", {"step": item.step, "attempt": item.attempt}, cursor=self.ids.at(place + 1)
+            )
         else:
             body = self.gap(item, place)
         self.backlog.append(Frame(body, True))
@@ -113,12 +116,12 @@ class Channel:
     def _flush(self) -> None:
         self._flushing = False
         last = self.backlog.last
-        self._spoke = self._loop.time()
-        for reader in tuple(self.readers):
-            if reader.paused or reader.busy:
-                continue
-            if not reader.attach_shared(last):
+        readers = tuple(self.readers)
+        for reader in readers:
+            if not (reader.paused or reader.busy or reader.take_shared(last)):
                 reader.pump()
+        self._spoke = self._loop.time()
+        self.counts.latency.observe(self._spoke - self._came, len(readers))
 
     def batch(self, place: int) -> tuple[bytes, int]:
         """What a reader at `place` is handed next and where he stands then; shared between readers."""
@@ -199,6 +202,3 @@ def value_of(metadata: Mapping[str, Any], key: str | None) -> str:
 
 def _number(numbered: tuple[int, Frame]) -> int:
     return numbered[0]
-
-
-__all__ = ["BATCH", "RUN_EVENTS", "Channel", "value_of"]

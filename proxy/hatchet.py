@@ -21,7 +21,6 @@ from proxy.upstream import Deliver
 
 if TYPE_CHECKING:
     from config.model import HatchetConfig
-
     from proxy.rest import Rest
 
 _T = TypeVar("_T")

@@ -65,7 +65,7 @@ class Reader:
         self.pump()
         self._cause = GapCause.SLOW_CLIENT
 
-    def attach_shared(self, last: int) -> bool:
+    def take_shared(self, last: int) -> bool:
         """The fast path: take the shared bytes if they bring this reader to `last`."""
         channel = self.channel
         if not channel.backlog.reaches(self.place) or channel.backlog.sealed:

@@ -77,7 +77,9 @@ def read_cursor(text: str) -> Cursor | None:
 
 def end_cursor(team: str, stream: str, run_id: str, value: str = "") -> str:
     """The cursor of the verified end; `value` is what stood in a metadata path."""
-    digest = hashlib.blake2b(_join(team, stream, run_id, value), digest_size=SEAL_BYTES, person=b"end").digest()
+    digest = hashlib.blake2b(
+        _join(team, stream, run_id, value), digest_size=SEAL_BYTES, person=b"end"
+    ).digest()
     return f"{_pack_run(run_id)}.{_text(digest)}.{END_PLACE}"
 
 
@@ -115,7 +117,9 @@ def run_id_of(text: str) -> str | None:
 
 
 def _join(*parts: str) -> bytes:
-    return b"".join(b"%d:" % len(raw) + raw for raw in (part.encode("utf-8", "surrogatepass") for part in parts))
+    return b"".join(
+        b"%d:" % len(raw) + raw for raw in (part.encode("utf-8", "surrogatepass") for part in parts)
+    )
 
 
 def _text(raw: bytes) -> str:

@@ -1,0 +1,286 @@
+"""The front door: an ASGI application that serves streams itself and hands the rest to Starlette.
+
+Paths come first: they say which team and which stream is meant. A stream's response begins as any ASGI response
+does; its frames then go through a sink: the connection's own (``connection.SocketSink``) under our uvicorn protocol,
+or ASGI's ``send`` (`SendSink`) under any other server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+from proxy.answers import Answer, draining, problem, wait
+from proxy.auth import Asked
+from proxy.connection import EXTENSION, SocketSink
+from proxy.hub import Hub
+from proxy.life import LiveStream
+from proxy.reader import Ending, Reader
+from proxy.routes import Match
+from proxy.team import Team
+from proxy.visit import Opened, Question, Visit
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+METHODS: Final = ("GET", "HEAD", "OPTIONS")
+SINGLE: Final = "default"  # the team of the single-file form
+
+
+class Front:
+    """The ASGI application of a hub; `rest` answers what is no stream."""
+
+    def __init__(self, hub: Hub, rest: App) -> None:
+        self.hub = hub
+        self.rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.rest(scope, receive, send)
+            return
+        team, match = self._find(scope)
+        if team is not None and match is not None:
+            await self._stream(team, match, scope, receive, send)
+        elif self._is_broken(scope):
+            await self._wait_for_config(scope, send)
+        else:
+            await self.rest(scope, receive, send)
+
+    # -- which stream --
+
+    def _find(self, scope: Scope) -> tuple[Team | None, Match[LiveStream] | None]:
+        path = _raw_path(scope)
+        if self.hub.single:
+            team = self.hub.teams.get(SINGLE)
+            return team, None if team is None else team.routes.match(path)
+        _, _, after = path.partition("/")
+        name, slash, tail = after.partition("/")
+        team = self.hub.teams.get(name)
+        return team, None if team is None or not slash else team.routes.match(f"/{tail}")
+
+    def _is_broken(self, scope: Scope) -> bool:
+        """Whether the path is a team's whose file never was good, so that its streams are not known."""
+        name = _raw_path(scope).split("/")[1:2]
+        return bool(name) and name[0] in self.hub.broken
+
+    async def _wait_for_config(self, scope: Scope, send: Send) -> None:
+        headers = Asked.read(scope["headers"], b"").headers
+        answer = wait("config", headers.get("accept"), 0.0, "the configuration of this team is being mended")
+        origin = headers.get("origin")
+        if origin is not None:  # nothing of the team's is in it, and without these a browser would give up
+            allowed = [
+                (b"access-control-allow-origin", origin.encode("latin-1")),
+                (b"access-control-allow-credentials", b"true"),
+                (b"vary", b"Origin"),
+            ]
+            answer = Answer(answer.status, answer.headers + allowed, answer.body)
+        await _send_answer(send, scope, answer)
+
+    # -- the stream --
+
+    async def _stream(
+        self, team: Team, match: Match[LiveStream], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        method = scope["method"]
+        headers = Asked.read(scope["headers"], b"").headers
+        origins = match.target.origins
+        if method not in METHODS:
+            allow = ", ".join(METHODS).encode()
+            await _send_answer(
+                send, scope, problem(405, "a stream is read with GET", headers=[(b"allow", allow)])
+            )
+            return
+        if method == "OPTIONS":
+            verdict = origins.preflight(headers, scope.get("scheme", "http"))
+            if verdict.refused is None:
+                answer = Answer(204, [(b"allow", ", ".join(METHODS).encode()), *verdict.headers])
+            else:
+                answer = problem(403, verdict.refused, headers=verdict.headers)
+            await _send_answer(send, scope, answer)
+            return
+        visit = Visit(self.hub, team, match.target, _question(scope, match.value))
+        try:
+            await self._serve(visit, scope, receive, send)
+        finally:
+            visit.close()
+
+    async def _serve(self, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
+        wire = _wire(scope)
+        opened = await self._unless_lost(visit, wire, receive)
+        if opened is None:
+            return
+        if isinstance(opened, Answer):
+            await _send_answer(send, scope, opened)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": opened.headers})
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+        await send({"type": "http.response.body", "body": visit.head(), "more_body": True})
+        began = time.monotonic()
+        if wire is not None:
+            reader = await self._over_wire(visit, opened, wire)
+        else:
+            reader = await self._over_send(visit, opened, receive, send)
+        ending = reader.done.result()
+        if ending not in (Ending.LEFT, Ending.STUCK):
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        self.hub.reported.stream_ended(
+            team=visit.team.name,
+            stream=visit.stream.config.name,
+            run=opened.life.run_id,
+            client=visit.question.client,
+            seconds=time.monotonic() - began,
+            frames=reader.frames,
+            ending=ending.value,
+            traceparent=opened.state.metadata.get("traceparent"),
+        )
+
+    async def _unless_lost(
+        self, visit: Visit, wire: SocketSink | None, receive: Receive
+    ) -> Opened | Answer | None:
+        """`visit.open()`, given up when the client leaves (None) or this replica does."""
+        task = asyncio.ensure_future(visit.open())
+        lost = False
+
+        def give_up() -> None:
+            nonlocal lost
+            lost = True
+            task.cancel()
+
+        watcher = None
+        if wire is not None:
+            wire.on_lost = give_up
+        else:
+            watcher = asyncio.ensure_future(_disconnected(receive))
+            watcher.add_done_callback(lambda done: None if done.cancelled() else give_up())
+        self.hub.waiting.add(task)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if lost:
+                return None
+            if self.hub.draining:
+                return draining()
+            task.cancel()
+            raise
+        finally:
+            self.hub.waiting.discard(task)
+            if watcher is not None:
+                watcher.cancel()
+
+    async def _over_wire(self, visit: Visit, opened: Opened, wire: SocketSink) -> Reader:
+        hub = self.hub
+        reader = visit.follow(opened, wire)
+        wire.on_lost = lambda: reader.finish(Ending.LEFT)
+        wire.on_pause = lambda: hub.paused(reader, wire.abort)
+        wire.on_resume = lambda: hub.resumed(reader)
+        if wire.lost:
+            reader.finish(Ending.LEFT)
+        else:
+            if wire.paused:
+                hub.paused(reader, wire.abort)
+            reader.begin()
+        if hub.draining:
+            hub.farewell(reader)
+        try:
+            await asyncio.shield(reader.done)
+        finally:
+            wire.rest()
+        return reader
+
+    async def _over_send(self, visit: Visit, opened: Opened, receive: Receive, send: Send) -> Reader:
+        sink = SendSink()
+        reader = visit.follow(opened, sink)
+        sink.on_pause = lambda: self.hub.paused(reader, lambda: reader.finish(Ending.STUCK))
+        sink.on_resume = lambda: self.hub.resumed(reader)
+        watcher = asyncio.ensure_future(_disconnected(receive))
+        watcher.add_done_callback(lambda done: None if done.cancelled() else reader.finish(Ending.LEFT))
+        reader.done.add_done_callback(lambda _: sink.close())
+        try:
+            reader.begin()
+            await sink.drain_into(send)
+        finally:
+            watcher.cancel()
+        return reader
+
+
+class SendSink:
+    """ASGI's ``send`` as a reader's sink: bytes wait here while a send is under way."""
+
+    LIMIT: Final = 64 * 1024  # bytes that may wait before the reader pauses
+
+    def __init__(self) -> None:
+        self.paused = False
+        self.on_pause: Callable[[], object] = lambda: None
+        self.on_resume: Callable[[], object] = lambda: None
+        self._pending: list[bytes] = []
+        self._size = 0
+        self._closed = False
+        self._wake = asyncio.Event()
+
+    def write(self, body: bytes) -> None:
+        self._pending.append(body)
+        self._size += len(body)
+        self._wake.set()
+        if self._size > self.LIMIT and not self.paused:
+            self.paused = True
+            self.on_pause()
+
+    def close(self) -> None:
+        """No more will be written; what waits is still sent."""
+        self._closed = True
+        self._wake.set()
+
+    async def drain_into(self, send: Send) -> None:
+        """Send what is written until the sink is closed."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            pending, self._pending, self._size = self._pending, [], 0
+            if pending:
+                await send({"type": "http.response.body", "body": b"".join(pending), "more_body": True})
+            elif self._closed:
+                return
+            if self._closed:
+                self._wake.set()
+            if self.paused:
+                self.paused = False
+                self.on_resume()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _send_answer(send: Send, scope: Scope, answer: Answer) -> None:
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+    body = b"" if scope["method"] == "HEAD" else answer.body
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _wire(scope: Scope) -> SocketSink | None:
+    extension = scope.get("extensions", {}).get(EXTENSION)
+    return None if extension is None or scope["method"] == "HEAD" else extension["sink"]
+
+
+def _raw_path(scope: Scope) -> str:
+    raw = scope.get("raw_path")
+    path = raw.decode("ascii", "replace") if isinstance(raw, bytes) else str(scope["path"])
+    return path.partition("?")[0]
+
+
+def _question(scope: Scope, value: str) -> Question:
+    client = scope.get("client")
+    return Question(
+        value=value,
+        asked=Asked.read(scope["headers"], scope.get("query_string", b"")),
+        scheme=scope.get("scheme", "http"),
+        client=client[0] if client else "",
+    )

@@ -1,0 +1,140 @@
+"""Hub: all teams of this process, and every reader that is connected.
+
+The hub applies configurations (team by team), looks for stuck readers, and says farewell to all of them when
+this replica goes away. What a team owns is in ``team.py``; no run and no reader is known to two teams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+from config.model import Config, HatchetConfig, ServerConfig, TeamConfig
+from proxy import sse
+from proxy.counts import Counts
+from proxy.jwks import KeySets
+from proxy.reader import Ending, Reader
+from proxy.team import Reported, Team
+from proxy.upstream import Upstream
+
+SWEEP: Final = 0.5  # seconds between looks for stuck readers and the measuring of the loop's lag
+SECRET_BYTES: Final = 32
+DRAIN_PAUSE: Final = 0.5  # seconds before the first client comes back: another replica is there, or soon
+
+OpenDoor = Callable[[HatchetConfig], Upstream]
+
+
+class Hub:
+    """Everything that is served. `draining` turns true once, for good."""
+
+    def __init__(self, open_door: OpenDoor, counts: Counts, reported: Reported) -> None:
+        self.teams: dict[str, Team] = {}
+        self.broken: set[str] = set()  # granted teams whose file never was good
+        self.counts = counts
+        self.draining = False
+        self.readers: set[Reader] = set()
+        self.waiting: set[asyncio.Task[object]] = set()  # clients whose headers are held back
+        self._paused: dict[Reader, Callable[[], None]] = {}
+        self._open_door = open_door
+        self.reported = reported
+        self.single = True
+        self.key_sets = KeySets()
+        self._secret = secrets.token_bytes(SECRET_BYTES)
+        self._sweeper: asyncio.Task[None] | None = None
+        self.server = ServerConfig()
+
+    # -- configuration --
+
+    async def apply(self, config: Config) -> None:
+        """Serve `config`: new teams begin, changed ones change, those that are gone are closed."""
+        self.server = config.server
+        self.single = config.single
+        self.broken = set(config.broken) - set(self.teams)
+        for name, team_config in config.teams.items():
+            await self._apply_team(name, team_config)
+        for name in set(self.teams) - set(config.teams) - set(config.broken):
+            await self.teams.pop(name).close()
+
+    async def _apply_team(self, name: str, config: TeamConfig) -> None:
+        team = self.teams.get(name)
+        if team is None:
+            self.teams[name] = Team(
+                config,
+                self.server,
+                self._open_door(config.hatchet),
+                secret=self._secret,
+                counts=self.counts.team(name),
+                reported=self.reported,
+                key_sets=self.key_sets,
+            )
+            return
+        if team.config.hatchet != config.hatchet:
+            await team.upstream.replace(self._open_door(config.hatchet))
+        team.configure(config, self.server)
+
+    # -- readers --
+
+    def connected(self, reader: Reader) -> None:
+        """A reader begins; `gone` ends it."""
+        self.readers.add(reader)
+
+    def gone(self, reader: Reader) -> None:
+        """A reader has ended."""
+        self.readers.discard(reader)
+        self._paused.pop(reader, None)
+
+    def paused(self, reader: Reader, abort: Callable[[], None]) -> None:
+        """A reader's sink is full; `abort` closes its connection if that lasts."""
+        reader.pause(asyncio.get_running_loop().time())
+        self._paused[reader] = abort
+
+    def resumed(self, reader: Reader) -> None:
+        """A reader's sink has room again."""
+        self._paused.pop(reader, None)
+        reader.resume()
+
+    def start(self) -> None:
+        """Begin to look for stuck readers."""
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            asked = loop.time()
+            await asyncio.sleep(SWEEP)
+            now = loop.time()
+            self.counts.loop_lag.observe(max(0.0, now - asked - SWEEP))
+            oldest = now - self.server.write_timeout
+            for reader, abort in list(self._paused.items()):
+                if reader.paused_since is not None and reader.paused_since <= oldest:
+                    reader.finish(Ending.STUCK)
+                    abort()
+
+    # -- farewell --
+
+    def drain(self) -> None:
+        """Tell every reader that this replica goes away, each with a hint of its own when to come back."""
+        self.draining = True
+        for task in tuple(self.waiting):
+            task.cancel()
+        for reader in tuple(self.readers):
+            self.farewell(reader)
+
+    def farewell(self, reader: Reader) -> None:
+        """Send one reader away."""
+        if not reader.done.done():
+            pause = DRAIN_PAUSE + random.uniform(0.0, self.server.drain.spread)
+            reader.say(sse.retry(pause) + sse.control("drain", {}))
+            reader.finish(Ending.DRAIN)
+
+    async def close(self) -> None:
+        """Let go of all teams."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for team in self.teams.values():
+            await team.close()
+        self.teams.clear()
+        await self.key_sets.close()

@@ -1,0 +1,288 @@
+"""Life: one run in this process: the `Run` that follows it, its events as kept, and its channels.
+
+A life begins with its first client (or with the tap) and ends some time after its last one. All streams of a
+team on a run share it, so a run costs one upstream. A stream that is opened later starts from the kept
+events; what has fallen out of them is made again from the run's state.
+
+A life whose run is over stays for late clients. A run that was replayed since gets a new life: numbers of
+the old one are then unknown cursors, never another story's frames.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from config.model import StreamConfig
+from proxy.backlog import OVERHEAD, Backlog, Frame
+from proxy.channel import Channel, value_of
+from proxy.counts import TeamCounts
+from proxy.errors import HatchetError, RunUnknown
+from proxy.events import CoreState, End, Event, GapCause, Item, PastState, StepGap
+from proxy.history import restate
+from proxy.origins import Origins
+from proxy.rules import Rules
+from proxy.run import Run
+from proxy.sse import Cursor, Ids
+from proxy.upstream import Upstream
+
+LOOK_PAUSE: Final = 0.2  # seconds between looks for a run that does not exist yet: the engine's lag is 0.1
+REPLAY_LOOK: Final = 1.0  # seconds for which "it was not replayed" is believed: bounds calls per ended run
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An item as the life keeps it."""
+
+    item: Item
+    size: int
+    lasting: bool
+    source: tuple[str, int] | None
+    identity: Hashable | None
+
+
+def keep(item: Item) -> Kept:
+    """Weigh an item for the backlog of events."""
+    if isinstance(item, Event):
+        return Kept(
+            item,
+            OVERHEAD + _weight(item.payload),
+            item.lasting,
+            None if item.lasting else (item.step or "", item.attempt or 1),
+            item.identity if item.lasting else None,
+        )
+    return Kept(item, OVERHEAD, True, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveStream:
+    """A stream as it is served: its configuration and its compiled rules."""
+
+    config: StreamConfig
+    rules: Rules
+    allow: Allow
+    origins: Origins
+
+    @property
+    def key(self) -> str:
+        """What tells it from the same stream with other rules."""
+        return f"{self.config.name}:{self.rules.fingerprint}"
+
+
+class Allow(Protocol):
+    """A stream's ``allow``, compiled."""
+
+    def permits(self, root: Mapping[str, Any]) -> bool:
+        """Whether `root` (claims, run, request) may see the run."""
+
+
+class Life:
+    """One run in this process. `over` and `status` tell its verified end."""
+
+    def __init__(
+        self,
+        run_id: str,
+        *,
+        team: str,
+        number: int,
+        secret: bytes,
+        upstream: Upstream,
+        counts: TeamCounts,
+        kept: Backlog[Kept],
+        grew: Callable[[int], None],
+        ended: Callable[[Life], None],
+    ) -> None:
+        self.run_id = run_id
+        self.number = number
+        self.leases = 0
+        self.status: str | None = None
+        self.farewell: asyncio.TimerHandle | None = None
+        self.closed = False
+        self._team = team
+        self._secret = secret
+        self._upstream = upstream
+        self._counts = counts
+        self._kept = kept
+        self._grew = grew
+        self._ended = ended
+        self._channels: dict[str, Channel] = {}
+        self._opening: dict[str, asyncio.Lock] = {}
+        self._looking: asyncio.Task[CoreState] | None = None
+        self._state: CoreState | None = None
+        self._replay_looked = 0.0
+        self.run: Run
+
+    def begin(self, run: Run) -> None:
+        """Follow the run."""
+        self.run = run
+        run.start()
+
+    # -- the run tells --
+
+    def publish(self, items: Sequence[Item]) -> None:
+        """What happened, in order: kept, and offered to every channel."""
+        if self.closed:
+            return
+        kept = self._kept
+        for item in items:
+            kept.append(keep(item))
+            if isinstance(item, End):
+                self.status = item.status
+                kept.seal()
+        self._counts.events += len(items)
+        for channel in self._channels.values():
+            channel.offer(items)
+        if self.status is not None:
+            self._replay_looked = asyncio.get_running_loop().time()
+            self._counts.run_ends[self.status] += 1
+            self._ended(self)
+
+    @property
+    def over(self) -> bool:
+        """Whether the verified end was told."""
+        return self.status is not None
+
+    # -- clients ask --
+
+    async def known(self, patience: float) -> CoreState:
+        """The run's first state; waits up to `patience` seconds for a run that does not exist yet.
+
+        Raises RunUnknown after that, and at once whatever else Hatchet answers.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience
+        while True:
+            try:
+                return await self._look()
+            except RunUnknown:
+                left = deadline - loop.time()
+                if left <= 0 or self.closed:
+                    raise
+                await asyncio.sleep(min(LOOK_PAUSE, left))
+
+    async def _look(self) -> CoreState:
+        if self._state is None:
+            if self._looking is None or self._looking.done():
+                self._looking = asyncio.create_task(self.run.known())
+            self._state = await asyncio.shield(self._looking)
+        return self._state
+
+    async def channel(self, stream: LiveStream) -> Channel:
+        """The channel of `stream`, made from the kept events when it is first asked for."""
+        channel = self._channels.get(stream.key)
+        if channel is not None:
+            return channel
+        async with self._opening.setdefault(stream.key, asyncio.Lock()):
+            channel = self._channels.get(stream.key)
+            if channel is None:
+                past = await self._past()  # before the last look: nothing may come between it and the channel
+                channel = self._open(stream, past)
+                self._channels[stream.key] = channel
+        return channel
+
+    def holds(self, stream: LiveStream, cursor: Cursor) -> bool:
+        """Whether `cursor` is one of this life's channel of `stream`."""
+        channel = self._channels.get(stream.key)
+        return channel is not None and channel.ids.holds(cursor)
+
+    async def _past(self) -> list[Event]:
+        """The events that have fallen out of what is kept, made again."""
+        return await self.restate() if self._kept.forgotten(0) else []
+
+    def _open(self, stream: LiveStream, past: list[Event]) -> Channel:
+        config, kept = stream.config, self._kept
+        state = self._state
+        metadata = state.metadata if state is not None else {}
+        channel = Channel(
+            stream.rules,
+            Ids(
+                self._secret,
+                team=self._team,
+                stream=config.name,
+                run_id=self.run_id,
+                value=value_of(metadata, config.metadata_key),
+                rules=stream.rules.fingerprint,
+                life=self.number,
+            ),
+            Backlog[Frame](config.backlog.events, config.backlog.bytes, self._grew),
+            self._counts.stream(config.name),
+            heartbeat=config.heartbeat,
+            restate=self.restate,
+        )
+        forgotten = kept.forgotten(0)
+        channel.offer([event for event in past if event.identity in forgotten])
+        channel.offer(
+            [StepGap(GapCause.BACKLOG, loss.step, loss.attempt, loss.missed) for loss in kept.losses(0)]
+        )
+        channel.offer([entry.item for _, entry in kept.aside(0)])
+        channel.offer([entry.item for entry in kept.read(kept.first - 1)])
+        return channel
+
+    async def restate(self) -> list[Event]:
+        """Every lifecycle event that the run's state can tell now. Raises HatchetError."""
+        core = await self._upstream.core(self.run_id)
+        return restate(core, await self._history())
+
+    async def _history(self) -> PastState | None:
+        if not self._upstream.has_history:
+            return None
+        try:
+            return await self._upstream.past(self.run_id)
+        except HatchetError:
+            return None
+
+    async def replayed(self) -> bool:
+        """Whether a run that was over goes on, or went on, since: then this life is not its story."""
+        now = asyncio.get_running_loop().time()
+        if now - self._replay_looked < REPLAY_LOOK:
+            return False
+        try:
+            core = await self._upstream.core(self.run_id)
+        except HatchetError:
+            return False  # what was verified stays true as far as anyone can tell
+        self._replay_looked = now
+        return not self.run.ended_as(core, await self._history())
+
+    # -- the hub asks --
+
+    @property
+    def bytes(self) -> int:
+        """What is kept, frames and events."""
+        return self._kept.bytes + sum(channel.backlog.bytes for channel in self._channels.values())
+
+    @property
+    def channels(self) -> Sequence[Channel]:
+        """The channels that are open."""
+        return tuple(self._channels.values())
+
+    def shrink(self, to_bytes: int) -> None:
+        """Give up the oldest, until about `to_bytes` are left."""
+        share = to_bytes // (1 + len(self._channels))
+        self._kept.shrink(share)
+        for channel in self._channels.values():
+            channel.backlog.shrink(share)
+
+    def let_go(self) -> None:
+        """Give up all that is kept; nothing is taken any more."""
+        self.closed = True
+        if self.farewell is not None:
+            self.farewell.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
+        for channel in self._channels.values():
+            channel.close()
+        self._channels.clear()
+        self._kept.drop()
+
+
+def _weight(payload: Any) -> int:
+    """About how many bytes a payload takes; containers are counted to a depth, not to the last leaf."""
+    if isinstance(payload, str):
+        return len(payload)
+    if isinstance(payload, dict):
+        return 64 + sum(len(str(key)) + _weight(value) for key, value in payload.items())
+    if isinstance(payload, list):
+        return 64 + sum(_weight(value) for value in payload)
+    return 16

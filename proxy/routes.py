@@ -1,0 +1,68 @@
+"""Routes: which stream a path means, and what stands in its placeholder.
+
+A template has one placeholder, ``{workflowRunId}`` or ``{metadata.KEY}``. Where it is a whole segment, the
+look-up is a dictionary's, however many streams a team has; else (``/runs/run-{workflowRunId}.sse``) each
+such template is tried. Paths are split before they are unquoted, so ``%2f`` never makes a segment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+from urllib.parse import quote, unquote
+
+PLACEHOLDER: Final = re.compile(r"\{(workflowRunId|metadata\.[^{}]+)\}")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Match(Generic[T]):
+    """A path's stream, and the text in the placeholder (unquoted)."""
+
+    target: T
+    value: str
+
+
+class Routes(Generic[T]):
+    """Templates to targets, built once."""
+
+    def __init__(self, templates: Mapping[str, T]) -> None:
+        self._whole: dict[tuple[str, ...], T] = {}
+        self._partial: list[tuple[re.Pattern[str], T]] = []
+        self._sizes: set[int] = set()
+        for template, target in templates.items():
+            self._add(template, target)
+
+    def _add(self, template: str, target: T) -> None:
+        segments = tuple(template.split("/"))
+        holes = [place for place, segment in enumerate(segments) if PLACEHOLDER.search(segment)]
+        if len(holes) == 1 and PLACEHOLDER.fullmatch(segments[holes[0]]):
+            key = tuple("\0" if place == holes[0] else unquote(text) for place, text in enumerate(segments))
+            self._whole[key] = target
+            self._sizes.add(len(segments))
+            return
+        hole = PLACEHOLDER.search(template)
+        if hole is None:
+            return
+        before, after = template[: hole.start()], template[hole.end() :]
+        pattern = f"{re.escape(quote(before))}([^/]+){re.escape(quote(after))}"
+        self._partial.append((re.compile(pattern), target))
+
+    def match(self, raw_path: str) -> Match[T] | None:
+        """The stream of a path as it came (still quoted), or None."""
+        parts = raw_path.split("/")
+        if len(parts) in self._sizes:
+            segments = [unquote(part) for part in parts] if "%" in raw_path else parts
+            for place in range(len(segments) - 1, 0, -1):
+                value = segments[place]
+                target = self._whole.get((*segments[:place], "\0", *segments[place + 1 :]))
+                if target is not None and value:
+                    return Match(target, value)
+        for pattern, target in self._partial:
+            found = pattern.fullmatch(raw_path)
+            if found is not None:
+                return Match(target, unquote(found[1]))
+        return None

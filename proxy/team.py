@@ -1,0 +1,285 @@
+"""Team: what one team owns in this process: its streams, its door to Hatchet, its runs, its share of memory.
+
+Nothing here is shared between teams but the loop. A reload replaces streams and credentials at once; runs that
+are followed go on, through the new door where that changed (`Switch`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final, Protocol
+
+from config.expressions import compile_allow
+
+from config.model import ServerConfig, StreamConfig, TeamConfig
+from proxy.auth import Authenticator
+from proxy.backlog import Backlog
+from proxy.clock import LoopClock
+from proxy.counts import TeamCounts
+from proxy.errors import HatchetAway
+from proxy.events import CoreState, PastState
+from proxy.jwks import KeySets
+from proxy.life import Allow, Kept, Life, LiveStream
+from proxy.limits import TeamLimits
+from proxy.origins import Origins
+from proxy.routes import Routes
+from proxy.rules import Rules
+from proxy.run import Bridges, Run, RunSettings
+from proxy.upstream import Deliver, Upstream
+
+KEEP_EVENTS: Final = 1000  # events a life keeps where no stream says more
+KEEP_BYTES: Final = 1 << 20
+SHRINK_TO: Final = 0.9  # of the team's bytes, once they are used up: evicting one by one would never end
+
+
+class Reported(Protocol):
+    """Who hears what goes wrong in a team (the log)."""
+
+    def rule_failed(self, team: str, stream: str, rule: str, event_type: str, reason: str) -> None:
+        """A rule failed on an event; `reason` holds no value."""
+
+    def trouble(self, team: str, error: Exception) -> None:
+        """Hatchet is away, or refuses the team's token."""
+
+    def stream_ended(
+        self,
+        *,
+        team: str,
+        stream: str,
+        run: str,
+        client: str,
+        seconds: float,
+        frames: int,
+        ending: str,
+        traceparent: object,
+    ) -> None:
+        """A client's stream is over, in one of the ways that `Ending` names."""
+
+
+class Switch:
+    """The team's `Upstream`, whose door can be replaced while runs are followed."""
+
+    def __init__(self, door: Upstream) -> None:
+        self._door = door
+
+    async def replace(self, door: Upstream) -> None:
+        """From now on ask `door`; calls on the old one end with HatchetAway and are tried again."""
+        old, self._door = self._door, door
+        await old.close()
+
+    @property
+    def has_history(self) -> bool:
+        return self._door.has_history
+
+    async def follow(self, run_id: str, deliver: Deliver, opened: Callable[[], None] | None = None) -> None:
+        await self._through(lambda door: door.follow(run_id, deliver, opened))
+
+    async def follow_metadata(
+        self, key: str, value: str, deliver: Deliver, opened: Callable[[], None] | None = None
+    ) -> None:
+        await self._through(lambda door: door.follow_metadata(key, value, deliver, opened))
+
+    async def _through(self, call: Callable[[Upstream], Coroutine[Any, Any, None]]) -> None:
+        door = self._door
+        await call(door)
+        if door is not self._door:
+            raise HatchetAway("the connection to Hatchet was replaced")
+
+    async def core(self, run_id: str) -> CoreState:
+        return await self._door.core(run_id)
+
+    async def past(self, run_id: str) -> PastState | None:
+        return await self._door.past(run_id)
+
+    async def find(self, key: str, value: str) -> str | None:
+        return await self._door.find(key, value)
+
+    async def close(self) -> None:
+        await self._door.close()
+
+
+class Everybody:
+    """A stream without ``allow``."""
+
+    def permits(self, root: Mapping[str, Any]) -> bool:
+        return True
+
+
+EVERYBODY: Final[Allow] = Everybody()
+
+
+class Team:
+    """A team that is served."""
+
+    def __init__(
+        self,
+        config: TeamConfig,
+        server: ServerConfig,
+        door: Upstream,
+        *,
+        secret: bytes,
+        counts: TeamCounts,
+        reported: Reported,
+        key_sets: KeySets,
+    ) -> None:
+        self.name = config.name
+        self.upstream = Switch(door)
+        self.counts = counts
+        self.lives: dict[str, Life] = {}
+        self.closing: set[asyncio.Task[None]] = set()
+        self._secret = secret
+        self._reported = reported
+        self._numbers = itertools.count(1)
+        self._clock = LoopClock()
+        self._bridges = Bridges()
+        self._crowded = False
+        self._key_sets = key_sets
+        self.limits = TeamLimits(config.limits)
+        self.configure(config, server)
+
+    def configure(self, config: TeamConfig, server: ServerConfig) -> None:
+        """Serve `config` from now on; streams that are open keep their rules until they end.
+
+        Raises KeyProblem, and then nothing has changed.
+        """
+        allows = {name: stream.allow for name, stream in config.streams.items()}
+        authenticator = Authenticator(config.auth, team=config.name, key_sets=self._key_sets, allows=allows)
+        streams = {name: self._live(stream, authenticator) for name, stream in config.streams.items()}
+        self.config = config
+        self.server = server
+        self.authenticator = authenticator
+        self.streams = streams
+        self.routes = Routes({stream.config.path: stream for stream in streams.values()})
+        self.limits.configure(config.limits)
+        backlogs = [stream.backlog for stream in config.streams.values()]
+        self._keep_events = max([KEEP_EVENTS, *(backlog.events for backlog in backlogs)])
+        self._keep_bytes = max([KEEP_BYTES, *(backlog.bytes for backlog in backlogs)])
+        self._keep_after_end = max([0.0, *(backlog.keep_after_end for backlog in backlogs)])
+
+    def _live(self, stream: StreamConfig, authenticator: Authenticator) -> LiveStream:
+        counts = self.counts.stream(stream.name)
+
+        def failed(rule: str, event_type: str, reason: str) -> None:
+            counts.rule_errors[rule] += 1
+            self._reported.rule_failed(self.name, stream.name, rule, event_type, reason)
+
+        return LiveStream(
+            stream,
+            Rules(stream, failed),
+            compile_allow(stream.allow) if stream.allow is not None else EVERYBODY,
+            Origins(stream.cors, cookies_count=authenticator.cookies_count),
+        )
+
+    # -- runs --
+
+    async def lease(self, run_id: str, *, resumes: bool) -> Life:
+        """The life of a run, begun where there is none; `release` it. `resumes`: the client knows this life."""
+        life = self.lives.get(run_id)
+        if life is not None and life.over and not resumes:
+            life.leases += 1
+            replayed = await life.replayed()
+            life.leases -= 1
+            if replayed and self.lives.get(run_id) is life:
+                self._drop(life)
+            life = self.lives.get(run_id)
+        if life is None:
+            life = self._begin(run_id)
+        life.leases += 1
+        if life.farewell is not None:
+            life.farewell.cancel()
+            life.farewell = None
+        self.lives[run_id] = self.lives.pop(run_id)  # the most recently used is last
+        return life
+
+    def release(self, life: Life) -> None:
+        """A client is done with it."""
+        life.leases -= 1
+        if life.leases == 0 and not life.closed:
+            self._say_farewell(life)
+
+    def _begin(self, run_id: str) -> Life:
+        life = Life(
+            run_id,
+            team=self.name,
+            number=next(self._numbers),
+            secret=self._secret,
+            upstream=self.upstream,
+            counts=self.counts,
+            kept=Backlog[Kept](self._keep_events, self._keep_bytes, self._grew),
+            grew=self._grew,
+            ended=self._ended,
+        )
+        self.lives[run_id] = life
+        self.counts.runs = len(self.lives)
+        life.begin(self._follow(life))
+        return life
+
+    def _follow(self, life: Life) -> Run:
+        return Run(
+            life.run_id,
+            self.upstream,
+            publish=life.publish,
+            settings=RunSettings(check_after=self.server.check_after),
+            clock=self._clock,
+            bridges=self._bridges,
+        )
+
+    def _ended(self, life: Life) -> None:
+        if life.leases == 0:
+            self._say_farewell(life)
+
+    def _say_farewell(self, life: Life) -> None:
+        if life.farewell is not None:
+            life.farewell.cancel()
+        unknown = life.run.first_state is None
+        stay = 0.0 if unknown else self._keep_after_end if life.over else self.server.linger
+        life.farewell = asyncio.get_running_loop().call_later(stay, self._drop, life)
+
+    def _drop(self, life: Life) -> None:
+        if self.lives.get(life.run_id) is life:
+            del self.lives[life.run_id]
+            self.counts.runs = len(self.lives)
+        if not life.closed:
+            life.let_go()
+            task = asyncio.get_running_loop().create_task(life.run.close())
+            self.closing.add(task)
+            task.add_done_callback(self.closing.discard)
+
+    # -- memory --
+
+    def _grew(self, delta: int) -> None:
+        self.counts.backlog_bytes += delta
+        limit = self.config.limits.backlog_bytes
+        if limit is not None and self.counts.backlog_bytes > limit and not self._crowded:
+            self._crowded = True
+            asyncio.get_running_loop().call_soon(self._make_room, limit)
+
+    def _make_room(self, limit: int) -> None:
+        """Runs that nobody reads go first, the least recently used before others; then all give a part."""
+        self._crowded = False
+        target = int(limit * SHRINK_TO)
+        for life in [life for life in self.lives.values() if life.leases == 0]:
+            if self.counts.backlog_bytes <= target:
+                return
+            self._drop(life)
+        excess = self.counts.backlog_bytes - target
+        for life in sorted(self.lives.values(), key=_bytes, reverse=True):
+            if excess <= 0:
+                return
+            before = life.bytes
+            life.shrink(max(0, before - excess))
+            excess -= before - life.bytes
+
+    async def close(self) -> None:
+        """Let go of every run, then of Hatchet."""
+        for life in list(self.lives.values()):
+            self._drop(life)
+        if self.closing:
+            await asyncio.gather(*self.closing, return_exceptions=True)
+        await self.upstream.close()
+
+
+def _bytes(life: Life) -> int:
+    return life.bytes

@@ -1,0 +1,239 @@
+"""Visit: one client's request for a stream, from the question to its ending.
+
+The order of the questions is the law: is it well formed (400), may this page ask (403), who asks (401), has he
+seen the end already (204), is there room (wait), does the run exist (404), may he see it (403). Nothing is
+sent before the last one is answered; from then on the channel writes and this task only waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+from proxy import sse
+from proxy.answers import STREAM_HEADERS, Answer, Headers, jittered, problem, wait
+from proxy.auth import Asked, Identity, KeysAway, Unauthenticated
+from proxy.channel import Channel
+from proxy.errors import HatchetError, RunUnknown
+from proxy.events import CoreState, GapCause
+from proxy.hub import Hub
+from proxy.life import Life, LiveStream
+from proxy.limits import Refused
+from proxy.reader import Ending, Reader
+from proxy.sse import Cursor
+from proxy.team import Team
+
+MAX_VALUE: Final = 200  # characters of a metadata value in a path: the operator's contract
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the request says, without its transport; `value` is what stands in the path's placeholder."""
+
+    value: str
+    asked: Asked
+    scheme: str
+    client: str
+
+    @property
+    def accept(self) -> str | None:
+        return self.asked.headers.get("accept")
+
+    @property
+    def cursor(self) -> str:
+        """The cursor's text: the header wins over the query, which an EventSource repeats unchanged."""
+        return self.asked.headers.get("last-event-id") or self.asked.query.get("last_event_id") or ""
+
+
+@dataclass(slots=True)
+class Opened:
+    """A stream that may begin: `place` and `gap` say where the reader stands."""
+
+    life: Life
+    channel: Channel
+    place: int
+    gap: GapCause | None
+    identity: Identity
+    headers: Headers
+    state: CoreState
+
+
+class Visit:
+    """One request on one stream of one team."""
+
+    def __init__(self, hub: Hub, team: Team, stream: LiveStream, question: Question) -> None:
+        self.hub = hub
+        self.team = team
+        self.stream = stream
+        self.question = question
+        self._cors: Headers = []
+        self._stack = contextlib.ExitStack()
+
+    async def open(self) -> Opened | Answer:
+        """Answer the questions in order. Whatever is returned, `close` must be called once."""
+        answer = await self._open()
+        if isinstance(answer, Answer):
+            if answer.status >= 400:
+                self.team.counts.refusals[str(answer.status)] += 1
+            return Answer(answer.status, answer.headers + self._cors, answer.body)
+        return answer
+
+    def close(self) -> None:
+        """Give back what was lent: the run, the place within the limits."""
+        self._stack.close()
+
+    async def _open(self) -> Opened | Answer:
+        config = self.stream.config
+        refusal = self._well_formed() or self._origin()
+        if refusal is not None:
+            return refusal
+        try:
+            identity = await self.team.authenticator.authenticate(
+                self.question.asked, stream=config.name, run=self._path_run()
+            )
+        except Unauthenticated as error:
+            return problem(401, error.reason, headers=[(b"www-authenticate", error.challenge.encode())])
+        except KeysAway as error:
+            return self._wait("config", str(error))
+        text = self.question.cursor
+        cursor = sse.read_cursor(text) if text else None
+        if cursor is not None and cursor.place is None and self._is_end(cursor, text):
+            return Answer(204, [(b"cache-control", b"no-store")])
+        admitted = self.team.limits.admit(
+            self._path_run(), identity.subject, asyncio.get_running_loop().time()
+        )
+        if isinstance(admitted, Refused):
+            return self._wait("limit", f"the limit {admitted.which} of this team is reached; try again later")
+        self._stack.callback(admitted.release)
+        try:
+            return await self._find(identity, cursor, came_back=bool(text))
+        except RunUnknown:
+            return problem(404, "there is no such run")
+        except HatchetError as error:
+            self.hub.reported.trouble(self.team.name, error)
+            return self._wait("hatchet", "Hatchet cannot be asked at the moment; try again later")
+
+    # -- is it well formed, may this page ask --
+
+    def _well_formed(self) -> Answer | None:
+        value = self.question.value
+        if self.stream.config.metadata_key is None:
+            if sse.run_id_of(value) is None:
+                return problem(400, "the run id in the path is not a UUID")
+        elif not 1 <= len(value) <= MAX_VALUE or any(ord(char) < 32 or ord(char) == 127 for char in value):
+            return problem(
+                400, f"the value in the path must have 1 to {MAX_VALUE} characters, no control characters"
+            )
+        return None
+
+    def _origin(self) -> Answer | None:
+        verdict = self.stream.origins.judge(self.question.asked.headers, self.question.scheme)
+        self._cors = list(verdict.headers)
+        if verdict.refused is not None:
+            return problem(403, verdict.refused)
+        return None
+
+    def _path_run(self) -> str:
+        """What a ticket and the limits mean by "run": the canonical id, or the path's value."""
+        if self.stream.config.metadata_key is None:
+            return sse.run_id_of(self.question.value) or ""
+        return self.question.value
+
+    def _is_end(self, cursor: Cursor, text: str) -> bool:
+        by_metadata = self.stream.config.metadata_key is not None
+        if not by_metadata and cursor.run_id != self._path_run():
+            return False
+        value = self.question.value if by_metadata else ""
+        return text == sse.end_cursor(self.team.name, self.stream.config.name, cursor.run_id, value)
+
+    # -- which run, and may he see it --
+
+    async def _find(self, identity: Identity, cursor: Cursor | None, *, came_back: bool) -> Opened | Answer:
+        patience = self.stream.config.wait_for_run
+        run_id = await self._run_id(cursor, patience)
+        known = cursor is not None and cursor.run_id == run_id and cursor.place is not None
+        life = await self.team.lease(run_id, resumes=known and self._holds(run_id, cursor))
+        self._stack.callback(self.team.release, life)
+        state = await life.known(patience)
+        if not self.stream.allow.permits(self._root(identity, state)):
+            return problem(403, "the rules of this stream do not allow you this run")
+        channel = await life.channel(self.stream)
+        place, gap = 0, GapCause.UNKNOWN_CURSOR if came_back else None
+        if cursor is not None and cursor.place is not None and channel.ids.holds(cursor):
+            if cursor.place <= channel.backlog.last:
+                place, gap = cursor.place, None
+        return Opened(life, channel, place, gap, identity, STREAM_HEADERS + self._cors, state)
+
+    async def _run_id(self, cursor: Cursor | None, patience: float) -> str:
+        key = self.stream.config.metadata_key
+        if key is None:
+            return self._path_run()
+        if cursor is not None and await self._carries(cursor.run_id, key):
+            return cursor.run_id  # a cursor stays with its run, even if a newer one carries the pair
+        return await self.team.find(key, self.question.value, patience)
+
+    async def _carries(self, run_id: str, key: str) -> bool:
+        """Whether a run that a cursor names carries the pair in the path: cursors are not believed."""
+        try:
+            life = self.team.lives.get(run_id)
+            state = await (life.known(0) if life is not None else self.team.upstream.core(run_id))
+        except RunUnknown:
+            return False
+        return str(state.metadata.get(key, "")) == self.question.value
+
+    def _holds(self, run_id: str, cursor: Cursor | None) -> bool:
+        life = self.team.lives.get(run_id)
+        return cursor is not None and life is not None and life.holds(self.stream, cursor)
+
+    def _root(self, identity: Identity, state: CoreState) -> dict[str, Any]:
+        """What `allow` sees; a ticket is nobody's parameter."""
+        asked = self.question.asked
+        params = {name: value for name, value in asked.query.items() if name != "ticket"}
+        return {
+            "claims": identity.claims,
+            "run": {"id": state.run_id, "metadata": state.metadata},
+            "request": {"params": params, "origin": asked.headers.get("origin")},
+        }
+
+    def _wait(self, cause: str, detail: str) -> Answer:
+        self.team.counts.refusals[f"wait_{cause}"] += 1
+        return wait(cause, self.question.accept, self.stream.config.retry, detail)
+
+    # -- the stream --
+
+    def head(self) -> bytes:
+        """The first bytes of the stream."""
+        return sse.retry(jittered(self.stream.config.retry))
+
+    def follow(self, opened: Opened, sink: Any) -> Reader:
+        """Begin to write into `sink`."""
+        reader = Reader(opened.channel, sink, opened.place, gap=opened.gap)
+        self.hub.connected(reader)
+        self._stack.callback(self.hub.gone, reader)
+        counts = opened.channel.counts
+        counts.clients += 1
+        counts.opened += 1
+        self._stack.callback(self._left, opened, reader)
+        self._expire(opened.identity, reader)
+        return reader
+
+    def _left(self, opened: Opened, reader: Reader) -> None:
+        reader.finish(Ending.LEFT)
+        counts = opened.channel.counts
+        counts.clients -= 1
+        counts.ends[reader.done.result().value] += 1
+
+    def _expire(self, identity: Identity, reader: Reader) -> None:
+        if identity.expires_at is None:
+            return
+
+        def expire() -> None:
+            reader.say(sse.control("expired", {}))
+            reader.finish(Ending.EXPIRED)
+
+        left = max(0.0, identity.expires_at - time.time())
+        timer = asyncio.get_running_loop().call_later(left, expire)
+        self._stack.callback(timer.cancel)
