@@ -1,0 +1,168 @@
+"""An issuer's published keys (JWKS, RFC 7517): fetched when first needed, kept, renewed, rotated.
+
+A set that is old is renewed behind the requests' backs; one that is very old, while they wait. A token
+that names a key which the set does not hold makes it ask again at once (rotation), so often as the
+issuer's peace allows. An outage is survived on the keys that are there. And no final "no" is said that we
+cannot stand behind: where the issuer cannot be asked, `KeysAway` makes the client wait instead of fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import aiohttp
+
+from proxy.clock import Clock, LoopClock
+from proxy.keys import Key, KeysAway, PublishedKey, read_set
+
+FRESH: Final = 300.0
+"""Seconds after which a set is looked at again (PyJWT's own client too); a revoked key lives so long."""
+STALE: Final = 3600.0
+"""Seconds after which a request waits for the new set: in a quiet night nothing looked."""
+USABLE: Final = 24 * 3600.0
+"""Seconds that a set serves through an outage; tokens live hours, so nobody has a good one after a day."""
+SOONEST: Final = 10.0
+"""Seconds that pay for one fetch: forged key ids must not turn us against the issuer."""
+BURST: Final = 5
+"""Fetches that may come faster than that: a rotation or two while people are logging in."""
+PATIENCE: Final = 5.0
+"""Seconds for one fetch, all of it; a browser is waiting."""
+MAX_SET_BYTES: Final = 1 << 20
+"""A set of a hundred RSA keys is 60 KB."""
+MISSING_FOR: Final = 30.0
+"""Seconds for which a key that the issuer did not have is not asked for again; a CDN may lag behind."""
+MAX_MISSING: Final = 256
+"""Key ids remembered as unknown; more are forgotten, which costs a fetch, not memory."""
+
+Fetch = Callable[[str], Awaitable[bytes]]
+"""Gives the document behind a URL; raises OSError, ValueError, TimeoutError or aiohttp.ClientError."""
+
+
+class KeySet:
+    """An issuer's published keys behind one URL: cached, coalesced, patient with outages."""
+
+    def __init__(self, url: str, fetch: Fetch, clock: Clock) -> None:
+        self.url: Final = url
+        self._fetch: Final = fetch
+        self._clock: Final = clock
+        self._keys: tuple[PublishedKey, ...] = ()
+        self._fetched_at: float | None = None
+        self._allowance: float = BURST
+        self._counted_at: float = clock.now()
+        self._fetching: asyncio.Task[bool] | None = None
+        self._missing: dict[tuple[str | None, str], float] = {}
+
+    async def candidates(self, key_id: str | None, algorithm: str) -> Sequence[Key]:
+        asked = await self._freshened()
+        found = self._look(key_id, algorithm)
+        if found or asked or self._known_missing(key_id, algorithm):
+            return found
+        if not await self._renew():
+            raise KeysAway("the token names a key that is not known yet, and the issuer cannot be asked now")
+        found = self._look(key_id, algorithm)
+        if not found:
+            self._remember_missing(key_id, algorithm)
+        return found
+
+    async def _freshened(self) -> bool:
+        """Have keys that may be used; whether they were fetched just now. Raises KeysAway."""
+        age = self._age()
+        if age <= STALE:
+            if age > FRESH:
+                self._begin()
+            return False
+        asked = await self._renew()
+        if self._age() > USABLE:
+            raise KeysAway("the issuer's keys cannot be fetched")
+        return asked
+
+    def _look(self, key_id: str | None, algorithm: str) -> tuple[Key, ...]:
+        return tuple(key.key for key in self._keys if key.may_verify(key_id, algorithm))
+
+    def _age(self) -> float:
+        return float("inf") if self._fetched_at is None else self._clock.now() - self._fetched_at
+
+    def _known_missing(self, key_id: str | None, algorithm: str) -> bool:
+        at = self._missing.get((key_id, algorithm))
+        return at is not None and self._clock.now() - at < MISSING_FOR
+
+    def _remember_missing(self, key_id: str | None, algorithm: str) -> None:
+        if len(self._missing) >= MAX_MISSING:
+            self._missing.clear()
+        self._missing[key_id, algorithm] = self._clock.now()
+
+    async def _renew(self) -> bool:
+        """Fetch, or join the fetch that is under way; False: not now, or it failed."""
+        fetching = self._begin()
+        # Shielded: a client that goes away must not take the fetch from the others.
+        return fetching is not None and await asyncio.shield(fetching)
+
+    def _begin(self) -> asyncio.Task[bool] | None:
+        if self._fetching is None and self._may_fetch():
+            self._fetching = asyncio.create_task(self._load())
+        return self._fetching
+
+    def _may_fetch(self) -> bool:
+        now = self._clock.now()
+        self._allowance = min(BURST, self._allowance + (now - self._counted_at) / SOONEST)
+        self._counted_at = now
+        if self._allowance < 1:
+            return False
+        self._allowance -= 1
+        return True
+
+    async def _load(self) -> bool:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                keys = read_set(await self._fetch(self.url))
+        except (TimeoutError, OSError, ValueError, RecursionError, aiohttp.ClientError):
+            return False
+        finally:
+            self._fetching = None
+        if keys != self._keys:
+            self._missing.clear()
+        self._keys, self._fetched_at = keys, self._clock.now()
+        return True
+
+    async def close(self) -> None:
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.wait([self._fetching])
+
+
+class KeySets:
+    """All sets of the process, one per URL: teams that trust one issuer share its keys, over reloads too."""
+
+    def __init__(self, fetch: Fetch | None = None, clock: Clock | None = None) -> None:
+        self._clock: Final = clock or LoopClock()
+        self._own_fetch: Final = fetch
+        self._session: aiohttp.ClientSession | None = None
+        self._sets: Final[dict[str, KeySet]] = {}
+
+    def at(self, url: str) -> KeySet:
+        if url not in self._sets:
+            self._sets[url] = KeySet(url, self._own_fetch or self._over_http, self._clock)
+        return self._sets[url]
+
+    async def close(self) -> None:
+        for key_set in self._sets.values():
+            await key_set.close()
+        if self._session is not None:
+            await self._session.close()
+
+    async def _over_http(self, url: str) -> bytes:
+        """GET, bounded, without cookies or redirects: the operator wrote where the keys are."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+        headers = {"Accept": "application/jwk-set+json, application/json"}
+        async with self._session.get(url, headers=headers, allow_redirects=False) as answer:
+            if answer.status != 200:
+                raise ValueError(f"the issuer answered {answer.status}")
+            text = bytearray()
+            async for piece in answer.content.iter_chunked(65536):
+                text += piece
+                if len(text) > MAX_SET_BYTES:
+                    raise ValueError("the set is too large")
+        return bytes(text)

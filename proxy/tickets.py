@@ -1,0 +1,168 @@
+"""Tickets: short-lived credentials in a URL, for EventSource, which can set no headers.
+
+A ticket is a JWT (HS256) that the proxy signs for one team, one stream and one run (or one value on a
+metadata path). Every replica with the team's key accepts it until it expires, and nothing is remembered of
+it. The signing key is derived from the configured one and the team's name, so that tickets and the team's
+own tokens never verify as each other, not even where an operator gave both the same secret.
+
+It stands in a URL, where others' logs may see it: it carries of the token's claims only ``sub`` and what
+the stream's `allow` names, and it is void as soon as `allow` comes to ask for more.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import jwt
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from jwt.exceptions import ExpiredSignatureError, PyJWTError
+
+TYPE: Final = "stream-ticket+jwt"
+"""The header's ``typ`` (RFC 8725, 3.11): no other token is a ticket, and a ticket is no other token."""
+MAX_TICKET: Final = 4096
+"""Characters; request lines end at 8 KiB in this proxy and in most that stand before it."""
+MAX_REQUEST: Final = 4096
+"""Bytes of a request for a ticket: a stream's name and a run's id."""
+MAX_RUN: Final = 200
+"""Characters of a run's id or of a metadata path's value, as in the contract."""
+
+# JMESPath's three ways to quote, as its lexer reads them: a backslash takes the next character with it.
+_QUOTED: Final = re.compile(r"""'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+_NAMED: Final = re.compile(r"(?<![\w.])claims\s*\.\s*([A-Za-z_]\w*)(?!\w|\s*\()")
+
+
+class TicketRefused(Exception):
+    """The ticket is not good for this; the text says why, without the ticket."""
+
+
+class BadTicketRequest(ValueError):
+    """The body of a request for a ticket cannot be read; the text says what is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class TicketRequest:
+    """What a ticket is asked for."""
+
+    stream: str
+    run: str
+
+    @classmethod
+    def read(cls, body: bytes) -> TicketRequest:
+        """Raises BadTicketRequest."""
+        expected = 'expected a JSON object {"stream": "<name>", "run": "<run id, or the path\'s value>"}'
+        if len(body) > MAX_REQUEST:
+            raise BadTicketRequest(f"{expected}, not over {MAX_REQUEST} bytes")
+        try:
+            asked = json.loads(body)
+        except (ValueError, RecursionError):
+            raise BadTicketRequest(expected) from None
+        if not isinstance(asked, dict) or set(asked) != {"stream", "run"}:
+            raise BadTicketRequest(expected)
+        stream, run = asked["stream"], asked["run"]
+        if not (isinstance(stream, str) and isinstance(run, str) and stream and 0 < len(run) <= MAX_RUN):
+            raise BadTicketRequest(expected)
+        return cls(stream, run)
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A ticket that was found good."""
+
+    claims: Mapping[str, Any]
+    expires_at: float
+
+
+def claims_named(allow: str | None) -> frozenset[str] | None:
+    """The token's claims that an `allow` can see, or None where that might be all of them.
+
+    Read off the text and on the safe side: only plain ``claims.name`` counts, and whatever could reach a
+    claim in another way (``claims`` as a whole, ``@``, ``*``, a quoted name) means all.
+    """
+    if allow is None:
+        return frozenset()
+    bare = _QUOTED.sub(lambda found: '"' if found[0][0] == '"' else "''", allow)
+    if re.search(r"\bclaims\b|[@*\"]", _NAMED.sub("", bare)):
+        return None
+    return frozenset(_NAMED.findall(bare))
+
+
+class Tickets:
+    """Signs and reads the tickets of one team."""
+
+    def __init__(self, key: str, *, team: str, lifetime: float, now: Callable[[], float] = time.time) -> None:
+        """`lifetime` in seconds; `now` in seconds since the epoch."""
+        self._key: Final = _derive(key, team)
+        self._lifetime: Final = lifetime
+        self._now: Final = now
+
+    def mint(
+        self,
+        claims: Mapping[str, Any],
+        *,
+        stream: str,
+        run: str,
+        named: frozenset[str] | None,
+        until: float | None,
+    ) -> tuple[str, float]:
+        """A ticket and when it expires (seconds since the epoch), never after `until`.
+
+        `named` are the claims that `allow` can see, None for all. Raises TicketRefused.
+        """
+        expires_at = int(min(self._now() + self._lifetime, until if until is not None else float("inf")))
+        if expires_at <= self._now():
+            raise TicketRefused("the token has too little time left for a ticket")
+        kept = claims if named is None else {k: v for k, v in claims.items() if k == "sub" or k in named}
+        payload = {
+            "stream": stream,
+            "run": run,
+            "exp": expires_at,
+            "claims": dict(kept),
+            "named": None if named is None else sorted(named),
+        }
+        ticket = jwt.encode(payload, self._key, algorithm="HS256", headers={"typ": TYPE})
+        if len(ticket) > MAX_TICKET:
+            raise TicketRefused("the claims that allow names are too large for a ticket")
+        return ticket, float(expires_at)
+
+    def read(self, ticket: str, *, stream: str, run: str, named: frozenset[str] | None) -> Ticket:
+        """What a ticket grants on this stream and run, where `allow` sees `named`. Raises TicketRefused."""
+        if len(ticket) > MAX_TICKET:
+            raise TicketRefused("the ticket is too long")
+        payload = self._verified(ticket)
+        if payload.get("stream") != stream or payload.get("run") != run:
+            raise TicketRefused("the ticket is for another stream or run")
+        claims, carried = payload.get("claims"), payload.get("named")
+        if not isinstance(claims, dict):
+            raise TicketRefused("the ticket cannot be read")
+        if carried is not None and (named is None or not named.issubset(carried)):
+            raise TicketRefused(
+                "the stream's rules have changed since the ticket was made; ask for a new one"
+            )
+        return Ticket(claims, float(payload["exp"]))
+
+    def _verified(self, ticket: str) -> dict[str, Any]:
+        try:
+            whole = jwt.decode_complete(
+                ticket, self._key, algorithms=["HS256"], options={"require": ["exp", "stream", "run"]}
+            )
+        except ExpiredSignatureError:
+            raise TicketRefused("the ticket has expired") from None
+        except (PyJWTError, ValueError, RecursionError):
+            raise TicketRefused("the ticket cannot be read, or is not this team's") from None
+        if whole["header"].get("typ") != TYPE:
+            raise TicketRefused("the ticket cannot be read, or is not this team's")
+        payload: dict[str, Any] = whole["payload"]
+        return payload
+
+
+def _derive(key: str, team: str) -> str:
+    """The team's signing key; text, because PyJWT looks whether bytes are a DER key by mistake."""
+    info = b"hatchet-stream-proxy ticket 1 " + team.encode()
+    return urlsafe_b64encode(HKDF(SHA256(), 32, salt=None, info=info).derive(key.encode())).decode()

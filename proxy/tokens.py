@@ -1,0 +1,123 @@
+"""A team's JWTs: which algorithms, whose keys, for whom. PyJWT does the cryptography and the claims.
+
+Tokens must expire (``exp``): a stream lasts until its credentials' time is over, so there must be one.
+``aud`` is checked as RFC 7519 (4.1.3) says: a token that names audiences is refused where none is configured.
+The algorithm is one of the configured list *and* one that the key is made for; the header only picks.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any, Final
+
+import jwt
+from jwt import exceptions as bad
+from jwt.warnings import InsecureKeyLengthWarning
+
+from config.model import JwtConfig
+from proxy.jwks import KeySets
+from proxy.keys import ALGORITHMS, FixedKey, Key, KeyProblem, Keys, fits
+from proxy.tickets import TYPE
+
+MAX_TOKEN: Final = 8192
+"""Characters; what a request line or a header holds in most servers. More costs time before it is refused."""
+MAX_TRIES: Final = 8
+"""Keys tried for a token that names none; issuers with more keys name them."""
+
+_REASONS: Final = (
+    (bad.ExpiredSignatureError, "the token has expired"),
+    (bad.ImmatureSignatureError, "the token is not valid yet"),
+    (bad.InvalidAudienceError, "the token is for another audience"),
+    (bad.InvalidIssuerError, "the token is of another issuer"),
+    (bad.InvalidSubjectError, "the token's sub is not a text"),
+    (
+        bad.MissingRequiredClaimError,
+        "the token lacks a claim that is needed here: exp, and aud or iss if set",
+    ),
+)
+_UNREADABLE: Final = "the token cannot be read"
+_SIGNATURE: Final = "the token is not signed with a key and an algorithm that are accepted here"
+
+
+class BadToken(Exception):
+    """The token is not good; the text says why, without the token."""
+
+
+class Tokens:
+    """A team's JWTs: which algorithms, whose keys, for whom."""
+
+    def __init__(self, config: JwtConfig, key_sets: KeySets) -> None:
+        """Raises KeyProblem."""
+        unknown = [each for each in config.algorithms if each not in ALGORITHMS]
+        if unknown or not config.algorithms:
+            raise KeyProblem(f"auth.jwt.algorithms must be some of {', '.join(sorted(ALGORITHMS))}")
+        self._config: Final = config
+        self._keys: Final = _keys(config, key_sets)
+        self._weak: Final = isinstance(self._keys, FixedKey) and self._keys.weak
+
+    async def read(self, token: str) -> tuple[Mapping[str, Any], float]:
+        """The claims of a token that is good now, and when it is not any more (seconds since the epoch).
+
+        Raises BadToken, and KeysAway where nobody can say.
+        """
+        algorithm, key_id = self._header(token)
+        for key in (await self._keys.candidates(key_id, algorithm))[:MAX_TRIES]:
+            try:
+                claims = self._decode(token, key, algorithm)
+                return claims, float(claims["exp"]) + self._config.leeway
+            except (bad.InvalidSignatureError, bad.InvalidKeyError):
+                continue
+            except (bad.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as problem:
+                raise BadToken(_reason(problem)) from None
+        raise BadToken(_SIGNATURE)
+
+    def _header(self, token: str) -> tuple[str, str | None]:
+        if len(token) > MAX_TOKEN:
+            raise BadToken("the token is too long")
+        try:
+            header = jwt.get_unverified_header(token)
+        except (bad.PyJWTError, ValueError, RecursionError):
+            raise BadToken(_UNREADABLE) from None
+        algorithm = header.get("alg")
+        if algorithm not in self._config.algorithms or header.get("typ") == TYPE:
+            raise BadToken(_SIGNATURE)
+        return str(algorithm), header.get("kid")
+
+    def _decode(self, token: str, key: Key, algorithm: str) -> Mapping[str, Any]:
+        with _quiet() if self._weak else nullcontext():
+            claims: Mapping[str, Any] = jwt.decode(
+                token,
+                key,
+                algorithms=[algorithm],
+                audience=self._config.audience,
+                issuer=self._config.issuer,
+                leeway=self._config.leeway,
+                options={"require": ["exp"]},
+            )
+        return claims
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """A short HMAC secret is complained of where the configuration is checked, not at each request."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InsecureKeyLengthWarning)
+        yield
+
+
+def _keys(config: JwtConfig, key_sets: KeySets) -> Keys:
+    if config.key is not None:
+        return FixedKey(config.key.get_secret_value(), config.algorithms)
+    if config.jwks_url is None:
+        raise KeyProblem("auth.jwt needs jwks_url or key")
+    if all(fits(b"any", algorithm) for algorithm in config.algorithms):
+        raise KeyProblem(
+            "auth.jwt.algorithms are HMACs, whose secret is not published: give key, not jwks_url"
+        )
+    return key_sets.at(str(config.jwks_url))
+
+
+def _reason(problem: Exception) -> str:
+    return next((text for kind, text in _REASONS if isinstance(problem, kind)), _UNREADABLE)

@@ -1,0 +1,211 @@
+"""Tickets: what they are bound to, what they carry, and that nothing else passes for one."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from typing import Any
+
+import jwt
+import pytest
+
+from proxy.tickets import (
+    MAX_TICKET,
+    TYPE,
+    BadTicketRequest,
+    TicketRefused,
+    TicketRequest,
+    Tickets,
+    claims_named,
+)
+
+KEY = "a ticket key of the payments team"
+RUN = "7b1c5a3e-9f1d-4c49-8f0e-0f5f5f6d2a11"
+SOON = time.time() + 3600
+
+
+def tickets(key: str = KEY, team: str = "payments", lifetime: float = 600.0, **more: Any) -> Tickets:
+    return Tickets(key, team=team, lifetime=lifetime, **more)
+
+
+def mint(
+    by: Tickets | None = None,
+    claims: dict[str, Any] | None = None,
+    named: frozenset[str] | None = frozenset(),
+    until: float | None = SOON,
+) -> str:
+    by = by or tickets()
+    return by.mint(claims or {"sub": "ada"}, stream="chat", run=RUN, named=named, until=until)[0]
+
+
+def body_of(ticket: str) -> dict[str, Any]:
+    part = ticket.split(".")[1]
+    body: dict[str, Any] = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    return body
+
+
+def test_a_ticket_opens_its_stream_and_run_on_every_replica() -> None:
+    ticket, expires_at = tickets().mint({"sub": "ada"}, stream="chat", run=RUN, named=frozenset(), until=SOON)
+    another_replica = tickets()
+    found = another_replica.read(ticket, stream="chat", run=RUN, named=frozenset())
+    assert found.claims == {"sub": "ada"}
+    assert found.expires_at == expires_at
+    assert abs(expires_at - time.time() - 600) < 5
+
+
+@pytest.mark.parametrize(
+    ("stream", "run"), [("other", RUN), ("chat", RUN.replace("7", "8")), ("chat", RUN.upper()), ("", "")]
+)
+def test_a_ticket_is_for_one_stream_and_one_run(stream: str, run: str) -> None:
+    with pytest.raises(TicketRefused, match="another stream or run"):
+        tickets().read(mint(), stream=stream, run=run, named=frozenset())
+
+
+@pytest.mark.parametrize("reader", [tickets(team="search"), tickets(key="another key")])
+def test_a_ticket_is_its_teams_alone_even_where_two_teams_share_a_key(reader: Tickets) -> None:
+    with pytest.raises(TicketRefused, match="not this team's"):
+        reader.read(mint(), stream="chat", run=RUN, named=frozenset())
+
+
+def test_a_ticket_never_outlives_the_token_it_was_given_for() -> None:
+    until = time.time() + 30.7
+    _, expires_at = tickets().mint({}, stream="chat", run=RUN, named=frozenset(), until=until)
+    assert until - 1 < expires_at <= until
+
+
+def test_a_token_in_its_last_second_gets_no_ticket() -> None:
+    with pytest.raises(TicketRefused, match="too little time"):
+        mint(until=time.time() - 1)
+
+
+def test_an_expired_ticket_is_refused_as_expired() -> None:
+    an_hour_ago = tickets(now=lambda: time.time() - 3600)
+    with pytest.raises(TicketRefused, match="the ticket has expired"):
+        tickets().read(mint(an_hour_ago), stream="chat", run=RUN, named=frozenset())
+
+
+def test_a_ticket_carries_only_the_subject_and_what_allow_names() -> None:
+    claims = {"sub": "ada", "email": "ada@example.com", "org": {"id": 7}}
+    assert body_of(mint(claims=claims, named=frozenset({"org"})))["claims"] == {
+        "sub": "ada",
+        "org": {"id": 7},
+    }
+    assert body_of(mint(claims=claims, named=None))["claims"] == claims
+
+
+def test_a_ticket_is_void_when_allow_asks_for_a_claim_that_it_does_not_carry() -> None:
+    ticket = mint(named=frozenset({"org"}))
+    assert tickets().read(ticket, stream="chat", run=RUN, named=frozenset())
+    for now_named in (frozenset({"org", "banned"}), None):
+        with pytest.raises(TicketRefused, match="rules have changed"):
+            tickets().read(ticket, stream="chat", run=RUN, named=now_named)
+
+
+def test_claims_that_would_not_fit_into_a_url_are_refused_when_the_ticket_is_made() -> None:
+    with pytest.raises(TicketRefused, match="too large"):
+        mint(claims={"groups": ["g" * 50] * 100}, named=None)
+
+
+@pytest.mark.parametrize("at", [0, 10, 60, -1])
+def test_a_ticket_with_one_character_changed_is_refused(at: int) -> None:
+    ticket = mint()
+    at %= len(ticket)
+    forged = ticket[:at] + ("A" if ticket[at] != "A" else "B") + ticket[at + 1 :]
+    with pytest.raises(TicketRefused):
+        tickets().read(forged, stream="chat", run=RUN, named=frozenset())
+
+
+def payload() -> dict[str, Any]:
+    return {"stream": "chat", "run": RUN, "exp": int(SOON), "claims": {"sub": "eve"}, "named": None}
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        jwt.encode(payload(), "", algorithm="none", headers={"typ": TYPE}),
+        jwt.encode(payload(), "k" * 32, algorithm="HS256", headers={"typ": TYPE}),
+        jwt.encode(
+            payload(), KEY, algorithm="HS256", headers={"typ": TYPE}
+        ),  # the key as written signs nothing
+        "",
+        "..",
+        "a.b.c",
+        "\x00",
+        "é.ü.\ud800",
+        "x" * (MAX_TICKET + 1),
+    ],
+)
+def test_what_the_team_did_not_sign_is_no_ticket(forged: str) -> None:
+    with pytest.raises(TicketRefused):
+        tickets().read(forged, stream="chat", run=RUN, named=frozenset())
+
+
+def test_a_token_that_happens_to_be_signed_with_the_very_key_is_still_no_ticket() -> None:
+    own = tickets()
+    signed = jwt.encode(payload(), own._key, algorithm="HS256")
+    with pytest.raises(TicketRefused):
+        own.read(signed, stream="chat", run=RUN, named=frozenset())
+
+
+def test_refusals_never_repeat_the_ticket() -> None:
+    for forged in (mint(tickets(key="another")), "planted-secret-in-a-ticket"):
+        with pytest.raises(TicketRefused) as refused:
+            tickets().read(forged, stream="chat", run=RUN, named=frozenset())
+        assert forged not in str(refused.value)
+        assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("allow", "named"),
+    [
+        (None, set()),
+        ("claims.sub == run.metadata.user_id", {"sub"}),
+        ("claims.org.id == run.metadata.org && !claims . banned", {"org", "banned"}),
+        ("contains(claims.groups, 'claims.x')", {"groups"}),
+        ("claims.admin == `true`", {"admin"}),
+        ("claims.a == '\\'claims.b'", {"a"}),
+        ("`true`", set()),
+        ("claims", None),
+        ("claims | sub == run.id", None),
+        ("length(claims) == `3`", None),
+        ("keys(@)[0] == 'claims'", None),
+        ("*.admin", None),
+        ('"claims".sub == run.id', None),
+        ('claims."sub" == run.id', None),
+        ("claims.[sub, org]", None),
+        ("values(claims)", None),
+        ("run.claims.x == 'y'", None),  # not the token's, but who would risk it
+    ],
+)
+def test_which_claims_an_allow_can_see_is_read_on_the_safe_side(
+    allow: str | None, named: set[str] | None
+) -> None:
+    assert claims_named(allow) == named
+
+
+def test_a_request_for_a_ticket_is_two_texts() -> None:
+    assert TicketRequest.read(b'{"stream": "chat", "run": "r"}') == TicketRequest("chat", "r")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"stream": "chat"}',
+        b'{"stream": "chat", "run": 7}',
+        b'{"stream": "chat", "run": ""}',
+        b'{"stream": "", "run": "r"}',
+        b'{"stream": "chat", "run": "r", "lifetime": "1y"}',
+        b'{"stream": "chat", "run": "' + b"r" * 201 + b'"}',
+        b'{"stream": "chat", "run": "\xff"}',
+        b"[" * 4000,
+        b'{"stream": "chat", "run": "r"}' + b" " * 5000,
+    ],
+)
+def test_any_other_request_for_a_ticket_is_told_what_was_expected(body: bytes) -> None:
+    with pytest.raises(BadTicketRequest, match=r"expected a JSON object"):
+        TicketRequest.read(body)
