@@ -20,7 +20,14 @@ CONFIG: Final = (
     "config.problems",  # a complaint is a value
     "config.units",  # durations and sizes
     "config.model",  # the schema, each field declared once
+    "config.offsets",  # where each character of a scalar stands
+    "config.scalars",  # YAML 1.2's plain scalars
+    "config.variables",  # ${…}
+    "config.wording",  # libyaml's complaints in plain words
+    "config.nodes",  # a file's text, and values that know their place in it
     "config.source",  # YAML text to values that know their line
+    "config.blocks",  # values against the model
+    "config.assemble",  # files as written to what the proxy uses
     "config.tree",  # a parsed expression, and the two ways to go wrong
     "config.functions",  # what JMESPath's functions take and give
     "config.lowering",  # the tree as Python closures

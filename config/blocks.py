@@ -1,0 +1,153 @@
+"""Values against the model: each of pydantic's errors as a Problem with its line, in words of ours."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from config.nodes import Path, Source
+from config.units import nearest
+
+MOST_PROBLEMS: Final = 200  # of one file: nobody reads more, and a broken generator writes thousands
+ELSEWHERE: Final = {  # keys that are right, but in another place
+    ("ProxyFile", "streams"): "streams live in teams/NAME.yaml, one file for each team",
+    (
+        "ProxyFile",
+        "hatchet",
+    ): "it belongs under `teams:`, `NAME:`; or take `teams:` away for the single-file form",
+    ("ProxyFile", "auth"): "it belongs under `teams:`, `NAME:`",
+    ("ProxyFile", "limits"): "it belongs under `teams:`, `NAME:`",
+    ("ProxyFile", "shapes"): "shapes live in teams/NAME.yaml",
+    ("ProxyFile", "tests"): "tests live in teams/NAME.yaml",
+    (
+        "TeamFile",
+        "hatchet",
+    ): "only proxy.yaml says how Hatchet is reached, so that a team's file holds no secret",
+    ("TeamFile", "auth"): "only proxy.yaml says who may connect",
+    ("TeamFile", "limits"): "only proxy.yaml has limits",
+    ("TeamFile", "server"): "only proxy.yaml has the listener",
+    ("SingleFile", "teams"): "`teams:` makes this a proxy.yaml; streams then live in teams/NAME.yaml",
+    ("RuleBlock", "step"): "did you mean `steps`?",
+    ("RuleBlock", "type"): "did you mean `events`?",
+    ("RuleBlock", "if"): "did you mean `when`?",
+    ("StreamBlock", "auth"): "who may connect is said for the whole team; `allow` narrows it for a stream",
+    ("HatchetConfig", "url"): "did you mean `host_port` (gRPC) or `api` (REST)?",
+}
+
+
+def validate(source: Source, model: type[BaseModel]) -> BaseModel | None:
+    """The file as `model`, or None with the problems noted in `source`."""
+    try:
+        return model.model_validate(source.data, context={"yaml": True})
+    except ValidationError as error:
+        for found in error.errors(include_url=False, include_input=False)[:MOST_PROBLEMS]:
+            note(source, model, found)
+        return None
+
+
+def fragment(data: Any, model: type[BaseModel]) -> BaseModel | None:
+    """A part of a file as `model`, or None; what is wrong with it is said elsewhere."""
+    try:
+        return model.model_validate(data, context={"yaml": True})
+    except ValidationError:
+        return None
+
+
+def note(source: Source, root: type[BaseModel], error: Any) -> None:
+    """One of pydantic's errors, at its place."""
+    path: Path = tuple(step for step in error["loc"] if step != "[key]")
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        unknown(source, root, path)
+        return
+    node = source.node(path)
+    if node is None or node.start in source.spoiled:
+        return
+    name = path[-1] if path else "file"
+    if kind == "missing":
+        parent = path[:-1]
+        at = source.key_at(parent) if parent else 0
+        where = f" in `{parent[-1]}`" if parent and isinstance(parent[-1], str) else ""
+        source.add(at, "missing-key", f"the key `{name}` is missing{where}", missing_hint(root, path))
+        return
+    said = f"`{name}`" if isinstance(name, str) else f"entry {name + 1} of `{owner(path)}`"
+    hint = (error.get("ctx") or {}).get("hint", "")
+    if not path:
+        source.add(0, kind, f"the file {error['msg']}", hint or "begin with `version: 1`")
+    elif node.value is None and error["msg"].endswith("empty"):
+        source.add(
+            source.key_at(path), "empty", f"{said} is empty", hint or "write a value, or take the key away"
+        )
+    else:
+        source.add(node.start, kind, f"{said} {error['msg']}", hint)
+
+
+def owner(path: Path) -> str:
+    """The name of the key that a list stands under."""
+    return next((str(step) for step in reversed(path) if isinstance(step, str)), "file")
+
+
+def unknown(source: Source, root: type[BaseModel], path: Path) -> None:
+    """An unknown key, with what was probably meant."""
+    key = str(path[-1])
+    model = model_at(root, path[:-1])
+    known = keys(model) if model else []
+    hint = ELSEWHERE.get((model.__name__ if model else "", key)) or nearest(key, known)
+    if not hint and known:
+        hint = f"known here: {', '.join(known)}"
+    shown = key if len(key) <= 60 else key[:60] + "…"
+    where = f" in `{path[-2]}`" if len(path) > 1 and isinstance(path[-2], str) else ""
+    source.add(source.key_at(path), "unknown-key", f"unknown key `{shown}`{where}", hint)
+
+
+def missing_hint(root: type[BaseModel], path: Path) -> str:
+    """A missing key's example, or the misspelt key that is there."""
+    model = model_at(root, path[:-1])
+    field = next(
+        (f for n, f in (model.model_fields if model else {}).items() if path[-1] in (n, f.alias)), None
+    )
+    if field is None:
+        return ""
+    example = (field.examples or [""])[0]
+    if isinstance(example, dict | list):
+        return (field.description or "").split(". ")[0]
+    return f"like `{path[-1]}: {example}`"
+
+
+def keys(model: type[BaseModel]) -> list[str]:
+    """The keys as they are written."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def model_at(model: type[BaseModel] | None, path: Path) -> type[BaseModel] | None:
+    """The block that stands at a path below `model`."""
+    kind: Any = model
+    for step in path:
+        inner = block(kind)
+        if inner is not None:
+            kind = next((f.annotation for n, f in inner.model_fields.items() if step in (n, f.alias)), None)
+        elif get_origin(bare(kind)) is dict:
+            kind = get_args(bare(kind))[1]
+        elif get_origin(bare(kind)) is tuple:
+            kind = get_args(bare(kind))[0]
+        else:
+            return None
+    return block(kind)
+
+
+def bare(kind: Any) -> Any:
+    """A type without its annotations and without None."""
+    while True:
+        if get_origin(kind) is Annotated:
+            kind = get_args(kind)[0]
+        elif type(None) in get_args(kind) and get_origin(kind) not in (dict, tuple):
+            kind = next(choice for choice in get_args(kind) if choice is not type(None))
+        else:
+            return kind
+
+
+def block(kind: Any) -> type[BaseModel] | None:
+    """The block that a type is, or None."""
+    found = bare(kind)
+    return found if isinstance(found, type) and issubclass(found, BaseModel) else None

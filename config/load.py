@@ -1,0 +1,104 @@
+"""Paths to a `Config`, or a `ConfigError` with every problem; team by team.
+
+A file is the single-file form. A folder is the directory form: ``proxy.yaml`` and ``teams/*.yaml``. A
+team's file that is broken is that team's matter: it is in ``Config.broken`` and nobody else is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, cast
+
+from config.assemble import DEFAULT_TEAM, grant, team
+from config.check import Checked, Form, check
+from config.model import Config, ProxyFile, SingleFile, TeamConfig, TeamFile
+from config.problems import ERROR, ConfigError, Problem, errors
+from config.source import MOST_BYTES
+
+PROXY: Final = "proxy.yaml"
+TEAMS: Final = "teams"
+ENDINGS: Final = (".yaml", ".yml")
+
+
+def load(path: Path, env: Mapping[str, str]) -> Config:
+    """The configuration at `path`; raises ConfigError."""
+    return directory(path, env) if path.is_dir() else single(path, env)
+
+
+def content(path: Path) -> bytes:
+    """A file's bytes, one more than may be at most; raises ConfigError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise unreadable(path, f"cannot be read: {reason}") from None
+
+
+def unreadable(path: Path, reason: str) -> ConfigError:
+    """There is nothing to judge."""
+    problem = Problem(
+        str(path), 1, 1, ERROR, "unreadable", reason, "is the path right, and may this user read it?"
+    )
+    return ConfigError([problem], unreadable=True)
+
+
+def single(path: Path, env: Mapping[str, str]) -> Config:
+    """The single-file form."""
+    checked = check(str(path), content(path), Form.SINGLE, env)
+    if checked.model is None:
+        raise ConfigError(checked.problems)
+    file = cast(SingleFile, checked.model)
+    teams = {DEFAULT_TEAM: team(grant(DEFAULT_TEAM, file), file)}
+    return Config(file.server, teams, single=True, warnings=checked.problems)
+
+
+def team_files(folder: Path) -> list[Path]:
+    """The teams' files of a directory form, in the order of their names; hidden ones are none."""
+    inside = folder / TEAMS
+    try:
+        found = sorted(inside.iterdir()) if inside.is_dir() else []
+    except OSError as error:
+        raise unreadable(inside, f"cannot be read: {error.strerror}") from None
+    return [path for path in found if path.suffix in ENDINGS and not path.name.startswith(".")]
+
+
+def directory(folder: Path, env: Mapping[str, str]) -> Config:
+    """The directory form."""
+    proxy = folder / PROXY
+    checked = check(str(proxy), content(proxy), Form.PROXY, env)
+    if checked.model is None:
+        raise ConfigError(checked.problems)
+    file = cast(ProxyFile, checked.model)
+    grants = {name: grant(name, block) for name, block in file.teams.items()}
+    teams: dict[str, TeamConfig] = {}
+    broken: dict[str, tuple[Problem, ...]] = {}
+    warnings = list(checked.problems)
+    ignored: list[Problem] = []
+    for path in team_files(folder):
+        name = path.stem
+        result = team_file(path, env)
+        if name not in grants:
+            ignored += errors(result.problems)
+        elif result.model is None:
+            broken[name] = errors(result.problems)
+        else:
+            teams[name] = team(grants[name], cast(TeamFile, result.model))
+            warnings += result.problems
+    for name in grants.keys() - teams.keys() - broken.keys():
+        teams[name] = grants[name]
+    return Config(
+        file.server,
+        {name: teams[name] for name in grants if name in teams},
+        broken=broken,
+        grants={name: grants[name] for name in broken},
+        single=False,
+        ignored=tuple(ignored),
+        warnings=tuple(warnings),
+    )
+
+
+def team_file(path: Path, env: Mapping[str, str]) -> Checked:
+    """A team's file, checked; one that cannot be read is broken like any other."""
+    return check(str(path), content(path), Form.TEAM, env)
