@@ -122,6 +122,8 @@ __all__ = [
     "ALLOW_FIELDS",
     "COPIES_LIMIT",
     "EVENT_FIELDS",
+    "FEW_COPIES",
+    "RESULT_LIMIT",
     "Allow",
     "Complaint",
     "Expression",
@@ -132,4 +134,5 @@ __all__ = [
     "copies_of_all",
     "event_fields",
     "lint",
+    "weigh",
 ]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import Any, Final
+
+from config.globs import matches
 
 EVENT_TYPES: Final = (
     "step_started",
@@ -71,7 +72,7 @@ def event_fields(
     A rule with `steps` never sees run events.
     """
     patterns = tuple(events)
-    matched = {name for name in EVENT_TYPES if any(fnmatchcase(name, pattern) for pattern in patterns)}
+    matched = {name for name in EVENT_TYPES if matches(patterns, name)}
     if steps is not None:
         matched = {name for name in matched if not name.startswith("run_")}
     matched = matched or set(EVENT_TYPES)

@@ -35,6 +35,7 @@ CONFIG: Final = (
     "config.hints",  # what to say when an expression cannot be read
     "config.syntax",  # an expression's text as a tree
     "config.structure",  # what makes an expression impossible to run
+    "config.globs",  # * and ? over names
     "config.shapes",  # what expressions know of their root
     "config.lints",  # fields, types, literals
     "config.expressions",  # compile, lint, evaluate safely
@@ -54,6 +55,7 @@ FLOORS: Final = {
         "proxy.history",
         "proxy.sse",
         "proxy.backlog",
+        "proxy.jsontext",
         "proxy.rules",
         "proxy.trials",
     ),

@@ -1,0 +1,72 @@
+"""JSON in and out: compact UTF-8 on one line, never NaN; equal values come back as they went.
+
+orjson does the work. Where it would refuse or change a value (integers beyond 64 bits, half a surrogate
+pair, nesting beyond its limit) the standard library does it, slowly and right.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, Final
+
+import orjson
+
+_TWO_DIGITS: Final = re.compile("[0-9]{2}")
+_LONG_NUMBER: Final = re.compile("[0-9]{19}")  # orjson reads integers beyond 64 bits as floats
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+class NotJson(ValueError):
+    """The text is no JSON, or the value cannot be written as JSON; the message never quotes it."""
+
+
+def decode(text: str) -> Any:
+    """The value of a JSON text; raises NotJson."""
+    if not _has_long_number(text):
+        try:
+            return orjson.loads(text)
+        except (orjson.JSONDecodeError, UnicodeEncodeError):
+            pass  # half a surrogate pair, or no JSON at all: the standard library can tell
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise NotJson("is nested too deeply") from None
+    except ValueError:
+        raise NotJson("is not JSON") from None
+
+
+def _has_long_number(text: str) -> bool:
+    """Looking at every ninth character first is eight times faster: 19 digits show two neighbours there."""
+    return _TWO_DIGITS.search(text[::9]) is not None and _LONG_NUMBER.search(text) is not None
+
+
+def _no_constant(name: str) -> Any:
+    raise NotJson("is not JSON")
+
+
+def encode(value: Any) -> bytes:
+    """`value` as JSON: one line, compact, UTF-8; infinities and NaN become null. Raises NotJson."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        pass
+    try:
+        text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except RecursionError:
+        raise NotJson("is nested too deeply to be written as JSON") from None
+    except (TypeError, ValueError):
+        raise NotJson("cannot be written as JSON") from None
+    return _SURROGATE.sub(lambda half: f"\\u{ord(half.group()):04x}", text).encode()
+
+
+def _finite(value: Any) -> Any:
+    """What orjson does to infinities: JSON has none, so they become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return value
