@@ -1,8 +1,8 @@
 """The front door: an ASGI application that serves streams itself and hands the rest to Starlette.
 
-Paths come first: they say which team and which stream is meant. A stream's response begins as any ASGI response
-does; its frames then go through a sink: the connection's own (``connection.SocketSink``) under our uvicorn protocol,
-or ASGI's ``send`` (`SendSink`) under any other server.
+Paths come first: they say which team and which stream is meant. A stream's response begins as any ASGI
+response does; its frames then go through a sink: the connection's own (``connection.SocketSink``) under our
+uvicorn protocol, or ASGI's ``send`` (`SendSink`) under any other server.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Front:
         ending = reader.done.result()
         if ending not in (Ending.LEFT, Ending.STUCK):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-        self.hub.reported.stream_ended(
+        self.hub.journal.stream_over(
             team=visit.team.name,
             stream=visit.stream.config.name,
             run=opened.life.run_id,
@@ -138,7 +138,7 @@ class Front:
             seconds=time.monotonic() - began,
             frames=reader.frames,
             ending=ending.value,
-            traceparent=opened.state.metadata.get("traceparent"),
+            traceparent=_text(opened.state.metadata.get("traceparent")),
         )
 
     async def _unless_lost(
@@ -252,6 +252,10 @@ class SendSink:
             if self.paused:
                 self.paused = False
                 self.on_resume()
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 async def _disconnected(receive: Receive) -> None:

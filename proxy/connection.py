@@ -1,8 +1,8 @@
 """The connection: a uvicorn protocol whose streams are written to the transport by the publisher.
 
 uvicorn parses the request, runs the ASGI application and writes the response's head; from then on a stream's
-bytes go straight to the transport (`SocketSink`), because an ASGI ``send`` per client and event costs more than
-the rest together. Flow control stays: the transport's pause and resume reach the reader, its loss ends him.
+bytes go straight to the transport (`SocketSink`), because an ASGI ``send`` per client and event costs more
+than the rest together. Flow control stays: the transport's pause and resume reach the reader, its loss ends him.
 
 The law: between the head and the last chunk only the sink writes; the head and the last chunk are uvicorn's.
 

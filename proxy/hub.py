@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from config.model import Config, HatchetConfig, ServerConfig, TeamConfig
-from proxy import sse
+from proxy import __version__, sse
 from proxy.counts import Counts
+from proxy.journal import Journal
 from proxy.jwks import KeySets
+from proxy.probes import Health, Standing, TeamHealth
 from proxy.reader import Ending, Reader
-from proxy.team import Reported, Team
+from proxy.team import Team
 from proxy.upstream import Upstream
 
 SWEEP: Final = 0.5  # seconds between looks for stuck readers and the measuring of the loop's lag
@@ -30,7 +34,7 @@ OpenDoor = Callable[[HatchetConfig], Upstream]
 class Hub:
     """Everything that is served. `draining` turns true once, for good."""
 
-    def __init__(self, open_door: OpenDoor, counts: Counts, reported: Reported) -> None:
+    def __init__(self, open_door: OpenDoor, counts: Counts, journal: Journal) -> None:
         self.teams: dict[str, Team] = {}
         self.broken: set[str] = set()  # granted teams whose file never was good
         self.counts = counts
@@ -39,10 +43,12 @@ class Hub:
         self.waiting: set[asyncio.Task[object]] = set()  # clients whose headers are held back
         self._paused: dict[Reader, Callable[[], None]] = {}
         self._open_door = open_door
-        self.reported = reported
+        self.journal = journal
         self.single = True
         self.key_sets = KeySets()
         self._secret = secrets.token_bytes(SECRET_BYTES)
+        self._standings: dict[str, TeamHealth] = {}
+        self.started = time.time()
         self._sweeper: asyncio.Task[None] | None = None
         self.server = ServerConfig()
 
@@ -67,7 +73,7 @@ class Hub:
                 self._open_door(config.hatchet),
                 secret=self._secret,
                 counts=self.counts.team(name),
-                reported=self.reported,
+                journal=self.journal,
                 key_sets=self.key_sets,
             )
             return
@@ -106,12 +112,41 @@ class Hub:
             asked = loop.time()
             await asyncio.sleep(SWEEP)
             now = loop.time()
+            self.journal.tick()
             self.counts.loop_lag.observe(max(0.0, now - asked - SWEEP))
             oldest = now - self.server.write_timeout
             for reader, abort in list(self._paused.items()):
                 if reader.paused_since is not None and reader.paused_since <= oldest:
                     reader.finish(Ending.STUCK)
                     abort()
+
+    # -- health --
+
+    def stands(self, team: str, standing: Standing, problem: str | None = None) -> None:
+        """Which version of a team's file is served, from now on."""
+        old = self._standings.get(team)
+        if old is None or (old.standing, old.problem) != (standing, problem):
+            self._standings[team] = TeamHealth(
+                team, standing=standing, standing_since=time.time(), problem=problem
+            )
+
+    def health(self) -> Health:
+        """The process at this moment, for the probes."""
+        names = sorted({*self.teams, *self.broken})
+        return Health(
+            started=self.started,
+            version=__version__,
+            draining=self.draining,
+            teams=tuple(self._team_health(name) for name in names),
+        )
+
+    def _team_health(self, name: str) -> TeamHealth:
+        told = self._standings.get(name, TeamHealth(name))
+        team = self.teams.get(name)
+        if team is None:
+            return replace(told, standing=Standing.BROKEN)
+        up = team.upstream
+        return replace(told, reach=up.reach, reach_since=up.since, trouble=up.trouble)
 
     # -- farewell --
 

@@ -1,15 +1,17 @@
 """Team: what one team owns in this process: its streams, its door to Hatchet, its runs, its share of memory.
 
-Nothing here is shared between teams but the loop. A reload replaces streams and credentials at once; runs that
-are followed go on, through the new door where that changed (`Switch`).
+Nothing here is shared between teams but the loop. A reload replaces streams and credentials at once; runs
+that are followed go on, through the new door where that changed (`Switch`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, TypeVar
 
 from config.expressions import compile_allow
 
@@ -18,12 +20,14 @@ from proxy.auth import Authenticator
 from proxy.backlog import Backlog
 from proxy.clock import LoopClock
 from proxy.counts import TeamCounts
-from proxy.errors import HatchetAway
+from proxy.errors import HatchetAway, HatchetError, RunUnknown, TokenRefused
 from proxy.events import CoreState, PastState
+from proxy.journal import Journal
 from proxy.jwks import KeySets
 from proxy.life import Allow, Kept, Life, LiveStream
 from proxy.limits import TeamLimits
 from proxy.origins import Origins
+from proxy.probes import Reach
 from proxy.routes import Routes
 from proxy.rules import Rules
 from proxy.run import Bridges, Run, RunSettings
@@ -31,38 +35,24 @@ from proxy.upstream import Deliver, Upstream
 
 KEEP_EVENTS: Final = 1000  # events a life keeps where no stream says more
 KEEP_BYTES: Final = 1 << 20
+NO_RUN: Final = "00000000-0000-0000-0000-000000000000"  # nobody's: asking for it asks only for an answer
+REACHES: Final[dict[type[HatchetError], Reach]] = {HatchetAway: Reach.AWAY, TokenRefused: Reach.REFUSED}
+
+T = TypeVar("T")
+
 SHRINK_TO: Final = 0.9  # of the team's bytes, once they are used up: evicting one by one would never end
 
 
-class Reported(Protocol):
-    """Who hears what goes wrong in a team (the log)."""
-
-    def rule_failed(self, team: str, stream: str, rule: str, event_type: str, reason: str) -> None:
-        """A rule failed on an event; `reason` holds no value."""
-
-    def trouble(self, team: str, error: Exception) -> None:
-        """Hatchet is away, or refuses the team's token."""
-
-    def stream_ended(
-        self,
-        *,
-        team: str,
-        stream: str,
-        run: str,
-        client: str,
-        seconds: float,
-        frames: int,
-        ending: str,
-        traceparent: object,
-    ) -> None:
-        """A client's stream is over, in one of the ways that `Ending` names."""
-
-
 class Switch:
-    """The team's `Upstream`, whose door can be replaced while runs are followed."""
+    """The team's `Upstream`, whose door can be replaced while runs are followed; knows whether it answers."""
 
-    def __init__(self, door: Upstream) -> None:
+    def __init__(self, door: Upstream, journal: Journal, team: str) -> None:
         self._door = door
+        self._journal = journal
+        self._team = team
+        self.reach = Reach.UNKNOWN
+        self.since: float | None = None  # Unix seconds
+        self.trouble: str | None = None
 
     async def replace(self, door: Upstream) -> None:
         """From now on ask `door`; calls on the old one end with HatchetAway and are tried again."""
@@ -74,21 +64,15 @@ class Switch:
         return self._door.has_history
 
     async def follow(self, run_id: str, deliver: Deliver, opened: Callable[[], None] | None = None) -> None:
-        await self._through(lambda door: door.follow(run_id, deliver, opened))
+        await self._lasting(lambda door: door.follow(run_id, deliver, opened))
 
     async def follow_metadata(
         self, key: str, value: str, deliver: Deliver, opened: Callable[[], None] | None = None
     ) -> None:
-        await self._through(lambda door: door.follow_metadata(key, value, deliver, opened))
-
-    async def _through(self, call: Callable[[Upstream], Coroutine[Any, Any, None]]) -> None:
-        door = self._door
-        await call(door)
-        if door is not self._door:
-            raise HatchetAway("the connection to Hatchet was replaced")
+        await self._lasting(lambda door: door.follow_metadata(key, value, deliver, opened))
 
     async def core(self, run_id: str) -> CoreState:
-        return await self._door.core(run_id)
+        return await self._heard(self._door.core(run_id))
 
     async def past(self, run_id: str) -> PastState | None:
         return await self._door.past(run_id)
@@ -96,8 +80,40 @@ class Switch:
     async def find(self, key: str, value: str) -> str | None:
         return await self._door.find(key, value)
 
+    async def check(self) -> None:
+        """One small question, for the start and for probes. Raises HatchetError."""
+        with contextlib.suppress(RunUnknown):
+            await self.core(NO_RUN)
+
     async def close(self) -> None:
         await self._door.close()
+
+    async def _lasting(self, call: Callable[[Upstream], Coroutine[Any, Any, None]]) -> None:
+        door = self._door
+        await self._heard(call(door))
+        if door is not self._door:
+            raise HatchetAway("the connection to Hatchet was replaced")
+
+    async def _heard(self, call: Coroutine[Any, Any, T]) -> T:
+        try:
+            answer = await call
+        except HatchetError as error:
+            self._learn(REACHES.get(type(error), Reach.REACHABLE), error)
+            raise
+        self._learn(Reach.REACHABLE, None)
+        return answer
+
+    def _learn(self, reach: Reach, error: HatchetError | None) -> None:
+        bad = reach is not Reach.REACHABLE
+        self.trouble = str(error) if bad else None
+        if error is not None and bad:
+            self._journal.trouble(self._team, error)
+        if reach is self.reach:
+            return
+        now = time.time()
+        if self.reach in (Reach.AWAY, Reach.REFUSED) and not bad and self.since is not None:
+            self._journal.recovered(self._team, seconds=now - self.since)
+        self.reach, self.since = reach, now
 
 
 class Everybody:
@@ -121,16 +137,16 @@ class Team:
         *,
         secret: bytes,
         counts: TeamCounts,
-        reported: Reported,
+        journal: Journal,
         key_sets: KeySets,
     ) -> None:
         self.name = config.name
-        self.upstream = Switch(door)
+        self.upstream = Switch(door, journal, config.name)
         self.counts = counts
         self.lives: dict[str, Life] = {}
         self.closing: set[asyncio.Task[None]] = set()
         self._secret = secret
-        self._reported = reported
+        self._journal = journal
         self._numbers = itertools.count(1)
         self._clock = LoopClock()
         self._bridges = Bridges()
@@ -163,7 +179,7 @@ class Team:
 
         def failed(rule: str, event_type: str, reason: str) -> None:
             counts.rule_errors[rule] += 1
-            self._reported.rule_failed(self.name, stream.name, rule, event_type, reason)
+            self._journal.rule_failed(self.name, stream.name, rule, event_type, reason)
 
         return LiveStream(
             stream,
@@ -175,7 +191,7 @@ class Team:
     # -- runs --
 
     async def lease(self, run_id: str, *, resumes: bool) -> Life:
-        """The life of a run, begun where there is none; `release` it. `resumes`: the client knows this life."""
+        """The life of a run, begun where there is none; `release` it. `resumes`: the client knows it."""
         life = self.lives.get(run_id)
         if life is not None and life.over and not resumes:
             life.leases += 1

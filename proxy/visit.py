@@ -1,8 +1,8 @@
 """Visit: one client's request for a stream, from the question to its ending.
 
-The order of the questions is the law: is it well formed (400), may this page ask (403), who asks (401), has he
-seen the end already (204), is there room (wait), does the run exist (404), may he see it (403). Nothing is
-sent before the last one is answered; from then on the channel writes and this task only waits.
+The order of the questions is the law: is it well formed (400), may this page ask (403), who asks (401), has
+he seen the end already (204), is there room (wait), does the run exist (404), may he see it (403). Nothing
+is sent before the last one is answered; from then on the channel writes and this task only waits.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Visit:
         except RunUnknown:
             return problem(404, "there is no such run")
         except HatchetError as error:
-            self.hub.reported.trouble(self.team.name, error)
+            self.hub.journal.trouble(self.team.name, error)
             return self._wait("hatchet", "Hatchet cannot be asked at the moment; try again later")
 
     # -- is it well formed, may this page ask --
@@ -158,13 +158,13 @@ class Visit:
         life = await self.team.lease(run_id, resumes=known and self._holds(run_id, cursor))
         self._stack.callback(self.team.release, life)
         state = await life.known(patience)
-        if not self.stream.allow.permits(self._root(identity, state)):
+        if not self.stream.allow.permits(allow_root(identity, state, self.question.asked)):
             return problem(403, "the rules of this stream do not allow you this run")
         channel = await life.channel(self.stream)
         place, gap = 0, GapCause.UNKNOWN_CURSOR if came_back else None
-        if cursor is not None and cursor.place is not None and channel.ids.holds(cursor):
-            if cursor.place <= channel.backlog.last:
-                place, gap = cursor.place, None
+        held = cursor is not None and channel.ids.holds(cursor)
+        if held and cursor is not None and cursor.place is not None and cursor.place <= channel.backlog.last:
+            place, gap = cursor.place, None
         return Opened(life, channel, place, gap, identity, STREAM_HEADERS + self._cors, state)
 
     async def _run_id(self, cursor: Cursor | None, patience: float) -> str:
@@ -187,16 +187,6 @@ class Visit:
     def _holds(self, run_id: str, cursor: Cursor | None) -> bool:
         life = self.team.lives.get(run_id)
         return cursor is not None and life is not None and life.holds(self.stream, cursor)
-
-    def _root(self, identity: Identity, state: CoreState) -> dict[str, Any]:
-        """What `allow` sees; a ticket is nobody's parameter."""
-        asked = self.question.asked
-        params = {name: value for name, value in asked.query.items() if name != "ticket"}
-        return {
-            "claims": identity.claims,
-            "run": {"id": state.run_id, "metadata": state.metadata},
-            "request": {"params": params, "origin": asked.headers.get("origin")},
-        }
 
     def _wait(self, cause: str, detail: str) -> Answer:
         self.team.counts.refusals[f"wait_{cause}"] += 1
@@ -237,3 +227,13 @@ class Visit:
         left = max(0.0, identity.expires_at - time.time())
         timer = asyncio.get_running_loop().call_later(left, expire)
         self._stack.callback(timer.cancel)
+
+
+def allow_root(identity: Identity, state: CoreState, asked: Asked) -> dict[str, Any]:
+    """What `allow` sees; a ticket is nobody's parameter."""
+    params = {name: value for name, value in asked.query.items() if name != "ticket"}
+    return {
+        "claims": identity.claims,
+        "run": {"id": state.run_id, "metadata": state.metadata},
+        "request": {"params": params, "origin": asked.headers.get("origin")},
+    }

@@ -1,0 +1,118 @@
+"""Server: the assembled process: configuration, hub, front door, listener, signals, farewell.
+
+The order of a farewell (SIGTERM, SIGINT) is the law: close the listener, tell every reader (`stream.drain`), let
+their last bytes go out, close the hub, all within ``drain.grace``. uvicorn alone would wait for connections
+before anyone told the readers. A second signal ends the process at once.
+
+Exit statuses are the contract's: 0 after a drain, 1 problems in the YAML, 2 usage, 3 cannot listen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import uvicorn
+
+from proxy.app import Front
+from proxy.connection import StreamProtocol
+from proxy.hub import Hub
+
+KEEP_ALIVE: Final = (
+    75  # seconds an idle connection stays; longer than nginx's 60 s, so nginx is the one to close
+)
+LISTEN_BACKLOG: Final = 2048  # connections that may wait to be accepted: a page full of users after a restart
+POLL: Final = 0.05  # seconds between looks whether the last connection is closed
+ABORT_AFTER: Final = 0.8  # of the grace period: then connections that do not drain are cut
+LAST_WORDS: Final = 2.0  # seconds for Hatchet's connections to close
+
+
+class Server(uvicorn.Server):
+    """uvicorn, with our farewell and our signals."""
+
+    def __init__(self, front: Front, *, reload: Callable[[], None] | None = None) -> None:
+        super().__init__(
+            uvicorn.Config(
+                front,  # type: ignore[arg-type]
+                http=StreamProtocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=KEEP_ALIVE,
+                backlog=LISTEN_BACKLOG,
+            )
+        )
+        self.front = front
+        self.hub: Hub = front.hub
+        self._reload = reload
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals go through the loop; the process ends by returning, not by raising them again."""
+        loop = asyncio.get_running_loop()
+        handled = []
+        for number, answer in (
+            (signal.SIGTERM, self.stop),
+            (signal.SIGINT, self.stop),
+            (signal.SIGHUP, self._reload or _nothing),
+        ):
+            with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
+                loop.add_signal_handler(number, answer)
+                handled.append(number)
+        try:
+            yield
+        finally:
+            for number in handled:
+                loop.remove_signal_handler(number)
+
+    def stop(self) -> None:
+        """Begin the farewell; asked twice, end at once."""
+        if self.should_exit:
+            os._exit(1)
+        self.should_exit = True
+
+    async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        """Say farewell to every reader, then close."""
+        for server in self.servers:
+            server.close()
+        for sock in sockets or ():
+            sock.close()
+        self.hub.drain()
+        for connection in tuple(self.server_state.connections):
+            connection.shutdown()
+        grace = self.hub.server.drain.grace
+        await self._emptied(grace * ABORT_AFTER)
+        for connection in tuple(self.server_state.connections):
+            connection.transport.abort()
+        await self._emptied(grace - grace * ABORT_AFTER)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS):
+                await self.hub.close()
+
+    async def _emptied(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while (self.server_state.connections or self.server_state.tasks) and loop.time() < until:
+            await asyncio.sleep(POLL)
+
+
+def run(main: Callable[[], Any]) -> Any:
+    """Run a coroutine function on uvloop where it is there."""
+    try:
+        import uvloop  # noqa: PLC0415
+    except ImportError:
+        return asyncio.run(main())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main())
+
+
+def _nothing() -> None:
+    """There is nothing to reload."""

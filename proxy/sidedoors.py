@@ -1,0 +1,173 @@
+"""The side doors: probes, metrics and tickets; everything that is no stream, as a Starlette application."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from proxy import probes, sse
+from proxy.answers import Answer, problem
+from proxy.auth import Asked, Identity, KeysAway, Unauthenticated
+from proxy.errors import HatchetError, RunUnknown
+from proxy.hub import Hub
+from proxy.life import LiveStream
+from proxy.metrics import render
+from proxy.team import Team
+from proxy.tickets import MAX_REQUEST, BadTicketRequest, TicketRequest
+from proxy.visit import allow_root
+
+RETRY_AFTER = (b"retry-after", b"5")
+
+
+def admin_app(hub: Hub) -> Starlette:
+    """Probes and metrics alone, for a port of their own."""
+    return Starlette(routes=_probes(hub), exception_handlers={HTTPException: _as_problem})
+
+
+def side_doors(hub: Hub, *, probes_too: bool = True) -> Starlette:
+    """Everything beside the streams; `probes_too` is False where they have a port of their own."""
+    tickets = TicketOffice(hub)
+    routes = [
+        Route("/tickets", tickets, methods=["POST", "OPTIONS"]),
+        Route("/{team}/tickets", tickets, methods=["POST", "OPTIONS"]),
+    ]
+    if probes_too:
+        routes = [*_probes(hub), *routes]
+    return Starlette(routes=routes, exception_handlers={HTTPException: _as_problem})
+
+
+def _probes(hub: Hub) -> list[Route]:
+    async def healthz(request: Request) -> Response:
+        return _probe(probes.healthz(hub.health(), time.time()))
+
+    async def readyz(request: Request) -> Response:
+        strict = request.query_params.get("strict", "false").lower() not in ("false", "0", "no")
+        team = request.query_params.get("team")
+        return _probe(probes.readyz(hub.health(), time.time(), strict=strict, team=team))
+
+    async def metrics(request: Request) -> Response:
+        body, kind = render(hub.counts, hub.health(), accept=request.headers.get("accept", ""))
+        return Response(body, headers={"content-type": kind, "cache-control": "no-store"})
+
+    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+
+
+def _probe(answer: probes.Answer) -> Response:
+    body = orjson.dumps(answer.body, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    headers = {"content-type": "application/json", "cache-control": "no-store"}
+    return Response(body, answer.status, headers)
+
+
+async def _as_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    details = {404: "there is no such stream", 405: "this path does not take that method"}
+    headers = [(name.encode(), value.encode()) for name, value in (error.headers or {}).items()]
+    return _respond(problem(error.status_code, details.get(error.status_code, error.detail), headers=headers))
+
+
+def _respond(answer: Answer) -> Response:
+    response = Response(answer.body, answer.status)
+    response.raw_headers = list(answer.headers)
+    if answer.status == 204:
+        return response
+    if not any(name == b"content-length" for name, _ in answer.headers):
+        response.raw_headers.append((b"content-length", b"%d" % len(answer.body)))
+    return response
+
+
+class TicketOffice:
+    """``POST /{team}/tickets``: a ticket for whoever presents a token that the stream's `allow` accepts."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        response = _respond(await self._answer(Request(scope, receive)))
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Answer:
+        name = request.path_params.get("team", "default" if self.hub.single else None)
+        team = self.hub.teams.get(name) if self.hub.single == ("team" not in request.path_params) else None
+        if team is None or not team.authenticator.mints:
+            return problem(404, "there are no tickets here")
+        asked = Asked.read(request.scope["headers"], request.scope.get("query_string", b""))
+        origins = team.origins
+        if request.method == "OPTIONS":
+            verdict = origins.preflight(asked.headers, request.url.scheme, methods="POST, OPTIONS")
+            if verdict.refused is None:
+                return Answer(204, list(verdict.headers))
+            return problem(403, verdict.refused, headers=verdict.headers)
+        verdict = origins.judge(asked.headers, request.url.scheme)
+        if verdict.refused is not None:
+            answer = problem(403, verdict.refused)
+        else:
+            answer = await self._mint(team, asked, request)
+        return Answer(answer.status, answer.headers + list(verdict.headers), answer.body)
+
+    async def _mint(self, team: Team, asked: Asked, request: Request) -> Answer:
+        try:
+            wanted = TicketRequest.read(await _body(request))
+        except BadTicketRequest as error:
+            return problem(400, str(error))
+        try:
+            stream = team.streams.get(wanted.stream)
+            by_metadata = stream is not None and stream.config.metadata_key is not None
+            run = wanted.run if by_metadata else sse.run_id_of(wanted.run)
+            identity = await team.authenticator.authenticate(
+                asked, stream=wanted.stream, run=run or wanted.run, tickets=False
+            )
+            if stream is None:
+                return problem(404, "there is no such stream")
+            if run is None:
+                return problem(400, "`run` is not a UUID")
+            if not await self._allowed(team, stream, identity, asked, run):
+                return problem(403, "the rules of this stream do not allow you this run")
+            ticket, expires_at = team.authenticator.mint(identity, stream=wanted.stream, run=run)
+        except Unauthenticated as error:
+            return problem(401, error.reason, headers=[(b"www-authenticate", error.challenge.encode())])
+        except RunUnknown:
+            return problem(404, "there is no such run")
+        except (HatchetError, KeysAway):
+            return problem(
+                503, "this cannot be answered at the moment; try again later", headers=[RETRY_AFTER]
+            )
+        body = orjson.dumps({"ticket": ticket, "expires_at": _moment(expires_at)})
+        return Answer(201, [(b"content-type", b"application/json"), (b"cache-control", b"no-store")], body)
+
+    async def _allowed(
+        self, team: Team, stream: LiveStream, identity: Identity, asked: Asked, run: str
+    ) -> bool:
+        if stream.config.allow is None:
+            return True  # then a ticket may be had before its run exists
+        run_id = run
+        if stream.config.metadata_key is not None:
+            run_id = await team.find(stream.config.metadata_key, run, stream.config.wait_for_run)
+        life = await team.lease(run_id, resumes=True)
+        try:
+            state = await life.known(stream.config.wait_for_run)
+        finally:
+            team.release(life)
+        return stream.allow.permits(allow_root(identity, state, asked))
+
+
+async def _body(request: Request) -> bytes:
+    body = b""
+    async with asyncio.timeout(10.0):
+        async for piece in request.stream():
+            body += piece
+            if len(body) > MAX_REQUEST:
+                break
+    return body
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,109 @@
+"""The frames of one channel: numbered, bounded, sealable, and what went is told."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.backlog import OVERHEAD, Backlog, Frame, Loss
+
+
+def chunk(body: bytes = b"c", step: str = "s", attempt: int = 1) -> Frame:
+    return Frame(body, False, (step, attempt))
+
+
+def lasting(name: str, body: bytes = b"l") -> Frame:
+    return Frame(body, True, None, name)
+
+
+def bodies(backlog: Backlog[Frame], place: int) -> list[bytes]:
+    return [frame.body for frame in backlog.read(place)]
+
+
+def test_frames_are_numbered_from_one_and_read_after_a_place() -> None:
+    backlog = Backlog[Frame](10, 10_000)
+    assert [backlog.append(chunk(body)) for body in (b"a", b"b", b"c")] == [1, 2, 3]
+    assert bodies(backlog, 0) == [b"a", b"b", b"c"]
+    assert bodies(backlog, 2) == [b"c"]
+    assert bodies(backlog, 3) == []
+
+
+def test_the_oldest_chunks_go_first_and_are_counted_by_step_and_attempt() -> None:
+    backlog = Backlog[Frame](3, 10_000)
+    for number in range(5):
+        backlog.append(chunk(b"%d" % number, "draft", 1 + number // 4))
+    assert not backlog.reaches(0)
+    assert backlog.reaches(2)
+    assert bodies(backlog, 2) == [b"2", b"3", b"4"]
+    assert backlog.losses(0) == [Loss("draft", 1, 2)]
+    assert backlog.losses(1) == [Loss("draft", 1, None)]
+    assert backlog.losses(2) == []
+
+
+def test_lasting_frames_outlive_the_chunks_around_them() -> None:
+    backlog = Backlog[Frame](4, 10_000)
+    backlog.append(lasting("started", b"started"))
+    for number in range(10):
+        backlog.append(chunk(b"%d" % number))
+    assert [(number, frame.body) for number, frame in backlog.aside(0)] == [(1, b"started")]
+    assert backlog.aside(1) == []
+    assert backlog.forgotten(0) == {}
+    assert len(backlog) == 4
+
+
+def test_too_many_lasting_frames_are_forgotten_by_name() -> None:
+    backlog = Backlog[Frame](4, 10_000)
+    for number in range(10):
+        backlog.append(lasting(f"step {number}"))
+    assert len(backlog) == 4
+    gone = backlog.forgotten(0)
+    kept = [number for number, _ in backlog.aside(0)]
+    recent = list(range(backlog.first, backlog.last + 1))
+    assert sorted([*gone.values(), *kept, *recent]) == list(range(1, 11))
+
+
+def test_the_newest_frame_is_kept_even_if_it_is_larger_than_the_bound() -> None:
+    backlog = Backlog[Frame](10, 500)
+    backlog.append(chunk(b"small"))
+    backlog.append(chunk(b"x" * 1000))
+    assert bodies(backlog, 1) == [b"x" * 1000]
+    assert len(backlog) == 1
+
+
+def test_every_change_of_size_is_heard() -> None:
+    heard: list[int] = []
+    backlog = Backlog[Frame](2, 10_000, heard.append)
+    for body in (b"a", b"bb", b"ccc"):
+        backlog.append(chunk(body))
+    assert sum(heard) == backlog.bytes == 5 + 2 * OVERHEAD
+    backlog.drop()
+    assert sum(heard) == 0
+
+
+def test_a_sealed_backlog_takes_nothing_more() -> None:
+    backlog = Backlog[Frame](2, 100)
+    backlog.seal()
+    with pytest.raises(AssertionError):
+        backlog.append(chunk())
+
+
+@given(
+    st.integers(1, 12),
+    st.integers(200, 3000),
+    st.lists(st.tuples(st.booleans(), st.integers(0, 400), st.sampled_from("ab")), max_size=60),
+)
+def test_whatever_comes_every_frame_is_kept_counted_or_remembered(
+    events: int, size: int, frames: list[tuple[bool, int, str]]
+) -> None:
+    backlog = Backlog[Frame](events, size)
+    for number, (lasts, length, step) in enumerate(frames, 1):
+        frame = lasting(str(number), b"l" * length) if lasts else chunk(b"c" * length, step)
+        assert backlog.append(frame) == number
+        assert len(backlog) == 1 or (len(backlog) <= events and backlog.bytes <= size)
+    recent = backlog.last - backlog.first + 1
+    lost = sum(loss.missed or 0 for loss in backlog.losses(0))
+    assert recent + len(backlog.aside(0)) + len(backlog.forgotten(0)) + lost == len(frames)
+    numbers = [number for number, _ in backlog.aside(0)] + list(backlog.forgotten(0).values())
+    assert all(number < backlog.first for number in numbers)
+    assert len(backlog.read(backlog.first - 1)) == recent
