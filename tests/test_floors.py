@@ -1,8 +1,9 @@
 """The house's map: what stands where, and that imports go downwards only.
 
 `FLOORS` lists every module from the ground to the roof; a module imports only what stands before it (lazy
-imports inside functions count too; two on one floor may know each other's types). A name that is a package speaks for all that is in it. `GUESTS` says
-which foreign library may be met in which rooms. A new file gets its place here, in the commit that brings it.
+imports inside functions count too; two on one floor may know each other's types). A name that is a package
+speaks for all that is in it. `GUESTS` says which foreign library may be met in which rooms. A new file gets
+its place here, in the commit that brings it.
 """
 
 from __future__ import annotations
