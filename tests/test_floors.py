@@ -52,6 +52,8 @@ FLOORS: Final = {
         "proxy.clock",
         "proxy.events",
         "proxy.upstream",
+        "proxy.quiet",  # how often a thing may be said
+        "proxy.journal",  # what is said to operators, as verbs
         "proxy.counts",  # plain numbers that metrics and logs read
         "proxy.history",
         "proxy.sse",
