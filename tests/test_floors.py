@@ -61,6 +61,8 @@ FLOORS: Final = {
         "proxy.jsontext",
         "proxy.rules",
         "proxy.trials",
+        "proxy.origins",  # which pages may ask
+        "proxy.limits",  # which clients have a place
     ),
     "first floor: one foreign party each": (
         "proxy.stubs",  # Hatchet's generated messages, reached past the SDK's package
@@ -76,7 +78,6 @@ FLOORS: Final = {
         "proxy.jwks",
         "proxy.tickets",
         "proxy.tokens",
-        "proxy.allow",
         "proxy.auth",
     ),
     "second floor: the heart": (

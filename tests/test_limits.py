@@ -1,0 +1,168 @@
+"""A team's limits: who gets a place, what is given back, and what a reload does not break."""
+
+from __future__ import annotations
+
+import resource
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.model import LimitsConfig
+from proxy.limits import Lease, Refused, TeamLimits, ceiling, raise_file_limit
+
+
+def admitted(limits: TeamLimits, run: str = "r", subject: str | None = "ada", now: float = 0.0) -> Lease:
+    lease = limits.admit(run, subject, now)
+    assert isinstance(lease, Lease)
+    return lease
+
+
+def refused(limits: TeamLimits, run: str = "r", subject: str | None = "ada", now: float = 0.0) -> str:
+    refusal = limits.admit(run, subject, now)
+    assert isinstance(refusal, Refused)
+    return refusal.which
+
+
+def test_what_is_not_written_is_not_limited() -> None:
+    limits = TeamLimits(LimitsConfig())
+    for _ in range(10_000):
+        admitted(limits)
+    assert limits.connections == 10_000
+
+
+def test_a_team_has_so_many_connections_and_gets_a_place_back_once() -> None:
+    limits = TeamLimits(LimitsConfig(connections=2))
+    first, _ = admitted(limits, "a"), admitted(limits, "b")
+    assert refused(limits, "c") == "connections"
+    first.release()
+    first.release()
+    admitted(limits, "c")
+    assert refused(limits, "d") == "connections"
+
+
+def test_each_run_has_so_many_connections() -> None:
+    limits = TeamLimits(LimitsConfig(connections_per_run=1))
+    lease = admitted(limits, "a")
+    assert refused(limits, "a") == "connections_per_run"
+    admitted(limits, "b")
+    lease.release()
+    admitted(limits, "a")
+
+
+def test_each_subject_has_so_many_connections_over_all_runs() -> None:
+    limits = TeamLimits(LimitsConfig(connections_per_subject=2))
+    admitted(limits, "a"), admitted(limits, "b")
+    assert refused(limits, "c") == "connections_per_subject"
+    admitted(limits, "c", "bea")
+
+
+def test_clients_without_a_subject_cannot_be_told_apart_and_are_not() -> None:
+    limits = TeamLimits(LimitsConfig(connections_per_subject=1))
+    for _ in range(3):
+        admitted(limits, subject=None)
+
+
+def test_so_many_runs_are_followed_and_more_clients_on_them_are_welcome() -> None:
+    limits = TeamLimits(LimitsConfig(runs=2))
+    leases = [admitted(limits, "a"), admitted(limits, "b"), admitted(limits, "b")]
+    assert refused(limits, "c") == "runs"
+    leases[1].release()
+    assert refused(limits, "c") == "runs"
+    leases[2].release()
+    admitted(limits, "c")
+
+
+def test_connects_per_second_may_come_at_once_and_then_at_that_rate() -> None:
+    limits = TeamLimits(LimitsConfig(connects_per_second=10))
+    for _ in range(10):
+        admitted(limits, now=100.0)
+    assert refused(limits, now=100.0) == "connects_per_second"
+    assert refused(limits, now=100.09) == "connects_per_second"
+    admitted(limits, now=100.2)
+    for _ in range(10):
+        admitted(limits, now=1000.0)
+    assert refused(limits, now=1000.0) == "connects_per_second"
+
+
+def test_clients_that_find_no_place_do_not_use_up_the_rate() -> None:
+    limits = TeamLimits(LimitsConfig(connections_per_run=1, connects_per_second=2))
+    admitted(limits, "a")
+    for _ in range(100):
+        assert refused(limits, "a") == "connections_per_run"
+    admitted(limits, "b")
+
+
+def test_a_clock_that_goes_back_gives_nothing() -> None:
+    limits = TeamLimits(LimitsConfig(connects_per_second=1))
+    admitted(limits, now=100.0)
+    assert refused(limits, now=50.0) == "connects_per_second"
+    assert refused(limits, now=50.5) == "connects_per_second"
+
+
+def test_new_limits_hold_from_now_on_and_send_nobody_away() -> None:
+    limits = TeamLimits(LimitsConfig())
+    leases = [admitted(limits) for _ in range(3)]
+    limits.configure(LimitsConfig(connections=2))
+    assert refused(limits) == "connections"
+    leases.pop().release()
+    assert refused(limits) == "connections"
+    leases.pop().release()
+    admitted(limits)
+
+
+def test_a_reload_that_leaves_the_rate_alone_does_not_fill_the_bucket() -> None:
+    limits = TeamLimits(LimitsConfig(connects_per_second=1))
+    admitted(limits)
+    limits.configure(LimitsConfig(connects_per_second=1, connections=9))
+    assert refused(limits) == "connects_per_second"
+    limits.configure(LimitsConfig(connects_per_second=2))
+    admitted(limits), admitted(limits)
+    assert refused(limits) == "connects_per_second"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.booleans(), st.sampled_from("abc"), st.sampled_from(["ada", "bea", None]), st.integers(0, 9)
+        ),
+        max_size=60,
+    )
+)
+def test_whatever_comes_and_goes_no_limit_is_exceeded_and_nothing_is_left_over(
+    story: list[tuple[bool, str, str | None, int]],
+) -> None:
+    config = LimitsConfig(connections=5, connections_per_run=3, connections_per_subject=2, runs=2)
+    limits = TeamLimits(config)
+    here: list[tuple[Lease, str, str | None]] = []
+    for comes, run, subject, which in story:
+        if comes:
+            lease = limits.admit(run, subject, 0.0)
+            if isinstance(lease, Lease):
+                here.append((lease, run, subject))
+        elif here:
+            here.pop(which % len(here))[0].release()
+        assert limits.connections == len(here) <= 5
+        assert len({run for _, run, _ in here}) <= 2
+        for name in "abc":
+            assert sum(run == name for _, run, _ in here) <= 3
+        for name in ("ada", "bea"):
+            assert sum(subject == name for _, _, subject in here) <= 2
+    for lease, _, _ in here:
+        lease.release()
+    assert limits.connections == 0
+    assert not limits._by_run and not limits._by_subject
+
+
+@pytest.mark.parametrize(("files", "connections"), [(1024, 896), (65536, 61376), (256, 176), (10, 1)])
+def test_the_process_stops_before_the_file_limit(files: int, connections: int) -> None:
+    assert ceiling(files) == connections
+
+
+def test_the_file_limit_is_raised_to_what_the_system_grants() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        assert raise_file_limit() == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        assert raise_file_limit() >= before[0]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
