@@ -63,6 +63,9 @@ FLOORS: Final = {
         "proxy.trials",
         "proxy.origins",  # which pages may ask
         "proxy.limits",  # which clients have a place
+        "proxy.routes",  # which stream a path means
+        "proxy.answers",  # the responses that are no stream
+        "proxy.probes",  # a snapshot of the process to what probes answer
     ),
     "first floor: one foreign party each": (
         "proxy.stubs",  # Hatchet's generated messages, reached past the SDK's package
@@ -86,13 +89,17 @@ FLOORS: Final = {
         "proxy.finder",
         "proxy.channel",
         "proxy.reader",  # one client's place in a channel
+        "proxy.life",  # one run in this process, with its channels
+        "proxy.team",
         "proxy.hub",
+        "proxy.visit",  # one client's request, from the question to its ending
     ),
     "third floor: the front door": (
-        "proxy.probes",  # a snapshot of the process to what probes answer
         "proxy.metrics",
         "proxy.logs",
+        "proxy.connection",  # the uvicorn protocol whose streams the publisher writes
         "proxy.app",
+        "proxy.sidedoors",  # probes, metrics, tickets
     ),
     "roof: the process": (
         "proxy.simulator",
@@ -112,8 +119,8 @@ GUESTS: Final = {
     "hatchet_sdk": ("proxy.stubs", "proxy.simulator"),
     "google": ("proxy.wire", "proxy.simulator"),
     "aiohttp": ("proxy.rest", "proxy.simulator", "proxy.jwks"),
-    "starlette": ("proxy.app", "proxy.demo"),
-    "uvicorn": ("proxy.server",),
+    "starlette": ("proxy.app", "proxy.sidedoors", "proxy.demo"),
+    "uvicorn": ("proxy.server", "proxy.connection"),
     "yaml": ("config.source",),
     "jmespath": ("config.syntax",),
     "jwt": ("proxy.keys", "proxy.tokens", "proxy.tickets"),
