@@ -19,13 +19,29 @@ from proxy import sse
 from proxy.backlog import Backlog, Frame
 from proxy.counts import StreamCounts
 from proxy.events import STEP_STREAM, End, Event, GapCause, Item, Reset, StepGap
-from proxy.rules import Rules
+from proxy.rules import Rules, Sight
 from proxy.sse import HEARTBEAT, Ids
 
 if TYPE_CHECKING:
     from proxy.reader import Reader
 
 BATCH: Final = 64 * 1024  # bytes a reader is handed at once, a frame at least: his share of memory, about
+
+
+class Sights:
+    """What rules have seen of an event, so that several streams decode it once."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen: dict[int, Sight] = {}
+
+    def of(self, event: Event) -> Sight:
+        """The sight of `event`, which must stay alive as long as this."""
+        sight = self._seen.get(id(event))
+        if sight is None:
+            sight = self._seen[id(event)] = Sight(event)
+        return sight
 
 
 class Channel:
@@ -58,19 +74,19 @@ class Channel:
 
     # -- in --
 
-    def offer(self, items: Iterable[Item]) -> None:
-        """Take what happened in the run, in order."""
+    def offer(self, items: Iterable[Item], sights: Sights | None = None) -> None:
+        """Take what happened in the run, in order; `sights` are shared with the run's other channels."""
         before = self.backlog.last
         for item in items:
-            self._take(item)
+            self._take(item, sights)
         if self.backlog.last != before and self.readers and not self._flushing:
             self._flushing = True
             self._came = self._loop.time()
             self._loop.call_soon(self._flush)
 
-    def _take(self, item: Item) -> None:
+    def _take(self, item: Item, sights: Sights | None) -> None:
         if isinstance(item, Event):
-            frame = self._frame(item, self.backlog.last + 1)
+            frame = self._frame(item, self.backlog.last + 1, None if sights is None else sights.of(item))
             if frame is not None:
                 self.backlog.append(frame)
         elif isinstance(item, End):
@@ -92,8 +108,8 @@ class Channel:
             body = self.gap(item, place)
         self.backlog.append(Frame(body, True))
 
-    def _frame(self, event: Event, number: int) -> Frame | None:
-        message = self.rules.message(event)
+    def _frame(self, event: Event, number: int, sight: Sight | None = None) -> Frame | None:
+        message = self.rules.message(event, sight)
         if message is None:
             return None
         self.counts.forwarded[message.rule] += 1

@@ -19,6 +19,7 @@ from proxy import __version__, sse
 from proxy.counts import Counts
 from proxy.journal import Journal
 from proxy.jwks import KeySets
+from proxy.keys import KeyProblem
 from proxy.probes import Health, Standing, TeamHealth
 from proxy.reader import Ending, Reader
 from proxy.team import Team
@@ -54,15 +55,22 @@ class Hub:
 
     # -- configuration --
 
-    async def apply(self, config: Config) -> None:
-        """Serve `config`: new teams begin, changed ones change, those that are gone are closed."""
+    async def apply(self, config: Config, unusable: Callable[[str, KeyProblem], None]) -> None:
+        """Serve `config`: new teams begin, changed ones change, those that are gone are closed.
+
+        `unusable` hears of teams whose keys cannot work; they stay as they were.
+        """
         self.server = config.server
         self.single = config.single
-        self.broken = set(config.broken) - set(self.teams)
         for name, team_config in config.teams.items():
-            await self._apply_team(name, team_config)
-        for name in set(self.teams) - set(config.teams) - set(config.broken):
+            try:
+                await self._apply_team(name, team_config)
+            except KeyProblem as problem:
+                unusable(name, problem)
+        granted = {*config.teams, *config.broken}
+        for name in set(self.teams) - granted:
             await self.teams.pop(name).close()
+        self.broken = granted - set(self.teams)
 
     async def _apply_team(self, name: str, config: TeamConfig) -> None:
         team = self.teams.get(name)
@@ -77,9 +85,10 @@ class Hub:
                 key_sets=self.key_sets,
             )
             return
-        if team.config.hatchet != config.hatchet:
-            await team.upstream.replace(self._open_door(config.hatchet))
+        hatchet = team.config.hatchet
         team.configure(config, self.server)
+        if hatchet != config.hatchet:
+            await team.upstream.replace(self._open_door(config.hatchet))
 
     # -- readers --
 

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 
 from config.model import StreamConfig
 from proxy.backlog import OVERHEAD, Backlog, Frame
-from proxy.channel import Channel, value_of
+from proxy.channel import Channel, Sights, value_of
 from proxy.counts import TeamCounts
 from proxy.errors import HatchetError, RunUnknown
 from proxy.events import CoreState, End, Event, GapCause, Item, PastState, StepGap
@@ -132,8 +132,9 @@ class Life:
                 self.status = item.status
                 kept.seal()
         self._counts.events += len(items)
+        sights = Sights() if len(self._channels) > 1 else None
         for channel in self._channels.values():
-            channel.offer(items)
+            channel.offer(items, sights)
         if self.status is not None:
             self._replay_looked = asyncio.get_running_loop().time()
             self._counts.run_ends[self.status] += 1

@@ -14,7 +14,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final
 
 import uvicorn
@@ -102,6 +102,32 @@ class Server(uvicorn.Server):
         until = loop.time() + seconds
         while (self.server_state.connections or self.server_state.tasks) and loop.time() < until:
             await asyncio.sleep(POLL)
+
+
+class AdminServer(uvicorn.Server):
+    """Probes and metrics on a port of their own; outlives the farewell, so that it can say "draining"."""
+
+    def __init__(self, app: Any) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the other server's."""
+        yield
+
+    @contextlib.asynccontextmanager
+    async def beside(self, sock: socket.socket) -> AsyncIterator[None]:
+        """Answer on `sock` while the body runs."""
+        task = asyncio.create_task(self.serve(sockets=[sock]))
+        try:
+            yield
+        finally:
+            self.should_exit = True
+            await task
 
 
 def run(main: Callable[[], Any]) -> Any:

@@ -1,0 +1,136 @@
+"""``stream-proxy serve``: serve streams to browsers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from config.load import load
+from config.problems import ConfigError
+
+if TYPE_CHECKING:
+    from config.model import Config, HatchetConfig
+    from proxy.upstream import Upstream
+
+PROBLEMS: Final = 1
+USAGE: Final = 2
+CANNOT_LISTEN: Final = 3
+LOOPBACK: Final = ("localhost", "127.", "::1", "[::1]")
+
+
+@click.command()
+@click.option(
+    "--config",
+    "path",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    envvar="STREAM_PROXY_CONFIG",
+    help="A file (one team), or a folder with proxy.yaml and teams/*.yaml. Also: STREAM_PROXY_CONFIG.",
+)
+@click.option("--host", envvar="STREAM_PROXY_HOST", help="The address to listen on.  [default: 127.0.0.1]")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    envvar="STREAM_PROXY_PORT",
+    help="The port to listen on; 0 takes a free one.  [default: 8080]",
+)
+def command(path: Path | None, host: str | None, port: int | None) -> None:
+    """Serve streams to browsers.
+
+    \b
+    stream-proxy serve --config streams.yaml
+    stream-proxy serve --config /etc/stream-proxy --host 0.0.0.0
+
+    The files are watched: a good change is live within two seconds, a bad one is refused and logged, and SIGHUP
+    looks at once. SIGTERM tells every browser to reconnect and ends within the grace period. Exit status: 0 after
+    a drain, 1 problems in the YAML, 2 usage, 3 it cannot listen there.
+    """
+    if path is None:
+        raise click.UsageError("say which YAML to serve: --config PATH, or STREAM_PROXY_CONFIG")
+    try:
+        config = load(path, os.environ)
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        sys.exit(USAGE if error.unreadable else PROBLEMS)
+    host = host or config.server.host
+    port = config.server.port if port is None else port
+    _refuse_open_doors(config, host)
+    from proxy.server import run  # noqa: PLC0415 - what is wrong with the YAML is said before uvicorn is loaded
+
+    sys.exit(run(lambda: serve(path, config, host, port)))
+
+
+def _refuse_open_doors(config: Config, host: str) -> None:
+    if host.startswith(LOOPBACK):
+        return
+    everyone = [*config.teams.values(), *config.grants.values()]
+    silent = [team.name for team in everyone if team.auth is None and not team.auth_written]
+    if silent:
+        names = ", ".join(silent)
+        where = "at the top of the file" if config.single else f"in proxy.yaml (teams: {names})"
+        click.echo(
+            f"serve: refusing to listen on {host}, beyond loopback, without authentication: "
+            f"write `auth:` {where}, or `auth: none` to let everybody in",
+            err=True,
+        )
+        sys.exit(PROBLEMS)
+
+
+async def serve(path: Path, config: Config, host: str, port: int) -> int:
+    """Serve until a signal says farewell; the exit status."""
+    from config.watch import watch  # noqa: PLC0415
+    from proxy import __version__  # noqa: PLC0415
+    from proxy.app import Front  # noqa: PLC0415
+    from proxy.connection import listen  # noqa: PLC0415
+    from proxy.counts import Counts  # noqa: PLC0415
+    from proxy.hub import Hub  # noqa: PLC0415
+    from proxy.logs import journal as open_journal  # noqa: PLC0415
+    from proxy.process import Process  # noqa: PLC0415
+    from proxy.server import AdminServer, Server  # noqa: PLC0415
+    from proxy.sidedoors import admin_app, side_doors  # noqa: PLC0415
+
+    try:
+        sock = listen(host, port)
+        admin = None if config.server.admin_port is None else listen(host, config.server.admin_port)
+    except OSError as error:
+        click.echo(f"serve: cannot listen on {host}:{port}: {error.strerror or error}", err=True)
+        return CANNOT_LISTEN
+    journal = open_journal()
+    hub = Hub(_open_door, Counts(), journal)
+    process = Process(path, os.environ, hub, journal)
+    tasks: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = asyncio.get_running_loop().create_task(process.reload())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    await process.start(config)
+    hub.start()
+    front = Front(hub, side_doors(hub, probes_too=admin is None))
+    server = Server(front, reload=reload)
+    url = f"http://{host}:{sock.getsockname()[1]}/"
+    admin_url = None if admin is None else f"http://{host}:{admin.getsockname()[1]}/"
+    streams = sum(len(team.streams) for team in hub.teams.values())
+    journal.listening(
+        url=url, admin_url=admin_url, teams=len(hub.teams), streams=streams, version=__version__
+    )
+    watcher = asyncio.create_task(watch(path, process.reload))
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(watcher.cancel)
+        if admin is not None:
+            await stack.enter_async_context(AdminServer(admin_app(hub)).beside(admin))
+        await server.serve(sockets=[sock])
+    return 0
+
+
+def _open_door(config: HatchetConfig) -> Upstream:
+    from proxy.hatchet import HatchetDoor  # noqa: PLC0415
+
+    return HatchetDoor(config, os.environ)

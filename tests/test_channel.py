@@ -1,0 +1,265 @@
+"""One stream on one run: items in, the same bytes to every reader, gaps to those who were too slow."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+
+import orjson
+
+from proxy.backlog import Backlog, Frame
+from proxy.channel import BATCH, Channel
+from proxy.counts import StreamCounts
+from proxy.errors import HatchetAway
+from proxy.events import End, Event, GapCause, Item, Reset, StepGap
+from proxy.reader import Ending, Reader
+from proxy.rules import Message
+from proxy.sse import Ids
+
+RUN = "d8ed70df-0872-463a-9a78-d6bd88db0b34"
+
+
+class EverythingButHidden:
+    """Rules that forward all steps but `hidden`, and count how often they are asked."""
+
+    fingerprint = "f"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def message(self, event: Event, sight: object = None) -> Message | None:
+        self.asked += 1
+        if event.step == "hidden":
+            return None
+        return Message("rules[0]", None, orjson.dumps([event.type, event.step, event.payload]))
+
+    def forwards_chunks(self, step: str) -> bool:
+        return step != "hidden"
+
+
+class Ear:
+    """A sink that keeps what it hears; full once it holds `room` bytes, until it is emptied."""
+
+    def __init__(self, room: int = 1 << 30) -> None:
+        self.heard = b""
+        self.room = room
+        self.reader: Reader | None = None
+        self.paused = False
+
+    def write(self, body: bytes) -> None:
+        self.heard += body
+        if len(self.heard) > self.room and self.reader is not None and not self.reader.paused:
+            self.reader.pause(0.0)
+
+    def resume(self) -> None:
+        self.room = 1 << 30
+        assert self.reader is not None
+        self.reader.resume()
+
+    @property
+    def data(self) -> list[str]:
+        return re.findall(r"^data: (.*)$", self.heard.decode(), re.M)
+
+    @property
+    def ids(self) -> list[int]:
+        return [int(place) for place in re.findall(r"^id: .*\.(\d+)$", self.heard.decode(), re.M)]
+
+
+def chunk(text: str, index: int = 0, step: str = "draft", attempt: int = 1) -> Event:
+    return Event("step_stream", RUN, step, "id-" + step, text, attempt, index)
+
+
+def completed(step: str) -> Event:
+    return Event("step_completed", RUN, step, "id-" + step, {}, 1)
+
+
+def channel(
+    events: int = 1000,
+    size: int = 1 << 20,
+    restate: Callable[[], object] | None = None,
+) -> Channel:
+    async def nothing() -> list[Event]:
+        return []
+
+    ids = Ids(b"secret", team="t", stream="s", run_id=RUN, value="", rules="r", life=1)
+    return Channel(
+        EverythingButHidden(),  # type: ignore[arg-type]
+        ids,
+        Backlog[Frame](events, size),
+        StreamCounts(),
+        heartbeat=15.0,
+        restate=restate or nothing,
+    )
+
+
+def join(to: Channel, place: int = 0, room: int = 1 << 30, gap: GapCause | None = None) -> tuple[Reader, Ear]:
+    ear = Ear(room)
+    reader = Reader(to, ear, place, gap=gap)
+    ear.reader = reader
+    reader.begin()
+    return reader, ear
+
+
+async def turn() -> None:
+    """Let what was scheduled for the next turn of the loop happen."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_rules_run_once_however_many_readers_there_are() -> None:
+    one = channel()
+    ears = [join(one)[1] for _ in range(10)]
+    one.offer([chunk("a"), chunk("b", 1)])
+    await turn()
+    assert {ear.heard for ear in ears} == {ears[0].heard}
+    assert ears[0].data == ['["step_stream","draft","a"]', '["step_stream","draft","b"]']
+    assert one.rules.asked == 2  # type: ignore[attr-defined]
+    assert one.counts.frames == 20
+
+
+async def test_a_reader_gets_what_is_kept_and_then_what_comes() -> None:
+    one = channel()
+    one.offer([chunk("a")])
+    _, ear = join(one)
+    one.offer([chunk("b", 1)])
+    await turn()
+    assert ear.ids == [1, 2]
+
+
+async def test_a_reader_that_comes_back_gets_what_is_later() -> None:
+    one = channel()
+    one.offer([chunk("a"), chunk("b", 1), chunk("c", 2)])
+    _, ear = join(one, place=2)
+    assert ear.ids == [3]
+
+
+async def test_the_end_is_told_once_and_ends_every_reader() -> None:
+    one = channel()
+    reader, ear = join(one)
+    one.offer([completed("draft"), End("completed")])
+    await turn()
+    assert await reader.done is Ending.END
+    assert ear.heard.endswith(b'.end\nevent: stream.end\ndata: {"status":"completed"}\n\n')
+    late, late_ear = join(one)
+    assert await late.done is Ending.END
+    assert late_ear.heard == ear.heard
+    assert one.readers == set()
+
+
+async def test_a_gap_repeats_the_id_where_the_reader_stands_and_hides_hidden_steps() -> None:
+    one = channel()
+    _, ear = join(one)
+    items: list[Item] = [
+        chunk("a"),
+        StepGap(GapCause.UPSTREAM, "draft", 1, 3),
+        StepGap(GapCause.UPSTREAM, "hidden", 1, 3),
+        Reset("draft", 2),
+        Reset("hidden", 2),
+    ]
+    one.offer(items)
+    await turn()
+    assert ear.ids == [1, 1, 3]
+    assert ear.data[1:] == [
+        '{"cause":"upstream","step":"draft","attempt":1,"missed":3}',
+        '{"step":"draft","attempt":2}',
+    ]
+
+
+async def test_a_late_reader_is_told_which_chunks_are_gone_and_gets_every_lifecycle_frame() -> None:
+    one = channel(events=4)
+    one.offer([completed("first"), *(chunk(str(number), number) for number in range(10))])
+    _, ear = join(one)
+    assert ear.data[0] == '{"cause":"backlog","step":"draft","attempt":1,"missed":7}'
+    assert ear.data[1] == '["step_completed","first",{}]'
+    assert ear.ids == [0, 1, 9, 10, 11]
+
+
+async def test_a_slow_reader_is_told_what_it_missed_and_nobody_else_is() -> None:
+    one = channel(events=4)
+    slow, slow_ear = join(one, room=1)
+    _, fast_ear = join(one)
+    for number in range(10):
+        one.offer([chunk(str(number), number)])
+        await turn()
+    assert fast_ear.ids == list(range(1, 11))
+    assert slow_ear.ids == [1]
+    slow_ear.resume()
+    assert slow_ear.ids == [1, 1, 7, 8, 9, 10]
+    assert '"cause":"slow_client"' in slow_ear.data[1]
+    assert slow.place == 10
+
+
+async def test_a_paused_reader_that_resumes_in_time_misses_nothing() -> None:
+    one = channel()
+    _, ear = join(one, room=1)
+    for number in range(10):
+        one.offer([chunk(str(number), number)])
+        await turn()
+    ear.resume()
+    assert ear.ids == list(range(1, 11))
+
+
+async def test_what_is_handed_at_once_is_bounded() -> None:
+    one = channel(size=1 << 30)
+    one.offer([chunk("x" * (BATCH // 2), number) for number in range(8)])
+    _, ear = join(one, room=BATCH // 4)
+    assert len(ear.heard) < 2 * BATCH
+    ear.resume()
+    assert ear.ids == list(range(1, 9))
+
+
+async def test_forgotten_lifecycle_frames_are_made_again_with_their_own_ids() -> None:
+    async def restate() -> list[Event]:
+        return [completed(f"step {number}") for number in range(10)]
+
+    one = channel(events=4, restate=restate)
+    one.offer([completed(f"step {number}") for number in range(10)])
+    _, ear = join(one)
+    await turn()
+    assert ear.ids == list(range(1, 11))
+    assert [orjson.loads(text)[1] for text in ear.data] == [f"step {number}" for number in range(10)]
+
+
+async def test_while_hatchet_is_away_a_reader_waits_for_forgotten_frames_and_the_others_do_not() -> None:
+    async def away() -> list[Event]:
+        raise HatchetAway("refused")
+
+    one = channel(events=4, restate=away)
+    one.offer([completed(f"step {number}") for number in range(10)])
+    reader, ear = join(one)
+    _, other = join(one, place=10)
+    one.offer([chunk("live")])
+    await turn()
+    assert reader.busy
+    assert ear.ids == []
+    assert other.data == ['["step_stream","draft","live"]']
+    reader.finish(Ending.LEFT)
+
+
+async def test_a_gap_asked_for_comes_before_everything() -> None:
+    one = channel()
+    one.offer([chunk("a")])
+    _, ear = join(one, gap=GapCause.UNKNOWN_CURSOR)
+    assert ear.data[0] == '{"cause":"unknown_cursor","step":null,"attempt":null,"missed":null}'
+    assert ear.ids == [0, 1]
+
+
+async def test_a_reader_that_leaves_while_the_channel_walks_harms_nobody() -> None:
+    one = channel()
+    readers = [join(one) for _ in range(5)]
+
+    class Leaving(Ear):
+        def write(self, body: bytes) -> None:
+            super().write(body)
+            for reader, _ in readers:
+                reader.finish(Ending.LEFT)
+
+    leaving = Leaving()
+    last = Reader(one, leaving, 0)
+    leaving.reader = last
+    last.begin()
+    one.offer([chunk("a")])
+    await turn()
+    assert leaving.ids == [1]
+    assert one.readers == {last}
