@@ -43,10 +43,11 @@ Fetch = Callable[[str], Awaitable[bytes]]
 class KeySet:
     """An issuer's published keys behind one URL: cached, coalesced, patient with outages."""
 
-    def __init__(self, url: str, fetch: Fetch, clock: Clock) -> None:
+    def __init__(self, url: str, fetch: Fetch, clock: Clock, patience: float = PATIENCE) -> None:
         self.url: Final = url
         self._fetch: Final = fetch
         self._clock: Final = clock
+        self._patience: Final = patience
         self._keys: tuple[PublishedKey, ...] = ()
         self._fetched_at: float | None = None
         self._allowance: float = BURST
@@ -115,7 +116,7 @@ class KeySet:
 
     async def _load(self) -> bool:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(self._patience):
                 keys = read_set(await self._fetch(self.url))
         except (TimeoutError, OSError, ValueError, RecursionError, aiohttp.ClientError):
             return False

@@ -25,8 +25,8 @@ from config.model import CorsConfig
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
-STREAM_METHODS: Final = ("GET", "HEAD", "OPTIONS")
-TICKET_METHODS: Final = ("POST", "OPTIONS")
+STREAM_METHODS: Final = "GET, HEAD, OPTIONS"
+TICKET_METHODS: Final = "POST, OPTIONS"
 REQUEST_HEADERS: Final = b"Accept, Authorization, Cache-Control, Content-Type, Last-Event-ID"
 """What EventSource, its polyfills and fetch clients send; anything else is no business of a stream."""
 MAX_AGE: Final = b"600"
@@ -73,15 +73,13 @@ class Origins:
             return _ALLOWED
         return Verdict((_VARY, *self._shared_with("*"))) if self._all else _REFUSED_ORIGIN
 
-    def preflight(
-        self, headers: Mapping[str, str], scheme: str, methods: tuple[str, ...] = STREAM_METHODS
-    ) -> Verdict:
+    def preflight(self, headers: Mapping[str, str], scheme: str, methods: str = STREAM_METHODS) -> Verdict:
         """The verdict on an OPTIONS request, with what a page may do."""
         verdict = self.judge(headers, scheme)
         if verdict.refused is not None or "origin" not in headers:
             return verdict
         rights = (
-            (b"access-control-allow-methods", ", ".join(methods).encode()),
+            (b"access-control-allow-methods", methods.encode()),
             (b"access-control-allow-headers", REQUEST_HEADERS),
             (b"access-control-max-age", MAX_AGE),
         )

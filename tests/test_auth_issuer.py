@@ -1,0 +1,268 @@
+"""Issuers' keys: caching, rotation, outages, and what a published set may not do to us."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from config.model import AuthConfig
+from proxy.auth import Asked, Authenticator, KeysAway, Unauthenticated
+from proxy.jwks import BURST, FRESH, MAX_SET_BYTES, MISSING_FOR, SOONEST, STALE, USABLE, KeySet, KeySets
+from proxy.keys import fits, read_set
+from tests.issuer import Issuer, jwk, private_key, token
+
+FIRST, SECOND = private_key("RS256", "first"), private_key("RS256", "second")
+ALGORITHMS = ("RS256", "ES256", "EdDSA")
+
+
+class HandClock:
+    """A clock that is turned by hand."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def now(self) -> float:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("nothing here sleeps")
+
+
+class Scene:
+    """A team that trusts an issuer, and a clock."""
+
+    def __init__(self, issuer: Issuer, algorithms: tuple[str, ...] = ALGORITHMS) -> None:
+        self.issuer = issuer
+        self.clock = HandClock()
+        self.key_sets = KeySets(clock=self.clock)
+        self.algorithms = algorithms
+        self.team = self.front()
+
+    def front(self) -> Authenticator:
+        keys = {"jwks_url": self.issuer.url, "algorithms": list(self.algorithms)}
+        auth = AuthConfig.model_validate({"jwt": keys, "from": ["bearer"]})
+        return Authenticator(auth, team="payments", key_sets=self.key_sets)
+
+    async def knocks(self, key: Any = FIRST, kid: str | None = "1", algorithm: str = "RS256") -> str:
+        bearer = token(key, algorithm, kid=kid)
+        try:
+            asked = Asked({"authorization": f"Bearer {bearer}"}, {}, {})
+            await self.team.authenticate(asked, stream="chat", run="r")
+        except Unauthenticated:
+            return "refused"
+        except KeysAway:
+            return "waits"
+        return "in"
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    async with Issuer([jwk(FIRST, kid="1", use="sig")]) as issuer:
+        scene = Scene(issuer)
+        yield scene
+        await scene.key_sets.close()
+
+
+async def test_the_set_is_fetched_when_it_is_needed_and_then_kept(scene: Scene) -> None:
+    assert scene.issuer.asked == 0
+    assert [await scene.knocks() for _ in range(5)] == ["in"] * 5
+    assert scene.issuer.asked == 1
+
+
+async def test_a_thousand_clients_at_once_cost_one_fetch(scene: Scene) -> None:
+    assert set(await asyncio.gather(*(scene.knocks() for _ in range(1000)))) == {"in"}
+    assert scene.issuer.asked == 1
+
+
+async def test_teams_that_trust_one_issuer_share_its_keys_and_a_reload_keeps_them(scene: Scene) -> None:
+    await scene.knocks()
+    scene.team = scene.front()
+    assert await scene.knocks() == "in"
+    assert scene.issuer.asked == 1
+
+
+async def test_a_new_key_is_known_at_once(scene: Scene) -> None:
+    await scene.knocks()
+    scene.issuer.keys.append(jwk(SECOND, kid="2"))
+    assert await scene.knocks(SECOND, "2") == "in"
+    assert await scene.knocks(FIRST, "1") == "in"
+    assert scene.issuer.asked == 2
+
+
+async def test_a_revoked_key_is_forgotten_when_the_set_is_looked_at_again(scene: Scene) -> None:
+    await scene.knocks()
+    scene.issuer.keys[:] = [jwk(SECOND, kid="2")]
+    assert await scene.knocks() == "in"
+    scene.clock.time += STALE + 1
+    assert await scene.knocks() == "refused"
+
+
+async def test_an_old_set_is_renewed_behind_the_requests_back(scene: Scene) -> None:
+    await scene.knocks()
+    scene.issuer.keys[:] = [jwk(SECOND, kid="2")]
+    scene.clock.time += FRESH + 1
+    assert await scene.knocks() == "in"  # nobody waits for the issuer
+    key_set = scene.key_sets.at(scene.issuer.url)
+    assert key_set._fetching is not None
+    await key_set._fetching
+    assert scene.issuer.asked == 2
+    assert await scene.knocks() == "refused"
+
+
+async def test_forged_key_ids_are_refused_and_do_not_make_us_hammer_the_issuer(scene: Scene) -> None:
+    await scene.knocks()
+    answers = [await scene.knocks(SECOND, f"forged-{n}") for n in range(50)]
+    assert answers[: BURST - 1] == ["refused"] * (BURST - 1)
+    assert set(answers[BURST - 1 :]) == {"waits"}  # a final no would end an EventSource for good
+    assert scene.issuer.asked == BURST
+    assert await scene.knocks() == "in"
+    scene.clock.time += SOONEST
+    assert await scene.knocks(SECOND, "forged-99") == "refused"
+
+
+async def test_a_key_that_the_issuer_did_not_have_is_not_asked_for_again_at_once(scene: Scene) -> None:
+    assert {await scene.knocks(SECOND, "2") for _ in range(50)} == {"refused"}
+    assert scene.issuer.asked <= 2
+    asked = scene.issuer.asked
+    scene.issuer.keys.append(jwk(SECOND, kid="2"))
+    scene.clock.time += MISSING_FOR
+    assert await scene.knocks(SECOND, "2") == "in"
+    assert scene.issuer.asked == asked + 1
+
+
+@pytest.mark.parametrize("outage", ["status", "body", "redirect", "empty"])
+async def test_an_outage_is_survived_on_the_keys_that_are_there(scene: Scene, outage: str) -> None:
+    assert await scene.knocks() == "in"
+    if outage == "status":
+        scene.issuer.status = 503
+    elif outage == "redirect":
+        scene.issuer.status, scene.issuer.headers = 302, {"Location": scene.issuer.url}
+    elif outage == "body":
+        scene.issuer.body = b"<html>we are moving</html>"
+    else:
+        scene.issuer.keys.clear()
+    for _ in range(10):
+        scene.clock.time += USABLE / 11
+        assert await scene.knocks() == "in"
+    scene.clock.time += USABLE
+    assert await scene.knocks() == "waits"
+
+
+async def test_while_the_issuer_cannot_be_asked_a_new_key_waits_instead_of_failing(scene: Scene) -> None:
+    await scene.knocks()
+    scene.issuer.status = 500
+    assert await scene.knocks(SECOND, "2") == "waits"
+    scene.issuer.status = 200
+    scene.issuer.keys.append(jwk(SECOND, kid="2"))
+    assert await scene.knocks(SECOND, "2") == "in"
+
+
+async def test_an_issuer_that_was_never_there_is_not_the_clients_fault() -> None:
+    issuer = Issuer()
+    issuer.url = "http://127.0.0.1:9/jwks.json"  # the discard port: nobody listens
+    scene = Scene(issuer)
+    assert await scene.knocks() == "waits"
+    await scene.key_sets.close()
+
+
+async def test_a_client_that_leaves_does_not_take_the_fetch_from_the_others() -> None:
+    release = asyncio.Event()
+
+    async def slow(url: str) -> bytes:
+        await release.wait()
+        return json.dumps({"keys": [jwk(FIRST, kid="1")]}).encode()
+
+    key_set = KeySets(slow).at("https://id.example.com")
+    leaver, stayer = (asyncio.create_task(key_set.candidates("1", "RS256")) for _ in range(2))
+    await asyncio.sleep(0)
+    leaver.cancel()
+    await asyncio.wait([leaver])
+    release.set()
+    assert len(await stayer) == 1
+
+
+async def test_an_issuer_that_never_finishes_is_given_up() -> None:
+    async def silent(url: str) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    with pytest.raises(KeysAway):
+        await KeySet("https://id.example.com", silent, HandClock(), patience=0.05).candidates("1", "RS256")
+
+
+async def test_a_set_without_end_is_not_read_to_its_end(scene: Scene) -> None:
+    scene.issuer.body = json.dumps({"keys": scene.issuer.keys}).encode() + b" " * MAX_SET_BYTES
+    assert await scene.knocks() == "waits"
+
+
+async def test_a_token_without_a_key_id_is_tried_with_what_fits(scene: Scene) -> None:
+    scene.issuer.keys.append(jwk(private_key("ES256"), "ES256"))
+    assert await scene.knocks(FIRST, None) == "in"
+    assert await scene.knocks(private_key("ES256"), None, "ES256") == "in"
+    assert await scene.knocks(SECOND, None) == "refused"
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"use": "enc"},
+        {"key_ops": ["encrypt"]},
+        {"alg": "RS512"},
+        {"alg": "HS256"},
+        {"kid": "other"},
+        {"kid": 1},
+        {"kty": "EC"},
+        {"n": "AQAB"},
+    ],
+)
+async def test_a_key_that_is_not_meant_for_this_is_not_used(scene: Scene, spoilt: dict[str, Any]) -> None:
+    scene.issuer.keys[:] = [{**jwk(FIRST, kid="1"), **spoilt}, jwk(SECOND, kid="2")]
+    assert await scene.knocks() == "refused"
+    assert await scene.knocks(SECOND, "2") == "in"
+
+
+async def test_a_published_secret_is_nobodys_key(scene: Scene) -> None:
+    secret = b"known to everyone" * 4
+    scene.issuer.keys.append({"kty": "oct", "k": jwt.utils.base64url_encode(secret).decode(), "kid": "3"})
+    scene.algorithms = ("RS256", "HS256")
+    scene.team = scene.front()
+    assert await scene.knocks(secret, "3", "HS256") == "refused"
+
+
+async def test_a_public_key_of_the_set_is_never_an_hmac_secret(scene: Scene) -> None:
+    scene.algorithms = ("RS256", "HS256")
+    scene.team = scene.front()
+    for known in (json.dumps(scene.issuer.keys[0]), scene.issuer.keys[0]["n"]):
+        secret = jwt.utils.base64url_encode(known.encode())  # in whatever form: it is not asked
+        assert await scene.knocks(secret, "1", "HS256") == "refused"
+
+
+def test_a_private_key_in_a_published_set_is_not_used() -> None:
+    import jwt.algorithms as families  # noqa: PLC0415
+
+    whole = json.loads(families.RSAAlgorithm.to_jwk(FIRST))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no usable key"):
+        read_set(json.dumps({"keys": [whole]}).encode())
+
+
+def test_a_short_rsa_key_verifies_nothing() -> None:
+    short = rsa.generate_private_key(65537, 1024).public_key()
+    assert not any(fits(short, algorithm) for algorithm in ("RS256", "RS512", "PS256"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(b"", b"null", b"[]", b"{}", b'{"keys": {}}', b'{"keys": []}', b'{"keys": [1, null, "x", {}]}'),
+        *(b"\xff", b'{"keys": ' + b"[" * 100_000),
+    ],
+)
+def test_what_is_no_set_is_no_set(text: bytes) -> None:
+    with pytest.raises((ValueError, RecursionError)):
+        read_set(text)
