@@ -1,0 +1,92 @@
+"""Agenda: what shall happen when; the only thing in the model that knows time.
+
+The model of runs is synchronous: it asks its agenda to call something later and never waits. On a loop
+that is `LoopAgenda`; in tests it is `ManualAgenda`, whose hours pass in no time and always alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class Cancellable(Protocol):
+    """Something that has been put on the agenda."""
+
+    def cancel(self) -> None:
+        """Take it off; nothing happens if it is over."""
+
+
+class Agenda(Protocol):
+    """Seconds that only go forwards, and calls at a time."""
+
+    def now(self) -> float:
+        """Monotonic seconds; only differences mean something."""
+
+    def wall(self) -> float:
+        """The time of day, in seconds since 1970."""
+
+    def after(self, seconds: float, call: Callable[..., None], *args: Any) -> Cancellable:
+        """Call `call` after so many seconds."""
+
+
+class LoopAgenda:
+    """An asyncio loop's own timers."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._offset = time.time() - self._loop.time()
+
+    def now(self) -> float:
+        return self._loop.time()
+
+    def wall(self) -> float:
+        return self._loop.time() + self._offset
+
+    def after(self, seconds: float, call: Callable[..., None], *args: Any) -> Cancellable:
+        return self._loop.call_later(seconds, call, *args)
+
+
+class _Entry:
+    """A call in the heap of a `ManualAgenda`."""
+
+    def __init__(self, call: Callable[..., None], args: tuple[Any, ...]) -> None:
+        self.call, self.args, self.off = call, args, False
+
+    def cancel(self) -> None:
+        self.off = True
+
+
+class ManualAgenda:
+    """Time that passes only when it is told to."""
+
+    def __init__(self, wall: float = 1_800_000_000.0) -> None:
+        self._now = 0.0
+        self._wall = wall
+        self._heap: list[tuple[float, int, _Entry]] = []
+        self._count = itertools.count()
+
+    def now(self) -> float:
+        return self._now
+
+    def wall(self) -> float:
+        return self._wall + self._now
+
+    def after(self, seconds: float, call: Callable[..., None], *args: Any) -> Cancellable:
+        entry = _Entry(call, args)
+        heapq.heappush(self._heap, (self._now + max(seconds, 0.0), next(self._count), entry))
+        return entry
+
+    def pass_(self, seconds: float) -> None:
+        """Let so much time pass; what is due happens in its order."""
+        until = self._now + seconds
+        while self._heap and self._heap[0][0] <= until:
+            at, _, entry = heapq.heappop(self._heap)
+            self._now = max(self._now, at)
+            if not entry.off:
+                entry.call(*entry.args)
+        self._now = until

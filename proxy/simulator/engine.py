@@ -1,0 +1,303 @@
+"""Engine: a Hatchet in miniature, in this process, on loopback ports of its own.
+
+    async with Engine(script, seed=1) as engine:
+        run_id = await engine.trigger("chat", {"question": "why?"})
+
+It speaks gRPC and REST as hatchet-sdk does; what can be broken on purpose is a method here and a path under
+/control.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import grpc
+import grpc.aio
+from aiohttp import web
+
+from proxy.simulator.agenda import LoopAgenda
+from proxy.simulator.chat import default
+from proxy.simulator.control import Control
+from proxy.simulator.core import Core
+from proxy.simulator.dice import Dice
+from proxy.simulator.gate import RATE, Gate
+from proxy.simulator.model import Run
+from proxy.simulator.quirks import Quirks
+from proxy.simulator.rest import Rest
+from proxy.simulator.script import Script
+from proxy.simulator.tenant import Tenant
+from proxy.simulator.tokens import token
+from proxy.simulator.wire import Wire
+
+HOST = "127.0.0.1"
+OPTIONS = (
+    ("grpc.so_reuseport", 0),  # a taken port is an error, not a shared one
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),  # the SDK pings every 10 s
+    ("grpc.http2.max_ping_strikes", 0),
+)
+
+
+class PortTaken(OSError):
+    """The engine cannot listen where it was told to."""
+
+
+class Engine:
+    """One engine; `quirks` are laid over the script's, `speed` makes its workers (not its waits) faster."""
+
+    def __init__(
+        self,
+        script: Script | None = None,
+        *,
+        quirks: Mapping[str, bool] | Quirks | None = None,
+        tenants: int = 1,
+        seed: int | None = None,
+        speed: float = 1.0,
+        port: int = 0,
+        api_port: int = 0,
+    ) -> None:
+        self._script = script if script is not None else default()
+        self._quirks = _quirks(self._script, quirks)
+        self._tenants, self._seed, self._speed = tenants, seed, speed
+        self._port, self._api_port = port, api_port
+        self._server: grpc.aio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- life ------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Engine:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Listen. Raises PortTaken."""
+        agenda = LoopAgenda()
+        dice = Dice(self._seed)
+        self.core = Core(self._script, agenda, dice, self._quirks, tenants=self._tenants, speed=self._speed)
+        self.gate = Gate(agenda)
+        self.wire = Wire(self.core, self.gate)
+        self.rest = Rest(self.core, self.gate)
+        await self._listen()
+        await self._listen_rest()
+        self.tokens = tuple(
+            token(one.id, self.host_port, self.api_url, dice.uuid(), agenda.wall())
+            for one in self.core.tenants
+        )
+        for mine, tenant in zip(self.tokens, self.core.tenants, strict=True):
+            self.gate.admit(mine, tenant)
+
+    async def stop(self) -> None:
+        """End every stream and both listeners."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        self.core.stop()
+        self.gate.unmute()
+        await self._hush(graceful=True)
+        await self._runner.cleanup()
+
+    async def _listen(self) -> None:
+        server = grpc.aio.server(handlers=(self.wire,), options=OPTIONS)
+        try:
+            self._port = server.add_insecure_port(f"{HOST}:{self._port}")
+        except RuntimeError:
+            raise PortTaken(f"cannot listen on {HOST}:{self._port}: the port is taken") from None
+        await server.start()
+        self._server = server
+
+    async def _listen_rest(self) -> None:
+        app = web.Application()
+        app.add_routes([*self.rest.routes(), *Control(self).routes()])
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, HOST, self._api_port)
+        try:
+            await site.start()
+        except OSError:
+            await self._hush(graceful=False)
+            await self._runner.cleanup()
+            raise PortTaken(f"cannot listen on {HOST}:{self._api_port}: the port is taken") from None
+        self._api_port = self._runner.addresses[0][1]
+
+    async def _hush(self, graceful: bool) -> None:
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        if graceful:
+            self.wire.end_streams()
+        await server.stop(0.2 if graceful else None)
+
+    # -- where it is -------------------------------------------------------------------------------
+
+    @property
+    def host_port(self) -> str:
+        """Where it speaks gRPC."""
+        return f"{HOST}:{self._port}"
+
+    @property
+    def api_url(self) -> str:
+        """Where it speaks REST, and is controlled."""
+        return f"http://{HOST}:{self._api_port}"
+
+    @property
+    def token(self) -> str:
+        """The first tenant's token."""
+        return self.tokens[0]
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What hatchet-sdk reads from its environment to come here."""
+        return self.env_of(0)
+
+    def env_of(self, tenant: int) -> dict[str, str]:
+        """The environment for one of the tenants."""
+        return {
+            "HATCHET_CLIENT_TOKEN": self.tokens[tenant],
+            "HATCHET_CLIENT_TLS_STRATEGY": "none",
+            "HATCHET_CLIENT_HOST_PORT": self.host_port,
+            "HATCHET_CLIENT_SERVER_URL": self.api_url,
+        }
+
+    @property
+    def quirks(self) -> Quirks:
+        """The quirks as they are switched now."""
+        return self.core.quirks
+
+    def switch(self, **quirks: bool) -> None:
+        """Switch quirks from now on. Raises ValueError for a name that is none."""
+        self.core.quirks = self.core.quirks.switched(**quirks)
+
+    # -- what a test does with runs ------------------------------------------------------------------
+
+    async def trigger(
+        self, workflow: str, input: Any = None, metadata: Mapping[str, Any] | None = None, *, tenant: int = 0
+    ) -> str:
+        """Begin a run. Raises UnknownWorkflow (over gRPC the engine does not tell)."""
+        return self.core.trigger(self.core.tenants[tenant], workflow, input, metadata).id
+
+    def run(self, run_id: str) -> Run:
+        """The truth of a run. Raises KeyError."""
+        return next(
+            one.runs[run_id]
+            for one in self.core.tenants
+            if run_id in one.runs or one is self.core.tenants[-1]
+        )
+
+    async def cancel(self, run_id: str) -> None:
+        """A user's cancellation."""
+        self.core.cancel(self.run(run_id))
+
+    async def replay(self, run_id: str) -> None:
+        """A user's replay of a run that is over."""
+        self.core.replay(self.run(run_id))
+
+    def put(self, run_id: str, step: str, chunk: bytes | str, index: int | None = None) -> None:
+        """A chunk out of turn, as if the step's worker had sent it."""
+        run = self.run(run_id)
+        one = run.steps[step]
+        raw = chunk.encode() if isinstance(chunk, str) else chunk
+        if index is None:
+            index, one.next_index = one.next_index, one.next_index + 1
+        self.core.put_chunk(run, one, raw, index)
+
+    @property
+    def streams(self) -> int:
+        """How many subscriptions are open now."""
+        return len(self.wire.feeds)
+
+    @property
+    def calls(self) -> Mapping[str, int]:
+        """How often each method was called."""
+        return self.gate.calls
+
+    # -- what can be broken --------------------------------------------------------------------------
+
+    def end_streams(self) -> None:
+        """Every subscription ends with OK and without hangup; the engine stays."""
+        self.wire.end_streams()
+
+    async def go_away(self) -> None:
+        """Shut the gRPC side down: streams end (with OK, if graceful), then connections are refused."""
+        await self._hush(graceful=self.quirks.graceful_restart)
+
+    async def come_back(self) -> None:
+        """Listen again, on the same port."""
+        if self._server is None:
+            await self._listen()
+
+    async def outage(self, seconds: float) -> None:
+        """Away for so long, then back; returns as soon as it is away."""
+        await self.go_away()
+        self._spawn_later(seconds, self.come_back())
+
+    def refuse_tokens(self, refusing: bool = True) -> None:
+        """Take no token until told otherwise; streams that are open stay."""
+        self.gate.refusing = refusing
+
+    def limit_calls(self, per_second: float = RATE) -> None:
+        """Allow so many calls per second and token (0: none)."""
+        self.gate.limit(per_second)
+
+    def hide_history(self, away: bool = True) -> None:
+        """The REST API answers 503."""
+        self.rest.away = away
+
+    def mute(self, muted: bool = True) -> None:
+        """Drop everything that would be told, answer nothing: packets that never arrive."""
+        for tenant in self.core.tenants:
+            tenant.bus.muted = muted
+        if muted:
+            self.gate.mute()
+        else:
+            self.gate.unmute()
+
+    def bad_chunk(self, run_id: str | None = None) -> int:
+        """A chunk that is not UTF-8 from each step that is running; how many there were."""
+        sent = 0
+        for run in self._running(run_id):
+            for step in run.steps.values():
+                if step.on_worker:
+                    self.put(run.id, step.name, b"\xff\xfe\x00bad")
+                    sent += 1
+        return sent
+
+    def _running(self, run_id: str | None) -> list[Run]:
+        if run_id is not None:
+            return [self.run(run_id)]
+        return [run for tenant in self.core.tenants for run in tenant.runs.values() if not run.done]
+
+    def later(self, seconds: float, call: Any) -> None:
+        """Call something after so long, unless the engine stops before."""
+        self.core.agenda.after(seconds, call)
+
+    def _spawn_later(self, seconds: float, what: Any) -> None:
+        async def wait() -> None:
+            try:
+                await asyncio.sleep(seconds)
+            except asyncio.CancelledError:
+                what.close()
+                raise
+            await what
+
+        task = asyncio.create_task(wait())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def tenant_of(self, number: int) -> Tenant:
+        """One of the tenants."""
+        return self.core.tenants[number]
+
+
+def _quirks(script: Script, over: Mapping[str, bool] | Quirks | None) -> Quirks:
+    if isinstance(over, Quirks):
+        return over
+    return Quirks().switched(**dict(script.quirks)).switched(**dict(over or {}))

@@ -1,0 +1,91 @@
+"""Gate: who may come in, how often, and whether the engine is there at all."""
+
+from __future__ import annotations
+
+import asyncio
+
+from proxy.simulator.agenda import Agenda
+from proxy.simulator.tenant import Tenant
+
+RATE = 1000.0  # calls per second and token, and as many at once
+DISPATCHER = 10.0  # times as many
+LIMITED = {
+    "Dispatcher": "dispatcher rate limit exceeded",
+    "EventsService": "ingest rate limit exceeded",
+    "WorkflowService": "admin rate limit exceeded",
+    "AdminService": "admin rate limit exceeded",
+}
+
+
+class Bucket:
+    """Tokens that come back with time."""
+
+    def __init__(self, agenda: Agenda, rate: float) -> None:
+        self._agenda, self._rate = agenda, rate
+        self._left, self._at = rate, agenda.now()
+
+    def take(self) -> bool:
+        """Whether there was one."""
+        now = self._agenda.now()
+        self._left = min(self._rate, self._left + (now - self._at) * self._rate)
+        self._at = now
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True
+
+
+class Gate:
+    """The engine's tokens, limits and outages."""
+
+    def __init__(self, agenda: Agenda) -> None:
+        self._agenda = agenda
+        self._tenants: dict[str, Tenant] = {}
+        self._buckets: dict[tuple[str, str], Bucket] = {}
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self.refusing = False
+        self.rate = RATE
+        self.calls: dict[str, int] = {}
+
+    def admit(self, token: str, tenant: Tenant) -> None:
+        """From now on `token` is `tenant`'s."""
+        self._tenants[token] = tenant
+
+    def withdraw(self, token: str) -> None:
+        """From now on `token` is worth nothing."""
+        self._tenants.pop(token, None)
+
+    def tenant(self, authorization: str | None) -> Tenant | None:
+        """Whose the header's token is; None: refused."""
+        kind, _, token = (authorization or "").partition(" ")
+        return None if self.refusing or kind.lower() != "bearer" else self._tenants.get(token.strip())
+
+    def limit(self, rate: float) -> None:
+        """Allow so many calls per second and token."""
+        self.rate = rate
+        self._buckets.clear()
+
+    def passes(self, tenant: Tenant, service: str) -> bool:
+        """Whether a call of a service is within its limit."""
+        key = (tenant.id, service)
+        if key not in self._buckets:
+            self._buckets[key] = Bucket(
+                self._agenda, self.rate * (DISPATCHER if service == "Dispatcher" else 1.0)
+            )
+        return self._buckets[key].take()
+
+    def mute(self) -> None:
+        """Answer nothing until `unmute`: callers wait."""
+        self._quiet.clear()
+
+    def unmute(self) -> None:
+        self._quiet.set()
+
+    async def heard(self) -> None:
+        """Come back once the engine is not mute."""
+        await self._quiet.wait()
+
+    def count(self, method: str) -> None:
+        """One call more of a method, for tests that count what a client asks."""
+        self.calls[method] = self.calls.get(method, 0) + 1

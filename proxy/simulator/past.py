@@ -1,0 +1,241 @@
+"""What the read side answers: V1WorkflowRunDetails and the list of runs, as JSON-like values.
+
+The shapes are the engine's, field by field (compare tests/recordings/rest/); what it knows is a fold over the
+run's journal as far as it has become visible.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+from proxy.simulator.journal import FAILED, OVER, Line, Past
+from proxy.simulator.model import Run, StepRun
+from proxy.simulator.script import Step
+
+NEVER = "0001-01-01T00:00:00Z"
+_WORKER = "b2959e71-5612-4c63-b893-18f11e78e109"
+
+
+def stamp(at: float) -> str:
+    """A time as the engine writes it."""
+    text = datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "")
+    return text.rstrip("0").rstrip(".") + "Z"
+
+
+def run_answer(run: Run, now: float) -> dict[str, Any]:
+    """GET /api/v1/stable/workflow-runs/{id} at agenda time `now`."""
+    pasts = run.journal.steps(now)
+    seen = [(step, pasts[step.id]) for step in reversed(run.steps.values()) if step.id in pasts]
+    return {
+        "run": _run(run, seen, now),
+        "shape": [_shape(run, step) for step, _ in seen],
+        "taskEvents": []
+        if run.workflow.is_task
+        else [_event(run, line) for line in reversed(run.journal.visible(now))],
+        "tasks": [_task(run, step, past, now) for step, past in seen],
+        "workflowConfig": _config(run),
+    }
+
+
+def list_answer(runs: Iterable[Run], now: float, offset: int, limit: int) -> dict[str, Any]:
+    """GET …/workflow-runs: one row a run, newest first; a DAG's steps are its children."""
+    known = [run for run in runs if run.journal.known(now)]
+    rows = [_row(run, now) for run in known[offset : offset + limit]]
+    pages = -(-len(known) // limit) if limit else 0
+    page = offset // limit + 1 if limit else 1
+    return {
+        "pagination": {"current_page": page, "next_page": min(page + 1, pages), "num_pages": pages},
+        "rows": rows,
+    }
+
+
+def _run(run: Run, seen: list[tuple[StepRun, Past]], now: float) -> dict[str, Any]:
+    over = run.past_status in OVER
+    started = [past.started_at for _, past in seen if past.started_at is not None]
+    ended = [past.finished_at for _, past in seen if past.finished_at is not None] if over else []
+    answer: dict[str, Any] = {
+        "additionalMetadata": run.metadata,
+        "createdAt": stamp(run.created_at),
+        "displayName": _display_name(run.workflow.name, run.created_at),
+        "errorMessage": run.journal.error(now),
+        "input": _task_input(run, {}) if run.workflow.is_task else run.input,
+        "metadata": _meta(run.id, run.created_at),
+        "output": _run_output(run, seen),
+        "status": run.past_status,
+        "tenantId": run.tenant.id,
+        "workflowId": _name_id(run, "workflow"),
+        "workflowVersionId": _name_id(run, "version"),
+    }
+    if started:
+        answer["startedAt"] = stamp(min(started))
+    if ended:
+        answer["finishedAt"] = stamp(max(ended))
+        answer["duration"] = int((max(ended) - min(started, default=max(ended))) * 1000)
+    return answer
+
+
+def _run_output(run: Run, seen: list[tuple[StepRun, Past]]) -> Any:
+    latest = max(
+        (one for one in seen if one[1].output), key=lambda one: one[1].finished_at or 0.0, default=None
+    )
+    return json.loads(latest[1].output) if latest else {}
+
+
+def _task(run: Run, step: StepRun, past: Past, now: float) -> dict[str, Any]:
+    parents = {name: run.outputs.get(name) for name in step.step.parents if name in run.outputs}
+    return {
+        **_summary(run, step, past),
+        "createdAt": NEVER,
+        "input": _task_input(run, parents),
+        "isDurable": False,
+        "isEvicted": False,
+        "output": json.loads(past.output) if past.output else {},
+    }
+
+
+def _summary(run: Run, step: StepRun, past: Past) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "actionId": _action(run, step.step),
+        "additionalMetadata": run.metadata,
+        "attempt": past.retry_count + 1,
+        "createdAt": stamp(step.created_at),
+        "displayName": _display_name(step.name, step.created_at),
+        "errorMessage": past.error if past.status == FAILED else "",
+        "input": {},
+        "metadata": _meta(step.id, step.created_at),
+        "numSpawnedChildren": 0,
+        "output": {},
+        "retryCount": past.retry_count,
+        "status": past.status,
+        "stepId": _name_id(run, step.name),
+        "taskExternalId": step.id,
+        "taskId": step.number,
+        "taskInsertedAt": stamp(step.created_at),
+        "tenantId": run.tenant.id,
+        "type": "TASK",
+        "workflowId": _name_id(run, "workflow"),
+        "workflowRunExternalId": run.id,
+        "workflowVersionId": _name_id(run, "version"),
+    }
+    if past.started_at is not None:
+        answer["startedAt"] = stamp(past.started_at)
+    if past.finished_at is not None:
+        answer["finishedAt"] = stamp(past.finished_at)
+        answer["duration"] = int((past.finished_at - (past.started_at or past.finished_at)) * 1000)
+    return answer
+
+
+def _row(run: Run, now: float) -> dict[str, Any]:
+    pasts = run.journal.steps(now)
+    seen = [(step, pasts[step.id]) for step in reversed(run.steps.values()) if step.id in pasts]
+    if run.workflow.is_task and seen:
+        step, past = seen[0]
+        row = _summary(run, step, past)
+        row["output"] = json.loads(past.output) if past.output else {}
+        children = []
+    else:
+        row = {**_run(run, seen, now), "actionId": "", "attempt": 1, "retryCount": 0, "numSpawnedChildren": 0}
+        row |= {"taskExternalId": run.id, "taskId": 0, "taskInsertedAt": stamp(run.created_at), "type": "DAG"}
+        row["workflowRunExternalId"] = run.id
+        children = [{**_summary(run, step, past), "workflowName": run.workflow.name} for step, past in seen]
+    if run.parent_step_run_id is not None:
+        row["parentTaskExternalId"] = run.parent_step_run_id
+    return {**row, "children": children, "workflowName": run.workflow.name}
+
+
+def _event(run: Run, line: Line) -> dict[str, Any]:
+    step = run.step_by_id(line.step_run_id)
+    name = step.name if step is not None else ""
+    event: dict[str, Any] = {
+        "attempt": line.retry_count + 1,
+        "errorMessage": line.error,
+        "eventType": line.type,
+        "id": line.number,
+        "message": _event_message(line),
+        "output": line.output,
+        "retryCount": line.retry_count,
+        "taskDisplayName": _display_name(name, step.created_at if step is not None else line.at),
+        "taskId": line.step_run_id,
+        "timestamp": stamp(line.at),
+    }
+    if line.type in ("ASSIGNED", "SENT_TO_WORKER", "STARTED", "FINISHED"):
+        event["workerId"] = _WORKER
+    return event
+
+
+def _event_message(line: Line) -> str:
+    if line.type == "SENT_TO_WORKER":
+        return "Sent task run to the assigned worker"
+    if line.type == "RETRYING":
+        return f"This is retry number {line.retry_count}."
+    return ""
+
+
+def _config(run: Run) -> dict[str, Any]:
+    return {
+        "CronInput": None,
+        "CronTriggers": None,
+        "DefaultPriority": 1,
+        "EventTriggers": None,
+        "Name": run.workflow.name,
+        "Sticky": None,
+        "Tasks": [_declared(run, step) for step in run.workflow.steps],
+        "description": "",
+    }
+
+
+def _declared(run: Run, step: Step) -> dict[str, Any]:
+    return {
+        "Action": _action(run, step),
+        "DesiredWorkerLabels": None,
+        "Parents": list(step.parents),
+        "RateLimits": [],
+        "ReadableId": step.name,
+        "Retries": step.retries,
+        "RetryBackoffFactor": step.backoff.factor if step.backoff else None,
+        "RetryBackoffMaxSeconds": int(step.backoff.longest) if step.backoff else None,
+        "ScheduleTimeout": "5m",
+        "Timeout": f"{step.timeout:g}s",
+        "TriggerConditions": [],
+    }
+
+
+def _shape(run: Run, step: StepRun) -> dict[str, Any]:
+    children = [one.name for one in run.workflow.steps if step.name in one.parents]
+    return {
+        "childrenStepIds": [_name_id(run, name) for name in children],
+        "stepId": _name_id(run, step.name),
+        "taskExternalId": step.id,
+        "taskName": step.name,
+    }
+
+
+def _task_input(run: Run, parents: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "input": run.input,
+        "overrides": None,
+        "parents": parents,
+        "triggered_by": "manual",
+        "triggers": {"filter_payload": None},
+        "user_data": None,
+    }
+
+
+def _action(run: Run, step: Step) -> str:
+    return f"{run.workflow.name}:{step.name}".lower()
+
+
+def _meta(id: str, at: float) -> dict[str, Any]:
+    return {"createdAt": stamp(at), "id": id, "updatedAt": stamp(at)}
+
+
+def _display_name(name: str, at: float) -> str:
+    return f"{name}-{int(at * 1000)}"
+
+
+def _name_id(run: Run, name: str) -> str:
+    return str(uuid5(NAMESPACE_URL, f"{run.tenant.id}/{run.workflow.name}/{name}"))

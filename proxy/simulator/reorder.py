@@ -1,0 +1,94 @@
+"""ReorderBuffer: how the engine orders the chunks of a by-run subscription, and why they come 5 s late.
+
+It expects index 0 of each step. A chunk with another index waits until the gap is filled, the step ends, or
+5 s have passed; after the 5 s the next index that comes is taken for the expected one. When a step ends
+without anything waiting the expectation stays, so the chunks of a next attempt, from 0 again, wait too. Two
+seconds after a step's end all that is known of it is dropped, waiting chunks included. The end of a run
+releases nothing.
+(internal/services/dispatcher/server.go, StreamEventBuffer)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from proxy.simulator.agenda import Agenda
+from proxy.simulator.messages import ENDS, Message
+
+HOLD = 5.0
+FORGET = 2.0
+SWEEP = 1.0  # how often what has ended is looked for
+FRESH = -1
+
+
+class ReorderBuffer:
+    """Takes messages, gives them on in the engine's idea of order."""
+
+    def __init__(self, agenda: Agenda, give: Callable[[Message], None]) -> None:
+        self._agenda = agenda
+        self._give = give
+        self._waiting: dict[str, list[Message]] = {}
+        self._expected: dict[str, int] = {}
+        self._ended: dict[str, float] = {}
+        self._open = True
+
+    def close(self) -> None:
+        """Give nothing any more."""
+        self._open = False
+
+    def add(self, message: Message) -> None:
+        """One message of the run."""
+        step = message.step_run_id
+        if step is None or not message.is_chunk:
+            if step is not None and message.kind in ENDS:
+                self._step_ended(step)
+            self._give(message)
+            return
+        if message.index is None:
+            self._give(message)
+            return
+        self._chunk(step, message.index, message)
+
+    def _chunk(self, step: str, index: int, message: Message) -> None:
+        expected = self._expected.setdefault(step, 0)
+        if expected == FRESH:
+            self._expected[step] = expected = index
+        waiting = self._waiting.get(step)
+        if index == expected and not waiting:
+            self._expected[step] = expected + 1
+            self._give(message)
+            return
+        self._waiting.setdefault(step, []).append(message)
+        self._waiting[step].sort(key=lambda one: one.index or 0)
+        self._release(step)
+        if step in self._waiting and index != expected:
+            self._agenda.after(HOLD, self._held_too_long, step)
+
+    def _release(self, step: str) -> None:
+        waiting = self._waiting[step]
+        while waiting and waiting[0].index == self._expected[step]:
+            self._expected[step] += 1
+            self._give(waiting.pop(0))
+        if not waiting:
+            del self._waiting[step]
+
+    def _held_too_long(self, step: str) -> None:
+        if self._open and step in self._waiting:
+            for message in self._waiting.pop(step):
+                self._give(message)
+            self._expected[step] = FRESH
+
+    def _step_ended(self, step: str) -> None:
+        waiting = self._waiting.pop(step, None)
+        if waiting:
+            self._expected.pop(step, None)
+            for message in waiting:
+                self._give(message)
+        self._ended[step] = self._agenda.now()
+        self._agenda.after(FORGET + SWEEP / 2, self._forget, step)
+
+    def _forget(self, step: str) -> None:
+        if self._agenda.now() - self._ended[step] < FORGET:
+            return  # it has ended once more since
+        self._waiting.pop(step, None)
+        self._expected.pop(step, None)

@@ -1,0 +1,52 @@
+"""RunsFeed: who waits for the results of runs (SubscribeToWorkflowRuns, hatchet-sdk's `aio_result`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from proxy.simulator.core import Core
+from proxy.simulator.model import Run
+from proxy.simulator.stubs import dispatcher_pb2
+from proxy.simulator.tenant import Tenant
+
+LOOK_EVERY = 1.0  # for runs that were done before they were asked for
+
+
+class RunsFeed:
+    """One client's open questions: run ids come in, each run goes out once, when it is done."""
+
+    def __init__(self, core: Core, tenant: Tenant) -> None:
+        self._core, self._tenant = core, tenant
+        self._asked: set[str] = set()
+        self._done: asyncio.Queue[Run | None] = asyncio.Queue()
+
+    async def done_runs(self, requests: AsyncIterator[bytes]) -> AsyncIterator[Run]:
+        """The runs that were asked for, as they get done, until the client asks no more."""
+        self._core.done_told.append(self._told)
+        asking = asyncio.create_task(self._ask(requests))
+        try:
+            while (run := await self._done.get()) is not None:
+                yield run
+        finally:
+            self._core.done_told.remove(self._told)
+            asking.cancel()
+
+    async def _ask(self, requests: AsyncIterator[bytes]) -> None:
+        try:
+            async for raw in requests:
+                run_id = dispatcher_pb2.SubscribeToWorkflowRunsRequest.FromString(raw).workflow_run_id.lower()
+                self._asked.add(run_id)
+                self._core.agenda.after(LOOK_EVERY, self._look, run_id)
+        finally:
+            self._done.put_nowait(None)
+
+    def _look(self, run_id: str) -> None:
+        run = self._tenant.runs.get(run_id)
+        if run is not None and run.done:
+            self._told(run)
+
+    def _told(self, run: Run) -> None:
+        if run.id in self._asked and run.tenant is self._tenant:
+            self._asked.discard(run.id)
+            self._done.put_nowait(run)

@@ -1,0 +1,96 @@
+"""The worker that never registers: what one attempt of a scripted step does, act by act.
+
+Pure: an attempt is a generator of acts. Who plays it decides what time means, and stops asking where the
+attempt has timed out or was cancelled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.simulator.script import NOTHING, Child, Scope, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Work for so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """put_stream."""
+
+    chunk: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Trigger child runs and wait for their results, which are laid under the children's workflow."""
+
+    child: Child
+    input: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """Return an output: JSON text, None for none."""
+
+    output: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Raise:
+    """Fail this attempt."""
+
+    error: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CancelMyself:
+    """ctx.cancel()."""
+
+
+Act = Wait | Put | Spawn | Return | Raise | CancelMyself
+
+
+def attempt(step: Step, scope: Scope, children: Mapping[str, Any]) -> Iterator[Act]:
+    """The acts of one attempt; `children` is filled with results as they come."""
+    try:
+        yield from _attempt(step, scope, children)
+    except Exception as failure:  # a formula that fails is a step that fails, as its code would
+        yield Raise(f"{type(failure).__name__}: the script's formula failed", final=True)
+
+
+def _attempt(step: Step, scope: Scope, children: Mapping[str, Any]) -> Iterator[Act]:
+    if step.takes:
+        yield Wait(step.takes)
+    if step.cancels:
+        yield CancelMyself()
+    chunks = step.chunks.given(scope)
+    for chunk in chunks:
+        yield Put(chunk)
+        if step.chunks.every:
+            yield Wait(step.chunks.every)
+    if step.then:
+        yield Wait(step.then)
+    for child in step.children:
+        yield Spawn(child, child.input({**scope}) if callable(child.input) else child.input)
+    if step.fails is not None and step.fails.strikes(scope["attempt"]):
+        yield Raise(step.fails.error, step.fails.final)
+    yield Return(output(step, {**scope, "children": dict(children)}))
+
+
+def output(step: Step, scope: Scope) -> str | None:
+    """A step's output as JSON text; None where it returns none."""
+    if step.output is NOTHING:
+        return None
+    value = step.output(scope) if callable(step.output) else step.output
+    if value is NOTHING:
+        return None
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
