@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from proxy.counts import Counts
 from proxy.metrics import FAMILIES, PREFIX, render
 from proxy.probes import Health, Reach, Standing, TeamHealth
-from tests import needs
+from tests.tools import need
 
 
 def busy() -> Counts:
@@ -130,7 +130,7 @@ def test_openmetrics_is_given_to_those_who_ask_for_it() -> None:
 
 
 def test_promtool_finds_nothing_to_complain_about() -> None:
-    promtool = needs.program("promtool", "prometheus")
+    promtool = need("promtool")
     body, _ = render(busy(), well())
     done = subprocess.run([promtool, "check", "metrics"], input=body, capture_output=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
