@@ -15,7 +15,7 @@ from typing import Any, Final
 from proxy.answers import Answer, draining, problem, wait
 from proxy.auth import Asked
 from proxy.connection import EXTENSION, SocketSink
-from proxy.hub import Hub
+from proxy.hub import SINGLE, Hub
 from proxy.life import LiveStream
 from proxy.reader import Ending, Reader
 from proxy.routes import Match
@@ -29,7 +29,6 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 METHODS: Final = ("GET", "HEAD", "OPTIONS")
-SINGLE: Final = "default"  # the team of the single-file form
 
 
 class Front:

@@ -86,7 +86,7 @@ class StreamProtocol(HttpToolsProtocol):
     # -- the connection --
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)  # type: ignore[arg-type]
+        super().connection_made(transport)
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
         self._begin_head()
 

@@ -20,6 +20,7 @@ from proxy.counts import Counts
 from proxy.journal import Journal
 from proxy.jwks import KeySets
 from proxy.keys import KeyProblem
+from proxy.limits import ceiling, raise_file_limit
 from proxy.probes import Health, Standing, TeamHealth
 from proxy.reader import Ending, Reader
 from proxy.team import Team
@@ -28,6 +29,8 @@ from proxy.upstream import Upstream
 SWEEP: Final = 0.5  # seconds between looks for stuck readers and the measuring of the loop's lag
 SECRET_BYTES: Final = 32
 DRAIN_PAUSE: Final = 0.5  # seconds before the first client comes back: another replica is there, or soon
+
+SINGLE: Final = "default"  # the team of the single-file form
 
 OpenDoor = Callable[[HatchetConfig], Upstream]
 
@@ -42,6 +45,7 @@ class Hub:
         self.draining = False
         self.readers: set[Reader] = set()
         self.waiting: set[asyncio.Task[object]] = set()  # clients whose headers are held back
+        self.ceiling = ceiling(raise_file_limit())  # clients of all teams together
         self._paused: dict[Reader, Callable[[], None]] = {}
         self._open_door = open_door
         self.journal = journal

@@ -38,7 +38,7 @@ class Server(uvicorn.Server):
     def __init__(self, front: Front, *, reload: Callable[[], None] | None = None) -> None:
         super().__init__(
             uvicorn.Config(
-                front,  # type: ignore[arg-type]
+                front,
                 http=StreamProtocol,
                 ws="none",
                 lifespan="off",

@@ -18,10 +18,11 @@ from proxy import probes, sse
 from proxy.answers import Answer, problem
 from proxy.auth import Asked, Identity, KeysAway, Unauthenticated
 from proxy.errors import HatchetError, RunUnknown
-from proxy.hub import Hub
+from proxy.hub import SINGLE, Hub
 from proxy.life import LiveStream
 from proxy.metrics import render
 from proxy.team import Team
+from proxy.origins import TICKET_METHODS
 from proxy.tickets import MAX_REQUEST, BadTicketRequest, TicketRequest
 from proxy.visit import allow_root
 
@@ -95,14 +96,15 @@ class TicketOffice:
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Answer:
-        name = request.path_params.get("team", "default" if self.hub.single else None)
-        team = self.hub.teams.get(name) if self.hub.single == ("team" not in request.path_params) else None
+        named = "team" in request.path_params
+        name = str(request.path_params.get("team", SINGLE))
+        team = None if self.hub.single == named else self.hub.teams.get(name)
         if team is None or not team.authenticator.mints:
             return problem(404, "there are no tickets here")
         asked = Asked.read(request.scope["headers"], request.scope.get("query_string", b""))
         origins = team.origins
         if request.method == "OPTIONS":
-            verdict = origins.preflight(asked.headers, request.url.scheme, methods="POST, OPTIONS")
+            verdict = origins.preflight(asked.headers, request.url.scheme, methods=TICKET_METHODS)
             if verdict.refused is None:
                 return Answer(204, list(verdict.headers))
             return problem(403, verdict.refused, headers=verdict.headers)

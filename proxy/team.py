@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from config.expressions import compile_allow
 
-from config.model import ServerConfig, StreamConfig, TeamConfig
+from config.model import CorsConfig, ServerConfig, StreamConfig, TeamConfig
 from proxy.auth import Authenticator
 from proxy.backlog import Backlog
 from proxy.clock import LoopClock
@@ -168,6 +168,7 @@ class Team:
         self.authenticator = authenticator
         self.streams = streams
         self.routes = Routes({stream.config.path: stream for stream in streams.values()})
+        self.origins = Origins(_every_cors(config), cookies_count=authenticator.cookies_count)
         self.limits.configure(config.limits)
         backlogs = [stream.backlog for stream in config.streams.values()]
         self._keep_events = max([KEEP_EVENTS, *(backlog.events for backlog in backlogs)])
@@ -299,3 +300,12 @@ class Team:
 
 def _bytes(life: Life) -> int:
     return life.bytes
+
+
+def _every_cors(config: TeamConfig) -> CorsConfig | None:
+    """The pages of all the team's streams, for what belongs to no single one (tickets)."""
+    listed = [stream.cors for stream in config.streams.values() if stream.cors is not None]
+    if not listed:
+        return None
+    origins = {origin for cors in listed for origin in cors.origins}
+    return CorsConfig(origins=tuple(sorted(origins)), credentials=any(cors.credentials for cors in listed))

@@ -102,6 +102,8 @@ class Visit:
         cursor = sse.read_cursor(text) if text else None
         if cursor is not None and cursor.place is None and self._is_end(cursor, text):
             return Answer(204, [(b"cache-control", b"no-store")])
+        if len(self.hub.readers) + len(self.hub.waiting) > self.hub.ceiling:
+            return self._wait("limit", "this proxy holds as many connections as it can; try again later")
         admitted = self.team.limits.admit(
             self._path_run(), identity.subject, asyncio.get_running_loop().time()
         )
