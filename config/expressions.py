@@ -133,6 +133,7 @@ __all__ = [
     "compile_expression",
     "copies_of_all",
     "event_fields",
+    "falsy",
     "lint",
     "weigh",
 ]

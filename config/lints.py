@@ -1,12 +1,361 @@
-"""What is wrong or doubtful in an expression that can be read: fields, types, literals."""
+"""What is wrong or doubtful in an expression that can be read: fields, types, literals.
+
+A walk over the tree with what is known of each value before any event comes (`Shape`). What can never be
+right is an error, what may fail on some event is a warning; both say what to write instead.
+"""
 
 from __future__ import annotations
 
-from config.shapes import Shape
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import pairwise
+from typing import Final
+
+from config.copies import plain_path
+from config.functions import FUNCTIONS, Param, type_name
+from config.shapes import ANY, Shape, known
 from config.structure import structural
 from config.tree import Complaint, Node, Token
+
+Guards = frozenset[tuple[str | int, ...]]
+"""Paths that are known to be there, because a condition asked for them."""
+
+_CONSTANTS: Final = {
+    **{name: f"`{name}`" for name in ("true", "false", "null")},
+    **{"True": "`true`", "False": "`false`", "None": "`null`", "nil": "`null`", "undefined": "`null`"},
+}
+_WORD_ENDS: Final = frozenset(
+    {"literal", "unquoted_identifier", "quoted_identifier", "rparen", "rbracket", "rbrace", "current"}
+)
+_WORD_BEGINS: Final = frozenset({"literal", "unquoted_identifier", "quoted_identifier", "current", "not"})
+_DEFAULTS: Final = {"array": "`[]`", "string": "''", "object": "`{}`", "number": "`0`"}
+_A: Final = {"any": "anything", "array": "an array", "object": "an object", "null": "null"}
 
 
 def complaints(tree: Node, tokens: list[Token], root: Shape) -> list[Complaint]:
     """All complaints, in the order of their positions."""
-    return sorted(structural(tree, tokens), key=lambda complaint: complaint.position)
+    found = [*structural(tree, tokens), *_words(tokens)]
+    walk = _Walk(tokens, strict="claims" in (root.fields or {}))
+    walk.visit(tree, root.at((0,)), frozenset())
+    known_places = {(complaint.position, complaint.code) for complaint in found}
+    found += [other for other in walk.found if (other.position, other.code) not in known_places]
+    return sorted(found, key=lambda complaint: (complaint.position, complaint.severity))
+
+
+def _words(tokens: list[Token]) -> Iterator[Complaint]:
+    """What only the text tells: literals that became strings, commas that the parser lets pass."""
+    for token in tokens:
+        if token.old_literal:
+            yield Complaint(
+                token.position,
+                "error",
+                "literal-string",
+                "what stands in the backticks is no JSON, so it silently means a text",
+                f"write the text in single quotes: '{token.value}'",
+            )
+    for before, token in pairwise(tokens):
+        if before.kind in _WORD_ENDS and token.kind in _WORD_BEGINS:
+            yield Complaint(
+                token.position, "error", "missing-comma", "a comma is missing before this", "write (a, b)"
+            )
+
+
+@dataclass
+class _Walk:
+    """The walk's findings; shapes go down and come back up, guards go down only."""
+
+    tokens: list[Token]
+    strict: bool  # the root is that of `allow`
+
+    def __post_init__(self) -> None:
+        self.found: list[Complaint] = []
+        self._said: set[tuple[int, str]] = set()
+        self._at = {token.position: token for token in self.tokens}
+        self._scopes = 0
+
+    def visit(self, node: Node, value: Shape, guards: Guards) -> Shape:
+        """What `node` gives on `value`."""
+        visit = getattr(self, f"_{node.kind}", None)
+        if visit is None:
+            return ANY
+        shape: Shape = visit(node, value, guards)
+        if shape.path is not None and shape.path in guards and shape.nullable:
+            return Shape(shape.kind, shape.fields, False, shape.choices, shape.path)
+        return shape
+
+    def _say(self, position: int, severity: str, code: str, message: str, hint: str | None) -> None:
+        if (position, code) not in self._said:
+            self._said.add((position, code))
+            self.found.append(Complaint(position, severity, code, message, hint))
+
+    def _elements(self) -> Shape:
+        """An element of a list: a scope of its own."""
+        self._scopes += 1
+        return Shape(nullable=True, path=(self._scopes,))
+
+    # -- leaves
+
+    def _identity(self, node: Node, value: Shape, guards: Guards) -> Shape:
+        return value
+
+    _current = _identity
+
+    def _literal(self, node: Node, value: Shape, guards: Guards) -> Shape:
+        kind = type_name(node.value)
+        return known(kind, nullable=kind == "null")
+
+    def _field(self, node: Node, value: Shape, guards: Guards) -> Shape:
+        name: str = node.value
+        path = (*value.path, name) if value.path is not None else None
+        if value.fields is not None:
+            if name in value.fields:
+                inner = value.fields[name]
+                return Shape(inner.kind, inner.fields, inner.nullable or value.nullable, inner.choices, path)
+            self._unknown_field(node, value)
+        elif value.kind not in ("any", "object"):
+            self._no_fields(node, value)
+        return Shape(path=path)
+
+    def _unknown_field(self, node: Node, value: Shape) -> None:
+        name, fields = node.value, value.fields or {}
+        token = self._at.get(node.position)
+        where = f"`{value.written}`" if value.written else "the event" if "payload" in fields else "the root"
+        close = get_close_matches(name, fields, 1)
+        if name in _CONSTANTS:
+            hint = f"the constant stands in backticks: {_CONSTANTS[name]}"
+        elif token is not None and token.kind == "quoted_identifier":
+            hint = f"double quotes name a field; a text stands in single quotes: '{name}'"
+        elif close:
+            hint = f"did you mean {close[0]}?"
+        elif "payload" in fields:
+            hint = (
+                f"what a step gave is under payload: payload.{name}; a text stands in single quotes: '{name}'"
+            )
+        else:
+            hint = f"it has {', '.join(fields)}"
+        self._say(node.position, "error", "unknown-field", f"{where} has no field `{name}`", hint)
+
+    def _no_fields(self, node: Node, value: Shape) -> None:
+        what = f"`{value.written}`" if value.written else "this"
+        if value.kind == "null":
+            message, hint = f"{what} is always null here, it has no field `{node.value}`", None
+        else:
+            message = f"{what} is {_a(value.kind)}, it has no field `{node.value}`"
+            hint = f"write {value.written} alone" if value.written else None
+        if value.path and value.path[-1] == "payload" and value.kind == "string":
+            hint = "to read chunks as JSON write payload: json in the rule"
+        self._say(node.position, "error", "no-fields", message, hint)
+
+    def _index(self, node: Node, value: Shape, guards: Guards) -> Shape:
+        return Shape()
+
+    def _slice(self, node: Node, value: Shape, guards: Guards) -> Shape:
+        return known("array", nullable=value.kind != "array")
+
+    # -- chains
+
+    def _chain(self, node: Node, value: Shape, guards: Guards) -> Shape:
+        for child in node.children:
+            value = self.visit(child, value, guards)
+        return value
+
+    _pipe = _subexpression = _index_expression = _chain
+
+    # -- logic
+
+    def _and_expression(self, node: Node, value: Shape, guards: Guards) -> Shape:
+        last = ANY
+        for child in node.children:
+            last = self.visit(child, value, guards)
+            guards = guards | self._asked_for(child, value)
+        return Shape(last.kind) if last.kind == "boolean" else ANY
+
+    def _asked_for(self, node: Node, value: Shape) -> Guards:
+        """Paths that are there where `node` is true."""
+        if node.kind == "and_expression":
+            return frozenset().union(*(self._asked_for(child, value) for child in node.children))
+        asked: tuple[Node, ...] = (node,)
+        if node.kind == "comparator":
+            nulls = any(child.kind == "literal" and child.value is None for child in node.children)
+            if (node.value == "ne") != nulls:
+                return frozenset()
+            asked = node.children
+        names = [plain_path(child) for child in asked]
+        if value.path is None:
+            return frozenset()
+        return frozenset((*value.path, *path) for path in names if path is not None)
+
+    def _or_expression(self, node: Node, value: Shape, guards: Guards) -> Shape:
+        shapes = [self.visit(child, value, guards) for child in node.children]
+        kinds = {shape.kind for shape in shapes}
+        kind = shapes[-1].kind if len(kinds | {"any"}) <= 2 else "any"
+        # In `payload.name || 'none'` the last says what is there when nothing else is.
+        return Shape(kind if kinds == {kind} else "any", nullable=shapes[-1].nullable)
+
+    def _not_expression(self, node: Node, value: Shape, guards: Guards) -> Shape:
+        self.visit(node.children[0], value, guards)
+        return known("boolean")
+
+    def _comparator(self, node: Node, value: Shape, guards: Guards) -> Shape:
+        left, right = (self.visit(child, value, guards) for child in node.children)
+        self._check_quotes(node)
+        for side, other, literal in ((left, right, node.children[1]), (right, left, node.children[0])):
+            if literal.kind == "literal" and literal.value is None and self.strict:
+                self._say(
+                    node.position,
+                    "warning",
+                    "null-comparison",
+                    "under allow a comparison with null refuses everybody",
+                    "take it out: what is missing is refused anyway",
+                )
+            elif literal.kind == "literal":
+                self._check_literal(node, side, literal)
+            elif node.value in ("eq", "ne") and not _can_be_equal(side, other):
+                self._never(node, side, other)
+                break
+        return known("boolean", nullable=node.value not in ("eq", "ne"))
+
+    def _check_quotes(self, node: Node) -> None:
+        right = node.children[1]
+        token = self._at.get(right.position)
+        if right.kind == "field" and token is not None and token.kind == "quoted_identifier":
+            if (right.position, "unknown-field") in self._said:
+                return  # said already, with the same hint
+            self._say(
+                right.position,
+                "warning",
+                "double-quotes",
+                f'"{right.value}" in double quotes is a field, not a text',
+                f"a text stands in single quotes: '{right.value}'",
+            )
+
+    def _check_literal(self, node: Node, side: Shape, literal: Node) -> None:
+        if side.choices and isinstance(literal.value, str) and literal.value not in side.choices:
+            close = get_close_matches(literal.value, side.choices, 1)
+            hint = f"did you mean '{close[0]}'?" if close else f"here it is one of {', '.join(side.choices)}"
+            what = f"`{side.written}` is never '{literal.value}'"
+            self._say(literal.position, "warning", "never-equal", what, hint)
+        elif node.value in ("eq", "ne"):
+            other = known(type_name(literal.value), nullable=literal.value is None)
+            if not _can_be_equal(side, other):
+                self._never(node, side, other)
+
+    def _never(self, node: Node, side: Shape, other: Shape) -> None:
+        verdict = "never" if node.value == "eq" else "always"
+        what = f"`{side.written}`" if side.written else "the one side"
+        self._say(
+            node.position,
+            "warning",
+            "never-equal",
+            f"this is {verdict} true: {what} is {_a(side.kind)}, the other side {_a(other.kind)}",
+            "numbers stand in backticks, `1`, texts in single quotes, '1'",
+        )
+
+    # -- lists
+
+    def _projection(self, node: Node, value: Shape, guards: Guards) -> Shape:
+        base = self.visit(node.children[0], value, guards)
+        for child in node.children[1:]:
+            element = self._elements()
+            self.visit(child, element, frozenset())
+        return known("array", nullable=base.nullable or base.kind != "array")
+
+    def _filter_projection(self, node: Node, value: Shape, guards: Guards) -> Shape:
+        base = self.visit(node.children[0], value, guards)
+        element = self._elements()
+        self.visit(node.children[2], element, frozenset())
+        self.visit(node.children[1], element, self._asked_for(node.children[2], element))
+        return known("array", nullable=base.nullable or base.kind != "array")
+
+    def _value_projection(self, node: Node, value: Shape, guards: Guards) -> Shape:
+        base = self.visit(node.children[0], value, guards)
+        self.visit(node.children[1], self._elements(), frozenset())
+        return known("array", nullable=base.nullable or base.kind != "object")
+
+    def _flatten(self, node: Node, value: Shape, guards: Guards) -> Shape:
+        base = self.visit(node.children[0], value, guards)
+        return known("array", nullable=base.nullable or base.kind != "array")
+
+    # -- new values
+
+    def _multi_select_list(self, node: Node, value: Shape, guards: Guards) -> Shape:
+        for child in node.children:
+            self.visit(child, value, guards)
+        return known("array", nullable=value.nullable)
+
+    def _multi_select_dict(self, node: Node, value: Shape, guards: Guards) -> Shape:
+        fields = {
+            child.value: self.visit(child.children[0], value, guards).at(None) for child in node.children
+        }
+        return Shape("object", fields, value.nullable)
+
+    def _expref(self, node: Node, value: Shape, guards: Guards) -> Shape:
+        self.visit(node.children[0], self._elements(), frozenset())
+        return known("expression")
+
+    def _function_expression(self, node: Node, value: Shape, guards: Guards) -> Shape:
+        shapes = [self.visit(child, value, guards) for child in node.children]
+        function = FUNCTIONS.get(node.value)
+        if function is None or not function.takes(len(shapes)):
+            return ANY
+        for index, (child, shape) in enumerate(zip(node.children, shapes, strict=True)):
+            self._check_argument(node.value, child, shape, function.param(index))
+        if node.value == "not_null":
+            return Shape(
+                shapes[-1].kind if len({s.kind for s in shapes}) == 1 else "any",
+                nullable=all(shape.nullable for shape in shapes),
+            )
+        return _RESULTS.get(node.value, ANY)
+
+    def _check_argument(self, name: str, node: Node, shape: Shape, param: Param) -> None:
+        if not param.types or node.kind == "expref":
+            return
+        if shape.kind not in ("any", "null", *param.types):
+            what = f"`{shape.written}`" if shape.written else "this"
+            message = f"{name}() takes {param.wanted}, but {what} is {_a(shape.kind)}"
+            self._say(node.position, "error", "argument-type", message, _convert(shape, param))
+        elif shape.nullable:
+            default = next((_DEFAULTS[kind] for kind in param.types if kind in _DEFAULTS), "''")
+            if param.types == ("string", "array", "object"):
+                default = "`[]`"
+            what = shape.written or "…"
+            self._say(
+                node.position,
+                "warning",
+                "may-be-missing",
+                f"{name}() fails where {f'`{what}`' if shape.written else 'this'} is missing or null",
+                f"give it a default: {name}(…not_null({what}, {default})…)"
+                if len(FUNCTIONS[name].params) > 1
+                else f"give it a default: {name}(not_null({what}, {default}))",
+            )
+
+
+_RESULTS: Final = {
+    **{name: known("number") for name in ("abs", "ceil", "floor", "length", "sum")},
+    **{name: known("boolean") for name in ("contains", "ends_with", "starts_with")},
+    **{name: known("array") for name in ("keys", "values", "map", "sort", "sort_by", "to_array")},
+    **{name: known("string") for name in ("join", "to_string", "type")},
+    "avg": known("number", nullable=True),
+    "to_number": known("number", nullable=True),
+    "merge": Shape("object", nullable=False),
+}
+
+
+def _can_be_equal(one: Shape, other: Shape) -> bool:
+    if one.nullable and other.nullable:
+        return True
+    return "any" in (one.kind, other.kind) or one.kind == other.kind
+
+
+def _convert(shape: Shape, param: Param) -> str | None:
+    what = shape.written or "…"
+    if "string" in param.types and shape.kind in ("number", "boolean"):
+        return f"as text: to_string({what})"
+    if "number" in param.types and shape.kind == "string":
+        return f"as a number: to_number({what})"
+    return None
+
+
+def _a(kind: str) -> str:
+    return _A.get(kind, f"a {kind}")

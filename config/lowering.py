@@ -183,8 +183,7 @@ class Lowering:
         if self._strict:
             return self._strictly(node.value, left, right)
         if node.value not in ("eq", "ne"):
-            order = self._ordering(node.value)
-            return lambda value: order(left(value), right(value))
+            return self._ordered(node, left, right)
         first, second = node.children
         if second.kind == "literal" and second.value.__class__ is str:
             return _text_equality(node.value, left, second.value)
@@ -194,6 +193,21 @@ class Lowering:
         if node.value == "eq":
             return lambda value: same(left(value), right(value))
         return lambda value: not same(left(value), right(value))
+
+    def _ordered(self, node: Node, left: Closure, right: Closure) -> Closure:
+        order = self._ordering(node.value)
+        literal = node.children[1]
+        if literal.kind != "literal" or literal.value.__class__ not in _NUMBERS:
+            return lambda value: order(left(value), right(value))
+        number, compare = literal.value, _ORDER[node.value]
+
+        def against(value: Any) -> Any:
+            found = left(value)
+            if found.__class__ is int or found.__class__ is float:
+                return compare(found, number)
+            return order(found, number)
+
+        return against
 
     def _equality(self) -> Callable[[Any, Any], bool]:
         spend = self._spend()

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from config.expressions import (
     FEW_COPIES,
@@ -19,6 +19,7 @@ from config.expressions import (
     ExpressionFailed,
     compile_expression,
     copies_of_all,
+    falsy,
     weigh,
 )
 from config.globs import matches
@@ -62,8 +63,7 @@ class StreamLike(Protocol):
     def rules(self) -> Iterable[RuleLike]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """What a rule made of an event: the SSE event name, if any, and one line of JSON."""
 
     rule: str
@@ -146,7 +146,9 @@ class Rule:
         self._json = config.payload == "json"
         self._null_on_error = config.on_error == "null"
         self._drop_nulls = config.nulls == "drop"
-        self.when = compile_expression(config.when) if config.when is not None else None
+        self.conditional = config.when is not None
+        when = compile_expression(config.when if config.when is not None else "`true`")
+        self._when = when.closure if when.plain else when.evaluate
         texts = config.data if isinstance(config.data, dict) else {"": config.data}
         self._whole = not isinstance(config.data, dict)
         fields = {name: compile_expression(text) for name, text in texts.items()}
@@ -179,10 +181,8 @@ class Rule:
 
     def holds(self, root: dict[str, Any], failed: Failed) -> bool:
         """Whether `when` says yes; raises _Stop where it cannot be told."""
-        if self.when is None:
-            return True
         try:
-            return self.when.holds(root)
+            return not falsy(self._when(root))
         except ExpressionFailed as failure:
             failed(self.name, root["type"], f"when: {failure.reason}")
             raise _Stop from None
@@ -255,7 +255,7 @@ class Rules:
         try:
             for rule in candidates:
                 root = rule.view(sight, failed)
-                if rule.when is None or rule.holds(root, failed):
+                if not rule.conditional or rule.holds(root, failed):
                     return rule.shape(root, failed)
         except _Stop:
             return None
@@ -287,7 +287,7 @@ class Rules:
         for rule in self._rules:
             if rule.mismatch(event_type, step) is None:
                 chosen.append(rule)
-                if rule.when is None:
+                if not rule.conditional:
                     break
         if len(self._candidates) >= KNOWN_STEPS:
             self._candidates.clear()
