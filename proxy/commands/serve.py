@@ -90,7 +90,7 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
     from proxy.connection import listen  # noqa: PLC0415
     from proxy.counts import Counts  # noqa: PLC0415
     from proxy.hub import Hub  # noqa: PLC0415
-    from proxy.logs import adopt, open_journal  # noqa: PLC0415
+    from proxy.logs import open_journal  # noqa: PLC0415
     from proxy.process import Process  # noqa: PLC0415
     from proxy.server import AdminServer, Server  # noqa: PLC0415
     from proxy.sidedoors import admin_app, side_doors  # noqa: PLC0415
@@ -102,7 +102,6 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
         click.echo(f"serve: cannot listen on {host}:{port}: {error.strerror or error}", err=True)
         return CANNOT_LISTEN
     journal = open_journal()
-    adopt(journal)
     hub = Hub(_open_door, Counts(), journal)
     process = Process(path, os.environ, hub, journal)
     tasks: set[asyncio.Task[None]] = set()
