@@ -46,9 +46,22 @@ class Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+def _tell_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if not wanted or ctx.resilient_parsing:
+        return
+    if ctx.params.get("verbose"):
+        from proxy import about  # noqa: PLC0415 - looks up twenty distributions: only when asked
+
+        click.echo("\n".join(about.lines()))
+    else:
+        click.echo(f"stream-proxy, version {__version__}")
+    ctx.exit()
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="stream-proxy")
-def main() -> None:
+@click.option("--verbose", is_flag=True, is_eager=True, help="With --version: what a bug report needs.")
+@click.option("--version", is_flag=True, expose_value=False, callback=_tell_version, help="Show the version.")
+def main(verbose: bool) -> None:
     """Server-Sent Events for Hatchet workflow runs, shaped by YAML.
 
     \b

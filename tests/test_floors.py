@@ -105,6 +105,7 @@ FLOORS: Final = {
         "proxy.simulator",
         "proxy.server",
         "proxy.demo",
+        "proxy.about",  # what bug reports need
         "proxy.commands",
         "proxy.cli",
     ),

@@ -1,0 +1,53 @@
+"""What `stream-proxy --version` says: the version, and with --verbose all that a bug report needs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from proxy import __version__
+from proxy.about import LIBRARIES, lines
+from proxy.cli import main
+
+
+def told(*arguments: str) -> str:
+    result = CliRunner().invoke(main, list(arguments))
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_version_is_one_line() -> None:
+    assert told("--version") == f"stream-proxy, version {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [("--version", "--verbose"), ("--verbose", "--version")])
+def test_verbose_says_the_versions_of_everything_that_may_be_at_fault(arguments: tuple[str, ...]) -> None:
+    facts = dict(line.split(maxsplit=1) for line in told(*arguments).splitlines())
+    assert facts["stream-proxy"] == __version__
+    assert facts["grpcio"] == importlib.metadata.version("grpcio")
+    assert {*LIBRARIES} <= {*facts}
+
+
+def test_every_library_of_ours_is_named() -> None:
+    required = importlib.metadata.requires("hatchet-stream-proxy") or []
+    names = [re.match(r"[\w-]+", line) for line in required if "extra" not in line]
+    ours = {name[0].lower() for name in names if name is not None}
+    assert len(ours) > 10
+    assert ours <= {*LIBRARIES}
+
+
+def test_nothing_in_it_is_private(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HATCHET_CLIENT_TOKEN", "a-token-of-ours")
+    text = "\n".join(lines())
+    for private in ("a-token-of-ours", str(Path.home()), str(Path.cwd()), os.uname().nodename):
+        assert private not in text
+
+
+def test_no_arguments_show_the_help() -> None:
+    result = CliRunner().invoke(main, [])
+    assert "serve" in result.output
