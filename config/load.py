@@ -12,9 +12,12 @@ from typing import Final, cast
 
 from config.assemble import DEFAULT_TEAM, grant, team
 from config.check import Checked, Form, check
+from config.check_access import mapping
 from config.model import Config, ProxyFile, SingleFile, TeamConfig, TeamFile
-from config.problems import ERROR, ConfigError, Problem, errors
+from config.nodes import Source
+from config.problems import ERROR, WARNING, ConfigError, Problem, errors
 from config.source import MOST_BYTES
+from config.units import nearest
 
 PROXY: Final = "proxy.yaml"
 TEAMS: Final = "teams"
@@ -66,31 +69,30 @@ def team_files(folder: Path) -> list[Path]:
 
 def directory(folder: Path, env: Mapping[str, str]) -> Config:
     """The directory form."""
-    proxy = folder / PROXY
-    checked = check(str(proxy), content(proxy), Form.PROXY, env)
-    if checked.model is None:
-        raise ConfigError(checked.problems)
-    file = cast(ProxyFile, checked.model)
+    proxy = check(str(folder / PROXY), content(folder / PROXY), Form.PROXY, env)
+    if proxy.model is None:
+        raise ConfigError(proxy.problems)
+    file = cast(ProxyFile, proxy.model)
     grants = {name: grant(name, block) for name, block in file.teams.items()}
     teams: dict[str, TeamConfig] = {}
     broken: dict[str, tuple[Problem, ...]] = {}
-    warnings = list(checked.problems)
-    ignored: list[Problem] = []
+    warnings, ignored = list(proxy.problems), list[Problem]()
     for path in team_files(folder):
+        result = check_team(path, env, proxy)
         name = path.stem
-        result = team_file(path, env)
         if name not in grants:
             ignored += errors(result.problems)
-        elif result.model is None:
-            broken[name] = errors(result.problems)
+        elif result.model is None or name in teams:
+            broken[name] = (*broken.get(name, ()), *errors(result.problems))
         else:
             teams[name] = team(grants[name], cast(TeamFile, result.model))
             warnings += result.problems
     for name in grants.keys() - teams.keys() - broken.keys():
         teams[name] = grants[name]
+        warnings.append(without_file(folder, name, proxy))
     return Config(
         file.server,
-        {name: teams[name] for name in grants if name in teams},
+        {name: teams[name] for name in grants if name in teams and name not in broken},
         broken=broken,
         grants={name: grants[name] for name in broken},
         single=False,
@@ -99,6 +101,34 @@ def directory(folder: Path, env: Mapping[str, str]) -> Config:
     )
 
 
-def team_file(path: Path, env: Mapping[str, str]) -> Checked:
-    """A team's file, checked; one that cannot be read is broken like any other."""
-    return check(str(path), content(path), Form.TEAM, env)
+def check_team(path: Path, env: Mapping[str, str], proxy: Checked | None) -> Checked:
+    """A team's file, checked, also against what `proxy` grants; one that cannot be read is broken."""
+    try:
+        held = content(path)
+    except ConfigError as error:
+        return Checked(Source(str(path), ""), error.problems, None)
+    teams = mapping(proxy.source.data, "teams") if proxy is not None else {}
+    result = check(str(path), held, Form.TEAM, env, teams.get(path.stem))
+    found = list(result.problems)
+    if proxy is not None and path.stem not in teams:
+        hint = (
+            nearest(path.stem, list(teams))
+            or f"the platform team adds it there, under `teams:`, as `{path.stem}:`"
+        )
+        said = f"{PROXY} grants no team `{path.stem}`, so nobody can reach these streams"
+        found.insert(0, Problem(str(path), 1, 1, ERROR, "team-not-granted", said, hint))
+    twin = path.with_suffix(".yml" if path.suffix == ".yaml" else ".yaml")
+    if twin.exists():
+        said = f"the team `{path.stem}` has two files, and files are never merged"
+        found.insert(
+            0, Problem(str(path), 1, 1, ERROR, "two-files", said, f"take {path.name} or {twin.name} away")
+        )
+    return Checked(result.source, tuple(found), None if errors(found) else result.model)
+
+
+def without_file(folder: Path, name: str, proxy: Checked) -> Problem:
+    """A granted team that has no file yet."""
+    line, column = proxy.source.place(proxy.source.key_at(("teams", name)))
+    said = f"the team `{name}` has no file, so it has no streams"
+    hint = f"write {folder.name}/{TEAMS}/{name}.yaml, or take the team away"
+    return Problem(proxy.source.file, line, column, WARNING, "team-without-file", said, hint)

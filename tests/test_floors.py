@@ -41,6 +41,11 @@ CONFIG: Final = (
     "config.lints",  # fields, types, literals
     "config.expressions",  # compile, lint, evaluate safely
     "config.schema",  # the model as JSON Schema
+    "config.names",  # event names and globs
+    "config.check_rules",  # what is wrong with rules
+    "config.check_paths",  # … with paths
+    "config.check_tests",  # … with the tests beside the rules
+    "config.check_access",  # … with hatchet, auth, cors, server
     "config.check",  # source + model -> every Problem
     "config.load",  # paths -> Config
     "config.watch",  # a change, seen once it is quiet

@@ -1,0 +1,141 @@
+"""What is wrong with the streams' paths: placeholders, characters, two streams for one request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+from config.assemble import path_of
+from config.model import PLACEHOLDER
+from config.nodes import Path, Source
+from config.problems import WARNING
+from config.units import nearest
+
+RUN: Final = "workflowRunId"
+METADATA: Final = "metadata."
+OWN_PATHS: Final = ("healthz", "readyz", "metrics")  # the proxy's own; no stream and no team is called so
+LITERAL: Final = re.compile(r"[A-Za-z0-9._~!$&'()+,;=:@-]+")
+KEY: Final = re.compile(r"[^\s{}/:]{1,200}")
+STREAM_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+FORM: Final = "like /chat/{workflowRunId} or /message/{metadata.message_id}"
+
+
+def streams_of(source: Source) -> list[tuple[str, Path, dict[str, Any]]]:
+    """The streams that are mappings at all: name, path to it, its fields."""
+    data = source.data if isinstance(source.data, dict) else {}
+    streams = data.get("streams")
+    if not isinstance(streams, dict):
+        return []
+    return [(name, ("streams", name), block) for name, block in streams.items() if isinstance(block, dict)]
+
+
+def check_paths(source: Source, *, at_root: bool) -> None:
+    """All streams' names and paths; `at_root`: beside the proxy's own (the single-file form)."""
+    seen: list[tuple[str, list[str], Path]] = []
+    for name, path, block in streams_of(source):
+        if not STREAM_NAME.fullmatch(name):
+            hint = "letters, digits, `-`, `_` and `.`, at most 64"
+            source.add(source.key_at(path), "stream-name", f"`{name[:60]}` cannot be a stream's name", hint)
+            continue
+        template = block.get("path")
+        if template is not None and not isinstance(template, str):
+            continue
+        place = (*path, "path")
+        if template is not None and not check_template(source, place, template, at_root=at_root):
+            continue
+        segments = path_of(name, template).split("/")[1:]
+        where = place if template is not None else path
+        for other, others, _ in seen:
+            collide(source, where, (name, segments), (other, others))
+        seen.append((name, segments, where))
+
+
+def check_template(source: Source, place: Path, template: str, *, at_root: bool) -> bool:
+    """One path; True where it can be compared with others."""
+    start = source.node(place)
+    if start is None or start.start in source.spoiled:
+        return False
+
+    def wrong(offset: int, message: str, hint: str) -> bool:
+        source.add(source.inside(place, offset), "path", message, hint)
+        return False
+
+    if not template.startswith("/"):
+        return wrong(0, "a path begins with `/`", f"write `/{template}`")
+    offset = 1
+    placeholders: list[str] = []
+    for segment in template[1:].split("/"):
+        if not segment:
+            return wrong(offset - 1, "a path has no empty part: `//` or a `/` at its end", FORM)
+        if "{" in segment or "}" in segment:
+            if not PLACEHOLDER.fullmatch(segment):
+                return wrong(offset, "a placeholder stands alone between two `/`", FORM)
+            placeholders.append(segment[1:-1])
+            if said := unknown_placeholder(segment[1:-1]):
+                return wrong(offset, *said)
+        elif not LITERAL.fullmatch(segment) or segment in (".", ".."):
+            return wrong(offset, "a path has plain ASCII letters, digits and -._~ between its `/`", FORM)
+        offset += len(segment) + 1
+    first = template[1:].partition("/")[0]
+    if at_root and first in OWN_PATHS:
+        return wrong(0, f"/{first} is the proxy's own", "choose another first part")
+    return how_many(source, place, placeholders)
+
+
+def unknown_placeholder(name: str) -> tuple[str, str] | None:
+    """What is wrong with a placeholder's name."""
+    if name == RUN or (name.startswith(METADATA) and KEY.fullmatch(name.removeprefix(METADATA))):
+        return None
+    if name in ("metadata", METADATA):
+        return "`{metadata.KEY}` needs the key's name", "like {metadata.message_id}"
+    if re.sub(r"[^a-z]", "", name.lower()) in (
+        "runid",
+        "run",
+        "id",
+        "workflowrunid",
+        "workflowrun",
+        "workflowid",
+    ):
+        return f"there is no placeholder `{{{name}}}`", f"write {{{RUN}}}, exactly so"
+    key = re.sub(r"[^A-Za-z0-9_]", "", name)[:60] or "KEY"
+    hint = nearest(name, [RUN]) or f"write {{{RUN}}}, or {{metadata.{key}}} for the application's own id"
+    return f"there is no placeholder `{{{name[:60]}}}`", hint
+
+
+def how_many(source: Source, place: Path, placeholders: list[str]) -> bool:
+    """Exactly one placeholder says which run is meant."""
+    if len(placeholders) == 1:
+        return True
+    if not placeholders:
+        said = "this path does not say which run is meant"
+        source.add(
+            source.at(place),
+            "path",
+            said,
+            f"add /{{{RUN}}}, or /{{metadata.KEY}} for the application's own id",
+        )
+    else:
+        source.add(source.at(place), "path", "this path says twice which run is meant", f"keep one: {FORM}")
+    return False
+
+
+def collide(source: Source, place: Path, mine: tuple[str, list[str]], other: tuple[str, list[str]]) -> None:
+    """Two streams that answer the same requests, always or sometimes."""
+    pairs = list(zip(mine[1], other[1], strict=False))
+    if len(mine[1]) != len(other[1]) or not all(a == b or "{" in a or "{" in b for a, b in pairs):
+        return
+    at = source.at(place) if place[-1] == "path" else source.key_at(place)
+    if all(a == b or ("{" in a and "{" in b) for a, b in pairs):
+        hint = "give one of them a path of its own"
+        source.add(at, "same-path", f"the stream `{other[0]}` has this path too", hint)
+    elif any(METADATA in part for part in (*mine[1], *other[1])):
+        hint = "make the parts around the placeholder differ"
+        source.add(at, "same-path", f"some requests fit the stream `{other[0]}` too", hint, WARNING)
+
+
+def metadata_paths(source: Source) -> Iterable[Path]:
+    """The paths that find a run by its metadata."""
+    for _, path, block in streams_of(source):
+        if isinstance(block.get("path"), str) and "{" + METADATA in block["path"]:
+            yield (*path, "path")
