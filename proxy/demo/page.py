@@ -1,0 +1,102 @@
+"""The demo's routes: the page and its files, and what its buttons do to the engine.
+
+Everything else goes on to the proxy's own doors, so that page and streams share one origin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route, Router
+
+from proxy.simulator import Engine
+
+App = Callable[
+    [MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]
+]
+
+HERE: Final = Path(__file__).resolve().parent
+CHECKOUT: Final = HERE.parent.parent
+
+OUTAGE: Final = 4.0  # seconds: long enough to see the page wait, short enough to see it go on
+MAX_BODY: Final = 10_000  # bytes; a trigger is some fifty
+
+FILES: Final = {
+    "/": ("index.html", "text/html"),
+    "/demo/page.css": ("page.css", "text/css"),
+    "/demo/page.js": ("page.js", "text/javascript"),
+}
+
+
+def example() -> Path:
+    """streams.example.yaml: in a checkout the repository's, else the wheel's."""
+    return _beside_or("streams.example.yaml", CHECKOUT / "streams.example.yaml")
+
+
+def client() -> Path:
+    """stream-proxy.js: in a checkout the repository's, else the wheel's."""
+    return _beside_or("stream-proxy.js", CHECKOUT / "clients" / "stream-proxy.js")
+
+
+def _beside_or(name: str, elsewhere: Path) -> Path:
+    beside = HERE / name
+    return beside if beside.is_file() else elsewhere
+
+
+def with_page(rest: App, engine: Engine, config: Path) -> Router:
+    """The application that answers for the page and hands everything else to `rest`."""
+    files = {path: (HERE / name, kind) for path, (name, kind) in FILES.items()}
+    files["/demo/stream-proxy.js"] = (client(), "text/javascript")
+    files["/demo/streams.yaml"] = (config, "text/plain")
+    buttons = Buttons(engine)
+    return Router(
+        [
+            *(Route(path, _file(*file)) for path, file in files.items()),
+            Route("/demo/runs", buttons.run, methods=["POST"]),
+            Route("/demo/outage", buttons.outage, methods=["POST"]),
+        ],
+        default=rest,
+    )
+
+
+def _file(path: Path, kind: str) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        return FileResponse(path, media_type=kind, headers={"cache-control": "no-cache"})
+
+    return answer
+
+
+class Buttons:
+    """What a click does to the engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def run(self, request: Request) -> Response:
+        """Trigger a run: ``{"workflow": "chat", "input": …}`` to 201 ``{"run_id": …}``."""
+        try:
+            asked = orjson.loads(await _body(request))
+            workflow, given = asked["workflow"], asked.get("input", {})
+            run_id = await self._engine.trigger(workflow, given, {"origin": "demo page"})
+        except (ValueError, KeyError, TypeError, AttributeError, LookupError):
+            return JSONResponse({"detail": "say which of the demo's workflows: chat, flaky, broken"}, 400)
+        return JSONResponse({"run_id": run_id}, 201)
+
+    async def outage(self, request: Request) -> Response:
+        """Take the engine away for a while."""
+        await self._engine.outage(OUTAGE)
+        return JSONResponse({"seconds": OUTAGE}, 202)
+
+
+async def _body(request: Request) -> bytes:
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY:
+            raise ValueError("too large")
+    return body

@@ -1,0 +1,66 @@
+"""The demo's workflows: the tutorial's chat, once as it should be, once with a second try, once in vain."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from proxy.simulator.script import Backoff, Chunks, Failure, Script, Step, Workflow, script
+
+THOUGHT_EVERY: Final = 0.06  # seconds between words
+WORD_EVERY: Final = 0.045
+
+THOUGHTS: Final = (
+    "Three pages speak of event streams. The second one says what happens to a reader who comes late, "
+    "the third how a stream ends."
+)
+ANSWER: Final = (
+    "Hatchet tells each event once, to whoever listens at that moment; its streams have no past, and what looks "
+    "like the end may not be one. The proxy remembers each run for a while. It rebuilds what nobody saw from the "
+    "run's state, numbers every frame so that a reader who was away goes on where it stood, and says the end only "
+    "when the state says so. What cannot be given any more is announced, never silently left out."
+)
+FALSE_START: Final = "Let me look at this from another side. On second thought, the connection to the model is"
+
+
+def words(text: str) -> tuple[bytes, ...]:
+    """A text in the pieces in which a model would give it: words, each with the space before it."""
+    first, *rest = text.split(" ")
+    return (first.encode(), *(f" {word}".encode() for word in rest))
+
+
+START: Final = Step("start", takes=0.4, output={"status": "reading the docs"})
+LOAD: Final = Step("load_docs", ("start",), takes=0.8, output={"status": "loaded", "pages": 3})
+REASON: Final = Step(
+    "reason_docs",
+    ("load_docs",),
+    takes=0.3,
+    chunks=Chunks(words(THOUGHTS), THOUGHT_EVERY),
+    output={"status": "understood"},
+)
+ANSWERING: Final = Step(
+    "generate_response",
+    ("reason_docs",),
+    takes=0.3,
+    chunks=Chunks(words(ANSWER), WORD_EVERY),
+    output={"status": "complete", "message": ANSWER},
+)
+TRYING_AGAIN: Final = replace(
+    ANSWERING,
+    chunks=Chunks(lambda scope: words(FALSE_START if scope["attempt"] == 1 else ANSWER), WORD_EVERY),
+    fails=Failure("ConnectionError: the model went away", attempts=1),
+    retries=2,
+    backoff=Backoff(1.5, 2.0),
+)
+FAILING: Final = replace(
+    REASON, chunks=Chunks(words(THOUGHTS)[:9], THOUGHT_EVERY), fails=Failure("ValueError: page two is empty")
+)
+
+
+def demo_script() -> Script:
+    """What the demo's engine can run."""
+    return script(
+        Workflow("chat", (START, LOAD, REASON, ANSWERING)),
+        Workflow("flaky", (START, LOAD, REASON, TRYING_AGAIN)),
+        Workflow("broken", (START, LOAD, FAILING, ANSWERING)),
+    )
