@@ -174,6 +174,17 @@ for (const button of document.querySelectorAll("[data-workflow]")) {
 
 $("join").onclick = () => join(`Joined ${seconds()} s later`);
 $("reload").onclick = () => location.reload();
+$("outage").onclick = async () => {
+  const button = $("outage");
+  button.disabled = true;
+  const { seconds } = await (await fetch("/demo/outage", { method: "POST" })).json();
+  for (const reader of current.readers) reader.note(`Hatchet is away for ${seconds} s`);
+  button.textContent = "Hatchet is away…";
+  setTimeout(() => {
+    button.disabled = false;
+    button.textContent = "Take Hatchet away";
+  }, seconds * 1000);
+};
 $("copy").onclick = async () => {
   await navigator.clipboard.writeText($("curl").textContent);
   $("copy").textContent = "Copied";

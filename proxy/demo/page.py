@@ -17,7 +17,8 @@ from starlette.routing import Route, Router
 from proxy.simulator import Engine
 
 App = Callable[
-    [MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]
+    [MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]],
+    Awaitable[None],
 ]
 
 HERE: Final = Path(__file__).resolve().parent

@@ -1,0 +1,118 @@
+"""``stream-proxy demo``: the embedded engine, the proxy and a page, in one process, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from config.load import load
+from config.problems import ConfigError
+
+if TYPE_CHECKING:
+    from config.model import Config
+    from proxy.simulator import Engine
+
+HOST: Final = "127.0.0.1"
+PROBLEMS: Final = 1
+USAGE: Final = 2
+CANNOT_LISTEN: Final = 3
+
+
+@click.command()
+@click.option(
+    "--config",
+    "path",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="The YAML to serve.  [default: the streams.example.yaml that comes with the proxy]",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="The page's and the proxy's port; 0 takes a free one.",
+)
+def command(path: Path | None, port: int) -> None:
+    """The whole thing on this machine: engine, proxy, page.
+
+    \b
+    stream-proxy demo
+    stream-proxy demo --config streams.yaml --port 9000
+
+    Starts an embedded Hatchet with three workflows (chat, flaky, broken) and all the real one's quirks,
+    serves the YAML on it, and a page whose buttons start runs. Nothing is written, nothing leaves this
+    machine; Ctrl-C ends all of it.
+    """
+    from proxy.demo.page import example  # noqa: PLC0415 - help answers without the engine being loaded
+    from proxy.server import run  # noqa: PLC0415
+
+    sys.exit(run(lambda: demo(path or example(), port)))
+
+
+async def demo(path: Path, port: int) -> int:
+    """Run it until a signal; the exit status."""
+    from proxy.connection import listen  # noqa: PLC0415
+    from proxy.demo.workflows import demo_script  # noqa: PLC0415
+    from proxy.simulator import Engine  # noqa: PLC0415
+
+    try:
+        sock = listen(HOST, port)
+    except OSError as error:
+        click.echo(f"demo: cannot listen on {HOST}:{port}: {error.strerror or error}; try --port 0", err=True)
+        return CANNOT_LISTEN
+    with sock:
+        async with Engine(demo_script()) as engine:
+            env = {**os.environ, **engine.env}
+            try:
+                config = load(path, env)
+            except ConfigError as error:
+                click.echo(str(error), err=True)
+                return USAGE if error.unreadable else PROBLEMS
+            await _serve(engine, path, config, env, sock)
+    click.echo("Stopped: page, proxy and engine are gone.")
+    return 0
+
+
+async def _serve(
+    engine: Engine, path: Path, config: Config, env: Mapping[str, str], sock: socket.socket
+) -> None:
+    from config.watch import watch  # noqa: PLC0415
+    from proxy.app import Front  # noqa: PLC0415
+    from proxy.counts import Counts  # noqa: PLC0415
+    from proxy.demo.page import with_page  # noqa: PLC0415
+    from proxy.hatchet import HatchetDoor  # noqa: PLC0415
+    from proxy.hub import Hub  # noqa: PLC0415
+    from proxy.logs import journal as open_journal  # noqa: PLC0415
+    from proxy.process import Process  # noqa: PLC0415
+    from proxy.server import Server  # noqa: PLC0415
+    from proxy.sidedoors import side_doors  # noqa: PLC0415
+
+    journal = open_journal()
+    hub = Hub(lambda hatchet: HatchetDoor(hatchet, env), Counts(), journal)
+    process = Process(path, env, hub, journal)
+    await process.start(config)
+    hub.start()
+    _say(engine, path, config, sock.getsockname()[1])
+    watcher = asyncio.create_task(watch(path, process.reload))
+    try:
+        await Server(Front(hub, with_page(side_doors(hub), engine, path))).serve(sockets=[sock])
+    finally:
+        watcher.cancel()
+
+
+def _say(engine: Engine, path: Path, config: Config, port: int) -> None:
+    click.echo(f"Hatchet  embedded, gRPC on {engine.host_port}, REST and /control on {engine.api_url}")
+    click.echo(f"YAML     {path} (edit it: a good change is live at once)")
+    for team in config.teams.values():
+        for stream in team.streams.values():
+            click.echo(f"stream   {stream.name}: http://{HOST}:{port}{stream.path}")
+    click.echo(f"\nOpen http://{HOST}:{port}/ and click. Ctrl-C ends all of it.\n")
+    sys.stdout.flush()
