@@ -108,6 +108,7 @@ FLOORS: Final = {
     ),
     "roof: the process": (
         "proxy.simulator",
+        "proxy.process",  # a configuration that is served, and served anew
         "proxy.server",
         "proxy.demo",
         "proxy.about",  # what bug reports need

@@ -16,9 +16,10 @@ THOUGHTS: Final = (
 )
 ANSWER: Final = (
     "Hatchet tells each event once, to whoever listens at that moment; its streams have no past, and what "
-    "looks like the end may not be one. The proxy remembers each run for a while. It rebuilds what nobody saw "
-    "from the run's state, numbers every frame so that a reader who was away goes on where it stood, and says "
-    "the end only when the state says so. What cannot be given any more is announced, never silently left out."
+    "looks like the end may not be one. The proxy remembers each run for a while. It rebuilds what nobody "
+    "saw from the run's state, numbers every frame so that a reader who was away goes on where it stood, "
+    "and says the end only when the state says so. What cannot be given any more is announced, never "
+    "silently left out."
 )
 FALSE_START: Final = (
     "Let me look at this from another side. On second thought, the connection to the model is"
