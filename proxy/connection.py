@@ -42,7 +42,7 @@ class SocketSink:
         self.on_resume: Callable[[], object] = _ignore
 
     def write(self, body: bytes) -> None:
-        """One chunk of the chunked response (RFC 9112, 7.1)."""
+        """One chunk of the chunked response (RFC 9112, 7.1); `body` is never empty: that were the last."""
         protocol = self._protocol
         if protocol is not None:
             protocol.transport.write(b"%x\r\n%b\r\n" % (len(body), body))

@@ -68,6 +68,8 @@ class Reader:
     def take_shared(self, last: int) -> bool:
         """The fast path: take the shared bytes if they bring this reader to `last`."""
         channel = self.channel
+        if self.place == last:
+            return True  # joined since, and has it all; an empty chunk would be the end of the response
         if not channel.backlog.reaches(self.place) or channel.backlog.sealed:
             return False
         body, to = channel.batch(self.place)

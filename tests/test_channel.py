@@ -200,6 +200,22 @@ async def test_a_paused_reader_that_resumes_in_time_misses_nothing() -> None:
     assert ear.ids == list(range(1, 11))
 
 
+async def test_nobody_is_handed_nothing() -> None:
+    one = channel()
+    join(one)
+    one.offer([chunk("a")])
+    _, ear = join(one)  # before the flush: it has all that is there
+    heard = ear.heard
+
+    def write(body: bytes) -> None:
+        raise AssertionError(f"was handed {body!r}")
+
+    ear.write = write  # type: ignore[method-assign]
+    await turn()
+    assert ear.heard == heard
+    assert ear.ids == [1]
+
+
 async def test_what_is_handed_at_once_is_bounded() -> None:
     one = channel(size=1 << 30)
     one.offer([chunk("x" * (BATCH // 2), number) for number in range(8)])
