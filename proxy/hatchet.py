@@ -15,6 +15,7 @@ from proxy import stubs, wire
 from proxy.endpoint import Endpoint, endpoint
 from proxy.errors import HatchetError, HistoryAway, RunUnknown
 from proxy.events import CoreState, PastState
+from proxy.lean import Lean, fits
 from proxy.past import newest_run, past_state
 from proxy.transport import Transport
 from proxy.upstream import Deliver
@@ -46,7 +47,7 @@ class HatchetDoor:
         try:
             at = endpoint(config, env)
             self._tenant = at.tenant
-            self._transport = _transport(at, env)
+            self._transport = transport(at, env)
             self._rest = _rest(at)
         except HatchetError as trouble:
             self._transport = trouble
@@ -131,8 +132,11 @@ class HatchetDoor:
         return self._rest
 
 
-def _transport(at: Endpoint, env: Mapping[str, str]) -> Transport:
-    from proxy.channels import Channels  # noqa: PLC0415
+def transport(at: Endpoint, env: Mapping[str, str]) -> Transport:
+    """The lean transport where it can reach the address; grpcio else, or where STREAM_PROXY_GRPC says so."""
+    if env.get("STREAM_PROXY_GRPC", "lean") == "lean" and fits(at.host_port, env):
+        return Lean(at)
+    from proxy.channels import Channels  # noqa: PLC0415 - grpcio takes 16 MB, and mostly none of it is needed
 
     return Channels(at)
 

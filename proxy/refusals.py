@@ -44,8 +44,11 @@ class Code(IntEnum):
 
 # Texts of gRPC's own libraries (C-core, grpc-go) that tell why, and our words for them.
 REASONS: Final = (
+    ("speak", "it does not speak gRPC; look at hatchet.host_port and hatchet.tls"),
     ("refused", "connection refused"),
     ("reset", "connection reset"),
+    ("name or service", "its name cannot be resolved"),
+    ("domain name", "its name cannot be resolved"),
     ("dns", "its name cannot be resolved"),
     ("name resolution", "its name cannot be resolved"),
     ("resolve", "its name cannot be resolved"),
@@ -60,7 +63,7 @@ REASONS: Final = (
     ("unreachable", "network unreachable"),
     ("goaway", "it is shutting down"),
     ("closing", "it is shutting down"),
-    ("socket closed", "it closed the connection"),
+    ("closed", "it closed the connection"),
     ("timed out", "timed out"),
     ("timeout", "timed out"),
 )

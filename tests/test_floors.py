@@ -80,6 +80,10 @@ FLOORS: Final = {
         "proxy.endpoint",  # where a team's Hatchet is
         "proxy.transport",  # bytes in, bytes out
         "proxy.channels",  # ... on grpcio
+        "proxy.frames",  # HTTP/2's frames
+        "proxy.http2",  # a client's side of one HTTP/2 connection, pure
+        "proxy.link",  # ... with a socket and a clock
+        "proxy.lean",  # ... on asyncio alone, at a third of grpcio's cost
         "proxy.rest",  # the history over HTTP
         "proxy.hatchet",
         "proxy.keys",
@@ -128,6 +132,7 @@ GUESTS: Final = {
     "aiohttp": ("proxy.rest", "proxy.simulator", "proxy.jwks"),
     "starlette": ("proxy.app", "proxy.sidedoors", "proxy.demo"),
     "uvicorn": ("proxy.server", "proxy.connection"),
+    "hpack": ("proxy.http2",),
     "yaml": ("config.source",),
     "jmespath": ("config.syntax",),
     "jwt": ("proxy.keys", "proxy.tokens", "proxy.tickets"),

@@ -1,0 +1,129 @@
+"""One lean connection to Hatchet: a socket, a clock and an `Http2`.
+
+It is given up when the peer speaks no HTTP/2, or gives no sign of life for KEEPALIVE_TIME and then
+no answer to a ping for KEEPALIVE_TIMEOUT. All calls that were open then end with UNAVAILABLE.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Final, cast
+
+from proxy.frames import Fault
+from proxy.http2 import Call, Http2
+from proxy.refusals import Code
+from proxy.transport import KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
+
+Headers = Sequence[tuple[str, str]]
+CALLS_PER_LINK: Final = 250  # Hatchet's engine sets no limit; what a server says lower holds
+IDLE_CLOSE: Final = 120.0  # seconds without a call until a connection is closed
+
+
+class Link(asyncio.Protocol):
+    """Speaks HTTP/2 over one transport; made by `loop.create_connection`."""
+
+    def __init__(self, max_message: int, lost: Callable[[Link], None]) -> None:
+        self._http2 = Http2(max_message, CALLS_PER_LINK)
+        self._lost = lost
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._heard = self._busy = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self.settled: asyncio.Future[None] = self._loop.create_future()  # calls may be made
+        self.gone: asyncio.Future[None] = self._loop.create_future()
+
+    # -- for the pool -----------------------------------------------------------------------------
+
+    def has_room(self, size: int) -> bool:
+        """Whether a call with a request of `size` bytes can begin here now."""
+        return self._transport is not None and self._http2.has_room(size)
+
+    def begin(self, headers: Headers, request: bytes, call: Call) -> None:
+        """Send a request; its answer goes to `call`."""
+        self._http2.begin(headers, request, call)
+        self._send()
+
+    def cancel(self, call: Call) -> None:
+        """End a call from here."""
+        self._http2.cancel(call)
+        self._busy = self._loop.time()
+        self._send()
+
+    def close(self, why: str) -> None:
+        """Close it politely; calls still open end now, with `why`."""
+        self._end_calls(why)
+        if self._transport is not None:
+            self._transport.close()
+
+    def give_up(self, why: str) -> None:
+        """Drop it at once, whatever the peer may still say; calls still open end now, with `why`."""
+        self._end_calls(why)
+        if self._transport is not None:
+            self._transport.abort()
+
+    # -- asyncio's side ---------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._send()
+        self._timer = self._loop.call_later(KEEPALIVE_TIME, self._look)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self._loop.time()
+        http2 = self._http2
+        try:
+            http2.receive(data)
+        except Fault as fault:
+            self.give_up(f"it does not speak gRPC ({fault}); look at hatchet.tls and hatchet.host_port")
+            return
+        if http2.settled and not self.settled.done():
+            self.settled.set_result(None)
+        self._send()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._end_calls(str(exc) if exc else self._http2.farewell)
+        self.gone.set_result(None)
+
+    # -- signs of life ----------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        if not self._http2.calls and (self._http2.leaving or now - self._busy > IDLE_CLOSE):
+            self.close("idle")
+            return
+        if self._http2.calls:
+            self._busy = now
+        wait = self._heard + KEEPALIVE_TIME - now
+        if wait > 0:
+            self._timer = self._loop.call_later(wait, self._look)
+            return
+        self._http2.ping()
+        self._send()
+        self._timer = self._loop.call_later(KEEPALIVE_TIMEOUT, self._judge, now)
+
+    def _judge(self, asked: float) -> None:
+        if self._heard >= asked:
+            self._look()
+        else:
+            self.give_up("no answer to keepalives")
+
+    def _end_calls(self, why: str) -> None:
+        self._lost(self)
+        if not self.settled.done():
+            self.settled.set_exception(ConnectionError(why))
+            self.settled.exception()  # taken note of, even where nobody waits any more
+        calls = list(self._http2.calls.values())
+        self._http2.calls.clear()
+        for call in calls:
+            call.open = False
+            call.on_end(Code.UNAVAILABLE, why, None)
+
+    def _send(self) -> None:
+        if self._transport is not None and (out := self._http2.take()):
+            with contextlib.suppress(OSError):  # its loss is told by connection_lost
+                self._transport.write(out)

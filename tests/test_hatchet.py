@@ -1,0 +1,403 @@
+"""The door to Hatchet, with each of its transports, on grpcio's own server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import pytest
+
+from proxy import wire
+from proxy.endpoint import endpoint
+from proxy.errors import (
+    BadChunk,
+    HatchetAway,
+    HatchetError,
+    HistoryAway,
+    MessageTooLarge,
+    RateLimited,
+    RunUnknown,
+    TokenRefused,
+)
+from proxy.events import CoreState, CoreStep, Kind, LiveEvent, Status
+from proxy.hatchet import HatchetDoor, transport
+from proxy.stubs import RUN_DETAILS, workflows_pb2
+from tests.stage import RUN, STEP, Stage, chunk, config, stage, token
+
+TRANSPORTS = {"lean": {}, "grpcio": {"STREAM_PROXY_GRPC": "grpcio"}}
+SECRET = "a-secret-that-a-worker-sent"
+
+Open = Callable[..., HatchetDoor]
+
+
+@pytest.fixture(params=TRANSPORTS)
+async def open_door(request: pytest.FixtureRequest) -> AsyncIterator[Open]:
+    doors: list[HatchetDoor] = []
+
+    def make(port: int, **written: Any) -> HatchetDoor:
+        doors.append(HatchetDoor(config(host_port=f"127.0.0.1:{port}", **written), TRANSPORTS[request.param]))
+        return doors[-1]
+
+    yield make
+    for door in doors:
+        await door.close()
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Stage]:
+    async with stage() as made:
+        yield made
+
+
+async def first_event(door: HatchetDoor, run_id: str = RUN) -> tuple[asyncio.Task[None], LiveEvent]:
+    seen: asyncio.Future[LiveEvent] = asyncio.get_running_loop().create_future()
+
+    def deliver(event: LiveEvent) -> None:
+        if not seen.done():
+            seen.set_result(event)
+
+    task = asyncio.create_task(door.follow(run_id, deliver))
+    waiting: list[asyncio.Future[Any]] = [task, seen]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    if not seen.done():
+        await task
+    return task, seen.result()
+
+
+def refusing(code: grpc.StatusCode, details: str) -> Callable[[Any, Any], Any]:
+    async def details_refused(request: Any, context: Any) -> bytes:
+        await context.abort(code, details)
+        return b""
+
+    return details_refused
+
+
+# -- what comes through ---------------------------------------------------------------------------
+
+
+async def test_events_of_a_run_come_in_order_until_its_end(engine: Stage, open_door: Open) -> None:
+    asked: list[str] = []
+
+    async def thousand(request: Any, context: Any) -> AsyncIterator[bytes]:
+        asked.append(request.workflow_run_id)
+        for index in range(1000):
+            yield chunk(f"chunk {index}", index)
+
+    engine.subscribe = thousand
+    events: list[LiveEvent] = []
+    opened: list[int] = []
+    await open_door(engine.port).follow(RUN, events.append, lambda: opened.append(len(events)))
+    assert asked == [RUN]
+    assert opened == [0]
+    assert [(event.index, event.payload) for event in events] == [(n, f"chunk {n}") for n in range(1000)]
+    assert events[0] == LiveEvent(
+        run_id=RUN,
+        kind=Kind.STREAM,
+        step_run_id=STEP,
+        payload="chunk 0",
+        at="2026-11-22T07:43:28.244862079Z",
+        index=0,
+    )
+
+
+async def test_a_metadata_pair_is_asked_for_as_such(engine: Stage, open_door: Open) -> None:
+    asked: list[Any] = []
+
+    async def none(request: Any, context: Any) -> AsyncIterator[bytes]:
+        asked.append((request.additional_meta_key, request.additional_meta_value, request.workflow_run_id))
+        return
+        yield b""
+
+    engine.subscribe = none
+    await open_door(engine.port).follow_metadata("stream", "on ☀", lambda event: None)
+    assert asked == [("stream", "on ☀", "")]
+
+
+async def test_the_token_goes_with_each_call(engine: Stage, open_door: Open) -> None:
+    door = open_door(engine.port)
+    await door.core(RUN)
+    task, _ = await first_event(door)
+    task.cancel()
+    assert [seen["authorization"] for seen in engine.metadata] == [f"bearer {token()}"] * 2
+
+
+async def test_the_state_of_a_run_is_told_as_values(engine: Stage, open_door: Open) -> None:
+    async def details(request: Any, context: Any) -> bytes:
+        answer = workflows_pb2.GetRunDetailsResponse(
+            status=workflows_pb2.RUNNING, done=False, additional_metadata=b'{"user": "u1"}'
+        )
+        answer.task_runs["one"].external_id = STEP.upper()
+        answer.task_runs["one"].status = workflows_pb2.COMPLETED
+        answer.task_runs["one"].output = b'{"a":1}'
+        answer.task_runs["two"].readable_id = "zwei"
+        answer.task_runs["two"].is_evicted = True
+        answer.task_runs["two"].status = workflows_pb2.RUNNING
+        answer.task_runs["two"].error = "ValueError: no"
+        return answer.SerializeToString()
+
+    engine.details = details
+    assert await open_door(engine.port).core(RUN) == CoreState(
+        run_id=RUN,
+        status=Status.RUNNING,
+        done=False,
+        steps=(
+            CoreStep("one", STEP, Status.COMPLETED, output='{"a":1}'),
+            CoreStep("zwei", "", Status.EVICTED, error="ValueError: no"),
+        ),
+        metadata={"user": "u1"},
+    )
+
+
+@pytest.mark.parametrize("size", [0, 1, 16_379, 16_380, 100_000, 3 * 1024 * 1024])
+async def test_messages_of_every_size_come_whole(engine: Stage, open_door: Open, size: int) -> None:
+    async def sized(request: Any, context: Any) -> AsyncIterator[bytes]:
+        yield chunk("before")
+        yield chunk("x" * size)
+        yield chunk("after")
+
+    engine.subscribe = sized
+    lengths: list[int] = []
+    await open_door(engine.port).follow(RUN, lambda event: lengths.append(len(event.payload)))
+    assert lengths == [6, size, 5]
+
+
+async def test_far_more_than_the_flow_control_window_comes_through(engine: Stage, open_door: Open) -> None:
+    async def much(request: Any, context: Any) -> AsyncIterator[bytes]:
+        for index in range(600):
+            yield chunk("x" * 100_000, index)
+
+    engine.subscribe = much
+    seen: list[int | None] = []
+    await open_door(engine.port).follow(RUN, lambda event: seen.append(event.index))
+    assert seen == list(range(600))
+
+
+async def test_many_subscriptions_share_few_connections_and_all_are_served(
+    engine: Stage, open_door: Open
+) -> None:
+    door = open_door(engine.port)
+    peers: set[str] = set()
+
+    async def who(request: Any, context: Any) -> AsyncIterator[bytes]:
+        peers.add(context.peer())
+        yield chunk()
+        await asyncio.Event().wait()
+
+    engine.subscribe = who
+    followed = await asyncio.gather(*(first_event(door) for _ in range(600)))
+    assert 1 < len(peers) <= 7
+    for task, _ in followed:
+        task.cancel()
+
+
+async def test_a_servers_limit_of_streams_is_kept_by_opening_more_connections(open_door: Open) -> None:
+    async with stage(options=[("grpc.max_concurrent_streams", 90)]) as engine:
+        door = open_door(engine.port)
+        followed = await asyncio.gather(*(first_event(door) for _ in range(200)))
+        await door.core(RUN)
+        assert len(followed) == 200
+        for task, _ in followed:
+            task.cancel()
+
+
+async def test_cancelling_a_subscription_ends_it_at_hatchet_too(engine: Stage, open_door: Open) -> None:
+    task, _ = await first_event(open_door(engine.port))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await engine.gone.wait()
+
+
+async def test_an_error_in_the_receiver_ends_that_subscription_alone(engine: Stage, open_door: Open) -> None:
+    door = open_door(engine.port)
+    other, _ = await first_event(door)
+
+    def deliver(event: LiveEvent) -> None:
+        raise LookupError("the receiver's own")
+
+    with pytest.raises(LookupError, match="the receiver's own"):
+        await door.follow(RUN, deliver)
+    assert not other.done()
+    assert (await door.core(RUN)).done
+    other.cancel()
+
+
+# -- what is refused ------------------------------------------------------------------------------
+
+REFUSALS = [
+    (grpc.StatusCode.NOT_FOUND, "workflow run not found", RunUnknown),
+    (grpc.StatusCode.INVALID_ARGUMENT, "invalid external id", RunUnknown),
+    (grpc.StatusCode.UNAUTHENTICATED, "invalid auth token", TokenRefused),
+    (grpc.StatusCode.PERMISSION_DENIED, "no", TokenRefused),
+    (grpc.StatusCode.RESOURCE_EXHAUSTED, "rejected by ratelimit middleware, please retry later", RateLimited),
+    (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "grpc: trying to send message larger than max (5 vs. 4)",
+        MessageTooLarge,
+    ),
+    (grpc.StatusCode.INTERNAL, "grpc: error while marshaling: string field contains invalid UTF-8", BadChunk),
+    (grpc.StatusCode.INTERNAL, "An internal error occurred", HatchetAway),
+    (grpc.StatusCode.UNAVAILABLE, "shutting down", HatchetAway),
+    (grpc.StatusCode.CANCELLED, "by the peer", HatchetAway),
+    (grpc.StatusCode.UNKNOWN, "whatever", HatchetAway),
+    (grpc.StatusCode.DEADLINE_EXCEEDED, "late", HatchetAway),
+    (grpc.StatusCode.UNIMPLEMENTED, "unknown service", HatchetAway),
+    (grpc.StatusCode.DATA_LOSS, "", HatchetAway),
+]
+
+
+@pytest.mark.parametrize(("code", "details", "meant"), REFUSALS, ids=lambda v: getattr(v, "name", None))
+async def test_each_status_is_one_of_our_errors_and_quotes_nothing(
+    engine: Stage, open_door: Open, code: grpc.StatusCode, details: str, meant: type[HatchetError]
+) -> None:
+    async def refused(request: Any, context: Any) -> AsyncIterator[bytes]:
+        yield chunk()
+        await context.abort(code, f"{details} {SECRET}")
+
+    engine.subscribe = refused
+    engine.details = refusing(code, f"{details} {SECRET}")
+    door = open_door(engine.port)
+    events: list[LiveEvent] = []
+    calls: list[Awaitable[Any]] = [door.follow(RUN, events.append), door.core(RUN)]
+    for call in calls:
+        with pytest.raises(HatchetError) as caught:
+            await call
+        assert type(caught.value) is meant
+        assert SECRET not in str(caught.value)
+        assert token() not in str(caught.value)
+        assert code.name in str(caught.value)
+    assert len(events) == 1
+
+
+async def test_a_message_over_max_message_is_told_as_such_and_the_next_call_works(
+    engine: Stage, open_door: Open
+) -> None:
+    async def large(request: Any, context: Any) -> AsyncIterator[bytes]:
+        yield chunk("small")
+        yield chunk("x" * 200_000)
+
+    engine.subscribe = large
+    door = open_door(engine.port, max_message="100KiB")
+    seen: list[str] = []
+    with pytest.raises(MessageTooLarge, match=r"hatchet\.max_message"):
+        await door.follow(RUN, lambda event: seen.append(event.payload))
+    assert seen == ["small"]
+    assert (await door.core(RUN)).done
+
+
+async def test_bytes_that_are_no_utf8_are_a_bad_chunk(engine: Stage, open_door: Open) -> None:
+    async def bad(request: Any, context: Any) -> AsyncIterator[bytes]:
+        yield chunk("good?").replace(b"good?", b"\xff\xfe\xfd\xfc\xfb")
+
+    engine.subscribe = bad
+    with pytest.raises(BadChunk):
+        await open_door(engine.port).follow(RUN, lambda event: None)
+
+
+async def test_nobody_listening_is_hatchet_away_with_its_reason(
+    open_door: Open, unused_tcp_port_factory: Callable[[], int]
+) -> None:
+    door = open_door(unused_tcp_port_factory())
+    with pytest.raises(HatchetAway, match="connection refused"):
+        await door.core(RUN)
+    opened: list[bool] = []
+    with pytest.raises(HatchetAway):
+        await door.follow(RUN, lambda event: None, lambda: opened.append(True))
+    assert not opened
+
+
+async def test_hatchet_that_comes_back_is_found_by_the_same_door(
+    open_door: Open, unused_tcp_port_factory: Callable[[], int]
+) -> None:
+    port = unused_tcp_port_factory()
+    door = open_door(port)
+    with pytest.raises(HatchetAway):
+        await door.core(RUN)
+    async with stage(port=port):
+        await answered(door)
+    with pytest.raises(HatchetAway):
+        await door.core(RUN)
+    async with stage(port=port):
+        await answered(door)
+
+
+async def answered(door: HatchetDoor) -> None:
+    """Ask until Hatchet answers; the test's own time limit is the judge."""
+    while True:
+        try:
+            await door.core(RUN)
+            return
+        except HatchetAway:
+            await asyncio.sleep(0.05)
+
+
+async def test_an_engine_that_stops_ends_its_subscriptions(open_door: Open) -> None:
+    async with stage() as engine:
+        task, _ = await first_event(open_door(engine.port))
+    with pytest.raises(HatchetAway):
+        await task
+
+
+@pytest.mark.parametrize("env", TRANSPORTS.values(), ids=TRANSPORTS)
+async def test_an_answer_that_never_comes_has_a_deadline(engine: Stage, env: dict[str, str]) -> None:
+    async def never(request: Any, context: Any) -> bytes:
+        assert context.time_remaining() < 1
+        await asyncio.Event().wait()
+        return b""
+
+    engine.details = never
+    through = transport(endpoint(config(host_port=engine.host_port), {}), env)
+    with pytest.raises(HatchetAway, match="DEADLINE_EXCEEDED"):
+        await through.ask(RUN_DETAILS, wire.run_details(RUN), "GetRunDetails", 0.2)
+    await through.close()
+
+
+async def test_closing_a_door_ends_what_goes_through_it(engine: Stage, open_door: Open) -> None:
+    door = open_door(engine.port)
+    task, _ = await first_event(door)
+    await door.close()
+    with pytest.raises(HatchetAway, match="closed"):
+        await task
+    with pytest.raises(HatchetAway, match="closed"):
+        await door.core(RUN)
+    await engine.gone.wait()
+
+
+async def test_two_doors_never_share_a_connection(engine: Stage, open_door: Open) -> None:
+    peers: list[str] = []
+
+    async def who(request: Any, context: Any) -> bytes:
+        peers.append(context.peer())
+        return b""
+
+    engine.details = who
+    for door in (open_door(engine.port), open_door(engine.port)):
+        await door.core(RUN)
+    assert len(set(peers)) == 2
+
+
+# -- the door itself ------------------------------------------------------------------------------
+
+
+async def test_a_token_that_is_none_refuses_each_call_and_is_not_told(open_door: Open) -> None:
+    door = open_door(1, token="not-a-jwt")
+    for call in (door.core(RUN), door.follow(RUN, lambda event: None), door.check_token()):
+        with pytest.raises(TokenRefused) as caught:
+            await call
+        assert "not-a-jwt" not in str(caught.value)
+    assert not door.has_history
+
+
+async def test_check_token_is_content_with_an_unknown_run(engine: Stage, open_door: Open) -> None:
+    engine.details = refusing(grpc.StatusCode.NOT_FOUND, "workflow run not found")
+    await open_door(engine.port).check_token()
+    engine.details = refusing(grpc.StatusCode.UNAUTHENTICATED, "no")
+    with pytest.raises(TokenRefused):
+        await open_door(engine.port).check_token()
+
+
+async def test_a_history_that_is_off_says_so(open_door: Open) -> None:
+    with pytest.raises(HistoryAway, match=r"hatchet\.api"):
+        await open_door(1).past(RUN)
