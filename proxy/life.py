@@ -21,8 +21,8 @@ from proxy.channel import Channel, Sights, value_of
 from proxy.counts import TeamCounts
 from proxy.errors import HatchetError, RunUnknown
 from proxy.events import CoreState, End, Event, GapCause, Item, PastState, StepGap
-from proxy.history import restate
 from proxy.origins import Origins
+from proxy.restate import restate
 from proxy.rules import Rules
 from proxy.run import Run
 from proxy.sse import Cursor, Ids
@@ -244,7 +244,16 @@ class Life:
         except HatchetError:
             return False  # what was verified stays true as far as anyone can tell
         self._replay_looked = now
-        return not self.run.ended_as(core, await self._history())
+        if not core.done:
+            return True
+        told = self._told()
+        return any(event.identity not in told for event in restate(core, await self._history()))
+
+    def _told(self) -> set[Hashable]:
+        """What every lifecycle event was that this life has told."""
+        kept = [entry.identity for _, entry in self._kept.aside(0)]
+        recent = [entry.identity for entry in self._kept.read(self._kept.first - 1)]
+        return {*kept, *recent, *self._kept.forgotten(0)}
 
     # -- the hub asks --
 

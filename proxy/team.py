@@ -18,6 +18,7 @@ from config.expressions import compile_allow
 from config.model import CorsConfig, ServerConfig, StreamConfig, TeamConfig
 from proxy.auth import Authenticator
 from proxy.backlog import Backlog
+from proxy.bridges import Bridges
 from proxy.clock import LoopClock
 from proxy.counts import TeamCounts
 from proxy.errors import HatchetAway, HatchetError, RunUnknown, TokenRefused
@@ -30,8 +31,9 @@ from proxy.origins import Origins
 from proxy.probes import Reach
 from proxy.routes import Routes
 from proxy.rules import Rules
-from proxy.run import Bridges, Run, RunSettings
+from proxy.run import Run, RunSettings
 from proxy.upstream import Deliver, Upstream
+from proxy.watch import RunWatch
 
 KEEP_EVENTS: Final = 1000  # events a life keeps where no stream says more
 KEEP_BYTES: Final = 1 << 20
@@ -116,6 +118,25 @@ class Switch:
         self.reach, self.since = reach, now
 
 
+class CountingWatch(RunWatch):
+    """What a team's runs tell about themselves, as counts."""
+
+    def __init__(self, counts: TeamCounts) -> None:
+        self._counts = counts
+
+    def false_end(self) -> None:
+        self._counts.false_ends += 1
+
+    def lookup(self, kind: str) -> None:
+        self._counts.lookups[kind] += 1
+
+    def subscribed(self, kind: str, change: int) -> None:
+        self._counts.subscriptions[kind] += change
+
+    def late_chunk(self, count: int = 1) -> None:
+        self._counts.late_chunks += count
+
+
 class Everybody:
     """A stream without ``allow``."""
 
@@ -150,6 +171,7 @@ class Team:
         self._numbers = itertools.count(1)
         self._clock = LoopClock()
         self._bridges = Bridges()
+        self._watch = CountingWatch(counts)
         self._crowded = False
         self._key_sets = key_sets
         self.limits = TeamLimits(config.limits)
@@ -241,6 +263,7 @@ class Team:
             settings=RunSettings(check_after=self.server.check_after),
             clock=self._clock,
             bridges=self._bridges,
+            watch=self._watch,
         )
 
     def _ended(self, life: Life) -> None:
@@ -250,7 +273,7 @@ class Team:
     def _say_farewell(self, life: Life) -> None:
         if life.farewell is not None:
             life.farewell.cancel()
-        unknown = life.run.first_state is None
+        unknown = life.run.state is None
         stay = 0.0 if unknown else self._keep_after_end if life.over else self.server.linger
         life.farewell = asyncio.get_running_loop().call_later(stay, self._drop, life)
 

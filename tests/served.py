@@ -1,0 +1,137 @@
+"""The proxy as its users run it: in this process (`served`), or as a command of its own (`Command`)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from config.load import load
+from config.model import HatchetConfig
+from proxy.app import Front
+from proxy.connection import listen
+from proxy.counts import Counts
+from proxy.hub import Hub
+from proxy.logs import Log
+from proxy.journal import Journal
+from proxy.process import Process
+from proxy.server import Server
+from proxy.sidedoors import side_doors
+from proxy.upstream import Upstream
+
+BIN = Path(sys.executable).parent
+
+
+@dataclass
+class Served:
+    """A proxy that listens. `log` is what it wrote so far."""
+
+    url: str
+    hub: Hub
+    process: Process
+    server: Server
+    written: io.StringIO
+    stopping: asyncio.Task[None]
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.written.getvalue().splitlines()]
+
+    async def stop(self) -> None:
+        """SIGTERM's way."""
+        self.server.should_exit = True
+        await self.stopping
+
+
+@contextlib.asynccontextmanager
+async def served(
+    path: Path, env: Mapping[str, str], open_door: Callable[[HatchetConfig], Upstream] | None = None
+) -> AsyncIterator[Served]:
+    """The whole proxy on a free port of loopback, in this process."""
+    from proxy.hatchet import HatchetDoor  # noqa: PLC0415
+
+    written = io.StringIO()
+    journal = Journal(Log(written, human=False).write)
+    hub = Hub(open_door or (lambda config: HatchetDoor(config, env)), Counts(), journal)
+    process = Process(path, env, hub, journal)
+    sock = listen("127.0.0.1", 0)
+    await process.start(load(path, env))
+    hub.start()
+    server = Server(Front(hub, side_doors(hub)))
+    task = asyncio.create_task(server.serve(sockets=[sock]))
+    one = Served(f"http://127.0.0.1:{sock.getsockname()[1]}", hub, process, server, written, task)
+    try:
+        yield one
+    finally:
+        await one.stop()
+
+
+@dataclass
+class Command:
+    """``stream-proxy serve`` as a process of its own."""
+
+    config: Path
+    env: Mapping[str, str]
+    arguments: tuple[str, ...] = ()
+    url: str = ""
+    port: int = 0
+    _process: subprocess.Popen[bytes] | None = None
+    lines: list[str] = field(default_factory=list)
+
+    async def start(self, port: int = 0) -> Command:
+        """Start it and wait until it listens."""
+        self._process = subprocess.Popen(
+            [str(BIN / "stream-proxy"), "serve", "--config", str(self.config), "--port", str(port), *self.arguments],
+            env={**os.environ, **self.env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        while not self.url:
+            line = await asyncio.to_thread(self._stderr.readline)
+            assert line, f"it ended before it listened: {self.lines}"
+            self.lines.append(line.decode())
+            told = json.loads(line) if line.startswith(b"{") else {}
+            if told.get("event") == "listening":
+                self.url = told["url"].rstrip("/")
+                self.port = httpx.URL(self.url).port or 0
+        return self
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None
+        return self._process
+
+    @property
+    def _stderr(self) -> io.BufferedReader:
+        assert isinstance(self.process.stderr, io.BufferedReader)
+        return self.process.stderr
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+
+    async def ended(self) -> int:
+        """Its exit status; what it wrote to standard error is in `lines`."""
+        rest = await asyncio.to_thread(self._stderr.read)
+        self.lines += rest.decode().splitlines()
+        status = await asyncio.to_thread(self.process.wait)
+        self._stderr.close()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return status
