@@ -65,6 +65,7 @@ FLOORS: Final = {
         "proxy.backlog",
         "proxy.jsontext",
         "proxy.rules",
+        "proxy.given",
         "proxy.trials",
         "proxy.origins",  # which pages may ask
         "proxy.limits",  # which clients have a place

@@ -1,0 +1,89 @@
+"""Teams' streams from the YAML alone, for commands that talk to nobody: no token or secret is needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, cast
+
+from config.assemble import DEFAULT_TEAM, grant, team
+from config.check import Checked, Form, check
+from config.load import PROXY, TEAMS, content, team_file, team_files, unreadable
+from config.model import HatchetConfig, SingleFile, TeamConfig, TeamFile
+from config.problems import ConfigError, Problem, errors
+from config.variables import REFERENCE, Fault, resolved
+
+PROBLEMS: Final = 1
+USAGE: Final = 2
+UNSET: Final = "unset"
+_ABSENT: Final = frozenset({"unset-variable", "variable-file"})
+
+
+def teams_at(path: Path, env: Mapping[str, str]) -> tuple[list[TeamConfig], list[Problem]]:
+    """The teams at `path` (a file, a team's file, a folder), and what keeps others from being read.
+
+    Raises ConfigError where nothing can be read, or a single file has problems.
+    """
+    if path.is_dir():
+        return _directory(path, env)
+    if path.parent.name == TEAMS:
+        checked = team_file(path, env)
+        if checked.model is None:
+            raise ConfigError(errors(checked.problems))
+        return [_team(path.stem, checked)], []
+    return [_single(path, env)], []
+
+
+def team_named(teams: list[TeamConfig], name: str | None) -> TeamConfig:
+    """The team that is meant; raises LookupError with one sentence."""
+    names = ", ".join(team.name for team in teams) or "none"
+    if name is None:
+        if len(teams) != 1:
+            raise LookupError(f"say which team: --team NAME (there are: {names})")
+        return teams[0]
+    for found in teams:
+        if found.name == name:
+            return found
+    raise LookupError(f"there is no team {name} (there are: {names})")
+
+
+def _team(name: str, checked: Checked) -> TeamConfig:
+    granted = TeamConfig(name=name, hatchet=HatchetConfig(token=UNSET))
+    return team(granted, cast(TeamFile, checked.model))
+
+
+def _directory(folder: Path, env: Mapping[str, str]) -> tuple[list[TeamConfig], list[Problem]]:
+    files = team_files(folder)
+    if not files and not (folder / PROXY).is_file():
+        raise unreadable(folder, f"has neither {PROXY} nor {TEAMS}/*.yaml")
+    teams: list[TeamConfig] = []
+    problems: list[Problem] = []
+    for file in files:
+        checked = team_file(file, env)
+        if checked.model is None:
+            problems += errors(checked.problems)
+        else:
+            teams.append(_team(file.stem, checked))
+    return teams, problems
+
+
+def _single(path: Path, env: Mapping[str, str]) -> TeamConfig:
+    text = content(path)
+    checked = check(str(path), text, Form.SINGLE, env)
+    if checked.model is None and any(problem.code in _ABSENT for problem in checked.problems):
+        again = check(str(path), _without_variables(text, env), Form.SINGLE, env)
+        checked = checked if again.model is None else again
+    if checked.model is None:
+        raise ConfigError(errors(checked.problems))
+    file = cast(SingleFile, checked.model)
+    return team(grant(DEFAULT_TEAM, file), file)
+
+
+def _without_variables(text: bytes, env: Mapping[str, str]) -> bytes:
+    """`text` with a word in the place of every variable and file that is not there."""
+
+    def stand_in(match: re.Match[str]) -> str:
+        return UNSET if isinstance(resolved(match, env), Fault) else match.group()
+
+    return REFERENCE.sub(stand_in, text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")

@@ -1,0 +1,82 @@
+"""``stream-proxy test``: run the tests that stand beside the rules."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from config.model import TeamConfig
+from config.problems import ConfigError
+from proxy.commands.files import PROBLEMS, USAGE, teams_at
+from proxy.trials import Trial, run_tests, unreached
+
+MARKS: Final = {True: ("ok  ", "green"), False: ("FAIL", "red")}
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+def command(path: Path) -> None:
+    """Run the tests that stand beside the rules.
+
+    \b
+    stream-proxy test streams.yaml
+    stream-proxy test /etc/stream-proxy            all teams
+    stream-proxy test teams/payments.yaml          one team's file
+
+    No token is needed, and nothing is asked of Hatchet. A failing test shows what differs, which rule
+    decided, and why the earlier ones did not. Exit status: 0 all pass, 1 some fail or the YAML has
+    problems, 2 the path cannot be read.
+    """
+    if "NO_COLOR" in os.environ:
+        click.get_current_context().color = False
+    try:
+        teams, problems = teams_at(path, os.environ)
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        sys.exit(USAGE if error.unreadable else PROBLEMS)
+    for problem in problems:
+        click.echo(str(problem), err=True)
+    failed = sum([_report(team, named=len(teams) > 1) for team in teams])
+    sys.exit(PROBLEMS if failed or problems else 0)
+
+
+def _report(team: TeamConfig, named: bool) -> int:
+    """Say how a team's tests went; how many failed."""
+    if named:
+        click.secho(f"team {team.name}", bold=True)
+    trials = run_tests(team)
+    for trial in trials:
+        mark, colour = MARKS[trial.passed]
+        click.echo(f"{click.style(mark, fg=colour)}  {trial.name}")
+        if not trial.passed:
+            _explain(trial)
+    failed = sum(not trial.passed for trial in trials)
+    if not trials:
+        click.echo("There are no tests: write some under `tests:`.")
+        return 0
+    for stream, rule in unreached(team, trials):
+        click.echo(f"{click.style('note', fg='yellow')}  no test reaches the rule {rule} of stream {stream}")
+    count = f"{len(trials)} test{'' if len(trials) == 1 else 's'}"
+    click.echo(f"{count}, {failed} failed" if failed else f"{count}, all passed")
+    return failed
+
+
+def _explain(trial: Trial) -> None:
+    if trial.problem is not None:
+        click.echo(f"      {trial.problem}")
+        return
+    click.echo("      - expected   + got")
+    for line in trial.diff:
+        colour = {"-": "red", "+": "green"}.get(line[0])
+        click.echo("      " + click.style(line, fg=colour))
+    for verdict in trial.verdicts:
+        if verdict.asked:
+            said = "decided" if verdict.matched else "did not match"
+            why = f": {'; '.join(verdict.reasons)}" if verdict.reasons else ""
+            click.echo(f"      rule {verdict.rule} {said}{why}")
+    if trial.decided is None:
+        click.echo("      no rule matched, so the event is not forwarded")

@@ -1,0 +1,111 @@
+"""An event as a person writes it, for tests and `explain`: what is not stated is filled in.
+
+The law: only the fields that matter need be written; what is written wrong is refused with what to write
+instead. The filled-in values are constants, so that a test means the same everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any, Final
+
+from config.shapes import EVENT_TYPES
+from proxy import jsontext
+from proxy.events import RUN_EVENTS, STEP_STREAM, Event
+
+RUN_ID: Final = "00000000-0000-4000-8000-000000000001"
+STEP_RUN_ID: Final = "00000000-0000-4000-8000-000000000002"
+STEP: Final = "step"
+AT: Final = "2026-01-01T00:00:00Z"
+
+_TYPES: Final[dict[str, tuple[type, ...]]] = {
+    "type": (str,),
+    "step": (str, type(None)),
+    "run_id": (str,),
+    "step_run_id": (str, type(None)),
+    "attempt": (int, type(None)),
+    "index": (int, type(None)),
+    "at": (str, type(None)),
+    "metadata": (dict,),
+    "recovered": (bool,),
+}
+_WORDS: Final = {str: "a text", int: "a whole number", dict: "a mapping", bool: "true or false"}
+FIELDS: Final = (*_TYPES, "payload")
+
+
+class GivenProblem(ValueError):
+    """The event cannot be; the message says why, `hint` what to write instead."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+def event_of(given: Mapping[str, Any]) -> Event:
+    """The event that `given` says; raises GivenProblem."""
+    _check(given)
+    kind = given["type"]
+    of_run = kind in RUN_EVENTS
+    chunk = kind == STEP_STREAM
+    filled: dict[str, Any] = {
+        "run_id": RUN_ID,
+        "step": None if of_run else STEP,
+        "step_run_id": None if of_run else STEP_RUN_ID,
+        "attempt": None if of_run else 1,
+        "index": 0 if chunk else None,
+        "at": AT,
+    }
+    payload = given.get("payload", "" if chunk else None)
+    if chunk and not isinstance(payload, str):
+        payload = jsontext.encode(payload).decode()  # a chunk is text: JSON is what a worker would send
+    return Event(**{**filled, **given, "payload": payload})
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    for name in given:
+        if name not in FIELDS:
+            close = get_close_matches(str(name), FIELDS, 1)
+            hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(FIELDS)}"
+            raise GivenProblem(f"an event has no field `{name}`", hint)
+    if "type" not in given:
+        raise GivenProblem("the event has no type", f"write type: and one of {', '.join(EVENT_TYPES)}")
+    for name, types in _TYPES.items():
+        value = given.get(name, given)  # itself where it is not written
+        if value is not given and not _is(value, types):
+            raise GivenProblem(
+                f"the event's {name} must be {_WORDS[types[0]]}", f"write {name}: {_EXAMPLES[name]}"
+            )
+    _check_type(given)
+
+
+_EXAMPLES: Final = {
+    "type": "step_completed",
+    "step": "start",
+    "run_id": RUN_ID,
+    "step_run_id": STEP_RUN_ID,
+    "attempt": "1",
+    "index": "0",
+    "at": AT,
+    "metadata": "{}",
+    "recovered": "true",
+}
+
+
+def _is(value: Any, types: tuple[type, ...]) -> bool:
+    return isinstance(value, types) and (bool in types or not isinstance(value, bool))
+
+
+def _check_type(given: Mapping[str, Any]) -> None:
+    kind = given["type"]
+    if kind not in EVENT_TYPES:
+        close = get_close_matches(kind, EVENT_TYPES, 1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(EVENT_TYPES)}"
+        raise GivenProblem(f"there is no event `{kind}`", hint)
+    if kind in RUN_EVENTS and given.get("step") is not None:
+        raise GivenProblem(f"`{kind}` is about the run, it has no step", "take the step out")
+    try:
+        jsontext.encode(given.get("payload"))
+    except jsontext.NotJson as error:
+        raise GivenProblem(f"the payload {error}", "write what JSON can say") from None
