@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from config.problems import ConfigError
 from proxy.simulator import Engine, PortTaken
 from proxy.simulator.quirks import attribute, facts
 
@@ -29,6 +30,7 @@ def quirk_switches(ctx: click.Context, param: click.Parameter, values: tuple[str
 
 
 @click.command(epilog="Quirks: " + ", ".join(name for name, _, _ in facts()) + ".")
+@click.argument("script", required=False, type=click.Path(path_type=Path))
 @click.option("--port", default=7077, show_default=True, help="Where to speak gRPC; 0: any free port.")
 @click.option("--api-port", default=8888, show_default=True, help="Where to speak REST, and be controlled.")
 @click.option("--token-file", type=click.Path(dir_okay=False, path_type=Path), help="Write the token there.")
@@ -45,6 +47,7 @@ def quirk_switches(ctx: click.Context, param: click.Parameter, values: tuple[str
 @click.option("--seed", type=int, help="Make delays, ids and chances the same each time.")
 @click.option("--speed", default=1.0, show_default=True, help="Make the workers so many times faster.")
 def command(  # noqa: PLR0917 - click gives them by name
+    script: Path | None,
     port: int,
     api_port: int,
     token_file: Path | None,
@@ -53,13 +56,22 @@ def command(  # noqa: PLR0917 - click gives them by name
     seed: int | None,
     speed: float,
 ) -> None:
-    """A Hatchet in miniature, with all the real one's quirks, for demos and tests."""
+    """A Hatchet in miniature, with all the real one's quirks, for demos and tests.
+
+    SCRIPT is a YAML file with workflows (see docs/engine.md); without it there is the tutorial's `chat`.
+    """
 
     def ready() -> None:
         if token_file is not None:
             token_file.write_text(engine.token + "\n", encoding="utf-8")
 
-    engine = Engine(quirks=quirks, tenants=tenants, seed=seed, speed=speed, port=port, api_port=api_port)
+    try:
+        engine = Engine(
+            script, quirks=quirks, tenants=tenants, seed=seed, speed=speed, port=port, api_port=api_port
+        )
+    except ConfigError as wrong:
+        click.echo(str(wrong), err=True)
+        sys.exit(2 if wrong.unreadable else 1)
     try:
         asyncio.run(_serve(engine, ready))
     except PortTaken as taken:

@@ -9,7 +9,7 @@ WORD_EVERY = 0.045
 ANSWERS = {
     "stream": (
         "Each step of the workflow reports back as it happens. While this answer is being written, its "
-        "words travel from the worker through Hatchet to the proxy, and on to your browser as Server-Sent Events."
+        "words travel from the worker through Hatchet to the proxy, and on to your browser as they come."
     ),
     "retry": (
         "A step that fails is tried again as often as its workflow allows. The words of the failed attempt "

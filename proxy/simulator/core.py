@@ -101,7 +101,7 @@ class Core:
     def put_chunk(
         self, run: Run, step: StepRun, chunk: bytes, index: int | None, at: float | None = None
     ) -> None:
-        """A chunk, from the script's worker or from a foreign one; nothing checks whether the step still runs."""
+        """A chunk, of the script's worker or a foreign one; nothing asks whether the step still runs."""
         at = self.agenda.wall() if at is None else at
         message = Message(run.id, messages.STREAM, step.id, chunk, at, None, index)
         run.tenant.bus.tell(message, run.metadata, None, self.quirks.late_large_payloads)

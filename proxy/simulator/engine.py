@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -24,6 +25,7 @@ from proxy.simulator.control import Control
 from proxy.simulator.core import Core
 from proxy.simulator.dice import Dice
 from proxy.simulator.gate import RATE, Gate
+from proxy.simulator.loading import load_script
 from proxy.simulator.model import Run
 from proxy.simulator.quirks import Quirks
 from proxy.simulator.rest import Rest
@@ -48,11 +50,14 @@ class PortTaken(OSError):
 
 
 class Engine:
-    """One engine; `quirks` are laid over the script's, `speed` makes its workers (not its waits) faster."""
+    """One engine; `quirks` are laid over the script's, `speed` makes its workers (not its waits) faster.
+
+    A script's file that is wrong raises `config.problems.ConfigError`.
+    """
 
     def __init__(
         self,
-        script: Script | None = None,
+        script: Script | Path | None = None,
         *,
         quirks: Mapping[str, bool] | Quirks | None = None,
         tenants: int = 1,
@@ -61,7 +66,7 @@ class Engine:
         port: int = 0,
         api_port: int = 0,
     ) -> None:
-        self._script = script if script is not None else default()
+        self._script = _script(script)
         self._quirks = _quirks(self._script, quirks)
         self._tenants, self._seed, self._speed = tenants, seed, speed
         self._port, self._api_port = port, api_port
@@ -295,6 +300,12 @@ class Engine:
     def tenant_of(self, number: int) -> Tenant:
         """One of the tenants."""
         return self.core.tenants[number]
+
+
+def _script(given: Script | Path | None) -> Script:
+    if given is None:
+        return default()
+    return load_script(given) if isinstance(given, Path) else given
 
 
 def _quirks(script: Script, over: Mapping[str, bool] | Quirks | None) -> Quirks:

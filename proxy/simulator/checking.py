@@ -1,0 +1,160 @@
+"""What is wrong with a script beyond its single fields: parents, cycles, children, expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from config.expressions import lint
+from config.nodes import Path, Source
+from config.problems import ERROR, WARNING, Severity
+from config.shapes import ANY, Shape, known, record
+from config.units import nearest
+from proxy.simulator.format import ScriptFile, StepBlock, WorkflowBlock
+from proxy.simulator.script import NOTHING
+
+CHUNK_KINDS = ("texts", "text", "of", "count")
+OUTPUT_KINDS = ("output", "output_of", "output_size")
+
+
+def check(source: Source, file: ScriptFile) -> None:
+    """Note in `source` what is wrong."""
+    if not file.workflows:
+        source.add(source.key_at(("workflows",)), "empty", "there are no workflows", "write one")
+    for name, workflow in file.workflows.items():
+        _workflow(source, ("workflows", name), workflow, file)
+    runs = {name: [child for _, child in _children(workflow)] for name, workflow in file.workflows.items()}
+    if cycle := find_cycle(runs):
+        at = source.key_at(("workflows", cycle[0]))
+        said = f"the workflows run each other without end: {' → '.join(cycle)}"
+        source.add(at, "cycle", said, "take one of the children away")
+
+
+def _workflow(source: Source, path: Path, workflow: WorkflowBlock, file: ScriptFile) -> None:
+    if not workflow.steps:
+        source.add(source.key_at((*path, "steps")), "empty", "the workflow has no steps", "write one")
+    parents = {name: list(step.parents or ()) for name, step in workflow.steps.items()}
+    for name, step in workflow.steps.items():
+        _parents(source, (*path, "steps", name), name, parents)
+        _step(source, (*path, "steps", name), step)
+    if cycle := find_cycle({name: [one for one in of if one in parents] for name, of in parents.items()}):
+        at = source.at((*path, "steps", cycle[0], "parents"))
+        source.add(at, "cycle", f"the steps wait for each other: {' → '.join(cycle)}", "take one parent away")
+    if workflow.on_failure is not None:
+        _on_failure(source, (*path, "on_failure"), workflow)
+    for at_path, child in _children(workflow):
+        if child not in file.workflows:
+            hint = nearest(child, list(file.workflows)) or f"known here: {', '.join(file.workflows)}"
+            said = f"there is no workflow `{child}`"
+            source.add(source.at((*path, *at_path)), "unknown-workflow", said, hint)
+
+
+def _parents(source: Source, path: Path, name: str, parents: Mapping[str, Sequence[str]]) -> None:
+    seen = set()
+    for index, parent in enumerate(parents[name]):
+        at = source.at((*path, "parents", index))
+        if parent not in parents:
+            hint = nearest(parent, list(parents)) or f"known here: {', '.join(parents)}"
+            source.add(at, "unknown-parent", f"`{name}` has a parent `{parent}` that is no step", hint)
+        elif parent in seen:
+            source.add(at, "duplicate-parent", f"the parent `{parent}` is here twice", "keep one")
+        seen.add(parent)
+
+
+def _on_failure(source: Source, path: Path, workflow: WorkflowBlock) -> None:
+    step = workflow.on_failure
+    assert step is not None
+    if step.parents:
+        at = source.key_at((*path, "parents"))
+        source.add(at, "on-failure", "the step on failure has no parents", "it runs when any step has failed")
+    _step(source, path, step)
+
+
+def _step(source: Source, path: Path, step: StepBlock) -> None:
+    _one_of(source, path, [kind for kind in OUTPUT_KINDS if getattr(step, kind) not in (None, NOTHING)])
+    _one_of(source, path, [kind for kind in ("skip", "skip_if") if getattr(step, kind)])
+    if step.backoff is not None and not step.retries:
+        at = source.key_at((*path, "backoff"))
+        source.add(at, "no-retries", "a backoff without retries does nothing", "add `retries`", WARNING)
+    if step.chunks is not None:
+        _chunks(source, (*path, "chunks"), step)
+    fields = _scope(step)
+    for inner in ("output_of", "skip_if"):
+        _expression(source, (*path, inner), getattr(step, inner), fields)
+    for index, child in enumerate(step.children):
+        _one_of(
+            source,
+            (*path, "children", index),
+            [k for k in ("input", "input_of") if getattr(child, k) is not None],
+        )
+        _expression(source, (*path, "children", index, "input_of"), child.input_of, fields)
+
+
+def _chunks(source: Source, path: Path, step: StepBlock) -> None:
+    chunks = step.chunks
+    assert chunks is not None
+    kinds = [kind for kind in CHUNK_KINDS if getattr(chunks, kind) is not None]
+    if not kinds:
+        said = "`chunks` says nothing of what is streamed"
+        source.add(source.key_at(path), "missing-key", said, f"write one of {', '.join(CHUNK_KINDS)}")
+    _one_of(source, path, kinds)
+    if chunks.size is not None and chunks.count is None:
+        source.add(source.key_at((*path, "size")), "size", "`size` goes with `count`", "write `count: 1`")
+    _expression(source, (*path, "of"), chunks.of, _scope(step))
+    for index, chunk in enumerate(chunks.texts or ()):
+        if not isinstance(chunk, str) and (chunk.hex is None) == (chunk.size is None):
+            at = source.at((*path, "texts", index))
+            source.add(at, "chunk", "a chunk is text, or has either `hex` or `size`", 'like {hex: "fffe00"}')
+
+
+def _one_of(source: Source, path: Path, kinds: Sequence[str]) -> None:
+    if len(kinds) > 1:
+        at = source.key_at((*path, kinds[1]))
+        said = f"`{kinds[1]}` and `{kinds[0]}` cannot both be"
+        source.add(at, "contradiction", said, "keep one")
+
+
+def _expression(source: Source, path: Path, text: str | None, fields: Shape) -> None:
+    for complaint in lint(text, fields) if text is not None else ():
+        at = source.inside(path, complaint.position)
+        severity: Severity = WARNING if complaint.severity == WARNING else ERROR
+        source.add(at, complaint.code, complaint.message, complaint.hint or "", severity)
+
+
+def _scope(step: StepBlock) -> Shape:
+    parents = dict.fromkeys(step.parents or (), ANY)
+    return record(
+        input=ANY,
+        parents=record(**parents) if parents else ANY,
+        children=ANY,
+        metadata=Shape("object", nullable=False),
+        attempt=known("number"),
+        run_id=known("string"),
+    )
+
+
+def _children(workflow: WorkflowBlock) -> Iterator[tuple[Path, str]]:
+    for name, step in workflow.steps.items():
+        for index, child in enumerate(step.children):
+            yield ("steps", name, "children", index, "workflow"), child.workflow
+    for index, child in enumerate(workflow.on_failure.children if workflow.on_failure else ()):
+        yield ("on_failure", "children", index, "workflow"), child.workflow
+
+
+def find_cycle(edges: Mapping[str, Sequence[str]]) -> list[str]:
+    """A way that comes back to where it began, both ends named; empty where there is none."""
+    done: set[str] = set()
+    for start in edges:
+        way: list[str] = []
+        ahead = [iter([start])]
+        while ahead:
+            name = next(ahead[-1], None)
+            if name is None:
+                ahead.pop()
+                if way:
+                    done.add(way.pop())
+            elif name in way:
+                return [*way[way.index(name) :], name]
+            elif name not in done:
+                way.append(name)
+                ahead.append(iter(edges.get(name, ())))
+    return []

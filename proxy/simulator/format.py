@@ -1,0 +1,190 @@
+"""The script's YAML: each field declared once, read and complained about as streams.yaml is.
+
+Blocks as written; ``loading`` makes a `Script` of them, ``checking`` says what concerns several fields.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator
+
+from config.model import PART, Block, Expression, Version, choice, first_version, setting
+from config.units import (
+    Count,
+    Duration,
+    Flag,
+    Lasting,
+    OneOrMany,
+    Size,
+    Text,
+    Word,
+    kind,
+    listed,
+    mapping,
+    nearest,
+    text,
+    whole,
+    wrong,
+)
+from proxy.simulator.quirks import facts
+from proxy.simulator.script import NOTHING
+
+QUIRKS: Final = tuple(name for name, _, _ in facts())
+MOST_RETRIES: Final = 100
+MOST_CHUNKS: Final = 1_000_000
+
+
+def growth(value: Any) -> float:
+    """A backoff's factor."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= 100:
+        return float(value)
+    raise wrong("wrong-type", f"must be a number from 1 to 100, but this is {kind(value)}")
+
+
+def hexadecimal(value: Any) -> str:
+    """Bytes as hexadecimal digits."""
+    try:
+        bytes.fromhex(text(value))
+    except ValueError:
+        raise wrong(
+            "hex", f"must be pairs of hexadecimal digits, but this is {kind(value)}", 'like "fffe00"'
+        ) from None
+    return str(value)
+
+
+def chunk(value: Any) -> Any:
+    """A chunk: text, or a block."""
+    return value if isinstance(value, dict | Block) else text(value)
+
+
+def switches(value: Any) -> Any:
+    """Quirks by their names."""
+    for name in mapping(value):
+        if name not in QUIRKS:
+            raise wrong(
+                "quirk", f"has no quirk `{name}`", nearest(name, QUIRKS) or f"known: {', '.join(QUIRKS)}"
+            )
+    return value
+
+
+class ChunkBlock(Block):
+    """A chunk that is not written out."""
+
+    hex: Annotated[str, BeforeValidator(hexadecimal)] | None = setting(
+        None, "Its bytes as hexadecimal digits; they need not be UTF-8.", '"fffe00"'
+    )
+    size: Size | None = setting(None, "How large it is.", "20KiB")
+
+
+class ChunksBlock(Block):
+    """What a step streams in each attempt."""
+
+    texts: (
+        Annotated[tuple[Annotated[str | ChunkBlock, BeforeValidator(chunk)], ...], BeforeValidator(listed)]
+        | None
+    ) = setting(None, "The chunks, one by one.", ["Hel", "lo"])
+    text: Text | None = setting(None, "A text that is cut into chunks.", "the quick brown fox")
+    of: Expression | None = setting(
+        None, "A JMESPath expression that gives a list of chunks, or a text to cut.", "input.words"
+    )
+    count: Annotated[int, BeforeValidator(whole(1, MOST_CHUNKS))] | None = setting(
+        None, "So many chunks that only have a number and a `size`.", 100
+    )
+    size: Size | None = setting(None, "How large each of `count` chunks is.", "200B")
+    by: Annotated[Literal["word", "letter", "line"], choice("word", "letter", "line")] = setting(
+        "word", "How a text is cut.", "letter"
+    )
+    every: Duration = setting("100ms", "The time from one chunk to the next.", "40ms")
+
+
+class BackoffBlock(Block):
+    """How long a retry waits: factor to the power of its number, in seconds."""
+
+    factor: Annotated[float, BeforeValidator(growth)] = setting(..., "What each wait is longer by.", 2)
+    longest: Duration = setting("60s", "No wait is longer.", "10s")
+
+
+class FailsBlock(Block):
+    """Attempts that fail."""
+
+    error: Word = setting(
+        "RuntimeError: scripted failure", "The error, as `Type: message`.", "ValueError: boom"
+    )
+    attempts: Count | None = setting(None, "So many attempts fail; by default all.", 1)
+    final: Flag = setting(False, "Whether no retry may follow, whatever `retries` says.", "true")
+
+
+class ChildBlock(Block):
+    """Child runs that the step starts and waits for."""
+
+    workflow: Word = setting(..., "A workflow of this script.", "child")
+    input: Any = setting(None, "Their input.", {"a": 1})
+    input_of: Expression | None = setting(None, "Their input, as a JMESPath expression.", "input.item")
+    count: Annotated[int, BeforeValidator(whole(1, 10_000))] = setting(1, "How many there are.", 3)
+
+
+class StepBlock(Block):
+    """A step: it works, streams, works, waits for child runs, and ends."""
+
+    parents: OneOrMany | None = setting(None, "The steps that must be over before it begins.", ["start"])
+    takes: Duration = setting("0ms", "How long it works before its first chunk.", "500ms")
+    chunks: Annotated[ChunksBlock, PART] | None = setting(None, "What it streams.", {"text": "a b c"})
+    then: Duration = setting("0ms", "How long it works after its last chunk.", "300ms")
+    children: Annotated[tuple[Annotated[ChildBlock, PART], ...], BeforeValidator(listed)] = setting(
+        [], "Child runs that it starts and waits for.", [{"workflow": "child"}]
+    )
+    output: Any = setting(NOTHING, "What it returns; by default nothing.", {"status": "complete"})
+    output_of: Expression | None = setting(
+        None,
+        "What it returns, as a JMESPath expression over input, parents, children, metadata, attempt, run_id.",
+        '"{answer: input.question}"',
+    )
+    output_size: Size | None = setting(None, "What it returns: so much of nothing in particular.", "200KiB")
+    fails: Annotated[FailsBlock, PART] | None = setting(
+        None, "Which attempts fail, and how.", {"error": "ValueError: boom", "attempts": 1}
+    )
+    retries: Annotated[int, BeforeValidator(whole(0, MOST_RETRIES))] = setting(
+        0, "How many attempts may follow the first.", 2
+    )
+    backoff: Annotated[BackoffBlock, PART] | None = setting(
+        None, "How long a retry waits; by default not at all.", {"factor": 2}
+    )
+    timeout: Lasting = setting("60s", "How long an attempt may take.", "3s")
+    skip: Flag = setting(False, "Whether it is skipped.", "true")
+    skip_if: Expression | None = setting(
+        None, "Whether it is skipped, as a JMESPath expression.", "parents.start.skip_me"
+    )
+    cancels: Flag = setting(False, "Whether it cancels itself when it has worked for `takes`.", "true")
+    deaf: Flag = setting(False, "Whether it goes on streaming after a cancellation.", "true")
+
+
+class OnFailureBlock(StepBlock):
+    """The step that runs when another has failed."""
+
+    name: Word = setting("on_failure", "Its name; Hatchet adds `-on-failure`.", "cleanup")
+
+
+class WorkflowBlock(Block):
+    """A workflow: one step is a standalone task, more are a DAG."""
+
+    steps: Annotated[dict[str, Annotated[StepBlock, PART]], BeforeValidator(mapping)] = setting(
+        ..., "The steps by their names.", {"start": {"output": {"ok": True}}}
+    )
+    on_failure: Annotated[OnFailureBlock, PART] | None = setting(
+        None, "A step that runs when another has failed.", {"name": "cleanup"}
+    )
+
+
+class ScriptFile(Block):
+    """A script for the embedded engine."""
+
+    version: Annotated[Version, BeforeValidator(first_version)] = setting(
+        ..., "The version of this format: 1.", 1
+    )
+    quirks: Annotated[dict[str, Flag], BeforeValidator(switches)] = setting(
+        {}, "Quirks that are switched; by default all are on.", {"five-second-hold": False}
+    )
+    workflows: Annotated[dict[str, Annotated[WorkflowBlock, PART]], BeforeValidator(mapping)] = setting(
+        ..., "The workflows by their names.", {"chat": {"steps": {"start": {"takes": "500ms"}}}}
+    )

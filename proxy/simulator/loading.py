@@ -1,0 +1,138 @@
+"""A script's file to a `Script`, or a ConfigError with every problem at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from config.blocks import validate
+from config.expressions import Expression, compile_expression
+from config.load import content
+from config.problems import ConfigError, Problem, errors
+from config.source import read
+from proxy.simulator.checking import check
+from proxy.simulator.format import (
+    ChunkBlock,
+    ChunksBlock,
+    OnFailureBlock,
+    ScriptFile,
+    StepBlock,
+    WorkflowBlock,
+)
+from proxy.simulator.script import NOTHING, Backoff, Child, Chunks, Failure, Scope, Script, Step, Workflow
+
+FILLING = b"0123456789abcdef"
+
+
+def load_script(path: Path) -> Script:
+    """The script at `path`. Raises ConfigError."""
+    return parse_script(str(path), content(path))
+
+
+def parse_script(file: str, raw: bytes) -> Script:
+    """A script's text. Raises ConfigError."""
+    written, problems = check_script(file, raw)
+    if written is None:
+        raise ConfigError(problems)
+    return Script(
+        {name: _workflow(name, one) for name, one in written.workflows.items()}, dict(written.quirks)
+    )
+
+
+def check_script(file: str, raw: bytes) -> tuple[ScriptFile | None, tuple[Problem, ...]]:
+    """A script's blocks, None where there is an error; and all its problems in the order of the lines."""
+    source = read(file, raw, {})
+    written = validate(source, ScriptFile) if source.root is not None else None
+    if written is not None:
+        check(source, cast(ScriptFile, written))
+    problems = tuple(sorted(set(source.problems), key=lambda one: (one.line, one.column)))
+    return (None if errors(problems) else cast(ScriptFile, written)), problems
+
+
+def _workflow(name: str, block: WorkflowBlock) -> Workflow:
+    failure = block.on_failure
+    steps = tuple(_step(of, step) for of, step in block.steps.items())
+    return Workflow(name, steps, _step(failure.name, failure) if failure is not None else None)
+
+
+def _step(name: str, block: StepBlock | OnFailureBlock) -> Step:
+    return Step(
+        name=name,
+        parents=block.parents or (),
+        takes=block.takes,
+        chunks=_chunks(block.chunks) if block.chunks is not None else Chunks(),
+        then=block.then,
+        children=tuple(
+            Child(one.workflow, _formula(one.input_of) if one.input_of else one.input, one.count)
+            for one in block.children
+        ),
+        output=_output(block),
+        fails=Failure(block.fails.error, block.fails.attempts, block.fails.final) if block.fails else None,
+        retries=block.retries,
+        backoff=Backoff(block.backoff.factor, block.backoff.longest) if block.backoff else None,
+        timeout=block.timeout,
+        skipped=_formula(block.skip_if) if block.skip_if else block.skip,
+        cancels=block.cancels,
+        deaf=block.deaf,
+    )
+
+
+def _output(block: StepBlock) -> Any:
+    if block.output_of is not None:
+        return _formula(block.output_of)
+    if block.output_size is not None:
+        return {"filling": _filling(block.output_size).decode()}
+    return NOTHING if block.output is NOTHING else block.output
+
+
+def _chunks(block: ChunksBlock) -> Chunks:
+    if block.texts is not None:
+        return Chunks(tuple(_chunk(one) for one in block.texts), block.every)
+    if block.text is not None:
+        return Chunks(cut(block.text, block.by), block.every)
+    if block.of is not None:
+        expression = compile_expression(block.of)
+        return Chunks(lambda scope: _pieces(expression.evaluate(scope), block.by), block.every)
+    numbered = range(block.count or 0)
+    return Chunks(tuple(_numbered(number, block.size or 0) for number in numbered), block.every)
+
+
+def _chunk(one: str | ChunkBlock) -> bytes:
+    if isinstance(one, str):
+        return one.encode()
+    return bytes.fromhex(one.hex) if one.hex is not None else _filling(one.size or 0)
+
+
+def _numbered(number: int, size: int) -> bytes:
+    return f"{number} ".encode().ljust(size, b".")
+
+
+def _pieces(value: Any, by: str) -> tuple[bytes, ...]:
+    if isinstance(value, list):
+        return tuple((one if isinstance(one, str) else json.dumps(one)).encode() for one in value)
+    return () if value is None else cut(value if isinstance(value, str) else json.dumps(value), by)
+
+
+def cut(text: str, by: str) -> tuple[bytes, ...]:
+    """A text in pieces: words with the space before them, letters, or lines with their ends."""
+    if by == "letter":
+        return tuple(letter.encode() for letter in text)
+    if by == "line":
+        return tuple(line.encode() for line in text.splitlines(keepends=True))
+    first, *rest = text.split(" ")
+    return (first.encode(), *(f" {word}".encode() for word in rest))
+
+
+def _filling(size: int) -> bytes:
+    return (FILLING * (size // len(FILLING) + 1))[:size]
+
+
+def _formula(text: str) -> Callable[[Scope], Any]:
+    expression: Expression = compile_expression(text)
+
+    def formula(scope: Scope) -> Any:
+        return expression.evaluate(scope)
+
+    return formula
