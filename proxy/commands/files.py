@@ -9,7 +9,7 @@ from typing import Final, cast
 
 from config.assemble import DEFAULT_TEAM, grant, team
 from config.check import Checked, Form, check
-from config.load import PROXY, TEAMS, content, team_file, team_files, unreadable
+from config.load import PROXY, TEAMS, check_team, content, team_files, unreadable
 from config.model import HatchetConfig, SingleFile, TeamConfig, TeamFile
 from config.problems import ConfigError, Problem, errors
 from config.variables import REFERENCE, Fault, resolved
@@ -28,7 +28,7 @@ def teams_at(path: Path, env: Mapping[str, str]) -> tuple[list[TeamConfig], list
     if path.is_dir():
         return _directory(path, env)
     if path.parent.name == TEAMS:
-        checked = team_file(path, env)
+        checked = check_team(path, env, None)
         if checked.model is None:
             raise ConfigError(errors(checked.problems))
         return [_team(path.stem, checked)], []
@@ -60,7 +60,7 @@ def _directory(folder: Path, env: Mapping[str, str]) -> tuple[list[TeamConfig], 
     teams: list[TeamConfig] = []
     problems: list[Problem] = []
     for file in files:
-        checked = team_file(file, env)
+        checked = check_team(file, env, None)
         if checked.model is None:
             problems += errors(checked.problems)
         else:
