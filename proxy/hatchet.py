@@ -16,7 +16,7 @@ from proxy.endpoint import Endpoint, endpoint
 from proxy.errors import HatchetError, HistoryAway, RunUnknown
 from proxy.events import CoreState, PastState
 from proxy.lean import Lean, fits
-from proxy.past import newest_run, past_state
+from proxy.past import newest_run, past_state, step_names, workflow_called
 from proxy.transport import Transport
 from proxy.upstream import Deliver
 
@@ -96,6 +96,19 @@ class HatchetDoor:
             if found is not None or rows < FIND_LIMIT:
                 return found
         return None
+
+    async def workflow_steps(self, name: str) -> tuple[str, ...] | None:
+        """The step names of a workflow's newest version as written, its on-failure step last; None: no such.
+
+        Raises HistoryAway.
+        """
+        rest = self._history()
+        listed = await rest.get(f"/api/v1/tenants/{self._tenant}/workflows", {"name": name, "limit": "100"})
+        workflow_id = _read(workflow_called, listed or {}, name)
+        if workflow_id is None:
+            return None
+        version = await rest.get(f"/api/v1/workflows/{workflow_id}/versions")
+        return _read(step_names, version or {})
 
     async def check_token(self) -> None:
         """One small question: returns when Hatchet answers and takes the token. Raises HatchetError."""

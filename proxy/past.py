@@ -100,8 +100,24 @@ def newest_run(answer: Mapping[str, Any], key: str, value: str) -> tuple[str | N
     return None if newest is None else str(newest["workflowRunExternalId"]).lower(), len(rows)
 
 
+def workflow_called(answer: Mapping[str, Any], name: str) -> str | None:
+    """The id of the workflow with exactly this name in a list (the engine's filter takes parts of names)."""
+    for row in answer.get("rows") or ():
+        if str(row["name"]).lower() == name.lower():
+            return str(row["metadata"]["id"])
+    return None
+
+
+def step_names(version: Mapping[str, Any]) -> tuple[str, ...]:
+    """The steps of a WorkflowVersion in the order of the code, the on-failure step last."""
+    return tuple(str(task["ReadableId"]) for _, task in _declared(version.get("workflowConfig")))
+
+
 def _when(event: Mapping[str, Any]) -> tuple[str, int]:
-    """In order of time: fractions have as many digits as they need, so the Z must not take part."""
+    """In order of time as told: a first step's QUEUED can be told with a later one than its STARTED.
+
+    Fractions have as many digits as they need, so the Z must not take part.
+    """
     return str(event["timestamp"]).rstrip("Z"), int(event.get("id") or 0)
 
 
