@@ -92,7 +92,15 @@ class Command:
     async def start(self, port: int = 0) -> Command:
         """Start it and wait until it listens."""
         self._process = subprocess.Popen(
-            [str(BIN / "stream-proxy"), "serve", "--config", str(self.config), "--port", str(port), *self.arguments],
+            [
+                str(BIN / "stream-proxy"),
+                "serve",
+                "--config",
+                str(self.config),
+                "--port",
+                str(port),
+                *self.arguments,
+            ],
             env={**os.environ, **self.env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
