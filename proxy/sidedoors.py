@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -21,8 +21,8 @@ from proxy.errors import HatchetError, RunUnknown
 from proxy.hub import SINGLE, Hub
 from proxy.life import LiveStream
 from proxy.metrics import render
-from proxy.team import Team
 from proxy.origins import TICKET_METHODS
+from proxy.team import Team
 from proxy.tickets import MAX_REQUEST, BadTicketRequest, TicketRequest
 from proxy.visit import allow_root
 
@@ -102,26 +102,33 @@ class TicketOffice:
         if team is None or not team.authenticator.mints:
             return problem(404, "there are no tickets here")
         asked = Asked.read(request.scope["headers"], request.scope.get("query_string", b""))
-        origins = team.origins
+        scheme = request.url.scheme
         if request.method == "OPTIONS":
-            verdict = origins.preflight(asked.headers, request.url.scheme, methods=TICKET_METHODS)
+            verdict = team.origins.preflight(asked.headers, scheme, TICKET_METHODS)
             if verdict.refused is None:
                 return Answer(204, list(verdict.headers))
             return problem(403, verdict.refused, headers=verdict.headers)
-        verdict = origins.judge(asked.headers, request.url.scheme)
+        verdict = team.origins.judge(asked.headers, scheme)
         if verdict.refused is not None:
-            answer = problem(403, verdict.refused)
-        else:
-            answer = await self._mint(team, asked, request)
-        return Answer(answer.status, answer.headers + list(verdict.headers), answer.body)
-
-    async def _mint(self, team: Team, asked: Asked, request: Request) -> Answer:
+            return problem(403, verdict.refused, headers=verdict.headers)
         try:
             wanted = TicketRequest.read(await _body(request))
         except BadTicketRequest as error:
-            return problem(400, str(error))
+            return problem(400, str(error), headers=verdict.headers)
+        except (TimeoutError, ClientDisconnect):
+            return problem(408, "the request for a ticket did not come to its end", headers=verdict.headers)
+        stream = team.streams.get(wanted.stream)
+        if stream is not None:  # a page that may ask one stream must not get tickets for another
+            verdict = stream.origins.judge(asked.headers, scheme)
+            if verdict.refused is not None:
+                return problem(403, verdict.refused, headers=verdict.headers)
+        answer = await self._mint(team, stream, wanted, asked)
+        return Answer(answer.status, answer.headers + list(verdict.headers), answer.body)
+
+    async def _mint(
+        self, team: Team, stream: LiveStream | None, wanted: TicketRequest, asked: Asked
+    ) -> Answer:
         try:
-            stream = team.streams.get(wanted.stream)
             by_metadata = stream is not None and stream.config.metadata_key is not None
             run = wanted.run if by_metadata else sse.run_id_of(wanted.run)
             identity = await team.authenticator.authenticate(
