@@ -2,12 +2,10 @@
 
 uvicorn parses the request, runs the ASGI application and writes the response's head; from then on a stream's
 bytes go straight to the transport (`SocketSink`), because an ASGI ``send`` per client and event costs more
-than the rest together. Flow control stays: the transport's pause and resume reach the reader, its loss ends him.
+than the rest together. Flow control stays: the transport's pause and resume reach the reader, its loss ends
+him.
 
 The law: between the head and the last chunk only the sink writes; the head and the last chunk are uvicorn's.
-
-Also here, because only the protocol can see it: a request's head must be complete within `HEAD_SECONDS` and
-`HEAD_BYTES`, or a slow client could hold connections for nothing.
 """
 
 from __future__ import annotations
@@ -17,15 +15,13 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from proxy.guard import GuardedProtocol
 
 EXTENSION: Final = "stream_proxy.connection"
 HIGH_WATER: Final = (
     64 * 1024
 )  # bytes in user space before a reader pauses: a fast client is never idle with it
 SEND_BUFFER: Final = 64 * 1024  # SO_SNDBUF (the kernel doubles it): without it a stuck client hides megabytes
-HEAD_SECONDS: Final = 10.0  # nginx waits 60 s for a head; browsers and proxies send it at once
-HEAD_BYTES: Final = 32 * 1024  # request line and headers; nginx takes 4 x 8 KiB, Node 16 KiB
 
 
 class SocketSink:
@@ -73,66 +69,26 @@ class SocketSink:
         on_lost()
 
 
-class StreamProtocol(HttpToolsProtocol):
-    """HTTP/1.1 of uvicorn, with a sink in each request's scope and a limit on slow and large heads."""
+class StreamProtocol(GuardedProtocol):
+    """HTTP/1.1 of uvicorn within our limits, with a sink in each request's scope."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._sink = SocketSink(self)  # one per connection: requests on it are served one after the other
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._head_bytes = 0
-        self._in_head = False
 
     # -- the connection --
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
-        self._begin_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end_head()
         super().connection_lost(exc)
         self._sink.lose()
 
-    # -- the head --
-
-    def data_received(self, data: bytes) -> None:
-        if self._in_head:
-            self._head_bytes += len(data)
-        super().data_received(data)
-        if self._in_head and self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
-            self._refuse_head(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
-
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        if not self._in_head:
-            self._begin_head()
-        self.scope["extensions"] = {EXTENSION: {"sink": self._sink}}  # type: ignore[typeddict-unknown-key]
-
-    def on_headers_complete(self) -> None:
-        self._end_head()
-        super().on_headers_complete()
-
-    def _begin_head(self) -> None:
-        self._in_head = True
-        self._head_bytes = 0
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
-
-    def _end_head(self) -> None:
-        self._in_head = False
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _head_is_late(self) -> None:
-        if self._in_head and not self.transport.is_closing():
-            self._refuse_head(b"HTTP/1.1 408 Request Timeout\r\n")
-
-    def _refuse_head(self, status: bytes) -> None:
-        self._end_head()
-        self.transport.write(status + b"content-length: 0\r\nconnection: close\r\n\r\n")
-        self.transport.close()
+        self.scope["extensions"] = {EXTENSION: {"sink": self._sink}}
 
     # -- flow control --
 

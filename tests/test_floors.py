@@ -107,6 +107,7 @@ FLOORS: Final = {
     "third floor: the front door": (
         "proxy.metrics",
         "proxy.logs",
+        "proxy.guard",  # the uvicorn protocol that holds requests to a size, a time and a number
         "proxy.connection",  # the uvicorn protocol whose streams the publisher writes
         "proxy.app",
         "proxy.sidedoors",  # probes, metrics, tickets
@@ -132,8 +133,8 @@ GUESTS: Final = {
     "google": ("proxy.wire", "proxy.simulator"),
     "aiohttp": ("proxy.rest", "proxy.simulator", "proxy.jwks"),
     "starlette": ("proxy.app", "proxy.sidedoors", "proxy.demo"),
-    "uvicorn": ("proxy.server", "proxy.connection"),
     "hpack": ("proxy.http2",),
+    "uvicorn": ("proxy.server", "proxy.guard"),
     "yaml": ("config.source",),
     "jmespath": ("config.syntax",),
     "jwt": ("proxy.keys", "proxy.tokens", "proxy.tickets"),
