@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from config.nodes import Path, Source
 from config.units import nearest
@@ -104,9 +105,7 @@ def unknown(source: Source, root: type[BaseModel], path: Path) -> None:
 def missing_hint(root: type[BaseModel], path: Path) -> str:
     """A missing key's example, or the misspelt key that is there."""
     model = model_at(root, path[:-1])
-    field = next(
-        (f for n, f in (model.model_fields if model else {}).items() if path[-1] in (n, f.alias)), None
-    )
+    field = field_of(model, path[-1]) if model else None
     if field is None:
         return ""
     example = (field.examples or [""])[0]
@@ -120,13 +119,19 @@ def keys(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
+def field_of(model: type[BaseModel], key: str | int) -> FieldInfo | None:
+    """The field that a key means; by its written name only."""
+    return next((field for name, field in model.model_fields.items() if (field.alias or name) == key), None)
+
+
 def model_at(model: type[BaseModel] | None, path: Path) -> type[BaseModel] | None:
     """The block that stands at a path below `model`."""
     kind: Any = model
     for step in path:
         inner = block(kind)
         if inner is not None:
-            kind = next((f.annotation for n, f in inner.model_fields.items() if step in (n, f.alias)), None)
+            found = field_of(inner, step)
+            kind = found.annotation if found is not None else None
         elif get_origin(bare(kind)) is dict:
             kind = get_args(bare(kind))[1]
         elif get_origin(bare(kind)) is tuple:

@@ -7,7 +7,7 @@ These look at the values as they stand, so that a mistake in one place hides non
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -29,6 +29,7 @@ from config.expressions import ALLOW_FIELDS, EVENT_FIELDS
 from config.model import ProxyFile, SingleFile, TeamFile
 from config.nodes import Source
 from config.problems import ERROR, WARNING, Problem, errors
+from config.redaction import Span, secret_spans, secret_words, without
 from config.source import read
 
 
@@ -47,6 +48,7 @@ class Checked:
     source: Source
     problems: tuple[Problem, ...]
     model: BaseModel | None
+    masked: tuple[Span, ...] = ()  # where secrets stand in the text
 
 
 def check(
@@ -64,8 +66,13 @@ def check(
     if source.root is not None:
         model = validate(source, form.value)
         between(source, form, granted)
-    problems = ordered(source.problems)
-    return Checked(source, problems, None if errors(problems) else model)
+    spans = secret_spans(source, form.value)
+    words = secret_words(source, spans)
+    problems = tuple(
+        replace(found, message=without(found.message, words), hint=without(found.hint, words))
+        for found in ordered(source.problems)
+    )
+    return Checked(source, problems, None if errors(problems) else model, tuple(spans))
 
 
 def ordered(problems: list[Problem]) -> tuple[Problem, ...]:

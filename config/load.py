@@ -7,6 +7,7 @@ team's file that is broken is that team's matter: it is in ``Config.broken`` and
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, cast
 
@@ -29,6 +30,37 @@ def load(path: Path, env: Mapping[str, str]) -> Config:
     return directory(path, env) if path.is_dir() else single(path, env)
 
 
+def survey(path: Path, env: Mapping[str, str]) -> list[Checked]:
+    """Every file at `path`, checked; raises ConfigError only where there is nothing to judge.
+
+    A file that lies in ``teams/`` is a team's, also judged by the ``proxy.yaml`` above it, if there is one.
+    """
+    if path.is_dir():
+        proxy = check(str(path / PROXY), content(path / PROXY), Form.PROXY, env)
+        files = team_files(path)
+        names = {file.stem for file in files}
+        missing = [
+            without_file(path, name, proxy)
+            for name in mapping(proxy.source.data, "teams")
+            if name not in names
+        ]
+        proxy = replace(proxy, problems=(*proxy.problems, *missing))
+        return [proxy, *(check_team(file, env, proxy) for file in files)]
+    if path.absolute().parent.name == TEAMS:
+        held = content(path)
+        return [check_team(path, env, beside(path.absolute().parent.parent / PROXY, env), held)]
+    return [check(str(path), content(path), None, env)]
+
+
+def beside(path: Path, env: Mapping[str, str]) -> Checked | None:
+    """A proxy.yaml, where there is one that can be read at all; its own problems are told elsewhere."""
+    try:
+        proxy = check(str(path), content(path), Form.PROXY, env)
+    except ConfigError:
+        return None
+    return proxy if mapping(proxy.source.data, "teams") else None
+
+
 def content(path: Path) -> bytes:
     """A file's bytes, one more than may be at most; raises ConfigError where it cannot be read."""
     try:
@@ -36,15 +68,14 @@ def content(path: Path) -> bytes:
             return file.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise unreadable(path, f"cannot be read: {reason}") from None
+        hint = f"a folder needs a {PROXY}; give the file itself for the single-file form"
+        raise unreadable(path, f"cannot be read: {reason}", hint if path.name == PROXY else "") from None
 
 
-def unreadable(path: Path, reason: str) -> ConfigError:
+def unreadable(path: Path, reason: str, hint: str = "") -> ConfigError:
     """There is nothing to judge."""
-    problem = Problem(
-        str(path), 1, 1, ERROR, "unreadable", reason, "is the path right, and may this user read it?"
-    )
-    return ConfigError([problem], unreadable=True)
+    hint = hint or "is the path right, and may this user read it?"
+    return ConfigError([Problem(str(path), 1, 1, ERROR, "unreadable", reason, hint)], unreadable=True)
 
 
 def single(path: Path, env: Mapping[str, str]) -> Config:
@@ -101,10 +132,12 @@ def directory(folder: Path, env: Mapping[str, str]) -> Config:
     )
 
 
-def check_team(path: Path, env: Mapping[str, str], proxy: Checked | None) -> Checked:
+def check_team(
+    path: Path, env: Mapping[str, str], proxy: Checked | None, held: bytes | None = None
+) -> Checked:
     """A team's file, checked, also against what `proxy` grants; one that cannot be read is broken."""
     try:
-        held = content(path)
+        held = content(path) if held is None else held
     except ConfigError as error:
         return Checked(Source(str(path), ""), error.problems, None)
     teams = mapping(proxy.source.data, "teams") if proxy is not None else {}
@@ -123,7 +156,7 @@ def check_team(path: Path, env: Mapping[str, str], proxy: Checked | None) -> Che
         found.insert(
             0, Problem(str(path), 1, 1, ERROR, "two-files", said, f"take {path.name} or {twin.name} away")
         )
-    return Checked(result.source, tuple(found), None if errors(found) else result.model)
+    return replace(result, problems=tuple(found), model=None if errors(found) else result.model)
 
 
 def without_file(folder: Path, name: str, proxy: Checked) -> Problem:

@@ -437,7 +437,7 @@ def written_none(value: Any) -> Any:
         return value
     raise wrong(
         "wrong-type",
-        f"must be a mapping or the word `none`, but this is {kind(value)}",
+        "must be a mapping or the word `none`",
         "`auth: none` lets everybody in; else write `jwt:` under it",
     )
 

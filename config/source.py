@@ -17,9 +17,9 @@ from yaml.cyaml import CParser  # type: ignore[attr-defined]
 from config.nodes import Node, Source
 from config.offsets import offsets
 from config.scalars import NotAScalar, resolve
-from config.wording import Complaint, explain
 from config.units import Resolved
 from config.variables import OPEN, Fault, substitute
+from config.wording import Complaint, explain
 
 MOST_BYTES: Final = 1 << 20  # as much as a Kubernetes ConfigMap may hold
 MOST_NODES: Final = 50_000  # a file of that many values takes under half a second

@@ -29,6 +29,7 @@ BOOLEANS_OF_YAML_1_1: Final = {
     "off": "false",
     "n": "false",
 }
+REDACTED: Final = "[redacted]"
 LONGEST_QUOTE: Final = 60  # of a value in a message: enough to find it, too little to fill a screen
 
 
@@ -48,7 +49,7 @@ def wrong(code: str, message: str, hint: str = "") -> PydanticCustomError:
 def shown(value: object) -> str:
     """A value as a message may show it."""
     if isinstance(value, Resolved):
-        return "[redacted]"
+        return REDACTED
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -219,14 +220,15 @@ def mapping(value: Any) -> Any:
     """A mapping, said in YAML's words."""
     if isinstance(value, dict):
         return value
-    raise wrong("wrong-type", f"must be a mapping (`key: value` lines), but this is {kind(value)}")
+    found = "text" if isinstance(value, str) else kind(value)
+    raise wrong("wrong-type", f"must be a mapping (`key: value` lines), but this is {found}")
 
 
 class Hidden(SecretStr):
     """Text that is printed as ``[redacted]``."""
 
     def _display(self) -> str:
-        return "[redacted]"
+        return REDACTED
 
 
 def secret(value: Any) -> SecretStr:

@@ -1,0 +1,82 @@
+"""What must never be shown of a file: the values of secret fields, and what looks like one.
+
+Which fields are secret the model says (their type is `Secret`). In the blocks that have such fields every
+unknown key counts as one too: it may be a secret's name misspelt. Where there is no tree, because the
+file is no YAML, lines that begin like a secret's are masked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, get_args
+
+from pydantic import BaseModel, SecretStr
+
+from config.blocks import bare, block, field_of
+from config.check_tests import scalars
+from config.nodes import Node, Source
+from config.units import REDACTED
+
+Span = tuple[int, int]
+REFERENCE: Final = re.compile(r"['\"]?\$\{([A-Za-z_][A-Za-z0-9_]*(:\?[^{}]*)?|file:[^{}]*)\}['\"]?")
+SECRET_LINE: Final = re.compile(
+    r"(?i)\b[\w-]*(?:token|key|secret|passw\w*)['\"]?[ \t]*:[ \t]+([^\s#{\[][^\r\n]*)"
+)
+JWT: Final = re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*)*")
+SHORTEST: Final = 3  # of what is masked inside a message: less would mask words
+
+
+def secret_spans(source: Source, model: type[BaseModel]) -> list[Span]:
+    """Where secrets stand in the text."""
+    spans = [match.span() for match in JWT.finditer(source.text)]
+    if source.root is None:
+        spans += [match.span(1) for match in SECRET_LINE.finditer(source.text)]
+    else:
+        for node in secret_nodes(source.root, model):
+            spans += [(scalar.start, scalar.end) for scalar in scalars(node)]
+    return sorted(span for span in spans if not REFERENCE.fullmatch(source.text[slice(*span)].rstrip()))
+
+
+def secret_nodes(node: Node, kind: Any) -> Iterator[Node]:
+    """The nodes below `node`, which is of type `kind`, that hold secrets."""
+    model = block(kind)
+    if model is None:
+        inner = get_args(bare(kind))
+        if node.fields is not None and len(inner) == 2:
+            for _, value in node.fields.values():
+                yield from secret_nodes(value, inner[1])
+        elif node.items is not None and inner:
+            for item in node.items:
+                yield from secret_nodes(item, inner[0])
+        return
+    sensitive = any(is_secret(field.annotation) for field in model.model_fields.values())
+    if node.fields is None:
+        if sensitive:
+            yield node
+        return
+    for name, (_, value) in node.fields.items():
+        field = field_of(model, name)
+        if (field is None and sensitive) or (field is not None and is_secret(field.annotation)):
+            yield value
+        elif field is not None:
+            yield from secret_nodes(value, field.annotation)
+
+
+def is_secret(kind: Any) -> bool:
+    """Whether a field's type is a secret's."""
+    found = bare(kind)
+    return isinstance(found, type) and issubclass(found, SecretStr)
+
+
+def secret_words(source: Source, spans: Iterable[Span]) -> list[str]:
+    """The texts that no message may have, the longest first."""
+    words = {source.text[start:end].strip().strip("'\"") for start, end in spans}
+    return sorted((word for word in words if len(word) >= SHORTEST), key=len, reverse=True)
+
+
+def without(text: str, words: Iterable[str]) -> str:
+    """`text` without any of the words."""
+    for word in words:
+        text = text.replace(word, REDACTED)
+    return text

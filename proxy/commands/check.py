@@ -1,0 +1,63 @@
+"""``stream-proxy check``: every mistake, before it is live."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from config.check import Checked
+from config.load import survey
+from config.nodes import Source
+from config.problems import ConfigError, errors
+from config.report import ansi, as_github, as_json, as_text, plain
+
+FINE, PROBLEMS, USAGE = 0, 1, 2
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH…")
+@click.option(
+    "--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True
+)
+@click.option("--strict", is_flag=True, help="Warnings are problems too.")
+def command(paths: tuple[Path, ...], form: str, strict: bool) -> None:
+    """Find every mistake in the YAML before it is live.
+
+    \b
+    stream-proxy check streams.yaml
+    stream-proxy check /etc/stream-proxy      proxy.yaml and teams/*.yaml
+    stream-proxy check teams/payments.yaml    one team's file
+
+    Exit status: 0 fine, 1 problems, 2 usage (a path that cannot be read too).
+    """
+    checked: list[Checked] = []
+    status = FINE
+    for path in dict.fromkeys(paths):
+        try:
+            checked += survey(path, os.environ)
+        except ConfigError as error:
+            checked.append(Checked(Source(str(path), ""), error.problems, None))
+            status = USAGE
+    found = [problem for each in checked for problem in each.problems]
+    if status == FINE and (errors(found) or (strict and found)):
+        status = PROBLEMS
+    show(checked, form)
+    sys.exit(status)
+
+
+def show(checked: list[Checked], form: str) -> None:
+    """Writes the report; colours only for a person at a terminal."""
+    if form == "json":
+        click.echo(as_json(checked), nl=False)
+    elif form == "github":
+        click.echo(as_github(checked), nl=False)
+    else:
+        click.echo(as_text(checked, ansi if coloured() else plain), nl=False, color=True)
+
+
+def coloured() -> bool:
+    """Whether standard output is a terminal that wants colours (no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
