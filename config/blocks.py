@@ -57,7 +57,7 @@ def fragment(data: Any, model: type[BaseModel]) -> BaseModel | None:
 
 def note(source: Source, root: type[BaseModel], error: Any) -> None:
     """One of pydantic's errors, at its place."""
-    path: Path = tuple(step for step in error["loc"] if step != "[key]")
+    path = written_path(source, error["loc"])
     kind = error["type"]
     if kind == "extra_forbidden":
         unknown(source, root, path)
@@ -82,6 +82,22 @@ def note(source: Source, root: type[BaseModel], error: Any) -> None:
         )
     else:
         source.add(node.start, kind, f"{said} {error['msg']}", hint)
+
+
+def written_path(source: Source, loc: Path) -> Path:
+    """Where an error is, without the steps that are pydantic's own (the tag of a union, a mapping's key)."""
+    path: Path = ()
+    for position, step in enumerate(loc):
+        node = source.node(path)
+        missing = node is None or node.fields is None or step not in node.fields
+        if (
+            isinstance(step, str)
+            and missing
+            and (position < len(loc) - 1 or step in ("one", "fields", "[key]"))
+        ):
+            continue
+        path = (*path, step)
+    return path
 
 
 def owner(path: Path) -> str:

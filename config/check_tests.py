@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any, Final
 
 from config.names import RUN_EVENTS, complaint, is_glob
-from config.nodes import Node, Path, Source
+from config.nodes import Path, Source, scalars
 from config.problems import WARNING
 from config.scalars import trap
 from config.shapes import EVENT_TYPES
@@ -181,15 +180,3 @@ def check_traps(source: Source, path: Path) -> None:
                     ", or true or false" if meant == "a boolean" else ""
                 )
                 source.add(scalar.start, "yaml-1.1", said, hint, WARNING)
-
-
-def scalars(node: Node) -> Iterator[Node]:
-    """The scalars below a node."""
-    if node.fields is not None:
-        for _, value in node.fields.values():
-            yield from scalars(value)
-    elif node.items is not None:
-        for item in node.items:
-            yield from scalars(item)
-    else:
-        yield node

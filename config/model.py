@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
 from config.problems import Problem
 from config.units import (
@@ -63,7 +63,9 @@ PART: Final = BeforeValidator(part)
 class Block(BaseModel):
     """A mapping of the YAML: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, defer_build=True, validate_default=True, hide_input_in_errors=True
+    )
 
 
 def choice(*words: str) -> Any:
@@ -107,7 +109,18 @@ Expression = Annotated[str, BeforeValidator(expression)]
 DATA_SCHEMA: Final = WithJsonSchema(
     {"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}]}
 )
-Data = Annotated[str | dict[str, Expression], BeforeValidator(mapped), DATA_SCHEMA]
+
+
+def one_or_fields(value: Any) -> str:
+    """Which of the two a `data` is; pydantic then complains about that one only."""
+    return "fields" if isinstance(value, dict) else "one"
+
+
+Expressions = Annotated[
+    Annotated[Expression, Tag("one")] | Annotated[dict[str, Expression], Tag("fields")],
+    Discriminator(one_or_fields),
+]
+Data = Annotated[Expressions, BeforeValidator(mapped), DATA_SCHEMA]
 
 
 class RuleBlock(Block):
@@ -171,9 +184,7 @@ class RuleConfig(RuleBlock):
     """A rule as the proxy uses it: named, its shape laid under its data."""
 
     name: str
-    data: Annotated[str | dict[str, Expression], BeforeValidator(mapped), DATA_SCHEMA] = setting(
-        DEFAULT_DATA, "What is sent."
-    )
+    data: Data = setting(DEFAULT_DATA, "What is sent.")
 
 
 class BacklogConfig(Block):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,18 @@ class Node:
     fields: dict[str, tuple[int, Node]] | None = None  # of a mapping: where the key stands, and its value
     items: list[Node] | None = None  # of a list
     weight: int = 1  # how many nodes, aliases expanded
+
+
+def scalars(node: Node) -> Iterator[Node]:
+    """The scalars below a node."""
+    if node.fields is not None:
+        for _, value in node.fields.values():
+            yield from scalars(value)
+    elif node.items is not None:
+        for item in node.items:
+            yield from scalars(item)
+    else:
+        yield node
 
 
 @dataclass(eq=False)

@@ -14,8 +14,7 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel, SecretStr
 
 from config.blocks import bare, block, field_of
-from config.check_tests import scalars
-from config.nodes import Node, Source
+from config.nodes import Node, Source, scalars
 from config.units import REDACTED
 
 Span = tuple[int, int]

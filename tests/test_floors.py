@@ -46,7 +46,9 @@ CONFIG: Final = (
     "config.check_paths",  # … with paths
     "config.check_tests",  # … with the tests beside the rules
     "config.check_access",  # … with hatchet, auth, cors, server
+    "config.redaction",  # what must never be shown of a file
     "config.check",  # source + model -> every Problem
+    "config.report",  # problems as text, JSON, workflow commands
     "config.load",  # paths -> Config
     "config.watch",  # a change, seen once it is quiet
 )
