@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -114,6 +115,7 @@ class EventSource:
         self.connections = 0
         self.comments = 0
         self._session: aiohttp.ClientSession | None = None
+        self._frames: AsyncGenerator[Frame, None] | None = None
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=10))
@@ -122,22 +124,29 @@ class EventSource:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._frames is not None:
+            await self._frames.aclose()
         if self._session is not None:
             await self._session.close()
 
-    async def frames(self) -> AsyncIterator[Frame]:
+    def frames(self) -> AsyncGenerator[Frame, None]:
         """Every frame until the server says 204. Raises Refused."""
+        self._frames = self._connections()
+        return self._frames
+
+    async def _connections(self) -> AsyncGenerator[Frame, None]:
         while True:
             try:
-                async for frame in self._connection():
-                    yield frame
+                async with aclosing(self._connection()) as frames:
+                    async for frame in frames:
+                        yield frame
             except Gone:
                 return
             except (aiohttp.ClientError, OSError):
                 pass
             await asyncio.sleep(self.retry * self.patience)
 
-    async def _connection(self) -> AsyncIterator[Frame]:
+    async def _connection(self) -> AsyncGenerator[Frame, None]:
         assert self._session is not None, "use it as an async context"
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-cache", **self.headers}
         if self.last_event_id:

@@ -1,0 +1,122 @@
+"""The proxy as users run it: `stream-proxy …` in a process of its own, on free ports, ended by a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+START: Final = 30.0  # seconds until a process must have said what is waited for
+STOP: Final = 15.0  # ... until it must be gone after a signal
+PROGRAM: Final = (sys.executable, "-c", "from proxy.cli import main; main()")
+
+
+class Running:
+    """A process and what it has said so far."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.said = ""
+        self._news = asyncio.Event()
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        while chunk := await self.process.stdout.read(65536):
+            self.said += chunk.decode("utf-8", "replace")
+            self._news.set()
+        self._news.set()
+
+    async def says(self, pattern: str, within: float = START) -> re.Match[str]:
+        """Wait until the output matches."""
+        async with asyncio.timeout(within):
+            while True:
+                found = re.search(pattern, self.said)
+                if found:
+                    return found
+                assert not self._reading.done(), f"ended without saying {pattern}:\n{self.said}"
+                self._news.clear()
+                await self._news.wait()
+
+    async def ended(self, within: float = STOP) -> int:
+        """Wait for the end; the exit status."""
+        async with asyncio.timeout(within):
+            status = await self.process.wait()
+            await self._reading
+        return status
+
+    async def stop(self, sign: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal, wait for the end; the exit status."""
+        if self.process.returncode is None:
+            self.process.send_signal(sign)
+        return await self.ended()
+
+
+@asynccontextmanager
+async def running(
+    *words: str | Path, env: Mapping[str, str] | None = None, program: tuple[str, ...] = PROGRAM
+) -> AsyncIterator[Running]:
+    """Run ``stream-proxy WORDS`` (or another program); whatever is left at the end is killed."""
+    process = await asyncio.create_subprocess_exec(
+        *program,
+        *(str(word) for word in words),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "NO_COLOR": "1", "PYTHONUNBUFFERED": "1", **(env or {})},
+    )
+    one = Running(process)
+    try:
+        yield one
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await one.ended()
+
+
+@asynccontextmanager
+async def demo(*words: str) -> AsyncIterator[tuple[Running, str]]:
+    """The demo on a free port, and its address."""
+    async with running("demo", "--port", "0", *words) as one:
+        url = (await one.says(r"Open (http://\S+)/ "))[1]
+        await answers(url)
+        yield one, url
+
+
+@asynccontextmanager
+async def serving(config: Path, env: Mapping[str, str], port: int = 0) -> AsyncIterator[tuple[Running, str]]:
+    """`stream-proxy serve` on a free port, and its address."""
+    async with running("serve", "--config", config, "--port", str(port), env=env) as one:
+        url = (await one.says(r"(http://127\.0\.0\.1:\d+)/"))[1]
+        await answers(url)
+        yield one, url
+
+
+async def answers(url: str) -> None:
+    """Wait until something listens there."""
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    async with asyncio.timeout(START):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(host, int(port))
+            except OSError:
+                await asyncio.sleep(0.05)
+                continue
+            writer.close()
+            await writer.wait_closed()
+            return
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
