@@ -62,7 +62,14 @@ FLOORS: Final = {
         "proxy.quiet",  # how often a thing may be said
         "proxy.journal",  # what is said to operators, as verbs
         "proxy.counts",  # plain numbers that metrics and logs read
+        "proxy.outcome",  # what an ended attempt left behind
+        "proxy.story",  # items in one order
+        "proxy.look",  # when a state is to be read next
+        "proxy.line",  # one subscription, and which attempt it tells
+        "proxy.step",  # one step's own order
+        "proxy.ending",  # the verified end
         "proxy.history",
+        "proxy.restate",  # a run's lifecycle from its states alone
         "proxy.sse",
         "proxy.backlog",
         "proxy.jsontext",
@@ -96,6 +103,9 @@ FLOORS: Final = {
         "proxy.auth",
     ),
     "second floor: the heart": (
+        "proxy.watch",  # what operators count of a run
+        "proxy.bridges",  # a team's share of short subscriptions
+        "proxy.wires",  # a run's subscriptions by id
         "proxy.run",
         "proxy.tap",
         "proxy.finder",

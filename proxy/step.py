@@ -1,0 +1,316 @@
+"""Step: one step run's own order, from facts that come in any.
+
+Facts are noted as they come (`start`, `chunk`, `failed`, `ends`); `advance` tells what they allow:
+
+    started (once) -> for each attempt: its chunks by index, retrying, reset -> the end (once)
+
+An attempt is over when a later one is proven to have begun, or the step has ended. A missing index is waited
+for `HOLE_WAIT`, then it is a gap. `doubt` is a cause for which chunks may be missing: a chunk that continues
+exactly clears it, a later one puts a number to it, an end that comes first makes it a gap of unknown size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from proxy import outcome
+from proxy.events import (
+    STEP_COMPLETED,
+    STEP_FAILED,
+    STEP_RETRYING,
+    STEP_SKIPPED,
+    STEP_STARTED,
+    GapCause,
+    LiveEvent,
+)
+from proxy.story import Story
+
+LOST_WAIT: Final = (
+    0.05  # seconds for a missing index that is known to be lost: only what overtook it may come
+)
+HOLE_WAIT: Final = 0.25  # seconds; the engine's own buffer waits 5 s, a reader of tokens will not
+MAX_HELD: Final = 2048  # chunks of one step held back; what comes beyond is a gap, not memory
+MAX_HELD_BYTES: Final = 8 * 1024 * 1024  # likewise; a few chunks of the largest size
+
+
+@dataclass(slots=True)
+class Failure:
+    """How an attempt failed; `text` None where only the count is known."""
+
+    text: str | None
+    at: str | None
+    live: bool
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a step ended, and from when on it may be told (a state is ahead of the live event at times)."""
+
+    type: str
+    attempt: int
+    payload: Any
+    at: str | None
+    live: bool
+    tell_at: float
+
+
+class Step:
+    """One step run of one run."""
+
+    __slots__ = (
+        "_held_bytes",
+        "adrift",
+        "doubt",
+        "doubt_next",
+        "doubted_at",
+        "due",
+        "end",
+        "ended",
+        "failed_since",
+        "failures",
+        "first_at",
+        "flowing",
+        "held",
+        "hole_since",
+        "id",
+        "name",
+        "next",
+        "overflowed",
+        "past_next",
+        "place",
+        "proven",
+        "proven_at",
+        "retries",
+        "running",
+        "start_at",
+        "start_live",
+        "start_tell_at",
+        "started",
+        "told",
+    )
+
+    def __init__(self, step_run_id: str) -> None:
+        self.id = step_run_id
+        self.name: str | None = None
+        self.place = ""  # sorts steps by when they were created, where that is known
+        self.started = False
+        self.start_at: str | None = None
+        self.start_live = False
+        self.start_tell_at = 0.0
+        self.told = 1  # the attempt that is being told
+        self.proven = 1  # the highest attempt that is known to have begun
+        self.proven_at = 0.0
+        self.next = 0  # the index that continues the attempt being told
+        self.past_next = 0  # the index that would have continued the attempt before it
+        self.first_at: str | None = (
+            None  # the time of that attempt's chunk 0: tells a double from a new attempt
+        )
+        self.held: dict[int, dict[int, LiveEvent]] = {}  # attempt -> index -> chunk
+        self._held_bytes = 0
+        self.overflowed = False
+        self.hole_since: float | None = None
+        self.failures: dict[int, Failure] = {}
+        self.failed_since: tuple[int, float] | None = None  # (attempt, since when the history says FAILED)
+        self.retries: int | None = None
+        self.running = False  # as the last state had it
+        self.end: Outcome | None = None
+        self.ended = False
+        self.doubt: GapCause | None = None
+        self.doubted_at: float | None = None
+        self.doubt_next: GapCause | None = None  # a doubt that concerns only the attempt after the failed one
+        self.adrift = False  # a gap of unknown size was told: any index continues
+        self.flowing = False  # the next chunk in order may be told at once
+        self.due: float | None = None
+
+    # -- facts --
+
+    def begun(self, attempt: int, now: float) -> None:
+        """`attempt` is known to have begun."""
+        if attempt > self.proven:
+            self.proven = attempt
+            self.proven_at = now
+            if self.end is not None and self.end.attempt < attempt:
+                self.end = None
+
+    def failed(self, attempt: int, text: str | None, at: str | None, live: bool, now: float) -> None:
+        """`attempt` failed; whether another follows is not said by that."""
+        self.begun(attempt, now)
+        known = self.failures.get(attempt)
+        if known is None or (live and not known.live) or (known.text is None and text):
+            self.failures[attempt] = Failure(text, at, live or (known is not None and known.live))
+
+    def ends(self, end: Outcome, now: float) -> None:
+        """The step has ended with that; a live telling outranks a state's, an earlier attempt's is none."""
+        self.begun(end.attempt, now)
+        if self.ended or end.attempt < self.proven:
+            return
+        if self.end is None or (end.live and not self.end.live):
+            self.end = end
+
+    def fails(self, now: float, text: str | None = None, at: str | None = None) -> None:
+        """The proven attempt was the last one, and failed; `text` is a state's, where it has one."""
+        known = self.failures.get(self.proven)
+        live = known is not None and known.live
+        said = (known.text if known is not None else None) or text
+        when = known.at if known is not None and known.at else at
+        end = Outcome(STEP_FAILED, self.proven, outcome.failure(said), when, live, now)
+        self.failures.setdefault(self.proven, Failure(said, when, live))
+        self.ends(end, now)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the proven attempt failed, and nothing says yet whether another follows."""
+        return self.end is None and not self.ended and self.proven in self.failures
+
+    def hold(self, event: LiveEvent, attempt: int) -> bool:
+        """Keep a chunk until it is its turn; False where it is a double, or too much."""
+        chunks = self.held.setdefault(attempt, {})
+        index = event.index or 0
+        if index in chunks:
+            return False
+        if len(chunks) >= MAX_HELD or self._held_bytes + len(event.payload) > MAX_HELD_BYTES:
+            self.overflowed = True
+            return False
+        chunks[index] = event
+        self._held_bytes += len(event.payload)
+        return True
+
+    def drop(self, attempt: int) -> int:
+        """Forget the held chunks of an attempt; how many there were."""
+        chunks = self.held.pop(attempt, {})
+        self._held_bytes -= sum(len(event.payload) for event in chunks.values())
+        return len(chunks)
+
+    def suspect(self, cause: GapCause, now: float) -> None:
+        """Chunks may have been missed, for `cause`; the first cause stays."""
+        if self.ended or (self.end is not None and self.end.live):
+            return
+        if self.undecided and self.failures[self.proven].live:
+            self.doubt_next = cause
+            return
+        if self.doubt is None or cause is GapCause.TOO_LARGE:
+            self.doubt = cause
+        if self.doubted_at is None:
+            self.doubted_at = now
+
+    def sure(self) -> None:
+        """Whatever was in doubt is not."""
+        self.doubt = None
+        self.doubted_at = None
+
+    # -- telling --
+
+    def advance(self, story: Story, now: float, *, last: bool = False) -> None:
+        """Tell all that can be told now; `last`: nothing more will come, so nothing is waited for."""
+        self.due = None
+        self.flowing = False
+        if self.ended or self.name is None or not self._start(story, now, last):
+            return
+        while True:
+            if not self._chunks(story, now, last):
+                return
+            if self.told < self.proven:
+                self._retry(story)
+                continue
+            end = self.end
+            if end is None:
+                self.flowing = self.next > 0 and self.doubt is None and not self.adrift and not self.held
+            elif last or now >= end.tell_at:
+                self._tell_end(story, end)
+            else:
+                self._later(end.tell_at)
+            return
+
+    def _later(self, at: float) -> None:
+        self.due = at if self.due is None else min(self.due, at)
+
+    def _start(self, story: Story, now: float, last: bool) -> bool:
+        if self.started:
+            return True
+        if now < self.start_tell_at and not (last or self.start_live or self.held or self.end):
+            self._later(self.start_tell_at)
+            return False
+        self.started = True
+        story.step(STEP_STARTED, self.name or "", self.id, 1, at=self.start_at, recovered=not self.start_live)
+        return True
+
+    def _chunks(self, story: Story, now: float, last: bool) -> bool:
+        """Tell the chunks of the attempt in order; False while a missing one is waited for."""
+        held = self.held.get(self.told)
+        while held:
+            first = self.next if self.next in held else min(held)
+            if first != self.next and not self.adrift:
+                if self.hole_since is None:
+                    self.hole_since = now
+                patience = self.hole_since + (HOLE_WAIT if self.doubt is None else LOST_WAIT)
+                if now < patience and not last and not self.overflowed:
+                    self._later(patience)
+                    return False
+                story.gap(self.doubt or GapCause.UPSTREAM, self.name, self.told, first - self.next)
+            self.hole_since = None
+            self.adrift = False
+            self.sure()
+            self._run_of(story, held, first)
+        if held is not None:
+            del self.held[self.told]
+            if self.overflowed:
+                self.overflowed = False
+                self.doubt = GapCause.UPSTREAM
+        self.hole_since = None
+        return True
+
+    def _run_of(self, story: Story, held: dict[int, LiveEvent], index: int) -> None:
+        if index == 0:
+            self.first_at = held[0].at
+        while (event := held.pop(index, None)) is not None:
+            self._held_bytes -= len(event.payload)
+            story.chunk(self.name or "", event, self.told)
+            index += 1
+        self.next = index
+
+    def _retry(self, story: Story) -> None:
+        failure = self.failures.get(self.told)
+        text = failure.text if failure is not None else None
+        live = failure is not None and failure.live
+        payload = outcome.failure(text) if text is not None else None
+        at = failure.at if failure is not None else None
+        story.step(
+            STEP_RETRYING, self.name or "", self.id, self.told, payload=payload, at=at, recovered=not live
+        )
+        self.told += 1
+        self.past_next = self.next
+        self.next = 0
+        self.first_at = None
+        self.adrift = False
+        if live:
+            self.doubt = self.doubt_next
+        self.doubt_next = None
+        story.reset(self.name or "", self.told)
+
+    def _tell_end(self, story: Story, end: Outcome) -> None:
+        lost = any(self.held.values()) or (end.type == STEP_COMPLETED and not end.live)
+        unseen = GapCause.UPSTREAM if lost else None
+        cause = self.doubt or unseen
+        if cause is not None and end.type != STEP_SKIPPED and not self.adrift:
+            story.gap(cause, self.name, self.told, None)
+        self.sure()
+        self.ended = True
+        self.held.clear()
+        self._held_bytes = 0
+        story.step(
+            end.type,
+            self.name or "",
+            self.id,
+            end.attempt,
+            payload=end.payload,
+            at=end.at,
+            recovered=not end.live,
+        )
+
+    def despair(self, story: Story) -> None:
+        """Say that chunks of unknown number are missing, though the step still runs."""
+        if self.doubt is not None and self.started and not self.ended:
+            story.gap(self.doubt, self.name, self.told, None)
+            self.sure()
+            self.adrift = True

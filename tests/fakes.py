@@ -1,0 +1,151 @@
+"""A Hatchet of paper and a clock that is turned by hand: what a run needs, without a network or a wait."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+
+from proxy.errors import HatchetError, RunUnknown
+from proxy.events import CoreState, LiveEvent, PastState
+from proxy.upstream import Deliver
+
+TURNS = 30  # of the loop, until whatever one event sets off has come to rest
+
+
+async def rest() -> None:
+    """Let everything that can go on go on."""
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+
+
+class HandClock:
+    """Time passes when `turn` is called, and only then."""
+
+    def __init__(self) -> None:
+        self._now = 1000.0
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._ids = count()
+
+    def now(self) -> float:
+        return self._now
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self._now + seconds, next(self._ids), future))
+        await future
+
+    async def turn(self, seconds: float) -> None:
+        """Let `seconds` pass: each sleeper wakes at its time, and what it sets off comes to rest."""
+        until = self._now + seconds
+        await rest()
+        while self._sleepers and self._sleepers[0][0] <= until:
+            at, _, future = heapq.heappop(self._sleepers)
+            if future.done():
+                continue
+            self._now = max(self._now, at)
+            future.set_result(None)
+            await rest()
+        self._now = until
+        await rest()
+
+
+@dataclass(eq=False)
+class FakeSubscription:
+    """One subscription that somebody holds; the test tells on it and ends it."""
+
+    run_id: str | None
+    pair: tuple[str, str] | None
+    deliver: Deliver
+    ended: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def tell(self, *events: LiveEvent) -> None:
+        for event in events:
+            self.deliver(event)
+
+    def end(self, error: HatchetError | None = None) -> None:
+        if not self.ended.done():
+            if error is None:
+                self.ended.set_result(None)
+            else:
+                self.ended.set_exception(error)
+
+
+class FakeUpstream:
+    """An `Upstream` whose states are set by the test."""
+
+    def __init__(self, *, has_history: bool = True) -> None:
+        self._has_history = has_history
+        self.open: list[FakeSubscription] = []
+        self.most_open = 0
+        self.opened_ever: list[FakeSubscription] = []
+        self.cores: dict[str, CoreState | HatchetError] = {}
+        self.pasts: dict[str, PastState | HatchetError | None] = {}
+        self.found: dict[tuple[str, str], str | HatchetError | None] = {}
+        self.calls: list[str] = []
+        self.refuse: HatchetError | None = None  # every subscription ends with it at once
+
+    @property
+    def has_history(self) -> bool:
+        return self._has_history
+
+    async def follow(self, run_id: str, deliver: Deliver, opened: Callable[[], None] | None = None) -> None:
+        await self._hold(FakeSubscription(run_id, None, deliver), opened)
+
+    async def follow_metadata(
+        self, key: str, value: str, deliver: Deliver, opened: Callable[[], None] | None = None
+    ) -> None:
+        await self._hold(FakeSubscription(None, (key, value), deliver), opened)
+
+    async def _hold(self, subscription: FakeSubscription, opened: Callable[[], None] | None) -> None:
+        await asyncio.sleep(0)
+        if self.refuse is not None:
+            raise self.refuse
+        self.open.append(subscription)
+        self.opened_ever.append(subscription)
+        self.most_open = max(self.most_open, len(self.open))
+        try:
+            if opened is not None:
+                opened()
+            await subscription.ended
+        finally:
+            self.open.remove(subscription)
+
+    async def core(self, run_id: str) -> CoreState:
+        self.calls.append("core")
+        await asyncio.sleep(0)
+        state = self.cores.get(run_id, RunUnknown("no such run"))
+        if isinstance(state, HatchetError):
+            raise state
+        return state
+
+    async def past(self, run_id: str) -> PastState | None:
+        self.calls.append("past")
+        await asyncio.sleep(0)
+        state = self.pasts.get(run_id)
+        if isinstance(state, HatchetError):
+            raise state
+        return state
+
+    async def find(self, key: str, value: str) -> str | None:
+        self.calls.append("find")
+        await asyncio.sleep(0)
+        found = self.found.get((key, value))
+        if isinstance(found, HatchetError):
+            raise found
+        return found
+
+    async def close(self) -> None:
+        for subscription in list(self.open):
+            subscription.end()
+
+    def by_id(self) -> list[FakeSubscription]:
+        return [held for held in self.open if held.run_id is not None]
+
+    def by_pair(self) -> list[FakeSubscription]:
+        return [held for held in self.open if held.pair is not None]

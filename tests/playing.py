@@ -1,0 +1,264 @@
+"""Plays runs through a `History` without a loop: a turn-by-hand world of lines, states and time.
+
+`World` answers the looks that a history asks for from timetables of states; a script says what its lines tell
+and when. `legal` is the law of order that every telling must obey.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from proxy.events import (
+    RUN_EVENTS,
+    STEP_ENDS,
+    STEP_RETRYING,
+    STEP_STARTED,
+    STEP_STREAM,
+    CoreState,
+    CoreStep,
+    End,
+    Event,
+    GapCause,
+    Item,
+    Kind,
+    LiveEvent,
+    PastState,
+    PastStep,
+    PastTaskEvent,
+    Reset,
+    Status,
+)
+from proxy.history import History
+from proxy.line import Line
+
+RECORDINGS = Path(__file__).parent / "recordings"
+LIFECYCLE_WAIT = 40.0  # seconds of a world's time after its last event in which the end must have come
+
+
+@dataclass
+class Recording:
+    """One file of the real engine: what it told on each subscription, and its states as they changed."""
+
+    run_id: str
+    told: list[tuple[float, str, str, LiveEvent | None]] = field(default_factory=list)
+    cores: list[tuple[float, CoreState]] = field(default_factory=list)
+    pasts: list[tuple[float, PastState | None]] = field(default_factory=list)
+    acts: list[tuple[float, str]] = field(default_factory=list)
+
+    def core_at(self, t: float) -> CoreState | None:
+        return next((state for at, state in reversed(self.cores) if at <= t), None)
+
+    def past_at(self, t: float) -> PastState | None:
+        return next((state for at, state in reversed(self.pasts) if at <= t), None)
+
+
+def load(path: Path) -> Recording:
+    """Read a recording."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    run_id = next(line["workflow_run_id"] for line in lines if line["source"] == "trigger")
+    recording = Recording(run_id)
+    for line in lines:
+        t, source = line["t"], line["source"]
+        if source == "live":
+            what = "event" if "event" in line else "ended" if "ended" in line else "opened"
+            event = _live(line["event"]) if what == "event" else None
+            if event is None or event.run_id == run_id:
+                recording.told.append((t, line["subscription"], what, event))
+        elif source == "GetRunDetails" and "task_runs" in line["answer"]:
+            recording.cores.append((t, _core(run_id, line["answer"])))
+        elif source == "REST workflow-runs":
+            recording.pasts.append((t, _past(run_id, line["answer"])))
+        elif source == "act":
+            recording.acts.append((t, line["did"]))
+    return recording
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _live(event: dict[str, Any]) -> LiveEvent:
+    return LiveEvent(
+        run_id=event["workflow_run_id"],
+        kind=Kind[event["event_type"].removeprefix("RESOURCE_EVENT_TYPE_")],
+        step_run_id=event["resource_id"] if event["resource_type"].endswith("STEP_RUN") else None,
+        payload=_text(event["event_payload"]),
+        at=event["event_timestamp"],
+        retry_count=event.get("retry_count"),
+        index=event.get("event_index"),
+        hangup=event["hangup"],
+    )
+
+
+def _core(run_id: str, answer: dict[str, Any]) -> CoreState:
+    steps = [
+        CoreStep(
+            name=name,
+            step_run_id=run["external_id"],
+            status=Status(run["status"]),
+            output=_text(run["output"]) if run.get("output") else None,
+            error=run.get("error"),
+        )
+        for name, run in answer["task_runs"].items()
+    ]
+    return CoreState(
+        run_id, Status(answer["status"]), answer["done"], tuple(steps), answer["additional_metadata"]
+    )
+
+
+def _past(run_id: str, answer: dict[str, Any]) -> PastState | None:
+    if answer["http"] != 200:
+        return None
+    steps = []
+    for task in answer["tasks"]:
+        step_id = task["taskExternalId"]
+        events = [
+            PastTaskEvent(e["eventType"], e["timestamp"], e["retryCount"], e.get("errorMessage") or None)
+            for e in answer["taskEvents"]
+            if e["taskId"] == step_id
+        ]
+        steps.append(
+            PastStep(
+                name=task["actionId"].rpartition(":")[2],
+                step_run_id=step_id,
+                status=Status(task["status"]),
+                retry_count=task["retryCount"],
+                retries=None,
+                output=task["output"],
+                error=task["errorMessage"] or None,
+                events=tuple(sorted(events, key=lambda e: e.at)),
+            )
+        )
+    return PastState(run_id, Status(answer["run"]["status"]), tuple(steps))
+
+
+@dataclass
+class World:
+    """Answers a history's looks from timetables, `lag` seconds after they are asked."""
+
+    history: History
+    core_at: Callable[[float], CoreState | None]
+    past_at: Callable[[float], PastState | None]
+    lag: float = 0.01
+    past_lag: float = 0.0
+    past_away: bool = False
+    now: float = 0.0
+    items: list[Item] = field(default_factory=list)
+    _answers: list[tuple[float, str]] = field(default_factory=list)
+
+    def until(self, t: float) -> None:
+        """Let time pass, doing what is due."""
+        history = self.history
+        while not history.over:
+            at = self._next()
+            if at is None or at > t:
+                break
+            self.now = max(self.now, at)
+            for answer in [a for a in self._answers if a[0] <= self.now]:
+                self._answers.remove(answer)
+                self._answer(answer[1])
+            if history.due is not None and history.due <= self.now:
+                history.tick(self.now)
+            self._ask()
+            self.items += history.take()
+        self.now = max(self.now, t)
+
+    def _next(self) -> float | None:
+        history = self.history
+        asked = {kind for _, kind in self._answers}
+        times = [at for at, _ in self._answers]
+        times += [history.due] if history.due is not None else []
+        if "core" not in asked and history.core_look.at is not None:
+            times.append(history.core_look.at)
+        if "past" not in asked and history.past_look.at is not None:
+            times.append(history.past_look.at)
+        return min(times, default=None)
+
+    def _ask(self) -> None:
+        history = self.history
+        asked = {kind for _, kind in self._answers}
+        for kind, look in (("core", history.core_look), ("past", history.past_look)):
+            if kind not in asked and look.at is not None and look.at <= self.now:
+                look.asking(self.now)
+                self._answers.append((self.now + self.lag, kind))
+
+    def _answer(self, kind: str) -> None:
+        if kind == "core":
+            state = self.core_at(self.now - self.lag)
+            if state is None:
+                self.history.core_look.again(self.now)
+            else:
+                self.history.core(state, self.now)
+        elif self.past_away:
+            self.history.past_away(self.now)
+        else:
+            self.history.past(self.past_at(self.now - self.lag - self.past_lag), self.now)
+
+    def open(self, *, ordered: bool) -> Line:
+        return self.history.opened(self.now, ordered=ordered)
+
+    def tell(self, line: Line, event: LiveEvent) -> None:
+        if not self.history.over:
+            self.history.live(line, event, self.now)
+            self._take()
+
+    def close(self, line: Line, cause: GapCause | None = GapCause.UPSTREAM) -> None:
+        if not self.history.over:
+            self.history.closed(line, self.now, cause)
+            self._take()
+
+    def _take(self) -> None:
+        self.history.stirred = False
+        self.items += self.history.take()
+
+    def start(self) -> None:
+        self.history.core_look.want(self.now)
+
+
+def lifecycle(items: Iterable[Item]) -> list[Event]:
+    return [item for item in items if isinstance(item, Event) and item.type != STEP_STREAM]
+
+
+def identities(items: Iterable[Item]) -> set[tuple[Any, ...]]:
+    return {event.identity for event in lifecycle(items)}
+
+
+def legal(items: Sequence[Item]) -> None:
+    """Assert the order: started, per attempt chunks, retrying and reset, the step's end; the run's last."""
+    told: set[tuple[Any, ...]] = set()
+    steps: dict[str, list[Event]] = {}
+    attempts: dict[str, int] = {}
+    for n, item in enumerate(items):
+        if isinstance(item, End):
+            assert n == len(items) - 1, "the end is the last"
+            assert isinstance(items[n - 1], Event) and items[n - 1].type == f"run_{item.status}"  # type: ignore[union-attr]
+        if isinstance(item, Reset):
+            before = items[n - 1]
+            assert isinstance(before, Event) and before.type == STEP_RETRYING, "a reset follows its retrying"
+            assert before.step == item.step and before.attempt == item.attempt - 1
+        if not isinstance(item, Event):
+            continue
+        assert item.identity not in told, f"told twice: {item.identity}"
+        told.add(item.identity)
+        if item.type in RUN_EVENTS:
+            assert n == len(items) - 2 and isinstance(items[-1], End), "the run's event comes before the end"
+            continue
+        assert item.step_run_id is not None and item.attempt is not None and item.step
+        story = steps.setdefault(item.step_run_id, [])
+        attempt = attempts.setdefault(item.step_run_id, 1)
+        assert not story or story[-1].type not in STEP_ENDS, f"{item.type} after the step's end"
+        assert (item.type == STEP_STARTED) == (not story), "started first, and once"
+        assert item.attempt == attempt, f"{item.type} of attempt {item.attempt}, told in {attempt}"
+        if item.type == STEP_STREAM and story[-1].type == STEP_STREAM:
+            assert (item.index or 0) > (story[-1].index or 0), "chunks by index"
+        if item.type == STEP_RETRYING:
+            attempts[item.step_run_id] = attempt + 1
+        story.append(item)
+
+
+def at(event: LiveEvent, **changes: Any) -> LiveEvent:
+    return replace(event, **changes)

@@ -1,0 +1,171 @@
+"""Recordings of the real engine, cut at every point: the same lifecycle events, once, in order, one end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from proxy.events import End, LiveEvent
+from proxy.history import History
+from proxy.line import Line
+from proxy.restate import restate
+from tests.playing import LIFECYCLE_WAIT, RECORDINGS, Recording, World, identities, legal, load
+
+FILES = sorted(RECORDINGS.glob("*/*.jsonl"))
+SUBSCRIPTIONS = (
+    "by_metadata_before_trigger",
+    "at_once",
+    "after_100ms",
+    "after_200ms",
+    "after_400ms",
+    "late_1500ms",
+)
+
+
+def name(path: Path) -> str:
+    return f"{path.parent.name}-{path.stem}"
+
+
+def first_story(path: Path) -> Recording:
+    """The recording up to its first verified end: what comes after a replay is another story."""
+    recording = load(path)
+    done = next(n for n, (_, state) in enumerate(recording.cores) if state.done)
+    act = next((t for t, did in recording.acts if did == "replay"), float("inf"))
+    recording.cores = recording.cores[: done + 1]
+    recording.pasts = [(t, past) for t, past in recording.pasts if t < act]
+    recording.told = [told for told in recording.told if told[0] < act]
+    return recording
+
+
+def world(recording: Recording, *, has_past: bool = True, past_lag: float = 0.0) -> World:
+    history = History(recording.run_id, has_past=has_past)
+    return World(history, recording.core_at, recording.past_at, past_lag=past_lag)
+
+
+Change = dict[
+    int, tuple[tuple[float, LiveEvent], ...]
+]  # an entry's number -> what comes instead, how much later
+Entry = tuple[float, int, str, str, LiveEvent | None]
+
+
+def script(recording: Recording, subscriptions: tuple[str, ...], change: Change) -> list[Entry]:
+    """What those subscriptions were told, in order of time, with some of it changed."""
+    entries: list[Entry] = []
+    for n, (t, subscription, what, event) in enumerate(recording.told):
+        base = subscription.removesuffix("_again")
+        if base in subscriptions:
+            instead = change.get(n, ((0.0, event),))
+            entries += [(t + later, n, base, what, told) for later, told in instead]
+    return sorted(entries, key=lambda entry: entry[:2])
+
+
+def play(
+    played: World,
+    recording: Recording,
+    subscriptions: tuple[str, ...],
+    *,
+    joined: float = -0.5,
+    broken: float = float("inf"),
+    change: Change | None = None,
+) -> World:
+    """Tell what was told from `joined` on; all that is open at `broken` ends, and is opened again at once."""
+    lines: dict[str, Line] = {}
+    played.now = joined
+
+    def line(base: str) -> Line:
+        if base not in lines:
+            lines[base] = played.open(ordered=not base.startswith("by_meta"))
+        return lines[base]
+
+    if joined > 0:
+        for base in subscriptions:
+            line(base)
+    played.start()
+    for t, _, base, what, event in script(recording, subscriptions, change or {}):
+        if t >= broken:
+            played.until(broken)
+            broken = float("inf")
+            ended = [(base, lines.pop(base)) for base in list(lines)]
+            for _, old in ended:
+                played.close(old)
+            for again, _ in ended:
+                line(again)
+        if t < joined:
+            continue
+        played.until(t)
+        if what == "ended" and base in lines:
+            played.close(lines.pop(base))
+        elif what == "opened":
+            line(base)
+        elif event is not None:
+            played.tell(line(base), event)
+    played.until(max(played.now, recording.cores[-1][0]) + LIFECYCLE_WAIT)
+    return played
+
+
+def check(played: World, recording: Recording) -> None:
+    legal(played.items)
+    assert isinstance(played.items[-1], End)
+    last_core, last_past = recording.cores[-1][1], recording.pasts[-1][1]
+    assert identities(played.items) == identities(restate(last_core, last_past))
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+@pytest.mark.parametrize("subscription", [*SUBSCRIPTIONS, "all"])
+def test_a_recording_as_it_was(path: Path, subscription: str) -> None:
+    recording = first_story(path)
+    subscriptions = SUBSCRIPTIONS if subscription == "all" else (subscription,)
+    check(play(world(recording), recording, subscriptions), recording)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_joined_at_every_point(path: Path) -> None:
+    recording = first_story(path)
+    for t in sorted({t for t, *_ in recording.told} | {t for t, _ in recording.cores}):
+        if 0 < t <= recording.cores[-1][0] + 0.2:
+            for subscriptions in (SUBSCRIPTIONS[:1], SUBSCRIPTIONS[2:3]):
+                check(play(world(recording), recording, subscriptions, joined=t + 0.0001), recording)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_broken_at_every_point(path: Path) -> None:
+    recording = first_story(path)
+    for t, subscription, *_ in recording.told:
+        if t <= recording.cores[-1][0]:
+            base = subscription.removesuffix("_again")
+            check(play(world(recording), recording, (base,), broken=t), recording)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_each_live_event_lost_doubled_late_or_reordered(path: Path) -> None:
+    recording = first_story(path)
+    for n, (t, subscription, what, event) in enumerate(recording.told):
+        if what != "event" or event is None or t > recording.cores[-1][0]:
+            continue
+        base = subscription.removesuffix("_again")
+        for change in (
+            (),
+            ((0.0, event), (0.0, event)),
+            ((0.0, event), (0.4, event)),
+            ((0.3, event),),
+            ((0.05, event),),
+        ):
+            check(play(world(recording), recording, (base,), change={n: change}), recording)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_with_a_history_that_lags_half_a_minute(path: Path) -> None:
+    recording = first_story(path)
+    played = play(world(recording, past_lag=30.0), recording, SUBSCRIPTIONS[:1])
+    legal(played.items)
+    assert isinstance(played.items[-1], End)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_without_a_history(path: Path) -> None:
+    recording = first_story(path)
+    for subscriptions in (SUBSCRIPTIONS[:1], SUBSCRIPTIONS):
+        played = play(world(recording, has_past=False), recording, subscriptions)
+        legal(played.items)
+        assert isinstance(played.items[-1], End)
