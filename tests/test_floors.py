@@ -70,6 +70,7 @@ FLOORS: Final = {
         "proxy.ending",  # the verified end
         "proxy.history",
         "proxy.restate",  # a run's lifecycle from its states alone
+        "proxy.recorded",  # a recorded run told again
         "proxy.sse",
         "proxy.backlog",
         "proxy.jsontext",

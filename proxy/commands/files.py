@@ -49,7 +49,7 @@ def team_named(teams: list[TeamConfig], name: str | None) -> TeamConfig:
 
 
 def _team(name: str, checked: Checked) -> TeamConfig:
-    granted = TeamConfig(name=name, hatchet=HatchetConfig(token=UNSET))
+    granted = TeamConfig(name=name, hatchet=HatchetConfig.model_validate({"token": UNSET}))
     return team(granted, cast(TeamFile, checked.model))
 
 

@@ -1,0 +1,187 @@
+"""``stream-proxy explain``: what each rule makes of an event, and the frame that results."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import click
+
+from config.expressions import ExpressionProblem
+from config.model import StreamConfig
+from config.problems import ConfigError
+from proxy import jsontext, sse
+from proxy.commands.files import PROBLEMS, USAGE, team_named, teams_at
+from proxy.events import End, Event, Item, Reset, StepGap
+from proxy.given import GivenProblem, event_of
+from proxy.rules import Rules, Verdict
+
+STANDARD_INPUT: Final = "-"
+MOST_BYTES: Final = 64 << 20  # twice Hatchet's largest message: an event that could ever come fits
+
+
+class Wrong(Exception):
+    """What was asked makes no sense; one sentence."""
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--stream", "stream_name", metavar="NAME", help="The stream; needed where there are several.")
+@click.option("--team", "team_name", metavar="NAME", help="The team, in the directory form.")
+@click.option(
+    "--event", "text", metavar="JSON", help="The event: JSON, @FILE with JSON, or - for standard input."
+)
+@click.option(
+    "--recording",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A recorded run (stream-proxy record): every event of it.",
+)
+def command(
+    path: Path, stream_name: str | None, team_name: str | None, text: str | None, recording: Path | None
+) -> None:
+    r"""Show what each rule makes of an event, and the frame that results.
+
+    \b
+    stream-proxy explain streams.yaml --stream chat \
+        --event '{"type": "step_completed", "step": "start", "payload": {"ok": true}}'
+    stream-proxy explain /etc/stream-proxy --team search --stream chat --event @event.json
+    stream-proxy explain streams.yaml --stream chat --recording run.jsonl
+
+    Fields of the event that are not given are filled in. The frame is what a browser gets, without its
+    `id:` line, which differs from process to process. Nothing is asked of Hatchet. Exit status: 0 explained,
+    1 the YAML has problems, 2 usage.
+    """
+    if "NO_COLOR" in os.environ:
+        click.get_current_context().color = False
+    try:
+        stream = _stream(path, team_name, stream_name)
+        items = _items(text, recording)
+        rules = Rules(stream)
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        sys.exit(USAGE if error.unreadable else PROBLEMS)
+    except ExpressionProblem as problem:
+        click.echo(f"explain: an expression cannot be run: {problem.message}", err=True)
+        sys.exit(PROBLEMS)
+    except Wrong as wrong:
+        click.echo(f"explain: {wrong}", err=True)
+        sys.exit(USAGE)
+    for item in items:
+        explain(rules, item)
+
+
+def _stream(path: Path, team_name: str | None, stream_name: str | None) -> StreamConfig:
+    teams, problems = teams_at(path, os.environ)
+    if problems and not any(team.name == team_name for team in teams):
+        raise ConfigError(problems)
+    try:
+        team = team_named(teams, team_name)
+    except LookupError as error:
+        raise Wrong(str(error)) from None
+    names = ", ".join(team.streams) or "none"
+    if stream_name is None:
+        if len(team.streams) != 1:
+            raise Wrong(f"say which stream: --stream NAME (there are: {names})")
+        return next(iter(team.streams.values()))
+    if stream_name not in team.streams:
+        raise Wrong(f"there is no stream {stream_name} (there are: {names})")
+    return team.streams[stream_name]
+
+
+def _items(text: str | None, recording: Path | None) -> Iterator[Item] | list[Item]:
+    if (text is None) == (recording is None):
+        raise Wrong("give either --event or --recording")
+    if text is not None:
+        return [_event(text)]
+    assert recording is not None
+    from proxy.recorded import NotARecording, played  # noqa: PLC0415 - an event needs no history
+
+    try:
+        return played(recording.read_text(encoding="utf-8").splitlines())
+    except (OSError, ValueError) as error:
+        reason = str(error) if isinstance(error, NotARecording) else getattr(error, "strerror", None)
+        raise Wrong(f"{recording} cannot be read: {reason or 'it is not UTF-8 text'}") from None
+
+
+def _event(text: str) -> Event:
+    try:
+        given = jsontext.decode(_content(text))
+    except jsontext.NotJson as error:
+        hint = """write it like '{"type": "step_started"}', in single quotes for the shell"""
+        raise Wrong(f"the event {error}: {hint}") from None
+    if not isinstance(given, dict):
+        raise Wrong("the event must be a JSON object with at least a type")
+    try:
+        return event_of(given)
+    except GivenProblem as problem:
+        raise Wrong(f"{problem.message} ({problem.hint})") from None
+
+
+def _content(text: str) -> str:
+    if text == STANDARD_INPUT:
+        return sys.stdin.read(MOST_BYTES)
+    if not text.startswith("@"):
+        return text
+    try:
+        with Path(text[1:]).open(encoding="utf-8") as file:
+            return file.read(MOST_BYTES)
+    except (OSError, ValueError) as error:
+        raise Wrong(
+            f"{text[1:]} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}"
+        ) from None
+
+
+def explain(rules: Rules, item: Item) -> None:
+    """Say what becomes of one thing that happened."""
+    if not isinstance(item, Event):
+        _explain_notice(rules, item)
+        return
+    of = f" of step {item.step}" if item.step is not None else ""
+    click.secho(f"{item.type}{of}", bold=True)
+    verdicts = rules.verdicts(item)
+    for verdict in verdicts:
+        _explain_verdict(verdict)
+    message = next((verdict.message for verdict in verdicts if verdict.message is not None), None)
+    if message is None:
+        why = "not forwarded" if any(v.matched for v in verdicts) else "no rule matches: not forwarded"
+        click.echo(f"  {why}\n")
+    else:
+        _raw(sse.frame(message.data, event=message.event))
+
+
+def _explain_verdict(verdict: Verdict) -> None:
+    if not verdict.asked:
+        said, colour = "not asked", "bright_black"
+    elif verdict.matched:
+        said, colour = "matched" if verdict.message is not None else "decided", "green"
+    else:
+        said, colour = "no match", "yellow"
+    reasons = f": {'; '.join(verdict.reasons)}" if verdict.reasons else ""
+    click.echo(f"  {verdict.rule}: {click.style(said, fg=colour)}{reasons}")
+
+
+def _explain_notice(rules: Rules, item: StepGap | Reset | End) -> None:
+    if isinstance(item, End):
+        click.secho(f"the verified end: {item.status}", bold=True)
+        _raw(sse.control("end", {"status": item.status}))
+        return
+    what = "a reset" if isinstance(item, Reset) else "a gap"
+    click.secho(f"{what} of step {item.step}", bold=True)
+    if item.step is not None and not rules.forwards_chunks(item.step):
+        click.echo("  no rule forwards chunks of this step: not told\n")
+    elif isinstance(item, Reset):
+        _raw(sse.control("reset", {"step": item.step, "attempt": item.attempt}))
+    else:
+        told = {"cause": item.cause.value, "step": item.step, "attempt": item.attempt, "missed": item.missed}
+        _raw(sse.control("gap", told))
+
+
+def _raw(frame: bytes) -> None:
+    """The frame, byte for byte."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(frame)
+    sys.stdout.buffer.flush()

@@ -1,0 +1,223 @@
+"""``stream-proxy watch``: a live run through a stream, in the terminal, and what is kept back, and why."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from config.problems import ConfigError
+from proxy.commands.files import PROBLEMS, USAGE, team_named
+from proxy.errors import HatchetError, RunUnknown, TokenRefused
+from proxy.events import End, Event, Item
+from proxy.rules import Rules, Verdict
+
+if TYPE_CHECKING:
+    from config.model import StreamConfig, TeamConfig
+    from proxy.upstream import Upstream
+
+INTERRUPTED: Final = 130  # what a shell expects after Ctrl-C
+TRY_AGAIN: Final = 0.5  # seconds between looks for a run that does not exist yet, or a Hatchet that is away
+LOOK_UP: Final = 1.0  # seconds of silence after which trouble with Hatchet is asked for
+NARROWEST: Final = 40  # characters of data that are shown, however narrow the terminal
+
+Say = Callable[[str], None]
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN_ID")
+@click.option("--stream", "stream_name", metavar="NAME", help="The stream; needed where there are several.")
+@click.option("--team", "team_name", metavar="NAME", help="The team, in the directory form.")
+@click.option(
+    "--config",
+    "path",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    envvar="STREAM_PROXY_CONFIG",
+    default=Path("streams.yaml"),
+    show_default=True,
+    help="A file, or a folder with proxy.yaml and teams/*.yaml. Also: STREAM_PROXY_CONFIG.",
+)
+def command(run_id: str, stream_name: str | None, team_name: str | None, path: Path) -> None:
+    """Watch a live run through a stream, in the terminal.
+
+    \b
+    stream-proxy watch 8ff4f149-099e-4c16-a8d1-0535f8c79b83 --stream chat
+
+    Shows each message as a browser gets it, and each event that is not forwarded, with the reason. It
+    subscribes like the proxy does and ends at the run's verified end; Ctrl-C leaves the run alone.
+    Exit status: 0 the run ended, 1 the YAML has problems, the run is unknown or the token refused, 2 usage.
+    """
+    if "NO_COLOR" in os.environ:
+        click.get_current_context().color = False
+    try:
+        run_id = str(uuid.UUID(run_id))
+    except ValueError:
+        raise click.UsageError("RUN_ID must be a run's id: a UUID, as the dashboard shows it") from None
+    team, stream = _chosen(path, team_name, stream_name)
+    try:
+        sys.exit(asyncio.run(_watch(run_id, team, stream)))
+    except KeyboardInterrupt:
+        click.echo("left; the run goes on", err=True)
+        sys.exit(INTERRUPTED)
+
+
+def _chosen(path: Path, team_name: str | None, stream_name: str | None) -> tuple[TeamConfig, StreamConfig]:
+    from config.load import load  # noqa: PLC0415 - --help needs no YAML
+
+    try:
+        config = load(path, os.environ)
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        sys.exit(USAGE if error.unreadable else PROBLEMS)
+    if team_name in config.broken:
+        for problem in config.broken[team_name or ""]:
+            click.echo(str(problem), err=True)
+        sys.exit(PROBLEMS)
+    try:
+        team = team_named(list(config.teams.values()), team_name)
+    except LookupError as error:
+        raise click.UsageError(str(error)) from None
+    names = ", ".join(team.streams) or "none"
+    if stream_name is None and len(team.streams) == 1:
+        return team, next(iter(team.streams.values()))
+    if stream_name is None or stream_name not in team.streams:
+        what = (
+            "say which stream: --stream NAME" if stream_name is None else f"there is no stream {stream_name}"
+        )
+        raise click.UsageError(f"{what} (there are: {names})")
+    return team, team.streams[stream_name]
+
+
+async def _watch(run_id: str, team: TeamConfig, stream: StreamConfig) -> int:
+    from proxy.hatchet import HatchetDoor  # noqa: PLC0415 - gRPC only once there is something to watch
+
+    door = HatchetDoor(team.hatchet, os.environ)
+    try:
+        return await watch(run_id, stream, door, click.echo, check_after=15.0)
+    finally:
+        await door.close()
+
+
+async def watch(
+    run_id: str, stream: StreamConfig, upstream: Upstream, say: Say, *, check_after: float
+) -> int:
+    """Say what becomes of each event of the run until its verified end; the exit status."""
+    from proxy.run import Run, RunSettings  # noqa: PLC0415
+
+    rules = Rules(stream)
+    told: asyncio.Queue[Item] = asyncio.Queue()
+
+    def publish(items: Sequence[Item]) -> None:
+        for item in items:
+            told.put_nowait(item)
+
+    run = Run(run_id, upstream, publish=publish, settings=RunSettings(check_after=check_after))
+    run.start()
+    try:
+        if not await _found(run.known, stream.wait_for_run, say):
+            return PROBLEMS
+        trouble: str | None = None
+        while True:
+            try:
+                item = await asyncio.wait_for(told.get(), LOOK_UP)
+            except TimeoutError:
+                trouble = _say_trouble(run.trouble, trouble, say)
+                continue
+            say(told_of(rules, item))
+            if isinstance(item, End):
+                return 0
+    finally:
+        await run.close()
+
+
+async def _found(known: Callable[[], object], patience: float, say: Say) -> bool:
+    """Wait for the run as a client would: `patience` for the run, for Hatchet as long as it takes."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + patience
+    trouble: str | None = None
+    while True:
+        try:
+            await known()  # type: ignore[misc]
+        except RunUnknown:
+            if loop.time() >= until:
+                say("there is no such run for this team's token")
+                return False
+            trouble = _say_once("the run does not exist yet", trouble, say)
+        except TokenRefused as error:
+            say(f"Hatchet refuses the token: {error}")
+            return False
+        except HatchetError as error:
+            trouble = _say_trouble(error, trouble, say)
+        else:
+            return True
+        await asyncio.sleep(TRY_AGAIN)
+
+
+def _say_trouble(error: HatchetError | None, said: str | None, say: Say) -> str | None:
+    if error is None:
+        return None
+    return _say_once(f"waiting: {error}", said, say)
+
+
+def _say_once(text: str, said: str | None, say: Say) -> str:
+    if text != said:
+        say(click.style(text, fg="yellow"))
+    return text
+
+
+def told_of(rules: Rules, item: Item) -> str:
+    """One line about one thing that happened: the message, or why there is none."""
+    if isinstance(item, End):
+        return click.style(f"stream.end    {item.status}", bold=True)
+    if not isinstance(item, Event):
+        return _notice(rules, item)
+    verdicts = rules.verdicts(item)
+    of = item.step or "the run"
+    if item.index is not None:
+        of = f"{of}#{item.index}"
+    head = f"{item.type:14} {of}"
+    message = next((verdict.message for verdict in verdicts if verdict.message is not None), None)
+    if message is None:
+        return click.style(f"{head}  not forwarded: {why_not(verdicts)}", fg="bright_black")
+    name = click.style(message.event or "message", fg="green")
+    return f"{head}  {message.rule} → {name} {_short(message.data.decode())}"
+
+
+def why_not(verdicts: Sequence[Verdict]) -> str:
+    """Why an event is not forwarded: the failure of the rule that decided, or each rule's reason."""
+    for verdict in verdicts:
+        if verdict.matched:
+            return f"{verdict.rule}: {'; '.join(verdict.reasons)}"
+    reasons = [f"{verdict.rule}: {'; '.join(verdict.reasons)}" for verdict in verdicts]
+    return "no rule matches (" + ", ".join(reasons) + ")" if reasons else "the stream has no rules"
+
+
+def _notice(rules: Rules, item: Item) -> str:
+    """A gap or a reset; one of a step whose chunks the stream does not forward is not told."""
+    step: str | None = getattr(item, "step", None)
+    attempt: int | None = getattr(item, "attempt", None)
+    cause = getattr(item, "cause", None)
+    if cause is None:
+        said = f"stream.reset   {step}  attempt {attempt} begins"
+    else:
+        missed = getattr(item, "missed", None)
+        count = "some chunks" if missed is None else f"{missed} chunk{'' if missed == 1 else 's'}"
+        said = f"stream.gap     {step or 'the whole stream'}  {count} cannot be given: {cause.value}"
+    if step is not None and not rules.forwards_chunks(step):
+        return click.style(f"{said}  not told: no rule forwards chunks of this step", fg="bright_black")
+    return click.style(said, fg="yellow")
+
+
+def _short(text: str) -> str:
+    """Cut to the terminal's width on a terminal, whole in a pipe."""
+    if not sys.stdout.isatty():
+        return text
+    room = max(NARROWEST, os.get_terminal_size(sys.stdout.fileno()).columns - NARROWEST)
+    return text if len(text) <= room else text[: room - 1] + "…"

@@ -1,0 +1,191 @@
+"""A recorded run told again: the lines of a recording through `History`, as if they happened now.
+
+The format is that of ``tests/recordings/README.md``. Every subscription of the recording speaks; states are
+answered from what the recording knew at that moment. Nothing waits: time is the recording's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from proxy.events import (
+    CoreState,
+    CoreStep,
+    Item,
+    Kind,
+    LiveEvent,
+    PastState,
+    PastStep,
+    PastTaskEvent,
+    Status,
+)
+from proxy.history import History
+from proxy.line import Line
+
+SETTLING: Final = 60.0
+"""Seconds of the recording's time after its last line: longer than anything that a history waits for."""
+
+MOST_TICKS: Final = 100_000  # a history that never comes to rest must not hang a command
+
+
+class NotARecording(ValueError):
+    """The lines are no recording; says which line."""
+
+
+@dataclass
+class _Player:
+    """What is known at this moment of the recording."""
+
+    history: History
+    lines: dict[str, Line] = field(default_factory=dict)
+    core: CoreState | None = None
+    past: PastState | None = None
+    items: list[Item] = field(default_factory=list)
+    ticks: int = 0
+
+    def until(self, now: float) -> None:
+        """Everything that is due up to `now`."""
+        history = self.history
+        while not history.over and self.ticks < MOST_TICKS:
+            times = [at for at in (history.due, history.core_look.at, history.past_look.at) if at is not None]
+            if not times or min(times) > now:
+                return
+            self.ticks += 1
+            self._due(max(min(times), 0.0))
+            self.items += history.take()
+
+    def _due(self, at: float) -> None:
+        history = self.history
+        if history.due is not None and history.due <= at:
+            history.tick(at)
+        if history.core_look.at is not None and history.core_look.at <= at:
+            history.core_look.asking(at)
+            if self.core is None:
+                history.core_look.again(at)
+            else:
+                history.core(self.core, at)
+        if history.past_look.at is not None and history.past_look.at <= at:
+            history.past_look.asking(at)
+            history.past(self.past, at)
+
+    def hear(self, line: dict[str, Any], run_id: str, now: float) -> None:
+        """One line of a subscription."""
+        name = line["subscription"]
+        if self.history.over:
+            return
+        if "event" in line:
+            event = _live(line["event"])
+            if event.run_id == run_id and name in self.lines:
+                self.history.live(self.lines[name], event, now)
+        elif "ended" in line:
+            if name in self.lines:
+                self.history.closed(self.lines.pop(name), now)
+        else:
+            self.lines[name] = self.history.opened(now, ordered="by_metadata" not in name)
+        self.items += self.history.take()
+
+
+def played(texts: Iterable[str]) -> list[Item]:
+    """Everything that a stream would be told of the recorded run, in order; raises NotARecording."""
+    lines = list(_lines(texts))
+    run_id = next((line["workflow_run_id"] for line in lines if line["source"] == "trigger"), None)
+    if not isinstance(run_id, str):
+        raise NotARecording("it has no line that says which run was triggered")
+    player = _Player(History(run_id, has_past=any(line["source"].startswith("REST") for line in lines)))
+    player.history.core_look.want(0.0)
+    end = 0.0
+    for number, line in enumerate(lines, 1):
+        try:
+            end = max(float(line["t"]), 0.0)
+            player.until(end)
+            _take(player, line, run_id, end)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise NotARecording(f"line {number} is not as a recording has it") from None
+    player.until(end + SETTLING)
+    return player.items
+
+
+def _lines(texts: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for number, text in enumerate(texts, 1):
+        if not text.strip():
+            continue
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
+            raise NotARecording(f"line {number} is not JSON") from None
+        if not isinstance(line, dict) or not isinstance(line.get("source"), str):
+            raise NotARecording(f"line {number} has no source")
+        yield line
+
+
+def _take(player: _Player, line: dict[str, Any], run_id: str, now: float) -> None:
+    source = line["source"]
+    if source == "live":
+        player.hear(line, run_id, now)
+    elif source == "GetRunDetails" and "task_runs" in line["answer"]:
+        player.core = _core(run_id, line["answer"])
+    elif source == "REST workflow-runs":
+        player.past = _past(run_id, line["answer"])
+
+
+def _text(value: Any) -> str:
+    """A text as it came; a long one that the recorder shortened is told as what it wrote."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _live(event: dict[str, Any]) -> LiveEvent:
+    kind = event["event_type"].removeprefix("RESOURCE_EVENT_TYPE_")
+    return LiveEvent(
+        run_id=event["workflow_run_id"],
+        kind=Kind[kind] if kind in Kind.__members__ else Kind.OTHER,
+        step_run_id=event["resource_id"] if event["resource_type"].endswith("STEP_RUN") else None,
+        payload=_text(event.get("event_payload", "")),
+        at=event.get("event_timestamp"),
+        retry_count=event.get("retry_count"),
+        index=event.get("event_index"),
+        hangup=bool(event.get("hangup")),
+    )
+
+
+def _core(run_id: str, answer: dict[str, Any]) -> CoreState:
+    steps = tuple(
+        CoreStep(
+            name=name,
+            step_run_id=run["external_id"],
+            status=Status(run["status"]),
+            output=_text(run["output"]) if run.get("output") else None,
+            error=_text(run["error"]) if run.get("error") else None,
+        )
+        for name, run in answer["task_runs"].items()
+    )
+    metadata = answer.get("additional_metadata") or {}
+    return CoreState(run_id, Status(answer["status"]), bool(answer["done"]), steps, metadata)
+
+
+def _past(run_id: str, answer: dict[str, Any]) -> PastState | None:
+    if answer["http"] != 200:
+        return None
+    steps = tuple(_past_step(task, answer.get("taskEvents") or ()) for task in answer["tasks"])
+    return PastState(run_id, Status(answer["run"]["status"]), steps)
+
+
+def _past_step(task: dict[str, Any], events: Iterable[dict[str, Any]]) -> PastStep:
+    step_id = task["taskExternalId"]
+    own = [
+        PastTaskEvent(event["eventType"], event["timestamp"], event["retryCount"], event.get("errorMessage"))
+        for event in events
+        if event["taskId"] == step_id
+    ]
+    return PastStep(
+        name=task["actionId"].rpartition(":")[2],
+        step_run_id=step_id,
+        status=Status(task["status"]),
+        retry_count=task["retryCount"],
+        retries=None,
+        output=task.get("output"),
+        error=task.get("errorMessage") or None,
+        events=tuple(sorted(own, key=lambda event: event.at)),
+    )
