@@ -1,0 +1,218 @@
+"""In a browser: the demo's page, and a plain EventSource through everything that happens to one."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Any, Final
+
+import jwt
+import pytest
+from playwright.async_api import Page, expect
+
+from proxy.demo.page import example
+from proxy.demo.workflows import ANSWER, THOUGHTS, demo_script
+from proxy.simulator import Engine
+from tests.browser import another_origin, artifact, chromium, complaints_of
+from tests.demo_run import STEPS
+from tests.processes import demo, free_port, serving
+
+pytestmark = pytest.mark.browser
+
+END: Final = 20_000  # milliseconds: a run takes some eight seconds
+KEY: Final = "a key for tests that is long enough for HS256"
+SITES: Final = 6  # connections that a browser opens to one host over HTTP/1.1
+
+# follow a run with a bare EventSource; the promise is what came, by the time of the end or a final error
+FOLLOW: Final = """
+([url, withCredentials]) => new Promise((resolve) => {
+  const told = { tokens: "", gaps: 0, opened: 0, lost: 0, end: null };
+  const source = new EventSource(url, { withCredentials });
+  window.told = told;
+  source.onopen = () => (told.opened += 1);
+  source.addEventListener("token", ({ data }) => {
+    const { step, text } = JSON.parse(data);
+    if (step === "generate_response") told.tokens += text;
+  });
+  source.addEventListener("stream.gap", () => (told.gaps += 1));
+  source.addEventListener("stream.end", ({ data }) => {
+    source.close();
+    resolve({ ...told, end: JSON.parse(data).status });
+  });
+  source.onerror = () => {
+    told.lost += 1;
+    if (source.readyState === EventSource.CLOSED) resolve({ ...told, end: "refused" });
+  };
+})
+"""
+
+
+async def start(page: Page, url: str, button: str = "#start") -> None:
+    await page.goto(url)
+    await page.click(button)
+
+
+async def step_text(page: Page, step: str, reader: int = 0) -> str:
+    return await page.locator(".reader").nth(reader).locator(f'[data-step="{step}"] .text').inner_text()
+
+
+async def test_a_click_on_the_demos_page_leads_to_the_verified_end(tmp_path: Path) -> None:
+    async with demo() as (_, url), chromium() as browser:
+        page = await browser.new_page(viewport={"width": 1180, "height": 800})
+        complaints = complaints_of(page)
+        await start(page, url)
+        await expect(page.locator(".step")).to_have_count(len(STEPS), timeout=END)
+        await page.wait_for_selector('[data-step="generate_response"][data-status="streaming"]', timeout=END)
+        await page.screenshot(path=artifact("demo-streaming.png", tmp_path))
+        await expect(page.locator(".end")).to_have_text("Verified end: completed", timeout=END)
+        await page.click(".raw summary")
+        await page.screenshot(path=artifact("demo-end.png", tmp_path), full_page=True)
+        assert await page.locator(".step .name").all_inner_texts() == list(STEPS)
+        assert await page.locator('.step[data-status="completed"]').count() == len(STEPS)
+        assert await step_text(page, "reason_docs") == THOUGHTS
+        assert await step_text(page, "generate_response") == ANSWER
+        assert await page.locator(".holes:visible").count() == 0
+    assert complaints == []
+
+
+async def test_a_second_attempt_drops_what_the_first_has_said(tmp_path: Path) -> None:
+    async with demo() as (_, url), chromium() as browser:
+        page = await browser.new_page()
+        await start(page, url, '[data-workflow="flaky"]')
+        await expect(page.locator('[data-step="generate_response"] .attempt')).to_have_text(
+            "attempt 2", timeout=END
+        )
+        await expect(page.locator(".end")).to_have_text("Verified end: completed", timeout=END)
+        await page.screenshot(path=artifact("demo-flaky.png", tmp_path), full_page=True)
+        assert await step_text(page, "generate_response") == ANSWER
+
+
+async def test_a_failing_run_is_shown_as_failed(tmp_path: Path) -> None:
+    async with demo() as (_, url), chromium() as browser:
+        page = await browser.new_page()
+        await start(page, url, '[data-workflow="broken"]')
+        await expect(page.locator(".end")).to_have_text("Verified end: failed", timeout=END)
+        await page.screenshot(path=artifact("demo-broken.png", tmp_path), full_page=True)
+        assert await page.locator('.step[data-status="failed"] .name').all_inner_texts() == ["reason_docs"]
+
+
+async def test_late_joins_reloads_and_cuts_all_see_the_whole_story(tmp_path: Path) -> None:
+    async with demo() as (_, url), chromium() as browser:
+        page = await browser.new_page(viewport={"width": 1180, "height": 800})
+        await start(page, url)
+        await page.wait_for_selector('[data-step="reason_docs"][data-status="streaming"]', timeout=END)
+        await page.reload()
+        await page.wait_for_selector('[data-step="generate_response"][data-status="streaming"]', timeout=END)
+        await page.click("#join")
+        await page.click(".cut")
+        await page.screenshot(path=artifact("demo-late.png", tmp_path))
+        await expect(page.locator(".end:visible")).to_have_count(2, timeout=END)
+        for reader in (0, 1):
+            assert await step_text(page, "reason_docs", reader) == THOUGHTS
+            assert await step_text(page, "generate_response", reader) == ANSWER
+        assert await page.locator(".holes:visible").count() == 0
+
+
+async def test_streams_survive_an_outage_of_hatchet() -> None:
+    async with demo() as (_, url), chromium() as browser:
+        page = await browser.new_page()
+        await start(page, url)
+        await page.wait_for_selector('[data-step="reason_docs"][data-status="streaming"]', timeout=END)
+        await page.click("#outage")
+        await expect(page.locator(".end")).to_have_text("Verified end: completed", timeout=2 * END)
+        assert await page.locator('.step[data-status="completed"]').count() == len(STEPS)
+        whole = await step_text(page, "generate_response") == ANSWER
+        assert whole or await page.locator('[data-step="generate_response"] .holes:visible').count() == 1
+
+
+def config_for(folder: Path, origin: str) -> Path:
+    """The example, asking for a cookie, open to one other origin."""
+    text = (
+        example()
+        .read_text(encoding="utf-8")
+        .replace("    rules:\n", f'    cors: {{origins: ["{origin}"], credentials: true}}\n    rules:\n')
+    )
+    auth = f"auth:\n  jwt: {{key: '{KEY}', algorithms: [HS256]}}\n  from: ['cookie:session']\n"
+    file = folder / "streams.yaml"
+    file.write_text(text + auth, encoding="utf-8")
+    return file
+
+
+async def test_an_event_source_with_credentials_from_another_origin(tmp_path: Path) -> None:
+    async with (
+        another_origin() as friend,
+        another_origin() as stranger,
+        Engine(demo_script(), speed=4) as engine,
+        serving(config_for(tmp_path, friend), engine.env) as (_, url),
+        chromium() as browser,
+    ):
+        cookie = {"name": "session", "value": jwt.encode({"sub": "ada"}, KEY, "HS256"), "url": url}
+        context = await browser.new_context()
+        await context.add_cookies([cookie])  # type: ignore[list-item]
+        page = await context.new_page()
+        stream = f"{url}/streams/live/{await engine.trigger('chat', {})}"
+        await page.goto(friend)
+        assert (await page.evaluate(FOLLOW, [stream, True]))["tokens"] == ANSWER
+        assert (await page.evaluate(FOLLOW, [stream, False]))[
+            "end"
+        ] == "refused"  # no cookie goes with it: 401
+        await page.goto(stranger)
+        assert (await page.evaluate(FOLLOW, [stream, True]))["end"] == "refused"  # not listed: 403
+
+
+async def test_ten_browser_contexts_on_one_run() -> None:
+    async with (
+        Engine(demo_script()) as engine,
+        serving(example(), engine.env) as (_, url),
+        chromium() as browser,
+    ):
+        pages = [await (await browser.new_context()).new_page() for _ in range(10)]
+        await asyncio.gather(*(page.goto(f"{url}/healthz") for page in pages))
+        stream = f"{url}/streams/live/{await engine.trigger('chat', {})}"
+        told = await asyncio.gather(*(page.evaluate(FOLLOW, [stream, False]) for page in pages))
+        assert [one["tokens"] for one in told] == [ANSWER] * 10
+        assert engine.streams <= 1
+
+
+async def test_one_page_has_six_connections_and_the_seventh_stream_waits() -> None:
+    async with (
+        Engine(demo_script()) as engine,
+        serving(example(), engine.env) as (_, url),
+        chromium() as browser,
+    ):
+        page = await browser.new_page()
+        await page.goto(f"{url}/healthz")
+        stream = f"{url}/streams/live/{await engine.trigger('chat', {})}"
+        opened: int = await page.evaluate(
+            """async ([url, count]) => {
+              const sources = Array.from({ length: count }, () => new EventSource(url));
+              const isOpen = (source) => source.readyState === EventSource.OPEN;
+              while (sources.filter(isOpen).length < 6) await new Promise((next) => setTimeout(next, 20));
+              await new Promise((next) => setTimeout(next, 500));
+              const opened = sources.filter(isOpen).length;
+              sources.forEach((source) => source.close());
+              return opened;
+            }""",
+            [stream, SITES + 2],
+        )
+        assert opened == SITES
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
+async def test_an_event_source_comes_back_after_the_proxy_was_restarted(sign: signal.Signals) -> None:
+    port = free_port()
+    async with Engine(demo_script()) as engine, chromium() as browser:
+        page = await browser.new_page()
+        async with serving(example(), engine.env, port) as (first, url):
+            await page.goto(f"{url}/healthz")
+            stream = f"{url}/streams/live/{await engine.trigger('chat', {})}"
+            following = asyncio.create_task(page.evaluate(FOLLOW, [stream, False]))
+            await page.wait_for_function("window.told && window.told.tokens.length > 60", timeout=END)
+            await first.stop(sign)
+        async with serving(example(), engine.env, port):
+            told: dict[str, Any] = await following
+    assert told["end"] == "completed"
+    assert told["opened"] >= 2
+    assert told["gaps"] >= 1
+    assert ANSWER.startswith(told["tokens"][:60])
