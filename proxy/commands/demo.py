@@ -90,7 +90,7 @@ async def _serve(
     from proxy.demo.page import with_page  # noqa: PLC0415
     from proxy.hatchet import HatchetDoor  # noqa: PLC0415
     from proxy.hub import Hub  # noqa: PLC0415
-    from proxy.logs import journal as open_journal  # noqa: PLC0415
+    from proxy.logs import open_journal  # noqa: PLC0415
     from proxy.process import Process  # noqa: PLC0415
     from proxy.server import Server  # noqa: PLC0415
     from proxy.sidedoors import side_doors  # noqa: PLC0415
