@@ -117,6 +117,17 @@ class History:
             if self._held_up(step)
         )
 
+    @property
+    def caught_up(self) -> bool:
+        """Whether a line by run id tells the chunks of all steps that are streaming."""
+        ordered = [line for line in self._lines if line.ordered and line.spoke]
+        streaming = [
+            step for step in self._steps.values() if not step.ended and (step.next > 0 or step.undecided)
+        ]
+        return bool(ordered) and all(
+            any(line.caught.get(step.id, 0) >= step.told for line in ordered) for step in streaming
+        )
+
     def _held_up(self, step: Step) -> bool:
         if step.ended or step.end is not None or self._closing is not None:
             return False
@@ -144,8 +155,10 @@ class History:
                 self.core_look.want(now)  # what happened while nobody listened
         return line
 
-    def closed(self, line: Line, now: float, cause: GapCause | None = GapCause.UPSTREAM) -> None:
-        """A subscription is over. `cause` None: we ended it, and others go on."""
+    def closed(
+        self, line: Line, now: float, cause: GapCause | None = GapCause.UPSTREAM, *, later: float = 0.0
+    ) -> None:
+        """A subscription is over. `cause` None: we ended it, others go on. `later`: seconds until the look."""
         if line not in self._lines:
             return
         for step_id in list(line.limbo):
@@ -156,9 +169,10 @@ class History:
         if not self._lines or cause is GapCause.TOO_LARGE:
             self.breaks += 1
             for step in self._steps.values():
-                if step.started or step.running:
+                if step.started or step.running or step.start_live or step.held:
                     step.suspect(cause or GapCause.UPSTREAM, now)
-        self._smells_of_end(now)
+        self._end_looks = END_LOOKS
+        self.core_look.want(now + later)
         self._settle(now)
 
     def live(self, line: Line, event: LiveEvent, now: float) -> None:

@@ -137,18 +137,30 @@ class Run:
         """An event of this run from a subscription that is not its own; others' are passed over."""
         if self._closed or event.run_id != self.run_id:
             return
+        if source not in self._outside:
+            self.feed(source)
         line = self._outside.get(source)
-        if line is None:
-            line = self.feed(source)
-        self._deliver(line, event)
+        if line is not None:
+            self._deliver(line, event)
 
-    def feed(self, source: str = "tap") -> Line:
+    def feed(self, source: str = "tap") -> None:
         """A subscription that is not this run's own brings its events from now on."""
-        line = self._outside.get(source)
-        if line is None:
-            line = self._outside[source] = self._history.opened(self._clock.now(), ordered=False)
+        if source not in self._outside and not self._closed and not self.over and self._carries(source):
+            self._outside[source] = self._history.opened(self._clock.now(), ordered=False)
             self._attend()
-        return line
+
+    def _carries(self, source: str) -> bool:
+        """Whether the run is one that the tap tells of, as far as is known."""
+        state = self.state
+        if source != "tap" or self.pair is None or state is None:
+            return True
+        key, value = self.pair
+        return state.metadata.get(key) == value
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether the run's own subscription tells all that others told it, or there is nothing to tell."""
+        return self.over or self._closed or self._history.caught_up
 
     def unfeed(self, source: str = "tap", *, broken: bool = True) -> None:
         """That subscription is over; `broken`: it may have missed something."""
@@ -157,7 +169,8 @@ class Run:
             now = self._clock.now()
             if broken:
                 self._untapped_at = now
-            self._history.closed(line, now, GapCause.UPSTREAM if broken else None)
+            cause = GapCause.UPSTREAM if broken else None
+            self._history.closed(line, now, cause, later=self._rng.uniform(0.0, SPREAD))
             self._flush()
             self._attend()
 
@@ -224,12 +237,12 @@ class Run:
         """Whether the tap brings this run's events, or will in a moment."""
         if self.pair is None:
             return False
-        state = self.state
-        if state is None:
+        if self.state is None:
             return True
-        key, value = self.pair
-        if state.metadata.get(key) != value:
-            self.unfeed(broken=False)
+        if not self._carries("tap"):
+            line = self._outside.pop("tap", None)
+            if line is not None:
+                self._history.closed(line, now, None)
             return False
         return "tap" in self._outside or now < self._untapped_at + TAP_PATIENCE
 
@@ -349,7 +362,8 @@ class Run:
         self._reopen = True
         self._backoff.ended(now, hung_up=wire.hung_up, lasted=now - wire.opened_at)
         if wire.line is not None:
-            self._history.closed(wire.line, now, cause)
+            later = 0.0 if wire.hung_up else self._rng.uniform(0.0, SPREAD)
+            self._history.closed(wire.line, now, cause, later=later)
         self._opened.set()
         self._flush()
         self._attend()

@@ -30,7 +30,7 @@ LOST_WAIT: Final = (
     0.05  # seconds for a missing index that is known to be lost: only what overtook it may come
 )
 HOLE_WAIT: Final = 0.25  # seconds; the engine's own buffer waits 5 s, a reader of tokens will not
-MAX_HELD: Final = 2048  # chunks of one step held back; what comes beyond is a gap, not memory
+MAX_HELD: Final = 50_000  # chunks of one step held back; what comes beyond is a gap, not memory
 MAX_HELD_BYTES: Final = 8 * 1024 * 1024  # likewise; a few chunks of the largest size
 
 

@@ -1,0 +1,248 @@
+"""Finder: runs by the application's own id, a metadata pair; before, during and after the run.
+
+The history's list knows the newest run that carries the pair and has no parent. Where it knows none yet, a
+subscription by the pair waits beside it, so that a browser that comes before the trigger gets the first
+token: what it tells is kept, handed over to the run (`Found.feed`), and followed until the run's own
+subscription has caught up. Clients that wait for the same pair share one search.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import Any, Final
+
+from proxy.clock import Clock, LoopClock
+from proxy.errors import HatchetError, HistoryAway, RunUnknown
+from proxy.events import LiveEvent
+from proxy.run import Run
+from proxy.upstream import Upstream
+from proxy.watch import RunWatch
+from proxy.wires import Backoff
+
+LOOK_AGAIN: Final = 1.0  # seconds between looks into the list while waiting: what the subscription missed
+CONFIRM: Final = 0.3  # seconds for which the first run told of must be confirmed by the list: it lags 0.1
+CONFIRM_PAUSE: Final = 0.05  # seconds between those looks
+HAND_OVER: Final = 6.0  # seconds after which the run's own subscription has caught up: the engine's hold is 5
+PICK_UP: Final = 10.0  # seconds within which somebody must have come for what was found
+MOST_KEPT: Final = 8 * 1024 * 1024  # bytes kept until the run takes over
+
+
+class Found:
+    """A run that was found; what was heard of it meanwhile is handed over by `feed`."""
+
+    def __init__(self, run_id: str, search: Search | None = None) -> None:
+        self.run_id = run_id
+        self._search = search
+
+    def feed(self, run: Run) -> None:
+        """Tell `run` what was heard of it, and all that is heard until its own subscription has caught up."""
+        if self._search is not None:
+            self._search.hand_over(run)
+
+
+class Search:
+    """One search for one pair, shared by all who wait for it."""
+
+    def __init__(self, finder: Finder, key: str, value: str) -> None:
+        self.pair = (key, value)
+        self.waiting = 0
+        self.found: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
+        self.away: HatchetError | None = None
+        self._finder = finder
+        self._heard: dict[str, list[LiveEvent]] = {}
+        self._bytes = 0
+        self._run: Run | None = None
+        self._first = asyncio.Event()
+        self._opened = asyncio.Event()
+        self.task = asyncio.get_running_loop().create_task(self._search())
+
+    async def _search(self) -> None:
+        clock = self._finder.clock
+        listening = asyncio.get_running_loop().create_task(self._listen())
+        try:
+            await self._either(self._opened, LOOK_AGAIN)
+            while not self.found.done():
+                if await self._in_list():
+                    break
+                if self._heard:
+                    await self._confirm()
+                    break
+                await self._either(self._first, LOOK_AGAIN)
+            started = clock.now()
+            while clock.now() < started + PICK_UP and self._run is None:
+                await clock.sleep(0.25)
+            started = clock.now()
+            while clock.now() < started + HAND_OVER and self._run is not None and not self._run.caught_up:
+                await clock.sleep(0.25)
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+            if self._run is not None:
+                self._run.unfeed(self.source, broken=False)
+            self._heard.clear()
+
+    @property
+    def source(self) -> str:
+        """The name of this search's line in its run."""
+        return "find:{}={}".format(*self.pair)
+
+    async def _either(self, event: asyncio.Event, seconds: float) -> None:
+        """Until that happens, or so much time has passed."""
+        ways = {
+            asyncio.ensure_future(event.wait()),
+            asyncio.ensure_future(self._finder.clock.sleep(seconds)),
+        }
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+
+    async def _in_list(self) -> bool:
+        try:
+            run_id = await self._finder.look(*self.pair)
+        except HatchetError as trouble:
+            self.away = trouble
+            return False
+        self.away = None
+        if run_id is not None:
+            self._settle(run_id)
+        return run_id is not None
+
+    async def _confirm(self) -> None:
+        """The first run that was told of is meant, unless the list soon names another: children come later."""
+        clock = self._finder.clock
+        first = next(iter(self._heard))
+        until = clock.now() + CONFIRM
+        while clock.now() < until:
+            if await self._in_list():
+                return
+            await clock.sleep(CONFIRM_PAUSE)
+        self._settle(first)
+
+    def _settle(self, run_id: str) -> None:
+        if not self.found.done():
+            self.found.set_result(Found(run_id, self))
+
+    # -- what is heard --
+
+    async def _listen(self) -> None:
+        backoff = Backoff(self._finder.rng)
+        while True:
+            clock = self._finder.clock
+            opened_at = clock.now()
+            self._finder.watch.subscribed("find", +1)
+            clean = False
+            try:
+                await self._finder.upstream.follow_metadata(*self.pair, self._hear, self._opened.set)
+                clean = True
+            except HatchetError:
+                pass  # the list is asked on
+            finally:
+                self._finder.watch.subscribed("find", -1)
+            now = clock.now()
+            if self._run is not None:
+                self._run.unfeed(self.source)
+            backoff.ended(now, hung_up=clean, lasted=now - opened_at)
+            if backoff.at > now:
+                await clock.sleep(backoff.at - now)
+
+    def _hear(self, event: LiveEvent) -> None:
+        if self._run is not None:
+            self._run.deliver(event, self.source)
+            return
+        self._bytes += len(event.payload) + 400
+        if self._bytes <= MOST_KEPT:
+            self._heard.setdefault(event.run_id, []).append(event)
+        self._first.set()
+
+    def hand_over(self, run: Run) -> None:
+        """Tell `run` all that was heard of it; the first that comes is the one that is told on."""
+        if self._run is not None or self.task.done():
+            return
+        self._run = run
+        run.feed(self.source)
+        for event in self._heard.pop(run.run_id, ()):
+            run.deliver(event, self.source)
+        self._heard.clear()
+
+
+class Finder:
+    """A team's searches."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        *,
+        clock: Clock | None = None,
+        watch: RunWatch | None = None,
+        rng: Random | None = None,
+    ) -> None:
+        self.upstream = upstream
+        self.clock = clock or LoopClock()
+        self.watch = watch or RunWatch()
+        self.rng = rng or Random()
+        self._searches: dict[tuple[str, str], Search] = {}
+
+    async def look(self, key: str, value: str) -> str | None:
+        """Ask the list once. Raises HistoryAway."""
+        self.watch.lookup("find")
+        return await self.upstream.find(key, value)
+
+    async def find(self, key: str, value: str, patience: float) -> Found:
+        """The newest run without a parent that carries the pair; waits up to `patience` seconds for it.
+
+        Raises RunUnknown after that, or HistoryAway where the list gave no answer.
+        """
+        search = self._searches.get((key, value))
+        if search is None:
+            away: HatchetError | None = None
+            try:
+                run_id = await self.look(key, value)
+            except HistoryAway as trouble:
+                run_id, away = None, trouble
+            if run_id is not None:
+                return Found(run_id)
+            if patience <= 0:
+                raise away or _unknown(key)
+            search = self._searches.get((key, value)) or self._begin(key, value)
+        return await self._wait(search, patience)
+
+    def _begin(self, key: str, value: str) -> Search:
+        search = self._searches[key, value] = Search(self, key, value)
+        search.task.add_done_callback(lambda _: self._done(search))
+        return search
+
+    def _done(self, search: Search) -> None:
+        if self._searches.get(search.pair) is search:
+            del self._searches[search.pair]
+
+    async def _wait(self, search: Search, patience: float) -> Found:
+        search.waiting += 1
+        late = asyncio.ensure_future(self.clock.sleep(patience))
+        try:
+            ways: set[asyncio.Future[Any]] = {search.found, late}
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            if search.found.done():
+                return search.found.result()
+            raise search.away or _unknown(search.pair[0])
+        finally:
+            search.waiting -= 1
+            late.cancel()
+            await asyncio.gather(late, return_exceptions=True)
+            if search.waiting == 0 and not search.found.done():
+                search.task.cancel()
+                self._done(search)
+
+    async def close(self) -> None:
+        """End all searches."""
+        tasks = [search.task for search in self._searches.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _unknown(key: str) -> RunUnknown:
+    return RunUnknown(f"no run carries that {key}")
