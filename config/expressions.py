@@ -26,21 +26,28 @@ RESULT_LIMIT: Final = 64 * 1024 * 1024
 """Characters of JSON that one value may be: twice Hatchet's largest message (``max_message``, 32 MiB),
 so that whatever came in whole can go out whole, and a few copies of it cannot."""
 
-FEW_COPIES: Final = 2
-"""So many copies of the event are not weighed: they cannot be over RESULT_LIMIT."""
+FEW_COPIES: Final = 4
+"""So many copies of the event are not weighed, which costs time: they stay near RESULT_LIMIT."""
+
+
+def check_size(value: Any) -> None:
+    """Raise ExpressionFailed where `value` is too large to be written as JSON."""
+    if weigh(value, Meter()) > RESULT_LIMIT:
+        raise ExpressionFailed("gives a value that is too large to be sent")
 
 
 class Expression:
     """A compiled expression; `evaluate` may be called again and again, by one thread at a time."""
 
-    def __init__(self, text: str) -> None:
-        """Compile `text`; raises ExpressionProblem."""
+    def __init__(self, text: str, meter: Meter | None = None) -> None:
+        """Compile `text`; raises ExpressionProblem. A shared `meter` is filled by its owner."""
         tree, tokens = parse(text)
         check_structure(tree, tokens)
         self.text = text
         self.tree = tree
         self.copies = copies_of(tree)
-        self._meter = Meter()
+        self._meter = meter or Meter()
+        self._fills = meter is None
         lowering = Lowering(self._meter)
         self.closure = lowering.lower(tree)
         self.plain = not lowering.metered and self.copies <= FEW_COPIES
@@ -52,7 +59,8 @@ class Expression:
         """The value on `root` (a dict of JSON values); raises ExpressionFailed."""
         if self.plain:
             return self.closure(root)
-        self._meter.left = WORK_LIMIT
+        if self._fills:
+            self._meter.left = WORK_LIMIT
         try:
             result = self.closure(root)
         except ExpressionFailed:
@@ -60,8 +68,8 @@ class Expression:
         except Exception as error:
             # What Python itself refuses: a number too large, a recursion too deep. Its text may quote values.
             raise ExpressionFailed(f"cannot be evaluated on this event ({type(error).__name__})") from None
-        if self.copies > FEW_COPIES and weigh(result, RESULT_LIMIT) > RESULT_LIMIT:
-            raise ExpressionFailed("gives a value that is too large to be sent")
+        if self.copies > FEW_COPIES:
+            check_size(result)
         return result
 
     def holds(self, root: Mapping[str, Any]) -> bool:
@@ -96,9 +104,12 @@ class Allow:
         return None if result is True else "the expression is not true"
 
 
-def compile_expression(text: str) -> Expression:
-    """Compile `when` or `data`; raises ExpressionProblem."""
-    return Expression(text)
+def compile_expression(text: str, meter: Meter | None = None) -> Expression:
+    """Compile `when` or `data`; raises ExpressionProblem.
+
+    A `meter` is what several expressions have together; its owner sets `left` to WORK_LIMIT per event.
+    """
+    return Expression(text, meter)
 
 
 def compile_allow(text: str) -> Allow:
@@ -123,17 +134,18 @@ __all__ = [
     "COPIES_LIMIT",
     "EVENT_FIELDS",
     "FEW_COPIES",
-    "RESULT_LIMIT",
+    "WORK_LIMIT",
     "Allow",
     "Complaint",
     "Expression",
     "ExpressionFailed",
     "ExpressionProblem",
+    "Meter",
+    "check_size",
     "compile_allow",
     "compile_expression",
     "copies_of_all",
     "event_fields",
     "falsy",
     "lint",
-    "weigh",
 ]

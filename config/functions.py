@@ -15,12 +15,12 @@ from typing import Any, Final
 
 from config.tree import ExpressionFailed
 
-WORK_LIMIT: Final = 500_000
-"""Node visits per evaluation: some 50 ms, which is what other teams' streams may be held up for by
-one event of one rule; honest expressions over large events stay hundreds of times below."""
+WORK_LIMIT: Final = 200_000
+"""Node visits per event and stream: about a tenth of a second, which is what other streams may be held up
+for by one hostile event; honest expressions over large events stay hundreds of times below."""
 
 CHARACTERS_PER_UNIT: Final = 64
-"""Building text is some hundred times cheaper than visiting nodes: 32 MB of it use up the meter."""
+"""Building text is some hundred times cheaper than visiting nodes: 12 MB of it use up the meter."""
 
 
 class Meter:
@@ -38,24 +38,33 @@ class Meter:
             raise ExpressionFailed("needs too much work on this event: it was stopped")
 
 
-def weigh(value: Any, limit: int) -> int:
-    """Roughly how many characters of JSON `value` is; stops counting once over `limit`.
+def weigh(value: Any, meter: Meter) -> int:
+    """Roughly how many characters of JSON `value` is.
 
-    Values can share parts, so a small one in memory may be a giant one when it is written.
+    Values can share parts, so a small one in memory may be a giant one when it is written or compared:
+    what is shared is looked at (and spent from the meter) once, and counted each time.
     """
-    total = 0
+    known: dict[int, int] = {}
     waiting = [value]
-    while waiting and total <= limit:
-        item = waiting.pop()
-        total += 4
-        if item.__class__ is str:
-            total += len(item)
-        elif item.__class__ is list:
-            waiting.extend(item)
-        elif item.__class__ is dict:
-            total += sum(map(len, item)) + len(item)
-            waiting.extend(item.values())
-    return total
+    while waiting:
+        item = waiting[-1]
+        if id(item) in known or item.__class__ not in (list, dict):
+            waiting.pop()
+            continue
+        meter.spend(len(item) + 1)
+        inner = item.values() if item.__class__ is dict else item
+        unknown = [part for part in inner if part.__class__ in (list, dict) and id(part) not in known]
+        if unknown:
+            waiting.extend(unknown)
+            continue
+        waiting.pop()
+        own = sum(map(len, item)) if item.__class__ is dict else 0
+        known[id(item)] = own + 2 + sum(known.get(id(part)) or _scalar_weight(part) for part in inner)
+    return known.get(id(value)) or _scalar_weight(value)
+
+
+def _scalar_weight(value: Any) -> int:
+    return len(value) + 4 if value.__class__ is str else 4
 
 
 class ExpressionReference:
@@ -165,7 +174,7 @@ def _contains(meter: Meter, subject: Any, search: Any) -> bool:
         return search in subject
     meter.spend(len(subject))
     if search.__class__ in (list, dict):
-        meter.spend(weigh(subject, meter.left))
+        meter.spend(weigh(subject, meter) // CHARACTERS_PER_UNIT)
     return search in subject
 
 
@@ -230,14 +239,18 @@ def _to_number(meter: Meter, value: Any) -> Any:
             number = convert(value)
         except ValueError:
             continue
-        return number if math.isfinite(number) else None
+        return _finite_or_none(number)
     return None
+
+
+def _finite_or_none(number: Any) -> Any:
+    return number if number.__class__ is int or math.isfinite(number) else None
 
 
 def _to_string(meter: Meter, value: Any) -> str:
     if value.__class__ is str:
         return str(value)
-    meter.spend(weigh(value, meter.left * CHARACTERS_PER_UNIT) // CHARACTERS_PER_UNIT)
+    meter.spend(weigh(value, meter) // CHARACTERS_PER_UNIT)
     text = json.dumps(value, separators=(",", ":"))
     meter.spend(len(text) // CHARACTERS_PER_UNIT)
     return text

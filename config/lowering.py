@@ -15,7 +15,14 @@ from collections.abc import Callable
 from operator import ge, gt, le, lt
 from typing import Any, Final
 
-from config.functions import FUNCTIONS, ExpressionReference, Function, Meter, type_name, weigh
+from config.functions import (
+    CHARACTERS_PER_UNIT,
+    FUNCTIONS,
+    ExpressionReference,
+    Function,
+    Meter,
+    weigh,
+)
 from config.tree import ExpressionFailed, Node
 
 Closure = Callable[[Any], Any]
@@ -215,9 +222,11 @@ class Lowering:
 
         def same(left: Any, right: Any) -> bool:
             if left.__class__ in _CONTAINERS and right.__class__ is left.__class__:
+                if left is right:
+                    return True
                 if len(left) != len(right):
                     return False
-                spend(weigh(left, meter.left * 4) // 4)
+                spend(weigh(left, meter) // CHARACTERS_PER_UNIT)
             return equals(left, right)
 
         return same
@@ -364,9 +373,12 @@ class Lowering:
         return apply
 
 
+CALL: Final = 5  # a function's call takes about as long as visiting so many other nodes
+
+
 def cost_of(node: Node) -> int:
-    """What one evaluation of `node` costs at most, lists inside it aside: its number of nodes."""
-    return sum(1 for _ in node.walk())
+    """What one evaluation of `node` costs at most, lists inside it aside: its nodes, calls counted more."""
+    return sum(CALL if each.kind == "function_expression" else 1 for each in node.walk())
 
 
 def _text_equality(operator: str, side: Closure, text: str) -> Closure:
@@ -410,4 +422,4 @@ def _refusing_nulls(function: Function) -> Function:
     return Function(function.name, function.params, call, function.variadic)
 
 
-__all__ = ["Closure", "Lowering", "SideMissing", "cost_of", "equals", "falsy", "type_name"]
+__all__ = ["Closure", "Lowering", "SideMissing", "cost_of", "equals", "falsy"]

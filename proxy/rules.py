@@ -15,12 +15,13 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from config.expressions import (
     FEW_COPIES,
-    RESULT_LIMIT,
+    WORK_LIMIT,
     ExpressionFailed,
+    Meter,
+    check_size,
     compile_expression,
     copies_of_all,
     falsy,
-    weigh,
 )
 from config.globs import matches
 from proxy import jsontext
@@ -138,8 +139,8 @@ class _Stop(Exception):
 class Rule:
     """One rule, compiled."""
 
-    def __init__(self, config: RuleLike) -> None:
-        """Compile `config`; raises ExpressionProblem."""
+    def __init__(self, config: RuleLike, meter: Meter) -> None:
+        """Compile `config`; raises ExpressionProblem. All rules of a stream share one meter."""
         self.name = config.name
         self.config = config
         self._event = config.event
@@ -147,11 +148,11 @@ class Rule:
         self._null_on_error = config.on_error == "null"
         self._drop_nulls = config.nulls == "drop"
         self.conditional = config.when is not None
-        when = compile_expression(config.when if config.when is not None else "`true`")
+        when = compile_expression(config.when if config.when is not None else "`true`", meter)
         self._when = when.closure if when.plain else when.evaluate
         texts = config.data if isinstance(config.data, dict) else {"": config.data}
         self._whole = not isinstance(config.data, dict)
-        fields = {name: compile_expression(text) for name, text in texts.items()}
+        fields = {name: compile_expression(text, meter) for name, text in texts.items()}
         self._fields = tuple(
             (name, field.closure if field.plain else field.evaluate) for name, field in fields.items()
         )
@@ -197,12 +198,11 @@ class Rule:
             value = value[""]
         elif self._drop_nulls:
             value = {name: field for name, field in value.items() if field is not None}
-        if self._weighed and weigh(value, RESULT_LIMIT) > RESULT_LIMIT:
-            failed(self.name, root["type"], "data: is too large to be sent")
-            raise _Stop
         try:
+            if self._weighed:
+                check_size(value)
             return Message(self.name, self._event, jsontext.encode(value))
-        except jsontext.NotJson as error:
+        except (jsontext.NotJson, ExpressionFailed) as error:
             failed(self.name, root["type"], f"data: {error}")
             raise _Stop from None
 
@@ -229,7 +229,8 @@ class Rules:
 
     def __init__(self, stream: StreamLike, failed: Failed = _silent) -> None:
         """Compile the stream's rules; raises ExpressionProblem."""
-        self._rules = tuple(Rule(config) for config in stream.rules)
+        self._meter = Meter()
+        self._rules = tuple(Rule(config, self._meter) for config in stream.rules)
         self._failed = failed
         self._candidates: dict[tuple[str, str | None], tuple[Rule, ...]] = {}
         self.fingerprint: str = fingerprint(stream.rules)
@@ -252,6 +253,7 @@ class Rules:
         if sight is None:
             sight = Sight(event)
         failed = self._failed
+        self._meter.left = WORK_LIMIT
         try:
             for rule in candidates:
                 root = rule.view(sight, failed)
@@ -268,6 +270,7 @@ class Rules:
     def verdicts(self, event: Event) -> list[Verdict]:
         """What each rule makes of `event`, in order, for people; the reports go into the reasons."""
         verdicts: list[Verdict] = []
+        self._meter.left = WORK_LIMIT
         sight, decided = Sight(event), False
         for rule in self._rules:
             if decided:
