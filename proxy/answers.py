@@ -65,13 +65,12 @@ def wait(cause: str, accept: str | None, retry: float, detail: str) -> Answer:
     if not takes_events(accept):
         status = 429 if cause == "limit" else 503
         return problem(status, detail, headers=[(b"retry-after", b"%d" % max(1, round(seconds)))])
-    body = sse.retry(seconds) + sse.control("wait", {"cause": cause})
-    return Answer(200, list(STREAM_HEADERS), body)
+    return Answer(200, list(STREAM_HEADERS), sse.control("wait", {"cause": cause}, retry_in=seconds))
 
 
 def draining() -> Answer:
     """For a client that is still in the door when this replica goes away."""
-    return Answer(200, list(STREAM_HEADERS), sse.retry(jittered(1.0)) + sse.control("drain", {}))
+    return Answer(200, list(STREAM_HEADERS), sse.control("drain", {}, retry_in=jittered(1.0)))
 
 
 def takes_events(accept: str | None) -> bool:

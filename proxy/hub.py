@@ -175,7 +175,7 @@ class Hub:
         """Send one reader away."""
         if not reader.done.done():
             pause = DRAIN_PAUSE + random.uniform(0.0, self.server.drain.spread)
-            reader.say(sse.retry(pause) + sse.control("drain", {}))
+            reader.say(sse.control("drain", {}, retry_in=pause))
             reader.finish(Ending.DRAIN)
 
     async def close(self) -> None:

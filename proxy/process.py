@@ -1,8 +1,9 @@
 """Process: a configuration that is served: loaded, tried, applied, and applied again when it changes.
 
-A version goes live team by team: parsed, checked, its tests run, then swapped in one step. What is wrong with a
-team's file keeps that team on its last good version and touches nobody else; what is wrong with the platform's
-file keeps everybody where they are. Both are said in the log and in the probes, and so is the mending.
+A version goes live team by team: parsed, checked, its tests run, then swapped in one step. What is wrong with
+a team's file keeps that team on its last good version and touches nobody else; what is wrong with the
+platform's file keeps everybody where they are. Both are said in the log and in the probes, and so is the
+mending.
 """
 
 from __future__ import annotations

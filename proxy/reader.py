@@ -8,7 +8,7 @@ Every ending has a name (`Ending`), and a reader ends once.
 from __future__ import annotations
 
 import asyncio
-from enum import Enum
+from enum import StrEnum
 from typing import Final, Protocol
 
 from proxy.channel import Channel
@@ -19,7 +19,7 @@ RECOVERY_PAUSE: Final = 1.0  # seconds between tries to make forgotten frames ag
 RECOVERY_TRIES: Final = 30  # then the gap says that something is missing, and the stream goes on
 
 
-class Ending(str, Enum):
+class Ending(StrEnum):
     """How a client's stream ended."""
 
     END = "end"  # the verified end was written

@@ -1,8 +1,8 @@
 """Server: the assembled process: configuration, hub, front door, listener, signals, farewell.
 
-The order of a farewell (SIGTERM, SIGINT) is the law: close the listener, tell every reader (`stream.drain`), let
-their last bytes go out, close the hub, all within ``drain.grace``. uvicorn alone would wait for connections
-before anyone told the readers. A second signal ends the process at once.
+The order of a farewell (SIGTERM, SIGINT) is the law: close the listener, tell every reader (`stream.drain`),
+let their last bytes go out, close the hub, all within ``drain.grace``. uvicorn alone would wait for
+connections before anyone told the readers. A second signal ends the process at once.
 
 Exit statuses are the contract's: 0 after a drain, 1 problems in the YAML, 2 usage, 3 cannot listen.
 """
@@ -100,7 +100,7 @@ class Server(uvicorn.Server):
     async def _emptied(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        while (self.server_state.connections or self.server_state.tasks) and loop.time() < until:
+        while (self.server_state.connections or self.server_state.tasks) and loop.time() < until:  # noqa: ASYNC110 - uvicorn's own sets
             await asyncio.sleep(POLL)
 
 

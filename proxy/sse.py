@@ -2,7 +2,8 @@
 
 The format is the HTML standard's, section 9.2: https://html.spec.whatwg.org/multipage/server-sent-events.html
 A frame is ``id:``, ``event:`` (where named), one line of ``data:``, an empty line. Data is compact JSON,
-so it never holds a line break, and a chunk that looks like SSE itself stays a string.
+so it never holds a line break, and a chunk that looks like SSE itself stays a string. A comment and `retry`
+are lines without an empty one behind them: some clients (httpx-sse) make an event of any block with a field.
 
 A cursor is ``RUN.SEAL.PLACE``: the run (22 characters of base64url, so that a cursor on a metadata path
 stays with its run), a seal, and a place: a frame's number, or ``end``.
@@ -24,7 +25,7 @@ from typing import Any, Final
 
 import orjson
 
-HEARTBEAT: Final = b":\n\n"
+HEARTBEAT: Final = b":\n"
 END_PLACE: Final = "end"
 SEAL_BYTES: Final = 8  # 64 bits: guessing one against a live process is hopeless, and ids stay short
 MAX_CURSOR: Final = 128  # characters; ours have at most 60, anything longer was never ours
@@ -38,14 +39,15 @@ def frame(data: bytes, *, event: str | None = None, cursor: bytes | None = None)
     return head + b"data: " + data + b"\n\n"
 
 
-def control(name: str, data: Any, *, cursor: bytes | None = None) -> bytes:
-    """The bytes of a control frame, ``stream.{name}``."""
-    return frame(orjson.dumps(data), event=f"stream.{name}", cursor=cursor)
+def control(name: str, data: Any, *, cursor: bytes | None = None, retry_in: float | None = None) -> bytes:
+    """The bytes of a control frame, ``stream.{name}``; `retry_in` seconds go along where they are given."""
+    hint = b"" if retry_in is None else retry(retry_in)
+    return hint + frame(orjson.dumps(data), event=f"stream.{name}", cursor=cursor)
 
 
 def retry(seconds: float) -> bytes:
-    """The reconnect hint, in whole milliseconds as the standard asks."""
-    return b"retry: %d\n\n" % max(1, round(seconds * 1000))
+    """The reconnect hint, in whole milliseconds as the standard asks; the next frame closes its block."""
+    return b"retry: %d\n" % max(1, round(seconds * 1000))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
 from config.expressions import compile_allow
-
 from config.model import CorsConfig, ServerConfig, StreamConfig, TeamConfig
 from proxy.auth import Authenticator
 from proxy.backlog import Backlog

@@ -23,8 +23,8 @@ from proxy.app import Front
 from proxy.connection import listen
 from proxy.counts import Counts
 from proxy.hub import Hub
-from proxy.logs import Log
 from proxy.journal import Journal
+from proxy.logs import Log
 from proxy.process import Process
 from proxy.server import Server
 from proxy.sidedoors import side_doors
@@ -91,7 +91,7 @@ class Command:
 
     async def start(self, port: int = 0) -> Command:
         """Start it and wait until it listens."""
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: ASYNC220 - it is back at once
             [
                 str(BIN / "stream-proxy"),
                 "serve",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ streams:
 
 @pytest.fixture
 async def engine() -> AsyncIterator[Engine]:
-    async with Engine(speed=20.0, seed=7) as one:
+    async with Engine(speed=5.0, seed=7) as one:
         yield one
 
 
@@ -79,6 +79,13 @@ async def listen(
     return heard
 
 
+async def until(true: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait for something of another task's; fails after `seconds`."""
+    async with asyncio.timeout(seconds):
+        while not true():  # noqa: ASYNC110 - what is waited for has no event of its own
+            await asyncio.sleep(0.01)
+
+
 def told(heard: list[ServerSentEvent]) -> list[dict[str, Any]]:
     return [one.json() for one in heard if one.event == "told"]
 
@@ -95,9 +102,8 @@ async def test_the_tutorials_endpoint_comes_out_byte_for_byte(
         async for line in response.aiter_lines():
             lines.append(line)
     data = [line for line in lines if line.startswith("data: ")]
-    assert data[0] == (
-        'data: {"type":"step_completed","payload":{"status":"reading hatchet docs"},"messageId":"%s"}' % run
-    )
+    payload = '{"status":"reading hatchet docs"}'
+    assert data[0] == f'data: {{"type":"step_completed","payload":{payload},"messageId":"{run}"}}'
     assert len(data) == 5
     assert data[4] == 'data: {"status":"completed"}'
     assert lines[0].startswith("retry: ")
@@ -239,7 +245,7 @@ async def test_while_hatchet_is_away_clients_are_told_to_wait(
     await engine.go_away()
     answer = await client.get(f"/message/{run}", headers={"Accept": "text/event-stream"})
     assert answer.status_code == 200
-    retry, _, rest = answer.text.partition("\n\n")
+    retry, _, rest = answer.text.partition("\n")
     assert int(retry.removeprefix("retry: ")) > 3000
     assert rest == 'event: stream.wait\ndata: {"cause":"hatchet"}\n\n'
     answer = await client.get(f"/message/{run}", headers={"Accept": "application/json"})
@@ -247,7 +253,10 @@ async def test_while_hatchet_is_away_clients_are_told_to_wait(
     assert int(answer.headers["retry-after"]) > 0
     assert [line for line in proxy.log if line["event"] == "trouble with Hatchet"]
     await engine.come_back()
-    assert (await listen(client, f"/message/{run}"))[-1].json() == {"status": "completed"}
+    async with asyncio.timeout(20):
+        while (heard := await listen(client, f"/message/{run}", until=""))[-1].event == "stream.wait":
+            await asyncio.sleep(0.2)
+    assert heard[-1].json() == {"status": "completed"}
 
 
 async def test_a_refused_token_is_told_as_such_in_the_log(
@@ -301,12 +310,8 @@ async def test_a_client_that_leaves_takes_its_upstream_along_after_linger(
     run = await engine.trigger("chat")
     await listen(client, f"/all/{run}", until="told")
     assert proxy.hub.counts.team("default").runs == 1
-    async with asyncio.timeout(10):
-        while proxy.hub.counts.team("default").runs:
-            await asyncio.sleep(0.02)
-    async with asyncio.timeout(10):
-        while engine.streams:
-            await asyncio.sleep(0.02)
+    await until(lambda: not proxy.hub.counts.team("default").runs)
+    await until(lambda: not engine.streams)
     assert proxy.hub.counts.team("default").backlog_bytes == 0
 
 
@@ -315,8 +320,7 @@ async def test_a_drain_tells_every_reader_and_ends(
 ) -> None:
     run = await engine.trigger("chat")
     hearing = asyncio.create_task(listen(client, f"/message/{run}", until="stream.drain"))
-    while not proxy.hub.readers:
-        await asyncio.sleep(0.01)
+    await until(lambda: bool(proxy.hub.readers))
     async with asyncio.timeout(5):
         await proxy.stop()
     heard = await hearing
@@ -346,9 +350,7 @@ async def test_what_a_client_does_is_one_line_without_payload(
 ) -> None:
     run = await engine.trigger("chat", {"message": "secret question"})
     await listen(client, f"/all/{run}")
-    async with asyncio.timeout(5):
-        while not [line for line in proxy.log if line["event"] == "stream over"]:
-            await asyncio.sleep(0.01)
+    await until(lambda: any(line["event"] == "stream over" for line in proxy.log))
     (line,) = [line for line in proxy.log if line["event"] == "stream over"]
     assert (line["run"], line["stream"], line["ending"]) == (run, "all", "end")
     assert "secret question" not in proxy.written.getvalue()

@@ -23,8 +23,8 @@ def test_a_frame_is_id_event_data_and_an_empty_line() -> None:
 
 
 def test_retry_is_whole_milliseconds() -> None:
-    assert sse.retry(2.5) == b"retry: 2500\n\n"
-    assert sse.retry(0) == b"retry: 1\n\n"
+    assert sse.retry(2.5) == b"retry: 2500\n"
+    assert sse.retry(0) == b"retry: 1\n"
 
 
 def test_a_cursor_comes_back_as_it_went() -> None:

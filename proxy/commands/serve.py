@@ -47,9 +47,9 @@ def command(path: Path | None, host: str | None, port: int | None) -> None:
     stream-proxy serve --config streams.yaml
     stream-proxy serve --config /etc/stream-proxy --host 0.0.0.0
 
-    The files are watched: a good change is live within two seconds, a bad one is refused and logged, and SIGHUP
-    looks at once. SIGTERM tells every browser to reconnect and ends within the grace period. Exit status: 0 after
-    a drain, 1 problems in the YAML, 2 usage, 3 it cannot listen there.
+    The files are watched: a good change is live within two seconds, a bad one is refused and logged, and
+    SIGHUP looks at once. SIGTERM tells every browser to reconnect and ends within the grace period. Exit
+    status: 0 after a drain, 1 problems in the YAML, 2 usage, 3 it cannot listen there.
     """
     if path is None:
         raise click.UsageError("say which YAML to serve: --config PATH, or STREAM_PROXY_CONFIG")
