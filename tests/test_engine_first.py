@@ -44,7 +44,7 @@ async def details(
 
 
 async def test_an_honest_engine_tells_a_whole_run(channel: grpc.aio.Channel, engine: Engine) -> None:
-    engine.core.quirks = NONE
+    engine.core.world.quirks = NONE
     run_id = await engine.trigger("chat", {"question": "what is hatchet?"})
     told = await events(engine, channel, run_id)
     assert told[-1].hangup

@@ -15,7 +15,7 @@ from proxy.simulator.messages import Message
 
 LARGE = 8000  # bytes: what pg_notify takes
 LARGE_LATE = (0.5, 1.0)
-STARTED_LATE = (0.025, 0.055)
+STARTED_LATE = (0.015, 0.035)
 ENDED_LATE = (0.002, 0.012)
 
 

@@ -33,6 +33,7 @@ from proxy.simulator.script import Script
 from proxy.simulator.tenant import Tenant
 from proxy.simulator.tokens import token
 from proxy.simulator.wire import Wire
+from proxy.simulator.world import World
 
 HOST = "127.0.0.1"
 OPTIONS = (
@@ -88,7 +89,7 @@ class Engine:
         """Listen. Raises PortTaken."""
         agenda = LoopAgenda()
         dice = Dice(self._seed)
-        self.core = Core(self._script, agenda, dice, self._quirks, tenants=self._tenants, speed=self._speed)
+        self.core = Core(self._script, World(agenda, dice, self._quirks, self._speed), tenants=self._tenants)
         self.gate = Gate(agenda)
         self.wire = Wire(self.core, self.gate)
         self.rest = Rest(self.core, self.gate)
@@ -179,7 +180,7 @@ class Engine:
 
     def switch(self, **quirks: bool) -> None:
         """Switch quirks from now on. Raises ValueError for a name that is none."""
-        self.core.quirks = self.core.quirks.switched(**quirks)
+        self.core.world.quirks = self.core.world.quirks.switched(**quirks)
 
     # -- what a test does with runs ------------------------------------------------------------------
 
@@ -278,7 +279,7 @@ class Engine:
     def _running(self, run_id: str | None) -> list[Run]:
         if run_id is not None:
             return [self.run(run_id)]
-        return [run for tenant in self.core.tenants for run in tenant.runs.values() if not run.done]
+        return list(self.core.running())
 
     def later(self, seconds: float, call: Any) -> None:
         """Call something after so long, unless the engine stops before."""

@@ -90,12 +90,16 @@ class Journal:
 
 
 def _fold(past: Past, line: Line) -> None:
+    if line.type == "CANCELLED" and past.status in OVER:
+        return  # a user's cancellation of the whole run changes nothing of what was over
     past.status = _STATUS_AFTER[line.type]
     past.retry_count = max(past.retry_count, line.retry_count)
-    if line.type in ("FINISHED", "FAILED"):
-        past.output, past.error = line.output, line.error
+    if line.type == "FINISHED":
+        past.output, past.error = line.output, ""  # an output of before stays until there is another
+    elif line.type == "FAILED":
+        past.error = line.error
     elif line.type in ("RETRYING", "STARTED"):
-        past.output = past.error = ""
+        past.error = ""
     if line.type == "STARTED":
         past.started_at = line.at
     if past.status in OVER:

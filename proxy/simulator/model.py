@@ -25,6 +25,8 @@ class StepRun:
     name: str
     created_at: float
     number: int
+    generation: int  # of the run, when this step last began
+    turn: int = 0  # the generation in which it was told that its turn will come
     retry_count: int = 0
     on_worker: bool = False
     ended: str = ""  # COMPLETED, FAILED or CANCELLED once it is over for good
@@ -34,14 +36,22 @@ class StepRun:
     next_index: int = 0
     acts: Iterator[Any] | None = None
     timers: list[Cancellable] = field(default_factory=list)
-    work: Cancellable | None = None  # the worker's own timer: outlives a cancellation that it does not notice
+    work: Cancellable | None = None  # the worker's own timer: outlives a cancellation it does not notice
     children: dict[str, Any] = field(default_factory=dict)  # results of child runs, by workflow
-    waits: bool = False  # replayed, and its parents are not over yet
     replayed_from: int = 0  # the retry count with which the latest replay began
 
     @property
     def attempt(self) -> int:
+        """Counted from 1."""
         return self.retry_count + 1
+
+    def reset(self, generation: int) -> None:
+        """Begin again, in a replay."""
+        self.stop()
+        self.generation = self.turn = generation
+        self.retry_count += 1
+        self.replayed_from = self.retry_count
+        self.ended, self.skipped, self.output, self.error = "", False, None, ""
 
     def forget_plans(self) -> None:
         """What the engine planned for this step does not happen; its worker goes on."""
@@ -71,23 +81,41 @@ class Run:
     parent_step_run_id: str | None = None
     steps: dict[str, StepRun] = field(default_factory=dict)  # by name, in the order of creation
     outputs: dict[str, Any] = field(default_factory=dict)  # of finished steps, by name
+    coming: set[str] = field(default_factory=set)  # steps that will be created in a moment
     failed: bool = False
-    cancelled: bool = False
+    cancelled: bool = False  # by a user
     generation: int = 0  # grows with each replay
     settling: int = -1  # the generation that is about to be done
     done: bool = False  # what GetRunDetails says
     past_status: str = QUEUED  # the read side's
 
-    @property
-    def settled(self) -> bool:
-        """Whether every step there will be is over."""
-        return len(self.steps) == self.total and all(one.ended for one in self.steps.values())
+    def plan(self) -> Iterator[tuple[str, Step, tuple[str, ...]]]:
+        """Every step there will be: its name, script and parents; the one on failure after all others."""
+        for step in self.workflow.steps:
+            yield step.name, step, step.parents
+        failure = self.workflow.on_failure
+        if failure is not None:
+            yield failure.name + ON_FAILURE, failure, tuple(step.name for step in self.workflow.steps)
 
     @property
     def total(self) -> int:
         """How many steps there will be."""
-        steps = len(self.workflow.steps)
-        return steps + 1 if self.workflow.on_failure is not None and self.failed else steps
+        return len(self.workflow.steps) + (self.workflow.on_failure is not None)
+
+    def is_over(self, name: str) -> bool:
+        """Whether a step has ended, in this generation."""
+        step = self.steps.get(name)
+        return step is not None and bool(step.ended) and step.generation == self.generation
+
+    @property
+    def settled(self) -> bool:
+        """Whether every step there will be is over."""
+        return len(self.steps) == self.total and all(self.is_over(name) for name in self.steps)
+
+    @property
+    def seems_settled(self) -> bool:
+        """Whether every step has an end, be it from before the replay."""
+        return len(self.steps) == self.total and all(step.ended for step in self.steps.values())
 
     def scope(self, step: StepRun) -> Mapping[str, Any]:
         """What the formulas of a step's script see."""

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from proxy.simulator.journal import FAILED, OVER, Line, Past
-from proxy.simulator.model import Run, StepRun
+from proxy.simulator.model import ON_FAILURE, Run, StepRun
 from proxy.simulator.script import Step
 
 NEVER = "0001-01-01T00:00:00Z"
@@ -99,7 +99,7 @@ def _task(run: Run, step: StepRun, past: Past, now: float) -> dict[str, Any]:
 
 def _summary(run: Run, step: StepRun, past: Past) -> dict[str, Any]:
     answer: dict[str, Any] = {
-        "actionId": _action(run, step.step),
+        "actionId": _action(run, step.name),
         "additionalMetadata": run.metadata,
         "attempt": past.retry_count + 1,
         "createdAt": stamp(step.created_at),
@@ -176,25 +176,29 @@ def _event_message(line: Line) -> str:
 
 
 def _config(run: Run) -> dict[str, Any]:
-    return {
+    failure = run.workflow.on_failure
+    config: dict[str, Any] = {
         "CronInput": None,
         "CronTriggers": None,
         "DefaultPriority": 1,
         "EventTriggers": None,
         "Name": run.workflow.name,
         "Sticky": None,
-        "Tasks": [_declared(run, step) for step in run.workflow.steps],
+        "Tasks": [_declared(run, step, step.name) for step in run.workflow.steps],
         "description": "",
     }
+    if failure is not None:
+        config["onFailureJob"] = _declared(run, failure, failure.name + ON_FAILURE)
+    return config
 
 
-def _declared(run: Run, step: Step) -> dict[str, Any]:
+def _declared(run: Run, step: Step, name: str) -> dict[str, Any]:
     return {
-        "Action": _action(run, step),
+        "Action": _action(run, name),
         "DesiredWorkerLabels": None,
         "Parents": list(step.parents),
         "RateLimits": [],
-        "ReadableId": step.name,
+        "ReadableId": name,
         "Retries": step.retries,
         "RetryBackoffFactor": step.backoff.factor if step.backoff else None,
         "RetryBackoffMaxSeconds": int(step.backoff.longest) if step.backoff else None,
@@ -225,8 +229,8 @@ def _task_input(run: Run, parents: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _action(run: Run, step: Step) -> str:
-    return f"{run.workflow.name}:{step.name}".lower()
+def _action(run: Run, name: str) -> str:
+    return f"{run.workflow.name}:{name}".lower()
 
 
 def _meta(id: str, at: float) -> dict[str, Any]:

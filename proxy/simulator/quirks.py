@@ -50,6 +50,12 @@ class Quirks:
     )
     late_backoff: bool = _quirk("a retry with backoff starts up to half a minute later than it should")
     late_timeout: bool = _quirk("a timeout is noticed up to a second late")
+    cancel_forgets_results: bool = _quirk(
+        "after a user's cancellation finished steps read CANCELLED in GetRunDetails, without output"
+    )
+    false_done_of_replay: bool = _quirk(
+        "while a DAG is replayed, GetRunDetails says done between two steps, with the results of before"
+    )
     chunks_after_cancel: bool = _quirk("a worker that does not notice a cancellation goes on streaming")
     metadata_hangup: bool = _quirk(
         "by metadata, the stream hangs up when no run seen is active; COMPLETED takes one off"

@@ -104,7 +104,7 @@ class Rest:
         runs = runs_of(self._tenant(request), _ids(await request.json()))
         for run in runs:
             self._core.replay(run)
-        return web.json_response({"ids": [run.id for run in runs]})
+        return web.json_response({"ids": [step.id for run in runs for step in run.steps.values()]})
 
     async def _trigger(self, request: web.Request) -> web.Response:
         await self._enter(request, "trigger")

@@ -1,0 +1,23 @@
+"""World: what every part of one engine shares: its time, its dice, its quirks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxy.simulator.agenda import Agenda
+from proxy.simulator.dice import Dice
+from proxy.simulator.quirks import Quirks
+
+
+@dataclass(slots=True)
+class World:
+    """`speed` is how many times faster workers are; the engine's own waits are never faster."""
+
+    agenda: Agenda
+    dice: Dice
+    quirks: Quirks
+    speed: float = 1.0
+
+    def lag(self, span: tuple[float, float]) -> float:
+        """How far the read side is behind, this time."""
+        return self.dice.between(span) if self.quirks.history_lag else 0.0

@@ -1,0 +1,130 @@
+"""A real hatchet-sdk worker that runs a script of the embedded engine: the same workflows on a real engine.
+
+    HATCHET_CLIENT_TOKEN=… python tests/real_worker.py tests/contract.yaml
+
+Each step plays the acts of its script (`proxy.simulator.worker`) with the SDK's own means: put_stream, sleep,
+raise, return, child runs, cancel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from hatchet_sdk import Context, Hatchet, NonRetryableException, ParentCondition
+from pydantic import BaseModel, ConfigDict
+
+from proxy.simulator.loading import load_script
+from proxy.simulator.script import Script, Step, Workflow
+from proxy.simulator.worker import Act, CancelMyself, Put, Raise, Return, Spawn, Wait, attempt
+
+
+class Anything(BaseModel):
+    """An input of any shape."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+def build(hatchet: Hatchet, script: Script) -> list[Any]:
+    """The script's workflows, for a worker."""
+    built: dict[str, Any] = {}
+    for name, workflow in script.workflows.items():
+        built[name] = _task(hatchet, workflow, built) if workflow.is_task else _dag(hatchet, workflow, built)
+    return list(built.values())
+
+
+def _task(hatchet: Hatchet, workflow: Workflow, built: dict[str, Any]) -> Any:
+    step = workflow.steps[0]
+    return hatchet.task(name=workflow.name, input_validator=Anything, **_options(step))(_function(step, {}, built))
+
+
+def _dag(hatchet: Hatchet, workflow: Workflow, built: dict[str, Any]) -> Any:
+    made = hatchet.workflow(name=workflow.name, input_validator=Anything)
+    tasks: dict[str, Any] = {}
+    for step in workflow.steps:
+        parents = [tasks[name] for name in step.parents]
+        skip = [ParentCondition(parent=parents[0], expression="true")] if step.skipped is True else []
+        tasks[step.name] = made.task(name=step.name, parents=parents, skip_if=skip, **_options(step))(
+            _function(step, tasks, built)
+        )
+    failure = workflow.on_failure
+    if failure is not None:
+        made.on_failure_task(name=failure.name, **_options(failure))(_function(failure, {}, built))
+    return made
+
+
+def _options(step: Step) -> dict[str, Any]:
+    options: dict[str, Any] = {"retries": step.retries, "execution_timeout": timedelta(seconds=step.timeout)}
+    if step.backoff is not None:
+        options |= {"backoff_factor": step.backoff.factor, "backoff_max_seconds": int(step.backoff.longest)}
+    return options
+
+
+def _function(step: Step, tasks: dict[str, Any], built: dict[str, Any]) -> Callable[..., Any]:
+    async def listening(input: Anything, ctx: Context) -> Any:
+        children: dict[str, Any] = {}
+        for act in _acts(step, tasks, input, ctx, children):
+            match act:
+                case Put():
+                    await ctx.aio_put_stream(_chunk(act.chunk))
+                case Wait():
+                    await asyncio.sleep(act.seconds)
+                case Spawn():
+                    children[act.child.workflow] = await built[act.child.workflow].aio_run(Anything())
+                case CancelMyself():
+                    await ctx.aio_cancel()
+                case _:
+                    return _end(act)
+
+    def deaf(input: Anything, ctx: Context) -> Any:
+        for act in _acts(step, tasks, input, ctx, {}):
+            match act:
+                case Put():
+                    ctx.put_stream(_chunk(act.chunk))
+                case Wait():
+                    time.sleep(act.seconds)
+                case Return() | Raise():
+                    return _end(act)
+
+    chosen: Callable[..., Any] = deaf if step.deaf else listening
+    chosen.__name__ = step.name.replace("-", "_")
+    return chosen
+
+
+def _acts(step: Step, tasks: dict[str, Any], input: Anything, ctx: Context, children: dict[str, Any]) -> Iterator[Act]:
+    parents = {name: ctx.task_output(tasks[name]) for name in step.parents if not ctx.was_skipped(tasks[name])}
+    scope = {
+        "input": input.model_dump(),
+        "parents": parents,
+        "metadata": ctx.additional_metadata,
+        "attempt": ctx.attempt_number,
+        "run_id": ctx.workflow_run_id,
+    }
+    return attempt(step, scope, children)
+
+
+def _chunk(raw: bytes) -> str | bytes:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
+
+
+def _end(act: Act) -> Any:
+    if isinstance(act, Raise):
+        kind, _, message = act.error.partition(": ")
+        base = NonRetryableException if act.final else Exception
+        raise type(kind, (base,), {})(message)
+    assert isinstance(act, Return)
+    return None if act.output is None else json.loads(act.output)
+
+
+if __name__ == "__main__":
+    engine = Hatchet()
+    engine.worker("contract-worker", slots=100, workflows=build(engine, load_script(Path(sys.argv[1])))).start()
