@@ -104,6 +104,8 @@ class Channels:
             ("grpc.max_receive_message_length", at.max_message),
             ("grpc.keepalive_time_ms", int(KEEPALIVE_TIME * 1000)),
             ("grpc.keepalive_timeout_ms", int(KEEPALIVE_TIMEOUT * 1000)),
+            # C-core waits for a ping's answer by this one (a minute by default), whatever the one above says
+            ("grpc.http2.ping_timeout_ms", int(KEEPALIVE_TIMEOUT * 1000)),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.max_pings_without_data", 0),
             ("grpc.min_reconnect_backoff_ms", int(CONNECT_TIMEOUT * 1000)),

@@ -185,7 +185,7 @@ class Http2:
             call.partial = bytearray()
         while call.open and end - start >= MESSAGE.size:
             stop = start + self._whole(call, data, start)
-            if stop > end:
+            if stop > end or not call.open:
                 break
             try:
                 call.on_message(data[start + MESSAGE.size : stop])

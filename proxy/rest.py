@@ -25,12 +25,13 @@ ROOM: Final = 4  # an answer may be so many times max_message: several outputs, 
 class Rest:
     """Asks Hatchet's REST API as one tenant."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, timeout: aiohttp.ClientTimeout = TIMEOUT) -> None:
         assert endpoint.api is not None
         self._root = endpoint.api
         self._limit = endpoint.max_message * ROOM
         self._headers = {"Authorization": f"Bearer {endpoint.token}", "Accept": "application/json"}
         self._ssl = _trust(endpoint)
+        self._timeout = timeout
         self._session: aiohttp.ClientSession | None = None  # made in the loop that uses it
         self._closed = False
 
@@ -66,7 +67,7 @@ class Rest:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 headers=self._headers,
-                timeout=TIMEOUT,
+                timeout=self._timeout,
                 connector=aiohttp.TCPConnector(limit=CONNECTIONS),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )

@@ -1,0 +1,61 @@
+"""A TCP relay for tests: forwards until it is told to fall silent, as a partition does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class Relay:
+    """Forwards bytes between whoever connects and a port; `silent` keeps connections and forwards nothing."""
+
+    def __init__(self, to: int) -> None:
+        self._to = to
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.silent = False
+        self.port = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        back, forth = await asyncio.open_connection("127.0.0.1", self._to)
+        self._writers |= {writer, forth}
+        for source, target in ((reader, forth), (back, writer)):
+            task = asyncio.create_task(self._pump(source, target))
+            self._tasks.add(task)
+
+    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(65536):
+                if not self.silent:
+                    target.write(data)
+                    await target.drain()
+        except OSError:
+            pass
+        finally:
+            if not self.silent:
+                target.close()
+
+    async def close(self) -> None:
+        """End everything."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
+
+
+@asynccontextmanager
+async def relay(to: int) -> AsyncIterator[Relay]:
+    """A relay on a free port of loopback."""
+    made = Relay(to)
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    made.port = server.sockets[0].getsockname()[1]
+    try:
+        yield made
+    finally:
+        server.close()
+        await made.close()
+        await server.wait_closed()

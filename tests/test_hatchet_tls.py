@@ -1,0 +1,186 @@
+"""TLS to Hatchet: an own authority, client certificates, and certificates that must not be accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from proxy.errors import HatchetAway
+from proxy.events import LiveEvent
+from proxy.hatchet import HatchetDoor
+from tests.stage import RUN, chunk, config, stage
+from tests.test_hatchet import TRANSPORTS, first_event
+
+
+class Authority:
+    """Signs certificates, and keeps them as files."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self.pem = self._sign(self._name, self._key, ca=True).public_bytes(serialization.Encoding.PEM)
+        self.file = folder / f"{name}.pem"
+        self.file.write_bytes(self.pem)
+
+    def issue(self, host: str) -> tuple[Path, Path]:
+        """A certificate's file and its key's."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+        cert_file, key_file = self._folder / f"{host}.crt", self._folder / f"{host}.key"
+        cert_file.write_bytes(self._sign(name, key, host=host).public_bytes(serialization.Encoding.PEM))
+        key_file.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return cert_file, key_file
+
+    def _sign(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, ca: bool = False, host: str = ""
+    ) -> x509.Certificate:
+        now = datetime.datetime.now(datetime.UTC)
+        public = key.public_key()
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(hours=1))
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+            )
+        )
+        if host:
+            builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        else:
+            usage = dict.fromkeys(
+                (
+                    "digital_signature",
+                    "content_commitment",
+                    "key_encipherment",
+                    "data_encipherment",
+                    "key_agreement",
+                    "crl_sign",
+                    "encipher_only",
+                    "decipher_only",
+                ),
+                False,
+            )
+            builder = builder.add_extension(x509.KeyUsage(key_cert_sign=True, **usage), critical=True)
+        return builder.sign(self._key, hashes.SHA256())
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Authority:
+    return Authority(tmp_path, "ours")
+
+
+def server_side(authority: Authority, *, mutual: bool = False) -> grpc.ServerCredentials:
+    cert, key = authority.issue("engine.test")
+    return grpc.ssl_server_credentials(
+        [(key.read_bytes(), cert.read_bytes())],
+        root_certificates=authority.pem if mutual else None,
+        require_client_auth=mutual,
+    )
+
+
+def door_to(port: int, transport: str, name: str = "engine.test", **written: Any) -> HatchetDoor:
+    env = TRANSPORTS[transport] | {"HATCHET_CLIENT_TLS_SERVER_NAME": name}
+    return HatchetDoor(config(host_port=f"127.0.0.1:{port}", **{"tls": "tls"} | written), env)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_an_own_authority_is_trusted_and_large_messages_come_through(
+    ours: Authority, transport: str
+) -> None:
+    async def sized(request: Any, context: Any) -> AsyncIterator[bytes]:
+        for index in range(50):
+            yield chunk("x" * 50_000, index)
+
+    async with stage(credentials=server_side(ours)) as engine:
+        engine.subscribe = sized
+        door = door_to(engine.port, transport, ca=str(ours.file))
+        events: list[LiveEvent] = []
+        await door.follow(RUN, events.append)
+        assert [event.index for event in events] == list(range(50))
+        assert (await door.core(RUN)).done
+        await door.close()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_mutual_tls_shows_our_certificate(ours: Authority, transport: str) -> None:
+    cert, key = ours.issue("proxy.test")
+    files = {"ca": str(ours.file), "cert": str(cert), "key": str(key)}
+    async with stage(credentials=server_side(ours, mutual=True)) as engine:
+        door = door_to(engine.port, transport, tls="mtls", **files)
+        task, _ = await first_event(door)
+        task.cancel()
+        await door.close()
+        bare = door_to(engine.port, transport, ca=str(ours.file))
+        with pytest.raises(HatchetAway):
+            await bare.core(RUN)
+        await bare.close()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_foreign_authority_or_name_is_refused(
+    ours: Authority, tmp_path: Path, transport: str
+) -> None:
+    theirs = Authority(tmp_path, "theirs")
+    async with stage(credentials=server_side(ours)) as engine:
+        for door in (
+            door_to(engine.port, transport, ca=str(theirs.file)),
+            door_to(engine.port, transport),
+            door_to(engine.port, transport, "another.test", ca=str(ours.file)),
+        ):
+            with pytest.raises(HatchetAway):
+                await door.core(RUN)
+            await door.close()
+        assert engine.metadata == []  # the token went nowhere
+
+
+async def test_the_lean_transport_says_why_a_certificate_is_refused(ours: Authority) -> None:
+    async with stage(credentials=server_side(ours)) as engine:
+        door = door_to(engine.port, "lean")
+        with pytest.raises(HatchetAway, match="certificate is not accepted"):
+            await door.core(RUN)
+        await door.close()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, transport: str) -> None:
+    door = door_to(1, transport, ca=str(tmp_path / "missing.pem"))
+    with pytest.raises(HatchetAway, match=r"hatchet\.ca: cannot read .*missing\.pem"):
+        await door.core(RUN)
+
+
+async def test_a_file_that_is_no_certificate_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("not a certificate")
+    door = door_to(1, "lean", ca=str(tmp_path / "ca.pem"))
+    with pytest.raises(HatchetAway, match=r"hatchet\.ca"):
+        await door.core(RUN)
+
+
+async def test_plain_text_to_a_tls_server_ends_with_a_hint(ours: Authority) -> None:
+    async with stage(credentials=server_side(ours)) as engine:
+        door = door_to(engine.port, "lean", tls="none")
+        with pytest.raises(HatchetAway):
+            await asyncio.wait_for(door.core(RUN), 10)
+        await door.close()

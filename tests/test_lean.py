@@ -1,0 +1,173 @@
+"""Which addresses the lean transport takes, and how it behaves where many calls want one connection."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from proxy import wire
+from proxy.channels import Channels
+from proxy.endpoint import endpoint
+from proxy.errors import HatchetAway
+from proxy.hatchet import transport
+from proxy.lean import REQUEST_BYTES, Lean, fits, split
+from proxy.link import CALLS_PER_LINK
+from proxy.stubs import RUN_DETAILS
+from tests.stage import RUN, config, stage
+
+PROXY = {"http_proxy": "http://proxy:3128"}
+
+
+@pytest.mark.parametrize(
+    ("host_port", "parts"),
+    [
+        ("engine:7070", ("engine", "7070")),
+        ("127.0.0.1:7070", ("127.0.0.1", "7070")),
+        ("[::1]:7070", ("::1", "7070")),
+        ("[::1]", ("::1", "443")),
+        ("engine", ("engine", "443")),
+        ("dns:///engine:7070", ("", "")),
+        ("unix:/tmp/engine.sock", ("", "")),
+    ],
+)
+def test_an_address_is_a_host_and_a_port(host_port: str, parts: tuple[str, str]) -> None:
+    assert split(host_port) == parts
+
+
+@pytest.mark.parametrize(
+    ("host_port", "env", "made"),
+    [
+        ("engine:7070", {}, Lean),
+        ("engine:7070", {"STREAM_PROXY_GRPC": "grpcio"}, Channels),
+        ("dns:///engine:7070", {}, Channels),
+        ("engine:http", {}, Channels),
+        ("engine:7070", PROXY, Channels),
+        ("engine:7070", PROXY | {"no_proxy": "localhost, engine"}, Lean),
+        ("engine.cluster.local:7070", PROXY | {"no_proxy": ".cluster.local"}, Lean),
+        ("engine:7070", PROXY | {"no_proxy": "other"}, Channels),
+    ],
+)
+async def test_what_the_lean_transport_cannot_reach_is_grpcios(
+    host_port: str, env: dict[str, str], made: type
+) -> None:
+    through = transport(endpoint(config(), {"HATCHET_CLIENT_HOST_PORT": host_port}), env)
+    assert type(through) is made
+    assert fits(host_port, env) is (made is Lean) or "STREAM_PROXY_GRPC" in env
+    await through.close()
+
+
+async def ask(through: Lean) -> bytes:
+    return await through.ask(RUN_DETAILS, wire.run_details(RUN), "GetRunDetails", 10)
+
+
+async def test_calls_that_wait_for_a_connection_share_it() -> None:
+    peers: set[str] = set()
+
+    async def who(request: Any, context: Any) -> bytes:
+        peers.add(context.peer())
+        return b""
+
+    async with stage() as engine:
+        engine.details = who
+        through = Lean(endpoint(config(host_port=engine.host_port), {}))
+        await asyncio.gather(*(ask(through) for _ in range(CALLS_PER_LINK)))
+        await through.close()
+    assert len(peers) == 1
+
+
+async def test_failed_attempts_are_not_made_by_every_call() -> None:
+    attempts = 0
+
+    async def drop(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal attempts
+        attempts += 1
+        writer.close()
+
+    server = await asyncio.start_server(drop, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        through = Lean(endpoint(config(host_port=f"127.0.0.1:{port}"), {}))
+        for _ in range(20):
+            answers = await asyncio.gather(*(ask(through) for _ in range(50)), return_exceptions=True)
+            assert {type(answer) for answer in answers} == {HatchetAway}
+        await through.close()
+    assert attempts <= 2
+
+
+async def test_a_call_that_is_cancelled_while_it_connects_leaves_the_attempt_to_the_others() -> None:
+    async with stage() as engine:
+        through = Lean(endpoint(config(host_port=engine.host_port), {}))
+        first = asyncio.create_task(ask(through))
+        second = asyncio.create_task(ask(through))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert await second
+        await through.close()
+
+
+async def test_closing_while_it_connects_ends_the_waiting_calls() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        through = Lean(endpoint(config(host_port=f"127.0.0.1:{port}"), {}))
+        call = asyncio.create_task(ask(through))
+        await asyncio.sleep(0.05)
+        await through.close()
+        with pytest.raises(HatchetAway, match="closed"):
+            await call
+
+
+async def test_a_request_that_could_never_be_sent_is_refused() -> None:
+    async with stage() as engine:
+        through = Lean(endpoint(config(host_port=engine.host_port), {}))
+        with pytest.raises(HatchetAway, match=str(REQUEST_BYTES)):
+            await through.ask(RUN_DETAILS, b"x" * (REQUEST_BYTES + 1), "GetRunDetails", 1)
+        await through.close()
+
+
+async def test_a_server_that_takes_no_calls_is_not_asked_for_ever() -> None:
+    async with stage(options=[("grpc.max_concurrent_streams", 0)]) as engine:
+        through = Lean(endpoint(config(host_port=engine.host_port), {}))
+        with pytest.raises(HatchetAway):
+            await ask(through)
+        await through.close()
+
+
+async def test_a_call_that_the_server_never_began_with_is_made_again() -> None:
+    """A first connection that says goodbye at once, as a server does that is being replaced."""
+    async with stage() as engine:
+
+        async def goodbye(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if served:
+                back, forth = await asyncio.open_connection("127.0.0.1", engine.port)
+                pumps.extend(
+                    (asyncio.create_task(pump(reader, forth)), asyncio.create_task(pump(back, writer)))
+                )
+                return
+            served.append(True)
+            writer.write(bytes.fromhex("000000040000000000"))
+            await reader.read(1024)  # the preface and settings
+            await reader.read(1024)  # the call
+            writer.write(bytes.fromhex("0000080700000000000000000000000000"))
+            writer.close()
+
+        async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            while data := await source.read(65536):
+                target.write(data)
+            target.close()
+
+        served: list[bool] = []
+        pumps: list[asyncio.Task[None]] = []
+        server = await asyncio.start_server(goodbye, "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            through = Lean(endpoint(config(host_port=f"127.0.0.1:{port}"), {}))
+            assert await ask(through)
+            await through.close()
+            await asyncio.gather(*pumps)

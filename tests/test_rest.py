@@ -1,0 +1,232 @@
+"""The REST history: what it answers, what it may not do to us, and what becomes of its refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from proxy.endpoint import endpoint
+from proxy.errors import HistoryAway
+from proxy.hatchet import FIND_LIMIT, FIND_PAGES, HatchetDoor
+from proxy.rest import ROOM, Rest
+from tests.stage import RUN, TENANT, config, token
+
+RECORDINGS = Path(__file__).parent / "recordings" / "rest"
+SECRET = "a-secret-output"
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Serve = Callable[[Answer], Awaitable[str]]
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    runners: list[web.AppRunner] = []
+
+    async def start(answer: Answer) -> str:
+        app = web.Application()
+        app.router.add_get("/{path:.*}", answer)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        runners.append(runner)
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        return f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+    yield start
+    for runner in runners:
+        await runner.cleanup()
+
+
+@pytest.fixture
+async def open_door() -> AsyncIterator[Callable[..., HatchetDoor]]:
+    doors: list[HatchetDoor] = []
+
+    def make(api: str, **written: Any) -> HatchetDoor:
+        doors.append(HatchetDoor(config(api=api, host_port="127.0.0.1:1", **written), {}))
+        return doors[-1]
+
+    yield make
+    for door in doors:
+        await door.close()
+
+
+def always(status: int, body: bytes = b"{}", headers: dict[str, str] | None = None) -> Answer:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, body=body, headers=headers, content_type="application/json")
+
+    return answer
+
+
+Open = Callable[..., HatchetDoor]
+
+
+async def test_a_run_is_asked_for_with_the_token_and_read(serve: Serve, open_door: Open) -> None:
+    seen: list[tuple[str, str]] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        seen.append((request.path, request.headers["Authorization"]))
+        return web.json_response(body=(RECORDINGS / "run_chat.json").read_bytes())
+
+    door = open_door(await serve(answer))
+    assert door.has_history
+    state = await door.past(RUN)
+    assert state is not None
+    assert len(state.steps) == 4
+    assert seen == [(f"/api/v1/stable/workflow-runs/{RUN}", f"Bearer {token()}")]
+
+
+async def test_an_unknown_run_is_none(serve: Serve, open_door: Open) -> None:
+    assert await open_door(await serve(always(404))).past(RUN) is None
+
+
+async def test_a_compressed_answer_is_read(serve: Serve, open_door: Open) -> None:
+    body = gzip.compress((RECORDINGS / "run_dag2.json").read_bytes())
+    door = open_door(await serve(always(200, body, {"Content-Encoding": "gzip"})))
+    assert await door.past(RUN) is not None
+
+
+async def test_a_lone_surrogate_in_an_output_is_no_reason_to_fail(serve: Serve, open_door: Open) -> None:
+    told = json.loads((RECORDINGS / "run_flaky.json").read_text())
+    told["tasks"][0]["output"] = {"text": "\ud800"}
+    door = open_door(await serve(always(200, json.dumps(told).encode())))
+    state = await door.past(RUN)
+    assert state is not None
+    assert state.steps[0].output == {"text": "\ud800"}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "says"),
+    [
+        (401, b"{}", "does not accept hatchet.token"),
+        (403, b"{}", "does not accept hatchet.token"),
+        (302, b"", "redirects"),
+        (400, b"{}", "HTTP 400"),
+        (429, b"{}", "HTTP 429"),
+        (500, SECRET.encode(), "HTTP 500"),
+        (200, b"<html>" + SECRET.encode(), "is no JSON"),
+        (200, b"", "is no JSON"),
+        (200, b"[]", "is not what it was"),
+        (200, b'{"run": null}', "is not what it was"),
+        (200, b'{"run": {"metadata": {"id": "x"}, "status": "' + SECRET.encode() + b'"}}', "not what it was"),
+    ],
+)
+async def test_every_other_answer_is_history_away_and_quotes_nothing(
+    serve: Serve, open_door: Open, status: int, body: bytes, says: str
+) -> None:
+    door = open_door(await serve(always(status, body, {"Location": "http://127.0.0.1:1/"})))
+    with pytest.raises(HistoryAway, match=says) as caught:
+        await door.past(RUN)
+    assert SECRET not in str(caught.value)
+    assert token() not in str(caught.value)
+
+
+async def test_nobody_there_is_history_away(open_door: Open) -> None:
+    with pytest.raises(HistoryAway, match="cannot be reached"):
+        await open_door("http://127.0.0.1:1").past(RUN)
+
+
+async def test_an_answer_that_never_ends_is_cut_off(serve: Serve, open_door: Open) -> None:
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b" " * 65536)
+        except (ConnectionError, asyncio.CancelledError):
+            return response
+
+    door = open_door(await serve(endless), max_message="1MiB")
+    with pytest.raises(HistoryAway, match=str(ROOM * 1024 * 1024)):
+        await door.past(RUN)
+
+
+async def test_a_compressed_bomb_is_cut_off(serve: Serve, open_door: Open) -> None:
+    bomb = gzip.compress(b" " * 50_000_000)
+    door = open_door(await serve(always(200, bomb, {"Content-Encoding": "gzip"})), max_message="1MiB")
+    with pytest.raises(HistoryAway, match="is over"):
+        await door.past(RUN)
+
+
+async def test_an_answer_that_does_not_come_has_its_time(serve: Serve) -> None:
+    async def never(request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    at = endpoint(config(api=await serve(never), host_port="x:1"), {})
+    rest = Rest(at, aiohttp.ClientTimeout(total=0.1))
+    with pytest.raises(HistoryAway, match="in time"):
+        await rest.get("/")
+    await rest.close()
+    with pytest.raises(HistoryAway, match="closed"):
+        await rest.get("/")
+
+
+async def test_the_newest_run_with_a_pair_is_found_by_any_value(serve: Serve, open_door: Open) -> None:
+    asked: list[Any] = []
+    value = "a:b, c&d=☀"
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append((request.path, dict(request.query)))
+        row = {
+            "metadata": {"createdAt": "2026-11-22T07:43:28.1Z"},
+            "workflowRunExternalId": RUN,
+            "additionalMetadata": {"id": value},
+        }
+        return web.json_response({"rows": [row]})
+
+    assert await open_door(await serve(answer)).find("id", value) == RUN
+    ((path, query),) = asked
+    assert path == f"/api/v1/stable/tenants/{TENANT}/workflow-runs"
+    assert query["additional_metadata"] == f"id:{value}"
+    assert query["only_tasks"] == "false"
+    assert query["since"].endswith("Z")
+
+
+async def test_a_run_behind_pages_of_its_children_is_found_and_the_search_ends(
+    serve: Serve, open_door: Open
+) -> None:
+    offsets: list[int] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        offsets.append(int(request.query["offset"]))
+        row = {
+            "metadata": {"createdAt": "2026-11-22T07:43:28.1Z"},
+            "workflowRunExternalId": RUN,
+            "additionalMetadata": {"id": "1"},
+        }
+        child = row | {"parentTaskExternalId": RUN}
+        last = (
+            int(request.query["offset"]) == 2 * FIND_LIMIT and request.query["additional_metadata"] == "id:1"
+        )
+        return web.json_response({"rows": [child] * (FIND_LIMIT - 1) + [row if last else child]})
+
+    door = open_door(await serve(answer))
+    assert await door.find("id", "1") == RUN
+    assert offsets == [0, FIND_LIMIT, 2 * FIND_LIMIT]
+    offsets.clear()
+    assert await door.find("id", "2") is None
+    assert len(offsets) == FIND_PAGES
+
+
+async def test_a_workflows_steps_are_told_and_an_unknown_workflow_is_none(
+    serve: Serve, open_door: Open
+) -> None:
+    config_of = json.loads((RECORDINGS / "run_dag2.json").read_text())["workflowConfig"]
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.path == f"/api/v1/tenants/{TENANT}/workflows":
+            return web.json_response({"rows": [{"name": "dag2", "metadata": {"id": "the-id"}}]})
+        assert request.path == "/api/v1/workflows/the-id/versions"
+        return web.json_response({"workflowConfig": config_of})
+
+    door = open_door(await serve(answer))
+    assert await door.workflow_steps("dag2") == ("a-dash", "bad", "skipped", "onfail-on-failure")
+    assert await door.workflow_steps("dag") is None
