@@ -1,0 +1,218 @@
+"""`allow` cannot be fooled: what is missing, null, of another type, or an error never lets anybody in."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from config.expressions import compile_allow
+from config.model import AuthConfig
+from proxy.auth import Asked, Authenticator, Identity
+from tests.issuer import token
+
+SECRET = "the secret of the team, long enough for an HMAC: 0123456789"
+RUN = "7b1c5a3e-9f1d-4c49-8f0e-0f5f5f6d2a11"
+OWNER = "claims.sub == run.metadata.user_id"
+
+
+def root(
+    claims: dict[str, Any] | None = None,
+    metadata: dict[str, Any] | None = None,
+    params: dict[str, str] | None = None,
+    origin: str | None = None,
+) -> dict[str, Any]:
+    """What `allow` sees, as the front door makes it."""
+    return {
+        "claims": claims or {},
+        "run": {"id": RUN, "metadata": metadata or {}},
+        "request": {"params": params or {}, "origin": origin},
+    }
+
+
+ADA = {"sub": "ada", "role": "staff", "org": {"id": 7, "roles": ["reader"]}, "admin": False}
+
+
+@pytest.mark.parametrize(
+    ("allow", "metadata"),
+    [
+        (OWNER, {"user_id": "ada"}),
+        ("claims.role == 'staff'", {}),
+        ("claims.role == 'admin' || claims.sub == run.metadata.user_id", {"user_id": "ada"}),
+        ("contains(claims.org.roles, 'reader')", {}),
+        ("claims.org.id == run.metadata.org", {"org": 7}),
+        ("claims.admin == `false`", {}),
+        ("!(claims.admin)", {}),
+        ("claims.sub != run.metadata.banned", {"banned": "eve"}),
+        ("claims.org.id > `5`", {}),
+        (f"run.id == '{RUN}'", {}),
+        ("`true`", {}),
+    ],
+)
+def test_who_may_gets_in(allow: str, metadata: dict[str, Any]) -> None:
+    assert compile_allow(allow).permits(root(ADA, metadata))
+
+
+@pytest.mark.parametrize("claims", [{}, {"sub": None}, {"sub": ""}, {"sub": 0}, {"sub": []}, {"sub": {}}])
+@pytest.mark.parametrize("metadata", [{}, {"user_id": None}, {"user_id": "x"}, {"user_id": False}])
+@pytest.mark.parametrize(
+    "allow",
+    [
+        OWNER,
+        "run.metadata.user_id == claims.sub",
+        f"({OWNER})",
+        f"!(!({OWNER}))",
+        f"{OWNER} && `true`",
+        f"[{OWNER}][0]",
+        f"{{a: {OWNER}}}.a",
+        f"not_null({OWNER})",
+        f"{OWNER} | @",
+    ],
+)
+def test_nobody_is_the_owner_of_what_nobody_owns(
+    allow: str, claims: dict[str, Any], metadata: dict[str, Any]
+) -> None:
+    assert not compile_allow(allow).permits(root(claims, metadata))
+
+
+@pytest.mark.parametrize(
+    "allow",
+    [
+        "claims.missing == run.metadata.missing",
+        "claims.missing != run.metadata.user_id",
+        "claims.missing != 'banned'",
+        "!(claims.missing == 'banned')",
+        "!(claims.missing == run.metadata.user_id)",
+        "claims.missing == run.metadata.missing || `true`",
+        "`true` && !(claims.missing == 'x')",
+        "claims.missing == 'x' || claims.sub == 'ada'",
+        "not_null(claims.missing == 'x', `true`)",
+        "claims.missing < `5`",
+        "!(claims.missing < `5`)",
+        "claims.sub < run.metadata.user_id",
+        "!(claims.sub < `5`)",
+        "`null` == `null`",
+        "claims.nothing == `null`",
+        "!(claims.org.id == claims.org.nothing)",
+    ],
+)
+def test_a_comparison_with_a_missing_or_null_side_refuses_the_whole(allow: str) -> None:
+    claims, metadata = {**ADA, "nothing": None}, {"user_id": "ada"}
+    assert not compile_allow(allow).permits(root(claims, metadata))
+
+
+@pytest.mark.parametrize(
+    "allow",
+    [
+        "claims.sub",
+        "claims.role",
+        "'true'",
+        '`"true"`',
+        "`1`",
+        "`[true]`",
+        "`{}`",
+        "claims",
+        "run.metadata",
+        "`null`",
+        "`false`",
+        "claims.org.roles[*] | [0]",
+        "claims.missing || claims.sub",
+    ],
+)
+def test_anything_but_true_refuses(allow: str) -> None:
+    assert not compile_allow(allow).permits(root(ADA, {"user_id": "ada"}))
+
+
+@pytest.mark.parametrize(
+    "allow",
+    [
+        "contains(claims.missing, 'reader')",
+        "!(contains(claims.missing, 'banned'))",
+        "contains(claims.role, `7`)",
+        "starts_with(claims.org, 'x') || `true`",
+        "length(claims.missing) == `0`",
+        "!(to_number(claims.sub) == `7`)",
+        "sort(claims.org.roles)[0] == claims.org",
+        "max_by(claims.org.roles, &x) == `null` || `true`",
+    ],
+)
+def test_an_error_refuses_under_not_and_or_too(allow: str) -> None:
+    assert not compile_allow(allow).permits(root(ADA))
+
+
+def test_types_are_not_mixed_up() -> None:
+    by_number = compile_allow("claims.org.id == run.metadata.org")
+    assert not by_number.permits(root(ADA, {"org": "7"}))
+    assert not by_number.permits(root({"org": {"id": True}}, {"org": 1}))
+    assert not by_number.permits(root({"org": {"id": "7"}}, {"org": 7}))
+
+
+def test_what_a_request_says_is_no_claim() -> None:
+    allow = compile_allow("claims.role == 'staff'")
+    assert not allow.permits(root({}, {}, {"claims": "x", "role": "staff", "claims.role": "staff"}))
+    assert not compile_allow("request.origin == run.metadata.page").permits(root(ADA, {"page": None}))
+
+
+def test_the_reason_of_a_refusal_holds_no_value() -> None:
+    for allow in (OWNER, "contains(claims.sub, run.metadata)", "claims.sub < run.metadata.user_id"):
+        refusal = compile_allow(allow).refusal(root({"sub": "planted-1"}, {"user_id": "planted-0"}))
+        assert refusal is not None and "planted" not in refusal
+
+
+# -- and with whom the door has let in ------------------------------------------------------------------
+
+
+def team(allow: str | None) -> Authenticator:
+    config = {
+        "jwt": {"key": SECRET, "algorithms": ["HS256"]},
+        "from": ["bearer", "ticket"],
+        "tickets": {"key": "the key of the tickets"},
+    }
+    return Authenticator(AuthConfig.model_validate(config), team="t", allows={"chat": allow})
+
+
+async def by_token(door: Authenticator, **claims: Any) -> Identity:
+    signed = token(SECRET, "HS256", exp=int(time.time()) + 60, **claims)
+    asked = Asked({"authorization": f"Bearer {signed}"}, {}, {})
+    return await door.authenticate(asked, stream="chat", run=RUN)
+
+
+async def by_ticket(door: Authenticator, identity: Identity) -> Identity:
+    ticket, _ = door.mint(identity, stream="chat", run=RUN)
+    return await door.authenticate(Asked({}, {}, {"ticket": ticket}), stream="chat", run=RUN)
+
+
+@pytest.mark.parametrize(
+    "allow",
+    [
+        OWNER,
+        "claims.role == 'staff' && !(claims.banned)",
+        "!(contains(keys(claims), 'banned'))",
+        "length(keys(claims)) > `4`",
+        "claims.org.id == `7` || claims.role == 'admin'",
+        "claims.\"role\" == 'staff'",
+        "claims | role == 'staff'",
+        "values(claims) | contains(@, 'staff')",
+        "contains(to_string(@), 'staff')",
+        "@.claims.role == 'staff'",
+        "*.role | [0] == 'staff'",
+    ],
+)
+@pytest.mark.parametrize("more", [{}, {"banned": True}, {"role": None}, {"org": None}])
+async def test_a_ticket_is_judged_exactly_as_the_token_it_was_given_for(
+    allow: str, more: dict[str, Any]
+) -> None:
+    door, judge = team(allow), compile_allow(allow)
+    whole = await by_token(door, **{**ADA, **more})
+    carried = await by_ticket(door, whole)
+    for metadata in ({"user_id": "ada"}, {}):
+        assert judge.permits(root(dict(carried.claims), metadata)) == judge.permits(
+            root(dict(whole.claims), metadata)
+        )
+
+
+async def test_without_a_token_claims_are_empty_and_open_nothing_that_asks_for_one() -> None:
+    nobody = await Authenticator(None, team="t").authenticate(Asked({}, {}, {}), stream="chat", run=RUN)
+    assert nobody.claims == {}
+    assert not compile_allow(OWNER).permits(root(dict(nobody.claims), {"user_id": "ada"}))
