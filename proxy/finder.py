@@ -112,7 +112,7 @@ class Search:
         return run_id is not None
 
     async def _confirm(self) -> None:
-        """The first run that was told of is meant, unless the list soon names another: children come later."""
+        """The first run told of is meant, unless the list soon names another: children come later."""
         clock = self._finder.clock
         first = next(iter(self._heard))
         until = clock.now() + CONFIRM

@@ -158,13 +158,14 @@ class History:
     def closed(
         self, line: Line, now: float, cause: GapCause | None = GapCause.UPSTREAM, *, later: float = 0.0
     ) -> None:
-        """A subscription is over. `cause` None: we ended it, others go on. `later`: seconds until the look."""
+        """A subscription is over; `cause` None: we ended it, others go on. `later`: seconds until the look."""
         if line not in self._lines:
             return
         for step_id in list(line.limbo):
             self._unlimbo(line, step_id, max(line.attempts.get(step_id, 0), self._step(step_id).proven), now)
         self._lines.discard(line)
         if cause is None and self._lines:
+            self._settle(now)
             return
         if not self._lines or cause is GapCause.TOO_LARGE:
             self.breaks += 1

@@ -33,11 +33,14 @@ from proxy.history import History
 from proxy.line import Line
 from proxy.upstream import Upstream
 from proxy.watch import RunWatch
-from proxy.wires import MOST, SPREAD, Backoff, Wire, choose
+from proxy.wires import MOST, SPREAD, Backoff, Wire, choose, earliest
 
 SECOND_LOOK: Final = 0.1  # seconds after the first: a subscription opened by then binds at once
 OPEN_PATIENCE: Final = 0.5  # seconds that the first look waits for the subscription to be on the wire
 TAP_PATIENCE: Final = 1.0  # seconds that a run waits for a tap that broke before it subscribes by itself
+BRIDGE_PAUSE: Final = 0.5  # seconds until a run asks again for a bridge where the team has none left
+BRIDGE_LOSSES: Final = 3  # how often a bridge that the engine ended is opened again
+NAP: Final = 0.002  # seconds: whatever goes wrong with what is due, a run never spins
 TRACE: Final = "traceparent"  # the engine puts it into every run's metadata
 PASSING: Final = (HatchetAway, TokenRefused, RateLimited)
 
@@ -82,6 +85,7 @@ class Run:
         self._bridge: Wire | None = None
         self._bridge_until = 0.0
         self._bridged: frozenset[tuple[str, int, int]] = frozenset()
+        self._bridge_losses = 0
         self._outside: dict[str, Line] = {}
         self._backoff = Backoff(self._rng)
         self._core_reading = self._past_reading = False
@@ -201,9 +205,13 @@ class Run:
             self._finish()
             return
         self._look(now)
-        self._subscribe(now)
-        self._span(now)
-        self._sleep(now)
+        times = [self._subscribe(now), self._span(now), history.due]
+        if not self._core_reading:
+            times.append(history.core_look.at)
+        if not self._past_reading:
+            times.append(history.past_look.at)
+        self._flush()
+        self._sleep(now, [time for time in times if time is not None])
 
     def _look(self, now: float) -> None:
         history = self._history
@@ -216,22 +224,28 @@ class Run:
             self._past_reading = True
             self._spawn(self._read_past())
 
-    def _subscribe(self, now: float) -> None:
-        """See to it that there is a subscription by run id, or that the tap stands in for it."""
+    def _subscribe(self, now: float) -> float | None:
+        """See to it that there is a subscription by run id, or that the tap stands in for it; when to do so again."""
         if self._tapped(now):
             self._drop(list(self._wires))
             self._reopen = True
-            return
-        self._drop(choose(self._wires, now)[0])
+            self._second_look = None
+            return self._untapped_at + TAP_PATIENCE if "tap" not in self._outside and self.state else None
+        drop, choice = choose(self._wires, now)
+        self._drop(drop)
         if self._second_look is not None and now >= self._second_look:
             self._second_look = None
             if self._history.young and len(self._wires) == 1 and not self._wires[0].spoke:
                 self._open(now)
+                choice = choose(self._wires, now)[1]
         if any(wire.spoke for wire in self._wires):
             self._reopen = False
-        elif self._reopen and now >= self._backoff.at and len(self._wires) < MOST - 1:
+        elif self._reopen and len(self._wires) < MOST - 1:
+            if now < self._backoff.at:
+                return earliest(choice, self._second_look, self._backoff.at)
             self._reopen = False
             self._open(now)
+        return earliest(choice, self._second_look)
 
     def _tapped(self, now: float) -> bool:
         """Whether the tap brings this run's events, or will in a moment."""
@@ -259,54 +273,44 @@ class Run:
             if wire.line is not None:
                 self._history.closed(wire.line, self._clock.now(), None)
 
-    def _span(self, now: float) -> None:
-        """Open a bridge where the engine would hold chunks back, close it where it does not any more."""
+    def _span(self, now: float) -> float | None:
+        """Open a bridge where the engine would hold chunks back, close it where it does not; when to look again."""
         needs = self._history.needs if not self._outside else frozenset()
-        bridge = self._bridge
-        if bridge is not None and (not needs or now >= self._bridge_until):
-            self._bridge = None
-            if bridge.task is not None:
-                bridge.task.cancel()
-            if bridge.line is not None:
-                self._history.closed(bridge.line, now, None)
-            bridge = None
+        if self._bridge is not None and (not needs or now >= self._bridge_until):
+            self._burn(now)
         new = needs - self._bridged
         if not new:
-            return
+            return self._bridge_until if self._bridge is not None else None
         if any(attempt > 1 for _, attempt, _ in new) and len(self._wires) == 1 and self._wires[0].spoke:
             self._open(now, fresh=True)
         state = self.state
         trace = state.metadata.get(TRACE) if state is not None else None
-        if not isinstance(trace, str) or not trace:
-            self._bridged |= new
-            return
-        if bridge is None:
-            if not self._bridges.take():
-                return
-            self._bridge = bridge = Wire(now)
-            bridge.task = self._spawn(self._cross(bridge, trace))
-            bridge.task.add_done_callback(lambda _: self._bridges.give())
+        if isinstance(trace, str) and trace:
+            if self._bridge is None and not self._bridges.take():
+                return now + BRIDGE_PAUSE
+            if self._bridge is None:
+                self._bridge = bridge = Wire(now)
+                bridge.task = self._spawn(self._cross(bridge, trace))
+                bridge.task.add_done_callback(lambda _: self._bridges.give())
+            self._bridge_until = now + BRIDGE_SECONDS
         self._bridged |= new
-        self._bridge_until = now + BRIDGE_SECONDS
+        return self._bridge_until if self._bridge is not None else None
 
-    def _sleep(self, now: float) -> None:
-        history = self._history
-        times = [history.due, self._second_look, choose(self._wires, now)[1]]
-        if not self._core_reading:
-            times.append(history.core_look.at)
-        if not self._past_reading:
-            times.append(history.past_look.at)
-        if self._reopen and "tap" not in self._outside:
-            times.append(max(self._backoff.at, self._untapped_at + TAP_PATIENCE))
-        if self._bridge is not None:
-            times.append(self._bridge_until)
-        at = min((time for time in times if time is not None), default=None)
-        if at is None or (self._sleeper is not None and self._sleeps_until <= at):
+    def _burn(self, now: float) -> None:
+        bridge, self._bridge = self._bridge, None
+        if bridge is not None and bridge.task is not None:
+            bridge.task.cancel()
+        if bridge is not None and bridge.line is not None:
+            self._history.closed(bridge.line, now, None)
+
+    def _sleep(self, now: float, times: list[float]) -> None:
+        at = max(min(times, default=float("inf")), now + NAP)
+        if at == float("inf") or (self._sleeper is not None and self._sleeps_until <= at):
             return
         if self._sleeper is not None:
             self._sleeper.cancel()
         self._sleeps_until = at
-        self._sleeper = asyncio.get_running_loop().create_task(self._wake(max(0.0, at - now)))
+        self._sleeper = asyncio.get_running_loop().create_task(self._wake(at - now))
 
     async def _wake(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
@@ -390,6 +394,9 @@ class Run:
             self._watch.subscribed("bridge", -1)
             if bridge is self._bridge and not self._closed and not self._history.over:
                 self._bridge = None
+                self._bridge_losses += 1
+                if self._bridge_losses <= BRIDGE_LOSSES:
+                    self._bridged = frozenset()
                 if bridge.line is not None:
                     self._history.closed(bridge.line, self._clock.now(), cause if not self._wires else None)
                 self._flush()

@@ -76,3 +76,8 @@ def choose(wires: list[Wire], now: float) -> tuple[list[Wire], float | None]:
             return [], patience
         keep = older[0]
     return [wire for wire in wires if wire is not keep], None
+
+
+def earliest(*times: float | None) -> float | None:
+    """The first of those that are."""
+    return min((time for time in times if time is not None), default=None)
