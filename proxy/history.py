@@ -158,7 +158,7 @@ class History:
     def closed(
         self, line: Line, now: float, cause: GapCause | None = GapCause.UPSTREAM, *, later: float = 0.0
     ) -> None:
-        """A subscription is over; `cause` None: we ended it, others go on. `later`: seconds until the look."""
+        """A subscription is over; `cause` None: we ended it, others go on. `later`: seconds to the look."""
         if line not in self._lines:
             return
         for step_id in list(line.limbo):

@@ -225,7 +225,7 @@ class Run:
             self._spawn(self._read_past())
 
     def _subscribe(self, now: float) -> float | None:
-        """See to it that there is a subscription by run id, or that the tap stands in for it; when to do so again."""
+        """See to it that there is a subscription by run id, or the tap; when to do so again."""
         if self._tapped(now):
             self._drop(list(self._wires))
             self._reopen = True
@@ -274,7 +274,7 @@ class Run:
                 self._history.closed(wire.line, self._clock.now(), None)
 
     def _span(self, now: float) -> float | None:
-        """Open a bridge where the engine would hold chunks back, close it where it does not; when to look again."""
+        """Bridge the engine's silences, and only those; when to look again."""
         needs = self._history.needs if not self._outside else frozenset()
         if self._bridge is not None and (not needs or now >= self._bridge_until):
             self._burn(now)
