@@ -7,10 +7,9 @@ from typing import Annotated, Any, Final, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from config.nodes import Path, Source
+from config.nodes import MOST_PROBLEMS, Path, Source
 from config.units import nearest
 
-MOST_PROBLEMS: Final = 200  # of one file: nobody reads more, and a broken generator writes thousands
 ELSEWHERE: Final = {  # keys that are right, but in another place
     ("ProxyFile", "streams"): "streams live in teams/NAME.yaml, one file for each team",
     (

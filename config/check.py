@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from config.blocks import MOST_PROBLEMS, validate
+from config.blocks import validate
 from config.check_access import (
     check_against_grant,
     check_cors,
@@ -27,7 +27,7 @@ from config.check_rules import Expressions, check_rules, data_of
 from config.check_tests import check_tests
 from config.expressions import ALLOW_FIELDS, EVENT_FIELDS
 from config.model import ProxyFile, SingleFile, TeamFile
-from config.nodes import Source
+from config.nodes import MOST_PROBLEMS, Source
 from config.problems import ERROR, WARNING, Problem, errors
 from config.redaction import Span, secret_spans, secret_words, without
 from config.source import read

@@ -18,6 +18,7 @@ OWN_PATHS: Final = ("healthz", "readyz", "metrics")  # the proxy's own; no strea
 LITERAL: Final = re.compile(r"[A-Za-z0-9._~!$&'()+,;=:@-]+")
 KEY: Final = re.compile(r"[^\s{}/:]{1,200}")
 STREAM_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+LONGEST: Final = 200  # of a path: more is no address that anybody types
 FORM: Final = "like /chat/{workflowRunId} or /message/{metadata.message_id}"
 
 
@@ -32,8 +33,10 @@ def streams_of(source: Source) -> list[tuple[str, Path, dict[str, Any]]]:
 
 def check_paths(source: Source, *, at_root: bool) -> None:
     """All streams' names and paths; `at_root`: beside the proxy's own (the single-file form)."""
-    seen: list[tuple[str, list[str], Path]] = []
+    templates = Templates()
     for name, path, block in streams_of(source):
+        if source.enough:
+            return
         if not STREAM_NAME.fullmatch(name):
             hint = "letters, digits, `-`, `_` and `.`, at most 64"
             source.add(source.key_at(path), "stream-name", f"`{name[:60]}` cannot be a stream's name", hint)
@@ -46,9 +49,7 @@ def check_paths(source: Source, *, at_root: bool) -> None:
             continue
         segments = path_of(name, template).split("/")[1:]
         where = place if template is not None else path
-        for other, others, _ in seen:
-            collide(source, where, (name, segments), (other, others))
-        seen.append((name, segments, where))
+        templates.collide(source, where, name, segments)
 
 
 def check_template(source: Source, place: Path, template: str, *, at_root: bool) -> bool:
@@ -61,6 +62,8 @@ def check_template(source: Source, place: Path, template: str, *, at_root: bool)
         source.add(source.inside(place, offset), "path", message, hint)
         return False
 
+    if len(template) > LONGEST:
+        return wrong(0, f"a path has at most {LONGEST} characters", FORM)
     if not template.startswith("/"):
         return wrong(0, "a path begins with `/`", f"write `/{template}`")
     offset = 1
@@ -120,18 +123,32 @@ def how_many(source: Source, place: Path, placeholders: list[str]) -> bool:
     return False
 
 
-def collide(source: Source, place: Path, mine: tuple[str, list[str]], other: tuple[str, list[str]]) -> None:
-    """Two streams that answer the same requests, always or sometimes."""
-    pairs = list(zip(mine[1], other[1], strict=False))
-    if len(mine[1]) != len(other[1]) or not all(a == b or "{" in a or "{" in b for a, b in pairs):
-        return
-    at = source.at(place) if place[-1] == "path" else source.key_at(place)
-    if all(a == b or ("{" in a and "{" in b) for a, b in pairs):
-        hint = "give one of them a path of its own"
-        source.add(at, "same-path", f"the stream `{other[0]}` has this path too", hint)
-    elif any(METADATA in part for part in (*mine[1], *other[1])):
-        hint = "make the parts around the placeholder differ"
-        source.add(at, "same-path", f"some requests fit the stream `{other[0]}` too", hint, WARNING)
+class Templates:
+    """The paths so far, by what makes two of them answer one request; each has one placeholder."""
+
+    def __init__(self) -> None:
+        self.same: dict[tuple[str, ...], str] = {}
+        self.crossing: dict[tuple[int, int, tuple[str, ...]], str] = {}
+
+    def collide(self, source: Source, place: Path, name: str, segments: list[str]) -> None:
+        """Notes whether an earlier stream answers the same requests, always or sometimes."""
+        at = source.at(place) if place[-1] == "path" else source.key_at(place)
+        here = next(n for n, segment in enumerate(segments) if "{" in segment)
+        key = tuple("{}" if "{" in segment else segment for segment in segments)
+        if key in self.same:
+            hint = "give one of them a path of its own"
+            source.add(at, "same-path", f"the stream `{self.same[key]}` has this path too", hint)
+            return
+        self.same[key] = name
+        for there in range(len(segments)):
+            if there == here:
+                continue
+            without = tuple("{}" if n in (here, there) else segment for n, segment in enumerate(segments))
+            other = self.crossing.get((there, here, without))
+            if other is not None:
+                said, hint = f"some requests fit the stream `{other}` too", "make the other parts differ"
+                source.add(at, "same-path", said, hint, WARNING)
+            self.crossing.setdefault((here, there, without), name)
 
 
 def metadata_paths(source: Source) -> Iterable[Path]:

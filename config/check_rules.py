@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from config.expressions import event_fields, lint
-from config.names import RUN_EVENTS, complaint, covers, is_glob, taken
-from config.nodes import Path, Source
+from config.names import RUN_EVENTS, complaint, is_glob, taken
+from config.nodes import MOST_SAID, Path, Source
 from config.problems import ERROR, WARNING, Severity
+from config.reach import Reach, Taker
 from config.shapes import Shape
 from config.units import nearest
 
 RESERVED: Final = ("open", "error")  # EventSource fires these itself
 CONTROL_FRAMES: Final = "stream."
 LINE_BREAK: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+MOST_COMPLAINTS: Final = 20  # about one expression
 MOST_EXPRESSION_TEXT: Final = 128 << 10  # of one file; reading that much takes about a second
 
 
@@ -34,7 +35,9 @@ class Expressions:
     def lint(self, path: Path, text: Any, fields: Shape | Mapping[str, Any], surroundings: str) -> None:
         """Notes what is wrong with the expression at `path`."""
         node = self.source.node(path)
-        if not isinstance(text, str) or not text.strip() or node is None or node.start in self.source.spoiled:
+        if self.source.enough or node is None or node.start in self.source.spoiled:
+            return
+        if not isinstance(text, str) or not text.strip():
             return
         key = (surroundings, text)
         if key not in self.known:
@@ -43,8 +46,10 @@ class Expressions:
                 self.known[key] = []
                 self.stop(path)
                 return
-            self.known[key] = lint(text, fields)
+            self.known[key] = lint(text, fields)[:MOST_COMPLAINTS]
         for found in self.known[key]:
+            if self.source.enough or self.source.said[WARNING] > MOST_SAID:
+                return
             severity: Severity = ERROR if found.severity == ERROR else WARNING
             place = self.source.inside(path, found.position)
             self.source.add(place, found.code, found.message, found.hint or "", severity)
@@ -56,26 +61,6 @@ class Expressions:
             said = f"more than {MOST_EXPRESSION_TEXT >> 10} KiB of expressions in one file"
             self.source.add(self.source.at(path), "too-large", said, hint)
             self.read = 1 << 40
-
-
-@dataclass(frozen=True)
-class Taker:
-    """Which events and steps a rule takes, and whether it takes all of them."""
-
-    name: str
-    events: frozenset[str]
-    steps: tuple[str, ...] | None
-    always: bool
-
-    def takes_all(self, event: str, step: str | None) -> bool:
-        """Whether no such event of such a step (a name or a glob; None: any) is left for later rules."""
-        if not self.always or event not in self.events:
-            return False
-        if self.steps is None:
-            return True
-        if event in RUN_EVENTS:
-            return False
-        return any(covers(mine, "*" if step is None else step) for mine in self.steps)
 
 
 def names_in(source: Source, path: Path) -> list[tuple[Path, str]]:
@@ -97,10 +82,10 @@ def check_rules(source: Source, path: Path, shapes: Mapping[str, Any], expressio
         return
     if not node.items:
         source.add(node.start, "no-rules", "this stream forwards nothing", "add a rule", WARNING)
-    before: list[Taker] = []
+    before = Reach()
     seen: dict[str, int] = {}
     for number, value in enumerate(node.value):
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) or source.enough:
             continue
         here: Path = (*path, number)
         taker = check_rule(source, here, value, shapes, expressions)
@@ -115,8 +100,8 @@ def check_rules(source: Source, path: Path, shapes: Mapping[str, Any], expressio
                     WARNING,
                 )
             seen[taker.name] = number
-            reach(source, here, taker, before)
-            before.append(taker)
+            check_reach(source, here, taker, before.takers(taker))
+            before.add(taker)
 
 
 def check_rule(
@@ -252,22 +237,15 @@ def check_use(source: Source, path: Path, rule: dict[str, Any], shapes: Mapping[
         )
 
 
-def reach(source: Source, path: Path, taker: Taker, before: Sequence[Taker]) -> None:
+def check_reach(source: Source, path: Path, rule: Taker, gone: Mapping[str, str]) -> None:
     """Whether earlier rules leave anything for this one."""
-    gone: dict[str, Taker] = {}
-    for event in taker.events:
-        wanted = (None,) if taker.steps is None else taker.steps
-        takers = [next((rule for rule in before if rule.takes_all(event, step)), None) for step in wanted]
-        if all(takers) and takers[0] is not None:
-            gone[event] = takers[0]
-    if len(gone) == len(taker.events):
-        names = ", ".join(sorted({f"`{rule.name}`" for rule in gone.values()}))
+    if len(gone) == len(rule.events):
+        names = ", ".join(sorted({f"`{name}`" for name in gone.values()}))
         hint = "the first rule that matches decides: put the narrower one first, or give the other a `when`"
-        source.add(
-            source.at(path), "unreachable", f"no event ever gets to this rule: {names} takes them all", hint
-        )
+        said = f"no event ever gets to this rule: {names} takes them all"
+        source.add(source.at(path), "unreachable", said, hint)
         return
     for place, name in names_in(source, (*path, "events")):
         if name in gone and not is_glob(name):
-            said = f"`{name}` never gets here: `{gone[name].name}` takes it"
+            said = f"`{name}` never gets here: `{gone[name]}` takes it"
             source.add(source.at(place), "unreachable", said, "take it away, or put this rule first", WARNING)

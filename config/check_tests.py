@@ -29,7 +29,7 @@ def check_tests(source: Source) -> None:
     tests, streams = data.get("tests"), data.get("streams")
     seen: set[str] = set()
     for number, test in enumerate(tests if isinstance(tests, list) else []):
-        if not isinstance(test, dict):
+        if not isinstance(test, dict) or source.enough:
             continue
         path: Path = ("tests", number)
         name = test.get("stream")

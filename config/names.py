@@ -66,13 +66,3 @@ def complaint(pattern: str) -> tuple[str, str, str] | None:
 def short(name: str) -> str:
     """A name, cut where it is absurdly long."""
     return name if len(name) <= 60 else name[:60] + "…"
-
-
-def covers(wide: str, narrow: str) -> bool:
-    """Whether every name that `narrow` matches is matched by `wide`, as far as that is plain to see."""
-    if wide in (narrow, "*"):
-        return True
-    if not is_glob(narrow):
-        return fnmatchcase(narrow, wide)
-    # A `*` takes whatever the other's `*` and `?` stand for; a `?` or `[` would take them literally.
-    return "?" not in wide and "[" not in wide and "[" not in narrow and fnmatchcase(narrow, wide)

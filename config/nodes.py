@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from config.offsets import offsets
 from config.problems import ERROR, Problem, Severity
 from config.variables import Substitution
 
 Path = tuple[str | int, ...]
+MOST_PROBLEMS: Final = 200  # of one file are shown: nobody reads more, and a broken generator makes thousands
+MOST_SAID: Final = 1000  # errors, and as many warnings, are remembered
 
 
 @dataclass(slots=True, eq=False)
@@ -55,6 +58,8 @@ class Source:
     problems: list[Problem] = field(default_factory=list)
     spoiled: set[int] = field(default_factory=set)  # where nodes begin about which enough is said
     starts: list[int] = field(default_factory=list)
+    said: Counter[Severity] = field(default_factory=Counter)
+    places: dict[int, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.starts = [0, *(match.end() for match in re.finditer("\r\n|\n|\r", self.text))]
@@ -63,6 +68,11 @@ class Source:
     def data(self) -> Any:
         """The plain values."""
         return self.root.value if self.root else None
+
+    @property
+    def enough(self) -> bool:
+        """Whether so much is wrong already that looking further helps nobody."""
+        return self.said[ERROR] > MOST_PROBLEMS
 
     def place(self, index: int) -> tuple[int, int]:
         """Line and column, from 1."""
@@ -76,6 +86,9 @@ class Source:
 
     def add(self, index: int, code: str, message: str, hint: str = "", severity: Severity = ERROR) -> None:
         """Notes a problem at an index of the text."""
+        self.said[severity] += 1
+        if self.said[severity] > MOST_SAID:
+            return
         line, column = self.place(index)
         self.problems.append(Problem(self.file, line, column, severity, code, message, hint))
 
@@ -112,5 +125,12 @@ class Source:
             return self.at(path)
         if node.substitution is not None:
             offset = node.substitution.written(offset)
-        places = offsets(self.text[node.start : node.end], node.style, node.written)
+        return self.written_at(node, offset)
+
+    def written_at(self, node: Node, offset: int) -> int:
+        """Where a character of a scalar's text as written stands."""
+        if node.start not in self.places:
+            raw = self.text[node.start : node.end]
+            self.places[node.start] = offsets(raw, node.style, node.written or "")
+        places = self.places[node.start]
         return node.start + places[min(offset, len(places) - 1)]

@@ -8,6 +8,7 @@ reading ever differ from the parser's, every character is said to stand where th
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 ESCAPES: Final = {
@@ -17,7 +18,7 @@ ESCAPES: Final = {
 }
 HEX: Final = {"x": 2, "u": 4, "U": 8}
 BREAK: Final = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
-DEEPEST_INDENT: Final = 80  # an indentation indicator counts from the parent's: all are tried
+DEEPEST_INDENT: Final = 80  # an indentation indicator counts from the parent's, so some are tried
 
 Placed = list[tuple[str, int]]
 
@@ -25,13 +26,22 @@ Placed = list[tuple[str, int]]
 def offsets(raw: str, style: str | None, value: str) -> list[int]:
     """The index in `raw` of each character of `value`, and of its end."""
     if style in ("|", ">"):
-        candidates = [block(raw, style, indent) for indent in (None, *range(DEEPEST_INDENT))]
+        candidates = (block(raw, style, indent) for indent in indents(raw))
     else:
-        candidates = [flow(raw, style)]
+        candidates = (flow(raw, style) for _ in range(1))
     for placed in candidates:
         if "".join(character for character, _ in placed) == value:
             return [index for _, index in placed] + [placed[-1][1] + 1 if placed else 0]
     return [0] * (len(value) + 1)
+
+
+def indents(raw: str) -> Iterator[int | None]:
+    """How far a block's text may be indented: as its first line, or less where an indicator says so."""
+    yield None
+    header, _, rest = raw.partition("\n")
+    if re.search("[1-9]", header.partition("#")[0]):
+        first = next((line for line in rest.splitlines() if line.strip(" ")), "")
+        yield from range(min(DEEPEST_INDENT, len(first) - len(first.lstrip(" "))), 0, -1)
 
 
 def line_break(raw: str, index: int) -> tuple[str, int] | None:

@@ -15,7 +15,6 @@ import yaml
 from yaml.cyaml import CParser  # type: ignore[attr-defined]
 
 from config.nodes import Node, Source
-from config.offsets import offsets
 from config.scalars import NotAScalar, resolve
 from config.units import Resolved
 from config.variables import OPEN, Fault, substitute
@@ -23,6 +22,7 @@ from config.wording import Complaint, explain
 
 MOST_BYTES: Final = 1 << 20  # as much as a Kubernetes ConfigMap may hold
 MOST_NODES: Final = 50_000  # a file of that many values takes under half a second
+MOST_REFERENCES: Final = 1000  # variables: each may be a file that is read
 DEEPEST: Final = 32  # the format itself needs 8; the rest is for payloads in tests
 CONTROL: Final = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufeff\ufff0-\ufffd\U00010000-\U0010ffff]"
@@ -76,7 +76,7 @@ class Composer:
         self.source = source
         self.env = env
         self.anchors: dict[str, Node] = {}
-        self.nodes = 0
+        self.nodes = self.references = self.resolved = 0
         self.events = self.parse()
 
     def parse(self) -> Iterator[Any]:
@@ -210,11 +210,16 @@ class Composer:
                 Fault(text.find(OPEN), "variable-in-team-file", "a team's file has no variables", hint),
             )
         else:
+            self.references += text.count(OPEN)
+            if self.references > MOST_REFERENCES or self.resolved > MOST_BYTES:
+                hint = f"at most {MOST_REFERENCES} in a file, and 1 MiB of what they stand for"
+                self.stop(Complaint(node.start, "too-many", "the file has too many variables", hint))
             done = substitute(text, self.env)
+            self.resolved += len(done.text)
             node.value, node.substitution, faults = Resolved(done.text), done, done.faults
         for fault in faults:
-            places = offsets(self.source.text[node.start : node.end], node.style, text)
-            self.source.add(node.start + places[fault.offset], fault.code, fault.message, fault.hint)
+            place = self.source.written_at(node, fault.offset)
+            self.source.add(place, fault.code, fault.message, fault.hint)
             self.source.spoiled.add(node.start)
 
     def sequence(self, event: Any, depth: int) -> Node:
