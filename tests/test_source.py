@@ -319,11 +319,54 @@ def test_as_much_as_is_allowed_is_read() -> None:
 # -- whatever is written, something is said and nothing breaks ------------------------------------------
 
 TOKENS = st.sampled_from(
-    "version: 1|streams:|  |\n|- |rules:|events: |step_stream|when: |${|}|{|[|]|'|\"|*|&a|!x|>|: |\t|#|hatchet:"
-    "|token: |tests:|given: |expect: |data: |payload|=|==|`|$|null|012|\r\n|\u2028|é|%|@|? |---|...|<<".split(
-        "|"
-    )
-    + ["|"]  # the separator itself
+    [
+        "version: 1",
+        "streams:",
+        "  ",
+        "\n",
+        "- ",
+        "rules:",
+        "events: ",
+        "step_stream",
+        "when: ",
+        "${",
+        "}",
+        "{",
+        "[",
+        "]",
+        "'",
+        '"',
+        "*",
+        "&a",
+        "!x",
+        "|",
+        ">",
+        ": ",
+        "\t",
+        "#",
+        "hatchet:",
+        "token: ",
+        "tests:",
+        "given: ",
+        "expect: ",
+        "data: ",
+        "payload",
+        "=",
+        "==",
+        "`",
+        "$",
+        "null",
+        "012",
+        "\r\n",
+        "\u2028",
+        "é",
+        "%",
+        "@",
+        "? ",
+        "---",
+        "...",
+        "<<",
+    ]
 )
 
 
