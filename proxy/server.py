@@ -35,7 +35,14 @@ LAST_WORDS: Final = 2.0  # seconds for Hatchet's connections to close
 class Server(uvicorn.Server):
     """uvicorn, with our farewell and our signals."""
 
-    def __init__(self, front: Front, *, reload: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        front: Front,
+        *,
+        reload: Callable[[], None] | None = None,
+        listening: Callable[[], None] | None = None,
+    ) -> None:
+        """`reload` answers SIGHUP; `listening` is called once requests and signals are answered."""
         super().__init__(
             uvicorn.Config(
                 front,
@@ -53,6 +60,7 @@ class Server(uvicorn.Server):
         self.front = front
         self.hub: Hub = front.hub
         self._reload = reload
+        self._listening = listening or _nothing
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -72,6 +80,10 @@ class Server(uvicorn.Server):
         finally:
             for number in handled:
                 loop.remove_signal_handler(number)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._listening()
 
     def stop(self) -> None:
         """Begin the farewell; asked twice, end at once."""
@@ -141,4 +153,4 @@ def run(main: Callable[[], Any]) -> Any:
 
 
 def _nothing() -> None:
-    """There is nothing to reload."""
+    """Nobody asked."""

@@ -41,7 +41,9 @@ def build(hatchet: Hatchet, script: Script) -> list[Any]:
 
 def _task(hatchet: Hatchet, workflow: Workflow, built: dict[str, Any]) -> Any:
     step = workflow.steps[0]
-    return hatchet.task(name=workflow.name, input_validator=Anything, **_options(step))(_function(step, {}, built))
+    return hatchet.task(name=workflow.name, input_validator=Anything, **_options(step))(
+        _function(step, {}, built)
+    )
 
 
 def _dag(hatchet: Hatchet, workflow: Workflow, built: dict[str, Any]) -> Any:
@@ -97,8 +99,12 @@ def _function(step: Step, tasks: dict[str, Any], built: dict[str, Any]) -> Calla
     return chosen
 
 
-def _acts(step: Step, tasks: dict[str, Any], input: Anything, ctx: Context, children: dict[str, Any]) -> Iterator[Act]:
-    parents = {name: ctx.task_output(tasks[name]) for name in step.parents if not ctx.was_skipped(tasks[name])}
+def _acts(
+    step: Step, tasks: dict[str, Any], input: Anything, ctx: Context, children: dict[str, Any]
+) -> Iterator[Act]:
+    parents = {
+        name: ctx.task_output(tasks[name]) for name in step.parents if not ctx.was_skipped(tasks[name])
+    }
     scope = {
         "input": input.model_dump(),
         "parents": parents,
@@ -127,4 +133,6 @@ def _end(act: Act) -> Any:
 
 if __name__ == "__main__":
     engine = Hatchet()
-    engine.worker("contract-worker", slots=100, workflows=build(engine, load_script(Path(sys.argv[1])))).start()
+    engine.worker(
+        "contract-worker", slots=100, workflows=build(engine, load_script(Path(sys.argv[1])))
+    ).start()

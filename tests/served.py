@@ -91,7 +91,7 @@ class Command:
 
     async def start(self, port: int = 0) -> Command:
         """Start it and wait until it listens."""
-        self._process = subprocess.Popen(  # noqa: ASYNC220 - it is back at once
+        self._process = subprocess.Popen(
             [
                 str(BIN / "stream-proxy"),
                 "serve",

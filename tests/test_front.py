@@ -82,7 +82,7 @@ async def listen(
 async def until(true: Callable[[], bool], seconds: float = 10) -> None:
     """Wait for something of another task's; fails after `seconds`."""
     async with asyncio.timeout(seconds):
-        while not true():  # noqa: ASYNC110 - what is waited for has no event of its own
+        while not true():
             await asyncio.sleep(0.01)
 
 

@@ -123,14 +123,20 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
 
     await process.start(config)
     hub.start()
-    front = Front(hub, side_doors(hub, probes_too=admin is None))
-    server = Server(front, reload=reload)
     url = f"http://{host}:{sock.getsockname()[1]}/"
     admin_url = None if admin is None else f"http://{host}:{admin.getsockname()[1]}/"
-    streams = sum(len(team.streams) for team in hub.teams.values())
-    journal.listening(
-        url=url, admin_url=admin_url, teams=len(hub.teams), streams=streams, version=__version__
-    )
+
+    def listening() -> None:
+        journal.listening(
+            url=url,
+            admin_url=admin_url,
+            teams=len(hub.teams),
+            streams=sum(len(team.streams) for team in hub.teams.values()),
+            version=__version__,
+        )
+
+    front = Front(hub, side_doors(hub, probes_too=admin is None))
+    server = Server(front, reload=reload, listening=listening)
     watcher = asyncio.create_task(watch(path, process.reload))
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(watcher.cancel)

@@ -1,0 +1,196 @@
+"""The command ``serve`` as an operator meets it: exit statuses, one sentence, signals, reload."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from httpx_sse import aconnect_sse
+
+from proxy.simulator import Engine
+from tests.served import BIN, Command
+
+YAML = """
+version: 1
+hatchet: {token: "${HATCHET_CLIENT_TOKEN:?make one in the dashboard}"}
+server: {drain: {grace: 3s, spread: 1s}}
+streams:
+  chat:
+    path: /message/{workflowRunId}
+    rules: [{events: "*", data: {type: type, version: "'one'"}}]
+"""
+
+
+def stream_proxy(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    clean = {
+        key: value for key, value in os.environ.items() if not key.startswith(("HATCHET_", "STREAM_PROXY"))
+    }
+    return subprocess.run(
+        [str(BIN / "stream-proxy"), *arguments],
+        env=clean | env,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+async def until(true: Callable[[], bool], seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not true():
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def yaml(tmp_path: Path) -> Path:
+    path = tmp_path / "streams.yaml"
+    path.write_text(YAML)
+    return path
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    async with Engine(speed=5.0, seed=3) as one:
+        yield one
+
+
+def test_a_missing_token_is_one_sentence_that_names_it(yaml: Path) -> None:
+    done = stream_proxy("serve", "--config", str(yaml))
+    assert done.returncode == 1
+    assert "HATCHET_CLIENT_TOKEN" in done.stderr
+    assert "make one in the dashboard" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_a_path_or_with_one_that_cannot_be_read_it_is_usage(tmp_path: Path) -> None:
+    for arguments in (("serve",), ("serve", "--config", str(tmp_path / "none.yaml"))):
+        done = stream_proxy(*arguments)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+
+
+def test_a_taken_port_is_status_three_and_one_sentence(yaml: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = stream_proxy("serve", "--config", str(yaml), "--port", str(port), HATCHET_CLIENT_TOKEN="x")
+    assert done.returncode == 3
+    assert f"127.0.0.1:{port}" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_beyond_loopback_authentication_must_be_spoken_of(yaml: Path) -> None:
+    done = stream_proxy("serve", "--config", str(yaml), "--host", "0.0.0.0", HATCHET_CLIENT_TOKEN="x")
+    assert done.returncode == 1
+    assert "auth: none" in done.stderr
+
+
+async def test_sigterm_drains_and_ends_with_zero(yaml: Path, engine: Engine) -> None:
+    proxy = await Command(yaml, engine.env).start()
+    run = await engine.trigger("chat")
+    names: list[str] = []
+    async with (
+        httpx.AsyncClient(base_url=proxy.url, timeout=20) as client,
+        aconnect_sse(client, "GET", f"/message/{run}") as source,
+    ):
+        async for told in source.aiter_sse():
+            if not names:
+                proxy.terminate()
+            names.append(told.event)
+    assert names[-1] == "stream.drain"
+    assert await proxy.ended() == 0
+    assert not [line for line in proxy.lines if "Traceback" in line]
+
+
+async def test_a_second_sigterm_ends_at_once(yaml: Path, engine: Engine) -> None:
+    proxy = await Command(yaml, engine.env).start()
+    run = await engine.trigger("chat")
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    writer.write(f"GET /message/{run} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    await reader.readuntil(b"retry:")
+    os.kill(proxy.process.pid, signal.SIGSTOP)
+    os.kill(proxy.process.pid, signal.SIGTERM)
+    os.kill(proxy.process.pid, signal.SIGCONT)
+    await asyncio.sleep(0.05)
+    proxy.terminate()
+    async with asyncio.timeout(2):
+        await proxy.ended()
+    writer.close()
+
+
+async def test_it_starts_while_hatchet_is_away_and_streams_once_it_is_back(
+    yaml: Path, engine: Engine
+) -> None:
+    run = await engine.trigger("chat")
+    await engine.go_away()
+    proxy = await Command(yaml, engine.env).start()
+    async with httpx.AsyncClient(base_url=proxy.url, timeout=20) as client:
+        first = await client.get(f"/message/{run}")
+        assert 'event: stream.wait\ndata: {"cause":"hatchet"}' in first.text
+        await engine.come_back()
+        async with asyncio.timeout(30):
+            while "stream.wait" in (text := (await client.get(f"/message/{run}")).text):
+                await asyncio.sleep(0.2)
+        assert 'event: stream.end\ndata: {"status":"completed"}' in text
+    proxy.terminate()
+    assert await proxy.ended() == 0
+    assert [line for line in proxy.lines if "trouble with Hatchet" in line]
+
+
+async def test_a_changed_file_is_live_within_two_seconds_and_a_broken_one_never(
+    yaml: Path, engine: Engine
+) -> None:
+    proxy = await Command(yaml, engine.env).start()
+    run = await engine.trigger("chat")
+
+    async with httpx.AsyncClient(base_url=proxy.url, timeout=20) as client:
+
+        async def version() -> str:
+            text = (await client.get(f"/message/{run}")).text
+            return "two" if '"two"' in text else "one"
+
+        async def standing() -> str:
+            answer = await client.get("/readyz")
+            assert answer.status_code == 200
+            return str(answer.json()["teams"]["default"]["config"]["state"])
+
+        async def becomes(asked: Callable[[], object], wanted: str) -> None:
+            async with asyncio.timeout(4):
+                while await asked() != wanted:  # type: ignore[misc]
+                    await asyncio.sleep(0.05)
+
+        assert await version() == "one"
+        other = yaml.with_name("other.yaml")
+        other.write_text(YAML.replace("'one'", "'two'"))
+        other.rename(yaml)
+        await becomes(version, "two")
+        yaml.write_text(YAML.replace("events:", "evnts:"))
+        await becomes(standing, "last good")
+        assert await version() == "two"
+        yaml.write_text(YAML)
+        await becomes(standing, "current")
+        assert await version() == "one"
+    proxy.terminate()
+    assert await proxy.ended() == 0
+    told = [json.loads(line)["event"] for line in proxy.lines]
+    assert told.count("reload failed") == 1
+    assert told.count("reloaded") == 2
+
+
+async def test_sighup_looks_at_once(yaml: Path, engine: Engine) -> None:
+    proxy = await Command(yaml, engine.env).start()
+    yaml.write_text(YAML.replace("events:", "evnts:"))
+    proxy.process.send_signal(signal.SIGHUP)
+    line = await asyncio.to_thread(proxy.process.stderr.readline)  # type: ignore[union-attr]
+    assert json.loads(line)["event"] == "reload failed"
+    proxy.terminate()
+    await proxy.ended()
