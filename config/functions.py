@@ -112,7 +112,7 @@ class Param:
         if self.elements:
             return "an array of " + " or of ".join(f"{element}s" for element in self.elements)
         names = [f"{'an' if name[0] in 'aeo' else 'a'} {name}" for name in self.types]
-        return " or ".join(names)
+        return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
     def check(self, value: Any, function: str, meter: Meter) -> None:
         """Raise ExpressionFailed unless `value` fits; elements of arrays are looked at too."""

@@ -155,7 +155,7 @@ def for_surprise(text: str, tokens: list[Token], position: int) -> ExpressionPro
             else "a text cannot follow a dot",
             "after a dot comes a field's name",
         )
-    shown = "this" if token.kind == "literal" else f"`{text[position : max(token.end, position + 1)]}`"
+    shown = "this" if token.kind in ("literal", "quoted_identifier") else f"`{token.value}`"
     return ExpressionProblem(position, f"{shown} cannot stand here", _surprise_hint(token, before))
 
 

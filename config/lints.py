@@ -231,6 +231,9 @@ class _Walk:
             )
 
     def _check_literal(self, node: Node, side: Shape, literal: Node) -> None:
+        token = self._at.get(literal.position)
+        if token is not None and token.old_literal:
+            return  # said already, and it is not what was meant
         if side.choices and isinstance(literal.value, str) and literal.value not in side.choices:
             close = get_close_matches(literal.value, side.choices, 1)
             hint = f"did you mean '{close[0]}'?" if close else f"here it is one of {', '.join(side.choices)}"
@@ -292,7 +295,7 @@ class _Walk:
 
     def _expref(self, node: Node, value: Shape, guards: Guards) -> Shape:
         self.visit(node.children[0], self._elements(), frozenset())
-        return known("expression")
+        return ANY
 
     def _function_expression(self, node: Node, value: Shape, guards: Guards) -> Shape:
         shapes = [self.visit(child, value, guards) for child in node.children]
@@ -309,7 +312,7 @@ class _Walk:
         return _RESULTS.get(node.value, ANY)
 
     def _check_argument(self, name: str, node: Node, shape: Shape, param: Param) -> None:
-        if not param.types or node.kind == "expref":
+        if not param.types or node.kind == "expref" or "expression" in param.types:
             return
         if shape.kind not in ("any", "null", *param.types):
             what = f"`{shape.written}`" if shape.written else "this"

@@ -145,6 +145,12 @@ class _Reader(_LibraryParser):  # type: ignore[misc]
         node["start"] = left["start"]
         return node
 
+    def _parse_index_expression(self) -> dict[str, Any]:
+        start = self._lookahead_token(-1)["start"]
+        node: dict[str, Any] = super()._parse_index_expression()
+        node["start"] = start
+        return node
+
     def _parse_comparator(self, left: dict[str, Any], comparator: str) -> dict[str, Any]:
         start = self._lookahead_token(-1)["start"]
         node: dict[str, Any] = super()._parse_comparator(left, comparator)

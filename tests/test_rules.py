@@ -1,0 +1,468 @@
+"""Everything a stream can say about events, sentence by sentence; exact bytes out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.events import Event
+from proxy.rules import Message, Rules, Sight
+from tests.streams import Said, stream_of
+
+
+def test_the_tutorials_message_comes_out_byte_for_byte() -> None:
+    said = Said("""
+        - events: step_completed
+          steps: [start, load_docs, reason_docs, generate_response]
+          data: {type: type, payload: payload, messageId: run_id}
+    """)
+    event = Event("step_completed", "d8ed70df", "start", "a2c1", {"docs": ["ä", None], "n": 1.5}, 1)
+    assert said.rules.message(event) == Message(
+        "rules[0]",
+        None,
+        '{"type":"step_completed","payload":{"docs":["ä",null],"n":1.5},"messageId":"d8ed70df"}'.encode(),
+    )
+
+
+# -- which rule decides
+
+
+def test_rules_are_asked_in_order_and_the_first_that_matches_decides() -> None:
+    said = Said("""
+        - {events: step_completed, when: payload.a, data: "'first'"}
+        - {events: step_completed, data: "'second'"}
+        - {events: "*", data: "'third'"}
+    """)
+    assert said.data(type="step_completed", payload={"a": True}) == '"first"'
+    assert said.data(type="step_completed", payload={"a": False}) == '"second"'
+    assert said.data(type="step_failed") == '"third"'
+
+
+def test_an_event_that_no_rule_matches_is_not_forwarded() -> None:
+    said = Said("- {events: step_failed}")
+    assert said.message(type="step_completed") is None
+    assert said.failures == []
+
+
+@pytest.mark.parametrize(
+    ("events", "forwarded"),
+    [
+        ("step_completed", {"step_completed"}),
+        ("[step_completed, run_failed]", {"step_completed", "run_failed"}),
+        ("step_s*", {"step_started", "step_stream", "step_skipped"}),
+        ("run_*", {"run_completed", "run_failed", "run_cancelled"}),
+        ('"*_failed"', {"step_failed", "run_failed"}),
+        ("step_????ed", {"step_failed"}),
+    ],
+)
+def test_events_are_one_or_a_list_and_may_be_globs(events: str, forwarded: set[str]) -> None:
+    said = Said(f"- {{events: {events}}}")
+    types = [
+        *("step_started", "step_stream", "step_completed", "step_skipped", "step_retrying"),
+        *("step_failed", "step_cancelled", "run_completed", "run_failed", "run_cancelled"),
+    ]
+    assert {name for name in types if said.message(type=name)} == forwarded
+
+
+def test_steps_are_one_or_a_list_and_may_be_globs() -> None:
+    said = Said('- {events: step_completed, steps: ["generate_*", start]}')
+    assert said.message(type="step_completed", step="generate_answer")
+    assert said.message(type="step_completed", step="start")
+    assert said.message(type="step_completed", step="starter") is None
+
+
+def test_steps_default_to_every_step_and_to_run_events_too() -> None:
+    said = Said('- {events: "*"}')
+    assert said.message(type="step_completed", step="any")
+    assert said.message(type="run_completed")
+
+
+def test_a_rule_with_steps_never_matches_run_events() -> None:
+    said = Said('- {events: "*", steps: "*"}')
+    assert said.message(type="step_completed")
+    assert said.message(type="run_completed") is None
+
+
+def test_names_that_differ_in_case_are_different_steps_and_brackets_are_brackets() -> None:
+    said = Said('- {events: step_completed, steps: ["Start", "a[b]"]}')
+    assert said.message(type="step_completed", step="start") is None
+    assert said.message(type="step_completed", step="a[b]")
+    assert said.message(type="step_completed", step="ab") is None
+
+
+# -- when
+
+
+@pytest.mark.parametrize("value", [False, None, "", [], {}])
+def test_a_when_that_is_false_like_does_not_match(value: Any) -> None:
+    said = Said("""
+        - {events: step_completed, when: payload.x, data: "'matched'"}
+        - {events: step_completed, data: "'next'"}
+    """)
+    assert said.data(type="step_completed", payload={"x": value}) == '"next"'
+
+
+@pytest.mark.parametrize("value", [True, 0, 0.0, 1, "0", [0], {"a": None}])
+def test_anything_else_matches_zero_included(value: Any) -> None:
+    said = Said("- {events: step_completed, when: payload.x}")
+    assert said.message(type="step_completed", payload={"x": value})
+
+
+@pytest.mark.parametrize("on_error", ["skip", '"null"', "null"])
+def test_a_when_that_fails_decides_and_the_event_is_not_forwarded(on_error: str) -> None:
+    said = Said(f"""
+        - {{name: guard, events: step_completed, when: length(payload.items) > `1`, on_error: {on_error}}}
+        - {{events: "*"}}
+    """)
+    assert said.message(type="step_completed", payload={"items": 7}) is None
+    [(rule, event_type, reason)] = said.failures
+    assert (rule, event_type) == ("guard", "step_completed")
+    assert reason == "when: length() takes a string, an array or an object, but was given number"
+
+
+# -- chunks
+
+
+def test_a_chunk_is_text_unless_the_rule_says_json() -> None:
+    assert Said("- {events: step_stream, data: payload}").data(type="step_stream", payload='{"a":1}') == (
+        '"{\\"a\\":1}"'
+    )
+    said = Said("- {events: step_stream, payload: json, data: payload.a}")
+    assert said.data(type="step_stream", payload='{"a":[1]}') == "[1]"
+
+
+def test_json_is_only_for_chunks() -> None:
+    said = Said('- {events: ["step_stream", "step_completed"], payload: json, data: payload}')
+    assert said.data(type="step_completed", payload='{"a":1}') == '"{\\"a\\":1}"'
+
+
+def test_a_chunk_that_is_not_json_is_skipped_before_when_is_asked_and_decides() -> None:
+    said = Said("""
+        - {name: j, events: step_stream, payload: json, when: "!payload"}
+        - {events: "*", data: "'leaked'"}
+    """)
+    assert said.message(type="step_stream", payload="secret {") is None
+    assert said.failures == [("j", "step_stream", "the chunk is not JSON")]
+
+
+def test_with_on_error_null_it_has_a_null_payload_before_when_is_asked() -> None:
+    said = Said("""
+        - {name: j, events: step_stream, payload: json, when: "payload == `null`", on_error: "null"}
+    """)
+    assert said.data(type="step_stream", payload="secret {") == (
+        '{"type":"step_stream","step":"step","payload":null}'
+    )
+    assert said.failures == [("j", "step_stream", "the chunk is not JSON")]
+
+
+@pytest.mark.parametrize("text", ["NaN", "[Infinity]", "", " ", "{'a':1}", "01", "[" * 100_000])
+def test_what_json_does_not_know_is_not_json(text: str) -> None:
+    said = Said("- {events: step_stream, payload: json}")
+    assert said.message(type="step_stream", payload=text) is None
+    assert len(said.failures) == 1
+
+
+def test_a_chunk_is_decoded_once_for_all_rules_and_streams_that_share_its_sight() -> None:
+    one = Said("""
+        - {events: step_stream, payload: json, when: payload.no}
+        - {events: step_stream, payload: json, data: payload}
+    """)
+    other = Said("- {events: step_stream, payload: json, data: payload}")
+    event = Event("step_stream", "r", "s", "i", '{"a": 1}', 1, 0)
+    sight = Sight(event)
+    assert one.rules.message(event, sight) is not None
+    decoded = sight.decoded()
+    assert other.rules.message(event, sight) is not None
+    assert sight.decoded() is decoded
+
+
+def test_nothing_is_decoded_for_a_step_that_no_rule_is_for() -> None:
+    said = Said("- {events: step_stream, steps: other, payload: json}")
+    assert said.message(type="step_stream", step="s", payload="not json") is None
+    assert said.failures == []
+
+
+# -- event and data
+
+
+def test_the_event_has_the_rules_name_for_it_or_none() -> None:
+    said = Said("""
+        - {events: step_stream, event: token, data: payload}
+        - {events: step_completed, data: payload}
+    """)
+    token, result = said.message(type="step_stream"), said.message(type="step_completed")
+    assert token is not None and token.event == "token"
+    assert result is not None and result.event is None
+
+
+def test_data_defaults_to_type_step_and_payload() -> None:
+    said = Said('- {events: "*"}')
+    assert said.data(type="step_completed", step="s", payload=[1]) == (
+        '{"type":"step_completed","step":"s","payload":[1]}'
+    )
+    assert said.data(type="run_completed", payload={"s": None}) == (
+        '{"type":"run_completed","step":null,"payload":{"s":null}}'
+    )
+
+
+def test_data_is_one_expression_or_a_mapping_in_the_order_of_the_yaml() -> None:
+    assert Said("- {events: step_completed, data: payload.result}").data(
+        type="step_completed", payload={"result": {"b": 1, "a": 2}}
+    ) == ('{"b":1,"a":2}')
+    assert Said("- {events: step_completed, data: {z: step, a: attempt, m: type}}").data(
+        type="step_completed"
+    ) == ('{"z":"step","a":1,"m":"step_completed"}')
+
+
+def test_a_constant_lets_no_error_text_through() -> None:
+    said = Said("""
+        - events: [step_failed, run_failed]
+          event: problem
+          data: {message: "'Something went wrong'"}
+    """)
+    message = said.message(type="step_failed", payload={"message": "secret", "detail": "secret"})
+    assert message == Message("rules[0]", "problem", b'{"message":"Something went wrong"}')
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("", '""'),
+        (None, "null"),
+        ("a\nb\r\u0000\u2028", '"a\\nb\\r\\u0000\u2028"'),
+        ("data: x\n\nevent: y", '"data: x\\n\\nevent: y"'),
+        ("😀", '"😀"'),
+        (10**30, "1" + "0" * 30),
+        ("\ud83d", '"\\ud83d"'),
+        (float("inf"), "null"),
+        ([1, True, 1.0, False, 0], "[1,true,1.0,false,0]"),
+    ],
+)
+def test_data_is_always_one_line_of_compact_json(value: Any, text: str) -> None:
+    said = Said("- {events: step_completed, data: payload}")
+    event = Event("step_completed", "r", "s", "i", value, 1)
+    message = said.rules.message(event)
+    assert message is not None
+    assert message.data.decode() == text
+
+
+def test_fields_that_came_out_null_are_kept_or_dropped() -> None:
+    given: dict[str, Any] = {"type": "step_completed", "payload": {"a": 1, "c": {"d": None}}}
+    fields = "data: {a: payload.a, b: payload.b, c: payload.c}"
+    assert Said(f"- {{events: step_completed, {fields}}}").data(**given) == (
+        '{"a":1,"b":null,"c":{"d":null}}'
+    )
+    assert Said(f"- {{events: step_completed, nulls: drop, {fields}}}").data(**given) == (
+        '{"a":1,"c":{"d":null}}'
+    )
+
+
+def test_where_an_expression_fails_the_event_is_skipped_and_reported() -> None:
+    said = Said("""
+        - {name: r, events: step_completed, data: {a: type, n: "length(payload)", m: "abs(payload)"}}
+        - {events: "*", data: "'leaked'"}
+    """)
+    assert said.message(type="step_completed", payload=True) is None
+    assert said.failures == [
+        (
+            "r",
+            "step_completed",
+            "data.n: length() takes a string, an array or an object, but was given boolean",
+        )
+    ]
+
+
+def test_with_on_error_null_each_failing_field_becomes_null() -> None:
+    said = Said("""
+        - name: r
+          events: step_completed
+          on_error: null
+          data: {a: type, n: "length(payload)", m: "abs(payload)"}
+    """)
+    assert said.data(type="step_completed", payload="secret") == '{"a":"step_completed","n":6,"m":null}'
+    assert [reason for _, _, reason in said.failures] == [
+        "data.m: abs() takes a number, but was given string"
+    ]
+
+
+def test_with_on_error_null_a_failing_whole_expression_becomes_null() -> None:
+    said = Said('- {events: step_completed, on_error: "null", data: "abs(payload)"}')
+    assert said.data(type="step_completed", payload="x") == "null"
+
+
+def test_fields_that_failed_are_dropped_too_where_nulls_are() -> None:
+    said = Said("""
+        - {events: step_completed, on_error: null, nulls: drop, data: {a: type, m: "abs(payload)"}}
+    """)
+    assert said.data(type="step_completed", payload="x") == '{"a":"step_completed"}'
+
+
+def test_a_failure_never_names_a_value() -> None:
+    said = Said("""
+        - {events: step_stream, payload: json, when: abs(payload) > `1`}
+        - {events: step_retrying, data: "join(',', payload)"}
+        - {events: step_completed, data: {a: "sort_by(payload, &x)", b: "sum(payload)"}}
+    """)
+    for kind, payload in [
+        ("step_stream", "s3cr3t"),
+        ("step_stream", '"s3cr3t"'),
+        ("step_retrying", ["s3cr3t", 1]),
+        ("step_completed", [{"x": "s3cr3t"}, {"x": 1}]),
+    ]:
+        assert said.message(type=kind, payload=payload) is None
+    assert len(said.failures) == 4
+    assert "s3cr3t" not in str(said.failures)
+
+
+def test_an_event_that_needs_too_much_work_is_stopped_for_the_whole_stream() -> None:
+    fields = ", ".join(f'f{n}: "sort_by(payload, &x)"' for n in range(50))
+    said = Said(f"- {{name: heavy, events: step_completed, on_error: null, data: {{{fields}}}}}")
+    payload = [{"x": n} for n in range(5_000)]
+    assert said.data(type="step_completed", payload=payload) is not None
+    reasons = [reason for _, _, reason in said.failures]
+    assert len(reasons) > 40
+    assert all("too much work" in reason for reason in reasons)
+    assert said.data(type="step_completed", payload=[{"x": 1}]) is not None
+    assert len(said.failures) == len(reasons)
+
+
+# -- the root that expressions see
+
+
+def test_expressions_see_every_field_of_the_event() -> None:
+    fields = [
+        *("type", "step", "payload", "run_id", "step_run_id"),
+        *("attempt", "index", "at", "metadata", "recovered"),
+    ]
+    mapping = ", ".join(f"{name}: {name}" for name in fields)
+    said = Said(f'- {{events: "*", data: {{{mapping}}}}}')
+    event = Event(
+        "step_stream", "run", "s", "sr", "x", 2, 7, "2026-01-01T00:00:00Z", {"user": "u"}, recovered=True
+    )
+    message = said.rules.message(event)
+    assert message is not None
+    assert json.loads(message.data) == {
+        "type": "step_stream",
+        "step": "s",
+        "payload": "x",
+        "run_id": "run",
+        "step_run_id": "sr",
+        "attempt": 2,
+        "index": 7,
+        "at": "2026-01-01T00:00:00Z",
+        "metadata": {"user": "u"},
+        "recovered": True,
+    }
+
+
+# -- chunks of a step
+
+
+def test_forwards_chunks_says_whether_a_chunk_of_that_step_could_ever_come() -> None:
+    rules = Said("""
+        - {events: step_completed, steps: silent}
+        - {events: "step_*", steps: "gen_*", when: payload}
+        - {events: step_started}
+    """).rules
+    assert rules.forwards_chunks("gen_answer")
+    assert not rules.forwards_chunks("silent")
+    assert not rules.forwards_chunks("other")
+
+
+# -- fingerprints
+
+RULES = """
+    - {name: NAME, events: [step_stream], when: payload != '', event: token, data: {a: type, b: payload}}
+"""
+
+
+def test_a_fingerprint_is_the_same_in_every_process() -> None:
+    program = f"from tests.streams import Said; print(Said({RULES!r}).rules.fingerprint)"
+    there = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert there.stdout.strip() == Said(RULES).rules.fingerprint
+
+
+def test_a_fingerprint_changes_with_whatever_changes_a_frame_and_with_nothing_else() -> None:
+    def fingerprint(old: str, new: str) -> str:
+        return Said(RULES.replace(old, new)).rules.fingerprint
+
+    same = Said(RULES).rules.fingerprint
+    assert fingerprint("NAME", "other") == same
+    for old, new in [
+        ("step_stream", "step_*"),
+        ("when: payload != ''", "when: payload"),
+        ("event: token", "event: tick"),
+        ("a: type, b: payload", "b: payload, a: type"),
+        ("when:", "steps: x, when:"),
+        ("when:", "payload: json, when:"),
+        ("when:", "nulls: drop, when:"),
+        ("when:", "on_error: null, when:"),
+    ]:
+        assert fingerprint(old, new) != same, new
+
+
+# -- verdicts
+
+
+def test_verdicts_say_of_each_rule_in_turn_whether_it_matched_and_why_not() -> None:
+    rules = Said("""
+        - {name: tokens, events: step_stream}
+        - {name: others, events: step_completed, steps: other}
+        - {name: odd, events: step_completed, when: payload.odd}
+        - {name: all, events: step_completed, data: payload.n}
+        - {name: late, events: "*"}
+    """).rules
+    event = Event("step_completed", "r", "s", "i", {"n": 1}, 1)
+    assert [(verdict.rule, verdict.asked, verdict.matched) for verdict in rules.verdicts(event)] == [
+        ("tokens", True, False),
+        ("others", True, False),
+        ("odd", True, False),
+        ("all", True, True),
+        ("late", False, False),
+    ]
+    assert [verdict.reasons for verdict in rules.verdicts(event)] == [
+        ("it is for step_stream",),
+        ("it is for steps other",),
+        ("when is not true: payload.odd",),
+        (),
+        ("an earlier rule decided",),
+    ]
+
+
+PAYLOADS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.sampled_from(["step_stream", "step_completed", "step_failed", "run_completed"]),
+    PAYLOADS,
+    st.text(max_size=4),
+)
+def test_the_verdicts_tell_what_message_gives(kind: str, payload: Any, step: str) -> None:
+    rules = Rules(
+        stream_of("""
+        - {events: step_stream, payload: json, when: payload.a, on_error: null}
+        - {events: step_stream, payload: json, steps: "?", data: payload}
+        - {events: step_*, when: "contains(payload, 'a')", data: "length(payload)", on_error: "null"}
+        - {events: "*", when: "!recovered", data: {p: payload, n: "to_number(payload)"}, nulls: drop}
+        """)
+    )
+    run = kind.startswith("run_")
+    text = payload if isinstance(payload, str) else json.dumps(payload)
+    event = Event(kind, "r", None if run else step, "i", text if kind == "step_stream" else payload, 1)
+    message = rules.message(event)
+    verdicts = rules.verdicts(event)
+    assert [v.message for v in verdicts if v.message is not None] == ([message] if message else [])
+    assert sum(verdict.matched for verdict in verdicts) <= 1
+    if message is not None:
+        assert b"\n" not in message.data and b"\r" not in message.data
+        json.loads(message.data, parse_constant=pytest.fail)
