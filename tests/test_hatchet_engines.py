@@ -1,0 +1,242 @@
+"""The door on whole engines, the embedded one and a real one, beside hatchet-sdk's own client.
+
+The real engine is the one of HATCHET_CLIENT_TOKEN (marker ``real``); its worker is started here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from config.model import HatchetConfig
+from proxy.errors import HatchetError, RunUnknown, TokenRefused
+from proxy.events import CoreState, Kind, LiveEvent, PastState, Status
+from proxy.hatchet import HatchetDoor
+from proxy.simulator import Engine
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # the SDK's own, at import
+    from hatchet_sdk import ClientConfig, Hatchet
+    from hatchet_sdk.config import ClientTLSConfig
+
+HERE = Path(__file__).parent
+SCRIPT = HERE / "contract.yaml"
+WORDS = ["the", "quick", "brown", "fox"]
+ENGINES = ["embedded", pytest.param("real", marks=pytest.mark.real)]
+
+
+class Place:
+    """An engine with the contract's workflows, and two clients of it: ours and Hatchet's."""
+
+    def __init__(self, env: dict[str, str]) -> None:
+        self.env = env
+        self.token = env["HATCHET_CLIENT_TOKEN"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.sdk = Hatchet(config=self._sdk_config())
+        self.door = self.open()
+
+    def _sdk_config(self) -> ClientConfig:
+        given = {
+            "host_port": self.env.get("HATCHET_CLIENT_HOST_PORT"),
+            "server_url": self.env.get("HATCHET_CLIENT_SERVER_URL"),
+        }
+        tls = ClientTLSConfig(strategy=self.env.get("HATCHET_CLIENT_TLS_STRATEGY", "tls"))
+        return ClientConfig(
+            token=self.token, tls_config=tls, **{name: value for name, value in given.items() if value}
+        )
+
+    def open(self, token: str | None = None) -> HatchetDoor:
+        return HatchetDoor(HatchetConfig.model_validate({"token": token or self.token}), self.env)
+
+    async def trigger(self, workflow: str, **metadata: str) -> str:
+        run = self.sdk.workflow(name=workflow)
+        reference = await run.aio_run(wait_for_result=False, additional_metadata=metadata)
+        return str(reference.workflow_run_id)
+
+    async def listen(self, key: str, value: str, events: list[LiveEvent], opened: asyncio.Event) -> None:
+        """By metadata, again whenever the engine hangs up, which it does whenever it sees no active run."""
+        while True:
+            await self.door.follow_metadata(key, value, events.append, opened.set)
+
+    async def done(self, run_id: str) -> CoreState:
+        """The state at the run's end; the test's time limit is the judge."""
+        while True:
+            state = await self.door.core(run_id)
+            if state.done:
+                return state
+            await asyncio.sleep(0.1)
+
+    async def settled(self, run_id: str) -> PastState:
+        """The history at the run's end: it lags behind the core."""
+        while True:
+            past = await self.door.past(run_id)
+            if past is not None and past.status not in (Status.QUEUED, Status.RUNNING):
+                return past
+            await asyncio.sleep(0.1)
+
+    async def follow(self, run_id: str, events: list[LiveEvent]) -> None:
+        """Every event until the state says done, subscribing again as often as it needs."""
+        while not (await self.door.core(run_id)).done:
+            await self.door.follow(run_id, events.append)
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture(params=ENGINES)
+async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+    if request.param == "real":
+        if "HATCHET_CLIENT_TOKEN" not in os.environ:
+            pytest.skip("HATCHET_CLIENT_TOKEN is not set")
+        request.getfixturevalue("worker")
+        made = Place(dict(os.environ))
+        yield made
+        await made.door.close()
+        return
+    async with Engine(SCRIPT, seed=1) as engine:
+        made = Place(engine.env)
+        yield made
+        await made.door.close()
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A hatchet-sdk worker with the contract's workflows; runs wait in the queue until it is there."""
+    log = tmp_path_factory.mktemp("worker") / "log"
+    with (
+        log.open("wb") as out,
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.real_worker", str(SCRIPT)],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            cwd=HERE.parent,
+        ) as process,
+    ):
+        yield
+        process.terminate()
+
+
+async def test_a_dag_is_told_live_in_the_core_and_in_the_history(place: Place) -> None:
+    key = str(uuid4())
+    events: list[LiveEvent] = []
+    opened = asyncio.Event()
+    early = asyncio.create_task(place.listen("door", key, events, opened))
+    await opened.wait()
+    await asyncio.sleep(0.2)  # an engine takes a moment to be listening: nothing says when
+    run_id = await place.trigger("contract_dag", door=key)
+    state = await place.done(run_id)
+    past = await place.settled(run_id)
+    early.cancel()
+
+    assert {event.run_id for event in events} == {run_id}
+    chunks = sorted((event.index or 0, event.payload) for event in events if event.kind is Kind.STREAM)
+    assert chunks == list(enumerate(WORDS))
+    assert all((event.at or "").endswith("Z") for event in events)
+    assert (state.status, {step.name: step.status for step in state.steps}) == (
+        Status.COMPLETED,
+        dict.fromkeys(("one", "two", "three"), Status.COMPLETED),
+    )
+    assert state.metadata["door"] == key
+    assert "traceparent" in state.metadata
+    assert past.status is Status.COMPLETED
+    assert {step.name: step.output for step in past.steps}["three"] == {"three": 3}
+    assert {step.step_run_id for step in past.steps} == {step.step_run_id for step in state.steps}
+    assert await place.door.find("door", key) == run_id
+
+
+async def test_hatchets_own_client_gets_the_same_chunks_as_we_do(place: Place) -> None:
+    run_id = await place.trigger("contract_slow")
+    await asyncio.sleep(0.5)  # past the engine's slow look-up of a young run
+    theirs: list[str] = []
+    ours: list[LiveEvent] = []
+
+    async def listen() -> None:
+        async for text in place.sdk.runs.subscribe_to_stream(run_id):
+            theirs.append(text)
+
+    listening = asyncio.create_task(listen())
+    await place.follow(run_id, ours)
+    await asyncio.wait_for(listening, 10)
+    got = [event.payload for event in ours if event.kind is Kind.STREAM]
+    common = [text for text in got if text in set(theirs)]
+    assert len(common) > 40
+    assert common == [text for text in theirs if text in set(got)]
+
+
+async def test_a_retry_is_told_with_its_attempt(place: Place) -> None:
+    run_id = await place.trigger("contract_dag_retry")
+    events: list[LiveEvent] = []
+    await place.follow(run_id, events)
+    past = await place.settled(run_id)
+    failed = [event.retry_count for event in events if event.kind is Kind.FAILED and event.step_run_id]
+    assert failed in ([], [0])  # live it can be missed; the history has it
+    two = next(step for step in past.steps if step.name == "two")
+    assert (two.retry_count, two.retries, two.status) == (1, 2, Status.COMPLETED)
+    assert ("FAILED", 0) in [(event.type, event.retry_count) for event in two.events]
+
+
+async def test_failed_skipped_and_on_failure_steps(place: Place) -> None:
+    run_id = await place.trigger("contract_dag_fails")
+    state = await place.done(run_id)
+    past = await place.settled(run_id)
+    assert state.status is Status.FAILED
+    bad = next(step for step in state.steps if step.name == "bad")
+    assert bad.status is Status.FAILED
+    assert (bad.error or "").startswith("RuntimeError: dag step died")
+    skipped = next(step for step in past.steps if step.name == "skipped")
+    assert [event.type for event in skipped.events] == ["SKIPPED"]
+    assert "cleanup-on-failure" in {step.name for step in past.steps} | {step.name for step in state.steps}
+
+
+async def test_unknown_runs_and_wrong_tokens_are_told_apart(place: Place) -> None:
+    with pytest.raises(RunUnknown):
+        await place.door.core(str(uuid4()))
+    assert await place.door.past(str(uuid4())) is None
+    assert await place.door.find("door", str(uuid4())) is None
+    await place.door.check_token()
+    stranger = place.open(place.token[:-4] + "AAAA")
+    calls: list[Any] = [
+        stranger.check_token(),
+        stranger.core(str(uuid4())),
+        stranger.follow(str(uuid4()), lambda event: None),
+    ]
+    for call in calls:
+        with pytest.raises(TokenRefused):
+            await call
+    await stranger.close()
+
+
+async def test_a_run_is_found_by_any_value(place: Place) -> None:
+    async def one(value: str) -> None:
+        run_id = await place.trigger("contract_task", door=value)
+        await place.settled(run_id)
+        assert await place.door.find("door", value) == run_id, value
+
+    values = ["a:b", "a, b", "a&b=c", "ü☀", "100%", '"quoted"', "a\\b"]
+    await asyncio.gather(*(one(f"{value} {uuid4()}") for value in values))
+
+
+@pytest.mark.parametrize("place", [pytest.param("real", marks=pytest.mark.real)], indirect=True)
+async def test_the_steps_of_a_workflow_are_told(place: Place) -> None:
+    assert await place.door.workflow_steps("contract_dag") == ("one", "two", "three")
+    assert await place.door.workflow_steps("contract_dag_fine") == ("one", "two", "cleanup-on-failure")
+    assert await place.door.workflow_steps("contract") is None
+
+
+async def test_a_finished_run_ends_its_subscription_without_an_error(place: Place) -> None:
+    run_id = await place.trigger("contract_task")
+    await place.settled(run_id)
+    events: list[LiveEvent] = []
+    try:
+        await asyncio.wait_for(place.door.follow(run_id, events.append), 15)
+    except HatchetError as error:
+        pytest.fail(f"{error}")
+    assert [event for event in events if event.step_run_id] == []
