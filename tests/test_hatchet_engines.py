@@ -46,7 +46,7 @@ class Place:
         self.door = self.open()
 
     def _sdk_config(self) -> ClientConfig:
-        given = {
+        given: dict[str, Any] = {
             "host_port": self.env.get("HATCHET_CLIENT_HOST_PORT"),
             "server_url": self.env.get("HATCHET_CLIENT_SERVER_URL"),
         }
