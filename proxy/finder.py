@@ -197,12 +197,14 @@ class Finder:
         Raises RunUnknown after that, or HistoryAway where the list gave no answer.
         """
         search = self._searches.get((key, value))
-        if search is None:
+        if search is None or search.found.done():  # a newer run may carry the pair by now
             away: HatchetError | None = None
             try:
                 run_id = await self.look(key, value)
             except HistoryAway as trouble:
                 run_id, away = None, trouble
+            if search is not None and (run_id is None or run_id == search.found.result().run_id):
+                return search.found.result()
             if run_id is not None:
                 return Found(run_id)
             if patience <= 0:

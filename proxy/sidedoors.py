@@ -159,7 +159,7 @@ class TicketOffice:
             return True  # then a ticket may be had before its run exists
         run_id = run
         if stream.config.metadata_key is not None:
-            run_id = await team.find(stream.config.metadata_key, run, stream.config.wait_for_run)
+            run_id = (await team.find(stream.config.metadata_key, run, stream.config.wait_for_run)).run_id
         life = await team.lease(run_id, resumes=True)
         try:
             state = await life.known(stream.config.wait_for_run)

@@ -22,6 +22,7 @@ from proxy.clock import LoopClock
 from proxy.counts import TeamCounts
 from proxy.errors import HatchetAway, HatchetError, RunUnknown, TokenRefused
 from proxy.events import CoreState, PastState
+from proxy.finder import Finder, Found
 from proxy.journal import Journal
 from proxy.jwks import KeySets
 from proxy.life import Allow, Kept, Life, LiveStream
@@ -31,6 +32,7 @@ from proxy.probes import Reach
 from proxy.routes import Routes
 from proxy.rules import Rules
 from proxy.run import Run, RunSettings
+from proxy.tap import Tap
 from proxy.upstream import Deliver, Upstream
 from proxy.watch import RunWatch
 
@@ -173,6 +175,8 @@ class Team:
         self._watch = CountingWatch(counts)
         self._crowded = False
         self._key_sets = key_sets
+        self._finder = Finder(self.upstream, watch=self._watch)
+        self._tap: Tap | None = None
         self.limits = TeamLimits(config.limits)
         self.configure(config, server)
 
@@ -191,6 +195,7 @@ class Team:
         self.routes = Routes({stream.config.path: stream for stream in streams.values()})
         self.origins = Origins(_every_cors(config), cookies_count=authenticator.cookies_count)
         self.limits.configure(config.limits)
+        self._tap_into(config)
         backlogs = [stream.backlog for stream in config.streams.values()]
         self._keep_events = max([KEEP_EVENTS, *(backlog.events for backlog in backlogs)])
         self._keep_bytes = max([KEEP_BYTES, *(backlog.bytes for backlog in backlogs)])
@@ -210,7 +215,28 @@ class Team:
             Origins(stream.cors, cookies_count=authenticator.cookies_count),
         )
 
+    def _tap_into(self, config: TeamConfig) -> None:
+        """Open the team's tap, or another one; runs that are followed keep what they have."""
+        wanted = config.hatchet.tap
+        pair = None if wanted is None else (wanted.key, wanted.value)
+        if self._tap is not None and self._tap.pair != pair:
+            self._later(self._tap.close())
+            self._tap = None
+        if pair is not None and self._tap is None:
+            budget = config.limits.backlog_bytes
+            self._tap = Tap(*pair, self.upstream, budget=budget, grew=self._grew, watch=self._watch)
+            self._tap.start()
+
+    def _later(self, closing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(closing)
+        self.closing.add(task)
+        task.add_done_callback(self.closing.discard)
+
     # -- runs --
+
+    async def find(self, key: str, value: str, patience: float) -> Found:
+        """The newest run without a parent that carries the pair. Raises RunUnknown, HistoryAway."""
+        return await self._finder.find(key, value, patience)
 
     async def lease(self, run_id: str, *, resumes: bool) -> Life:
         """The life of a run, begun where there is none; `release` it. `resumes`: the client knows it."""
@@ -252,6 +278,8 @@ class Team:
         self.lives[run_id] = life
         self.counts.runs = len(self.lives)
         life.begin(self._follow(life))
+        if self._tap is not None:
+            self._tap.attach(life.run)
         return life
 
     def _follow(self, life: Life) -> Run:
@@ -263,6 +291,7 @@ class Team:
             clock=self._clock,
             bridges=self._bridges,
             watch=self._watch,
+            pair=None if self._tap is None else self._tap.pair,
         )
 
     def _ended(self, life: Life) -> None:
@@ -282,9 +311,9 @@ class Team:
             self.counts.runs = len(self.lives)
         if not life.closed:
             life.let_go()
-            task = asyncio.get_running_loop().create_task(life.run.close())
-            self.closing.add(task)
-            task.add_done_callback(self.closing.discard)
+            if self._tap is not None:
+                self._tap.detach(life.run)
+            self._later(life.run.close())
 
     # -- memory --
 
@@ -299,6 +328,8 @@ class Team:
         """Runs that nobody reads go first, the least recently used before others; then all give a part."""
         self._crowded = False
         target = int(limit * SHRINK_TO)
+        if self._tap is not None:
+            self._tap.shrink(max(0, self._tap.bytes - (self.counts.backlog_bytes - target)))
         for life in [life for life in self.lives.values() if life.leases == 0]:
             if self.counts.backlog_bytes <= target:
                 return
@@ -313,6 +344,9 @@ class Team:
 
     async def close(self) -> None:
         """Let go of every run, then of Hatchet."""
+        await self._finder.close()
+        if self._tap is not None:
+            await self._tap.close()
         for life in list(self.lives.values()):
             self._drop(life)
         if self.closing:

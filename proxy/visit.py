@@ -19,6 +19,7 @@ from proxy.auth import Asked, Identity, KeysAway, Unauthenticated
 from proxy.channel import Channel
 from proxy.errors import HatchetError, RunUnknown
 from proxy.events import CoreState, GapCause
+from proxy.finder import Found
 from proxy.hub import Hub
 from proxy.life import Life, LiveStream
 from proxy.limits import Refused
@@ -155,10 +156,12 @@ class Visit:
 
     async def _find(self, identity: Identity, cursor: Cursor | None, *, came_back: bool) -> Opened | Answer:
         patience = self.stream.config.wait_for_run
-        run_id = await self._run_id(cursor, patience)
+        run_id, found = await self._run_id(cursor, patience)
         known = cursor is not None and cursor.run_id == run_id and cursor.place is not None
         life = await self.team.lease(run_id, resumes=known and self._holds(run_id, cursor))
         self._stack.callback(self.team.release, life)
+        if found is not None:
+            found.feed(life.run)
         state = await life.known(patience)
         if not self.stream.allow.permits(allow_root(identity, state, self.question.asked)):
             return problem(403, "the rules of this stream do not allow you this run")
@@ -169,13 +172,15 @@ class Visit:
             place, gap = cursor.place, None
         return Opened(life, channel, place, gap, identity, STREAM_HEADERS + self._cors, state)
 
-    async def _run_id(self, cursor: Cursor | None, patience: float) -> str:
+    async def _run_id(self, cursor: Cursor | None, patience: float) -> tuple[str, Found | None]:
+        """The run that is meant, and what was heard of it while it was looked for."""
         key = self.stream.config.metadata_key
         if key is None:
-            return self._path_run()
+            return self._path_run(), None
         if cursor is not None and await self._carries(cursor.run_id, key):
-            return cursor.run_id  # a cursor stays with its run, even if a newer one carries the pair
-        return await self.team.find(key, self.question.value, patience)
+            return cursor.run_id, None  # a cursor stays with its run, even if a newer one carries the pair
+        found = await self.team.find(key, self.question.value, patience)
+        return found.run_id, found
 
     async def _carries(self, run_id: str, key: str) -> bool:
         """Whether a run that a cursor names carries the pair in the path: cursors are not believed."""
