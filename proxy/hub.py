@@ -45,7 +45,8 @@ class Hub:
         self.draining = False
         self.readers: set[Reader] = set()
         self.waiting: set[asyncio.Task[object]] = set()  # clients whose headers are held back
-        self.ceiling = ceiling(raise_file_limit())  # clients of all teams together
+        self.most = ceiling(raise_file_limit())  # connections; more are closed at once
+        self.ceiling = self.most - self.most // 16  # clients of all teams: room to tell the rest to wait
         self._paused: dict[Reader, Callable[[], None]] = {}
         self._open_door = open_door
         self.journal = journal

@@ -38,14 +38,29 @@ def tried(config: Config) -> Config:
     )
 
 
+def silent_teams(config: Config) -> list[str]:
+    """Teams that let everybody in without its being written: nothing for listening beyond loopback."""
+    everyone = [*config.teams.values(), *config.grants.values()]
+    return [team.name for team in everyone if team.auth is None and not team.auth_written]
+
+
 class Process:
     """What ``serve`` runs, apart from the listener."""
 
-    def __init__(self, path: Path, env: Mapping[str, str], hub: Hub, journal: Journal) -> None:
+    def __init__(
+        self,
+        path: Path,
+        env: Mapping[str, str],
+        hub: Hub,
+        journal: Journal,
+        *,
+        on_loopback: bool = True,
+    ) -> None:
         self.path = path
         self.hub = hub
         self._env = env
         self._journal = journal
+        self._on_loopback = on_loopback
         self._lock = asyncio.Lock()
         self._served: dict[str, TeamConfig] = {}
         self._asks: set[asyncio.Task[None]] = set()
@@ -71,6 +86,10 @@ class Process:
                 config = await asyncio.to_thread(lambda: tried(load(self.path, self._env)))
             except ConfigError as error:
                 self._nobody_changes([str(problem) for problem in error.problems])
+                return
+            silent = silent_teams(config)
+            if silent and not self._on_loopback:
+                self._nobody_changes([f"no `auth` is written for {', '.join(silent)}, beyond loopback"])
                 return
             await self._apply(config, first=False)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ import uvicorn
 
 from proxy.app import Front
 from proxy.connection import StreamProtocol
+from proxy.guard import GuardedProtocol
 from proxy.hub import Hub
 
 KEEP_ALIVE: Final = (
@@ -46,7 +48,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 front,
-                http=StreamProtocol,
+                http=functools.partial(StreamProtocol, ceiling=front.hub.most),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -122,7 +124,13 @@ class AdminServer(uvicorn.Server):
     def __init__(self, app: Any) -> None:
         super().__init__(
             uvicorn.Config(
-                app, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False
+                app,
+                http=GuardedProtocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
             )
         )
 

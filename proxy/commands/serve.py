@@ -69,8 +69,9 @@ def command(path: Path | None, host: str | None, port: int | None) -> None:
 def _refuse_open_doors(config: Config, host: str) -> None:
     if _is_loopback(host):
         return
-    everyone = [*config.teams.values(), *config.grants.values()]
-    silent = [team.name for team in everyone if team.auth is None and not team.auth_written]
+    from proxy.process import silent_teams  # noqa: PLC0415
+
+    silent = silent_teams(config)
     if silent:
         names = ", ".join(silent)
         where = "at the top of the file" if config.single else f"in proxy.yaml (teams: {names})"
@@ -113,7 +114,7 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
         return CANNOT_LISTEN
     journal = open_journal()
     hub = Hub(_open_door, Counts(), journal)
-    process = Process(path, os.environ, hub, journal)
+    process = Process(path, os.environ, hub, journal, on_loopback=_is_loopback(host))
     tasks: set[asyncio.Task[None]] = set()
 
     def reload() -> None:
