@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from config.nodes import MOST_PROBLEMS, Path, Source
+from config.scalars import resolve, trap
 from config.units import nearest
 
+PLAIN: Final = re.compile(r"[A-Za-z0-9/_.$][\w ./=!'{}$:-]*(?<! )")
+BRACKETS: Final = re.compile(r"[{}\[\],]")
 ELSEWHERE: Final = {  # keys that are right, but in another place
     ("ProxyFile", "streams"): "streams live in teams/NAME.yaml, one file for each team",
     (
@@ -64,21 +68,16 @@ def note(source: Source, root: type[BaseModel], error: Any) -> None:
     node = source.node(path)
     if node is None or node.start in source.spoiled:
         return
-    name = path[-1] if path else "file"
+    name = path[-1]
     if kind == "missing":
-        parent = path[:-1]
-        at = source.key_at(parent) if parent else 0
-        where = f" in `{parent[-1]}`" if parent and isinstance(parent[-1], str) else ""
-        source.add(at, "missing-key", f"the key `{name}` is missing{where}", missing_hint(root, path))
+        at = source.key_at(path[:-1]) if path[:-1] else 0
+        where = f" in `{path[-2]}`" if len(path) > 1 and isinstance(path[-2], str) else ""
+        source.add(at, "missing-key", f"the key `{name}` is missing{where}", example_hint(root, path))
         return
     said = f"`{name}`" if isinstance(name, str) else f"entry {name + 1} of `{owner(path)}`"
-    hint = (error.get("ctx") or {}).get("hint", "")
-    if not path:
-        source.add(0, kind, f"the file {error['msg']}", hint or "begin with `version: 1`")
-    elif node.value is None and error["msg"].endswith("empty"):
-        source.add(
-            source.key_at(path), "empty", f"{said} is empty", hint or "write a value, or take the key away"
-        )
+    hint = (error.get("ctx") or {}).get("hint", "") or example_hint(root, path)
+    if node.value is None and error["msg"].endswith("empty"):
+        source.add(source.key_at(path), "empty", f"{said} is empty", hint)
     else:
         source.add(node.start, kind, f"{said} {error['msg']}", hint)
 
@@ -117,16 +116,30 @@ def unknown(source: Source, root: type[BaseModel], path: Path) -> None:
     source.add(source.key_at(path), "unknown-key", f"unknown key `{shown}`{where}", hint)
 
 
-def missing_hint(root: type[BaseModel], path: Path) -> str:
-    """A missing key's example, or the misspelt key that is there."""
-    model = model_at(root, path[:-1])
-    field = field_of(model, path[-1]) if model else None
-    if field is None:
-        return ""
-    example = (field.examples or [""])[0]
-    if isinstance(example, dict | list):
-        return (field.description or "").split(". ")[0]
-    return f"like `{path[-1]}: {example}`"
+def example_hint(root: type[BaseModel], path: Path) -> str:
+    """How the field at a path, or the one that it is an entry of, can be written."""
+    while path:
+        model = model_at(root, path[:-1])
+        field = field_of(model, path[-1]) if model else None
+        if field is not None and field.examples:
+            return f"like `{path[-1]}: {flow(field.examples[0])}`"
+        path = path[:-1]
+    return ""
+
+
+def flow(value: Any, *, inside: bool = False) -> str:
+    """A value as YAML writes it in one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {flow(inner, inside=True)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(flow(inner, inside=True) for inner in value) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value)
+    if not isinstance(value, str):
+        return text
+    plain = PLAIN.fullmatch(text) and not trap(text) and isinstance(resolve(text), str)
+    return text if plain and not (inside and BRACKETS.search(text)) else f'"{text}"'
 
 
 def keys(model: type[BaseModel]) -> list[str]:

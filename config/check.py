@@ -64,8 +64,12 @@ def check(
         form = Form.PROXY if isinstance(source.data, dict) and "teams" in source.data else Form.SINGLE
     model = None
     if source.root is not None:
-        model = validate(source, form.value)
-        between(source, form, granted)
+        if isinstance(source.data, dict):
+            model = validate(source, form.value)
+            between(source, form, granted)
+        else:
+            said = "the file must be a mapping (`key: value` lines)"
+            source.add(source.root.start, "wrong-type", said, "begin with `version: 1`")
     spans = secret_spans(source, form.value)
     words = secret_words(source, spans)
     problems = tuple(
@@ -77,7 +81,9 @@ def check(
 
 def ordered(problems: list[Problem]) -> tuple[Problem, ...]:
     """In the order of the lines, each once; a flood is cut off."""
-    found = sorted(set(problems), key=lambda problem: (problem.line, problem.column, problem.severity))
+    found = sorted(
+        dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column, problem.severity)
+    )
     if len(found) > MOST_PROBLEMS:
         last = found[MOST_PROBLEMS]
         said = f"and {len(found) - MOST_PROBLEMS} more problems"

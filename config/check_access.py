@@ -6,6 +6,7 @@ import re
 from typing import Any, Final
 
 from config.check_paths import OWN_PATHS, metadata_paths, streams_of
+from config.model import ALGORITHMS
 from config.nodes import Path, Source
 from config.problems import WARNING
 from config.units import DURATION, SECONDS
@@ -76,7 +77,7 @@ def check_hatchet(source: Source, path: Path, hatchet: dict[str, Any]) -> None:
                     source.at((*path, "tls")),
                     "missing-key",
                     said,
-                    f"like `{needed}: /etc/hatchet/client.{needed}`",
+                    f"like `{needed}: /etc/hatchet/client.pem`",
                 )
     for named in ("ca", "cert", "key"):
         if named in hatchet and hatchet.get("tls") == "none":
@@ -120,7 +121,7 @@ def check_jwt(source: Source, path: Path, jwt: dict[str, Any]) -> None:
         source.add(source.key_at(path), "jwt", f"`jwt` {said}", hint)
         return
     algorithms = [jwt["algorithms"]] if isinstance(jwt.get("algorithms"), str) else jwt.get("algorithms")
-    named = [each for each in algorithms if isinstance(each, str)] if isinstance(algorithms, list) else []
+    named = [each for each in algorithms if each in ALGORITHMS] if isinstance(algorithms, list) else []
     shared = [each for each in named if each.startswith("HS")]
     key = jwt.get("key")
     place = source.at((*path, "algorithms"))

@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from config.details import check_details
 from config.expressions import event_fields, lint
+from config.model import DEFAULT_DATA
 from config.names import RUN_EVENTS, complaint, is_glob, taken
 from config.nodes import MOST_SAID, Path, Source
 from config.problems import ERROR, WARNING, Severity
@@ -100,8 +102,10 @@ def check_rules(source: Source, path: Path, shapes: Mapping[str, Any], expressio
                     WARNING,
                 )
             seen[taker.name] = number
-            check_reach(source, here, taker, before.takers(taker))
+            gone = before.takers(taker)
+            check_reach(source, here, taker, gone)
             before.add(taker)
+            check_details(source, sent(here, value, shapes), taker.events - gone.keys())
 
 
 def check_rule(
@@ -197,15 +201,23 @@ def check_expressions(
     fields = event_fields(events, payload)
     surroundings = f"{events} {payload}"
     expressions.lint((*path, "when"), rule.get("when"), fields, surroundings)
-    for place, text in data_of(rule.get("data"), (*path, "data")):
-        expressions.lint(place, text, fields, surroundings)
     check_use(expressions.source, path, rule, shapes)
+    for place, text in sent(path, rule, shapes):
+        if place != path:
+            expressions.lint(place, text, fields, surroundings)
+
+
+def sent(path: Path, rule: dict[str, Any], shapes: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
+    """The expressions of what a rule sends, its shape's and its own; the default's stand at the rule."""
+    own = rule.get("data")
     use = rule.get("use")
     if isinstance(use, str) and isinstance(shapes.get(use), dict):
-        own = rule.get("data") if isinstance(rule.get("data"), dict) else {}
         for place, text in data_of(shapes[use], ("shapes", use)):
-            if place[-1] not in (own or {}):
-                expressions.lint(place, text, fields, surroundings)
+            if not isinstance(own, dict) or place[-1] not in own:
+                yield place, text
+    elif "data" not in rule and "use" not in rule:
+        yield from ((path, text) for text in DEFAULT_DATA.values())
+    yield from data_of(own, (*path, "data"))
 
 
 def data_of(data: Any, path: Path) -> Iterator[tuple[Path, Any]]:
@@ -242,7 +254,7 @@ def check_reach(source: Source, path: Path, rule: Taker, gone: Mapping[str, str]
     if len(gone) == len(rule.events):
         names = ", ".join(sorted({f"`{name}`" for name in gone.values()}))
         hint = "the first rule that matches decides: put the narrower one first, or give the other a `when`"
-        said = f"no event ever gets to this rule: {names} takes them all"
+        said = f"no event ever gets to this rule: they all go to {names}"
         source.add(source.at(path), "unreachable", said, hint)
         return
     for place, name in names_in(source, (*path, "events")):

@@ -77,7 +77,11 @@ class Given:
             return
         found = complaint(self.type)
         if found is not None or is_glob(self.type):
-            message, hint = (found[1], found[2]) if found else ("a test gives one event, no glob", "")
+            message, hint = (
+                found[1:]
+                if found
+                else ("a test gives one event, no glob", f"one of {', '.join(EVENT_TYPES)}")
+            )
             self.wrong("type", message, hint)
             return
         self.check_step()

@@ -360,7 +360,9 @@ def algorithm(value: Any) -> str:
     if isinstance(value, str) and value in ALGORITHMS:
         return str(value)
     if isinstance(value, str) and value.lower() == "none":
-        raise wrong("choice", "`none` would accept tokens that nobody signed", "RS256 or ES256 are usual")
+        raise wrong(
+            "choice", "must not be `none`: that accepts tokens that nobody signed", "RS256 or ES256 are usual"
+        )
     raise wrong(
         "choice",
         f"must be a signature algorithm, but this is {kind(value)}",
@@ -525,11 +527,11 @@ def expected(value: Any) -> Any:
         if key not in ("event", "data"):
             raise wrong(
                 "unknown-key",
-                f"unknown key `{key}` in `expect`",
+                f"must not have a key `{key[:60]}`",
                 nearest(key, ["event", "data"]) or "it has `event` and `data`",
             )
     if "data" not in value:
-        raise wrong("missing-key", "`expect` must say the data", "like {data: {order: 7}}, or `nothing`")
+        raise wrong("missing-key", "must say the data", "like {data: {order: 7}}, or `nothing`")
     if value.get("event") is not None:
         word(value["event"])
     return value

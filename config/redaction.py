@@ -14,10 +14,12 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel, SecretStr
 
 from config.blocks import bare, block, field_of
+from config.model import ProxyFile, SingleFile, TeamFile
 from config.nodes import Node, Source, scalars
 from config.units import REDACTED
 
 Span = tuple[int, int]
+FILES: Final = (SingleFile, TeamFile, ProxyFile)  # a block that stands in the wrong file is what it is
 REFERENCE: Final = re.compile(r"['\"]?\$\{([A-Za-z_][A-Za-z0-9_]*(:\?[^{}]*)?|file:[^{}]*)\}['\"]?")
 SECRET_LINE: Final = re.compile(
     r"(?i)\b[\w-]*(?:token|key|secret|passw\w*)['\"]?[ \t]*:[ \t]+([^\s#{\[][^\r\n]*)"
@@ -55,7 +57,7 @@ def secret_nodes(node: Node, kind: Any) -> Iterator[Node]:
             yield node
         return
     for name, (_, value) in node.fields.items():
-        field = field_of(model, name)
+        field = field_of(model, name) or (field_of(SingleFile, name) if model in FILES else None)
         if (field is None and sensitive) or (field is not None and is_secret(field.annotation)):
             yield value
         elif field is not None:
@@ -77,5 +79,5 @@ def secret_words(source: Source, spans: Iterable[Span]) -> list[str]:
 def without(text: str, words: Iterable[str]) -> str:
     """`text` without any of the words."""
     for word in words:
-        text = text.replace(word, REDACTED)
+        text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", REDACTED, text)
     return text

@@ -71,7 +71,7 @@ def excerpt_of(problem: Problem, checked: Checked) -> tuple[str, str] | None:
         return None
     start = source.starts[problem.line - 1]
     line, column = masked(source.line(problem.line), problem.column - 1, start, checked.masked)
-    first = max(0, column - BEFORE)
+    first = max(0, column - BEFORE) if len(line) > WIDEST else 0
     before, after = line[first:column], line[column : first + WIDEST]
     before = ("…" if first else "") + before
     after += "…" if first + WIDEST < len(line) else ""

@@ -51,8 +51,7 @@ def resolve(text: str) -> Scalar:
             raise NotAScalar("number", "a number of this length cannot be read", "put it in quotes")
         return text
     if LEADING_ZERO.fullmatch(text):
-        plain = text.replace("_", "").lstrip("+-0") or "0"
-        hint = f'write {plain}, or "{text}" in quotes if it is text'
+        hint = "in quotes if it is text, without the leading zero if it is a number"
         raise NotAScalar("yaml-1.1", f"`{text}` is octal in YAML 1.1 and decimal in YAML 1.2", hint)
     if INTEGER.fullmatch(text):
         return int(text)

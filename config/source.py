@@ -250,6 +250,7 @@ class Composer:
                 )
             elif key == "<<" and not inner.style:
                 hint = "repeat the fields, or use `shapes:` and `use:`"
+                self.source.spoiled.add(start_of(event))
                 self.source.add(
                     inner.start_mark.index, "merge-key", "there are no merge keys in YAML 1.2", hint
                 )

@@ -82,7 +82,11 @@ def text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, bool | int | float):
-        raise wrong("wrong-type", f"must be text, but this is {kind(value)}", f'put it in quotes: "{value}"')
+        raise wrong(
+            "wrong-type",
+            f"must be text, but this is {kind(value)}",
+            f'put it in quotes: "{str(value).lower()}"',
+        )
     raise wrong("wrong-type", f"must be text, but this is {kind(value)}")
 
 
@@ -318,7 +322,7 @@ def origin(value: Any) -> str:
     canonical = f"{parts.scheme}://{host}" + (f":{port}" if port is not None and port != usual else "")
     if parts.path or parts.query or parts.fragment:
         hint = "" if isinstance(value, Resolved) else f"write `{canonical}`; {form}"
-        raise wrong("origin", "an origin has no path: a browser sends none, so this would never match", hint)
+        raise wrong("origin", "has a path, and an origin has none: it would never match", hint)
     return canonical
 
 

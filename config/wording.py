@@ -33,7 +33,8 @@ def explain(text: str, context: str | None, opened: int | None, problem: str, in
         character = text[index : index + 1]
         value = rest_of_line(text, index)
         hint = f'{QUOTE_IT}: "{value}"' if '"' not in value else QUOTE_IT
-        return Complaint(index, "syntax", f"a value cannot begin with `{character}`", hint)
+        named = "a backtick" if character == "`" else f"`{character}`"
+        return Complaint(index, "syntax", f"a value cannot begin with {named}", hint)
     if problem == "mapping values are not allowed in this context":
         hint = 'a value with `: ` in it needs quotes ("a: b"); else an indentation is wrong here'
         return Complaint(index, "syntax", "a `key: value` cannot stand here", hint)

@@ -42,6 +42,7 @@ CONFIG: Final = (
     "config.expressions",  # compile, lint, evaluate safely
     "config.schema",  # the model as JSON Schema
     "config.names",  # event names and globs
+    "config.details",  # rules that let tracebacks out
     "config.reach",  # what earlier rules leave for later ones
     "config.check_rules",  # what is wrong with rules
     "config.check_paths",  # … with paths
