@@ -66,7 +66,9 @@ def event_of(given: Mapping[str, Any]) -> Event:
 def _check(given: Mapping[str, Any]) -> None:
     for name in given:
         if name not in FIELDS:
-            close = get_close_matches(str(name), FIELDS, 1)
+            # letters in another order are the commonest slip, and difflib alone prefers other words
+            close = [field for field in FIELDS if sorted(field) == sorted(str(name))]
+            close = close or get_close_matches(str(name), FIELDS, 1)
             hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(FIELDS)}"
             raise GivenProblem(f"an event has no field `{name}`", hint)
     if "type" not in given:

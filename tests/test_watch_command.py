@@ -1,0 +1,93 @@
+"""`stream-proxy watch`: a live run in the terminal, on the embedded engine; ends, Ctrl-C and refusals."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from proxy.cli import main
+from proxy.commands.watch import told_of
+from proxy.events import Event, GapCause, Reset, StepGap
+from proxy.simulator.engine import Engine
+from tests.processes import running
+from tests.streams import Said
+
+YAML = """
+version: 1
+hatchet: {token: "${HATCHET_CLIENT_TOKEN}"}
+streams:
+  results:
+    wait_for_run: 1s
+    rules:
+      - {name: results, events: step_completed, event: result, data: payload.status}
+      - {name: sizes, events: run_completed, data: "length(payload.nothing)"}
+"""
+NOBODY = "11111111-1111-4111-8111-111111111111"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "streams.yaml"
+    file.write_text(YAML)
+    return file
+
+
+async def test_a_run_is_shown_to_its_verified_end_with_what_is_not_forwarded_and_why(path: Path) -> None:
+    async with Engine(speed=20) as engine:
+        run_id = await engine.trigger("chat", {}, {})
+        async with running("watch", run_id, "--config", path, env=engine.env) as one:
+            assert await one.ended(within=30) == 0
+    assert 'step_completed start  results → result "reading hatchet docs"' in one.said
+    assert "not forwarded: no rule matches (results: it is for step_completed, sizes: it is for" in one.said
+    failed = "not forwarded: sizes: data: length() takes a string, an array or an object, but was given null"
+    assert f"run_completed  the run  {failed}" in one.said
+    assert one.said.endswith("stream.end    completed\n")
+
+
+async def test_ctrl_c_leaves_the_run_alone_without_a_traceback(path: Path) -> None:
+    async with Engine() as engine:
+        run_id = await engine.trigger("chat", {}, {})
+        async with running("watch", run_id.upper(), "--config", path, env=engine.env) as one:
+            await one.says("step_started")
+            assert await one.stop(signal.SIGINT) == 130
+    assert "Traceback" not in one.said
+    assert one.said.endswith("left; the run goes on\n")
+
+
+async def test_a_run_that_does_not_exist_is_1_after_wait_for_run(path: Path) -> None:
+    async with Engine() as engine, running("watch", NOBODY, "--config", path, env=engine.env) as one:
+        assert await one.ended(within=30) == 1
+    assert one.said == "the run does not exist yet\nthere is no such run for this team's token\n"
+
+
+async def test_a_refused_token_is_1_and_an_absent_hatchet_is_waited_for(path: Path) -> None:
+    async with Engine() as engine:
+        engine.refuse_tokens()
+        async with running("watch", NOBODY, "--config", path, env=engine.env) as one:
+            assert await one.ended(within=30) == 1
+        assert "Hatchet refuses the token" in one.said
+        env = dict(engine.env)
+    async with running("watch", NOBODY, "--config", path, env=env) as one:
+        await one.says("waiting: .*does not answer")
+        assert await one.stop(signal.SIGINT) == 130
+
+
+def test_what_makes_no_sense_is_2(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HATCHET_CLIENT_TOKEN", "t")
+    for words in (["no-uuid"], [NOBODY, "--stream", "x"], [NOBODY, "--team", "x"]):
+        result = CliRunner().invoke(main, ["watch", *words, "--config", str(path)])
+        assert result.exit_code == 2, result.output
+    assert CliRunner().invoke(main, ["watch", NOBODY, "--config", "/nowhere.yaml"]).exit_code == 2
+
+
+def test_gaps_and_resets_are_told_only_where_chunks_are_forwarded() -> None:
+    rules = Said("- {name: r, events: step_stream, steps: a, data: payload}").rules
+    gap = StepGap(GapCause.JOINED_LATE, "a", 1, 3)
+    assert told_of(rules, gap).endswith("a  3 chunks cannot be given: joined_late\x1b[0m")
+    assert "not told" in told_of(rules, StepGap(GapCause.UPSTREAM, "b", 1, None))
+    assert "the whole stream" in told_of(rules, StepGap(GapCause.UNKNOWN_CURSOR, None, None, None))
+    assert "attempt 2 begins" in told_of(rules, Reset("a", 2))
+    assert told_of(rules, Event("step_stream", "r", "a", "i", "x", 1, 4)).endswith(' "x"')
