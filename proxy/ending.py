@@ -45,15 +45,12 @@ def unseen(core: CoreState, steps: Mapping[str, Step]) -> bool:
     """Whether the done state tells of a step's end of which no line has told all."""
     for known in core.steps:
         step = steps.get(known.step_run_id)
-        if step is None or not (step.ended or _told_live(step, known)):
+        if step is None or not (step.ended or _told_live(step)):
             return True
     return False
 
 
-def _told_live(step: Step, known: CoreStep) -> bool:
-    if known.status is Status.FAILED:
-        failure = step.failures.get(step.proven)
-        return step.end is None and failure is not None and failure.live
+def _told_live(step: Step) -> bool:
     return step.end is not None and step.end.live
 
 

@@ -142,17 +142,14 @@ class History:
 
     def opened(self, now: float, *, ordered: bool) -> Line:
         """A subscription is on the wire; what it tells comes with the line that this returns."""
-        line = Line(now, ordered=ordered, fresh=self._core is None)
+        line = Line(ordered=ordered)
         alone = not self._lines
-        for step in self._steps.values():
-            line.attempts[step.id] = 0  # known before: the attempt that it tells is not
         self._lines.add(line)
         if self._heard is None:
             self._heard = now
-        if not line.fresh:
+        if alone and self._core is not None:  # what happened while nobody listened?
             self._want_past(now)
-            if alone:
-                self.core_look.want(now)  # what happened while nobody listened
+            self.core_look.want(now)
         return line
 
     def closed(
@@ -162,7 +159,7 @@ class History:
         if line not in self._lines:
             return
         for step_id in list(line.limbo):
-            self._unlimbo(line, step_id, max(line.attempts.get(step_id, 0), self._step(step_id).proven), now)
+            self._place(line, step_id, now)
         self._lines.discard(line)
         if cause is None and self._lines:
             self._settle(now)
@@ -188,6 +185,7 @@ class History:
                 and event.index == step.next
                 and line.attempts.get(step_id) == step.told
             ):
+                step.recent.append((step.next, event.at))
                 step.next += 1
                 self._story.chunk(step.name or "", event, step.told)
                 return
@@ -285,14 +283,12 @@ class History:
         if step.name is None:
             self.core_look.want(now)
         attempt = line.attempts.get(step.id)
-        if attempt is None:  # the step is newer than the line, or both are new
-            attempt = 1 if line.placed or step.start_live else 0
-            line.attempts[step.id] = attempt
-        if attempt == 0:
-            if not line.wait(step.id, event, MAX_HELD):
+        if attempt is None:
+            self._want_past(now)
+            if not line.wait(step.id, event, now, MAX_HELD):
                 step.overflowed = True
-            return
-        self._place_chunk(line, step, event, attempt, now)
+        else:
+            self._place_chunk(line, step, event, attempt, now)
 
     def _place_chunk(self, line: Line, step: Step, event: LiveEvent, attempt: int, now: float) -> None:
         if event.index is None:  # an old SDK: in the order of coming
@@ -307,6 +303,8 @@ class History:
             self._too_late(step, attempt, seen=seen)
         elif attempt > step.told:
             self._early(line, step, event, attempt, now)
+        elif step.next == 0 and event.at is not None and (index, event.at) in step.recent:
+            pass  # a double of the attempt before
         elif index and step.next == 0 and index == step.past_next and attempt not in step.held:
             self.late += 1  # the failure overtook it: it is of the attempt before, which is void
         elif index < step.next:
@@ -331,6 +329,8 @@ class History:
 
     def _early(self, line: Line, step: Step, event: LiveEvent, attempt: int, now: float) -> None:
         """A chunk of an attempt that is not told yet: held; and where it is not proven, a reason to look."""
+        if (event.index, event.at) in step.recent and event.at is not None:
+            return
         untouched = attempt not in step.held
         if untouched and attempt == step.told + 1 and event.index and event.index == step.next:
             step.hold(event, step.told)  # the failure overtook it
@@ -346,27 +346,23 @@ class History:
             if line.attempts.get(step.id) == attempt and event.index == 0 and event.at is None:
                 self._want_past(now)
             return
-        line.trying[step.id] = attempt
         line.attempts[step.id] = attempt + 1
         self._early(line, step, event, attempt + 1, now)
 
     def _unlimbo(self, line: Line, step_id: str, attempt: int, now: float) -> None:
         """The chunks that waited on that line are of `attempt`."""
-        waiting = line.limbo.pop(step_id, None)
-        if waiting is None:
+        limbo = line.limbo.pop(step_id, None)
+        if limbo is None:
             return
         step = self._step(step_id)
         line.attempts[step_id] = attempt
-        for event in waiting:
+        for event in limbo.events:
             self._place_chunk(line, step, event, line.attempts[step_id], now)
 
-    def _place(self, line: Line, now: float) -> None:
-        line.placed = True
-        for step in self._steps.values():
-            if line.attempts.get(step.id) == 0 or step.id in line.limbo:
-                attempt = step.proven + (1 if step.undecided and not line.fresh else 0)
-                self._unlimbo(line, step.id, attempt, now)
-                line.at_least(step.id, attempt)
+    def _place(self, line: Line, step_id: str, now: float) -> None:
+        """Nothing better is known: the chunks in limbo are of the attempt that runs."""
+        step = self._step(step_id)
+        self._unlimbo(line, step_id, step.proven + step.undecided, now)
 
     # -- states --
 
@@ -398,8 +394,10 @@ class History:
     def _named(self, step: Step, name: str, now: float) -> None:
         if step.name is None:
             step.name = name
-            if self._telling and self._lines:
-                step.start_tell_at = now + LIVE_PATIENCE
+            if self._telling and not step.start_live:
+                step.suspect(GapCause.UPSTREAM, now)
+                if self._lines:
+                    step.start_tell_at = now + LIVE_PATIENCE
 
     def _not_done(self, state: CoreState, asked: float | None, now: float) -> None:
         self._closing = None
@@ -426,8 +424,8 @@ class History:
             for known in sorted(state.steps, key=lambda p: p.created_at or ""):
                 self._past_step(known, now)
             for line in self._lines:
-                if not line.placed and line.opened_at <= asked:
-                    self._place(line, now)
+                for step_id in [key for key, limbo in line.limbo.items() if limbo.since <= asked]:
+                    self._place(line, step_id, now)
         if state is None or self._open_question():
             self.past_look.again(now)
         self._settle(now)
@@ -529,7 +527,7 @@ class History:
         if not self._telling:
             self._telling = True
             self._joined(now)
-        self._place_lines(now)
+        self._place_all(now)
         if closing:
             self._close(now)
             return
@@ -541,14 +539,14 @@ class History:
         if self._heard is not None:
             self._due(self._heard + self.check_after)
 
-    def _place_lines(self, now: float) -> None:
+    def _place_all(self, now: float) -> None:
+        waits = self.has_past and not self._past_gone
         for line in self._lines:
-            if not line.placed:
-                patience = max(line.opened_at, self._began or 0.0) + PLACE_PATIENCE
-                if not self.has_past or now >= patience:
-                    self._place(line, now)
+            for step_id, limbo in list(line.limbo.items()):
+                if not waits or now >= limbo.since + PLACE_PATIENCE:
+                    self._place(line, step_id, now)
                 else:
-                    self._due(patience)
+                    self._due(limbo.since + PLACE_PATIENCE)
 
     def _despair(self, step: Step, now: float) -> None:
         if step.doubt is GapCause.JOINED_LATE and step.running and step.doubted_at is not None:
@@ -585,10 +583,17 @@ class History:
         for step in self._steps.values():
             known = past.get(step.id)
             waiting = known is not None and known.status is Status.QUEUED and known.retry_count == 0
-            if not step.start_live and not waiting and not (step.end is not None and step.end.live):
-                step.suspect(GapCause.JOINED_LATE, now)
+            if not step.start_live and not waiting:
+                step.joined_late(now)
 
     # -- the end --
+
+    def _withdraw(self) -> None:
+        """A line that ended because the run did has missed nothing."""
+        if self._ended_live is not None:
+            for step in self._steps.values():
+                if step.doubted_at is not None and step.doubted_at >= self._ended_at:
+                    step.sure()
 
     def _may_close(self, now: float) -> bool:
         """Whether the verified end can be told: all is known, or has been waited for."""
@@ -609,7 +614,9 @@ class History:
     def _close(self, now: float) -> None:
         assert self._core is not None
         for line in self._lines:
-            self._place(line, now)
+            for step_id in list(line.limbo):
+                self._place(line, step_id, now)
+        self._withdraw()
         ending.tell(
             self._story,
             self._core,

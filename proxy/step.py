@@ -11,6 +11,7 @@ exactly clears it, a later one puts a number to it, an end that comes first make
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ LOST_WAIT: Final = (
     0.05  # seconds for a missing index that is known to be lost: only what overtook it may come
 )
 HOLE_WAIT: Final = 0.25  # seconds; the engine's own buffer waits 5 s, a reader of tokens will not
+RECENT: Final = 16  # chunks by whose index and time a double is known even after its attempt is over
 MAX_HELD: Final = 50_000  # chunks of one step held back; what comes beyond is a gap, not memory
 MAX_HELD_BYTES: Final = 8 * 1024 * 1024  # likewise; a few chunks of the largest size
 
@@ -62,6 +64,7 @@ class Step:
         "_held_bytes",
         "adrift",
         "doubt",
+        "doubt_after",
         "doubt_next",
         "doubted_at",
         "due",
@@ -81,6 +84,7 @@ class Step:
         "place",
         "proven",
         "proven_at",
+        "recent",
         "retries",
         "running",
         "start_at",
@@ -106,6 +110,7 @@ class Step:
         self.first_at: str | None = (
             None  # the time of that attempt's chunk 0: tells a double from a new attempt
         )
+        self.recent: deque[tuple[int, str | None]] = deque(maxlen=RECENT)  # (index, at) of what was told last
         self.held: dict[int, dict[int, LiveEvent]] = {}  # attempt -> index -> chunk
         self._held_bytes = 0
         self.overflowed = False
@@ -118,6 +123,10 @@ class Step:
         self.ended = False
         self.doubt: GapCause | None = None
         self.doubted_at: float | None = None
+        self.doubt_after = (
+            1,
+            -1,
+        )  # the last chunk that was there when the doubt came: later ones can clear it
         self.doubt_next: GapCause | None = None  # a doubt that concerns only the attempt after the failed one
         self.adrift = False  # a gap of unknown size was told: any index continues
         self.flowing = False  # the next chunk in order may be told at once
@@ -182,21 +191,32 @@ class Step:
         self._held_bytes -= sum(len(event.payload) for event in chunks.values())
         return len(chunks)
 
+    def joined_late(self, now: float) -> None:
+        """It ran before we listened: what it told before the first chunk we have, nobody can give."""
+        if not self.ended and self.doubt is None:
+            self.doubt = GapCause.JOINED_LATE
+            self.doubted_at = now
+            self.doubt_after = (self.told, self.next - 1)
+
     def suspect(self, cause: GapCause, now: float) -> None:
         """Chunks may have been missed, for `cause`; the first cause stays."""
         if self.ended or (self.end is not None and self.end.live):
             return
         if self.undecided and self.failures[self.proven].live:
             self.doubt_next = cause
+            self.doubted_at = now
             return
         if self.doubt is None or cause is GapCause.TOO_LARGE:
             self.doubt = cause
         if self.doubted_at is None:
             self.doubted_at = now
+        last = max((attempt for attempt, chunks in self.held.items() if chunks), default=0)
+        here = (self.told, self.next - 1)
+        self.doubt_after = max(here, (last, max(self.held[last]))) if last else here
 
     def sure(self) -> None:
         """Whatever was in doubt is not."""
-        self.doubt = None
+        self.doubt = self.doubt_next = None
         self.doubted_at = None
 
     # -- telling --
@@ -250,7 +270,6 @@ class Step:
                 story.gap(self.doubt or GapCause.UPSTREAM, self.name, self.told, first - self.next)
             self.hole_since = None
             self.adrift = False
-            self.sure()
             self._run_of(story, held, first)
         if held is not None:
             del self.held[self.told]
@@ -261,13 +280,16 @@ class Step:
         return True
 
     def _run_of(self, story: Story, held: dict[int, LiveEvent], index: int) -> None:
-        if index == 0:
-            self.first_at = held[0].at
         while (event := held.pop(index, None)) is not None:
             self._held_bytes -= len(event.payload)
             story.chunk(self.name or "", event, self.told)
+            self.recent.append((index, event.at))
+            if index == 0:
+                self.first_at = event.at
             index += 1
         self.next = index
+        if self.doubt is not None and (self.told, index - 1) > self.doubt_after:
+            self.sure()
 
     def _retry(self, story: Story) -> None:
         failure = self.failures.get(self.told)
@@ -284,8 +306,7 @@ class Step:
         self.first_at = None
         self.adrift = False
         if live:
-            self.doubt = self.doubt_next
-        self.doubt_next = None
+            self.doubt, self.doubt_next = self.doubt_next, None
         story.reset(self.name or "", self.told)
 
     def _tell_end(self, story: Story, end: Outcome) -> None:

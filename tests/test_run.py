@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import pytest
@@ -280,7 +280,7 @@ async def test_a_retry_is_told_once_the_history_has_said_so(stage: Stage) -> Non
     stage.upstream.pasts[RUN] = past(Status.RUNNING, retry=1, retries=2)
     await stage.clock.turn(0.3)
     assert stage.told() == ["step_started", "step_stream", "step_retrying", "reset"]
-    stage.upstream.by_pair()[0].tell(chunk(0, text="again"))
+    stage.upstream.by_pair()[0].tell(replace(chunk(0, text="again"), at="2026-01-01T00:00:09Z"))
     await stage.clock.turn(0.1)
     event = stage.items[-1]
     assert isinstance(event, Event) and (event.attempt, event.index, event.payload) == (2, 0, "again")

@@ -1,0 +1,277 @@
+"""Whole runs, generated: what truly happened, what the engine's sources say of it when, and what got lost.
+
+A `Truth` is a run of steps with attempts and chunks on a time line. From it follow the core state and the
+history at any time, and the live events. `mishaps` spoils what a line tells: events lost, doubled, late;
+false ends; lines that break. Every chunk's payload says where it belongs, so that a telling can be judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+from uuid import UUID
+
+from proxy.events import (
+    STEP_STREAM,
+    CoreState,
+    CoreStep,
+    Event,
+    Item,
+    Kind,
+    LiveEvent,
+    PastState,
+    PastStep,
+    PastTaskEvent,
+    Status,
+    StepGap,
+)
+
+RUN = str(UUID(int=1))
+
+
+def stamp(t: float) -> str:
+    return f"2026-01-01T00:{int(t // 60):02}:{t % 60:09.6f}Z"
+
+
+@dataclass
+class Try:
+    """One attempt: when it began, its chunks, when and how it ended."""
+
+    began: float
+    chunks: list[float]
+    ended: float
+    failed: bool
+
+
+@dataclass
+class TrueStep:
+    name: str
+    id: str
+    created: float
+    tries: list[Try]
+    end: str  # completed | failed | timed_out | cancelled | skipped
+    ended: float
+    retries: int
+
+
+@dataclass
+class Truth:
+    """What happened."""
+
+    steps: list[TrueStep]
+    status: Status
+    done: float
+    dag: bool
+    known: float = 0.0
+
+    def core_at(self, t: float) -> CoreState | None:
+        if t < self.known:
+            return None
+        done = t >= self.done
+        steps = [self._core_step(step, t, done) for step in self.steps if step.created <= t]
+        running = any(step.status is Status.RUNNING for step in steps)
+        status = self.status if done else Status.RUNNING if running else Status.QUEUED
+        return CoreState(RUN, status, done, tuple(steps), {"traceparent": "x"})
+
+    def _core_step(self, step: TrueStep, t: float, done: bool) -> CoreStep:
+        if not done:
+            running = any(a.began <= t < a.ended for a in step.tries)
+            return CoreStep(step.name, step.id, Status.RUNNING if running else Status.QUEUED)
+        if step.end == "skipped":
+            return CoreStep(step.name, step.id, Status.COMPLETED, '{"skipped": true}')
+        if step.end == "completed":
+            return CoreStep(step.name, step.id, Status.COMPLETED, f'{{"out": "{step.name}"}}')
+        if step.end == "cancelled":
+            return CoreStep(step.name, step.id, Status.CANCELLED)
+        return CoreStep(step.name, step.id, Status.FAILED, None, error(step, len(step.tries)))
+
+    def past_at(self, t: float) -> PastState | None:
+        if t < self.known:
+            return None
+        steps = tuple(self._past_step(step, t) for step in self.steps if step.created <= t)
+        return PastState(RUN, self.status if t >= self.done else Status.RUNNING, steps)
+
+    def _past_step(self, step: TrueStep, t: float) -> PastStep:
+        begun = [a for a in step.tries if a.began <= t]
+        failures = [n for n, a in enumerate(step.tries) if a.failed and a.ended <= t]
+        events = [
+            PastTaskEvent("FAILED", stamp(step.tries[n].ended), n, error(step, n + 1)) for n in failures
+        ]
+        retry = len(failures) if len(failures) < len(step.tries) else len(step.tries) - 1
+        waits = len(failures) < len(step.tries) and len(begun) <= len(failures)
+        status = Status.QUEUED if waits or not begun else Status.RUNNING
+        if failures and waits and t < step.tries[failures[-1]].ended + 0.06:
+            retry, status = len(failures) - 1, Status.FAILED
+        if t >= step.ended:
+            retry = max(len(step.tries) - 1, 0)
+            status = {
+                "completed": Status.COMPLETED,
+                "skipped": Status.COMPLETED,
+                "cancelled": Status.CANCELLED,
+            }.get(step.end, Status.FAILED)
+            if step.end == "skipped":
+                events.append(PastTaskEvent("SKIPPED", stamp(step.ended), 0))
+        return PastStep(
+            step.name,
+            step.id,
+            status,
+            max(retry, 0),
+            step.retries if self.dag else None,
+            {"out": step.name} if status is Status.COMPLETED and step.end == "completed" else {},
+            error(step, len(step.tries)) if status is Status.FAILED else None,
+            created_at=stamp(step.created),
+            finished_at=stamp(step.ended) if t >= step.ended else None,
+            events=tuple(events) if self.dag else (),
+        )
+
+    def may_lose(self, event: LiveEvent) -> bool:
+        """Whether its loss can be noticed at all: a last chunk's, or that of a failure without chunks, cannot."""
+        step = next((step for step in self.steps if step.id == event.step_run_id), None)
+        if step is None:
+            return True
+        if event.kind is Kind.FAILED:
+            return bool(step.tries[event.retry_count or 0].chunks)
+        last = {len(one.chunks) - 1 for one in step.tries}
+        return event.kind is not Kind.STREAM or event.index not in last
+
+    def live(self) -> list[tuple[float, LiveEvent]]:
+        """What an ideal line tells."""
+        told: list[tuple[float, LiveEvent]] = []
+        for step in self.steps:
+            told.append((step.created, LiveEvent(RUN, Kind.STARTED, step.id, "", stamp(step.created), 0)))
+            for n, one in enumerate(step.tries):
+                for index, t in enumerate(one.chunks):
+                    told.append(
+                        (
+                            t,
+                            LiveEvent(
+                                RUN, Kind.STREAM, step.id, mark(step.id, n + 1, index), stamp(t), None, index
+                            ),
+                        )
+                    )
+                if one.failed and not (step.end == "timed_out" and n == len(step.tries) - 1):
+                    told.append(
+                        (
+                            one.ended,
+                            LiveEvent(RUN, Kind.FAILED, step.id, error(step, n + 1), stamp(one.ended), n),
+                        )
+                    )
+            if step.end == "completed":
+                text = f'{{"out":"{step.name}"}}'
+                n = len(step.tries) - 1
+                told.append((step.ended, LiveEvent(RUN, Kind.COMPLETED, step.id, text, stamp(step.ended), n)))
+        kind = Kind[self.status.value]
+        told.append((self.done - 0.05, LiveEvent(RUN, kind, None, "", stamp(self.done), hangup=True)))
+        return sorted(told, key=lambda entry: entry[0])
+
+
+def error(step: TrueStep, attempt: int) -> str:
+    return f"ValueError: {step.name} {attempt}\nTraceback"
+
+
+def mark(step_id: str, attempt: int, index: int) -> str:
+    return f"{step_id}/{attempt}/{index}"
+
+
+def truth(rng: Random) -> Truth:
+    """A run: a chain (or a single task) of steps with retries, chunks and every kind of end."""
+    dag = rng.random() < 0.7
+    steps: list[TrueStep] = []
+    t = 0.0
+    status = Status.COMPLETED
+    for n in range(rng.randint(1, 4) if dag else 1):
+        created = t + rng.choice([0.0, 0.01, 0.3])
+        ends = ["completed"] * 5 + ["failed", "timed_out", "cancelled"] + (["skipped"] if dag else [])
+        end = rng.choice(ends)
+        tries: list[Try] = []
+        began = created + rng.choice([0.005, 0.05, 1.0])
+        attempts = 0 if end == "skipped" else rng.choice([1, 1, 1, 2, 3])
+        for attempt in range(attempts):
+            pace = rng.choice([0.001, 0.02, 0.3])
+            chunks = [began + (i + 1) * pace for i in range(rng.choice([0, 0, 1, 3, 6]))]
+            ended = (chunks[-1] if chunks else began) + rng.choice([0.002, 0.1, 2.0])
+            failed = attempt < attempts - 1 or end in {"failed", "timed_out"}
+            tries.append(Try(began, chunks, ended, failed))
+            began = ended + rng.choice([0.03, 0.2, 3.0])
+        ended = tries[-1].ended if tries else created + 0.1
+        used_up = end in {"failed", "timed_out"} and rng.random() < 0.5
+        retries = max(attempts - 1, 0) if used_up else attempts + 2
+        steps.append(
+            TrueStep(
+                f"step{n}", RUN if not dag else str(UUID(int=100 + n)), created, tries, end, ended, retries
+            )
+        )
+        t = ended
+        if end in {"failed", "timed_out", "cancelled"}:
+            status = Status.CANCELLED if end == "cancelled" else Status.FAILED
+            break
+    return Truth(steps, status, t + rng.choice([0.06, 0.2, 0.5]), dag)
+
+
+@dataclass
+class Told:
+    """A line's life: when it opens, when it ends, and what it tells in between."""
+
+    ordered: bool
+    opened: float
+    ended: float
+    events: list[tuple[float, LiveEvent]] = field(default_factory=list)
+
+
+def mishaps(rng: Random, run: Truth) -> list[Told]:
+    """What lines told of it: one after the other, sometimes two at once; lossy, doubled, late, falsely ended."""
+    lossy = rng.choice([0.0, 0.0, 0.1, 0.4])
+    doubled = rng.choice([0.0, 0.1])
+    late = rng.choice([0.0, 0.0, 0.2])
+    silent = rng.random() < 0.1  # lifecycle events switched off
+    lines: list[Told] = []
+    for _ in range(rng.choice([1, 1, 2])):
+        ordered = rng.random() < 0.6
+        t = rng.choice([-0.5, 0.02, rng.uniform(0.0, run.done)])
+        while t < run.done + 1:
+            breaks = rng.random() < 0.6
+            ended = t + rng.choice([0.05, 0.5, 2.0]) if breaks else run.done + rng.choice([0.0, 0.02, 3.0])
+            line = Told(ordered, t, max(ended, t))
+            for at, event in run.live():
+                if silent and event.kind is not Kind.STREAM:
+                    continue
+                if not line.opened <= at <= line.ended or (rng.random() < lossy and run.may_lose(event)):
+                    continue
+                overtaken = not ordered and event.index != 0 and rng.random() < late
+                delay = rng.choice([0.01, 0.04]) if overtaken else 0.0
+                line.events.append((at + delay, event))
+                if rng.random() < doubled:
+                    line.events.append((at + delay + rng.choice([0.0, 0.05]), event))
+            if rng.random() < 0.4:
+                false = LiveEvent(RUN, rng.choice([Kind.COMPLETED, Kind.FAILED]), None, "", None, hangup=True)
+                line.events.append((max(line.opened, line.ended - 0.001), false))
+            line.events.sort(key=lambda entry: entry[0])
+            lines.append(line)
+            t = line.ended + rng.choice([0.001, 0.1, 1.0])
+    return lines
+
+
+def unsaid(run: Truth, items: Sequence[Item]) -> list[str]:
+    """Chunks of a step's last attempt that were neither told nor covered by a gap: there must be none."""
+    told = {item.payload for item in items if isinstance(item, Event) and item.type == STEP_STREAM}
+    gaps = {(item.step, item.attempt) for item in items if isinstance(item, StepGap)}
+    missing = []
+    for step in run.steps:
+        attempt = len(step.tries)
+        if not step.tries or (step.name, attempt) in gaps or (None, None) in gaps:
+            continue
+        chunks = [mark(step.id, attempt, index) for index in range(len(step.tries[-1].chunks))]
+        missing += [chunk for chunk in chunks if chunk not in told]
+    return missing
+
+
+def misplaced(items: Sequence[Item]) -> list[str]:
+    """Chunks that were told as what they are not."""
+    return [
+        f"{item.payload} told as {item.attempt}/{item.index}"
+        for item in items
+        if isinstance(item, Event)
+        and item.type == STEP_STREAM
+        and item.payload != mark(str(item.step_run_id), item.attempt or 0, item.index or 0)
+    ]
