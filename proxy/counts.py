@@ -80,7 +80,6 @@ class Counts:
 
     teams: dict[str, TeamCounts] = field(default_factory=dict)
     loop_lag: Histogram = field(default_factory=Histogram)
-    connections: int = 0
 
     def team(self, name: str) -> TeamCounts:
         """The counts of a team, made when first asked for."""

@@ -77,7 +77,6 @@ TEAM: Final = ("team",)
 STREAM: Final = ("team", "stream")
 
 FAMILIES: Final = (
-    Family("connections", "gauge", "Open HTTP connections.", (), lambda counts: [((), counts.connections)]),
     # one stream of a team
     Family("clients", "gauge", "Clients that are reading now.", STREAM, _of_stream(lambda s: s.clients)),
     Family("streams_opened", "counter", "Streams opened by clients.", STREAM, _of_stream(lambda s: s.opened)),

@@ -15,7 +15,7 @@ from tests.tools import need
 
 def busy() -> Counts:
     """Counts in which every number of a kind differs from zero."""
-    counts = Counts(connections=4)
+    counts = Counts()
     counts.loop_lag.observe(0.002, 3)
     team = counts.team("payments")
     team.events, team.runs, team.false_ends, team.late_chunks, team.backlog_bytes = 40, 2, 3, 1, 2048
@@ -117,9 +117,10 @@ def test_the_health_of_teams_is_told_as_gauges() -> None:
 
 def test_each_scrape_reads_anew_and_leaves_nothing_behind() -> None:
     counts = Counts()
-    assert samples(counts)["stream_proxy_connections"] == 0
-    counts.connections = 5
-    assert samples(counts)["stream_proxy_connections"] == 5
+    clients = 'stream_proxy_clients{stream="s",team="a"}'
+    assert clients not in samples(counts)
+    counts.team("a").stream("s").clients = 5
+    assert samples(counts)[clients] == 5
 
 
 def test_openmetrics_is_given_to_those_who_ask_for_it() -> None:
