@@ -84,6 +84,7 @@ class Command:
     config: Path
     env: Mapping[str, str]
     arguments: tuple[str, ...] = ()
+    wrapper: tuple[str, ...] = ()
     url: str = ""
     port: int = 0
     _process: subprocess.Popen[bytes] | None = None
@@ -93,6 +94,7 @@ class Command:
         """Start it and wait until it listens."""
         self._process = subprocess.Popen(
             [
+                *self.wrapper,
                 str(BIN / "stream-proxy"),
                 "serve",
                 "--config",
