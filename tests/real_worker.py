@@ -35,15 +35,15 @@ def build(hatchet: Hatchet, script: Script) -> list[Any]:
     """The script's workflows, for a worker."""
     built: dict[str, Any] = {}
     for name, workflow in script.workflows.items():
-        built[name] = _task(hatchet, workflow, built) if workflow.is_task else _dag(hatchet, workflow, built)
+        build_one = _task if workflow.is_task else _dag
+        built[name] = build_one(hatchet, workflow, built)
     return list(built.values())
 
 
 def _task(hatchet: Hatchet, workflow: Workflow, built: dict[str, Any]) -> Any:
     step = workflow.steps[0]
-    return hatchet.task(name=workflow.name, input_validator=Anything, **_options(step))(
-        _function(step, {}, built)
-    )
+    declare = hatchet.task(name=workflow.name, input_validator=Anything, **_options(step))
+    return declare(_function(step, {}, built))
 
 
 def _dag(hatchet: Hatchet, workflow: Workflow, built: dict[str, Any]) -> Any:
@@ -83,6 +83,7 @@ def _function(step: Step, tasks: dict[str, Any], built: dict[str, Any]) -> Calla
                     await ctx.aio_cancel()
                 case _:
                     return _end(act)
+        return None
 
     def deaf(input: Anything, ctx: Context) -> Any:
         for act in _acts(step, tasks, input, ctx, {}):
@@ -93,6 +94,7 @@ def _function(step: Step, tasks: dict[str, Any], built: dict[str, Any]) -> Calla
                     time.sleep(act.seconds)
                 case Return() | Raise():
                     return _end(act)
+        return None
 
     chosen: Callable[..., Any] = deaf if step.deaf else listening
     chosen.__name__ = step.name.replace("-", "_")
@@ -102,9 +104,8 @@ def _function(step: Step, tasks: dict[str, Any], built: dict[str, Any]) -> Calla
 def _acts(
     step: Step, tasks: dict[str, Any], input: Anything, ctx: Context, children: dict[str, Any]
 ) -> Iterator[Act]:
-    parents = {
-        name: ctx.task_output(tasks[name]) for name in step.parents if not ctx.was_skipped(tasks[name])
-    }
+    there = [name for name in step.parents if not ctx.was_skipped(tasks[name])]
+    parents = {name: ctx.task_output(tasks[name]) for name in there}
     scope = {
         "input": input.model_dump(),
         "parents": parents,
@@ -133,6 +134,5 @@ def _end(act: Act) -> Any:
 
 if __name__ == "__main__":
     engine = Hatchet()
-    engine.worker(
-        "contract-worker", slots=100, workflows=build(engine, load_script(Path(sys.argv[1])))
-    ).start()
+    workflows = build(engine, load_script(Path(sys.argv[1])))
+    engine.worker("contract-worker", slots=100, workflows=workflows).start()

@@ -16,6 +16,7 @@ from proxy.simulator.journal import FAILED, OVER, Line, Past
 from proxy.simulator.model import ON_FAILURE, Run, StepRun
 from proxy.simulator.script import Step
 
+NO_STEP = "00000000-0000-0000-0000-000000000000"
 NEVER = "0001-01-01T00:00:00Z"
 _WORKER = "b2959e71-5612-4c63-b893-18f11e78e109"
 
@@ -125,7 +126,8 @@ def _summary(run: Run, step: StepRun, past: Past) -> dict[str, Any]:
         answer["startedAt"] = stamp(past.started_at)
     if past.finished_at is not None:
         answer["finishedAt"] = stamp(past.finished_at)
-        answer["duration"] = int((past.finished_at - (past.started_at or past.finished_at)) * 1000)
+        if past.started_at is not None:
+            answer["duration"] = int((past.finished_at - past.started_at) * 1000)
     return answer
 
 
@@ -139,6 +141,7 @@ def _row(run: Run, now: float) -> dict[str, Any]:
         children = []
     else:
         row = {**_run(run, seen, now), "actionId": "", "attempt": 1, "retryCount": 0, "numSpawnedChildren": 0}
+        row |= {"output": {}, "stepId": NO_STEP}
         row |= {"taskExternalId": run.id, "taskId": 0, "taskInsertedAt": stamp(run.created_at), "type": "DAG"}
         row["workflowRunExternalId"] = run.id
         children = [{**_summary(run, step, past), "workflowName": run.workflow.name} for step, past in seen]
@@ -188,7 +191,8 @@ def _config(run: Run) -> dict[str, Any]:
         "description": "",
     }
     if failure is not None:
-        config["onFailureJob"] = _declared(run, failure, failure.name + ON_FAILURE)
+        declared = _declared(run, failure, failure.name + ON_FAILURE)
+        config["onFailureJob"] = {**declared, "slotRequests": {"default": 1}}
     return config
 
 

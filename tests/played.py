@@ -1,0 +1,98 @@
+"""A script played on virtual time: the model without sockets, subscribed to as the recordings were."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from proxy.simulator.agenda import ManualAgenda
+from proxy.simulator.core import Core
+from proxy.simulator.details import run_details
+from proxy.simulator.dice import Dice
+from proxy.simulator.feeds import PairFeed, RunFeed
+from proxy.simulator.loading import load_script
+from proxy.simulator.model import Run
+from proxy.simulator.past import run_answer
+from proxy.simulator.quirks import Quirks
+from proxy.simulator.script import Script
+from proxy.simulator.stubs import dispatcher_pb2
+from proxy.simulator.world import World
+from proxy.stubs import workflows_pb2
+
+HERE = Path(__file__).parent
+RECORDED = load_script(HERE / "recorded.yaml")
+BEFORE = 0.4  # the recordings' metadata subscription was there so long before the trigger
+
+
+@dataclass
+class Heard:
+    """A subscription's listener that keeps all."""
+
+    agenda: ManualAgenda
+    events: list[tuple[float, dispatcher_pb2.WorkflowEvent]] = field(default_factory=list)
+    ended: tuple[float, str, str] | None = None
+
+    def give(self, wire: bytes) -> None:
+        self.events.append((self.agenda.now(), dispatcher_pb2.WorkflowEvent.FromString(wire)))
+
+    def end(self, status: str, details: str = "") -> None:
+        assert self.ended is None
+        self.ended = (self.agenda.now(), status, details)
+
+
+class Played:
+    """One run of a workflow; time 0 is the trigger."""
+
+    def __init__(self, workflow: str, seed: int, script: Script = RECORDED, **quirks: bool) -> None:
+        self.agenda = ManualAgenda()
+        self.core = Core(script, World(self.agenda, Dice(seed), Quirks().switched(**quirks)))
+        self.tenant = self.core.tenants[0]
+        self.heard: dict[str, Heard] = {}
+        self.by_pair("by_metadata_before_trigger")
+        self.agenda.pass_(BEFORE)
+        self.begun = self.agenda.now()
+        self.run: Run = self.core.trigger(self.tenant, workflow, {}, {"stream_key": "k", "user_id": "u1"})
+
+    def by_pair(self, name: str) -> None:
+        """Subscribe by the run's metadata."""
+        self.heard[name] = Heard(self.agenda)
+        PairFeed(self.core, self.tenant, "stream_key", "k", self.heard[name])
+
+    def by_run(self, name: str) -> None:
+        """Subscribe by the run's id."""
+        self.heard[name] = Heard(self.agenda)
+        RunFeed(self.core, self.tenant, self.run.id, self.heard[name])
+
+    def at(self, seconds: float) -> None:
+        """Let time pass until so long after the trigger."""
+        self.agenda.pass_(self.begun + seconds - self.agenda.now())
+
+    def later(self, seconds: float, name: str) -> None:
+        """Subscribe by run id so long after the trigger."""
+        self.agenda.after(seconds, self.by_run, name)
+
+    def core_state(self) -> workflows_pb2.GetRunDetailsResponse:
+        return run_details(self.run, self.core.quirks)
+
+    def past(self) -> dict[str, Any]:
+        return run_answer(self.run, self.agenda.now())
+
+    def names(self) -> dict[str, str]:
+        """Resource ids, by what they are."""
+        names = {step.id: name for name, step in self.run.steps.items()}
+        return names if self.run.workflow.is_task else {**names, self.run.id: "(run)"}
+
+
+def told(event: dispatcher_pb2.WorkflowEvent, names: dict[str, str]) -> tuple[Any, ...]:
+    """What an event says, without ids and times."""
+    kind = dispatcher_pb2.ResourceEventType.Name(event.event_type).removeprefix("RESOURCE_EVENT_TYPE_")
+    whole = event.resource_type == dispatcher_pb2.RESOURCE_TYPE_WORKFLOW_RUN
+    return (
+        "(run)" if whole else names.get(event.resource_id, "(other)"),
+        kind,
+        event.event_payload.partition("\n")[0][:40],
+        event.retry_count if event.HasField("retry_count") else None,
+        event.event_index if event.HasField("event_index") else None,
+        event.hangup,
+    )
