@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,11 @@ class Heard:
 class Played:
     """One run of a workflow; time 0 is the trigger."""
 
-    def __init__(self, workflow: str, seed: int, script: Script = RECORDED, **quirks: bool) -> None:
+    def __init__(
+        self, workflow: str, seed: int, *, script: Script = RECORDED, quirks: Mapping[str, bool] | None = None
+    ) -> None:
         self.agenda = ManualAgenda()
-        self.core = Core(script, World(self.agenda, Dice(seed), Quirks().switched(**quirks)))
+        self.core = Core(script, World(self.agenda, Dice(seed), Quirks().switched(**(quirks or {}))))
         self.tenant = self.core.tenants[0]
         self.heard: dict[str, Heard] = {}
         self.by_pair("by_metadata_before_trigger")

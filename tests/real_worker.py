@@ -51,7 +51,9 @@ def _dag(hatchet: Hatchet, workflow: Workflow, built: dict[str, Any]) -> Any:
     tasks: dict[str, Any] = {}
     for step in workflow.steps:
         parents = [tasks[name] for name in step.parents]
-        skip = [ParentCondition(parent=parents[0], expression="true")] if step.skipped is True else []
+        skip: list[Any] = (
+            [ParentCondition(parent=parents[0], expression="true")] if step.skipped is True else []
+        )
         tasks[step.name] = made.task(name=step.name, parents=parents, skip_if=skip, **_options(step))(
             _function(step, tasks, built)
         )

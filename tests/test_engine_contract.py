@@ -22,6 +22,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from pydantic import SecretStr
 
 from config.model import HatchetConfig
 from proxy.endpoint import Endpoint, endpoint
@@ -44,7 +45,7 @@ pytestmark = pytest.mark.timeout(90)
 
 
 def place(env: dict[str, str]) -> Endpoint:
-    return endpoint(HatchetConfig(token=env["HATCHET_CLIENT_TOKEN"]), env)
+    return endpoint(HatchetConfig(token=SecretStr(env["HATCHET_CLIENT_TOKEN"])), env)
 
 
 @pytest.fixture(scope="session")

@@ -1,60 +1,64 @@
-"""The embedded engine from outside: what a client meets in its first second."""
+"""The embedded engine from outside: what a client meets in its first seconds."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
 
 import grpc.aio
 import pytest
 
-from proxy.simulator import NONE, Engine
-from proxy.stubs import RUN_DETAILS, SUBSCRIBE, dispatcher_pb2, workflows_pb2
+from proxy.simulator import NONE, Engine, PortTaken
+from proxy.simulator.client import Client
+from proxy.stubs import dispatcher_pb2
+from tests.test_engine_contract import place
 
 
-@pytest.fixture
-async def engine() -> AsyncIterator[Engine]:
-    async with Engine(seed=1, speed=20) as engine:
-        yield engine
+async def test_without_a_script_there_is_the_tutorials_chat() -> None:
+    async with Engine(quirks=NONE, speed=20) as engine, Client(place(engine.env)) as client:
+        run_id = await client.trigger("chat", {"question": "what is hatchet?"})
+        told = [event async for event in client.subscribe(run_id)]
+        text = "".join(event.event_payload for event in told if event.HasField("event_index"))
+        assert text.startswith("You asked: what is hatchet? Hatchet runs durable workflows")
+        assert told[-1].hangup
+        assert (await client.details(run_id)).done
 
 
-@pytest.fixture
-async def channel(engine: Engine) -> AsyncIterator[grpc.aio.Channel]:
-    async with grpc.aio.insecure_channel(engine.host_port) as channel:
-        yield channel
+async def test_an_honest_engine_tells_each_event_once_in_order() -> None:
+    async with Engine(quirks=NONE, speed=20, seed=4) as engine, Client(place(engine.env)) as client:
+        run_id = await client.trigger("chat")
+        told = [event async for event in client.subscribe(run_id)]
+        kinds = [event.event_type for event in told if not event.HasField("event_index")]
+        started, completed = (
+            dispatcher_pb2.RESOURCE_EVENT_TYPE_STARTED,
+            dispatcher_pb2.RESOURCE_EVENT_TYPE_COMPLETED,
+        )
+        assert kinds[-6:] == [completed, started, completed, started, completed, completed]
 
 
-async def events(
-    engine: Engine, channel: grpc.aio.Channel, run_id: str
-) -> list[dispatcher_pb2.WorkflowEvent]:
-    request = dispatcher_pb2.SubscribeToWorkflowEventsRequest(workflow_run_id=run_id)
-    call = channel.unary_stream(SUBSCRIBE)(
-        request.SerializeToString(), metadata=(("authorization", f"bearer {engine.token}"),)
-    )
-    return [dispatcher_pb2.WorkflowEvent.FromString(raw) async for raw in call]
+async def test_a_tenant_does_not_see_anothers_runs() -> None:
+    async with Engine(tenants=2, speed=20) as engine:
+        run_id = await engine.trigger("chat", metadata={"who": "first"})
+        async with Client(place(engine.env_of(1))) as stranger:
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stranger.details(run_id)
+            assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+            assert (await stranger.list_runs([("since", "2020-01-01T00:00:00Z")]))[1]["rows"] == []
+            await asyncio.sleep(0.1)
+            assert (await stranger.history(run_id))[0] == 403
 
 
-async def details(
-    engine: Engine, channel: grpc.aio.Channel, run_id: str
-) -> workflows_pb2.GetRunDetailsResponse:
-    request = workflows_pb2.GetRunDetailsRequest(external_id=run_id)
-    raw = await channel.unary_unary(RUN_DETAILS)(
-        request.SerializeToString(), metadata=(("authorization", f"bearer {engine.token}"),)
-    )
-    return workflows_pb2.GetRunDetailsResponse.FromString(raw)
+async def test_a_taken_port_is_said(unused_tcp_port: int) -> None:
+    async with Engine(port=unused_tcp_port):
+        with pytest.raises(PortTaken, match=f"127.0.0.1:{unused_tcp_port}"):
+            await Engine(port=unused_tcp_port).start()
 
 
-async def test_an_honest_engine_tells_a_whole_run(channel: grpc.aio.Channel, engine: Engine) -> None:
-    engine.core.world.quirks = NONE
-    run_id = await engine.trigger("chat", {"question": "what is hatchet?"})
-    told = await events(engine, channel, run_id)
-    assert told[-1].hangup
-    assert "".join(one.event_payload for one in told if one.HasField("event_index")).startswith(
-        "You asked: what"
-    )
-    assert (await details(engine, channel, run_id)).done
+async def test_a_taken_api_port_is_said_and_nothing_stays_behind(unused_tcp_port: int) -> None:
+    async with Engine(api_port=unused_tcp_port):
+        with pytest.raises(PortTaken, match=f"127.0.0.1:{unused_tcp_port}"):
+            await Engine(api_port=unused_tcp_port).start()
 
 
-async def test_a_wrong_token_is_unauthenticated(channel: grpc.aio.Channel, engine: Engine) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await channel.unary_unary(RUN_DETAILS)(b"", metadata=(("authorization", "bearer nonsense"),))
-    assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+async def test_the_same_seed_gives_the_same_ids() -> None:
+    async with Engine(seed=5) as one, Engine(seed=5) as other:
+        assert await one.trigger("chat") == await other.trigger("chat")

@@ -40,7 +40,7 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._channel.close()
+        await self._channel.close(None)
         await self._http.close()
 
     async def ask(self, path: str, request: bytes) -> bytes:

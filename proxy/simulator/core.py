@@ -24,7 +24,7 @@ from proxy.simulator.world import World
 
 DONE = (0.03, 0.25)
 DONE_AT_ONCE = (0.0, 0.0)
-COMING = (0.01, 0.03)  # a step's, after its parents' end
+COMING = (0.013, 0.03)  # a step's, after its parents' end
 TURN = (0.04, 0.08)  # a replayed step's, after its parents' end
 CHILD_TOLD = (0.02, 0.05)
 KEPT_RUNS = 20_000  # done ones included, so that an engine that runs for weeks does not grow

@@ -18,6 +18,7 @@ from proxy.simulator.world import World
 
 READ_SIDE_LEARNS_RUN = (0.045, 0.065)  # after the trigger
 READ_SIDE = (0.015, 0.045)
+AFTER_STEP_ENDS = ENDED_LATE[1] + 0.001  # without any lag a run still ends after its steps
 RUN_ENDS = {FAILED: messages.FAILED, CANCELLED: messages.CANCELLED}
 
 
@@ -52,7 +53,7 @@ def write(
     visible = max(world.agenda.now() + lag, run.journal.created_visible_at)
     for type_ in types:
         run.journal.write(Line(step.id, type_, world.agenda.wall(), step.retry_count, visible, output, error))
-    wait = run.journal.lines[-1].visible_at - world.agenda.now()
+    wait = max(run.journal.lines[-1].visible_at - world.agenda.now(), AFTER_STEP_ENDS)
     world.agenda.after(wait, _read_side_changes, world, run)
 
 

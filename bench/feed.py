@@ -1,0 +1,111 @@
+"""A feed for benchmarks: an embedded engine in a process of its own, and many runs that stream.
+
+    python bench/feed.py serve --runs 2000 --rate 10 --seconds 60     prints one line of JSON: env and run ids
+    python bench/feed.py measure --runs 2000 --rate 10 --seconds 10   also subscribes to all of them
+
+`serve` begins the runs at once (`POST /control/trigger` begins more) and lasts until its input ends; `measure`
+says what came through and what the engine's process cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import uvloop
+from pydantic import SecretStr
+
+from config.model import HatchetConfig
+from proxy.endpoint import endpoint
+from proxy.simulator import Engine
+from proxy.simulator.client import Client
+from proxy.simulator.script import Chunks, Step, Workflow, script
+
+TICK = b"%06d" + b"." * 194
+
+
+def feed(rate: float, seconds: float) -> Workflow:
+    """One task that streams `rate` chunks of 200 bytes a second, for so long."""
+    chunks = tuple(TICK % number for number in range(int(rate * seconds)))
+    return Workflow(
+        "feed", (Step("feed", takes=3.0, chunks=Chunks(chunks, 1 / rate), timeout=3600.0, output={}),)
+    )
+
+
+async def serve(runs: int, rate: float, seconds: float) -> None:
+    """An engine with its runs, until it is told to stop."""
+    quirks = {"rate_limit": False, "metadata_disorder": False}
+    async with Engine(script(feed(rate, seconds)), quirks=quirks) as engine:
+        ids = []
+        for number in range(runs):
+            ids.append(await engine.trigger("feed", metadata={"stream": "on"}))
+            if number % 20 == 19:
+                await asyncio.sleep(0.01)  # spread over a while, as life would
+        print(json.dumps({"env": engine.env, "runs": ids}), flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+async def measure(runs: int, rate: float, seconds: float) -> None:
+    """Serve in another process, subscribe to each run here, and count."""
+    command = [
+        sys.executable,
+        __file__,
+        "serve",
+        "--runs",
+        str(runs),
+        "--rate",
+        str(rate),
+        "--seconds",
+        str(seconds),
+    ]
+    engine = await asyncio.create_subprocess_exec(
+        *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=1 << 26
+    )
+    assert engine.stdout is not None and engine.stdin is not None
+    told = json.loads(await engine.stdout.readline())
+    at = endpoint(HatchetConfig(token=SecretStr(told["env"]["HATCHET_CLIENT_TOKEN"])), told["env"])
+    counted = 0
+
+    async def listen(client: Client, run_id: str) -> None:
+        nonlocal counted
+        with contextlib.suppress(Exception):
+            async for event in client.subscribe(run_id):
+                counted += event.HasField("event_index")
+
+    async with Client(at) as client:
+        tasks = [asyncio.create_task(listen(client, run_id)) for run_id in told["runs"]]
+        await asyncio.sleep(4.0)
+        before, used, begun = counted, cpu(engine.pid), time.monotonic()
+        await asyncio.sleep(max(1.0, seconds - 3.0))
+        took, came, cost = time.monotonic() - begun, counted - before, cpu(engine.pid) - used
+        print(f"{runs} runs, {rate:g} chunks/s each: wanted {runs * rate:,.0f}/s, came {came / took:,.0f}/s;")
+        print(f"the engine used {cost / took:.0%} of a core, {cost / max(came, 1) * 1e6:.1f} µs per chunk")
+        for task in tasks:
+            task.cancel()
+    engine.stdin.close()
+    await engine.wait()
+
+
+def cpu(pid: int) -> float:
+    """CPU seconds that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("verb", choices=("serve", "measure"))
+    parser.add_argument("--runs", type=int, default=2000)
+    parser.add_argument("--rate", type=float, default=10.0)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    given = parser.parse_args()
+    uvloop.run({"serve": serve, "measure": measure}[given.verb](given.runs, given.rate, given.seconds))
