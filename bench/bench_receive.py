@@ -70,7 +70,7 @@ def _light(event: Any) -> LiveEvent:
 
 
 async def aio_channels(port: int, streams: int, meter: Meter) -> None:
-    """proxy/channels.py: grpc.aio, raw bytes, `read()`."""
+    """proxy/channels.py: grpc.aio, raw bytes."""
     await _over(Channels(_endpoint(port)), streams, meter)
 
 
@@ -156,7 +156,7 @@ async def grpclib_h2(port: int, streams: int, meter: Meter) -> None:
 Way = Callable[[int, int, Meter], Awaitable[None]]
 WAYS: dict[str, Way] = {
     "grpc.aio, async for, stub": aio_stub,
-    "grpc.aio, read(), bytes (channels.py)": aio_channels,
+    "grpc.aio, async for, bytes (channels.py)": aio_channels,
     "grpc sync, thread per stream, batched": sync_threads,
     "grpclib on h2": grpclib_h2,
     "HTTP/2 on asyncio (lean.py)": lean,
@@ -223,7 +223,7 @@ def report(args: argparse.Namespace, port: int) -> None:
     for name, figures in found.items():
         rate, cost = median(f[0] for f in figures), median(f[1] for f in figures)
         print(
-            f"{name:40} {rate:9,.0f} events/s {cost:7.1f} µs CPU/event {1e6 / cost:9,.0f} events/s per core"
+            f"{name:42} {rate:9,.0f} events/s {cost:7.1f} µs CPU/event {1e6 / cost:9,.0f} events/s per core"
         )
 
 

@@ -20,7 +20,6 @@ from proxy.refusals import refusal
 from proxy.transport import CONNECT_TIMEOUT, KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
 
 STREAMS_PER_CHANNEL: Final = 90  # 100 is the least that RFC 9113 recommends; unary calls need room too
-EOF: Final[object] = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs forgot it
 RECONNECT_PAUSE: Final = (250, 5_000)  # ms: C-core's own goes up to two minutes, too long for a reader
 
 
@@ -58,11 +57,8 @@ class Channels:
         try:
             if opened is not None and await self._ready(channel):
                 opened()
-            read = answer.read
-            while (message := await read()) is not EOF:
+            async for message in answer:  # a fifth cheaper than read()
                 receive(message)
-            if await answer.code() is not grpc.StatusCode.OK:
-                raise refusal(_number(await answer.code()), await answer.details() or "", call)
         except grpc.aio.AioRpcError as error:
             raise self._translated(error, call) from None
         except asyncio.CancelledError:

@@ -18,6 +18,9 @@ from proxy.transport import KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
 
 Headers = Sequence[tuple[str, str]]
 CALLS_PER_LINK: Final = 250  # Hatchet's engine sets no limit; what a server says lower holds
+# Where reads follow each other sooner than this (seconds), the next waits as long, so that one read brings
+# many events: waking up costs twice what an event does. Nobody sees two milliseconds; a quiet link never waits.
+BREATH: Final = 0.002
 IDLE_CLOSE: Final = 120.0  # seconds without a call until a connection is closed
 
 
@@ -71,7 +74,10 @@ class Link(asyncio.Protocol):
         self._timer = self._loop.call_later(KEEPALIVE_TIME, self._look)
 
     def data_received(self, data: bytes) -> None:
-        self._heard = self._loop.time()
+        now = self._loop.time()
+        if now - self._heard < BREATH:
+            self._breathe()
+        self._heard = now
         http2 = self._http2
         try:
             http2.receive(data)
@@ -88,6 +94,15 @@ class Link(asyncio.Protocol):
             self._timer.cancel()
         self._end_calls(str(exc) if exc else self._http2.farewell)
         self.gone.set_result(None)
+
+    def _breathe(self) -> None:
+        if self._transport is not None and self._transport.is_reading():
+            self._transport.pause_reading()
+            self._loop.call_later(BREATH, self._go_on)
+
+    def _go_on(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     # -- signs of life ----------------------------------------------------------------------------
 
