@@ -8,17 +8,17 @@ uvicorn protocol, or ASGI's ``send`` (`SendSink`) under any other server.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from proxy.answers import Answer, draining, problem, wait
 from proxy.auth import Asked
-from proxy.connection import EXTENSION, SocketSink
+from proxy.connection import EXTENSION, NOBODY, SocketSink
 from proxy.hub import SINGLE, Hub
 from proxy.life import LiveStream
-from proxy.reader import Ending, Reader
+from proxy.reader import Ending
 from proxy.routes import Match
+from proxy.stay import Stay, StaySink
 from proxy.team import Team
 from proxy.visit import Opened, Question, Visit
 
@@ -109,8 +109,8 @@ class Front:
             visit.close()
 
     async def _serve(self, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
-        wire = _wire(scope)
-        opened = await self._unless_lost(visit, wire, receive)
+        socket = _socket(scope)
+        opened = await self._unless_lost(visit, socket, receive)
         if opened is None:
             return
         if isinstance(opened, Answer):
@@ -121,92 +121,80 @@ class Front:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         await send({"type": "http.response.body", "body": visit.head(), "more_body": True})
-        began = time.monotonic()
-        if wire is not None:
-            reader = await self._over_wire(visit, opened, wire)
+        if socket is not None and socket.take_over(scope):
+            stay = visit.stay(opened, socket)
+            socket.owner = stay
+            stay.begin()
         else:
-            reader = await self._over_send(visit, opened, receive, send)
-        ending = reader.done.result()
-        if ending not in (Ending.LEFT, Ending.STUCK):
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        self.hub.journal.stream_over(
-            team=visit.team.name,
-            stream=visit.stream.config.name,
-            run=opened.life.run_id,
-            client=visit.question.client,
-            seconds=time.monotonic() - began,
-            frames=reader.frames,
-            ending=ending.value,
-            traceparent=_text(opened.state.metadata.get("traceparent")),
-        )
+            await self._serve_by_send(visit.stay, opened, receive, send)
 
     async def _unless_lost(
-        self, visit: Visit, wire: SocketSink | None, receive: Receive
+        self, visit: Visit, socket: SocketSink | None, receive: Receive
     ) -> Opened | Answer | None:
         """`visit.open()`, given up when the client leaves (None) or this replica does."""
-        task = asyncio.ensure_future(visit.open())
-        lost = False
-
-        def give_up() -> None:
-            nonlocal lost
-            lost = True
-            task.cancel()
-
+        task = asyncio.current_task()
+        assert task is not None
+        door = InTheDoor(task)
         watcher = None
-        if wire is not None:
-            wire.on_lost = give_up
+        if socket is not None:
+            socket.owner = door
         else:
             watcher = asyncio.ensure_future(_disconnected(receive))
-            watcher.add_done_callback(lambda done: None if done.cancelled() else give_up())
+            watcher.add_done_callback(lambda done: None if done.cancelled() else door.lost())
         self.hub.waiting.add(task)
         try:
-            return await task
+            return await visit.open()
         except asyncio.CancelledError:
-            if lost:
-                return None
-            if self.hub.draining:
-                return draining()
-            task.cancel()
-            raise
+            if not (door.left or self.hub.draining):
+                raise
+            task.uncancel()
+            return None if door.left else draining()
         finally:
             self.hub.waiting.discard(task)
+            if socket is not None:
+                socket.owner = NOBODY
             if watcher is not None:
                 watcher.cancel()
 
-    async def _over_wire(self, visit: Visit, opened: Opened, wire: SocketSink) -> Reader:
-        hub = self.hub
-        reader = visit.follow(opened, wire)
-        wire.on_lost = lambda: reader.finish(Ending.LEFT)
-        wire.on_pause = lambda: hub.paused(reader, wire.abort)
-        wire.on_resume = lambda: hub.resumed(reader)
-        if wire.lost:
-            reader.finish(Ending.LEFT)
-        else:
-            if wire.paused:
-                hub.paused(reader, wire.abort)
-            reader.begin()
-        if hub.draining:
-            hub.farewell(reader)
-        try:
-            await asyncio.shield(reader.done)
-        finally:
-            wire.rest()
-        return reader
-
-    async def _over_send(self, visit: Visit, opened: Opened, receive: Receive, send: Send) -> Reader:
+    async def _serve_by_send(
+        self,
+        stay_in: Callable[[Opened, StaySink], Stay],
+        opened: Opened,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Under another server, or where the connection cannot be taken over."""
         sink = SendSink()
-        reader = visit.follow(opened, sink)
-        sink.on_pause = lambda: self.hub.paused(reader, lambda: reader.finish(Ending.STUCK))
-        sink.on_resume = lambda: self.hub.resumed(reader)
+        stay = stay_in(opened, sink)
+        sink.owner = stay
         watcher = asyncio.ensure_future(_disconnected(receive))
-        watcher.add_done_callback(lambda done: None if done.cancelled() else reader.finish(Ending.LEFT))
-        reader.done.add_done_callback(lambda _: sink.close())
+        watcher.add_done_callback(lambda done: None if done.cancelled() else stay.lost())
         try:
-            reader.begin()
+            stay.begin()
             await sink.drain_into(send)
         finally:
             watcher.cancel()
-        return reader
+            stay.lost()
+        if stay.reader.ending not in (Ending.LEFT, Ending.STUCK):
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class InTheDoor:
+    """Owns a connection while its questions are answered: a client that leaves is not waited for."""
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self._task = task
+        self.left = False
+
+    def pause(self) -> None:
+        """Nothing is written yet."""
+
+    def resume(self) -> None:
+        """Nothing is written yet."""
+
+    def lost(self) -> None:
+        self.left = True
+        self._task.cancel()
 
 
 class SendSink:
@@ -216,8 +204,7 @@ class SendSink:
 
     def __init__(self) -> None:
         self.paused = False
-        self.on_pause: Callable[[], object] = lambda: None
-        self.on_resume: Callable[[], object] = lambda: None
+        self.owner = NOBODY
         self._pending: list[bytes] = []
         self._size = 0
         self._closed = False
@@ -229,15 +216,21 @@ class SendSink:
         self._wake.set()
         if self._size > self.LIMIT and not self.paused:
             self.paused = True
-            self.on_pause()
+            self.owner.pause()
 
-    def close(self) -> None:
+    def finish(self) -> None:
         """No more will be written; what waits is still sent."""
+        self.owner = NOBODY
         self._closed = True
         self._wake.set()
 
+    def abort(self) -> None:
+        """What waits is not sent."""
+        self._pending.clear()
+        self.finish()
+
     async def drain_into(self, send: Send) -> None:
-        """Send what is written until the sink is closed."""
+        """Send what is written until the sink is finished."""
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -250,11 +243,7 @@ class SendSink:
                 self._wake.set()
             if self.paused:
                 self.paused = False
-                self.on_resume()
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+                self.owner.resume()
 
 
 async def _disconnected(receive: Receive) -> None:
@@ -268,9 +257,9 @@ async def _send_answer(send: Send, scope: Scope, answer: Answer) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def _wire(scope: Scope) -> SocketSink | None:
+def _socket(scope: Scope) -> SocketSink | None:
     extension = scope.get("extensions", {}).get(EXTENSION)
-    return None if extension is None or scope["method"] == "HEAD" else extension["sink"]
+    return None if extension is None else extension["sink"]
 
 
 def _raw_path(scope: Scope) -> str:

@@ -1,19 +1,19 @@
 """The connection: a uvicorn protocol whose streams are written to the transport by the publisher.
 
-uvicorn parses the request, runs the ASGI application and writes the response's head; from then on a stream's
-bytes go straight to the transport (`SocketSink`), because an ASGI ``send`` per client and event costs more
-than the rest together. Flow control stays: the transport's pause and resume reach the reader, its loss ends
-him.
+uvicorn parses the request, runs the ASGI application and writes the response's head. Then the stream takes
+the connection over: its bytes go straight to the transport (`SocketSink`), and the ASGI task ends, because a
+task, its coroutines and a ``send`` per client and event cost more than the rest together. Flow control
+stays: the transport's pause, resume and loss are told to the sink's owner.
 
-The law: between the head and the last chunk only the sink writes; the head and the last chunk are uvicorn's.
+The law: a connection that is taken over answers nothing else until the stream is over. What a client says
+meanwhile (no EventSource does) is not read, and its connection is closed after the stream.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from proxy.guard import GuardedProtocol
 
@@ -24,18 +24,49 @@ HIGH_WATER: Final = (
 SEND_BUFFER: Final = 64 * 1024  # SO_SNDBUF (the kernel doubles it): without it a stuck client hides megabytes
 
 
+class Owner(Protocol):
+    """Who is told what becomes of a sink."""
+
+    def pause(self) -> None:
+        """It should not be written to for now."""
+
+    def resume(self) -> None:
+        """It has room again."""
+
+    def lost(self) -> None:
+        """The connection is gone."""
+
+
+class Nobody:
+    """Nobody listens."""
+
+    def pause(self) -> None:
+        """Nothing is written."""
+
+    def resume(self) -> None:
+        """Nothing is written."""
+
+    def lost(self) -> None:
+        """Nobody misses it."""
+
+
+NOBODY: Final[Owner] = Nobody()
+
+
 class SocketSink:
     """The transport of one connection, as a reader's sink."""
 
-    __slots__ = ("_protocol", "lost", "on_lost", "on_pause", "on_resume", "paused")
+    __slots__ = ("_protocol", "gone", "owner", "paused")
 
     def __init__(self, protocol: StreamProtocol) -> None:
         self._protocol: StreamProtocol | None = protocol
         self.paused = False
-        self.lost = False
-        self.on_lost: Callable[[], object] = _ignore
-        self.on_pause: Callable[[], object] = _ignore
-        self.on_resume: Callable[[], object] = _ignore
+        self.gone = False
+        self.owner = NOBODY
+
+    def take_over(self, scope: object) -> bool:
+        """From now on the connection is the stream's; False where other requests already wait behind it."""
+        return self._protocol is not None and self._protocol.begin_stream(scope)
 
     def write(self, body: bytes) -> None:
         """One chunk of the chunked response (RFC 9112, 7.1); `body` is never empty: that were the last."""
@@ -43,30 +74,33 @@ class SocketSink:
         if protocol is not None:
             protocol.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
 
+    def finish(self) -> None:
+        """The stream is over: write the last chunk and give the connection back."""
+        self.owner = NOBODY
+        if self._protocol is not None:
+            self._protocol.end_stream()
+
     def abort(self) -> None:
         """Close at once, whatever is still unsent."""
+        self.owner = NOBODY
         if self._protocol is not None:
             self._protocol.transport.abort()
 
+    # -- the connection tells --
+
     def pause(self) -> None:
         self.paused = True
-        self.on_pause()
+        self.owner.pause()
 
     def resume(self) -> None:
         self.paused = False
-        self.on_resume()
-
-    def rest(self) -> None:
-        """The stream is over, the connection may go on: nobody listens until the next one."""
-        self.on_lost = self.on_pause = self.on_resume = _ignore
+        self.owner.resume()
 
     def lose(self) -> None:
-        """The connection is gone; lets go of it."""
-        self.lost = True
+        self.gone = True
         self._protocol = None
-        on_lost = self.on_lost
-        self.rest()
-        on_lost()
+        owner, self.owner = self.owner, NOBODY
+        owner.lost()
 
 
 class StreamProtocol(GuardedProtocol):
@@ -75,6 +109,8 @@ class StreamProtocol(GuardedProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._sink = SocketSink(self)  # one per connection: requests on it are served one after the other
+        self._streaming = False
+        self._reusable = False
 
     # -- the connection --
 
@@ -86,9 +122,37 @@ class StreamProtocol(GuardedProtocol):
         super().connection_lost(exc)
         self._sink.lose()
 
+    def data_received(self, data: bytes) -> None:
+        if self._streaming:
+            self._reusable = False
+        else:
+            super().data_received(data)
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {EXTENSION: {"sink": self._sink}}
+
+    # -- the stream --
+
+    def begin_stream(self, scope: object) -> bool:
+        """Take the connection from uvicorn's cycle: to uvicorn the response is complete."""
+        cycle = self.cycle
+        if cycle is None or cycle.scope is not scope or cycle.disconnected:
+            return False
+        self._streaming = True
+        self._reusable = cycle.keep_alive
+        cycle.response_complete = True
+        self.cycle = self.scope = self.headers = None  # type: ignore[assignment]
+        return True
+
+    def end_stream(self) -> None:
+        """Close the response; the connection goes back to uvicorn, or is closed."""
+        self._streaming = False
+        self.transport.write(b"0\r\n\r\n")
+        if self._reusable:
+            self.on_response_complete()
+        else:
+            self.transport.close()
 
     # -- flow control --
 
@@ -117,7 +181,3 @@ def listen(host: str, port: int, backlog: int = 2048) -> socket.socket:
         raise
     sock.setblocking(False)
     return sock
-
-
-def _ignore() -> None:
-    """Nobody listens."""

@@ -22,7 +22,8 @@ from proxy.jwks import KeySets
 from proxy.keys import KeyProblem
 from proxy.limits import ceiling, raise_file_limit
 from proxy.probes import Health, Standing, TeamHealth
-from proxy.reader import Ending, Reader
+from proxy.reader import Ending
+from proxy.stay import Stay
 from proxy.team import Team
 from proxy.upstream import Upstream
 
@@ -43,11 +44,11 @@ class Hub:
         self.broken: set[str] = set()  # granted teams whose file never was good
         self.counts = counts
         self.draining = False
-        self.readers: set[Reader] = set()
+        self.stays: set[Stay] = set()  # clients that read
+        self.paused: set[Stay] = set()  # those among them that do not keep up
         self.waiting: set[asyncio.Task[object]] = set()  # clients whose headers are held back
         self.most = ceiling(raise_file_limit())  # connections; more are closed at once
         self.ceiling = self.most - self.most // 16  # clients of all teams: room to tell the rest to wait
-        self._paused: dict[Reader, Callable[[], None]] = {}
         self._open_door = open_door
         self.journal = journal
         self.single = True
@@ -97,25 +98,6 @@ class Hub:
 
     # -- readers --
 
-    def connected(self, reader: Reader) -> None:
-        """A reader begins; `gone` ends it."""
-        self.readers.add(reader)
-
-    def gone(self, reader: Reader) -> None:
-        """A reader has ended."""
-        self.readers.discard(reader)
-        self._paused.pop(reader, None)
-
-    def paused(self, reader: Reader, abort: Callable[[], None]) -> None:
-        """A reader's sink is full; `abort` closes its connection if that lasts."""
-        reader.pause(asyncio.get_running_loop().time())
-        self._paused[reader] = abort
-
-    def resumed(self, reader: Reader) -> None:
-        """A reader's sink has room again."""
-        self._paused.pop(reader, None)
-        reader.resume()
-
     def start(self) -> None:
         """Begin to look for stuck readers."""
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
@@ -129,10 +111,10 @@ class Hub:
             self.journal.tick()
             self.counts.loop_lag.observe(max(0.0, now - asked - SWEEP))
             oldest = now - self.server.write_timeout
-            for reader, abort in list(self._paused.items()):
-                if reader.paused_since is not None and reader.paused_since <= oldest:
-                    reader.finish(Ending.STUCK)
-                    abort()
+            for stay in tuple(self.paused):
+                since = stay.reader.paused_since
+                if since is not None and since <= oldest:
+                    stay.abort()
 
     # -- health --
 
@@ -169,15 +151,13 @@ class Hub:
         self.draining = True
         for task in tuple(self.waiting):
             task.cancel()
-        for reader in tuple(self.readers):
-            self.farewell(reader)
+        for stay in tuple(self.stays):
+            self.farewell(stay)
 
-    def farewell(self, reader: Reader) -> None:
-        """Send one reader away."""
-        if not reader.done.done():
-            pause = DRAIN_PAUSE + random.uniform(0.0, self.server.drain.spread)
-            reader.say(sse.control("drain", {}, retry_in=pause))
-            reader.finish(Ending.DRAIN)
+    def farewell(self, stay: Stay) -> None:
+        """Send one client away."""
+        pause = DRAIN_PAUSE + random.uniform(0.0, self.server.drain.spread)
+        stay.say_last(sse.control("drain", {}, retry_in=pause), Ending.DRAIN)
 
     async def close(self) -> None:
         """Let go of all teams."""

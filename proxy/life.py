@@ -145,6 +145,12 @@ class Life:
         """Whether the verified end was told."""
         return self.status is not None
 
+    @property
+    def traceparent(self) -> str | None:
+        """The run's own trace, where its metadata tells."""
+        told = None if self._state is None else self._state.metadata.get("traceparent")
+        return told if isinstance(told, str) else None
+
     # -- clients ask --
 
     async def known(self, patience: float) -> CoreState:

@@ -8,6 +8,7 @@ Every ending has a name (`Ending`), and a reader ends once.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -33,26 +34,36 @@ class Ending(StrEnum):
 class Sink(Protocol):
     """Where a reader's bytes go."""
 
-    @property
-    def paused(self) -> bool:
-        """Whether it should not be handed more for now."""
-
     def write(self, body: bytes) -> None:
         """Take bytes; never waits."""
 
 
 class Reader:
-    """One client on one channel, from a place on. `done` is set to its `Ending`."""
+    """One client on one channel, from a place on. `over` hears its `Ending`, once."""
 
-    def __init__(self, channel: Channel, sink: Sink, place: int, *, gap: GapCause | None = None) -> None:
+    __slots__ = (
+        "_cause", "_first_gap", "_over", "_recovery", "_sink",
+        "busy", "channel", "ending", "frames", "paused", "paused_since", "place",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        channel: Channel,
+        sink: Sink,
+        place: int,
+        *,
+        over: Callable[[Ending], None],
+        gap: GapCause | None = None,
+    ) -> None:
         self.channel = channel
         self.place = place
         self.paused = False
         self.paused_since: float | None = None
         self.busy = False  # lost frames are being made again
-        self.done: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self.ending: Ending | None = None
         self.frames = 0
         self._sink = sink
+        self._over = over
         self._first_gap = gap
         self._cause = GapCause.BACKLOG
         self._recovery: asyncio.Task[None] | None = None
@@ -86,7 +97,7 @@ class Reader:
     def pump(self) -> None:
         """Write all that is there, until the sink is full."""
         channel = self.channel
-        while not (self.paused or self.busy or self.done.done()):
+        while not (self.paused or self.busy or self.ending):
             if not channel.backlog.reaches(self.place):
                 self._cross()
                 continue
@@ -138,12 +149,12 @@ class Reader:
 
     def beat(self, body: bytes) -> None:
         """Write a heartbeat, unless there is still something to take."""
-        if not (self.paused or self.busy or self.done.done()):
+        if not (self.paused or self.busy or self.ending):
             self._sink.write(body)
 
     def say(self, body: bytes) -> None:
         """Write a control frame of the connection's own."""
-        if not self.done.done():
+        if self.ending is None:
             self._sink.write(body)
 
     # -- the sink tells --
@@ -163,12 +174,13 @@ class Reader:
 
     def finish(self, ending: Ending) -> None:
         """End once, by the first name given."""
-        if self.done.done():
+        if self.ending is not None:
             return
-        self.done.set_result(ending)
+        self.ending = ending
         if self._recovery is not None:
             self._recovery.cancel()
         self.channel.leave(self)
+        self._over(ending)
 
     def _write(self, body: bytes) -> None:
         self.channel.counts.bytes += len(body)

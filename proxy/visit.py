@@ -8,7 +8,6 @@ is sent before the last one is answered; from then on the channel writes and thi
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,9 +21,9 @@ from proxy.events import CoreState, GapCause
 from proxy.finder import Found
 from proxy.hub import Hub
 from proxy.life import Life, LiveStream
-from proxy.limits import Refused
-from proxy.reader import Ending, Reader
+from proxy.limits import Lease, Refused
 from proxy.sse import Cursor
+from proxy.stay import Stay, StaySink
 from proxy.team import Team
 
 MAX_VALUE: Final = 200  # characters of a metadata value in a path: the operator's contract
@@ -49,17 +48,15 @@ class Question:
         return self.asked.headers.get("last-event-id") or self.asked.query.get("last_event_id") or ""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Opened:
     """A stream that may begin: `place` and `gap` say where the reader stands."""
 
-    life: Life
     channel: Channel
     place: int
     gap: GapCause | None
     identity: Identity
     headers: Headers
-    state: CoreState
 
 
 class Visit:
@@ -71,10 +68,11 @@ class Visit:
         self.stream = stream
         self.question = question
         self._cors: Headers = []
-        self._stack = contextlib.ExitStack()
+        self._lease: Lease | None = None
+        self._life: Life | None = None
 
     async def open(self) -> Opened | Answer:
-        """Answer the questions in order. Whatever is returned, `close` must be called once."""
+        """Answer the questions in order. Whatever comes of it, `stay` or `close` must be called."""
         answer = await self._open()
         if isinstance(answer, Answer):
             if answer.status >= 400:
@@ -83,8 +81,12 @@ class Visit:
         return answer
 
     def close(self) -> None:
-        """Give back what was lent: the run, the place within the limits."""
-        self._stack.close()
+        """Give back what was lent, unless a stay has it: the run, the place within the limits."""
+        if self._life is not None:
+            self.team.release(self._life)
+        if self._lease is not None:
+            self._lease.release()
+        self._life = self._lease = None
 
     async def _open(self) -> Opened | Answer:
         config = self.stream.config
@@ -103,14 +105,14 @@ class Visit:
         cursor = sse.read_cursor(text) if text else None
         if cursor is not None and cursor.place is None and self._is_end(cursor, text):
             return Answer(204, [(b"cache-control", b"no-store")])
-        if len(self.hub.readers) + len(self.hub.waiting) > self.hub.ceiling:
+        if len(self.hub.stays) + len(self.hub.waiting) > self.hub.ceiling:
             return self._wait("limit", "this proxy holds as many connections as it can; try again later")
         admitted = self.team.limits.admit(
             self._path_run(), identity.subject, asyncio.get_running_loop().time()
         )
         if isinstance(admitted, Refused):
             return self._wait("limit", f"the limit {admitted.which} of this team is reached; try again later")
-        self._stack.callback(admitted.release)
+        self._lease = admitted
         try:
             return await self._find(identity, cursor, came_back=bool(text))
         except RunUnknown:
@@ -159,7 +161,7 @@ class Visit:
         run_id, found = await self._run_id(cursor, patience)
         known = cursor is not None and cursor.run_id == run_id and cursor.place is not None
         life = await self.team.lease(run_id, resumes=known and self._holds(run_id, cursor))
-        self._stack.callback(self.team.release, life)
+        self._life = life
         if found is not None:
             found.feed(life.run)
         state = await life.known(patience)
@@ -170,7 +172,7 @@ class Visit:
         held = cursor is not None and channel.ids.holds(cursor)
         if held and cursor is not None and cursor.place is not None and cursor.place <= channel.backlog.last:
             place, gap = cursor.place, None
-        return Opened(life, channel, place, gap, identity, STREAM_HEADERS + self._cors, state)
+        return Opened(channel, place, gap, identity, STREAM_HEADERS + self._cors)
 
     async def _run_id(self, cursor: Cursor | None, patience: float) -> tuple[str, Found | None]:
         """The run that is meant, and what was heard of it while it was looked for."""
@@ -205,35 +207,25 @@ class Visit:
         """The first bytes of the stream."""
         return sse.retry(jittered(self.stream.config.retry))
 
-    def follow(self, opened: Opened, sink: Any) -> Reader:
-        """Begin to write into `sink`."""
-        reader = Reader(opened.channel, sink, opened.place, gap=opened.gap)
-        self.hub.connected(reader)
-        self._stack.callback(self.hub.gone, reader)
-        counts = opened.channel.counts
-        counts.clients += 1
-        counts.opened += 1
-        self._stack.callback(self._left, opened, reader)
-        self._expire(opened.identity, reader)
-        return reader
-
-    def _left(self, opened: Opened, reader: Reader) -> None:
-        reader.finish(Ending.LEFT)
-        counts = opened.channel.counts
-        counts.clients -= 1
-        counts.ends[reader.done.result().value] += 1
-
-    def _expire(self, identity: Identity, reader: Reader) -> None:
-        if identity.expires_at is None:
-            return
-
-        def expire() -> None:
-            reader.say(sse.control("expired", {}))
-            reader.finish(Ending.EXPIRED)
-
-        left = max(0.0, identity.expires_at - time.time())
-        timer = asyncio.get_running_loop().call_later(left, expire)
-        self._stack.callback(timer.cancel)
+    def stay(self, opened: Opened, sink: StaySink) -> Stay:
+        """The stream itself, into `sink`; what was lent to this visit is the stay's from now on."""
+        assert self._life is not None and self._lease is not None
+        expires_at = opened.identity.expires_at
+        stay = Stay(
+            self.hub,
+            self.team,
+            sink,
+            stream=self.stream.config.name,
+            life=self._life,
+            lease=self._lease,
+            channel=opened.channel,
+            place=opened.place,
+            gap=opened.gap,
+            client=self.question.client,
+            expires_in=None if expires_at is None else expires_at - time.time(),
+        )
+        self._life = self._lease = None
+        return stay
 
 
 def allow_root(identity: Identity, state: CoreState, asked: Asked) -> dict[str, Any]:

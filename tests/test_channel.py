@@ -45,7 +45,6 @@ class Ear:
         self.heard = b""
         self.room = room
         self.reader: Reader | None = None
-        self.paused = False
 
     def write(self, body: bytes) -> None:
         self.heard += body
@@ -95,7 +94,7 @@ def channel(
 
 def join(to: Channel, place: int = 0, room: int = 1 << 30, gap: GapCause | None = None) -> tuple[Reader, Ear]:
     ear = Ear(room)
-    reader = Reader(to, ear, place, gap=gap)
+    reader = Reader(to, ear, place, over=lambda ending: None, gap=gap)
     ear.reader = reader
     reader.begin()
     return reader, ear
@@ -139,10 +138,10 @@ async def test_the_end_is_told_once_and_ends_every_reader() -> None:
     reader, ear = join(one)
     one.offer([completed("draft"), End("completed")])
     await turn()
-    assert await reader.done is Ending.END
+    assert reader.ending is Ending.END
     assert ear.heard.endswith(b'.end\nevent: stream.end\ndata: {"status":"completed"}\n\n')
     late, late_ear = join(one)
-    assert await late.done is Ending.END
+    assert late.ending is Ending.END
     assert late_ear.heard == ear.heard
     assert one.readers == set()
 
@@ -272,7 +271,7 @@ async def test_a_reader_that_leaves_while_the_channel_walks_harms_nobody() -> No
                 reader.finish(Ending.LEFT)
 
     leaving = Leaving()
-    last = Reader(one, leaving, 0)
+    last = Reader(one, leaving, 0, over=lambda ending: None)
     leaving.reader = last
     last.begin()
     one.offer([chunk("a")])
