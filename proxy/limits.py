@@ -78,6 +78,11 @@ class TeamLimits:
             self._by_subject[subject] += 1
         return Lease(self, run, subject)
 
+    def knock(self, now: float) -> Refused | None:
+        """Whether somebody who wants no place (a ticket) comes too fast: he counts as a new connection."""
+        which = self._too_fast(now)
+        return None if which is None else Refused(which)
+
     def _full(self, run: str, subject: str | None) -> str | None:
         config = self._config
         if _reached(config.connections, self._connections):

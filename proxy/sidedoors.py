@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from starlette.applications import Starlette
@@ -27,6 +28,7 @@ from proxy.tickets import MAX_REQUEST, BadTicketRequest, TicketRequest
 from proxy.visit import allow_root
 
 RETRY_AFTER = (b"retry-after", b"5")
+MAX_ASKING: Final = 100  # per team: each may look for a run for `wait_for_run`, outside of the other limits
 
 
 def admin_app(hub: Hub) -> Starlette:
@@ -90,6 +92,7 @@ class TicketOffice:
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
+        self._asking: Counter[str] = Counter()  # by team: questions to `allow` that wait for their run
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         response = _respond(await self._answer(Request(scope, receive)))
@@ -138,6 +141,12 @@ class TicketOffice:
                 return problem(404, "there is no such stream")
             if run is None:
                 return problem(400, "`run` is not a UUID")
+            refused = team.limits.knock(asyncio.get_running_loop().time())
+            if refused is not None or self._asking[team.name] >= MAX_ASKING:
+                which = refused.which if refused is not None else "requests for tickets"
+                return problem(
+                    429, f"the limit {which} of this team is reached; try again later", headers=[RETRY_AFTER]
+                )
             if not await self._allowed(team, stream, identity, asked, run):
                 return problem(403, "the rules of this stream do not allow you this run")
             ticket, expires_at = team.authenticator.mint(identity, stream=wanted.stream, run=run)
@@ -157,6 +166,15 @@ class TicketOffice:
     ) -> bool:
         if stream.config.allow is None:
             return True  # then a ticket may be had before its run exists
+        self._asking[team.name] += 1
+        try:
+            return await self._permits(team, stream, identity, asked, run)
+        finally:
+            self._asking[team.name] -= 1
+
+    async def _permits(
+        self, team: Team, stream: LiveStream, identity: Identity, asked: Asked, run: str
+    ) -> bool:
         run_id = run
         if stream.config.metadata_key is not None:
             run_id = (await team.find(stream.config.metadata_key, run, stream.config.wait_for_run)).run_id

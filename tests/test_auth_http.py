@@ -392,6 +392,19 @@ async def test_over_its_limit_a_subject_waits_and_others_do_not(
             continue  # until the proxy has noticed that the two are gone
 
 
+async def test_who_asks_for_tickets_too_fast_is_told_to_come_back(
+    engine: Engine, folder: Path, env: dict[str, str]
+) -> None:
+    proxy_yaml = PROXY.replace("connections_per_subject: 2", "connects_per_second: 3")
+    (folder / "proxy.yaml").write_text(proxy_yaml)
+    run = await run_of(engine)
+    async with served(folder, env) as proxy, httpx.AsyncClient(base_url=proxy.url) as client:
+        answers = [await ask_ticket(client, run, bearer()) for _ in range(6)]
+        statuses = [answer.status_code for answer in answers]
+        assert statuses[:3] == [201] * 3 and 429 in statuses
+        assert "retry-after" in answers[statuses.index(429)].headers
+
+
 # -- teams --------------------------------------------------------------------------------------------------
 
 

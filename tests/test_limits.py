@@ -93,6 +93,15 @@ def test_clients_that_find_no_place_do_not_use_up_the_rate() -> None:
     admitted(limits, "b")
 
 
+def test_who_knocks_takes_no_place_but_counts_for_the_rate() -> None:
+    limits = TeamLimits(LimitsConfig(connections=1, connects_per_second=3))
+    admitted(limits)
+    assert limits.knock(0.0) is None and limits.knock(0.0) is None
+    assert limits.knock(0.0) == Refused("connects_per_second")
+    assert limits.connections == 1
+    assert TeamLimits(LimitsConfig()).knock(0.0) is None
+
+
 def test_a_clock_that_goes_back_gives_nothing() -> None:
     limits = TeamLimits(LimitsConfig(connects_per_second=1))
     admitted(limits, now=100.0)
