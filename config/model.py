@@ -15,7 +15,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
 from config.problems import Problem
+from config.shapes import EVENT_TYPES
 from config.units import (
+    ORIGIN_SCHEMA,
     VARIABLE,
     Count,
     Duration,
@@ -34,6 +36,7 @@ from config.units import (
     mapping,
     nearest,
     one_of,
+    one_or_many,
     text,
     word,
     wrong,
@@ -106,6 +109,15 @@ def expression(value: Any) -> str:
 
 
 Expression = Annotated[str, BeforeValidator(expression)]
+A_GLOB: Final = {"type": "string", "pattern": r"[*?\[]"}
+AN_EVENT: Final = {"anyOf": [{"enum": list(EVENT_TYPES)}, A_GLOB]}
+Events = Annotated[OneOrMany, one_or_many(AN_EVENT)]
+EventName = Annotated[
+    Word, WithJsonSchema({"type": "string", "not": {"pattern": r"^(open|error)$|^stream\."}})
+]
+Template = Annotated[
+    Word, WithJsonSchema({"type": "string", "pattern": r"^/.*\{(workflowRunId|metadata\.[^{}]+)\}"})
+]
 DATA_SCHEMA: Final = WithJsonSchema(
     {"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}]}
 )
@@ -127,9 +139,11 @@ class RuleBlock(Block):
     """A rule: which events it takes, and what becomes of them."""
 
     name: Word | None = setting(
-        None, "Its name in errors, metrics and `explain`; by default `rules[0]`, `rules[1]`, …", "tokens"
+        None,
+        "Its name in errors, metrics and `explain`; by default `rules[0]`, `rules[1]` and so on.",
+        "tokens",
     )
-    events: OneOrMany = setting(
+    events: Events = setting(
         ...,
         "The events it takes: one or a list; `*` and `?` stand for any characters.",
         "step_completed",
@@ -151,7 +165,7 @@ class RuleBlock(Block):
     payload: Annotated[Literal["text", "json"], choice("text", "json")] = setting(
         "text", "How a chunk of `step_stream` is read: as text, or as JSON.", "json"
     )
-    event: Word | None = setting(
+    event: EventName | None = setting(
         None, "The SSE event's name; by default none, so that `EventSource.onmessage` receives it.", "token"
     )
     use: Word | None = setting(
@@ -198,7 +212,7 @@ class BacklogConfig(Block):
 class CorsConfig(Block):
     """Which pages of other origins may read the stream."""
 
-    origins: Annotated[tuple[Origin, ...], BeforeValidator(many)] = setting(
+    origins: Annotated[tuple[Origin, ...], BeforeValidator(many), one_or_many(ORIGIN_SCHEMA)] = setting(
         ...,
         "The origins that may: scheme, host, and port where it is not the usual one.",
         ["https://app.example.com"],
@@ -209,7 +223,7 @@ class CorsConfig(Block):
 class StreamBlock(Block):
     """A stream: a path, and the rules that say what of a run goes to the browser."""
 
-    path: Word | None = setting(
+    path: Template | None = setting(
         None,
         "Where it is served: with `{workflowRunId}` or `{metadata.KEY}`; "
         "by default `/streams/NAME/{workflowRunId}`.",
@@ -384,11 +398,10 @@ def credential(value: Any) -> str:
 
 
 Algorithm = Annotated[str, BeforeValidator(algorithm), WithJsonSchema({"enum": list(ALGORITHMS)})]
-Credential = Annotated[
-    str,
-    BeforeValidator(credential),
-    WithJsonSchema({"type": "string", "pattern": "^(bearer|ticket|cookie:.+)$"}),
-]
+A_CREDENTIAL: Final = {
+    "anyOf": [{"enum": ["bearer", "ticket"]}, {"type": "string", "pattern": "^cookie:.+$"}]
+}
+Credential = Annotated[str, BeforeValidator(credential)]
 
 
 class JwtConfig(Block):
@@ -402,9 +415,9 @@ class JwtConfig(Block):
     )
     audience: Word | None = setting(None, "What the token's `aud` must be or contain.", "streams")
     issuer: Word | None = setting(None, "What the token's `iss` must be.", "https://id.example.com/")
-    algorithms: Annotated[tuple[Algorithm, ...], BeforeValidator(many)] = setting(
-        ..., "The signature algorithms that are accepted.", ["RS256"]
-    )
+    algorithms: Annotated[
+        tuple[Algorithm, ...], BeforeValidator(many), one_or_many({"enum": list(ALGORITHMS)})
+    ] = setting(..., "The signature algorithms that are accepted.", ["RS256"])
     leeway: Duration = setting("30s", "By how much clocks may differ.", "30s")
 
 
@@ -427,7 +440,7 @@ class AuthConfig(Block):
         "How tokens are verified.",
         {"jwks_url": "https://id.example.com/jwks.json", "algorithms": ["RS256"]},
     )
-    from_: Annotated[tuple[Credential, ...], BeforeValidator(many)] = setting(
+    from_: Annotated[tuple[Credential, ...], BeforeValidator(many), one_or_many(A_CREDENTIAL)] = setting(
         ["bearer"],
         "Where credentials are looked for, in order: `bearer`, `cookie:NAME`, `ticket`.",
         ["bearer", "cookie:session", "ticket"],
@@ -506,7 +519,7 @@ class ServerConfig(Block):
     check_after: Lasting = setting("15s", "Without an event for so long, the run's state is read.", "15s")
     write_timeout: Lasting = setting("30s", "A client that takes nothing for so long is disconnected.", "30s")
     drain: Annotated[DrainConfig, PART] = setting(
-        {}, "How the process takes its leave.", {"grace": "20s", "spread": "10s"}
+        {}, "How the process takes its leave of its clients.", {"grace": "20s", "spread": "10s"}
     )
 
 
@@ -537,6 +550,25 @@ def expected(value: Any) -> Any:
     return value
 
 
+GIVEN_SCHEMA: Final = WithJsonSchema(
+    {
+        "type": "object",
+        "properties": {
+            "type": {"enum": list(EVENT_TYPES), "description": "Which event."},
+            "step": {"type": ["string", "null"], "description": "The step's name; null on run events."},
+            "payload": {"description": "What it carries: text for a chunk, else JSON."},
+            "attempt": {"type": ["integer", "null"], "minimum": 1, "description": "1 for the first try."},
+            "index": {"type": ["integer", "null"], "minimum": 0, "description": "A chunk's number, from 0."},
+            "metadata": {"type": "object", "description": "The run's additional metadata."},
+            "recovered": {"type": "boolean", "description": "Rebuilt from the run's state, never seen live."},
+            "run_id": {"type": "string", "description": "The run's id."},
+            "step_run_id": {"type": ["string", "null"], "description": "The step run's id."},
+            "at": {"type": ["string", "null"], "description": "When: ISO 8601, UTC."},
+        },
+        "required": ["type"],
+        "additionalProperties": False,
+    }
+)
 EXPECT_SCHEMA: Final = WithJsonSchema(
     {
         "anyOf": [
@@ -559,7 +591,7 @@ class TestConfig(Block):
 
     name: Word = setting(..., "What the test shows.", "empty tokens are silent")
     stream: Word = setting(..., "The stream that is asked.", "chat")
-    given: Annotated[dict[str, Any], BeforeValidator(mapping)] = setting(
+    given: Annotated[dict[str, Any], BeforeValidator(mapping), GIVEN_SCHEMA] = setting(
         ...,
         "The event: at least its `type`; see the event's fields.",
         {"type": "step_stream", "step": "answer", "payload": "Hi"},

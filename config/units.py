@@ -334,9 +334,16 @@ def variable_or(schema: dict[str, Any]) -> WithJsonSchema:
 DURATION_SCHEMA: Final = WithJsonSchema({"type": "string", "pattern": rf"^[0-9]+(ms|s|m|h)$|{VARIABLE}"})
 SIZE_SCHEMA: Final = WithJsonSchema({"type": "string", "pattern": rf"^[0-9]+(B|KiB|MiB|GiB)$|{VARIABLE}"})
 COUNT_SCHEMA: Final = variable_or({"type": "integer", "minimum": 1})
-MANY_SCHEMA: Final = WithJsonSchema(
-    {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
-)
+ORIGIN_SCHEMA: Final = {
+    "type": "string",
+    "pattern": rf"^\*$|^[a-z][a-z0-9+.-]*://[^/]+$|{VARIABLE}",
+}
+
+
+def one_or_many(each: dict[str, Any]) -> WithJsonSchema:
+    """The schema of one or a list."""
+    return WithJsonSchema({"anyOf": [each, {"type": "array", "items": each, "minItems": 1}]})
+
 
 Text = Annotated[str, BeforeValidator(text)]
 Word = Annotated[str, BeforeValidator(word)]
@@ -348,13 +355,9 @@ Count = Annotated[int, BeforeValidator(whole(1, 10**12)), COUNT_SCHEMA]
 Port = Annotated[
     int, BeforeValidator(whole(0, 65535)), variable_or({"type": "integer", "minimum": 0, "maximum": 65535})
 ]
-OneOrMany = Annotated[tuple[Word, ...], BeforeValidator(many), MANY_SCHEMA]
+OneOrMany = Annotated[tuple[Word, ...], BeforeValidator(many), one_or_many({"type": "string"})]
 Secret = Annotated[SecretStr, BeforeValidator(secret), WithJsonSchema({"type": "string", "minLength": 1})]
 Url = Annotated[
     str, BeforeValidator(url), WithJsonSchema({"type": "string", "pattern": rf"^https?://|{VARIABLE}"})
 ]
-Origin = Annotated[
-    str,
-    BeforeValidator(origin),
-    WithJsonSchema({"type": "string", "pattern": rf"^\*$|^[a-z][a-z0-9+.-]*://[^/]+$|{VARIABLE}"}),
-]
+Origin = Annotated[str, BeforeValidator(origin)]

@@ -28,7 +28,7 @@ def checked(name: str, monkeypatch: pytest.MonkeyPatch) -> list[Checked]:
 def test_each_case_is_told_to_the_letter(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     said = as_text(checked(name, monkeypatch))
     expected = (CASES / name).with_suffix(".txt")
-    if os.environ.get("STREAM_PROXY_WRITE_CASES"):
+    if os.environ.get("STREAM_PROXY_WRITE"):
         expected.write_text(said, encoding="utf-8")
     assert said == expected.read_text(encoding="utf-8")
 

@@ -20,6 +20,9 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 CONFIG: Final = (
     "config.problems",  # a complaint is a value
     "config.units",  # durations and sizes
+    "config.tree",  # a parsed expression, and the two ways to go wrong
+    "config.globs",  # * and ? over names
+    "config.shapes",  # what expressions know of their root
     "config.model",  # the schema, each field declared once
     "config.offsets",  # where each character of a scalar stands
     "config.scalars",  # YAML 1.2's plain scalars
@@ -29,18 +32,14 @@ CONFIG: Final = (
     "config.source",  # YAML text to values that know their line
     "config.blocks",  # values against the model
     "config.assemble",  # files as written to what the proxy uses
-    "config.tree",  # a parsed expression, and the two ways to go wrong
     "config.functions",  # what JMESPath's functions take and give
     "config.lowering",  # the tree as Python closures
     "config.copies",  # how often an expression can repeat the event
     "config.hints",  # what to say when an expression cannot be read
     "config.syntax",  # an expression's text as a tree
     "config.structure",  # what makes an expression impossible to run
-    "config.globs",  # * and ? over names
-    "config.shapes",  # what expressions know of their root
     "config.lints",  # fields, types, literals
     "config.expressions",  # compile, lint, evaluate safely
-    "config.schema",  # the model as JSON Schema
     "config.names",  # event names and globs
     "config.details",  # rules that let tracebacks out
     "config.reach",  # what earlier rules leave for later ones
@@ -51,6 +50,9 @@ CONFIG: Final = (
     "config.redaction",  # what must never be shown of a file
     "config.check",  # source + model -> every Problem
     "config.report",  # problems as text, JSON, workflow commands
+    "config.schema",  # the model as JSON Schema
+    "config.docs",  # the model as docs/configuration.md
+    "config.sketch",  # a first streams.yaml
     "config.load",  # paths -> Config
     "config.watch",  # a change, seen once it is quiet
 )

@@ -1,0 +1,29 @@
+"""``stream-proxy schema``: the JSON Schema, for editors."""
+
+from __future__ import annotations
+
+import click
+
+from config.schema import FORMS, text
+
+
+@click.command()
+@click.option(
+    "--form",
+    type=click.Choice(list(FORMS)),
+    default="streams",
+    show_default=True,
+    help="streams: one team in one file; proxy: proxy.yaml; team: teams/NAME.yaml.",
+)
+def command(form: str) -> None:
+    """Print the JSON Schema for editors.
+
+    \b
+    stream-proxy schema > streams.schema.json
+
+    Then the YAML's first line makes editors with a YAML language server complete and check as one types:
+
+    \b
+    # yaml-language-server: $schema=./streams.schema.json
+    """
+    click.echo(text(form), nl=False)

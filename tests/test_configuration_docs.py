@@ -1,0 +1,32 @@
+"""docs/configuration.md is what the declarations say, and its YAML passes `check`."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from config.check import Form, check
+from config.docs import markdown
+
+PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
+BLOCKS: Final = re.findall(r"```yaml\n(.*?)```", markdown(), re.DOTALL)
+
+
+def test_the_page_is_current() -> None:
+    if os.environ.get("STREAM_PROXY_WRITE"):
+        PAGE.parent.mkdir(exist_ok=True)
+        PAGE.write_text(markdown(), encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == markdown(), (
+        "STREAM_PROXY_WRITE=1 pytest tests/test_configuration_docs.py"
+    )
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_every_block_of_the_page_passes_check(number: int) -> None:
+    text = BLOCKS[number]
+    form = Form.TEAM if text.startswith("# teams/") else None
+    assert check("page.yaml", text.encode(), form, {"HATCHET_CLIENT_TOKEN": "t"}).problems == ()
