@@ -25,6 +25,8 @@ HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX
 REFUSED_STREAM: Final = 7
 CANCEL: Final = 8
 
+TOO_MANY_PINGS: Final = "too_many_pings"  # GOAWAY's debug data, as every gRPC server writes it
+
 FRAME_BYTES: Final = 16_384  # the default; gRPC servers send no larger frames
 HEADER_BYTES: Final = 64 * 1024  # of one answer's headers; C-core takes 16 KB, a proxy may add some
 STREAM_WINDOW: Final = 1024 * 1024  # in flight per stream and in all: far more than a busy run sends in one

@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from proxy.call import Call
 from proxy.endpoint import Endpoint, Tls
 from proxy.errors import HatchetAway, HatchetError
-from proxy.http2 import Call
 from proxy.link import Link
 from proxy.refusals import Code, refusal
-from proxy.transport import CONNECT_TIMEOUT
+from proxy.transport import CONNECT_TIMEOUT, KEEPALIVE_TIME
 
 PAUSES: Final = (0.1, 0.25, 0.5, 1.0, 2.0)  # after a failed attempt calls fail at once for so long: no storm
 TRIES: Final = 2  # a call that the server never began with is made again, on another connection
@@ -70,6 +70,7 @@ class Lean:
         self._connecting: asyncio.Task[Link] | None = None
         self._failures = 0
         self._trouble: tuple[float, str] | None = None  # until when, and why
+        self._keepalive = KEEPALIVE_TIME
         self._closed = False
 
     async def ask(self, path: str, request: bytes, call: str, timeout: float) -> bytes:
@@ -184,7 +185,7 @@ class Lean:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_TIMEOUT):
             _, connection = await loop.create_connection(
-                lambda: Link(self._max_message, self._lost),
+                lambda: Link(self._max_message, self._lost, self._keepalive),
                 self._host,
                 int(self._port),
                 ssl=self._ssl,
@@ -202,6 +203,8 @@ class Lean:
     def _lost(self, connection: Link) -> None:
         if connection in self._connections:
             self._connections.remove(connection)
+            if connection.pinged_too_often:  # as gRPC's keepalive guide asks of clients
+                self._keepalive *= 2
 
 
 def _settle(

@@ -11,15 +11,16 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
-from proxy.frames import Fault
-from proxy.http2 import Call, Http2
+from proxy.call import Call
+from proxy.frames import TOO_MANY_PINGS, Fault
+from proxy.http2 import Http2
 from proxy.refusals import Code
 from proxy.transport import KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
 
 Headers = Sequence[tuple[str, str]]
 CALLS_PER_LINK: Final = 250  # Hatchet's engine sets no limit; what a server says lower holds
 # Where reads follow each other sooner than this (seconds), the next waits as long, so that one read brings
-# many events: waking up costs twice what an event does. Nobody sees two milliseconds; a quiet link never waits.
+# many events: waking up costs twice what an event does. Nobody sees 2 ms, and a quiet link never waits.
 BREATH: Final = 0.002
 IDLE_CLOSE: Final = 120.0  # seconds without a call until a connection is closed
 
@@ -27,9 +28,12 @@ IDLE_CLOSE: Final = 120.0  # seconds without a call until a connection is closed
 class Link(asyncio.Protocol):
     """Speaks HTTP/2 over one transport; made by `loop.create_connection`."""
 
-    def __init__(self, max_message: int, lost: Callable[[Link], None]) -> None:
+    def __init__(
+        self, max_message: int, lost: Callable[[Link], None], keepalive: float = KEEPALIVE_TIME
+    ) -> None:
         self._http2 = Http2(max_message, CALLS_PER_LINK)
         self._lost = lost
+        self._keepalive = keepalive
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._heard = self._busy = self._loop.time()
@@ -42,6 +46,11 @@ class Link(asyncio.Protocol):
     def has_room(self, size: int) -> bool:
         """Whether a call with a request of `size` bytes can begin here now."""
         return self._transport is not None and self._http2.has_room(size)
+
+    @property
+    def pinged_too_often(self) -> bool:
+        """Whether the server left because of our keepalives."""
+        return self._http2.farewell == TOO_MANY_PINGS
 
     def begin(self, headers: Headers, request: bytes, call: Call) -> None:
         """Send a request; its answer goes to `call`."""
@@ -71,7 +80,7 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._send()
-        self._timer = self._loop.call_later(KEEPALIVE_TIME, self._look)
+        self._timer = self._loop.call_later(self._keepalive, self._look)
 
     def data_received(self, data: bytes) -> None:
         now = self._loop.time()
@@ -113,7 +122,7 @@ class Link(asyncio.Protocol):
             return
         if self._http2.calls:
             self._busy = now
-        wait = self._heard + KEEPALIVE_TIME - now
+        wait = self._heard + self._keepalive - now
         if wait > 0:
             self._timer = self._loop.call_later(wait, self._look)
             return

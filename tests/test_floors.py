@@ -96,6 +96,7 @@ FLOORS: Final = {
         "proxy.transport",  # bytes in, bytes out
         "proxy.channels",  # ... on grpcio
         "proxy.frames",  # HTTP/2's frames
+        "proxy.call",  # one gRPC call: bytes to messages, headers to an outcome
         "proxy.http2",  # a client's side of one HTTP/2 connection, pure
         "proxy.link",  # ... with a socket and a clock
         "proxy.lean",  # ... on asyncio alone, at a third of grpcio's cost

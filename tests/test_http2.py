@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import frames
+from proxy.call import Call
 from proxy.frames import (
     ACK,
     CONNECTION_WINDOW,
@@ -36,7 +37,7 @@ from proxy.frames import (
     frame,
     settings,
 )
-from proxy.http2 import Call, Http2
+from proxy.http2 import Http2
 from proxy.refusals import Code
 
 OK_HEADERS = [(":status", "200"), ("content-type", "application/grpc")]
