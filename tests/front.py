@@ -27,10 +27,10 @@ def modern_nginx() -> str:
     return str(found)
 
 
-def nginx_folder(folder: Path, *, upstream: str, port: int = 8080) -> Path:
+def nginx_folder(folder: Path, *, upstream: str, port: int = 8080, shipped: Path = SHIPPED) -> Path:
     """A folder with what is shipped: other paths and another port, nothing else is changed."""
     for name in ("nginx.conf", "http.conf", "location.conf"):
-        text = re.sub(r"/etc/nginx/stream-proxy/|/tmp/", f"{folder}/", (SHIPPED / name).read_text())
+        text = re.sub(r"/etc/nginx/stream-proxy/|/tmp/", f"{folder}/", (shipped / name).read_text())
         text = text.replace("listen 8080;", f"listen 127.0.0.1:{port};")
         text = text.replace("/dev/stdout", f"{folder}/access.log")
         (folder / name).write_text(text)
@@ -59,10 +59,10 @@ def check_configuration(program: str, folder: Path) -> str:
 
 
 @asynccontextmanager
-async def front(folder: Path, ports: Sequence[int]) -> AsyncIterator[str]:
+async def front(folder: Path, ports: Sequence[int], *, shipped: Path = SHIPPED) -> AsyncIterator[str]:
     """The shipped nginx in front of replicas at `ports`; its address."""
     port = free_port()
-    nginx_folder(folder, upstream=replicas(ports), port=port)
+    nginx_folder(folder, upstream=replicas(ports), port=port, shipped=shipped)
     where = ("-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf"))
     # As root, nginx would give its workers to another user, who may not write to the test's folder.
     more = "daemon off;" + (" user root;" if os.geteuid() == 0 else "")
