@@ -109,7 +109,7 @@ def expression(value: Any) -> str:
 
 
 Expression = Annotated[str, BeforeValidator(expression)]
-A_GLOB: Final = {"type": "string", "pattern": r"[*?\[]"}
+A_GLOB: Final = {"type": "string", "pattern": r"[*?]"}
 AN_EVENT: Final = {"anyOf": [{"enum": list(EVENT_TYPES)}, A_GLOB]}
 Events = Annotated[OneOrMany, one_or_many(AN_EVENT)]
 EventName = Annotated[

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 from typing import Final
 
+from config.globs import matches
 from config.shapes import EVENT_TYPES
 from config.units import nearest
 
@@ -41,18 +41,19 @@ NEVER_SENT: Final = {
 
 def is_glob(pattern: str) -> bool:
     """Whether a name has characters that stand for others."""
-    return any(character in pattern for character in "*?[")
+    return any(character in pattern for character in "*?")
 
 
 def taken(patterns: Iterable[str], *, steps: bool) -> frozenset[str]:
     """The events that a rule takes; with `steps` written it takes no run events."""
     among = STEP_EVENTS if steps else EVENT_TYPES
-    return frozenset(name for pattern in patterns for name in among if fnmatchcase(name, pattern))
+    asked = tuple(patterns)
+    return frozenset(name for name in among if matches(asked, name))
 
 
 def complaint(pattern: str) -> tuple[str, str, str] | None:
     """Code, message and hint about a name or glob that means no event; None where it means one."""
-    if any(fnmatchcase(name, pattern) for name in EVENT_TYPES):
+    if any(matches((pattern,), name) for name in EVENT_TYPES):
         return None
     low = pattern.strip().lower().replace("-", "_").replace(".", "_")
     if low in NEVER_SENT:

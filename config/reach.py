@@ -47,7 +47,7 @@ class Reach:
                 gone.all = gone.all or rule.name
             for step in rule.steps or ():
                 if is_glob(step):
-                    gone.globs.append((re.compile(translate(step)), step, rule.name))
+                    gone.globs.append((re.compile(translate(step.replace("[", "[[]"))), step, rule.name))
                 else:
                     gone.steps.setdefault(step, rule.name)
 
@@ -82,6 +82,6 @@ def covers(pattern: re.Pattern[str], wide: str, narrow: str) -> bool:
     """Whether every name that `narrow` matches is matched by `wide`, as far as that is plain to see."""
     if wide == narrow:
         return True
-    # A `*` takes whatever the other's `*` and `?` stand for; a `?` or `[` would take them literally.
-    plain = not is_glob(narrow) or not any(character in wide + narrow.replace("?", "") for character in "?[")
+    # A `*` takes whatever the other's `*` and `?` stand for; a `?` would take a `*` literally.
+    plain = not is_glob(narrow) or "?" not in wide
     return plain and pattern.match(narrow) is not None
