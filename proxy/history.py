@@ -168,7 +168,7 @@ class History:
             self.breaks += 1
             for step in self._steps.values():
                 if step.started or step.running or step.start_live or step.held:
-                    step.suspect(cause or GapCause.UPSTREAM, now)
+                    step.suspect(cause or GapCause.UPSTREAM, now, hung_up=self._ended_live is not None)
         self._end_looks = END_LOOKS
         self.core_look.want(now + later)
         self._settle(now)
@@ -360,9 +360,12 @@ class History:
             self._place_chunk(line, step, event, line.attempts[step_id], now)
 
     def _place(self, line: Line, step_id: str, now: float) -> None:
-        """Nothing better is known: the chunks in limbo are of the attempt that runs."""
+        """Nothing better is known: the chunks in limbo are of the attempt that ran when they came."""
         step = self._step(step_id)
-        self._unlimbo(line, step_id, step.proven + step.undecided, now)
+        limbo = line.limbo.get(step_id)
+        if limbo is not None:
+            after = step.undecided and step.failures[step.proven].known_at < limbo.since
+            self._unlimbo(line, step_id, step.proven + after, now)
 
     # -- states --
 
@@ -395,7 +398,7 @@ class History:
         if step.name is None:
             step.name = name
             if self._telling and not step.start_live:
-                step.suspect(GapCause.UPSTREAM, now)
+                step.missed_start(GapCause.UPSTREAM, now)
                 if self._lines:
                     step.start_tell_at = now + LIVE_PATIENCE
 
@@ -582,9 +585,10 @@ class History:
         past = {p.step_run_id: p for p in self._past.steps} if self._past is not None else {}
         for step in self._steps.values():
             known = past.get(step.id)
-            waiting = known is not None and known.status is Status.QUEUED and known.retry_count == 0
+            queued = known is not None and known.status is Status.QUEUED and known.retry_count == 0
+            waiting = queued and not (step.running or step.failures or step.end or self._closing)
             if not step.start_live and not waiting:
-                step.joined_late(now)
+                step.missed_start(GapCause.JOINED_LATE, now)
 
     # -- the end --
 
@@ -592,7 +596,7 @@ class History:
         """A line that ended because the run did has missed nothing."""
         if self._ended_live is not None:
             for step in self._steps.values():
-                if step.doubted_at is not None and step.doubted_at >= self._ended_at:
+                if step.hung_up:
                     step.sure()
 
     def _may_close(self, now: float) -> bool:

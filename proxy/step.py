@@ -43,6 +43,7 @@ class Failure:
     text: str | None
     at: str | None
     live: bool
+    known_at: float  # since when we know
 
 
 @dataclass(slots=True)
@@ -76,6 +77,7 @@ class Step:
         "flowing",
         "held",
         "hole_since",
+        "hung_up",
         "id",
         "name",
         "next",
@@ -127,6 +129,7 @@ class Step:
             1,
             -1,
         )  # the last chunk that was there when the doubt came: later ones can clear it
+        self.hung_up = False  # the doubt is only that the line ended, after it told of the run's end
         self.doubt_next: GapCause | None = None  # a doubt that concerns only the attempt after the failed one
         self.adrift = False  # a gap of unknown size was told: any index continues
         self.flowing = False  # the next chunk in order may be told at once
@@ -147,7 +150,9 @@ class Step:
         self.begun(attempt, now)
         known = self.failures.get(attempt)
         if known is None or (live and not known.live) or (known.text is None and text):
-            self.failures[attempt] = Failure(text, at, live or (known is not None and known.live))
+            was_live = known is not None and known.live
+            since = now if known is None else known.known_at
+            self.failures[attempt] = Failure(text, at, live or was_live, since)
 
     def ends(self, end: Outcome, now: float) -> None:
         """The step has ended with that; a live telling outranks a state's, an earlier attempt's is none."""
@@ -164,7 +169,7 @@ class Step:
         said = (known.text if known is not None else None) or text
         when = known.at if known is not None and known.at else at
         end = Outcome(STEP_FAILED, self.proven, outcome.failure(said), when, live, now)
-        self.failures.setdefault(self.proven, Failure(said, when, live))
+        self.failures.setdefault(self.proven, Failure(said, when, live, now))
         self.ends(end, now)
 
     @property
@@ -191,25 +196,31 @@ class Step:
         self._held_bytes -= sum(len(event.payload) for event in chunks.values())
         return len(chunks)
 
-    def joined_late(self, now: float) -> None:
+    def missed_start(self, cause: GapCause, now: float) -> None:
         """It ran before we listened: what it told before the first chunk we have, nobody can give."""
         if not self.ended and self.doubt is None:
-            self.doubt = GapCause.JOINED_LATE
+            self.doubt = cause
             self.doubted_at = now
             self.doubt_after = (self.told, self.next - 1)
 
-    def suspect(self, cause: GapCause, now: float) -> None:
+    def suspect(self, cause: GapCause, now: float, *, hung_up: bool = False) -> None:
         """Chunks may have been missed, for `cause`; the first cause stays."""
         if self.ended or (self.end is not None and self.end.live):
             return
+        self.hung_up = hung_up and (self.hung_up or (self.doubt is None and self.doubt_next is None))
         if self.undecided and self.failures[self.proven].live:
             self.doubt_next = cause
             self.doubted_at = now
+            self._doubt_what_follows()
             return
         if self.doubt is None or cause is GapCause.TOO_LARGE:
             self.doubt = cause
         if self.doubted_at is None:
             self.doubted_at = now
+        self._doubt_what_follows()
+
+    def _doubt_what_follows(self) -> None:
+        """Only a chunk after those that are there can say what was missed."""
         last = max((attempt for attempt, chunks in self.held.items() if chunks), default=0)
         here = (self.told, self.next - 1)
         self.doubt_after = max(here, (last, max(self.held[last]))) if last else here
@@ -217,6 +228,7 @@ class Step:
     def sure(self) -> None:
         """Whatever was in doubt is not."""
         self.doubt = self.doubt_next = None
+        self.hung_up = False
         self.doubted_at = None
 
     # -- telling --
