@@ -140,7 +140,8 @@ class StreamProtocol(GuardedProtocol):
         if cycle is None or cycle.scope is not scope or cycle.disconnected:
             return False
         self._streaming = True
-        self._reusable = cycle.keep_alive
+        self._reusable = cycle.keep_alive and self.is_whole
+        self.end_request()  # a body that is still to come is nobody's any more
         cycle.response_complete = True
         self.cycle = self.scope = self.headers = None  # type: ignore[assignment]
         return True

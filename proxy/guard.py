@@ -66,7 +66,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._begin()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end()
+        self.end_request()
         super().connection_lost(exc)
 
     # -- a request --
@@ -109,7 +109,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._end()
+        self.end_request()
         super().on_message_complete()
 
     @property
@@ -120,7 +120,13 @@ class GuardedProtocol(HttpToolsProtocol):
         self._raw = self._head = self._count = self._body = 0
         self._timer = self.loop.call_later(self._seconds, self._is_late)
 
-    def _end(self) -> None:
+    @property
+    def is_whole(self) -> bool:
+        """Whether no request is half here."""
+        return self._timer is None
+
+    def end_request(self) -> None:
+        """The request is here, or is not waited for any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -142,7 +148,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refuse(self._refusal)
 
     def _refuse(self, status: HTTPStatus) -> None:
-        self._end()
+        self.end_request()
         if self.transport.is_closing():
             return
         if self._answering:

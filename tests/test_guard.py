@@ -11,13 +11,17 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from proxy.connection import EXTENSION, StreamProtocol
 from proxy.guard import BODY_BYTES, HEAD_BYTES, HEAD_COUNT, LINE_BYTES, PIPELINED, GuardedProtocol
 
 OK = b"HTTP/1.1 200 OK"
 
 
 class Echo:
-    """Answers each request with the length of its body; ``/stream`` begins and goes on for ever."""
+    """Answers each request with the length of its body; ``/stream`` begins and goes on for ever.
+
+    ``/taken`` takes the connection over and is a stream for three times a request's time.
+    """
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -30,6 +34,14 @@ class Echo:
             await send({"type": "http.response.body", "body": b"begun", "more_body": True})
             while (await receive())["type"] != "http.disconnect":
                 pass
+            return
+        if scope["path"] == "/taken":
+            await send(begin)
+            sink = scope["extensions"][EXTENSION]["sink"]
+            assert sink.take_over(scope)
+            sink.write(b"begun")
+            await asyncio.sleep(0.3)
+            sink.finish()
             return
         size, more = 0, True
         while more:
@@ -69,7 +81,7 @@ async def house(**limits: Any) -> AsyncIterator[House]:
     app, state = Echo(), ServerState()
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
     config.load()
-    make: Callable[[], GuardedProtocol] = lambda: GuardedProtocol(config, state, {}, **limits)  # noqa: E731
+    make: Callable[[], GuardedProtocol] = lambda: StreamProtocol(config, state, {}, **limits)  # noqa: E731
     server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
     yield House(server.sockets[0].getsockname()[1], app, state)
     server.close()
@@ -188,6 +200,13 @@ async def test_a_stream_is_not_held_to_the_time_of_a_request() -> None:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(reader.read(1), 0.3)
         writer.close()
+
+
+async def test_half_a_body_that_never_comes_does_not_spoil_the_stream() -> None:
+    async with house(seconds=0.1) as door:
+        answer = await door.says(get("/taken", "Content-Length: 10", close=False) + b"half")
+        assert answer.startswith(OK)
+        assert answer.endswith(b"5\r\nbegun\r\n0\r\n\r\n")
 
 
 async def test_nothing_is_written_into_an_answer_that_is_under_way() -> None:

@@ -37,8 +37,9 @@ from config.model import HatchetConfig
 from config.problems import ERROR
 from proxy.commands.check import command as check_command
 from proxy.events import Event
-from proxy.guard import HEAD_BYTES, LINE_BYTES, REQUEST_SECONDS
+from proxy.guard import BODY_BYTES, HEAD_BYTES, HEAD_COUNT, LINE_BYTES, REQUEST_SECONDS
 from proxy.hatchet import HatchetDoor
+from proxy.jwks import BURST, SOONEST, USABLE
 from proxy.rules import Rules
 from proxy.simulator import Engine
 from proxy.simulator.chat import chat
@@ -197,7 +198,7 @@ async def test_what_is_too_long_or_no_http_is_refused(
     answer = await raw(proxy.url, request_bytes)
     # a flood may be cut off by a reset before its answer is read
     assert answer.startswith(b"HTTP/1.1 %d " % status) or answer == b""
-    assert not proxy.hub.readers
+    assert not proxy.hub.stays
 
 
 async def test_a_body_is_not_read_beyond_what_a_ticket_needs(proxy: Served) -> None:
@@ -744,3 +745,20 @@ def _check(folder: Path, env: Mapping[str, str]) -> str:
         assert result.exit_code == 1, result.output
         text += result.output
     return text
+
+
+# -- and what SECURITY.md says is so ------------------------------------------------------------------------
+
+
+def test_security_md_names_tests_that_exist_and_limits_that_hold() -> None:
+    here = Path(__file__).resolve().parent
+    text = (here.parent / "SECURITY.md").read_text()
+    for name in re.findall(r"test_\w+\.py", text):
+        assert (here / name).is_file(), name
+    stated = (
+        f"line {LINE_BYTES >> 10} KiB, head {HEAD_BYTES >> 10} KiB and {HEAD_COUNT} headers, "
+        f"body {BODY_BYTES >> 10} KiB, {REQUEST_SECONDS:.0f} s for all of it"
+    )
+    assert stated in text
+    issuer = f"{USABLE / 3600:.0f} h, one fetch at a time, {BURST} at once and one per {SOONEST:.0f} s"
+    assert issuer in text
