@@ -18,7 +18,16 @@ from uuid import uuid4
 import pytest
 
 from config.model import HatchetConfig
-from proxy.errors import HatchetError, RunUnknown, TokenRefused
+from proxy.errors import (
+    BadChunk,
+    HatchetAway,
+    HatchetError,
+    HistoryAway,
+    MessageTooLarge,
+    RateLimited,
+    RunUnknown,
+    TokenRefused,
+)
 from proxy.events import CoreState, Kind, LiveEvent, PastState, Status
 from proxy.hatchet import HatchetDoor
 from proxy.simulator import Engine
@@ -75,6 +84,14 @@ class Place:
             if state.done:
                 return state
             await asyncio.sleep(0.1)
+
+    async def done_or_running(self, run_id: str) -> CoreState:
+        """The state as soon as the engine answers again."""
+        while True:
+            try:
+                return await self.door.core(run_id)
+            except HatchetAway:
+                await asyncio.sleep(0.05)
 
     async def settled(self, run_id: str) -> PastState:
         """The history at the run's end: it lags behind the core."""
@@ -222,6 +239,71 @@ async def test_a_run_is_found_by_any_value(place: Place) -> None:
 
     values = ["a:b", "a, b", "a&b=c", "ü☀", "100%", '"quoted"', "a\\b"]
     await asyncio.gather(*(one(f"{value} {uuid4()}") for value in values))
+
+
+async def test_a_chunk_that_is_no_utf8_is_a_bad_chunk_and_the_next_subscription_goes_on(place: Place) -> None:
+    run_id = await place.trigger("contract_bytes")
+    await asyncio.sleep(0.2)
+    ends: list[str] = []
+    events: list[LiveEvent] = []
+    while not (await place.door.core(run_id)).done:
+        try:
+            await place.door.follow(run_id, events.append)
+        except BadChunk as error:
+            ends.append(type(error).__name__)
+    assert ends == ["BadChunk"]
+    assert "bad" not in "".join(event.payload for event in events)
+
+
+async def test_a_message_over_max_message_is_too_large_in_the_core_and_the_history_has_its_own_bound(
+    place: Place,
+) -> None:
+    run_id = await place.trigger("contract_large")
+    await place.done(run_id)
+    small = HatchetDoor(
+        HatchetConfig.model_validate({"token": place.token, "max_message": "64KiB"}), place.env
+    )
+    with pytest.raises(MessageTooLarge):
+        await small.core(run_id)
+    state = await place.door.core(run_id)
+    assert len(state.steps[0].output or "") >= 100 * 1024
+    past = await place.settled(run_id)
+    assert past.status is Status.COMPLETED
+    await small.close()
+
+
+async def test_each_way_in_which_an_engine_fails_is_told_and_passes() -> None:
+    async with Engine(SCRIPT, seed=1) as engine:
+        place = Place(engine.env)
+        run_id = await place.trigger("contract_slow")
+        await place.door.core(run_id)
+
+        engine.refuse_tokens()
+        with pytest.raises(TokenRefused):
+            await place.door.core(run_id)
+        engine.refuse_tokens(False)
+
+        engine.limit_calls(0)
+        with pytest.raises(RateLimited):
+            await place.door.core(run_id)
+        engine.limit_calls()
+
+        engine.hide_history()
+        with pytest.raises(HistoryAway, match="503"):
+            await place.door.past(run_id)
+        engine.hide_history(False)
+
+        following = asyncio.create_task(place.door.follow(run_id, lambda event: None))
+        await place.door.core(run_id)
+        engine.end_streams()
+        await following  # OK: it says nothing about the run
+
+        await engine.go_away()
+        with pytest.raises(HatchetAway):
+            await place.door.core(run_id)
+        await engine.come_back()
+        await place.done_or_running(run_id)
+        await place.door.close()
 
 
 @pytest.mark.parametrize("place", [pytest.param("real", marks=pytest.mark.real)], indirect=True)
