@@ -201,13 +201,18 @@ def statuses(state: workflows_pb2.GetRunDetailsResponse) -> dict[str, str]:
 # -- the end is a lie ----------------------------------------------------------------------------
 
 
+SOME = 10  # runs of which at least one must show what a real engine does only now and then
+
+
 async def test_a_dag_that_has_just_begun_is_called_completed(begin: Begin) -> None:
-    trial, first = await begin("contract_dag")
-    await trial.until(lambda: first.ended is not None)
-    when, event = first.said(RUN, "COMPLETED")[0]
-    assert event.hangup
-    assert when < 0.5
-    assert not (await trial.state()).done
+    async def lied() -> bool:
+        trial, first = await begin("contract_dag")
+        await trial.until(lambda: first.ended is not None)
+        when, event = first.said(RUN, "COMPLETED")[0]
+        assert event.hangup
+        return when < 0.5 and not (await trial.state()).done
+
+    assert any(await asyncio.gather(*(lied() for _ in range(SOME))))
 
 
 async def test_a_failed_attempt_with_retries_left_is_called_the_runs_end(begin: Begin) -> None:
@@ -232,19 +237,19 @@ async def test_the_last_steps_retry_is_called_failed_then_completed(begin: Begin
 
 
 async def test_a_replayed_dag_reads_done_between_two_steps(begin: Begin, client: Client) -> None:
-    trial, _ = await begin("contract_dag_fine")
-    await trial.done()
-    assert (await client.act("replay", trial.run_id))[0] == 200
-    seen: list[bool] = []
+    async def lied() -> bool:
+        trial, _ = await begin("contract_dag_fine")
+        await trial.done()
+        assert (await client.act("replay", trial.run_id))[0] == 200
+        seen = [(await trial.state()).done]
+        until = trial.now() + 1.5
+        while trial.now() < until:
+            seen.append((await trial.state()).done)
+            await asyncio.sleep(0.003)
+        changes = [now for before, now in pairwise(seen) if now != before]
+        return changes.count(True) >= 2
 
-    async def went_on() -> bool:
-        seen.append((await trial.state()).done)
-        history = await trial.history()
-        return all(task["retryCount"] == 1 for task in history["tasks"]) and seen[-1]
-
-    await trial.until(went_on)
-    changes = [seen[0], *(now for before, now in pairwise(seen) if now != before)]
-    assert changes.count(True) >= 2
+    assert any(await asyncio.gather(*(lied() for _ in range(4))))
 
 
 # -- the state -----------------------------------------------------------------------------------
@@ -477,16 +482,19 @@ async def test_a_users_cancellation_tells_the_runs_end_only(begin: Begin, client
     assert statuses(state) == {"contract_slow": "CANCELLED"}
 
 
-async def test_a_cancelled_dag_forgets_in_the_core_what_was_finished(begin: Begin, client: Client) -> None:
-    trial, _ = await begin("contract_dag_slow")
-    await trial.at(1.0)
-    await client.act("cancel", trial.run_id)
-    state = await trial.done()
-    assert statuses(state) == {"one": "CANCELLED", "two": "CANCELLED", "three": "CANCELLED"}
-    assert not state.task_runs["one"].output
-    await asyncio.sleep(0.2)
-    told = {task["actionId"]: task["status"] for task in (await trial.history())["tasks"]}
-    assert told["contract_dag_slow:one"] == "COMPLETED"
+async def test_a_cancelled_dag_may_forget_in_the_core_what_was_finished(begin: Begin, client: Client) -> None:
+    async def forgotten() -> bool:
+        trial, _ = await begin("contract_dag_slow")
+        await trial.at(1.0)
+        await client.act("cancel", trial.run_id)
+        state = await trial.done()
+        assert {statuses(state)[name] for name in ("two", "three")} == {"CANCELLED"}
+        await asyncio.sleep(0.2)
+        told = {task["actionId"]: task["status"] for task in (await trial.history())["tasks"]}
+        assert told["contract_dag_slow:one"] == "COMPLETED"
+        return statuses(state)["one"] == "CANCELLED" and not state.task_runs["one"].output
+
+    assert any(await asyncio.gather(*(forgotten() for _ in range(2 * SOME))))
 
 
 async def test_a_step_that_cancels_itself_is_told_by_the_run_only(begin: Begin) -> None:
