@@ -13,6 +13,7 @@ import click
 from config.problems import ConfigError
 from proxy.simulator import Engine, PortTaken
 from proxy.simulator.quirks import attribute, facts
+from proxy.simulator.recording import NotARecording, load_recording
 
 
 def quirk_switches(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, bool]:
@@ -45,7 +46,18 @@ def quirk_switches(ctx: click.Context, param: click.Parameter, values: tuple[str
     help="How many tenants there are.",
 )
 @click.option("--seed", type=int, help="Make delays, ids and chances the same each time.")
-@click.option("--speed", default=1.0, show_default=True, help="Make the workers so many times faster.")
+@click.option(
+    "--recording",
+    type=click.Path(path_type=Path),
+    help="Tell a recorded run, at once and whenever its file's name is triggered; --speed is its speed then.",
+)
+@click.option(
+    "--speed",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0.01, 1000),
+    help="Make workers, or a recording, so many times faster.",
+)
 def command(  # noqa: PLR0917 - click gives them by name
     script: Path | None,
     port: int,
@@ -54,6 +66,7 @@ def command(  # noqa: PLR0917 - click gives them by name
     quirks: dict[str, bool],
     tenants: int,
     seed: int | None,
+    recording: Path | None,
     speed: float,
 ) -> None:
     """A Hatchet in miniature, with all the real one's quirks, for demos and tests.
@@ -62,13 +75,25 @@ def command(  # noqa: PLR0917 - click gives them by name
     """
 
     def ready() -> None:
+        if recording is not None:
+            click.echo(f"# telling {recording.stem} as run {engine.tell_again(recording.stem)}")
         if token_file is not None:
             token_file.write_text(engine.token + "\n", encoding="utf-8")
 
     try:
         engine = Engine(
-            script, quirks=quirks, tenants=tenants, seed=seed, speed=speed, port=port, api_port=api_port
+            script,
+            quirks=quirks,
+            tenants=tenants,
+            seed=seed,
+            speed=speed,
+            port=port,
+            api_port=api_port,
+            recordings={recording.stem: load_recording(recording)} if recording is not None else None,
         )
+    except (NotARecording, OSError) as wrong:
+        click.echo(f"--recording: {wrong}", err=True)
+        sys.exit(2)
     except ConfigError as wrong:
         click.echo(str(wrong), err=True)
         sys.exit(2 if wrong.unreadable else 1)

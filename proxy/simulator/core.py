@@ -16,6 +16,8 @@ from proxy.simulator.dice import Dice
 from proxy.simulator.journal import CANCELLED, FAILED, Journal
 from proxy.simulator.model import Run, StepRun
 from proxy.simulator.quirks import Quirks
+from proxy.simulator.recording import Recording
+from proxy.simulator.replay import RecordedRun
 from proxy.simulator.script import Script, Step
 from proxy.simulator.telling import READ_SIDE_LEARNS_RUN, tell_chunk, tell_started, write
 from proxy.simulator.tenant import Tenant
@@ -41,6 +43,7 @@ class Core:
         self.script = script
         self.world = world
         self.tenants = [Tenant(world.dice.uuid(), world.agenda, world.dice) for _ in range(tenants)]
+        self.recordings: dict[str, tuple[Recording, float]] = {}  # by workflow, with their speed
         self.done_told: list[Callable[[Run], None]] = []
         self._attempts = Attempts(world, self._go_on, self._spawn)
         self._parents: dict[str, tuple[Run, StepRun, set[str]]] = {}
@@ -72,8 +75,10 @@ class Core:
         input: Any = None,
         metadata: Mapping[str, Any] | None = None,
         parent_step_run_id: str | None = None,
-    ) -> Run:
-        """Begin a run. Raises UnknownWorkflow."""
+    ) -> Run | RecordedRun:
+        """Begin a run, or a telling of a recorded one. Raises UnknownWorkflow."""
+        if workflow in self.recordings:
+            return self.tell_again(tenant, workflow, metadata or {})
         if workflow not in self.script.workflows:
             raise UnknownWorkflow(workflow)
         run = Run(
@@ -89,6 +94,15 @@ class Core:
         tenant.runs[run.id] = run
         self._go_on(run)
         return run
+
+    def tell_again(self, tenant: Tenant, name: str, metadata: Mapping[str, Any] | None = None) -> RecordedRun:
+        """Tell a recorded run; under its recorded id where there is no metadata of who triggers it."""
+        recording, speed = self.recordings[name]
+        run = RecordedRun(self.world, tenant, name, recording, speed)
+        if metadata is not None:
+            run.renamed(self.dice, metadata)
+        tenant.recorded[run.id] = run
+        return run.begin()
 
     def put_chunk(
         self, run: Run, step: StepRun, chunk: bytes, index: int | None, at: float | None = None
@@ -178,7 +192,7 @@ class Core:
             self.trigger(run.tenant, act.child.workflow, act.input, run.metadata, step.id)
             for _ in range(act.child.count)
         ]
-        waiting = {one.id for one in runs}
+        waiting = {one.id for one in runs}  # children are of the script, never recorded
         for one in runs:
             self._parents[one.id] = (run, step, waiting)
 

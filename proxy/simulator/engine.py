@@ -28,6 +28,7 @@ from proxy.simulator.gate import RATE, Gate
 from proxy.simulator.loading import load_script
 from proxy.simulator.model import Run
 from proxy.simulator.quirks import Quirks
+from proxy.simulator.recording import Recording
 from proxy.simulator.rest import Rest
 from proxy.simulator.script import Script
 from proxy.simulator.tenant import Tenant
@@ -66,11 +67,13 @@ class Engine:
         speed: float = 1.0,
         port: int = 0,
         api_port: int = 0,
+        recordings: Mapping[str, Recording] | None = None,
     ) -> None:
         self._script = _script(script)
         self._quirks = _quirks(self._script, quirks)
         self._tenants, self._seed, self._speed = tenants, seed, speed
         self._port, self._api_port = port, api_port
+        self._recordings = dict(recordings or {})
         self._server: grpc.aio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -90,6 +93,9 @@ class Engine:
         agenda = LoopAgenda()
         dice = Dice(self._seed)
         self.core = Core(self._script, World(agenda, dice, self._quirks, self._speed), tenants=self._tenants)
+        self.core.recordings = {
+            name: (recording, self._speed) for name, recording in self._recordings.items()
+        }
         self.gate = Gate(agenda)
         self.wire = Wire(self.core, self.gate)
         self.rest = Rest(self.core, self.gate)
@@ -189,6 +195,10 @@ class Engine:
     ) -> str:
         """Begin a run. Raises UnknownWorkflow (over gRPC the engine does not tell)."""
         return self.core.trigger(self.core.tenants[tenant], workflow, input, metadata).id
+
+    def tell_again(self, name: str) -> str:
+        """Begin a telling of a recorded run, under its recorded id."""
+        return self.core.tell_again(self.core.tenants[0], name).id
 
     def run(self, run_id: str) -> Run:
         """The truth of a run. Raises KeyError."""

@@ -16,6 +16,7 @@ from proxy.simulator.journal import CANCELLED, FAILED, OVER
 from proxy.simulator.messages import Message
 from proxy.simulator.model import Run
 from proxy.simulator.reorder import ReorderBuffer
+from proxy.simulator.replay import RecordedRun
 from proxy.simulator.tenant import Tenant
 
 LOOK_AGAIN = 1.0
@@ -94,13 +95,10 @@ class RunFeed(_Feed):
         elif not self._core.quirks.newer_engine:
             self._tenant.bus.join_run(self._run_id, self)
 
-    def _seen_run(self) -> Run | None:
-        run = self._tenant.runs.get(self._run_id)
-        if run is None or (
-            self._core.quirks.early_subscription_waits and not run.journal.known(self._core.agenda.now())
-        ):
-            return None
-        return run
+    def _seen_run(self) -> Run | RecordedRun | None:
+        run = self._tenant.runs.get(self._run_id) or self._tenant.recorded.get(self._run_id)
+        waits = self._core.quirks.early_subscription_waits
+        return None if run is None or (waits and not run.known(self._core.agenda.now())) else run
 
     def _not_there_yet(self) -> None:
         self._looks += 1
@@ -109,7 +107,7 @@ class RunFeed(_Feed):
         else:
             self._timer = self._core.agenda.after(LOOK_AGAIN, self._look_up)
 
-    def _over(self, run: Run) -> None:
+    def _over(self, run: Run | RecordedRun) -> None:
         if self._core.quirks.newer_engine:
             kind = {FAILED: messages.FAILED, CANCELLED: messages.CANCELLED}.get(
                 run.past_status, messages.COMPLETED

@@ -89,6 +89,10 @@ class Run:
     done: bool = False  # what GetRunDetails says
     past_status: str = QUEUED  # the read side's
 
+    def known(self, now: float) -> bool:
+        """Whether the read side has the run."""
+        return self.journal.known(now)
+
     def plan(self) -> Iterator[tuple[str, Step, tuple[str, ...]]]:
         """Every step there will be: its name, script and parents; the one on failure after all others."""
         for step in self.workflow.steps:

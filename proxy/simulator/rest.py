@@ -17,6 +17,7 @@ from proxy.simulator.core import Core, UnknownWorkflow
 from proxy.simulator.gate import Gate
 from proxy.simulator.model import Run
 from proxy.simulator.past import list_answer, run_answer
+from proxy.simulator.replay import RecordedRun
 from proxy.simulator.tenant import Tenant
 from proxy.simulator.wire import runs_of
 
@@ -50,21 +51,23 @@ class Rest:
 
     async def _run(self, request: web.Request) -> web.Response:
         await self._enter(request, "history")
-        run = self._known_run(request)
-        return web.json_response(run_answer(run, self._core.agenda.now()))
+        return web.json_response(self._answer(self._known_run(request)))
 
     async def _status(self, request: web.Request) -> web.Response:
         await self._enter(request, "status")
         return web.json_response(self._known_run(request).past_status)
 
-    def _known_run(self, request: web.Request) -> Run:
+    def _answer(self, run: Run | RecordedRun) -> Any:
+        return run.answer() if isinstance(run, RecordedRun) else run_answer(run, self._core.agenda.now())
+
+    def _known_run(self, request: web.Request) -> Run | RecordedRun:
         try:
             run_id = str(uuid.UUID(request.match_info["run"]))
         except ValueError:
             raise _problem(web.HTTPBadRequest, "invalid workflow run id") from None
         now = self._core.agenda.now()
-        found = (tenant.runs.get(run_id) for tenant in self._core.tenants)
-        run = next((one for one in found if one is not None and one.journal.known(now)), None)
+        found = (tenant.runs.get(run_id) or tenant.recorded.get(run_id) for tenant in self._core.tenants)
+        run = next((one for one in found if one is not None and one.known(now)), None)
         if run is None:
             raise _problem(web.HTTPNotFound, "not found")
         if self._gate.tenant(request.headers.get("Authorization")) is not run.tenant:
@@ -115,7 +118,7 @@ class Rest:
             run = self._core.trigger(tenant, str(wanted.get("workflowName")), wanted.get("input"), metadata)
         except UnknownWorkflow:
             raise _problem(web.HTTPInternalServerError, "Internal Server Error") from None
-        return web.json_response(run_answer(run, self._core.agenda.now()))
+        return web.json_response(self._answer(run))
 
 
 def _problem(status: type[web.HTTPException], message: str) -> web.HTTPException:

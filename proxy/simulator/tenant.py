@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from proxy.simulator.agenda import Agenda
 from proxy.simulator.bus import Bus
 from proxy.simulator.dice import Dice
 from proxy.simulator.model import Run, StepRun
+
+if TYPE_CHECKING:
+    from proxy.simulator.replay import RecordedRun
 
 
 class Tenant:
@@ -15,6 +20,7 @@ class Tenant:
         self.id = tenant_id
         self.bus = Bus(agenda, dice)
         self.runs: dict[str, Run] = {}
+        self.recorded: dict[str, RecordedRun] = {}
         self._step_runs: dict[str, tuple[Run, StepRun]] = {}
 
     def add_step(self, run: Run, step: StepRun) -> None:

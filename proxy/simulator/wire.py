@@ -107,7 +107,10 @@ class Wire(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     async def _run_details(self, raw: bytes, context: Context) -> bytes:
         tenant = await self._tenant(context, RUN_DETAILS)
         asked = workflows_pb2.GetRunDetailsRequest.FromString(raw).external_id
-        run = tenant.runs.get(await _uuid(context, asked, "invalid external id"))
+        run_id = await _uuid(context, asked, "invalid external id")
+        if run_id in tenant.recorded:
+            return tenant.recorded[run_id].details().SerializeToString()
+        run = tenant.runs.get(run_id)
         if run is None:
             await _refuse(context, grpc.StatusCode.NOT_FOUND, "workflow run not found")
         return run_details(run, self._core.quirks).SerializeToString()

@@ -1,0 +1,62 @@
+"""``stream-proxy record``: a run, as an engine tells it, into a file that `engine --recording` tells again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TextIO
+
+import click
+import grpc.aio
+from pydantic import SecretStr
+
+from config.model import HatchetConfig
+from proxy.endpoint import endpoint
+from proxy.errors import HatchetError
+from proxy.simulator.client import Client
+from proxy.simulator.record import Recorder
+
+
+@click.command()
+@click.argument("run_id", type=click.UUID)
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="The file; default: standard output."
+)
+@click.option("--payloads", is_flag=True, help="Write payloads too; without it only their lengths.")
+def command(run_id: object, out: Path | None, payloads: bool) -> None:
+    """Record a run from a Hatchet engine, for replays.
+
+    The engine is the one of HATCHET_CLIENT_TOKEN and its like. Lasts until the run is done.
+    """
+    token = os.environ.get("HATCHET_CLIENT_TOKEN", "")
+    if not token:
+        click.echo("HATCHET_CLIENT_TOKEN is not set: export an API token of the engine first", err=True)
+        sys.exit(2)
+    try:
+        if out is None:
+            asyncio.run(_record(token, str(run_id), sys.stdout, payloads))
+        else:
+            with out.open("w", encoding="utf-8") as file:
+                asyncio.run(_record(token, str(run_id), file, payloads))
+    except grpc.aio.AioRpcError as error:
+        click.echo(f"Hatchet says {error.code().name}: {error.details()}", err=True)
+        sys.exit(1)
+    except HatchetError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    except OSError as error:
+        click.echo(f"{out}: {error.strerror or error}", err=True)
+        sys.exit(2)
+
+
+async def _record(token: str, run_id: str, file: TextIO, payloads: bool) -> None:
+    at = endpoint(HatchetConfig(token=SecretStr(token)), os.environ)
+
+    def write(line: str) -> None:
+        file.write(line + "\n")
+        file.flush()
+
+    async with Client(at) as client:
+        await Recorder(client, run_id, write, payloads).record()

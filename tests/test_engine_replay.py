@@ -1,0 +1,125 @@
+"""A recorded run is told again, and what is recorded of it is the recording: a bug report becomes a test."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import grpc.aio
+import pytest
+
+from proxy.simulator import Engine
+from proxy.simulator.client import Client
+from proxy.simulator.record import Recorder
+from proxy.simulator.recording import NotARecording, load_recording, parse_recording
+from proxy.stubs import workflows_pb2
+from tests.played import HERE, told
+from tests.test_engine_contract import place
+from tests.test_engine_recordings import SCENARIOS, recorded, step_names
+
+TOKENS = HERE / "recordings" / "rabbitmq" / "dag_with_tokens.jsonl"
+FAST = 10.0
+
+
+@pytest.mark.parametrize("path", SCENARIOS)
+def test_every_recording_can_be_read(path: Path) -> None:
+    recording = load_recording(path)
+    assert recording.told
+    assert recording.cores[-1][1]["done"]
+
+
+@pytest.mark.parametrize("path", SCENARIOS)
+def test_what_is_told_has_every_event_that_any_subscription_heard_and_none_twice(path: Path) -> None:
+    recording = load_recording(path)
+    mine = [(m.step_run_id or m.run_id, m.kind, m.index, m.retry_count, m.payload) for _, m in recording.told]
+    chunks = [one for one in mine if one[2] is not None and one[4] != b"\xff"]
+    heard = set()
+    for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+        event = line.get("event", {})
+        if "event_index" in event:
+            heard.add((event["resource_id"], event["event_index"], event["event_timestamp"]))
+    assert len(chunks) == len(heard)
+
+
+async def test_a_recording_happens_now_for_who_subscribes_before() -> None:
+    recording = load_recording(TOKENS)
+    quirks = {"metadata_disorder": False, "false_end_of_dag": False}
+    async with (
+        Engine(recordings={"tokens": recording}, speed=FAST, quirks=quirks) as engine,
+        Client(place(engine.env)) as client,
+    ):
+        run_id = engine.tell_again("tokens")
+        assert run_id == recording.run_id
+        await asyncio.sleep(0.02)
+        mine = [event async for event in client.subscribe(run_id)]
+        names = step_names(TOKENS)
+        wanted, _ = recorded(TOKENS, "after_200ms")
+        assert [told(event, names) for event in mine][-len(wanted) :] == wanted
+        details = await client.details(run_id)
+        assert details.done
+        assert json.loads(details.task_runs["start"].output) == {"status": "reading hatchet docs"}
+        status, answer = await client.history(run_id)
+        assert (status, answer["run"]["status"]) == (200, "COMPLETED")
+
+
+async def test_a_recording_can_be_triggered_and_gets_ids_of_its_own() -> None:
+    recording = load_recording(TOKENS)
+    async with (
+        Engine(recordings={"tokens": recording}, speed=FAST) as engine,
+        Client(place(engine.env)) as client,
+    ):
+        run_id = await client.trigger("tokens", {}, {"mine": "yes"})
+        assert run_id != recording.run_id
+        await asyncio.sleep(0.1)
+        chunks = [e async for e in client.subscribe(run_id) if e.HasField("event_index")]
+        assert [one.event_payload for one in chunks][-1] == "true"
+        assert {one.workflow_run_id for one in chunks} == {run_id}
+        assert json.loads((await client.details(run_id)).additional_metadata)["mine"] == "yes"
+
+
+async def test_recording_a_run_gives_what_can_be_told_again() -> None:
+    lines: list[str] = []
+    async with Engine(speed=4, seed=2) as engine, Client(place(engine.env)) as client:
+        run_id = await client.trigger("chat", {"question": "why?"})
+        await asyncio.sleep(0.3)
+        await Recorder(client, run_id, lines.append, payloads=True).record()
+    recording = parse_recording("mine", lines)
+    assert recording.run_id == run_id
+    chunks = [message for _, message in recording.told if message.index is not None]
+    assert {message.index for message in chunks} == set(range(len(chunks)))
+    assert b"".join(message.payload for message in chunks).startswith(b"You asked: why?")
+    assert recording.cores[-1][1]["status"] == "COMPLETED"
+
+
+async def test_a_recording_has_no_payload_unless_it_is_wanted() -> None:
+    lines: list[str] = []
+    async with Engine(speed=4) as engine, Client(place(engine.env)) as client:
+        run_id = await client.trigger("chat", {"question": "SECRET?"}, {"user": "SECRET"})
+        await asyncio.sleep(0.3)
+        await Recorder(client, run_id, lines.append).record()
+    text = "\n".join(lines)
+    assert "SECRET" not in text
+    assert "reading hatchet docs" not in text
+    parsed = parse_recording("mine", lines)
+    assert {len(m.payload) for _, m in parsed.told if m.index == 0} == {len("You")}
+
+
+async def test_a_run_that_is_not_there_is_not_recorded() -> None:
+    async with Engine() as engine, Client(place(engine.env)) as client:
+        recorder = Recorder(client, "11111111-1111-4111-8111-111111111111", lambda line: None)
+        with pytest.raises(grpc.aio.AioRpcError, match="workflow run not found"):
+            await recorder.record()
+
+
+def test_what_is_no_recording_is_said_with_its_line() -> None:
+    with pytest.raises(NotARecording, match="x:2: not a line of a recording"):
+        parse_recording("x", ['{"t": 0, "source": "trigger", "workflow_run_id": "a"}', '{"t": "soon"}'])
+    with pytest.raises(NotARecording, match="no line says which run"):
+        parse_recording("x", [])
+
+
+def test_statuses_of_recordings_are_those_of_the_protocol() -> None:
+    for case in SCENARIOS:
+        for _, core in load_recording(case.values[0]).cores:  # type: ignore[arg-type]
+            workflows_pb2.RunStatus.Value(core["status"])
