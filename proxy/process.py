@@ -115,6 +115,7 @@ class Process:
         counts = self.hub.counts.team(name)
         counts.reloads["ok"] += 1
         counts.reloaded_at = time.time()
+        counts.reload_took = seconds
         if not first:
             self._journal.reloaded(name, seconds=seconds)
 

@@ -49,8 +49,9 @@ SHRINK_TO: Final = 0.9  # of the team's bytes, once they are used up: evicting o
 class Switch:
     """The team's `Upstream`, whose door can be replaced while runs are followed; knows whether it answers."""
 
-    def __init__(self, door: Upstream, journal: Journal, team: str) -> None:
+    def __init__(self, door: Upstream, journal: Journal, team: str, counts: TeamCounts) -> None:
         self._door = door
+        self._counts = counts
         self._journal = journal
         self._team = team
         self.reach = Reach.UNKNOWN
@@ -78,10 +79,10 @@ class Switch:
         return await self._heard(self._door.core(run_id))
 
     async def past(self, run_id: str) -> PastState | None:
-        return await self._door.past(run_id)
+        return await self._noted(self._door.past(run_id))
 
     async def find(self, key: str, value: str) -> str | None:
-        return await self._door.find(key, value)
+        return await self._noted(self._door.find(key, value))
 
     async def check(self) -> None:
         """One small question, for the start and for probes. Raises HatchetError."""
@@ -100,16 +101,29 @@ class Switch:
     async def _heard(self, call: Coroutine[Any, Any, T]) -> T:
         try:
             answer = await call
+        except RunUnknown:
+            self._learn(Reach.REACHABLE, None)
+            raise
         except HatchetError as error:
+            self._counts.troubles[type(error).__name__] += 1
             self._learn(REACHES.get(type(error), Reach.REACHABLE), error)
             raise
         self._learn(Reach.REACHABLE, None)
         return answer
 
+    async def _noted(self, call: Coroutine[Any, Any, T]) -> T:
+        """The history's calls: their failing says nothing about whether Hatchet answers."""
+        try:
+            return await call
+        except HatchetError as error:
+            self._counts.troubles[type(error).__name__] += 1
+            self._journal.trouble(self._team, error)
+            raise
+
     def _learn(self, reach: Reach, error: HatchetError | None) -> None:
         bad = reach is not Reach.REACHABLE
         self.trouble = str(error) if bad else None
-        if error is not None and bad:
+        if error is not None:
             self._journal.trouble(self._team, error)
         if reach is self.reach:
             return
@@ -163,7 +177,7 @@ class Team:
         key_sets: KeySets,
     ) -> None:
         self.name = config.name
-        self.upstream = Switch(door, journal, config.name)
+        self.upstream = Switch(door, journal, config.name, counts)
         self.counts = counts
         self.lives: dict[str, Life] = {}
         self.closing: set[asyncio.Task[None]] = set()
