@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from config import lints, shapes
+from config.comparing import falsy
 from config.copies import COPIES_LIMIT, copies_of, copies_of_all
-from config.functions import WORK_LIMIT, Meter, weigh
-from config.lowering import Lowering, falsy
+from config.lowering import Lowering
+from config.meter import WORK_LIMIT, Meter, weigh
 from config.shapes import ALLOW_FIELDS, EVENT_FIELDS, Shape, event_fields
 from config.structure import check_structure
 from config.syntax import parse

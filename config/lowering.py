@@ -12,43 +12,21 @@ Trees come from `config.expressions`: never deeper than 64, chains of one operat
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import ge, gt, le, lt
 from typing import Any, Final
 
-from config.functions import (
-    CHARACTERS_PER_UNIT,
-    FUNCTIONS,
-    ExpressionReference,
-    Function,
-    Meter,
-    weigh,
+from config.comparing import (
+    NUMBERS,
+    Closure,
+    SideMissing,
+    comparison,
+    falsy,
+    holds_null,
+    needs_meter,
+    strict_comparison,
 )
+from config.functions import FUNCTIONS, ExpressionReference, Function
+from config.meter import Meter
 from config.tree import ExpressionFailed, Node
-
-Closure = Callable[[Any], Any]
-
-_ORDER: Final = {"lt": lt, "gt": gt, "lte": le, "gte": ge}
-_NUMBERS: Final = (int, float)
-_CONTAINERS: Final = (list, dict)
-
-
-class SideMissing(ExpressionFailed):
-    """In `allow`: a side of a comparison is missing or null."""
-
-    def __init__(self) -> None:
-        super().__init__("a side of a comparison is missing or null")
-
-
-def falsy(value: Any) -> bool:
-    """JMESPath's false-like: false, null, and empty strings, arrays, objects; 0 is true."""
-    return not value and value.__class__ not in _NUMBERS
-
-
-def equals(left: Any, right: Any) -> bool:
-    """Equal as the library has it: 1 is not true, 0 is not false (at the top; within arrays they are)."""
-    if left.__class__ is bool or right.__class__ is bool:
-        return left is right
-    return bool(left == right)
 
 
 class Lowering:
@@ -160,7 +138,7 @@ class Lowering:
             result = None
             for side in sides:
                 result = side(value)
-                if result or result.__class__ in _NUMBERS:
+                if result or result.__class__ in NUMBERS:
                     return result
             return result
 
@@ -175,7 +153,7 @@ class Lowering:
             result = None
             for side in sides:
                 result = side(value)
-                if not result and result.__class__ not in _NUMBERS:
+                if not result and result.__class__ not in NUMBERS:
                     return result
             return result
 
@@ -187,79 +165,9 @@ class Lowering:
 
     def _comparator(self, node: Node) -> Closure:
         left, right = (self.lower(child) for child in node.children)
-        if self._strict:
-            return self._strictly(node.value, left, right)
-        if node.value not in ("eq", "ne"):
-            return self._ordered(node, left, right)
-        first, second = node.children
-        if second.kind == "literal" and second.value.__class__ is str:
-            return _text_equality(node.value, left, second.value)
-        if first.kind == "literal" and first.value.__class__ is str:
-            return _text_equality(node.value, right, first.value)
-        same = self._equality()
-        if node.value == "eq":
-            return lambda value: same(left(value), right(value))
-        return lambda value: not same(left(value), right(value))
-
-    def _ordered(self, node: Node, left: Closure, right: Closure) -> Closure:
-        order = self._ordering(node.value)
-        literal = node.children[1]
-        if literal.kind != "literal" or literal.value.__class__ not in _NUMBERS:
-            return lambda value: order(left(value), right(value))
-        number, compare = literal.value, _ORDER[node.value]
-
-        def against(value: Any) -> Any:
-            found = left(value)
-            if found.__class__ is int or found.__class__ is float:
-                return compare(found, number)
-            return order(found, number)
-
-        return against
-
-    def _equality(self) -> Callable[[Any, Any], bool]:
-        spend = self._spend()
-        meter = self._meter
-
-        def same(left: Any, right: Any) -> bool:
-            if left.__class__ in _CONTAINERS and right.__class__ is left.__class__:
-                if left is right:
-                    return True
-                if len(left) != len(right):
-                    return False
-                spend(weigh(left, meter) // CHARACTERS_PER_UNIT)
-            return equals(left, right)
-
-        return same
-
-    def _ordering(self, operator: str) -> Callable[[Any, Any], Any]:
-        compare = _ORDER[operator]
-
-        def order(left: Any, right: Any) -> Any:
-            if left.__class__ in _NUMBERS and right.__class__ in _NUMBERS:
-                return compare(left, right)
-            if left.__class__ is str and right.__class__ is str:
-                return compare(left, right)
-            if left.__class__ in (str, *_NUMBERS) and right.__class__ in (str, *_NUMBERS):
-                raise ExpressionFailed("a string and a number cannot be compared by order")
-            return None
-
-        return order
-
-    def _strictly(self, operator: str, left: Closure, right: Closure) -> Closure:
-        same, meter = self._equality(), self._meter
-        compare: Callable[[Any, Any], Any] = same
-        if operator == "ne":
-            compare = lambda one, other: not same(one, other)  # noqa: E731 - beside its opposite
-        elif operator != "eq":
-            compare = self._ordering(operator)
-
-        def strictly(value: Any) -> Any:
-            one, other = left(value), right(value)
-            if _holds_null(one, meter) or _holds_null(other, meter):
-                raise SideMissing
-            return compare(one, other)
-
-        return strictly
+        self.metered = self.metered or self._strict or needs_meter(node)
+        compare = strict_comparison if self._strict else comparison
+        return compare(node, left, right, self._meter)
 
     # -- lists
 
@@ -381,13 +289,6 @@ def cost_of(node: Node) -> int:
     return sum(CALL if each.kind == "function_expression" else 1 for each in node.walk())
 
 
-def _text_equality(operator: str, side: Closure, text: str) -> Closure:
-    """The commonest comparison, ``type == 'step_stream'``, without the questions that others need."""
-    if operator == "eq":
-        return lambda value: side(value) == text
-    return lambda value: side(value) != text
-
-
 def _eager(sides: list[Closure], until_falsy: bool) -> Closure:
     """`&&` (until one is false-like) or `||` over sides that are all evaluated."""
 
@@ -398,28 +299,12 @@ def _eager(sides: list[Closure], until_falsy: bool) -> Closure:
     return every
 
 
-def _holds_null(value: Any, meter: Meter) -> bool:
-    """Whether `value` is null or a container with a null in it: a comparison that proves nothing."""
-    waiting = [value]
-    while waiting:
-        item = waiting.pop()
-        if item is None:
-            return True
-        if item.__class__ in _CONTAINERS:
-            meter.spend(len(item))
-            waiting.extend(item.values() if item.__class__ is dict else item)
-    return False
-
-
 def _refusing_nulls(function: Function) -> Function:
     """In `allow`, to_string(null) == to_string(null) and contains([null], null) must not be true."""
 
     def call(meter: Meter, *arguments: Any) -> Any:
-        if _holds_null(arguments[-1], meter):
+        if holds_null(arguments[-1], meter):
             raise SideMissing
         return function.call(meter, *arguments)
 
     return Function(function.name, function.params, call, function.variadic)
-
-
-__all__ = ["Closure", "Lowering", "SideMissing", "cost_of", "equals", "falsy"]

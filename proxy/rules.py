@@ -9,52 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
-from config.expressions import (
-    FEW_COPIES,
-    WORK_LIMIT,
-    ExpressionFailed,
-    Meter,
-    check_size,
-    compile_expression,
-    copies_of_all,
-    falsy,
-)
-from config.globs import matches
-from proxy import jsontext
+from config.expressions import WORK_LIMIT, Meter
 from proxy.events import STEP_STREAM, Event
-
-Failed = Callable[[str, str, str], None]
-"""Told of each failure: the rule's name, the event's type, a reason without any value."""
+from proxy.rule import Failed, Message, Rule, RuleLike, Sight, Stopped
 
 KNOWN_STEPS: Final = 1024
 """(type, step) pairs whose rules are remembered; more than any workflow has, and it bounds the memory."""
-
-
-class RuleLike(Protocol):
-    """What of a rule's configuration matters here (`config.model.RuleConfig` has it)."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def events(self) -> tuple[str, ...]: ...
-    @property
-    def steps(self) -> tuple[str, ...] | None: ...
-    @property
-    def when(self) -> str | None: ...
-    @property
-    def payload(self) -> str: ...
-    @property
-    def event(self) -> str | None: ...
-    @property
-    def data(self) -> str | dict[str, str]: ...
-    @property
-    def nulls(self) -> str: ...
-    @property
-    def on_error(self) -> str: ...
 
 
 class StreamLike(Protocol):
@@ -62,14 +26,6 @@ class StreamLike(Protocol):
 
     @property
     def rules(self) -> Iterable[RuleLike]: ...
-
-
-class Message(NamedTuple):
-    """What a rule made of an event: the SSE event name, if any, and one line of JSON."""
-
-    rule: str
-    event: str | None
-    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,145 +39,8 @@ class Verdict:
     reasons: tuple[str, ...]  # why it did not match, or what failed
 
 
-class Sight:
-    """An event as expressions see it; decoded once, however many rules and streams ask."""
-
-    __slots__ = ("_decoded", "_text", "event")
-
-    def __init__(self, event: Event) -> None:
-        self.event = event
-        self._text: dict[str, Any] | None = None
-        self._decoded: dict[str, Any] | jsontext.NotJson | None = None
-
-    def root(self) -> dict[str, Any]:
-        """The event with its payload as it came."""
-        if self._text is None:
-            event = self.event
-            metadata = event.metadata
-            self._text = {
-                "type": event.type,
-                "step": event.step,
-                "payload": event.payload,
-                "run_id": event.run_id,
-                "step_run_id": event.step_run_id,
-                "attempt": event.attempt,
-                "index": event.index,
-                "at": event.at,
-                "metadata": metadata if metadata.__class__ is dict else dict(metadata),
-                "recovered": event.recovered,
-            }
-        return self._text
-
-    def decoded(self) -> dict[str, Any]:
-        """The event with its chunk read as JSON; raises NotJson."""
-        if self._decoded is None:
-            try:
-                self._decoded = self.root() | {"payload": jsontext.decode(str(self.event.payload))}
-            except jsontext.NotJson as error:
-                self._decoded = error
-        if isinstance(self._decoded, jsontext.NotJson):
-            raise self._decoded.with_traceback(None)
-        return self._decoded
-
-    def without_payload(self) -> dict[str, Any]:
-        """The event with null as its payload."""
-        return self.root() | {"payload": None}
-
-
 def _silent(rule: str, event_type: str, reason: str) -> None:
     """Nobody wants to know of failures."""
-
-
-class _Stop(Exception):
-    """The event is decided and not forwarded; the failure is already reported."""
-
-
-class Rule:
-    """One rule, compiled."""
-
-    def __init__(self, config: RuleLike, meter: Meter) -> None:
-        """Compile `config`; raises ExpressionProblem. All rules of a stream share one meter."""
-        self.name = config.name
-        self.config = config
-        self._event = config.event
-        self._json = config.payload == "json"
-        self._null_on_error = config.on_error == "null"
-        self._drop_nulls = config.nulls == "drop"
-        self.conditional = config.when is not None
-        when = compile_expression(config.when if config.when is not None else "`true`", meter)
-        self._when = when.closure if when.plain else when.evaluate
-        texts = config.data if isinstance(config.data, dict) else {"": config.data}
-        self._whole = not isinstance(config.data, dict)
-        fields = {name: compile_expression(text, meter) for name, text in texts.items()}
-        self._fields = tuple(
-            (name, field.closure if field.plain else field.evaluate) for name, field in fields.items()
-        )
-        self._weighed = copies_of_all(field.tree for field in fields.values()) > FEW_COPIES
-
-    def mismatch(self, event_type: str, step: str | None) -> str | None:
-        """Why events of this type and step are not for this rule; None where they are."""
-        if not matches(self.config.events, event_type):
-            return f"it is for {_listed(self.config.events)}"
-        if self.config.steps is None:
-            return None
-        if step is None:
-            return "a rule with steps never matches run events"
-        return None if matches(self.config.steps, step) else f"it is for steps {_listed(self.config.steps)}"
-
-    def view(self, sight: Sight, failed: Failed) -> dict[str, Any]:
-        """The root for this rule's expressions; raises _Stop where the chunk cannot be read."""
-        if not self._json or sight.event.type != STEP_STREAM:
-            return sight.root()
-        try:
-            return sight.decoded()
-        except jsontext.NotJson as error:
-            failed(self.name, STEP_STREAM, f"the chunk {error}")
-            if self._null_on_error:
-                return sight.without_payload()
-            raise _Stop from None
-
-    def holds(self, root: dict[str, Any], failed: Failed) -> bool:
-        """Whether `when` says yes; raises _Stop where it cannot be told."""
-        try:
-            return not falsy(self._when(root))
-        except ExpressionFailed as failure:
-            failed(self.name, root["type"], f"when: {failure.reason}")
-            raise _Stop from None
-
-    def shape(self, root: dict[str, Any], failed: Failed) -> Message:
-        """The message; raises _Stop where a field fails and the rule says skip."""
-        try:
-            value: Any = {name: evaluate(root) for name, evaluate in self._fields}
-        except ExpressionFailed:
-            value = self._shape_slowly(root, failed)
-        if self._whole:
-            value = value[""]
-        elif self._drop_nulls:
-            value = {name: field for name, field in value.items() if field is not None}
-        try:
-            if self._weighed:
-                check_size(value)
-            return Message(self.name, self._event, jsontext.encode(value))
-        except (jsontext.NotJson, ExpressionFailed) as error:
-            failed(self.name, root["type"], f"data: {error}")
-            raise _Stop from None
-
-    def _shape_slowly(self, root: dict[str, Any], failed: Failed) -> dict[str, Any]:
-        """Field by field, so that each failure is told."""
-        value = {}
-        for name, evaluate in self._fields:
-            try:
-                value[name] = evaluate(root)
-            except ExpressionFailed as failure:
-                failed(self.name, root["type"], f"{f'data.{name}' if name else 'data'}: {failure.reason}")
-                if not self._null_on_error:
-                    raise _Stop from None
-                value[name] = None
-        return value
-
-
-def _listed(patterns: tuple[str, ...]) -> str:
-    return " or ".join(patterns)
 
 
 class Rules:
@@ -259,7 +78,7 @@ class Rules:
                 root = rule.view(sight, failed)
                 if not rule.conditional or rule.holds(root, failed):
                     return rule.shape(root, failed)
-        except _Stop:
+        except Stopped:
             return None
         return None
 
@@ -313,7 +132,7 @@ def _verdict(rule: Rule, sight: Sight) -> Verdict:
         if not rule.holds(root, failed):
             return Verdict(rule.name, True, False, None, (*reasons, f"when is not true: {rule.config.when}"))
         return Verdict(rule.name, True, True, rule.shape(root, failed), tuple(reasons))
-    except _Stop:
+    except Stopped:
         return Verdict(rule.name, True, True, None, tuple(reasons))
 
 
@@ -333,3 +152,6 @@ def fingerprint(rules: Iterable[RuleLike]) -> str:
         for rule in rules
     ]
     return hashlib.sha256(json.dumps(said).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+__all__ = ["Failed", "Message", "Rules", "Sight", "Verdict", "fingerprint"]

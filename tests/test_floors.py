@@ -32,6 +32,8 @@ CONFIG: Final = (
     "config.source",  # YAML text to values that know their line
     "config.blocks",  # values against the model
     "config.assemble",  # files as written to what the proxy uses
+    "config.meter",  # the allowance of work, and what values weigh
+    "config.comparing",  # truth and comparison, as the library has them and as allow needs them
     "config.functions",  # what JMESPath's functions take and give
     "config.lowering",  # the tree as Python closures
     "config.copies",  # how often an expression can repeat the event
@@ -78,6 +80,7 @@ FLOORS: Final = {
         "proxy.sse",
         "proxy.backlog",
         "proxy.jsontext",
+        "proxy.rule",  # one of them
         "proxy.rules",
         "proxy.given",
         "proxy.trials",
