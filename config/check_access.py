@@ -137,7 +137,7 @@ def check_jwt(source: Source, path: Path, jwt: dict[str, Any]) -> None:
     elif not public and shared:
         secret_length(source, (*path, "key"), key)
     if "audience" not in jwt:
-        said = "without `audience` a token that was made for another service is accepted too"
+        said = "without `audience` only tokens that name none are accepted, whoever they are for"
         source.add(
             source.key_at(path), "jwt", said, "add `audience: NAME`, what your tokens have in `aud`", WARNING
         )

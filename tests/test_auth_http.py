@@ -17,7 +17,7 @@ from httpx_sse import aconnect_sse
 from proxy.simulator import Engine
 from proxy.simulator.chat import chat
 from proxy.simulator.script import Step, Workflow, script
-from tests.issuer import Issuer, jwk, private_key, token
+from tests.issuer import Issuer, jwk, pem, private_key, token
 from tests.served import Served, served
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -368,6 +368,49 @@ async def test_a_page_may_ask_whether_it_may_post(client: httpx.AsyncClient) -> 
     assert "Authorization" in answer.headers["access-control-allow-headers"]
     foreign = await client.options("/payments/tickets", headers={"Origin": "https://evil.example"})
     assert foreign.status_code == 403
+
+
+# -- secrets that change ------------------------------------------------------------------------------------
+
+
+async def test_a_secret_file_is_read_again_on_reload_and_what_was_signed_before_is_void(
+    engine: Engine, folder: Path, env: dict[str, str], tmp_path: Path
+) -> None:
+    keys = tmp_path / "jwt-key", tmp_path / "ticket-key"
+    for key in keys:
+        key.write_text(SECRET + "\n")
+    config = PROXY.replace("${SECRET}", f"${{file:{keys[0]}}}")
+    config = config.replace('"a key for the tickets of the payments team"', f'"${{file:{keys[1]}}}"')
+    (folder / "proxy.yaml").write_text(config)
+    run = await run_of(engine)
+    async with served(folder, env) as proxy, httpx.AsyncClient(base_url=proxy.url) as client:
+        ticket = (await ask_ticket(client, run, bearer())).json()["ticket"]
+        path = f"/payments/chat/{run}"
+        assert (await client.head(f"{path}?ticket={ticket}")).status_code == 200
+        for key in keys:
+            key.write_text("another secret of the payments team, as long: 0123456789")
+        await proxy.process.reload()
+        assert (await client.head(path, headers=bearer())).status_code == 401
+        assert (await client.head(f"{path}?ticket={ticket}")).status_code == 401
+        renewed = token("another secret of the payments team, as long: 0123456789", "HS256", aud="streams")
+        assert (await client.head(path, headers={"Authorization": f"Bearer {renewed}"})).status_code == 200
+
+
+async def test_a_public_key_in_a_file_checks_tokens(
+    engine: Engine, folder: Path, env: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "public.pem").write_text(pem(private_key("ES256", "first")))
+    config = PROXY.replace(
+        'jwks_url: "${ISSUER}", algorithms: [RS256]',
+        f'key: "${{file:{tmp_path}/public.pem}}", algorithms: [ES256]',
+    )
+    (folder / "proxy.yaml").write_text(config)
+    run = await run_of(engine, tenant=1)
+    async with served(folder, env) as proxy, httpx.AsyncClient(base_url=proxy.url) as client:
+        good, bad = (token(private_key("ES256", name), "ES256") for name in ("first", "second"))
+        for signed, status in ((good, 200), (bad, 401)):
+            answer = await client.head(f"/search/chat/{run}", headers={"Authorization": f"Bearer {signed}"})
+            assert answer.status_code == status
 
 
 # -- limits -----------------------------------------------------------------------------------------------
