@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Any, Final, get_args, get_origin
 
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from config.nodes import MOST_PROBLEMS, Path, Source
-from config.scalars import resolve, trap
+from config.scalars import is_text
 from config.units import nearest
 
 PLAIN: Final = re.compile(r"[A-Za-z0-9/_.$][\w ./=!'{}$:-]*(?<! )")
@@ -138,8 +139,8 @@ def flow(value: Any, *, inside: bool = False) -> str:
     text = str(value)
     if not isinstance(value, str):
         return text
-    plain = PLAIN.fullmatch(text) and not trap(text) and isinstance(resolve(text), str)
-    return text if plain and not (inside and BRACKETS.search(text)) else f'"{text}"'
+    plain = PLAIN.fullmatch(text) and is_text(text)
+    return text if plain and not (inside and BRACKETS.search(text)) else json.dumps(text, ensure_ascii=False)
 
 
 def keys(model: type[BaseModel]) -> list[str]:

@@ -67,6 +67,14 @@ def resolve(text: str) -> Scalar:
     return text
 
 
+def is_text(text: str) -> bool:
+    """Whether a plain scalar is text, here and in YAML 1.1."""
+    try:
+        return isinstance(resolve(text), str) and trap(text) is None
+    except NotAScalar:
+        return False
+
+
 def trap(text: str) -> str | None:
     """What YAML 1.1 would make of a plain scalar that is text here: ``a boolean``, ``a date``…; or None."""
     if len(text) > MOST_DIGITS:

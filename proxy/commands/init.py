@@ -1,0 +1,100 @@
+"""``stream-proxy init``: a first streams.yaml, with the steps of a workflow that Hatchet knows."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from config.check import Form, check
+from config.model import HatchetConfig
+from config.sketch import sketch, stream_name
+
+TOKEN = "HATCHET_CLIENT_TOKEN"
+PROBLEMS = 1
+
+
+@click.command()
+@click.argument("steps", nargs=-1, metavar="[STEP]…")
+@click.option("--workflow", help="Ask Hatchet for this workflow's steps (HATCHET_CLIENT_TOKEN must be set).")
+@click.option("--stream", help="The stream's name.  [default: the workflow's, else chat]")
+@click.option("--metadata", metavar="KEY", help="Find runs by the application's own id: {metadata.KEY}.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path, allow_dash=True),
+    default=Path("streams.yaml"),
+    show_default=True,
+    help="Where to; - prints it.",
+)
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+def command(
+    *,
+    steps: tuple[str, ...],
+    workflow: str | None,
+    stream: str | None,
+    metadata: str | None,
+    output: Path,
+    force: bool,
+) -> None:
+    """Write a first streams.yaml for a workflow.
+
+    \b
+    stream-proxy init --workflow answer-question        asks Hatchet for its steps
+    stream-proxy init start load_docs generate_answer   these steps
+    stream-proxy init                                   every step
+
+    Exit status: 0 written, 1 Hatchet did not tell the steps, 2 usage (the file is there already, too).
+    """
+    if workflow is not None and steps:
+        raise click.UsageError("either --workflow, which asks for the steps, or the steps themselves")
+    shown = str(output) == "-"
+    if not shown and output.exists() and not force:
+        raise click.UsageError(f"{output} is there already; --force writes over it")
+    found = ask(workflow) if workflow is not None else steps
+    text = sketch(stream_name(stream or workflow or "chat"), tuple(dict.fromkeys(found)), metadata)
+    wrong = check(str(output), text.encode(), Form.SINGLE, {TOKEN: "unset"}).problems
+    if wrong:  # a step's or a key's name that no YAML can carry
+        raise click.UsageError("\n".join(str(problem) for problem in wrong))
+    if shown:
+        click.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise click.UsageError(f"{output} cannot be written: {error.strerror}") from None
+    click.echo(f"Wrote {output}. Next: stream-proxy check --strict {output}")
+
+
+def ask(workflow: str) -> tuple[str, ...]:
+    """The steps of a workflow, as Hatchet's REST history tells them."""
+    token = os.environ.get(TOKEN, "")
+    if not token:
+        raise click.UsageError(
+            f"{TOKEN} is not set: create an API token in the Hatchet dashboard, or name the steps"
+        )
+    from proxy.errors import HatchetError  # noqa: PLC0415
+
+    try:
+        found = asyncio.run(asked(token, workflow))
+    except HatchetError as error:
+        click.echo(f"init: {error}; name the steps instead: stream-proxy init STEP…", err=True)
+        sys.exit(PROBLEMS)
+    if found is None:
+        click.echo(f"init: Hatchet knows no workflow {workflow!r} for this token", err=True)
+        sys.exit(PROBLEMS)
+    return found
+
+
+async def asked(token: str, workflow: str) -> tuple[str, ...] | None:
+    """Asks once, and closes the door."""
+    from proxy.hatchet import HatchetDoor  # noqa: PLC0415 - it loads gRPC
+
+    door = HatchetDoor(HatchetConfig.model_validate({"token": token}), os.environ)
+    try:
+        return await door.workflow_steps(workflow)
+    finally:
+        await door.close()
