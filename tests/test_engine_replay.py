@@ -6,12 +6,11 @@ import asyncio
 import json
 from pathlib import Path
 
-import grpc.aio
 import pytest
 
 from proxy.simulator import Engine
 from proxy.simulator.client import Client
-from proxy.simulator.record import Recorder
+from proxy.simulator.record import Recorder, Refused
 from proxy.simulator.recording import NotARecording, load_recording, parse_recording
 from proxy.stubs import workflows_pb2
 from tests.played import HERE, told
@@ -108,7 +107,7 @@ async def test_a_recording_has_no_payload_unless_it_is_wanted() -> None:
 async def test_a_run_that_is_not_there_is_not_recorded() -> None:
     async with Engine() as engine, Client(place(engine.env)) as client:
         recorder = Recorder(client, "11111111-1111-4111-8111-111111111111", lambda line: None)
-        with pytest.raises(grpc.aio.AioRpcError, match="workflow run not found"):
+        with pytest.raises(Refused, match="workflow run not found"):
             await recorder.record()
 
 

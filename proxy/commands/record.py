@@ -1,4 +1,4 @@
-"""``stream-proxy record``: a run, as an engine tells it, into a file that `engine --recording` tells again."""
+"""``stream-proxy record``: a run, as an engine tells it, into a file that `engine --recording` takes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TextIO
 
 import click
-import grpc.aio
 from pydantic import SecretStr
 
 from config.model import HatchetConfig
 from proxy.endpoint import endpoint
 from proxy.errors import HatchetError
 from proxy.simulator.client import Client
-from proxy.simulator.record import Recorder
+from proxy.simulator.record import Recorder, Refused
 
 
 @click.command()
@@ -40,8 +39,8 @@ def command(run_id: object, out: Path | None, payloads: bool) -> None:
         else:
             with out.open("w", encoding="utf-8") as file:
                 asyncio.run(_record(token, str(run_id), file, payloads))
-    except grpc.aio.AioRpcError as error:
-        click.echo(f"Hatchet says {error.code().name}: {error.details()}", err=True)
+    except Refused as refused:
+        click.echo(f"Hatchet says {refused}", err=True)
         sys.exit(1)
     except HatchetError as error:
         click.echo(str(error), err=True)

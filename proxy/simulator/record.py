@@ -31,6 +31,10 @@ TRACEPARENT = "traceparent"
 Write = Callable[[str], None]
 
 
+class Refused(Exception):
+    """The engine does not let the run be recorded; the text is its status and its details."""
+
+
 class Recorder:
     """One recording of one run."""
 
@@ -40,7 +44,13 @@ class Recorder:
         self._latest: dict[str, Any] = {}
 
     async def record(self) -> None:
-        """Write until the run is done. Raises grpc.aio.AioRpcError where it cannot be asked for."""
+        """Write until the run is done. Raises Refused where it cannot be asked for."""
+        try:
+            await self._record()
+        except grpc.aio.AioRpcError as error:
+            raise Refused(f"{error.code().name}: {error.details()}") from None
+
+    async def _record(self) -> None:
         details = await self._client.details(self._run_id)
         self._line("trigger", workflow_run_id=self._run_id)
         listening = [asyncio.create_task(self._listen("by_run_id", self._run_id, None))]
