@@ -6,14 +6,12 @@ right is an error, what may fail on some event is a warning; both say what to wr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
-from itertools import pairwise
 from typing import Final
 
+from config import doubts
 from config.copies import plain_path
-from config.functions import FUNCTIONS, Param, type_name
+from config.functions import FUNCTIONS, type_name
 from config.shapes import ANY, Shape, known
 from config.structure import structural
 from config.tree import Complaint, Node, Token
@@ -21,44 +19,15 @@ from config.tree import Complaint, Node, Token
 Guards = frozenset[tuple[str | int, ...]]
 """Paths that are known to be there, because a condition asked for them."""
 
-_CONSTANTS: Final = {
-    **{name: f"`{name}`" for name in ("true", "false", "null")},
-    **{"True": "`true`", "False": "`false`", "None": "`null`", "nil": "`null`", "undefined": "`null`"},
-}
-_WORD_ENDS: Final = frozenset(
-    {"literal", "unquoted_identifier", "quoted_identifier", "rparen", "rbracket", "rbrace", "current"}
-)
-_WORD_BEGINS: Final = frozenset({"literal", "unquoted_identifier", "quoted_identifier", "current", "not"})
-_DEFAULTS: Final = {"array": "`[]`", "string": "''", "object": "`{}`", "number": "`0`"}
-_A: Final = {"any": "anything", "array": "an array", "object": "an object", "null": "null"}
-
 
 def complaints(tree: Node, tokens: list[Token], root: Shape) -> list[Complaint]:
     """All complaints, in the order of their positions."""
-    found = [*structural(tree, tokens), *_words(tokens)]
+    found = [*structural(tree, tokens), *doubts.words(tokens)]
     walk = _Walk(tokens, strict="claims" in (root.fields or {}))
     walk.visit(tree, root.at((0,)), frozenset())
     known_places = {(complaint.position, complaint.code) for complaint in found}
     found += [other for other in walk.found if (other.position, other.code) not in known_places]
     return sorted(found, key=lambda complaint: (complaint.position, complaint.severity))
-
-
-def _words(tokens: list[Token]) -> Iterator[Complaint]:
-    """What only the text tells: literals that became strings, commas that the parser lets pass."""
-    for token in tokens:
-        if token.old_literal:
-            yield Complaint(
-                token.position,
-                "error",
-                "literal-string",
-                "what stands in the backticks is no JSON, so it silently means a text",
-                f"write the text in single quotes: '{token.value}'",
-            )
-    for before, token in pairwise(tokens):
-        if before.kind in _WORD_ENDS and token.kind in _WORD_BEGINS:
-            yield Complaint(
-                token.position, "error", "missing-comma", "a comma is missing before this", "write (a, b)"
-            )
 
 
 @dataclass
@@ -84,10 +53,14 @@ class _Walk:
             return Shape(shape.kind, shape.fields, False, shape.choices, shape.path)
         return shape
 
-    def _say(self, position: int, severity: str, code: str, message: str, hint: str | None) -> None:
-        if (position, code) not in self._said:
-            self._said.add((position, code))
-            self.found.append(Complaint(position, severity, code, message, hint))
+    def _say(self, complaint: Complaint | None) -> None:
+        if complaint is not None and (complaint.position, complaint.code) not in self._said:
+            self._said.add((complaint.position, complaint.code))
+            self.found.append(complaint)
+
+    def _quoted(self, node: Node) -> bool:
+        token = self._at.get(node.position)
+        return node.kind == "field" and token is not None and token.kind == "quoted_identifier"
 
     def _elements(self) -> Shape:
         """An element of a list: a scope of its own."""
@@ -112,40 +85,10 @@ class _Walk:
             if name in value.fields:
                 inner = value.fields[name]
                 return Shape(inner.kind, inner.fields, inner.nullable or value.nullable, inner.choices, path)
-            self._unknown_field(node, value)
+            self._say(doubts.unknown_field(node, value, self._quoted(node)))
         elif value.kind not in ("any", "object"):
-            self._no_fields(node, value)
+            self._say(doubts.no_fields(node, value))
         return Shape(path=path)
-
-    def _unknown_field(self, node: Node, value: Shape) -> None:
-        name, fields = node.value, value.fields or {}
-        token = self._at.get(node.position)
-        where = f"`{value.written}`" if value.written else "the event" if "payload" in fields else "the root"
-        close = get_close_matches(name, fields, 1)
-        if name in _CONSTANTS:
-            hint = f"the constant stands in backticks: {_CONSTANTS[name]}"
-        elif token is not None and token.kind == "quoted_identifier":
-            hint = f"double quotes name a field; a text stands in single quotes: '{name}'"
-        elif close:
-            hint = f"did you mean {close[0]}?"
-        elif "payload" in fields:
-            hint = (
-                f"what a step gave is under payload: payload.{name}; a text stands in single quotes: '{name}'"
-            )
-        else:
-            hint = f"it has {', '.join(fields)}"
-        self._say(node.position, "error", "unknown-field", f"{where} has no field `{name}`", hint)
-
-    def _no_fields(self, node: Node, value: Shape) -> None:
-        what = f"`{value.written}`" if value.written else "this"
-        if value.kind == "null":
-            message, hint = f"{what} is always null here, it has no field `{node.value}`", None
-        else:
-            message = f"{what} is {_a(value.kind)}, it has no field `{node.value}`"
-            hint = f"write {value.written} alone" if value.written else None
-        if value.path and value.path[-1] == "payload" and value.kind == "string":
-            hint = "to read chunks as JSON write payload: json in the rule"
-        self._say(node.position, "error", "no-fields", message, hint)
 
     def _index(self, node: Node, value: Shape, guards: Guards) -> Shape:
         return Shape()
@@ -202,58 +145,29 @@ class _Walk:
         self._check_quotes(node)
         for side, other, literal in ((left, right, node.children[1]), (right, left, node.children[0])):
             if literal.kind == "literal" and literal.value is None and self.strict:
-                self._say(
-                    node.position,
-                    "warning",
-                    "null-comparison",
-                    "under allow a comparison with null refuses everybody",
-                    "take it out: what is missing is refused anyway",
-                )
+                self._say(doubts.null_comparison(node))
             elif literal.kind == "literal":
                 self._check_literal(node, side, literal)
             elif node.value in ("eq", "ne") and not _can_be_equal(side, other):
-                self._never(node, side, other)
+                self._say(doubts.never_equal(node, side, other))
                 break
         return known("boolean", nullable=node.value not in ("eq", "ne"))
 
     def _check_quotes(self, node: Node) -> None:
         right = node.children[1]
-        token = self._at.get(right.position)
-        if right.kind == "field" and token is not None and token.kind == "quoted_identifier":
-            if (right.position, "unknown-field") in self._said:
-                return  # said already, with the same hint
-            self._say(
-                right.position,
-                "warning",
-                "double-quotes",
-                f'"{right.value}" in double quotes is a field, not a text',
-                f"a text stands in single quotes: '{right.value}'",
-            )
+        if self._quoted(right) and (right.position, "unknown-field") not in self._said:
+            self._say(doubts.double_quotes(right))  # else it is said already, with the same hint
 
     def _check_literal(self, node: Node, side: Shape, literal: Node) -> None:
         token = self._at.get(literal.position)
         if token is not None and token.old_literal:
             return  # said already, and it is not what was meant
         if side.choices and isinstance(literal.value, str) and literal.value not in side.choices:
-            close = get_close_matches(literal.value, side.choices, 1)
-            hint = f"did you mean '{close[0]}'?" if close else f"here it is one of {', '.join(side.choices)}"
-            what = f"`{side.written}` is never '{literal.value}'"
-            self._say(literal.position, "warning", "never-equal", what, hint)
+            self._say(doubts.no_such_choice(literal, side))
         elif node.value in ("eq", "ne"):
             other = known(type_name(literal.value), nullable=literal.value is None)
             if not _can_be_equal(side, other):
-                self._never(node, side, other)
-
-    def _never(self, node: Node, side: Shape, other: Shape) -> None:
-        verdict = "never" if node.value == "eq" else "always"
-        what = f"`{side.written}`" if side.written else "the one side"
-        self._say(
-            node.position,
-            "warning",
-            "never-equal",
-            f"this is {verdict} true: {what} is {_a(side.kind)}, the other side {_a(other.kind)}",
-            "numbers stand in backticks, `1`, texts in single quotes, '1'",
-        )
+                self._say(doubts.never_equal(node, side, other))
 
     # -- lists
 
@@ -303,35 +217,13 @@ class _Walk:
         if function is None or not function.takes(len(shapes)):
             return ANY
         for index, (child, shape) in enumerate(zip(node.children, shapes, strict=True)):
-            self._check_argument(node.value, child, shape, function.param(index))
+            self._say(doubts.argument(node.value, child, shape, function.param(index)))
         if node.value == "not_null":
             return Shape(
                 shapes[-1].kind if len({s.kind for s in shapes}) == 1 else "any",
                 nullable=all(shape.nullable for shape in shapes),
             )
         return _RESULTS.get(node.value, ANY)
-
-    def _check_argument(self, name: str, node: Node, shape: Shape, param: Param) -> None:
-        if not param.types or node.kind == "expref" or "expression" in param.types:
-            return
-        if shape.kind not in ("any", "null", *param.types):
-            what = f"`{shape.written}`" if shape.written else "this"
-            message = f"{name}() takes {param.wanted}, but {what} is {_a(shape.kind)}"
-            self._say(node.position, "error", "argument-type", message, _convert(shape, param))
-        elif shape.nullable:
-            default = next((_DEFAULTS[kind] for kind in param.types if kind in _DEFAULTS), "''")
-            if param.types == ("string", "array", "object"):
-                default = "`[]`"
-            what = shape.written or "…"
-            self._say(
-                node.position,
-                "warning",
-                "may-be-missing",
-                f"{name}() fails where {f'`{what}`' if shape.written else 'this'} is missing or null",
-                f"give it a default: {name}(…not_null({what}, {default})…)"
-                if len(FUNCTIONS[name].params) > 1
-                else f"give it a default: {name}(not_null({what}, {default}))",
-            )
 
 
 _RESULTS: Final = {
@@ -349,16 +241,3 @@ def _can_be_equal(one: Shape, other: Shape) -> bool:
     if one.nullable and other.nullable:
         return True
     return "any" in (one.kind, other.kind) or one.kind == other.kind
-
-
-def _convert(shape: Shape, param: Param) -> str | None:
-    what = shape.written or "…"
-    if "string" in param.types and shape.kind in ("number", "boolean"):
-        return f"as text: to_string({what})"
-    if "number" in param.types and shape.kind == "string":
-        return f"as a number: to_number({what})"
-    return None
-
-
-def _a(kind: str) -> str:
-    return _A.get(kind, f"a {kind}")

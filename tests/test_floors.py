@@ -40,6 +40,7 @@ CONFIG: Final = (
     "config.hints",  # what to say when an expression cannot be read
     "config.syntax",  # an expression's text as a tree
     "config.structure",  # what makes an expression impossible to run
+    "config.doubts",  # the complaints about fields, types and literals, in words
     "config.lints",  # fields, types, literals
     "config.expressions",  # compile, lint, evaluate safely
     "config.names",  # event names and globs
