@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+import grpc
+import grpc.aio
 import httpx
 import pytest
 from click.testing import CliRunner
@@ -337,6 +339,37 @@ async def test_a_run_id_is_one_run_however_it_is_written(engine: Engine, client:
     for written in (f"{{{run}}}", run.replace("-", ""), f"urn:uuid:{run}", f" {run}", f"{run}\n", run[:-1]):
         assert (await client.get(f"/open/chat/{quote(written, safe='')}")).status_code == 400
     assert (await client.head(f"/open/chat/{run.upper()}")).status_code == 200
+
+
+class Eavesdropper(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+    """A Hatchet that only notes which tokens come over which connection, and refuses them all."""
+
+    def __init__(self) -> None:
+        self.heard: set[tuple[str, str]] = set()
+
+    def service(self, handler_call_details: Any) -> Any:
+        async def refuse(request: bytes, context: Any) -> bytes:
+            said = dict(context.invocation_metadata())
+            self.heard.add((context.peer(), said["authorization"]))
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
+            return b""
+
+        return grpc.unary_unary_rpc_method_handler(refuse)
+
+
+async def test_tokens_of_two_teams_never_meet_on_one_connection(folder: Path, env: dict[str, str]) -> None:
+    """Not even where both teams' Hatchet is one address, as it is for two tenants of one engine."""
+    listener, server = Eavesdropper(), grpc.aio.server()
+    server.add_generic_rpc_handlers((listener,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    elsewhere = {**env, "HATCHET_CLIENT_HOST_PORT": f"127.0.0.1:{port}"}
+    async with served(folder, elsewhere) as proxy, httpx.AsyncClient(base_url=proxy.url) as client:
+        asks = [client.get(f"/{team}/chat/{NOBODY}", headers=bearer()) for team in ("open", "locked") * 5]
+        assert {answer.status_code for answer in await asyncio.gather(*asks)} == {200}  # stream.wait
+    await server.stop(None)
+    assert {said for _, said in listener.heard} == {f"bearer {env['OPEN']}", f"bearer {env['LOCKED']}"}
+    assert len({peer for peer, _ in listener.heard}) == len(listener.heard)
 
 
 async def test_probes_and_metrics_name_no_run_no_subject_and_no_secret(
