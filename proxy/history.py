@@ -208,7 +208,8 @@ class History:
     @staticmethod
     def _double(line: Line, step: Step, event: LiveEvent) -> bool:
         """Whether that chunk was told on another line: where there are two, every second one is."""
-        if event.index and event.index < step.next and line.attempts.get(step.id) == step.told:
+        told = event.index is not None and event.index < step.next
+        if told and line.attempts.get(step.id) == step.told and not step.anew(event):
             line.caught[step.id] = step.told
             line.spoke = True
             return True
@@ -302,7 +303,7 @@ class History:
             seen = attempt < step.told or index < step.next
             self._too_late(step, attempt, seen=seen)
         elif attempt > step.told:
-            self._early(line, step, event, attempt, now)
+            self._early(step, event, attempt, now)
         elif step.next == 0 and event.at is not None and (index, event.at) in step.recent:
             pass  # a double of the attempt before
         elif index and step.next == 0 and index == step.past_next and attempt not in step.held:
@@ -327,7 +328,7 @@ class History:
         if not self.over and end is not None and end.type == STEP_COMPLETED and step.name is not None:
             self._story.gap(GapCause.UPSTREAM, step.name, attempt, 1)
 
-    def _early(self, line: Line, step: Step, event: LiveEvent, attempt: int, now: float) -> None:
+    def _early(self, step: Step, event: LiveEvent, attempt: int, now: float) -> None:
         """A chunk of an attempt that is not told yet: held; and where it is not proven, a reason to look."""
         if (event.index, event.at) in step.recent and event.at is not None:
             return
@@ -341,13 +342,10 @@ class History:
             self.core_look.want(now)
 
     def _again(self, line: Line, step: Step, event: LiveEvent, attempt: int, now: float) -> None:
-        """An index that was told: a double, unless its time says that it is another chunk."""
-        if event.index != 0 or event.at is None or event.at == step.first_at or step.first_at is None:
-            if line.attempts.get(step.id) == attempt and event.index == 0 and event.at is None:
-                self._want_past(now)
-            return
-        line.attempts[step.id] = attempt + 1
-        self._early(line, step, event, attempt + 1, now)
+        """An index that was told: a double, unless its time says that it is another attempt's chunk."""
+        if step.anew(event):
+            line.attempts[step.id] = attempt + 1
+            self._early(step, event, attempt + 1, now)
 
     def _unlimbo(self, line: Line, step_id: str, attempt: int, now: float) -> None:
         """The chunks that waited on that line are of `attempt`."""
@@ -506,7 +504,8 @@ class History:
         step.fails(now)
 
     def _patience(self, now: float) -> float:
-        return now + LIVE_PATIENCE if self._telling and self._lines else now
+        live = self._lines or self._ended_live is not None
+        return now + LIVE_PATIENCE if self._telling and live else now
 
     # -- time --
 

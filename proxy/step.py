@@ -190,11 +190,14 @@ class Step:
         self._held_bytes += len(event.payload)
         return True
 
-    def drop(self, attempt: int) -> int:
-        """Forget the held chunks of an attempt; how many there were."""
-        chunks = self.held.pop(attempt, {})
-        self._held_bytes -= sum(len(event.payload) for event in chunks.values())
-        return len(chunks)
+    def anew(self, event: LiveEvent) -> bool:
+        """Whether a chunk whose index was told is no double: within an attempt, times grow with indices."""
+        if event.at is None or (event.index, event.at) in self.recent:
+            return False
+        if event.index == 0 and self.first_at is not None:
+            return event.at != self.first_at
+        last = self.recent[-1][1] if self.recent else None
+        return last is not None and event.at.rstrip("Z") > last.rstrip("Z")
 
     def missed_start(self, cause: GapCause, now: float) -> None:
         """It ran before we listened: what it told before the first chunk we have, nobody can give."""

@@ -54,7 +54,8 @@ def judged(run: Truth, lines: list[Told], world: World) -> World:
     legal(world.items)
     assert isinstance(world.items[-1], End), "the end comes"
     assert world.items[-1].status == run.status.value.lower()
-    assert not misplaced(world.items)
+    if not (run.silent and world.past_lag):
+        assert not misplaced(world.items)
     assert not unsaid(run, world.items)
     return world
 

@@ -64,6 +64,7 @@ class Truth:
     done: float
     dag: bool
     known: float = 0.0
+    silent: bool = False  # lifecycle events are switched off: only a history in time tells attempts apart
 
     def core_at(self, t: float) -> CoreState | None:
         if t < self.known:
@@ -224,7 +225,7 @@ def mishaps(rng: Random, run: Truth) -> list[Told]:
     lossy = rng.choice([0.0, 0.0, 0.1, 0.4])
     doubled = rng.choice([0.0, 0.1])
     late = rng.choice([0.0, 0.0, 0.2])
-    silent = rng.random() < 0.1  # lifecycle events switched off
+    silent = run.silent = rng.random() < 0.1
     lines: list[Told] = []
     for _ in range(rng.choice([1, 1, 2])):
         ordered = rng.random() < 0.6
