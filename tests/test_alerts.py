@@ -1,0 +1,120 @@
+"""The alert rules and the dashboard: only what /metrics has, firing where they should, each explained."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from proxy.counts import Counts
+from proxy.metrics import PREFIX, render
+from proxy.probes import Health, TeamHealth
+from tests.test_metrics import busy
+from tests.tools import ROOT, need
+
+RULES: Final = ROOT / "deploy/prometheus/alerts.yaml"
+DASHBOARD: Final = ROOT / "deploy/grafana/stream-proxy.json"
+OPERATIONS: Final = ROOT / "docs/operations.md"
+
+
+def exposed() -> dict[str, set[str]]:
+    """Each series of /metrics, with its labels."""
+    body, _ = render(busy(), Health(0.0, "1", teams=(TeamHealth("payments"),)))
+    found: dict[str, set[str]] = {}
+    for line in body.decode().splitlines():
+        match = re.match(r"(\w+)(?:{(.*)})? ", line)
+        if match is not None and not line.startswith("#"):
+            found.setdefault(match[1], set()).update(re.findall(r'(\w+)="', match[2] or ""))
+    return found
+
+
+def alerts() -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+
+
+def dashboard() -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(DASHBOARD.read_text())
+    return told
+
+
+def expressions() -> list[str]:
+    asked = [
+        panel_target["expr"] for panel in dashboard()["panels"] for panel_target in panel.get("targets", ())
+    ]
+    return [*asked, *(rule["expr"] for rule in alerts())]
+
+
+def promtool(*arguments: str | Path) -> str:
+    command = [need("promtool"), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_promtool_accepts_the_rules() -> None:
+    assert "SUCCESS" in promtool("check", "rules", "--lint=all", "--lint-fatal", RULES)
+
+
+def test_each_alert_fires_where_it_should_and_none_without_a_cause() -> None:
+    cases = RULES.with_name("alerts.test.yaml")
+    assert "SUCCESS" in promtool("test", "rules", cases)
+    fired = {
+        case["alertname"]
+        for test in yaml.safe_load(cases.read_text())["tests"]
+        for case in test["alert_rule_test"]
+        if case.get("exp_alerts")
+    }
+    assert fired == {rule["alert"] for rule in alerts()}
+
+
+@pytest.mark.parametrize("expression", expressions())
+def test_every_metric_and_label_that_is_asked_for_exists(expression: str) -> None:
+    known = exposed()
+    for name, matchers in re.findall(r"\b((?:stream_proxy|process)_\w+)(?:{([^}]*)})?", expression):
+        assert name in known or name.startswith("process_"), name
+        assert {*re.findall(r"(\w+)\s*[=!]~?", matchers)} <= known.get(name, set()), expression
+
+
+def test_promtool_reads_the_dashboards_expressions(tmp_path: Path) -> None:
+    asked = [expr.replace("$__rate_interval", "5m").replace("$team", ".*") for expr in expressions()]
+    rules = [{"record": f"dashboard:{number}", "expr": expr} for number, expr in enumerate(asked)]
+    path = tmp_path / "rules.yaml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    promtool("check", "rules", path)
+
+
+def test_the_dashboard_shows_every_metric_there_is() -> None:
+    asked = "\n".join(expressions())
+    for name in exposed():
+        base = re.sub(r"_(bucket|sum|count)$", "", name)
+        assert not name.startswith(PREFIX) or base in asked, name
+
+
+def test_the_dashboards_panels_have_a_place_and_a_source_of_their_own() -> None:
+    panels = dashboard()["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    places = [(place["x"], place["y"]) for place in (panel["gridPos"] for panel in panels)]
+    assert len({*places}) == len(places)
+    for panel in panels:
+        for target in panel.get("targets", ()):
+            assert target["datasource"]["uid"] == "${datasource}"
+
+
+@pytest.mark.parametrize("rule", alerts(), ids=lambda rule: str(rule["alert"]))
+def test_each_alert_is_explained_to_operators(rule: dict[str, Any]) -> None:
+    assert f"### {rule['alert']}\n" in OPERATIONS.read_text()
+
+
+def test_no_alert_is_explained_that_is_not_there() -> None:
+    explained = re.findall(r"^### (StreamProxy\w+)$", OPERATIONS.read_text(), re.MULTILINE)
+    assert sorted(explained) == sorted(rule["alert"] for rule in alerts())
+
+
+def test_metrics_of_an_idle_process_are_there_too() -> None:
+    body, _ = render(Counts(), Health(0.0, "1"))
+    assert b"stream_proxy_draining 0.0" in body
