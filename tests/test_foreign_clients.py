@@ -16,9 +16,10 @@ from tests.processes import PROGRAM, demo, running
 from tests.reference import RunPicture, Truth, judge
 from tests.tools import ROOT, need, need_npm
 
+STREAMING = ("reason_docs", "generate_response")  # of the others, the first 100 ms may be announced as a gap
 TOLD = {
-    name: {"status": "completed", "text": "".join(step.chunks), "complete": True}
-    for name, step in CHAT.steps.items()
+    name: {"status": "completed", "text": "".join(CHAT.steps[name].chunks), "complete": True}
+    for name in STREAMING
 }
 
 
@@ -42,7 +43,7 @@ async def test_the_reference_client_sees_the_truth(workflow: str, truth: Truth) 
         run_id = await trigger(url, workflow)
         picture = await picture_of(f"{url}/streams/live/{run_id}")
     assert judge(picture, truth) == []
-    assert picture.complete
+    assert [name for name in STREAMING if not picture.steps[name].complete] == []
 
 
 async def picture_of(url: str) -> RunPicture:
@@ -63,7 +64,9 @@ async def test_npms_eventsource_with_the_javascript_client() -> None:
         async with running(f"{url}/streams/live/{run_id}", "token", "step", "run", program=follow) as node:
             await node.ended(30)
             told = json.loads(node.said)
-    assert (told["state"], told["status"], told["steps"]) == ("ended", "completed", TOLD)
+    assert (told["state"], told["status"]) == ("ended", "completed")
+    assert list(told["steps"]) == list(STEPS)
+    assert {name: told["steps"][name] for name in STREAMING} == TOLD
     ids = [frame[2] for frame in told["frames"]]
     assert all(ids)
     assert len(set(ids)) == len(ids)
