@@ -9,6 +9,7 @@ import httpx
 from proxy.demo.workflows import ANSWER, THOUGHTS, words
 from tests.reference import TrueStep, Truth
 
+FAST: Final = ("--speed", "3")  # a run in three seconds
 STEPS: Final = ("start", "load_docs", "reason_docs", "generate_response")
 
 

@@ -10,7 +10,7 @@ import httpx
 import httpx_sse
 import pytest
 
-from tests.demo_run import CHAT, FLAKY, STEPS, trigger
+from tests.demo_run import CHAT, FAST, FLAKY, STEPS, trigger
 from tests.eventsource import EventSource
 from tests.processes import PROGRAM, demo, running
 from tests.reference import RunPicture, Truth, judge
@@ -24,7 +24,7 @@ TOLD = {
 
 
 async def test_httpx_sse_reads_the_tutorials_endpoint_as_unnamed_messages() -> None:
-    async with demo() as (_, url), httpx.AsyncClient(timeout=30) as client:
+    async with demo(*FAST) as (_, url), httpx.AsyncClient(timeout=30) as client:
         run_id = await trigger(url)
         async with httpx_sse.aconnect_sse(client, "GET", f"{url}/message/{run_id}") as source:
             events = [event async for event in source.aiter_sse()]
@@ -39,7 +39,7 @@ async def test_httpx_sse_reads_the_tutorials_endpoint_as_unnamed_messages() -> N
 
 @pytest.mark.parametrize(("workflow", "truth"), [("chat", CHAT), ("flaky", FLAKY)])
 async def test_the_reference_client_sees_the_truth(workflow: str, truth: Truth) -> None:
-    async with demo() as (_, url):
+    async with demo(*FAST) as (_, url):
         run_id = await trigger(url, workflow)
         picture = await picture_of(f"{url}/streams/live/{run_id}")
     assert judge(picture, truth) == []
@@ -58,7 +58,7 @@ async def picture_of(url: str) -> RunPicture:
 
 async def test_npms_eventsource_with_the_javascript_client() -> None:
     need_npm("eventsource")
-    async with demo() as (_, url):
+    async with demo(*FAST) as (_, url):
         run_id = await trigger(url)
         follow = (need("node"), str(ROOT / "tests/js/follow.mjs"))
         async with running(f"{url}/streams/live/{run_id}", "token", "step", "run", program=follow) as node:
@@ -74,7 +74,7 @@ async def test_npms_eventsource_with_the_javascript_client() -> None:
 
 async def test_npms_eventsource_gives_up_where_there_is_no_such_run() -> None:
     need_npm("eventsource")
-    async with demo() as (_, url):
+    async with demo(*FAST) as (_, url):
         follow = (need("node"), str(ROOT / "tests/js/follow.mjs"))
         async with running(f"{url}/message/not-a-run", program=follow) as node:
             await node.ended(30)
@@ -83,7 +83,7 @@ async def test_npms_eventsource_gives_up_where_there_is_no_such_run() -> None:
 
 async def test_curl_sees_frames_and_the_cursor_of_the_end_gets_204() -> None:
     curl = (need("curl"), "--silent", "--show-error", "--no-buffer", "--include")
-    async with demo() as (_, url):
+    async with demo(*FAST) as (_, url):
         run_id = await trigger(url)
         async with running(f"{url}/message/{run_id}", program=curl) as first:
             assert await first.ended(30) == 0
@@ -103,7 +103,7 @@ async def test_curl_sees_frames_and_the_cursor_of_the_end_gets_204() -> None:
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_ends_the_demo_cleanly_while_a_stream_is_open(sign: signal.Signals) -> None:
-    async with demo() as (one, url):
+    async with demo(*FAST) as (one, url):
         run_id = await trigger(url)
         async with EventSource(f"{url}/streams/live/{run_id}") as source:
             frames = source.frames()
@@ -120,7 +120,7 @@ async def test_a_signal_ends_the_demo_cleanly_while_a_stream_is_open(sign: signa
 
 async def test_the_demo_says_in_one_sentence_that_its_port_is_taken() -> None:
     async with (
-        demo() as (_, url),
+        demo(*FAST) as (_, url),
         running("demo", "--port", url.rpartition(":")[2], program=PROGRAM) as other,
     ):
         assert await other.ended(30) == 3

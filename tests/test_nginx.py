@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from tests.demo_run import CHAT, trigger
+from tests.demo_run import CHAT, FAST, trigger
 from tests.eventsource import EventSource
 from tests.processes import answers, demo, free_port, running
 from tests.reference import RunPicture, judge
@@ -71,7 +71,7 @@ async def spread(url: str) -> tuple[RunPicture, float]:
 
 
 async def test_a_stream_flows_through_nginx_with_its_default_buffering(tmp_path: Path) -> None:
-    async with demo() as (_, url), nginx(url, tmp_path) as front:
+    async with demo(*FAST) as (_, url), nginx(url, tmp_path) as front:
         run_id = await trigger(url)
         picture, seconds = await spread(f"{front}/streams/live/{run_id}")
     assert judge(picture, CHAT) == []
@@ -80,7 +80,7 @@ async def test_a_stream_flows_through_nginx_with_its_default_buffering(tmp_path:
 
 async def test_without_our_header_nginx_would_hold_it_back(tmp_path: Path) -> None:
     async with (
-        demo() as (_, url),
+        demo(*FAST) as (_, url),
         nginx(
             url,
             tmp_path,
@@ -94,7 +94,7 @@ async def test_without_our_header_nginx_would_hold_it_back(tmp_path: Path) -> No
 
 
 async def test_ten_readers_through_nginx_see_one_story(tmp_path: Path) -> None:
-    async with demo() as (_, url), nginx(url, tmp_path) as front:
+    async with demo(*FAST) as (_, url), nginx(url, tmp_path) as front:
         run_id = await trigger(url)
         told = await asyncio.gather(*(spread(f"{front}/streams/live/{run_id}") for _ in range(10)))
     assert [judge(picture, CHAT) for picture, _ in told] == [[]] * 10

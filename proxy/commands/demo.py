@@ -40,7 +40,14 @@ CANNOT_LISTEN: Final = 3
     show_default=True,
     help="The page's and the proxy's port; 0 takes a free one.",
 )
-def command(path: Path | None, port: int) -> None:
+@click.option(
+    "--speed",
+    type=click.FloatRange(0.1, 100),
+    default=1.0,
+    show_default=True,
+    help="Make the workers so many times faster.",
+)
+def command(path: Path | None, port: int, speed: float) -> None:
     """The whole thing on this machine: engine, proxy, page.
 
     \b
@@ -54,10 +61,10 @@ def command(path: Path | None, port: int) -> None:
     from proxy.demo.page import example  # noqa: PLC0415 - help answers without the engine being loaded
     from proxy.server import run  # noqa: PLC0415
 
-    sys.exit(run(lambda: demo(path or example(), port)))
+    sys.exit(run(lambda: demo(path or example(), port, speed)))
 
 
-async def demo(path: Path, port: int) -> int:
+async def demo(path: Path, port: int, speed: float) -> int:
     """Run it until a signal; the exit status."""
     from proxy.connection import listen  # noqa: PLC0415
     from proxy.demo.workflows import demo_script  # noqa: PLC0415
@@ -69,7 +76,7 @@ async def demo(path: Path, port: int) -> int:
         click.echo(f"demo: cannot listen on {HOST}:{port}: {error.strerror or error}; try --port 0", err=True)
         return CANNOT_LISTEN
     with sock:
-        async with Engine(demo_script()) as engine:
+        async with Engine(demo_script(), speed=speed) as engine:
             env = {**os.environ, **engine.env}
             try:
                 config = load(path, env)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from proxy.simulator.script import Backoff, Chunks, Failure, Script, Step, Workflow, script
+from proxy.simulator.script import Chunks, Failure, Script, Step, Workflow, script
 
 THOUGHT_EVERY: Final = 0.06  # seconds between words
 WORD_EVERY: Final = 0.045
@@ -52,8 +52,7 @@ TRYING_AGAIN: Final = replace(
     ANSWERING,
     chunks=Chunks(lambda scope: words(FALSE_START if scope["attempt"] == 1 else ANSWER), WORD_EVERY),
     fails=Failure("ConnectionError: the model went away", attempts=1),
-    retries=2,
-    backoff=Backoff(1.5, 2.0),
+    retries=2,  # without backoff: the engine, like the real one, can take half a minute for that
 )
 FAILING: Final = replace(
     REASON, chunks=Chunks(words(THOUGHTS)[:9], THOUGHT_EVERY), fails=Failure("ValueError: page two is empty")
