@@ -124,6 +124,7 @@ FLOORS: Final = {
         "proxy.life",  # one run in this process, with its channels
         "proxy.team",
         "proxy.hub",
+        "proxy.stay",  # one client's stream, and what was lent for it
         "proxy.visit",  # one client's request, from the question to its ending
     ),
     "third floor: the front door": (

@@ -59,9 +59,9 @@ def command(path: Path | None, port: int, speed: float) -> None:
     machine; Ctrl-C ends all of it.
     """
     from proxy.demo.page import example  # noqa: PLC0415 - help answers without the engine being loaded
-    from proxy.server import run  # noqa: PLC0415
 
-    sys.exit(run(lambda: demo(path or example(), port, speed)))
+    # not uvloop, which `serve` takes: the embedded engine in this process stalls on it now and then
+    sys.exit(asyncio.run(demo(path or example(), port, speed)))
 
 
 async def demo(path: Path, port: int, speed: float) -> int:
