@@ -278,6 +278,7 @@ class Team:
             self._say_farewell(life)
 
     def _begin(self, run_id: str) -> Life:
+        self._make_place()
         life = Life(
             run_id,
             team=self.name,
@@ -295,6 +296,16 @@ class Team:
         if self._tap is not None:
             self._tap.attach(life.run)
         return life
+
+    def _make_place(self) -> None:
+        """Within ``limits.runs`` runs that linger without a reader give way, the least recently used first."""
+        most = self.config.limits.runs
+        if most is None or len(self.lives) < most:
+            return
+        followed = [life for life in self.lives.values() if not life.over]
+        lingering = [life for life in followed if life.leases == 0]
+        for life in lingering[: max(0, len(followed) - most + 1)]:
+            self._drop(life)
 
     def _follow(self, life: Life) -> Run:
         return Run(
