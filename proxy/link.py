@@ -22,6 +22,7 @@ CALLS_PER_LINK: Final = 250  # Hatchet's engine sets no limit; what a server say
 # Where reads follow each other sooner than this (seconds), the next waits as long, so that one read brings
 # many events: waking up costs twice what an event does. Nobody sees 2 ms, and a quiet link never waits.
 BREATH: Final = 0.002
+FULL_READ: Final = 16 * 1024  # bytes: a read of so many needs no breath, and large messages must not wait
 IDLE_CLOSE: Final = 120.0  # seconds without a call until a connection is closed
 
 
@@ -84,7 +85,7 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         now = self._loop.time()
-        if now - self._heard < BREATH:
+        if now - self._heard < BREATH and len(data) < FULL_READ:
             self._breathe()
         self._heard = now
         http2 = self._http2
