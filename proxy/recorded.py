@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from proxy.events import (
     CoreState,
@@ -35,14 +35,18 @@ class NotARecording(ValueError):
     """The lines are no recording; says which line."""
 
 
+POLLED: Final = 0.1
+"""Seconds between the recorder's looks at the states: what it wrote was true up to so much earlier."""
+
+
 @dataclass
 class _Player:
-    """What is known at this moment of the recording."""
+    """What is known at each moment of the recording, and what came of it so far."""
 
     history: History
     lines: dict[str, Line] = field(default_factory=dict)
-    core: CoreState | None = None
-    past: PastState | None = None
+    cores: list[tuple[float, CoreState]] = field(default_factory=list)
+    pasts: list[tuple[float, PastState | None]] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
     ticks: int = 0
 
@@ -63,13 +67,14 @@ class _Player:
             history.tick(at)
         if history.core_look.at is not None and history.core_look.at <= at:
             history.core_look.asking(at)
-            if self.core is None:
+            core = _latest(self.cores, at)
+            if core is None:
                 history.core_look.again(at)
             else:
-                history.core(self.core, at)
+                history.core(core, at)
         if history.past_look.at is not None and history.past_look.at <= at:
             history.past_look.asking(at)
-            history.past(self.past, at)
+            history.past(_latest(self.pasts, at), at)
 
     def hear(self, line: dict[str, Any], run_id: str, now: float) -> None:
         """One line of a subscription."""
@@ -96,16 +101,22 @@ def played(texts: Iterable[str]) -> list[Item]:
         raise NotARecording("it has no line that says which run was triggered")
     player = _Player(History(run_id, has_past=any(line["source"].startswith("REST") for line in lines)))
     player.history.core_look.want(0.0)
-    end = 0.0
-    for number, line in enumerate(lines, 1):
-        try:
-            end = max(float(line["t"]), 0.0)
-            player.until(end)
-            _take(player, line, run_id, end)
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise NotARecording(f"line {number} is not as a recording has it") from None
-    player.until(end + SETTLING)
+    for read in (_learn, _tell):  # the states first: each look is answered from all that was recorded
+        for number, line in enumerate(lines, 1):
+            try:
+                read(player, line, run_id, max(float(line["t"]), 0.0))
+            except (KeyError, TypeError, ValueError, AttributeError):
+                raise NotARecording(f"line {number} is not as a recording has it") from None
+    player.until(max((float(line["t"]) for line in lines), default=0.0) + SETTLING)
     return player.items
+
+
+_State = TypeVar("_State")
+
+
+def _latest(states: list[tuple[float, _State]], at: float) -> _State | None:
+    """The last state that was true at `at`."""
+    return next((state for since, state in reversed(states) if since <= at + POLLED), None)
 
 
 def _lines(texts: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -121,14 +132,20 @@ def _lines(texts: Iterable[str]) -> Iterator[dict[str, Any]]:
         yield line
 
 
-def _take(player: _Player, line: dict[str, Any], run_id: str, now: float) -> None:
+def _learn(player: _Player, line: dict[str, Any], run_id: str, now: float) -> None:
+    """A line with a state."""
     source = line["source"]
-    if source == "live":
-        player.hear(line, run_id, now)
-    elif source == "GetRunDetails" and "task_runs" in line["answer"]:
-        player.core = _core(run_id, line["answer"])
+    if source == "GetRunDetails" and "task_runs" in line["answer"]:
+        player.cores.append((now, _core(run_id, line["answer"])))
     elif source == "REST workflow-runs":
-        player.past = _past(run_id, line["answer"])
+        player.pasts.append((now, _past(run_id, line["answer"])))
+
+
+def _tell(player: _Player, line: dict[str, Any], run_id: str, now: float) -> None:
+    """A line of a subscription's life."""
+    player.until(now)
+    if line["source"] == "live":
+        player.hear(line, run_id, now)
 
 
 def _text(value: Any) -> str:
@@ -179,6 +196,7 @@ def _past_step(task: dict[str, Any], events: Iterable[dict[str, Any]]) -> PastSt
         for event in events
         if event["taskId"] == step_id
     ]
+    own.sort(key=lambda event: event.at)
     return PastStep(
         name=task["actionId"].rpartition(":")[2],
         step_run_id=step_id,
@@ -187,5 +205,6 @@ def _past_step(task: dict[str, Any], events: Iterable[dict[str, Any]]) -> PastSt
         retries=None,
         output=task.get("output"),
         error=task.get("errorMessage") or None,
-        events=tuple(sorted(own, key=lambda event: event.at)),
+        created_at=own[0].at if own else None,  # recordings keep the events' times alone
+        events=tuple(own),
     )
