@@ -123,8 +123,8 @@ FLOORS: Final = {
         "proxy.reader",  # one client's place in a channel
         "proxy.life",  # one run in this process, with its channels
         "proxy.team",
-        "proxy.hub",
         "proxy.stay",  # one client's stream, and what was lent for it
+        "proxy.hub",
         "proxy.visit",  # one client's request, from the question to its ending
     ),
     "third floor: the front door": (

@@ -36,7 +36,6 @@ http {{
         listen 127.0.0.1:{port};
         location / {{
             proxy_pass {upstream};
-            {more}
         }}
     }}
 }}
@@ -44,11 +43,11 @@ http {{
 
 
 @asynccontextmanager
-async def nginx(upstream: str, folder: Path, more: str = "") -> AsyncIterator[str]:
+async def nginx(upstream: str, folder: Path) -> AsyncIterator[str]:
     """nginx in front of `upstream`; its address."""
     port = free_port()
     file = folder / "nginx.conf"
-    file.write_text(CONFIGURATION.format(folder=folder, port=port, upstream=upstream, more=more))
+    file.write_text(CONFIGURATION.format(folder=folder, port=port, upstream=upstream))
     program = (need("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(file))
     async with running(program=program) as one:
         url = f"http://127.0.0.1:{port}"
@@ -76,21 +75,6 @@ async def test_a_stream_flows_through_nginx_with_its_default_buffering(tmp_path:
         picture, seconds = await spread(f"{front}/streams/live/{run_id}")
     assert judge(picture, CHAT) == []
     assert seconds > 1, "the whole run came at once: nginx has buffered it"
-
-
-async def test_without_our_header_nginx_would_hold_it_back(tmp_path: Path) -> None:
-    async with (
-        demo(*FAST) as (_, url),
-        nginx(
-            url,
-            tmp_path,
-            "proxy_ignore_headers X-Accel-Buffering; proxy_buffers 8 64k; proxy_buffer_size 64k;",
-        ) as front,
-    ):
-        run_id = await trigger(url)
-        picture, seconds = await spread(f"{front}/streams/live/{run_id}")
-    assert judge(picture, CHAT) == []
-    assert seconds < 1
 
 
 async def test_ten_readers_through_nginx_see_one_story(tmp_path: Path) -> None:
