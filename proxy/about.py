@@ -16,7 +16,7 @@ from typing import Final
 from proxy import __version__
 
 LIBRARIES: Final = (
-    "hatchet-sdk", "grpcio", "protobuf", "aiohttp",  # towards Hatchet
+    "hatchet-sdk", "grpcio", "protobuf", "hpack", "aiohttp",  # towards Hatchet
     "uvicorn", "starlette", "uvloop", "httptools",  # towards browsers
     "pydantic", "pyyaml", "jmespath", "orjson", "watchfiles",  # the YAML and what it says
     "pyjwt", "cryptography", "prometheus-client", "structlog", "click", "rich",
