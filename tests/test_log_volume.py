@@ -1,0 +1,79 @@
+"""The log of a whole process while things go wrong: few lines, all of them whole, nothing private in them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from proxy.demo.page import example
+from proxy.demo.workflows import ANSWER, demo_script
+from proxy.journal import TRACEPARENT
+from proxy.simulator import Engine
+from tests.eventsource import EventSource
+from tests.processes import serving
+
+READERS: Final = 20
+REFUSED: Final = 200
+AWAY: Final = 3.0  # seconds
+
+
+def lines(said: str) -> list[dict[str, Any]]:
+    """Every line of the process; each must be JSON."""
+    return [json.loads(line) for line in said.splitlines()]
+
+
+async def read(url: str) -> None:
+    async with EventSource(url, patience=0.1) as source:
+        async for frame in source.frames():
+            if frame.event == "stream.end":
+                return
+
+
+async def connect(client: httpx.AsyncClient, path: str) -> str:
+    answer = await client.get(path, headers={"Accept": "text/event-stream"})
+    return answer.text
+
+
+async def test_an_outage_under_load_is_a_few_lines_and_each_stream_one() -> None:
+    async with Engine(demo_script(), speed=2, seed=1) as engine:
+        async with serving(example(), engine.env) as (proxy, url), httpx.AsyncClient(base_url=url) as client:
+            run = await engine.trigger("chat", {})
+            readers = [asyncio.create_task(read(f"{url}/streams/live/{run}")) for _ in range(READERS)]
+            await asyncio.sleep(1)
+            await engine.go_away()
+            stranger = "/streams/live/11111111-1111-4111-8111-111111111111"
+            told = await asyncio.gather(*(connect(client, stranger) for _ in range(REFUSED)))
+            await asyncio.sleep(AWAY)
+            await engine.come_back()
+            await asyncio.gather(*readers)
+            assert await proxy.stop() == 0
+        found = lines(proxy.said)
+    assert all("stream.wait" in text for text in told)
+    kinds = Counter(line["event"] for line in found)
+    assert kinds.pop("stream over") == READERS
+    assert sum(kinds.values()) <= 10, kinds
+    assert kinds["trouble with Hatchet"] >= 1
+    assert kinds["Hatchet answers again"] == 1
+    assert not [line for line in found if line["event"] == "unexpected error"]
+
+
+async def test_a_runs_lines_carry_its_trace_and_no_line_anything_private(tmp_path: Path) -> None:
+    async with Engine(demo_script(), speed=6, seed=2) as engine:
+        async with serving(example(), engine.env) as (proxy, url), httpx.AsyncClient(base_url=url) as client:
+            run = await engine.trigger("chat", {"card": "4242-4242"})
+            await client.get(f"/streams/live/{run}?ticket=a-ticket-of-ours", timeout=30)
+            await client.get("/streams/live/%0a%1b[2Jforged?ticket=a-ticket-of-ours")
+            assert await proxy.stop() == 0
+        (over,) = (line for line in lines(proxy.said) if line["event"] == "stream over")
+        token = engine.token
+    assert (over["team"], over["stream"], over["run"], over["ending"]) == ("default", "live", run, "end")
+    assert over["frames"] > 10
+    assert over["seconds"] > 0
+    assert TRACEPARENT.fullmatch(over["traceparent"])
+    for private in (token, "a-ticket-of-ours", "4242", ANSWER.split()[0], "\x1b"):
+        assert private not in proxy.said
