@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any, Final, cast
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, SecretStr, ValidationInfo, WithJsonSchema
+from pydantic import BeforeValidator, PlainSerializer, SecretStr, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 DURATION: Final = re.compile(r"([0-9]{1,12})(ms|s|m|h)")
@@ -356,7 +356,12 @@ Port = Annotated[
     int, BeforeValidator(whole(0, 65535)), variable_or({"type": "integer", "minimum": 0, "maximum": 65535})
 ]
 OneOrMany = Annotated[tuple[Word, ...], BeforeValidator(many), one_or_many({"type": "string"})]
-Secret = Annotated[SecretStr, BeforeValidator(secret), WithJsonSchema({"type": "string", "minLength": 1})]
+Secret = Annotated[
+    SecretStr,
+    BeforeValidator(secret),
+    PlainSerializer(lambda _: REDACTED, when_used="json"),
+    WithJsonSchema({"type": "string", "minLength": 1}),
+]
 Url = Annotated[
     str, BeforeValidator(url), WithJsonSchema({"type": "string", "pattern": rf"^https?://|{VARIABLE}"})
 ]

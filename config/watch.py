@@ -45,7 +45,8 @@ async def watch(
             ready.set()
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stirred.wait(), BEAT)
+                async with asyncio.timeout(BEAT):  # wait_for can swallow a cancellation
+                    await stirred.wait()
             stirred.clear()
             now = await asyncio.to_thread(fingerprint, path)
             if now != known:

@@ -1,0 +1,106 @@
+"""`stream-proxy check` as a program: statuses, formats, colours, and what it does not load."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+from click.testing import CliRunner, Result
+
+from proxy.commands.check import command
+
+CASES: Final = Path(__file__).parent / "check"
+ENV: Final = {"TOKEN": "t", "LONG": "t" * 64}
+FINE: Final = str(CASES / "fine.yaml")
+WARNED: Final = str(CASES / "payload_json_without_chunks.yaml")
+WRONG: Final = str(CASES / "duration.yaml")
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(command, arguments, env=ENV)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        ([FINE], 0),
+        ([WARNED], 0),
+        ([WARNED, "--strict"], 1),
+        (["--strict", FINE], 0),
+        ([WRONG], 1),
+        ([FINE, WRONG], 1),
+        ([FINE, "/does/not/exist.yaml"], 2),
+        ([WRONG, "/does/not/exist.yaml"], 2),
+        ([str(CASES.parent)], 2),  # a folder without a proxy.yaml
+        ([str(CASES)], 1),  # a folder with one
+        ([], 2),
+        ([FINE, "--format", "xml"], 2),
+        ([FINE, "--frobnicate"], 2),
+    ],
+)
+def test_the_exit_status_says_how_it_went(arguments: list[str], status: int) -> None:
+    assert run(*arguments).exit_code == status
+
+
+def test_json_goes_to_standard_output_and_nothing_else_does() -> None:
+    result = run("--format", "json", WRONG, FINE, "/does/not/exist.yaml")
+    found = json.loads(result.stdout)
+    assert {each["file"] for each in found} == {WRONG, "/does/not/exist.yaml"}
+    assert result.stderr == ""
+
+
+def test_fine_is_an_empty_array_in_json_and_silence_for_github() -> None:
+    assert json.loads(run("--format", "json", FINE).stdout) == []
+    assert run("--format", "github", FINE).stdout == ""
+    assert run(FINE).stdout == "1 file: no problems\n"
+
+
+def test_a_path_given_twice_is_checked_once() -> None:
+    assert run(FINE, FINE).stdout == "1 file: no problems\n"
+
+
+def on_a_terminal(**env: str) -> str:
+    """What the program writes where standard output is a terminal."""
+    outer, inner = pty.openpty()
+    program = [sys.executable, "-c", "from proxy.cli import main; main()", "check", WRONG]
+    try:
+        subprocess.run(
+            program, stdout=inner, env={"PATH": os.environ["PATH"], "TERM": "xterm", **env}, check=False
+        )
+        os.close(inner)
+        out = b""
+        while True:
+            try:
+                more = os.read(outer, 65536)
+            except OSError:
+                return out.decode()
+            if not more:
+                return out.decode()
+            out += more
+    finally:
+        os.close(outer)
+
+
+def test_colours_are_for_terminals_that_want_them() -> None:
+    assert "\x1b[1;31merror:" in on_a_terminal()
+    assert "\x1b" not in on_a_terminal(NO_COLOR="1")
+    assert "\x1b" not in on_a_terminal(TERM="dumb")
+    assert "\x1b" not in run(WRONG).stdout
+
+
+def test_it_answers_at_once_because_it_loads_nothing_that_serves() -> None:
+    program = (
+        "import sys\nfrom proxy.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+        "print([name for name in sys.modules if name.partition('.')[0] in"
+        " ('grpc', 'hatchet_sdk', 'starlette', 'uvicorn', 'aiohttp', 'rich', 'watchfiles', 'asyncio')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "check", FINE], capture_output=True, text=True, env=ENV, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"

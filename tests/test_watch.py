@@ -1,0 +1,183 @@
+"""A change is noticed within two seconds, whatever it looks like, and told once when it is quiet."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from config.watch import watch
+
+NOTICED: Final = 2.0
+TEXT: Final = "version: 1\n"
+
+
+class Told:
+    """Who is called when something has changed."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.event = asyncio.Event()
+
+    async def __call__(self) -> None:
+        self.times += 1
+        self.event.set()
+
+    async def within(self, seconds: float) -> None:
+        await asyncio.wait_for(self.event.wait(), seconds)
+        self.event.clear()
+
+
+@contextlib.asynccontextmanager
+async def watching(path: Path) -> AsyncIterator[Told]:
+    told, ready = Told(), asyncio.Event()
+    task = asyncio.create_task(watch(path, told, ready=ready))
+    try:
+        await asyncio.wait_for(ready.wait(), 5)
+        yield told
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "streams.yaml"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The directory form, mounted as Kubernetes does it."""
+    (tmp_path / "proxy.yaml").write_text(TEXT)
+    old = tmp_path / "teams" / "..old"
+    old.mkdir(parents=True)
+    (old / "a.yaml").write_text(TEXT)
+    (tmp_path / "teams" / "..data").symlink_to("..old")
+    (tmp_path / "teams" / "a.yaml").symlink_to("..data/a.yaml")
+    return tmp_path
+
+
+async def test_a_plain_write_is_noticed(file: Path) -> None:
+    async with watching(file) as told:
+        file.write_text("version: 1 # changed\n")
+        await told.within(NOTICED)
+
+
+async def test_an_editors_rename_over_is_noticed_and_so_is_the_next(file: Path) -> None:
+    async with watching(file) as told:
+        for number in range(3):
+            other = file.with_name(".streams.yaml.tmp")
+            other.write_text(f"version: {number}\n")
+            other.replace(file)
+            await told.within(NOTICED)
+    assert told.times == 3
+
+
+async def test_a_configmaps_swapped_symlink_is_noticed(folder: Path) -> None:
+    async with watching(folder) as told:
+        new = folder / "teams" / "..new"
+        new.mkdir()
+        (new / "a.yaml").write_text(TEXT)
+        (folder / "teams" / "..data_tmp").symlink_to("..new")
+        (folder / "teams" / "..data_tmp").replace(folder / "teams" / "..data")
+        await told.within(NOTICED)
+
+
+async def test_a_new_team_and_a_team_that_goes_are_noticed(folder: Path) -> None:
+    async with watching(folder) as told:
+        (folder / "teams" / "b.yaml").write_text(TEXT)
+        await told.within(NOTICED)
+        (folder / "teams" / "b.yaml").unlink()
+        await told.within(NOTICED)
+
+
+async def test_a_teams_folder_that_comes_later_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "proxy.yaml").write_text(TEXT)
+    async with watching(tmp_path) as told:
+        (tmp_path / "teams").mkdir()
+        (tmp_path / "teams" / "a.yaml").write_text(TEXT)
+        await told.within(NOTICED)
+
+
+async def test_a_target_outside_the_folder_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    target = tmp_path / "elsewhere" / "real.yaml"
+    target.write_text(TEXT)
+    (tmp_path / "here").mkdir()
+    link = tmp_path / "here" / "streams.yaml"
+    link.symlink_to(target)
+    async with watching(link) as told:
+        target.write_text("version: 1 # changed\n")
+        await told.within(NOTICED)
+
+
+async def test_a_secrets_file_that_is_replaced_is_a_change(tmp_path: Path) -> None:
+    secret = tmp_path / "secrets" / "token"
+    secret.parent.mkdir()
+    secret.write_text("one")
+    file = tmp_path / "streams.yaml"
+    file.write_text(f'hatchet: {{token: "${{file:{secret}}}"}}\n')
+    async with watching(file) as told:
+        secret.write_text("another")
+        await told.within(NOTICED)
+
+
+async def test_a_file_that_goes_and_comes_back_is_noticed(file: Path) -> None:
+    async with watching(file) as told:
+        file.unlink()
+        await told.within(NOTICED)
+        file.write_text(TEXT)
+        await told.within(NOTICED)
+
+
+async def test_many_writes_in_a_row_are_told_once(file: Path) -> None:
+    async with watching(file) as told:
+        for number in range(20):
+            file.write_text(f"version: {number}\n")
+            await asyncio.sleep(0.01)
+        await told.within(NOTICED)
+        with pytest.raises(TimeoutError):
+            await told.within(1.5)
+    assert told.times == 1
+
+
+async def test_a_file_that_never_rests_is_read_all_the_same(file: Path) -> None:
+    async def restless() -> None:
+        number = 0
+        while True:
+            number += 1
+            file.write_text(f"version: {number}\n")
+            await asyncio.sleep(0.02)
+
+    async with watching(file) as told:
+        writing = asyncio.create_task(restless())
+        try:
+            await told.within(NOTICED)
+        finally:
+            writing.cancel()
+
+
+async def test_other_files_of_the_folder_are_nobodys_matter(file: Path) -> None:
+    async with watching(file) as told:
+        file.with_name("other.txt").write_text("x")
+        (file.parent / "deep").mkdir()
+        os.utime(file.parent, (time.time(), time.time()))
+        with pytest.raises(TimeoutError):
+            await told.within(1.5)
+
+
+async def test_a_folder_that_cannot_be_watched_is_looked_at_all_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "not" / "yet" / "streams.yaml"
+    async with watching(file) as told:
+        file.parent.mkdir(parents=True)
+        file.write_text(TEXT)
+        await told.within(NOTICED)
