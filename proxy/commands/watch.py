@@ -14,9 +14,10 @@ import click
 
 from config.problems import ConfigError
 from proxy.commands.files import PROBLEMS, USAGE, team_named
+from proxy.commands.telling import Telling
 from proxy.errors import HatchetError, RunUnknown, TokenRefused
-from proxy.events import End, Event, Item
-from proxy.rules import Rules, Verdict
+from proxy.events import End, Item
+from proxy.rules import Rules
 
 if TYPE_CHECKING:
     from config.model import StreamConfig, TeamConfig
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 INTERRUPTED: Final = 130  # what a shell expects after Ctrl-C
 TRY_AGAIN: Final = 0.5  # seconds between looks for a run that does not exist yet, or a Hatchet that is away
 LOOK_UP: Final = 1.0  # seconds of silence after which trouble with Hatchet is asked for
-NARROWEST: Final = 40  # characters of data that are shown, however narrow the terminal
 
 Say = Callable[[str], None]
 
@@ -111,7 +111,7 @@ async def watch(
     """Say what becomes of each event of the run until its verified end; the exit status."""
     from proxy.run import Run, RunSettings  # noqa: PLC0415
 
-    rules = Rules(stream)
+    telling = Telling(Rules(stream), say)
     told: asyncio.Queue[Item] = asyncio.Queue()
 
     def publish(items: Sequence[Item]) -> None:
@@ -130,7 +130,7 @@ async def watch(
             except TimeoutError:
                 trouble = _say_trouble(run.trouble, trouble, say)
                 continue
-            say(told_of(rules, item))
+            telling.tell(item)
             if isinstance(item, End):
                 return 0
     finally:
@@ -170,54 +170,3 @@ def _say_once(text: str, said: str | None, say: Say) -> str:
     if text != said:
         say(click.style(text, fg="yellow"))
     return text
-
-
-def told_of(rules: Rules, item: Item) -> str:
-    """One line about one thing that happened: the message, or why there is none."""
-    if isinstance(item, End):
-        return click.style(f"stream.end    {item.status}", bold=True)
-    if not isinstance(item, Event):
-        return _notice(rules, item)
-    verdicts = rules.verdicts(item)
-    of = item.step or "the run"
-    if item.index is not None:
-        of = f"{of}#{item.index}"
-    head = f"{item.type:14} {of}"
-    message = next((verdict.message for verdict in verdicts if verdict.message is not None), None)
-    if message is None:
-        return click.style(f"{head}  not forwarded: {why_not(verdicts)}", fg="bright_black")
-    name = click.style(message.event or "message", fg="green")
-    return f"{head}  {message.rule} → {name} {_short(message.data.decode())}"
-
-
-def why_not(verdicts: Sequence[Verdict]) -> str:
-    """Why an event is not forwarded: the failure of the rule that decided, or each rule's reason."""
-    for verdict in verdicts:
-        if verdict.matched:
-            return f"{verdict.rule}: {'; '.join(verdict.reasons)}"
-    reasons = [f"{verdict.rule}: {'; '.join(verdict.reasons)}" for verdict in verdicts]
-    return "no rule matches (" + ", ".join(reasons) + ")" if reasons else "the stream has no rules"
-
-
-def _notice(rules: Rules, item: Item) -> str:
-    """A gap or a reset; one of a step whose chunks the stream does not forward is not told."""
-    step: str | None = getattr(item, "step", None)
-    attempt: int | None = getattr(item, "attempt", None)
-    cause = getattr(item, "cause", None)
-    if cause is None:
-        said = f"stream.reset   {step}  attempt {attempt} begins"
-    else:
-        missed = getattr(item, "missed", None)
-        count = "some chunks" if missed is None else f"{missed} chunk{'' if missed == 1 else 's'}"
-        said = f"stream.gap     {step or 'the whole stream'}  {count} cannot be given: {cause.value}"
-    if step is not None and not rules.forwards_chunks(step):
-        return click.style(f"{said}  not told: no rule forwards chunks of this step", fg="bright_black")
-    return click.style(said, fg="yellow")
-
-
-def _short(text: str) -> str:
-    """Cut to the terminal's width on a terminal, whole in a pipe."""
-    if not sys.stdout.isatty():
-        return text
-    room = max(NARROWEST, os.get_terminal_size(sys.stdout.fileno()).columns - NARROWEST)
-    return text if len(text) <= room else text[: room - 1] + "…"
