@@ -1,0 +1,97 @@
+"""The workflows of a chaos run, and the truth of a run, known from the engine's own core.
+
+Each chunk says its step, attempt and index, so a chunk in the wrong place is seen.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from proxy.simulator import Engine
+from proxy.simulator.model import Run, StepRun
+from proxy.simulator.script import Backoff, Chunks, Failure, Script, Step, Workflow, script
+from tests.reference import TrueStep, Truth
+
+LOST: Final = "a chunk that no engine can tell"  # stands where a chunk was not UTF-8
+STATUSES: Final = {"COMPLETED": "completed", "FAILED": "failed", "CANCELLED": "cancelled"}
+
+
+def chunk(step: str, attempt: int, index: int) -> str:
+    """The text of one chunk."""
+    return f"{step}/{attempt}/{index};"
+
+
+def streams(step: str, count: int, every: float) -> Chunks:
+    """A step that streams `count` chunks in each attempt."""
+
+    def texts(scope: Any) -> tuple[bytes, ...]:
+        return tuple(chunk(step, scope["attempt"], index).encode() for index in range(count))
+
+    return Chunks(texts, every)
+
+
+def workflows() -> Script:
+    """Some of everything that a run can be."""
+    return script(
+        Workflow(
+            "dag",
+            (
+                Step("start", takes=0.2, output={"a": 1}),
+                Step("left", ("start",), chunks=streams("left", 20, 0.06), output={"b": 2}),
+                Step(
+                    "right",
+                    ("start",),
+                    chunks=streams("right", 12, 0.05),
+                    fails=Failure("ValueError: once", attempts=1),
+                    retries=2,
+                    output={"c": 3},
+                ),
+                Step("last", ("left", "right"), chunks=streams("last", 30, 0.03), output={"d": 4}),
+            ),
+        ),
+        Workflow("task", (Step("task", chunks=streams("task", 40, 0.05), output={"done": True}),)),
+        Workflow("quick", (Step("quick", output={"quick": True}),)),
+        Workflow(
+            "broken",
+            (
+                Step("first", chunks=streams("first", 5, 0.05), output={"e": 5}),
+                Step("skipped", ("first",), skipped=True),
+                Step(
+                    "bad", ("first",), chunks=streams("bad", 5, 0.05), fails=Failure("RuntimeError: always")
+                ),
+            ),
+            Step("cleanup", takes=0.1, output={"cleaned": True}),
+        ),
+        Workflow(
+            "backoff",
+            (
+                Step(
+                    "backoff",
+                    chunks=streams("backoff", 15, 0.04),
+                    fails=Failure("OSError: twice", attempts=2),
+                    retries=3,
+                    backoff=Backoff(1.5, 2.0),
+                    output={"f": 6},
+                ),
+            ),
+        ),
+        Workflow(
+            "slow",
+            (Step("slow", chunks=streams("slow", 60, 0.1), timeout=3.0, retries=0),),
+        ),
+        late_backoff=False,
+    )
+
+
+def truth(engine: Engine, run_id: str) -> Truth:
+    """What really happened in a run that is over."""
+    run = engine.run(run_id)
+    failed = any(step.ended == "FAILED" for step in run.steps.values())
+    status = "cancelled" if run.cancelled else "failed" if failed else "completed"
+    return Truth(status, {step.name: _step(run, step) for step in run.steps.values()})
+
+
+def _step(run: Run, step: StepRun) -> TrueStep:
+    status = "skipped" if step.skipped else STATUSES[step.ended]
+    sent = tuple(chunk(step.name, step.attempt, index) for index in range(step.next_index))
+    return TrueStep(status, sent, step.attempt)
