@@ -44,9 +44,10 @@ class HatchetDoor:
     def __init__(self, config: HatchetConfig, env: Mapping[str, str]) -> None:
         self._transport: Transport | HatchetError
         self._rest: Rest | None = None
+        self._tenant = self._place = ""
         try:
             at = endpoint(config, env)
-            self._tenant = at.tenant
+            self._tenant, self._place = at.tenant, at.host_port
             self._transport = transport(at, env)
             self._rest = _rest(at)
         except HatchetError as trouble:
@@ -70,7 +71,7 @@ class HatchetDoor:
     async def core(self, run_id: str) -> CoreState:
         """GetRunDetails; see `Upstream.core`."""
         answer = await self._open_transport().ask(
-            stubs.RUN_DETAILS, wire.run_details(run_id), "GetRunDetails", ASK_TIMEOUT
+            stubs.RUN_DETAILS, wire.run_details(run_id), self._named("GetRunDetails"), ASK_TIMEOUT
         )
         return wire.core_state(run_id, answer)
 
@@ -129,10 +130,14 @@ class HatchetDoor:
         await self._open_transport().listen(
             stubs.SUBSCRIBE,
             request,
-            "SubscribeToWorkflowEvents",
+            self._named("SubscribeToWorkflowEvents"),
             lambda message: deliver(translate(message)),
             opened,
         )
+
+    def _named(self, call: str) -> str:
+        """A call as errors tell it: which, and where."""
+        return f"{call} at {self._place}"
 
     def _open_transport(self) -> Transport:
         if isinstance(self._transport, HatchetError):

@@ -9,6 +9,7 @@ import json
 import ssl
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
@@ -28,6 +29,7 @@ class Rest:
     def __init__(self, endpoint: Endpoint, timeout: aiohttp.ClientTimeout = TIMEOUT) -> None:
         assert endpoint.api is not None
         self._root = endpoint.api
+        self._name = f"the REST history at {urlsplit(endpoint.api).netloc.rpartition('@')[2]}"
         self._limit = endpoint.max_message * ROOM
         self._headers = {"Authorization": f"Bearer {endpoint.token}", "Accept": "application/json"}
         self._ssl = _trust(endpoint)
@@ -44,21 +46,32 @@ class Rest:
                 if response.status == 404:
                     return None
                 if response.status != 200:
-                    raise HistoryAway(_status_text(response.status))
-                return _parsed(await self._body(response))
+                    raise HistoryAway(f"{self._name} {_status_text(response.status)}")
+                return self._parsed(await self._body(response))
         except TimeoutError:
-            raise HistoryAway("the REST history does not answer in time") from None
+            raise HistoryAway(f"{self._name} does not answer in time") from None
         except aiohttp.ClientSSLError:
-            raise HistoryAway("the REST history's certificate is not accepted; look at hatchet.ca") from None
+            raise HistoryAway(f"{self._name}: its certificate is not accepted; look at hatchet.ca") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise HistoryAway(f"the REST history cannot be reached ({type(error).__name__})") from None
+            raise HistoryAway(f"{self._name} cannot be reached ({type(error).__name__})") from None
+
+    def _parsed(self, body: bytes) -> Any:
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError:  # lone surrogates: the standard library takes them
+            try:
+                return json.loads(body)
+            except ValueError:
+                raise HistoryAway(
+                    f"{self._name} answers with no JSON: is hatchet.api Hatchet's API?"
+                ) from None
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         body = bytearray()
         async for piece in response.content.iter_chunked(PIECE):
             body += piece
             if len(body) > self._limit:
-                raise HistoryAway(f"the REST history's answer is over {self._limit} bytes")
+                raise HistoryAway(f"{self._name}: an answer is over {self._limit} bytes")
         return bytes(body)
 
     def _opened(self) -> aiohttp.ClientSession:
@@ -93,17 +106,7 @@ def _trust(endpoint: Endpoint) -> ssl.SSLContext | bool:
 
 def _status_text(status: int) -> str:
     if status in (401, 403):
-        return f"the REST history does not accept hatchet.token (HTTP {status})"
+        return f"does not accept hatchet.token (HTTP {status})"
     if 300 <= status < 400:
-        return f"the REST history redirects (HTTP {status}): write its final address to hatchet.api"
-    return f"the REST history answers HTTP {status}"
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:  # lone surrogates: the standard library takes them
-        try:
-            return json.loads(body)
-        except ValueError:
-            raise HistoryAway("the REST history's answer is no JSON: is hatchet.api Hatchet's API?") from None
+        return f"redirects (HTTP {status}): write its final address to hatchet.api"
+    return f"answers HTTP {status}"
