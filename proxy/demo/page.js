@@ -29,6 +29,7 @@ class Reader {
     this.count = 0;
     this.part("h2").textContent = title;
     this.part(".cut").onclick = () => this.cut();
+    this.part(".raw").ontoggle = () => (this.part(".frames").scrollTop = this.part(".frames").scrollHeight);
     $("readers").append(this.element);
     this.follow();
   }
