@@ -3,8 +3,8 @@
     python bench/feed.py serve --runs 2000 --rate 10 --seconds 60     prints one line of JSON: env and run ids
     python bench/feed.py measure --runs 2000 --rate 10 --seconds 10   also subscribes to all of them
 
-`serve` begins the runs at once (`POST /control/trigger` begins more) and lasts until its input ends; `measure`
-says what came through and what the engine's process cost.
+`serve` begins the runs at once (`POST /control/trigger` begins more) and lasts until its input ends;
+`measure` says what came through and what the engine's process cost.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from pydantic import SecretStr
 
 from config.model import HatchetConfig
 from proxy.endpoint import endpoint
+from proxy.errors import HatchetError
+from proxy.lean import Lean
 from proxy.simulator import Engine
-from proxy.simulator.client import Client
 from proxy.simulator.script import Chunks, Step, Workflow, script
+from proxy.stubs import SUBSCRIBE, dispatcher_pb2
 
 TICK = b"%06d" + b"." * 194
 
@@ -39,10 +41,10 @@ def feed(rate: float, seconds: float) -> Workflow:
     )
 
 
-async def serve(runs: int, rate: float, seconds: float) -> None:
+async def serve(runs: int, rate: float, seconds: float, lean: bool) -> None:
     """An engine with its runs, until it is told to stop."""
     quirks = {"rate_limit": False, "metadata_disorder": False}
-    async with Engine(script(feed(rate, seconds)), quirks=quirks) as engine:
+    async with Engine(script(feed(rate, seconds)), quirks=quirks, lean=lean) as engine:
         ids = []
         for number in range(runs):
             ids.append(await engine.trigger("feed", metadata={"stream": "on"}))
@@ -52,7 +54,7 @@ async def serve(runs: int, rate: float, seconds: float) -> None:
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
-async def measure(runs: int, rate: float, seconds: float) -> None:
+async def measure(runs: int, rate: float, seconds: float, lean: bool) -> None:
     """Serve in another process, subscribe to each run here, and count."""
     command = [
         sys.executable,
@@ -65,6 +67,7 @@ async def measure(runs: int, rate: float, seconds: float) -> None:
         "--seconds",
         str(seconds),
     ]
+    command += [] if lean else ["--grpcio"]
     engine = await asyncio.create_subprocess_exec(
         *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=1 << 26
     )
@@ -73,14 +76,18 @@ async def measure(runs: int, rate: float, seconds: float) -> None:
     at = endpoint(HatchetConfig(token=SecretStr(told["env"]["HATCHET_CLIENT_TOKEN"])), told["env"])
     counted = 0
 
-    async def listen(client: Client, run_id: str) -> None:
+    def count(raw: bytes) -> None:
         nonlocal counted
-        with contextlib.suppress(Exception):
-            async for event in client.subscribe(run_id):
-                counted += event.HasField("event_index")
+        counted += len(raw) > len(TICK)
 
-    async with Client(at) as client:
-        tasks = [asyncio.create_task(listen(client, run_id)) for run_id in told["runs"]]
+    async def listen(door: Lean, run_id: str) -> None:
+        request = dispatcher_pb2.SubscribeToWorkflowEventsRequest(workflow_run_id=run_id)
+        with contextlib.suppress(HatchetError):
+            await door.listen(SUBSCRIBE, request.SerializeToString(), "subscribe", count)
+
+    door = Lean(at)
+    try:
+        tasks = [asyncio.create_task(listen(door, run_id)) for run_id in told["runs"]]
         await asyncio.sleep(4.0)
         before, used, begun = counted, cpu(engine.pid), time.monotonic()
         await asyncio.sleep(max(1.0, seconds - 3.0))
@@ -89,6 +96,9 @@ async def measure(runs: int, rate: float, seconds: float) -> None:
         print(f"the engine used {cost / took:.0%} of a core, {cost / max(came, 1) * 1e6:.1f} µs per chunk")
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    finally:
+        await door.close()
     engine.stdin.close()
     await engine.wait()
 
@@ -107,5 +117,10 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--rate", type=float, default=10.0)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--grpcio", action="store_true", help="serve through grpcio, ten times dearer")
     given = parser.parse_args()
-    uvloop.run({"serve": serve, "measure": measure}[given.verb](given.runs, given.rate, given.seconds))
+    uvloop.run(
+        {"serve": serve, "measure": measure}[given.verb](
+            given.runs, given.rate, given.seconds, not given.grpcio
+        )
+    )

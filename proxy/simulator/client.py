@@ -57,8 +57,12 @@ class Client:
             workflow_run_id=run_id, additional_meta_key=key, additional_meta_value=value
         )
         opened: Any = self._channel.unary_stream(SUBSCRIBE)  # type: ignore[call-arg]
-        async for raw in opened(request.SerializeToString(), metadata=self._metadata):
-            yield dispatcher_pb2.WorkflowEvent.FromString(raw)
+        call = opened(request.SerializeToString(), metadata=self._metadata)
+        try:
+            async for raw in call:
+                yield dispatcher_pb2.WorkflowEvent.FromString(raw)
+        finally:
+            call.cancel()
 
     async def details(self, run_id: str) -> workflows_pb2.GetRunDetailsResponse:
         """GetRunDetails. Raises grpc.aio.AioRpcError."""

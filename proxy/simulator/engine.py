@@ -25,6 +25,7 @@ from proxy.simulator.control import Control
 from proxy.simulator.core import Core
 from proxy.simulator.dice import Dice
 from proxy.simulator.gate import RATE, Gate
+from proxy.simulator.lean import LeanServer
 from proxy.simulator.loading import load_script
 from proxy.simulator.model import Run
 from proxy.simulator.quirks import Quirks
@@ -54,7 +55,8 @@ class PortTaken(OSError):
 class Engine:
     """One engine; `quirks` are laid over the script's, `speed` makes its workers (not its waits) faster.
 
-    A script's file that is wrong raises `config.problems.ConfigError`.
+    `lean` serves gRPC without grpcio, for benchmarks. A script's file that is wrong raises
+    `config.problems.ConfigError`.
     """
 
     def __init__(
@@ -68,13 +70,15 @@ class Engine:
         port: int = 0,
         api_port: int = 0,
         recordings: Mapping[str, Recording] | None = None,
+        lean: bool = False,
     ) -> None:
         self._script = _script(script)
         self._quirks = _quirks(self._script, quirks)
         self._tenants, self._seed, self._speed = tenants, seed, speed
         self._port, self._api_port = port, api_port
         self._recordings = dict(recordings or {})
-        self._server: grpc.aio.Server | None = None
+        self._lean = lean
+        self._server: grpc.aio.Server | LeanServer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- life ------------------------------------------------------------------------------------
@@ -118,12 +122,23 @@ class Engine:
         await self._runner.cleanup()
 
     async def _listen(self) -> None:
+        if self._lean:
+            await self._listen_lean()
+            return
         server = grpc.aio.server(handlers=(self.wire,), options=OPTIONS)
         try:
             self._port = server.add_insecure_port(f"{HOST}:{self._port}")
         except RuntimeError:
             raise PortTaken(f"cannot listen on {HOST}:{self._port}: the port is taken") from None
         await server.start()
+        self._server = server
+
+    async def _listen_lean(self) -> None:
+        server = LeanServer(self.wire)
+        try:
+            self._port = await server.listen(HOST, self._port)
+        except OSError:
+            raise PortTaken(f"cannot listen on {HOST}:{self._port}: the port is taken") from None
         self._server = server
 
     async def _listen_rest(self) -> None:

@@ -54,8 +54,8 @@ def hexadecimal(value: Any) -> str:
 
 
 def chunk(value: Any) -> Any:
-    """A chunk: text, or a block."""
-    return value if isinstance(value, dict | Block) else text(value)
+    """A chunk: a block, or its text alone."""
+    return value if isinstance(value, dict | Block) else {"text": text(value)}
 
 
 def switches(value: Any) -> Any:
@@ -69,8 +69,9 @@ def switches(value: Any) -> Any:
 
 
 class ChunkBlock(Block):
-    """A chunk that is not written out."""
+    """A chunk: its text, or what it is like."""
 
+    text: Text | None = setting(None, "Its text; alone it needs no key.", "Hel")
     hex: Annotated[str, BeforeValidator(hexadecimal)] | None = setting(
         None, "Its bytes as hexadecimal digits; they need not be UTF-8.", '"fffe00"'
     )
@@ -81,8 +82,7 @@ class ChunksBlock(Block):
     """What a step streams in each attempt."""
 
     texts: (
-        Annotated[tuple[Annotated[str | ChunkBlock, BeforeValidator(chunk)], ...], BeforeValidator(listed)]
-        | None
+        Annotated[tuple[Annotated[ChunkBlock, BeforeValidator(chunk)], ...], BeforeValidator(listed)] | None
     ) = setting(None, "The chunks, one by one.", ["Hel", "lo"])
     text: Text | None = setting(None, "A text that is cut into chunks.", "the quick brown fox")
     of: Expression | None = setting(

@@ -99,9 +99,9 @@ def _chunks(block: ChunksBlock) -> Chunks:
     return Chunks(tuple(_numbered(number, block.size or 0) for number in numbered), block.every)
 
 
-def _chunk(one: str | ChunkBlock) -> bytes:
-    if isinstance(one, str):
-        return one.encode()
+def _chunk(one: ChunkBlock) -> bytes:
+    if one.text is not None:
+        return one.text.encode()
     return bytes.fromhex(one.hex) if one.hex is not None else _filling(one.size or 0)
 
 

@@ -17,7 +17,7 @@ import grpc.aio
 from proxy.simulator import stubs
 from proxy.simulator.core import Core, UnknownWorkflow
 from proxy.simulator.details import run_details, run_results
-from proxy.simulator.feeds import PairFeed, RunFeed
+from proxy.simulator.feeds import Listener, PairFeed, RunFeed
 from proxy.simulator.gate import LIMITED, Gate
 from proxy.simulator.model import Run
 from proxy.simulator.outbox import Outbox
@@ -27,6 +27,7 @@ from proxy.simulator.waiting import RunsFeed
 from proxy.stubs import RUN_DETAILS, SUBSCRIBE
 
 Context = grpc.aio.ServicerContext[Any, Any]
+Feed = RunFeed | PairFeed
 VERSION = "v0.104.7"
 POLL_RUNS = 1.0
 
@@ -36,19 +37,22 @@ class Wire(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 
     def __init__(self, core: Core, gate: Gate) -> None:
         self._core, self._gate = core, gate
-        self.feeds: set[RunFeed | PairFeed] = set()
-        self._methods = {
-            SUBSCRIBE: _stream(self._subscribe),
-            RUN_DETAILS: _unary(self._run_details),
-            stubs.TRIGGER: _unary(self._trigger),
-            stubs.BULK_TRIGGER: _unary(self._bulk_trigger),
-            stubs.TRIGGER_RUN: _unary(self._trigger_run),
-            stubs.CANCEL_TASKS: _unary(self._cancel),
-            stubs.REPLAY_TASKS: _unary(self._replay),
-            stubs.PUT_STREAM_EVENT: _unary(self._put_stream_event),
-            stubs.GET_VERSION: _unary(self._version),
-            stubs.SUBSCRIBE_TO_RUNS: grpc.stream_stream_rpc_method_handler(self._subscribe_to_runs),
+        self.feeds: set[Feed] = set()
+        self.calls: dict[str, Callable[[bytes, Context], Awaitable[bytes]]] = {
+            RUN_DETAILS: self._run_details,
+            stubs.TRIGGER: self._trigger,
+            stubs.BULK_TRIGGER: self._bulk_trigger,
+            stubs.TRIGGER_RUN: self._trigger_run,
+            stubs.CANCEL_TASKS: self._cancel,
+            stubs.REPLAY_TASKS: self._replay,
+            stubs.PUT_STREAM_EVENT: self._put_stream_event,
+            stubs.GET_VERSION: self._version,
         }
+        self._methods = {path: _unary(call) for path, call in self.calls.items()}
+        self._methods[SUBSCRIBE] = _stream(self._subscribe)
+        self._methods[stubs.SUBSCRIBE_TO_RUNS] = grpc.stream_stream_rpc_method_handler(
+            self._subscribe_to_runs
+        )
 
     def service(self, handler_call_details: Any) -> Any:
         return self._methods.get(handler_call_details.method)
@@ -73,26 +77,34 @@ class Wire(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     # -- subscriptions ---------------------------------------------------------------------------
 
     async def _subscribe(self, raw: bytes, context: Context) -> None:
+        outbox = Outbox()
+        feed = await self.open(raw, context, outbox)
+        try:
+            await _send(outbox, context)
+        finally:
+            self.close(feed)
+
+    async def open(self, raw: bytes, context: Context, listener: Listener) -> Feed:
+        """SubscribeToWorkflowEvents; what is told goes to `listener`."""
         tenant = await self._tenant(context, SUBSCRIBE)
         request = dispatcher_pb2.SubscribeToWorkflowEventsRequest.FromString(raw)
-        outbox = Outbox()
-        feed: RunFeed | PairFeed
+        feed: Feed
         if request.HasField("workflow_run_id"):
             run_id = await _uuid(context, request.workflow_run_id, "invalid workflow run id {0}: {1}")
-            feed = RunFeed(self._core, tenant, run_id, outbox)
+            feed = RunFeed(self._core, tenant, run_id, listener)
         elif request.HasField("additional_meta_key") and request.HasField("additional_meta_value"):
-            feed = PairFeed(
-                self._core, tenant, request.additional_meta_key, request.additional_meta_value, outbox
-            )
+            pair = (request.additional_meta_key, request.additional_meta_value)
+            feed = PairFeed(self._core, tenant, *pair, listener)
         else:
             need = "either workflow run id or additional meta key-value must be provided"
             await _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, need)
         self.feeds.add(feed)
-        try:
-            await _send(outbox, context)
-        finally:
-            feed.leave()
-            self.feeds.discard(feed)
+        return feed
+
+    def close(self, feed: Feed) -> None:
+        """Whoever listened has gone."""
+        feed.leave()
+        self.feeds.discard(feed)
 
     async def _subscribe_to_runs(
         self, requests: AsyncIterator[bytes], context: Context
