@@ -21,7 +21,7 @@ EVENT_TYPES: Final = (
     "run_cancelled",
 )
 _WITHOUT_PAYLOAD: Final = frozenset({"step_started", "step_skipped", "step_cancelled", "run_cancelled"})
-_FAILURES: Final = frozenset({"step_failed", "run_failed"})
+_FAILURES: Final = frozenset({"step_failed", "step_retrying", "run_failed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,8 @@ def _payload(events: set[str], payload: str) -> Shape:
         fields = {"message": known("string"), "detail": known("string")}
         if "run_failed" in events:
             fields["step"] = known("string", nullable=True)
-        return Shape("object", fields, nullable=True)
+        # Of an attempt that another follows, the history sometimes knows no more than that it was.
+        return Shape("object", fields, nullable="step_retrying" in events)
     return ANY
 
 

@@ -6,8 +6,9 @@ Outputs are JSON text whose equal value counts, not its text (the engine reorder
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
+
+from proxy import jsontext
 
 _ENGINE_LINE: Final = '{"__hatchet_error_metadata__"'
 
@@ -17,8 +18,8 @@ def output(text: str | None) -> Any:
     if not text:
         return None
     try:
-        return json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
+        return jsontext.decode(text)
+    except jsontext.NotJson:
         return text
 
 
@@ -34,7 +35,3 @@ def failure(text: str | None) -> dict[str, str]:
 def skipped(text: str | None) -> bool:
     """Whether a core state's output is the mark of a skipped step, ``{"skipped": true}``."""
     return bool(text) and len(text or "") < 32 and output(text) == {"skipped": True}
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(constant)

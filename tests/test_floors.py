@@ -63,6 +63,7 @@ CONFIG: Final = (
 FLOORS: Final = {
     "ground": (
         "proxy.errors",
+        "proxy.jsontext",  # JSON in and out
         "proxy.clock",
         "proxy.events",
         "proxy.upstream",
@@ -80,7 +81,6 @@ FLOORS: Final = {
         "proxy.recorded",  # a recorded run told again
         "proxy.sse",
         "proxy.backlog",
-        "proxy.jsontext",
         "proxy.rule",  # one of them
         "proxy.rules",
         "proxy.given",

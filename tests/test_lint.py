@@ -238,6 +238,8 @@ def test_a_failures_payload_has_message_and_detail() -> None:
     assert codes("payload.message", "step_failed", "run_failed") == []
     assert codes("payload.mesage", "step_failed") == ["unknown-field"]
     assert codes("payload.step", "run_failed") == []
+    assert codes("length(payload.message)", "step_failed") == []
+    assert codes("length(payload.message)", "step_retrying") == ["may-be-missing"]
 
 
 def test_a_type_that_the_rule_never_gets_is_never_equal() -> None:
