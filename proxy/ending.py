@@ -62,7 +62,7 @@ def caught_up(past: PastState | None, core: CoreState, steps: Mapping[str, Step]
     for state in core.steps:
         told = known.get(state.step_run_id)
         step = steps.get(state.step_run_id)
-        if told is None or told.status is not state.status:
+        if told is None or told.status not in RESTING:
             return False
         if step is not None and told.retry_count + 1 < step.proven:
             return False
@@ -120,7 +120,7 @@ def _conclude(step: Step, known: CoreStep, core: CoreState, *, at: str | None, n
         if step.end is None or step.end.type != STEP_FAILED:
             step.end = None
             step.fails(now, known.error, at)
-    elif status is Status.CANCELLED and (step.end is None or step.end.type != STEP_CANCELLED):
+    elif status is Status.CANCELLED and step.end is None:  # finished steps of a cancelled run read so, too
         step.end = Outcome(STEP_CANCELLED, step.proven, None, at, False, now)
 
 

@@ -49,6 +49,7 @@ LOST_PATIENCE: Final = 1.0  # seconds after which a line that did not tell a pro
 JOIN_PATIENCE: Final = (
     6.0  # seconds of silence after which a step joined late is said to be: the engine's hold is over
 )
+DONE_LAG: Final = 0.75  # seconds after a hangup within which a done state means that it told the truth
 END_LOOKS: Final = 6  # looks after something that smelled of the end: 0, 0.1, 0.3, 0.7, 1.5, 3.1 s
 
 RESTING: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
@@ -133,7 +134,7 @@ class History:
             return False
         attempt = step.proven + step.undecided
         again = attempt > 1
-        joined = step.doubt is not None and step.running
+        joined = step.next > 0 or bool(step.held) or (step.doubt is not None and step.running)
         if not again and not joined:
             return False
         return not any(line.ordered and line.caught.get(step.id, 0) >= attempt for line in self._lines)
@@ -232,6 +233,8 @@ class History:
         if self._ended_live is not None:
             self._ended_live = None
             self.false_ends += 1
+            for step in self._steps.values():
+                step.hung_up = False
 
     def _smells_of_end(self, now: float) -> None:
         self._end_looks = END_LOOKS
@@ -343,7 +346,12 @@ class History:
 
     def _again(self, line: Line, step: Step, event: LiveEvent, attempt: int, now: float) -> None:
         """An index that was told: a double, unless its time says that it is another attempt's chunk."""
-        if step.anew(event):
+        if not step.anew(event):
+            return
+        if self.has_past and not self._past_gone and attempt == step.proven:
+            del line.attempts[step.id]
+            self._chunk(line, step, event, now)
+        else:
             line.attempts[step.id] = attempt + 1
             self._early(step, event, attempt + 1, now)
 
@@ -363,6 +371,8 @@ class History:
         limbo = line.limbo.get(step_id)
         if limbo is not None:
             after = step.undecided and step.failures[step.proven].known_at < limbo.since
+            if step.proven == step.told and limbo.events[0].index in range(step.next):
+                after = after or step.anew(limbo.events[0])
             self._unlimbo(line, step_id, step.proven + after, now)
 
     # -- states --
@@ -388,6 +398,7 @@ class History:
             if self._closing is None:
                 self._closing = now
                 self._want_past(now)
+            self.core_look.again(now)  # until the end is told: a replay's state says done in between
         else:
             self._not_done(state, asked, now)
         self._settle(now)
@@ -593,7 +604,8 @@ class History:
 
     def _withdraw(self) -> None:
         """A line that ended because the run did has missed nothing."""
-        if self._ended_live is not None:
+        closing = self._closing
+        if self._ended_live is not None and closing is not None and closing < self._ended_at + DONE_LAG:
             for step in self._steps.values():
                 if step.hung_up:
                     step.sure()

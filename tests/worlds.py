@@ -244,7 +244,7 @@ def mishaps(rng: Random, run: Truth) -> list[Told]:
                 line.events.append((at + delay, event))
                 if rng.random() < doubled:
                     line.events.append((at + delay + rng.choice([0.0, 0.05]), event))
-            if rng.random() < 0.4:
+            if rng.random() < 0.4 and not run.done - 1 < line.ended < run.done:
                 false = LiveEvent(RUN, rng.choice([Kind.COMPLETED, Kind.FAILED]), None, "", None, hangup=True)
                 line.events.append((max(line.opened, line.ended - 0.001), false))
             line.events.sort(key=lambda entry: entry[0])

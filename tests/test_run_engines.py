@@ -1,0 +1,219 @@
+"""Runs followed on an engine: embedded always, a real one where HATCHET_CLIENT_TOKEN is set.
+
+Every workflow of the contract, joined at many moments, side by side: each telling must be legal, end, and have
+the lifecycle events that the run's final states tell. Then the promises about the first second and the
+mid-step join, by the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.model import HatchetConfig
+from proxy.endpoint import endpoint
+from proxy.events import STEP_STREAM, End, Event, GapCause, Item, Reset, StepGap
+from proxy.hatchet import HatchetDoor
+from proxy.restate import restate
+from proxy.run import Run
+from proxy.simulator import Engine
+from proxy.simulator.client import Client
+from proxy.tap import Tap
+from tests.playing import identities, legal
+
+HERE = Path(__file__).parent
+SCRIPT = HERE / "contract.yaml"
+JOINS = (0.0, 0.05, 0.12, 0.4, 0.9, 1.7)  # seconds after the trigger
+WORKFLOWS = (
+    "contract_dag",
+    "contract_dag_retry",
+    "contract_last_retry",
+    "contract_dag_fails",
+    "contract_task",
+    "contract_retry",
+    "contract_fails",
+    "contract_times_out",
+    "contract_cancels_itself",
+    "contract_nothing",
+    "contract_parent",
+    "contract_large",
+    "contract_bytes",
+)
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@dataclass
+class Telling:
+    """A run as it was told, and when."""
+
+    run: Run | None = None
+    items: list[tuple[float, Item]] = field(default_factory=list)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def publish(self, items: Sequence[Item]) -> None:
+        now = time.monotonic()
+        self.items += [(now, item) for item in items]
+        if isinstance(items[-1], End):
+            self.ended.set()
+
+    def plain(self) -> list[Item]:
+        return [item for _, item in self.items]
+
+    def chunks(self) -> list[tuple[float, Event]]:
+        return [(t, i) for t, i in self.items if isinstance(i, Event) and i.type == STEP_STREAM]
+
+
+@dataclass
+class Place:
+    """An engine: our door to it, and a client that triggers."""
+
+    door: HatchetDoor
+    client: Client
+    runs: list[Run] = field(default_factory=list)
+
+    async def trigger(self, workflow: str, metadata: dict[str, str] | None = None) -> str:
+        return await self.client.trigger(workflow, {}, metadata or {})
+
+    def follow(self, run_id: str, **more: Any) -> Telling:
+        telling = Telling()
+        telling.run = Run(run_id, self.door, publish=telling.publish, **more)
+        self.runs.append(telling.run)
+        telling.run.start()
+        return telling
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    log = tmp_path_factory.mktemp("worker") / "log"
+    command = [sys.executable, "-m", "tests.real_worker", str(SCRIPT)]
+    with (
+        log.open("wb") as out,
+        subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=HERE.parent) as process,
+    ):
+        yield
+        process.terminate()
+
+
+@pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.real)])
+async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+    real = request.param == "real"
+    if real and "HATCHET_CLIENT_TOKEN" not in os.environ:
+        pytest.skip("HATCHET_CLIENT_TOKEN is not set")
+    engine = None
+    if real:
+        request.getfixturevalue("worker")
+        env = {name: value for name, value in os.environ.items() if name.startswith("HATCHET_CLIENT_")}
+    else:
+        engine = Engine(SCRIPT, seed=5, quirks={"late_backoff": False})
+        await engine.start()
+        env = engine.env
+    config = HatchetConfig.model_validate({"token": env["HATCHET_CLIENT_TOKEN"]})
+    door = HatchetDoor(config, env)
+    async with Client(endpoint(config, env)) as client:
+        made = Place(door, client)
+        yield made
+        for run in made.runs:
+            await run.close()
+    await door.close()
+    if engine is not None:
+        await engine.stop()
+
+
+async def test_every_workflow_joined_at_many_moments(place: Place) -> None:
+    async def one(workflow: str, join: float) -> str | None:
+        run_id = await place.trigger(workflow)
+        await asyncio.sleep(join)
+        telling = place.follow(run_id)
+        await asyncio.wait_for(telling.ended.wait(), 60)
+        await asyncio.sleep(0.5)
+        items = telling.plain()
+        expected = identities(restate(await place.door.core(run_id), await place.door.past(run_id)))
+        try:
+            legal(items)
+            assert identities(items) == expected
+        except AssertionError as wrong:
+            return f"{workflow} joined at {join}: {str(wrong)[:600]}"
+        return None
+
+    verdicts = await asyncio.gather(*(one(workflow, join) for workflow in WORKFLOWS for join in JOINS))
+    assert not [verdict for verdict in verdicts if verdict]
+
+
+async def test_joined_in_mid_step_the_next_chunk_comes_within_half_a_second(place: Place) -> None:
+    run_id = await place.trigger("contract_slow")
+    await asyncio.sleep(2)
+    joined = time.monotonic()
+    telling = place.follow(run_id)
+    await asyncio.wait_for(telling.ended.wait(), 60)
+    items = telling.plain()
+    legal(items)
+    assert telling.chunks()[0][0] - joined < 0.6
+    gaps = [item for item in items if isinstance(item, StepGap)]
+    assert [gap.cause for gap in gaps] == [GapCause.JOINED_LATE]
+    assert gaps[0].missed == telling.chunks()[0][1].index
+    indices = [event.index or 0 for _, event in telling.chunks()]
+    assert indices == list(range(indices[0], 80)), "after that nothing is missing"
+
+
+async def test_joined_right_after_the_trigger_the_tokens_come_as_they_are_sent(place: Place) -> None:
+    run_id = await place.trigger("contract_slow")
+    await asyncio.sleep(0.05)
+    joined = time.monotonic()
+    telling = place.follow(run_id)
+    await asyncio.sleep(1.2)
+    assert telling.chunks()[0][0] - joined < 0.7
+    times = [t for t, _ in telling.chunks()]
+    assert max(b - a for a, b in zip(times, times[1:], strict=False)) < 0.5
+    await asyncio.wait_for(telling.ended.wait(), 60)
+    legal(telling.plain())
+
+
+async def test_across_a_retry_no_chunk_is_held_back(place: Place) -> None:
+    run_id = await place.trigger("contract_retry")
+    await asyncio.sleep(0.15)
+    telling = place.follow(run_id)
+    await asyncio.wait_for(telling.ended.wait(), 60)
+    items = telling.plain()
+    legal(items)
+    assert [item.attempt for item in items if isinstance(item, Reset)] == [2]
+    second = [event.payload for _, event in telling.chunks() if event.attempt == 2]
+    gaps = [item for item in items if isinstance(item, StepGap) and item.attempt == 2]
+    assert second == ["c0", "c1", "c2"] or gaps
+    times = [t for t, event in telling.chunks() if event.attempt == 2]
+    assert times[0] < times[-1], "not all at once at the end"
+
+
+async def test_through_a_tap_everything_is_told_from_the_first_token_though_nobody_watched(
+    place: Place,
+) -> None:
+    pair = ("stream", "heart")
+    tap = Tap(*pair, place.door)
+    tap.start()
+    await asyncio.sleep(0.3)
+    run_ids = [await place.trigger("contract_dag", {"stream": "heart"}) for _ in range(5)]
+    await asyncio.sleep(1.3)
+    tellings = []
+    for run_id in run_ids:
+        telling = Telling()
+        telling.run = Run(run_id, place.door, publish=telling.publish, pair=pair)
+        place.runs.append(telling.run)
+        tap.attach(telling.run)
+        telling.run.start()
+        tellings.append(telling)
+    for telling in tellings:
+        await asyncio.wait_for(telling.ended.wait(), 60)
+        items = telling.plain()
+        legal(items)
+        assert [event.payload for _, event in telling.chunks()] == ["the", "quick", "brown", "fox"]
+        assert not [item for item in items if isinstance(item, StepGap) and item.step == "three"]
+    await tap.close()
