@@ -9,17 +9,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from difflib import get_close_matches
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, PlainSerializer, SecretStr, ValidationInfo, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, PlainSerializer, SecretStr, WithJsonSchema
 
-DURATION: Final = re.compile(r"([0-9]{1,12})(ms|s|m|h)")
-SIZE: Final = re.compile(r"([0-9]{1,15})(B|KiB|MiB|GiB)")
-SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+from config.measures import DURATION, SECONDS, duration, size
+from config.saying import REDACTED, Resolved, alternatives, kind, nearest, shown, wrong
+
+__all__ = [
+    "DURATION",
+    "REDACTED",
+    "SECONDS",
+    "Resolved",
+    "alternatives",
+    "duration",
+    "kind",
+    "nearest",
+    "shown",
+    "wrong",
+]
+
 VARIABLE: Final = r"\$\{"  # a value that is, or contains, a variable passes every pattern of the schema
 BOOLEANS_OF_YAML_1_1: Final = {
     "yes": "true",
@@ -29,52 +39,6 @@ BOOLEANS_OF_YAML_1_1: Final = {
     "off": "false",
     "n": "false",
 }
-REDACTED: Final = "[redacted]"
-LONGEST_QUOTE: Final = 60  # of a value in a message: enough to find it, too little to fill a screen
-
-
-class Resolved(str):
-    """Text that came out of ``${…}``: never shown; read as a number or a boolean where one is due."""
-
-    __slots__ = ()
-
-
-def wrong(code: str, message: str, hint: str = "") -> PydanticCustomError:
-    """An error with words of ours; braces are doubled because pydantic formats the template."""
-    return PydanticCustomError(
-        cast(Any, code), cast(Any, message.replace("{", "{{").replace("}", "}}")), {"hint": hint}
-    )
-
-
-def shown(value: object) -> str:
-    """A value as a message may show it."""
-    if isinstance(value, Resolved):
-        return REDACTED
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list | tuple):
-        return "a list"
-    text = str(value)
-    return f"`{text}`" if len(text) <= LONGEST_QUOTE else f"`{text[:LONGEST_QUOTE]}…`"
-
-
-def kind(value: object) -> str:
-    """What a value is, in the words of someone who writes YAML."""
-    if value is None:
-        return "empty"
-    if isinstance(value, bool):
-        return f"the boolean {shown(value)}"
-    if isinstance(value, int | float):
-        return f"the number {shown(value)}"
-    if isinstance(value, dict):
-        return "a mapping (`key: value`)"
-    if isinstance(value, list | tuple):
-        return "a list"
-    return f"the text {shown(value)}"
 
 
 def text(value: Any) -> str:
@@ -127,74 +91,6 @@ def flag(value: Any) -> bool:
         hint = f"write `{meant}`; `{value}` is a boolean only in YAML 1.1 and plain text here"
         raise wrong("yaml-1.1", f"must be true or false, but this is {kind(value)}", hint)
     raise wrong("wrong-type", f"must be true or false, but this is {kind(value)}")
-
-
-def duration(least: float = 0.0) -> Callable[[Any, ValidationInfo], float]:
-    """An integer and ``ms``, ``s``, ``m`` or ``h``, as seconds."""
-
-    def read(value: Any, info: ValidationInfo) -> float:
-        if (
-            isinstance(value, int | float)
-            and not isinstance(value, bool)
-            and not (info.context or {}).get("yaml")
-        ):
-            return float(value)
-        match = DURATION.fullmatch(value) if isinstance(value, str) else None
-        if match is None:
-            raise wrong("duration", f"must be a duration, but this is {kind(value)}", duration_hint(value))
-        seconds = int(match[1]) * SECONDS[match[2]]
-        if seconds < least:
-            raise wrong("out-of-range", f"must be at least {least:g}s")
-        if seconds > 365 * 86400:
-            raise wrong("out-of-range", "must not be longer than a year")
-        return seconds
-
-    return read
-
-
-def duration_hint(value: Any) -> str:
-    """What to write instead of what only looks like a duration."""
-    form = "a whole number and ms, s, m or h, like 500ms, 15s, 5m, 1h"
-    if isinstance(value, Resolved):
-        return form
-    written = str(value).strip()
-    if re.fullmatch(r"[0-9]+", written):
-        return f"write the unit too: `{written}s`; {form}"
-    if match := re.fullmatch(r"([0-9]+):([0-9]{2})", written):
-        return f"`{int(match[1]) * 60 + int(match[2])}s`, if minutes and seconds are meant; {form}"
-    if match := re.fullmatch(r"([0-9]*\.[0-9]+)(s|m|h)?", written):
-        millis = round(float(match[1]) * SECONDS[match[2] or "s"] * 1000)
-        return f"no fractions: `{millis}ms`; {form}"
-    if match := re.fullmatch(r"([0-9]+)\s*(ms|millis\w*|s|sec\w*|m|min\w*|h|hours?)", written, re.IGNORECASE):
-        unit = match[2].lower()
-        return f"write `{match[1]}{'ms' if unit.startswith(('ms', 'mil')) else unit[0]}`; {form}"
-    return form
-
-
-def size(value: Any, info: ValidationInfo) -> int:
-    """An integer and ``B``, ``KiB``, ``MiB`` or ``GiB``, as bytes."""
-    if isinstance(value, int) and not isinstance(value, bool) and not (info.context or {}).get("yaml"):
-        return value
-    match = SIZE.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise wrong("size", f"must be a size, but this is {kind(value)}", size_hint(value))
-    count = int(match[1]) * BYTES[match[2]]
-    if count < 1:
-        raise wrong("out-of-range", "must be at least 1B")
-    return count
-
-
-def size_hint(value: Any) -> str:
-    """What to write instead of what only looks like a size."""
-    form = "a whole number and B, KiB, MiB or GiB, like 512KiB, 1MiB"
-    if isinstance(value, Resolved):
-        return form
-    written = str(value).strip()
-    if re.fullmatch(r"[0-9]+", written):
-        return f"write the unit too: `{written}B`; {form}"
-    if match := re.fullmatch(r"([0-9]+)\s*([kmg])i?b?", written, re.IGNORECASE):
-        return f"write `{match[1]}{match[2].upper()}iB`; {form}"
-    return form
 
 
 def many(value: Any) -> tuple[Any, ...]:
@@ -259,21 +155,6 @@ def one_of(*choices: str) -> Callable[[Any], str]:
         )
 
     return read
-
-
-def nearest(value: Any, choices: tuple[str, ...] | list[str]) -> str:
-    """``did you mean …?``, or nothing."""
-    if not isinstance(value, str) or isinstance(value, Resolved):
-        return ""
-    low = {choice.lower(): choice for choice in choices}
-    found = get_close_matches(value.lower(), low, n=1)
-    return f"did you mean `{low[found[0]]}`?" if found else ""
-
-
-def alternatives(choices: tuple[str, ...]) -> str:
-    """`a`, `b` or `c`."""
-    quoted = [f"`{choice}`" for choice in choices]
-    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
 
 
 def url(value: Any) -> str:

@@ -19,11 +19,18 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 
 CONFIG: Final = (
     "config.problems",  # a complaint is a value
-    "config.units",  # durations and sizes
+    "config.saying",  # how values are spoken of
+    "config.measures",  # durations and sizes
+    "config.units",  # the small types: text, numbers, secrets, origins
     "config.tree",  # a parsed expression, and the two ways to go wrong
     "config.globs",  # * and ? over names
     "config.shapes",  # what expressions know of their root
-    "config.model",  # the schema, each field declared once
+    "config.declaring",  # how a block is declared
+    "config.streams",  # streams and rules
+    "config.hatchet",  # how Hatchet is reached
+    "config.access",  # auth, limits, the listener
+    "config.examples",  # the tests beside the rules
+    "config.model",  # files, and what the proxy uses
     "config.offsets",  # where each character of a scalar stands
     "config.scalars",  # YAML 1.2's plain scalars
     "config.variables",  # ${…}

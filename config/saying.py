@@ -1,0 +1,70 @@
+"""How values are spoken of in complaints: what they are, what was probably meant, and never a secret."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any, Final, cast
+
+from pydantic_core import PydanticCustomError
+
+REDACTED: Final = "[redacted]"
+LONGEST_QUOTE: Final = 60  # of a value in a message: enough to find it, too little to fill a screen
+
+
+class Resolved(str):
+    """Text that came out of ``${…}``: never shown; read as a number or a boolean where one is due."""
+
+    __slots__ = ()
+
+
+def wrong(code: str, message: str, hint: str = "") -> PydanticCustomError:
+    """An error with words of ours; braces are doubled because pydantic formats the template."""
+    return PydanticCustomError(
+        cast(Any, code), cast(Any, message.replace("{", "{{").replace("}", "}}")), {"hint": hint}
+    )
+
+
+def shown(value: object) -> str:
+    """A value as a message may show it."""
+    if isinstance(value, Resolved):
+        return REDACTED
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = str(value)
+    return f"`{text}`" if len(text) <= LONGEST_QUOTE else f"`{text[:LONGEST_QUOTE]}…`"
+
+
+def kind(value: object) -> str:
+    """What a value is, in the words of someone who writes YAML."""
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return f"the boolean {shown(value)}"
+    if isinstance(value, int | float):
+        return f"the number {shown(value)}"
+    if isinstance(value, dict):
+        return "a mapping (`key: value`)"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return f"the text {shown(value)}"
+
+
+def nearest(value: Any, choices: tuple[str, ...] | list[str]) -> str:
+    """``did you mean …?``, or nothing."""
+    if not isinstance(value, str) or isinstance(value, Resolved):
+        return ""
+    low = {choice.lower(): choice for choice in choices}
+    found = get_close_matches(value.lower(), low, n=1)
+    return f"did you mean `{low[found[0]]}`?" if found else ""
+
+
+def alternatives(choices: tuple[str, ...]) -> str:
+    """`a`, `b` or `c`."""
+    quoted = [f"`{choice}`" for choice in choices]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
