@@ -50,12 +50,13 @@ def structural(tree: Node, tokens: list[Token]) -> Iterator[Complaint]:
             yield _error(
                 token.position, "not-json", "NaN and infinity are no JSON", "write a number, or `null`"
             )
-    for node in tree.walk():
+    nodes = list(tree.walk())
+    for node in nodes:
         if node.kind == "function_expression":
             yield from _function(node)
         elif node.kind == "slice" and node.value[2] == 0:
             yield _error(node.position, "slice-step", "a slice's step cannot be 0", "write [start:stop:step]")
-    yield from _strays(tree)
+    yield from _strays(nodes)
     if copies_of(tree) > COPIES_LIMIT:
         yield _error(
             _where_it_explodes(tree),
@@ -136,12 +137,10 @@ def usage(name: str) -> str:
     return _USAGES.get(name, f"{name}(payload.value)")
 
 
-def _strays(tree: Node) -> Iterator[Complaint]:
+def _strays(nodes: list[Node]) -> Iterator[Complaint]:
     """`&` outside of a function's arguments has no value."""
-    arguments = {
-        id(child) for node in tree.walk() if node.kind == "function_expression" for child in node.children
-    }
-    for node in tree.walk():
+    arguments = {id(child) for node in nodes if node.kind == "function_expression" for child in node.children}
+    for node in nodes:
         if node.kind == "expref" and id(node) not in arguments:
             yield _error(
                 node.position,

@@ -55,8 +55,7 @@ def parse(text: str) -> tuple[Node, list[Token]]:
         raise hints.for_surprise(text, reader.tokens, error.lex_position) from None
     except (RecursionError, IndexError):
         raise _too_deep(0) from None
-    _check_depth(parsed)
-    return _node(parsed, 0), reader.tokens
+    return _node(parsed, 0, 1), reader.tokens
 
 
 def _too_deep(position: int) -> ExpressionProblem:
@@ -158,30 +157,26 @@ class _Reader(_LibraryParser):  # type: ignore[misc]
         return node
 
 
-def _children(parsed: dict[str, Any]) -> list[dict[str, Any]]:
-    """The child nodes, a chain of one kind unrolled: ``a | b | c`` has three."""
-    if parsed["type"] == "slice":
-        return []
-    links: list[dict[str, Any]] = []
-    node = parsed
-    while node["type"] in _CHAINS and node["children"][0]["type"] == node["type"]:
-        links.extend(reversed(node["children"][1:]))
-        node = node["children"][0]
-    links.extend(reversed(node["children"]))
-    return links[::-1]
-
-
-def _check_depth(parsed: dict[str, Any]) -> None:
-    waiting = [(parsed, 1, 0)]
-    while waiting:
-        node, depth, position = waiting.pop()
-        position = node.get("start", position)
-        if depth > DEPTH_LIMIT:
-            raise _too_deep(position)
-        waiting.extend((child, depth + 1, position) for child in _children(node))
-
-
-def _node(parsed: dict[str, Any], position: int) -> Node:
+def _node(parsed: dict[str, Any], position: int, depth: int) -> Node:
+    """The node and all below it; a chain of one kind is one node: ``a | b | c`` has three children."""
     position = parsed.get("start", position)
-    value = tuple(parsed["children"]) if parsed["type"] == "slice" else parsed.get("value")
-    return Node(parsed["type"], position, value, tuple(_node(child, position) for child in _children(parsed)))
+    if depth > DEPTH_LIMIT:
+        raise _too_deep(position)
+    kind, children = parsed["type"], parsed["children"]
+    if kind == "slice":
+        return Node(kind, position, tuple(children))
+    if kind in _CHAINS:
+        children = _links(kind, children)
+    return Node(
+        kind, position, parsed.get("value"), tuple([_node(child, position, depth + 1) for child in children])
+    )
+
+
+def _links(kind: str, children: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The links of a chain, first to last; the parser nests them to the left, a level for each."""
+    reversed_links: list[dict[str, Any]] = []
+    while children[0]["type"] == kind:
+        reversed_links.extend(reversed(children[1:]))
+        children = children[0]["children"]
+    reversed_links.extend(reversed(children))
+    return reversed_links[::-1]
