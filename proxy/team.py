@@ -298,7 +298,7 @@ class Team:
         return life
 
     def _make_place(self) -> None:
-        """Within ``limits.runs`` runs that linger without a reader give way, the least recently used first."""
+        """Within ``limits.runs`` runs without a reader give way, the least recently used first."""
         most = self.config.limits.runs
         if most is None or len(self.lives) < most:
             return
