@@ -1,0 +1,182 @@
+"""Fairness: what one team's burst does to another team's latency, on one proxy.
+
+    python bench/fairness.py                     10,000 events/s of team noisy, 200/s of team quiet
+    python bench/fairness.py --burst 5000 --seconds 20
+
+Two engines, one `stream-proxy serve` with two teams, one client per run. Latency is from the engine's own
+time of an event to its being read here. First the quiet team alone, then with the burst: the goal is p99 at
+most twice as high, in the same run. Processes share the cores, so on few of them the figure includes what the
+burst's engine and readers take from everybody; `--cores` keeps the proxy on one core, all others on the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from asyncio.subprocess import PIPE, Process
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from feed import cpu
+
+HERE = Path(__file__).resolve().parent
+SERVE = Path(sys.executable).parent / "stream-proxy"
+QUIET_RUNS, QUIET_RATE = 20, 10.0
+NOISY_RATE = 20.0  # per run and second
+WARM_UP = 12.0  # seconds until all clients are there; who joins a step in its middle may wait for 5 s
+TEAM = """
+version: 1
+streams:
+  chunks:
+    path: /{workflowRunId}
+    rules: [{events: step_stream, data: {at: at, text: payload}}]
+"""
+
+
+async def feed(runs: int, rate: float, seconds: float) -> tuple[Process, dict[str, Any]]:
+    """An engine in a process of its own, and what it told: its environment and its runs."""
+    command = [sys.executable, str(HERE / "feed.py"), "serve"]
+    numbers = ["--runs", str(runs), "--rate", str(rate), "--seconds", str(seconds)]
+    process = await asyncio.create_subprocess_exec(*command, *numbers, stdin=PIPE, stdout=PIPE, limit=1 << 26)
+    assert process.stdout is not None
+    return process, json.loads(await process.stdout.readline())
+
+
+async def proxy(folder: Path, engines: dict[str, dict[str, str]]) -> tuple[Process, int]:
+    """`stream-proxy serve` with a team per engine, and its port."""
+    (folder / "teams").mkdir()
+    lines = ["version: 1", "teams:"]
+    for team, env in engines.items():
+        at = f'host_port: "{env["HATCHET_CLIENT_HOST_PORT"]}", tls: none, api: "off"'
+        lines += [f"  {team}:", f'    hatchet: {{token: "${{{team.upper()}}}", {at}}}', "    auth: none"]
+        (folder / "teams" / f"{team}.yaml").write_text(TEAM)
+    (folder / "proxy.yaml").write_text("\n".join(lines) + "\n")
+    tokens = {team.upper(): env["HATCHET_CLIENT_TOKEN"] for team, env in engines.items()}
+    process = await asyncio.create_subprocess_exec(
+        *(str(SERVE), "serve", "--config", str(folder), "--port", "0"),
+        env={**os.environ, **tokens},
+        stderr=PIPE,
+    )
+    assert process.stderr is not None
+    while line := await process.stderr.readline():
+        told = json.loads(line) if line.startswith(b"{") else {}
+        if told.get("event") == "listening":
+            return process, int(told["url"].rstrip("/").rpartition(":")[2])
+    raise SystemExit("the proxy ended before it listened")
+
+
+async def read(port: int, team: str, run: str, late: list[float]) -> None:
+    """One client: the latency of each event into `late`."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET /{team}/{run} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+    while line := await reader.readline():
+        if line.startswith(b'data: {"at":"'):
+            then = datetime.fromisoformat(line[13 : line.index(b'"', 13)].decode()).timestamp()
+            late.append(time.time() - then)
+
+
+async def drain(port: int, team: str, runs: list[str]) -> Process:
+    """The burst's clients, in a process of their own: they count and measure nothing."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, __file__, "--drain", str(port), team), stdin=PIPE, stdout=PIPE
+    )
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(runs).encode() + b"\n")
+    return process
+
+
+async def drain_here(port: int, team: str, runs: list[str]) -> None:
+    """What `drain` runs: says how many events a second came, once a second."""
+    came = 0
+
+    async def one(run: str) -> None:
+        nonlocal came
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"GET /{team}/{run} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        while data := await reader.read(1 << 16):
+            came += data.count(b"data: {")
+
+    tasks = [asyncio.create_task(one(run)) for run in runs]
+    while True:
+        before = came
+        await asyncio.sleep(1.0)
+        print(came - before, flush=True)
+        assert tasks
+
+
+def at(late: list[float], share: float) -> float:
+    """A percentile, in milliseconds."""
+    return sorted(late)[min(len(late) - 1, int(len(late) * share))] * 1000
+
+
+async def phase(late: list[float], seconds: float, name: str, pids: dict[str, int]) -> float:
+    """Let it run, print what was seen and what it cost, and give the p99."""
+    late.clear()
+    used, began = {who: cpu(pid) for who, pid in pids.items()}, time.monotonic()
+    await asyncio.sleep(seconds)
+    seen, took = list(late), time.monotonic() - began
+    p50, p99 = at(seen, 0.5), at(seen, 0.99)
+    print(f"{name:<22} {len(seen) / took:8,.0f} events/s   p50 {p50:7.1f} ms   p99 {p99:7.1f} ms")
+    costs = (f"{who} {(cpu(pid) - used[who]) / took:.0%}" for who, pid in pids.items())
+    print(f"{'':<22} of a core: {', '.join(costs)}")
+    return p99
+
+
+async def main(burst: int, seconds: float, cores: bool) -> None:
+    runs = max(1, round(burst / NOISY_RATE))
+    lasts = 6 * WARM_UP + 3 * seconds
+    quiet, told_quiet = await feed(QUIET_RUNS, QUIET_RATE, lasts)
+    late: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        noisy, told_noisy = await feed(runs, NOISY_RATE, lasts)
+        served, port = await proxy(Path(folder), {"quiet": told_quiet["env"], "noisy": told_noisy["env"]})
+        if cores and len(os.sched_getaffinity(0)) > 1:
+            first, *rest = sorted(os.sched_getaffinity(0))
+            os.sched_setaffinity(served.pid, {first})
+            for pid in (0, quiet.pid, noisy.pid):
+                os.sched_setaffinity(pid, rest)
+        clients = [asyncio.create_task(read(port, "quiet", run, late)) for run in told_quiet["runs"]]
+        await asyncio.sleep(WARM_UP)
+        pids = {
+            "proxy": served.pid,
+            "quiet engine": quiet.pid,
+            "noisy engine": noisy.pid,
+            "here": os.getpid(),
+        }
+        alone = await phase(late, seconds, "quiet, alone", pids)
+        readers = await drain(port, "noisy", told_noisy["runs"])
+        await asyncio.sleep(WARM_UP)
+        pids["readers"] = readers.pid
+        with_burst = await phase(late, seconds, "quiet, with the burst", pids)
+        assert readers.stdout is not None
+        counts = [int(line) for line in (await readers.stdout.read(1 << 16)).split()][-int(seconds) :]
+        print(f"{'the burst':<22} {sorted(counts)[len(counts) // 2]:8,} events/s")
+        print(f"p99 with the burst is {with_burst / alone:.2f} times p99 alone (goal: 2)")
+        for task in clients:
+            task.cancel()
+        for process in (readers, served, quiet, noisy):
+            process.terminate()
+            await process.wait()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--burst", type=int, default=10_000, help="events/s of the noisy team")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each phase")
+    parser.add_argument("--cores", action="store_true", help="the proxy on one core, all others on the rest")
+    parser.add_argument("--drain", nargs=2, metavar=("PORT", "TEAM"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.drain:
+        runs_of = json.loads(sys.stdin.readline())
+        uvloop.run(drain_here(int(given.drain[0]), given.drain[1], runs_of))
+    else:
+        uvloop.run(main(given.burst, given.seconds, given.cores))
