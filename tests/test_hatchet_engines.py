@@ -306,7 +306,6 @@ async def test_each_way_in_which_an_engine_fails_is_told_and_passes() -> None:
         await place.door.close()
 
 
-@pytest.mark.parametrize("place", [pytest.param("real", marks=pytest.mark.real)], indirect=True)
 async def test_the_steps_of_a_workflow_are_told(place: Place) -> None:
     assert await place.door.workflow_steps("contract_dag") == ("one", "two", "three")
     assert await place.door.workflow_steps("contract_dag_fine") == ("one", "two", "cleanup-on-failure")

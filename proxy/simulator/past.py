@@ -10,11 +10,10 @@ import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
 
 from proxy.simulator.journal import FAILED, OVER, Line, Past
-from proxy.simulator.model import ON_FAILURE, Run, StepRun
-from proxy.simulator.script import Step
+from proxy.simulator.model import Run, StepRun
+from proxy.simulator.workflows import action, id_of, workflow_config
 
 NO_STEP = "00000000-0000-0000-0000-000000000000"
 NEVER = "0001-01-01T00:00:00Z"
@@ -38,7 +37,7 @@ def run_answer(run: Run, now: float) -> dict[str, Any]:
         if run.workflow.is_task
         else [_event(run, line) for line in reversed(run.journal.visible(now))],
         "tasks": [_task(run, step, past, now) for step, past in seen],
-        "workflowConfig": _config(run),
+        "workflowConfig": workflow_config(run.workflow),
     }
 
 
@@ -100,7 +99,7 @@ def _task(run: Run, step: StepRun, past: Past, now: float) -> dict[str, Any]:
 
 def _summary(run: Run, step: StepRun, past: Past) -> dict[str, Any]:
     answer: dict[str, Any] = {
-        "actionId": _action(run, step.name),
+        "actionId": action(run.workflow, step.name),
         "additionalMetadata": run.metadata,
         "attempt": past.retry_count + 1,
         "createdAt": stamp(step.created_at),
@@ -178,40 +177,6 @@ def _event_message(line: Line) -> str:
     return ""
 
 
-def _config(run: Run) -> dict[str, Any]:
-    failure = run.workflow.on_failure
-    config: dict[str, Any] = {
-        "CronInput": None,
-        "CronTriggers": None,
-        "DefaultPriority": 1,
-        "EventTriggers": None,
-        "Name": run.workflow.name,
-        "Sticky": None,
-        "Tasks": [_declared(run, step, step.name) for step in run.workflow.steps],
-        "description": "",
-    }
-    if failure is not None:
-        declared = _declared(run, failure, failure.name + ON_FAILURE)
-        config["onFailureJob"] = {**declared, "slotRequests": {"default": 1}}
-    return config
-
-
-def _declared(run: Run, step: Step, name: str) -> dict[str, Any]:
-    return {
-        "Action": _action(run, name),
-        "DesiredWorkerLabels": None,
-        "Parents": list(step.parents),
-        "RateLimits": [],
-        "ReadableId": name,
-        "Retries": step.retries,
-        "RetryBackoffFactor": step.backoff.factor if step.backoff else None,
-        "RetryBackoffMaxSeconds": int(step.backoff.longest) if step.backoff else None,
-        "ScheduleTimeout": "5m",
-        "Timeout": f"{step.timeout:g}s",
-        "TriggerConditions": [],
-    }
-
-
 def _shape(run: Run, step: StepRun) -> dict[str, Any]:
     children = [one.name for one in run.workflow.steps if step.name in one.parents]
     return {
@@ -233,10 +198,6 @@ def _task_input(run: Run, parents: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _action(run: Run, name: str) -> str:
-    return f"{run.workflow.name}:{name}".lower()
-
-
 def _meta(id: str, at: float) -> dict[str, Any]:
     return {"createdAt": stamp(at), "id": id, "updatedAt": stamp(at)}
 
@@ -246,4 +207,4 @@ def _display_name(name: str, at: float) -> str:
 
 
 def _name_id(run: Run, name: str) -> str:
-    return str(uuid5(NAMESPACE_URL, f"{run.tenant.id}/{run.workflow.name}/{name}"))
+    return id_of(run.tenant.id, run.workflow.name, name)

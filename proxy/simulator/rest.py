@@ -20,6 +20,7 @@ from proxy.simulator.past import list_answer, run_answer
 from proxy.simulator.replay import RecordedRun
 from proxy.simulator.tenant import Tenant
 from proxy.simulator.wire import runs_of
+from proxy.simulator.workflows import version_answer, workflows_answer
 
 STABLE = "/api/v1/stable"
 
@@ -38,6 +39,8 @@ class Rest:
             web.get(f"{STABLE}/workflow-runs/{{run}}", self._run),
             web.get(f"{STABLE}/workflow-runs/{{run}}/status", self._status),
             web.get(f"{tenant}/workflow-runs", self._list),
+            web.get("/api/v1/tenants/{tenant}/workflows", self._workflows),
+            web.get("/api/v1/workflows/{workflow}/versions", self._version),
             web.post(f"{tenant}/workflow-runs/trigger", self._trigger),
             web.post(f"{tenant}/tasks/cancel", self._cancel),
             web.post(f"{tenant}/tasks/replay", self._replay),
@@ -93,6 +96,25 @@ class Rest:
         ]
         offset, limit = int(query.get("offset", "0")), int(query.get("limit", "50"))
         return web.json_response(list_answer(runs, self._core.agenda.now(), offset, limit))
+
+    async def _workflows(self, request: web.Request) -> web.Response:
+        await self._enter(request, "workflows")
+        tenant = self._tenant(request)
+        return web.json_response(
+            workflows_answer(tenant.id, self._core.script, request.query.get("name", ""))
+        )
+
+    async def _version(self, request: web.Request) -> web.Response:
+        await self._enter(request, "version")
+        asked = request.match_info["workflow"]
+        mine = self._gate.tenant(request.headers.get("Authorization"))
+        for tenant in self._core.tenants:
+            answer = version_answer(tenant.id, self._core.script, asked)
+            if answer is not None and mine is not tenant:
+                raise _problem(web.HTTPForbidden, "Please provide valid credentials")
+            if answer is not None:
+                return web.json_response(answer)
+        raise _problem(web.HTTPNotFound, "not found")
 
     async def _cancel(self, request: web.Request) -> web.Response:
         await self._enter(request, "cancel")
