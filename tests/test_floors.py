@@ -163,7 +163,7 @@ GUESTS: Final = {
     "google": ("proxy.wire", "proxy.simulator"),
     "aiohttp": ("proxy.rest", "proxy.simulator", "proxy.jwks"),
     "starlette": ("proxy.app", "proxy.sidedoors", "proxy.demo"),
-    "hpack": ("proxy.http2",),
+    "hpack": ("proxy.http2", "proxy.simulator"),
     "uvicorn": ("proxy.server", "proxy.guard"),
     "yaml": ("config.source",),
     "jmespath": ("config.syntax",),
