@@ -86,6 +86,17 @@ def null_comparison(node: Node) -> Complaint:
     return Complaint(node.position, "warning", "null-comparison", message, hint)
 
 
+def never_true(tree: Node, result: Shape) -> Complaint:
+    """`allow` wants true itself, not something that counts as true elsewhere."""
+    message = f"under allow only true lets in, and this is {_a(result.kind)}: it refuses everybody"
+    hint = (
+        "write a comparison, e.g. length(…) > `0`"
+        if result.kind == "array"
+        else "write a comparison, with =="
+    )
+    return Complaint(tree.position, "warning", "never-true", message, hint)
+
+
 def no_such_choice(literal: Node, side: Shape) -> Complaint:
     """A text of which all values are known is compared with another."""
     close = get_close_matches(literal.value, side.choices, 1)

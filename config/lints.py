@@ -24,7 +24,9 @@ def complaints(tree: Node, tokens: list[Token], root: Shape) -> list[Complaint]:
     """All complaints, in the order of their positions."""
     found = [*structural(tree, tokens), *doubts.words(tokens)]
     walk = _Walk(tokens, strict="claims" in (root.fields or {}))
-    walk.visit(tree, root.at((0,)), frozenset())
+    result = walk.visit(tree, root.at((0,)), frozenset())
+    if walk.strict and result.kind not in ("any", "boolean"):
+        found.append(doubts.never_true(tree, result))
     known_places = {(complaint.position, complaint.code) for complaint in found}
     found += [other for other in walk.found if (other.position, other.code) not in known_places]
     return sorted(found, key=lambda complaint: (complaint.position, complaint.severity))

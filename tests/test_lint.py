@@ -265,3 +265,17 @@ def test_allow_sees_claims_run_and_request() -> None:
 def test_under_allow_a_comparison_with_null_is_warned_of() -> None:
     [complaint] = lint("claims.sub != `null`", ALLOW_FIELDS)
     assert complaint.message == "under allow a comparison with null refuses everybody"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("run.id", "a string"),
+        ("claims.groups[?@ == 'a']", "an array"),
+        ("'yes'", "a string"),
+        ("`1`", "a number"),
+    ],
+)
+def test_under_allow_what_is_never_true_is_warned_of(text: str, what: str) -> None:
+    [complaint] = lint(text, ALLOW_FIELDS)
+    assert complaint.message == f"under allow only true lets in, and this is {what}: it refuses everybody"
