@@ -24,15 +24,14 @@ from proxy.simulator.chat import default
 from proxy.simulator.control import Control
 from proxy.simulator.core import Core
 from proxy.simulator.dice import Dice
-from proxy.simulator.gate import RATE, Gate
+from proxy.simulator.gate import Gate
 from proxy.simulator.lean import LeanServer
 from proxy.simulator.loading import load_script
-from proxy.simulator.model import Run
+from proxy.simulator.mischief import Mischief
 from proxy.simulator.quirks import Quirks
 from proxy.simulator.recording import Recording
 from proxy.simulator.rest import Rest
 from proxy.simulator.script import Script
-from proxy.simulator.tenant import Tenant
 from proxy.simulator.tokens import token
 from proxy.simulator.wire import Wire
 from proxy.simulator.world import World
@@ -52,7 +51,7 @@ class PortTaken(OSError):
     """The engine cannot listen where it was told to."""
 
 
-class Engine:
+class Engine(Mischief):
     """One engine; `quirks` are laid over the script's, `speed` makes its workers (not its waits) faster.
 
     `lean` serves gRPC without grpcio, for benchmarks. A script's file that is wrong raises
@@ -163,6 +162,11 @@ class Engine:
             self.wire.end_streams()
         await server.stop(0.2 if graceful else None)
 
+    @property
+    def listening(self) -> bool:
+        """Whether the gRPC side is there."""
+        return self._server is not None
+
     # -- where it is -------------------------------------------------------------------------------
 
     @property
@@ -215,14 +219,6 @@ class Engine:
         """Begin a telling of a recorded run, under its recorded id."""
         return self.core.tell_again(self.core.tenants[0], name).id
 
-    def run(self, run_id: str) -> Run:
-        """The truth of a run. Raises KeyError."""
-        return next(
-            one.runs[run_id]
-            for one in self.core.tenants
-            if run_id in one.runs or one is self.core.tenants[-1]
-        )
-
     async def cancel(self, run_id: str) -> None:
         """A user's cancellation."""
         self.core.cancel(self.run(run_id))
@@ -230,15 +226,6 @@ class Engine:
     async def replay(self, run_id: str) -> None:
         """A user's replay of a run that is over."""
         self.core.replay(self.run(run_id))
-
-    def put(self, run_id: str, step: str, chunk: bytes | str, index: int | None = None) -> None:
-        """A chunk out of turn, as if the step's worker had sent it."""
-        run = self.run(run_id)
-        one = run.steps[step]
-        raw = chunk.encode() if isinstance(chunk, str) else chunk
-        if index is None:
-            index, one.next_index = one.next_index, one.next_index + 1
-        self.core.put_chunk(run, one, raw, index)
 
     @property
     def streams(self) -> int:
@@ -249,83 +236,6 @@ class Engine:
     def calls(self) -> Mapping[str, int]:
         """How often each method was called."""
         return self.gate.calls
-
-    # -- what can be broken --------------------------------------------------------------------------
-
-    def end_streams(self) -> None:
-        """Every subscription ends with OK and without hangup; the engine stays."""
-        self.wire.end_streams()
-
-    async def go_away(self) -> None:
-        """Shut the gRPC side down: streams end (with OK, if graceful), then connections are refused."""
-        await self._hush(graceful=self.quirks.graceful_restart)
-
-    async def come_back(self) -> None:
-        """Listen again, on the same port."""
-        if self._server is None:
-            await self._listen()
-
-    async def outage(self, seconds: float) -> None:
-        """Away for so long, then back; returns as soon as it is away."""
-        await self.go_away()
-        self._spawn_later(seconds, self.come_back())
-
-    def refuse_tokens(self, refusing: bool = True) -> None:
-        """Take no token until told otherwise; streams that are open stay."""
-        self.gate.refusing = refusing
-
-    def limit_calls(self, per_second: float = RATE) -> None:
-        """Allow so many calls per second and token (0: none)."""
-        self.gate.limit(per_second)
-
-    def hide_history(self, away: bool = True) -> None:
-        """The REST API answers 503."""
-        self.rest.away = away
-
-    def mute(self, muted: bool = True) -> None:
-        """Drop everything that would be told, answer nothing: packets that never arrive."""
-        for tenant in self.core.tenants:
-            tenant.bus.muted = muted
-        if muted:
-            self.gate.mute()
-        else:
-            self.gate.unmute()
-
-    def bad_chunk(self, run_id: str | None = None) -> int:
-        """A chunk that is not UTF-8 from each step that is running; how many there were."""
-        sent = 0
-        for run in self._running(run_id):
-            for step in run.steps.values():
-                if step.on_worker:
-                    self.put(run.id, step.name, b"\xff\xfe\x00bad")
-                    sent += 1
-        return sent
-
-    def _running(self, run_id: str | None) -> list[Run]:
-        if run_id is not None:
-            return [self.run(run_id)]
-        return list(self.core.running())
-
-    def later(self, seconds: float, call: Any) -> None:
-        """Call something after so long, unless the engine stops before."""
-        self.core.agenda.after(seconds, call)
-
-    def _spawn_later(self, seconds: float, what: Any) -> None:
-        async def wait() -> None:
-            try:
-                await asyncio.sleep(seconds)
-            except asyncio.CancelledError:
-                what.close()
-                raise
-            await what
-
-        task = asyncio.create_task(wait())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def tenant_of(self, number: int) -> Tenant:
-        """One of the tenants."""
-        return self.core.tenants[number]
 
 
 def _script(given: Script | Path | None) -> Script:

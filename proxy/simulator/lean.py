@@ -8,11 +8,8 @@ nobody waits for results here), no priorities. Flow control is kept. (RFC 9113, 
 from __future__ import annotations
 
 import asyncio
-import gzip
-from collections import deque
 from collections.abc import Callable
-from typing import Any, NoReturn
-from urllib.parse import quote
+from typing import Any
 
 import grpc
 from hpack import Decoder
@@ -25,10 +22,8 @@ from proxy.frames import (
     END_STREAM,
     FIRST_WINDOW,
     FRAME,
-    FRAME_BYTES,
     HEADERS,
     INITIAL_WINDOW_SIZE,
-    MESSAGE,
     NUMBER,
     PADDED,
     PING,
@@ -42,76 +37,11 @@ from proxy.frames import (
     unpadded,
     window_update,
 )
-from proxy.simulator.wire import Feed, Wire
+from proxy.simulator.stream import Abort, Stream
+from proxy.simulator.wire import Wire
 from proxy.stubs import SUBSCRIBE
 
-OPENING = b"\x88\x0f\x10\x10application/grpc"  # :status 200 and content-type, as literals of the static table
 UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
-
-
-class _Abort(Exception):
-    """A call that ends with a status."""
-
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
-        super().__init__(details)
-        self.code, self.details = code, details
-
-
-class Stream:
-    """One call: what `Wire` knows as its context, and a feed's listener."""
-
-    def __init__(self, connection: Connection, number: int, headers: dict[str, str]) -> None:
-        self.connection, self.number, self.headers = connection, number, headers
-        self.window = connection.first_window
-        self.body = bytearray()
-        self.waiting: deque[bytes] = deque()  # DATA frames' bodies for which there was no room
-        self.feed: Feed | None = None
-        self.task: asyncio.Task[None] | None = None
-        self._opened = False
-        self._trailers = b""
-
-    def invocation_metadata(self) -> list[tuple[str, str]]:
-        return list(self.headers.items())
-
-    async def abort(self, code: grpc.StatusCode, details: str = "") -> NoReturn:
-        raise _Abort(code, details)
-
-    def give(self, wire: bytes) -> None:
-        """One message; sent as far as the windows allow."""
-        self._open()
-        body = MESSAGE.pack(0, len(wire)) + wire
-        if self.waiting or len(body) > min(self.window, self.connection.window, FRAME_BYTES):
-            self.waiting.extend(body[at : at + FRAME_BYTES] for at in range(0, len(body), FRAME_BYTES))
-            self.flush()
-        else:
-            self._data(body)
-
-    def end(self, status: str, details: str = "") -> None:
-        """The status, after all that is waiting."""
-        self._open()
-        code = grpc.StatusCode[status].value[0]
-        told = _literal(b"grpc-status", str(code).encode())
-        self._trailers = told + (_literal(b"grpc-message", quote(details).encode()) if details else b"")
-        self.flush()
-
-    def flush(self) -> None:
-        """Send what there is room for now, and then the end."""
-        connection = self.connection
-        while self.waiting and len(self.waiting[0]) <= min(self.window, connection.window):
-            self._data(self.waiting.popleft())
-        if self._trailers and not self.waiting:
-            connection.send(frame(HEADERS, END_HEADERS | END_STREAM, self.number, self._trailers))
-            connection.streams.pop(self.number, None)
-
-    def _data(self, body: bytes) -> None:
-        self.window -= len(body)
-        self.connection.window -= len(body)
-        self.connection.send(frame(DATA, 0, self.number, body))
-
-    def _open(self) -> None:
-        if not self._opened:
-            self._opened = True
-            self.connection.send(frame(HEADERS, END_HEADERS, self.number, OPENING))
 
 
 class Connection(asyncio.Protocol):
@@ -230,6 +160,9 @@ class Connection(asyncio.Protocol):
         if stream is not None:
             self._forget(stream)
 
+    def ended(self, number: int) -> None:
+        self.streams.pop(number, None)
+
     def _forget(self, stream: Stream) -> None:
         self.streams.pop(stream.number, None)
         stream.waiting.clear()
@@ -242,15 +175,15 @@ class Connection(asyncio.Protocol):
         context: Any = stream
         path = stream.headers.get(":path", "")
         try:
-            request = _message(stream.body)
+            request = stream.request()
             if path == SUBSCRIBE:
                 stream.feed = await self._wire.open(request, context, stream)
             elif path in self._wire.calls:
                 stream.give(await self._wire.calls[path](request, context))
                 stream.end("OK")
             else:
-                raise _Abort(UNIMPLEMENTED, f"the lean engine has no {path}")
-        except _Abort as abort:
+                raise Abort(UNIMPLEMENTED, f"the lean engine has no {path}")
+        except Abort as abort:
             stream.end(abort.code.name, abort.details)
 
 
@@ -273,18 +206,6 @@ class LeanServer:
         await asyncio.sleep(grace or 0)
         for connection in tuple(self._connections):
             connection.transport.close()
-
-
-def _message(body: bytearray) -> bytes:
-    compressed, length = MESSAGE.unpack_from(body)
-    raw = bytes(body[MESSAGE.size : MESSAGE.size + length])
-    return gzip.decompress(raw) if compressed else raw
-
-
-def _literal(name: bytes, value: bytes) -> bytes:
-    """A header as a literal without indexing; both are shorter than 127 bytes, or cut."""
-    value = value[:126]
-    return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 
 def _text(value: str | bytes) -> str:
