@@ -1,0 +1,217 @@
+"""What can be broken on command, over the wire and over the control port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc.aio
+import pytest
+
+from proxy.simulator import Engine
+from proxy.simulator.client import Client
+from proxy.stubs import dispatcher_pb2
+from tests.test_engine_contract import place, refusal
+
+SCRIPT = Path(__file__).parent / "contract.yaml"
+QUIRKS = {"early_subscription_waits": False, "five_second_hold": False, "metadata_disorder": False}
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    async with Engine(SCRIPT, quirks=QUIRKS, seed=1) as engine:
+        yield engine
+
+
+@pytest.fixture
+async def client(engine: Engine) -> AsyncIterator[Client]:
+    async with Client(place(engine.env)) as client:
+        yield client
+
+
+class Listening:
+    """A subscription in the background."""
+
+    def __init__(self, client: Client, run_id: str) -> None:
+        self.events: list[dispatcher_pb2.WorkflowEvent] = []
+        self.heard = asyncio.Event()
+        self._task = asyncio.create_task(self._listen(client, run_id))
+
+    async def _listen(self, client: Client, run_id: str) -> str:
+        try:
+            async for event in client.subscribe(run_id):
+                self.events.append(event)
+                if event.HasField("event_index"):
+                    self.heard.set()
+        except grpc.aio.AioRpcError as error:
+            return f"{error.code().name}: {error.details()}"
+        return "OK"
+
+    async def end(self) -> str:
+        return await asyncio.wait_for(self._task, 10)
+
+    async def leave(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+async def slow_run(engine: Engine, client: Client) -> tuple[str, Listening]:
+    run_id = await client.trigger("contract_slow")
+    listening = Listening(client, run_id)
+    await asyncio.wait_for(listening.heard.wait(), 5)
+    return run_id, listening
+
+
+async def test_streams_end_with_ok_and_without_hangup(engine: Engine, client: Client) -> None:
+    _, listening = await slow_run(engine, client)
+    engine.end_streams()
+    assert await listening.end() == "OK"
+    assert not any(event.hangup for event in listening.events)
+
+
+async def test_an_outage_ends_streams_with_ok_refuses_connections_and_passes(
+    engine: Engine, client: Client
+) -> None:
+    run_id, listening = await slow_run(engine, client)
+    port = engine.host_port
+    await engine.outage(0.5)
+    assert await listening.end() == "OK"
+    async with Client(place(engine.env)) as fresh:
+        assert await refusal(fresh.details(run_id)) == "UNAVAILABLE"
+    await asyncio.sleep(0.7)
+    assert engine.host_port == port
+    async with Client(place(engine.env)) as fresh:
+        assert (await fresh.details(run_id)).task_runs
+
+
+async def test_a_crash_ends_streams_with_an_error(engine: Engine, client: Client) -> None:
+    _, listening = await slow_run(engine, client)
+    engine.switch(graceful_restart=False)
+    await engine.go_away()
+    assert (await listening.end()).partition(":")[0] in ("UNAVAILABLE", "CANCELLED")
+
+
+async def test_tokens_are_refused_and_taken_again(engine: Engine, client: Client) -> None:
+    run_id = await client.trigger("contract_task")
+    engine.refuse_tokens()
+    assert await refusal(client.details(run_id)) == "UNAUTHENTICATED"
+    engine.refuse_tokens(False)
+    assert (await client.details(run_id)).task_runs
+
+
+async def test_over_the_limit_is_resource_exhausted_and_passes(engine: Engine, client: Client) -> None:
+    run_id = await client.trigger("contract_task")
+    engine.limit_calls(0)
+    with pytest.raises(grpc.aio.AioRpcError, match="admin rate limit exceeded") as refused:
+        await client.details(run_id)
+    assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    engine.limit_calls()
+    assert (await client.details(run_id)).task_runs
+
+
+async def test_the_history_goes_away_alone(engine: Engine, client: Client) -> None:
+    run_id = await client.trigger("contract_task")
+    engine.hide_history()
+    assert (await client.history(run_id))[0] == 503
+    assert (await client.details(run_id)).task_runs
+
+
+async def test_a_bad_chunk_now(engine: Engine, client: Client) -> None:
+    run_id, listening = await slow_run(engine, client)
+    assert engine.bad_chunk(run_id) == 1
+    assert (
+        await listening.end() == "INTERNAL: grpc: error while marshaling: string field contains invalid UTF-8"
+    )
+
+
+async def test_silence_is_silence_and_what_was_said_in_it_is_lost(engine: Engine, client: Client) -> None:
+    run_id, listening = await slow_run(engine, client)
+    engine.mute()
+    asked = asyncio.create_task(client.details(run_id))
+    before = len(listening.events)
+    await asyncio.sleep(0.4)
+    assert len(listening.events) == before
+    assert not asked.done()
+    engine.mute(False)
+    assert (await asked).task_runs
+    await listening.leave()
+
+
+async def test_who_left_is_no_subscription(engine: Engine, client: Client) -> None:
+    _, listening = await slow_run(engine, client)
+    assert engine.streams == 1
+    await listening.leave()
+    async with asyncio.timeout(5):
+        while engine.streams:
+            await asyncio.sleep(0.01)
+
+
+# -- the control port ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as http:
+        yield http
+
+
+async def control(http: aiohttp.ClientSession, engine: Engine, act: str, **body: Any) -> tuple[int, Any]:
+    async with http.post(f"{engine.api_url}/control/{act}", json=body) as answer:
+        return answer.status, await answer.json()
+
+
+async def test_the_control_port_says_what_there_is(engine: Engine, http: aiohttp.ClientSession) -> None:
+    async with http.get(f"{engine.api_url}/control") as answer:
+        told = await answer.json()
+    assert told["quirks"]["traceparent"] is True
+    assert "contract_task" in told["workflows"]
+    assert {"trigger", "cancel", "replay", "outage", "quirks"} <= set(told["acts"])
+
+
+async def test_runs_are_begun_cancelled_and_replayed(engine: Engine, http: aiohttp.ClientSession) -> None:
+    status, told = await control(http, engine, "trigger", workflow="contract_slow", metadata={"a": "b"})
+    assert status == 200
+    run = engine.run(told["run_id"])
+    assert run.metadata["a"] == "b"
+    await control(http, engine, "chunk", run_id=run.id, step="contract_slow", text="hello")
+    await control(http, engine, "cancel", run_id=run.id)
+    assert run.cancelled
+    await control(http, engine, "replay", run_id=run.id)
+    assert run.steps["contract_slow"].retry_count == 1
+
+
+async def test_things_are_broken_and_quirks_switched(engine: Engine, http: aiohttp.ClientSession) -> None:
+    assert await control(http, engine, "quirks", **{"traceparent": False}) == (200, {})
+    assert engine.quirks.traceparent is False
+    assert await control(http, engine, "refuse-tokens", on=True) == (200, {})
+    assert engine.gate.refusing
+    assert await control(http, engine, "limit", per_second=5) == (200, {})
+    assert engine.gate.rate == 5
+    assert await control(http, engine, "history", on=False) == (200, {})
+    assert engine.rest.away
+    assert await control(http, engine, "end-streams") == (200, {"ended": 0})
+    assert await control(http, engine, "silence", seconds=0.01) == (200, {})
+    assert await control(http, engine, "outage", seconds=0.01) == (200, {})
+
+
+@pytest.mark.parametrize(
+    ("act", "body", "status", "said"),
+    [
+        ("nonsense", {}, 404, "there is no act 'nonsense'"),
+        ("trigger", {"workflow": "nonsense"}, 400, "there is no workflow 'nonsense'"),
+        ("cancel", {}, 400, "missing or unknown: 'run_id'"),
+        ("cancel", {"run_id": "nonsense"}, 400, "missing or unknown: 'nonsense'"),
+        ("quirks", {"five-seconds-hold": True}, 400, "there is no quirk 'five-seconds-hold'"),
+        ("quirks", {"five-second-hold": "on"}, 400, "a quirk is switched by true or false"),
+        ("outage", {"seconds": -1}, 400, "seconds must be between 0 and a day's"),
+    ],
+)
+async def test_what_cannot_be_done_is_said(  # noqa: PLR0917 - a row of the table
+    engine: Engine, http: aiohttp.ClientSession, act: str, body: dict[str, Any], status: int, said: str
+) -> None:
+    answered, told = await control(http, engine, act, **body)
+    assert answered == status
+    assert told["message"].startswith(said)

@@ -1,0 +1,261 @@
+"""Each quirk, on and off, on virtual time: what is told is the fact with it, and the truth without."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from proxy.simulator.quirks import NONE, Quirks, attribute, facts
+from proxy.stubs import dispatcher_pb2, workflows_pb2
+from tests.played import Heard, Played
+
+STEP, RUN = dispatcher_pb2.RESOURCE_TYPE_STEP_RUN, dispatcher_pb2.RESOURCE_TYPE_WORKFLOW_RUN
+SEEDS = range(8)
+
+
+def played(
+    workflow: str, quirk: str, on: bool, *, seed: int = 1, lasts: float = 8.0, join: float | None = None
+) -> Played:
+    """A run with that one quirk on or off, all others as they are; joined by run id at `join`."""
+    play = Played(workflow, seed, quirks={quirk: on})
+    if join is not None:
+        play.later(join, "joined")
+    play.at(lasts)
+    return play
+
+
+def kinds(heard: Heard, resource: int) -> list[str]:
+    names = dispatcher_pb2.ResourceEventType
+    return [names.Name(e.event_type)[20:] for _, e in heard.events if e.resource_type == resource]
+
+
+def first(play: Played) -> Heard:
+    return play.heard["by_metadata_before_trigger"]
+
+
+def chunk_times(heard: Heard, play: Played) -> list[float]:
+    return [t - play.begun for t, e in heard.events if e.HasField("event_index")]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_false_end_of_dag(seed: int) -> None:
+    lie = first(played("chat", "false_end_of_dag", True, seed=seed))
+    assert kinds(lie, RUN) == ["COMPLETED"]
+    assert lie.ended is not None
+    assert 0.04 < lie.ended[0] - 0.4 < 0.15
+    truth = first(played("chat", "false_end_of_dag", False, seed=seed))
+    assert kinds(truth, STEP).count("STREAM") == 8
+    assert kinds(truth, RUN) == ["COMPLETED"]
+
+
+@pytest.mark.parametrize(("on", "ends"), [(True, ["FAILED", "COMPLETED"]), (False, ["COMPLETED"])])
+def test_false_end_of_attempt(on: bool, ends: list[str]) -> None:
+    assert kinds(first(played("flaky", "false_end_of_attempt", on, lasts=60)), RUN) == ends
+
+
+def test_early_subscription_waits() -> None:
+    late = played("chat", "early_subscription_waits", True, join=0.0).heard["joined"]
+    early = played("chat", "early_subscription_waits", False, join=0.0).heard["joined"]
+    assert late.events[0][0] - 0.4 > 1.0
+    assert early.events[0][0] - 0.4 < 0.2
+
+
+def test_five_second_hold() -> None:
+    held = played("long", "five_second_hold", True, join=0.5)
+    assert chunk_times(held.heard["joined"], held) == [] or chunk_times(held.heard["joined"], held)[0] > 3.0
+    free = played("long", "five_second_hold", False, join=0.5)
+    assert chunk_times(free.heard["joined"], free)[0] < 0.7
+
+
+def test_finished_reads_queued() -> None:
+    for on, status in ((True, "QUEUED"), (False, "COMPLETED")):
+        state = played("chat", "finished_reads_queued", on, lasts=0.9).core_state()
+        assert workflows_pb2.RunStatus.Name(state.task_runs["start"].status) == status
+        assert bool(state.task_runs["start"].output) is not on
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_done_after_hangup(seed: int) -> None:
+    for on in (True, False):
+        play = Played("fast", seed, quirks={"done_after_hangup": on})
+        while first(play).ended is None:
+            play.at(play.agenda.now() - play.begun + 0.001)
+        assert play.core_state().done or on
+        play.at(1.0)
+        assert play.core_state().done
+
+
+def test_history_lag() -> None:
+    for on in (True, False):
+        play = Played("fast", 1, quirks={"history_lag": on})
+        play.at(0.03)
+        assert play.run.known(play.agenda.now()) is not on
+
+
+@pytest.mark.parametrize(
+    ("workflow", "quirk", "kind"),
+    [("timing", "silent_timeout", "TIMED_OUT"), ("selfcancel", "silent_cancel", "CANCELLED")],
+)
+def test_silent_ends_of_steps(workflow: str, quirk: str, kind: str) -> None:
+    assert kind not in kinds(first(played(workflow, quirk, True)), STEP)
+    assert kind in kinds(first(played(workflow, quirk, False)), STEP)
+
+
+def test_silent_skip() -> None:
+    for on, told in ((True, 0), (False, 1)):
+        play = Played("dag2", 1, quirks={"silent_skip": on, "false_end_of_dag": False})
+        play.at(8)
+        skipped = play.run.steps["skipped"].id
+        ends = [e for _, e in first(play).events if e.resource_id == skipped]
+        assert len(ends) == 1 + told
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_late_large_payloads(seed: int) -> None:
+    lost = first(played("big", "late_large_payloads", True, seed=seed))
+    assert "COMPLETED" not in kinds(lost, STEP)
+    assert kinds(lost, STEP).count("STREAM") < 5
+    whole = first(played("big", "late_large_payloads", False, seed=seed))
+    assert kinds(whole, STEP) == ["STARTED", *["STREAM"] * 5, "COMPLETED"]
+
+
+def test_bad_chunk_ends_all() -> None:
+    broken = first(played("bytesy", "bad_chunk_ends_all", True))
+    assert broken.ended is not None
+    assert broken.ended[1] == "INTERNAL"
+    fine = first(played("bytesy", "bad_chunk_ends_all", False))
+    assert fine.ended is not None
+    assert fine.ended[1] == "OK"
+
+
+def test_late_started() -> None:
+    def behind(on: bool, seed: int) -> bool:
+        play = Played("long", seed, quirks={"late_started": on})
+        play.at(1)
+        return kinds(first(play), STEP)[0] == "STREAM"
+
+    assert any(behind(True, seed) for seed in range(40))
+    assert not any(behind(False, seed) for seed in range(40))
+
+
+def test_late_backoff() -> None:
+    slow, quick = (played("flaky", "late_backoff", on, lasts=60) for on in (True, False))
+    assert 25 < chunk_times(first(slow), slow)[3] < 45
+    assert chunk_times(first(quick), quick)[3] < 4
+
+
+def test_late_timeout() -> None:
+    def ended(on: bool) -> float:
+        play = played("timing", "late_timeout", on)
+        return next(t for t, e in first(play).events if e.resource_type == RUN) - play.begun
+
+    assert ended(True) > 3.1
+    assert ended(False) < 3.12
+
+
+def test_cancel_forgets_results() -> None:
+    for on, status in ((True, "CANCELLED"), (False, "COMPLETED")):
+        play = Played("chat", 1, quirks={"cancel_forgets_results": on})
+        play.at(0.9)
+        play.core.cancel(play.run)
+        play.at(2)
+        state = play.core_state()
+        assert workflows_pb2.RunStatus.Name(state.task_runs["start"].status) == status
+        assert workflows_pb2.RunStatus.Name(state.status) == "CANCELLED"
+
+
+def test_false_done_of_replay() -> None:
+    for on in (True, False):
+        play = Played("chat", 1, quirks={"false_done_of_replay": on})
+        play.at(5)
+        play.core.replay(play.run)
+        seen: list[bool] = []
+        for hundredth in range(400):
+            play.at(5 + hundredth / 100)
+            if not seen or seen[-1] != play.run.done:
+                seen.append(play.run.done)
+        assert seen == ([False, True, False, True, False, True, False, True] if on else [False, True])
+
+
+def test_chunks_after_cancel() -> None:
+    for on in (True, False):
+        play = Played("long", 1, quirks={"chunks_after_cancel": on})
+        play.at(1)
+        play.core.cancel(play.run)
+        play.at(4)
+        assert (chunk_times(first(play), play)[-1] > 1.2) is on
+
+
+def test_metadata_hangup() -> None:
+    assert first(played("fast", "metadata_hangup", True)).ended is not None
+    assert first(played("fast", "metadata_hangup", False)).ended is None
+
+
+def test_metadata_disorder() -> None:
+    def orders(on: bool) -> set[bool]:
+        found = set()
+        for seed in range(60):
+            play = Played("big", seed, quirks={"metadata_disorder": on, "late_large_payloads": False})
+            for number in range(60):
+                play.core.put_chunk(play.run, next(iter(play.run.steps.values())), b"x", number)
+            play.at(0.1)
+            indexes = [e.event_index for _, e in first(play).events if e.HasField("event_index")]
+            found.add(indexes == sorted(indexes))
+        return found
+
+    assert orders(True) == {True, False}
+    assert orders(False) == {True}
+
+
+def test_traceparent() -> None:
+    assert "traceparent" in Played("fast", 1, quirks={"traceparent": True}).run.metadata
+    assert "traceparent" not in Played("fast", 1, quirks={"traceparent": False}).run.metadata
+
+
+def test_reordered_outputs() -> None:
+    keys = {}
+    for on in (True, False):
+        past = played("chat", "reordered_outputs", on).past()
+        task = next(task for task in past["tasks"] if task["actionId"] == "chat:load_docs")
+        keys[on] = list(task["output"])
+    assert keys == {True: ["docs", "status"], False: ["status", "docs"]}
+
+
+def test_lifecycle_events() -> None:
+    assert set(kinds(first(played("long", "lifecycle_events", False)), STEP)) == {"STREAM"}
+    assert "STARTED" in kinds(first(played("long", "lifecycle_events", True)), STEP)
+
+
+def test_newer_engine() -> None:
+    early = played("chat", "newer_engine", True, join=0.0).heard["joined"]
+    assert early.events[0][0] - 0.4 < 0.2
+    late = played("fast", "newer_engine", True, join=5.0).heard["joined"]
+    assert kinds(late, RUN) == ["COMPLETED"]
+    assert late.events[0][1].hangup
+    older = played("fast", "newer_engine", False, join=5.0).heard["joined"]
+    assert older.events == []
+
+
+def test_every_quirk_has_a_name_a_default_and_a_fact() -> None:
+    names = [name for name, _, _ in facts()]
+    assert [attribute(name) for name in names] == [field.name for field in dataclasses.fields(Quirks)]
+    assert {name for name, on, _ in facts() if not on} == {"newer-engine"}
+    assert all(fact for _, _, fact in facts())
+
+
+def test_a_name_that_is_no_quirk_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match="did you mean 'five-second-hold'"):
+        attribute("five-seconds-hold")
+
+
+def test_without_quirks_every_subscription_hears_the_same_story() -> None:
+    play = Played("dagr", 3)
+    play.core.world.quirks = NONE
+    play.by_run("by_run")
+    play.at(5)
+    stories = [
+        [(e.resource_id, e.event_type, e.event_payload, e.hangup) for _, e in play.heard[name].events[-8:]]
+        for name in ("by_metadata_before_trigger", "by_run")
+    ]
+    assert stories[0] == stories[1]

@@ -1,0 +1,75 @@
+"""The engine's reorder buffer, as its source has it: what waits, how long, and what is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from proxy.simulator import messages
+from proxy.simulator.agenda import ManualAgenda
+from proxy.simulator.messages import Message
+from proxy.simulator.reorder import ReorderBuffer
+
+Given = list[tuple[float, int | str]]
+
+
+@pytest.fixture
+def agenda() -> ManualAgenda:
+    return ManualAgenda()
+
+
+@pytest.fixture
+def given() -> Given:
+    return []
+
+
+@pytest.fixture
+def add(agenda: ManualAgenda, given: Given) -> Callable[[int | str], None]:
+    def give(message: Message) -> None:
+        kinds = {messages.FAILED: "failed", messages.COMPLETED: "completed", messages.STARTED: "started"}
+        told = message.index if message.index is not None else kinds.get(message.kind, "")
+        given.append((agenda.now(), "over" if message.step_run_id is None else told))
+
+    buffer = ReorderBuffer(agenda, give)
+
+    def add(what: int | str) -> None:
+        kinds = {"failed": messages.FAILED, "completed": messages.COMPLETED, "started": messages.STARTED}
+        if what == "over":
+            buffer.add(Message("run", messages.CANCELLED))
+        elif isinstance(what, int):
+            buffer.add(Message("run", messages.STREAM, "step", b"", 0.0, None, what))
+        else:
+            buffer.add(Message("run", kinds[what], "step"))
+
+    return add
+
+
+CASES: dict[str, tuple[Given, Given]] = {
+    "in order, at once": ([(0, 0), (0.1, 1), (0.2, 2)], [(0, 0), (0.1, 1), (0.2, 2)]),
+    "a swap is put right": ([(0, 0), (0.1, 2), (0.2, 1)], [(0, 0), (0.2, 1), (0.2, 2)]),
+    "who has not seen index 0 waits 5 s": ([(0, 4), (1, 5)], [(5, 4), (5, 5)]),
+    "after the hold the next comes at once": ([(0, 4), (1, 5), (6, 6)], [(5, 4), (5, 5), (6, 6)]),
+    "the step's end releases": ([(0, 4), (1, "completed")], [(1, 4), (1, "completed")]),
+    "the run's end releases nothing": ([(0, 4), (1, "over")], [(1, "over"), (5, 4)]),
+    "an attempt that begins again waits for the step's end": (
+        [(0, 0), (0.1, 1), (0.2, "failed"), (0.3, 0), (0.4, 1), (0.5, "completed")],
+        [(0, 0), (0.1, 1), (0.2, "failed"), (0.5, 0), (0.5, 1), (0.5, "completed")],
+    ),
+    "two seconds after a step's end what waits is lost": (
+        [(0, 0), (0.1, "failed"), (0.2, 0), (3, 1), (9, "completed")],
+        [(0, 0), (0.1, "failed"), (5.2, 1), (9, "completed")],  # by the timer of what was lost
+    ),
+    "lifecycle events never wait": ([(0, 4), (0.1, "started")], [(0.1, "started"), (5, 4)]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_the_buffer_gives_and_when(
+    case: str, agenda: ManualAgenda, given: Given, add: Callable[[int | str], None]
+) -> None:
+    comes, wanted = CASES[case]
+    for at, what in comes:
+        agenda.after(at, add, what)
+    agenda.pass_(20)
+    assert [(round(t, 3), what) for t, what in given] == wanted
