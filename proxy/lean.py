@@ -70,7 +70,7 @@ class Lean:
         self._connecting: asyncio.Task[Link] | None = None
         self._failures = 0
         self._trouble: tuple[float, str] | None = None  # until when, and why
-        self._keepalive = KEEPALIVE_TIME
+        self.keepalive = KEEPALIVE_TIME  # seconds of silence until a ping; longer where a server minds
         self._closed = False
 
     async def ask(self, path: str, request: bytes, call: str, timeout: float) -> bytes:
@@ -185,7 +185,7 @@ class Lean:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_TIMEOUT):
             _, connection = await loop.create_connection(
-                lambda: Link(self._max_message, self._lost, self._keepalive),
+                lambda: Link(self._max_message, self._lost, self.keepalive),
                 self._host,
                 int(self._port),
                 ssl=self._ssl,
@@ -204,7 +204,7 @@ class Lean:
         if connection in self._connections:
             self._connections.remove(connection)
             if connection.pinged_too_often:  # as gRPC's keepalive guide asks of clients
-                self._keepalive *= 2
+                self.keepalive *= 2
 
 
 def _settle(

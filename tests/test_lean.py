@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from typing import Any
 
 import pytest
@@ -11,10 +12,12 @@ from proxy import wire
 from proxy.channels import Channels
 from proxy.endpoint import endpoint
 from proxy.errors import HatchetAway
+from proxy.frames import DATA, END_STREAM, GOAWAY, LAST_STREAM, SETTINGS, TOO_MANY_PINGS, frame
 from proxy.hatchet import transport
 from proxy.lean import REQUEST_BYTES, Lean, fits, split
 from proxy.link import CALLS_PER_LINK
 from proxy.stubs import RUN_DETAILS
+from proxy.transport import KEEPALIVE_TIME
 from tests.stage import RUN, config, stage
 
 PROXY = {"http_proxy": "http://proxy:3128"}
@@ -56,6 +59,9 @@ async def test_what_the_lean_transport_cannot_reach_is_grpcios(
     assert type(through) is made
     assert fits(host_port, env) is (made is Lean) or "STREAM_PROXY_GRPC" in env
     await through.close()
+
+
+DATA_FRAME = struct.pack(">BBI", DATA, END_STREAM, 1)  # of the first call, whatever its length
 
 
 async def ask(through: Lean) -> bytes:
@@ -171,3 +177,23 @@ async def test_a_call_that_the_server_never_began_with_is_made_again() -> None:
             assert await ask(through)
             await through.close()
             await asyncio.gather(*pumps)
+
+
+async def test_a_server_that_minds_our_keepalives_is_named_and_asked_less_often() -> None:
+    async def strict(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(frame(SETTINGS, 0, 0, b""))
+        received = b""
+        while DATA_FRAME not in received:  # the greeting, then the call
+            received += await reader.read(4096)
+        writer.write(frame(GOAWAY, 0, 0, struct.pack(">II", LAST_STREAM, 11) + TOO_MANY_PINGS.encode()))
+        writer.close()
+
+    server = await asyncio.start_server(strict, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        through = Lean(endpoint(config(host_port=f"127.0.0.1:{port}"), {}))
+        assert through.keepalive == KEEPALIVE_TIME
+        with pytest.raises(HatchetAway, match="keepalives"):
+            await ask(through)
+        assert through.keepalive == 2 * KEEPALIVE_TIME
+        await through.close()
