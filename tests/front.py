@@ -59,15 +59,25 @@ def check_configuration(program: str, folder: Path) -> str:
 
 
 @asynccontextmanager
+async def nginx(program: str, folder: Path, port: int) -> AsyncIterator[str]:
+    """An nginx on the configuration in `folder`; its address."""
+    where = ("-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf"))
+    # As root, nginx would give its workers to another user, who may not write to the test's folder.
+    more = "daemon off;" + (" user root;" if os.geteuid() == 0 else "")
+    async with running(program=(program, *where, "-g", more)) as one:
+        url = f"http://127.0.0.1:{port}"
+        try:
+            await answers(url)
+            yield url
+        finally:
+            status = await one.stop()  # in any case: workers would outlive a master that is killed
+        assert status == 0
+
+
+@asynccontextmanager
 async def front(folder: Path, ports: Sequence[int], *, shipped: Path = SHIPPED) -> AsyncIterator[str]:
     """The shipped nginx in front of replicas at `ports`; its address."""
     port = free_port()
     nginx_folder(folder, upstream=replicas(ports), port=port, shipped=shipped)
-    where = ("-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf"))
-    # As root, nginx would give its workers to another user, who may not write to the test's folder.
-    more = "daemon off;" + (" user root;" if os.geteuid() == 0 else "")
-    async with running(program=(need("nginx"), *where, "-g", more)) as one:
-        url = f"http://127.0.0.1:{port}"
-        await answers(url)
+    async with nginx(need("nginx"), folder, port) as url:
         yield url
-        assert await one.stop() == 0

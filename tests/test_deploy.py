@@ -39,9 +39,13 @@ def objects(kind: str) -> dict[str, dict[str, Any]]:
     return {one["metadata"]["name"]: one for one in documents(*KUBERNETES) if one["kind"] == kind}
 
 
+def workloads() -> dict[str, dict[str, Any]]:
+    return {**objects("Deployment"), **{f"{name} (set)": one for name, one in objects("StatefulSet").items()}}
+
+
 def proxies() -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Every container of ours, and the pod that it is in."""
-    pods = [one["spec"]["template"]["spec"] for one in objects("Deployment").values()]
+    pods = [one["spec"]["template"]["spec"] for one in workloads().values()]
     return [
         (container, pod)
         for pod in pods
@@ -99,9 +103,9 @@ def settings() -> dict[str, str]:
 
 
 def test_selectors_services_and_budgets_find_their_pods() -> None:
-    pods = [one["spec"]["template"]["metadata"]["labels"] for one in objects("Deployment").values()]
+    pods = [one["spec"]["template"]["metadata"]["labels"] for one in workloads().values()]
     selectors = [one["spec"]["selector"] for one in objects("Service").values()]
-    for kind in ("PodDisruptionBudget", "Deployment"):
+    for kind in ("PodDisruptionBudget", "Deployment", "StatefulSet"):
         selectors += [one["spec"]["selector"]["matchLabels"] for one in objects(kind).values()]
     selectors += [one["spec"]["podSelector"]["matchLabels"] for one in objects("NetworkPolicy").values()]
     for selector in selectors:
@@ -109,7 +113,7 @@ def test_selectors_services_and_budgets_find_their_pods() -> None:
 
 
 def test_every_config_map_and_secret_that_is_mounted_is_there() -> None:
-    text = [json.dumps(one) for one in objects("Deployment").values()]
+    text = [json.dumps(one) for one in workloads().values()]
     mounted = {name for one in text for name in re.findall(r'"configMap": {"name": "([\w-]+)"', one)}
     secrets = {name for one in text for name in re.findall(r'"secretName": "([\w-]+)"', one)}
     assert mounted == {*objects("ConfigMap")}
@@ -147,6 +151,17 @@ def test_nginx_in_kubernetes_is_the_nginx_of_this_folder() -> None:
         assert told[name] == (DEPLOY / "nginx" / name).read_text(), (
             f"front.yaml: {name} differs from deploy/nginx"
         )
+
+
+def test_nginx_knows_every_replica_by_its_name() -> None:
+    (replicas,) = objects("StatefulSet").values()
+    name, names = replicas["metadata"]["name"], replicas["spec"]["serviceName"]
+    told = re.findall(r"^ +server (\S+):8080 resolve", upstream("kubernetes"), re.MULTILINE)
+    wanted = [
+        f"{name}-{number}.{names}.streams.svc.cluster.local" for number in range(replicas["spec"]["replicas"])
+    ]
+    assert told == wanted
+    assert objects("Service")[names]["spec"]["clusterIP"] == "None"
 
 
 # -- nginx --
