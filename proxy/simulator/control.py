@@ -26,7 +26,7 @@ class Control:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._acts: dict[str, Act] = {
+        self.acts: dict[str, Act] = {
             "trigger": self._trigger,
             "cancel": self._cancel,
             "replay": self._replay,
@@ -49,7 +49,7 @@ class Control:
         engine = self._engine
         return web.json_response(
             {
-                "acts": sorted(self._acts),
+                "acts": sorted(self.acts),
                 "calls": dict(engine.calls),
                 "quirks": {name: getattr(engine.quirks, name.replace("-", "_")) for name, _, _ in facts()},
                 "runs": [_told(run) for tenant in engine.core.tenants for run in tenant.runs.values()][-100:],
@@ -59,10 +59,10 @@ class Control:
         )
 
     async def _do(self, request: web.Request) -> web.Response:
-        act = self._acts.get(request.match_info["act"])
+        act = self.acts.get(request.match_info["act"])
         if act is None:
             return _wrong(
-                f"there is no act '{request.match_info['act']}': {', '.join(sorted(self._acts))}", 404
+                f"there is no act '{request.match_info['act']}': {', '.join(sorted(self.acts))}", 404
             )
         try:
             raw = await request.read()

@@ -142,7 +142,8 @@ class Engine(Mischief):
 
     async def _listen_rest(self) -> None:
         app = web.Application()
-        app.add_routes([*self.rest.routes(), *Control(self).routes()])
+        self.control = Control(self)
+        app.add_routes([*self.rest.routes(), *self.control.routes()])
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, HOST, self._api_port)
