@@ -15,6 +15,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route, Router
 
 from proxy.simulator import Engine
+from proxy.simulator.core import UnknownWorkflow
 
 App = Callable[
     [MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]],
@@ -84,7 +85,7 @@ class Buttons:
             asked = orjson.loads(await _body(request))
             workflow, given = asked["workflow"], asked.get("input", {})
             run_id = await self._engine.trigger(workflow, given, {"origin": "demo page"})
-        except (ValueError, KeyError, TypeError, AttributeError, LookupError):
+        except (ValueError, KeyError, TypeError, AttributeError, UnknownWorkflow):
             return JSONResponse({"detail": "say which of the demo's workflows: chat, flaky, broken"}, 400)
         return JSONResponse({"run_id": run_id}, 201)
 

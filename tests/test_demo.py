@@ -1,0 +1,65 @@
+"""The demo's routes, apart from a browser: files, buttons, and what they make of nonsense."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from starlette.responses import PlainTextResponse
+
+from proxy.demo.page import CHECKOUT, FILES, client, example, with_page
+from proxy.demo.workflows import demo_script
+from proxy.simulator import Engine
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    async with Engine(demo_script(), speed=20) as one:
+        yield one
+
+
+@pytest.fixture
+async def page(engine: Engine) -> AsyncIterator[httpx.AsyncClient]:
+    rest = PlainTextResponse("the proxy's own doors")
+    transport = httpx.ASGITransport(app=with_page(rest, engine, example()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://demo") as asked:
+        yield asked
+
+
+@pytest.mark.parametrize("path", [*FILES, "/demo/stream-proxy.js", "/demo/streams.yaml"])
+async def test_the_pages_files_are_served(page: httpx.AsyncClient, path: str) -> None:
+    answer = await page.get(path)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/")
+    assert "://" not in answer.text.replace("http://www.w3.org/2000/svg", ""), "the page asks nobody else"
+
+
+async def test_everything_else_is_the_proxys(page: httpx.AsyncClient) -> None:
+    assert (await page.get("/healthz")).text == "the proxy's own doors"
+
+
+@pytest.mark.parametrize("workflow", ["chat", "flaky", "broken"])
+async def test_a_click_begins_a_run(page: httpx.AsyncClient, engine: Engine, workflow: str) -> None:
+    answer = await page.post("/demo/runs", json={"workflow": workflow})
+    assert answer.status_code == 201
+    assert engine.run(answer.json()["run_id"]).workflow.name == workflow
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"null", b"1", b'{"workflow": 7}', b'{"workflow": "other"}', b"x" * 20_000]
+)
+async def test_nonsense_begins_nothing(page: httpx.AsyncClient, body: bytes) -> None:
+    assert (await page.post("/demo/runs", content=body)).status_code == 400
+
+
+async def test_hatchet_can_be_taken_away(page: httpx.AsyncClient, engine: Engine) -> None:
+    assert (await page.post("/demo/outage")).json() == {"seconds": 4.0}
+    await engine.come_back()
+
+
+def test_a_wheel_carries_what_the_demo_shows() -> None:
+    carried = re.findall(r'"force_include"\]\["(.+)"\] = "(.+)"', (CHECKOUT / "hatch_build.py").read_text())
+    assert [CHECKOUT / source for source, _ in carried] == [example(), client()]
+    assert {target.rpartition("/")[0] for _, target in carried} == {"proxy/demo"}
