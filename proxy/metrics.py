@@ -5,6 +5,8 @@ team, stream, rule and a few closed sets (cause, kind, status …); never a run,
 number of series is bounded by the configuration. The dashboard and the alert rules under ``deploy/`` name
 only what this table has; a test holds them to it.
 
+`render` may run in a thread of its own: it copies each table before it walks it.
+
 prometheus_client is imported at the first scrape: a sidecar that nobody scrapes does not carry it.
 """
 
