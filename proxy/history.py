@@ -363,7 +363,7 @@ class History:
         step = self._step(step_id)
         line.attempts[step_id] = attempt
         for event in limbo.events:
-            self._place_chunk(line, step, event, line.attempts[step_id], now)
+            self._chunk(line, step, event, now)
 
     def _place(self, line: Line, step_id: str, now: float) -> None:
         """Nothing better is known: the chunks in limbo are of the attempt that ran when they came."""

@@ -322,6 +322,10 @@ class Step:
         self.adrift = False
         if live:
             self.doubt, self.doubt_next = self.doubt_next, None
+        elif (
+            self.doubt is None
+        ):  # nobody told us when it was over: what we took for its chunks may be later ones
+            self.missed_start(GapCause.UPSTREAM, self.proven_at)
         story.reset(self.name or "", self.told)
 
     def _tell_end(self, story: Story, end: Outcome) -> None:

@@ -55,8 +55,7 @@ def judged(run: Truth, lines: list[Told], world: World) -> World:
     legal(world.items)
     assert isinstance(world.items[-1], End), "the end comes"
     assert world.items[-1].status == run.status.value.lower()
-    if not (run.silent and world.past_lag):
-        assert not misplaced(world.items)
+    assert not misplaced(world.items, lags=world.past_lag > 0)
     assert not unsaid(run, world.items)
     return world
 

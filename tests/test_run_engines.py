@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,13 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
 
 
 async def test_every_workflow_joined_at_many_moments(place: Place) -> None:
+    few = asyncio.Semaphore(13)  # a real engine's history lags by seconds where it is given more at once
+
     async def one(workflow: str, join: float) -> str | None:
+        async with few:
+            return await judged(workflow, join)
+
+    async def judged(workflow: str, join: float) -> str | None:
         run_id = await place.trigger(workflow)
         await asyncio.sleep(join)
         telling = place.follow(run_id)
@@ -149,6 +156,13 @@ async def test_every_workflow_joined_at_many_moments(place: Place) -> None:
     assert not [verdict for verdict in verdicts if verdict]
 
 
+def late(told: float, event: Event, joined: float) -> float:
+    """How long after its sending (or our joining) a chunk was told; one machine, one clock."""
+    assert event.at is not None
+    sent = datetime.fromisoformat(event.at[:26].rstrip("Z") + "+00:00").timestamp()
+    return told - max(sent - time.time() + time.monotonic(), joined)
+
+
 async def test_joined_in_mid_step_the_next_chunk_comes_within_half_a_second(place: Place) -> None:
     run_id = await place.trigger("contract_slow")
     await asyncio.sleep(2)
@@ -157,7 +171,7 @@ async def test_joined_in_mid_step_the_next_chunk_comes_within_half_a_second(plac
     await asyncio.wait_for(telling.ended.wait(), 60)
     items = telling.plain()
     legal(items)
-    assert telling.chunks()[0][0] - joined < 0.6
+    assert max(late(t, event, joined) for t, event in telling.chunks()) < 0.5
     gaps = [item for item in items if isinstance(item, StepGap)]
     assert [gap.cause for gap in gaps] == [GapCause.JOINED_LATE]
     assert gaps[0].missed == telling.chunks()[0][1].index
@@ -170,12 +184,10 @@ async def test_joined_right_after_the_trigger_the_tokens_come_as_they_are_sent(p
     await asyncio.sleep(0.05)
     joined = time.monotonic()
     telling = place.follow(run_id)
-    await asyncio.sleep(1.2)
-    assert telling.chunks()[0][0] - joined < 0.7
-    times = [t for t, _ in telling.chunks()]
-    assert max(b - a for a, b in zip(times, times[1:], strict=False)) < 0.5
     await asyncio.wait_for(telling.ended.wait(), 60)
     legal(telling.plain())
+    assert len(telling.chunks()) > 70
+    assert max(late(t, event, joined) for t, event in telling.chunks()) < 0.5
 
 
 async def test_across_a_retry_no_chunk_is_held_back(place: Place) -> None:

@@ -13,6 +13,7 @@ from random import Random
 from uuid import UUID
 
 from proxy.events import (
+    STEP_RETRYING,
     STEP_STREAM,
     CoreState,
     CoreStep,
@@ -267,12 +268,18 @@ def unsaid(run: Truth, items: Sequence[Item]) -> list[str]:
     return missing
 
 
-def misplaced(items: Sequence[Item]) -> list[str]:
-    """Chunks that were told as what they are not."""
+def misplaced(items: Sequence[Item], *, lags: bool) -> list[str]:
+    """Chunks that were told as what they are not; before what only a late history told, they may."""
+    blind = {
+        (item.step_run_id, item.attempt)
+        for item in items
+        if lags and isinstance(item, Event) and item.type == STEP_RETRYING and item.recovered
+    }
     return [
         f"{item.payload} told as {item.attempt}/{item.index}"
         for item in items
         if isinstance(item, Event)
         and item.type == STEP_STREAM
+        and (item.step_run_id, item.attempt) not in blind
         and item.payload != mark(str(item.step_run_id), item.attempt or 0, item.index or 0)
     ]
