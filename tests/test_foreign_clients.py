@@ -16,6 +16,8 @@ from tests.processes import PROGRAM, demo, running
 from tests.reference import RunPicture, Truth, judge
 from tests.tools import ROOT, need, need_npm
 
+pytestmark = pytest.mark.slow
+
 STREAMING = ("reason_docs", "generate_response")  # of the others, the first 100 ms may be announced as a gap
 TOLD = {
     name: {"status": "completed", "text": "".join(CHAT.steps[name].chunks), "complete": True}
