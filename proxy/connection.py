@@ -166,8 +166,11 @@ class StreamProtocol(GuardedProtocol):
         self._sink.resume()
 
 
-def listen(host: str, port: int, backlog: int = 2048) -> socket.socket:
-    """A listening socket whose connections inherit `SEND_BUFFER`. Raises OSError."""
+def bound(host: str, port: int) -> socket.socket:
+    """A socket of ours, not yet listening, whose connections inherit `SEND_BUFFER`. Raises OSError.
+
+    It listens once the server answers signals too: who can connect can also be told to drain.
+    """
     family, kind, proto, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
@@ -176,7 +179,6 @@ def listen(host: str, port: int, backlog: int = 2048) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         sock.bind(address)
-        sock.listen(backlog)
     except OSError:
         sock.close()
         raise

@@ -20,7 +20,7 @@ import httpx
 from config.load import load
 from config.model import HatchetConfig
 from proxy.app import Front
-from proxy.connection import listen
+from proxy.connection import bound
 from proxy.counts import Counts
 from proxy.hub import Hub
 from proxy.journal import Journal
@@ -65,7 +65,7 @@ async def served(
     journal = Journal(Log(written, human=False).write)
     hub = Hub(open_door or (lambda config: HatchetDoor(config, env)), Counts(), journal)
     process = Process(path, env, hub, journal)
-    sock = listen("127.0.0.1", 0)
+    sock = bound("127.0.0.1", 0)
     await process.start(load(path, env))
     hub.start()
     server = Server(Front(hub, side_doors(hub)))

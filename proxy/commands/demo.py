@@ -66,12 +66,12 @@ def command(path: Path | None, port: int, speed: float) -> None:
 
 async def demo(path: Path, port: int, speed: float) -> int:
     """Run it until a signal; the exit status."""
-    from proxy.connection import listen  # noqa: PLC0415
+    from proxy.connection import bound  # noqa: PLC0415
     from proxy.demo.workflows import demo_script  # noqa: PLC0415
     from proxy.simulator import Engine  # noqa: PLC0415
 
     try:
-        sock = listen(HOST, port)
+        sock = bound(HOST, port)
     except OSError as error:
         click.echo(f"demo: cannot listen on {HOST}:{port}: {error.strerror or error}; try --port 0", err=True)
         return CANNOT_LISTEN

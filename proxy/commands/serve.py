@@ -98,7 +98,7 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
     from config.watch import watch  # noqa: PLC0415
     from proxy import __version__  # noqa: PLC0415
     from proxy.app import Front  # noqa: PLC0415
-    from proxy.connection import listen  # noqa: PLC0415
+    from proxy.connection import bound  # noqa: PLC0415
     from proxy.counts import Counts  # noqa: PLC0415
     from proxy.hub import Hub  # noqa: PLC0415
     from proxy.logs import open_journal  # noqa: PLC0415
@@ -107,11 +107,10 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
     from proxy.sidedoors import admin_app, side_doors  # noqa: PLC0415
 
     try:
-        sock = listen(host, port)
-        admin = None if config.server.admin_port is None else listen(host, config.server.admin_port)
+        sock = bound(host, port)
+        admin = None if config.server.admin_port is None else bound(host, config.server.admin_port)
     except OSError as error:
-        click.echo(f"serve: cannot listen on {host}:{port}: {error.strerror or error}", err=True)
-        return CANNOT_LISTEN
+        return _cannot_listen(host, port, error)
     journal = open_journal()
     hub = Hub(_open_door, Counts(), journal)
     process = Process(path, os.environ, hub, journal, on_loopback=_is_loopback(host))
@@ -143,7 +142,10 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
         stack.callback(watcher.cancel)
         if admin is not None:
             await stack.enter_async_context(AdminServer(admin_app(hub)).beside(admin))
-        await server.serve(sockets=[sock])
+        try:
+            await server.serve(sockets=[sock])
+        except OSError as error:  # somebody else was bound there too, and listened first
+            return _cannot_listen(host, port, error)
     return 0
 
 
@@ -151,3 +153,8 @@ def _open_door(config: HatchetConfig) -> Upstream:
     from proxy.hatchet import HatchetDoor  # noqa: PLC0415
 
     return HatchetDoor(config, os.environ)
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> int:
+    click.echo(f"serve: cannot listen on {host}:{port}: {error.strerror or error}", err=True)
+    return CANNOT_LISTEN

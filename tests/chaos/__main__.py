@@ -19,12 +19,18 @@ def main() -> int:
     words.add_argument("--seed", type=int, default=SystemRandom().randrange(10**6))
     words.add_argument("--proxies", type=int, default=2)
     words.add_argument("--clients", type=int, default=8, help="at most so many for each run")
+    words.add_argument("--evidence", type=Path, help="a folder for what clients heard that were told wrong")
     told = words.parse_args()
     print(f"seed {told.seed}, {told.minutes:g} minutes, {told.proxies} proxies", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         report = asyncio.run(
             play(
-                told.seed, told.minutes * 60, Path(folder), proxies=told.proxies, clients_per_run=told.clients
+                told.seed,
+                told.minutes * 60,
+                Path(folder),
+                proxies=told.proxies,
+                clients_per_run=told.clients,
+                evidence=told.evidence,
             )
         )
     print(report)

@@ -1,4 +1,4 @@
-"""Who reads: EventSources that meet another replica each time, leave, sleep, and come back with their cursor."""
+"""Who reads: EventSources that meet another replica each time, leave, sleep, come back with their cursor."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Client:
     """One reader of one run: its picture, and how long it heard nothing."""
 
     run_id: str
+    number: int
     dice: Random
     picture: RunPicture = field(default_factory=RunPicture)
     frames: int = 0
@@ -41,6 +42,7 @@ class Client:
     silence: float = 0.0
     ended_properly: bool = False
     waits: int = 0
+    heard: list[Frame] = field(default_factory=list)
 
     async def read(self, urls: Sequence[str]) -> None:
         """Come at some moment, read to the verified end and the 204 behind it."""
@@ -69,6 +71,7 @@ class Client:
 
     def _take(self, frame: Frame) -> None:
         self.frames += 1
+        self.heard.append(frame)
         if frame.event == "stream.wait":
             self.waits += 1
         if self.picture.ended and frame.event in ("stream.gap", "stream.wait", "stream.drain"):

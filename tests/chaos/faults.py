@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,10 @@ from proxy.simulator import Engine
 from tests.processes import Running, answers, free_port, running
 
 PAUSE: Final = (0.1, 1.2)  # seconds between two faults
+
+
+Bad = defaultdict[tuple[str, str, int], list[int]]
+"""The indexes that chunks which are not UTF-8 took, by run, step and attempt."""
 
 
 class Replica:
@@ -59,6 +63,7 @@ class Faults:
     dice: Random
     going: Callable[[], list[str]]  # the runs that are not over
     counted: Counter[str] = field(default_factory=Counter)
+    bad: Bad = field(default_factory=lambda: defaultdict(list))
 
     async def play(self) -> None:
         """One fault after the other, with pauses."""
@@ -134,7 +139,11 @@ class Faults:
         self.engine.switch(lifecycle_events=True)
 
     async def _bad_chunk(self) -> None:
-        self.engine.bad_chunk()
+        for run_id in self.going():
+            for step in self.engine.run(run_id).steps.values():
+                if step.on_worker:
+                    self.bad[run_id, step.name, step.attempt].append(step.next_index)
+                    self.engine.put(run_id, step.name, b"\xff\xfe\x00bad")
 
     async def _cancel(self) -> None:
         going = self.going()

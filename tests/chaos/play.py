@@ -1,4 +1,4 @@
-"""The whole: an engine, some replicas, many clients, faults without pause; and the table that must have zeros.
+"""The whole: an engine, some replicas, many clients, faults without pause; and a table that must have zeros.
 
 One seed gives the same runs, clients and faults in the same order. What no seed can repeat is the machine's
 own timing; a failing seed usually fails again within a few tries.
@@ -16,8 +16,8 @@ from typing import Final
 
 from proxy.simulator import Engine
 from tests.chaos.clients import Client
-from tests.chaos.faults import Faults, Replica, replicas
-from tests.chaos.world import truth, workflows
+from tests.chaos.faults import Bad, Faults, Replica, replicas
+from tests.chaos.world import excused, truth, workflows
 from tests.reference import judge
 
 YAML: Final = """
@@ -57,6 +57,7 @@ class Report:
     wrong: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
     silence: float = 0.0
+    evidence: Path | None = None  # a folder for what the clients heard that were told wrong
 
     @property
     def fine(self) -> bool:
@@ -85,11 +86,17 @@ class Report:
 
 
 async def play(
-    seed: int, seconds: float, folder: Path, *, proxies: int = 2, clients_per_run: int = 8
+    seed: int,
+    seconds: float,
+    folder: Path,
+    *,
+    proxies: int = 2,
+    clients_per_run: int = 8,
+    evidence: Path | None = None,
 ) -> Report:
     """Break things for so long, then let everyone come to the end."""
     dice = Random(seed)
-    report = Report(seed)
+    report = Report(seed, evidence=evidence)
     config = folder / "streams.yaml"
     config.write_text(YAML)
     began = time.monotonic()
@@ -117,8 +124,8 @@ async def _play(
         run_id = await engine.trigger(dice.choice(KINDS), {"seed": report.seed})
         runs.append(run_id)
         for _ in range(dice.randint(1, clients_per_run)):
-            client = Client(run_id, Random(dice.random()))
-            reading.append(asyncio.create_task(_judged(engine, client, urls, report)))
+            client = Client(run_id, len(reading), Random(dice.random()))
+            reading.append(asyncio.create_task(_judged(engine, client, urls, report, faults.bad)))
         await asyncio.sleep(dice.uniform(*BETWEEN))
         if breaking.done():
             breaking.result()
@@ -149,7 +156,7 @@ async def _heal(engine: Engine, made: list[Replica]) -> None:
             await one.start()
 
 
-async def _judged(engine: Engine, client: Client, urls: list[str], report: Report) -> None:
+async def _judged(engine: Engine, client: Client, urls: list[str], report: Report, bad: Bad) -> None:
     try:
         await client.read(urls)
     except asyncio.CancelledError:
@@ -159,9 +166,14 @@ async def _judged(engine: Engine, client: Client, urls: list[str], report: Repor
     except Exception as error:
         report.wrong.append(f"{_name(engine, client)}: {type(error).__name__}: {error}")
         return
-    report.wrong += [
-        f"{_name(engine, client)}: {what}" for what in judge(client.picture, truth(engine, client.run_id))
-    ]
+    wrong = judge(client.picture, truth(engine, client.run_id, bad))
+    wrong = [what for what in wrong if not excused(engine, client.run_id, what)]
+    if wrong and report.evidence is not None:
+        heard = "".join(f"{frame.id} {frame.event} {frame.data}\n" for frame in client.heard)
+        (report.evidence / f"{_name(engine, client)} {client.number}.txt").write_text(
+            "\n".join([*wrong, heard])
+        )
+    report.wrong += [f"{_name(engine, client)}: {what}" for what in wrong]
     report.clients += 1
     report.frames += client.frames
     report.connections += client.connections

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from proxy.simulator import Engine
-from proxy.simulator.model import Run, StepRun
+from proxy.simulator.model import StepRun
 from proxy.simulator.script import Backoff, Chunks, Failure, Script, Step, Workflow, script
+from tests.chaos.faults import Bad
 from tests.reference import TrueStep, Truth
 
 LOST: Final = "a chunk that no engine can tell"  # stands where a chunk was not UTF-8
@@ -83,15 +84,29 @@ def workflows() -> Script:
     )
 
 
-def truth(engine: Engine, run_id: str) -> Truth:
+def truth(engine: Engine, run_id: str, bad: Bad) -> Truth:
     """What really happened in a run that is over."""
     run = engine.run(run_id)
     failed = any(step.ended == "FAILED" for step in run.steps.values())
     status = "cancelled" if run.cancelled else "failed" if failed else "completed"
-    return Truth(status, {step.name: _step(run, step) for step in run.steps.values()})
+    return Truth(
+        status, {step.name: _step(step, bad[run_id, step.name, step.attempt]) for step in run.steps.values()}
+    )
 
 
-def _step(run: Run, step: StepRun) -> TrueStep:
+def _step(step: StepRun, bad: list[int]) -> TrueStep:
     status = "skipped" if step.skipped else STATUSES[step.ended]
-    sent = tuple(chunk(step.name, step.attempt, index) for index in range(step.next_index))
-    return TrueStep(status, sent, step.attempt)
+    sent: list[str] = []
+    scripted = 0
+    for index in range(step.next_index):
+        if index in bad:
+            sent.append(LOST)
+        else:
+            sent.append(chunk(step.name, step.attempt, scripted))
+            scripted += 1
+    return TrueStep(status, tuple(sent), step.attempt)
+
+
+def excused(engine: Engine, run_id: str, what: str) -> bool:
+    """After a user's cancellation the engine forgets what was finished: who saw it finish was told the truth."""
+    return engine.run(run_id).cancelled and what.endswith(": completed, in truth cancelled")
