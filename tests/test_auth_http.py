@@ -14,6 +14,7 @@ import httpx
 import pytest
 from httpx_sse import aconnect_sse
 
+from proxy.process import Process
 from proxy.simulator import Engine
 from proxy.simulator.chat import chat
 from proxy.simulator.script import Step, Workflow, script
@@ -465,6 +466,23 @@ async def test_who_asks_for_tickets_too_fast_is_told_to_come_back(
         statuses = [answer.status_code for answer in answers]
         assert statuses[:3] == [201] * 3 and 429 in statuses
         assert "retry-after" in answers[statuses.index(429)].headers
+
+
+# -- open doors -------------------------------------------------------------------------------------------
+
+
+async def test_beyond_loopback_a_reload_opens_no_door_that_is_not_written_open(
+    engine: Engine, folder: Path, env: dict[str, str]
+) -> None:
+    run = await run_of(engine)
+    async with served(folder, env) as proxy, httpx.AsyncClient(base_url=proxy.url) as client:
+        beyond = Process(folder, env, proxy.hub, proxy.process._journal, on_loopback=False)
+        block = PROXY[PROXY.index("    auth:") : PROXY.index("    limits:")]
+        for written, status in (("", 401), ("    auth: none\n", 403)):  # 403: nobody has claims
+            (folder / "proxy.yaml").write_text(PROXY.replace(block, written))
+            await beyond.reload()
+            assert (await client.get(f"/payments/chat/{run}")).status_code == status
+        assert "no `auth` is written for payments" in proxy.written.getvalue()
 
 
 # -- teams --------------------------------------------------------------------------------------------------
