@@ -54,7 +54,7 @@ async def test_a_team_in_trouble_is_told_as_the_document_says(tmp_path: Path) ->
     async with Engine(seed=1) as engine:
         await engine.go_away()
         async with serving(yaml, engine.env) as (_, url):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(45):
                 while (await shell(f"curl -fsS '{url}/readyz?strict'", {}))[0] == 0:
                     await asyncio.sleep(0.1)
             assert '"state": "away"' in (await shell(f"curl -sS '{url}/readyz?team=default'", {}))[1]
