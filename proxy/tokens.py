@@ -23,6 +23,8 @@ from proxy.tickets import TYPE
 
 MAX_TOKEN: Final = 8192
 """Characters; what a request line or a header holds in most servers. More costs time before it is refused."""
+FOREVER: Final = 253_402_300_799.0
+"""The end of the year 9999: what an issuer sets beyond it, no timer and no date can hold."""
 MAX_TRIES: Final = 8
 """Keys tried for a token that names none; issuers with more keys name them."""
 
@@ -66,7 +68,7 @@ class Tokens:
         for key in (await self._keys.candidates(key_id, algorithm))[:MAX_TRIES]:
             try:
                 claims = self._decode(token, key, algorithm)
-                return claims, float(claims["exp"]) + self._config.leeway
+                return claims, min(float(claims["exp"]), FOREVER) + self._config.leeway
             except (bad.InvalidSignatureError, bad.InvalidKeyError):
                 continue
             except (bad.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import Any
@@ -74,6 +75,14 @@ async def test_a_stream_lasts_until_the_next_answer_would_be_401_leeway_included
     exp = int(time.time()) - 10
     identity = await who(front(), bearer=good(exp=exp))
     assert identity.expires_at == exp + 30
+
+
+async def test_a_token_for_ever_is_one_until_the_end_of_all_dates() -> None:
+    by = front()
+    identity = await who(by, bearer=good(exp=1e300))
+    assert identity.expires_at == 253_402_300_799 + 30
+    asyncio.get_running_loop().call_later(identity.expires_at, print).cancel()
+    assert by.mint(identity, stream="chat", run=RUN)[1] <= time.time() + 600
 
 
 async def test_a_ticket_opens_what_it_was_given_for() -> None:
