@@ -16,7 +16,7 @@ from tests.processes import PROGRAM, demo, running
 from tests.reference import RunPicture, Truth, judge
 from tests.tools import ROOT, need, need_npm
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 STREAMING = ("reason_docs", "generate_response")  # of the others, the first 100 ms may be announced as a gap
 TOLD = {

@@ -17,7 +17,7 @@ from tests.processes import answers, demo, free_port, running
 from tests.reference import RunPicture, judge
 from tests.tools import need
 
-pytestmark = pytest.mark.nginx
+pytestmark = [pytest.mark.nginx, pytest.mark.timeout(120)]
 
 # nothing but what is needed to run as an ordinary user: buffering and timeouts are nginx's own
 CONFIGURATION: Final = """
