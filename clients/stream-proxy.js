@@ -185,7 +185,9 @@ export class RunPicture {
     const known = this.steps.has(event.step);
     const step = this.#step(event.step);
     const attempt = event.attempt ?? step.attempt;
-    if (attempt < step.attempt) return; // an earlier attempt, told again
+    // an earlier attempt, told again; but an end is an end: where the history cannot be asked, nobody knows
+    // which attempt it was, and the first is named
+    if (attempt < step.attempt && !(event.type in ENDS)) return;
     if (attempt > step.attempt) step.begin(attempt);
     if (event.type === "step_stream") step.add(event.payload, event.index, event.attempt != null);
     else if (event.type in ENDS) {

@@ -168,8 +168,8 @@ class RunPicture:
         step = self._step(event["step"])
         told = event.get("attempt")
         attempt = step.attempt if told is None else told
-        if attempt < step.attempt:
-            return
+        if attempt < step.attempt and kind not in ENDS:
+            return  # an earlier attempt, told again; but an end is an end, whichever attempt is named
         if attempt > step.attempt:
             step.begin(attempt)
         if kind == "step_stream":
@@ -246,6 +246,8 @@ def compare(step: StepPicture, true: TrueStep) -> Iterator[str]:
     """Where one step's picture is wrong rather than incomplete."""
     if step.status != true.status:
         yield f"{step.status}, in truth {true.status}"
+    if step.attempt < true.attempt and step.doubted:
+        return  # joined while the history could not be asked: the attempt was a guess, and the gap was told
     if step.attempt != true.attempt:
         yield f"attempt {step.attempt}, in truth {true.attempt}"
         return

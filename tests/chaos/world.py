@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from proxy.simulator import Engine
-from proxy.simulator.model import StepRun
+from proxy.simulator.model import Run, StepRun
 from proxy.simulator.script import Backoff, Chunks, Failure, Script, Step, Workflow, script
 from tests.chaos.faults import Bad
 from tests.reference import TrueStep, Truth
@@ -89,24 +89,26 @@ def truth(engine: Engine, run_id: str, bad: Bad) -> Truth:
     run = engine.run(run_id)
     failed = any(step.ended == "FAILED" for step in run.steps.values())
     status = "cancelled" if run.cancelled else "failed" if failed else "completed"
-    return Truth(
-        status, {step.name: _step(step, bad[run_id, step.name, step.attempt]) for step in run.steps.values()}
-    )
+    return Truth(status, {step.name: _step(run, step, bad) for step in run.steps.values()})
 
 
-def _step(step: StepRun, bad: list[int]) -> TrueStep:
+def _step(run: Run, step: StepRun, bad: Bad) -> TrueStep:
     status = "skipped" if step.skipped else STATUSES[step.ended]
+    lost = bad[run.id, step.name, step.attempt]
     sent: list[str] = []
-    scripted = 0
-    for index in range(step.next_index):
-        if index in bad:
-            sent.append(LOST)
-        else:
-            sent.append(chunk(step.name, step.attempt, scripted))
-            scripted += 1
+    for index in range(step.next_index if _begun(run, step) else 0):
+        sent.append(LOST if index in lost else chunk(step.name, step.attempt, index - sent.count(LOST)))
     return TrueStep(status, tuple(sent), step.attempt)
 
 
+def _begun(run: Run, step: StepRun) -> bool:
+    """Whether a worker took the step's last attempt; cancelled before, it has streamed nothing."""
+    return any(
+        line.step_run_id == step.id and line.type == "STARTED" and line.retry_count == step.retry_count
+        for line in run.journal.lines
+    )
+
+
 def excused(engine: Engine, run_id: str, what: str) -> bool:
-    """After a user's cancellation the engine forgets what was finished: who saw it finish was told the truth."""
-    return engine.run(run_id).cancelled and what.endswith(": completed, in truth cancelled")
+    """After a user's cancellation the engine forgets what was finished: who saw that was told the truth."""
+    return engine.run(run_id).cancelled and what.endswith(", in truth cancelled")
