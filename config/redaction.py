@@ -22,7 +22,7 @@ Span = tuple[int, int]
 FILES: Final = (SingleFile, TeamFile, ProxyFile)  # a block that stands in the wrong file is what it is
 REFERENCE: Final = re.compile(r"['\"]?\$\{([A-Za-z_][A-Za-z0-9_]*(:\?[^{}]*)?|file:[^{}]*)\}['\"]?")
 SECRET_LINE: Final = re.compile(
-    r"(?i)\b[\w-]*(?:token|key|secret|passw\w*)['\"]?[ \t]*:[ \t]+([^\s#{\[][^\r\n]*)"
+    r"(?i)(?:token|key|secret|passw[a-z]{0,9})['\"]?[ \t]{0,9}:[ \t]{1,99}([^\s#{\[][^\r\n]*)"
 )
 JWT: Final = re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*)*")
 SHORTEST: Final = 3  # of what is masked inside a message: less would mask words
@@ -78,6 +78,6 @@ def secret_words(source: Source, spans: Iterable[Span]) -> list[str]:
 
 def without(text: str, words: Iterable[str]) -> str:
     """`text` without any of the words."""
-    for word in words:
+    for word in (word for word in words if word in text):
         text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", REDACTED, text)
     return text

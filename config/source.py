@@ -27,7 +27,8 @@ DEEPEST: Final = 32  # the format itself needs 8; the rest is for payloads in te
 CONTROL: Final = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufeff\ufff0-\ufffd\U00010000-\U0010ffff]"
 )
-DIRECTIVE: Final = re.compile(r"\A(?:[ \t]*(?:#[^\n]*)?\r?\n)*(%)")
+DIRECTIVE: Final = re.compile("^%", re.MULTILINE)
+CONTENT: Final = re.compile(r"^[ \t]*[^#\s]", re.MULTILINE)
 
 
 class Stop(Exception):
@@ -64,8 +65,9 @@ def refuse_characters(source: Source) -> None:
         hint = 'in a quoted text write it as an escape, like "\\u001b"'
         source.add(match.start(), "control-character", f"a control character (U+{ord(match[0]):04X})", hint)
         raise Stop
-    if match := DIRECTIVE.match(source.text):
-        source.add(match.start(1), "directive", "YAML directives are not used here", "take the line away")
+    match = DIRECTIVE.search(source.text)
+    if match and not CONTENT.search(source.text, 0, match.start()):
+        source.add(match.start(), "directive", "YAML directives are not used here", "take the line away")
         raise Stop
 
 
