@@ -635,6 +635,10 @@ async def test_an_input_that_is_no_json_is_an_invalid_argument(client: Client) -
     assert await refusal(client.ask(TRIGGER, request.SerializeToString())) == "INVALID_ARGUMENT"
 
 
+async def test_a_message_over_4_mib_is_resource_exhausted(client: Client) -> None:
+    assert await refusal(client.trigger("contract_task", {"text": "x" * 5_000_000})) == "RESOURCE_EXHAUSTED"
+
+
 async def test_ids_may_be_written_in_capitals(begin: Begin, client: Client) -> None:
     trial, _ = await begin("contract_task")
     assert (await client.details(trial.run_id.upper())).task_runs

@@ -114,10 +114,10 @@ async def _serve(engine: Engine, ready: Callable[[], None]) -> None:
             click.echo(f"export {name}={value}")
         for other in range(1, len(engine.tokens)):
             click.echo(f"# tenant {other}: HATCHET_CLIENT_TOKEN={engine.tokens[other]}")
-        workflows = ", ".join(engine.core.script.workflows)
+        ready()
+        workflows = ", ".join([*engine.core.script.workflows, *engine.core.recordings])
         click.echo(
             f"# gRPC on {engine.host_port}, REST and /control on {engine.api_url}; workflows: {workflows}"
         )
-        ready()
         sys.stdout.flush()
         await stop.wait()

@@ -40,11 +40,11 @@ HOST = "127.0.0.1"
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # a taken port is an error, not a shared one
     ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),  # the SDK pings every 10 s
     ("grpc.http2.max_ping_strikes", 0),
 )
+MESSAGE_LIMIT = 4 * 1024 * 1024
 
 
 class PortTaken(OSError):
@@ -124,7 +124,9 @@ class Engine(Mischief):
         if self._lean:
             await self._listen_lean()
             return
-        server = grpc.aio.server(handlers=(self.wire,), options=OPTIONS)
+        limit = MESSAGE_LIMIT if self.quirks.message_limit else -1
+        options = (*OPTIONS, ("grpc.max_receive_message_length", limit))
+        server = grpc.aio.server(handlers=(self.wire,), options=options)
         try:
             self._port = server.add_insecure_port(f"{HOST}:{self._port}")
         except RuntimeError:
