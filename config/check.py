@@ -29,7 +29,7 @@ from config.expressions import ALLOW_FIELDS, EVENT_FIELDS
 from config.model import ProxyFile, SingleFile, TeamFile
 from config.nodes import MOST_PROBLEMS, Source
 from config.problems import ERROR, WARNING, Problem, errors
-from config.redaction import Span, secret_spans, secret_words, without
+from config.redaction import JWT, Span, secret_spans, secret_words, without
 from config.source import read
 
 
@@ -107,7 +107,11 @@ def between(source: Source, form: Form, granted: Any) -> None:
         check_server(source)
         check_grant(source, ())
         check_against_grant(source, mapping(source.data, "hatchet"), mapping(source.data).get("auth"))
-    elif isinstance(granted, dict):
+        return
+    for match in JWT.finditer(source.text):
+        hint = "take it out, and renew it: who can read this file has it; secrets belong into proxy.yaml"
+        source.add(match.start(), "secret-in-team-file", "this looks like a token", hint)
+    if isinstance(granted, dict):
         check_against_grant(source, granted.get("hatchet"), granted.get("auth"))
 
 

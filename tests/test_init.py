@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from config.check import Form, check
 from config.model import SingleFile
 from config.sketch import sketch, stream_name
 from proxy.commands.init import command
+from proxy.simulator import Engine
 
 ENV = {"HATCHET_CLIENT_TOKEN": "t"}
 
@@ -91,3 +93,21 @@ def test_it_cannot_ask_without_a_token() -> None:
 
 def test_a_metadata_key_that_no_path_can_have_is_refused() -> None:
     assert CliRunner().invoke(command, ["--metadata", "a b", "-o", "-"]).exit_code == 2
+
+
+async def asking(workflow: str) -> Result:
+    """The command, beside an engine that knows the workflow `chat`."""
+    async with Engine() as engine:
+        arguments = ["--workflow", workflow, "-o", "-"]
+        return await asyncio.to_thread(CliRunner().invoke, command, arguments, env=engine.env)
+
+
+async def test_it_asks_hatchet_for_a_workflows_steps() -> None:
+    result = await asking("chat")
+    assert result.output == sketch("chat", ("start", "load_docs", "reason_docs", "generate_response"))
+
+
+async def test_a_workflow_that_hatchet_does_not_know_is_said() -> None:
+    result = await asking("nothing")
+    assert result.exit_code == 1
+    assert "knows no workflow 'nothing'" in result.output
