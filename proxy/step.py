@@ -322,11 +322,21 @@ class Step:
         self.adrift = False
         if live:
             self.doubt, self.doubt_next = self.doubt_next, None
-        elif (
-            self.doubt is None
-        ):  # nobody told us when it was over: what we took for its chunks may be later ones
+        else:  # nobody told when it was over: what we took for its chunks may be the next one's
+            self.hung_up = False
             self.missed_start(GapCause.UPSTREAM, self.proven_at)
+        self._forget_doubles()
         story.reset(self.name or "", self.told)
+
+    def _forget_doubles(self) -> None:
+        """What a slower line told after the failure may have been of the attempt before."""
+        held = self.held.get(self.told, {})
+        for index in [
+            index for index, event in held.items() if event.at and (index, event.at) in self.recent
+        ]:
+            self._held_bytes -= len(held.pop(index).payload)
+        if not held:
+            self.held.pop(self.told, None)
 
     def _tell_end(self, story: Story, end: Outcome) -> None:
         lost = any(self.held.values()) or (end.type == STEP_COMPLETED and not end.live)
