@@ -309,12 +309,16 @@ class History:
             self._early(step, event, attempt, now)
         elif step.next == 0 and event.at is not None and (index, event.at) in step.recent:
             pass  # a double of the attempt before
-        elif index and step.next == 0 and index == step.past_next and attempt not in step.held:
+        elif index and step.next == 0 and attempt not in step.held and self._strays(step, event):
             self.late += 1  # the failure overtook it: it is of the attempt before, which is void
         elif index < step.next:
             self._again(line, step, event, attempt, now)
         else:
             step.hold(event, attempt)
+
+    @staticmethod
+    def _strays(step: Step, event: LiveEvent) -> bool:
+        return event.index == step.past_next or step.sent_before_failure(event, step.told - 1)
 
     def _lost_failure(self, line: Line, step: Step, index: int, now: float) -> bool:
         """Whether a line that has not told a proven failure tells of the attempt after it nonetheless."""
@@ -336,7 +340,8 @@ class History:
         if (event.index, event.at) in step.recent and event.at is not None:
             return
         untouched = attempt not in step.held
-        if untouched and attempt == step.told + 1 and event.index and event.index == step.next:
+        before = step.lacks(event) or step.sent_before_failure(event, step.told)
+        if untouched and attempt == step.told + 1 and event.index and before:
             step.hold(event, step.told)  # the failure overtook it
             return
         step.hold(event, attempt)

@@ -190,6 +190,21 @@ class Step:
         self._held_bytes += len(event.payload)
         return True
 
+    def lacks(self, event: LiveEvent) -> bool:
+        """Whether that chunk, told after the failure, is the one that is missing before it."""
+        if event.index != self.next:
+            return False
+        later = min(self.held.get(self.told, ()), default=None)
+        after = self.held[self.told][later].at if later is not None else None
+        return event.at is None or after is None or event.at.rstrip("Z") <= after.rstrip("Z")
+
+    def sent_before_failure(self, event: LiveEvent, attempt: int) -> bool:
+        """Whether its time is before that attempt's failure: two clocks, so only where nothing else tells."""
+        failure = self.failures.get(attempt)
+        if failure is None or failure.at is None or event.at is None:
+            return False
+        return event.at.rstrip("Z") < failure.at.rstrip("Z")
+
     def anew(self, event: LiveEvent) -> bool:
         """Whether a chunk whose index was told is no double: within an attempt, times grow with indices."""
         if event.at is None or (event.index, event.at) in self.recent:

@@ -240,7 +240,8 @@ def mishaps(rng: Random, run: Truth) -> list[Told]:
                     continue
                 if not line.opened <= at <= line.ended or (rng.random() < lossy and run.may_lose(event)):
                     continue
-                overtaken = not ordered and event.index != 0 and rng.random() < late
+                firm = ordered or event.index == 0 or event.kind is Kind.FAILED  # an attempt's bounds stay
+                overtaken = not firm and rng.random() < late
                 delay = rng.choice([0.01, 0.04]) if overtaken else 0.0
                 line.events.append((at + delay, event))
                 if rng.random() < doubled:
