@@ -318,7 +318,8 @@ class History:
 
     @staticmethod
     def _strays(step: Step, event: LiveEvent) -> bool:
-        return event.index == step.past_next or step.sent_before_failure(event, step.told - 1)
+        sent = step.sent_before_failure(event, step.told - 1)
+        return sent if sent is not None else event.index == step.past_next
 
     def _lost_failure(self, line: Line, step: Step, index: int, now: float) -> bool:
         """Whether a line that has not told a proven failure tells of the attempt after it nonetheless."""
@@ -340,7 +341,8 @@ class History:
         if (event.index, event.at) in step.recent and event.at is not None:
             return
         untouched = attempt not in step.held
-        before = step.lacks(event) or step.sent_before_failure(event, step.told)
+        sent = step.sent_before_failure(event, step.told)
+        before = sent if sent is not None else step.lacks(event)
         if untouched and attempt == step.told + 1 and event.index and before:
             step.hold(event, step.told)  # the failure overtook it
             return
@@ -482,7 +484,6 @@ class History:
             self._says_failed(step, known, attempt, now)
             return
         step.failed_since = None
-        step.running = known.status is Status.RUNNING
         if known.status is Status.COMPLETED:
             self._says_completed(step, known, attempt, now)
         elif known.status is Status.CANCELLED:

@@ -198,11 +198,11 @@ class Step:
         after = self.held[self.told][later].at if later is not None else None
         return event.at is None or after is None or event.at.rstrip("Z") <= after.rstrip("Z")
 
-    def sent_before_failure(self, event: LiveEvent, attempt: int) -> bool:
-        """Whether its time is before that attempt's failure: two clocks, so only where nothing else tells."""
+    def sent_before_failure(self, event: LiveEvent, attempt: int) -> bool | None:
+        """Whether its time is before that attempt's failure (None: unknown): two clocks, so a last resort."""
         failure = self.failures.get(attempt)
         if failure is None or failure.at is None or event.at is None:
-            return False
+            return None
         return event.at.rstrip("Z") < failure.at.rstrip("Z")
 
     def anew(self, event: LiveEvent) -> bool:
