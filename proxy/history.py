@@ -340,11 +340,13 @@ class History:
         """A chunk of an attempt that is not told yet: held; and where it is not proven, a reason to look."""
         if (event.index, event.at) in step.recent and event.at is not None:
             return
-        untouched = attempt not in step.held
         sent = step.sent_before_failure(event, step.told)
         before = sent if sent is not None else step.lacks(event)
-        if untouched and attempt == step.told + 1 and event.index and before:
-            step.hold(event, step.told)  # the failure overtook it
+        if before and event.index and attempt == step.told + 1 and attempt not in step.held:
+            if event.index >= step.next:  # the failure overtook it
+                step.hold(event, step.told)
+            else:
+                self.late += 1
             return
         step.hold(event, attempt)
         if attempt > step.proven:

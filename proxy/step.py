@@ -290,6 +290,9 @@ class Step:
         held = self.held.get(self.told)
         while held:
             first = self.next if self.next in held else min(held)
+            if first < self.next:  # told, or said to be missing, meanwhile
+                self._held_bytes -= len(held.pop(first).payload)
+                continue
             if first != self.next and not self.adrift:
                 if self.hole_since is None:
                     self.hole_since = now

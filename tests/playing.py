@@ -31,6 +31,7 @@ from proxy.events import (
     PastTaskEvent,
     Reset,
     Status,
+    StepGap,
 )
 from proxy.history import History
 from proxy.line import Line
@@ -236,6 +237,7 @@ def legal(items: Sequence[Item]) -> None:
         if isinstance(item, End):
             assert n == len(items) - 1, "the end is the last"
             assert isinstance(items[n - 1], Event) and items[n - 1].type == f"run_{item.status}"  # type: ignore[union-attr]
+        assert not isinstance(item, StepGap) or item.missed is None or item.missed > 0
         if isinstance(item, Reset):
             before = items[n - 1]
             assert isinstance(before, Event) and before.type == STEP_RETRYING, "a reset follows its retrying"
