@@ -74,6 +74,12 @@ class Journal:
         shown = list(problems[:MAX_PROBLEMS])
         self._write("error", "reload failed", {"team": team, "found": len(problems), "problems": shown})
 
+    def remarks(self, problems: Sequence[str]) -> None:
+        """What `check` has to say about files that are live all the same."""
+        if problems:
+            shown = list(problems[:MAX_PROBLEMS])
+            self._write("warning", "check has remarks", {"found": len(problems), "problems": shown})
+
     # -- streams --
 
     def stream_over(

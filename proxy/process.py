@@ -95,6 +95,7 @@ class Process:
 
     async def _apply(self, config: Config, *, first: bool) -> None:
         began = time.monotonic()
+        self._journal.remarks([str(problem) for problem in (*config.ignored, *config.warnings)])
         for name, problems in config.broken.items():
             self._broken(name, [str(problem) for problem in problems])
         changed = [name for name, team in config.teams.items() if self._served.get(name) != team]

@@ -1,8 +1,8 @@
 """Routes: which stream a path means, and what stands in its placeholder.
 
-A template has one placeholder, ``{workflowRunId}`` or ``{metadata.KEY}``. Where it is a whole segment, the
-look-up is a dictionary's, however many streams a team has; else (``/runs/run-{workflowRunId}.sse``) each
-such template is tried. Paths are split before they are unquoted, so ``%2f`` never makes a segment.
+A template has one placeholder, ``{workflowRunId}`` or ``{metadata.KEY}``, alone in its segment (`check` sees to
+it), so the look-up is a dictionary's, however many streams a team has. Paths are split before they are
+unquoted, so ``%2f`` never makes a segment.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 PLACEHOLDER: Final = re.compile(r"\{(workflowRunId|metadata\.[^{}]+)\}")
 
@@ -31,25 +31,16 @@ class Routes(Generic[T]):
 
     def __init__(self, templates: Mapping[str, T]) -> None:
         self._whole: dict[tuple[str, ...], T] = {}
-        self._partial: list[tuple[re.Pattern[str], T]] = []
         self._sizes: set[int] = set()
         for template, target in templates.items():
             self._add(template, target)
 
     def _add(self, template: str, target: T) -> None:
-        segments = tuple(template.split("/"))
-        holes = [place for place, segment in enumerate(segments) if PLACEHOLDER.search(segment)]
-        if len(holes) == 1 and PLACEHOLDER.fullmatch(segments[holes[0]]):
-            key = tuple("\0" if place == holes[0] else unquote(text) for place, text in enumerate(segments))
-            self._whole[key] = target
-            self._sizes.add(len(segments))
-            return
-        hole = PLACEHOLDER.search(template)
-        if hole is None:
-            return
-        before, after = template[: hole.start()], template[hole.end() :]
-        pattern = f"{re.escape(quote(before))}([^/]+){re.escape(quote(after))}"
-        self._partial.append((re.compile(pattern), target))
+        segments = [unquote(segment) for segment in template.split("/")]
+        hole = next(place for place, text in enumerate(segments) if PLACEHOLDER.fullmatch(text))
+        segments[hole] = "\0"
+        self._whole[tuple(segments)] = target
+        self._sizes.add(len(segments))
 
     def match(self, raw_path: str) -> Match[T] | None:
         """The stream of a path as it came (still quoted), or None."""
@@ -61,8 +52,4 @@ class Routes(Generic[T]):
                 target = self._whole.get((*segments[:place], "\0", *segments[place + 1 :]))
                 if target is not None and value:
                     return Match(target, value)
-        for pattern, target in self._partial:
-            found = pattern.fullmatch(raw_path)
-            if found is not None:
-                return Match(target, unquote(found[1]))
         return None

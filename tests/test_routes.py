@@ -11,7 +11,6 @@ ROUTES = Routes(
         "/message/{workflowRunId}": "chat",
         "/streams/{workflowRunId}/tokens": "tokens",
         "/by/{metadata.message_id}": "mine",
-        "/runs/run-{workflowRunId}.sse": "partial",
         "/a b/{workflowRunId}": "space",
     }
 )
@@ -23,7 +22,6 @@ ROUTES = Routes(
         ("/message/x", Match("chat", "x")),
         ("/streams/x/tokens", Match("tokens", "x")),
         ("/by/a%2Fb%20c", Match("mine", "a/b c")),
-        ("/runs/run-7.sse", Match("partial", "7")),
         ("/a%20b/7", Match("space", "7")),
         ("/message/", None),
         ("/message/x/", None),
@@ -43,4 +41,3 @@ def test_a_path_means_one_stream_or_none(path: str, found: Match[str] | None) ->
 def test_the_look_up_does_not_depend_on_how_many_streams_there_are() -> None:
     many = Routes({f"/s{number}/{{workflowRunId}}": number for number in range(2000)})
     assert many.match("/s1999/x") == Match(1999, "x")
-    assert len(many._partial) == 0
