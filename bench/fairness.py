@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -116,16 +117,36 @@ def at(late: list[float], share: float) -> float:
     return sorted(late)[min(len(late) - 1, int(len(late) * share))] * 1000
 
 
-async def phase(late: list[float], seconds: float, name: str, pids: dict[str, int]) -> float:
+def queued(pid: int) -> float:
+    """Seconds that a process was ready and had no core: what other processes of the machine cost it."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+
+
+async def lag(port: int) -> dict[str, float]:
+    """How late the proxy's own timers were so far: the histogram's buckets, up to so many seconds."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+    text = (await reader.read()).decode()
+    writer.close()
+    found = re.findall(r'loop_lag\w*_bucket\{le="([^"]+)"\} ([0-9.e+]+)', text)
+    return {most: float(count) for most, count in found}
+
+
+async def phase(late: list[float], seconds: float, name: str, pids: dict[str, int], port: int) -> float:
     """Let it run, print what was seen and what it cost, and give the p99."""
     late.clear()
     used, began = {who: cpu(pid) for who, pid in pids.items()}, time.monotonic()
+    waited, lags = queued(pids["proxy"]), await lag(port)
     await asyncio.sleep(seconds)
     seen, took = list(late), time.monotonic() - began
-    p50, p99 = at(seen, 0.5), at(seen, 0.99)
-    print(f"{name:<22} {len(seen) / took:8,.0f} events/s   p50 {p50:7.1f} ms   p99 {p99:7.1f} ms")
+    p99 = at(seen, 0.99)
+    shares = "   ".join(f"p{share:.0%}"[:-1] + f" {at(seen, share):.1f} ms" for share in (0.5, 0.9, 0.99))
+    print(f"{name:<22} {len(seen) / took:8,.0f} events/s   {shares}")
     costs = (f"{who} {(cpu(pid) - used[who]) / took:.0%}" for who, pid in pids.items())
-    print(f"{'':<22} of a core: {', '.join(costs)}")
+    queue = (queued(pids["proxy"]) - waited) / took
+    print(f"{'':<22} of a core: {', '.join(costs)}; the proxy waited for one {queue:.0%} of the time")
+    counts = {most: count - lags.get(most, 0.0) for most, count in (await lag(port)).items()}
+    print(f"{'':<22} the proxy's timers were late by up to: {counts}")
     return p99
 
 
@@ -150,11 +171,11 @@ async def main(burst: int, seconds: float, cores: bool) -> None:
             "noisy engine": noisy.pid,
             "here": os.getpid(),
         }
-        alone = await phase(late, seconds, "quiet, alone", pids)
+        alone = await phase(late, seconds, "quiet, alone", pids, port)
         readers = await drain(port, "noisy", told_noisy["runs"])
         await asyncio.sleep(WARM_UP)
         pids["readers"] = readers.pid
-        with_burst = await phase(late, seconds, "quiet, with the burst", pids)
+        with_burst = await phase(late, seconds, "quiet, with the burst", pids, port)
         assert readers.stdout is not None
         counts = [int(line) for line in (await readers.stdout.read(1 << 16)).split()][-int(seconds) :]
         print(f"{'the burst':<22} {sorted(counts)[len(counts) // 2]:8,} events/s")
