@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -144,6 +145,7 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
             await stack.enter_async_context(AdminServer(admin_app(hub)).beside(admin))
         try:
             await server.serve(sockets=[sock])
+            _deaf_to_signals()
         except OSError as error:  # somebody else was bound there too, and listened first
             return _cannot_listen(host, port, error)
     return 0
@@ -153,6 +155,12 @@ def _open_door(config: HatchetConfig) -> Upstream:
     from proxy.hatchet import HatchetDoor  # noqa: PLC0415
 
     return HatchetDoor(config, os.environ)
+
+
+def _deaf_to_signals() -> None:
+    """The farewell is said: a signal now would only spoil the exit status."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> int:
