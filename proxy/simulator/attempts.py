@@ -36,7 +36,7 @@ class Attempts:
     def _begin(self, run: Run, step: StepRun) -> None:
         step.on_worker, step.next_index = True, 0
         write(self._world, run, step, "ASSIGNED", "SENT_TO_WORKER", "STARTED")
-        step.children = {}
+        step.children, step.due = {}, self._world.agenda.now()
         step.acts = attempt(step.step, run.scope(step), step.children)
         late = self._world.dice.between(TIMEOUT_LATE) if self._world.quirks.late_timeout else 0.0
         self._later(step, step.step.timeout / self._world.speed + late, self._time_out, run, step)
@@ -53,8 +53,10 @@ class Attempts:
                     tell_chunk(self._world, run, step, act.chunk, index=step.next_index, at=now)
                     step.next_index += 1
                 case Wait():
-                    seconds = act.seconds / self._world.speed
-                    step.work = self._world.agenda.after(seconds, self.go_on, run, step)
+                    step.due += act.seconds / self._world.speed  # a late timer makes no later one late
+                    step.work = self._world.agenda.after(
+                        max(step.due - self._world.agenda.now(), 0.0), self.go_on, run, step
+                    )
                     return
                 case _:
                     self._act(run, step, act)

@@ -209,6 +209,7 @@ class Core:
             error = f"FailedTaskRunExceptionGroup: Workflow run {child.id} failed."
             self._attempts.fail(run, step, error, False)
         elif not waiting:
+            step.due = self.agenda.now()
             self._attempts.go_on(run, step)
 
     # -- ends ----------------------------------------------------------------------------------------

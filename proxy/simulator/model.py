@@ -36,6 +36,7 @@ class StepRun:
     next_index: int = 0
     acts: Iterator[Any] | None = None
     timers: list[Cancellable] = field(default_factory=list)
+    due: float = 0.0  # when the worker's next act is, on the agenda
     work: Cancellable | None = None  # the worker's own timer: outlives a cancellation it does not notice
     children: dict[str, Any] = field(default_factory=dict)  # results of child runs, by workflow
     replayed_from: int = 0  # the retry count with which the latest replay began
