@@ -19,7 +19,7 @@ from proxy.commands.engine import command as engine_command
 from proxy.commands.record import command as record_command
 from proxy.simulator import Engine
 from proxy.simulator.client import Client
-from tests.test_engine_contract import NOBODY, place
+from tests.contract import NOBODY, place
 
 HERE = Path(__file__).parent
 RUN = [sys.executable, "-c", "from proxy.cli import main; main()", "engine"]

@@ -10,7 +10,7 @@ import pytest
 from proxy.simulator import NONE, Engine, PortTaken
 from proxy.simulator.client import Client
 from proxy.stubs import dispatcher_pb2
-from tests.test_engine_contract import place
+from tests.contract import place
 
 
 async def test_without_a_script_there_is_the_tutorials_chat() -> None:

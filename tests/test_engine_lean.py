@@ -13,7 +13,7 @@ import pytest
 from proxy.simulator import NONE, Engine
 from proxy.simulator.client import Client
 from proxy.simulator.script import Chunks, Step, Workflow, script
-from tests.test_engine_contract import NOBODY, place, refusal
+from tests.contract import NOBODY, place, refusal
 
 LARGE = Workflow("large", (Step("large", takes=0.1, chunks=Chunks((b"x" * 1_000_000,) * 3, 0.0), output={}),))
 CONTRACT = Path(__file__).parent / "contract.yaml"

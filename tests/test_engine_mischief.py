@@ -14,7 +14,7 @@ import pytest
 from proxy.simulator import Engine
 from proxy.simulator.client import Client
 from proxy.stubs import dispatcher_pb2
-from tests.test_engine_contract import place, refusal
+from tests.contract import place, refusal
 
 SCRIPT = Path(__file__).parent / "contract.yaml"
 QUIRKS = {"early_subscription_waits": False, "five_second_hold": False, "metadata_disorder": False}

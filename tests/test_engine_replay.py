@@ -13,8 +13,8 @@ from proxy.simulator.client import Client
 from proxy.simulator.record import Recorder, Refused
 from proxy.simulator.recording import NotARecording, load_recording, parse_recording
 from proxy.stubs import workflows_pb2
+from tests.contract import place
 from tests.played import HERE, told
-from tests.test_engine_contract import place
 from tests.test_engine_recordings import SCENARIOS, recorded, step_names
 
 TOKENS = HERE / "recordings" / "rabbitmq" / "dag_with_tokens.jsonl"
