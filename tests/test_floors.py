@@ -83,6 +83,9 @@ FLOORS: Final = {
         "proxy.line",  # one subscription, and which attempt it tells
         "proxy.step",  # one step's own order
         "proxy.ending",  # the verified end
+        "proxy.known",  # a run's steps, lines and states
+        "proxy.hearing",  # what lines tell
+        "proxy.reading",  # what states say
         "proxy.history",
         "proxy.restate",  # a run's lifecycle from its states alone
         "proxy.recorded",  # a recorded run told again

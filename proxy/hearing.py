@@ -1,0 +1,192 @@
+"""Hearing: what lines tell, made into facts: which attempt a chunk is of, what is a double, what is late.
+
+A chunk alone never begins an attempt. One that cannot be of the attempt being told (its index was told, its
+time is newer) waits until a history, a failure or an end has proven the next.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from proxy.events import STEP_CANCELLED, STEP_COMPLETED, GapCause, Kind, LiveEvent
+from proxy.known import Known
+from proxy.line import Line
+from proxy.outcome import output
+from proxy.step import MAX_HELD, Outcome, Step
+
+STRAGGLERS: Final = 0.05  # seconds that an end told by metadata waits for chunks that it may have overtaken
+LOST_PATIENCE: Final = 1.0  # seconds after which a line that did not tell a proven failure has lost it
+
+
+class Hearing(Known):
+    """Live events, one at a time."""
+
+    @staticmethod
+    def _double(line: Line, step: Step, event: LiveEvent) -> bool:
+        """Whether that chunk was told on another line: where there are two, every second one is."""
+        told = event.index is not None and event.index < step.next
+        if told and line.attempts.get(step.id) == step.told and not step.anew(event):
+            line.caught[step.id] = step.told
+            line.spoke = True
+            return True
+        return False
+
+    def _run_event(self, event: LiveEvent, now: float) -> None:
+        self._ended_live = event
+        self._ended_at = now
+        self._smells_of_end(now)
+
+    def _step_event(self, line: Line, step: Step, event: LiveEvent, now: float) -> None:
+        kind, retry = event.kind, event.retry_count
+        attempt = retry + 1 if retry is not None else max(line.attempts.get(step.id, 1), 1)
+        self._goes_on()
+        if kind is Kind.STARTED:
+            step.running = True
+            if not step.start_live:
+                step.start_live, step.start_at = True, event.at
+                step.place = step.place or event.at or ""
+            if step.proven == 1 and step.next == 0:
+                step.sure()
+            self._unlimbo(line, step.id, 1, now)
+            line.at_least(step.id, 1)
+        elif kind is Kind.COMPLETED:
+            self._reached(line, step, attempt, now)
+            wait = 0.0 if line.ordered or not (step.next or step.held) else STRAGGLERS
+            end = Outcome(STEP_COMPLETED, attempt, output(event.payload), event.at, True, now + wait)
+            step.ends(end, now)
+        elif kind in {Kind.FAILED, Kind.TIMED_OUT}:
+            self._reached(line, step, attempt, now)
+            step.failed(attempt, event.payload, event.at, True, now)
+            line.at_least(step.id, attempt + 1)
+            step.running = False
+            if step.undecided:
+                self._decide(step, now)
+                self._want_past(now)
+                self.core_look.want(now)
+        elif kind is Kind.CANCELLED:
+            self._reached(line, step, attempt, now)
+            step.ends(Outcome(STEP_CANCELLED, attempt, None, event.at, True, now), now)
+        if step.name is None:
+            self.core_look.want(now)
+
+    def _reached(self, line: Line, step: Step, attempt: int, now: float) -> None:
+        self._unlimbo(line, step.id, attempt, now)
+        line.at_least(step.id, attempt)
+        line.caught[step.id] = attempt
+        step.begun(attempt, now)
+
+    def _chunk(self, line: Line, step: Step, event: LiveEvent, now: float) -> None:
+        if not step.ended:
+            self._goes_on()
+        if step.name is None:
+            self.core_look.want(now)
+        attempt = line.attempts.get(step.id)
+        if attempt is None:
+            self._want_past(now)
+            if not line.wait(step.id, event, now, MAX_HELD):
+                step.overflowed = True
+        else:
+            self._place_chunk(line, step, event, attempt, now)
+
+    def _place_chunk(self, line: Line, step: Step, event: LiveEvent, attempt: int, now: float) -> None:
+        if event.index is None:  # an old SDK: in the order of coming
+            event = _numbered(event, step.next + len(step.held.get(attempt, ())))
+        index = event.index or 0
+        if attempt < step.proven and self._lost_failure(line, step, index, now):
+            attempt = step.proven
+            line.attempts[step.id] = attempt
+        line.caught[step.id] = max(attempt, line.caught.get(step.id, 0))
+        if step.ended or attempt < step.told:
+            seen = attempt < step.told or index < step.next
+            self._too_late(step, attempt, seen=seen)
+        elif attempt > step.told:
+            self._early(step, event, attempt, now)
+        elif step.next == 0 and event.at is not None and (index, event.at) in step.recent:
+            pass  # a double of the attempt before
+        elif index and step.next == 0 and attempt not in step.held and self._strays(step, event):
+            self.late += 1  # the failure overtook it: it is of the attempt before, which is void
+        elif index < step.next:
+            self._again(line, step, event, attempt, now)
+        else:
+            step.hold(event, attempt)
+
+    @staticmethod
+    def _strays(step: Step, event: LiveEvent) -> bool:
+        sent = step.sent_before_failure(event, step.told - 1)
+        return sent if sent is not None else event.index == step.past_next
+
+    def _lost_failure(self, line: Line, step: Step, index: int, now: float) -> bool:
+        """Whether a line that has not told a proven failure tells of the attempt after it nonetheless."""
+        if line.attempts.get(step.id, 0) >= step.proven:
+            return False
+        again = index == 0 and step.id in line.caught
+        return again or now > step.proven_at + LOST_PATIENCE
+
+    def _too_late(self, step: Step, attempt: int, *, seen: bool) -> None:
+        if seen:
+            return
+        self.late += 1
+        end = step.end
+        if not self.over and end is not None and end.type == STEP_COMPLETED and step.name is not None:
+            self._story.gap(GapCause.UPSTREAM, step.name, attempt, 1)
+
+    def _early(self, step: Step, event: LiveEvent, attempt: int, now: float) -> None:
+        """A chunk of an attempt that is not told yet: held; and where it is not proven, a reason to look."""
+        if (event.index, event.at) in step.recent and event.at is not None:
+            return
+        sent = step.sent_before_failure(event, step.told)
+        before = sent if sent is not None else step.lacks(event)
+        if before and event.index and attempt == step.told + 1 and attempt not in step.held:
+            if event.index >= step.next:  # the failure overtook it
+                step.hold(event, step.told)
+            else:
+                self.late += 1
+            return
+        step.hold(event, attempt)
+        if attempt > step.proven:
+            self._want_past(now)
+            self.core_look.want(now)
+
+    def _again(self, line: Line, step: Step, event: LiveEvent, attempt: int, now: float) -> None:
+        """An index that was told: a double, unless its time says that it is another attempt's chunk."""
+        if not step.anew(event):
+            return
+        if self.has_past and not self._past_gone and attempt == step.proven:
+            del line.attempts[step.id]
+            self._chunk(line, step, event, now)
+        else:
+            line.attempts[step.id] = attempt + 1
+            self._early(step, event, attempt + 1, now)
+
+    def _unlimbo(self, line: Line, step_id: str, attempt: int, now: float) -> None:
+        """The chunks that waited on that line are of `attempt`."""
+        limbo = line.limbo.pop(step_id, None)
+        if limbo is None:
+            return
+        step = self._step(step_id)
+        line.attempts[step_id] = attempt
+        for event in limbo.events:
+            self._chunk(line, step, event, now)
+
+    def _place(self, line: Line, step_id: str, now: float) -> None:
+        """Nothing better is known: the chunks in limbo are of the attempt that ran when they came."""
+        step = self._step(step_id)
+        limbo = line.limbo.get(step_id)
+        if limbo is not None:
+            after = step.undecided and step.failures[step.proven].known_at < limbo.since
+            if step.proven == step.told and limbo.events[0].index in range(step.next):
+                after = after or step.anew(limbo.events[0])
+            self._unlimbo(line, step_id, step.proven + after, now)
+
+
+def _numbered(event: LiveEvent, index: int) -> LiveEvent:
+    return LiveEvent(
+        event.run_id,
+        event.kind,
+        event.step_run_id,
+        event.payload,
+        event.at,
+        event.retry_count,
+        index,
+        event.hangup,
+    )

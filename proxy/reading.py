@@ -1,0 +1,144 @@
+"""Reading: what the core state and the history say, made into facts about steps; and whether to ask again.
+
+The core state names steps, and says who runs; the history counts attempts and knows outcomes before the end.
+FAILED in the history is not final until the step's Retries are used up, or it has said so for a second.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from proxy.events import (
+    STEP_CANCELLED,
+    STEP_COMPLETED,
+    STEP_SKIPPED,
+    CoreState,
+    GapCause,
+    PastState,
+    PastStep,
+    Status,
+)
+from proxy.hearing import Hearing
+from proxy.step import Outcome, Step
+
+LIVE_PATIENCE: Final = 0.25  # seconds that a state's news waits for the same news live, which says more
+FAILED_PATIENCE: Final = 1.0  # seconds that the history must have said FAILED to be believed
+
+
+class Reading(Hearing):
+    """States, one at a time."""
+
+    def _read_core(self, state: CoreState, now: float) -> None:
+        """A core state, asked for when `core_look.asking` was called."""
+        asked = self.core_look.asked
+        first = self._core is None
+        self._core = state
+        self._story.metadata = state.metadata
+        if first:
+            self._began = now
+            self._heard = now if self._heard is None else self._heard
+            if self.has_past and not state.done:
+                self._want_past(now)
+        for known in state.steps:
+            step = self._step(known.step_run_id)
+            self._named(step, known.name, now)
+            step.running = known.status is Status.RUNNING
+            if step.running and step.undecided and step.proven + 1 in step.held:
+                step.begun(step.proven + 1, now)  # a chunk after the failure, and it runs: it was tried again
+        if state.done:
+            if self._closing is None:
+                self._closing = now
+                self._want_past(now)
+            self.core_look.again(now)  # until the end is told: a replay's state says done in between
+        else:
+            self._not_done(state, asked, now)
+
+    def _read_past(self, state: PastState | None, now: float) -> None:
+        """The history's answer (None: the run is unknown), asked for when `past_look.asking` was called."""
+        asked = self.past_look.asked if self.past_look.asked is not None else now
+        self._past_asked = True
+        self._past_gone = False
+        self.past_look.answered()
+        if state is not None:
+            self._past = state
+            for known in sorted(state.steps, key=lambda p: p.created_at or ""):
+                self._past_step(known, now)
+            for line in self._lines:
+                for step_id in [key for key, limbo in line.limbo.items() if limbo.since <= asked]:
+                    self._place(line, step_id, now)
+        if state is None or self._open_question():
+            self.past_look.again(now)
+
+    def _named(self, step: Step, name: str, now: float) -> None:
+        if step.name is None:
+            step.name = name
+            if self._telling and not step.start_live:
+                step.missed_start(GapCause.UPSTREAM, now)
+                if self._lines:
+                    step.start_tell_at = now + LIVE_PATIENCE
+
+    def _not_done(self, state: CoreState, asked: float | None, now: float) -> None:
+        self._closing = None
+        running = any(step.status is Status.RUNNING for step in state.steps)
+        if running and asked is not None and asked >= self._ended_at:
+            self._goes_on()
+        if self._end_looks:
+            self._end_looks -= 1
+        if self._end_looks and running:
+            self._end_looks = min(self._end_looks, 1)
+        unnamed = any(step.name is None for step in self._steps.values())
+        waiting = any(step.undecided and step.proven + 1 in step.held for step in self._steps.values())
+        if self._end_looks or unnamed or waiting:
+            self.core_look.again(now)
+
+    def _open_question(self) -> bool:
+        if self._closing is not None:
+            return True
+        return any(step.undecided or any(a > step.proven for a in step.held) for step in self._steps.values())
+
+    def _past_step(self, known: PastStep, now: float) -> None:
+        step = self._step(known.step_run_id)
+        self._named(step, known.name, now)
+        if known.created_at is not None:
+            step.place = step.place if step.start_live else known.created_at
+            step.start_at = step.start_at or known.created_at
+        if known.retries is not None:
+            step.retries = known.retries
+        attempt = known.retry_count + 1
+        for told in known.events:
+            if told.type in {"FAILED", "TIMED_OUT"} and told.retry_count < known.retry_count:
+                step.failed(told.retry_count + 1, told.error, told.at, False, now)
+        step.begun(attempt, now)
+        if attempt < step.proven:
+            return
+        if known.status is Status.FAILED:
+            self._says_failed(step, known, attempt, now)
+            return
+        step.failed_since = None
+        if known.status is Status.COMPLETED:
+            self._says_completed(step, known, attempt, now)
+        elif known.status is Status.CANCELLED:
+            at = self._patience(now)
+            step.ends(Outcome(STEP_CANCELLED, attempt, None, known.finished_at, False, at), now)
+
+    def _says_completed(self, step: Step, known: PastStep, attempt: int, now: float) -> None:
+        kind = STEP_SKIPPED if any(told.type == "SKIPPED" for told in known.events) else STEP_COMPLETED
+        payload = known.output or None if kind == STEP_COMPLETED else None  # {} is also "returned nothing"
+        step.ends(Outcome(kind, attempt, payload, known.finished_at, False, self._patience(now)), now)
+
+    def _says_failed(self, step: Step, known: PastStep, attempt: int, now: float) -> None:
+        error = known.error or next(
+            (told.error for told in reversed(known.events) if told.retry_count == attempt - 1 and told.error),
+            None,
+        )
+        step.failed(attempt, error, known.finished_at, False, now)
+        if step.failed_since is None or step.failed_since[0] != attempt:
+            step.failed_since = (attempt, now)
+        if step.undecided and not self._decide(step, now) and now >= step.failed_since[1] + FAILED_PATIENCE:
+            self._fails(step, now)
+        if step.undecided:
+            self.past_look.soon(step.failed_since[1] + FAILED_PATIENCE)
+
+    def _patience(self, now: float) -> float:
+        live = self._lines or self._ended_live is not None
+        return now + LIVE_PATIENCE if self._telling and live else now
