@@ -1,4 +1,4 @@
-"""What the heart costs per chunk: a history alone, and a run with its door of paper; microseconds, best of several.
+"""What the heart costs per chunk: a history alone, and a run with its door of paper; best of several.
 
 python bench/bench_history.py
 """
@@ -84,6 +84,7 @@ class Paper:
     def __init__(self, events: list[LiveEvent]) -> None:
         self.events = events
         self.took = 0.0
+        self.told = asyncio.Event()
 
     async def follow(self, run_id: str, deliver: Deliver, opened: Callable[[], None] | None = None) -> None:
         if opened is not None:
@@ -94,6 +95,7 @@ class Paper:
         for event in self.events:
             deliver(event)
         self.took = time.perf_counter() - began
+        self.told.set()
         await asyncio.sleep(60)
 
     async def follow_metadata(
@@ -126,9 +128,8 @@ def whole_run() -> float:
 
         run = Run(RUN, door, publish=publish)
         run.start()
+        await door.told.wait()
         await asyncio.sleep(0.2)
-        while not door.took:
-            await asyncio.sleep(0.05)
         await run.close()
         assert sum(told) == COUNT + 1, sum(told)
         return door.took

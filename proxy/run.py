@@ -429,7 +429,9 @@ class Run:
             self._flush()
             self._attend()
         else:
-            self._publish(history.take())
+            items = history.take()
+            if items:  # nothing where it was a double
+                self._publish(items)
 
     def _flush(self) -> None:
         history = self._history

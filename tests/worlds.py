@@ -128,7 +128,7 @@ class Truth:
         )
 
     def may_lose(self, event: LiveEvent) -> bool:
-        """Whether its loss can be noticed at all: a last chunk's, or that of a failure without chunks, cannot."""
+        """Whether its loss can be noticed: a last chunk's, or that of a failure without chunks, cannot."""
         step = next((step for step in self.steps if step.id == event.step_run_id), None)
         if step is None:
             return True
@@ -222,7 +222,7 @@ class Told:
 
 
 def mishaps(rng: Random, run: Truth) -> list[Told]:
-    """What lines told of it: one after the other, sometimes two at once; lossy, doubled, late, falsely ended."""
+    """What lines told: one after the other, sometimes two at once; lossy, doubled, late, falsely ended."""
     lossy = rng.choice([0.0, 0.0, 0.1, 0.4])
     doubled = rng.choice([0.0, 0.1])
     late = rng.choice([0.0, 0.0, 0.2])
