@@ -124,6 +124,8 @@ class Run:
         """The first core state. Raises RunUnknown, HatchetAway, TokenRefused, RateLimited as things stand."""
         if self.state is not None:
             return self.state
+        if self._closed:
+            raise HatchetAway("the run was closed")
         if self.trouble is not None and self._history.core_look.held_off(self._clock.now()):
             raise self.trouble
         answer: asyncio.Future[CoreState] = asyncio.get_running_loop().create_future()
