@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PROBLEMS: Final = 1
 USAGE: Final = 2
 CANNOT_LISTEN: Final = 3
+GC_THRESHOLD: Final = 10_000  # objects; our own are freed by their counts, so cycles are few
 
 
 @click.command()
@@ -124,6 +125,7 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
 
     await process.start(config)
     hub.start()
+    _spare_the_collector()
     url = f"http://{host}:{sock.getsockname()[1]}/"
     admin_url = None if admin is None else f"http://{host}:{admin.getsockname()[1]}/"
 
@@ -155,6 +157,13 @@ def _open_door(config: HatchetConfig) -> Upstream:
     from proxy.hatchet import HatchetDoor  # noqa: PLC0415
 
     return HatchetDoor(config, os.environ)
+
+
+def _spare_the_collector() -> None:
+    """What is there at the start stays: walking it again and again would only stall the loop."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 50)
 
 
 def _deaf_to_signals() -> None:
