@@ -9,6 +9,7 @@ Where the lines go is passed in (`Write`); `Journal()` writes nowhere.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -56,7 +57,8 @@ class Journal:
         self._write("info", "draining", {"clients": clients, "grace": grace})
 
     def stopped(self, *, seconds: float, left: int) -> None:
-        """All is closed; `left` clients had to be cut off."""
+        """All is closed; `left` clients had to be cut off. What was held back until now is told first."""
+        self._tell_held(math.inf)
         self._write("warning" if left else "info", "stopped", {"seconds": round(seconds, 3), "cut_off": left})
 
     def notice(self, event: str, **fields: Any) -> None:
@@ -133,13 +135,11 @@ class Journal:
 
     # -- what was not foreseen --
 
-    def failed(self, where: str, error: BaseException, **fields: Any) -> None:
-        """An error of ours: the place it happened in, never the value it happened on."""
-        about = (where, type(error).__name__)
-        self._quietly("error", "unexpected error", about, where=where, error=error, **fields)
-
     def foreign(self, logger: str, level: str, text: str, kind: str, error: BaseException | None) -> None:
-        """A library's line; lines of one `kind` (those that differ in their values alone) share a turn."""
+        """A library's line, asyncio's about a task of ours that died among them.
+
+        Lines of one `kind` (those that differ in their values alone) share a turn.
+        """
         held = self._quiet.ask((f"{logger}: {kind}",), self._now())
         if held is not None:
             fields = {"logger": logger} if error is None else {"logger": logger, "error": error}
@@ -149,11 +149,13 @@ class Journal:
 
     def tick(self) -> None:
         """Tell what was held back and did not happen again; call it every few seconds."""
-        for thing, held in self._quiet.due(self._now()):
+        self._tell_held(self._now())
+
+    def _tell_held(self, now: float) -> None:
+        for thing, held in self._quiet.due(now):
             line, *about = thing if isinstance(thing, tuple) else (str(thing),)
-            self._write(
-                "info", "held back", {"line": line, "about": [str(part) for part in about], "times": held}
-            )
+            fields = {"line": line, "about": [str(part) for part in about], "times": held}
+            self._write("info", "held back", fields)
 
     def _quietly(self, level: str, event: str, about: tuple[str, ...], **fields: Any) -> None:
         held = self._quiet.ask((event, *about), self._now())

@@ -15,6 +15,7 @@ import functools
 import os
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -99,17 +100,20 @@ class Server(uvicorn.Server):
             server.close()
         for sock in sockets or ():
             sock.close()
+        began, grace = time.monotonic(), self.hub.server.drain.grace
+        self.hub.journal.draining(clients=len(self.hub.stays), grace=grace)
         self.hub.drain()
         for connection in tuple(self.server_state.connections):
             connection.shutdown()
-        grace = self.hub.server.drain.grace
         await self._emptied(grace * ABORT_AFTER)
-        for connection in tuple(self.server_state.connections):
+        left = tuple(self.server_state.connections)
+        for connection in left:
             connection.transport.abort()
         await self._emptied(grace - grace * ABORT_AFTER)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS):
                 await self.hub.close()
+        self.hub.journal.stopped(seconds=time.monotonic() - began, left=len(left))
 
     async def _emptied(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()

@@ -76,7 +76,7 @@ class Visit:
         answer = await self._open()
         if isinstance(answer, Answer):
             if answer.status >= 400:
-                self.team.counts.refusals[str(answer.status)] += 1
+                self._refused(str(answer.status))
             return Answer(answer.status, answer.headers + self._cors, answer.body)
         return answer
 
@@ -198,8 +198,12 @@ class Visit:
         return cursor is not None and life is not None and life.holds(self.stream, cursor)
 
     def _wait(self, cause: str, detail: str) -> Answer:
-        self.team.counts.refusals[f"wait_{cause}"] += 1
+        self._refused(f"wait_{cause}")
         return wait(cause, self.question.accept, self.stream.config.retry, detail)
+
+    def _refused(self, reason: str) -> None:
+        self.team.counts.refusals[reason] += 1
+        self.hub.journal.refused(self.team.name, self.stream.config.name, reason)
 
     # -- the stream --
 

@@ -136,6 +136,17 @@ def test_what_was_held_back_is_told_even_if_it_never_happens_again() -> None:
     )
 
 
+def test_the_end_of_the_process_holds_nothing_back() -> None:
+    page = Page()
+    for _ in range(3):
+        page.journal.refused("payments", "chat", "404")
+    page.journal.stopped(seconds=0.5, left=0)
+    assert [(line["event"], line.get("times")) for line in page.lines[1:]] == [
+        ("held back", 2),
+        ("stopped", None),
+    ]
+
+
 @pytest.mark.parametrize("human", [False, True])
 @given(text=st.text(max_size=600))
 def test_no_text_makes_a_second_line_or_speaks_to_the_terminal(human: bool, text: str) -> None:
@@ -190,7 +201,9 @@ def test_an_object_is_told_by_its_type_alone() -> None:
 
 def test_an_unexpected_error_is_readable_for_a_person() -> None:
     page = Page(human=True)
-    page.journal.failed("hub", RuntimeError("payload"))
+    page.journal.foreign(
+        "asyncio", "error", "Task exception was never retrieved", "it", RuntimeError("payload")
+    )
     assert page.text.splitlines()[1] == "    | RuntimeError"
     assert "payload" not in page.text
 
