@@ -1,0 +1,146 @@
+"""Drive: what publishes while the load listens, paced by how much of it has arrived (or by a rate).
+
+    python bench/drive.py engine --shm FILE --runs 1 --clients 1000             the proxy's: a Hatchet on gRPC
+    python bench/drive.py lines --port PORT --shm FILE --runs 1 --clients 1000  the peers': lines on a socket
+
+One line of JSON says that it is ready (for `engine`: the environment and the runs). The load keeps numbers in
+the shared file: [0] events that arrived, [1] not 0 when it is over, [3] not 0 once everybody listens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import mmap
+import os
+import struct
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import uvloop
+
+Publish = Callable[[int, bytes], None]
+TICK = 0.001  # seconds between looks: some hundredths of the time that a window of events is under way
+MOST = 512  # events put at once where the rate has fallen behind
+
+
+class Shared:
+    """The numbers that the load shares."""
+
+    def __init__(self, path: Path) -> None:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        os.ftruncate(fd, 4096)
+        self._memory = mmap.mmap(fd, 4096)
+        os.close(fd)
+
+    def __getitem__(self, at: int) -> int:
+        return int(struct.unpack_from("=Q", self._memory, at * 8)[0])
+
+    def __setitem__(self, at: int, value: int) -> None:
+        struct.pack_into("=Q", self._memory, at * 8, value)
+
+
+class Pace:
+    """How many events may be under way: so many a second, or a window that arrivals open again."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.rate, self.burst, self.window = given.rate, given.burst, given.window
+        self.per_event = given.clients / given.runs  # deliveries
+        self.published = 0
+        self.began = time.monotonic_ns()
+
+    def due(self, arrived: int) -> int:
+        """How many events to put now."""
+        if not self.window:
+            return 0
+        if self.rate:
+            should = int((time.monotonic_ns() - self.began) / 1e9 * self.rate)
+            return min(MOST, should - self.published)
+        room = int(arrived / self.per_event) + self.window - self.published
+        return max(0, room // self.burst * self.burst)
+
+    def stamp(self) -> int:
+        """When the event that is put next should have been put, in nanoseconds."""
+        if self.rate:
+            return self.began + int((self.published + 1) / self.rate * 1e9)
+        return time.monotonic_ns()
+
+
+async def drive(given: argparse.Namespace, publish: Publish) -> None:
+    """Publish until the load is over."""
+    shared = Shared(Path(given.shm))
+    text = given.text or json.dumps({"text": "x" * given.payload})
+    rest = text[1:].encode()
+    while True:
+        while not shared[3]:
+            await asyncio.sleep(0.01)
+        pace = Pace(given)
+        while not shared[1] and shared[3]:
+            for _ in range(pace.due(shared[0])):
+                number, run = divmod(pace.published, given.runs)
+                publish(run, b'{"n":%d,"t":%d,%b' % (number + 1, pace.stamp(), rest))
+                pace.published += 1
+            await asyncio.sleep(TICK)
+        shared[3] = 0
+
+
+async def engine(given: argparse.Namespace) -> None:
+    """An embedded engine with its runs."""
+    from proxy.simulator import Engine  # noqa: PLC0415 - the other way needs nothing of the project
+    from proxy.simulator.script import Step, Workflow, script  # noqa: PLC0415
+
+    work = Workflow("feed", (Step("feed", takes=1e6, timeout=1e6, output={}),))
+    quirks = {"rate_limit": False, "metadata_disorder": False, "five_second_hold": False}
+    async with Engine(script(work), quirks=quirks, lean=True, tenants=given.tenants) as hatchet:
+        ids = [await hatchet.trigger("feed", tenant=number % given.tenants) for number in range(given.runs)]
+        await asyncio.sleep(0.1)  # until the read side knows them
+        core = hatchet.core
+        steps = [
+            (run, run.steps["feed"])
+            for number, one in enumerate(ids)
+            if (run := core.tenants[number % given.tenants].runs[one])
+        ]
+        indexes = [0] * given.runs
+
+        def publish(number: int, text: bytes) -> None:
+            core.put_chunk(*steps[number], text, indexes[number])
+            indexes[number] += 1
+
+        told = {"env": hatchet.env, "runs": ids, "tokens": list(hatchet.tokens)}
+        print(json.dumps(told), flush=True)
+        await drive(given, publish)
+
+
+async def lines(given: argparse.Namespace) -> None:
+    """A socket to a peer."""
+    for _ in range(100):
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", given.port)
+            break
+        await asyncio.sleep(0.1)
+    print("{}", flush=True)
+    await drive(given, lambda run, text: writer.write(b"%d %b\n" % (run, text)))
+
+
+WAYS: dict[str, Callable[[argparse.Namespace], Awaitable[None]]] = {"engine": engine, "lines": lines}
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("way", choices=WAYS)
+    parser.add_argument("--shm", required=True)
+    parser.add_argument("--port", type=int, help="where a peer takes lines")
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--tenants", type=int, default=1)
+    parser.add_argument("--clients", type=int, default=1000, help="who read; only those that do")
+    parser.add_argument("--rate", type=float, default=0.0, help="events a second; 0: as the window allows")
+    parser.add_argument("--window", type=int, default=8, help="events under way; 0: nothing is put")
+    parser.add_argument("--burst", type=int, default=1, help="events put at once")
+    parser.add_argument("--payload", type=int, default=130, help="bytes of text in an event")
+    parser.add_argument("--text", default="", help="JSON of an event, an object, instead")
+    asked = parser.parse_args()
+    uvloop.run(WAYS[asked.way](asked))

@@ -1,0 +1,189 @@
+"""Peers: the proxy as its users run it, and what it is measured beside; each begins, is fed, and ends.
+
+A peer is asked for a `Serving`: where it listens, whose CPU and memory count, and how the load is to ask.
+Servers are on one core; what feeds them and what loads them is on the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from machine import (
+    HERE,
+    LOAD_CORE,
+    PEER_PYTHON,
+    PYTHON,
+    SERVE,
+    SERVER_CORE,
+    connectable,
+    first_line,
+    free_port,
+    listening,
+    process,
+)
+
+RULES = """    rules:
+      - events: step_stream
+        payload: json
+        data: {n: payload.n, t: payload.t, type: type, text: payload.text}
+"""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a work asks of a peer."""
+
+    clients: int = 1000
+    runs: int = 1
+    rate: float = 0.0  # events a second over all runs; 0: as fast as they arrive
+    burst: int = 1
+    window: int = 8
+    payload: int = 130
+    text: str = ""
+    reading: int = 0  # of the clients; 0: all
+    heartbeat: int = 15
+    rules: str = RULES
+    streams: str = ""  # more settings of the proxy's stream
+    teams: int = 1
+    fed: bool = True
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A peer that listens; `options` are the load's."""
+
+    pid: int
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class Peer(Protocol):
+    """Something that serves streams."""
+
+    name: str
+
+    def serve(self, need: Need) -> contextlib.AbstractContextManager[Serving]:
+        """Begin, fed from another process; ended with the body."""
+
+
+def feed_command(way: str, need: Need, shm: Path, *more: str) -> list[str | Path]:
+    numbers = {
+        "--shm": shm,
+        "--runs": need.runs,
+        "--clients": need.reading or need.clients,
+        "--rate": need.rate,
+        "--window": need.window if need.fed else 0,
+        "--burst": need.burst,
+        "--payload": need.payload,
+        "--text": need.text,
+        "--tenants": need.teams,
+    }
+    told = [str(part) for pair in numbers.items() for part in pair]
+    return [PYTHON, HERE / "drive.py", way, *told, *more]
+
+
+class Ours:
+    """`stream-proxy serve`: rules, ids, heartbeats, metrics and journal on; Hatchet is another process."""
+
+    name = "stream-proxy"
+
+    @contextlib.contextmanager
+    def serve(self, need: Need) -> Iterator[Serving]:
+        with tempfile.TemporaryDirectory() as folder:
+            here = Path(folder)
+            shm, log = here / "shm", here / "feed.log"
+            with process(feed_command("engine", need, shm), LOAD_CORE, log=log, pipes=True) as feed:
+                told = first_line(feed, log)
+                config, env = self._config(here, need, told)
+                log = here / "serve.log"
+                command = [SERVE, "serve", "--config", config, "--port", "0"]
+                with process(command, SERVER_CORE, env=env, log=log) as server:
+                    url = listening(server, log)["url"]
+                    paths = here / "paths"
+                    paths.write_text(
+                        "".join(f"{self._path(n, run, need)}\n" for n, run in enumerate(told["runs"]))
+                    )
+                    port = int(url.rstrip("/").rpartition(":")[2])
+                    yield Serving(server.pid, {"port": port, "pids": server.pid, "paths": paths, "shm": shm})
+
+    def _config(self, here: Path, need: Need, told: dict[str, Any]) -> tuple[Path, dict[str, str]]:
+        stream = f"streams:\n  chunks:\n    heartbeat: {need.heartbeat}s\n    path: /{{workflowRunId}}\n"
+        stream += need.streams + need.rules
+        env = dict(told["env"])
+        if need.teams == 1:
+            path = here / "streams.yaml"
+            path.write_text("version: 1\nhatchet:\n  token: ${HATCHET_CLIENT_TOKEN}\n" + stream)
+            return path, env
+        (here / "config" / "teams").mkdir(parents=True)
+        lines = ["version: 1", "teams:"]
+        for number, token in enumerate(told["tokens"]):
+            env[f"TOKEN_{number}"] = token
+            lines += [f"  t{number}:", f"    hatchet: {{token: '${{TOKEN_{number}}}'}}", "    auth: none"]
+            (here / "config" / "teams" / f"t{number}.yaml").write_text("version: 1\n" + stream)
+        (here / "config" / "proxy.yaml").write_text("\n".join(lines) + "\n")
+        return here / "config", env
+
+    def _path(self, number: int, run: str, need: Need) -> str:
+        return f"/{run}" if need.teams == 1 else f"/t{number % need.teams}/{run}"
+
+
+class Nchan:
+    """nginx with nchan; the load publishes over HTTP, as nchan wants it."""
+
+    name = "nchan"
+
+    @contextlib.contextmanager
+    def serve(self, need: Need) -> Iterator[Serving]:
+        with tempfile.TemporaryDirectory() as folder:
+            here, port = Path(folder), free_port()
+            here.chmod(0o755)
+            text = (HERE / "servers" / "nginx.conf").read_text()
+            values = {"FOLDER": folder, "PORT": str(port), "HEARTBEAT": str(need.heartbeat)}
+            for name, value in values.items():
+                text = text.replace(name, value)
+            (here / "nginx.conf").write_text(text)
+            log = here / "nginx.log"
+            with process(["nginx", "-p", folder, "-c", here / "nginx.conf"], SERVER_CORE, log=log) as server:
+                connectable(port, server, log)
+                options: dict[str, Any] = {"port": port, "pids": server.pid, "path": "/sse/%d"}
+                if need.fed:
+                    options |= {"pub": "nchan", "rate": need.rate, "payload": need.payload}
+                    options |= {"window": need.window, "pubburst": need.burst}
+                yield Serving(server.pid, options)
+
+
+class Python:
+    """A server of ours in Python that stands for a way of doing it; fed by lines on a socket."""
+
+    def __init__(self, name: str, file: str, python: Path = PEER_PYTHON) -> None:
+        self.name = name
+        self._file = HERE / "servers" / file
+        self._python = python
+
+    @contextlib.contextmanager
+    def serve(self, need: Need) -> Iterator[Serving]:
+        with tempfile.TemporaryDirectory() as folder:
+            here, port, feed_port = Path(folder), free_port(), free_port()
+            shm, log = here / "shm", here / "serve.log"
+            command = [self._python, self._file, str(port), str(feed_port), str(need.heartbeat)]
+            with process(command, SERVER_CORE, log=log) as server:
+                connectable(feed_port, server, log)
+                connectable(port, server, log)
+                lines = feed_command("lines", need, shm, "--port", str(feed_port))
+                feed_log = here / "feed.log"
+                with process(lines, LOAD_CORE, log=feed_log, pipes=True) as feed:
+                    first_line(feed, feed_log)
+                    options = {"port": port, "pids": server.pid, "path": "/sse/%d", "shm": shm}
+                    yield Serving(server.pid, options)
+
+
+OURS = Ours()
+NCHAN = Nchan()
+BARE = Python("bare uvloop", "bare.py")
+TUTORIAL = Python("tutorial's way", "tutorial.py")
+SSE_STARLETTE = Python("sse-starlette", "sse_starlette_way.py")
+PEERS: tuple[Peer, ...] = (OURS, NCHAN, BARE, TUTORIAL, SSE_STARLETTE)

@@ -1,0 +1,20 @@
+"""How the peers in Python are fed: lines from another process, `<run> <JSON>`, over a socket on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+Publish = Callable[[int, bytes], None]
+
+
+async def listen(port: int, publish: Publish) -> asyncio.Server:
+    """Take lines on `port`; each goes to `publish` with its run's number."""
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            run, _, text = line.rstrip().partition(b" ")
+            publish(int(run), text)
+        writer.close()
+
+    return await asyncio.start_server(take, "127.0.0.1", port, limit=1 << 20)

@@ -1,0 +1,73 @@
+"""Receiving alone: every run of a feed, subscribed to over gRPC, and nothing done with what comes.
+
+    python bench/servers/receive.py lean|aio     reads the feed's JSON from its input; says how many came
+
+`aio` is grpc.aio as its documentation has it, with generated messages; `lean` is the proxy's own link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+import uvloop
+
+from proxy import stubs, wire
+from proxy.endpoint import Endpoint, Tls
+
+COME = [0]
+
+
+async def aio(host_port: str, token: str, runs: list[str]) -> None:
+    import grpc.aio  # noqa: PLC0415
+
+    channel: Any = grpc.aio.insecure_channel(host_port)
+    subscribe = channel.unary_stream(
+        stubs.SUBSCRIBE,
+        request_serializer=stubs.dispatcher_pb2.SubscribeToWorkflowEventsRequest.SerializeToString,
+        response_deserializer=stubs.dispatcher_pb2.WorkflowEvent.FromString,
+    )
+
+    async def one(run: str) -> None:
+        request = stubs.dispatcher_pb2.SubscribeToWorkflowEventsRequest(workflow_run_id=run)
+        async for event in subscribe(request, metadata=(("authorization", f"bearer {token}"),)):
+            COME[0] += len(event.event_payload) > 0
+
+    await asyncio.gather(*(one(run) for run in runs))
+
+
+async def lean(host_port: str, token: str, runs: list[str]) -> None:
+    from proxy.lean import Lean  # noqa: PLC0415
+
+    link = Lean(Endpoint(token, "", host_port, None, Tls("none"), 4 << 20))
+
+    async def one(run: str) -> None:
+        translate = wire.translator()
+
+        def take(message: bytes) -> None:
+            translate(message)
+            COME[0] += 1
+
+        await link.listen(stubs.SUBSCRIBE, wire.by_run(run), "", take)
+
+    await asyncio.gather(*(one(run) for run in runs))
+
+
+async def main() -> None:
+    told = json.loads(sys.stdin.readline())
+    env = told["env"]
+    way = {"aio": aio, "lean": lean}[sys.argv[1]]
+    task = asyncio.create_task(
+        way(env["HATCHET_CLIENT_HOST_PORT"], env["HATCHET_CLIENT_TOKEN"], told["runs"])
+    )
+    loop = asyncio.get_running_loop()
+    while await loop.run_in_executor(None, sys.stdin.readline):  # asked how many came
+        print(COME[0], flush=True)
+        if task.done():
+            task.result()
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
