@@ -58,6 +58,7 @@ class Hearing(Known):
             self._reached(line, step, attempt, now)
             step.failed(attempt, event.payload, event.at, True, now)
             line.at_least(step.id, attempt + 1)
+            line.proved[step.id] = attempt + 1
             step.running = False
             if step.undecided:
                 self._decide(step, now)
@@ -92,9 +93,11 @@ class Hearing(Known):
         if event.index is None:  # an old SDK: in the order of coming
             event = _numbered(event, step.next + len(step.held.get(attempt, ())))
         index = event.index or 0
-        if attempt < step.proven and self._lost_failure(line, step, index, now):
+        if attempt < step.proven and self._lost_failure(line, step, event, now):
             attempt = step.proven
             line.attempts[step.id] = attempt
+        if attempt == step.proven and line.proved.get(step.id, 1) < attempt and step.older(event):
+            attempt -= 1  # held back by the engine meanwhile: the line was taken to be further than it is
         line.caught[step.id] = max(attempt, line.caught.get(step.id, 0))
         if step.ended or attempt < step.told:
             seen = attempt < step.told or index < step.next
@@ -115,11 +118,11 @@ class Hearing(Known):
         sent = step.sent_before_failure(event, step.told - 1)
         return sent if sent is not None else event.index == step.past_next
 
-    def _lost_failure(self, line: Line, step: Step, index: int, now: float) -> bool:
+    def _lost_failure(self, line: Line, step: Step, event: LiveEvent, now: float) -> bool:
         """Whether a line that has not told a proven failure tells of the attempt after it nonetheless."""
-        if line.attempts.get(step.id, 0) >= step.proven:
+        if line.attempts.get(step.id, 0) >= step.proven or step.older(event):
             return False
-        again = index == 0 and step.id in line.caught
+        again = event.index == 0 and step.id in line.caught
         return again or now > step.proven_at + LOST_PATIENCE
 
     def _too_late(self, step: Step, attempt: int, *, seen: bool) -> None:

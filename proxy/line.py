@@ -24,13 +24,16 @@ class Limbo:
 class Line:
     """One subscription of a run; `ordered` by run id (the engine sorts, and holds), else by metadata."""
 
-    __slots__ = ("attempts", "caught", "limbo", "ordered", "spoke")
+    __slots__ = ("attempts", "caught", "limbo", "ordered", "proved", "spoke")
 
     def __init__(self, *, ordered: bool) -> None:
         self.ordered = ordered
         self.spoke = False
         self.attempts: dict[str, int] = {}  # step run -> the attempt whose chunks come next; absent: unknown
         self.caught: dict[str, int] = {}  # step run -> the last attempt of which it gave a chunk
+        self.proved: dict[
+            str, int
+        ] = {}  # step run -> the attempt that a failure told on this very line proves
         self.limbo: dict[str, Limbo] = {}
 
     def at_least(self, step_run_id: str, attempt: int) -> None:

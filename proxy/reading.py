@@ -111,6 +111,8 @@ class Reading(Hearing):
         step.begun(attempt, now)
         if attempt < step.proven:
             return
+        if known.status is not Status.QUEUED:
+            step.began_at(attempt, known.started_at)
         if known.status is Status.FAILED:
             self._says_failed(step, known, attempt, now)
             return

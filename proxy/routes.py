@@ -1,7 +1,7 @@
 """Routes: which stream a path means, and what stands in its placeholder.
 
-A template has one placeholder, ``{workflowRunId}`` or ``{metadata.KEY}``, alone in its segment (`check` sees to
-it), so the look-up is a dictionary's, however many streams a team has. Paths are split before they are
+A template has one placeholder, ``{workflowRunId}`` or ``{metadata.KEY}``, alone in its segment (`check` sees
+to it), so the look-up is a dictionary's, however many streams a team has. Paths are split before they are
 unquoted, so ``%2f`` never makes a segment.
 """
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from proxy import outcome
@@ -30,6 +31,7 @@ from proxy.story import Story
 LOST_WAIT: Final = (
     0.05  # seconds for a missing index that is known to be lost: only what overtook it may come
 )
+START_LAG: Final = 0.025  # seconds by which a worker's first chunk may be ahead of its own word that it began
 HOLE_WAIT: Final = 0.25  # seconds; the engine's own buffer waits 5 s, a reader of tokens will not
 RECENT: Final = 16  # chunks by whose index and time a double is known even after its attempt is over
 MAX_HELD: Final = 50_000  # chunks of one step held back; what comes beyond is a gap, not memory
@@ -64,6 +66,7 @@ class Step:
     __slots__ = (
         "_held_bytes",
         "adrift",
+        "began",
         "doubt",
         "doubt_after",
         "doubt_next",
@@ -112,6 +115,7 @@ class Step:
         self.first_at: str | None = (
             None  # the time of that attempt's chunk 0: tells a double from a new attempt
         )
+        self.began: tuple[int, str] | None = None  # an attempt, and when the history says that it began
         self.recent: deque[tuple[int, str | None]] = deque(maxlen=RECENT)  # (index, at) of what was told last
         self.held: dict[int, dict[int, LiveEvent]] = {}  # attempt -> index -> chunk
         self._held_bytes = 0
@@ -204,6 +208,21 @@ class Step:
         if failure is None or failure.at is None or event.at is None:
             return None
         return event.at.rstrip("Z") < failure.at.rstrip("Z")
+
+    def began_at(self, attempt: int, at: str | None) -> None:
+        """The history says when `attempt` began; its chunks are timed by the same worker's clock."""
+        if attempt > 1 and at is not None:
+            self.began = (attempt, _before(at, START_LAG))
+
+    def older(self, event: LiveEvent) -> bool:
+        """Whether a chunk was sent before the proven attempt began, whichever line told it now."""
+        if event.at is None or self.proven == 1:
+            return False
+        at = event.at.rstrip("Z")
+        if self.began is not None and self.began[0] == self.proven:
+            return at < self.began[1]
+        last = self.recent[-1][1] if self.recent and self.next == 0 else None
+        return last is not None and at <= last.rstrip("Z")
 
     def anew(self, event: LiveEvent) -> bool:
         """Whether a chunk whose index was told is no double: within an attempt, times grow with indices."""
@@ -382,3 +401,9 @@ class Step:
             story.gap(self.doubt, self.name, self.told, None)
             self.sure()
             self.adrift = True
+
+
+def _before(at: str, seconds: float) -> str:
+    """A time so much earlier, as text that compares with the times of chunks."""
+    moment = datetime.fromisoformat(at.rstrip("Z")) - timedelta(seconds=seconds)
+    return moment.isoformat(timespec="microseconds")
