@@ -13,14 +13,16 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
 from config.model import AuthConfig
+from proxy.credentials import BadToken, KeyProblem, KeysAway, TicketRefused
 from proxy.jwks import KeySets
-from proxy.keys import KeyProblem, KeysAway
-from proxy.tickets import TicketRefused, Tickets, claims_named
-from proxy.tokens import BadToken, Tokens
+
+if TYPE_CHECKING:
+    from proxy.tickets import Tickets
+    from proxy.tokens import Tokens
 
 __all__ = ["Asked", "Authenticator", "Identity", "KeyProblem", "KeysAway", "Unauthenticated"]
 
@@ -108,17 +110,19 @@ class Authenticator:
         `key_sets` outlives reloads. Raises KeyProblem where the configured key or algorithms cannot work.
         """
         self._realm: Final = f'Bearer realm="{team}"'
-        self._named: Final = {stream: claims_named(text) for stream, text in (allows or {}).items()}
-        self._tickets: Final = (
-            Tickets(auth.tickets.key.get_secret_value(), team=team, lifetime=auth.tickets.lifetime, now=now)
-            if auth is not None and auth.tickets is not None and "ticket" in auth.from_
-            else None
-        )
-        self._ways: Final = (
-            (_Way("none", "anybody", lambda asked: "", self._judge_nobody),)
-            if auth is None
-            else self._ways_of(auth, Tokens(auth.jwt, key_sets or KeySets()))
-        )
+        self._named: Mapping[str, frozenset[str] | None] = {}
+        self._tickets: Tickets | None = None
+        self._ways: tuple[_Way, ...] = (_Way("none", "anybody", lambda asked: "", self._judge_nobody),)
+        if auth is None:
+            return
+        from proxy.tickets import Tickets, claims_named  # noqa: PLC0415 - see proxy/credentials.py
+        from proxy.tokens import Tokens  # noqa: PLC0415
+
+        self._named = {stream: claims_named(text) for stream, text in (allows or {}).items()}
+        if auth.tickets is not None and "ticket" in auth.from_:
+            key, lifetime = auth.tickets.key.get_secret_value(), auth.tickets.lifetime
+            self._tickets = Tickets(key, team=team, lifetime=lifetime, now=now)
+        self._ways = self._ways_of(auth, Tokens(auth.jwt, key_sets or KeySets()))
 
     @property
     def open(self) -> bool:

@@ -17,9 +17,9 @@ from typing import Final
 from config.model import Config, HatchetConfig, ServerConfig, TeamConfig
 from proxy import __version__, sse
 from proxy.counts import Counts
+from proxy.credentials import KeyProblem
 from proxy.journal import Journal
 from proxy.jwks import KeySets
-from proxy.keys import KeyProblem
 from proxy.limits import ceiling, raise_file_limit
 from proxy.probes import Health, Standing, TeamHealth
 from proxy.reader import Ending

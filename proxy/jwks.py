@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
-
-import aiohttp
+from typing import TYPE_CHECKING, Final
 
 from proxy.clock import Clock, LoopClock
-from proxy.keys import Key, KeysAway, PublishedKey, read_set
+from proxy.credentials import KeysAway
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from proxy.keys import Key, PublishedKey
 
 FRESH: Final = 300.0
 """Seconds after which a set is looked at again (PyJWT's own client too); a revoked key lives so long."""
@@ -37,7 +40,7 @@ MAX_MISSING: Final = 256
 """Key ids remembered as unknown; more are forgotten, which costs a fetch, not memory."""
 
 Fetch = Callable[[str], Awaitable[bytes]]
-"""Gives the document behind a URL; raises OSError, ValueError, TimeoutError or aiohttp.ClientError."""
+"""Gives the document behind a URL; raises OSError, ValueError or TimeoutError."""
 
 
 class KeySet:
@@ -115,10 +118,12 @@ class KeySet:
         return True
 
     async def _load(self) -> bool:
+        from proxy.keys import read_set  # noqa: PLC0415 - cryptography, only where keys are
+
         try:
             async with asyncio.timeout(self._patience):
                 keys = read_set(await self._fetch(self.url))
-        except (TimeoutError, OSError, ValueError, RecursionError, aiohttp.ClientError):
+        except (TimeoutError, OSError, ValueError, RecursionError):
             return False
         finally:
             self._fetching = None
@@ -155,15 +160,24 @@ class KeySets:
 
     async def _over_http(self, url: str) -> bytes:
         """GET, bounded, without cookies or redirects: the operator wrote where the keys are."""
+        import aiohttp  # noqa: PLC0415 - 0.2 s and 8 MB that only an issuer's keys need
+
         if self._session is None:
             self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
-        headers = {"Accept": "application/jwk-set+json, application/json"}
-        async with self._session.get(url, headers=headers, allow_redirects=False) as answer:
-            if answer.status != 200:
-                raise ValueError(f"the issuer answered {answer.status}")
-            text = bytearray()
-            async for piece in answer.content.iter_chunked(65536):
-                text += piece
-                if len(text) > MAX_SET_BYTES:
-                    raise ValueError("the set is too large")
-        return bytes(text)
+        try:
+            return await _get(self._session, url)
+        except aiohttp.ClientError as error:
+            raise OSError(type(error).__name__) from None
+
+
+async def _get(session: aiohttp.ClientSession, url: str) -> bytes:
+    headers = {"Accept": "application/jwk-set+json, application/json"}
+    async with session.get(url, headers=headers, allow_redirects=False) as answer:
+        if answer.status != 200:
+            raise ValueError(f"the issuer answered {answer.status}")
+        text = bytearray()
+        async for piece in answer.content.iter_chunked(65536):
+            text += piece
+            if len(text) > MAX_SET_BYTES:
+                raise ValueError("the set is too large")
+    return bytes(text)

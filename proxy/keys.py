@@ -19,6 +19,8 @@ from cryptography.x509 import load_pem_x509_certificate
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
+from proxy.credentials import KeyProblem
+
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey
 Key = PublicKey | bytes
 """What PyJWT verifies with: a public key, or an HMAC secret."""
@@ -35,14 +37,6 @@ _HMACS: Final = frozenset({"HS256", "HS384", "HS512"})
 _RSAS: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 ALGORITHMS: Final = _HMACS | _RSAS | frozenset(_CURVES) | {"EdDSA"}
 """All that a team may list; ``none`` is not among them and never will be."""
-
-
-class KeyProblem(ValueError):
-    """The configured key cannot do what the configuration asks of it; the text says why, without the key."""
-
-
-class KeysAway(Exception):
-    """The issuer's keys cannot be had now, so nobody can say whether the token is good; will pass."""
 
 
 def fits(key: Key, algorithm: str) -> bool:

@@ -17,10 +17,10 @@ from pathlib import Path
 from config.load import load
 from config.model import Config, TeamConfig
 from config.problems import ConfigError
+from proxy.credentials import KeyProblem
 from proxy.errors import HatchetError
 from proxy.hub import Hub
 from proxy.journal import Journal
-from proxy.keys import KeyProblem
 from proxy.probes import Standing
 from proxy.trials import failures
 

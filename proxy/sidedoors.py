@@ -18,13 +18,13 @@ from starlette.routing import Route
 from proxy import probes, sse
 from proxy.answers import Answer, problem
 from proxy.auth import Asked, Identity, KeysAway, Unauthenticated
+from proxy.credentials import MAX_REQUEST, BadTicketRequest, TicketRequest
 from proxy.errors import HatchetError, RunUnknown
 from proxy.hub import SINGLE, Hub
 from proxy.life import LiveStream
 from proxy.metrics import render
 from proxy.origins import TICKET_METHODS
 from proxy.team import Team
-from proxy.tickets import MAX_REQUEST, BadTicketRequest, TicketRequest
 from proxy.visit import allow_root
 
 RETRY_AFTER = (b"retry-after", b"5")

@@ -11,7 +11,6 @@ the stream's `allow` names, and it is void as soon as `allow` comes to ask for m
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from base64 import urlsafe_b64encode
@@ -24,51 +23,16 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from jwt.exceptions import ExpiredSignatureError, PyJWTError
 
+from proxy.credentials import TicketRefused
+
 TYPE: Final = "stream-ticket+jwt"
 """The header's ``typ`` (RFC 8725, 3.11): no other token is a ticket, and a ticket is no other token."""
 MAX_TICKET: Final = 4096
 """Characters; request lines end at 8 KiB in this proxy and in most that stand before it."""
-MAX_REQUEST: Final = 4096
-"""Bytes of a request for a ticket: a stream's name and a run's id."""
-MAX_RUN: Final = 200
-"""Characters of a run's id or of a metadata path's value, as in the contract."""
 
 # JMESPath's three ways to quote, as its lexer reads them: a backslash takes the next character with it.
 _QUOTED: Final = re.compile(r"""'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 _NAMED: Final = re.compile(r"(?<![\w.])claims\s*\.\s*([A-Za-z_]\w*)(?!\w|\s*\()")
-
-
-class TicketRefused(Exception):
-    """The ticket is not good for this; the text says why, without the ticket."""
-
-
-class BadTicketRequest(ValueError):
-    """The body of a request for a ticket cannot be read; the text says what is expected."""
-
-
-@dataclass(frozen=True, slots=True)
-class TicketRequest:
-    """What a ticket is asked for."""
-
-    stream: str
-    run: str
-
-    @classmethod
-    def read(cls, body: bytes) -> TicketRequest:
-        """Raises BadTicketRequest."""
-        expected = 'expected a JSON object {"stream": "<name>", "run": "<run id, or the path\'s value>"}'
-        if len(body) > MAX_REQUEST:
-            raise BadTicketRequest(f"{expected}, not over {MAX_REQUEST} bytes")
-        try:
-            asked = json.loads(body)
-        except (ValueError, RecursionError):
-            raise BadTicketRequest(expected) from None
-        if not isinstance(asked, dict) or set(asked) != {"stream", "run"}:
-            raise BadTicketRequest(expected)
-        stream, run = asked["stream"], asked["run"]
-        if not (isinstance(stream, str) and isinstance(run, str) and stream and 0 < len(run) <= MAX_RUN):
-            raise BadTicketRequest(expected)
-        return cls(stream, run)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ from jwt import exceptions as bad
 from jwt.warnings import InsecureKeyLengthWarning
 
 from config.model import JwtConfig
+from proxy.credentials import BadToken, KeyProblem
 from proxy.jwks import KeySets
-from proxy.keys import ALGORITHMS, FixedKey, Key, KeyProblem, Keys, fits
+from proxy.keys import ALGORITHMS, FixedKey, Key, Keys, fits
 from proxy.tickets import TYPE
 
 MAX_TOKEN: Final = 8192
@@ -41,10 +42,6 @@ _REASONS: Final = (
 )
 _UNREADABLE: Final = "the token cannot be read"
 _SIGNATURE: Final = "the token is not signed with a key and an algorithm that are accepted here"
-
-
-class BadToken(Exception):
-    """The token is not good; the text says why, without the token."""
 
 
 class Tokens:

@@ -116,6 +116,7 @@ FLOORS: Final = {
         "proxy.lean",  # ... on asyncio alone, at a third of grpcio's cost
         "proxy.rest",  # the history over HTTP
         "proxy.hatchet",
+        "proxy.credentials",  # what can be wrong with them, without what verifies them
         "proxy.keys",
         "proxy.jwks",
         "proxy.tickets",
