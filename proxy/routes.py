@@ -37,8 +37,10 @@ class Routes(Generic[T]):
 
     def _add(self, template: str, target: T) -> None:
         segments = [unquote(segment) for segment in template.split("/")]
-        hole = next(place for place, text in enumerate(segments) if PLACEHOLDER.fullmatch(text))
-        segments[hole] = "\0"
+        holes = [place for place, text in enumerate(segments) if PLACEHOLDER.fullmatch(text)]
+        if not holes:
+            return  # `check` lets none through; a path that names no run leads nowhere
+        segments[holes[0]] = "\0"
         self._whole[tuple(segments)] = target
         self._sizes.add(len(segments))
 
