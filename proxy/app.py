@@ -86,7 +86,7 @@ class Front:
         self, team: Team, match: Match[LiveStream], scope: Scope, receive: Receive, send: Send
     ) -> None:
         method = scope["method"]
-        headers = Asked.read(scope["headers"], b"").headers
+        asked = Asked.read(scope["headers"], scope.get("query_string", b""))
         origins = match.target.origins
         if method not in METHODS:
             allow = ", ".join(METHODS).encode()
@@ -95,14 +95,14 @@ class Front:
             )
             return
         if method == "OPTIONS":
-            verdict = origins.preflight(headers, scope.get("scheme", "http"))
+            verdict = origins.preflight(asked.headers, scope.get("scheme", "http"))
             if verdict.refused is None:
                 answer = Answer(204, [(b"allow", ", ".join(METHODS).encode()), *verdict.headers])
             else:
                 answer = problem(403, verdict.refused, headers=verdict.headers)
             await _send_answer(send, scope, answer)
             return
-        visit = Visit(self.hub, team, match.target, _question(scope, match.value))
+        visit = Visit(self.hub, team, match.target, _question(scope, match.value, asked))
         try:
             await self._serve(visit, scope, receive, send)
         finally:
@@ -116,17 +116,19 @@ class Front:
         if isinstance(opened, Answer):
             await _send_answer(send, scope, opened)
             return
+        head = visit.head()
+        if scope["method"] == "GET" and socket is not None and socket.take_over(scope, opened.headers, head):
+            stay = visit.stay(opened, socket)
+            socket.owner = stay
+            stay.begin()
+            socket.begun()
+            return
         await send({"type": "http.response.start", "status": 200, "headers": opened.headers})
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
-        await send({"type": "http.response.body", "body": visit.head(), "more_body": True})
-        if socket is not None and socket.take_over(scope):
-            stay = visit.stay(opened, socket)
-            socket.owner = stay
-            stay.begin()
-        else:
-            await self._serve_by_send(visit.stay, opened, receive, send)
+        await send({"type": "http.response.body", "body": head, "more_body": True})
+        await self._serve_by_send(visit.stay, opened, receive, send)
 
     async def _unless_lost(
         self, visit: Visit, socket: SocketSink | None, receive: Receive
@@ -268,11 +270,11 @@ def _raw_path(scope: Scope) -> str:
     return path.partition("?")[0]
 
 
-def _question(scope: Scope, value: str) -> Question:
+def _question(scope: Scope, value: str, asked: Asked) -> Question:
     client = scope.get("client")
     return Question(
         value=value,
-        asked=Asked.read(scope["headers"], scope.get("query_string", b"")),
+        asked=asked,
         scheme=scope.get("scheme", "http"),
         client=client[0] if client else "",
     )

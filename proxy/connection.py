@@ -1,9 +1,9 @@
 """The connection: a uvicorn protocol whose streams are written to the transport by the publisher.
 
-uvicorn parses the request, runs the ASGI application and writes the response's head. Then the stream takes
-the connection over: its bytes go straight to the transport (`SocketSink`), and the ASGI task ends, because a
-task, its coroutines and a ``send`` per client and event cost more than the rest together. Flow control
-stays: the transport's pause, resume and loss are told to the sink's owner.
+uvicorn parses the request and runs the ASGI application. Then the stream takes the connection over: the
+response's head goes out with its first bytes, all others straight to the transport (`SocketSink`), and the
+ASGI task ends, because a task, its coroutines and a ``send`` per client and event cost more than the rest
+together. Flow control stays: the transport's pause, resume and loss are told to the sink's owner.
 
 The law: a connection that is taken over answers nothing else until the stream is over. What a client says
 meanwhile (no EventSource does) is not read, and its connection is closed after the stream.
@@ -17,6 +17,9 @@ from typing import Any, Final, Protocol
 
 from proxy.guard import GuardedProtocol
 
+Headers = list[tuple[bytes, bytes]]
+
+CLOSE: Final = (b"connection", b"close")
 EXTENSION: Final = "stream_proxy.connection"
 HIGH_WATER: Final = (
     64 * 1024
@@ -56,26 +59,46 @@ NOBODY: Final[Owner] = Nobody()
 class SocketSink:
     """The transport of one connection, as a reader's sink."""
 
-    __slots__ = ("_protocol", "gone", "owner", "paused")
+    __slots__ = ("_begun", "_protocol", "gone", "owner", "paused")
 
     def __init__(self, protocol: StreamProtocol) -> None:
         self._protocol: StreamProtocol | None = protocol
+        self._begun = b""  # what waits for the first frames, to go out with them
         self.paused = False
         self.gone = False
         self.owner = NOBODY
 
-    def take_over(self, scope: object) -> bool:
-        """From now on the connection is the stream's; False where other requests already wait behind it."""
-        return self._protocol is not None and self._protocol.begin_stream(scope)
+    def take_over(self, scope: object, headers: Headers, body: bytes) -> bool:
+        """From now on the connection is the stream's; False where other requests already wait behind it.
+
+        The response begins with `headers` and `body`; both wait for the first frames, or for `begun`.
+        """
+        head = None if self._protocol is None else self._protocol.begin_stream(scope, headers)
+        if head is None:
+            return False
+        self._begun = head + b"%x\r\n%b\r\n" % (len(body), body)
+        return True
 
     def write(self, body: bytes) -> None:
         """One chunk of the chunked response (RFC 9112, 7.1); `body` is never empty: that were the last."""
         protocol = self._protocol
-        if protocol is not None:
+        if protocol is None:
+            return
+        if self._begun:
+            begun, self._begun = self._begun, b""
+            protocol.transport.write(b"%b%x\r\n%b\r\n" % (begun, len(body), body))
+        else:
             protocol.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+
+    def begun(self) -> None:
+        """There are no frames yet: what waits for them goes out."""
+        if self._begun and self._protocol is not None:
+            begun, self._begun = self._begun, b""
+            self._protocol.transport.write(begun)
 
     def finish(self) -> None:
         """The stream is over: write the last chunk and give the connection back."""
+        self.begun()
         self.owner = NOBODY
         if self._protocol is not None:
             self._protocol.end_stream()
@@ -134,17 +157,18 @@ class StreamProtocol(GuardedProtocol):
 
     # -- the stream --
 
-    def begin_stream(self, scope: object) -> bool:
-        """Take the connection from uvicorn's cycle: to uvicorn the response is complete."""
+    def begin_stream(self, scope: object, headers: Headers) -> bytes | None:
+        """Take the connection from uvicorn, to which the response is complete; the response's head."""
         cycle = self.cycle
-        if cycle is None or cycle.scope is not scope or cycle.disconnected:
-            return False
+        if cycle is None or cycle.scope is not scope or cycle.disconnected or cycle.response_started:
+            return None
         self._streaming = True
-        self._reusable = cycle.keep_alive and self.is_whole
+        keep_alive = cycle.keep_alive and CLOSE not in cycle.scope["headers"]
+        self._reusable = keep_alive and self.is_whole
         self.end_request()  # a body that is still to come is nobody's any more
-        cycle.response_complete = True
+        cycle.response_started = cycle.response_complete = True
         self.cycle = self.scope = self.headers = None  # type: ignore[assignment]
-        return True
+        return _head([*cycle.default_headers, *headers, *(() if keep_alive else (CLOSE,))])
 
     def end_stream(self) -> None:
         """Close the response; the connection goes back to uvicorn, or is closed."""
@@ -164,6 +188,14 @@ class StreamProtocol(GuardedProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._sink.resume()
+
+
+def _head(headers: Headers) -> bytes:
+    """The head of a chunked response. Raises ValueError for a header that would make another one."""
+    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    if lines.count(b"\n") != len(headers):
+        raise ValueError("a header of the response holds a line break")
+    return b"HTTP/1.1 200 OK\r\n%btransfer-encoding: chunked\r\n\r\n" % lines
 
 
 def bound(host: str, port: int) -> socket.socket:

@@ -70,6 +70,10 @@ class Visit:
         self._cors: Headers = []
         self._lease: Lease | None = None
         self._life: Life | None = None
+        self._metadata_key = stream.config.metadata_key
+        by_id = self._metadata_key is None
+        # What a ticket and the limits mean by "run": the canonical id, or the path's value.
+        self._run = (sse.run_id_of(question.value) or "") if by_id else question.value
 
     async def open(self) -> Opened | Answer:
         """Answer the questions in order. Whatever comes of it, `stay` or `close` must be called."""
@@ -95,7 +99,7 @@ class Visit:
             return refusal
         try:
             identity = await self.team.authenticator.authenticate(
-                self.question.asked, stream=config.name, run=self._path_run()
+                self.question.asked, stream=config.name, run=self._run
             )
         except Unauthenticated as error:
             return problem(401, error.reason, headers=[(b"www-authenticate", error.challenge.encode())])
@@ -107,9 +111,7 @@ class Visit:
             return Answer(204, [(b"cache-control", b"no-store")])
         if len(self.hub.stays) + len(self.hub.waiting) > self.hub.ceiling:
             return self._wait("limit", "this proxy holds as many connections as it can; try again later")
-        admitted = self.team.limits.admit(
-            self._path_run(), identity.subject, asyncio.get_running_loop().time()
-        )
+        admitted = self.team.limits.admit(self._run, identity.subject, asyncio.get_running_loop().time())
         if isinstance(admitted, Refused):
             return self._wait("limit", f"the limit {admitted.which} of this team is reached; try again later")
         self._lease = admitted
@@ -125,8 +127,8 @@ class Visit:
 
     def _well_formed(self) -> Answer | None:
         value = self.question.value
-        if self.stream.config.metadata_key is None:
-            if sse.run_id_of(value) is None:
+        if self._metadata_key is None:
+            if not self._run:
                 return problem(400, "the run id in the path is not a UUID")
         elif not 1 <= len(value) <= MAX_VALUE or any(ord(char) < 32 or ord(char) == 127 for char in value):
             return problem(
@@ -141,15 +143,9 @@ class Visit:
             return problem(403, verdict.refused)
         return None
 
-    def _path_run(self) -> str:
-        """What a ticket and the limits mean by "run": the canonical id, or the path's value."""
-        if self.stream.config.metadata_key is None:
-            return sse.run_id_of(self.question.value) or ""
-        return self.question.value
-
     def _is_end(self, cursor: Cursor, text: str) -> bool:
-        by_metadata = self.stream.config.metadata_key is not None
-        if not by_metadata and cursor.run_id != self._path_run():
+        by_metadata = self._metadata_key is not None
+        if not by_metadata and cursor.run_id != self._run:
             return False
         value = self.question.value if by_metadata else ""
         return text == sse.end_cursor(self.team.name, self.stream.config.name, cursor.run_id, value)
@@ -176,9 +172,9 @@ class Visit:
 
     async def _run_id(self, cursor: Cursor | None, patience: float) -> tuple[str, Found | None]:
         """The run that is meant, and what was heard of it while it was looked for."""
-        key = self.stream.config.metadata_key
+        key = self._metadata_key
         if key is None:
-            return self._path_run(), None
+            return self._run, None
         if cursor is not None and await self._carries(cursor.run_id, key):
             return cursor.run_id, None  # a cursor stays with its run, even if a newer one carries the pair
         found = await self.team.find(key, self.question.value, patience)

@@ -36,10 +36,9 @@ class Echo:
                 pass
             return
         if scope["path"] == "/taken":
-            await send(begin)
             sink = scope["extensions"][EXTENSION]["sink"]
-            assert sink.take_over(scope)
-            sink.write(b"begun")
+            assert sink.take_over(scope, begin["headers"], b"begun")
+            sink.begun()
             await asyncio.sleep(0.3)
             sink.finish()
             return
