@@ -11,7 +11,7 @@ import heapq
 import itertools
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 
 class Cancellable(Protocol):
@@ -34,6 +34,9 @@ class Agenda(Protocol):
         """Call `call` after so many seconds."""
 
 
+NEVER_EARLY: Final = 0.002  # seconds: timers of uvloop count whole milliseconds and may be early
+
+
 class LoopAgenda:
     """An asyncio loop's own timers."""
 
@@ -48,7 +51,7 @@ class LoopAgenda:
         return self._loop.time() + self._offset
 
     def after(self, seconds: float, call: Callable[..., None], *args: Any) -> Cancellable:
-        return self._loop.call_later(seconds, call, *args)
+        return self._loop.call_later(seconds + NEVER_EARLY if seconds > 0 else 0, call, *args)
 
 
 class _Entry:
