@@ -23,10 +23,7 @@ import pytest
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
-# hosts that any public text may name
-PUBLIC: Final = frozenset(
-    {"localhost", "pypi.org", "files.pythonhosted.org", "registry.npmjs.org", "github.com"}
-)
+PUBLIC: Final = frozenset({"localhost"})  # a host that any text may name, whoever asks it for packages
 
 # what a private key, a token or a log of this kind of tool looks like, wherever it comes from
 SECRETS: Final = {
@@ -63,7 +60,7 @@ def machine_paths() -> set[str]:
 
 
 def configured_indexes() -> set[str]:
-    """Hosts that pip and npm are told to ask on this machine and that are not everybody's."""
+    """Hosts that pip and npm are told to ask on this machine."""
     urls = [
         value for name, value in os.environ.items() if re.search(r"INDEX_URL|REGISTRY|PROXY", name.upper())
     ]
