@@ -164,18 +164,21 @@ class Channel:
             for loss in self.backlog.losses(place)
         ]
 
-    async def recover(self, place: int) -> list[tuple[int, Frame]]:
-        """Lasting frames after `place` that fell out: those aside, and the forgotten ones made again."""
+    async def recover(self, place: int) -> tuple[list[tuple[int, Frame]], bool]:
+        """Lasting frames after `place` that fell out: those aside, and the forgotten ones made again.
+
+        And whether all of them could be made: while a run goes on, its state may not tell everything.
+        """
         frames = self.backlog.aside(place)
         forgotten = self.backlog.forgotten(place)
         if forgotten:
             for event in await self.restate():
-                number = forgotten.get(event.identity)
+                number = forgotten.pop(event.identity, None)
                 frame = None if number is None else self._frame(event, number)
                 if number is not None and frame is not None:
                     frames.append((number, frame))
             frames.sort(key=_number)
-        return frames
+        return frames, not forgotten
 
     # -- readers --
 

@@ -219,7 +219,10 @@ class Life:
             restate=self.restate,
         )
         forgotten = kept.forgotten(0)
-        channel.offer([event for event in past if event.identity in forgotten])
+        again = [event for event in past if event.identity in forgotten]
+        channel.offer(again)
+        if len(again) < len(forgotten):  # while a run goes on, its state may not tell everything
+            channel.offer([StepGap(GapCause.BACKLOG, None, None, None)])
         channel.offer(
             [StepGap(GapCause.BACKLOG, loss.step, loss.attempt, loss.missed) for loss in kept.losses(0)]
         )

@@ -127,18 +127,20 @@ class Reader:
 
     async def _recover(self, place: int) -> None:
         channel = self.channel
-        frames = None
+        frames, whole = None, False
         for _ in range(RECOVERY_TRIES):
+            to = (
+                channel.backlog.first - 1
+            )  # what falls out while we ask is crossed by the next pump, from there
             try:
-                frames = await channel.recover(place)
+                frames, whole = await channel.recover(place)
                 break
             except HatchetError:
                 await asyncio.sleep(RECOVERY_PAUSE)
         if frames is None:
             frames = channel.backlog.aside(place)
+        if not whole:
             self._write(channel.gap(StepGap(GapCause.BACKLOG, None, None, None), place))
-        # What fell out while we asked is crossed by the next pump, from where these frames end.
-        to = channel.backlog.first - 1
         for number, frame in frames:
             if number <= to:
                 self._count(1)

@@ -236,6 +236,39 @@ async def test_forgotten_lifecycle_frames_are_made_again_with_their_own_ids() ->
     assert [orjson.loads(text)[1] for text in ear.data] == [f"step {number}" for number in range(10)]
 
 
+async def test_what_falls_out_while_forgotten_frames_are_made_again_is_not_skipped() -> None:
+    asked = asyncio.Event()
+    told = asyncio.Event()
+
+    async def restate() -> list[Event]:
+        asked.set()
+        await told.wait()
+        return [completed(f"step {number}") for number in range(20)]
+
+    one = channel(events=4, restate=restate)
+    one.offer([completed(f"step {number}") for number in range(10)])
+    _, ear = join(one)
+    await asked.wait()
+    one.offer([completed(f"step {number}") for number in range(10, 20)])
+    told.set()
+    for _ in range(5):
+        await turn()
+    assert ear.ids == list(range(1, 21))
+
+
+async def test_forgotten_frames_that_cannot_be_made_again_are_announced() -> None:
+    async def restate() -> list[Event]:
+        return [completed("step 0")]
+
+    one = channel(events=4, restate=restate)
+    one.offer([completed(f"step {number}") for number in range(10)])
+    _, ear = join(one)
+    await turn()
+    assert '{"cause":"backlog","step":null,"attempt":null,"missed":null}' in ear.data
+    assert ear.ids[0] == 0
+    assert ear.ids[-1] == 10
+
+
 async def test_while_hatchet_is_away_a_reader_waits_for_forgotten_frames_and_the_others_do_not() -> None:
     async def away() -> list[Event]:
         raise HatchetAway("refused")
