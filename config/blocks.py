@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from config.nodes import MOST_PROBLEMS, Path, Source
+from config.nodes import MOST_PROBLEMS, Node, Path, Source
 from config.scalars import is_text
 from config.units import nearest
 
@@ -43,12 +44,31 @@ ELSEWHERE: Final = {  # keys that are right, but in another place
 
 def validate(source: Source, model: type[BaseModel]) -> BaseModel | None:
     """The file as `model`, or None with the problems noted in `source`."""
+    found = None
     try:
-        return model.model_validate(source.data, context={"yaml": True})
+        found = model.model_validate(source.data, context={"yaml": True})
     except ValidationError as error:
-        for found in error.errors(include_url=False, include_input=False)[:MOST_PROBLEMS]:
-            note(source, model, found)
-        return None
+        for wrong in error.errors(include_url=False, include_input=False)[:MOST_PROBLEMS]:
+            note(source, model, wrong)
+    return None if left_empty(source, model) else found
+
+
+def left_empty(source: Source, root: type[BaseModel]) -> bool:
+    """Notes each key that may be left out, but not left empty: `allow:` must not mean that nobody asks."""
+    said = {(problem.line, problem.column) for problem in source.problems}
+    found = False
+    for path in empties(source.root):
+        model = model_at(root, path[:-1])
+        field = field_of(model, path[-1]) if model else None
+        if field is None or type(None) not in get_args(field.annotation):
+            continue
+        key, value = source.key_at(path), source.at(path)
+        if said.isdisjoint({source.place(key), source.place(value)}):
+            found = True
+            source.add(key, "empty", f"`{path[-1]}` is empty", example_hint(root, path))
+        if source.enough:
+            break
+    return found
 
 
 def fragment(data: Any, model: type[BaseModel]) -> BaseModel | None:
@@ -81,6 +101,20 @@ def note(source: Source, root: type[BaseModel], error: Any) -> None:
         source.add(source.key_at(path), "empty", f"{said} is empty", hint)
     else:
         source.add(node.start, kind, f"{said} {error['msg']}", hint)
+
+
+def empties(node: Node | None, path: Path = ()) -> Iterator[Path]:
+    """The paths of the keys that have no value."""
+    if node is None:
+        return
+    if node.items is not None:
+        for position, item in enumerate(node.items):
+            yield from empties(item, (*path, position))
+    for key, (_, value) in (node.fields or {}).items():
+        if value.value is None:
+            yield (*path, key)
+        else:
+            yield from empties(value, (*path, key))
 
 
 def written_path(source: Source, loc: Path) -> Path:

@@ -2,7 +2,8 @@
 
 Items come in (``offer``), rules make messages, messages become numbered frames once, and the readers are
 driven from here: one turn of the loop collects what came, then each reader that stands at the tail is handed
-the same bytes. No task is woken per client and event.
+the same bytes. No task is woken per client and event. Where more comes in one turn than the backlog holds, it
+is handed out before the turn ends: who keeps up loses nothing, however large a frame is.
 
 The law of the fast path: a reader that stands where the others stand and is not paused gets the shared
 bytes; every other reader goes the slow way (`Reader.pump`), which tells him what he missed. A reader may
@@ -69,6 +70,8 @@ class Channel:
         self._flushing = False
         self._shared: tuple[int, int, bytes, int] | None = None  # (from, last, bytes, to)
         self._came = 0.0  # when the oldest frame that is not flushed yet came
+        self._flushed = 0  # number of the last frame that the readers were handed
+        self._unflushed = 0  # bytes that came since
         self._beat: asyncio.TimerHandle | None = None
         self._spoke = self._loop.time()
 
@@ -81,21 +84,37 @@ class Channel:
             self._take(item, sights)
         if self.backlog.last != before and self.readers and not self._flushing:
             self._flushing = True
-            self._came = self._loop.time()
             self._loop.call_soon(self._flush)
 
     def _take(self, item: Item, sights: Sights | None) -> None:
         if isinstance(item, Event):
             frame = self._frame(item, self.backlog.last + 1, None if sights is None else sights.of(item))
             if frame is not None:
-                self.backlog.append(frame)
+                self._append(frame)
         elif isinstance(item, End):
             self.status = item.status
             body = sse.control("end", {"status": item.status}, cursor=self.ids.end)
-            self.backlog.append(Frame(body, True))
+            self._append(Frame(body, True))
             self.backlog.seal()
         elif item.step is None or self.rules.forwards_chunks(item.step):
             self._take_notice(item)
+
+    def _append(self, frame: Frame) -> None:
+        """Number a frame; what came before it in this turn is handed out before it could fall out.
+
+        Half of the bounds is what the frames that lasting ones push aside leave to others, at the least.
+        """
+        backlog, size = self.backlog, frame.size
+        waiting = backlog.last - self._flushed
+        if waiting and (
+            self._unflushed + size > backlog.max_bytes // 2 or waiting >= backlog.max_events // 2
+        ):
+            self._flush()
+            waiting = 0
+        if not waiting:
+            self._came = self._loop.time()
+        backlog.append(frame)
+        self._unflushed += size
 
     def _take_notice(self, item: StepGap | Reset) -> None:
         place = self.backlog.last
@@ -106,7 +125,7 @@ class Channel:
             )
         else:
             body = self.gap(item, place)
-        self.backlog.append(Frame(body, True))
+        self._append(Frame(body, True))
 
     def _frame(self, event: Event, number: int, sight: Sight | None = None) -> Frame | None:
         message = self.rules.message(event, sight)
@@ -132,6 +151,9 @@ class Channel:
     def _flush(self) -> None:
         self._flushing = False
         last = self.backlog.last
+        if last == self._flushed:
+            return
+        self._flushed, self._unflushed = last, 0
         readers = tuple(self.readers)
         for reader in readers:
             if not (reader.paused or reader.busy or reader.take_shared(last)):

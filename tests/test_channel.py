@@ -126,6 +126,15 @@ async def test_a_reader_gets_what_is_kept_and_then_what_comes() -> None:
     assert ear.ids == [1, 2]
 
 
+async def test_who_keeps_up_loses_nothing_to_a_frame_that_came_in_the_same_turn() -> None:
+    for one in (channel(size=4096), channel(events=2)):
+        _, ear = join(one)
+        one.offer([chunk("first"), chunk("x" * 100_000, 1), chunk("then", 2), chunk("last", 3)])
+        await turn()
+        assert ear.ids == [1, 2, 3, 4]
+        assert b"stream.gap" not in ear.heard
+
+
 async def test_a_reader_that_comes_back_gets_what_is_later() -> None:
     one = channel()
     one.offer([chunk("a"), chunk("b", 1), chunk("c", 2)])
