@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from load import load
 from machine import NotReady
-from peers import BARE, NCHAN, OURS, PEERS, SSE_STARLETTE, TUTORIAL, Need, Peer
+from peers import BARE, NCHAN, OURS, PEERS, SSE_STARLETTE, TUTORIAL, UVICORN, Need, Peer
 from table import Table
 
 Work = Callable[[int], Table]
@@ -79,7 +79,7 @@ def w2(repeat: int) -> Table:
     table = Table("W2: 500 runs × 2 clients × 20 tokens/s", (per_event, RATE, P99, LOST), OURS.name)
 
     def figures(peer: Peer) -> dict[str, Any]:
-        found = measure(peer, TOKENS, settle=2)
+        found = measure(peer, TOKENS, settle=3, warm=4)
         found["us_event"] = found["us_cpu_ev"] * TOKENS.clients / TOKENS.runs
         return found
 
@@ -128,7 +128,7 @@ def w4(repeat: int) -> Table:
         found["ttfe_p99_ms"] = found["ttfe_p99"] / 1e3
         return found
 
-    return _each(table, PEERS, repeat, figures)
+    return _each(table, (*PEERS, UVICORN), repeat, figures)
 
 
 def w5(repeat: int) -> Table:
@@ -192,7 +192,7 @@ def w6(repeat: int) -> Table:
         for way in ("aio", "lean"):
             table.add(f"receiving alone ({way})", receive(way, need, SECONDS))
         for each in (1, 3):
-            found = measure(OURS, dataclasses.replace(need, clients=200 * each), settle=2)
+            found = measure(OURS, dataclasses.replace(need, clients=200 * each), settle=3, warm=3)
             found["us_event"] = found["us_cpu_ev"] * each
             table.add(f"the proxy, {each} client{'s' if each > 1 else ''}", found)
     return table

@@ -1,6 +1,6 @@
 """uvicorn alone: an ASGI application that only begins a stream: the floor under a connect.
 
-    python bench/servers/uvicorn_alone.py PORT FEED_PORT
+python bench/servers/uvicorn_alone.py PORT FEED_PORT
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 async def main() -> None:
     feed = await listen(FEED, lambda run, text: None)
-    config = uvicorn.Config(app, port=PORT, log_level="warning", access_log=False, backlog=4096, lifespan="off")
+    config = uvicorn.Config(
+        app, port=PORT, log_level="warning", access_log=False, backlog=4096, lifespan="off"
+    )
     await asyncio.gather(uvicorn.Server(config).serve(), feed.serve_forever())
 
 
