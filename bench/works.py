@@ -45,9 +45,15 @@ def _each(
 
 
 def w1(repeat: int) -> Table:
-    """Fan-out: one run, 1,000 clients, events of 200 bytes, a window of 8 under way."""
+    """Fan-out: one run, 1,000 clients, events of 200 bytes, a window of 8 under way, as fast as it goes."""
     table = Table("W1: one run to 1,000 clients", (PER_CORE, RATE, CPU, P99, LOST), OURS.name)
     return _each(table, PEERS, repeat, lambda peer: measure(peer, Need()))
+
+
+def w1single(repeat: int) -> Table:
+    """The same with one event under way: nothing can be merged, so this is what one write to one client costs."""
+    table = Table("W1, one event at a time", (PER_CORE, RATE, CPU, P99, LOST), OURS.name)
+    return _each(table, PEERS, repeat, lambda peer: measure(peer, Need(window=1)))
 
 
 def w1burst(repeat: int) -> Table:
@@ -237,6 +243,7 @@ def w7(repeat: int) -> Table:
 
 WORKS: Final[dict[str, Work]] = {
     "w1": w1,
+    "w1single": w1single,
     "w1burst": w1burst,
     "w1latency": w1latency,
     "w2": w2,
