@@ -51,7 +51,7 @@ def w1(repeat: int) -> Table:
 
 
 def w1single(repeat: int) -> Table:
-    """The same with one event under way: nothing can be merged, so this is what one write to one client costs."""
+    """The same with one event under way: nothing can be merged, so each event is a write to each client."""
     table = Table("W1, one event at a time", (PER_CORE, RATE, CPU, P99, LOST), OURS.name)
     return _each(table, PEERS, repeat, lambda peer: measure(peer, Need(window=1)))
 
@@ -63,13 +63,13 @@ def w1burst(repeat: int) -> Table:
 
 
 def w1latency(repeat: int) -> Table:
-    """p99 at half of what each one can, by its own CPU."""
+    """p99 at half of what each one can by its CPU, one event at a time."""
     columns = (P99, ("p50_ms", "p50 ms", "{:.1f}"), RATE, ("srv_util", "of a core", "{:.2f}"), LOST)
     table = Table("W1: latency at half load", columns, OURS.name)
 
     def figures(peer: Peer) -> dict[str, Any]:
-        most = measure(peer, Need())["ev_s"]
-        return measure(peer, Need(rate=most / 2000))
+        most = measure(peer, Need(window=1))["per_core"]
+        return measure(peer, Need(rate=most / 2 / 1000))
 
     return _each(table, PEERS, repeat, figures)
 
