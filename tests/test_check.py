@@ -63,7 +63,8 @@ def test_json_is_one_array_of_exactly_these_keys(monkeypatch: pytest.MonkeyPatch
 def test_github_gets_workflow_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     assert as_github(checked("duration.yaml", monkeypatch)).splitlines()[0] == (
         "::error file=duration.yaml,line=7,col=16,title=duration::`heartbeat` must be a duration, but this is"
-        " the number `15`%0Awrite the unit too: `15s`; a whole number and ms, s, m or h, like 500ms, 15s, 5m, 1h"
+        " the number `15`%0Awrite the unit too: `15s`; a whole number and ms, s, m or h, like 500ms, 15s, 5m,"
+        " 1h"
     )
 
 
