@@ -117,7 +117,7 @@ def _conclude(step: Step, known: CoreStep, core: CoreState, *, at: str | None, n
             payload = None if skip else outcome.output(known.output)
             step.end = Outcome(kind, step.proven, payload, at, False, now)
     elif status is Status.FAILED:
-        if step.end is None or step.end.type != STEP_FAILED:
+        if step.end is None or step.end.type != STEP_FAILED or (step.untold and known.error):
             step.end = None
             step.fails(now, known.error, at)
     elif status is Status.CANCELLED and step.end is None:  # finished steps of a cancelled run read so, too

@@ -98,6 +98,13 @@ class Hearing(Known):
             line.attempts[step.id] = attempt
         if attempt == step.proven and line.proved.get(step.id, 1) < attempt and step.older(event):
             attempt -= 1  # held back by the engine meanwhile: the line was taken to be further than it is
+        elif (misfit := step.misfit(event, attempt)) < 0:
+            attempt = max(attempt - 1, 1)
+        elif misfit > 0 and attempt > 1 and line.proved.get(step.id) == attempt:
+            step.void_before(event, attempt)
+        elif misfit > 0:
+            self._of_another(line, step, event, attempt, now)
+            return
         line.caught[step.id] = max(attempt, line.caught.get(step.id, 0))
         if step.ended or attempt < step.told:
             seen = attempt < step.told or index < step.next
@@ -123,7 +130,7 @@ class Hearing(Known):
         if line.attempts.get(step.id, 0) >= step.proven or step.older(event):
             return False
         again = event.index == 0 and step.id in line.caught
-        return again or now > step.proven_at + LOST_PATIENCE
+        return again or step.newer(event) or now > step.proven_at + LOST_PATIENCE
 
     def _too_late(self, step: Step, attempt: int, *, seen: bool) -> None:
         if seen:
@@ -152,8 +159,11 @@ class Hearing(Known):
 
     def _again(self, line: Line, step: Step, event: LiveEvent, attempt: int, now: float) -> None:
         """An index that was told: a double, unless its time says that it is another attempt's chunk."""
-        if not step.anew(event):
-            return
+        if step.anew(event):
+            self._of_another(line, step, event, attempt, now)
+
+    def _of_another(self, line: Line, step: Step, event: LiveEvent, attempt: int, now: float) -> None:
+        """A chunk of a later attempt than `attempt`: the history says which, where it can be asked."""
         if self.has_past and not self._past_gone and attempt == step.proven:
             del line.attempts[step.id]
             self._chunk(line, step, event, now)
@@ -162,14 +172,16 @@ class Hearing(Known):
             self._early(step, event, attempt + 1, now)
 
     def _unlimbo(self, line: Line, step_id: str, attempt: int, now: float) -> None:
-        """The chunks that waited on that line are of `attempt`."""
+        """The chunks that waited there are of `attempt`; before indices began again, of earlier ones."""
         limbo = line.limbo.pop(step_id, None)
         if limbo is None:
             return
         step = self._step(step_id)
-        line.attempts[step_id] = attempt
-        for event in limbo.events:
-            self._chunk(line, step, event, now)
+        series = limbo.series()
+        for n, events in enumerate(series, start=1):
+            line.attempts[step_id] = max(attempt - (len(series) - n), 1)
+            for event in events:
+                self._chunk(line, step, event, now)
 
     def _place(self, line: Line, step_id: str, now: float) -> None:
         """Nothing better is known: the chunks in limbo are of the attempt that ran when they came."""
@@ -179,7 +191,10 @@ class Hearing(Known):
             after = step.undecided and step.failures[step.proven].known_at < limbo.since
             if step.proven == step.told and limbo.events[0].index in range(step.next):
                 after = after or step.anew(limbo.events[0])
-            self._unlimbo(line, step_id, step.proven + after, now)
+            attempt = step.proven + after
+            while attempt > 1 and step.sent_before_failure(limbo.events[0], attempt - 1):
+                attempt -= 1
+            self._unlimbo(line, step_id, attempt, now)
 
 
 def _numbered(event: LiveEvent, index: int) -> LiveEvent:

@@ -20,18 +20,14 @@ from proxy import ending
 from proxy.events import CoreState, GapCause, Kind, LiveEvent, PastState, Status
 from proxy.known import END_LOOKS
 from proxy.line import Line
-from proxy.reading import LIVE_PATIENCE, Reading
-from proxy.step import Step
+from proxy.reading import LIVE_PATIENCE, PAST_PATIENCE, Reading
+from proxy.step import DONE_LAG, Step
 
-PAST_PATIENCE: Final = (
-    0.25  # seconds that the first telling waits for the history: it knows the order and the outputs
-)
-PLACE_PATIENCE: Final = 0.25  # seconds until a line that nobody placed is believed to tell the proven attempt
+PLACE_PATIENCE: Final = 0.35  # seconds until a line that nobody placed is believed to tell the proven attempt
 CLOSE_PATIENCE: Final = 1.0  # seconds that a verified end waits for the history's details
 JOIN_PATIENCE: Final = (
     6.0  # seconds of silence after which a step joined late is said to be: the engine's hold is over
 )
-DONE_LAG: Final = 0.75  # seconds after a hangup within which a done state means that it told the truth
 
 
 class History(Reading):
@@ -83,6 +79,7 @@ class History(Reading):
                 and step.flowing
                 and event.index == step.next
                 and line.attempts.get(step_id) == step.told
+                and not step.behind(event.at)
             ):
                 step.recent.append((step.next, event.at))
                 step.next += 1
@@ -156,7 +153,7 @@ class History(Reading):
             self._due(self._heard + self.check_after)
 
     def _place_all(self, now: float) -> None:
-        waits = self.has_past and not self._past_gone
+        waits = self.has_past and (not self._past_gone or self.past_look.aways < 2)
         for line in self._lines:
             for step_id, limbo in list(line.limbo.items()):
                 if not waits or now >= limbo.since + PLACE_PATIENCE:
@@ -190,7 +187,8 @@ class History(Reading):
         for step in self._steps.values():
             known = past.get(step.id)
             queued = known is not None and known.status is Status.QUEUED and known.retry_count == 0
-            waiting = queued and not (step.running or step.failures or step.end or self._closing)
+            heard = queued and bool(self._lines)
+            waiting = heard and not (step.running or step.failures or step.end or self._closing)
             if not step.start_live and not waiting:
                 step.missed_start(GapCause.JOINED_LATE, now)
 
@@ -208,6 +206,9 @@ class History(Reading):
         """Whether the verified end can be told: all is known, or has been waited for."""
         assert self._core is not None and self._closing is not None
         unseen = ending.unseen(self._core, self._steps)
+        if self._doubtful(unseen) and not self._confirmed and now < self._closing + CLOSE_PATIENCE:
+            self._due(self._closing + CLOSE_PATIENCE)
+            return False
         if not unseen:
             return True
         if self._lines and self._telling and now < self._closing + LIVE_PATIENCE:
@@ -219,6 +220,14 @@ class History(Reading):
             self._due(self._closing + CLOSE_PATIENCE)
             return False
         return True
+
+    def _doubtful(self, unseen: bool) -> bool:
+        """Whether a done state may be of a moment between two steps of a replay: it is read twice then."""
+        if unseen and (not self.has_past or self._past_gone):
+            return True
+        return any(
+            step.retries is not None and step.proven > step.retries + 1 for step in self._steps.values()
+        )
 
     def _close(self, now: float) -> None:
         assert self._core is not None

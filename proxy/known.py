@@ -47,6 +47,7 @@ class Known:
         )
         self._end_looks = 0
         self._closing: float | None = None  # since when the core state says done
+        self._confirmed = False  # and has said so twice, so far apart that no replay's pause was it
         self._failed_order: list[str] = []
 
     def take(self) -> list[Item]:

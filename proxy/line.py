@@ -9,8 +9,12 @@ said which attempt runs, or nobody will.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
 
 from proxy.events import LiveEvent
+
+JITTER: Final = 0.01  # seconds by which threads of one worker may time their chunks in another order
 
 
 @dataclass(slots=True)
@@ -19,6 +23,15 @@ class Limbo:
 
     since: float
     events: list[LiveEvent] = field(default_factory=list)
+
+    def series(self) -> list[list[LiveEvent]]:
+        """The chunks, divided where indices begin again at a later time: there a later attempt begins."""
+        series: list[list[LiveEvent]] = [[]]
+        for event in self.events:
+            if series[-1] and began_again(max(series[-1], key=_index), event):
+                series.append([])
+            series[-1].append(event)
+        return series
 
 
 class Line:
@@ -50,3 +63,28 @@ class Line:
             return False
         limbo.events.append(event)
         return True
+
+
+def began_again(last: LiveEvent, event: LiveEvent) -> bool:
+    """Whether a chunk is of a later attempt than `last`: within one, times grow with indices."""
+    return _index(event) <= _index(last) and is_later(event.at, last.at)
+
+
+def is_later(at: str | None, other: str | None) -> bool:
+    """Whether a chunk's time is after another's by more than one attempt's threads explain."""
+    if at is None or other is None or at.rstrip("Z") <= other.rstrip("Z"):
+        return False
+    late, early = moment(at), moment(other)
+    return late is not None and early is not None and late - early > timedelta(seconds=JITTER)
+
+
+def moment(at: str | None) -> datetime | None:
+    """An engine's time; None where it is none."""
+    try:
+        return None if at is None else datetime.fromisoformat(at.rstrip("Z"))
+    except ValueError:
+        return None
+
+
+def _index(event: LiveEvent) -> int:
+    return event.index or 0

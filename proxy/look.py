@@ -11,20 +11,20 @@ from typing import Final
 NEAREST: Final = 0.05  # seconds: a storm of reasons is one look each 50 ms; the history lags as much anyway
 FIRST: Final = 0.1  # seconds until an answer that decided nothing is asked for again
 SLOWEST: Final = 5.0  # seconds: an open question costs no more than a call per 5 s
-AWAY_FIRST: Final = 1.0  # seconds that a source which gave no answer is left alone
+AWAY_FIRST: Final = 0.3  # seconds that a source which gave no answer is left alone: it may have been one call
 AWAY_SLOWEST: Final = 5.0  # seconds; a thousand runs must not keep a source down
 
 
 class Look:
     """One kind of look (the core state, the history) of one run."""
 
-    __slots__ = ("_aways", "_not_before", "_tries", "asked", "at")
+    __slots__ = ("_not_before", "_tries", "asked", "at", "aways")
 
     def __init__(self) -> None:
         self.at: float | None = None  # when to read next; None: no reason to
         self.asked: float | None = None  # when the last read began
         self._tries = 0
-        self._aways = 0
+        self.aways = 0  # how often in a row it gave no answer
         self._not_before = float("-inf")
 
     def want(self, now: float) -> None:
@@ -43,7 +43,7 @@ class Look:
 
     def answered(self) -> None:
         """The source is there."""
-        self._aways = 0
+        self.aways = 0
         self._not_before = float("-inf")
 
     def held_off(self, now: float) -> bool:
@@ -52,8 +52,8 @@ class Look:
 
     def away(self, now: float, jitter: float = 1.0) -> None:
         """The source gave no answer: it is left alone for a while, longer each time, then asked again."""
-        wait = min(AWAY_FIRST * 2**self._aways, AWAY_SLOWEST) * jitter
-        self._aways = min(self._aways + 1, 16)
+        wait = min(AWAY_FIRST * 2**self.aways, AWAY_SLOWEST) * jitter
+        self.aways = min(self.aways + 1, 16)
         self._not_before = now + wait
         self.at = self._not_before
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from proxy import jsontext
 
+_TIMEOUTS: Final = ("Task exceeded ", "Task failed due to batch timeout")
 _ENGINE_LINE: Final = '{"__hatchet_error_metadata__"'
 
 
@@ -30,6 +31,12 @@ def failure(text: str | None) -> dict[str, str]:
         kept = [line for line in detail.split("\n") if not line.startswith(_ENGINE_LINE)]
         detail = "\n".join(kept).strip()
     return {"message": detail.partition("\n")[0].strip(), "detail": detail}
+
+
+def timed_out(payload: Any) -> bool:
+    """Whether that is a timeout's failure: never told live, and its text may be missing."""
+    message = payload.get("message", "") if isinstance(payload, dict) else ""
+    return not message or message.startswith(_TIMEOUTS)
 
 
 def skipped(text: str | None) -> bool:

@@ -77,11 +77,16 @@ def _events_by_step(answer: Mapping[str, Any]) -> dict[str, list[PastTaskEvent]]
                 type=str(event["eventType"]),
                 at=str(event["timestamp"]),
                 retry_count=int(event.get("retryCount") or 0),
-                error=event.get("errorMessage") or None,
+                error=event.get("errorMessage") or _timeout(event),
                 output=event.get("output") or None,
             )
         )
     return events
+
+
+def _timeout(event: Mapping[str, Any]) -> str | None:
+    """A timeout's words are in its event's message, "Task exceeded timeout of 3s", and no error anywhere."""
+    return str(event.get("message") or "") or None if event["eventType"] == "TIMED_OUT" else None
 
 
 def newest_run(answer: Mapping[str, Any], key: str, value: str) -> tuple[str | None, int]:

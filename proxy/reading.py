@@ -16,13 +16,24 @@ from proxy.events import (
     GapCause,
     PastState,
     PastStep,
+    PastTaskEvent,
     Status,
 )
 from proxy.hearing import Hearing
+from proxy.known import RESTING
 from proxy.step import Outcome, Step
 
 LIVE_PATIENCE: Final = 0.25  # seconds that a state's news waits for the same news live, which says more
+PAST_PATIENCE: Final = (
+    0.25  # seconds that the first telling waits for the history: it knows the order and the outputs
+)
+CONFIRMING: Final = (
+    0.08  # seconds after a done state in which a second one is no proof: a replay's are that long
+)
 FAILED_PATIENCE: Final = 1.0  # seconds that the history must have said FAILED to be believed
+
+
+FAILURES: Final = frozenset({"FAILED", "TIMED_OUT"})
 
 
 class Reading(Hearing):
@@ -48,7 +59,10 @@ class Reading(Hearing):
         if state.done:
             if self._closing is None:
                 self._closing = now
+                self._confirmed = False
                 self._want_past(now)
+            elif asked is not None and asked >= self._closing + CONFIRMING:
+                self._confirmed = True
             self.core_look.again(now)  # until the end is told: a replay's state says done in between
         else:
             self._not_done(state, asked, now)
@@ -56,9 +70,12 @@ class Reading(Hearing):
     def _read_past(self, state: PastState | None, now: float) -> None:
         """The history's answer (None: the run is unknown), asked for when `past_look.asking` was called."""
         asked = self.past_look.asked if self.past_look.asked is not None else now
-        self._past_asked = True
         self._past_gone = False
         self.past_look.answered()
+        if state is not None and self._stale(state, now):
+            self.past_look.again(now)
+            return
+        self._past_asked = True
         if state is not None:
             self._past = state
             for known in sorted(state.steps, key=lambda p: p.created_at or ""):
@@ -68,6 +85,12 @@ class Reading(Hearing):
                     self._place(line, step_id, now)
         if state is None or self._open_question():
             self.past_look.again(now)
+
+    def _stale(self, state: PastState, now: float) -> bool:
+        """Whether a first history speaks of an end that the core does not know: it is older than a replay."""
+        if self._telling or self._core is None or self._core.done or self._began is None:
+            return False
+        return state.status in RESTING and now < self._began + PAST_PATIENCE
 
     def _named(self, step: Step, name: str, now: float) -> None:
         if step.name is None:
@@ -106,8 +129,8 @@ class Reading(Hearing):
             step.retries = known.retries
         attempt = known.retry_count + 1
         for told in known.events:
-            if told.type in {"FAILED", "TIMED_OUT"} and told.retry_count < known.retry_count:
-                step.failed(told.retry_count + 1, told.error, told.at, False, now)
+            if told.type in FAILURES and told.retry_count < known.retry_count:
+                step.failed(told.retry_count + 1, _words(told), told.at, False, now)
         step.begun(attempt, now)
         if attempt < step.proven:
             return
@@ -130,17 +153,30 @@ class Reading(Hearing):
 
     def _says_failed(self, step: Step, known: PastStep, attempt: int, now: float) -> None:
         error = known.error or next(
-            (told.error for told in reversed(known.events) if told.retry_count == attempt - 1 and told.error),
+            (
+                words
+                for told in reversed(known.events)
+                if told.retry_count == attempt - 1 and (words := _words(told))
+            ),
             None,
         )
         step.failed(attempt, error, known.finished_at, False, now)
         if step.failed_since is None or step.failed_since[0] != attempt:
             step.failed_since = (attempt, now)
+        if step.untold and error:
+            step.fails(now)
         if step.undecided and not self._decide(step, now) and now >= step.failed_since[1] + FAILED_PATIENCE:
             self._fails(step, now)
+        if step.untold:
+            self._smells_of_end(now)
         if step.undecided:
             self.past_look.soon(step.failed_since[1] + FAILED_PATIENCE)
 
     def _patience(self, now: float) -> float:
         live = self._lines or self._ended_live is not None
         return now + LIVE_PATIENCE if self._telling and live else now
+
+
+def _words(told: PastTaskEvent) -> str | None:
+    """What a task event says of a failure."""
+    return told.error or ("Task exceeded its timeout" if told.type == "TIMED_OUT" else None)

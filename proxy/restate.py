@@ -15,6 +15,6 @@ def restate(core: CoreState, past: PastState | None) -> list[Event]:
     history = History(core.run_id, has_past=past is not None)
     history.core(core, 0.0)
     if past is not None:
-        history.past(past, 0.0)
-    history.tick(LONG)
+        history.past(past, LONG)
+    history.tick(2 * LONG)
     return [item for item in history.take() if isinstance(item, Event)]

@@ -26,12 +26,15 @@ from proxy.events import (
     GapCause,
     LiveEvent,
 )
+from proxy.line import is_later, moment
 from proxy.story import Story
 
 LOST_WAIT: Final = (
     0.05  # seconds for a missing index that is known to be lost: only what overtook it may come
 )
+DONE_LAG: Final = 0.75  # seconds after a hangup within which a done state means that it told the truth
 START_LAG: Final = 0.025  # seconds by which a worker's first chunk may be ahead of its own word that it began
+TEXT_WAIT: Final = 1.0  # seconds that a failure waits for its words: a timeout's are in the core, once done
 HOLE_WAIT: Final = 0.25  # seconds; the engine's own buffer waits 5 s, a reader of tokens will not
 RECENT: Final = 16  # chunks by whose index and time a double is known even after its attempt is over
 MAX_HELD: Final = 50_000  # chunks of one step held back; what comes beyond is a gap, not memory
@@ -115,7 +118,7 @@ class Step:
         self.first_at: str | None = (
             None  # the time of that attempt's chunk 0: tells a double from a new attempt
         )
-        self.began: tuple[int, str] | None = None  # an attempt, and when the history says that it began
+        self.began: tuple[int, datetime] | None = None  # an attempt, and when the history says that it began
         self.recent: deque[tuple[int, str | None]] = deque(maxlen=RECENT)  # (index, at) of what was told last
         self.held: dict[int, dict[int, LiveEvent]] = {}  # attempt -> index -> chunk
         self._held_bytes = 0
@@ -172,9 +175,19 @@ class Step:
         live = known is not None and known.live
         said = (known.text if known is not None else None) or text
         when = known.at if known is not None and known.at else at
-        end = Outcome(STEP_FAILED, self.proven, outcome.failure(said), when, live, now)
+        end = Outcome(
+            STEP_FAILED, self.proven, outcome.failure(said), when, live, now if said else now + TEXT_WAIT
+        )
         self.failures.setdefault(self.proven, Failure(said, when, live, now))
+        if self.untold:
+            self.end = None
         self.ends(end, now)
+
+    @property
+    def untold(self) -> bool:
+        """Whether it is known to have failed, but not with which words."""
+        end = self.end
+        return end is not None and end.type == STEP_FAILED and not end.payload["detail"]
 
     @property
     def undecided(self) -> bool:
@@ -211,8 +224,44 @@ class Step:
 
     def began_at(self, attempt: int, at: str | None) -> None:
         """The history says when `attempt` began; its chunks are timed by the same worker's clock."""
-        if attempt > 1 and at is not None:
-            self.began = (attempt, _before(at, START_LAG))
+        when = moment(at)
+        if attempt == 1 or when is None:
+            return
+        self.began = (attempt, when)
+        self._void(attempt, _text(when - timedelta(seconds=START_LAG)))
+
+    def behind(self, at: str | None) -> bool:
+        """Whether that time seems to be before the last chunk's: it may be of an earlier attempt."""
+        last = self.recent[-1][1] if self.recent else None
+        return last is not None and at is not None and at < last
+
+    def misfit(self, event: LiveEvent, attempt: int) -> int:
+        """Whether a chunk is too old (-1) or too new (1) for `attempt`, where times grow with indices."""
+        held = self.held.get(attempt)
+        if held:
+            index, last = next(reversed(held.items()))
+            at = last.at
+        elif attempt == self.told and 0 < self.next <= (event.index or 0):
+            index, at = self.recent[-1]
+        else:
+            return 0
+        if event.index is None or event.index == index or event.at is None or at is None:
+            return 0
+        if event.index < index:
+            return 1 if is_later(event.at, at) else 0
+        return -1 if is_later(at, event.at) else 0
+
+    def void_before(self, event: LiveEvent, attempt: int) -> None:
+        """What is held as `attempt`'s and is older than that chunk of it is an earlier one's."""
+        if event.at is not None:
+            self._void(attempt, event.at.rstrip("Z"))
+
+    def _void(self, attempt: int, began: str) -> None:
+        held = self.held.get(attempt, {})
+        for index in [i for i, event in held.items() if event.at and event.at.rstrip("Z") < began]:
+            self._held_bytes -= len(held.pop(index).payload)
+        if not held:
+            self.held.pop(attempt, None)
 
     def older(self, event: LiveEvent) -> bool:
         """Whether a chunk was sent before the proven attempt began, whichever line told it now."""
@@ -220,9 +269,15 @@ class Step:
             return False
         at = event.at.rstrip("Z")
         if self.began is not None and self.began[0] == self.proven:
-            return at < self.began[1]
+            return at < _text(self.began[1] - timedelta(seconds=START_LAG))
         last = self.recent[-1][1] if self.recent and self.next == 0 else None
         return last is not None and at <= last.rstrip("Z")
+
+    def newer(self, event: LiveEvent) -> bool:
+        """Whether a chunk was sent after the proven attempt had begun, by what the history says."""
+        if event.at is None or self.began is None or self.began[0] != self.proven:
+            return False
+        return event.at.rstrip("Z") > _text(self.began[1])
 
     def anew(self, event: LiveEvent) -> bool:
         """Whether a chunk whose index was told is no double: within an attempt, times grow with indices."""
@@ -285,11 +340,17 @@ class Step:
             end = self.end
             if end is None:
                 self.flowing = self.next > 0 and self.doubt is None and not self.adrift and not self.held
-            elif last or now >= end.tell_at:
+            elif last or now >= (tell_at := self._may_tell_end(end)):
                 self._tell_end(story, end)
             else:
-                self._later(end.tell_at)
+                self._later(tell_at)
             return
+
+    def _may_tell_end(self, end: Outcome) -> float:
+        """A state's end waits for the verified one, where that will say that a hangup cost nothing."""
+        if end.live or not self.hung_up or self.doubted_at is None:
+            return end.tell_at
+        return max(end.tell_at, self.doubted_at + DONE_LAG)
 
     def _later(self, at: float) -> None:
         self.due = at if self.due is None else min(self.due, at)
@@ -376,7 +437,7 @@ class Step:
             self.held.pop(self.told, None)
 
     def _tell_end(self, story: Story, end: Outcome) -> None:
-        lost = any(self.held.values()) or (end.type == STEP_COMPLETED and not end.live)
+        lost = any(self.held.values()) or (not end.live and _told_live(end))
         unseen = GapCause.UPSTREAM if lost else None
         cause = self.doubt or unseen
         if cause is not None and end.type != STEP_SKIPPED and not self.adrift:
@@ -403,7 +464,11 @@ class Step:
             self.adrift = True
 
 
-def _before(at: str, seconds: float) -> str:
-    """A time so much earlier, as text that compares with the times of chunks."""
-    moment = datetime.fromisoformat(at.rstrip("Z")) - timedelta(seconds=seconds)
-    return moment.isoformat(timespec="microseconds")
+def _told_live(end: Outcome) -> bool:
+    """Whether the engine tells such an end live: where it did not, something was lost."""
+    failed = end.type == STEP_FAILED and not outcome.timed_out(end.payload)
+    return failed or end.type == STEP_COMPLETED
+
+
+def _text(when: datetime) -> str:
+    return when.isoformat(timespec="microseconds")

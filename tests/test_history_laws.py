@@ -15,7 +15,7 @@ from proxy.events import RUN_EVENTS, STEP_COMPLETED, End, Event
 from proxy.history import History
 from proxy.restate import restate
 from tests.playing import LIFECYCLE_WAIT, World, identities, legal
-from tests.worlds import RUN, Told, Truth, mishaps, misplaced, truth, unsaid
+from tests.worlds import RUN, Told, Truth, mishaps, misplaced, truth, unsaid, wordless
 
 EXAMPLES = int(os.environ.get("HEART_EXAMPLES", "1500"))
 many = settings(
@@ -57,6 +57,7 @@ def judged(run: Truth, lines: list[Told], world: World) -> World:
     assert world.items[-1].status == run.status.value.lower()
     assert not misplaced(world.items, lags=world.past_lag > 0)
     assert not unsaid(run, world.items)
+    assert not wordless(world.items)
     return world
 
 

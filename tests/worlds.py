@@ -13,6 +13,7 @@ from random import Random
 from uuid import UUID
 
 from proxy.events import (
+    STEP_FAILED,
     STEP_RETRYING,
     STEP_STREAM,
     CoreState,
@@ -98,7 +99,13 @@ class Truth:
         begun = [a for a in step.tries if a.began <= t]
         failures = [n for n, a in enumerate(step.tries) if a.failed and a.ended <= t]
         events = [
-            PastTaskEvent("FAILED", stamp(step.tries[n].ended), n, error(step, n + 1)) for n in failures
+            PastTaskEvent(
+                "TIMED_OUT" if timed_out(step, n + 1) else "FAILED",
+                stamp(step.tries[n].ended),
+                n,
+                error(step, n + 1),
+            )
+            for n in failures
         ]
         retry = len(failures) if len(failures) < len(step.tries) else len(step.tries) - 1
         waits = len(failures) < len(step.tries) and len(begun) <= len(failures)
@@ -121,8 +128,9 @@ class Truth:
             max(retry, 0),
             step.retries if self.dag else None,
             {"out": step.name} if status is Status.COMPLETED and step.end == "completed" else {},
-            error(step, len(step.tries)) if status is Status.FAILED else None,
+            None if status is not Status.FAILED or timed_out(step, retry + 1) else error(step, retry + 1),
             created_at=stamp(step.created),
+            started_at=stamp(begun[-1].began) if begun else None,
             finished_at=stamp(step.ended) if t >= step.ended else None,
             events=tuple(events) if self.dag else (),
         )
@@ -168,7 +176,14 @@ class Truth:
         return sorted(told, key=lambda entry: entry[0])
 
 
+def timed_out(step: TrueStep, attempt: int) -> bool:
+    """Whether that attempt timed out: the history has no words for it, but in its events."""
+    return step.end == "timed_out" and attempt == len(step.tries)
+
+
 def error(step: TrueStep, attempt: int) -> str:
+    if timed_out(step, attempt):
+        return f"Task exceeded timeout of {attempt}s"
     return f"ValueError: {step.name} {attempt}\nTraceback"
 
 
@@ -283,4 +298,13 @@ def misplaced(items: Sequence[Item], *, lags: bool) -> list[str]:
         and item.type == STEP_STREAM
         and (item.step_run_id, item.attempt) not in blind
         and item.payload != mark(str(item.step_run_id), item.attempt or 0, item.index or 0)
+    ]
+
+
+def wordless(items: Sequence[Item]) -> list[str | None]:
+    """Steps that failed without a word, though the states have it."""
+    return [
+        item.step
+        for item in items
+        if isinstance(item, Event) and item.type == STEP_FAILED and not item.payload["message"]
     ]
