@@ -51,8 +51,8 @@ class Hearing(Known):
             line.at_least(step.id, 1)
         elif kind is Kind.COMPLETED:
             self._reached(line, step, attempt, now)
-            wait = 0.0 if line.ordered or not (step.next or step.held) else STRAGGLERS
-            end = Outcome(STEP_COMPLETED, attempt, output(event.payload), event.at, True, now + wait)
+            tell_at = now + self._straggling(line, step)
+            end = Outcome(STEP_COMPLETED, attempt, output(event.payload), event.at, True, tell_at)
             step.ends(end, now)
         elif kind in {Kind.FAILED, Kind.TIMED_OUT}:
             self._reached(line, step, attempt, now)
@@ -61,7 +61,7 @@ class Hearing(Known):
             line.proved[step.id] = attempt + 1
             step.running = False
             if step.undecided:
-                self._decide(step, now)
+                self._decide(step, now, wait=self._straggling(line, step))
                 self._want_past(now)
                 self.core_look.want(now)
         elif kind is Kind.CANCELLED:
@@ -69,6 +69,11 @@ class Hearing(Known):
             step.ends(Outcome(STEP_CANCELLED, attempt, None, event.at, True, now), now)
         if step.name is None:
             self.core_look.want(now)
+
+    @staticmethod
+    def _straggling(line: Line, step: Step) -> float:
+        """How long an end waits for chunks that it may have overtaken."""
+        return 0.0 if line.ordered or not (step.next or step.held) else STRAGGLERS
 
     def _reached(self, line: Line, step: Step, attempt: int, now: float) -> None:
         self._unlimbo(line, step.id, attempt, now)
@@ -92,20 +97,27 @@ class Hearing(Known):
     def _place_chunk(self, line: Line, step: Step, event: LiveEvent, attempt: int, now: float) -> None:
         if event.index is None:  # an old SDK: in the order of coming
             event = _numbered(event, step.next + len(step.held.get(attempt, ())))
-        index = event.index or 0
         if attempt < step.proven and self._lost_failure(line, step, event, now):
+            if self._askable and not step.newer(event):
+                self._ask(line, step, event, now)
+                return
             attempt = step.proven
             line.attempts[step.id] = attempt
-        if attempt == step.proven and line.proved.get(step.id, 1) < attempt and step.older(event):
-            attempt -= 1  # held back by the engine meanwhile: the line was taken to be further than it is
-        elif (misfit := step.misfit(event, attempt)) < 0:
-            attempt = max(attempt - 1, 1)
-        elif misfit > 0 and attempt > 1 and line.proved.get(step.id) == attempt:
+        proved = line.proved.get(step.id, 1)
+        misfit = step.misfit(event, attempt)
+        if misfit < 0 or (attempt == step.proven > proved and step.older(event)):
+            attempt = max(attempt - 1, 1)  # held back meanwhile: the line was taken to be further than it is
+        elif misfit > 0 and attempt == proved > 1:
             step.void_before(event, attempt)
         elif misfit > 0:
             self._of_another(line, step, event, attempt, now)
             return
         line.caught[step.id] = max(attempt, line.caught.get(step.id, 0))
+        self._hold(line, step, event, attempt, now)
+
+    def _hold(self, line: Line, step: Step, event: LiveEvent, attempt: int, now: float) -> None:
+        """A chunk whose attempt is known: its place is before what is told, among it, or after."""
+        index = event.index or 0
         if step.ended or attempt < step.told:
             seen = attempt < step.told or index < step.next
             self._too_late(step, attempt, seen=seen)
@@ -164,12 +176,16 @@ class Hearing(Known):
 
     def _of_another(self, line: Line, step: Step, event: LiveEvent, attempt: int, now: float) -> None:
         """A chunk of a later attempt than `attempt`: the history says which, where it can be asked."""
-        if self.has_past and not self._past_gone and attempt == step.proven:
-            del line.attempts[step.id]
-            self._chunk(line, step, event, now)
+        if self._askable and attempt == step.proven:
+            self._ask(line, step, event, now)
         else:
             line.attempts[step.id] = attempt + 1
             self._early(step, event, attempt + 1, now)
+
+    def _ask(self, line: Line, step: Step, event: LiveEvent, now: float) -> None:
+        """Which attempt that line tells is not known any more."""
+        del line.attempts[step.id]
+        self._chunk(line, step, event, now)
 
     def _unlimbo(self, line: Line, step_id: str, attempt: int, now: float) -> None:
         """The chunks that waited there are of `attempt`; before indices began again, of earlier ones."""
@@ -179,7 +195,7 @@ class Hearing(Known):
         step = self._step(step_id)
         series = limbo.series()
         for n, events in enumerate(series, start=1):
-            line.attempts[step_id] = max(attempt - (len(series) - n), 1)
+            line.attempts[step_id] = step.attempt_of(events[0], attempt - (len(series) - n))
             for event in events:
                 self._chunk(line, step, event, now)
 
@@ -191,10 +207,7 @@ class Hearing(Known):
             after = step.undecided and step.failures[step.proven].known_at < limbo.since
             if step.proven == step.told and limbo.events[0].index in range(step.next):
                 after = after or step.anew(limbo.events[0])
-            attempt = step.proven + after
-            while attempt > 1 and step.sent_before_failure(limbo.events[0], attempt - 1):
-                attempt -= 1
-            self._unlimbo(line, step_id, attempt, now)
+            self._unlimbo(line, step_id, step.proven + after, now)
 
 
 def _numbered(event: LiveEvent, index: int) -> LiveEvent:

@@ -111,6 +111,11 @@ class Known:
             steps.sort(key=lambda step: (step.place == "", step.place))
         return steps
 
+    @property
+    def _askable(self) -> bool:
+        """Whether the history can be asked, as far as is known."""
+        return self.has_past and not self._past_gone
+
     def _want_past(self, now: float) -> None:
         if self.has_past:
             self.past_look.want(now)
@@ -128,17 +133,17 @@ class Known:
             for step in self._steps.values():
                 step.hung_up = False
 
-    def _decide(self, step: Step, now: float) -> bool:
+    def _decide(self, step: Step, now: float, wait: float = 0.0) -> bool:
         """Whether the failed attempt is known to be the last: the step's Retries are used up."""
         if step.retries is not None and step.proven == step.retries + 1:
-            self._fails(step, now)
+            self._fails(step, now, wait)
             return True
         return False
 
-    def _fails(self, step: Step, now: float) -> None:
+    def _fails(self, step: Step, now: float, wait: float = 0.0) -> None:
         if step.id not in self._failed_order:
             self._failed_order.append(step.id)
-        step.fails(now)
+        step.fails(now, wait=wait)
 
     def _due(self, at: float) -> None:
         self.due = at if self.due is None else min(self.due, at)

@@ -14,6 +14,7 @@ from proxy.events import (
     STEP_SKIPPED,
     CoreState,
     GapCause,
+    LiveEvent,
     PastState,
     PastStep,
     PastTaskEvent,
@@ -82,7 +83,8 @@ class Reading(Hearing):
                 self._past_step(known, now)
             for line in self._lines:
                 for step_id in [key for key, limbo in line.limbo.items() if limbo.since <= asked]:
-                    self._place(line, step_id, now)
+                    if not self._behind(state, self._step(step_id), line.limbo[step_id].events[0]):
+                        self._place(line, step_id, now)
         if state is None or self._open_question():
             self.past_look.again(now)
 
@@ -91,6 +93,12 @@ class Reading(Hearing):
         if self._telling or self._core is None or self._core.done or self._began is None:
             return False
         return state.status in RESTING and now < self._began + PAST_PATIENCE
+
+    @staticmethod
+    def _behind(state: PastState, step: Step, chunk: LiveEvent) -> bool:
+        """Whether the history is behind that chunk: no attempt streams while it waits for a worker."""
+        waits = any(p.step_run_id == step.id and p.status is Status.QUEUED for p in state.steps)
+        return waits and not step.sent_before_failure(chunk, step.proven - 1)
 
     def _named(self, step: Step, name: str, now: float) -> None:
         if step.name is None:
@@ -115,7 +123,7 @@ class Reading(Hearing):
             self.core_look.again(now)
 
     def _open_question(self) -> bool:
-        if self._closing is not None:
+        if self._closing is not None or any(line.limbo for line in self._lines):
             return True
         return any(step.undecided or any(a > step.proven for a in step.held) for step in self._steps.values())
 

@@ -160,6 +160,8 @@ class Step:
             was_live = known is not None and known.live
             since = now if known is None else known.known_at
             self.failures[attempt] = Failure(text, at, live or was_live, since)
+        elif known.at is None:
+            known.at = at
 
     def ends(self, end: Outcome, now: float) -> None:
         """The step has ended with that; a live telling outranks a state's, an earlier attempt's is none."""
@@ -169,15 +171,17 @@ class Step:
         if self.end is None or (end.live and not self.end.live):
             self.end = end
 
-    def fails(self, now: float, text: str | None = None, at: str | None = None) -> None:
-        """The proven attempt was the last one, and failed; `text` is a state's, where it has one."""
+    def fails(self, now: float, text: str | None = None, at: str | None = None, wait: float = 0.0) -> None:
+        """The proven attempt was the last one, and failed; `text` is a state's, where it has one.
+
+        It may be told `wait` seconds from now, and without words not before `TEXT_WAIT` has passed.
+        """
         known = self.failures.get(self.proven)
         live = known is not None and known.live
         said = (known.text if known is not None else None) or text
         when = known.at if known is not None and known.at else at
-        end = Outcome(
-            STEP_FAILED, self.proven, outcome.failure(said), when, live, now if said else now + TEXT_WAIT
-        )
+        tell_at = now + (wait if said else TEXT_WAIT)
+        end = Outcome(STEP_FAILED, self.proven, outcome.failure(said), when, live, tell_at)
         self.failures.setdefault(self.proven, Failure(said, when, live, now))
         if self.untold:
             self.end = None
@@ -221,6 +225,12 @@ class Step:
         if failure is None or failure.at is None or event.at is None:
             return None
         return event.at.rstrip("Z") < failure.at.rstrip("Z")
+
+    def attempt_of(self, event: LiveEvent, attempt: int) -> int:
+        """`attempt`, or the earlier one whose failure that chunk came before."""
+        while attempt > 1 and self.sent_before_failure(event, attempt - 1):
+            attempt -= 1
+        return max(attempt, 1)
 
     def began_at(self, attempt: int, at: str | None) -> None:
         """The history says when `attempt` began; its chunks are timed by the same worker's clock."""

@@ -285,10 +285,11 @@ def unsaid(run: Truth, items: Sequence[Item]) -> list[str]:
 
 
 def misplaced(items: Sequence[Item], *, lags: bool) -> list[str]:
-    """Chunks that were told as what they are not; before what only a late history told, they may."""
+    """Chunks told as what they are not; on both sides of what only a late history told, they may."""
     blind = {
-        (item.step_run_id, item.attempt)
+        (item.step_run_id, (item.attempt or 0) + after)
         for item in items
+        for after in (0, 1)
         if lags and isinstance(item, Event) and item.type == STEP_RETRYING and item.recovered
     }
     return [
