@@ -72,6 +72,8 @@ async def served(
     task = asyncio.create_task(server.serve(sockets=[sock]))
     one = Served(f"http://127.0.0.1:{sock.getsockname()[1]}", hub, process, server, written, task)
     try:
+        while not (server.started or task.done()):
+            await asyncio.sleep(0.005)
         yield one
     finally:
         await one.stop()

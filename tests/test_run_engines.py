@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -80,6 +80,7 @@ class Place:
 
     door: HatchetDoor
     client: Client
+    env: Mapping[str, str]
     runs: list[Run] = field(default_factory=list)
 
     async def trigger(self, workflow: str, metadata: dict[str, str] | None = None) -> str:
@@ -121,7 +122,7 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
     config = HatchetConfig.model_validate({"token": env["HATCHET_CLIENT_TOKEN"]})
     door = HatchetDoor(config, env)
     async with Client(endpoint(config, env)) as client:
-        made = Place(door, client)
+        made = Place(door, client, env)
         yield made
         for run in made.runs:
             await run.close()

@@ -1,0 +1,379 @@
+"""Resume, over HTTP: a cursor that comes back to the same process, to another, too late, to a wrong door."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from proxy.simulator import Engine
+from tests.chaos.faults import replicas
+from tests.delivering import (
+    Ear,
+    becomes,
+    causes,
+    chunks,
+    config,
+    events,
+    gaps,
+    lasting,
+    once,
+    own_gaps,
+    status,
+    workflows,
+    yaml,
+)
+from tests.served import Served, served
+
+UNKNOWN: Final = {"cause": "unknown_cursor", "step": None, "attempt": None, "missed": None}
+TEAMS: Final = """
+version: 1
+teams:
+  one: {hatchet: {token: "${ONE}"}, auth: none}
+  two: {hatchet: {token: "${TWO}"}, auth: none}
+"""
+SMALL: Final = """
+  small:
+    path: /small/{workflowRunId}
+    backlog: {events: 20}
+    rules:
+      - events: "*"
+        data: {type: type, step: step, attempt: attempt, index: index, payload: payload, recovered: recovered}
+  tiny:
+    path: /tiny/{workflowRunId}
+    backlog: {events: 6}
+    rules:
+      - events: "*"
+        data: {type: type, step: step, attempt: attempt, index: index, payload: payload, recovered: recovered}
+  mine:
+    path: /mine/{metadata.message}
+    rules: [{events: "*", data: {type: type, run: run_id}}]
+"""
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    async with Engine(workflows(), seed=3) as one:
+        yield one
+
+
+@pytest.fixture
+async def proxy(engine: Engine, tmp_path: Path) -> AsyncIterator[Served]:
+    async with served(config(tmp_path, yaml(more=SMALL)), engine.env) as one:
+        yield one
+
+
+@pytest.fixture
+async def other(engine: Engine, tmp_path: Path) -> AsyncIterator[Served]:
+    """Another replica: the same file, another process's secret."""
+    async with served(config(tmp_path, yaml(more=SMALL), "other.yaml"), engine.env) as one:
+        yield one
+
+
+def plain(frames: list[Any]) -> list[tuple[str, str, str]]:
+    return [(frame.id, frame.event, frame.data) for frame in frames]
+
+
+# -- the same process --
+
+
+async def test_in_mid_run_a_client_that_comes_and_goes_misses_nothing_and_hears_nothing_twice(
+    engine: Engine, proxy: Served
+) -> None:
+    run = await engine.trigger("dag")
+    url = f"{proxy.url}/run/{run}"
+    async with Ear(url) as steady:
+        heard = await once(url, count=3)
+        while heard[-1].event != "stream.end":
+            heard += await once(url, cursor=heard[-1].id, count=4)
+        await steady.end()
+    assert plain(heard) == plain(steady.frames)
+    assert steady.judge(engine, run) == []
+    assert own_gaps(steady.frames) == []
+
+
+async def test_after_the_end_each_cursor_gives_exactly_the_rest(engine: Engine, proxy: Served) -> None:
+    run = await engine.trigger("retry")
+    url = f"{proxy.url}/run/{run}"
+    whole = await once(url)
+    assert len(whole) > 25
+    for place in range(0, len(whole) - 1, 3):
+        if whole[place].event != "stream.gap":  # it repeats the id of the frame before it
+            rest = await once(url, cursor=whole[place].id)
+            assert plain(rest) == plain(whole[place + 1 :]), place
+    assert await status(url, cursor=whole[-1].id) == 204
+
+
+async def test_the_cursor_may_come_in_the_query_and_the_header_wins(engine: Engine, proxy: Served) -> None:
+    run = await engine.trigger("brief")
+    url = f"{proxy.url}/run/{run}"
+    whole = await once(url)
+    early, late, end = whole[2].id, whole[6].id, whole[-1].id
+    assert plain(await once(url, query=early)) == plain(whole[3:])
+    assert plain(await once(url, cursor=late, query=early)) == plain(whole[7:])
+    assert plain(await once(url, cursor="", query=early)) == plain(whole[3:]), "an empty header says nothing"
+    assert await status(url, cursor=end, query=early) == 204
+    assert plain(await once(url, cursor=early, query=end)) == plain(whole[3:])
+
+
+async def test_ids_that_differ_in_case_are_one_run_with_one_cursor(engine: Engine, proxy: Served) -> None:
+    run = await engine.trigger("brief")
+    whole = await once(f"{proxy.url}/run/{run}")
+    upper = f"{proxy.url}/run/{run.upper()}"
+    assert plain(await once(upper)) == plain(whole)
+    assert plain(await once(upper, cursor=whole[3].id)) == plain(whole[4:])
+    assert await status(upper, cursor=whole[-1].id) == 204
+    assert len(proxy.hub.teams["default"].lives) == 1
+
+
+# -- from elsewhere --
+
+
+async def test_after_a_kill_nothing_is_lost_unsaid_and_what_lasts_comes_again_recovered(
+    engine: Engine, tmp_path: Path
+) -> None:
+    path = config(tmp_path, yaml())
+    async with replicas(1, path, engine.env) as (replica,):
+        run = await engine.trigger("long")
+        async with Ear(f"{replica.url}/run/{run}") as ear:
+            await ear.until(lambda ear: len(ear.chunks) >= 5)
+            await replica.stop(kill=True)
+            heard = len(ear.frames)
+            await replica.start()
+            await ear.end()
+        assert ear.judge(engine, run) == []
+        again = ear.frames[heard:]
+        assert gaps(again)[0] == UNKNOWN
+        assert causes(again).count("unknown_cursor") == 1
+        recovered = {(event["type"], event["step"]) for event in events(again) if event["recovered"]}
+        assert {
+            ("step_started", "start"),
+            ("step_completed", "start"),
+            ("step_started", "write"),
+        } <= recovered
+        assert [event for event in chunks(again) if not event["recovered"]], "and what comes after is live"
+        assert await status(f"{replica.url}/run/{run}", cursor=ear.frames[-1].id) == 204
+
+
+async def test_on_another_replica_the_story_begins_anew_with_one_gap_and_no_frame_is_lost_unsaid(
+    engine: Engine, proxy: Served, other: Served
+) -> None:
+    run = await engine.trigger("dag")
+    async with Ear(f"{proxy.url}/run/{run}") as ear:
+        await ear.until(lambda ear: len(ear.chunks) >= 5)
+        async with Ear(f"{other.url}/run/{run}", cursor=ear.frames[-1].id) as moved:
+            await moved.end()
+        await ear.end()
+    assert gaps(moved.frames)[0] == UNKNOWN
+    assert causes(moved.frames).count("unknown_cursor") == 1
+    assert moved.judge(engine, run) == []
+    kinds = lasting(moved.frames)
+    assert len(kinds) == len(set(kinds)), "no doubles at the seam of what was rebuilt and what is live"
+    assert sorted(kinds) == sorted(lasting(ear.frames))
+
+
+async def test_a_cursor_of_before_the_end_on_another_replica_after_it_gives_the_results_and_the_end(
+    engine: Engine, proxy: Served, other: Served
+) -> None:
+    run = await engine.trigger("dag")
+    whole = await once(f"{proxy.url}/run/{run}")
+    moved = await once(f"{other.url}/run/{run}", cursor=whole[4].id)
+    assert gaps(moved)[0] == UNKNOWN
+    told = events(moved)
+    assert all(event["recovered"] for event in told)
+    assert lasting(moved) == lasting(whole)
+    assert moved[-1].event == "stream.end"
+
+
+async def test_at_the_end_every_replica_says_204_even_while_hatchet_is_away(
+    engine: Engine, proxy: Served, other: Served
+) -> None:
+    run = await engine.trigger("brief", metadata={"message": "m1"})
+    end = (await once(f"{proxy.url}/run/{run}"))[-1].id
+    mine = (await once(f"{proxy.url}/mine/m1"))[-1].id
+    await engine.go_away()
+    engine.hide_history()
+    calls = dict(engine.calls)
+    for url in (proxy.url, other.url):
+        assert await status(f"{url}/run/{run}", cursor=end) == 204
+        assert await status(f"{url}/run/{run}", query=end) == 204
+        assert await status(f"{url}/run/{run.upper()}", cursor=end) == 204
+        assert await status(f"{url}/mine/m1", cursor=mine) == 204
+    assert dict(engine.calls) == calls
+
+
+async def test_an_end_is_an_end_only_where_it_belongs(engine: Engine, proxy: Served) -> None:
+    one, two = await engine.trigger("brief"), await engine.trigger("brief")
+    end = (await once(f"{proxy.url}/run/{one}"))[-1].id
+    for path in (f"/run/{two}", f"/small/{one}", f"/small/{two}"):
+        told = await once(f"{proxy.url}{path}", cursor=end)
+        assert gaps(told)[0] == UNKNOWN, path
+        assert told[-1].event == "stream.end"
+
+
+# -- fallen out --
+
+
+async def test_chunks_that_fell_out_of_the_backlog_are_counted_and_what_lasts_is_given(
+    engine: Engine, proxy: Served
+) -> None:
+    run = await engine.trigger("talk")
+    async with Ear(f"{proxy.url}/small/{run}") as ear:
+        await ear.end()
+    whole = ear.frames
+    assert own_gaps(whole) == []
+    late = await once(f"{proxy.url}/small/{run}", cursor=whole[2].id)
+    (gap,) = own_gaps(late)
+    assert (gap["cause"], gap["step"], gap["attempt"]) == ("backlog", "talk", 1)
+    first = chunks(late)[0]["index"]
+    between = [event["index"] for event in chunks(whole[3:]) if event["index"] < first]
+    assert gap["missed"] in {None, len(between)}, "a reader who had some of them is told no number"
+    rest = [frame for frame in late if frame.event != "stream.gap"]
+    assert plain(rest) == plain(whole[-len(rest) :]), "after the gap: exactly what was told"
+    fresh = await once(f"{proxy.url}/small/{run}")
+    before = [event["index"] for event in chunks(whole) if event["index"] < first]
+    assert own_gaps(fresh) == [{**gap, "missed": len(before)}]
+    assert len(before) > 5
+    assert lasting(fresh) == lasting(whole)
+
+
+async def test_lifecycle_frames_that_fell_out_too_are_made_again_under_their_own_ids(
+    engine: Engine, proxy: Served
+) -> None:
+    run = await engine.trigger("wide")
+    async with Ear(f"{proxy.url}/tiny/{run}") as ear:
+        await ear.end()
+    late = await once(f"{proxy.url}/tiny/{run}", cursor=ear.frames[0].id)
+    assert own_gaps(late), "what cannot be given is told"
+    assert {gap["cause"] for gap in own_gaps(late)} == {"backlog"}
+    doubled = [event for event, count in Counter(lasting(late)).items() if count > 1]
+    assert not doubled, [(frame.id, frame.data) for frame in late + ear.frames]
+    assert sorted(lasting(late)) == sorted(lasting(ear.frames[1:]))
+    told = {
+        (frame.id, frame.value["type"], frame.value["step"])
+        for frame in ear.frames
+        if frame.event == "message"
+    }
+    again = [frame for frame in late if frame.event == "message"]
+    assert {(frame.id, frame.value["type"], frame.value["step"]) for frame in again} <= told
+    assert [frame.value["recovered"] for frame in again][:5] == [True] * 5
+    numbers = [int(frame.id.rpartition(".")[2]) for frame in again]
+    assert numbers == sorted(numbers)
+
+
+# -- the wrong door --
+
+
+async def test_a_cursor_of_another_run_stream_or_life_is_a_fresh_start_with_one_gap(
+    engine: Engine, proxy: Served
+) -> None:
+    run, twin = await engine.trigger("brief"), await engine.trigger("brief")
+    whole = await once(f"{proxy.url}/run/{run}")
+    foreign = await once(f"{proxy.url}/run/{twin}")
+    small = await once(f"{proxy.url}/small/{run}")
+    for cursor in (foreign[3].id, small[3].id, "nonsense", whole[3].id[:-1], whole[3].id + "9"):
+        told = await once(f"{proxy.url}/run/{run}", cursor=cursor)
+        assert gaps(told)[0] == UNKNOWN
+        assert plain(told[1:]) == plain(whole), cursor
+
+
+async def test_a_cursor_of_rules_that_were_changed_since_is_a_fresh_start_and_an_open_stream_goes_on(
+    engine: Engine, proxy: Served
+) -> None:
+    run = await engine.trigger("dag")
+    url = f"{proxy.url}/run/{run}"
+    async with Ear(url) as ear:
+        await ear.until(lambda ear: len(ear.chunks) >= 3)
+        old = ear.frames[-1].id
+        proxy.process.path.write_text(yaml(more=SMALL).replace("at: at", "when: at", 1))
+        await proxy.process.reload()
+        changed = await once(url, cursor=old, until=lambda frame: '"step_stream"' in frame.data)
+        assert changed[0].value == UNKNOWN
+        assert all("when" in event for event in events(changed))
+        await ear.end()
+    assert all("at" in event for event in ear.chunks)
+    assert own_gaps(ear.frames) == []
+    assert ear.judge(engine, run) == []
+
+
+async def test_an_unchanged_reload_keeps_every_cursor(engine: Engine, proxy: Served) -> None:
+    run = await engine.trigger("brief")
+    whole = await once(f"{proxy.url}/run/{run}")
+    proxy.process.path.write_text("# a comment\n" + yaml(more=SMALL))
+    await proxy.process.reload()
+    assert plain(await once(f"{proxy.url}/run/{run}", cursor=whole[3].id)) == plain(whole[4:])
+
+
+async def test_another_teams_cursor_shows_nothing_of_the_other_team(tmp_path: Path) -> None:
+    (tmp_path / "teams").mkdir()
+    text = yaml().partition("streams:")[2]
+    config(
+        tmp_path,
+        TEAMS,
+        "proxy.yaml",
+    )
+    for team in ("one", "two"):
+        config(tmp_path / "teams", f"version: 1\nstreams:{text}", f"{team}.yaml")
+    async with Engine(workflows(), seed=4, tenants=2) as engine:
+        env = {**engine.env, "ONE": engine.tokens[0], "TWO": engine.tokens[1]}
+        del env["HATCHET_CLIENT_TOKEN"]
+        async with served(tmp_path, env) as proxy:
+            ones = await engine.trigger("brief", tenant=0)
+            twos = await engine.trigger("brief", tenant=1)
+            told = await once(f"{proxy.url}/one/run/{ones}")
+            for cursor in (told[3].id, told[-1].id):
+                assert await status(f"{proxy.url}/two/run/{ones}", cursor=cursor) == 404
+                again = await once(f"{proxy.url}/two/run/{twos}", cursor=cursor)
+                assert again[0].value == UNKNOWN
+                assert plain(again[1:]) == plain(await once(f"{proxy.url}/two/run/{twos}"))
+
+
+# -- after the end --
+
+
+async def test_after_keep_after_end_a_cursor_is_unknown_and_the_results_are_rebuilt(
+    engine: Engine, tmp_path: Path
+) -> None:
+    text = yaml(stream="backlog: {keep_after_end: 200ms}")
+    async with served(config(tmp_path, text), engine.env) as proxy:
+        run = await engine.trigger("brief")
+        whole = await once(f"{proxy.url}/run/{run}")
+        kept = await once(f"{proxy.url}/run/{run}", cursor=whole[3].id)
+        assert plain(kept) == plain(whole[4:])
+        await becomes(lambda: not proxy.hub.teams["default"].lives)
+        late = await once(f"{proxy.url}/run/{run}", cursor=whole[3].id)
+    assert gaps(late)[0] == UNKNOWN
+    assert lasting(late) == lasting(whole)
+    assert {event["recovered"] for event in events(late)} == {True}
+
+
+async def test_a_run_that_is_replayed_tells_its_new_story_and_204_stays(
+    engine: Engine, proxy: Served
+) -> None:
+    run = await engine.trigger("talk")
+    url = f"{proxy.url}/run/{run}"
+    first = await once(url)
+    await asyncio.sleep(1.1)  # for a second after the end "it was not replayed" is believed
+    await engine.replay(run)
+    assert await status(url, cursor=first[-1].id) == 204
+    second = await once(url)
+    assert {chunk["attempt"] for chunk in chunks(second)} == {2}
+    assert second[-1].event == "stream.end"
+    assert await status(url, cursor=first[-1].id) == 204
+    assert await status(url, cursor=second[-1].id) == 204
+
+
+async def test_while_a_dag_is_replayed_the_end_of_before_is_not_told_again(
+    engine: Engine, proxy: Served
+) -> None:
+    run = await engine.trigger("dag")
+    url = f"{proxy.url}/run/{run}"
+    await once(url)
+    await asyncio.sleep(1.1)
+    await engine.replay(run)  # between its steps core and history both say done, with the results of before
+    assert (await once(url))[-1].event == "stream.end"
+    assert all(step.attempt == 2 and step.ended for step in engine.run(run).steps.values())
