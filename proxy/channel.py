@@ -117,15 +117,15 @@ class Channel:
         self._unflushed += size
 
     def _take_notice(self, item: StepGap | Reset) -> None:
-        place = self.backlog.last
         if isinstance(item, Reset):
             self.counts.resets += 1
-            body = sse.control(
-                "reset", {"step": item.step, "attempt": item.attempt}, cursor=self.ids.at(place + 1)
-            )
-        else:
-            body = self.gap(item, place)
-        self._append(Frame(body, True))
+        self._append(self._notice(item, self.backlog.last + 1))
+
+    def _notice(self, item: StepGap | Reset, number: int) -> Frame:
+        if isinstance(item, Reset):
+            data = {"step": item.step, "attempt": item.attempt}
+            return Frame(sse.control("reset", data, cursor=self.ids.at(number)), True, None, item)
+        return Frame(self.gap(item, number - 1), True, None, item)
 
     def _frame(self, event: Event, number: int, sight: Sight | None = None) -> Frame | None:
         message = self.rules.message(event, sight)
@@ -193,13 +193,16 @@ class Channel:
         """
         frames = self.backlog.aside(place)
         forgotten = self.backlog.forgotten(place)
+        for item in [item for item in forgotten if isinstance(item, StepGap | Reset)]:
+            number = forgotten.pop(item)
+            frames.append((number, self._notice(item, number)))
         if forgotten:
             for event in await self.restate():
-                number = forgotten.pop(event.identity, None)
-                frame = None if number is None else self._frame(event, number)
-                if number is not None and frame is not None:
-                    frames.append((number, frame))
-            frames.sort(key=_number)
+                place_of = forgotten.pop(event.identity, None)
+                frame = None if place_of is None else self._frame(event, place_of)
+                if place_of is not None and frame is not None:
+                    frames.append((place_of, frame))
+        frames.sort(key=_number)
         return frames, not forgotten
 
     # -- readers --

@@ -20,7 +20,7 @@ from proxy.backlog import OVERHEAD, Backlog, Frame
 from proxy.channel import Channel, Sights, value_of
 from proxy.counts import TeamCounts
 from proxy.errors import HatchetError, RunUnknown
-from proxy.events import CoreState, End, Event, GapCause, Item, PastState, StepGap
+from proxy.events import CoreState, End, Event, GapCause, Item, PastState, Reset, StepGap
 from proxy.origins import Origins
 from proxy.restate import restate
 from proxy.rules import Rules
@@ -53,7 +53,7 @@ def keep(item: Item) -> Kept:
             None if item.lasting else (item.step or "", item.attempt or 1),
             item.identity if item.lasting else None,
         )
-    return Kept(item, OVERHEAD, True, None, None)
+    return Kept(item, OVERHEAD, True, None, None if isinstance(item, End) else item)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +220,11 @@ class Life:
         )
         forgotten = kept.forgotten(0)
         again = [event for event in past if event.identity in forgotten]
-        channel.offer(again)
-        if len(again) < len(forgotten):  # while a run goes on, its state may not tell everything
+        notices = [item for item in forgotten if isinstance(item, StepGap | Reset)]
+        channel.offer([*again, *notices])
+        if len(again) + len(notices) < len(
+            forgotten
+        ):  # while a run goes on, its state may not tell everything
             channel.offer([StepGap(GapCause.BACKLOG, None, None, None)])
         channel.offer(
             [StepGap(GapCause.BACKLOG, loss.step, loss.attempt, loss.missed) for loss in kept.losses(0)]

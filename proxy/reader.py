@@ -115,23 +115,20 @@ class Reader:
         channel, place = self.channel, self.place
         for notice in channel.missed(place, self._cause):
             self._write(notice)
+        to = channel.backlog.first - 1  # what falls out while we ask is crossed by the next pump, from there
         if channel.backlog.forgotten(place):
             self.busy = True
-            self._recovery = asyncio.get_running_loop().create_task(self._recover(place))
+            self._recovery = asyncio.get_running_loop().create_task(self._recover(place, to))
             return
-        to = channel.backlog.first - 1
         for _, frame in channel.backlog.aside(place):
             self._count(1)
             self._write(frame.body)
         self.place = to
 
-    async def _recover(self, place: int) -> None:
+    async def _recover(self, place: int, to: int) -> None:
         channel = self.channel
         frames, whole = None, False
         for _ in range(RECOVERY_TRIES):
-            to = (
-                channel.backlog.first - 1
-            )  # what falls out while we ask is crossed by the next pump, from there
             try:
                 frames, whole = await channel.recover(place)
                 break

@@ -146,7 +146,7 @@ class Ear:
             self._news.set()
         self._news.set()
 
-    async def until(self, true: Callable[[Ear], object], seconds: float = 30) -> None:
+    async def until(self, true: Callable[[Ear], object], seconds: float = 12) -> None:
         """Wait until something is true of what was heard."""
         assert self._reading is not None
         async with asyncio.timeout(seconds):
@@ -273,7 +273,7 @@ class Slow:
         """Connect, ask, and read no more than the beginning."""
         loop = asyncio.get_running_loop()
         await loop.sock_connect(self.sock, ("127.0.0.1", self.port))
-        ask = f"GET {self._path} HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"
+        ask = f"GET {self._path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
         await loop.sock_sendall(self.sock, ask.encode())
         while until not in self.received:
             await self.read(256)

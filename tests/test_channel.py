@@ -320,3 +320,16 @@ async def test_a_reader_that_leaves_while_the_channel_walks_harms_nobody() -> No
     await turn()
     assert leaving.ids == [1]
     assert one.readers == {last}
+
+
+async def test_a_reset_that_fell_out_too_is_told_in_its_place() -> None:
+    one = channel(events=6)
+    one.offer([chunk("a"), Reset("draft", 2)])
+    one.offer([completed(f"step{number}") for number in range(8)])
+    one.offer([chunk("b", attempt=2)])
+    await turn()
+    assert Reset("draft", 2) in one.backlog.forgotten(0)
+    _, ear = join(one)
+    await turn()
+    assert '{"step":"draft","attempt":2}' in ear.data
+    assert ear.data.index('{"step":"draft","attempt":2}') < ear.data.index('["step_stream","draft","b"]')

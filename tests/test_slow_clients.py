@@ -1,0 +1,220 @@
+"""Slow, stuck and vanished readers: told what they missed, sent away in time, and noticed by nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from proxy.channel import BATCH
+from proxy.connection import HIGH_WATER, SEND_BUFFER
+from proxy.simulator import Engine
+from proxy.simulator.script import Script, Step, Workflow, script
+from tests.delivering import Ear, Slow, becomes, chunks, config, own_gaps, yaml
+from tests.served import Served, served
+
+SIZE: Final = 4000  # characters of each chunk
+SHARE: Final = HIGH_WATER + BATCH + 2 * SEND_BUFFER + 64 * 1024  # the last: the client's own kernel, at most
+
+
+def endless() -> Script:
+    """A run whose chunks the test sends; it ends when the test cancels it."""
+    return script(Workflow("open", (Step("open", takes=1e6, timeout=2e6),)))
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    async with Engine(endless(), seed=5) as one:
+        yield one
+
+
+def small(write_timeout: str = "30s", heartbeat: str = "15s") -> str:
+    server = f"{{linger: 5s, write_timeout: {write_timeout}, drain: {{grace: 3s, spread: 1s}}}}"
+    return yaml(server=server, stream=f"heartbeat: {heartbeat}\n    backlog: {{events: 60}}")
+
+
+@contextlib.asynccontextmanager
+async def proxied(folder: Path, engine: Engine, text: str) -> AsyncIterator[Served]:
+    async with served(config(folder, text), engine.env) as one:
+        yield one
+
+
+async def flood(engine: Engine, run: str, ear: Ear, count: int) -> None:
+    """Chunks as fast as the one who reads takes them, so that he misses none."""
+    first = len(ear.chunks)
+    for number in range(count):
+        engine.put(run, "open", f"{number:08d}".ljust(SIZE, "x"))
+        if number % 20 == 19:
+            await ear.until(lambda ear, sent=number: len(ear.chunks) > first + sent)  # type: ignore[misc]
+
+
+async def begun(engine: Engine, ear: Ear, run: str) -> None:
+    """Until chunks flow: whatever the engine holds back at the beginning is behind us."""
+    async with asyncio.timeout(8):
+        while not ear.chunks:
+            engine.put(run, "open", "first")
+            await asyncio.sleep(0.05)
+
+
+async def test_who_reads_too_slowly_is_told_what_he_missed_and_then_gets_exactly_what_came_later(
+    engine: Engine, tmp_path: Path
+) -> None:
+    async with proxied(tmp_path, engine, small()) as proxy:
+        run = await engine.trigger("open")
+        async with Ear(f"{proxy.url}/run/{run}") as quick:
+            await begun(engine, quick, run)
+            slow = await Slow(proxy.url, f"/run/{run}").open(until=b"first")
+            await flood(engine, run, quick, 400)
+            await engine.cancel(run)
+            heard = await slow.read_all()
+            slow.close()
+            await quick.end()
+    told = own_gaps(heard)
+    assert {gap["cause"] for gap in told} == {"slow_client"}
+    assert {(gap["step"], gap["attempt"]) for gap in told} == {("open", 1)}
+    indices = [event["index"] for event in chunks(heard)]
+    assert indices == sorted(set(indices)), "each once, in order"
+    assert len(indices) < 300
+    assert indices[-1] == quick.chunks[-1]["index"]
+    assert heard[-1].event == "stream.end"
+    jump = max(place for place, frame in enumerate(heard) if frame.event == "stream.gap")
+    later = [frame for frame in heard[jump:] if frame.event != "stream.gap"]
+    whole = [(frame.id, frame.data) for frame in quick.frames]
+    assert [(frame.id, frame.data) for frame in later] == [
+        one for one in whole if one in {(f.id, f.data) for f in later}
+    ]
+    assert quick.gaps == [gap for gap in quick.gaps if gap["cause"] == "joined_late"], "nobody else has a gap"
+    assert [event["index"] for event in quick.chunks[-400:]] == list(
+        range(indices[-1] - 399, indices[-1] + 1)
+    )
+
+
+async def test_a_stuck_reader_is_disconnected_in_time_and_nobody_else_is(
+    engine: Engine, tmp_path: Path
+) -> None:
+    async with proxied(tmp_path, engine, small(write_timeout="1s")) as proxy:
+        run = await engine.trigger("open")
+        async with Ear(f"{proxy.url}/run/{run}") as quick:
+            await begun(engine, quick, run)
+            stuck = await Slow(proxy.url, f"/run/{run}").open(until=b"first")
+            await becomes(lambda: len(proxy.hub.stays) == 2)
+            await flood(engine, run, quick, 200)
+            assert proxy.hub.paused
+            began = time.monotonic()
+            await becomes(lambda: not proxy.hub.paused, 5)
+            assert 0.3 < time.monotonic() - began < 2.5
+            endings = proxy.hub.counts.team("default").stream("all").ends
+            assert endings["stuck"] == 1
+            assert len(proxy.hub.stays) == 1
+            await flood(engine, run, quick, 20)
+            await stuck.read_all()  # the kernel's rest, then the connection's loss
+            stuck.close()
+            await engine.cancel(run)
+            await quick.end()
+    assert own_gaps(quick.frames) == []
+    assert quick.source.connections == 2, "the stream, and the 204 behind its end"
+
+
+async def test_a_stuck_readers_share_of_memory_is_bounded_the_kernels_buffers_counted_in(
+    engine: Engine, tmp_path: Path
+) -> None:
+    async with proxied(tmp_path, engine, small()) as proxy:
+        run = await engine.trigger("open")
+        async with Ear(f"{proxy.url}/run/{run}") as quick:
+            await begun(engine, quick, run)
+            stuck = [await Slow(proxy.url, f"/run/{run}").open(until=b"first") for _ in range(5)]
+            await flood(engine, run, quick, 300)  # 1.2 MB, far more than a reader's share
+            for stay in proxy.hub.paused:
+                transport = stay._sink._protocol.transport  # type: ignore[attr-defined]
+                assert transport.get_write_buffer_size() <= HIGH_WATER + BATCH + SIZE
+                assert stay.reader.frames * SIZE < SHARE
+            assert len(proxy.hub.paused) == 5
+            kept = proxy.hub.counts.team("default").backlog_bytes
+            assert kept < 2_500_000, "what is kept is shared by all who read, the run's own events included"
+            for one in stuck:
+                one.close()
+            await becomes(lambda: len(proxy.hub.stays) == 1)
+            await flood(engine, run, quick, 20)
+            await engine.cancel(run)
+            await quick.end()
+    assert own_gaps(quick.frames) == []
+
+
+async def test_a_slow_reader_delays_nobody(engine: Engine, tmp_path: Path) -> None:
+    async with proxied(tmp_path, engine, small()) as proxy:
+        run = await engine.trigger("open")
+        async with Ear(f"{proxy.url}/run/{run}") as quick:
+            await begun(engine, quick, run)
+            slow = [await Slow(proxy.url, f"/run/{run}").open(until=b"first") for _ in range(20)]
+            await flood(engine, run, quick, 200)
+            assert len(proxy.hub.paused) == 20
+            delays = []
+            for _ in range(20):
+                sent = time.monotonic()
+                count = len(quick.chunks)
+                engine.put(run, "open", "now")
+                await quick.until(lambda ear, count=count: len(ear.chunks) > count)  # type: ignore[misc]
+                delays.append(time.monotonic() - sent)
+            assert sorted(delays)[len(delays) // 2] < 0.1
+            for one in slow:
+                one.close()
+            await engine.cancel(run)
+            await quick.end()
+
+
+async def test_who_resets_the_connection_is_gone_at_once(engine: Engine, tmp_path: Path) -> None:
+    async with proxied(tmp_path, engine, small()) as proxy:
+        run = await engine.trigger("open")
+        gone = await Slow(proxy.url, f"/run/{run}").open()
+        await becomes(lambda: len(proxy.hub.stays) == 1)
+        gone.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        gone.close()
+        await becomes(lambda: not proxy.hub.stays, 2)
+
+
+async def test_a_peer_that_vanished_without_a_word_is_found_by_the_next_heartbeat(
+    engine: Engine, tmp_path: Path
+) -> None:
+    repair = 19  # TCP_REPAIR: closing such a socket sends nothing, as a machine that lost its power
+    async with proxied(tmp_path, engine, small(heartbeat="1s")) as proxy:
+        run = await engine.trigger("open")
+        gone = await Slow(proxy.url, f"/run/{run}").open()
+        await becomes(lambda: len(proxy.hub.stays) == 1)
+        try:
+            gone.sock.setsockopt(socket.IPPROTO_TCP, repair, 1)
+        except OSError:
+            gone.close()
+            pytest.skip("only root may close a socket without a word")
+        gone.close()
+        assert len(proxy.hub.stays) == 1, "nothing was said"
+        await becomes(lambda: not proxy.hub.stays, 4)
+
+
+@pytest.mark.parametrize("seconds", [1, 2])
+async def test_a_heartbeat_comes_after_exactly_so_long_without_traffic(
+    engine: Engine, tmp_path: Path, seconds: int
+) -> None:
+    async with proxied(tmp_path, engine, small(heartbeat=f"{seconds}s")) as proxy:
+        run = await engine.trigger("open")
+        async with Ear(f"{proxy.url}/run/{run}") as ear:
+            await begun(engine, ear, run)
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(proxy.url.rpartition(":")[2]))
+            writer.write(f"GET /run/{run} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            await reader.readuntil(b"first")
+            engine.put(run, "open", "quiet now")
+            await reader.readuntil(b"quiet now")
+            spoke = time.monotonic()
+            times: list[float] = []
+            for _ in range(2):
+                await reader.readuntil(b"\n:\n" if not times else b":\n")
+                times.append(time.monotonic() - spoke)
+            writer.close()
+    assert times[0] == pytest.approx(seconds, abs=0.25)
+    assert times[1] == pytest.approx(2 * seconds, abs=0.35)
