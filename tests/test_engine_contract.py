@@ -275,11 +275,17 @@ async def test_a_failed_attempt_carries_its_retry_count_and_its_error(begin: Beg
 
 
 async def test_subscribed_at_once_by_run_id_begins_a_second_late(begin: Begin) -> None:
-    trial, _ = await begin("contract_slow")
-    heard = trial.listen(trial.run_id)
-    await trial.until(lambda: bool(heard.events), within=9.0)
-    assert heard.events[0][0] > 1.0
-    assert heard.chunks()[0][1].strip(". ") != "0"
+    async def slept() -> bool:
+        """The fact says "often": a quick engine binds at once now and then."""
+        trial, _ = await begin("contract_slow")
+        heard = trial.listen(trial.run_id)
+        await trial.until(lambda: bool(heard.events), within=9.0)
+        if heard.events[0][0] <= 1.0:
+            return False
+        assert heard.chunks()[0][1].strip(". ") != "0"
+        return True
+
+    assert await now_and_then(slept)
 
 
 async def test_subscribed_a_moment_later_binds_at_once(begin: Begin) -> None:
