@@ -40,6 +40,7 @@ class Hearing(Known):
         kind, retry = event.kind, event.retry_count
         attempt = retry + 1 if retry is not None else max(line.attempts.get(step.id, 1), 1)
         self._goes_on()
+        self._confirmed = False
         if kind is Kind.STARTED:
             step.running = True
             if not step.start_live:

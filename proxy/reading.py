@@ -35,6 +35,7 @@ FAILED_PATIENCE: Final = 1.0  # seconds that the history must have said FAILED t
 
 
 FAILURES: Final = frozenset({"FAILED", "TIMED_OUT"})
+REPLAYED: Final = "RETRIED_BY_USER"  # told of all steps at once; what is not tried again yet reads as before
 
 
 class Reading(Hearing):
@@ -139,7 +140,10 @@ class Reading(Hearing):
         for told in known.events:
             if told.type in FAILURES and told.retry_count < known.retry_count:
                 step.failed(told.retry_count + 1, _words(told), told.at, False, now)
-        step.begun(attempt, now)
+        replayed = any(
+            told.type == REPLAYED and told.retry_count >= known.retry_count for told in known.events
+        )
+        step.begun(attempt + replayed, now)
         if attempt < step.proven:
             return
         if known.status is not Status.QUEUED:

@@ -92,7 +92,7 @@ class Attempts:
         text = f"Task exceeded timeout of {go_duration(step.step.timeout)}"
         if not self._world.quirks.silent_timeout:
             tell_end(self._world, run, step, messages.TIMED_OUT, text)
-        write(self._world, run, step, "TIMED_OUT")
+        write(self._world, run, step, "TIMED_OUT", message=text)
         self._retry_or_fail(run, step, text, False)
 
     def _retry_or_fail(self, run: Run, step: StepRun, error: str, final: bool) -> None:

@@ -126,6 +126,8 @@ class Core:
     def replay(self, run: Run) -> None:
         """A user's replay of a run that is over: the same ids, the next retry count, and it goes on."""
         if run.settled:
+            for step in run.steps.values():
+                write(self.world, run, step, "RETRIED_BY_USER")
             run.generation += 1
             run.done = run.failed = run.cancelled = False
             self._go_on(run)

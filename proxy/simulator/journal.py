@@ -40,6 +40,7 @@ class Line:
     output: str = ""
     error: str = ""
     number: int = 0
+    message: str = ""
 
 
 @dataclass(slots=True)
@@ -92,6 +93,8 @@ class Journal:
 def _fold(past: Past, line: Line) -> None:
     if line.type == "CANCELLED" and past.status in OVER:
         return  # a user's cancellation of the whole run changes nothing of what was over
+    if line.type == "RETRIED_BY_USER":
+        return  # told of all steps at once; each reads as before until it is its turn
     past.status = _STATUS_AFTER[line.type]
     past.retry_count = max(past.retry_count, line.retry_count)
     if line.type == "FINISHED":

@@ -174,7 +174,7 @@ def _event_message(line: Line) -> str:
         return "Sent task run to the assigned worker"
     if line.type == "RETRYING":
         return f"This is retry number {line.retry_count}."
-    return ""
+    return line.message
 
 
 def _shape(run: Run, step: StepRun) -> dict[str, Any]:

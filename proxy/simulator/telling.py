@@ -46,13 +46,22 @@ def tell_chunk(world: World, run: Run, step: StepRun, chunk: bytes, *, index: in
 
 
 def write(
-    world: World, run: Run, step: StepRun, *types: str, output: str = "", error: str = "", after: float = 0.0
+    world: World,
+    run: Run,
+    step: StepRun,
+    *types: str,
+    output: str = "",
+    error: str = "",
+    message: str = "",
+    after: float = 0.0,
 ) -> None:
     """Write task events; they reach the read side after its lag, and `after` if there is one."""
     lag = world.lag(READ_SIDE) + (after if world.quirks.history_lag else 0.0)
     visible = max(world.agenda.now() + lag, run.journal.created_visible_at)
     for type_ in types:
-        run.journal.write(Line(step.id, type_, world.agenda.wall(), step.retry_count, visible, output, error))
+        line = Line(step.id, type_, world.agenda.wall(), step.retry_count, visible, output, error)
+        line.message = message
+        run.journal.write(line)
     wait = max(run.journal.lines[-1].visible_at - world.agenda.now(), AFTER_STEP_ENDS)
     world.agenda.after(wait, _read_side_changes, world, run)
 

@@ -1,0 +1,188 @@
+"""What a history doubts: an attempt that a chunk's time denies, an end between a replay's steps, silence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from proxy.events import (
+    STEP_COMPLETED,
+    STEP_FAILED,
+    STEP_RETRYING,
+    STEP_STREAM,
+    CoreState,
+    CoreStep,
+    End,
+    Event,
+    GapCause,
+    Kind,
+    LiveEvent,
+    PastState,
+    PastStep,
+    PastTaskEvent,
+    Reset,
+    Status,
+    StepGap,
+)
+from proxy.history import History
+from tests.playing import World, legal
+
+RUN, STEP, OTHER = "run", "a", "b"
+
+
+def clock(t: float) -> str:
+    return f"2026-01-01T00:00:{t:09.6f}Z"
+
+
+def chunk(index: int, t: float, text: str = "") -> LiveEvent:
+    return LiveEvent(RUN, Kind.STREAM, STEP, text or f"{index}@{t:g}", clock(t), None, index)
+
+
+def started(step: str = STEP) -> LiveEvent:
+    return LiveEvent(RUN, Kind.STARTED, step, "", clock(0), 0)
+
+
+def core(status: Status, *steps: CoreStep) -> CoreState:
+    done = status in {Status.COMPLETED, Status.FAILED, Status.CANCELLED}
+    return CoreState(RUN, status, done, steps or (CoreStep("one", STEP, status),))
+
+
+def past(status: Status, retry: int = 0, **more: object) -> PastState:
+    step = replace(PastStep("one", STEP, status, retry, 2, created_at=clock(0)), **more)  # type: ignore[arg-type]
+    return PastState(RUN, status, (step,))
+
+
+def world(cores: list[tuple[float, CoreState]], pasts: list[tuple[float, PastState]], **more: bool) -> World:
+    def core_at(t: float) -> CoreState | None:
+        return next((state for at, state in reversed(cores) if at <= t), None)
+
+    def past_at(t: float) -> PastState | None:
+        return next((state for at, state in reversed(pasts) if at <= t), None)
+
+    made = World(History(RUN, has_past=bool(pasts)), core_at, past_at, **more)  # type: ignore[arg-type]
+    made.start()
+    return made
+
+
+def told(made: World, *types: str) -> list[tuple[int | None, object]]:
+    return [(i.attempt, i.payload) for i in made.items if isinstance(i, Event) and i.type in types]
+
+
+def test_chunks_that_the_engine_held_back_are_not_taken_for_the_next_attempts() -> None:
+    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), (1, past(Status.RUNNING, 1))])
+    line = made.open(ordered=True)
+    for event in (started(), chunk(0, 0.1), chunk(1, 0.2)):
+        made.tell(line, event)
+    made.until(0.5)
+    slow = made.open(ordered=True)
+    made.until(1.2)
+    made.tell(line, LiveEvent(RUN, Kind.FAILED, STEP, "E: no", clock(1), 0))
+    made.until(1.5)
+    for event in (chunk(0, 1.6), chunk(1, 1.7)):
+        made.tell(line, event)
+    made.tell(slow, chunk(0, 1.6))
+    for event in (
+        chunk(2, 0.3),
+        chunk(3, 0.4),
+    ):  # of attempt 1, five seconds late on a line that knows no attempt
+        made.tell(slow, event)
+    made.tell(line, chunk(2, 1.8))
+    made.until(3)
+    legal(made.items)
+    assert [text for attempt, text in told(made, STEP_STREAM) if attempt == 2] == ["0@1.6", "1@1.7", "2@1.8"]
+
+
+def test_where_indices_begin_again_in_limbo_a_later_attempt_begins() -> None:
+    made = world([(0, core(Status.RUNNING))], [(0, past(Status.QUEUED))])
+    line = made.open(ordered=True)
+    made.until(0.5)
+    for event in (chunk(0, 1.0), chunk(1, 1.01), chunk(0, 1.5), chunk(1, 1.51)):
+        made.tell(line, event)
+    made.tell(line, LiveEvent(RUN, Kind.COMPLETED, STEP, "{}", clock(1.6), 1))
+    assert told(made, STEP_STREAM) == [(1, "0@1"), (1, "1@1.01"), (2, "0@1.5"), (2, "1@1.51")]
+
+
+def test_a_failure_that_no_line_told_shows_that_chunks_may_be_lost() -> None:
+    failing = past(Status.FAILED, 2, error="E: no", finished_at=clock(1))
+    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), (1, failing)])
+    line = made.open(ordered=True)
+    for event in (started(), chunk(0, 0.1)):
+        made.tell(line, event)
+    made.until(20)
+    assert StepGap(GapCause.UPSTREAM, "one", 3, None) in made.items
+    assert told(made, STEP_FAILED) == [(3, {"message": "E: no", "detail": "E: no"})]
+
+
+def test_a_timeout_waits_for_its_words_and_announces_nothing() -> None:
+    silent = past(Status.FAILED, 2, finished_at=clock(1))
+    done = core(Status.FAILED, CoreStep("one", STEP, Status.FAILED, None, "Task exceeded timeout of 3s"))
+    made = world([(0, core(Status.RUNNING)), (1.4, done)], [(0, past(Status.QUEUED, 2)), (1.2, silent)])
+    line = made.open(ordered=True)
+    made.until(0.5)
+    made.tell(line, LiveEvent(RUN, Kind.FAILED, None, "", clock(1), hangup=True))
+    made.until(1.3)
+    made.tell(line, LiveEvent(RUN, Kind.FAILED, None, "", clock(1), hangup=True))
+    made.until(20)
+    words = {"message": "Task exceeded timeout of 3s", "detail": "Task exceeded timeout of 3s"}
+    assert told(made, STEP_FAILED) == [(3, words)]
+    assert not [i for i in made.items if isinstance(i, StepGap) and i.cause is GapCause.UPSTREAM]
+
+
+def test_a_timeout_in_a_run_that_goes_on_has_its_words_from_the_task_events() -> None:
+    event = PastTaskEvent("TIMED_OUT", clock(1), 2, "Task exceeded timeout of 3s")
+    silent = past(Status.FAILED, 2, finished_at=clock(1), events=(event,))
+    made = world([(0, core(Status.RUNNING))], [(0, silent)])
+    made.open(ordered=True)
+    made.until(0.5)
+    assert told(made, STEP_FAILED)[0][1] == {"message": event.error, "detail": event.error}
+
+
+def replayed(second: Status, retry: int) -> PastState:
+    """Two steps of a replay: the first is over again, the second reads as before until it is its turn."""
+    by_user = tuple(PastTaskEvent("RETRIED_BY_USER", clock(1), 0) for _ in range(1))
+    one = PastStep("one", STEP, Status.COMPLETED, 1, 0, {"new": 1}, events=by_user)
+    two = PastStep("two", OTHER, second, retry, 0, {"two": retry}, events=by_user)
+    return PastState(RUN, second, (one, two))
+
+
+def test_between_two_steps_of_a_replay_no_end_is_told_and_nothing_of_before() -> None:
+    one, two = CoreStep("one", STEP, Status.COMPLETED), CoreStep("two", OTHER, Status.COMPLETED, '{"old":1}')
+    false = core(Status.COMPLETED, one, two)
+    runs = core(Status.RUNNING, replace(one, status=Status.QUEUED), replace(two, status=Status.RUNNING))
+    true = core(Status.COMPLETED, one, replace(two, output='{"new":1}'))
+    made = world(
+        [(0, false), (0.05, runs), (2, true)],
+        [
+            (0, replayed(Status.COMPLETED, 0)),
+            (0.2, replayed(Status.RUNNING, 1)),
+            (2.1, replayed(Status.COMPLETED, 1)),
+        ],
+    )
+    made.open(ordered=True)
+    made.until(1.9)
+    assert not [i for i in made.items if isinstance(i, End)]
+    made.until(20)
+    legal(made.items)
+    assert [attempt for attempt, _ in told(made, STEP_COMPLETED)] == [2, 2]
+    assert isinstance(made.items[-1], End)
+
+
+def test_without_a_history_an_end_that_nobody_told_is_read_twice() -> None:
+    false, runs = core(Status.COMPLETED), core(Status.RUNNING)
+    made = world([(0, false), (0.05, runs), (2, false)], [])
+    made.open(ordered=True)
+    made.until(1.9)
+    assert not [i for i in made.items if isinstance(i, End)]
+    made.until(20)
+    assert isinstance(made.items[-1], End)
+
+
+def test_a_history_that_was_away_once_is_waited_for_before_an_attempt_is_guessed() -> None:
+    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING, 1))], past_away=True)
+    line = made.open(ordered=False)
+    made.until(0.05)
+    made.tell(line, chunk(4, 0.1))
+    made.past_away = False
+    made.until(0.5)
+    assert told(made, STEP_STREAM) == [(2, "4@0.1")]
+    assert told(made, STEP_RETRYING) == [(1, None)]
+    assert Reset("one", 2) in made.items
