@@ -29,6 +29,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 METHODS: Final = ("GET", "HEAD", "OPTIONS")
+JSON: Final = "application/json"
 
 
 class Front:
@@ -69,7 +70,8 @@ class Front:
 
     async def _wait_for_config(self, scope: Scope, send: Send) -> None:
         headers = Asked.read(scope["headers"], b"").headers
-        answer = wait("config", headers.get("accept"), 0.0, "the configuration of this team is being mended")
+        accept = headers.get("accept") if scope["method"] in METHODS else JSON  # who posts reads none
+        answer = wait("config", accept, 0.0, "the configuration of this team is being mended")
         origin = headers.get("origin")
         if origin is not None:  # nothing of the team's is in it, and without these a browser would give up
             allowed = [

@@ -31,6 +31,7 @@ class Routes(Generic[T]):
 
     def __init__(self, templates: Mapping[str, T]) -> None:
         self._whole: dict[tuple[str, ...], T] = {}
+        self._by_metadata: set[tuple[str, ...]] = set()  # an empty value there is a bad value, no other path
         self._sizes: set[int] = set()
         for template, target in templates.items():
             self._add(template, target)
@@ -40,8 +41,11 @@ class Routes(Generic[T]):
         holes = [place for place, text in enumerate(segments) if PLACEHOLDER.fullmatch(text)]
         if not holes:
             return  # `check` lets none through; a path that names no run leads nowhere
+        by_metadata = segments[holes[0]].startswith("{metadata.")
         segments[holes[0]] = "\0"
         self._whole[tuple(segments)] = target
+        if by_metadata:
+            self._by_metadata.add(tuple(segments))
         self._sizes.add(len(segments))
 
     def match(self, raw_path: str) -> Match[T] | None:
@@ -51,7 +55,8 @@ class Routes(Generic[T]):
             segments = [unquote(part) for part in parts] if "%" in raw_path else parts
             for place in range(len(segments) - 1, 0, -1):
                 value = segments[place]
-                target = self._whole.get((*segments[:place], "\0", *segments[place + 1 :]))
-                if target is not None and value:
+                template = (*segments[:place], "\0", *segments[place + 1 :])
+                target = self._whole.get(template)
+                if target is not None and (value or template in self._by_metadata):
                     return Match(target, value)
         return None

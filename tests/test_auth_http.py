@@ -496,6 +496,8 @@ async def test_a_broken_team_waits_and_touches_nobody_else(
     async with served(folder, env) as proxy, httpx.AsyncClient(base_url=proxy.url) as client:
         assert (await hears(client, f"/search/chat/{run}", of_search()))[-1] == "stream.end"
         assert await hears(client, f"/payments/chat/{NOBODY}", bearer()) == ["stream.wait"]
+        ticket = await client.post("/payments/tickets", json={"stream": "chat", "run": NOBODY})
+        assert (ticket.status_code, "retry-after" in ticket.headers) == (503, True)
         (folder / "teams" / "payments.yaml").write_text(PAYMENTS)
         await proxy.process.reload()
         hers = await run_of(engine)

@@ -23,6 +23,7 @@ ROUTES = Routes(
         ("/streams/x/tokens", Match("tokens", "x")),
         ("/by/a%2Fb%20c", Match("mine", "a/b c")),
         ("/a%20b/7", Match("space", "7")),
+        ("/by/", Match("mine", "")),
         ("/message/", None),
         ("/message/x/", None),
         ("/message", None),

@@ -43,10 +43,10 @@ class Wrong(Exception):
 def command(
     path: Path, stream_name: str | None, team_name: str | None, text: str | None, recording: Path | None
 ) -> None:
-    r"""Show what each rule makes of an event, and the frame that results.
+    """Show what each rule makes of an event, and the frame that results.
 
     \b
-    stream-proxy explain streams.yaml --stream chat \
+    stream-proxy explain streams.yaml --stream chat \\
         --event '{"type": "step_completed", "step": "start", "payload": {"ok": true}}'
     stream-proxy explain /etc/stream-proxy --team search --stream chat --event @event.json
     stream-proxy explain streams.yaml --stream chat --recording run.jsonl

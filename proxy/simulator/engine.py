@@ -10,6 +10,7 @@ It speaks gRPC and REST as hatchet-sdk does; what can be broken on purpose is a 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -128,8 +129,10 @@ class Engine(Mischief):
         options = (*OPTIONS, ("grpc.max_receive_message_length", limit))
         server = grpc.aio.server(handlers=(self.wire,), options=options)
         try:
+            with socket.create_server((HOST, self._port)):
+                pass  # asked first: gRPC writes lines of its own about a port that is taken
             self._port = server.add_insecure_port(f"{HOST}:{self._port}")
-        except RuntimeError:
+        except (OSError, RuntimeError):
             raise PortTaken(f"cannot listen on {HOST}:{self._port}: the port is taken") from None
         await server.start()
         self._server = server
