@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -152,9 +152,9 @@ class Faults:
 
 
 @contextlib.asynccontextmanager
-async def replicas(count: int, config: Path, env: dict[str, str]) -> AsyncIterator[list[Replica]]:
-    """So many proxies, side by side."""
-    made = [Replica(config, env) for _ in range(count)]
+async def replicas(configs: Sequence[Path], env: dict[str, str]) -> AsyncIterator[list[Replica]]:
+    """A proxy for each configuration, side by side."""
+    made = [Replica(config, env) for config in configs]
     for one in made:
         await one.start()
     try:

@@ -22,7 +22,7 @@ from tests.reference import judge
 
 YAML: Final = """
 version: 1
-hatchet: {token: "${HATCHET_CLIENT_TOKEN}"}
+hatchet: {token: "${HATCHET_CLIENT_TOKEN}"%s}
 server: {linger: 1s, check_after: 2s, drain: {grace: 5s, spread: 1s}}
 streams:
   all:
@@ -35,6 +35,11 @@ streams:
       - events: "*"
         data: {type: type, step: step, attempt: attempt, index: index, payload: payload, recovered: recovered}
 """
+TAP: Final = (
+    ", tap: {stream: 'on'}",
+    "",
+)  # every second proxy has one; runs that carry the pair go through it
+PAIRS: Final[tuple[dict[str, str], ...]] = ({"stream": "on"}, {})
 CLASSES: Final = ("lost unsaid", "doubled", "out of order", "false end", "no verified end")
 BETWEEN: Final = (0.2, 0.8)  # seconds between two runs
 PATIENCE: Final = 60.0  # seconds that clients have after their run's end
@@ -97,10 +102,11 @@ async def play(
     """Break things for so long, then let everyone come to the end."""
     dice = Random(seed)
     report = Report(seed, evidence=evidence)
-    config = folder / "streams.yaml"
-    config.write_text(YAML)
+    configs = [folder / f"streams{n}.yaml" for n in range(proxies)]
+    for n, config in enumerate(configs):
+        config.write_text(YAML % TAP[n % 2])
     began = time.monotonic()
-    async with Engine(workflows(), seed=seed) as engine, replicas(proxies, config, engine.env) as made:
+    async with Engine(workflows(), seed=seed) as engine, replicas(configs, engine.env) as made:
         await _play(engine, made, dice, report, seconds=seconds, clients_per_run=clients_per_run)
     report.seconds = time.monotonic() - began
     report.complaints = [what for one in made for what in one.complaints]
@@ -121,7 +127,7 @@ async def _play(
     reading: list[asyncio.Task[None]] = []
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        run_id = await engine.trigger(dice.choice(KINDS), {"seed": report.seed})
+        run_id = await engine.trigger(dice.choice(KINDS), {"seed": report.seed}, dice.choice(PAIRS))
         runs.append(run_id)
         for _ in range(dice.randint(1, clients_per_run)):
             client = Client(run_id, len(reading), Random(dice.random()))

@@ -1,0 +1,76 @@
+"""A DAG that is replayed, joined at many moments: only the new story, and no end before the new one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from config.model import HatchetConfig
+from proxy.endpoint import endpoint
+from proxy.events import STEP_COMPLETED, End, Event, Item
+from proxy.hatchet import HatchetDoor
+from proxy.run import Run
+from proxy.simulator import Engine
+from proxy.simulator.client import Client
+from proxy.simulator.script import Step, Workflow, script
+from tests.playing import legal
+
+TAKES = 0.25  # seconds of each step
+STEPS = ("one", "two", "three", "four")
+JOINS = tuple(n * 0.06 for n in range(20))  # seconds after the replay
+
+
+@dataclass
+class Telling:
+    items: list[Item] = field(default_factory=list)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def publish(self, items: Sequence[Item]) -> None:
+        self.items += items
+        if isinstance(items[-1], End):
+            self.ended.set()
+
+    def completed(self) -> list[tuple[str | None, int | None]]:
+        return [(i.step, i.attempt) for i in self.items if isinstance(i, Event) and i.type == STEP_COMPLETED]
+
+
+def chain() -> Workflow:
+    steps = [
+        Step(name, STEPS[max(n - 1, 0) : n], takes=TAKES, output={name: n}) for n, name in enumerate(STEPS)
+    ]
+    return Workflow("chain", tuple(steps))
+
+
+@pytest.mark.parametrize("api", ["auto", "off"])
+async def test_who_joins_during_a_replay_is_told_the_new_story_to_its_own_end(api: str) -> None:
+    async with Engine(script(chain()), seed=3) as engine:
+        config = HatchetConfig.model_validate({"token": engine.env["HATCHET_CLIENT_TOKEN"], "api": api})
+        door = HatchetDoor(config, engine.env)
+        async with Client(endpoint(config, engine.env)) as client:
+            await asyncio.gather(*(joined(engine, door, client, delay, api) for delay in JOINS))
+        await door.close()
+
+
+async def joined(engine: Engine, door: HatchetDoor, client: Client, delay: float, api: str) -> None:
+    run_id = await client.trigger("chain", {}, {})
+    await done(engine, run_id)
+    await asyncio.sleep(0.2)  # the history has it, too
+    await engine.replay(run_id)
+    await asyncio.sleep(delay)
+    telling = Telling()
+    run = Run(run_id, door, publish=telling.publish)
+    run.start()
+    await telling.ended.wait()
+    await run.close()
+    assert engine.run(run_id).settled, f"joined {delay} s after the replay: an end before the end"
+    legal(telling.items)
+    if api == "auto":  # without a history nobody says that a step which was not heard was tried again
+        assert sorted(telling.completed()) == sorted((name, 2) for name in STEPS)
+
+
+async def done(engine: Engine, run_id: str) -> None:
+    while not engine.run(run_id).done:
+        await asyncio.sleep(0.02)
