@@ -21,9 +21,9 @@ Headers = list[tuple[bytes, bytes]]
 
 CLOSE: Final = (b"connection", b"close")
 EXTENSION: Final = "stream_proxy.connection"
-HIGH_WATER: Final = (
-    64 * 1024
-)  # bytes in user space before a reader pauses: a fast client is never idle with it
+HIGH_WATER: Final = 32 * 1024
+"""Bytes in user space before a reader pauses, beside twice as many in the kernel: a fast client is never idle
+with it, and one that stops reading holds little."""
 SEND_BUFFER: Final = 64 * 1024  # SO_SNDBUF (the kernel doubles it): without it a stuck client hides megabytes
 
 

@@ -23,6 +23,7 @@ CALLS_PER_LINK: Final = 250  # Hatchet's engine sets no limit; what a server say
 # many events: waking up costs twice what an event does. Nobody sees 2 ms, and a quiet link never waits.
 BREATH: Final = 0.002
 FULL_READ: Final = 16 * 1024  # bytes: a read of so many needs no breath, and large messages must not wait
+SLICE: Final = 8 * 1024  # bytes taken at once, some thirty chunks, a millisecond: then others have their turn
 IDLE_CLOSE: Final = 120.0  # seconds without a call until a connection is closed
 
 
@@ -39,6 +40,7 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._heard = self._busy = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
+        self._waiting = b""  # what came in one read and is more than a slice
         self.settled: asyncio.Future[None] = self._loop.create_future()  # calls may be made
         self.gone: asyncio.Future[None] = self._loop.create_future()
 
@@ -88,10 +90,33 @@ class Link(asyncio.Protocol):
         if now - self._heard < BREATH and len(data) < FULL_READ:
             self._breathe()
         self._heard = now
+        if self._waiting:
+            self._waiting += data
+        else:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        """A slice of what came; the rest in the next turns, so that no team's burst holds up another."""
+        if len(data) > SLICE:
+            self._waiting = data[SLICE:]
+            data = data[:SLICE]
+            if self._transport is not None and self._transport.is_reading():
+                self._transport.pause_reading()
+            self._loop.call_soon(self._take_on)
+        self._receive(data)
+
+    def _take_on(self) -> None:
+        waiting, self._waiting = self._waiting, b""
+        self._take(waiting)
+        if not self._waiting:
+            self._go_on()
+
+    def _receive(self, data: bytes) -> None:
         http2 = self._http2
         try:
             http2.receive(data)
         except Fault as fault:
+            self._waiting = b""
             self.give_up(f"it does not speak gRPC ({fault}); look at hatchet.tls and hatchet.host_port")
             return
         if http2.settled and not self.settled.done():
@@ -102,6 +127,8 @@ class Link(asyncio.Protocol):
         self._transport = None
         if self._timer is not None:
             self._timer.cancel()
+        waiting, self._waiting = self._waiting, b""
+        self._receive(waiting)  # what came before the end counts
         self._end_calls(str(exc) if exc else self._http2.farewell)
         self.gone.set_result(None)
 
@@ -111,7 +138,7 @@ class Link(asyncio.Protocol):
             self._loop.call_later(BREATH, self._go_on)
 
     def _go_on(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and not self._transport.is_closing() and not self._waiting:
             self._transport.resume_reading()
 
     # -- signs of life ----------------------------------------------------------------------------

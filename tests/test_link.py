@@ -1,0 +1,71 @@
+"""A link takes what comes a slice a turn: one team's burst does not hold up the others on the loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+from proxy import frames
+from proxy.link import SLICE, Link
+
+PING = frames.frame(frames.PING, 0, 0, b"are you?")
+
+
+class Paper(asyncio.Transport):
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = bytearray()
+        self.reading = True
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def is_reading(self) -> bool:
+        return self.reading
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        return False
+
+    @property
+    def answered(self) -> int:
+        return self.written.count(b"are you?")
+
+
+def linked() -> tuple[Link, Paper]:
+    link, paper = Link(1 << 20, lambda link: None), Paper()
+    link.connection_made(paper)
+    link.data_received(frames.frame(frames.SETTINGS, 0, 0, b""))
+    return link, paper
+
+
+async def test_a_burst_is_taken_a_slice_a_turn_and_nothing_is_read_meanwhile() -> None:
+    link, paper = linked()
+    count = 4 * SLICE // len(PING)
+    link.data_received(PING * count)
+    assert paper.answered == SLICE // len(PING)
+    assert not paper.reading
+    turns = 0
+    while paper.answered < count:
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns == 3
+    assert paper.reading
+    link.connection_lost(None)
+
+
+async def test_a_connection_that_breaks_in_the_middle_of_a_burst_is_over() -> None:
+    link, paper = linked()
+    link.data_received(PING * SLICE)
+    link.connection_lost(None)
+    answered = paper.answered
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert link.gone.done()
+    assert paper.answered == answered, "nobody is answered any more"
