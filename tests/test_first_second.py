@@ -1,4 +1,4 @@
-"""The first second and the mid-step join, over HTTP, by the clock: embedded with all quirks, and a real engine.
+"""The first second and the mid-step join, over HTTP, by the clock: embedded with all quirks, and a real one.
 
 A delay is the time from a chunk's being sent (or the client's connecting, if that was later) to its arrival.
 """

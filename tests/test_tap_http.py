@@ -1,0 +1,128 @@
+"""The tap, over HTTP: one upstream for a whole team, and every token from the first for who comes late."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from proxy.simulator import Engine
+from tests.delivering import Ear, becomes, chunks, config, once, own_gaps, workflows, yaml
+from tests.served import Served, served
+
+PAIR: Final = {"stream": "on"}
+TAPPED: Final = ', tap: {stream: "on"}'
+LIMITED: Final = 300 * 1024  # bytes
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    async with Engine(workflows(metadata_hangup=False), seed=11) as one:
+        yield one
+
+
+@pytest.fixture
+async def proxy(engine: Engine, tmp_path: Path) -> AsyncIterator[Served]:
+    async with served(config(tmp_path, yaml(hatchet=TAPPED)), engine.env) as one:
+        await becomes(lambda: engine.streams == 1)
+        yield one
+
+
+async def test_who_joins_two_seconds_late_gets_everything_from_the_first_token(
+    engine: Engine, proxy: Served
+) -> None:
+    run = await engine.trigger("long", metadata=PAIR)
+    await becomes(
+        lambda: engine.run(run).steps.get("write") and engine.run(run).steps["write"].next_index > 20
+    )
+    async with Ear(f"{proxy.url}/run/{run}") as ear:
+        await ear.end()
+    assert [event["index"] for event in chunks(ear.frames) if event["step"] == "write"] == list(range(120))
+    assert ear.gaps == []
+    assert not [event for event in chunks(ear.frames) if event["recovered"]]
+    assert ear.judge(engine, run) == []
+
+
+async def test_who_joins_after_the_end_gets_every_token_too(engine: Engine, proxy: Served) -> None:
+    run = await engine.trigger("dag", metadata=PAIR)
+    await becomes(lambda: engine.run(run).settled)
+    heard = await once(f"{proxy.url}/run/{run}")
+    assert [event["index"] for event in chunks(heard)] == [*range(40), *range(5)]
+    assert heard[-1].event == "stream.end"
+
+
+async def test_a_whole_team_costs_one_subscription(engine: Engine, proxy: Served) -> None:
+    runs = [await engine.trigger("talk", metadata=PAIR) for _ in range(15)]
+    most = 0
+    async with asyncio.TaskGroup() as group:
+        hearing = [group.create_task(once(f"{proxy.url}/run/{run}")) for run in runs for _ in range(2)]
+        while not all(task.done() for task in hearing):
+            most = max(most, engine.streams)
+            await asyncio.sleep(0.02)
+    assert most == 1
+    assert engine.calls["SubscribeToWorkflowEvents"] == 1
+    for task in hearing:
+        heard = task.result()
+        assert [event["index"] for event in chunks(heard)] == list(range(40))
+        assert heard[-1].event == "stream.end"
+
+
+async def test_a_run_without_the_pair_is_served_by_a_subscription_of_its_own(
+    engine: Engine, proxy: Served
+) -> None:
+    tapped, plain = await engine.trigger("talk", metadata=PAIR), await engine.trigger("talk")
+    one, two = await asyncio.gather(once(f"{proxy.url}/run/{tapped}"), once(f"{proxy.url}/run/{plain}"))
+    assert [event["index"] for event in chunks(one)] == list(range(40))
+    assert one[-1].event == two[-1].event == "stream.end"
+    assert len(chunks(two)) > 30
+    assert {event["payload"] for event in chunks(two)} <= {event["payload"] for event in chunks(one)}
+    assert engine.calls["SubscribeToWorkflowEvents"] > 1
+
+
+async def test_what_is_kept_for_nobody_yet_is_bounded_and_the_newest_are_kept(
+    engine: Engine, tmp_path: Path
+) -> None:
+    text = yaml(hatchet=TAPPED, more=f"limits: {{backlog_bytes: {LIMITED}B}}")
+    async with served(config(tmp_path, text, "limited.yaml"), engine.env) as proxy:
+        await becomes(lambda: engine.streams == 1)
+        team = proxy.hub.counts.team("default")
+        runs = [await engine.trigger("wide", metadata=PAIR) for _ in range(12)]
+        most = 0
+        while not all(engine.run(run).settled for run in runs):
+            most = max(most, team.backlog_bytes)
+            await asyncio.sleep(0.01)
+        assert 0 < most <= LIMITED * 1.1
+        last = await engine.trigger("talk", metadata=PAIR)
+        await becomes(lambda: engine.run(last).settled)
+        heard = await once(f"{proxy.url}/run/{last}")
+        assert [event["index"] for event in chunks(heard)] == list(range(40))
+        first = await once(f"{proxy.url}/run/{runs[0]}")
+        assert first[-1].event == "stream.end"
+
+
+async def test_a_tap_that_hangs_up_between_runs_is_opened_again_and_nothing_is_missed(tmp_path: Path) -> None:
+    path = config(tmp_path, yaml(hatchet=TAPPED))
+    async with Engine(workflows(), seed=12) as engine, served(path, engine.env) as proxy:
+        for _ in range(3):
+            await becomes(lambda: engine.streams == 1)
+            run = await engine.trigger("brief", metadata=PAIR)
+            await becomes(lambda run=run: engine.run(run).settled)  # type: ignore[misc]
+            heard = await once(f"{proxy.url}/run/{run}")
+            assert heard[-1].event == "stream.end"
+            assert [event["index"] for event in chunks(heard)] == list(range(8)), own_gaps(heard)
+
+
+async def test_what_the_tap_missed_is_announced(engine: Engine, proxy: Served) -> None:
+    run = await engine.trigger("long", metadata=PAIR)
+    async with Ear(f"{proxy.url}/run/{run}") as ear:
+        await ear.until(lambda ear: len(ear.chunks) > 5)
+        await engine.go_away()
+        await asyncio.sleep(0.5)  # some ten chunks
+        await engine.come_back()
+        await ear.end()
+    assert ear.judge(engine, run) == []
+    assert "upstream" in {gap["cause"] for gap in ear.gaps}
+    assert own_gaps(ear.frames) == []
