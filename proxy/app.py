@@ -122,6 +122,7 @@ class Front:
         if scope["method"] == "GET" and socket is not None and socket.take_over(scope, opened.headers, head):
             stay = visit.stay(opened, socket)
             socket.owner = stay
+            socket.expect_signs_within(self.hub.server.write_timeout)
             stay.begin()
             socket.begun()
             return

@@ -12,6 +12,7 @@ meanwhile (no EventSource does) is not read, and its connection is closed after 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from typing import Any, Final, Protocol
 
@@ -25,6 +26,11 @@ HIGH_WATER: Final = 32 * 1024
 """Bytes in user space before a reader pauses, beside twice as many in the kernel: a fast client is never idle
 with it, and one that stops reading holds little."""
 SEND_BUFFER: Final = 64 * 1024  # SO_SNDBUF (the kernel doubles it): without it a stuck client hides megabytes
+
+
+# Times the write timeout that TCP waits for a peer who acknowledges nothing: by itself it waits a quarter of
+# an hour. A peer who acknowledges but reads nothing is ended by the write timeout before that.
+PATIENCE: Final = 2
 
 
 class Owner(Protocol):
@@ -78,6 +84,14 @@ class SocketSink:
             return False
         self._begun = head + b"%x\r\n%b\r\n" % (len(body), body)
         return True
+
+    def expect_signs_within(self, seconds: float) -> None:
+        """A peer that is gone without a word is lost so soon after the next heartbeat, where TCP can."""
+        protocol = self._protocol
+        sock = None if protocol is None else protocol.transport.get_extra_info("socket")
+        if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            with contextlib.suppress(OSError):  # it is no TCP, or gone
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * PATIENCE * 1000))
 
     def write(self, body: bytes) -> None:
         """One chunk of the chunked response (RFC 9112, 7.1); `body` is never empty: that were the last."""

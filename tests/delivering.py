@@ -69,6 +69,13 @@ def workflows(**quirks: bool) -> Script:
             ),
         ),
         Workflow(
+            "middle",
+            (
+                Step("start", takes=0.1, output={"a": 1}),
+                Step("write", ("start",), chunks=streams("write", 60, 0.05), output={"b": 2}),
+            ),
+        ),
+        Workflow(
             "long",
             (
                 Step("start", takes=0.1, output={"a": 1}),
@@ -151,7 +158,9 @@ class Ear:
         assert self._reading is not None
         async with asyncio.timeout(seconds):
             while not true(self):
-                assert not self._reading.done(), f"the stream is over: {self._reading}, {self.frames[-3:]}"
+                assert not self._reading.done(), (
+                    f"the stream is over: {[frame.data[:90] for frame in self.frames]}"
+                )
                 self._news.clear()
                 await self._news.wait()
 

@@ -68,7 +68,5 @@ async def test_across_a_retry_no_token_is_held_back(place: Place, tmp_path: Path
     assert max(found) < PROMISED
     second = [event["index"] for event in ear.chunks if event["attempt"] == 2]
     assert second == [0, 1, 2] or [gap for gap in ear.gaps if gap["attempt"] == 2]
-    assert [frame.value for frame in ear.frames if frame.event == "stream.reset"] == [
-        {"step": "two", "attempt": 2}
-    ]
+    assert {"step": "two", "attempt": 2} in [f.value for f in ear.frames if f.event == "stream.reset"]
     assert ear.picture.wrong == []

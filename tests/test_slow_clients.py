@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 
 from proxy.channel import BATCH
-from proxy.connection import HIGH_WATER, SEND_BUFFER
+from proxy.connection import HIGH_WATER, PATIENCE, SEND_BUFFER
 from proxy.simulator import Engine
 from proxy.simulator.script import Script, Step, Workflow, script
 from tests.delivering import Ear, Slow, becomes, chunks, config, own_gaps, yaml
@@ -195,6 +195,18 @@ async def test_a_peer_that_vanished_without_a_word_is_found_by_the_next_heartbea
         gone.close()
         assert len(proxy.hub.stays) == 1, "nothing was said"
         await becomes(lambda: not proxy.hub.stays, 4)
+
+
+async def test_tcp_waits_for_a_peer_that_acknowledges_nothing_as_long_as_the_write_timeout_says(
+    engine: Engine, tmp_path: Path
+) -> None:
+    async with proxied(tmp_path, engine, small(write_timeout="7s")) as proxy:
+        run = await engine.trigger("open")
+        there = await Slow(proxy.url, f"/run/{run}").open()
+        (stay,) = proxy.hub.stays
+        sock = stay._sink._protocol.transport.get_extra_info("socket")  # type: ignore[attr-defined]
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7_000 * PATIENCE
+        there.close()
 
 
 @pytest.mark.parametrize("seconds", [1, 2])

@@ -1,0 +1,35 @@
+"""The document of the delivery is held against the tests and the frames that there are."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+from proxy.events import GapCause
+from tests.reference import CONTROL_FRAMES
+
+HERE = Path(__file__).parent
+DOCUMENT = (HERE.parent / "docs/delivery.md").read_text(encoding="utf-8")
+
+
+def names_in(name: str) -> set[str]:
+    tree = ast.parse((HERE / name).read_text(encoding="utf-8"))
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+def test_every_guarantee_names_tests_that_exist() -> None:
+    table = DOCUMENT.partition("## The guarantees")[2].partition("## Frames")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ") and "**" in line]
+    assert len(rows) > 20
+    for row in rows:
+        named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", row)
+        assert named, row
+        missing = [f"{file}::{test}" for file, test in named if test not in names_in(file)]
+        assert not missing
+
+
+def test_every_control_frame_and_every_cause_is_explained() -> None:
+    rows = set(re.findall(r"^\| `([\w.]+)` \|", DOCUMENT, re.M))
+    assert rows >= CONTROL_FRAMES
+    assert rows >= {cause.value for cause in GapCause}

@@ -1,0 +1,374 @@
+"""The upstream's troubles, over HTTP: whatever breaks, open streams stay, and nothing is lost unsaid."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import pytest
+
+from proxy.simulator import Engine
+from proxy.simulator.script import Backoff, Failure, Step, Workflow, script
+from proxy.simulator.world import World
+from proxy.wires import SLOWEST, SPREAD
+from proxy.wires import Backoff as Reconnecting
+from tests.chaos.world import streams
+from tests.delivering import (
+    Ear,
+    becomes,
+    causes,
+    chunks,
+    config,
+    events,
+    lasting,
+    once,
+    own_gaps,
+    workflows,
+    yaml,
+)
+from tests.relay import relay
+from tests.served import served
+
+SERVER: Final = "{linger: 5s, check_after: 2s, drain: {grace: 3s, spread: 1s}}"
+Break = Callable[[Engine], Awaitable[None]]
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    async with Engine(workflows(), seed=21) as one:
+        yield one
+
+
+async def shut_down(engine: Engine) -> None:
+    await engine.go_away()
+    await asyncio.sleep(0.7)
+    await engine.come_back()
+
+
+async def killed(engine: Engine) -> None:
+    engine.switch(graceful_restart=False)
+    await shut_down(engine)
+
+
+async def unavailable(engine: Engine) -> None:
+    await engine.go_away()
+    await asyncio.sleep(2.0)
+    await engine.come_back()
+
+
+async def ended_with_ok(engine: Engine) -> None:
+    engine.end_streams()
+
+
+async def silent(engine: Engine) -> None:
+    engine.mute()
+    await asyncio.sleep(1.0)
+    engine.mute(False)
+
+
+async def exhausted(engine: Engine) -> None:
+    engine.limit_calls(0)
+    engine.end_streams()
+    await asyncio.sleep(1.0)
+    engine.limit_calls()
+
+
+async def refused(engine: Engine) -> None:
+    engine.refuse_tokens()
+    engine.end_streams()
+    await asyncio.sleep(1.0)
+    engine.refuse_tokens(False)
+
+
+async def without_history(engine: Engine) -> None:
+    engine.hide_history()
+    engine.end_streams()
+
+
+async def without_lifecycle(engine: Engine) -> None:
+    engine.switch(lifecycle_events=False)
+
+
+class Lagging(World):
+    """Its read side learns of everything half a minute late."""
+
+    def lag(self, between: tuple[float, float]) -> float:
+        return 30.0
+
+
+TROUBLES: Final[Mapping[str, Break]] = {
+    "an engine that is shut down and started again": shut_down,
+    "an engine that is killed and started again": killed,
+    "an engine that is unavailable for a while": unavailable,
+    "streams that end with OK in mid-step": ended_with_ok,
+    "an engine that is silent for a while": silent,
+    "calls over the limit (RESOURCE_EXHAUSTED)": exhausted,
+    "a token that is refused for a while": refused,
+    "a history that goes away": without_history,
+    "lifecycle events that are switched off": without_lifecycle,
+}
+
+
+@pytest.mark.parametrize("name", TROUBLES)
+async def test_an_open_stream_lives_through(engine: Engine, tmp_path: Path, name: str) -> None:
+    async with served(config(tmp_path, yaml(server=SERVER)), engine.env) as proxy:
+        run = await engine.trigger("middle")
+        async with Ear(f"{proxy.url}/run/{run}") as ear:
+            await ear.until(lambda ear: len(ear.chunks) > 3)
+            await TROUBLES[name](engine)
+            await ear.end()
+    assert ear.judge(engine, run) == []
+    assert own_gaps(ear.frames) == []
+    assert ear.source.connections == 2, "it stayed open: the stream, and the 204 behind its end"
+    kinds = lasting(ear.frames)
+    assert len(kinds) == len(set(kinds)) == 5, kinds
+
+
+async def test_chunks_that_were_lost_in_between_are_announced(engine: Engine, tmp_path: Path) -> None:
+    async with served(config(tmp_path, yaml(server=SERVER)), engine.env) as proxy:
+        run = await engine.trigger("middle")
+        async with Ear(f"{proxy.url}/run/{run}") as ear:
+            await ear.until(lambda ear: len(ear.chunks) > 3)
+            last = ear.chunks[-1]["index"]
+            await shut_down(engine)
+            await ear.end()
+    indices = [event["index"] for event in ear.chunks if event["step"] == "write"]
+    missing = {*range(last, 60)} - {*indices}
+    assert missing, "some were sent while nobody listened"
+    assert [gap["missed"] for gap in ear.gaps if gap["cause"] == "upstream" and gap["missed"]] == [
+        len(missing)
+    ]
+
+
+async def test_a_partition_is_noticed_and_healed(engine: Engine, tmp_path: Path) -> None:
+    async with relay(int(engine.host_port.rpartition(":")[2])) as between:
+        env = {**engine.env, "HATCHET_CLIENT_HOST_PORT": f"127.0.0.1:{between.port}"}
+        async with served(config(tmp_path, yaml(server=SERVER)), env) as proxy:
+            run = await engine.trigger("middle")
+            async with Ear(f"{proxy.url}/run/{run}") as ear:
+                await ear.until(lambda ear: len(ear.chunks) > 3)
+                between.silent = True
+                await asyncio.sleep(1.0)
+                between.silent = False
+                await ear.end(50)
+    assert ear.judge(engine, run) == []
+
+
+async def test_a_chunk_that_is_no_utf8_costs_that_chunk_and_is_announced(
+    engine: Engine, tmp_path: Path
+) -> None:
+    async with served(config(tmp_path, yaml(server=SERVER)), engine.env) as proxy:
+        run = await engine.trigger("middle")
+        async with Ear(f"{proxy.url}/run/{run}") as ear:
+            await ear.until(lambda ear: len(ear.chunks) > 3)
+            engine.bad_chunk(run)
+            await ear.end()
+    assert ear.picture.wrong == []
+    assert "upstream" in causes(ear.frames)
+    assert ear.frames[-1].value == {"status": "completed"}
+    assert len(ear.chunks) > 30
+
+
+async def test_a_token_that_is_replaced_in_its_file_goes_on_with_the_streams_that_are_open(
+    tmp_path: Path,
+) -> None:
+    async with Engine(workflows(), seed=22, tenants=1) as engine:
+        secret = tmp_path / "token"
+        secret.write_text(engine.token)
+        env = {name: value for name, value in engine.env.items() if name != "HATCHET_CLIENT_TOKEN"}
+        text = yaml(server=SERVER).replace("${HATCHET_CLIENT_TOKEN}", f"${{file:{secret}}}")
+        async with served(config(tmp_path, text), env) as proxy:
+            run = await engine.trigger("middle")
+            async with Ear(f"{proxy.url}/run/{run}") as ear:
+                await ear.until(lambda ear: len(ear.chunks) > 3)
+                tenant = engine.core.tenants[0]
+                head, body, _ = engine.token.split(".")
+                new = f"{head}.{body}.bmV3"  # another signature: another token of the same tenant
+                engine.gate.withdraw(engine.token)
+                engine.end_streams()
+                await becomes(lambda: proxy.hub.counts.team("default").troubles["TokenRefused"])
+                engine.gate.admit(new, tenant)
+                secret.write_text(new)
+                await proxy.process.reload()
+                await ear.end()
+        assert ear.judge(engine, run) == []
+        assert ear.source.connections == 2, "it stayed open"
+        assert len(ear.chunks) > 20, "tokens went on"
+        assert engine.token not in proxy.written.getvalue()
+
+
+async def test_a_history_that_lags_by_seconds_delays_nothing_but_what_only_it_knows(
+    engine: Engine, tmp_path: Path
+) -> None:
+    async with served(config(tmp_path, yaml(server=SERVER)), engine.env) as proxy:
+        run = await engine.trigger("dag")
+        async with Ear(f"{proxy.url}/run/{run}") as ear:
+            await ear.until(lambda ear: ear.chunks)
+            world = engine.core.world
+            late = Lagging(world.agenda, world.dice, world.quirks, world.speed)
+            engine.core.world = engine.core._attempts._world = late
+            await ear.end()
+    assert ear.judge(engine, run) == []
+
+
+async def test_a_file_that_says_history_off_serves_all_the_same(engine: Engine, tmp_path: Path) -> None:
+    async with served(config(tmp_path, yaml(server=SERVER, hatchet=", api: off")), engine.env) as proxy:
+        run = await engine.trigger("retry")
+        async with Ear(f"{proxy.url}/run/{run}") as ear:
+            await ear.end()
+        late = await once(f"{proxy.url}/run/{run}")
+    assert ear.judge(engine, run) == []
+    assert ("run_completed", None) in lasting(late)
+    assert "history" not in engine.calls
+
+
+async def test_without_lifecycle_events_everything_is_rebuilt_from_the_state(tmp_path: Path) -> None:
+    async with Engine(workflows(lifecycle_events=False), seed=23) as engine:
+        async with served(config(tmp_path, yaml(server=SERVER)), engine.env) as proxy:
+            run = await engine.trigger("dag")
+            async with Ear(f"{proxy.url}/run/{run}") as ear:
+                await ear.end()
+        assert ear.judge(engine, run) == []
+        assert {event["recovered"] for event in events(ear.frames) if event["type"] != "step_stream"} == {
+            True
+        }
+        assert len(lasting(ear.frames)) == 7
+
+
+async def test_a_retry_long_after_its_failure_is_waited_for(tmp_path: Path) -> None:
+    step = Step(
+        "late",
+        chunks=streams("late", 5, 0.05),
+        fails=Failure("OSError: once", attempts=1),
+        retries=1,
+        backoff=Backoff(5.0, 5.0),
+        output={"x": 1},
+    )
+    async with Engine(script(Workflow("late", (step,)), late_backoff=False), seed=24) as engine:
+        text = yaml(server="{check_after: 1s, linger: 1s}", stream="heartbeat: 1s")
+        async with served(config(tmp_path, text), engine.env) as proxy:
+            run = await engine.trigger("late")
+            async with Ear(f"{proxy.url}/run/{run}") as ear:
+                await ear.end()
+        assert ear.judge(engine, run) == []
+        assert ear.source.comments >= 3, "heartbeats, meanwhile"
+        assert ("step_retrying", "late") in lasting(ear.frames)
+        second = [event["index"] for event in ear.chunks if event["attempt"] == 2]
+        assert second == list(range(5))
+        assert ear.source.connections == 2
+
+
+async def test_a_wall_clock_that_jumps_changes_nothing(engine: Engine, tmp_path: Path) -> None:
+    wall, jumped = engine.core.agenda.wall, [0.0]
+    engine.core.agenda.wall = lambda: wall() + jumped[-1]  # type: ignore[method-assign]
+    async with served(config(tmp_path, yaml(server=SERVER)), engine.env) as proxy:
+        run = await engine.trigger("middle")
+        async with Ear(f"{proxy.url}/run/{run}") as ear:
+            for count, seconds in ((5, 3600.0), (20, -3600.0), (40, 0.0)):
+                await ear.until(lambda ear, count=count: len(ear.chunks) > count)  # type: ignore[misc]
+                jumped.append(seconds)
+            await ear.end()
+    assert ear.judge(engine, run) == []
+    hours = {datetime.fromisoformat(event["at"][:19]).hour for event in ear.chunks}
+    assert len(hours) == 3, "the clock did jump"
+
+
+def test_a_thousand_runs_do_not_come_back_in_one_instant() -> None:
+    backoffs = [Reconnecting(Random(number)) for number in range(1000)]
+    for tries in range(12):
+        for backoff in backoffs:
+            backoff.ended(100.0, hung_up=False, lasted=0.0)
+        waits = sorted(backoff.at - 100.0 for backoff in backoffs)
+        assert waits[0] >= 0
+        assert waits[-1] <= max(SPREAD, SLOWEST)
+        width = waits[-1] - waits[0]
+        assert width >= 0.2, "spread"
+        slot = [
+            sum(low <= wait < low + width / 10 for wait in waits)
+            for low in (n * width / 10 + waits[0] for n in range(10))
+        ]
+        assert max(slot) < 200, (tries, slot)
+
+
+async def test_thirty_runs_find_a_restarted_engine_again_spread_and_whole(
+    engine: Engine, tmp_path: Path
+) -> None:
+    async with served(config(tmp_path, yaml(server=SERVER)), engine.env) as proxy:
+        runs = [await engine.trigger("talk") for _ in range(30)]
+        ears = [Ear(f"{proxy.url}/run/{run}") for run in runs]
+        for ear in ears:
+            await ear.__aenter__()
+        await asyncio.gather(*(ear.until(lambda ear: ear.chunks) for ear in ears))
+        began = time.monotonic()
+        await shut_down(engine)
+        await asyncio.gather(*(ear.end() for ear in ears))
+        assert time.monotonic() - began < 12
+        for ear, run in zip(ears, runs, strict=True):
+            assert ear.judge(engine, run) == []
+            await ear.__aexit__(None, None, None)
+
+
+# -- early, lingering, hints --
+
+
+async def test_a_client_may_come_before_its_run_by_the_applications_own_id(
+    tmp_path: Path, engine: Engine
+) -> None:
+    mine = """
+  mine:
+    path: /mine/{metadata.message}
+    wait_for_run: 5s
+    rules: [{events: "*", data: {type: type, step: step, index: index, attempt: attempt, payload: payload,
+                                 recovered: recovered}}]
+"""
+    async with served(config(tmp_path, yaml(more=mine)), engine.env) as proxy:
+        hearing = asyncio.create_task(once(f"{proxy.url}/mine/m7"))
+        await becomes(lambda: proxy.hub.waiting)
+        await becomes(lambda: engine.streams)
+        await engine.trigger("talk", metadata={"message": "m7"})
+        heard = await hearing
+    assert [event["index"] for event in chunks(heard)] == list(range(40)), "from the first token on"
+    assert heard[-1].event == "stream.end"
+
+
+async def test_an_upstream_lingers_for_a_client_that_comes_back_and_no_longer(
+    tmp_path: Path, engine: Engine
+) -> None:
+    text = yaml(server="{linger: 1s, drain: {grace: 3s, spread: 1s}}")
+    async with served(config(tmp_path, text), engine.env) as proxy:
+        run = await engine.trigger("open")
+        url = f"{proxy.url}/run/{run}"
+        first = await once(url, count=1)
+        lives = proxy.hub.teams["default"].lives
+        await becomes(lambda: not proxy.hub.stays)
+        life = lives[run]
+        again = asyncio.create_task(once(url, cursor=first[-1].id, count=1))
+        await becomes(lambda: proxy.hub.stays)
+        assert lives[run] is life
+        again.cancel()
+        await becomes(lambda: not proxy.hub.stays)
+        left = time.monotonic()
+        await becomes(lambda: not lives)
+        assert time.monotonic() - left == pytest.approx(1.0, abs=0.4)
+        await becomes(lambda: not engine.streams)
+
+
+async def test_the_retry_hint_is_jittered_by_a_third(tmp_path: Path, engine: Engine) -> None:
+    async with served(config(tmp_path, yaml()), engine.env) as proxy:
+        run = await engine.trigger("open")
+        hints = set()
+        for _ in range(25):
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(proxy.url.rpartition(":")[2]))
+            writer.write(f"GET /run/{run} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            head = await reader.readuntil(b"retry: ")
+            assert b"200 OK" in head
+            hints.add(int((await reader.readuntil(b"\n")).strip()))
+            writer.close()
+    assert len(hints) > 10
+    assert 666 <= min(hints) < 900
+    assert 1100 < max(hints) <= 1334
