@@ -2,7 +2,8 @@
 
 Which fields are secret the model says (their type is `Secret`). In the blocks that have such fields every
 unknown key counts as one too: it may be a secret's name misspelt. Where there is no tree, because the
-file is no YAML, lines that begin like a secret's are masked.
+file is no YAML, lines that begin like a secret's are masked. What came out of a variable is shown nowhere,
+be it a secret or not.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ SECRET_LINE: Final = re.compile(
     r"(?i)(?:token|key|secret|passw[a-z]{0,9})['\"]?[ \t]{0,9}:[ \t]{1,99}([^\s#{\[][^\r\n]*)"
 )
 JWT: Final = re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*)*")
+TELLING: Final = re.compile(r"\w{6,}")  # parts of a value that a message may quote on their own
+UNLIKELY: Final = 8  # so long a text stands in no word of ours, so it is masked inside words too
 SHORTEST: Final = 3  # of what is masked inside a message: less would mask words
 
 
@@ -73,11 +76,27 @@ def is_secret(kind: Any) -> bool:
 def secret_words(source: Source, spans: Iterable[Span]) -> list[str]:
     """The texts that no message may have, the longest first."""
     words = {source.text[start:end].strip().strip("'\"") for start, end in spans}
+    if source.root is not None:
+        words.update(*(values(scalar) for scalar in scalars(source.root)))
     return sorted((word for word in words if len(word) >= SHORTEST), key=len, reverse=True)
+
+
+def values(scalar: Node) -> set[str]:
+    """What came out of a scalar's variables, and longer words in it; a default is written there anyway."""
+    if scalar.substitution is None:
+        return set()
+    text, pieces = scalar.substitution.text, scalar.substitution.pieces
+    ends = [piece.start for piece in pieces[1:]] + [len(text)]
+    found = {text[piece.start : end] for piece, end in zip(pieces, ends, strict=True) if not piece.literal}
+    words = {word for value in found for word in TELLING.findall(value)}
+    return {value.strip() for value in found | words if value.strip() not in (scalar.written or "")}
 
 
 def without(text: str, words: Iterable[str]) -> str:
     """`text` without any of the words."""
     for word in (word for word in words if word in text):
-        text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", REDACTED, text)
+        if len(word) >= UNLIKELY:
+            text = text.replace(word, REDACTED)
+        else:
+            text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", REDACTED, text)
     return text

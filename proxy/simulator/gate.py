@@ -52,10 +52,6 @@ class Gate:
         """From now on `token` is `tenant`'s."""
         self._tenants[token] = tenant
 
-    def withdraw(self, token: str) -> None:
-        """From now on `token` is worth nothing."""
-        self._tenants.pop(token, None)
-
     def tenant(self, authorization: str | None) -> Tenant | None:
         """Whose the header's token is; None: refused."""
         kind, _, token = (authorization or "").partition(" ")
