@@ -1,8 +1,4 @@
-"""The first second and the mid-step join, over HTTP, by the clock: embedded with all quirks, and real.
 """The first second and the mid-step join, over HTTP, by the clock: embedded with all quirks, and a real one.
-=======
-"""The first second and the mid-step join, over HTTP, by the clock: embedded, all quirks on, and a real engine.
->>>>>>> 71688b7 (A docstring's line is short enough)
 
 A delay is the time from a chunk's being sent (or the client's connecting, if that was later) to its arrival.
 """
