@@ -23,6 +23,13 @@ _DEFAULTS: Final = {"array": "`[]`", "object": "`{}`", "number": "`0`", "string"
 _A: Final = {"any": "anything", "array": "an array", "object": "an object", "null": "null"}
 
 
+def _instead(literal: str) -> str:
+    """What to write for a literal that is no JSON."""
+    if literal in ("True", "False", "None"):
+        return f"the constant is `{'null' if literal == 'None' else literal.lower()}`"
+    return f"write the text in single quotes: '{literal.strip(chr(39))}'"
+
+
 def words(tokens: list[Token]) -> Iterator[Complaint]:
     """What only the text tells: literals that became strings, commas that the parser lets pass."""
     for token in tokens:
@@ -32,7 +39,7 @@ def words(tokens: list[Token]) -> Iterator[Complaint]:
                 "error",
                 "literal-string",
                 "what stands in the backticks is no JSON, so it silently means a text",
-                f"write the text in single quotes: '{token.value}'",
+                _instead(str(token.value)),
             )
     for before, token in pairwise(tokens):
         if before.kind in _WORD_ENDS and token.kind in _WORD_BEGINS:
