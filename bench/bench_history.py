@@ -1,4 +1,4 @@
-"""What the heart costs per chunk: a history alone, and a run with its door of paper; best of several.
+"""What the heart costs per chunk: a history alone, and a run with its door of paper; µs, best of several.
 
 python bench/bench_history.py
 """

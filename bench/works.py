@@ -210,7 +210,7 @@ def w7(repeat: int) -> Table:
         f"      - {{events: step_stream, steps: other_{n}_*, data: payload}}\n" for n in range(999)
     )
     shaped = Need().rules.partition("rules:\n")[2]
-    backlog = "    backlog: {{events: {}, bytes: 64MB}}\n"
+    backlog = "    backlog: {{events: {}, bytes: 64MiB}}\n"
     grown = {
         "100 clients": Need(clients=100),
         "1,000 clients": Need(clients=1000),
