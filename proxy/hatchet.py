@@ -146,6 +146,7 @@ class HatchetDoor:
 
     def _history(self) -> Rest:
         if self._rest is None:
+            self._open_transport()  # what is wrong with the token, say, is the better answer
             raise HistoryAway("the REST history is off (hatchet.api)")
         return self._rest
 

@@ -91,6 +91,12 @@ def test_it_cannot_ask_without_a_token() -> None:
     assert "HATCHET_CLIENT_TOKEN is not set" in result.output
 
 
+def test_a_token_that_is_none_is_said() -> None:
+    result = CliRunner().invoke(command, ["--workflow", "x", "-o", "-"], env={"HATCHET_CLIENT_TOKEN": "bad"})
+    assert result.exit_code == 1
+    assert "is no Hatchet API token" in result.output
+
+
 def test_a_metadata_key_that_no_path_can_have_is_refused() -> None:
     assert CliRunner().invoke(command, ["--metadata", "a b", "-o", "-"]).exit_code == 2
 
