@@ -114,8 +114,10 @@ class Faults:
         self.engine.end_streams()
 
     async def _silence(self) -> None:
+        """Packets that never arrive; a connection that lost some is broken, or TCP would bring them late."""
         self.engine.mute()
         await asyncio.sleep(self.dice.uniform(0.2, 2.0))
+        self.engine.end_streams()
         self.engine.mute(False)
 
     async def _refuse(self) -> None:

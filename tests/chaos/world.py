@@ -98,6 +98,8 @@ def _step(run: Run, step: StepRun, bad: Bad) -> TrueStep:
     sent: list[str] = []
     for index in range(step.next_index if _begun(run, step) else 0):
         sent.append(LOST if index in lost else chunk(step.name, step.attempt, index - sent.count(LOST)))
+    while sent and sent[-1] == LOST:
+        sent.pop()  # where the step's end overtook it, nothing shows that it was there
     return TrueStep(status, tuple(sent), step.attempt)
 
 
