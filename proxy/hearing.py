@@ -99,7 +99,7 @@ class Hearing(Known):
         if event.index is None:  # an old SDK: in the order of coming
             event = _numbered(event, step.next + len(step.held.get(attempt, ())))
         if attempt < step.proven and self._lost_failure(line, step, event, now):
-            if self._askable and not step.newer(event):
+            if self._askable:
                 self._ask(line, step, event, now)
                 return
             attempt = step.proven
@@ -108,9 +108,7 @@ class Hearing(Known):
         misfit = step.misfit(event, attempt)
         if misfit < 0 or (attempt == step.proven > proved and step.older(event)):
             attempt = max(attempt - 1, 1)  # held back meanwhile: the line was taken to be further than it is
-        elif misfit > 0 and attempt == proved > 1:
-            step.void_before(event, attempt)
-        elif misfit > 0:
+        elif misfit > 0 and not step.void_earlier(attempt):
             self._of_another(line, step, event, attempt, now)
             return
         line.caught[step.id] = max(attempt, line.caught.get(step.id, 0))
@@ -141,6 +139,8 @@ class Hearing(Known):
     def _lost_failure(self, line: Line, step: Step, event: LiveEvent, now: float) -> bool:
         """Whether a line that has not told a proven failure tells of the attempt after it nonetheless."""
         if line.attempts.get(step.id, 0) >= step.proven or step.older(event):
+            return False
+        if step.sent_before_failure(event, step.proven - 1):
             return False
         again = event.index == 0 and step.id in line.caught
         return again or step.newer(event) or now > step.proven_at + LOST_PATIENCE

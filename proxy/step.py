@@ -261,10 +261,13 @@ class Step:
             return 1 if is_later(event.at, at) else 0
         return -1 if is_later(at, event.at) else 0
 
-    def void_before(self, event: LiveEvent, attempt: int) -> None:
-        """What is held as `attempt`'s and is older than that chunk of it is an earlier one's."""
-        if event.at is not None:
-            self._void(attempt, event.at.rstrip("Z"))
+    def void_earlier(self, attempt: int) -> bool:
+        """Drop what is held as `attempt`'s and came before, by the failure's time; says if any did."""
+        failure = self.failures.get(attempt - 1)
+        before = len(self.held.get(attempt, ()))
+        if failure is not None and failure.at is not None:
+            self._void(attempt, failure.at.rstrip("Z"))
+        return len(self.held.get(attempt, ())) < before
 
     def _void(self, attempt: int, began: str) -> None:
         held = self.held.get(attempt, {})
@@ -448,7 +451,8 @@ class Step:
 
     def _tell_end(self, story: Story, end: Outcome) -> None:
         lost = any(self.held.values()) or (not end.live and _told_live(end))
-        unseen = GapCause.UPSTREAM if lost else None
+        unheard = not (end.live or self.start_live or self.next) and self.told == 1
+        unseen = GapCause.UPSTREAM if lost or unheard else None
         cause = self.doubt or unseen
         if cause is not None and end.type != STEP_SKIPPED and not self.adrift:
             story.gap(cause, self.name, self.told, None)
