@@ -137,7 +137,7 @@ async def test_after_a_kill_nothing_is_lost_unsaid_and_what_lasts_comes_again_re
     engine: Engine, tmp_path: Path
 ) -> None:
     path = config(tmp_path, yaml())
-    async with replicas(1, path, engine.env) as (replica,):
+    async with replicas([path], engine.env) as (replica,):
         run = await engine.trigger("long")
         async with Ear(f"{replica.url}/run/{run}") as ear:
             await ear.until(lambda ear: len(ear.chunks) >= 5)

@@ -202,7 +202,7 @@ async def test_a_token_that_is_replaced_in_its_file_goes_on_with_the_streams_tha
                 tenant = engine.core.tenants[0]
                 head, body, _ = engine.token.split(".")
                 new = f"{head}.{body}.bmV3"  # another signature: another token of the same tenant
-                engine.gate.withdraw(engine.token)
+                del engine.gate._tenants[engine.token]
                 engine.end_streams()
                 await becomes(lambda: proxy.hub.counts.team("default").troubles["TokenRefused"])
                 engine.gate.admit(new, tenant)
