@@ -155,7 +155,7 @@ class Tap:
         for run in list(self._runs.values()):
             run.unfeed(SOURCE)
         for kept in self._kept.values():
-            if not kept.ended and kept.events and kept.events[-1] is not None:
+            if kept.events and kept.events[-1] is not None:  # also after a run's end: it may be a false one
                 kept.events.append(None)
 
     def _deliver(self, event: LiveEvent) -> None:

@@ -135,6 +135,16 @@ async def test_what_a_tap_missed_is_a_gap_for_runs_that_are_watched_and_for_thos
         assert team.told().count("step_stream") == 2
 
 
+async def test_a_tap_that_broke_after_a_false_end_may_have_missed_what_came_then(team: Team) -> None:
+    team.line.tell(started(), chunk(0), hangup())
+    team.line.end()
+    await rest()
+    team.line.tell(completed())  # chunks in between are nowhere to be seen
+    team.watch()
+    await team.clock.turn(1)
+    assert StepGap(GapCause.UPSTREAM, "task", 1, None) in team.items
+
+
 async def test_while_the_tap_is_away_runs_subscribe_by_themselves_after_a_moment(team: Team) -> None:
     team.watch()
     await rest()
