@@ -76,7 +76,8 @@ def no_fields(node: Node, value: Shape) -> Complaint:
         message = f"{what} is {_a(value.kind)}, it has no field `{node.value}`"
     if value.path and value.path[-1] == "payload" and value.kind == "string":
         hint = "to read chunks as JSON write payload: json in the rule"
-    return Complaint(node.position, "error", "no-fields", message, hint)
+    severity = "warning" if value.path and value.path[-1] == "payload" else "error"  # it comes out null
+    return Complaint(node.position, severity, "no-fields", message, hint)
 
 
 def double_quotes(node: Node) -> Complaint:
@@ -131,7 +132,7 @@ def argument(name: str, node: Node, shape: Shape, param: Param) -> Complaint | N
         return None
     if shape.kind not in ("any", "null", *param.types):
         message = f"{name}() takes {param.wanted}, but {_what(shape)} is {_a(shape.kind)}"
-        return Complaint(node.position, "error", "argument-type", message, _conversion(shape, param))
+        return Complaint(node.position, "warning", "argument-type", message, _conversion(shape, param))
     if not shape.nullable:
         return None
     default = next(text for kind, text in _DEFAULTS.items() if kind in param.types)

@@ -147,8 +147,8 @@ class Reader:
         self.pump()
 
     def beat(self, body: bytes) -> None:
-        """Write a heartbeat, unless there is still something to take."""
-        if not (self.paused or self.busy or self.ending):
+        """Write a heartbeat, unless there is still something to take; also while lost frames are asked for."""
+        if not (self.paused or self.ending):
             self._sink.write(body)
 
     def say(self, body: bytes) -> None:

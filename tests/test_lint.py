@@ -139,7 +139,7 @@ def test_what_cannot_be_read_is_said_in_plain_words(
          "payload.answer; a text stands in single quotes: 'answer')"),
         ("step.name", "5 error no-fields: `step` is a string, it has no field `name` (write step alone)"),
         ("{a: type} | b", "12 error unknown-field: the root has no field `b` (it has a)"),
-        ("length(attempt)", "7 error argument-type: length() takes a string, an array or an object, "
+        ("length(attempt)", "7 warning argument-type: length() takes a string, an array or an object, "
          "but `attempt` is a number (as text: to_string(attempt))"),
         ("type == 'step_complete'", "8 warning never-equal: `type` is never 'step_complete' "
          "(did you mean 'step_completed'?)"),
