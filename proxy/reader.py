@@ -147,7 +147,7 @@ class Reader:
         self.pump()
 
     def beat(self, body: bytes) -> None:
-        """Write a heartbeat, unless there is still something to take; also while lost frames are asked for."""
+        """Write a heartbeat, also while lost frames are asked for; who does not keep up needs none."""
         if not (self.paused or self.ending):
             self._sink.write(body)
 

@@ -55,7 +55,9 @@ class Played:
         self.by_pair("by_metadata_before_trigger")
         self.agenda.pass_(BEFORE)
         self.begun = self.agenda.now()
-        self.run: Run = self.core.trigger(self.tenant, workflow, {}, {"stream_key": "k", "user_id": "u1"})
+        run = self.core.trigger(self.tenant, workflow, {}, {"stream_key": "k", "user_id": "u1"})
+        assert isinstance(run, Run), "the script has no recordings"
+        self.run = run
 
     def by_pair(self, name: str) -> None:
         """Subscribe by the run's metadata."""
