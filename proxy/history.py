@@ -68,6 +68,13 @@ class History(Reading):
         self.core_look.want(now + later)
         self._settle(now)
 
+    def lost_chunk(self, now: float) -> None:
+        """The engine could not tell a chunk of one of the steps that stream, however many lines are left."""
+        for step in self._steps.values():
+            if step.started or step.running or step.start_live or step.held:
+                step.suspect(GapCause.UPSTREAM, now)
+        self._settle(now)
+
     def live(self, line: Line, event: LiveEvent, now: float) -> None:
         """One event of this run, told on `line`."""
         self._heard = now

@@ -410,7 +410,9 @@ class Run:
             await following
         except MessageTooLarge:
             return GapCause.TOO_LARGE
-        except (BadChunk, RunUnknown):
+        except BadChunk:  # it ends every line, one after the other: each may be replaced before the next ends
+            self._history.lost_chunk(self._clock.now())
+        except RunUnknown:
             pass
         except PASSING as trouble:
             self.trouble = trouble

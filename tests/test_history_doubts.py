@@ -101,6 +101,22 @@ def test_where_indices_begin_again_in_limbo_a_later_attempt_begins() -> None:
     assert told(made, STEP_STREAM) == [(1, "0@1"), (1, "1@1.01"), (2, "0@1.5"), (2, "1@1.51")]
 
 
+def test_a_chunk_that_the_engine_cannot_tell_is_announced_however_many_lines_are_left() -> None:
+    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING))])
+    first, second = made.open(ordered=True), made.open(ordered=False)
+    for line in (first, second):
+        for event in (started(), chunk(0, 0.1), chunk(1, 0.2)):
+            made.tell(line, event)
+    made.history.lost_chunk(made.now)  # chunk 2: it ends one line, then the other, and each is replaced
+    made.close(first)
+    third = made.open(ordered=True)
+    made.history.lost_chunk(made.now)
+    made.close(second)
+    made.tell(third, LiveEvent(RUN, Kind.COMPLETED, STEP, "{}", clock(1), 0))
+    made.until(3)
+    assert StepGap(GapCause.UPSTREAM, "one", 1, None) in made.items
+
+
 def test_a_failure_that_no_line_told_shows_that_chunks_may_be_lost() -> None:
     failing = past(Status.FAILED, 2, error="E: no", finished_at=clock(1))
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), (1, failing)])
