@@ -57,7 +57,7 @@ class Channels:
         try:
             if opened is not None and await self._ready(channel):
                 opened()
-            async for message in answer:  # a fifth cheaper than read()
+            async for message in answer:
                 receive(message)
         except grpc.aio.AioRpcError as error:
             raise self._translated(error, call) from None
