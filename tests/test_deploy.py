@@ -78,6 +78,42 @@ def test_every_proxy_in_a_pod_has_probes_resources_and_a_way_out() -> None:
         assert container["lifecycle"]["preStop"]["sleep"]["seconds"] > 0
 
 
+def measured(pattern: str) -> float:
+    """A figure of docs/performance.md."""
+    found = re.search(pattern, (ROOT / "docs/performance.md").read_text())
+    assert found is not None, pattern
+    return float(found[1])
+
+
+def megabytes(text: str) -> float:
+    return int(text.removesuffix("Mi").removesuffix("MiB")) * 2**20 / 1e6
+
+
+def at_its_limits(limits: dict[str, Any]) -> float:
+    """MB that a team at its limits takes."""
+    client, run = measured(r"linear: (\d+) KB per client"), measured(r"(\d+) KB per run with its client")
+    kept = megabytes(limits["backlog_bytes"])
+    return (int(limits["connections"]) * client + int(limits["runs"]) * run) / 1000 + kept
+
+
+def test_the_memory_limits_hold_what_the_configured_limits_allow() -> None:
+    sidecar = yaml.safe_load(objects("ConfigMap")["shop-streams"]["data"]["streams.yaml"])["limits"]
+    alone = yaml.safe_load(objects("ConfigMap")["stream-proxy"]["data"]["proxy.yaml"])["teams"]["payments"]
+    idle, each = measured(r"(\d+) MB idle with one team"), measured(r"some (\d+) MB each\)")
+    needed = {"shop-streams": idle + each + at_its_limits(sidecar)}
+    needed["stream-proxy-teams"] = (
+        idle + 2 * each + 2 * at_its_limits(alone["limits"])
+    )  # two teams like this one
+    limits = {
+        name: megabytes(
+            next(one for one, pod in proxies() if name in str(pod))["resources"]["limits"]["memory"]
+        )
+        for name in needed
+    }
+    for name, most in needed.items():
+        assert 1.2 * most < limits[name], f"{name}: {most:.0f} MB at its limits"
+
+
 def test_every_container_of_ours_can_do_nothing_but_its_work() -> None:
     for container, pod in proxies():
         has = {**pod.get("securityContext", {}), **container["securityContext"]}
