@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy import sse
@@ -112,7 +113,7 @@ class Channel:
             self._flush()
             waiting = 0
         if not waiting:
-            self._came = self._loop.time()
+            self._came = monotonic()
         backlog.append(frame)
         self._unflushed += size
 
@@ -159,7 +160,8 @@ class Channel:
             if not (reader.paused or reader.busy or reader.take_shared(last)):
                 reader.pump()
         self._spoke = self._loop.time()
-        self.counts.latency.observe(self._spoke - self._came, len(readers))
+        # not the loop's time: uvloop's stands still within a turn, where all of this happens
+        self.counts.latency.observe(monotonic() - self._came, len(readers))
 
     def batch(self, place: int) -> tuple[bytes, int]:
         """What a reader at `place` is handed next and where he stands then; shared between readers."""

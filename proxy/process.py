@@ -62,11 +62,13 @@ class Process:
         self._journal = journal
         self._on_loopback = on_loopback
         self._lock = asyncio.Lock()
+        self._began = 0.0  # when the load that is under way began: reading, checking and tests count
         self._served: dict[str, TeamConfig] = {}
         self._asks: set[asyncio.Task[None]] = set()
 
     async def start(self, config: Config) -> None:
         """Serve what was loaded; says which teams cannot be served yet, and who does not answer."""
+        self._began = time.monotonic()
         await self._apply(tried(config), first=True)
         for team in self.hub.teams.values():
             task = asyncio.get_running_loop().create_task(self._ask(team.upstream.check()))
@@ -82,6 +84,7 @@ class Process:
     async def reload(self) -> None:
         """Read the files again, off the loop, and serve what is good of them."""
         async with self._lock:
+            self._began = time.monotonic()
             try:
                 config = await asyncio.to_thread(lambda: tried(load(self.path, self._env)))
             except ConfigError as error:
@@ -94,7 +97,6 @@ class Process:
             await self._apply(config, first=False)
 
     async def _apply(self, config: Config, *, first: bool) -> None:
-        began = time.monotonic()
         self._journal.remarks([str(problem) for problem in (*config.ignored, *config.warnings)])
         for name, problems in config.broken.items():
             self._broken(name, [str(problem) for problem in problems])
@@ -102,7 +104,7 @@ class Process:
         await self.hub.apply(config, self._unusable)
         for name in changed:
             if name in self.hub.teams and self.hub.teams[name].config == config.teams[name]:
-                self._good(name, config.teams[name], time.monotonic() - began, first)
+                self._good(name, config.teams[name], first)
         for name in config.teams:
             if name in self.hub.teams and self.hub.teams[name].config == config.teams[name]:
                 self.hub.stands(name, Standing.CURRENT)
@@ -111,17 +113,21 @@ class Process:
         """A key or an algorithm of the team's cannot work, whatever the file looks like."""
         self._broken(team, [str(error)])
 
-    def _good(self, name: str, team: TeamConfig, seconds: float, first: bool) -> None:
+    def _good(self, name: str, team: TeamConfig, first: bool) -> None:
         self._served[name] = team
+        self._count(name, "ok")
         counts = self.hub.counts.team(name)
-        counts.reloads["ok"] += 1
         counts.reloaded_at = time.time()
-        counts.reload_took = seconds
         if not first:
-            self._journal.reloaded(name, seconds=seconds)
+            self._journal.reloaded(name, seconds=counts.reload_took)
+
+    def _count(self, name: str, result: str) -> None:
+        counts = self.hub.counts.team(name)
+        counts.reloads[result] += 1
+        counts.reload_took = time.monotonic() - self._began
 
     def _broken(self, name: str, problems: Sequence[str]) -> None:
-        self.hub.counts.team(name).reloads["failed"] += 1
+        self._count(name, "failed")
         self._journal.reload_failed(name, problems)
         kept = name in self.hub.teams
         self.hub.stands(
@@ -131,7 +137,7 @@ class Process:
 
     def _nobody_changes(self, problems: Sequence[str]) -> None:
         for name in (*self.hub.teams, *self.hub.broken):
-            self.hub.counts.team(name).reloads["failed"] += 1
+            self._count(name, "failed")
             standing = Standing.LAST_GOOD if name in self.hub.teams else Standing.BROKEN
             self.hub.stands(name, standing, problems[0] if problems else None)
         self._journal.reload_failed("*", problems)
