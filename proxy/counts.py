@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 LATENCY_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+PAUSE_BOUNDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
 class Histogram:
@@ -80,6 +81,7 @@ class Counts:
 
     teams: dict[str, TeamCounts] = field(default_factory=dict)
     loop_lag: Histogram = field(default_factory=Histogram)
+    collector_pauses: Histogram = field(default_factory=lambda: Histogram(PAUSE_BOUNDS))
 
     def team(self, name: str) -> TeamCounts:
         """The counts of a team, made when first asked for."""

@@ -205,6 +205,12 @@ class _Reading:
         yield _histogram(
             "loop_lag_seconds", "How late the event loop was.", (), [((), self._counts.loop_lag)]
         )
+        yield _histogram(
+            "collector_pause_seconds",
+            "How long Python's collector stopped the loop.",
+            (),
+            [((), self._counts.collector_pauses)],
+        )
         yield from _of_health(self._health)
 
 

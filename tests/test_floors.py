@@ -148,6 +148,7 @@ FLOORS: Final = {
     ),
     "roof: the process": (
         "proxy.simulator",
+        "proxy.cycles",  # when Python's collector walks
         "proxy.process",  # a configuration that is served, and served anew
         "proxy.server",
         "proxy.demo",

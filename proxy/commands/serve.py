@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import ipaddress
 import os
 import signal
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 PROBLEMS: Final = 1
 USAGE: Final = 2
 CANNOT_LISTEN: Final = 3
-GC_THRESHOLD: Final = 10_000  # objects; our own are freed by their counts, so cycles are few
 
 
 @click.command()
@@ -103,6 +101,7 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
     from proxy.app import Front  # noqa: PLC0415
     from proxy.connection import bound  # noqa: PLC0415
     from proxy.counts import Counts  # noqa: PLC0415
+    from proxy.cycles import Cycles  # noqa: PLC0415
     from proxy.hub import Hub  # noqa: PLC0415
     from proxy.logs import open_journal  # noqa: PLC0415
     from proxy.process import Process  # noqa: PLC0415
@@ -115,18 +114,23 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
     except OSError as error:
         return _cannot_listen(host, port, error)
     journal = open_journal()
-    hub = Hub(_open_door, Counts(), journal)
+    counts = Counts()
+    cycles = Cycles(counts.collector_pauses)
+    hub = Hub(_open_door, counts, journal)
     process = Process(path, os.environ, hub, journal, on_loopback=_is_loopback(host))
     tasks: set[asyncio.Task[None]] = set()
 
+    async def load_again() -> None:
+        await process.reload()
+        cycles.reloaded()
+
     def reload() -> None:
-        task = asyncio.get_running_loop().create_task(process.reload())
+        task = asyncio.get_running_loop().create_task(load_again())
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
     await process.start(config)
     hub.start()
-    _spare_the_collector()
     url = f"http://{host}:{sock.getsockname()[1]}/"
     admin_url = None if admin is None else f"http://{host}:{admin.getsockname()[1]}/"
 
@@ -141,8 +145,9 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
 
     front = Front(hub, side_doors(hub, probes_too=admin is None))
     server = Server(front, reload=reload, listening=listening)
-    watcher = asyncio.create_task(watch(path, process.reload))
+    watcher = asyncio.create_task(watch(path, load_again))
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(cycles.kept())
         stack.callback(watcher.cancel)
         if admin is not None:
             await stack.enter_async_context(AdminServer(admin_app(hub)).beside(admin))
@@ -158,13 +163,6 @@ def _open_door(config: HatchetConfig) -> Upstream:
     from proxy.hatchet import HatchetDoor  # noqa: PLC0415
 
     return HatchetDoor(config, os.environ)
-
-
-def _spare_the_collector() -> None:
-    """What is there at the start stays: walking it again and again would only stall the loop."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, 20, 50)
 
 
 def _deaf_to_signals() -> None:
