@@ -78,3 +78,17 @@ def test_every_metric_that_is_named_exists() -> None:
     metrics = (ROOT / "proxy/metrics.py").read_text()
     for name in re.findall(r"stream_proxy_(\w+?)(?:_total)?[`{]", TEXT):
         assert f'"{name}"' in metrics, name
+
+
+def test_its_memory_figures_are_those_that_were_measured() -> None:
+    measured = (ROOT / "docs/performance.md").read_text()
+    for here, there in (
+        (r"(\d+) MB idle", r"(\d+) MB idle"),
+        (r"some (\d+) MB each for", r"some (\d+) MB each\)"),
+        (r"(\d+) KB for each client", r"linear: (\d+) KB per client"),
+        (r"(\d+) KB for each run with its client", r"(\d+) KB per run with its client"),
+        (r"(\d+) KB for each team", r"(\d+) KB per team"),
+    ):
+        (told, *others), known = re.findall(here, TEXT), re.search(there, measured)
+        assert known is not None, there
+        assert {told, *others} == {known[1]}, here
