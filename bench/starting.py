@@ -30,9 +30,9 @@ TOKEN = f"eyJhbGciOiJub25lIn0.{base64.urlsafe_b64encode(json.dumps(CLAIMS).encod
 STREAM = "version: 1\nstreams:\n  s:\n    path: /s/{workflowRunId}\n    rules:\n"
 GRPC = """
 import sys
-from proxy.cli import main
+from proxy.cli import start
 try:
-    main(sys.argv[1:])
+    start()
 finally:
     print("grpc" in sys.modules, file=sys.stderr)
 """

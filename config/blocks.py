@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Annotated, Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -184,7 +185,13 @@ def keys(model: type[BaseModel]) -> list[str]:
 
 def field_of(model: type[BaseModel], key: str | int) -> FieldInfo | None:
     """The field that a key means; by its written name only."""
-    return next((field for name, field in model.model_fields.items() if (field.alias or name) == key), None)
+    return _fields(model).get(key)
+
+
+@cache
+def _fields(model: type[BaseModel]) -> dict[str | int, FieldInfo]:
+    """The fields by their written names."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def model_at(model: type[BaseModel] | None, path: Path) -> type[BaseModel] | None:
@@ -204,6 +211,7 @@ def model_at(model: type[BaseModel] | None, path: Path) -> type[BaseModel] | Non
     return block(kind)
 
 
+@cache  # as many types as the model has
 def bare(kind: Any) -> Any:
     """A type without its annotations and without None."""
     while True:
@@ -215,6 +223,7 @@ def bare(kind: Any) -> Any:
             return kind
 
 
+@cache
 def block(kind: Any) -> type[BaseModel] | None:
     """The block that a type is, or None."""
     found = bare(kind)

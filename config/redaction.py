@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any, Final, get_args
 
 from pydantic import BaseModel, SecretStr
@@ -44,6 +45,8 @@ def secret_spans(source: Source, model: type[BaseModel]) -> list[Span]:
 
 def secret_nodes(node: Node, kind: Any) -> Iterator[Node]:
     """The nodes below `node`, which is of type `kind`, that hold secrets."""
+    if not leads_to_secrets(kind):
+        return
     model = block(kind)
     if model is None:
         inner = get_args(bare(kind))
@@ -54,7 +57,7 @@ def secret_nodes(node: Node, kind: Any) -> Iterator[Node]:
             for item in node.items:
                 yield from secret_nodes(item, inner[0])
         return
-    sensitive = any(is_secret(field.annotation) for field in model.model_fields.values())
+    sensitive = has_secrets(model)
     if node.fields is None:
         if sensitive:
             yield node
@@ -71,6 +74,22 @@ def is_secret(kind: Any) -> bool:
     """Whether a field's type is a secret's."""
     found = bare(kind)
     return isinstance(found, type) and issubclass(found, SecretStr)
+
+
+@cache
+def leads_to_secrets(kind: Any) -> bool:
+    """Whether a value of this type can hold a secret: streams and rules cannot, and are most of a file."""
+    model = block(kind)
+    if model is None:
+        return is_secret(kind) or any(leads_to_secrets(inner) for inner in get_args(bare(kind)))
+    fields = model.model_fields.values()
+    return model in FILES or any(leads_to_secrets(field.annotation) for field in fields)
+
+
+@cache
+def has_secrets(model: type[BaseModel]) -> bool:
+    """Whether a field of the block is a secret's."""
+    return any(is_secret(field.annotation) for field in model.model_fields.values())
 
 
 def secret_words(source: Source, spans: Iterable[Span]) -> list[str]:

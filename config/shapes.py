@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final
 
 from config.globs import matches
@@ -71,7 +72,11 @@ def event_fields(
 
     A rule with `steps` never sees run events.
     """
-    patterns = tuple(events)
+    return _event_fields(tuple(events), payload, None if steps is None else tuple(steps))
+
+
+@lru_cache(maxsize=256)  # hundreds of rules are for the same few events
+def _event_fields(patterns: tuple[str, ...], payload: str, steps: tuple[str, ...] | None) -> Shape:
     matched = {name for name in EVENT_TYPES if matches(patterns, name)}
     if steps is not None:
         matched = {name for name in matched if not name.startswith("run_")}

@@ -7,6 +7,7 @@ messages speak to people who know the grammar, so `config.hints` says them again
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any, Final
 
 from jmespath import exceptions
@@ -31,8 +32,19 @@ _OPENING: Final = frozenset({"lparen", "lbracket", "lbrace", "filter"})
 _CLOSING: Final = frozenset({"rparen", "rbracket", "rbrace"})
 
 
+REMEMBERED: Final = 2048
+"""Short expressions that are read once for checking and compiling, and for all rules that have them."""
+
+SHORT: Final = 100
+"""Characters. A hundred of them are at most 17 KB as a tree, so what is remembered stays below 35 MB."""
+
+
 def parse(text: str) -> tuple[Node, list[Token]]:
-    """The tree and the words of `text`; raises ExpressionProblem."""
+    """The tree and the words of `text`, neither to be changed; raises ExpressionProblem."""
+    return _remembered(text) if len(text) <= SHORT else _parse(text)
+
+
+def _parse(text: str) -> tuple[Node, list[Token]]:
     if len(text) > LENGTH_LIMIT or len(text.encode("utf-8", "surrogatepass")) > LENGTH_LIMIT:
         raise ExpressionProblem(
             LENGTH_LIMIT if len(text) > LENGTH_LIMIT else 0,
@@ -56,6 +68,9 @@ def parse(text: str) -> tuple[Node, list[Token]]:
     except (RecursionError, IndexError):
         raise _too_deep(0) from None
     return _node(parsed, 0, 1), reader.tokens
+
+
+_remembered = lru_cache(maxsize=REMEMBERED)(_parse)
 
 
 def _too_deep(position: int) -> ExpressionProblem:

@@ -6,7 +6,9 @@ lives in ``proxy/commands/<name>.py`` as a click command named `command`.
 
 from __future__ import annotations
 
+import gc
 import importlib
+import os
 from typing import Final
 
 import click
@@ -25,6 +27,9 @@ COMMANDS: Final = {
     "engine": "An embedded Hatchet in miniature, for demos and tests.",
     "record": "Record a run from a Hatchet engine, for replays.",
 }
+COLLECT_AFTER: Final = 50_000
+"""New objects before a look for cycles. Imports and reading the YAML make hundreds of thousands that stay;
+looking at those again and again, as by default after 700, is a fifth of a start."""
 
 
 class Commands(click.Group):
@@ -70,3 +75,11 @@ def main(verbose: bool) -> None:
       stream-proxy check streams.yaml   find every mistake before it is live
       stream-proxy serve --config streams.yaml
     """
+
+
+def start() -> None:
+    """The console script: the process made ready to start at once, then the command."""
+    # Plugins of pydantic would be looked for in every installed distribution, and there is none for us.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    gc.set_threshold(COLLECT_AFTER)
+    main()

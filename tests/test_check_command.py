@@ -68,7 +68,7 @@ def test_a_path_given_twice_is_checked_once() -> None:
 def on_a_terminal(**env: str) -> str:
     """What the program writes where standard output is a terminal."""
     outer, inner = pty.openpty()
-    program = [sys.executable, "-c", "from proxy.cli import main; main()", "check", WRONG]
+    program = [sys.executable, "-c", "from proxy.cli import start; start()", "check", WRONG]
     try:
         subprocess.run(
             program, stdout=inner, env={"PATH": os.environ["PATH"], "TERM": "xterm", **env}, check=False

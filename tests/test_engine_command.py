@@ -22,7 +22,7 @@ from proxy.simulator.client import Client
 from tests.contract import NOBODY, place
 
 HERE = Path(__file__).parent
-RUN = [sys.executable, "-c", "from proxy.cli import main; main()", "engine"]
+RUN = [sys.executable, "-c", "from proxy.cli import start; start()", "engine"]
 FREE = ["--port", "0", "--api-port", "0"]
 
 
