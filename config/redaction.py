@@ -82,8 +82,8 @@ def leads_to_secrets(kind: Any) -> bool:
     model = block(kind)
     if model is None:
         return is_secret(kind) or any(leads_to_secrets(inner) for inner in get_args(bare(kind)))
-    fields = model.model_fields.values()
-    return model in FILES or any(leads_to_secrets(field.annotation) for field in fields)
+    kinds: list[Any] = [field.annotation for field in model.model_fields.values()]
+    return model in FILES or any(map(leads_to_secrets, kinds))
 
 
 @cache
