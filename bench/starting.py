@@ -17,7 +17,7 @@ from machine import PYTHON, SERVE, cpu, listening, process, rss
 from table import Table
 
 RULE = (
-    "      - {{events: step_completed, steps: s{0}, when: 'payload.n > `{0}`', "
+    "      - {{events: step_completed, steps: s{0}, when: 'payload.n > `{1}`', "
     "data: {{type: type, n: payload.n}}}}\n"
 )
 EVENT = '{"type": "step_started", "step": "s1"}'
@@ -37,11 +37,14 @@ finally:
     print("grpc" in sys.modules, file=sys.stderr)
 """
 
+LIBRARIES = "import click, pydantic, pydantic.fields, pydantic.types"
+"""What every command needs before a line of ours: the floor."""
+
 
 def single(folder: Path) -> Path:
     """One team, ten rules."""
     path = folder / "streams.yaml"
-    rules = "".join(RULE.format(n) for n in range(10))
+    rules = "".join(RULE.format(n, n) for n in range(10))
     path.write_text(
         STREAM.replace("version: 1", "version: 1\nhatchet: {token: '${HATCHET_CLIENT_TOKEN}'}") + rules
     )
@@ -49,14 +52,14 @@ def single(folder: Path) -> Path:
 
 
 def hundred(folder: Path) -> Path:
-    """A hundred teams, fifty rules each."""
+    """A hundred teams, fifty rules each; no two of them the same, so that nothing is read once for all."""
     (folder / "many" / "teams").mkdir(parents=True)
     teams = "".join(
         f"  t{n}:\n    hatchet: {{token: '${{HATCHET_CLIENT_TOKEN}}'}}\n    auth: none\n" for n in range(100)
     )
     (folder / "many" / "proxy.yaml").write_text("version: 1\nteams:\n" + teams)
     for n in range(100):
-        rules = "".join(RULE.format(number) for number in range(50))
+        rules = "".join(RULE.format(number, 50 * n + number) for number in range(50))
         (folder / "many" / "teams" / f"t{n}.yaml").write_text(STREAM + rules)
     return folder / "many"
 
@@ -77,6 +80,8 @@ def start(repeat: int) -> Table:
         for _ in range(repeat):
             table.add("serve, 10 rules", _serve(one, env, folder))
             table.add("serve, 100 teams × 50 rules", _serve(many, env, folder))
+            table.add("python alone", _run(["-c", "pass"], env))
+            table.add("python with click and pydantic", _run(["-c", LIBRARIES], env))
             table.add("check", _command(["check", str(one)], env))
             explain = ["explain", str(one), "--stream", "s", "--event", EVENT]
             table.add("explain", _command(explain, env))
@@ -95,9 +100,13 @@ def _serve(path: Path, env: dict[str, str], folder: Path) -> dict[str, float]:
 
 
 def _command(arguments: list[str], env: dict[str, str]) -> dict[str, float]:
+    return _run(["-c", GRPC, *arguments], env)
+
+
+def _run(arguments: list[str], env: dict[str, str]) -> dict[str, float]:
     began = time.monotonic()
     child = subprocess.Popen(
-        [str(PYTHON), "-c", GRPC, *arguments],
+        [str(PYTHON), *arguments],
         env={**os.environ, **env},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from proxy import stubs, wire
 from proxy.endpoint import Endpoint, endpoint
-from proxy.errors import HatchetError, HistoryAway, RunUnknown
+from proxy.errors import HatchetError, HistoryAway
 from proxy.events import CoreState, PastState
 from proxy.lean import Lean, fits
 from proxy.past import newest_run, past_state, step_names, workflow_called
@@ -28,7 +28,6 @@ _T = TypeVar("_T")
 _P = ParamSpec("_P")
 
 ASK_TIMEOUT: Final = 5.0  # seconds for one GetRunDetails: it answers in milliseconds, or something is wrong
-NO_RUN: Final = "00000000-0000-0000-0000-000000000000"
 FIND_SINCE: Final = timedelta(days=30)  # the engine keeps runs for 30 days unless told otherwise
 FIND_LIMIT: Final = 100  # runs per page; children can inherit the pair and stand before their parent
 FIND_PAGES: Final = 5
@@ -110,13 +109,6 @@ class HatchetDoor:
             return None
         version = await rest.get(f"/api/v1/workflows/{workflow_id}/versions")
         return _read(step_names, version or {})
-
-    async def check_token(self) -> None:
-        """One small question: returns when Hatchet answers and takes the token. Raises HatchetError."""
-        try:
-            await self.core(NO_RUN)
-        except RunUnknown:
-            return
 
     async def close(self) -> None:
         """Close the connections; running calls end with HatchetAway."""

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from config.model import CorsConfig
+from config.model import CorsConfig, TeamConfig
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -119,3 +119,12 @@ def is_own(origin: str, host: str, scheme: str) -> bool:
     if page is None or (scheme == "https" and page[0] != "https"):
         return False
     return canonical(f"{page[0]}://{host.lower()}") == page
+
+
+def every_cors(config: TeamConfig) -> CorsConfig | None:
+    """The pages of all the team's streams, for what belongs to no single one (tickets)."""
+    listed = [stream.cors for stream in config.streams.values() if stream.cors is not None]
+    if not listed:
+        return None
+    origins = {origin for cors in listed for origin in cors.origins}
+    return CorsConfig(origins=tuple(sorted(origins)), credentials=any(cors.credentials for cors in listed))

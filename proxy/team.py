@@ -7,149 +7,34 @@ that are followed go on, through the new door where that changed (`Switch`).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
-import time
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final
 
 from config.expressions import compile_allow
-from config.model import CorsConfig, ServerConfig, StreamConfig, TeamConfig
+from config.model import ServerConfig, StreamConfig, TeamConfig
 from proxy.auth import Authenticator
 from proxy.backlog import Backlog
 from proxy.bridges import Bridges
 from proxy.clock import LoopClock
+from proxy.counting import CountingWatch
 from proxy.counts import TeamCounts
-from proxy.errors import HatchetAway, HatchetError, RunUnknown, TokenRefused
-from proxy.events import CoreState, PastState
 from proxy.finder import Finder, Found
 from proxy.journal import Journal
 from proxy.jwks import KeySets
 from proxy.life import Allow, Kept, Life, LiveStream
 from proxy.limits import TeamLimits
-from proxy.origins import Origins
-from proxy.probes import Reach
+from proxy.origins import Origins, every_cors
 from proxy.routes import Routes
 from proxy.rules import Rules
 from proxy.run import Run, RunSettings
+from proxy.switch import Switch
 from proxy.tap import Tap
-from proxy.upstream import Deliver, Upstream
-from proxy.watch import RunWatch
+from proxy.upstream import Upstream
 
 KEEP_EVENTS: Final = 1000  # events a life keeps where no stream says more
 KEEP_BYTES: Final = 1 << 20
-NO_RUN: Final = "00000000-0000-0000-0000-000000000000"  # nobody's: asking for it asks only for an answer
-REACHES: Final[dict[type[HatchetError], Reach]] = {HatchetAway: Reach.AWAY, TokenRefused: Reach.REFUSED}
-
-T = TypeVar("T")
-
 SHRINK_TO: Final = 0.9  # of the team's bytes, once they are used up: evicting one by one would never end
-
-
-class Switch:
-    """The team's `Upstream`, whose door can be replaced while runs are followed; knows whether it answers."""
-
-    def __init__(self, door: Upstream, journal: Journal, team: str, counts: TeamCounts) -> None:
-        self._door = door
-        self._counts = counts
-        self._journal = journal
-        self._team = team
-        self.reach = Reach.UNKNOWN
-        self.since: float | None = None  # Unix seconds
-        self.trouble: str | None = None
-
-    async def replace(self, door: Upstream) -> None:
-        """From now on ask `door`; calls on the old one end with HatchetAway and are tried again."""
-        old, self._door = self._door, door
-        await old.close()
-
-    @property
-    def has_history(self) -> bool:
-        return self._door.has_history
-
-    async def follow(self, run_id: str, deliver: Deliver, opened: Callable[[], None] | None = None) -> None:
-        await self._lasting(lambda door: door.follow(run_id, deliver, opened))
-
-    async def follow_metadata(
-        self, key: str, value: str, deliver: Deliver, opened: Callable[[], None] | None = None
-    ) -> None:
-        await self._lasting(lambda door: door.follow_metadata(key, value, deliver, opened))
-
-    async def core(self, run_id: str) -> CoreState:
-        return await self._heard(self._door.core(run_id))
-
-    async def past(self, run_id: str) -> PastState | None:
-        return await self._noted(self._door.past(run_id))
-
-    async def find(self, key: str, value: str) -> str | None:
-        return await self._noted(self._door.find(key, value))
-
-    async def check(self) -> None:
-        """One small question, for the start and for probes. Raises HatchetError."""
-        with contextlib.suppress(RunUnknown):
-            await self.core(NO_RUN)
-
-    async def close(self) -> None:
-        await self._door.close()
-
-    async def _lasting(self, call: Callable[[Upstream], Coroutine[Any, Any, None]]) -> None:
-        door = self._door
-        await self._heard(call(door))
-        if door is not self._door:
-            raise HatchetAway("the connection to Hatchet was replaced")
-
-    async def _heard(self, call: Coroutine[Any, Any, T]) -> T:
-        try:
-            answer = await call
-        except RunUnknown:
-            self._learn(Reach.REACHABLE, None)
-            raise
-        except HatchetError as error:
-            self._counts.troubles[type(error).__name__] += 1
-            self._learn(REACHES.get(type(error), Reach.REACHABLE), error)
-            raise
-        self._learn(Reach.REACHABLE, None)
-        return answer
-
-    async def _noted(self, call: Coroutine[Any, Any, T]) -> T:
-        """The history's calls: their failing says nothing about whether Hatchet answers."""
-        try:
-            return await call
-        except HatchetError as error:
-            self._counts.troubles[type(error).__name__] += 1
-            self._journal.trouble(self._team, error)
-            raise
-
-    def _learn(self, reach: Reach, error: HatchetError | None) -> None:
-        bad = reach is not Reach.REACHABLE
-        self.trouble = str(error) if bad else None
-        if error is not None:
-            self._journal.trouble(self._team, error)
-        if reach is self.reach:
-            return
-        now = time.time()
-        if self.reach in (Reach.AWAY, Reach.REFUSED) and not bad and self.since is not None:
-            self._journal.recovered(self._team, seconds=now - self.since)
-        self.reach, self.since = reach, now
-
-
-class CountingWatch(RunWatch):
-    """What a team's runs tell about themselves, as counts."""
-
-    def __init__(self, counts: TeamCounts) -> None:
-        self._counts = counts
-
-    def false_end(self) -> None:
-        self._counts.false_ends += 1
-
-    def lookup(self, kind: str) -> None:
-        self._counts.lookups[kind] += 1
-
-    def subscribed(self, kind: str, change: int) -> None:
-        self._counts.subscriptions[kind] += change
-
-    def late_chunk(self, count: int = 1) -> None:
-        self._counts.late_chunks += count
 
 
 class Everybody:
@@ -207,7 +92,7 @@ class Team:
         self.authenticator = authenticator
         self.streams = streams
         self.routes = Routes({stream.config.path: stream for stream in streams.values()})
-        self.origins = Origins(_every_cors(config), cookies_count=authenticator.cookies_count)
+        self.origins = Origins(every_cors(config), cookies_count=authenticator.cookies_count)
         self.limits.configure(config.limits)
         self._tap_into(config)
         backlogs = [stream.backlog for stream in config.streams.values()]
@@ -381,12 +266,3 @@ class Team:
 
 def _bytes(life: Life) -> int:
     return life.bytes
-
-
-def _every_cors(config: TeamConfig) -> CorsConfig | None:
-    """The pages of all the team's streams, for what belongs to no single one (tickets)."""
-    listed = [stream.cors for stream in config.streams.values() if stream.cors is not None]
-    if not listed:
-        return None
-    origins = {origin for cors in listed for origin in cors.origins}
-    return CorsConfig(origins=tuple(sorted(origins)), credentials=any(cors.credentials for cors in listed))

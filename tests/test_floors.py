@@ -133,6 +133,8 @@ FLOORS: Final = {
         "proxy.channel",
         "proxy.reader",  # one client's place in a channel
         "proxy.life",  # one run in this process, with its channels
+        "proxy.counting",  # what a team's runs tell, as counts
+        "proxy.switch",  # a team's door to Hatchet, replaced while runs go on
         "proxy.team",
         "proxy.stay",  # one client's stream, and what was lent for it
         "proxy.hub",

@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from proxy import wire
+from proxy.counts import TeamCounts
 from proxy.endpoint import endpoint
 from proxy.errors import (
     BadChunk,
@@ -23,7 +24,10 @@ from proxy.errors import (
 )
 from proxy.events import CoreState, CoreStep, Kind, LiveEvent, Status
 from proxy.hatchet import HatchetDoor, transport
+from proxy.journal import Journal
+from proxy.probes import Reach
 from proxy.stubs import RUN_DETAILS, workflows_pb2
+from proxy.switch import Switch
 from tests.stage import RUN, STEP, Stage, chunk, config, stage, token
 
 TRANSPORTS = {"lean": {}, "grpcio": {"STREAM_PROXY_GRPC": "grpcio"}}
@@ -383,19 +387,21 @@ async def test_two_doors_never_share_a_connection(engine: Stage, open_door: Open
 
 async def test_a_token_that_is_none_refuses_each_call_and_is_not_told(open_door: Open) -> None:
     door = open_door(1, token="not-a-jwt")
-    for call in (door.core(RUN), door.follow(RUN, lambda event: None), door.check_token()):
+    for call in (door.core(RUN), door.follow(RUN, lambda event: None)):
         with pytest.raises(TokenRefused) as caught:
             await call
         assert "not-a-jwt" not in str(caught.value)
     assert not door.has_history
 
 
-async def test_check_token_is_content_with_an_unknown_run(engine: Stage, open_door: Open) -> None:
+async def test_a_teams_look_is_content_with_an_unknown_run(engine: Stage, open_door: Open) -> None:
+    switch = Switch(open_door(engine.port), Journal(), "chat", TeamCounts())
     engine.details = refusing(grpc.StatusCode.NOT_FOUND, "workflow run not found")
-    await open_door(engine.port).check_token()
+    await switch.check()
     engine.details = refusing(grpc.StatusCode.UNAUTHENTICATED, "no")
     with pytest.raises(TokenRefused):
-        await open_door(engine.port).check_token()
+        await switch.check()
+    assert switch.reach is Reach.REFUSED
 
 
 async def test_a_history_that_is_off_says_so(open_door: Open) -> None:

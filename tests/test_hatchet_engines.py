@@ -18,6 +18,7 @@ from uuid import uuid4
 import pytest
 
 from config.model import HatchetConfig
+from proxy.counts import TeamCounts
 from proxy.errors import (
     BadChunk,
     HatchetAway,
@@ -30,7 +31,9 @@ from proxy.errors import (
 )
 from proxy.events import CoreState, Kind, LiveEvent, PastState, Status
 from proxy.hatchet import HatchetDoor
+from proxy.journal import Journal
 from proxy.simulator import Engine
+from proxy.switch import Switch
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the SDK's own, at import
@@ -218,10 +221,9 @@ async def test_unknown_runs_and_wrong_tokens_are_told_apart(place: Place) -> Non
         await place.door.core(str(uuid4()))
     assert await place.door.past(str(uuid4())) is None
     assert await place.door.find("door", str(uuid4())) is None
-    await place.door.check_token()
+    await Switch(place.door, Journal(), "chat", TeamCounts()).check()
     stranger = place.open(place.token[:-4] + "AAAA")
     calls: list[Any] = [
-        stranger.check_token(),
         stranger.core(str(uuid4())),
         stranger.follow(str(uuid4()), lambda event: None),
     ]

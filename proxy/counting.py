@@ -1,0 +1,25 @@
+"""CountingWatch: what a team's runs tell about themselves, kept as the team's counts."""
+
+from __future__ import annotations
+
+from proxy.counts import TeamCounts
+from proxy.watch import RunWatch
+
+
+class CountingWatch(RunWatch):
+    """What a team's runs tell about themselves, as counts."""
+
+    def __init__(self, counts: TeamCounts) -> None:
+        self._counts = counts
+
+    def false_end(self) -> None:
+        self._counts.false_ends += 1
+
+    def lookup(self, kind: str) -> None:
+        self._counts.lookups[kind] += 1
+
+    def subscribed(self, kind: str, change: int) -> None:
+        self._counts.subscriptions[kind] += change
+
+    def late_chunk(self, count: int = 1) -> None:
+        self._counts.late_chunks += count
