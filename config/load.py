@@ -16,7 +16,7 @@ from config.check import Checked, Form, check
 from config.check_access import mapping
 from config.model import Config, ProxyFile, SingleFile, TeamConfig, TeamFile
 from config.nodes import Source
-from config.problems import ERROR, WARNING, ConfigError, Problem, errors
+from config.problems import ERROR, WARNING, ConfigError, Place, Problem, errors
 from config.source import MOST_BYTES
 from config.units import nearest
 
@@ -85,7 +85,15 @@ def single(path: Path, env: Mapping[str, str]) -> Config:
         raise ConfigError(checked.problems)
     file = cast(SingleFile, checked.model)
     teams = {DEFAULT_TEAM: team(grant(DEFAULT_TEAM, file), file)}
-    return Config(file.server, teams, single=True, warnings=checked.problems)
+    tests_at = {DEFAULT_TEAM: places_of_tests(checked.source, file)}
+    return Config(file.server, teams, single=True, warnings=checked.problems, tests_at=tests_at)
+
+
+def places_of_tests(source: Source, file: TeamFile) -> tuple[Place, ...]:
+    """Where each test of a file stands, in order."""
+    return tuple(
+        (source.file, *source.place(source.at(("tests", number)))) for number in range(len(file.tests))
+    )
 
 
 def team_files(folder: Path) -> list[Path]:
@@ -107,6 +115,7 @@ def directory(folder: Path, env: Mapping[str, str]) -> Config:
     grants = {name: grant(name, block) for name, block in file.teams.items()}
     teams: dict[str, TeamConfig] = {}
     broken: dict[str, tuple[Problem, ...]] = {}
+    tests_at: dict[str, tuple[Place, ...]] = {}
     warnings, ignored = list(proxy.problems), list[Problem]()
     for path in team_files(folder):
         result = check_team(path, env, proxy)
@@ -116,7 +125,9 @@ def directory(folder: Path, env: Mapping[str, str]) -> Config:
         elif result.model is None or name in teams:
             broken[name] = (*broken.get(name, ()), *errors(result.problems))
         else:
-            teams[name] = team(grants[name], cast(TeamFile, result.model))
+            own = cast(TeamFile, result.model)
+            teams[name] = team(grants[name], own)
+            tests_at[name] = places_of_tests(result.source, own)
             warnings += result.problems
     for name in grants.keys() - teams.keys() - broken.keys():
         teams[name] = grants[name]
@@ -129,6 +140,7 @@ def directory(folder: Path, env: Mapping[str, str]) -> Config:
         single=False,
         ignored=tuple(ignored),
         warnings=tuple(warnings),
+        tests_at=tests_at,
     )
 
 

@@ -27,7 +27,7 @@ from config.access import (
 from config.declaring import PART, Block, choice, setting
 from config.examples import TestConfig
 from config.hatchet import HatchetConfig, TapConfig
-from config.problems import Problem
+from config.problems import Place, Problem
 from config.streams import (
     DEFAULT_DATA,
     PLACEHOLDER,
@@ -168,7 +168,8 @@ class Config:
 
     ``teams`` can be served. ``broken`` are granted teams whose file is missing what it needs: their
     ``grants`` have hatchet, auth and limits, but no streams. ``ignored`` are the errors of files that no
-    granted team owns; ``warnings`` keep nothing from going live.
+    granted team owns; ``warnings`` keep nothing from going live. ``tests_at`` says where each of a team's
+    tests stands; apart from the team, which does not change when its file gets another line.
     """
 
     server: ServerConfig
@@ -178,3 +179,4 @@ class Config:
     single: bool = True
     ignored: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    tests_at: dict[str, tuple[Place, ...]] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Final, Literal
 
 Severity = Literal["error", "warning"]
+Place = tuple[str, int, int]  # file, line, column
 
 ERROR: Final = "error"
 WARNING: Final = "warning"

@@ -29,7 +29,11 @@ Load = Callable[[Path, Mapping[str, str]], Config]
 
 def tried(config: Config) -> Config:
     """`config`, with the teams whose own tests fail among the broken ones."""
-    failing = {name: found for name, team in config.teams.items() if (found := failures(team))}
+    failing = {
+        name: found
+        for name, team in config.teams.items()
+        if (found := failures(team, config.tests_at.get(name, ())))
+    }
     return replace(
         config,
         teams={name: team for name, team in config.teams.items() if name not in failing},

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from config.expressions import ExpressionProblem
 from config.model import TeamConfig, TestConfig
-from config.problems import ERROR, Problem
+from config.problems import ERROR, Place, Problem
 from proxy import jsontext
 from proxy.given import GivenProblem, event_of
 from proxy.rules import Rules, Verdict
@@ -51,19 +51,21 @@ def run_tests(team: TeamConfig) -> list[Trial]:
     return [_run(test, team, rules) for test in team.tests]
 
 
-def failures(team: TeamConfig) -> tuple[Problem, ...]:
-    """The team's failing tests as problems, for a reload; without any payload."""
+def failures(team: TeamConfig, places: Sequence[Place] = ()) -> tuple[Problem, ...]:
+    """The team's failing tests as problems, for a reload; without any payload.
+
+    `places` says where each test stands; a team that no file tells has none.
+    """
+    known = places or ((f"tests of {team.name}", 1, 1),) * len(team.tests)
     return tuple(
         Problem(
-            f"tests of {team.name}",
-            1,
-            1,
+            *place,
             ERROR,
             "test-failed",
             f"the test `{trial.name}` of stream `{trial.stream}` {_shortly(trial)}",
             "run stream-proxy test to see what differs",
         )
-        for trial in run_tests(team)
+        for trial, place in zip(run_tests(team), known, strict=True)
         if not trial.passed
     )
 

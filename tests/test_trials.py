@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from config.load import load
 from proxy.cli import main
 from proxy.given import AT, RUN_ID, STEP, STEP_RUN_ID, GivenProblem, event_of
+from proxy.process import tried
 from proxy.trials import failures, run_tests, same, unreached
 from tests.streams import team_of
 
@@ -89,6 +91,20 @@ def test_failures_are_problems_without_a_payload() -> None:
     assert problem.severity == "error"
     assert problem.message == "the test `t` of stream `checkout` expected nothing and got a message"
     assert "42" not in str(problem)
+
+
+def test_a_failing_test_is_told_where_it_stands_in_its_file(tmp_path: Path) -> None:
+    (tmp_path / "teams").mkdir()
+    (tmp_path / "proxy.yaml").write_text("version: 1\nteams: {shop: {hatchet: {token: t.e.s}, auth: none}}\n")
+    file = tmp_path / "teams" / "shop.yaml"
+    streams = "version: 1\n" + STREAMS[STREAMS.index("streams:") :].rstrip() + "\n"
+    good = "  - {name: good, stream: checkout, given: {type: step_started}, expect: nothing}\n"
+    bad = f"  - name: bad\n    stream: checkout\n    given: {CARD}\n    expect: nothing\n"
+    file.write_text(streams + "tests:\n" + good + bad)
+    config = tried(load(tmp_path, {}))
+    [problem] = config.broken["shop"]
+    line = streams.count("\n") + 3
+    assert str(problem).startswith(f"{file}:{line}:5: error: the test `bad` of stream `checkout`")
 
 
 def test_rules_that_decide_no_test_are_named() -> None:
