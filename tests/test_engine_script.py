@@ -104,6 +104,27 @@ def test_the_examples_are_without_a_complaint(path: Path) -> None:
     assert problems == ()
 
 
+def test_a_block_that_cannot_be_read_hides_nothing_of_the_others() -> None:
+    text = """a:
+    steps:
+      one: {takes: soon}
+      two: {parents: [one, non], output_of: "payload.", children: [{workflow: c}]}
+  b:
+    steps:
+      only: {skip: true, skip_if: "lenght(input.a) == `0`"}
+"""
+    written, problems = check_script("x.yaml", script(text))
+    assert written is None
+    assert [(problem.line - problems[0].line, problem.code) for problem in problems] == [
+        (0, "duration"),
+        (1, "unknown-parent"),
+        (1, "syntax"),
+        (1, "unknown-workflow"),
+        (4, "contradiction"),
+        (4, "unknown-function"),
+    ]
+
+
 def test_the_tutorials_example_has_the_steps_of_the_engine_without_a_script() -> None:
     (example,) = [path for path in EXAMPLES if path.stem == "chat"]
     mine = load_script(example).workflows["chat"]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from config.blocks import fragment
+from config.check_access import mapping
 from config.expressions import lint
 from config.nodes import Path, Source
 from config.problems import ERROR, WARNING, Severity
@@ -21,7 +24,7 @@ def check(source: Source, file: ScriptFile) -> None:
     if not file.workflows:
         source.add(source.key_at(("workflows",)), "empty", "there are no workflows", "write one")
     for name, workflow in file.workflows.items():
-        _workflow(source, ("workflows", name), workflow, file)
+        _workflow(source, ("workflows", name), workflow, list(file.workflows))
     runs = {name: [child for _, child in _children(workflow)] for name, workflow in file.workflows.items()}
     if cycle := find_cycle(runs):
         at = source.key_at(("workflows", cycle[0]))
@@ -29,7 +32,34 @@ def check(source: Source, file: ScriptFile) -> None:
         source.add(at, "cycle", said, "take one of the children away")
 
 
-def _workflow(source: Source, path: Path, workflow: WorkflowBlock, file: ScriptFile) -> None:
+def check_parts(source: Source) -> None:
+    """Note what is wrong in a script that has blocks which cannot be read: in the others, one by one.
+
+    What needs all of a workflow's steps, or all workflows (cycles), is not asked where one is missing.
+    """
+    workflows = mapping(source.data, "workflows")
+    for name, written in workflows.items():
+        path: Path = ("workflows", name)
+        whole = fragment(written, WorkflowBlock)
+        if isinstance(whole, WorkflowBlock):
+            _workflow(source, path, whole, list(workflows))
+        else:
+            _steps(source, path, mapping(written, "steps"), list(workflows))
+
+
+def _steps(source: Source, path: Path, written: Mapping[str, Any], names: list[str]) -> None:
+    """The steps that can be read, of a workflow that cannot."""
+    blocks = {name: fragment(step, StepBlock) for name, step in written.items()}
+    steps = {name: step for name, step in blocks.items() if isinstance(step, StepBlock)}
+    parents = {name: list(steps[name].parents or ()) if name in steps else [] for name in written}
+    for name, step in steps.items():
+        _parents(source, (*path, "steps", name), name, parents)
+        _step(source, (*path, "steps", name), step)
+        for index, child in enumerate(step.children):
+            _child(source, (*path, "steps", name, "children", index, "workflow"), child.workflow, names)
+
+
+def _workflow(source: Source, path: Path, workflow: WorkflowBlock, names: list[str]) -> None:
     if not workflow.steps:
         source.add(source.key_at((*path, "steps")), "empty", "the workflow has no steps", "write one")
     parents = {name: list(step.parents or ()) for name, step in workflow.steps.items()}
@@ -42,10 +72,13 @@ def _workflow(source: Source, path: Path, workflow: WorkflowBlock, file: ScriptF
     if workflow.on_failure is not None:
         _on_failure(source, (*path, "on_failure"), workflow)
     for at_path, child in _children(workflow):
-        if child not in file.workflows:
-            hint = nearest(child, list(file.workflows)) or f"known here: {', '.join(file.workflows)}"
-            said = f"there is no workflow `{child}`"
-            source.add(source.at((*path, *at_path)), "unknown-workflow", said, hint)
+        _child(source, (*path, *at_path), child, names)
+
+
+def _child(source: Source, path: Path, child: str, names: list[str]) -> None:
+    if child not in names:
+        hint = nearest(child, names) or f"known here: {', '.join(names)}"
+        source.add(source.at(path), "unknown-workflow", f"there is no workflow `{child}`", hint)
 
 
 def _parents(source: Source, path: Path, name: str, parents: Mapping[str, Sequence[str]]) -> None:

@@ -12,7 +12,7 @@ from config.expressions import Expression, compile_expression
 from config.load import content
 from config.problems import ConfigError, Problem, errors
 from config.source import read
-from proxy.simulator.checking import check
+from proxy.simulator.checking import check, check_parts
 from proxy.simulator.format import (
     ChunkBlock,
     ChunksBlock,
@@ -47,6 +47,8 @@ def check_script(file: str, raw: bytes) -> tuple[ScriptFile | None, tuple[Proble
     written = validate(source, ScriptFile) if source.root is not None else None
     if written is not None:
         check(source, cast(ScriptFile, written))
+    else:
+        check_parts(source)
     problems = tuple(sorted(set(source.problems), key=lambda one: (one.line, one.column)))
     return (None if errors(problems) else cast(ScriptFile, written)), problems
 
