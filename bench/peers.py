@@ -111,7 +111,7 @@ class Ours:
                     yield Serving(server.pid, {"port": port, "pids": server.pid, "paths": paths, "shm": shm})
 
     def _config(self, here: Path, need: Need, told: dict[str, Any]) -> tuple[Path, dict[str, str]]:
-        stream = f"streams:\n  chunks:\n    heartbeat: {need.heartbeat}s\n    path: /{{workflowRunId}}\n"
+        stream = f"streams:\n  chunks:\n    heartbeat: {need.heartbeat}s\n    path: /runs/{{workflowRunId}}\n"
         stream += need.streams + need.rules
         env = dict(told["env"])
         if need.teams == 1:
@@ -128,7 +128,7 @@ class Ours:
         return here / "config", env
 
     def _path(self, number: int, run: str, need: Need) -> str:
-        return f"/{run}" if need.teams == 1 else f"/t{number % need.teams}/{run}"
+        return f"/runs/{run}" if need.teams == 1 else f"/t{number % need.teams}/runs/{run}"
 
 
 class Nchan:

@@ -188,15 +188,18 @@ FIVE_RULES: Final = """    rules:
 
 
 def w6(repeat: int) -> Table:
-    """Upstream: 1 KB of JSON, five rules, a mapping of six expressions; one client per run, 200 runs."""
+    """Upstream: 1 KB of JSON, five rules, six expressions; 200 runs; without delivery, then with clients."""
+    from lingering import linger  # noqa: PLC0415
     from receiving import receive  # noqa: PLC0415
 
     per_event = ("us_event", "µs of CPU per event", "{:.1f}")
-    table = Table("W6: received, matched, shaped, encoded, logged", (per_event, RATE), "the proxy, 1 client")
+    title, work = "W6: received, matched, shaped, encoded, logged", "the proxy, into the backlog"
+    table = Table(title, (per_event, RATE), work)
     need = Need(clients=200, runs=200, rate=4000.0, text=ORDER, rules=FIVE_RULES)
     for _ in range(repeat):
         for way in ("aio", "lean"):
             table.add(f"receiving alone ({way})", receive(way, need, SECONDS))
+        table.add(work, linger(OURS, need, SECONDS))
         for each in (1, 3):
             found = measure(OURS, dataclasses.replace(need, clients=200 * each), settle=3, warm=3)
             found["us_event"] = found["us_cpu_ev"] * each

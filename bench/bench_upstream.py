@@ -1,0 +1,186 @@
+"""What an event costs from an HTTP/2 connection's bytes into the backlog, in one process without sockets.
+
+    python bench/bench_upstream.py [EVENTS] [--runs 200] [--profile FILE]
+
+W6's events (1 KB of JSON, five rules, a mapping of six expressions), `--runs` runs in turn, eight events in
+each read, as a link brings them: `Http2`, the translator, the run's order, the life's kept events, the rules,
+the frame and the backlog. What is missing against the process are the socket's reads and the loop's turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import pstats
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+from works import FIVE_RULES, ORDER
+
+from config.model import RuleConfig, StreamConfig
+from proxy import frames, stubs, wire
+from proxy.backlog import Backlog
+from proxy.call import Call
+from proxy.counts import TeamCounts
+from proxy.errors import HatchetAway
+from proxy.events import CoreState, CoreStep, LiveEvent, Status
+from proxy.http2 import Http2
+from proxy.life import Kept, Life, LiveStream
+from proxy.rules import Rules
+from proxy.run import Run
+
+pb = stubs.dispatcher_pb2
+BATCH = 8  # events in a read: at 4,000 a second, a read each 2 ms
+
+
+class Upstream:
+    """A Hatchet that says what it is asked, and hands out where to put events."""
+
+    has_history = False
+
+    def __init__(self) -> None:
+        self.deliver: dict[str, Callable[[LiveEvent], None]] = {}
+
+    async def follow(self, run_id: str, deliver: Any, opened: Any = None) -> None:
+        self.deliver[run_id] = deliver
+        opened()
+        await asyncio.Event().wait()
+
+    async def follow_metadata(self, *_: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def core(self, run_id: str) -> CoreState:
+        step = CoreStep("feed", _step(run_id), Status.RUNNING)
+        return CoreState(run_id, Status.RUNNING, False, (step,), {"traceparent": "00-1-1-01"})
+
+    async def past(self, run_id: str) -> None:
+        raise HatchetAway("there is no history")
+
+    async def find(self, key: str, value: str) -> None:
+        return None
+
+    async def close(self) -> None:
+        return None
+
+
+def _step(run_id: str) -> str:
+    return "2" * 8 + run_id[8:]
+
+
+async def prepared(runs: int) -> tuple[Http2, list[str], list[Life]]:
+    """A connection with a call for each run, each run with a stream."""
+    rules = tuple(
+        RuleConfig(**{**rule, "name": f"rules[{n}]", "events": _listed(rule["events"]), **_steps(rule)})
+        for n, rule in enumerate(yaml.safe_load(FIVE_RULES)["rules"])
+    )
+    config = StreamConfig(name="chunks", path="/{workflowRunId}", rules=rules)
+    stream = LiveStream(config, Rules(config), None, None)  # type: ignore[arg-type]
+    upstream, counts = Upstream(), TeamCounts()
+    counted = [0]
+
+    def grew(delta: int) -> None:
+        counted[0] += delta
+
+    http2 = Http2(4 << 20)
+    http2.settled = True
+    ids, lives = [], []
+    for number in range(runs):
+        run_id = f"1111{number:04d}-1111-4111-8111-111111111111"
+        life = Life(
+            run_id, team="t", number=1, secret=b"s" * 32, upstream=upstream, counts=counts,
+            kept=Backlog[Kept](1000, 1 << 20, grew), grew=grew, ended=lambda _: None,
+        )  # fmt: skip
+        life.begin(Run(run_id, upstream, publish=life.publish))
+        await life.known(1.0)
+        await life.channel(stream)
+        translate = wire.translator()
+        deliver = upstream.deliver[run_id]
+        deliver(translate(_event(run_id, None)))
+        call = Call(_into(translate, deliver), lambda *_: None)
+        http2.begin([(":method", "POST")], b"", call)
+        ids.append(run_id)
+        lives.append(life)
+    return http2, ids, lives
+
+
+def _into(translate: Any, deliver: Any) -> Callable[[bytes], None]:
+    return lambda message: deliver(translate(message))
+
+
+def _listed(told: Any) -> tuple[str, ...]:
+    return (told,) if isinstance(told, str) else tuple(told)
+
+
+def _steps(rule: dict[str, Any]) -> dict[str, Any]:
+    return {"steps": _listed(rule["steps"])} if "steps" in rule else {}
+
+
+def _event(run_id: str, index: int | None) -> bytes:
+    event = pb.WorkflowEvent(
+        workflow_run_id=run_id,
+        resource_type=pb.RESOURCE_TYPE_STEP_RUN,
+        resource_id=_step(run_id),
+        event_type=pb.RESOURCE_EVENT_TYPE_STARTED,
+        retry_count=0,
+    )
+    event.event_timestamp.GetCurrentTime()
+    if index is not None:
+        event.event_type = pb.RESOURCE_EVENT_TYPE_STREAM
+        event.event_payload = f'{{"n":{index},"t":{time.monotonic_ns()},{ORDER[1:]}'
+        event.event_index = index
+        event.ClearField("retry_count")
+    return bytes(event.SerializeToString())
+
+
+def reads(ids: list[str], events: int, begun: int) -> list[bytes]:
+    """The next `events` events of all runs, in turn, as a connection's reads."""
+    told = []
+    for number in range(events):
+        index, run = divmod(begun + number, len(ids))
+        message = _event(ids[run], index)
+        body = frames.MESSAGE.pack(0, len(message)) + message
+        told.append(frames.frame(frames.DATA, 0, 2 * run + 1, body))
+    return [b"".join(told[at : at + BATCH]) for at in range(0, events, BATCH)]
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("events", nargs="?", type=int, default=1000)
+    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--profile", action="store_true", help="which functions take the time")
+    given = parser.parse_args()
+    http2, ids, lives = await prepared(given.runs)
+    taken, begun = [], 0
+    profile = cProfile.Profile()
+    for _ in range(given.rounds):
+        data = reads(ids, given.events, begun)
+        begun += given.events
+        if given.profile:
+            profile.enable()
+        start = time.process_time()
+        for read in data:
+            http2.receive(read)
+            http2.take()
+        taken.append((time.process_time() - start) / given.events * 1e6)
+        profile.disable()
+    frames_made = sum(channel.backlog.last for life in lives for channel in life.channels)
+    assert frames_made >= begun, f"{frames_made} frames of {begun} events"
+    print(
+        f"{statistics.median(taken):.1f} µs per event ({min(taken):.1f}-{max(taken):.1f}), {given.runs} runs"
+    )
+    if given.profile:
+        pstats.Stats(profile).sort_stats("tottime").print_stats(35)
+    for life in lives:
+        life.let_go()
+        await life.run.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
