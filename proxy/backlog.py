@@ -21,6 +21,8 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
+from proxy.values import value
+
 OVERHEAD: Final = (
     120  # bytes that an entry costs beside its body, roughly: counted, or empty chunks were free
 )
@@ -51,7 +53,7 @@ class Entry(Protocol):
 E = TypeVar("E", bound=Entry)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Frame:
     """Numbered bytes, ready for the wire."""
 
@@ -97,11 +99,13 @@ class Backlog(Generic[E]):
     def append(self, entry: E) -> int:
         """Number an entry and keep it; the oldest go where the bounds ask for it."""
         assert not self.sealed, "a sealed backlog takes nothing more"
-        self._recent.append(entry)
+        size = entry.size
+        recent = self._recent
+        recent.append(entry)
         self.last += 1
-        self.bytes += entry.size
-        self._grew(entry.size)
-        if self.bytes > self.max_bytes or len(self) > self.max_events:
+        self.bytes += size
+        self._grew(size)
+        if self.bytes > self.max_bytes or len(recent) - self._head + len(self._aside) > self.max_events:
             self._fit(self.max_events, self.max_bytes)
         return self.last
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any, Final
 
+from proxy.values import value
+
 # -- what streams are told --------------------------------------------------------------------
 
 STEP_STARTED: Final = "step_started"
@@ -32,7 +34,7 @@ STEP_ENDS: Final = frozenset({STEP_COMPLETED, STEP_SKIPPED, STEP_FAILED, STEP_CA
 RUN_EVENTS: Final = frozenset({RUN_COMPLETED, RUN_FAILED, RUN_CANCELLED})
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Event:
     """One thing that happened in a run; the root that ``when`` and ``data`` see.
 
@@ -116,7 +118,7 @@ class Kind(Enum):
     OTHER = "other"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LiveEvent:
     """One WorkflowEvent from a gRPC subscription, translated but not yet believed."""
 

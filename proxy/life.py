@@ -27,33 +27,39 @@ from proxy.rules import Rules
 from proxy.run import Run
 from proxy.sse import Cursor, Ids
 from proxy.upstream import Upstream
+from proxy.values import value
 
 LOOK_PAUSE: Final = 0.2  # seconds between looks for a run that does not exist yet: the engine's lag is 0.1
 REPLAY_LOOK: Final = 1.0  # seconds for which "it was not replayed" is believed: bounds calls per ended run
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Kept:
-    """An item as the life keeps it."""
+    """An item as the life keeps it; what it was is asked only once it falls out."""
 
     item: Item
     size: int
-    lasting: bool
-    source: tuple[str, int] | None
-    identity: Hashable | None
+
+    @property
+    def lasting(self) -> bool:
+        return not isinstance(self.item, Event) or self.item.lasting
+
+    @property
+    def source(self) -> tuple[str, int] | None:
+        item = self.item
+        return (item.step or "", item.attempt or 1) if isinstance(item, Event) and not item.lasting else None
+
+    @property
+    def identity(self) -> Hashable | None:
+        item = self.item
+        if isinstance(item, Event):
+            return item.identity if item.lasting else None
+        return None if isinstance(item, End) else item
 
 
 def keep(item: Item) -> Kept:
     """Weigh an item for the backlog of events."""
-    if isinstance(item, Event):
-        return Kept(
-            item,
-            OVERHEAD + _weight(item.payload),
-            item.lasting,
-            None if item.lasting else (item.step or "", item.attempt or 1),
-            item.identity if item.lasting else None,
-        )
-    return Kept(item, OVERHEAD, True, None, None if isinstance(item, End) else item)
+    return Kept(item, OVERHEAD + (_weight(item.payload) if isinstance(item, Event) else 0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,7 @@ FLOORS: Final = {
         "proxy.errors",
         "proxy.jsontext",  # JSON in and out
         "proxy.clock",
+        "proxy.values",  # frozen, and cheap to make
         "proxy.events",
         "proxy.upstream",
         "proxy.quiet",  # how often a thing may be said
@@ -84,6 +85,7 @@ FLOORS: Final = {
         "proxy.step",  # one step's own order
         "proxy.ending",  # the verified end
         "proxy.known",  # a run's steps, lines and states
+        "proxy.flow",  # a chunk in order: the fast path
         "proxy.hearing",  # what lines tell
         "proxy.reading",  # what states say
         "proxy.history",
