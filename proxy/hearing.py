@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.events import STEP_CANCELLED, STEP_COMPLETED, GapCause, Kind, LiveEvent
-from proxy.known import Known
+from proxy.flow import Flow
 from proxy.line import Line
 from proxy.outcome import output
 from proxy.step import MAX_HELD, Outcome, Step
@@ -18,7 +18,7 @@ STRAGGLERS: Final = 0.05  # seconds that an end told by metadata waits for chunk
 LOST_PATIENCE: Final = 1.0  # seconds after which a line that did not tell a proven failure has lost it
 
 
-class Hearing(Known):
+class Hearing(Flow):
     """Live events, one at a time."""
 
     @staticmethod

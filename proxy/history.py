@@ -77,21 +77,14 @@ class History(Reading):
 
     def live(self, line: Line, event: LiveEvent, now: float) -> None:
         """One event of this run, told on `line`."""
+        told = self.flow(line, event, now)
+        if told is not None:
+            self._story.items.append(told)
+            return
         self._heard = now
         step_id = event.step_run_id
         if event.kind is Kind.STREAM and step_id is not None:
             step = self._steps.get(step_id)
-            if (
-                step is not None
-                and step.flowing
-                and event.index == step.next
-                and line.attempts.get(step_id) == step.told
-                and not step.behind(event.at)
-            ):
-                step.recent.append((step.next, event.at))
-                step.next += 1
-                self._story.chunk(step.name or "", event, step.told)
-                return
             if step is not None and step.flowing and self._double(line, step, event):
                 return
             line.spoke = True

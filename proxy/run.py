@@ -422,7 +422,12 @@ class Run:
 
     def _deliver(self, line: Line, event: LiveEvent) -> None:
         history = self._history
-        history.live(line, event, self._clock.now())
+        now = self._clock.now()
+        told = history.flow(line, event, now)
+        if told is not None:
+            self._publish((told,))
+            return
+        history.live(line, event, now)
         if history.stirred:
             history.stirred = False
             if self.trouble is not None:
