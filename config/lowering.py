@@ -117,6 +117,19 @@ class Lowering:
                 return None
 
             return pair
+        if len(path) == 3:
+            one, two, three = path
+
+            def triple(value: Any) -> Any:
+                if value.__class__ is dict:
+                    value = value.get(one)
+                    if value.__class__ is dict:
+                        value = value.get(two)
+                        if value.__class__ is dict:
+                            return value.get(three)
+                return None
+
+            return triple
 
         def walk(value: Any) -> Any:
             for name in path:

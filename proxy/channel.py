@@ -133,7 +133,7 @@ class Channel:
         if message is None:
             return None
         self.counts.forwarded[message.rule] += 1
-        body = sse.frame(message.data, event=message.event, cursor=self.ids.at(number))
+        body = self.ids.frame(number, message.event, message.data)
         if event.type == STEP_STREAM:
             return Frame(body, False, (event.step or "", event.attempt or 1))
         return Frame(body, True, None, event.identity)

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import orjson
 
-_TWO_DIGITS: Final = re.compile("[0-9]{2}")
-_LONG_NUMBER: Final = re.compile("[0-9]{19}")  # orjson reads integers beyond 64 bits as floats
+_ZEROS: Final = bytes.maketrans(b"123456789", b"000000000")  # each digit a zero: then a search is memchr's
+_LONG: Final = b"0" * 19  # orjson reads integers beyond 64 bits as floats
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -38,8 +38,9 @@ def decode(text: str) -> Any:
 
 
 def _has_long_number(text: str) -> bool:
-    """Looking at every ninth character first is eight times faster: 19 digits show two neighbours there."""
-    return _TWO_DIGITS.search(text[::9]) is not None and _LONG_NUMBER.search(text) is not None
+    """Looking at every ninth character first is fast: 19 digits show two neighbours there."""
+    some = text[::9].encode("ascii", "replace").translate(_ZEROS)
+    return b"00" in some and _LONG in text.encode("ascii", "replace").translate(_ZEROS)
 
 
 def _no_constant(name: str) -> Any:

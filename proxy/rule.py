@@ -60,46 +60,51 @@ class Message(NamedTuple):
 class Sight:
     """An event as expressions see it; decoded once, however many rules and streams ask."""
 
-    __slots__ = ("_decoded", "_text", "event")
+    __slots__ = ("_refused", "_text", "event", "json")
 
     def __init__(self, event: Event) -> None:
         self.event = event
+        self.json: dict[str, Any] | None = None  # the event with its chunk read as JSON, once somebody asked
         self._text: dict[str, Any] | None = None
-        self._decoded: dict[str, Any] | jsontext.NotJson | None = None
+        self._refused: jsontext.NotJson | None = None
 
     def root(self) -> dict[str, Any]:
         """The event with its payload as it came."""
         if self._text is None:
-            event = self.event
-            metadata = event.metadata
-            self._text = {
-                "type": event.type,
-                "step": event.step,
-                "payload": event.payload,
-                "run_id": event.run_id,
-                "step_run_id": event.step_run_id,
-                "attempt": event.attempt,
-                "index": event.index,
-                "at": event.at,
-                "metadata": metadata if metadata.__class__ is dict else dict(metadata),
-                "recovered": event.recovered,
-            }
+            self._text = self._with(self.event.payload)
         return self._text
 
     def decoded(self) -> dict[str, Any]:
         """The event with its chunk read as JSON; raises NotJson."""
-        if self._decoded is None:
+        if self._refused is not None:
+            raise self._refused.with_traceback(None)
+        if self.json is None:
             try:
-                self._decoded = self.root() | {"payload": jsontext.decode(str(self.event.payload))}
+                self.json = self._with(jsontext.decode(str(self.event.payload)))
             except jsontext.NotJson as error:
-                self._decoded = error
-        if isinstance(self._decoded, jsontext.NotJson):
-            raise self._decoded.with_traceback(None)
-        return self._decoded
+                self._refused = error
+                raise
+        return self.json
 
     def without_payload(self) -> dict[str, Any]:
         """The event with null as its payload."""
-        return self.root() | {"payload": None}
+        return self._with(None)
+
+    def _with(self, payload: Any) -> dict[str, Any]:
+        event = self.event
+        metadata = event.metadata
+        return {
+            "type": event.type,
+            "step": event.step,
+            "payload": payload,
+            "run_id": event.run_id,
+            "step_run_id": event.step_run_id,
+            "attempt": event.attempt,
+            "index": event.index,
+            "at": event.at,
+            "metadata": metadata if metadata.__class__ is dict else dict(metadata),
+            "recovered": event.recovered,
+        }
 
 
 class Stopped(Exception):
@@ -142,6 +147,8 @@ class Rule:
         """The root for this rule's expressions; raises Stopped where the chunk cannot be read."""
         if not self._json or sight.event.type != STEP_STREAM:
             return sight.root()
+        if sight.json is not None:
+            return sight.json
         try:
             return sight.decoded()
         except jsontext.NotJson as error:
@@ -153,7 +160,8 @@ class Rule:
     def holds(self, root: dict[str, Any], failed: Failed) -> bool:
         """Whether `when` says yes; raises Stopped where it cannot be told."""
         try:
-            return not falsy(self._when(root))
+            told = self._when(root)
+            return told is True or (told is not False and not falsy(told))
         except ExpressionFailed as failure:
             failed(self.name, root["type"], f"when: {failure.reason}")
             raise Stopped from None

@@ -100,7 +100,13 @@ class Ids:
 
     def at(self, place: int) -> bytes:
         """The cursor of the frame numbered `place`; 0 is before the first."""
-        return self._prefix + b"%d" % place
+        return b"%b%d" % (self._prefix, place)
+
+    def frame(self, place: int, event: str | None, data: bytes) -> bytes:
+        """The frame numbered `place`; the same bytes as `frame` with its cursor gives, in one go."""
+        if event is None:
+            return b"id: %b%d\ndata: %b\n\n" % (self._prefix, place, data)
+        return b"id: %b%d\nevent: %b\ndata: %b\n\n" % (self._prefix, place, event.encode(), data)
 
     def holds(self, cursor: Cursor) -> bool:
         """Whether `cursor` is a numbered one of this very channel."""

@@ -51,7 +51,7 @@ def translator() -> Callable[[bytes], LiveEvent]:
         except (DecodeError, UnicodeDecodeError):
             raise BadChunk("Hatchet sent an event that is not valid UTF-8: it is lost") from None
         stamp = told.event_timestamp
-        seconds = stamp.seconds
+        seconds, nanos = stamp.seconds, stamp.nanos
         if seconds != last_second:
             last_second, prefix = seconds, _second_text(seconds)
         kind = told.event_type
@@ -61,7 +61,7 @@ def translator() -> Callable[[bytes], LiveEvent]:
             KINDS.get(kind, Kind.OTHER),
             told.resource_id.lower() if of_step else None,
             told.event_payload,
-            _with_fraction(prefix, stamp.nanos) if seconds else None,
+            (f"{prefix}.{nanos:09d}".rstrip("0") + "Z" if nanos else prefix + "Z") if seconds else None,
             told.retry_count if of_step and told.HasField("retry_count") else None,
             told.event_index if kind == STREAM and told.HasField("event_index") else None,
             told.hangup,
@@ -75,12 +75,6 @@ def _second_text(seconds: int) -> str:
         return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
     except (OverflowError, OSError, ValueError):  # a time that no calendar holds
         return "1970-01-01T00:00:00"
-
-
-def _with_fraction(prefix: str, nanos: int) -> str:
-    if not nanos:
-        return prefix + "Z"
-    return f"{prefix}.{nanos:09d}".rstrip("0") + "Z"
 
 
 def by_run(run_id: str) -> bytes:
