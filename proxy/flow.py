@@ -10,9 +10,13 @@ runs with it and without.
 
 from __future__ import annotations
 
+from typing import Final
+
 from proxy.events import STEP_STREAM, Event, Kind, LiveEvent
 from proxy.known import Known
 from proxy.line import Line
+
+STREAM: Final = Kind.STREAM  # looking a member up takes ten times as long
 
 
 class Flow(Known):
@@ -21,7 +25,7 @@ class Flow(Known):
     def flow(self, line: Line, event: LiveEvent, now: float) -> Event | None:
         """The chunk as it is to be told now; None where it is not as plain as that."""
         step = self._steps.get(event.step_run_id or "")
-        if step is None or not step.flowing or event.kind is not Kind.STREAM:
+        if step is None or not step.flowing or event.kind is not STREAM:
             return None
         index, at, attempt, recent = event.index, event.at, step.told, step.recent
         if index != step.next or not line.attempts.get(step.id) == attempt == line.caught.get(step.id):

@@ -59,7 +59,10 @@ class Kept:
 
 def keep(item: Item) -> Kept:
     """Weigh an item for the backlog of events."""
-    return Kept(item, OVERHEAD + (_weight(item.payload) if isinstance(item, Event) else 0))
+    if not isinstance(item, Event):
+        return Kept(item, OVERHEAD)
+    payload = item.payload
+    return Kept(item, OVERHEAD + (len(payload) if payload.__class__ is str else _weight(payload)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ never given to a later rule, because that could leak.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from config.expressions import (
     FEW_COPIES,
@@ -21,6 +21,7 @@ from config.expressions import (
 from config.globs import matches
 from proxy import jsontext
 from proxy.events import STEP_STREAM, Event
+from proxy.values import value
 
 Failed = Callable[[str, str, str], None]
 """Told of each failure: the rule's name, the event's type, a reason without any value."""
@@ -49,7 +50,8 @@ class RuleLike(Protocol):
     def on_error(self) -> str: ...
 
 
-class Message(NamedTuple):
+@value
+class Message:
     """What a rule made of an event: the SSE event name, if any, and one line of JSON."""
 
     rule: str
