@@ -423,8 +423,7 @@ class Run:
     def _deliver(self, line: Line, event: LiveEvent) -> None:
         history = self._history
         now = self._clock.now()
-        told = history.flow(line, event, now)
-        if told is not None:
+        if not history.stirred and (told := history.flow(line, event, now)) is not None:
             self._publish((told,))
             return
         history.live(line, event, now)

@@ -68,3 +68,22 @@ def test_a_ratio_is_the_median_of_those_within_a_repetition(table: Any) -> None:
         told.add("theirs", {"rate": theirs})
     assert told.ratio("theirs", "rate") == (3.0, 2.0, 4.0)
     assert "| theirs | 50 (50\N{EN DASH}300) | 3.00 (2.00\N{EN DASH}4.00) |" in told.text()
+
+
+def test_a_flame_graph_draws_the_loop_alone_and_no_place_of_the_machine() -> None:
+    flame = runpy.run_path(str(BENCH / "flame.py"))
+    loop = "main (stream-proxy:8);Runner.run (asyncio/runners.py:118)"
+    drawn = flame["svg"](
+        flame["folded"](
+            [
+                f"{loop};Link._take (proxy/link.py:101);decode (proxy/jsontext.py:29) 3",
+                f"{loop};Link._take (proxy/link.py:99) 1",
+                "Thread._bootstrap (threading.py:995);_worker (concurrent/futures/thread.py:81) 9",
+            ]
+        ),
+        "W6",
+    )
+    assert "Link._take (proxy/link.py): 100.0%" in drawn, "one box for all its lines"
+    assert "decode (proxy/jsontext.py): 75.0%" in drawn
+    assert "threading" not in drawn and "stream-proxy" not in drawn
+    assert drawn.count("<rect") == 3
