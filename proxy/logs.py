@@ -173,7 +173,11 @@ def _machine(level: str, event: str, fields: dict[str, Any]) -> str:
 def _person(out: TextIO) -> Line:
     """structlog's lines for a terminal, with the local time of day."""
     colours = out.isatty() and not os.environ.get("NO_COLOR")
-    render = _structlog().dev.ConsoleRenderer(colors=colours, sort_keys=False, pad_event_to=0)
+    dev = _structlog().dev
+    # plain: `places` has told the exception; with rich loaded, an old structlog warns that it cannot draw it
+    render = dev.ConsoleRenderer(
+        colors=colours, sort_keys=False, pad_event_to=0, exception_formatter=dev.plain_traceback
+    )
 
     def line(level: str, event: str, fields: dict[str, Any]) -> str:
         now = datetime.now().strftime("%H:%M:%S")

@@ -208,6 +208,18 @@ def test_an_unexpected_error_is_readable_for_a_person() -> None:
     assert "payload" not in page.text
 
 
+def test_an_unexpected_error_is_one_line_where_rich_is_loaded_too() -> None:
+    program = (
+        "import sys, warnings, rich, structlog; warnings.simplefilter('error')\n"
+        "from proxy.logs import Log; from proxy.journal import Journal\n"
+        "Journal(Log(sys.stdout, human=True).write, now=lambda: 0.0).foreign(\n"
+        "    'asyncio', 'error', 'Task exception was never retrieved', 'it', RuntimeError('payload'))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert "RuntimeError" in done.stdout
+
+
 def test_a_log_that_cannot_be_written_to_stops_nobody() -> None:
     page = Page()
     page.out.close()
