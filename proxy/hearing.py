@@ -41,6 +41,7 @@ class Hearing(Flow):
         attempt = retry + 1 if retry is not None else max(line.attempts.get(step.id, 1), 1)
         self._goes_on()
         self._confirmed = False
+        self._stirred_at = now
         if kind is Kind.STARTED:
             step.running = True
             if not step.start_live:

@@ -24,6 +24,7 @@ from proxy.reading import LIVE_PATIENCE, PAST_PATIENCE, Reading
 from proxy.step import DONE_LAG, Step
 
 PLACE_PATIENCE: Final = 0.35  # seconds until a line that nobody placed is believed to tell the proven attempt
+REST: Final = 0.3  # seconds after the last step's end in which the next is created, or the run's end is told
 CLOSE_PATIENCE: Final = 1.0  # seconds that a verified end waits for the history's details
 JOIN_PATIENCE: Final = (
     6.0  # seconds of silence after which a step joined late is said to be: the engine's hold is over
@@ -122,10 +123,16 @@ class History(Reading):
 
     def tick(self, now: float) -> None:
         """So much time has passed: whatever was waited for until now is waited for no longer."""
-        if not self.over and self._heard is not None and now >= self._heard + self.check_after:
+        if not self.over and self._heard is not None and now >= self._check_at(self._heard):
             self._heard = now
+            self._checked = now
             self.core_look.want(now)
             self._want_past(now)
+        if not self.over and self._rested is not None and now >= self._rested + REST:
+            self._rested = float(
+                "inf"
+            )  # once: the next step has its beginning told, or `check_after` is there
+            self._smells_of_end(now)
         self._settle(now)
 
     def _settle(self, now: float) -> None:
@@ -150,7 +157,21 @@ class History(Reading):
                 self._due(step.due)
             self._despair(step, now)
         if self._heard is not None:
-            self._due(self._heard + self.check_after)
+            self._due(self._check_at(self._heard))
+        self._rest(now)
+
+    def _check_at(self, heard: float) -> float:
+        """When the states are read for no other reason than that nothing was heard."""
+        return (min(heard, self._checked) if self._several else heard) + self.check_after
+
+    def _rest(self, now: float) -> None:
+        """Every step has ended: if no next one begins, that is the end, though nobody tells it."""
+        if not self._resting:
+            self._rested = None
+        elif self._rested is None:
+            self._rested = now
+        if self._rested is not None and self._ended_live is None and self._rested < float("inf"):
+            self._due(self._rested + REST)
 
     def _place_all(self, now: float) -> None:
         waits = self.has_past and (not self._past_gone or self.past_look.aways < 2)
@@ -206,9 +227,12 @@ class History(Reading):
         """Whether the verified end can be told: all is known, or has been waited for."""
         assert self._core is not None and self._closing is not None
         unseen = ending.unseen(self._core, self._steps)
-        if self._doubtful(unseen) and not self._confirmed and now < self._closing + CLOSE_PATIENCE:
-            self._due(self._closing + CLOSE_PATIENCE)
-            return False
+        if self._doubtful(unseen) and not self._confirmed:
+            if self._core_alone and unseen:
+                return False
+            if now < self._closing + CLOSE_PATIENCE:
+                self._due(self._closing + CLOSE_PATIENCE)
+                return False
         if not unseen:
             return True
         if self._lines and self._telling and now < self._closing + LIVE_PATIENCE:

@@ -47,7 +47,10 @@ class Known:
         )
         self._end_looks = 0
         self._closing: float | None = None  # since when the core state says done
-        self._confirmed = False  # and has said so twice, so far apart that no replay's pause was it
+        self._confirmed = False  # and has said so ever since, for so long that no replay's pause was it
+        self._stirred_at = float("-inf")  # when something of a step was told last that is no chunk
+        self._checked = 0.0  # when the states were last read because it was time to
+        self._rested: float | None = None  # since when every step that is known has ended
         self._failed_order: list[str] = []
 
     def take(self) -> list[Item]:
@@ -115,6 +118,26 @@ class Known:
     def _askable(self) -> bool:
         """Whether the history can be asked, as far as is known."""
         return self.has_past and not self._past_gone
+
+    @property
+    def _core_alone(self) -> bool:
+        """Whether the core alone says that this is the end, and it may be one between a replay's steps.
+
+        A task has no such pauses; and who heard a step begin is in the run's first telling.
+        """
+        if self._askable or self._core is None or len(self._core.steps) < 2:
+            return False
+        return not any(step.start_live for step in self._steps.values())
+
+    @property
+    def _several(self) -> bool:
+        """Whether more than one step is under way: the chunks of one say nothing of the others."""
+        return sum(step.started and not step.ended for step in self._steps.values()) > 1
+
+    @property
+    def _resting(self) -> bool:
+        """Whether every step that is known has ended."""
+        return bool(self._steps) and all(step.ended for step in self._steps.values())
 
     def _want_past(self, now: float) -> None:
         if self.has_past:

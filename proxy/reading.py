@@ -31,6 +31,9 @@ PAST_PATIENCE: Final = (
 CONFIRMING: Final = (
     0.08  # seconds after a done state in which a second one is no proof: a replay's are that long
 )
+ALONE: Final = (
+    1.0  # seconds for which the core state must say done where nothing else can say that a replay goes on
+)
 FAILED_PATIENCE: Final = 1.0  # seconds that the history must have said FAILED to be believed
 
 
@@ -48,7 +51,7 @@ class Reading(Hearing):
         self._core = state
         self._story.metadata = state.metadata
         if first:
-            self._began = now
+            self._began = self._checked = now
             self._heard = now if self._heard is None else self._heard
             if self.has_past and not state.done:
                 self._want_past(now)
@@ -63,11 +66,16 @@ class Reading(Hearing):
                 self._closing = now
                 self._confirmed = False
                 self._want_past(now)
-            elif asked is not None and asked >= self._closing + CONFIRMING:
+            elif asked is not None and asked >= max(self._closing, self._stirred_at) + self._proof:
                 self._confirmed = True
             self.core_look.again(now)  # until the end is told: a replay's state says done in between
         else:
             self._not_done(state, asked, now)
+
+    @property
+    def _proof(self) -> float:
+        """Seconds after which a done state that still stands is none between two steps of a replay."""
+        return ALONE if self._core_alone else CONFIRMING
 
     def _read_past(self, state: PastState | None, now: float) -> None:
         """The history's answer (None: the run is unknown), asked for when `past_look.asking` was called."""
@@ -78,6 +86,7 @@ class Reading(Hearing):
             self.past_look.again(now)
             return
         self._past_asked = True
+        self._checked = now
         if state is not None:
             self._past = state
             for known in sorted(state.steps, key=lambda p: p.created_at or ""):

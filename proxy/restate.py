@@ -16,5 +16,7 @@ def restate(core: CoreState, past: PastState | None) -> list[Event]:
     history.core(core, 0.0)
     if past is not None:
         history.past(past, LONG)
+    history.core_look.asking(LONG)
+    history.core(core, LONG)  # taken at its word: only what is asked for again can be doubted
     history.tick(2 * LONG)
     return [item for item in history.take() if isinstance(item, Event)]

@@ -202,3 +202,111 @@ def test_a_history_that_was_away_once_is_waited_for_before_an_attempt_is_guessed
     assert told(made, STEP_STREAM) == [(2, "4@0.1")]
     assert told(made, STEP_RETRYING) == [(1, None)]
     assert Reset("one", 2) in made.items
+
+
+def pair(one: Status, two: Status, status: Status) -> CoreState:
+    """A core state of two steps."""
+    return core(status, CoreStep("one", STEP, one), CoreStep("two", OTHER, two))
+
+
+def test_without_a_history_several_looks_in_pauses_of_a_replay_are_no_end() -> None:
+    done = pair(Status.COMPLETED, Status.COMPLETED, Status.COMPLETED)
+    runs = pair(Status.QUEUED, Status.RUNNING, Status.RUNNING)
+    made = world([(0, done), (0.8, runs), (3, done)], [])
+    made.open(ordered=True)
+    made.until(2.9)
+    assert not [i for i in made.items if isinstance(i, End)], "done at 0, 0.1, 0.3 and 0.7 s"
+    made.until(20)
+    legal(made.items)
+    assert isinstance(made.items[-1], End)
+
+
+def test_without_a_history_a_step_that_is_heard_makes_the_looks_before_it_void() -> None:
+    done = pair(Status.COMPLETED, Status.COMPLETED, Status.COMPLETED)
+    made = world([(0, done)], [])
+    line = made.open(ordered=True)
+    made.until(1.4)
+    made.tell(line, LiveEvent(RUN, Kind.COMPLETED, OTHER, "{}", clock(1.4), 1))
+    made.until(2.3)
+    assert not [i for i in made.items if isinstance(i, End)]
+    made.until(20)
+    assert isinstance(made.items[-1], End)
+
+
+def test_without_a_history_old_runs_end_within_two_seconds_and_tasks_at_once() -> None:
+    made = world([(0, pair(Status.COMPLETED, Status.COMPLETED, Status.COMPLETED))], [])
+    made.until(2)
+    assert isinstance(made.items[-1], End)
+    task = world([(0, core(Status.COMPLETED))], [])
+    task.until(0.3)
+    assert isinstance(task.items[-1], End)
+
+
+def test_who_heard_a_step_begin_needs_no_second_look_for_what_nobody_told() -> None:
+    runs = pair(Status.RUNNING, Status.QUEUED, Status.RUNNING)
+    done = pair(Status.COMPLETED, Status.COMPLETED, Status.COMPLETED)
+    made = world([(0, runs), (1, done)], [])
+    line = made.open(ordered=True)
+    made.tell(line, started())
+    made.until(1)
+    made.tell(line, LiveEvent(RUN, Kind.COMPLETED, None, "", clock(1), hangup=True))
+    made.until(1.5)
+    assert isinstance(made.items[-1], End)
+
+
+def test_an_end_that_nobody_tells_is_looked_for_once_every_step_has_ended() -> None:
+    made = world([(0, core(Status.RUNNING)), (1.2, core(Status.COMPLETED))], [(0, past(Status.RUNNING))])
+    line = made.open(ordered=True)
+    made.tell(line, started())
+    made.until(1)
+    made.tell(line, LiveEvent(RUN, Kind.COMPLETED, STEP, "{}", clock(1), 0))
+    made.until(1.6)
+    assert isinstance(made.items[-1], End)
+
+
+def test_a_step_that_times_out_beside_one_that_streams_is_noticed_by_the_check() -> None:
+    timeout = PastTaskEvent("TIMED_OUT", clock(5), 0, "Task exceeded timeout of 5s")
+    steps = tuple(
+        PastStep(name, step, Status.RUNNING, 0, 0, created_at=clock(0))
+        for name, step in (("one", STEP), ("two", OTHER))
+    )
+    over = replace(steps[1], status=Status.FAILED, finished_at=clock(5), events=(timeout,))
+    made = world(
+        [(0, pair(Status.RUNNING, Status.RUNNING, Status.RUNNING))],
+        [(0, PastState(RUN, Status.RUNNING, steps)), (5, PastState(RUN, Status.RUNNING, (steps[0], over)))],
+    )
+    line = made.open(ordered=True)
+    for event in (started(), started(OTHER)):
+        made.tell(line, event)
+    for index in range(20):
+        made.until(index + 0.5)
+        made.tell(line, chunk(index, index + 0.5))
+    assert told(made, STEP_FAILED) == [(1, {"message": timeout.error, "detail": timeout.error})]
+
+
+def test_a_retry_while_the_history_is_away_and_its_failure_is_lost_is_found_once_it_is_back() -> None:
+    made = world(
+        [(0, core(Status.RUNNING))],
+        [(0, past(Status.RUNNING)), (1, past(Status.RUNNING, 1, started_at=clock(1)))],
+    )
+    line = made.open(ordered=True)
+    for event in (started(), chunk(0, 0.1), chunk(1, 0.2)):
+        made.tell(line, event)
+    made.until(0.9)
+    made.past_away = True
+    made.close(line)
+    again = made.open(ordered=True)
+    for index in range(3):  # of attempt 2: its failure was told while nobody listened
+        made.until(1.1 + index / 10)
+        made.tell(again, chunk(index, 1.1 + index / 10))
+    made.until(4)
+    made.past_away = False
+    made.until(15)
+    made.tell(again, chunk(3, 15))
+    made.tell(again, LiveEvent(RUN, Kind.COMPLETED, STEP, "{}", clock(16), 1))
+    made.until(17)
+    legal(made.items)
+    assert [attempt for attempt, _ in told(made, STEP_RETRYING)] == [1]
+    second = [text for attempt, text in told(made, STEP_STREAM) if attempt == 2]
+    assert second == ["0@1.1", "1@1.2", "2@1.3", "3@15"]
+    assert not [text for attempt, text in told(made, STEP_STREAM) if attempt == 1 and "@1." in str(text)]

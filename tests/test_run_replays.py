@@ -18,9 +18,9 @@ from proxy.simulator.client import Client
 from proxy.simulator.script import Step, Workflow, script
 from tests.playing import legal
 
-TAKES = 0.25  # seconds of each step
 STEPS = ("one", "two", "three", "four")
-JOINS = tuple(n * 0.06 for n in range(20))  # seconds after the replay
+JOINS = 20  # at as many moments of the replay
+TURN = 0.06  # seconds between two of its steps, in which the core state says done
 
 
 @dataclass
@@ -37,20 +37,23 @@ class Telling:
         return [(i.step, i.attempt) for i in self.items if isinstance(i, Event) and i.type == STEP_COMPLETED]
 
 
-def chain() -> Workflow:
+def chain(takes: float) -> Workflow:
     steps = [
-        Step(name, STEPS[max(n - 1, 0) : n], takes=TAKES, output={name: n}) for n, name in enumerate(STEPS)
+        Step(name, STEPS[max(n - 1, 0) : n], takes=takes, output={name: n}) for n, name in enumerate(STEPS)
     ]
     return Workflow("chain", tuple(steps))
 
 
+@pytest.mark.parametrize("takes", [0.25, 0.1, 0.02])
 @pytest.mark.parametrize("api", ["auto", "off"])
-async def test_who_joins_during_a_replay_is_told_the_new_story_to_its_own_end(api: str) -> None:
-    async with Engine(script(chain()), seed=3) as engine:
+async def test_who_joins_during_a_replay_is_told_the_new_story_to_its_own_end(api: str, takes: float) -> None:
+    async with Engine(script(chain(takes)), seed=3) as engine:
         config = HatchetConfig.model_validate({"token": engine.env["HATCHET_CLIENT_TOKEN"], "api": api})
         door = HatchetDoor(config, engine.env)
         async with Client(endpoint(config, engine.env)) as client:
-            await asyncio.gather(*(joined(engine, door, client, delay, api) for delay in JOINS))
+            lasts = len(STEPS) * (takes + TURN)
+            moments = [n * lasts / JOINS for n in range(JOINS)]
+            await asyncio.gather(*(joined(engine, door, client, delay, api) for delay in moments))
         await door.close()
 
 
