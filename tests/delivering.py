@@ -285,7 +285,8 @@ class Slow:
         ask = f"GET {self._path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
         await loop.sock_sendall(self.sock, ask.encode())
         while until not in self.received:
-            await self.read(256)
+            if not await self.read(256):
+                raise ConnectionError("closed before it began")
         return self
 
     async def read(self, size: int = 65536) -> bytes:

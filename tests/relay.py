@@ -1,4 +1,4 @@
-"""A TCP relay for tests: forwards until it is told to fall silent, as a partition does."""
+"""A TCP relay for tests: forwards until it is told to fall silent, or to hold all, as a partition does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from contextlib import asynccontextmanager
 
 
 class Relay:
-    """Forwards bytes between whoever connects and a port; `silent` keeps connections and forwards nothing."""
+    """Forwards bytes between whoever connects and a port; `silent` keeps connections and forwards nothing.
+
+    While it `holds`, bytes wait as in a network that drops packets: after `release` they come late, in order,
+    as TCP sends them again; after `cut` their connections are lost.
+    """
 
     def __init__(self, to: int) -> None:
         self._to = to
@@ -16,18 +20,26 @@ class Relay:
         self._writers: set[asyncio.StreamWriter] = set()
         self.silent = False
         self.port = 0
+        self._flows = asyncio.Event()
+        self._flows.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
-        back, forth = await asyncio.open_connection("127.0.0.1", self._to)
+        try:
+            back, forth = await asyncio.open_connection("127.0.0.1", self._to)
+        except OSError:
+            writer.close()
+            return
         self._writers |= {writer, forth}
         for source, target in ((reader, forth), (back, writer)):
             task = asyncio.create_task(self._pump(source, target))
             self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         try:
             while data := await source.read(65536):
+                await self._flows.wait()
                 if not self.silent:
                     target.write(data)
                     await target.drain()
@@ -36,6 +48,21 @@ class Relay:
         finally:
             if not self.silent:
                 target.close()
+                self._writers.discard(target)
+
+    def hold(self) -> None:
+        """Nothing passes from now on."""
+        self._flows.clear()
+
+    def release(self) -> None:
+        """All that waited passes, and what comes."""
+        self._flows.set()
+
+    def cut(self) -> None:
+        """Every connection is lost; new ones pass."""
+        for writer in self._writers:
+            writer.transport.abort()
+        self._flows.set()
 
     async def close(self) -> None:
         """End everything."""

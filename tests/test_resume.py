@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from proxy.simulator import Engine
-from tests.chaos.faults import replicas
+from tests.chaos.replicas import replicas
 from tests.delivering import (
     Ear,
     becomes,

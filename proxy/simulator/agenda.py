@@ -43,12 +43,13 @@ class LoopAgenda:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._offset = time.time() - self._loop.time()
+        self.jumped = 0.0  # seconds by which the wall clock is wrong
 
     def now(self) -> float:
         return self._loop.time()
 
     def wall(self) -> float:
-        return self._loop.time() + self._offset
+        return self._loop.time() + self._offset + self.jumped
 
     def after(self, seconds: float, call: Callable[..., None], *args: Any) -> Cancellable:
         return self._loop.call_later(seconds + NEVER_EARLY if seconds > 0 else 0, call, *args)

@@ -52,6 +52,10 @@ class Gate:
         """From now on `token` is `tenant`'s."""
         self._tenants[token] = tenant
 
+    def withdraw(self, token: str) -> Tenant:
+        """From now on `token` is nobody's; whose it was. Raises KeyError."""
+        return self._tenants.pop(token)
+
     def tenant(self, authorization: str | None) -> Tenant | None:
         """Whose the header's token is; None: refused."""
         kind, _, token = (authorization or "").partition(" ")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from proxy.simulator.agenda import LoopAgenda
 from proxy.simulator.core import Core
 from proxy.simulator.gate import RATE, Gate
 from proxy.simulator.model import Run
@@ -78,6 +79,20 @@ class Mischief:
     def hide_history(self, away: bool = True) -> None:
         """The REST API answers 503."""
         self.rest.away = away
+
+    def lag_history(self, seconds: float = 0.0) -> None:
+        """The read side learns of everything so much later than it otherwise would."""
+        self.core.world.behind = seconds
+
+    def jump_clock(self, seconds: float = 0.0) -> None:
+        """The wall clock is wrong by so much: what workers and engine write is."""
+        agenda = self.core.agenda
+        assert isinstance(agenda, LoopAgenda)
+        agenda.jumped = seconds
+
+    def replace_token(self, old: str, new: str) -> None:
+        """`new` is taken where `old` was; streams that are open stay. Raises KeyError."""
+        self.gate.admit(new, self.gate.withdraw(old))
 
     def mute(self, muted: bool = True) -> None:
         """Drop everything that would be told, answer nothing: packets that never arrive."""

@@ -11,13 +11,17 @@ from proxy.simulator.quirks import Quirks
 
 @dataclass(slots=True)
 class World:
-    """`speed` is how many times faster workers are; the engine's own waits are never faster."""
+    """`speed` is how many times faster workers are; the engine's own waits are never faster.
+
+    `behind`: seconds by which the read side lags, beyond what it always does.
+    """
 
     agenda: Agenda
     dice: Dice
     quirks: Quirks
     speed: float = 1.0
+    behind: float = 0.0
 
     def lag(self, span: tuple[float, float]) -> float:
         """How far the read side is behind, this time."""
-        return self.dice.between(span) if self.quirks.history_lag else 0.0
+        return self.behind + (self.dice.between(span) if self.quirks.history_lag else 0.0)

@@ -1,6 +1,8 @@
 """Chaos: everything breaks, at random, and nothing may be lost unsaid.
 
 world.py     what runs there are, and what is true of them
+stories.py   one truth more for each replay
+replicas.py  proxies side by side, and the network between them and Hatchet
 faults.py    what breaks, when, by a seed
 clients.py   who reads, and how badly
 play.py      the whole, and the table at its end

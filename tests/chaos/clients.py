@@ -1,23 +1,57 @@
-"""Who reads: EventSources that meet another replica each time, leave, sleep, come back with their cursor."""
+"""Who reads: EventSources that meet another replica each time, leave, sleep, come back with their cursor.
+
+Some read by the run's id, some by the application's own, and of these some come before the run is there;
+some read slowly, over a socket that takes as little as it can. `stuck` and `vanished` are readers that read
+nothing any more: one holds its connection, the other is gone without a word.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import Final, Self
 
+import aiohttp
+
+from tests.delivering import Slow
 from tests.eventsource import EventSource, Frame
 from tests.reference import RunPicture
+
+NARROW: Final = 2048  # bytes that a slow reader's kernel takes
+TCP_REPAIR: Final = 19  # closing such a socket sends nothing, as a machine that lost its power
+STUCK: Final = 12.0  # seconds until a stuck reader gives up; the proxy does so earlier
+
+
+@dataclass(eq=False)
+class Target:
+    """A run to read: `run_id` is empty until it is triggered, `message` is the application's id for it."""
+
+    message: str
+    run_id: str = ""
 
 
 class Wanderer(EventSource):
     """An EventSource behind a balancer without memory: each connection may be another replica's."""
 
-    def __init__(self, urls: Sequence[str], dice: Random) -> None:
+    def __init__(self, urls: Sequence[str], dice: Random, *, narrow: bool = False) -> None:
         super().__init__(dice.choice(urls), patience=0.1)
-        self._urls, self._dice = urls, dice
+        self._urls, self._dice, self._narrow = urls, dice, narrow
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        if self._narrow and self._session is not None:
+            await self._session.close()
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(socket_factory=_narrow),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+                read_bufsize=NARROW,
+            )
+        return self
 
     async def _connection(self) -> AsyncGenerator[Frame, None]:
         self.url = self._dice.choice(self._urls)
@@ -29,27 +63,39 @@ class Wanderer(EventSource):
             await frames.aclose()
 
 
+def _narrow(address: tuple[object, ...]) -> socket.socket:
+    made = socket.socket(address[0], address[1], address[2])  # type: ignore[arg-type]
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW)
+    made.setblocking(False)
+    return made
+
+
 @dataclass
 class Client:
     """One reader of one run: its picture, and how long it heard nothing."""
 
-    run_id: str
+    target: Target
     number: int
     dice: Random
+    early: bool = False  # it comes before the run does
     picture: RunPicture = field(default_factory=RunPicture)
     frames: int = 0
     connections: int = 0
     silence: float = 0.0
     ended_properly: bool = False
     waits: int = 0
+    slow: bool = False
     heard: list[Frame] = field(default_factory=list)
 
     async def read(self, urls: Sequence[str]) -> None:
         """Come at some moment, read to the verified end and the 204 behind it."""
-        await asyncio.sleep(self.dice.choice([0.0, 0.0, 0.05, self.dice.uniform(0, 3)]))
+        wait = self.dice.choice([0.0, 0.0, 0.05, self.dice.uniform(0, 3)])
+        by_message = self.dice.random() < 0.3 or self.early
         hops = self.dice.choice([0, 0, 0, 1, 3])
-        slow = self.dice.random() < 0.1
-        async with Wanderer([f"{url}/run/{self.run_id}" for url in urls], self.dice) as source:
+        self.slow = self.dice.random() < 0.15
+        await asyncio.sleep(0.0 if self.early else wait)
+        path = f"/message/{self.target.message}" if by_message else f"/run/{self.target.run_id}"
+        async with Wanderer([url + path for url in urls], self.dice, narrow=self.slow) as source:
             heard_at = time.monotonic()
             while not self.ended_properly:
                 hop_after = self.dice.randrange(1, 40) if hops else 0
@@ -59,8 +105,8 @@ class Client:
                     self.silence = max(self.silence, time.monotonic() - heard_at)
                     heard_at = time.monotonic()
                     self._take(frame)
-                    if slow:
-                        await asyncio.sleep(self.dice.uniform(0, 0.05))
+                    if self.slow:
+                        await asyncio.sleep(self.dice.uniform(0, 0.12))
                     hop_after -= 1
                     if hop_after == 0:
                         break
@@ -77,3 +123,31 @@ class Client:
         if self.picture.ended and frame.event in ("stream.gap", "stream.wait", "stream.drain"):
             return  # it came back with the end's cursor and met trouble on the way to its 204
         self.picture.frame(frame)
+
+
+async def stuck(url: str, path: str) -> None:
+    """Read the beginning, then nothing: until the proxy has had enough."""
+    with contextlib.suppress(OSError, TimeoutError):
+        one = Slow(url, path)
+        try:
+            async with asyncio.timeout(STUCK):
+                await one.open()
+            await asyncio.sleep(STUCK)
+        finally:
+            one.close()
+
+
+async def vanished(url: str, path: str, dice: Random) -> None:
+    """Read the beginning, then be gone: without a FIN where this process may do that, else with a RST."""
+    with contextlib.suppress(OSError, TimeoutError):
+        one = Slow(url, path)
+        try:
+            async with asyncio.timeout(STUCK):
+                await one.open()
+            await asyncio.sleep(dice.uniform(0, 2))
+            try:
+                one.sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+            except OSError:
+                one.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        finally:
+            one.close()

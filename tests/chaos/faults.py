@@ -3,55 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Final
 
 from proxy.simulator import Engine
-from tests.processes import Running, answers, free_port, running
+from tests.chaos.replicas import Replica
 
 PAUSE: Final = (0.1, 1.2)  # seconds between two faults
+REPLAYABLE: Final = 20  # of so many runs that ended last one is replayed
 
 
 Bad = defaultdict[tuple[str, str, int], list[int]]
 """The indexes that chunks which are not UTF-8 took, by run, step and attempt."""
-
-
-class Replica:
-    """One proxy of several, always on the same port."""
-
-    def __init__(self, config: Path, env: dict[str, str]) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._config, self._env = config, env
-        self._stack = contextlib.AsyncExitStack()
-        self.process: Running | None = None
-        self.complaints: list[str] = []
-
-    async def start(self) -> None:
-        """Start it, and wait until it listens."""
-        serve = running("serve", "--config", self._config, "--port", str(self.port), env=self._env)
-        self.process = await self._stack.enter_async_context(serve)
-        await answers(self.url)
-
-    async def stop(self, *, kill: bool) -> None:
-        """SIGKILL, or SIGTERM and wait."""
-        assert self.process is not None
-        if kill:
-            self.process.process.kill()
-            await self.process.ended()
-        else:
-            status = await self.process.stop()
-            if status != 0:
-                self.complaints.append(f"exit status {status} after SIGTERM")
-        if "Traceback" in self.process.said or "unexpected error" in self.process.said:
-            self.complaints.append(self.process.said[-2000:])
-        await self._stack.aclose()
-        self._stack = contextlib.AsyncExitStack()
 
 
 @dataclass
@@ -62,30 +29,50 @@ class Faults:
     replicas: list[Replica]
     dice: Random
     going: Callable[[], list[str]]  # the runs that are not over
+    over: Callable[[], list[str]]  # the runs that are, the last one last
+    replay: Callable[[str], Awaitable[None]]
+    token: Path  # the file that the proxies read it from
     counted: Counter[str] = field(default_factory=Counter)
     bad: Bad = field(default_factory=lambda: defaultdict(list))
 
-    async def play(self) -> None:
-        """One fault after the other, with pauses."""
-        faults: list[tuple[str, Callable[[], Awaitable[None]]]] = [
+    @property
+    def all(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
+        """Each fault with its name."""
+        return [
             ("proxy killed", self._kill),
             ("proxy restarted", self._restart),
             ("engine restarted", self._engine_restarts),
             ("engine killed", self._engine_dies),
+            ("engine unavailable for long", self._unavailable),
             ("streams ended with OK", self._end_streams),
             ("engine silent", self._silence),
+            ("partition: packets late", self._late_packets),
+            ("partition: connections lost", self._cut),
             ("token refused", self._refuse),
+            ("token revoked and replaced", self._replace_token),
             ("rate limited", self._limit),
             ("history away", self._hide_history),
+            ("history lagging", self._lag_history),
             ("lifecycle events off", self._no_lifecycle),
+            ("clock jumps", self._jump),
             ("chunk not UTF-8", self._bad_chunk),
             ("run cancelled", self._cancel),
+            ("run replayed", self._replay),
         ]
+
+    async def play(self) -> None:
+        """One fault after the other, with pauses."""
+        faults = self.all
         while True:
             await asyncio.sleep(self.dice.uniform(*PAUSE))
             name, fault = self.dice.choice(faults)
             await fault()
             self.counted[name] += 1
+
+    async def _for(self, least: float, most: float) -> None:
+        await asyncio.sleep(self.dice.uniform(least, most))
+
+    # -- proxies and what is between --
 
     async def _kill(self) -> None:
         replica = self.dice.choice(self.replicas)
@@ -97,48 +84,96 @@ class Faults:
         await replica.stop(kill=False)
         await replica.start()
 
+    async def _late_packets(self) -> None:
+        """One replica hears nothing of Hatchet, neither stream nor history; then TCP sends it all again."""
+        wires = self.dice.choice(self.replicas).wires
+        for wire in wires:
+            wire.hold()
+        await self._for(0.5, 6.0)
+        for wire in wires:
+            wire.release()
+
+    async def _cut(self) -> None:
+        """The same, for as long as keepalives take at most; then the connections are gone."""
+        wires = self.dice.choice(self.replicas).wires
+        for wire in wires:
+            wire.hold()
+        await self._for(0.5, 20.0)
+        for wire in wires:
+            wire.cut()
+
+    # -- Hatchet --
+
     async def _engine_restarts(self) -> None:
-        await self._away(graceful=True)
+        await self._away(0.2, 3.0, graceful=True)
 
     async def _engine_dies(self) -> None:
-        await self._away(graceful=False)
+        await self._away(0.2, 3.0, graceful=False)
 
-    async def _away(self, *, graceful: bool) -> None:
+    async def _unavailable(self) -> None:
+        await self._away(5.0, 15.0, graceful=self.dice.random() < 0.5)
+
+    async def _away(self, least: float, most: float, *, graceful: bool) -> None:
         """The core's state survives, as Hatchet's does in its database."""
         self.engine.switch(graceful_restart=graceful)
         await self.engine.go_away()
-        await asyncio.sleep(self.dice.uniform(0.2, 3.0))
+        await self._for(least, most)
         await self.engine.come_back()
 
     async def _end_streams(self) -> None:
         self.engine.end_streams()
 
     async def _silence(self) -> None:
-        """Packets that never arrive; a connection that lost some is broken, or TCP would bring them late."""
+        """It tells nothing and answers nobody; what it would have told is lost, and so are its streams."""
         self.engine.mute()
-        await asyncio.sleep(self.dice.uniform(0.2, 2.0))
+        await self._for(0.2, 2.0)
         self.engine.end_streams()
         self.engine.mute(False)
 
     async def _refuse(self) -> None:
         self.engine.refuse_tokens()
-        await asyncio.sleep(self.dice.uniform(0.2, 2.0))
+        await self._for(0.2, 2.0)
         self.engine.refuse_tokens(False)
+
+    async def _replace_token(self) -> None:
+        """Revoked while streams are open; the new one comes a while later, in the same file."""
+        old = self.token.read_text()
+        head, body, _ = old.split(".")
+        new = f"{head}.{body}.{self.dice.randbytes(6).hex()}"  # another signature: another token
+        tenant = self.engine.gate.withdraw(old)
+        self.engine.end_streams()
+        await self._for(0.2, 2.0)
+        self.engine.gate.admit(new, tenant)
+        self.token.write_text(new)
 
     async def _limit(self) -> None:
         self.engine.limit_calls(0)
-        await asyncio.sleep(self.dice.uniform(0.2, 2.0))
+        await self._for(0.2, 2.0)
         self.engine.limit_calls()
 
     async def _hide_history(self) -> None:
         self.engine.hide_history()
-        await asyncio.sleep(self.dice.uniform(0.2, 3.0))
+        await self._for(0.2, 3.0)
         self.engine.hide_history(False)
+
+    async def _lag_history(self) -> None:
+        """Everything that concludes from the read side is as late: false ends, and who subscribes early."""
+        self.engine.lag_history(self.dice.uniform(0.5, 5.0))
+        await self._for(0.5, 4.0)
+        self.engine.lag_history()
 
     async def _no_lifecycle(self) -> None:
         self.engine.switch(lifecycle_events=False)
-        await asyncio.sleep(self.dice.uniform(0.5, 3.0))
+        await self._for(0.5, 3.0)
         self.engine.switch(lifecycle_events=True)
+
+    async def _jump(self) -> None:
+        """The wall clock of workers and engine, forth or back, and right again."""
+        self.engine.jump_clock(self.dice.choice([-3600.0, -5.0, -0.5, 0.5, 5.0, 3600.0]))
+        await self._for(0.2, 3.0)
+        self.engine.jump_clock()
+
+    # -- runs --
 
     async def _bad_chunk(self) -> None:
         for run_id in self.going():
@@ -152,15 +187,7 @@ class Faults:
         if going:
             await self.engine.cancel(self.dice.choice(going))
 
-
-@contextlib.asynccontextmanager
-async def replicas(configs: Sequence[Path], env: dict[str, str]) -> AsyncIterator[list[Replica]]:
-    """A proxy for each configuration, side by side."""
-    made = [Replica(config, env) for config in configs]
-    for one in made:
-        await one.start()
-    try:
-        yield made
-    finally:
-        for one in made:
-            await one.stop(kill=False)
+    async def _replay(self) -> None:
+        over = self.over()[-REPLAYABLE:]
+        if over:
+            await self.replay(self.dice.choice(over))

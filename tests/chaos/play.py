@@ -15,15 +15,16 @@ from random import Random
 from typing import Final
 
 from proxy.simulator import Engine
-from tests.chaos.clients import Client
-from tests.chaos.faults import Bad, Faults, Replica, replicas
-from tests.chaos.world import excused, truth, workflows
-from tests.reference import judge
+from tests.chaos.clients import Client, Target, stuck, vanished
+from tests.chaos.faults import Faults
+from tests.chaos.replicas import Replica, replicas
+from tests.chaos.stories import Stories
+from tests.chaos.world import workflows
 
 YAML: Final = """
 version: 1
-hatchet: {token: "${HATCHET_CLIENT_TOKEN}"%s}
-server: {linger: 1s, check_after: 2s, drain: {grace: 5s, spread: 1s}}
+hatchet: {token: "${file:%s}"%s}
+server: {linger: 1s, check_after: 2s, write_timeout: 5s, drain: {grace: 5s, spread: 1s}}
 streams:
   all:
     path: /run/{workflowRunId}
@@ -31,9 +32,16 @@ streams:
     retry: 1s
     wait_for_run: 10s
     backlog: {events: 150, keep_after_end: 5s}
-    rules:
+    rules: &everything
       - events: "*"
         data: {type: type, step: step, attempt: attempt, index: index, payload: payload, recovered: recovered}
+  own:
+    path: /message/{metadata.message_id}
+    heartbeat: 2s
+    retry: 1s
+    wait_for_run: 30s
+    backlog: {events: 150, keep_after_end: 5s}
+    rules: *everything
 """
 TAP: Final = (
     ", tap: {stream: 'on'}",
@@ -43,7 +51,8 @@ PAIRS: Final[tuple[dict[str, str], ...]] = ({"stream": "on"}, {})
 CLASSES: Final = ("lost unsaid", "doubled", "out of order", "false end", "no verified end")
 BETWEEN: Final = (0.2, 0.8)  # seconds between two runs
 PATIENCE: Final = 60.0  # seconds that clients have after their run's end
-KINDS: Final = ("dag", "dag", "task", "task", "quick", "broken", "backoff", "slow")
+KINDS: Final = ("dag", "dag", "task", "task", "quick", "broken", "backoff", "late", "slow", "wide")
+EARLY: Final = (0.0, 2.0)  # seconds by which some clients are there before their run
 
 
 @dataclass
@@ -54,6 +63,11 @@ class Report:
     seconds: float = 0.0
     runs: int = 0
     clients: int = 0
+    early: int = 0
+    slow: int = 0
+    stuck: int = 0
+    vanished: int = 0
+    replays_told: int = 0
     connections: int = 0
     frames: int = 0
     waits: int = 0
@@ -77,6 +91,11 @@ class Report:
             "seconds": round(self.seconds),
             "runs": self.runs,
             "clients": self.clients,
+            "... there before their run": self.early,
+            "... that read slowly": self.slow,
+            "... told of a replay": self.replays_told,
+            "... stuck": self.stuck,
+            "... gone without a word": self.vanished,
             "connections": self.connections,
             "frames": self.frames,
             "waits": self.waits,
@@ -100,93 +119,152 @@ async def play(
     evidence: Path | None = None,
 ) -> Report:
     """Break things for so long, then let everyone come to the end."""
-    dice = Random(seed)
     report = Report(seed, evidence=evidence)
     configs = [folder / f"streams{n}.yaml" for n in range(proxies)]
+    token = folder / "token"
     for n, config in enumerate(configs):
-        config.write_text(YAML % TAP[n % 2])
+        config.write_text(YAML % (token, TAP[n % 2]))
     began = time.monotonic()
-    async with Engine(workflows(), seed=seed) as engine, replicas(configs, engine.env) as made:
-        await _play(engine, made, dice, report, seconds=seconds, clients_per_run=clients_per_run)
+    async with Engine(workflows(), seed=seed) as engine:
+        token.write_text(engine.token)
+        env = {name: value for name, value in engine.env.items() if name != "HATCHET_CLIENT_TOKEN"}
+        async with replicas(configs, env, wired=True) as made:
+            await Play(engine, made, report, token=token, clients=clients_per_run).play(seconds)
     report.seconds = time.monotonic() - began
-    report.complaints = [what for one in made for what in one.complaints]
+    report.complaints += [what for one in made for what in one.complaints]
     return report
 
 
-async def _play(
-    engine: Engine, made: list[Replica], dice: Random, report: Report, *, seconds: float, clients_per_run: int
-) -> None:
-    urls = [one.url for one in made]
-    runs: list[str] = []
+class Play:
+    """One play: runs without pause, who reads them, and what breaks meanwhile."""
 
-    def going() -> list[str]:
-        return [run_id for run_id in runs if not engine.run(run_id).settled]
+    def __init__(
+        self, engine: Engine, made: list[Replica], report: Report, *, token: Path, clients: int
+    ) -> None:
+        self._engine, self._made, self._report = engine, made, report
+        self._dice = dice = Random(report.seed)
+        self._most = clients
+        self._urls = [one.url for one in made]
+        self._runs: list[str] = []
+        self._targets: dict[str, Target] = {}
+        self._reading: list[asyncio.Task[None]] = []
+        self._clients = 0
+        breaks = Random(dice.random())
+        self._faults = Faults(engine, made, breaks, self._going, self._over, self._replay, token)
+        self._stories = Stories(engine, self._faults.bad)
 
-    faults = Faults(engine, made, Random(dice.random()), going)
-    breaking = asyncio.create_task(faults.play())
-    reading: list[asyncio.Task[None]] = []
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        run_id = await engine.trigger(dice.choice(KINDS), {"seed": report.seed}, dice.choice(PAIRS))
-        runs.append(run_id)
-        for _ in range(dice.randint(1, clients_per_run)):
-            client = Client(run_id, len(reading), Random(dice.random()))
-            reading.append(asyncio.create_task(_judged(engine, client, urls, report, faults.bad)))
-        await asyncio.sleep(dice.uniform(*BETWEEN))
-        if breaking.done():
-            breaking.result()
-    async with asyncio.timeout(PATIENCE):
-        while going():
-            await asyncio.sleep(0.1)
-    breaking.cancel()
-    await asyncio.gather(breaking, return_exceptions=True)
-    await _heal(engine, made)
-    report.runs = len(runs)
-    report.faults = faults.counted
-    await asyncio.wait(reading, timeout=PATIENCE)
-    for task in reading:
-        task.cancel()
-    await asyncio.gather(*reading, return_exceptions=True)
+    async def play(self, seconds: float) -> None:
+        """Break things for so long, then let everyone come to the end."""
+        breaking = asyncio.create_task(self._faults.play())
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            await self._run()
+            await asyncio.sleep(self._dice.uniform(*BETWEEN))
+            if breaking.done():
+                breaking.result()
+        async with asyncio.timeout(PATIENCE):
+            while self._going():
+                await asyncio.sleep(0.1)
+        breaking.cancel()
+        await asyncio.gather(breaking, return_exceptions=True)
+        await _heal(self._engine, self._made, self._faults)
+        self._report.runs = len(self._runs)
+        self._report.faults = self._faults.counted
+        await asyncio.wait(self._reading, timeout=PATIENCE)
+        for task in self._reading:
+            task.cancel()
+        told = await asyncio.gather(*self._reading, return_exceptions=True)
+        self._report.complaints += [repr(what) for what in told if isinstance(what, Exception)]
+
+    def _going(self) -> list[str]:
+        return [run_id for run_id in self._runs if not self._engine.run(run_id).settled]
+
+    def _over(self) -> list[str]:
+        return [run_id for run_id in self._runs if self._stories.over(run_id)]
+
+    async def _run(self) -> None:
+        """Trigger a run, and send some clients to it; some of them are there before."""
+        dice = self._dice
+        target = Target(f"m{len(self._runs)}")
+        kind, pair = dice.choice(KINDS), dice.choice(PAIRS)
+        count = dice.randint(1, self._most)
+        if dice.random() < 0.15:
+            self._send(target, dice, early=True)
+            count -= 1
+            await asyncio.sleep(dice.uniform(*EARLY))
+        metadata = {**pair, "message_id": target.message}
+        target.run_id = await self._engine.trigger(kind, {"seed": self._report.seed}, metadata)
+        self._runs.append(target.run_id)
+        self._targets[target.run_id] = target
+        for _ in range(count):
+            self._send(target, dice)
+        if dice.random() < 0.05:
+            path = f"/run/{target.run_id}"
+            self._reading.append(asyncio.create_task(stuck(dice.choice(self._urls), path)))
+            self._report.stuck += 1
+        if dice.random() < 0.2:
+            leaving = vanished(dice.choice(self._urls), f"/run/{target.run_id}", Random(dice.random()))
+            self._reading.append(asyncio.create_task(leaving))
+            self._report.vanished += 1
+
+    async def _replay(self, run_id: str) -> None:
+        """A replay of a run that is over, and clients that come while it goes on."""
+        await self._stories.replay(run_id)
+        dice = self._faults.dice
+        for _ in range(dice.randint(1, 3)):
+            self._send(self._targets[run_id], dice)
+
+    def _send(self, target: Target, dice: Random, *, early: bool = False) -> None:
+        self._clients += 1
+        client = Client(target, self._clients, Random(dice.random()), early)
+        self._report.early += early
+        self._reading.append(asyncio.create_task(self._judged(client)))
+
+    async def _judged(self, client: Client) -> None:
+        report, target = self._report, client.target
+        try:
+            await client.read(self._urls)
+        except asyncio.CancelledError:
+            if not client.picture.ended:
+                self._told_wrong(client, ["no verified end"])
+            raise
+        except Exception as error:
+            self._told_wrong(client, [f"{type(error).__name__}: {error}"])
+            return
+        wrong, again = self._stories.judged(target.run_id, client.picture)
+        self._told_wrong(client, wrong)
+        report.replays_told += again
+        report.clients += 1
+        report.slow += client.slow
+        report.frames += client.frames
+        report.connections += client.connections
+        report.waits += client.waits
+        report.silence = max(report.silence, client.silence)
+        report.gaps.update(gap["cause"] for gap in client.picture.gaps)
+
+    def _told_wrong(self, client: Client, wrong: list[str]) -> None:
+        run_id, evidence = client.target.run_id, self._report.evidence
+        kind = self._engine.run(run_id).workflow.name if run_id else "never triggered"
+        name = f"{kind} {run_id[:8]}"
+        if wrong and evidence is not None:
+            heard = "".join(f"{frame.id} {frame.event} {frame.data[:200]}\n" for frame in client.heard)
+            (evidence / f"{name} {client.number}.txt").write_text("\n".join([*wrong, heard]))
+        self._report.wrong += [f"{name} #{client.number}: {what}" for what in wrong]
 
 
-async def _heal(engine: Engine, made: list[Replica]) -> None:
+async def _heal(engine: Engine, made: list[Replica], faults: Faults) -> None:
     """A fault may have been stopped half-way."""
     engine.mute(False)
     engine.refuse_tokens(False)
     engine.limit_calls()
     engine.hide_history(False)
+    engine.lag_history()
+    engine.jump_clock()
     engine.switch(lifecycle_events=True)
     await engine.come_back()
+    engine.gate.admit(faults.token.read_text(), engine.core.tenants[0])
     for one in made:
+        for wire in one.wires:
+            wire.cut()
         if one.process is None or one.process.process.returncode is not None:
             await one.start()
-
-
-async def _judged(engine: Engine, client: Client, urls: list[str], report: Report, bad: Bad) -> None:
-    try:
-        await client.read(urls)
-    except asyncio.CancelledError:
-        if not client.picture.ended:
-            report.wrong.append(f"{_name(engine, client)}: no verified end")
-        raise
-    except Exception as error:
-        report.wrong.append(f"{_name(engine, client)}: {type(error).__name__}: {error}")
-        return
-    wrong = judge(client.picture, truth(engine, client.run_id, bad))
-    wrong = [what for what in wrong if not excused(engine, client.run_id, what)]
-    if wrong and report.evidence is not None:
-        heard = "".join(f"{frame.id} {frame.event} {frame.data}\n" for frame in client.heard)
-        (report.evidence / f"{_name(engine, client)} {client.number}.txt").write_text(
-            "\n".join([*wrong, heard])
-        )
-    report.wrong += [f"{_name(engine, client)}: {what}" for what in wrong]
-    report.clients += 1
-    report.frames += client.frames
-    report.connections += client.connections
-    report.waits += client.waits
-    report.silence = max(report.silence, client.silence)
-    report.gaps.update(gap["cause"] for gap in client.picture.gaps)
-
-
-def _name(engine: Engine, client: Client) -> str:
-    return f"{engine.run(client.run_id).workflow.name} {client.run_id[:8]}"

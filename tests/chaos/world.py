@@ -13,20 +13,21 @@ from proxy.simulator.script import Backoff, Chunks, Failure, Script, Step, Workf
 from tests.chaos.faults import Bad
 from tests.reference import TrueStep, Truth
 
+SIZES: Final = {"wide": 4000}  # characters of a chunk, where it is padded: what makes a reader slow
 LOST: Final = "a chunk that no engine can tell"  # stands where a chunk was not UTF-8
 STATUSES: Final = {"COMPLETED": "completed", "FAILED": "failed", "CANCELLED": "cancelled"}
 
 
-def chunk(step: str, attempt: int, index: int) -> str:
+def chunk(step: str, attempt: int, index: int, size: int = 0) -> str:
     """The text of one chunk."""
-    return f"{step}/{attempt}/{index};"
+    return f"{step}/{attempt}/{index};".ljust(size, ".")
 
 
-def streams(step: str, count: int, every: float) -> Chunks:
-    """A step that streams `count` chunks in each attempt."""
+def streams(step: str, count: int, every: float, size: int = 0) -> Chunks:
+    """A step that streams `count` chunks in each attempt; padded to `size` characters."""
 
     def texts(scope: Any) -> tuple[bytes, ...]:
-        return tuple(chunk(step, scope["attempt"], index).encode() for index in range(count))
+        return tuple(chunk(step, scope["attempt"], index, size).encode() for index in range(count))
 
     return Chunks(texts, every)
 
@@ -80,6 +81,23 @@ def workflows() -> Script:
             "slow",
             (Step("slow", chunks=streams("slow", 60, 0.1), timeout=3.0, retries=0),),
         ),
+        Workflow(
+            "late",
+            (
+                Step(
+                    "late",
+                    chunks=streams("late", 6, 0.05),
+                    fails=Failure("OSError: once", attempts=1),
+                    retries=1,
+                    backoff=Backoff(8.0, 8.0),
+                    output={"g": 7},
+                ),
+            ),
+        ),
+        Workflow(
+            "wide",
+            (Step("wide", chunks=streams("wide", 200, 0.015, SIZES["wide"]), output={"h": 8}),),
+        ),
         late_backoff=False,
     )
 
@@ -97,7 +115,8 @@ def _step(run: Run, step: StepRun, bad: Bad) -> TrueStep:
     lost = bad[run.id, step.name, step.attempt]
     sent: list[str] = []
     for index in range(step.next_index if _begun(run, step) else 0):
-        sent.append(LOST if index in lost else chunk(step.name, step.attempt, index - sent.count(LOST)))
+        told = chunk(step.name, step.attempt, index - sent.count(LOST), SIZES.get(step.name, 0))
+        sent.append(LOST if index in lost else told)
     while sent and sent[-1] == LOST:
         sent.pop()  # where the step's end overtook it, nothing shows that it was there
     return TrueStep(status, tuple(sent), step.attempt)
@@ -109,17 +128,3 @@ def _begun(run: Run, step: StepRun) -> bool:
         line.step_run_id == step.id and line.type == "STARTED" and line.retry_count == step.retry_count
         for line in run.journal.lines
     )
-
-
-def excused(engine: Engine, run_id: str, what: str) -> bool:
-    """What two tellings may say differently, and both be as true as can be known.
-
-    After a user's cancellation the engine forgets what was finished: who saw that was told the truth. And who
-    comes from another replica while the history is away is told a guess of the attempt, with a gap, and the
-    reset once a retry shows: chunks of an attempt that is void then.
-    """
-    run = engine.run(run_id)
-    if what.endswith(" told in two ways"):
-        name, _, rest = what.partition(": ")
-        return int(rest.split()[4]) < run.steps[name].attempt
-    return run.cancelled and what.endswith(", in truth cancelled")

@@ -1,0 +1,75 @@
+"""What is true of a run: one story, and another for each time that it was replayed.
+
+A client that came while the first was told may be told it to its end; one that comes after the replay is told
+the new one. Whichever it is, it must be that one story, whole.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from proxy.simulator import Engine
+from tests.chaos.faults import Bad
+from tests.chaos.world import truth
+from tests.reference import RunPicture, Truth, judge
+
+
+@dataclass(frozen=True)
+class Story:
+    """A run from its beginning, or from a replay, to its end."""
+
+    truth: Truth
+    cancelled: bool  # by a user
+
+    def wrong(self, picture: RunPicture) -> list[str]:
+        """In what a picture differs from it, unannounced and unexcused."""
+        found = judge(picture, self.truth)
+        return [what for what in found if not excused(what, self)]
+
+
+@dataclass
+class Stories:
+    """The stories of all runs; `before` has those that a replay made old."""
+
+    engine: Engine
+    bad: Bad
+    before: defaultdict[str, list[Story]] = field(default_factory=lambda: defaultdict(list))
+
+    def over(self, run_id: str) -> bool:
+        """Whether the run is over for now, and everybody can know."""
+        run = self.engine.run(run_id)
+        return run.settled and run.done
+
+    async def replay(self, run_id: str) -> None:
+        """A user's replay; the story until now is kept."""
+        self.before[run_id].append(self.now(run_id))
+        await self.engine.replay(run_id)
+
+    def now(self, run_id: str) -> Story:
+        """The last story of a run that is settled."""
+        return Story(truth(self.engine, run_id, self.bad), self.engine.run(run_id).cancelled)
+
+    def judged(self, run_id: str, picture: RunPicture) -> tuple[list[str], bool]:
+        """What is wrong with a picture by the story that fits best; whether that is one of a replay."""
+        stories = list(self.before[run_id])
+        if self.engine.run(run_id).settled:
+            stories.append(self.now(run_id))
+        if not stories:
+            return ["a false end: it goes on"], False
+        verdicts = [story.wrong(picture) for story in stories]
+        best = min(range(len(verdicts)), key=lambda n: (len(verdicts[n]), -n))
+        return verdicts[best], best > 0
+
+
+def excused(what: str, story: Story) -> bool:
+    """What two tellings may say differently, and both be as true as can be known.
+
+    After a user's cancellation the engine forgets what was finished: who saw that was told the truth. And who
+    comes from another replica while the history is away is told a guess of the attempt, with a gap, and the
+    reset once a retry shows: chunks of an attempt that is void then.
+    """
+    if what.endswith(" told in two ways"):
+        name, _, rest = what.partition(": ")
+        return int(rest.split()[4]) < story.truth.steps[name].attempt
+    return story.cancelled and what.endswith(", in truth cancelled")
