@@ -25,7 +25,8 @@ from proxy.events import (
     PastState,
     Status,
 )
-from proxy.step import Outcome, Step
+from proxy.facts import Outcome
+from proxy.step import Step
 from proxy.story import Story
 
 RUN_END: Final = {

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.events import STEP_CANCELLED, STEP_COMPLETED, GapCause, Kind, LiveEvent
+from proxy.facts import MAX_HELD, Outcome
 from proxy.flow import Flow
 from proxy.line import Line
 from proxy.outcome import output
-from proxy.step import MAX_HELD, Outcome, Step
+from proxy.step import Step
 
 STRAGGLERS: Final = 0.05  # seconds that an end told by metadata waits for chunks that it may have overtaken
 LOST_PATIENCE: Final = 1.0  # seconds after which a line that did not tell a proven failure has lost it

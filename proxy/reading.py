@@ -20,9 +20,10 @@ from proxy.events import (
     PastTaskEvent,
     Status,
 )
+from proxy.facts import Outcome
 from proxy.hearing import Hearing
 from proxy.known import RESTING
-from proxy.step import Outcome, Step
+from proxy.step import Step
 
 LIVE_PATIENCE: Final = 0.25  # seconds that a state's news waits for the same news live, which says more
 PAST_PATIENCE: Final = (

@@ -82,6 +82,8 @@ FLOORS: Final = {
         "proxy.story",  # items in one order
         "proxy.look",  # when a state is to be read next
         "proxy.line",  # one subscription, and which attempt it tells
+        "proxy.facts",  # what is known of one step
+        "proxy.times",  # what chunks' times say of attempts
         "proxy.step",  # one step's own order
         "proxy.ending",  # the verified end
         "proxy.known",  # a run's steps, lines and states
@@ -129,6 +131,10 @@ FLOORS: Final = {
         "proxy.watch",  # what operators count of a run
         "proxy.bridges",  # a team's share of short subscriptions
         "proxy.wires",  # a run's subscriptions by id
+        "proxy.telling",  # a run's state, and how it tells
+        "proxy.looking",  # its look-ups
+        "proxy.following",  # its subscriptions
+        "proxy.spanning",  # its bridge
         "proxy.run",
         "proxy.tap",
         "proxy.finder",
