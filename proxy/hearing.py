@@ -108,9 +108,11 @@ class Hearing(Flow):
             line.attempts[step.id] = attempt
         proved = line.proved.get(step.id, 1)
         misfit = step.misfit(event, attempt)
-        if misfit < 0 or (attempt == step.proven > proved and step.older(event)):
+        sure = line.ordered and proved >= attempt
+        if (misfit < 0 and not sure) or (attempt == step.proven > proved and step.older(event)):
+            step.dropped(event, attempt, now)
             attempt = max(attempt - 1, 1)  # held back meanwhile: the line was taken to be further than it is
-        elif misfit > 0 and not step.void_earlier(attempt):
+        elif misfit > 0 and not step.void_earlier(attempt, now):
             self._of_another(line, step, event, attempt, now)
             return
         line.caught[step.id] = max(attempt, line.caught.get(step.id, 0))
@@ -128,6 +130,7 @@ class Hearing(Flow):
             pass  # a double of the attempt before
         elif index and step.next == 0 and attempt not in step.held and self._strays(step, event):
             self.late += 1  # the failure overtook it: it is of the attempt before, which is void
+            step.dropped(event, attempt, now)
         elif index < step.next:
             self._again(line, step, event, attempt, now)
         else:

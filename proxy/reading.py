@@ -157,7 +157,7 @@ class Reading(Hearing):
         if attempt < step.proven:
             return
         if known.status is not Status.QUEUED:
-            step.began_at(attempt, known.started_at)
+            step.began_at(attempt, known.started_at, now)
         if known.status is Status.FAILED:
             self._says_failed(step, known, attempt, now)
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from proxy.events import LiveEvent
+from proxy.events import GapCause, LiveEvent
 from proxy.facts import Facts
 from proxy.line import is_later, moment
 
@@ -42,13 +42,13 @@ class Times(Facts):
             attempt -= 1
         return max(attempt, 1)
 
-    def began_at(self, attempt: int, at: str | None) -> None:
+    def began_at(self, attempt: int, at: str | None, now: float) -> None:
         """The history says when `attempt` began; its chunks are timed by the same worker's clock."""
         when = moment(at)
         if attempt == 1 or when is None:
             return
         self.began = (attempt, when)
-        self._void(attempt, _text(when - timedelta(seconds=START_LAG)))
+        self._void(attempt, _text(when - timedelta(seconds=START_LAG)), now)
 
     def behind(self, at: str | None) -> bool:
         """Whether that time seems to be before the last chunk's: it may be of an earlier attempt."""
@@ -71,20 +71,32 @@ class Times(Facts):
             return 1 if is_later(event.at, at) else 0
         return -1 if is_later(at, event.at) else 0
 
-    def void_earlier(self, attempt: int) -> bool:
+    def void_earlier(self, attempt: int, now: float) -> bool:
         """Drop what is held as `attempt`'s and came before, by the failure's time; says if any did."""
         failure = self.failures.get(attempt - 1)
         before = len(self.held.get(attempt, ()))
         if failure is not None and failure.at is not None:
-            self._void(attempt, failure.at.rstrip("Z"))
+            self._void(attempt, failure.at.rstrip("Z"), now)
         return len(self.held.get(attempt, ())) < before
 
-    def _void(self, attempt: int, began: str) -> None:
+    def _void(self, attempt: int, began: str, now: float) -> None:
         held = self.held.get(attempt, {})
         for index in [i for i, event in held.items() if event.at and event.at.rstrip("Z") < began]:
-            self._held_bytes -= len(held.pop(index).payload)
+            event = held.pop(index)
+            self._held_bytes -= len(event.payload)
+            self.dropped(event, attempt, now)
         if not held:
             self.held.pop(attempt, None)
+
+    def dropped(self, event: LiveEvent, attempt: int, now: float) -> None:
+        """A chunk told as `attempt`'s is taken for an earlier one's: if a clock jumped, it was not.
+
+        What follows exactly says that nothing is missing, as after every doubt.
+        """
+        if attempt == self.told > 1 and (event.index or 0) >= self.next:
+            self.suspect(GapCause.UPSTREAM, now)
+        elif attempt == self.told + 1 and self.doubt_next is None:
+            self.doubt_next = GapCause.UPSTREAM
 
     def older(self, event: LiveEvent) -> bool:
         """Whether a chunk was sent before the proven attempt began, whichever line told it now."""

@@ -310,3 +310,33 @@ def test_a_retry_while_the_history_is_away_and_its_failure_is_lost_is_found_once
     second = [text for attempt, text in told(made, STEP_STREAM) if attempt == 2]
     assert second == ["0@1.1", "1@1.2", "2@1.3", "3@15"]
     assert not [text for attempt, text in told(made, STEP_STREAM) if attempt == 1 and "@1." in str(text)]
+
+
+def test_a_chunk_that_only_its_time_denies_is_told_where_the_line_itself_told_the_failure() -> None:
+    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING))])
+    line = made.open(ordered=True)
+    for event in (started(), chunk(0, 10), LiveEvent(RUN, Kind.FAILED, STEP, "E: no", clock(11), 0)):
+        made.tell(line, event)
+    made.until(1)
+    for event in (chunk(0, 12), chunk(1, 12.1), chunk(2, 7), chunk(3, 7.1)):  # five seconds back
+        made.tell(line, event)
+    made.tell(line, LiveEvent(RUN, Kind.COMPLETED, STEP, "{}", clock(8), 1))
+    made.until(3)
+    second = [text for attempt, text in told(made, STEP_STREAM) if attempt == 2]
+    assert second == ["0@12", "1@12.1", "2@7", "3@7.1"]
+
+
+def test_a_chunk_that_is_dropped_for_its_time_is_no_secret() -> None:
+    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING, 1, started_at=clock(10)))])
+    line = made.open(ordered=False)
+    made.until(0.5)
+    for event in (chunk(0, 12), chunk(1, 12.1)):
+        made.tell(line, event)
+    made.until(1)
+    assert not [item for item in made.items if isinstance(item, StepGap)]
+    for event in (chunk(2, 7), chunk(3, 7.1)):  # five seconds back
+        made.tell(line, event)
+    made.tell(line, LiveEvent(RUN, Kind.COMPLETED, STEP, "{}", clock(8), 1))
+    made.until(3)
+    second = [text for attempt, text in told(made, STEP_STREAM) if attempt == 2]
+    assert "2@7" in second or StepGap(GapCause.UPSTREAM, "one", 2, None) in made.items

@@ -7,6 +7,6 @@ faults.py    what breaks, when, by a seed
 clients.py   who reads, and how badly
 play.py      the whole, and the table at its end
 
-The clock that jumps is Hatchet's and its workers'. The proxies' own cannot be moved from outside: streams count
-monotonic seconds; the time of day counts only for how long credentials hold, which `test_auth_http.py` has.
+The clock that jumps is Hatchet's and its workers'. The proxies' own cannot be moved from outside: streams
+count monotonic seconds; the time of day counts only for how long credentials hold (`test_auth_http.py`).
 """
