@@ -205,6 +205,12 @@ class Hearing(Flow):
             for event in events:
                 self._chunk(line, step, event, now)
 
+    def _ambiguous(self, line: Line, step_id: str) -> bool:
+        """Whether chunks in limbo are of before a failure or after it: a history told of it as they came."""
+        step = self._step(step_id)
+        failure = step.failures.get(step.proven) if step.undecided else None
+        return failure is not None and not failure.live and failure.known_at >= line.limbo[step_id].since
+
     def _place(self, line: Line, step_id: str, now: float) -> None:
         """Nothing better is known: the chunks in limbo are of the attempt that ran when they came."""
         step = self._step(step_id)

@@ -55,7 +55,11 @@ class History(Reading):
         if line not in self._lines:
             return
         for step_id in list(line.limbo):
-            self._place(line, step_id, now)
+            if self._ambiguous(line, step_id):
+                del line.limbo[step_id]
+                self._step(step_id).suspect(cause or GapCause.UPSTREAM, now)
+            else:
+                self._place(line, step_id, now)
         self._lines.discard(line)
         if cause is None and self._lines:
             self._settle(now)

@@ -340,3 +340,23 @@ def test_a_chunk_that_is_dropped_for_its_time_is_no_secret() -> None:
     made.until(3)
     second = [text for attempt, text in told(made, STEP_STREAM) if attempt == 2]
     assert "2@7" in second or StepGap(GapCause.UPSTREAM, "one", 2, None) in made.items
+
+
+def test_chunks_of_a_broken_line_from_before_a_failure_or_after_it_are_lost_and_said_to_be() -> None:
+    failed = past(Status.FAILED, error="E: no", finished_at=clock(0.4))
+    made = world(
+        [(0, core(Status.RUNNING))], [(0, failed), (0.6, past(Status.RUNNING, 1, started_at=clock(0.45)))]
+    )
+    made.until(0.485)
+    line = made.open(ordered=True)  # the history is asked, and will say FAILED
+    made.until(0.49)
+    made.tell(line, chunk(0, 0.49))
+    made.until(0.52)
+    made.close(line)
+    made.tell(made.open(ordered=True), LiveEvent(RUN, Kind.COMPLETED, STEP, "{}", clock(1), 1))
+    made.until(3)
+    legal(made.items)
+    assert not [text for attempt, text in told(made, STEP_STREAM) if attempt == 1]
+    assert told(made, STEP_STREAM) == [(2, "0@0.49")] or [
+        item for item in made.items if isinstance(item, StepGap) and item.attempt == 2
+    ]
