@@ -108,8 +108,7 @@ class Hearing(Flow):
             line.attempts[step.id] = attempt
         proved = line.proved.get(step.id, 1)
         misfit = step.misfit(event, attempt)
-        sure = line.ordered and proved >= attempt
-        if (misfit < 0 and not sure) or (attempt == step.proven > proved and step.older(event)):
+        if misfit < 0 or (attempt == step.proven > proved and step.older(event)):
             step.dropped(event, attempt, now)
             attempt = max(attempt - 1, 1)  # held back meanwhile: the line was taken to be further than it is
         elif misfit > 0 and not step.void_earlier(attempt, now):
@@ -169,6 +168,10 @@ class Hearing(Flow):
                 step.hold(event, step.told)
             else:
                 self.late += 1
+            return
+        skips = event.index and attempt > step.told + 1 and attempt not in step.held
+        if skips and step.sent_before_failure(event, attempt - 1):
+            self.late += 1  # of an attempt between, or before: it is void
             return
         step.hold(event, attempt)
         if attempt > step.proven:

@@ -312,18 +312,18 @@ def test_a_retry_while_the_history_is_away_and_its_failure_is_lost_is_found_once
     assert not [text for attempt, text in told(made, STEP_STREAM) if attempt == 1 and "@1." in str(text)]
 
 
-def test_a_chunk_that_only_its_time_denies_is_told_where_the_line_itself_told_the_failure() -> None:
-    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING))])
-    line = made.open(ordered=True)
-    for event in (started(), chunk(0, 10), LiveEvent(RUN, Kind.FAILED, STEP, "E: no", clock(11), 0)):
+def test_a_late_chunk_of_two_attempts_ago_is_none_of_the_new_ones() -> None:
+    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), (3, past(Status.RUNNING, 2))])
+    line = made.open(ordered=False)
+    for event in (started(), chunk(0, 1), chunk(2, 1.2)):
         made.tell(line, event)
-    made.until(1)
-    for event in (chunk(0, 12), chunk(1, 12.1), chunk(2, 7), chunk(3, 7.1)):  # five seconds back
-        made.tell(line, event)
-    made.tell(line, LiveEvent(RUN, Kind.COMPLETED, STEP, "{}", clock(8), 1))
-    made.until(3)
-    second = [text for attempt, text in told(made, STEP_STREAM) if attempt == 2]
-    assert second == ["0@12", "1@12.1", "2@7", "3@7.1"]
+    made.tell(line, LiveEvent(RUN, Kind.FAILED, STEP, "E: no", clock(2), 1))  # the first failure was lost
+    made.tell(line, chunk(1, 1.1))
+    made.until(4)
+    made.tell(line, chunk(0, 4))
+    made.tell(line, LiveEvent(RUN, Kind.COMPLETED, STEP, "{}", clock(5), 2))
+    made.until(6)
+    assert [text for attempt, text in told(made, STEP_STREAM) if attempt == 3] == ["0@4"]
 
 
 def test_a_chunk_that_is_dropped_for_its_time_is_no_secret() -> None:

@@ -90,9 +90,9 @@ class Client:
     async def read(self, urls: Sequence[str]) -> None:
         """Come at some moment, read to the verified end and the 204 behind it."""
         wait = self.dice.choice([0.0, 0.0, 0.05, self.dice.uniform(0, 3)])
-        by_message = self.dice.random() < 0.3 or self.early
         hops = self.dice.choice([0, 0, 0, 1, 3])
         self.slow = self.dice.random() < 0.15
+        by_message = self.dice.random() < 0.3 or self.early or self.slow  # little is kept there
         await asyncio.sleep(0.0 if self.early else wait)
         path = f"/message/{self.target.message}" if by_message else f"/run/{self.target.run_id}"
         async with Wanderer([url + path for url in urls], self.dice, narrow=self.slow) as source:

@@ -40,7 +40,7 @@ streams:
     heartbeat: 2s
     retry: 1s
     wait_for_run: 30s
-    backlog: {events: 150, keep_after_end: 5s}
+    backlog: {events: 40, keep_after_end: 5s}
     rules: *everything
 """
 TAP: Final = (
