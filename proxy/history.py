@@ -224,7 +224,7 @@ class History(Reading):
         closing = self._closing
         if self._ended_live is not None and closing is not None and closing < self._ended_at + DONE_LAG:
             for step in self._steps.values():
-                if step.hung_up:
+                if step.hung_up and step.doubted_at is not None and closing < step.doubted_at + DONE_LAG:
                     step.sure()
 
     def _may_close(self, now: float) -> bool:

@@ -360,3 +360,17 @@ def test_chunks_of_a_broken_line_from_before_a_failure_or_after_it_are_lost_and_
     assert told(made, STEP_STREAM) == [(2, "0@0.49")] or [
         item for item in made.items if isinstance(item, StepGap) and item.attempt == 2
     ]
+
+
+def test_a_true_end_does_not_excuse_a_line_that_ended_at_a_false_one_long_before() -> None:
+    made = world([(0, core(Status.QUEUED)), (2, core(Status.CANCELLED))], [(0, past(Status.QUEUED))])
+    line = made.open(ordered=True)
+    made.tell(line, started())
+    made.until(0.5)
+    made.tell(line, LiveEvent(RUN, Kind.FAILED, None, "", clock(0.5), hangup=True))
+    made.close(line)
+    made.until(1.9)  # chunks were sent meanwhile, to nobody
+    line = made.open(ordered=True)
+    made.tell(line, LiveEvent(RUN, Kind.CANCELLED, None, "", clock(1.9), hangup=True))
+    made.until(5)
+    assert StepGap(GapCause.UPSTREAM, "one", 1, None) in made.items
