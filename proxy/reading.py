@@ -67,6 +67,8 @@ class Reading(Hearing):
                 self._closing = now
                 self._confirmed = False
                 self._want_past(now)
+                if self._core_alone:
+                    self.core_look.want(now)  # however long the looks were apart
             elif asked is not None and asked >= max(self._closing, self._stirred_at) + self._proof:
                 self._confirmed = True
             self.core_look.again(now)  # until the end is told: a replay's state says done in between
