@@ -149,6 +149,7 @@ class Play:
         self._targets: dict[str, Target] = {}
         self._reading: list[asyncio.Task[None]] = []
         self._clients = 0
+        self._replaying = True  # until the last run has begun
         breaks = Random(dice.random())
         self._faults = Faults(engine, made, breaks, self._going, self._over, self._replay, token)
         self._stories = Stories(engine, self._faults.bad)
@@ -162,6 +163,7 @@ class Play:
             await asyncio.sleep(self._dice.uniform(*BETWEEN))
             if breaking.done():
                 breaking.result()
+        self._replaying = False
         async with asyncio.timeout(PATIENCE):
             while self._going():
                 await asyncio.sleep(0.1)
@@ -180,7 +182,7 @@ class Play:
         return [run_id for run_id in self._runs if not self._engine.run(run_id).settled]
 
     def _over(self) -> list[str]:
-        return [run_id for run_id in self._runs if self._stories.over(run_id)]
+        return [run_id for run_id in self._runs if self._replaying and self._stories.over(run_id)]
 
     async def _run(self) -> None:
         """Trigger a run, and send some clients to it; some of them are there before."""
