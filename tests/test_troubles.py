@@ -14,7 +14,6 @@ import pytest
 
 from proxy.simulator import Engine
 from proxy.simulator.script import Backoff, Failure, Step, Workflow, script
-from proxy.simulator.world import World
 from proxy.wires import SLOWEST, SPREAD
 from proxy.wires import Backoff as Reconnecting
 from tests.chaos.world import streams
@@ -92,13 +91,6 @@ async def without_history(engine: Engine) -> None:
 
 async def without_lifecycle(engine: Engine) -> None:
     engine.switch(lifecycle_events=False)
-
-
-class Lagging(World):
-    """Its read side learns of everything half a minute late."""
-
-    def lag(self, between: tuple[float, float]) -> float:
-        return 30.0
 
 
 TROUBLES: Final[Mapping[str, Break]] = {
@@ -199,10 +191,9 @@ async def test_a_token_that_is_replaced_in_its_file_goes_on_with_the_streams_tha
             run = await engine.trigger("middle")
             async with Ear(f"{proxy.url}/run/{run}") as ear:
                 await ear.until(lambda ear: len(ear.chunks) > 3)
-                tenant = engine.core.tenants[0]
                 head, body, _ = engine.token.split(".")
                 new = f"{head}.{body}.bmV3"  # another signature: another token of the same tenant
-                del engine.gate._tenants[engine.token]
+                tenant = engine.gate.withdraw(engine.token)
                 engine.end_streams()
                 await becomes(lambda: proxy.hub.counts.team("default").troubles["TokenRefused"])
                 engine.gate.admit(new, tenant)
@@ -222,9 +213,7 @@ async def test_a_history_that_lags_by_seconds_delays_nothing_but_what_only_it_kn
         run = await engine.trigger("dag")
         async with Ear(f"{proxy.url}/run/{run}") as ear:
             await ear.until(lambda ear: ear.chunks)
-            world = engine.core.world
-            late = Lagging(world.agenda, world.dice, world.quirks, world.speed)
-            engine.core.world = engine.core._attempts._world = late
+            engine.lag_history(30)
             await ear.end()
     assert ear.judge(engine, run) == []
 
@@ -277,14 +266,12 @@ async def test_a_retry_long_after_its_failure_is_waited_for(tmp_path: Path) -> N
 
 
 async def test_a_wall_clock_that_jumps_changes_nothing(engine: Engine, tmp_path: Path) -> None:
-    wall, jumped = engine.core.agenda.wall, [0.0]
-    engine.core.agenda.wall = lambda: wall() + jumped[-1]  # type: ignore[method-assign]
     async with served(config(tmp_path, yaml(server=SERVER)), engine.env) as proxy:
         run = await engine.trigger("middle")
         async with Ear(f"{proxy.url}/run/{run}") as ear:
             for count, seconds in ((5, 3600.0), (20, -3600.0), (40, 0.0)):
                 await ear.until(lambda ear, count=count: len(ear.chunks) > count)  # type: ignore[misc]
-                jumped.append(seconds)
+                engine.jump_clock(seconds)
             await ear.end()
     assert ear.judge(engine, run) == []
     hours = {datetime.fromisoformat(event["at"][:19]).hour for event in ear.chunks}

@@ -90,10 +90,6 @@ class Mischief:
         assert isinstance(agenda, LoopAgenda)
         agenda.jumped = seconds
 
-    def replace_token(self, old: str, new: str) -> None:
-        """`new` is taken where `old` was; streams that are open stay. Raises KeyError."""
-        self.gate.admit(new, self.gate.withdraw(old))
-
     def mute(self, muted: bool = True) -> None:
         """Drop everything that would be told, answer nothing: packets that never arrive."""
         for tenant in self.core.tenants:
