@@ -132,6 +132,8 @@ class Hearing(Flow):
             step.dropped(event, attempt, now)
         elif index < step.next:
             self._again(line, step, event, attempt, now)
+        elif step.clashes(event, attempt):
+            self._of_another(line, step, event, attempt, now)
         else:
             step.hold(event, attempt)
 

@@ -88,6 +88,11 @@ class Times(Facts):
         if not held:
             self.held.pop(attempt, None)
 
+    def clashes(self, event: LiveEvent, attempt: int) -> bool:
+        """Whether an earlier chunk waits under that index: of one attempt there is one."""
+        known = self.held.get(attempt, {}).get(event.index or 0)
+        return known is not None and is_later(event.at, known.at)
+
     def dropped(self, event: LiveEvent, attempt: int, now: float) -> None:
         """A chunk told as `attempt`'s is taken for an earlier one's: if a clock jumped, it was not.
 

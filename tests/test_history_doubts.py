@@ -374,3 +374,19 @@ def test_a_true_end_does_not_excuse_a_line_that_ended_at_a_false_one_long_before
     made.tell(line, LiveEvent(RUN, Kind.CANCELLED, None, "", clock(1.9), hangup=True))
     made.until(5)
     assert StepGap(GapCause.UPSTREAM, "one", 1, None) in made.items
+
+
+def test_a_chunk_whose_index_waits_already_from_an_earlier_time_is_of_another_attempt() -> None:
+    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), (1.15, past(Status.RUNNING, 1))])
+    line = made.open(ordered=False)
+    made.until(0.9)
+    for t, event in ((1.0, started()), (1.01, chunk(0, 1.01)), (1.07, chunk(2, 1.07))):
+        made.until(t)
+        made.tell(line, event)
+    for index in (2, 3):  # the failure was lost, and so were chunks 0 and 1 of the attempt after it
+        made.until(1.2 + index / 1000)
+        made.tell(line, chunk(index, 1.2 + index / 1000))
+    made.until(3)
+    legal(made.items)
+    assert [text for attempt, text in told(made, STEP_STREAM) if attempt == 2] == ["2@1.202", "3@1.203"]
+    assert [text for attempt, text in told(made, STEP_STREAM) if attempt == 1] == ["0@1.01", "2@1.07"]
