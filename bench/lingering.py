@@ -33,11 +33,11 @@ def linger(peer: Ours, need: Need, seconds: float) -> dict[str, float]:
         time.sleep(SETTLE)
         shared = Shared(serving.options["shm"])
         shared[3] = 1
+        _counted(port)  # the first scrape imports what it needs
         time.sleep(WARM)
-        before, used, began = _counted(port), cpu(serving.pid), time.monotonic()
+        used, began, before = cpu(serving.pid), time.monotonic(), _counted(port)
         time.sleep(seconds)
-        spent, took = cpu(serving.pid) - used, time.monotonic() - began
-        after = _counted(port)
+        spent, took, after = cpu(serving.pid) - used, time.monotonic() - began, _counted(port)
         shared[1] = 1
     events, forwarded = (after[key] - before[key] for key in ("events", "forwarded"))
     if not events or forwarded < events or after["delivered"] > before["delivered"]:
