@@ -94,6 +94,7 @@ class Following(Looking):
         try:
             cause = await self._guarded(self._upstream.follow(self.run_id, deliver, opened))
         finally:
+            wire.task = None  # a cancelled task holds this frame, and so the wire
             self._watch.subscribed("run", -1)
             if wire in self._wires and not self._closed and not self._history.over:
                 self._ended(wire, cause)

@@ -139,7 +139,10 @@ class Lean:
                 return
             self._raise_if_closed(name)
             if not (call.refused and left):
-                raise trouble
+                try:
+                    raise trouble
+                finally:  # its traceback holds this frame, which should not hold it
+                    del trouble, outcome, call
 
     def _raise_if_closed(self, call: str) -> None:
         if self._closed:

@@ -300,8 +300,10 @@ class Life:
         self.closed = True
         if self.farewell is not None:
             self.farewell.cancel()
+            self.farewell = None
         if self._looking is not None:
             self._looking.cancel()
+            self._looking = None
         for channel in self._channels.values():
             channel.close()
         self._channels.clear()

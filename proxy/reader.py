@@ -178,8 +178,10 @@ class Reader:
         self.ending = ending
         if self._recovery is not None:
             self._recovery.cancel()
+            self._recovery = None
         self.channel.leave(self)
-        self._over(ending)
+        over, self._over = self._over, _told  # who hears it holds this reader: the two would keep each other
+        over(ending)
 
     def _write(self, body: bytes) -> None:
         self.channel.counts.bytes += len(body)
@@ -188,3 +190,7 @@ class Reader:
     def _count(self, frames: int) -> None:
         self.frames += frames
         self.channel.counts.frames += frames
+
+
+def _told(ending: Ending) -> None:
+    """It has been heard."""

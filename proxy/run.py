@@ -10,10 +10,11 @@ Trouble with Hatchet never ends a run: it is kept in `trouble` and tried again. 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from proxy.errors import HatchetAway
-from proxy.events import CoreState, GapCause, LiveEvent
+from proxy.events import CoreState, GapCause, Item, LiveEvent
 from proxy.spanning import Spanning
 from proxy.telling import RunSettings
 from proxy.wires import SPREAD
@@ -55,6 +56,7 @@ class Run(Spanning):
         finally:
             if answer in self._answers:
                 self._answers.remove(answer)
+            del answer  # its error's traceback holds this frame
 
     def deliver(self, event: LiveEvent, source: str = "tap") -> None:
         """An event of this run from a subscription that is not its own; others' are passed over."""
@@ -100,6 +102,8 @@ class Run(Spanning):
                 answer.set_exception(HatchetAway("the run was closed"))
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
+        self._publish = _to_nobody  # who hears it holds this run: the two would keep each other
+        self._sleeper = self.trouble = None  # tracebacks hold this run too
 
     # -- what is due --
 
@@ -148,3 +152,7 @@ class Run(Spanning):
             task.cancel()
         self._wires.clear()
         self._bridge = None
+
+
+def _to_nobody(items: Sequence[Item]) -> None:
+    """The run was closed."""

@@ -66,6 +66,7 @@ class Spanning(Following):
         try:
             cause = await self._guarded(self._upstream.follow_metadata(TRACE, trace, deliver, opened))
         finally:
+            bridge.task = None
             self._watch.subscribed("bridge", -1)
             if bridge is self._bridge and not self._closed and not self._history.over:
                 self._bridge = None

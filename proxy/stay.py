@@ -130,6 +130,7 @@ class Stay:
         counts.ends[ending.value] += 1
         if self._expiry is not None:
             self._expiry.cancel()
+            self._expiry = None
         self._hub.stays.discard(self)
         self._hub.paused.discard(self)
         if ending is Ending.STUCK:

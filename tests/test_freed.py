@@ -1,0 +1,123 @@
+"""What is let go of is freed by its reference counts: Python's collector has nothing to find.
+
+The collector is off in these tests. What is counted is what it would have had to find.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from httpx_sse import aconnect_sse
+
+from proxy.channel import Channel
+from proxy.connection import StreamProtocol
+from proxy.life import Life
+from proxy.reader import Reader
+from proxy.run import Run
+from proxy.simulator import Engine
+from proxy.simulator.chat import chat
+from proxy.simulator.script import Step, Workflow, script
+from proxy.stay import Stay
+from tests.served import Served, served
+
+NOBODY = "00000000-0000-4000-8000-000000000000"
+YAML = """
+version: 1
+hatchet: {token: "${HATCHET_CLIENT_TOKEN}"}
+server: {linger: 10ms, drain: {grace: 3s, spread: 1s}}
+streams:
+  all:
+    path: /all/{workflowRunId}
+    wait_for_run: 0s
+    backlog: {keep_after_end: 10ms}
+    rules: [{events: "*", data: {type: type, payload: payload}}]
+"""
+ENDLESS = Workflow("endless", (Step("wait", takes=100_000.0),))
+OURS = (Life, Run, Channel, Stay, Reader, StreamProtocol)
+
+
+def held() -> dict[str, int]:
+    """How many of each are in memory, reachable or not."""
+    found = [type(one) for one in gc.get_objects()]
+    return {kind.__name__: found.count(kind) for kind in OURS}
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    async with Engine(script(chat(), ENDLESS), speed=20.0, seed=7) as one:
+        yield one
+
+
+@pytest.fixture
+async def proxy(engine: Engine, tmp_path: Path) -> AsyncIterator[Served]:
+    path = tmp_path / "streams.yaml"
+    path.write_text(YAML)
+    async with served(path, engine.env) as one:
+        yield one
+
+
+@pytest.fixture
+def counted(proxy: Served) -> Iterator[dict[str, int]]:
+    """What was held before, in a world without a collector."""
+    gc.collect()
+    gc.disable()
+    yield held()
+    gc.enable()
+
+
+async def read(proxy: Served, run: str, *, to_the_end: bool) -> None:
+    async with (
+        httpx.AsyncClient(timeout=20) as client,
+        aconnect_sse(client, "GET", f"{proxy.url}/all/{run}") as source,
+    ):
+        async for event in source.aiter_sse():
+            if event.event == "stream.end" or not to_the_end:
+                break
+
+
+async def test_a_client_that_left_and_its_run_are_freed(
+    engine: Engine, proxy: Served, counted: dict[str, int]
+) -> None:
+    for _ in range(3):
+        await read(proxy, await engine.trigger("endless"), to_the_end=False)
+    await until(lambda: not proxy.hub.teams["default"].lives and not proxy.hub.teams["default"].closing)
+    await until(lambda: held() == counted)
+
+
+async def test_a_run_that_came_to_its_end_is_freed(
+    engine: Engine, proxy: Served, counted: dict[str, int]
+) -> None:
+    for _ in range(3):
+        await read(proxy, await engine.trigger("chat", {"message": "hi"}), to_the_end=True)
+    await until(lambda: not proxy.hub.teams["default"].lives and not proxy.hub.teams["default"].closing)
+    await until(lambda: held() == counted)
+
+
+async def test_a_run_that_does_not_exist_is_freed(proxy: Served, counted: dict[str, int]) -> None:
+    async with httpx.AsyncClient() as client:
+        for _ in range(3):
+            assert (await client.get(f"{proxy.url}/all/{NOBODY}")).status_code == 404
+    await until(lambda: held() == counted)
+
+
+async def test_a_run_that_could_not_be_asked_for_is_freed(
+    engine: Engine, proxy: Served, counted: dict[str, int]
+) -> None:
+    run = await engine.trigger("endless")
+    await engine.stop()
+    async with httpx.AsyncClient(timeout=20) as client:
+        for _ in range(3):
+            assert (await client.get(f"{proxy.url}/all/{run}")).status_code in {200, 503}
+    await until(lambda: not proxy.hub.teams["default"].lives and not proxy.hub.teams["default"].closing)
+    await until(lambda: held() == counted)
