@@ -6,9 +6,9 @@ The law:
 
 - The young are walked by themselves, `YOUNG` objects at a time: well under a millisecond. What survives is
   never walked by itself again.
-- Everything is walked for a reason. `GREW`: the process holds much more than the last walk left, in objects
-  or in bytes, so garbage in cycles is bounded by what is alive, whatever leaks. `RESTS`: objects survived
-  since, and the loop has nothing to do. `RELOADED`: what a configuration was made of may be gone.
+- Everything is walked for a reason. `GREW`: memory grew, in objects or in bytes, by more than what is known
+  to be held explains, so garbage in cycles is bounded by what is alive, whatever leaks. Where the loop rests
+  and the walk is a short one: `RESTS`, objects survived since; `RELOADED`, a configuration was replaced.
 - What is there at the start is frozen: walks pass it by. A walk that is due to growth or to a reload thaws
   it first and freezes what is left, so nothing stays unexamined for good.
 
@@ -23,7 +23,7 @@ import contextlib
 import gc
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Final
 
@@ -33,12 +33,16 @@ YOUNG: Final = 1_000  # objects more than there were: some 0.3 ms
 NEVER: Final = 1 << 30  # young walks until older objects were walked by themselves
 LOOK: Final = 1.0  # seconds between looks whether there is a reason
 GROWTH: Final = 1.5  # times what was left by the last walk
-SLACK: Final = 200_000  # blocks of memory more than that, or a small process would walk for each client
-FAT: Final = 64 * 1024 * 1024  # bytes that the process has grown by, beside its quarter: blocks may be large
+SLACK: Final = 200_000  # blocks of memory more than that, or a small process would walk all the time
+BLOCK: Final = 40  # bytes known to be held that explain a block: an event with its frame is some ten of them
+FAT: Final = 64 * 1024 * 1024  # bytes more, beside half of what there was: blocks may be large
+SPARE: Final = (
+    4  # bytes of the process that a byte known to be held explains: Python's objects and the allocator
+)
 RESTING: Final = 0.1  # of a core: with so little to do, a pause meets few events
 RENEWED: Final = 50  # young walks with survivors that make a walk worth its while, where there is time
 PAUSE: Final = 60.0  # seconds between walks for the sake of order
-PATIENCE: Final = 300.0  # seconds that a reload's walk waits for rest
+SHORT: Final = 0.1  # seconds that a walk for the sake of order may take; growth finds what it would have
 
 
 class Reason(StrEnum):
@@ -52,12 +56,17 @@ class Reason(StrEnum):
 class Cycles:
     """The collector of this process, between `kept` and its end; `pauses` counts every walk's seconds."""
 
-    def __init__(self, pauses: Histogram) -> None:
+    def __init__(self, pauses: Histogram, held: Callable[[], int], short: float = SHORT) -> None:
+        """`held`: bytes that the process knows to be held: backlogs, clients, runs."""
+        self._short = short
         self._pauses = pauses
+        self._held = held
+        self._explained = 0
+        self._pace = 0.0  # seconds of a walk, for each block
         self._began = 0.0
         self._blocks = self._peak = self._walks = 0
         self._walked_at = self._looked_at = self._used = 0.0
-        self._reloaded_at: float | None = None
+        self._reloaded = False
         self._timer: asyncio.TimerHandle | None = None
 
     @contextlib.contextmanager
@@ -79,8 +88,7 @@ class Cycles:
 
     def reloaded(self) -> None:
         """A configuration was replaced."""
-        if self._reloaded_at is None:
-            self._reloaded_at = time.monotonic()
+        self._reloaded = True
 
     # -- the reasons --
 
@@ -96,13 +104,18 @@ class Cycles:
 
     def reason(self, now: float) -> Reason | None:
         """Why everything should be walked now, if it should."""
-        if sys.getallocatedblocks() > self._blocks * GROWTH + SLACK or peak() > self._peak * 1.25 + FAT:
+        blocks, explained = sys.getallocatedblocks(), max(0, self._held() - self._explained)
+        if blocks > self._blocks * GROWTH + SLACK + explained // BLOCK:
+            return Reason.GREW
+        if peak() > self._peak * GROWTH + FAT + explained * SPARE:
             return Reason.GREW
         elapsed = now - self._looked_at
-        rests = elapsed > 0 and (time.process_time() - self._used) < RESTING * elapsed
-        if self._reloaded_at is not None and (rests or now - self._reloaded_at > PATIENCE):
+        busy = elapsed <= 0 or time.process_time() - self._used > RESTING * elapsed
+        if busy or blocks * self._pace > self._short:
+            return None
+        if self._reloaded:
             return Reason.RELOADED
-        if rests and now - self._walked_at > PAUSE and young_walks() - self._walks >= RENEWED:
+        if now - self._walked_at > PAUSE and young_walks() - self._walks >= RENEWED:
             return Reason.RESTS
         return None
 
@@ -111,11 +124,14 @@ class Cycles:
         thaws = reason is not Reason.RESTS
         if thaws:
             gc.unfreeze()
-            self._reloaded_at = None
+            self._reloaded = False
+        began, blocks = time.perf_counter(), sys.getallocatedblocks()
         gc.collect()
+        self._pace = (time.perf_counter() - began) / blocks
         if thaws:
             gc.freeze()
         self._blocks, self._peak, self._walks = sys.getallocatedblocks(), peak(), young_walks()
+        self._explained = self._held()
         self._walked_at = time.monotonic()
 
     def _heard(self, phase: str, told: dict[str, int]) -> None:

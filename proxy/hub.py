@@ -31,6 +31,9 @@ SWEEP: Final = 0.5  # seconds between looks for stuck readers and the measuring 
 SECRET_BYTES: Final = 32
 DRAIN_PAUSE: Final = 0.5  # seconds before the first client comes back: another replica is there, or soon
 
+CLIENT_BYTES: Final = 7 * 1024  # docs/performance.md
+RUN_BYTES: Final = 32 * 1024  # without what is kept of it
+
 SINGLE: Final = "default"  # the team of the single-file form
 
 OpenDoor = Callable[[HatchetConfig], Upstream]
@@ -115,6 +118,12 @@ class Hub:
                 since = stay.reader.paused_since
                 if since is not None and since <= oldest:
                     stay.abort()
+
+    def held(self) -> int:
+        """About how many bytes are held for clients and runs, backlogs included."""
+        teams = self.counts.teams.values()
+        kept = sum(team.backlog_bytes + team.runs * RUN_BYTES for team in teams)
+        return kept + len(self.stays) * CLIENT_BYTES
 
     # -- health --
 

@@ -18,7 +18,7 @@ from typing import Final
 from proxy.call import Call
 from proxy.endpoint import Endpoint, Tls
 from proxy.errors import HatchetAway, HatchetError
-from proxy.link import Link
+from proxy.link import Link, Turns
 from proxy.refusals import Code, refusal
 from proxy.transport import CONNECT_TIMEOUT, KEEPALIVE_TIME
 
@@ -67,6 +67,7 @@ class Lean:
             ("authorization", f"bearer {endpoint.token}"),
         )
         self._connections: list[Link] = []
+        self._turns = Turns()
         self._connecting: asyncio.Task[Link] | None = None
         self._failures = 0
         self._trouble: tuple[float, str] | None = None  # until when, and why
@@ -188,7 +189,7 @@ class Lean:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_TIMEOUT):
             _, connection = await loop.create_connection(
-                lambda: Link(self._max_message, self._lost, self.keepalive),
+                lambda: Link(self._max_message, self._lost, self.keepalive, self._turns),
                 self._host,
                 int(self._port),
                 ssl=self._ssl,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
@@ -23,16 +24,45 @@ CALLS_PER_LINK: Final = 250  # Hatchet's engine sets no limit; what a server say
 # many events: waking up costs twice what an event does. Nobody sees 2 ms, and a quiet link never waits.
 BREATH: Final = 0.002
 FULL_READ: Final = 16 * 1024  # bytes: a read of so many needs no breath, and large messages must not wait
-SLICE: Final = 8 * 1024  # bytes taken at once, some thirty chunks, a millisecond: then others have their turn
+SLICE: Final = 4 * 1024  # bytes taken at once, some fifteen chunks, a millisecond: then others have a turn
 IDLE_CLOSE: Final = 120.0  # seconds without a call until a connection is closed
+
+
+class Turns:
+    """Which of one team's links takes a slice: one in each turn of the loop, one link after the other."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._taken = False  # this turn
+
+    def ask(self, take: Callable[[], None]) -> None:
+        """Call `take` once it is its turn, which may be now."""
+        if self._taken:
+            self._waiting.append(take)
+        else:
+            self._taken = True
+            asyncio.get_running_loop().call_soon(self._next)
+            take()
+
+    def _next(self) -> None:
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._next)
+            self._waiting.popleft()()
+        else:
+            self._taken = False
 
 
 class Link(asyncio.Protocol):
     """Speaks HTTP/2 over one transport; made by `loop.create_connection`."""
 
     def __init__(
-        self, max_message: int, lost: Callable[[Link], None], keepalive: float = KEEPALIVE_TIME
+        self,
+        max_message: int,
+        lost: Callable[[Link], None],
+        keepalive: float = KEEPALIVE_TIME,
+        turns: Turns | None = None,
     ) -> None:
+        """`turns` are shared with the team's other links."""
         self._http2 = Http2(max_message, CALLS_PER_LINK)
         self._lost = lost
         self._keepalive = keepalive
@@ -40,7 +70,9 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._heard = self._busy = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
+        self._turns = turns or Turns()
         self._waiting = b""  # what came in one read and is more than a slice
+        self._taken = 0  # bytes of it that were taken
         self.settled: asyncio.Future[None] = self._loop.create_future()  # calls may be made
         self.gone: asyncio.Future[None] = self._loop.create_future()
 
@@ -90,33 +122,41 @@ class Link(asyncio.Protocol):
         if now - self._heard < BREATH and len(data) < FULL_READ:
             self._breathe()
         self._heard = now
-        if self._waiting:
-            self._waiting += data
+        if self._waiting:  # paused, and yet it came: TLS hands over what it has
+            self._waiting = self._rest() + data
+        elif len(data) <= SLICE:
+            self._receive(data)
         else:
-            self._take(data)
-
-    def _take(self, data: bytes) -> None:
-        """A slice of what came; the rest in the next turns, so that no team's burst holds up another."""
-        if len(data) > SLICE:
-            self._waiting = data[SLICE:]
-            data = data[:SLICE]
+            self._waiting = data
             if self._transport is not None and self._transport.is_reading():
                 self._transport.pause_reading()
-            self._loop.call_soon(self._take_on)
-        self._receive(data)
+            self._turns.ask(self._take)
 
-    def _take_on(self) -> None:
-        waiting, self._waiting = self._waiting, b""
-        self._take(waiting)
+    def _take(self) -> None:
+        """A slice of what came; the rest in the next turns, so that no team's burst holds up another."""
+        if not self._waiting:
+            return  # the connection was lost meanwhile
+        data = self._waiting[self._taken : self._taken + SLICE]
+        self._taken += SLICE
+        if self._taken < len(self._waiting):
+            self._turns.ask(self._take)
+        else:
+            self._rest()
+        self._receive(data)
         if not self._waiting:
             self._go_on()
+
+    def _rest(self) -> bytes:
+        """What was not taken yet; nothing waits any more."""
+        rest, self._waiting, self._taken = self._waiting[self._taken :], b"", 0
+        return rest
 
     def _receive(self, data: bytes) -> None:
         http2 = self._http2
         try:
             http2.receive(data)
         except Fault as fault:
-            self._waiting = b""
+            self._rest()
             self.give_up(f"it does not speak gRPC ({fault}); look at hatchet.tls and hatchet.host_port")
             return
         if http2.settled and not self.settled.done():
@@ -127,8 +167,7 @@ class Link(asyncio.Protocol):
         self._transport = None
         if self._timer is not None:
             self._timer.cancel()
-        waiting, self._waiting = self._waiting, b""
-        self._receive(waiting)  # what came before the end counts
+        self._receive(self._rest())  # what came before the end counts
         self._end_calls(str(exc) if exc else self._http2.farewell)
         self.gone.set_result(None)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from proxy.counts import Histogram
-from proxy.cycles import LOOK, NEVER, PATIENCE, RENEWED, YOUNG, Cycles, Reason
+from proxy.cycles import BLOCK, LOOK, NEVER, RENEWED, SLACK, YOUNG, Cycles, Reason
 
 INCREMENTAL = sys.version_info >= (
     3,
@@ -33,7 +33,7 @@ def pauses() -> Histogram:
 
 @pytest.fixture
 async def cycles(pauses: Histogram) -> Iterator[Cycles]:  # type: ignore[misc]
-    cycles = Cycles(pauses)
+    cycles = Cycles(pauses, lambda: 0, short=60.0)
     with cycles.kept():
         yield cycles
 
@@ -81,11 +81,23 @@ async def test_what_is_frozen_is_thawed_where_a_configuration_was_replaced(cycle
     gc.collect()
     assert gone() is not None
     cycles.reloaded()
-    assert cycles.reason(time.monotonic() + PATIENCE + 1) is Reason.RELOADED
+    assert cycles.reason(time.monotonic() + 1000 * LOOK) is Reason.RELOADED
     cycles.walk(Reason.RELOADED)
     assert gone() is None
     assert gc.get_freeze_count() > 0
-    assert cycles.reason(time.monotonic() + PATIENCE + 1) is not Reason.RELOADED
+    assert cycles.reason(time.monotonic() + 1000 * LOOK) is None
+
+
+async def test_what_is_known_to_be_held_is_no_reason() -> None:
+    held = 0
+    cycles = Cycles(Histogram(), lambda: held)
+    with cycles.kept():
+        kept: list[list[int]] = []
+        while cycles.reason(0.0) is not Reason.GREW:
+            kept.extend([] for _ in range(50_000))
+        held = len(kept) * BLOCK
+        assert cycles.reason(0.0) is None
+        assert len(kept) > SLACK
 
 
 async def test_at_rest_what_survived_is_walked_once_there_is_enough_of_it(cycles: Cycles) -> None:
@@ -100,9 +112,18 @@ async def test_at_rest_what_survived_is_walked_once_there_is_enough_of_it(cycles
 
 async def test_it_is_given_back_as_it_was() -> None:
     before, callbacks = gc.get_threshold(), list(gc.callbacks)
-    with Cycles(Histogram()).kept():
+    with Cycles(Histogram(), lambda: 0).kept():
         assert gc.get_threshold()[0] == YOUNG
         assert gc.get_threshold()[1] in {NEVER, 0}  # 3.14 looks at the first alone
     assert gc.get_threshold() == before
     assert gc.callbacks == callbacks
     assert gc.get_freeze_count() == 0
+
+
+async def test_a_long_walk_is_never_made_for_the_sake_of_order() -> None:
+    cycles = Cycles(Histogram(), lambda: 0, short=0.0)
+    with cycles.kept():
+        cycles.reloaded()
+        survivors: list[list[int]] = [[] for _ in range((RENEWED + 2) * YOUNG)]
+        assert cycles.reason(time.monotonic() + 1000 * LOOK) is None
+        assert survivors

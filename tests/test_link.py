@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 from proxy import frames
-from proxy.link import SLICE, Link
+from proxy.link import SLICE, Link, Turns
 
 PING = frames.frame(frames.PING, 0, 0, b"are you?")
 
@@ -38,8 +39,8 @@ class Paper(asyncio.Transport):
         return self.written.count(b"are you?")
 
 
-def linked() -> tuple[Link, Paper]:
-    link, paper = Link(1 << 20, lambda link: None), Paper()
+def linked(turns: Turns | None = None) -> tuple[Link, Paper]:
+    link, paper = Link(1 << 20, lambda link: None, turns=turns), Paper()
     link.connection_made(paper)
     link.data_received(frames.frame(frames.SETTINGS, 0, 0, b""))
     return link, paper
@@ -69,3 +70,30 @@ async def test_a_connection_that_breaks_in_the_middle_of_a_burst_is_over() -> No
         await asyncio.sleep(0)
     assert link.gone.done()
     assert paper.answered == answered, "nobody is answered any more"
+
+
+async def test_links_of_one_team_share_its_turn() -> None:
+    turns = Turns()
+    (one, paper), (other, other_paper) = linked(turns), linked(turns)
+    count, slice_ = 3 * SLICE // len(PING), SLICE // len(PING)
+    one.data_received(PING * count)
+    other.data_received(PING * count)
+    seen = [(paper.answered, other_paper.answered)]
+    while paper.answered + other_paper.answered < 2 * count:
+        await asyncio.sleep(0)
+        seen.append((paper.answered, other_paper.answered))
+    taken = [sum(after) - sum(before) for before, after in itertools.pairwise(seen)]
+    assert max(taken) <= slice_ + 1  # a slice may end within a frame
+    assert all(abs(a - b) <= 2 * (slice_ + 1) for a, b in seen)
+    assert paper.reading
+    assert other_paper.reading
+
+
+async def test_a_lone_team_waits_for_nobody() -> None:
+    quiet, paper = linked(Turns())
+    loud, _ = linked(Turns())
+    loud.data_received(PING * (4 * SLICE // len(PING)))
+    quiet.data_received(PING)
+    assert paper.answered == 1
+    quiet.connection_lost(None)
+    loud.connection_lost(None)

@@ -115,8 +115,8 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
         return _cannot_listen(host, port, error)
     journal = open_journal()
     counts = Counts()
-    cycles = Cycles(counts.collector_pauses)
     hub = Hub(_open_door, counts, journal)
+    cycles = Cycles(counts.collector_pauses, hub.held)
     process = Process(path, os.environ, hub, journal, on_loopback=_is_loopback(host))
     tasks: set[asyncio.Task[None]] = set()
 
