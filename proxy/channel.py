@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from proxy.reader import Reader
 
 BATCH: Final = 64 * 1024  # bytes a reader is handed at once, a frame at least: his share of memory, about
+BEATS: Final = 250  # heartbeats written in a turn of the loop: some milliseconds
 
 
 class Sights:
@@ -228,10 +229,19 @@ class Channel:
         due = self._spoke + self.heartbeat
         if now + 0.01 >= due:
             self._spoke = now
-            for reader in tuple(self.readers):
-                reader.beat(HEARTBEAT)
-            due = now + self.heartbeat
-        self._beat = self._loop.call_at(due, self._pulse)
+            self._beat_on(list(self.readers))
+        else:
+            self._beat = self._loop.call_at(due, self._pulse)
+
+    def _beat_on(self, waiting: list[Reader]) -> None:
+        """Some heartbeats; the rest in the next turns, so that a round for thousands holds up nobody."""
+        for reader in waiting[-BEATS:]:
+            reader.beat(HEARTBEAT)
+        del waiting[-BEATS:]
+        if waiting:
+            self._beat = self._loop.call_later(0, self._beat_on, waiting)
+        else:
+            self._beat = self._loop.call_at(self._spoke + self.heartbeat, self._pulse)
 
     def close(self) -> None:
         """The run is dropped: no reader is left, nothing will come."""

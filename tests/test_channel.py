@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 from collections.abc import Callable
 
 import orjson
 
 from proxy.backlog import Backlog, Frame
-from proxy.channel import BATCH, Channel
+from proxy.channel import BATCH, BEATS, Channel
 from proxy.counts import StreamCounts
 from proxy.errors import HatchetAway
 from proxy.events import End, Event, GapCause, Item, Reset, StepGap
@@ -77,6 +78,7 @@ def channel(
     events: int = 1000,
     size: int = 1 << 20,
     restate: Callable[[], object] | None = None,
+    heartbeat: float = 15.0,
 ) -> Channel:
     async def nothing() -> list[Event]:
         return []
@@ -87,7 +89,7 @@ def channel(
         ids,
         Backlog[Frame](events, size),
         StreamCounts(),
-        heartbeat=15.0,
+        heartbeat=heartbeat,
         restate=restate or nothing,
     )
 
@@ -333,3 +335,30 @@ async def test_a_reset_that_fell_out_too_is_told_in_its_place() -> None:
     await turn()
     assert '{"step":"draft","attempt":2}' in ear.data
     assert ear.data.index('{"step":"draft","attempt":2}') < ear.data.index('["step_stream","draft","b"]')
+
+
+async def test_heartbeats_for_many_are_given_a_part_a_turn() -> None:
+    one = channel(heartbeat=0.02)
+    ears = [join(one)[1] for _ in range(2 * BEATS + 10)]
+    heard = [0]
+    async with asyncio.timeout(5):
+        while heard[-1] < len(ears):
+            await asyncio.sleep(0)
+            heard.append(sum(bool(ear.heard) for ear in ears))
+    assert max(after - before for before, after in itertools.pairwise(heard)) == BEATS
+    one.close()
+
+
+async def test_who_leaves_in_the_middle_of_a_round_of_heartbeats_gets_none() -> None:
+    one = channel(heartbeat=0.02)
+    joined = [join(one) for _ in range(2 * BEATS)]
+    async with asyncio.timeout(5):
+        while not any(ear.heard for _, ear in joined):
+            await asyncio.sleep(0)
+    left = [(reader, ear) for reader, ear in joined if not ear.heard]
+    for reader, _ in left:
+        reader.finish(Ending.LEFT)
+    await turn()
+    assert len(left) == BEATS
+    assert not any(ear.heard for _, ear in left)
+    one.close()
