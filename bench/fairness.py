@@ -32,6 +32,7 @@ SERVE = Path(sys.executable).parent / "stream-proxy"
 QUIET_RUNS, QUIET_RATE = 20, 10.0
 NOISY_RATE = 20.0  # per run and second
 WARM_UP = 12.0  # seconds until all clients are there; who joins a step in its middle may wait for 5 s
+HISTOGRAMS = {"loop_lag": "the proxy's timers were late", "collector_pause": "its collector's pauses"}
 TEAM = """
 version: 1
 streams:
@@ -122,21 +123,33 @@ def queued(pid: int) -> float:
     return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
 
 
-async def lag(port: int) -> dict[str, float]:
-    """How late the proxy's own timers were so far: the histogram's buckets, up to so many seconds."""
+async def histogram_of(port: int, histogram: str) -> dict[str, float]:
+    """A histogram of the proxy's own: how many up to so many seconds; empty where it has no such."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
     text = (await reader.read()).decode()
     writer.close()
-    found = re.findall(r'loop_lag\w*_bucket\{le="([^"]+)"\} ([0-9.e+]+)', text)
+    found = re.findall(histogram + r'_seconds_bucket\{le="([^"]+)"\} ([0-9.e+]+)', text)
     return {most: float(count) for most, count in found}
+
+
+def since(before: dict[str, float], now: dict[str, float]) -> str:
+    """What a histogram counted since, bucket by bucket."""
+    counts = {most: count - before.get(most, 0.0) for most, count in now.items()}
+    below = 0.0
+    shown = []
+    for most, count in counts.items():
+        if count > below:
+            shown.append(f"{count - below:.0f} up to {most} s")
+        below = count
+    return ", ".join(shown) or "none"
 
 
 async def phase(late: list[float], seconds: float, name: str, pids: dict[str, int], port: int) -> float:
     """Let it run, print what was seen and what it cost, and give the p99."""
     late.clear()
     used, began = {who: cpu(pid) for who, pid in pids.items()}, time.monotonic()
-    waited, lags = queued(pids["proxy"]), await lag(port)
+    waited, before = queued(pids["proxy"]), {kind: await histogram_of(port, kind) for kind in HISTOGRAMS}
     await asyncio.sleep(seconds)
     seen, took = list(late), time.monotonic() - began
     p99 = at(seen, 0.99)
@@ -145,8 +158,8 @@ async def phase(late: list[float], seconds: float, name: str, pids: dict[str, in
     costs = (f"{who} {(cpu(pid) - used[who]) / took:.0%}" for who, pid in pids.items())
     queue = (queued(pids["proxy"]) - waited) / took
     print(f"{'':<22} of a core: {', '.join(costs)}; the proxy waited for one {queue:.0%} of the time")
-    counts = {most: count - lags.get(most, 0.0) for most, count in (await lag(port)).items()}
-    print(f"{'':<22} the proxy's timers were late by up to: {counts}")
+    for kind, what in HISTOGRAMS.items():
+        print(f"{'':<22} {what}: {since(before[kind], await histogram_of(port, kind))}")
     return p99
 
 

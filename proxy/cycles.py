@@ -29,7 +29,7 @@ from typing import Final
 
 from proxy.counts import Histogram
 
-YOUNG: Final = 1_000  # objects more than there were: some 0.3 ms
+YOUNG: Final = 1_000  # objects more than there were: a tenth of a millisecond or so
 NEVER: Final = 1 << 30  # young walks until older objects were walked by themselves
 LOOK: Final = 1.0  # seconds between looks whether there is a reason
 GROWTH: Final = 1.5  # times what was left by the last walk
