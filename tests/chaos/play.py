@@ -20,6 +20,7 @@ from tests.chaos.faults import Faults
 from tests.chaos.replicas import Replica, replicas
 from tests.chaos.stories import Stories
 from tests.chaos.world import workflows
+from tests.processes import answers
 
 YAML: Final = """
 version: 1
@@ -270,3 +271,4 @@ async def _heal(engine: Engine, made: list[Replica], faults: Faults) -> None:
             wire.cut()
         if one.process is None or one.process.process.returncode is not None:
             await one.start()
+        await answers(one.url)  # it may have just been started: SIGTERM before it listens is no farewell
