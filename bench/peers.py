@@ -99,7 +99,8 @@ class Ours:
             with process(feed_command("engine", need, shm), LOAD_CORE, log=log, pipes=True) as feed:
                 told = first_line(feed, log)
                 config, env = self._config(here, need, told)
-                log = here / "serve.log"
+                log = shm.parent / "logs" / "serve.log"  # the proxy watches its configuration's folder
+                log.parent.mkdir()
                 command = [SERVE, "serve", "--config", config, "--port", "0"]
                 with process(command, SERVER_CORE, env=env, log=log) as server:
                     url = listening(server, log)["url"]
@@ -186,5 +187,6 @@ NCHAN = Nchan()
 BARE = Python("bare uvloop", "bare.py")
 TUTORIAL = Python("tutorial's way", "tutorial.py")
 UVICORN = Python("uvicorn alone", "uvicorn_alone.py")
+FLOOR = Python("the interpreter's floor", "floor.py")
 SSE_STARLETTE = Python("sse-starlette", "sse_starlette_way.py")
 PEERS: tuple[Peer, ...] = (OURS, NCHAN, BARE, TUTORIAL, SSE_STARLETTE)

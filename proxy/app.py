@@ -43,9 +43,9 @@ class Front:
         if scope["type"] != "http":
             await self.rest(scope, receive, send)
             return
-        team, match = self._find(scope)
-        if team is not None and match is not None:
-            await self._stream(team, match, scope, receive, send)
+        found = self.find(_raw_path(scope))
+        if found is not None:
+            await self._stream(*found, scope, receive, send)
         elif self._is_broken(scope):
             await self._wait_for_config(scope, send)
         else:
@@ -53,15 +53,16 @@ class Front:
 
     # -- which stream --
 
-    def _find(self, scope: Scope) -> tuple[Team | None, Match[LiveStream] | None]:
-        path = _raw_path(scope)
+    def find(self, path: str) -> tuple[Team, Match[LiveStream]] | None:
+        """The team and the stream of a path as it came (still quoted), or None."""
         if self.hub.single:
-            team = self.hub.teams.get(SINGLE)
-            return team, None if team is None else team.routes.match(path)
-        _, _, after = path.partition("/")
-        name, slash, tail = after.partition("/")
+            name, within = SINGLE, path
+        else:
+            name, slash, tail = path[1:].partition("/")
+            within = slash + tail
         team = self.hub.teams.get(name)
-        return team, None if team is None or not slash else team.routes.match(f"/{tail}")
+        match = None if team is None else team.routes.match(within)
+        return None if team is None or match is None else (team, match)
 
     def _is_broken(self, scope: Scope) -> bool:
         """Whether the path is a team's whose file never was good, so that its streams are not known."""
@@ -104,7 +105,7 @@ class Front:
                 answer = problem(403, verdict.refused, headers=verdict.headers)
             await _send_answer(send, scope, answer)
             return
-        visit = Visit(self.hub, team, match.target, _question(scope, match.value, asked))
+        visit = _under_way(scope) or Visit(self.hub, team, match.target, _question(scope, match.value, asked))
         try:
             await self._serve(visit, scope, receive, send)
         finally:
@@ -120,11 +121,7 @@ class Front:
             return
         head = visit.head()
         if scope["method"] == "GET" and socket is not None and socket.take_over(scope, opened.headers, head):
-            stay = visit.stay(opened, socket)
-            socket.owner = stay
-            socket.expect_signs_within(self.hub.server.write_timeout)
-            stay.begin()
-            socket.begun()
+            self.settle(visit, opened, socket)
             return
         await send({"type": "http.response.start", "status": 200, "headers": opened.headers})
         if scope["method"] == "HEAD":
@@ -132,6 +129,14 @@ class Front:
             return
         await send({"type": "http.response.body", "body": head, "more_body": True})
         await self._serve_by_send(visit.stay, opened, receive, send)
+
+    def settle(self, visit: Visit, opened: Opened, socket: SocketSink) -> None:
+        """Begin the stream on a connection that was taken over for it."""
+        stay = visit.stay(opened, socket)
+        socket.owner = stay
+        socket.expect_signs_within(self.hub.server.write_timeout)
+        stay.begin()
+        socket.begun()
 
     async def _unless_lost(
         self, visit: Visit, socket: SocketSink | None, receive: Receive
@@ -265,6 +270,12 @@ async def _send_answer(send: Send, scope: Scope, answer: Answer) -> None:
 def _socket(scope: Scope) -> SocketSink | None:
     extension = scope.get("extensions", {}).get(EXTENSION)
     return None if extension is None else extension["sink"]
+
+
+def _under_way(scope: Scope) -> Visit | None:
+    """The visit that the connection has begun by itself (`proxy.doorway`)."""
+    visit: Visit | None = scope.get("extensions", {}).get(EXTENSION, {}).get("visit")
+    return visit
 
 
 def _raw_path(scope: Scope) -> str:

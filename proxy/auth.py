@@ -10,13 +10,14 @@ keys cannot be had, that is no answer at all, and the client is to wait (`KeysAw
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
 from config.model import AuthConfig
+from proxy.asking import Asking, carried_out
 from proxy.credentials import BadToken, KeyProblem, KeysAway, TicketRefused
 from proxy.jwks import KeySets
 
@@ -38,26 +39,60 @@ class Unauthenticated(Exception):
         self.challenge: Final = challenge
 
 
-@dataclass(frozen=True, slots=True)
 class Asked:
-    """What a request brings along; never printed, for it holds credentials."""
+    """What a request brings along; never printed, for it holds credentials.
 
-    headers: Mapping[str, str] = field(repr=False)  # names in lower case
-    cookies: Mapping[str, str] = field(repr=False)
-    query: Mapping[str, str] = field(repr=False)
+    Cookies and the query are read by the first who asks for them: most requests bring neither.
+    """
+
+    __slots__ = ("_cookies", "_crumbs", "_query", "_text", "headers")
+
+    def __init__(
+        self,
+        headers: Mapping[str, str],  # names in lower case
+        cookies: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        *,
+        crumbs: Sequence[str] = (),
+        text: str = "",
+    ) -> None:
+        """`crumbs` are Cookie headers, `text` is the query; where a name comes twice the first counts."""
+        self.headers: Final = headers
+        self._cookies = cookies
+        self._query = query
+        self._crumbs = crumbs
+        self._text = text
 
     @classmethod
     def read(cls, headers: Iterable[tuple[bytes, bytes]], query: bytes) -> Asked:
-        """Out of raw headers and a query string; where a name comes twice the first counts."""
+        """Out of raw headers and a query string."""
         found: dict[str, str] = {}
         crumbs: list[str] = []
         for raw_name, raw_value in headers:
             name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
             found.setdefault(name, value)
             if name == "cookie":  # HTTP/2 in front may have split it (RFC 9113, 8.2.3)
-                crumbs.extend(value.split(";"))
-        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, errors="replace", separator="&")
-        return cls(found, _cookies(crumbs), dict(reversed(pairs)))
+                crumbs.append(value)
+        return cls(found, crumbs=crumbs, text=query.decode("latin-1"))
+
+    @property
+    def cookies(self) -> Mapping[str, str]:
+        """By name."""
+        if self._cookies is None:
+            self._cookies = _cookies(crumb for header in self._crumbs for crumb in header.split(";"))
+        return self._cookies
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """By name."""
+        if self._query is None:
+            self._query = _query(self._text) if self._text else {}
+        return self._query
+
+
+def _query(text: str) -> dict[str, str]:
+    pairs = parse_qsl(text, keep_blank_values=True, errors="replace", separator="&")
+    return dict(reversed(pairs))
 
 
 def _cookies(crumbs: Iterable[str]) -> dict[str, str]:
@@ -89,7 +124,7 @@ class _Way:
     by: str
     told: str
     take: Callable[[Asked], str | None]
-    judge: Callable[[str, str, str], Awaitable[Identity]]
+    judge: Callable[[str, str, str], Asking[Identity]]
 
 
 class Authenticator:
@@ -122,7 +157,7 @@ class Authenticator:
         if auth.tickets is not None and "ticket" in auth.from_:
             key, lifetime = auth.tickets.key.get_secret_value(), auth.tickets.lifetime
             self._tickets = Tickets(key, team=team, lifetime=lifetime, now=now)
-        self._ways = self._ways_of(auth, Tokens(auth.jwt, key_sets or KeySets()))
+        self._ways = self._ways_of(auth, Tokens(auth.jwt, key_sets or KeySets(), now=now))
 
     @property
     def open(self) -> bool:
@@ -145,6 +180,10 @@ class Authenticator:
         `tickets` is False where a ticket is asked for: a ticket begets no ticket. Raises Unauthenticated,
         and KeysAway where nobody can say.
         """
+        return await carried_out(self.asks(asked, stream=stream, run=run, tickets=tickets))
+
+    def asks(self, asked: Asked, *, stream: str, run: str, tickets: bool = True) -> Asking[Identity]:
+        """`authenticate` in steps: only a token that is not known from before has to be waited for."""
         reason: str | None = None
         away: KeysAway | None = None
         for way in self._ways:
@@ -152,7 +191,7 @@ class Authenticator:
             if credential is None or (way.by == "ticket" and not tickets):
                 continue
             try:
-                return await way.judge(credential, stream, run)
+                return (yield from way.judge(credential, stream, run))
             except (BadToken, TicketRefused) as refused:
                 reason = reason or str(refused)
             except KeysAway as problem:
@@ -190,18 +229,20 @@ class Authenticator:
         if kind == "ticket":
             return _Way(kind, "a ticket", lambda asked: asked.query.get("ticket") or None, self._judge_ticket)
 
-        async def judge(credential: str, stream: str, run: str) -> Identity:
-            claims, expires_at = await tokens.read(credential)
+        def judge(credential: str, stream: str, run: str) -> Asking[Identity]:
+            claims, expires_at = tokens.known(credential) or (yield lambda: tokens.read(credential))
             return Identity(claims, _subject(claims), expires_at, kind)
 
         if kind == "cookie":
             return _Way(kind, f"the cookie {name}", lambda asked: asked.cookies.get(name) or None, judge)
         return _Way(kind, "a bearer token", _bearer, judge)
 
-    async def _judge_nobody(self, credential: str, stream: str, run: str) -> Identity:
+    def _judge_nobody(self, credential: str, stream: str, run: str) -> Asking[Identity]:
+        yield from ()
         return NOBODY
 
-    async def _judge_ticket(self, credential: str, stream: str, run: str) -> Identity:
+    def _judge_ticket(self, credential: str, stream: str, run: str) -> Asking[Identity]:
+        yield from ()
         if self._tickets is None:
             raise TicketRefused("tickets are not accepted here")
         ticket = self._tickets.read(credential, stream=stream, run=run, named=self._named.get(stream))

@@ -62,13 +62,26 @@ class Nobody:
 NOBODY: Final[Owner] = Nobody()
 
 
+class Connection(Protocol):
+    """Whose transport a sink writes to."""
+
+    transport: asyncio.Transport
+    expects_signs_within: float | None  # what its listener was told of that; None: nothing
+
+    def begin_stream(self, scope: object, headers: Headers) -> bytes | None:
+        """Take the connection from whoever parses requests; the response's head."""
+
+    def end_stream(self) -> None:
+        """Close the response; the connection goes back, or is closed."""
+
+
 class SocketSink:
     """The transport of one connection, as a reader's sink."""
 
     __slots__ = ("_begun", "_protocol", "gone", "owner", "paused")
 
-    def __init__(self, protocol: StreamProtocol) -> None:
-        self._protocol: StreamProtocol | None = protocol
+    def __init__(self, protocol: Connection) -> None:
+        self._protocol: Connection | None = protocol
         self._begun = b""  # what waits for the first frames, to go out with them
         self.paused = False
         self.gone = False
@@ -88,10 +101,8 @@ class SocketSink:
     def expect_signs_within(self, seconds: float) -> None:
         """A peer that is gone without a word is lost so soon after the next heartbeat, where TCP can."""
         protocol = self._protocol
-        sock = None if protocol is None else protocol.transport.get_extra_info("socket")
-        if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-            with contextlib.suppress(OSError):  # it is no TCP, or gone
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * PATIENCE * 1000))
+        if protocol is not None and protocol.expects_signs_within != seconds:
+            _expect_signs_within(protocol.transport.get_extra_info("socket"), seconds)
 
     def write(self, body: bytes) -> None:
         """One chunk of the chunked response (RFC 9112, 7.1); `body` is never empty: that were the last."""
@@ -143,9 +154,13 @@ class SocketSink:
 class StreamProtocol(GuardedProtocol):
     """HTTP/1.1 of uvicorn within our limits, with a sink in each request's scope."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    expects_signs_within: float | None = None
+
+    def __init__(self, *args: Any, visit: object = None, **kwargs: Any) -> None:
+        """`visit`: what is under way already of the first request, for whoever serves it."""
         super().__init__(*args, **kwargs)
         self._sink = SocketSink(self)  # one per connection: requests on it are served one after the other
+        self._visit = visit
         self._streaming = False
         self._reusable = False
 
@@ -167,7 +182,8 @@ class StreamProtocol(GuardedProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {EXTENSION: {"sink": self._sink}}
+        self.scope["extensions"] = {EXTENSION: {"sink": self._sink, "visit": self._visit}}
+        self._visit = None
 
     # -- the stream --
 
@@ -182,7 +198,7 @@ class StreamProtocol(GuardedProtocol):
         self.end_request()  # a body that is still to come is nobody's any more
         cycle.response_started = cycle.response_complete = True
         self.cycle = self.scope = self.headers = None  # type: ignore[assignment]
-        return _head([*cycle.default_headers, *headers, *(() if keep_alive else (CLOSE,))])
+        return head_of([*cycle.default_headers, *headers, *(() if keep_alive else (CLOSE,))])
 
     def end_stream(self) -> None:
         """Close the response; the connection goes back to uvicorn, or is closed."""
@@ -204,7 +220,18 @@ class StreamProtocol(GuardedProtocol):
         self._sink.resume()
 
 
-def _head(headers: Headers) -> bytes:
+def listen_for_signs(sock: socket.socket, seconds: float) -> None:
+    """Connections that are accepted from now on begin with what `SocketSink.expect_signs_within` says."""
+    _expect_signs_within(sock, seconds)
+
+
+def _expect_signs_within(sock: socket.socket | None, seconds: float) -> None:
+    if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        with contextlib.suppress(OSError):  # it is no TCP, or gone
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * PATIENCE * 1000))
+
+
+def head_of(headers: Headers) -> bytes:
     """The head of a chunked response. Raises ValueError for a header that would make another one."""
     lines = b"".join([b"%b: %b\r\n" % header for header in headers])
     if lines.count(b"\n") != len(headers):

@@ -125,6 +125,12 @@ class GuardedProtocol(HttpToolsProtocol):
         """Whether no request is half here."""
         return self._timer is None
 
+    def expect_by(self, due: float) -> None:
+        """The request that has just begun must be here by then (the loop's time)."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = self.loop.call_at(due, self._is_late)
+
     def end_request(self) -> None:
         """The request is here, or is not waited for any more."""
         if self._timer is not None:

@@ -101,6 +101,10 @@ class Hub:
 
     # -- readers --
 
+    def is_full(self, *, waits: bool) -> bool:
+        """Whether there is room for no client more; `waits`: whoever asks is among those who wait."""
+        return len(self.stays) + len(self.waiting) - waits >= self.ceiling
+
     def start(self) -> None:
         """Begin to look for stuck readers."""
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())

@@ -31,6 +31,10 @@ def _nowhere(level: str, event: str, fields: Mapping[str, Any]) -> None:
     """Nobody reads."""
 
 
+def _at_once() -> None:
+    """Nothing waits."""
+
+
 class Journal:
     """One process's journal; `now` is monotonic seconds."""
 
@@ -38,10 +42,12 @@ class Journal:
         self,
         write: Write = _nowhere,
         *,
+        flush: Callable[[], None] = _at_once,
         now: Callable[[], float] | None = None,
         quiet: Quiet | None = None,
     ) -> None:
         self._write = write
+        self.flush: Final = flush  # what was said is out, when it returns
         self._now = now or LoopClock().now
         self._quiet = quiet or Quiet()
 
@@ -97,7 +103,7 @@ class Journal:
         traceparent: str | None = None,
     ) -> None:
         """One client's stream ended: the one line of its life."""
-        fields = {
+        fields: dict[str, Any] = {
             "team": team,
             "stream": stream,
             "run": run,
@@ -106,7 +112,9 @@ class Journal:
             "frames": frames,
             "ending": ending,
         }
-        self._write("info", "stream over", {**fields, **_traced(traceparent)})
+        if traceparent is not None:
+            fields.update(_traced(traceparent))
+        self._write("info", "stream over", fields)
 
     def refused(self, team: str, stream: str, reason: str) -> None:
         """A request got no stream; quiet, because whoever is refused comes back."""

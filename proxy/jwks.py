@@ -70,6 +70,10 @@ class KeySet:
             self._remember_missing(key_id, algorithm)
         return found
 
+    @property
+    def at_hand(self) -> Sequence[Key]:
+        return tuple(key.key for key in self._keys) if self._age() <= FRESH else ()
+
     async def _freshened(self) -> bool:
         """Have keys that may be used; whether they were fetched just now. Raises KeysAway."""
         age = self._age()

@@ -56,6 +56,10 @@ class Keys(Protocol):
     async def candidates(self, key_id: str | None, algorithm: str) -> Sequence[Key]:
         """The keys that could have signed a token with this header. Raises KeysAway."""
 
+    @property
+    def at_hand(self) -> Sequence[Key]:
+        """All keys, as far as they may be used without asking anybody; none where somebody is to be asked."""
+
 
 class FixedKey:
     """One key out of the configuration: an HMAC secret, or a PEM with a public key or a certificate."""
@@ -72,6 +76,10 @@ class FixedKey:
     def weak(self) -> bool:
         """Whether it is a secret that is shorter than RFC 7518 (3.2) wants for the longest HMAC."""
         return isinstance(self._key, bytes) and len(self._key) < 64
+
+    @property
+    def at_hand(self) -> Sequence[Key]:
+        return (self._key,)
 
     async def candidates(self, key_id: str | None, algorithm: str) -> Sequence[Key]:
         return (self._key,) if fits(self._key, algorithm) else ()

@@ -155,6 +155,11 @@ class Life:
         return self.status is not None
 
     @property
+    def state(self) -> CoreState | None:
+        """The run's first state, once it is known."""
+        return self._state
+
+    @property
     def traceparent(self) -> str | None:
         """The run's own trace, where its metadata tells."""
         told = None if self._state is None else self._state.metadata.get("traceparent")
@@ -184,6 +189,10 @@ class Life:
                 self._looking = asyncio.create_task(self.run.known())
             self._state = await asyncio.shield(self._looking)
         return self._state
+
+    def opened(self, stream: LiveStream) -> Channel | None:
+        """The channel of `stream`, where it is open."""
+        return self._channels.get(stream.key)
 
     async def channel(self, stream: LiveStream) -> Channel:
         """The channel of `stream`, made from the kept events when it is first asked for."""
@@ -255,11 +264,16 @@ class Life:
         except HatchetError:
             return None
 
+    @property
+    def may_be_replayed(self) -> bool:
+        """Whether `replayed` would ask: what it said is believed for a while."""
+        return asyncio.get_running_loop().time() - self._replay_looked >= REPLAY_LOOK
+
     async def replayed(self) -> bool:
         """Whether a run that was over goes on, or went on, since: then this life is not its story."""
-        now = asyncio.get_running_loop().time()
-        if now - self._replay_looked < REPLAY_LOOK:
+        if not self.may_be_replayed:
             return False
+        now = asyncio.get_running_loop().time()
         try:
             core = await self._upstream.core(self.run_id)
         except HatchetError:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import os
 import signal
 import socket
@@ -22,13 +21,11 @@ from typing import Any, Final
 import uvicorn
 
 from proxy.app import Front
-from proxy.connection import StreamProtocol
+from proxy.connection import listen_for_signs
+from proxy.doorway import KEEP_ALIVE, Doors
 from proxy.guard import GuardedProtocol
 from proxy.hub import Hub
 
-KEEP_ALIVE: Final = (
-    75  # seconds an idle connection stays; longer than nginx's 60 s, so nginx is the one to close
-)
 LISTEN_BACKLOG: Final = 2048  # connections that may wait to be accepted: a page full of users after a restart
 POLL: Final = 0.05  # seconds between looks whether the last connection is closed
 ABORT_AFTER: Final = 0.8  # of the grace period: then connections that do not drain are cut
@@ -46,10 +43,11 @@ class Server(uvicorn.Server):
         listening: Callable[[], None] | None = None,
     ) -> None:
         """`reload` answers SIGHUP; `listening` is called once requests and signals are answered."""
+        self._doors = Doors(front, ceiling=front.hub.most)
         super().__init__(
             uvicorn.Config(
                 front,
-                http=functools.partial(StreamProtocol, ceiling=front.hub.most),  # type: ignore[arg-type]
+                http=self._doors,  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -85,12 +83,17 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        expected = self.hub.server.write_timeout
+        for sock in sockets or ():
+            listen_for_signs(sock, expected)
+        self._doors.expects_signs_within = expected if sockets else None
         await super().startup(sockets)
         self._listening()
 
     def stop(self) -> None:
         """Begin the farewell; asked twice, end at once."""
         if self.should_exit:
+            self.hub.journal.flush()
             os._exit(1)
         self.should_exit = True
 

@@ -143,7 +143,7 @@ class TicketOffice:
                 return problem(404, "there is no such stream")
             if run is None:
                 return problem(400, "`run` is not a UUID")
-            refused = team.limits.knock(asyncio.get_running_loop().time())
+            refused = team.limits.knock(time.monotonic())
             if refused is not None or self._asking[team.name] >= MAX_ASKING:
                 which = refused.which if refused is not None else "requests for tickets"
                 return problem(

@@ -19,6 +19,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 import uuid
 from dataclasses import dataclass
 from typing import Any, Final
@@ -28,6 +29,7 @@ import orjson
 HEARTBEAT: Final = b":\n"
 END_PLACE: Final = "end"
 SEAL_BYTES: Final = 8  # 64 bits: guessing one against a live process is hopeless, and ids stay short
+_UUID: Final = re.compile("[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 MAX_CURSOR: Final = 128  # characters; ours have at most 60, anything longer was never ours
 
 
@@ -115,13 +117,7 @@ class Ids:
 
 def run_id_of(text: str) -> str | None:
     """The canonical run id (lower-case UUID) of what stood in a path, or None where it is not a UUID."""
-    if len(text) != 36 or text.count("-") != 4:
-        return None
-    try:
-        canonical = str(uuid.UUID(text))
-    except ValueError:
-        return None
-    return canonical if canonical == text.lower() else None
+    return text.lower() if _UUID.fullmatch(text) else None
 
 
 def _join(*parts: str) -> bytes:

@@ -69,6 +69,7 @@ class Team:
         self._secret = secret
         self._journal = journal
         self._numbers = itertools.count(1)
+        self._loop = asyncio.get_running_loop()
         self._clock = LoopClock()
         self._bridges = Bridges()
         self._watch = CountingWatch(counts)
@@ -146,7 +147,17 @@ class Team:
             life.leases -= 1
             if replayed and self.lives.get(run_id) is life:
                 self._drop(life)
-            life = self.lives.get(run_id)
+        return self._lease(run_id)
+
+    def lease_at_once(self, run_id: str, *, resumes: bool) -> Life | None:
+        """`lease` where nothing has to be asked for it; else None."""
+        life = self.lives.get(run_id)
+        if life is not None and life.over and not resumes and life.may_be_replayed:
+            return None
+        return self._lease(run_id)
+
+    def _lease(self, run_id: str) -> Life:
+        life = self.lives.get(run_id)
         if life is None:
             life = self._begin(run_id)
         life.leases += 1
@@ -213,7 +224,7 @@ class Team:
             life.farewell.cancel()
         unknown = life.run.state is None
         stay = 0.0 if unknown else self._keep_after_end if life.over else self.server.linger
-        life.farewell = asyncio.get_running_loop().call_later(stay, self._drop, life)
+        life.farewell = self._loop.call_later(stay, self._drop, life)
 
     def _drop(self, life: Life) -> None:
         if self.lives.get(life.run_id) is life:

@@ -7,8 +7,9 @@ The algorithm is one of the configured list *and* one that the key is made for; 
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from proxy.credentials import BadToken, KeyProblem
 from proxy.jwks import KeySets
 from proxy.keys import ALGORITHMS, FixedKey, Key, Keys, fits
 from proxy.tickets import TYPE
+from proxy.verified import Verified
 
 MAX_TOKEN: Final = 8192
 """Characters; what a request line or a header holds in most servers. More costs time before it is refused."""
@@ -47,14 +49,21 @@ _SIGNATURE: Final = "the token is not signed with a key and an algorithm that ar
 class Tokens:
     """A team's JWTs: which algorithms, whose keys, for whom."""
 
-    def __init__(self, config: JwtConfig, key_sets: KeySets) -> None:
+    def __init__(self, config: JwtConfig, key_sets: KeySets, *, now: Callable[[], float] = time.time) -> None:
         """Raises KeyProblem."""
         unknown = [each for each in config.algorithms if each not in ALGORITHMS]
         if unknown or not config.algorithms:
             raise KeyProblem(f"auth.jwt.algorithms must be some of {', '.join(sorted(ALGORITHMS))}")
         self._config: Final = config
         self._keys: Final = _keys(config, key_sets)
+        self._now: Final = now
+        self._verified: Final = Verified()
         self._weak: Final = isinstance(self._keys, FixedKey) and self._keys.weak
+
+    def known(self, token: str) -> tuple[Mapping[str, Any], float] | None:
+        """What `read` said of a token that is still good by the keys at hand; None: `read` must say it."""
+        keys = self._keys.at_hand
+        return self._verified.recall(token, keys, self._now()) if keys else None
 
     async def read(self, token: str) -> tuple[Mapping[str, Any], float]:
         """The claims of a token that is good now, and when it is not any more (seconds since the epoch).
@@ -62,10 +71,16 @@ class Tokens:
         Raises BadToken, and KeysAway where nobody can say.
         """
         algorithm, key_id = self._header(token)
-        for key in (await self._keys.candidates(key_id, algorithm))[:MAX_TRIES]:
+        keys = await self._keys.candidates(key_id, algorithm)
+        known = self._verified.recall(token, keys, self._now())
+        if known is not None:
+            return known
+        for key in keys[:MAX_TRIES]:
             try:
                 claims = self._decode(token, key, algorithm)
-                return claims, min(float(claims["exp"]), FOREVER) + self._config.leeway
+                until = min(float(claims["exp"]), FOREVER) + self._config.leeway
+                self._verified.remember(token, key, claims, until)
+                return claims, until
             except (bad.InvalidSignatureError, bad.InvalidKeyError):
                 continue
             except (bad.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as problem:

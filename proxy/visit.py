@@ -2,18 +2,21 @@
 
 The order of the questions is the law: is it well formed (400), may this page ask (403), who asks (401), has
 he seen the end already (204), is there room (wait), does the run exist (404), may he see it (403). Nothing
-is sent before the last one is answered; from then on the channel writes and this task only waits.
+is sent before the last one is answered; from then on the channel writes.
+
+They are asked in steps (`proxy.asking`): where nothing has to be waited for, a connection asks them by itself
+(`at_once`); the rest is done in a task (`open`), which goes on where that stopped.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import dataclass
 from typing import Any, Final
 
 from proxy import sse
 from proxy.answers import STREAM_HEADERS, Answer, Headers, jittered, problem, wait
+from proxy.asking import Asking, Wait, carried_out
 from proxy.auth import Asked, Identity, KeysAway, Unauthenticated
 from proxy.channel import Channel
 from proxy.errors import HatchetError, RunUnknown
@@ -70,19 +73,34 @@ class Visit:
         self._cors: Headers = []
         self._lease: Lease | None = None
         self._life: Life | None = None
+        self._asking = self._asks()
+        self._waits = False  # it is asked in a task, which the hub counts
+        self._wait_for: Wait | None = None  # where `at_once` could not go on
+        self._answer: Opened | Answer | None = None
+        self._failed: Exception | None = None
         self._metadata_key = stream.config.metadata_key
         by_id = self._metadata_key is None
         # What a ticket and the limits mean by "run": the canonical id, or the path's value.
         self._run = (sse.run_id_of(question.value) or "") if by_id else question.value
 
+    def at_once(self) -> Opened | Answer | None:
+        """What can be answered without waiting; None where `open` is to go on from there."""
+        try:
+            self._wait_for = next(self._asking)
+        except StopIteration as done:
+            self._answer = done.value
+        except Exception as error:
+            self._failed = error  # which `open` raises, where errors are answered
+        return self._answer
+
     async def open(self) -> Opened | Answer:
         """Answer the questions in order. Whatever comes of it, `stay` or `close` must be called."""
-        answer = await self._open()
-        if isinstance(answer, Answer):
-            if answer.status >= 400:
-                self._refused(str(answer.status))
-            return Answer(answer.status, answer.headers + self._cors, answer.body)
-        return answer
+        if self._failed is not None:
+            raise self._failed
+        if self._answer is None:
+            self._waits = True
+            self._answer = await carried_out(self._asking, self._wait_for)
+        return self._answer
 
     def close(self) -> None:
         """Give back what was lent, unless a stay has it: the run, the place within the limits."""
@@ -92,13 +110,21 @@ class Visit:
             self._lease.release()
         self._life = self._lease = None
 
-    async def _open(self) -> Opened | Answer:
+    def _asks(self) -> Asking[Opened | Answer]:
+        answer = yield from self._opens()
+        if isinstance(answer, Answer):
+            if answer.status >= 400:
+                self._refused(str(answer.status))
+            return Answer(answer.status, answer.headers + self._cors, answer.body)
+        return answer
+
+    def _opens(self) -> Asking[Opened | Answer]:
         config = self.stream.config
         refusal = self._well_formed() or self._origin()
         if refusal is not None:
             return refusal
         try:
-            identity = await self.team.authenticator.authenticate(
+            identity = yield from self.team.authenticator.asks(
                 self.question.asked, stream=config.name, run=self._run
             )
         except Unauthenticated as error:
@@ -109,14 +135,14 @@ class Visit:
         cursor = sse.read_cursor(text) if text else None
         if cursor is not None and cursor.place is None and self._is_end(cursor, text):
             return Answer(204, [(b"cache-control", b"no-store")])
-        if len(self.hub.stays) + len(self.hub.waiting) > self.hub.ceiling:
+        if self.hub.is_full(waits=self._waits):
             return self._wait("limit", "this proxy holds as many connections as it can; try again later")
-        admitted = self.team.limits.admit(self._run, identity.subject, asyncio.get_running_loop().time())
+        admitted = self.team.limits.admit(self._run, identity.subject, time.monotonic())
         if isinstance(admitted, Refused):
             return self._wait("limit", f"the limit {admitted.which} of this team is reached; try again later")
         self._lease = admitted
         try:
-            return await self._find(identity, cursor, came_back=bool(text))
+            return (yield from self._find(identity, cursor, came_back=bool(text)))
         except RunUnknown:
             return problem(404, "there is no such run")
         except HatchetError as error:
@@ -152,42 +178,47 @@ class Visit:
 
     # -- which run, and may he see it --
 
-    async def _find(self, identity: Identity, cursor: Cursor | None, *, came_back: bool) -> Opened | Answer:
-        patience = self.stream.config.wait_for_run
-        run_id, found = await self._run_id(cursor, patience)
+    def _find(self, identity: Identity, cursor: Cursor | None, *, came_back: bool) -> Asking[Opened | Answer]:
+        team, stream, patience = self.team, self.stream, self.stream.config.wait_for_run
+        run_id, found = yield from self._run_id(cursor, patience)
         known = cursor is not None and cursor.run_id == run_id and cursor.place is not None
-        life = await self.team.lease(run_id, resumes=known and self._holds(run_id, cursor))
+        resumes = known and self._holds(run_id, cursor)
+        life: Life = team.lease_at_once(run_id, resumes=resumes) or (
+            yield lambda: team.lease(run_id, resumes=resumes)
+        )
         self._life = life
         if found is not None:
             found.feed(life.run)
-        state = await life.known(patience)
+        state: CoreState = life.state or (yield lambda: life.known(patience))
         if not self.stream.allow.permits(allow_root(identity, state, self.question.asked)):
             return problem(403, "the rules of this stream do not allow you this run")
-        channel = await life.channel(self.stream)
+        channel: Channel = life.opened(stream) or (yield lambda: life.channel(stream))
         place, gap = 0, GapCause.UNKNOWN_CURSOR if came_back else None
         held = cursor is not None and channel.ids.holds(cursor)
         if held and cursor is not None and cursor.place is not None and cursor.place <= channel.backlog.last:
             place, gap = cursor.place, None
         return Opened(channel, place, gap, identity, STREAM_HEADERS + self._cors)
 
-    async def _run_id(self, cursor: Cursor | None, patience: float) -> tuple[str, Found | None]:
+    def _run_id(self, cursor: Cursor | None, patience: float) -> Asking[tuple[str, Found | None]]:
         """The run that is meant, and what was heard of it while it was looked for."""
         key = self._metadata_key
         if key is None:
             return self._run, None
-        if cursor is not None and await self._carries(cursor.run_id, key):
+        if cursor is not None and (yield from self._carries(cursor.run_id, key)):
             return cursor.run_id, None  # a cursor stays with its run, even if a newer one carries the pair
-        found = await self.team.find(key, self.question.value, patience)
+        found: Found = yield lambda: self.team.find(key, self.question.value, patience)
         return found.run_id, found
 
-    async def _carries(self, run_id: str, key: str) -> bool:
+    def _carries(self, run_id: str, key: str) -> Asking[bool]:
         """Whether a run that a cursor names carries the pair in the path: cursors are not believed."""
+        life = self.team.lives.get(run_id)
+        state: CoreState | None = None if life is None else life.state
         try:
-            life = self.team.lives.get(run_id)
-            state = await (life.known(0) if life is not None else self.team.upstream.core(run_id))
+            if state is None:
+                state = yield lambda: self.team.upstream.core(run_id) if life is None else life.known(0)
         except RunUnknown:
             return False
-        return str(state.metadata.get(key, "")) == self.question.value
+        return state is not None and str(state.metadata.get(key, "")) == self.question.value
 
     def _holds(self, run_id: str, cursor: Cursor | None) -> bool:
         life = self.team.lives.get(run_id)

@@ -115,6 +115,43 @@ async def test_an_old_set_is_renewed_behind_the_requests_back(scene: Scene) -> N
     assert await scene.knocks() == "refused"
 
 
+async def test_a_token_that_was_good_needs_nobody_until_its_key_is_old_or_revoked(scene: Scene) -> None:
+    asked = Asked({"authorization": f"Bearer {token(FIRST, 'RS256', kid='1')}"})
+
+    def at_once() -> bool:
+        asking = scene.team.asks(asked, stream="chat", run="r")
+        try:
+            next(asking)
+        except StopIteration:
+            return True
+        return False
+
+    assert not at_once()
+    await scene.team.authenticate(asked, stream="chat", run="r")
+    assert at_once()
+    scene.clock.time += FRESH + 1
+    assert not at_once(), "somebody has to look at the set again"
+    await scene.team.authenticate(asked, stream="chat", run="r")
+    key_set = scene.key_sets.at(scene.issuer.url)
+    assert key_set._fetching is not None
+    await key_set._fetching
+    assert not at_once(), "a key that was fetched anew has verified nothing yet"
+    await scene.team.authenticate(asked, stream="chat", run="r")
+    assert at_once()
+    scene.issuer.keys[:] = [jwk(SECOND, kid="2")]
+    scene.clock.time += STALE + 1
+    with pytest.raises(Unauthenticated):
+        await scene.team.authenticate(asked, stream="chat", run="r")
+    assert not at_once()
+
+
+async def test_a_new_configuration_knows_no_token(scene: Scene) -> None:
+    asked = Asked({"authorization": f"Bearer {token(FIRST, 'RS256', kid='1')}"})
+    await scene.team.authenticate(asked, stream="chat", run="r")
+    scene.team = scene.front()
+    assert next(scene.team.asks(asked, stream="chat", run="r")) is not None
+
+
 async def test_forged_key_ids_are_refused_and_do_not_make_us_hammer_the_issuer(scene: Scene) -> None:
     await scene.knocks()
     answers = [await scene.knocks(SECOND, f"forged-{n}") for n in range(50)]

@@ -70,6 +70,7 @@ CONFIG: Final = (
 FLOORS: Final = {
     "ground": (
         "proxy.errors",
+        "proxy.asking",  # a question in steps, of which few are waited for
         "proxy.jsontext",  # JSON in and out
         "proxy.clock",
         "proxy.values",  # frozen, and cheap to make
@@ -102,6 +103,7 @@ FLOORS: Final = {
         "proxy.origins",  # which pages may ask
         "proxy.limits",  # which clients have a place
         "proxy.routes",  # which stream a path means
+        "proxy.plain",  # the request of nearly every EventSource, in one look
         "proxy.answers",  # the responses that are no stream
         "proxy.probes",  # a snapshot of the process to what probes answer
     ),
@@ -124,6 +126,7 @@ FLOORS: Final = {
         "proxy.keys",
         "proxy.jwks",
         "proxy.tickets",
+        "proxy.verified",  # tokens whose signatures were good
         "proxy.tokens",
         "proxy.auth",
     ),
@@ -151,9 +154,11 @@ FLOORS: Final = {
     "third floor: the front door": (
         "proxy.metrics",
         "proxy.logs",
+        "proxy.deadlines",  # one timer for many
         "proxy.guard",  # the uvicorn protocol that holds requests to a size, a time and a number
         "proxy.connection",  # the uvicorn protocol whose streams the publisher writes
         "proxy.app",
+        "proxy.doorway",  # connections that are served in place, where nothing has to be waited for
         "proxy.sidedoors",  # probes, metrics, tickets
     ),
     "roof: the process": (
@@ -179,7 +184,7 @@ GUESTS: Final = {
     "aiohttp": ("proxy.rest", "proxy.simulator", "proxy.jwks"),
     "starlette": ("proxy.app", "proxy.sidedoors", "proxy.demo"),
     "hpack": ("proxy.http2", "proxy.simulator"),
-    "uvicorn": ("proxy.server", "proxy.guard"),
+    "uvicorn": ("proxy.server", "proxy.guard", "proxy.doorway"),
     "yaml": ("config.source",),
     "jmespath": ("config.syntax",),
     "jwt": ("proxy.keys", "proxy.tokens", "proxy.tickets"),

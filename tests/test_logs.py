@@ -8,16 +8,16 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.errors import HatchetAway
 from proxy.journal import Journal
-from proxy.logs import Log, adopt, clean, open_journal, plain
+from proxy.logs import MAX_WAITING, Log, adopt, clean, open_journal, plain
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ0ZW5hbnQifQ.c2lnbmF0dXJl"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -295,3 +295,63 @@ def test_rich_is_not_imported_for_the_sake_of_the_log() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]
+
+
+SHORT = st.text(st.characters(codec="utf-8"), max_size=12)
+PLANTED = st.sampled_from([TOKEN, "Bearer abc", "ticket=abc", "\x7f", "\\", '"', "é", "x" * 500, "x" * 501])
+FIELDS = st.dictionaries(st.sampled_from("abcdef"), st.one_of(SHORT, PLANTED, st.integers(-9, 9), st.none()))
+
+
+@given(FIELDS)
+@example({"a": TOKEN})
+@example({"a": "x" * 500, "b": 1.5})
+@example({"a": "\x1b[2J", "b": "\u202e"})
+def test_what_is_written_at_one_look_is_what_would_be_written_with_care(fields: dict[str, Any]) -> None:
+    quick, careful = io.StringIO(), io.StringIO()
+    Log(quick, human=False).write("info", "said", fields)
+    Log(careful, human=False).write("info", "said", {**fields, "list": []})  # which is looked at item by item
+    told = json.loads(careful.getvalue())
+    del told["list"], told["timestamp"]
+    line = json.loads(quick.getvalue())
+    del line["timestamp"]
+    assert line == told
+    assert quick.getvalue().count("\n") == 1
+
+
+def test_ends_of_streams_are_written_together_and_in_order_with_all_others() -> None:
+    out, calls = io.StringIO(), list[Callable[[], None]]()
+    log = Log(out, human=False, soon=calls.append)
+    journal = Journal(log.write, flush=log.flush)
+    stream_over(journal, frames=1)
+    stream_over(journal, frames=2)
+    assert (out.getvalue(), len(calls)) == ("", 1)
+    calls.pop()()
+    assert [json.loads(line)["frames"] for line in out.getvalue().splitlines()] == [1, 2]
+    stream_over(journal, frames=3)
+    journal.draining(clients=1, grace=1.0)
+    events = [json.loads(line)["event"] for line in out.getvalue().splitlines()]
+    assert events == ["stream over"] * 3 + ["draining"]
+    stream_over(journal, frames=4)
+    journal.flush()
+    assert len(out.getvalue().splitlines()) == 5
+
+
+def test_lines_that_wait_are_bounded() -> None:
+    out = io.StringIO()
+    journal = Journal(Log(out, human=False, soon=lambda call: None).write)
+    for _ in range(MAX_WAITING):
+        stream_over(journal)
+    assert len(out.getvalue().splitlines()) == MAX_WAITING
+
+
+def test_what_waits_is_out_when_the_process_ends() -> None:
+    code = (
+        "import asyncio\n"
+        "from proxy.logs import open_journal\n"
+        "async def main():\n"
+        "    open_journal(human=False).stream_over(team='t', stream='s', run='r', client='c',\n"
+        "                                          seconds=1.0, frames=1, ending='left')\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stderr)["ending"] == "left"

@@ -1,0 +1,286 @@
+"""The doorway: a stream that is served in place is, to the byte, the one that uvicorn's way serves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from proxy.connection import StreamProtocol
+from proxy.doorway import Doorway
+from proxy.simulator import Engine
+from tests.served import Served, served
+from tests.test_front import NOBODY, YAML, until
+
+IN_PLACE, BY_PARSER = "in place", "by the parser"
+WAYS = (IN_PLACE, BY_PARSER)
+EPOCH = {"date": b"date: now", "retry": b"retry: soon"}
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    async with Engine(speed=20.0, seed=7) as one:
+        yield one
+
+
+@pytest.fixture
+async def proxy(engine: Engine, tmp_path: Path) -> AsyncIterator[Served]:
+    path = tmp_path / "streams.yaml"
+    path.write_text(YAML.replace("streams:\n", "limits: {connections: 3}\nstreams:\n", 1))
+    async with served(path, engine.env) as one:
+        yield one
+
+
+class Client:
+    """A client on a socket, who says a request in one piece (in place) or in two (by the parser)."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def asks(self, proxy: Served, path: str, *headers: str, way: str = IN_PLACE) -> None:
+        request = "\r\n".join([f"GET {path} HTTP/1.1", "Host: h", *headers, "", ""]).encode("latin-1")
+        pieces = [request] if way == IN_PLACE else [request[:9], request[9:]]
+        before = len(proxy.server.server_state.connections)
+        for number, piece in enumerate(pieces):
+            if number:  # the first is taken in, so that they do not come as one
+                await until(lambda: any(parsed(one) for one in proxy.server.server_state.connections))
+                assert len(proxy.server.server_state.connections) == before
+            self.writer.write(piece)
+            await self.writer.drain()
+
+    async def hears(self, end: bytes = b"") -> bytes:
+        """Up to `end`, or to the end of the connection; what differs between two moments is replaced."""
+        async with asyncio.timeout(20):
+            said = await (self.reader.readuntil(end) if end else self.reader.read())
+        said = re.sub(rb"date: [^\r]+", EPOCH["date"], said)
+        return re.sub(rb"[0-9a-f]+\r\nretry: \d+", EPOCH["retry"], said)
+
+    def leaves(self) -> None:
+        self.writer.close()
+
+
+Come = Callable[[], Awaitable[Client]]
+
+
+@pytest.fixture
+async def come(proxy: Served) -> AsyncIterator[Come]:
+    clients: list[Client] = []
+
+    async def one() -> Client:
+        host, _, port = proxy.url.removeprefix("http://").partition(":")
+        clients.append(Client(*await asyncio.open_connection(host, int(port))))
+        return clients[-1]
+
+    yield one
+    for client in clients:
+        client.leaves()
+        with contextlib.suppress(ConnectionError):
+            await client.writer.wait_closed()
+
+
+def parsed(connection: object) -> bool:
+    return isinstance(connection, StreamProtocol)
+
+
+async def ended(engine: Engine, proxy: Served, come: Come, path: str = "/message/") -> str:
+    """A run that is over, and known to the proxy."""
+    run = await engine.trigger("chat", {"message": "hi"})
+    one = await come()
+    await one.asks(proxy, path + run)
+    await one.hears(b"0\r\n\r\n")
+    one.leaves()
+    await until(lambda: not proxy.hub.stays)
+    return run
+
+
+async def both(proxy: Served, come: Come, path: str, *headers: str, sure: bool = False) -> list[bytes]:
+    heard = []
+    for way in WAYS:
+        one = await come()
+        await one.asks(proxy, path, *headers, way=way)
+        heard.append(await one.hears(b"0\r\n\r\n"))
+        ways = {parsed(each) for each in proxy.server.server_state.connections}
+        assert not sure or ways <= {way == BY_PARSER}
+        one.leaves()
+        await until(lambda: not proxy.server.server_state.connections)
+    return heard
+
+
+@pytest.mark.parametrize(
+    ("query", "headers"),
+    [
+        ("", ()),
+        ("?a=b&a=c", ("Accept: text/event-stream", "Cookie: a=b; c=d", "Accept-Language: de")),
+        ("", ("Connection: keep-alive",)),
+        ("", ("Connection: close",)),
+        ("", ("Last-Event-ID: nonsense",)),
+        ("?last_event_id=AAAAAAAAAAAAAAAAAAAAAA.AAAAAAAAAAA.7", ()),
+        ("", ("Origin: http://h",)),
+    ],
+)
+async def test_both_ways_say_the_same_bytes(
+    engine: Engine, proxy: Served, come: Come, query: str, headers: tuple[str, ...]
+) -> None:
+    run = await ended(engine, proxy, come)
+    one, other = await both(proxy, come, f"/message/{run}{query}", *headers)
+    assert one == other
+    assert one.startswith(b"HTTP/1.1 200 OK\r\ndate: now\r\ncontent-type: text/event-stream")
+    assert (b"connection: close" in one) == ("Connection: close" in headers)
+    assert b"reading hatchet docs" in one
+
+
+async def test_both_ways_share_with_listed_origins(engine: Engine, proxy: Served, come: Come) -> None:
+    run = await ended(engine, proxy, come, "/all/")
+    one, other = await both(proxy, come, f"/all/{run}", "Origin: https://app.example.com")
+    assert one == other
+    assert b"access-control-allow-origin: https://app.example.com\r\n" in one
+    plain, _ = await both(proxy, come, f"/all/{run}")
+    assert b"access-control-allow-origin" not in plain
+
+
+async def test_a_cursor_goes_on_where_it_stands_both_ways(engine: Engine, proxy: Served, come: Come) -> None:
+    run = await ended(engine, proxy, come)
+    whole, _ = await both(proxy, come, f"/message/{run}")
+    ids = re.findall(rb"id: (\S+)", whole)
+    one, other = await both(proxy, come, f"/message/{run}", f"Last-Event-ID: {ids[1].decode()}", sure=True)
+    assert one == other
+    assert re.findall(rb"id: (\S+)", one) == ids[2:]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_connection_is_used_again_and_again(
+    engine: Engine, proxy: Served, come: Come, way: str
+) -> None:
+    run = await ended(engine, proxy, come)
+    one = await come()
+    first = b""
+    for _ in range(3):
+        await one.asks(proxy, f"/message/{run}", way=way)
+        told = await one.hears(b"0\r\n\r\n")
+        assert told == (first or told)
+        first = told
+    one.writer.write(b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+    assert (await one.hears()).startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_who_wants_it_closed_has_it_closed(engine: Engine, proxy: Served, come: Come, way: str) -> None:
+    run = await ended(engine, proxy, come)
+    one = await come()
+    await one.asks(proxy, f"/message/{run}", "Connection: close", way=way)
+    assert (await one.hears()).endswith(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_what_is_said_during_a_stream_closes_the_connection_after_it(
+    engine: Engine, proxy: Served, come: Come, way: str
+) -> None:
+    run = await engine.trigger("chat", {"message": "hi"})
+    first = await come()
+    await first.asks(proxy, f"/message/{run}")
+    await first.hears(b"\r\n\r\n")  # from now on the run is known
+    one = await come()
+    await one.asks(proxy, f"/message/{run}", way=way)
+    await one.hears(b"\r\n\r\n")
+    one.writer.write(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert (await one.hears()).endswith(b"0\r\n\r\n")
+    first.leaves()
+
+
+async def test_a_run_that_must_be_asked_for_is_waited_for_by_the_parsers_way(
+    engine: Engine, proxy: Served, come: Come
+) -> None:
+    run = await engine.trigger("chat", {"message": "hi"})
+    one = await come()
+    await one.asks(proxy, f"/message/{run}")
+    assert b"reading hatchet docs" in await one.hears(b"0\r\n\r\n")
+    assert {parsed(each) for each in proxy.server.server_state.connections} == {True}
+    assert proxy.hub.counts.team("default").stream("simple").opened == 1
+    one.leaves()
+
+
+async def test_whoever_leaves_while_he_waits_takes_everything_along(
+    engine: Engine, proxy: Served, come: Come
+) -> None:
+    team = proxy.hub.teams["default"]
+    one = await come()
+    await one.asks(proxy, f"/mine/{NOBODY}")  # which is waited for two seconds
+    await until(lambda: len(proxy.hub.waiting) == 1 and team.limits.connections == 1)
+    one.leaves()
+    await until(lambda: not proxy.hub.waiting and team.limits.connections == 0)
+    assert not team.lives
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status", "refusal"),
+    [
+        ("/message/nonsense", (), b"400", "400"),
+        ("/message/{run}", ("Origin: https://foreign.example.com",), b"403", "403"),
+        (f"/message/{NOBODY}", (), b"404", "404"),
+        ("/nowhere", (), b"404", None),
+    ],
+)
+async def test_what_is_no_stream_is_answered_and_counted_once(
+    engine: Engine,
+    proxy: Served,
+    come: Come,
+    *,
+    path: str,
+    headers: tuple[str, ...],
+    status: bytes,
+    refusal: str | None,
+) -> None:
+    run, team = await ended(engine, proxy, come), proxy.hub.teams["default"]
+    one = await come()
+    await one.asks(proxy, path.replace("{run}", run), *headers, "Connection: close")
+    assert (await one.hears())[9:12] == status
+    assert dict(team.counts.refusals) == ({} if refusal is None else {refusal: 1})
+    assert team.limits.connections == 0
+
+
+async def test_the_limit_holds_both_ways_together(engine: Engine, proxy: Served, come: Come) -> None:
+    run = await engine.trigger("chat", {"message": "hi"})
+    inside = [await come() for _ in range(3)]
+    for one, way in zip(inside, (IN_PLACE, IN_PLACE, BY_PARSER), strict=True):
+        await one.asks(proxy, f"/all/{run}", way=way)
+        await one.hears(b"\r\n\r\n")
+    late = await come()
+    await late.asks(proxy, f"/all/{run}", "Connection: close")
+    assert b"event: stream.wait" in await late.hears()
+    assert proxy.hub.teams["default"].limits.connections == len(proxy.hub.stays)
+    for one in inside:
+        one.leaves()
+    await until(lambda: proxy.hub.teams["default"].limits.connections == 0)
+
+
+async def test_a_drain_tells_both(engine: Engine, proxy: Served, come: Come) -> None:
+    run = await engine.trigger(
+        "chat",
+        {"message": "hi"},
+    )
+    clients = [await come() for _ in range(3)]
+    for one, way in zip(clients, (IN_PLACE, IN_PLACE, BY_PARSER), strict=True):
+        await one.asks(proxy, f"/all/{run}", way=way)
+        await one.hears(b"\r\n\r\n")
+    assert any(isinstance(each, Doorway) for each in proxy.server.server_state.connections)
+    spare = await come()
+    await until(lambda: len(proxy.server.server_state.connections) == 4)
+    await proxy.stop()
+    for one in clients:
+        assert re.search(rb"event: stream\.(drain|end)\n.*\n\n\r\n0\r\n\r\n$", await one.hears(), re.DOTALL)
+    assert await spare.hears() == b""
+
+
+async def test_the_clients_line_names_the_client_both_ways(engine: Engine, proxy: Served, come: Come) -> None:
+    run = await ended(engine, proxy, come)
+    await both(proxy, come, f"/message/{run}")
+    lines = [line for line in proxy.log if line["event"] == "stream over"]
+    assert len(lines) == 3
+    told = [{k: v for k, v in line.items() if k not in ("timestamp", "seconds")} for line in lines]
+    assert told[0] == told[1] == told[2]
+    assert told[0]["client"] == "127.0.0.1"
