@@ -73,6 +73,7 @@ class LiveStream:
     rules: Rules
     allow: Allow
     origins: Origins
+    metadata_key: str | None = None  # of its path, read once
 
     @property
     def key(self) -> str:

@@ -113,6 +113,7 @@ class Team:
             Rules(stream, failed),
             compile_allow(stream.allow) if stream.allow is not None else EVERYBODY,
             Origins(stream.cors, cookies_count=authenticator.cookies_count),
+            stream.metadata_key,
         )
 
     def _tap_into(self, config: TeamConfig) -> None:

@@ -78,7 +78,7 @@ class Visit:
         self._wait_for: Wait | None = None  # where `at_once` could not go on
         self._answer: Opened | Answer | None = None
         self._failed: Exception | None = None
-        self._metadata_key = stream.config.metadata_key
+        self._metadata_key = stream.metadata_key
         by_id = self._metadata_key is None
         # What a ticket and the limits mean by "run": the canonical id, or the path's value.
         self._run = (sse.run_id_of(question.value) or "") if by_id else question.value

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from proxy.connection import StreamProtocol
+from proxy.connection import SocketSink, StreamProtocol
 from proxy.doorway import Doorway
+from proxy.reader import Reader
 from proxy.simulator import Engine
+from proxy.stay import Stay
 from tests.served import Served, served
 from tests.test_front import NOBODY, YAML, until
 
@@ -284,3 +287,28 @@ async def test_the_clients_line_names_the_client_both_ways(engine: Engine, proxy
     told = [{k: v for k, v in line.items() if k not in ("timestamp", "seconds")} for line in lines]
     assert told[0] == told[1] == told[2]
     assert told[0]["client"] == "127.0.0.1"
+
+
+async def test_a_client_who_left_leaves_nothing_for_the_collector(
+    engine: Engine, proxy: Served, come: Come
+) -> None:
+    run = await engine.trigger("chat", {"message": "hi"})
+    first = await come()
+    await first.asks(proxy, f"/all/{run}")
+    await first.hears(b"\r\n\r\n")
+    one = await come()
+    await one.asks(proxy, f"/all/{run}")
+    await until(lambda: len(proxy.hub.stays) == 2)
+
+    def around() -> int:
+        return sum(isinstance(each, Doorway | SocketSink | Reader | Stay) for each in gc.get_objects())
+
+    gc.collect()
+    gc.disable()  # from here on what goes, goes by its count
+    try:
+        before = around()
+        one.leaves()
+        await until(lambda: len(proxy.hub.stays) == 1)
+        await until(lambda: around() == before - 4)
+    finally:
+        gc.enable()
