@@ -148,8 +148,11 @@ class Doorway(asyncio.Protocol):
         opened = visit.at_once()
         if isinstance(opened, Opened):
             self._keeps = request.keeps
-            self._sink.take_over(None, opened.headers, visit.head())
-            self._doors.front.settle(visit, opened, self._sink)
+            try:
+                self._sink.take_over(None, opened.headers, visit.head())
+                self._doors.front.settle(visit, opened, self._sink)
+            finally:
+                visit.close()  # of what the stay did not take
         else:
             self._hand_over(data, visit)
 
@@ -176,7 +179,10 @@ class Doorway(asyncio.Protocol):
             protocol.expect_by(due)
         if self._sink.paused:
             protocol.pause_writing()  # by an earlier stream's last bytes: nobody would say it again
+        self._sink.lose()
         protocol.data_received(data)
+        if visit is not None and protocol.cycle is None:
+            visit.close()  # the parser took no request out of it, so nobody else will
 
     # -- the stream --
 

@@ -8,11 +8,13 @@ import gc
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from uvicorn.server import ServerState
 
 from proxy.connection import SocketSink, StreamProtocol
-from proxy.doorway import Doorway
+from proxy.doorway import Doors, Doorway
 from proxy.reader import Reader
 from proxy.simulator import Engine
 from proxy.stay import Stay
@@ -312,3 +314,57 @@ async def test_a_client_who_left_leaves_nothing_for_the_collector(
         await until(lambda: around() == before - 4)
     finally:
         gc.enable()
+
+
+@contextlib.asynccontextmanager
+async def strict_doors(proxy: Served, **strict: Any) -> AsyncIterator[tuple[Come, ServerState]]:
+    """Another listener of the same front, whose times are short."""
+    state, config = ServerState(), proxy.server.config
+    doors = Doors(proxy.server.front, **strict)
+    server = await asyncio.get_running_loop().create_server(lambda: doors(config, state, {}), "127.0.0.1", 0)
+    clients: list[Client] = []
+
+    async def come() -> Client:
+        clients.append(Client(*await asyncio.open_connection(*server.sockets[0].getsockname())))
+        return clients[-1]
+
+    yield come, state
+    server.close()
+    for client in clients:
+        client.leaves()
+        with contextlib.suppress(ConnectionError):
+            await client.writer.wait_closed()
+    await until(lambda: not state.connections)
+
+
+async def test_who_says_nothing_is_told_nothing_and_who_says_half_is_told_it_was_late(proxy: Served) -> None:
+    loop = asyncio.get_running_loop()
+    async with strict_doors(proxy, seconds=0.3) as (come, _):
+        came = loop.time()
+        silent, slow = await come(), await come()
+        await asyncio.sleep(0.2)
+        slow.writer.write(b"GET /message/x HTT")
+        assert (await slow.hears()).startswith(b"HTTP/1.1 408 ")
+        assert await silent.hears() == b""
+        assert 0.3 <= loop.time() - came < 5, "the time began with the connection, not with the first byte"
+
+
+async def test_a_connection_that_is_not_used_again_is_closed(
+    engine: Engine, proxy: Served, come: Come
+) -> None:
+    run = await ended(engine, proxy, come)
+    async with strict_doors(proxy, keep_alive=0.1) as (come_strictly, state):
+        one = await come_strictly()
+        await one.asks(proxy, f"/message/{run}")
+        assert (await one.hears()).endswith(b"0\r\n\r\n")
+        await until(lambda: not state.connections)
+
+
+async def test_more_connections_than_the_process_holds_are_closed_at_once(proxy: Served) -> None:
+    async with strict_doors(proxy, ceiling=1) as (come, state):
+        await come()
+        await until(lambda: len(state.connections) == 1)
+        second = await come()
+        with contextlib.suppress(ConnectionError):
+            assert await second.hears() == b""
+        assert len(state.connections) == 1
