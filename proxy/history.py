@@ -61,24 +61,49 @@ class History(Reading):
             else:
                 self._place(line, step_id, now)
         self._lines.discard(line)
+        missing = self._left_untold(line, cause)
+        if missing or not self._lines:
+            self.breaks += 1
+        for step in missing:
+            step.suspect(cause or GapCause.UPSTREAM, now, hung_up=self._ended_live is not None)
         if cause is None and self._lines:
             self._settle(now)
             return
-        if not self._lines or cause is GapCause.TOO_LARGE:
-            self.breaks += 1
-            for step in self._steps.values():
-                if step.started or step.running or step.start_live or step.held:
-                    step.suspect(cause or GapCause.UPSTREAM, now, hung_up=self._ended_live is not None)
         self._end_looks = END_LOOKS
         self.core_look.want(now + later)
         self._settle(now)
 
     def lost_chunk(self, now: float) -> None:
         """The engine could not tell a chunk of one of the steps that stream, however many lines are left."""
-        for step in self._steps.values():
-            if step.started or step.running or step.start_live or step.held:
-                step.suspect(GapCause.UPSTREAM, now)
+        for step in self._under_way():
+            step.suspect(GapCause.UPSTREAM, now)
         self._settle(now)
+
+    def _under_way(self) -> list[Step]:
+        return [
+            step
+            for step in self._steps.values()
+            if step.started or step.running or step.start_live or step.held
+        ]
+
+    def _left_untold(self, line: Line, cause: GapCause | None) -> list[Step]:
+        """The steps whose chunks may be missing now that `line` is gone.
+
+        Lines that break together are told of one after the other, and each may be replaced before the next:
+        so what counts is not whether any line is left, but whether one is that tells the same step.
+        """
+        steps = self._under_way()
+        if not self._lines or cause is GapCause.TOO_LARGE:
+            return steps
+        steps = [
+            step
+            for step in steps
+            if not any(other.attempts.get(step.id, 0) >= step.told for other in self._lines)
+        ]
+        if cause is None or self._ended_live is not None:  # no harm was seen: only what this line alone told
+            told = [step for step in steps if step.next > 0 or step.held]
+            return [step for step in told if line.caught.get(step.id, 0) >= step.told]
+        return steps
 
     def live(self, line: Line, event: LiveEvent, now: float) -> None:
         """One event of this run, told on `line`."""

@@ -117,6 +117,50 @@ def test_a_chunk_that_the_engine_cannot_tell_is_announced_however_many_lines_are
     assert StepGap(GapCause.UPSTREAM, "one", 1, None) in made.items
 
 
+def test_lines_that_break_one_after_the_other_and_are_each_replaced_before_have_missed_what_came_between() -> (
+    None
+):
+    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING))])
+    first, second = made.open(ordered=True), made.open(ordered=False)
+    for line in (first, second):
+        for event in (started(), chunk(0, 0.1)):
+            made.tell(line, event)
+    made.close(first)
+    third = made.open(ordered=True)
+    made.close(second, None)
+    made.tell(third, LiveEvent(RUN, Kind.COMPLETED, STEP, "{}", clock(1), 0))
+    made.until(3)
+    assert StepGap(GapCause.UPSTREAM, "one", 1, None) in made.items
+
+
+def test_a_line_that_is_given_up_for_one_that_does_not_tell_a_step_yet_has_missed_what_it_would_have_told() -> (
+    None
+):
+    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING))])
+    line = made.open(ordered=True)
+    for event in (started(), chunk(0, 0.1)):
+        made.tell(line, event)
+    fresh = made.open(ordered=True)
+    made.close(line, None)
+    made.tell(fresh, LiveEvent(RUN, Kind.COMPLETED, STEP, "{}", clock(1), 0))
+    made.until(3)
+    assert StepGap(GapCause.UPSTREAM, "one", 1, None) in made.items
+
+
+def test_what_another_line_goes_on_to_tell_is_no_gap() -> None:
+    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING))])
+    line = made.open(ordered=True)
+    for event in (started(), chunk(0, 0.1)):
+        made.tell(line, event)
+    fresh = made.open(ordered=False)
+    made.close(line, None)
+    made.tell(fresh, chunk(1, 0.2))
+    made.until(1)
+    made.tell(fresh, LiveEvent(RUN, Kind.COMPLETED, STEP, "{}", clock(1), 0))
+    made.until(3)
+    assert not [item for item in made.items if isinstance(item, StepGap)]
+
+
 def test_a_failure_that_no_line_told_shows_that_chunks_may_be_lost() -> None:
     failing = past(Status.FAILED, 2, error="E: no", finished_at=clock(1))
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), (1, failing)])
