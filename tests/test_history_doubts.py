@@ -117,9 +117,7 @@ def test_a_chunk_that_the_engine_cannot_tell_is_announced_however_many_lines_are
     assert StepGap(GapCause.UPSTREAM, "one", 1, None) in made.items
 
 
-def test_lines_that_break_one_after_the_other_and_are_each_replaced_before_have_missed_what_came_between() -> (
-    None
-):
+def test_lines_that_break_together_and_are_each_replaced_in_time_have_missed_what_came_between() -> None:
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING))])
     first, second = made.open(ordered=True), made.open(ordered=False)
     for line in (first, second):
@@ -133,9 +131,7 @@ def test_lines_that_break_one_after_the_other_and_are_each_replaced_before_have_
     assert StepGap(GapCause.UPSTREAM, "one", 1, None) in made.items
 
 
-def test_a_line_that_is_given_up_for_one_that_does_not_tell_a_step_yet_has_missed_what_it_would_have_told() -> (
-    None
-):
+def test_a_line_given_up_for_one_that_does_not_tell_a_step_yet_has_missed_what_it_would_have() -> None:
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING))])
     line = made.open(ordered=True)
     for event in (started(), chunk(0, 0.1)):
