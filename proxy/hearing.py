@@ -206,7 +206,10 @@ class Hearing(Flow):
         step = self._step(step_id)
         series = limbo.series()
         for n, events in enumerate(series, start=1):
-            line.attempts[step_id] = step.attempt_of(events[0], attempt - (len(series) - n))
+            counted = attempt - (len(series) - n)
+            line.attempts[step_id] = step.attempt_of(events[0], counted)
+            if line.attempts[step_id] < counted:
+                step.dropped(events[-1], counted, now)
             for event in events:
                 self._chunk(line, step, event, now)
 

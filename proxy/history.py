@@ -95,11 +95,7 @@ class History(Reading):
         steps = self._under_way()
         if not self._lines or cause is GapCause.TOO_LARGE:
             return steps
-        steps = [
-            step
-            for step in steps
-            if not any(other.attempts.get(step.id, 0) >= step.told for other in self._lines)
-        ]
+        steps = [step for step in steps if not any(_tells(other, step) for other in self._lines)]
         if cause is None or self._ended_live is not None:  # no harm was seen: only what this line alone told
             told = [step for step in steps if step.next > 0 or step.held]
             return [step for step in told if line.caught.get(step.id, 0) >= step.told]
@@ -300,3 +296,10 @@ class History(Reading):
         self.over = True
         self.due = None
         self.core_look.at = self.past_look.at = None
+
+
+def _tells(line: Line, step: Step) -> bool:
+    """Whether a line brings a step's chunks as they are sent: by run id, those of a retry are held."""
+    if line.ordered and step.told > 1:
+        return line.caught.get(step.id, 0) >= step.told
+    return line.attempts.get(step.id, 0) >= step.told

@@ -22,6 +22,7 @@ class Spanning(Following):
         needs = self._history.needs if not self._outside else frozenset()
         if self._bridge is not None and (not needs or now >= self._bridge_until):
             self._burn(now)
+            needs = self._history.needs if not self._outside else frozenset()
         new = needs - self._bridged
         if not new:
             return self._bridge_until if self._bridge is not None else None

@@ -143,6 +143,24 @@ def test_a_line_given_up_for_one_that_does_not_tell_a_step_yet_has_missed_what_i
     assert StepGap(GapCause.UPSTREAM, "one", 1, None) in made.items
 
 
+def test_a_line_that_holds_a_second_attempts_chunks_does_not_stand_in_for_one_that_told_them() -> None:
+    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), (1, past(Status.RUNNING, 1))])
+    holding, bridge = made.open(ordered=True), made.open(ordered=False)
+    for line in (holding, bridge):
+        for event in (started(), chunk(0, 0.1)):
+            made.tell(line, event)
+    made.until(1)
+    for line in (holding, bridge):
+        made.tell(line, LiveEvent(RUN, Kind.FAILED, STEP, "E: no", clock(1), 0))
+    made.until(2)
+    made.tell(bridge, chunk(0, 2))
+    made.close(bridge, None)
+    made.tell(holding, LiveEvent(RUN, Kind.COMPLETED, STEP, "{}", clock(3), 1))
+    made.until(4)
+    assert told(made, STEP_STREAM)[-1] == (2, "0@2")
+    assert StepGap(GapCause.UPSTREAM, "one", 2, None) in made.items
+
+
 def test_what_another_line_goes_on_to_tell_is_no_gap() -> None:
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING))])
     line = made.open(ordered=True)
