@@ -43,8 +43,11 @@ class Front:
         if scope["type"] != "http":
             await self.rest(scope, receive, send)
             return
-        found = self.find(_raw_path(scope))
-        if found is not None:
+        visit = _under_way(scope)
+        found = None if visit is not None else self.find(_raw_path(scope))
+        if visit is not None:  # which goes on as it began, whatever the path means since a reload
+            await self._visited(visit, scope, receive, send)
+        elif found is not None:
             await self._stream(*found, scope, receive, send)
         elif self._is_broken(scope):
             await self._wait_for_config(scope, send)
@@ -105,7 +108,11 @@ class Front:
                 answer = problem(403, verdict.refused, headers=verdict.headers)
             await _send_answer(send, scope, answer)
             return
-        visit = _under_way(scope) or Visit(self.hub, team, match.target, _question(scope, match.value, asked))
+        visit = Visit(self.hub, team, match.target, _question(scope, match.value, asked))
+        await self._visited(visit, scope, receive, send)
+
+    async def _visited(self, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve `visit`, and take back what is left of what was lent to it."""
         try:
             await self._serve(visit, scope, receive, send)
         finally:

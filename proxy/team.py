@@ -144,10 +144,11 @@ class Team:
         life = self.lives.get(run_id)
         if life is not None and life.over and not resumes:
             life.leases += 1
-            replayed = await life.replayed()
-            life.leases -= 1
-            if replayed and self.lives.get(run_id) is life:
-                self._drop(life)
+            try:
+                if await life.replayed() and self.lives.get(run_id) is life:
+                    self._drop(life)
+            finally:  # whoever leaves meanwhile does not keep it
+                self.release(life)
         return self._lease(run_id)
 
     def lease_at_once(self, run_id: str, *, resumes: bool) -> Life | None:

@@ -1,0 +1,115 @@
+"""Whoever leaves, or is overtaken by a reload, while he is handed on leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from config.model import HatchetConfig
+from proxy.events import CoreState
+from proxy.hatchet import HatchetDoor
+from proxy.life import REPLAY_LOOK
+from proxy.simulator import Engine
+from proxy.upstream import Deliver
+from tests.served import Served, served
+from tests.test_front import until
+
+YAML = """
+version: 1
+hatchet: {token: "${HATCHET_CLIENT_TOKEN}"}
+server: {linger: 10ms, drain: {grace: 3s, spread: 1s}}
+streams:
+  all:
+    path: /all/{workflowRunId}
+    backlog: {keep_after_end: 3s}
+    rules: [{events: "*", data: {type: type, payload: payload}}]
+"""
+
+
+class Gate(HatchetDoor):
+    """A way to Hatchet whose answers can be held back."""
+
+    def __init__(self, config: HatchetConfig, engine: Engine) -> None:
+        super().__init__(config, engine.env)
+        self.open = asyncio.Event()
+        self.open.set()
+        self.when_followed: Callable[[], None] = lambda: None
+
+    async def core(self, run_id: str) -> CoreState:
+        await self.open.wait()
+        return await super().core(run_id)
+
+    async def follow(self, run_id: str, deliver: Deliver, opened: Callable[[], None] | None = None) -> None:
+        self.when_followed()
+        await super().follow(run_id, deliver, opened)
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    async with Engine(speed=20.0, seed=7) as one:
+        yield one
+
+
+@pytest.fixture
+def gates() -> list[Gate]:
+    return []
+
+
+@pytest.fixture
+async def proxy(engine: Engine, tmp_path: Path, gates: list[Gate]) -> AsyncIterator[Served]:
+    def opened(config: HatchetConfig) -> Gate:
+        gates.append(Gate(config, engine))
+        return gates[-1]
+
+    path = tmp_path / "streams.yaml"
+    path.write_text(YAML)
+    async with served(path, engine.env, opened) as one:
+        yield one
+
+
+async def test_who_leaves_while_a_replay_is_asked_for_gives_the_run_back(
+    engine: Engine, proxy: Served, gates: list[Gate]
+) -> None:
+    run = await engine.trigger("chat", {"message": "hi"})
+    async with httpx.AsyncClient(base_url=proxy.url, timeout=20) as client:
+        await client.get(f"/all/{run}")
+    team = proxy.hub.teams["default"]
+    life = team.lives[run]
+    await until(lambda: life.leases == 0)
+    await asyncio.sleep(REPLAY_LOOK)  # for so long it is believed that it was not replayed
+    gates[-1].open.clear()
+    host, _, port = proxy.url.removeprefix("http://").partition(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"GET /all/{run} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+    await until(lambda: life.leases == 1)
+    writer.close()
+    await until(lambda: not proxy.hub.waiting)
+    assert life.leases == 0
+    gates[-1].open.set()
+    await until(lambda: not team.lives)
+
+
+async def test_a_reload_that_comes_between_the_doorway_and_the_parser_keeps_no_place(
+    engine: Engine, proxy: Served, gates: list[Gate]
+) -> None:
+    team = proxy.hub.teams["default"]
+    without = team.config.model_copy(update={"streams": {}})
+    reloads: list[int] = []
+
+    def reload() -> None:
+        if not reloads:
+            reloads.append(team.limits.connections)
+            team.configure(without, team.server)
+
+    gates[-1].when_followed = reload  # the run's own task begins before the request's does
+    run = await engine.trigger("chat", {"message": "hi"})
+    async with httpx.AsyncClient(base_url=proxy.url, timeout=20) as client:
+        told = await client.get(f"/all/{run}")
+    assert reloads == [1]
+    await until(lambda: team.limits.connections == 0 and not proxy.hub.stays)
+    assert told.status_code == 200, "it began before the reload"
+    assert "stream.end" in told.text
