@@ -67,15 +67,11 @@ class Doors:
         return Doorway(self)
 
     def parser(self, visit: Visit | None) -> StreamProtocol:
-        """The protocol that takes what is not served in place."""
-        return StreamProtocol(
-            self.config,
-            self.state,
-            self.app_state,
-            visit=visit,
-            ceiling=self.ceiling,
-            seconds=self.seconds,
-        )
+        """The protocol that takes what is not served in place.
+
+        It knows no ceiling: the connection was counted when it came; who came since is not held against it.
+        """
+        return StreamProtocol(self.config, self.state, self.app_state, visit=visit, seconds=self.seconds)
 
     def head(self, headers: Headers, keeps: bool) -> bytes:
         """The head of a response that begins now; uvicorn makes its own headers anew each second."""

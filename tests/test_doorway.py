@@ -368,3 +368,14 @@ async def test_more_connections_than_the_process_holds_are_closed_at_once(proxy:
         with contextlib.suppress(ConnectionError):
             assert await second.hears() == b""
         assert len(state.connections) == 1
+
+
+async def test_who_is_inside_is_handed_over_however_many_knock(proxy: Served) -> None:
+    async with strict_doors(proxy, ceiling=1) as (come, state):
+        one = await come()
+        await until(lambda: len(state.connections) == 1)
+        knocking: Any = object()  # aborted, and not gone yet
+        state.connections.add(knocking)
+        await one.asks(proxy, "/healthz", "Connection: close")
+        assert (await one.hears()).startswith(b"HTTP/1.1 200 OK")
+        state.connections.discard(knocking)
