@@ -77,7 +77,7 @@ A file may have 1 MiB, 50,000 values, 32 levels and 128 KiB of expressions.
 `detail` holds tracebacks: a rule that forwards it, or the whole payload of a failure or of `run_completed`,
 draws a warning. Expressions are [JMESPath](https://jmespath.org): texts in single quotes
 (`step == 'answer'`), numbers in backticks (``attempt > `1` ``), fields by their names
-(`payload.items[0].name`).
+(`payload.items[0].name`; between `{` and `}` a value with brackets needs double quotes around it).
 
 `allow` sees `claims` (the token's), `run` (`id`, `metadata`) and `request` (`params`, `origin`); anything but
 true refuses.

@@ -55,7 +55,7 @@ def for_unknown_character(text: str, position: int) -> ExpressionProblem:
     name = dashed_name(text, position)
     if character == "-" and name:
         start = text.rindex(name, 0, position + len(name))
-        return ExpressionProblem(start, f"the name {name} has a dash", f'put it in double quotes: "{name}"')
+        return _dashed(name, start)
     if character in "\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb":
         return ExpressionProblem(
             position,
@@ -68,6 +68,13 @@ def for_unknown_character(text: str, position: int) -> ExpressionProblem:
     if character == "-" and text[position + 1 : position + 2].isdigit():
         hint = "numbers stand in backticks, e.g. `-1`"
     return ExpressionProblem(position, message, hint)
+
+
+def _dashed(name: str, start: int) -> ExpressionProblem:
+    hint = f'put it in double quotes: "{name}"'
+    if start == 0:  # YAML would take the quotes for its own
+        hint += f""", and in YAML single ones around the whole value: '"{name}"'"""
+    return ExpressionProblem(start, f"the name {name} has a dash", hint)
 
 
 def _word(text: str, position: int) -> str:
@@ -163,7 +170,7 @@ def _number(text: str, token: Token) -> ExpressionProblem:
     name = dashed_name(text, token.position)
     if name and text[token.position] == "-":
         start = text.rindex(name, 0, token.position + len(name))
-        return ExpressionProblem(start, f"the name {name} has a dash", f'put it in double quotes: "{name}"')
+        return _dashed(name, start)
     match = re.match(r"-?\d+(?:\.\d+)?", text[token.position :])
     number = match.group() if match else str(token.value)
     return ExpressionProblem(

@@ -39,14 +39,13 @@ def explain(text: str, context: str | None, opened: int | None, problem: str, in
         hint = 'a value with `: ` in it needs quotes ("a: b"); else an indentation is wrong here'
         return Complaint(index, "syntax", "a `key: value` cannot stand here", hint)
     if "alias" in (context or "") or "anchor" in (context or ""):
-        value = rest_of_line(text, opened if opened is not None else index)
+        at = opened if opened is not None else index
+        glued = glued_bracket(text, text.rfind("\n", 0, at) + 1, at - 1)
+        if glued is not None:
+            return glued
+        value = rest_of_line(text, at)
         hint = f'`*` and `&` begin an alias or an anchor; a glob needs quotes: "{value}"'
-        return Complaint(
-            opened if opened is not None else index,
-            "syntax",
-            "this is no name of an alias or an anchor",
-            hint,
-        )
+        return Complaint(at, "syntax", "this is no name of an alias or an anchor", hint)
     if "tag" in (context or ""):
         hint = f'if `!` means "not", {QUOTE_IT}'
         return Complaint(
@@ -68,6 +67,9 @@ def explain(text: str, context: str | None, opened: int | None, problem: str, in
 def structure(text: str, context: str, opened: int | None, problem: str, index: int) -> Complaint:
     """Brackets, keys and indentation."""
     if "flow" in context and opened is not None:
+        glued = glued_bracket(text, opened + 1, index)
+        if glued is not None:
+            return glued
         bracket = text[opened : opened + 1]
         closing = "}" if bracket == "{" else "]"
         line = text.count("\n", 0, opened) + 1
@@ -101,6 +103,17 @@ def structure(text: str, context: str, opened: int | None, problem: str, index: 
             "entries of one mapping or list begin in the same column",
         )
     return Complaint(index, "syntax", problem, "")
+
+
+def glued_bracket(text: str, start: int, index: int) -> Complaint | None:
+    """A value like ``a.b[0]`` between brackets: YAML takes its own bracket for one more list."""
+    before = re.search(r"[^\s,:{}\[\]\"']+$", text[start:index])
+    if before is None or text[index : index + 1] not in ("[", "{"):
+        return None
+    value = re.compile(r"[^\s,}\"]*").match(text, start + before.start())
+    assert value is not None
+    message = f"between brackets a value cannot have a `{text[index]}` in it without quotes"
+    return Complaint(index, "syntax", message, f'{QUOTE_IT}: "{value[0]}"')
 
 
 def quoted(opened: int, problem: str, index: int) -> Complaint:
