@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.events import STEP_CANCELLED, STEP_COMPLETED, GapCause, Kind, LiveEvent
+from proxy.events import STEP_CANCELLED, STEP_COMPLETED, STEP_FAILED, GapCause, Kind, LiveEvent
 from proxy.facts import MAX_HELD, Outcome
 from proxy.flow import Flow
 from proxy.line import Line
-from proxy.outcome import output
+from proxy.outcome import output, timed_out
 from proxy.step import Step
 
 STRAGGLERS: Final = 0.05  # seconds that an end told by metadata waits for chunks that it may have overtaken
@@ -156,7 +156,10 @@ class Hearing(Flow):
             return
         self.late += 1
         end = step.end
-        if not self.over and end is not None and end.type == STEP_COMPLETED and step.name is not None:
+        if self.over or end is None or step.name is None:
+            return
+        # Who was stopped, by a user or a timeout, may go on: what it sends then was nobody's.
+        if end.type == STEP_COMPLETED or (end.type == STEP_FAILED and not timed_out(end.payload)):
             self._story.gap(GapCause.UPSTREAM, step.name, attempt, 1)
 
     def _early(self, step: Step, event: LiveEvent, attempt: int, now: float) -> None:

@@ -161,6 +161,17 @@ def test_a_line_that_holds_a_second_attempts_chunks_does_not_stand_in_for_one_th
     assert StepGap(GapCause.UPSTREAM, "one", 2, None) in made.items
 
 
+def test_a_chunk_that_its_steps_last_failure_overtook_is_announced() -> None:
+    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING, retries=0))])
+    line = made.open(ordered=False)
+    made.tell(line, started())
+    made.until(1)
+    made.tell(line, LiveEvent(RUN, Kind.FAILED, STEP, "E: no", clock(1), 0))
+    made.until(2)
+    made.tell(line, chunk(0, 0.9))
+    assert [type(item).__name__ for item in made.items[-2:]] == ["Event", "StepGap"]
+
+
 def test_what_another_line_goes_on_to_tell_is_no_gap() -> None:
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING))])
     line = made.open(ordered=True)
