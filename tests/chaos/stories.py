@@ -2,7 +2,7 @@
 
 A client that came while the first was told may be told it to its end; one that comes after the replay is told
 the new one. Whichever it is, it must be that one story, whole. Who changes replicas while a replay begins may
-have heard of one that a step is tried again, and of the other how it had ended: the attempts of both are true.
+have heard of one that a step is tried again, of the other how it had ended: the attempts of both are true.
 """
 
 from __future__ import annotations
