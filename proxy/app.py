@@ -2,7 +2,8 @@
 
 Paths come first: they say which team and which stream is meant. A stream's response begins as any ASGI
 response does; its frames then go through a sink: the connection's own (``connection.SocketSink``) under our
-uvicorn protocol, or ASGI's ``send`` (`SendSink`) under any other server.
+uvicorn protocol, or ASGI's ``send`` (`SendSink`) under any other server. Most streams begin at once and never
+come this way: the connection itself serves them (`proxy.doorway`), by the same routes and questions.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The connection: a uvicorn protocol whose streams are written to the transport by the publisher.
 
-uvicorn parses the request and runs the ASGI application. Then the stream takes the connection over: the
+This is the way of what the doorway does not serve in place, and `SocketSink` is the sink of both: uvicorn
+parses the request and runs the ASGI application. Then the stream takes the connection over: the
 response's head goes out with its first bytes, all others straight to the transport (`SocketSink`), and the
 ASGI task ends, because a task, its coroutines and a ``send`` per client and event cost more than the rest
 together. Flow control stays: the transport's pause, resume and loss are told to the sink's owner.

@@ -4,7 +4,7 @@ What the proxy lets go of is freed by its reference counts (tests hold it to tha
 nothing to find, and a walk over a busy proxy's backlogs is a pause of a tenth of a second for nothing.
 The law:
 
-- The young are walked by themselves, `YOUNG` objects at a time: well under a millisecond. What survives is
+- The young are walked by themselves, `YOUNG` objects at a time: a millisecond, seldom more. What survives is
   never walked by itself again.
 - Everything is walked for a reason. `GREW`: memory grew, in objects or in bytes, by more than what is known
   to be held explains, so garbage in cycles is bounded by what is alive, whatever leaks. Where the loop rests

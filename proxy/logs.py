@@ -6,6 +6,7 @@ The laws:
 - An exception is its type and the places it went through. Its message is told only by kinds whose texts are
   known to hold no value of a payload (`SPEAKING`); objects are told by their type alone.
 - What looks like a token is redacted wherever it stands: the last net, not the first.
+- Lines that come by the thousand (`MANY`) wait a `MOMENT` and are written together; none overtakes another.
 - A log that cannot be written to (a full disk, a closed pipe) stops nobody's stream.
 
 Libraries' loggers (uvicorn, asyncio, aiohttp) go through the journal too: from warnings on, their first line

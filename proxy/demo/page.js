@@ -189,6 +189,7 @@ $("outage").onclick = async () => {
 $("copy").onclick = async () => {
   await navigator.clipboard.writeText($("curl").textContent);
   $("copy").textContent = "Copied";
+  setTimeout(() => ($("copy").textContent = "Copy"), 1500);
 };
 
 setInterval(() => {
