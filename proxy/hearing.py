@@ -169,7 +169,9 @@ class Hearing(Flow):
         sent = step.sent_before_failure(event, step.told)
         before = sent if sent is not None else step.lacks(event)
         if before and event.index and attempt == step.told + 1 and attempt not in step.held:
-            if event.index >= step.next:  # the failure overtook it
+            if step.sent_before_failure(event, step.told - 1):  # so did the one before
+                self.late += 1
+            elif event.index >= step.next:  # the failure overtook it
                 step.hold(event, step.told)
             else:
                 self.late += 1

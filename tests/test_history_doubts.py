@@ -172,6 +172,21 @@ def test_a_chunk_that_its_steps_last_failure_overtook_is_announced() -> None:
     assert [type(item).__name__ for item in made.items[-2:]] == ["Event", "StepGap"]
 
 
+def test_a_chunk_that_two_failures_overtook_is_none_of_the_second_attempts() -> None:
+    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), (2, past(Status.RUNNING, 2))])
+    line = made.open(ordered=False)
+    for event in (started(), chunk(0, 0.5), chunk(1, 0.6)):
+        made.tell(line, event)
+    made.until(1)
+    made.tell(line, LiveEvent(RUN, Kind.FAILED, STEP, "E: no", clock(1), 0))
+    for event in (chunk(0, 1.1), chunk(1, 1.2)):
+        made.tell(line, event)
+    made.tell(line, LiveEvent(RUN, Kind.FAILED, STEP, "E: no", clock(1.5), 1))
+    made.tell(line, chunk(2, 0.7))
+    made.until(3)
+    assert "2@0.7" not in [text for _, text in told(made, STEP_STREAM)]
+
+
 def test_what_another_line_goes_on_to_tell_is_no_gap() -> None:
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING))])
     line = made.open(ordered=True)
