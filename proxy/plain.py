@@ -23,7 +23,9 @@ _PLAIN: Final = re.compile(
     rb"GET (/(?!/)[!\"$->@-~]*+)(?:\?([!\"$-~]*+))?+ HTTP/1\.1\r\n"  # a target of one meaning, no fragment
     rb"((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:(?: ?[!-~\x80-\xff]++(?:[ \t]++[!-~\x80-\xff]++)*+)?+\r\n)*+)\r\n"
 )
-_NOT_PLAIN: Final = frozenset({"content-length", "expect", "http2-settings", "transfer-encoding", "upgrade"})
+_NOT_PLAIN: Final = frozenset(
+    {"content-length", "expect", "http2-settings", "proxy-connection", "transfer-encoding", "upgrade"}
+)
 
 
 @dataclass(slots=True)
