@@ -19,7 +19,7 @@ from config.model import StreamConfig
 from proxy.backlog import OVERHEAD, Backlog, Frame
 from proxy.channel import Channel, Sights, value_of
 from proxy.counts import TeamCounts
-from proxy.errors import HatchetError, RunUnknown
+from proxy.errors import HatchetAway, HatchetError, RunUnknown
 from proxy.events import CoreState, End, Event, GapCause, Item, PastState, Reset, StepGap
 from proxy.origins import Origins
 from proxy.restate import restate
@@ -30,6 +30,7 @@ from proxy.upstream import Upstream
 from proxy.values import value
 
 LOOK_PAUSE: Final = 0.2  # seconds between looks for a run that does not exist yet: the engine's lag is 0.1
+CLOSED: Final = "the run was closed"
 REPLAY_LOOK: Final = 1.0  # seconds for which "it was not replayed" is believed: bounds calls per ended run
 
 
@@ -188,7 +189,16 @@ class Life:
         if self._state is None:
             if self._looking is None or self._looking.done():
                 self._looking = asyncio.create_task(self.run.known())
-            self._state = await asyncio.shield(self._looking)
+            looking = self._looking
+            try:
+                self._state = await asyncio.shield(looking)
+            except asyncio.CancelledError:
+                asks = asyncio.current_task()
+                if not looking.cancelled() or asks is None or asks.cancelling():
+                    raise
+                raise HatchetAway(CLOSED) from None  # the life was let go, not whoever asks
+            finally:
+                del looking  # its error's traceback holds this frame
         return self._state
 
     def opened(self, stream: LiveStream) -> Channel | None:
@@ -196,7 +206,10 @@ class Life:
         return self._channels.get(stream.key)
 
     async def channel(self, stream: LiveStream) -> Channel:
-        """The channel of `stream`, made from the kept events when it is first asked for."""
+        """The channel of `stream`, made from the kept events when it is first asked for.
+
+        Raises HatchetError: the past cannot be had, or the life was let go meanwhile.
+        """
         channel = self._channels.get(stream.key)
         if channel is not None:
             return channel
@@ -204,6 +217,8 @@ class Life:
             channel = self._channels.get(stream.key)
             if channel is None:
                 past = await self._past()  # before the last look: nothing may come between it and the channel
+                if self.closed:
+                    raise HatchetAway(CLOSED)  # nothing would ever come, not even the end
                 channel = self._open(stream, past)
                 self._channels[stream.key] = channel
         return channel

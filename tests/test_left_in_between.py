@@ -10,13 +10,14 @@ import httpx
 import pytest
 
 from config.model import HatchetConfig
+from proxy.errors import HatchetAway
 from proxy.events import CoreState
 from proxy.hatchet import HatchetDoor
 from proxy.life import REPLAY_LOOK
 from proxy.simulator import Engine
 from proxy.upstream import Deliver
 from tests.served import Served, served
-from tests.test_front import until
+from tests.test_front import NOBODY, until
 
 YAML = """
 version: 1
@@ -113,3 +114,33 @@ async def test_a_reload_that_comes_between_the_doorway_and_the_parser_keeps_no_p
     await until(lambda: team.limits.connections == 0 and not proxy.hub.stays)
     assert told.status_code == 200, "it began before the reload"
     assert "stream.end" in told.text
+
+
+async def test_who_waits_for_a_run_of_a_team_that_is_taken_away_is_told_to_come_back(
+    engine: Engine, proxy: Served, gates: list[Gate]
+) -> None:
+    gates[-1].open.clear()
+    team = proxy.hub.teams["default"]
+    async with httpx.AsyncClient(base_url=proxy.url, timeout=20) as client:
+        asking = asyncio.create_task(client.get(f"/all/{NOBODY}"))
+        await until(lambda: len(proxy.hub.waiting) == 1 and any(life.leases for life in team.lives.values()))
+        await proxy.hub.teams.pop("default").close()
+        told = await asking
+    assert told.status_code == 200, "any other status ends an EventSource for good"
+    assert "event: stream.wait" in told.text
+    assert team.limits.connections == 0
+    gates[-1].open.set()
+
+
+async def test_a_run_that_was_let_go_opens_no_stream_that_would_never_end(
+    engine: Engine, proxy: Served
+) -> None:
+    run = await engine.trigger("chat", {"message": "hi"})
+    async with httpx.AsyncClient(base_url=proxy.url, timeout=20) as client:
+        await client.get(f"/all/{run}")
+    team = proxy.hub.teams["default"]
+    life, stream = team.lives[run], team.streams["all"]
+    assert await life.channel(stream) is life.opened(stream)
+    await team.close()
+    with pytest.raises(HatchetAway):
+        await life.channel(stream)
