@@ -25,6 +25,8 @@ from proxy.step import DONE_LAG, Step
 
 PLACE_PATIENCE: Final = 0.35  # seconds until a line that nobody placed is believed to tell the proven attempt
 REST: Final = 0.3  # seconds after the last step's end in which the next is created, or the run's end is told
+OVERLAP: Final = 0.5  # seconds after which a line is bound: what comes then it tells, or the engine holds
+ALIVE: Final = 0.25  # seconds by which what a line told last may be before another was opened beside it
 CLOSE_PATIENCE: Final = 1.0  # seconds that a verified end waits for the history's details
 JOIN_PATIENCE: Final = (
     6.0  # seconds of silence after which a step joined late is said to be: the engine's hold is over
@@ -38,7 +40,7 @@ class History(Reading):
 
     def opened(self, now: float, *, ordered: bool) -> Line:
         """A subscription is on the wire; what it tells comes with the line that this returns."""
-        line = Line(ordered=ordered)
+        line = Line(ordered=ordered, since=now)
         alone = not self._lines
         self._lines.add(line)
         if self._heard is None:
@@ -61,7 +63,9 @@ class History(Reading):
             else:
                 self._place(line, step_id, now)
         self._lines.discard(line)
-        missing = self._left_untold(line, cause)
+        if cause is not None and self._ended_live is None:
+            self._broke_at = now
+        missing = self._left_untold(line, cause, now)
         if missing or not self._lines:
             self.breaks += 1
         for step in missing:
@@ -83,23 +87,44 @@ class History(Reading):
         return [
             step
             for step in self._steps.values()
-            if step.started or step.running or step.start_live or step.held
+            if not step.ended and (step.started or step.running or step.start_live or step.held)
         ]
 
-    def _left_untold(self, line: Line, cause: GapCause | None) -> list[Step]:
+    def _left_untold(self, line: Line, cause: GapCause | None, now: float) -> list[Step]:
         """The steps whose chunks may be missing now that `line` is gone.
 
         Lines that break together are told of one after the other, and each may be replaced before the next:
         so what counts is not whether any line is left, but whether one is that tells the same step.
         """
         steps = self._under_way()
+        if not self._lines and cause is not None and self._ended_live is None:
+            return [step for step in self._steps.values() if not step.ended]  # one may begin unheard
         if not self._lines or cause is GapCause.TOO_LARGE:
             return steps
         steps = [step for step in steps if not any(_tells(other, step) for other in self._lines)]
-        if cause is None or self._ended_live is not None:  # no harm was seen: only what this line alone told
-            told = [step for step in steps if step.next > 0 or step.held]
-            return [step for step in told if line.caught.get(step.id, 0) >= step.told]
-        return steps
+        if cause is not None and self._ended_live is None:
+            return steps
+        # no harm was seen: only what this line alone told, or alone was about to tell
+        told = [step for step in steps if step.next > 0 or step.held]
+        alone = [step for step in told if line.caught.get(step.id, 0) >= step.told]
+        if cause is None and any(self._takes_over(other, line, now) for other in self._lines):
+            return [s for s in alone if s.told > 1] + [s for s in steps if self._held_back(line, s)]
+        return alone + [step for step in steps if self._held_back(line, step)]
+
+    def _takes_over(self, other: Line, line: Line, now: float) -> bool:
+        """Whether `line` was well while `other` was bound beside it: that one tells what it would have."""
+        well = line.since > self._broke_at and line.heard >= other.since - ALIVE
+        return well and now >= other.since + OVERLAP
+
+    def _held_back(self, line: Line, step: Step) -> bool:
+        """Whether the engine may hold back all that the step streams from `line`, and from it alone.
+
+        So it is where the step's first chunk was sent just before the line was bound, while a history that
+        lags called the step QUEUED: nobody has told of it, and nothing has been in doubt.
+        """
+        if not (line.ordered and line.spoke) or step.start_live or step.told > 1 or step.next or step.held:
+            return False
+        return step.id not in line.caught and not any(other.since <= line.since for other in self._lines)
 
     def live(self, line: Line, event: LiveEvent, now: float) -> None:
         """One event of this run, told on `line`."""
@@ -107,7 +132,7 @@ class History(Reading):
         if told is not None:
             self._story.items.append(told)
             return
-        self._heard = now
+        self._heard = line.heard = now
         step_id = event.step_run_id
         if event.kind is Kind.STREAM and step_id is not None:
             step = self._steps.get(step_id)

@@ -29,7 +29,8 @@ class Known:
         self.due: float | None = None
         self.late = 0  # chunks that came after their attempt or their step was over, unseen
         self.false_ends = 0
-        self.breaks = 0  # how often no line was left
+        self.breaks = 0  # how often lines went away that alone told of a step
+        self._broke_at = float("-inf")  # when a line broke last, and not because it told of an end
         self._story = Story(run_id)
         self._steps: dict[str, Step] = {}
         self._lines: set[Line] = set()

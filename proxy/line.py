@@ -37,10 +37,12 @@ class Limbo:
 class Line:
     """One subscription of a run; `ordered` by run id (the engine sorts, and holds), else by metadata."""
 
-    __slots__ = ("attempts", "caught", "limbo", "ordered", "proved", "spoke")
+    __slots__ = ("attempts", "caught", "heard", "limbo", "ordered", "proved", "since", "spoke")
 
-    def __init__(self, *, ordered: bool) -> None:
+    def __init__(self, *, ordered: bool, since: float = 0.0) -> None:
         self.ordered = ordered
+        self.since = since  # when it was on the wire
+        self.heard = since  # when it told something last that was no chunk in order
         self.spoke = False
         self.attempts: dict[str, int] = {}  # step run -> the attempt whose chunks come next; absent: unknown
         self.caught: dict[str, int] = {}  # step run -> the last attempt of which it gave a chunk

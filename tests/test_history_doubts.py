@@ -201,6 +201,102 @@ def test_what_another_line_goes_on_to_tell_is_no_gap() -> None:
     assert not [item for item in made.items if isinstance(item, StepGap)]
 
 
+def failed(step: str = STEP) -> LiveEvent:
+    return LiveEvent(RUN, Kind.FAILED, step, "E: no", clock(1), 0)
+
+
+def two(*statuses: Status) -> tuple[CoreState, PastState]:
+    pairs = [("one", STEP), ("two", OTHER)]
+    steps = [CoreStep(name, id_, status) for (name, id_), status in zip(pairs, statuses, strict=True)]
+    pasts = [
+        PastStep(name, id_, status, 0, 2, created_at=clock(0))
+        for (name, id_), status in zip(pairs, statuses, strict=True)
+    ]
+    return core(Status.RUNNING, *steps), PastState(RUN, Status.RUNNING, tuple(pasts))
+
+
+def test_what_a_line_told_that_is_given_up_for_one_long_bound_is_no_gap() -> None:
+    state, history = two(Status.RUNNING, Status.RUNNING)
+    made = world([(0, state)], [(0, history)])
+    line = made.open(ordered=True)
+    for event in (started(), started(OTHER), replace(chunk(0, 0.1), step_run_id=OTHER), chunk(0, 0.1)):
+        made.tell(line, event)
+    made.until(1)
+    made.tell(line, failed())
+    fresh = made.open(ordered=True)  # for the attempt that will come; the other step is silent meanwhile
+    made.until(2)
+    made.close(line, None)
+    for step, retry in ((STEP, 1), (OTHER, 0)):
+        made.tell(fresh, LiveEvent(RUN, Kind.COMPLETED, step, "{}", clock(2.5), retry))
+    made.until(4)
+    assert len(told(made, STEP_COMPLETED)) == 2
+    assert not [item for item in made.items if isinstance(item, StepGap)]
+
+
+def test_a_bridge_that_is_given_up_while_the_line_beside_it_still_waits_for_the_engine_is_no_gap() -> None:
+    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING))])
+    line, bridge = made.open(ordered=True), made.open(ordered=False)
+    made.until(3)
+    made.tell(bridge, chunk(4, 3))
+    made.until(6)
+    made.close(bridge, None)
+    made.until(7)
+    for event in (chunk(4, 3), LiveEvent(RUN, Kind.COMPLETED, STEP, "{}", clock(7), 0)):
+        made.tell(line, event)
+    made.until(9)
+    gaps = [item for item in made.items if isinstance(item, StepGap)]
+    assert gaps == [StepGap(GapCause.JOINED_LATE, "one", 1, 4)]
+    assert made.history.breaks == 0
+
+
+def test_a_line_that_is_given_up_after_another_broke_proves_nothing_for_the_one_opened_since() -> None:
+    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING))])
+    first, second = made.open(ordered=True), made.open(ordered=False)
+    for line in (first, second):
+        for event in (started(), chunk(0, 0.1)):
+            made.tell(line, event)
+    made.close(first)
+    third = made.open(ordered=True)
+    made.until(4)
+    made.close(second, None)
+    made.tell(third, LiveEvent(RUN, Kind.COMPLETED, STEP, "{}", clock(4), 0))
+    made.until(6)
+    assert StepGap(GapCause.UPSTREAM, "one", 1, None) in made.items
+
+
+def test_what_the_engine_holds_back_for_a_line_that_is_given_up_is_lost_and_said_to_be() -> None:
+    state, history = two(Status.RUNNING, Status.QUEUED)
+    made = world(
+        [(0, state)], [(0, history)]
+    )  # a moment later its first chunk is sent, then the line is bound
+    line = made.open(ordered=True)
+    made.until(0.3)
+    made.tell(line, chunk(0, 0.3))
+    made.until(1)
+    made.tell(line, failed())
+    fresh = made.open(ordered=True)
+    made.until(2)
+    made.close(line, None)  # and with it the other step's chunks, which the engine would have told at its end
+    made.tell(fresh, LiveEvent(RUN, Kind.COMPLETED, OTHER, "{}", clock(2.5), 0))
+    made.until(4)
+    assert StepGap(GapCause.UPSTREAM, "two", 1, None) in made.items
+
+
+def test_a_step_that_was_waiting_when_the_line_broke_may_have_begun_unheard() -> None:
+    made = world(
+        [(0, core(Status.QUEUED)), (2, core(Status.RUNNING))],
+        [(0, past(Status.QUEUED)), (2, past(Status.RUNNING))],
+    )
+    line = made.open(ordered=True)
+    made.until(0.1)
+    made.close(line)
+    made.until(3)  # it begins, and streams all it has
+    again = made.open(ordered=True)
+    made.tell(again, LiveEvent(RUN, Kind.COMPLETED, STEP, "{}", clock(4), 0))
+    made.until(5)
+    assert StepGap(GapCause.UPSTREAM, "one", 1, None) in made.items
+
+
 def test_a_failure_that_no_line_told_shows_that_chunks_may_be_lost() -> None:
     failing = past(Status.FAILED, 2, error="E: no", finished_at=clock(1))
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), (1, failing)])
