@@ -75,6 +75,7 @@ class Facts:
         "running",
         "start_at",
         "start_live",
+        "start_seen",
         "start_tell_at",
         "started",
         "told",
@@ -87,6 +88,7 @@ class Facts:
         self.started = False
         self.start_at: str | None = None
         self.start_live = False
+        self.start_seen = False  # live, before a state told of it: what it streamed first was heard too
         self.start_tell_at = 0.0
         self.told = 1  # the attempt that is being told
         self.proven = 1  # the highest attempt that is known to have begun

@@ -76,6 +76,7 @@ class Step(Times):
             self._later(self.start_tell_at)
             return False
         self.started = True
+        self.start_seen = self.start_live
         story.step(STEP_STARTED, self.name or "", self.id, 1, at=self.start_at, recovered=not self.start_live)
         return True
 
@@ -152,7 +153,7 @@ class Step(Times):
 
     def _tell_end(self, story: Story, end: Outcome) -> None:
         lost = any(self.held.values()) or (not end.live and _told_live(end))
-        unheard = not (end.live or self.start_live or self.next) and self.told == 1
+        unheard = not (end.live or self.start_seen or self.next) and self.told == 1
         unseen = GapCause.UPSTREAM if lost or unheard else None
         cause = self.doubt or unseen
         if cause is not None and end.type != STEP_SKIPPED and not self.adrift:

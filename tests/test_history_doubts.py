@@ -187,6 +187,22 @@ def test_a_chunk_that_two_failures_overtook_is_none_of_the_second_attempts() -> 
     assert "2@0.7" not in [text for _, text in told(made, STEP_STREAM)]
 
 
+def test_a_step_that_times_out_unheard_may_have_streamed_though_its_start_came_late() -> None:
+    made = world(
+        [(0, core(Status.RUNNING)), (4, core(Status.FAILED))],
+        [(0, past(Status.QUEUED)), (4, past(Status.FAILED, retries=0, error="Task exceeded timeout of 3s"))],
+    )
+    line = made.open(ordered=True)
+    made.until(1)
+    made.tell(line, started())
+    made.until(4)
+    made.tell(line, LiveEvent(RUN, Kind.FAILED, None, "", clock(4), None))
+    made.until(9)
+    ends = [item for item in made.items if isinstance(item, StepGap)]
+    assert ends
+    assert isinstance(made.items[-1], End)
+
+
 def test_what_another_line_goes_on_to_tell_is_no_gap() -> None:
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING))])
     line = made.open(ordered=True)
