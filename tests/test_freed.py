@@ -5,9 +5,8 @@ The collector is off in these tests. What is counted is what it would have had t
 
 from __future__ import annotations
 
-import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
@@ -24,8 +23,8 @@ from proxy.simulator.chat import chat
 from proxy.simulator.script import Step, Workflow, script
 from proxy.stay import Stay
 from tests.served import Served, served
+from tests.test_front import NOBODY, until
 
-NOBODY = "00000000-0000-4000-8000-000000000000"
 YAML = """
 version: 1
 hatchet: {token: "${HATCHET_CLIENT_TOKEN}"}
@@ -45,12 +44,6 @@ def held() -> dict[str, int]:
     """How many of each are in memory, reachable or not."""
     found = [type(one) for one in gc.get_objects()]
     return {kind.__name__: found.count(kind) for kind in OURS}
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
