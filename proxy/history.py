@@ -63,7 +63,7 @@ class History(Reading):
             else:
                 self._place(line, step_id, now)
         self._lines.discard(line)
-        if cause is not None and self._ended_live is None:
+        if self._broke(cause):
             self._broke_at = now
         missing = self._left_untold(line, cause, now)
         if missing or not self._lines:
@@ -90,25 +90,29 @@ class History(Reading):
             if not step.ended and (step.started or step.running or step.start_live or step.held)
         ]
 
+    def _broke(self, cause: GapCause | None) -> bool:
+        """Whether a line that is over for `cause` broke: neither given up by us, nor after the run's end."""
+        return cause is not None and self._ended_live is None
+
     def _left_untold(self, line: Line, cause: GapCause | None, now: float) -> list[Step]:
         """The steps whose chunks may be missing now that `line` is gone.
 
         Lines that break together are told of one after the other, and each may be replaced before the next:
         so what counts is not whether any line is left, but whether one is that tells the same step.
         """
-        steps = self._under_way()
-        if not self._lines and cause is not None and self._ended_live is None:
+        steps, broke = self._under_way(), self._broke(cause)
+        if broke and not self._lines:
             return [step for step in self._steps.values() if not step.ended]  # one may begin unheard
         if not self._lines or cause is GapCause.TOO_LARGE:
             return steps
         steps = [step for step in steps if not any(_tells(other, step) for other in self._lines)]
-        if cause is not None and self._ended_live is None:
+        if broke:
             return steps
         # no harm was seen: only what this line alone told, or alone was about to tell
         told = [step for step in steps if step.next > 0 or step.held]
         alone = [step for step in told if line.caught.get(step.id, 0) >= step.told]
         if cause is None and any(self._takes_over(other, line, now) for other in self._lines):
-            return [s for s in alone if s.told > 1] + [s for s in steps if self._held_back(line, s)]
+            alone = [step for step in alone if step.told > 1]
         return alone + [step for step in steps if self._held_back(line, step)]
 
     def _takes_over(self, other: Line, line: Line, now: float) -> bool:
