@@ -52,7 +52,7 @@ def unseen(core: CoreState, steps: Mapping[str, Step]) -> bool:
 
 
 def _told_live(step: Step) -> bool:
-    return step.end is not None and step.end.live
+    return step.end is not None and step.end.live and step.questioned is None
 
 
 def caught_up(past: PastState | None, core: CoreState, steps: Mapping[str, Step]) -> bool:

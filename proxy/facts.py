@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from proxy import outcome
-from proxy.events import STEP_FAILED, GapCause, LiveEvent
+from proxy.events import STEP_CANCELLED, STEP_FAILED, GapCause, LiveEvent
+from proxy.line import Line
 
 TEXT_WAIT: Final = 1.0  # seconds that a failure waits for its words: a timeout's are in the core, once done
 RECENT: Final = 16  # chunks by whose index and time a double is known even after its attempt is over
@@ -39,6 +40,23 @@ class Outcome:
     at: str | None
     live: bool
     tell_at: float
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no line is told of such an end, or but of the run's: a cancellation, a timeout."""
+        return self.type == STEP_CANCELLED or (self.type == STEP_FAILED and outcome.timed_out(self.payload))
+
+
+@dataclass(slots=True)
+class Question:
+    """An attempt's end, known from where nobody can say that the lines which tell its chunks were alive."""
+
+    attempt: int
+    line: Line | None  # who told it, bound too late to know what came before; None: a state did
+    since: float  # a line that told something then, or later, was alive, and has told all
+    until: float  # when it must have: else it is dead
+    alive_at: float | None = None  # when such a line was first heard
+    answered: bool = False
 
 
 class Facts:
@@ -70,6 +88,7 @@ class Facts:
         "place",
         "proven",
         "proven_at",
+        "question",
         "recent",
         "retries",
         "running",
@@ -110,6 +129,7 @@ class Facts:
         self.running = False  # as the last state had it
         self.end: Outcome | None = None
         self.ended = False
+        self.question: Question | None = None
         self.doubt: GapCause | None = None
         self.doubted_at: float | None = None
         self.doubt_after = (
@@ -170,6 +190,20 @@ class Facts:
         """Whether it is known to have failed, but not with which words."""
         end = self.end
         return end is not None and end.type == STEP_FAILED and not end.payload["detail"]
+
+    def end_told(self, attempt: int) -> bool:
+        """Whether a line has told how `attempt` ended."""
+        failure = self.failures.get(attempt)
+        ended = self.end is not None and self.end.live and self.end.attempt == attempt
+        return ended or (failure is not None and failure.live)
+
+    @property
+    def questioned(self) -> Question | None:
+        """Why its end is not to be told yet, though it is known."""
+        question = self.question
+        if question is None or question.answered or self.ended or question.attempt < self.proven:
+            return None
+        return question
 
     @property
     def undecided(self) -> bool:

@@ -34,7 +34,7 @@ class Flow(Known):
             return None
         if at is not None and recent and (last := recent[-1][1]) is not None and at < last:
             return None
-        self._heard = now
+        self._heard = line.heard = now
         recent.append((index, at))
         step.next = index + 1
         return Event(

@@ -11,6 +11,7 @@ from proxy.looking import Looking
 from proxy.telling import PASSING
 from proxy.wires import MOST, SPREAD, Wire, choose, earliest
 
+ASIDE: Final = 0.05  # seconds until a choice that would be too early is looked at again
 TAP_PATIENCE: Final = 1.0  # seconds that a run waits for a tap that broke before it subscribes by itself
 
 
@@ -24,6 +25,8 @@ class Following(Looking):
             self._reopen = True
             self._second_look = None
             return self._untapped_at + TAP_PATIENCE if "tap" not in self._outside and self.state else None
+        if self._history.awaits_others(now):
+            return now + ASIDE
         drop, choice = choose(self._wires, now)
         self._drop(drop)
         if self._second_look is not None and now >= self._second_look:

@@ -10,16 +10,15 @@ from typing import Final
 
 from proxy.events import STEP_CANCELLED, STEP_COMPLETED, STEP_FAILED, GapCause, Kind, LiveEvent
 from proxy.facts import MAX_HELD, Outcome
-from proxy.flow import Flow
 from proxy.line import Line
 from proxy.outcome import output, timed_out
 from proxy.step import Step
+from proxy.vouching import STRAGGLERS, Vouching
 
-STRAGGLERS: Final = 0.05  # seconds that an end told by metadata waits for chunks that it may have overtaken
 LOST_PATIENCE: Final = 1.0  # seconds after which a line that did not tell a proven failure has lost it
 
 
-class Hearing(Flow):
+class Hearing(Vouching):
     """Live events, one at a time."""
 
     @staticmethod
@@ -32,8 +31,8 @@ class Hearing(Flow):
             return True
         return False
 
-    def _run_event(self, event: LiveEvent, now: float) -> None:
-        self._ended_live = event
+    def _run_event(self, line: Line, event: LiveEvent, now: float) -> None:
+        self._ended_live, self._ended_by = event, line
         self._ended_at = now
         self._smells_of_end(now)
 
@@ -52,6 +51,7 @@ class Hearing(Flow):
                 step.sure()
             self._unlimbo(line, step.id, 1, now)
             line.at_least(step.id, 1)
+            line.proved.setdefault(step.id, 1)
         elif kind is Kind.COMPLETED:
             self._reached(line, step, attempt, now)
             tell_at = now + self._straggling(line, step)
@@ -79,7 +79,9 @@ class Hearing(Flow):
         return 0.0 if line.ordered or not (step.next or step.held) else STRAGGLERS
 
     def _reached(self, line: Line, step: Step, attempt: int, now: float) -> None:
+        """That line tells how `attempt` ended."""
         self._unlimbo(line, step.id, attempt, now)
+        self._told_end(line, step, attempt, now)
         line.at_least(step.id, attempt)
         line.caught[step.id] = attempt
         step.begun(attempt, now)
@@ -228,7 +230,10 @@ class Hearing(Flow):
         """Nothing better is known: the chunks in limbo are of the attempt that ran when they came."""
         step = self._step(step_id)
         limbo = line.limbo.get(step_id)
-        if limbo is not None:
+        if limbo is not None and limbo.waits:
+            del line.limbo[step_id]  # of an attempt that is over, or of the next: who knows?
+            step.suspect(GapCause.UPSTREAM, now)
+        elif limbo is not None:
             after = step.undecided and step.failures[step.proven].known_at < limbo.since
             if step.proven == step.told and limbo.events[0].index in range(step.next):
                 after = after or step.anew(limbo.events[0])

@@ -19,13 +19,13 @@ from typing import Final
 from proxy import ending
 from proxy.events import CoreState, GapCause, Kind, LiveEvent, PastState, Status
 from proxy.known import END_LOOKS
-from proxy.line import Line
+from proxy.line import OVERLAP, Line
 from proxy.reading import LIVE_PATIENCE, PAST_PATIENCE, Reading
 from proxy.step import DONE_LAG, Step
 
+WAITING_PATIENCE: Final = 2.0  # where the history says that no retry streams yet: it lags, or they are old
 PLACE_PATIENCE: Final = 0.35  # seconds until a line that nobody placed is believed to tell the proven attempt
 REST: Final = 0.3  # seconds after the last step's end in which the next is created, or the run's end is told
-OVERLAP: Final = 0.5  # seconds after which a line is bound: what comes then it tells, or the engine holds
 ALIVE: Final = 0.25  # seconds by which what a line told last may be before another was opened beside it
 CLOSE_PATIENCE: Final = 1.0  # seconds that a verified end waits for the history's details
 JOIN_PATIENCE: Final = (
@@ -63,6 +63,7 @@ class History(Reading):
             else:
                 self._place(line, step_id, now)
         self._lines.discard(line)
+        self._vouches_no_more(line, now)
         if self._broke(cause):
             self._broke_at = now
         missing = self._left_untold(line, cause, now)
@@ -146,7 +147,7 @@ class History(Reading):
             self._chunk(line, self._step(step_id), event, now)
         elif step_id is None:
             line.spoke = True
-            self._run_event(event, now)
+            self._run_event(line, event, now)
         else:
             line.spoke = True
             self._step_event(line, self._step(step_id), event, now)
@@ -206,6 +207,8 @@ class History(Reading):
             self._close(now)
             return
         for step in self._in_order():
+            if step.end is not None and step.end.stopped and not (step.end.live or step.ended):
+                self._ask_of_stop(step, now)
             step.advance(self._story, now)
             if step.due is not None:
                 self._due(step.due)
@@ -231,10 +234,11 @@ class History(Reading):
         waits = self.has_past and (not self._past_gone or self.past_look.aways < 2)
         for line in self._lines:
             for step_id, limbo in list(line.limbo.items()):
-                if not waits or now >= limbo.since + PLACE_PATIENCE:
+                at = limbo.since + (WAITING_PATIENCE if limbo.waits else PLACE_PATIENCE)
+                if not waits or now >= at:
                     self._place(line, step_id, now)
                 else:
-                    self._due(limbo.since + PLACE_PATIENCE)
+                    self._due(at)
 
     def _despair(self, step: Step, now: float) -> None:
         if step.doubt is GapCause.JOINED_LATE and step.running and step.doubted_at is not None:
@@ -313,6 +317,9 @@ class History(Reading):
             for step_id in list(line.limbo):
                 self._place(line, step_id, now)
         self._withdraw()
+        for step in self._steps.values():
+            if not (step.ended or step.end_told(step.proven)):
+                self._ask_of_stop(step, now)
         ending.tell(
             self._story,
             self._core,

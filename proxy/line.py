@@ -14,6 +14,7 @@ from typing import Final
 
 from proxy.events import LiveEvent
 
+OVERLAP: Final = 0.5  # seconds after which a line is bound: what comes then it tells, or the engine holds
 JITTER: Final = 0.01  # seconds by which threads of one worker may time their chunks in another order
 
 
@@ -23,6 +24,7 @@ class Limbo:
 
     since: float
     events: list[LiveEvent] = field(default_factory=list)
+    waits: bool = False  # a history that was asked for since says that the retry waits for a worker
 
     def series(self) -> list[list[LiveEvent]]:
         """The chunks, divided where indices begin again at a later time: there a later attempt begins."""
@@ -48,13 +50,18 @@ class Line:
         self.caught: dict[str, int] = {}  # step run -> the last attempt of which it gave a chunk
         self.proved: dict[
             str, int
-        ] = {}  # step run -> the attempt that a failure told on this very line proves
+        ] = {}  # step run -> the attempt that a beginning or a failure told on this very line proves
         self.limbo: dict[str, Limbo] = {}
 
     def at_least(self, step_run_id: str, attempt: int) -> None:
         """What comes next of that step is of `attempt`, or a later one."""
         if attempt > self.attempts.get(step_run_id, 0):
             self.attempts[step_run_id] = attempt
+
+    def knows(self, step_run_id: str, attempt: int) -> bool:
+        """Whether it has told of that attempt, so that it tells the rest of it, or is dead."""
+        told = max(self.caught.get(step_run_id, 0), self.proved.get(step_run_id, 0))
+        return told >= attempt or step_run_id in self.limbo
 
     def wait(self, step_run_id: str, event: LiveEvent, now: float, most: int) -> bool:
         """Keep a chunk until its attempt is known; False where there are too many."""

@@ -96,7 +96,11 @@ class Reading(Hearing):
                 self._past_step(known, now)
             for line in self._lines:
                 for step_id in [key for key, limbo in line.limbo.items() if limbo.since <= asked]:
-                    if not self._behind(state, self._step(step_id), line.limbo[step_id].events[0]):
+                    limbo = line.limbo[step_id]
+                    step = self._step(step_id)
+                    behind = self._behind(state, step, limbo.events[0])
+                    limbo.waits = behind and step.proven > 1
+                    if not behind:
                         self._place(line, step_id, now)
         if state is None or self._open_question():
             self.past_look.again(now)

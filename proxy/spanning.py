@@ -6,7 +6,7 @@ from typing import Final
 
 from proxy.bridges import SECONDS as BRIDGE_SECONDS
 from proxy.events import GapCause, LiveEvent
-from proxy.following import Following
+from proxy.following import ASIDE, Following
 from proxy.wires import Wire
 
 BRIDGE_PAUSE: Final = 0.5  # seconds until a run asks again for a bridge where the team has none left
@@ -20,6 +20,8 @@ class Spanning(Following):
     def _span(self, now: float) -> float | None:
         """Bridge the engine's silences, and only those; when to look again."""
         needs = self._history.needs if not self._outside else frozenset()
+        if self._history.awaits_others(now):
+            return now + ASIDE
         if self._bridge is not None and (not needs or now >= self._bridge_until):
             self._burn(now)
             needs = self._history.needs if not self._outside else frozenset()

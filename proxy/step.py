@@ -15,8 +15,6 @@ from typing import Final
 
 from proxy import outcome
 from proxy.events import (
-    STEP_COMPLETED,
-    STEP_FAILED,
     STEP_RETRYING,
     STEP_SKIPPED,
     STEP_STARTED,
@@ -61,7 +59,12 @@ class Step(Times):
             return
 
     def _may_tell_end(self, end: Outcome) -> float:
-        """A state's end waits for the verified one, where that will say that a hangup cost nothing."""
+        """A state's end waits for the verified one, where that will say that a hangup cost nothing.
+
+        A line's waits for another line that knows more.
+        """
+        if self.questioned is not None:
+            return max(end.tell_at, self.questioned.until)
         if end.live or not self.hung_up or self.doubted_at is None:
             return end.tell_at
         return max(end.tell_at, self.doubted_at + DONE_LAG)
@@ -152,7 +155,8 @@ class Step(Times):
             self.held.pop(self.told, None)
 
     def _tell_end(self, story: Story, end: Outcome) -> None:
-        lost = any(self.held.values()) or (not end.live and _told_live(end))
+        untold = not (end.live or end.stopped)  # the engine tells lines of such an end: it was lost
+        lost = any(self.held.values()) or untold or self.questioned is not None
         unheard = not (end.live or self.start_seen or self.next) and self.told == 1
         unseen = GapCause.UPSTREAM if lost or unheard else None
         cause = self.doubt or unseen
@@ -178,9 +182,3 @@ class Step(Times):
             story.gap(self.doubt, self.name, self.told, None)
             self.sure()
             self.adrift = True
-
-
-def _told_live(end: Outcome) -> bool:
-    """Whether the engine tells such an end live: where it did not, something was lost."""
-    failed = end.type == STEP_FAILED and not outcome.timed_out(end.payload)
-    return failed or end.type == STEP_COMPLETED

@@ -89,6 +89,7 @@ FLOORS: Final = {
         "proxy.ending",  # the verified end
         "proxy.known",  # a run's steps, lines and states
         "proxy.flow",  # a chunk in order: the fast path
+        "proxy.vouching",  # whether an end's chunks were all told
         "proxy.hearing",  # what lines tell
         "proxy.reading",  # what states say
         "proxy.history",

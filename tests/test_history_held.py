@@ -1,0 +1,92 @@
+"""A connection that holds everything back for seconds, then brings it at once, or is cut: no chunk is told as
+what it is not, and none is lost unsaid.
+
+TCP does that when packets get lost: streams and the core's answers stop together, and come together. The
+history is another server, and goes on telling: of failures, retries and ends whose chunks are still to come.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from random import Random
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from proxy.events import CoreState, End, Kind
+from proxy.history import History
+from tests.playing import World, legal
+from tests.test_history_laws import play
+from tests.worlds import RUN, Told, Truth, misplaced, truth, unsaid
+
+EXAMPLES = int(os.environ.get("HEART_EXAMPLES", "1000"))
+
+
+def lines_of(rng: Random, run: Truth, began: float, over: float) -> list[Told]:
+    """One line or two: all that happens from `began` to `over` comes at `over`, in order, or not at all."""
+    lines = []
+    cut = rng.random() < 0.4
+    run.silent = rng.random() < 0.3
+    happens = [one for one in run.live() if not run.silent or one[1].kind is Kind.STREAM]
+    for _ in range(rng.choice([1, 1, 2])):
+        opened = rng.choice([-0.5, rng.uniform(0.0, run.done), began - 0.01])
+        if began <= opened <= over:
+            opened = over + 0.001
+        line = Told(rng.random() < 0.4, opened, max(opened, run.done) + 3.0)
+        for at, event in happens:
+            if opened <= at < began or (at >= opened and not (cut and opened < began)):
+                line.events.append((over if began <= at <= over else at, event))
+        if cut and opened < began:
+            line.ended = over
+            again = over + rng.choice([0.001, 0.1])
+            told = [(at, event) for at, event in happens if at > again]
+            lines.append(Told(line.ordered, again, max(again, run.done) + 3.0, told))
+        lines.append(line)
+    return lines
+
+
+def playing(seed: int) -> tuple[Truth, list[Told], World]:
+    """Who listens to which run, and a world whose core state stands still with the connection."""
+    rng = Random(seed)
+    run = truth(rng)
+    if rng.random() < 0.5:  # a run that fails and is tried again much later
+        step = run.steps[0]
+        wait = rng.choice([0.0, 3.0, 8.0])
+        for n, one in enumerate(step.tries[1:], start=1):
+            step.tries[n] = replace(
+                one, began=one.began + wait, chunks=[t + wait for t in one.chunks], ended=one.ended + wait
+            )
+        if len(step.tries) > 1:
+            step.ended += wait
+            del run.steps[1:]
+            run.done = step.ended + 0.2
+    began = rng.uniform(0.0, run.done)
+    over = began + rng.choice([0.5, 2.0, 6.0])
+    lines = lines_of(rng, run, began, over)
+
+    def core_at(t: float) -> CoreState | None:
+        return run.core_at(min(t, began) if t < over else t)
+
+    return run, lines, World(History(RUN), core_at, run.past_at)
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize="HEART_EXAMPLES" not in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(st.integers(min_value=0, max_value=2**48))
+@example(2399)  # a first attempt's chunks, while its retry waits for a worker
+@example(6885)  # a step that was cancelled meanwhile
+def test_what_a_connection_held_back_is_told_as_what_it_is_or_not_at_all(seed: int) -> None:
+    run, lines, world = playing(seed)
+    play(run, lines, world)
+    legal(world.items)
+    assert isinstance(world.items[-1], End)
+    last = {step.id: len(step.tries) for step in run.steps}
+    for what in misplaced(world.items, lags=False):
+        step, told = what.partition("/")[0], int(what.split()[-1].partition("/")[0])
+        assert run.silent and told < last[step], what  # an attempt that is void by now, and was guessed
+    assert not unsaid(run, world.items)

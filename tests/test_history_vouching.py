@@ -1,0 +1,162 @@
+"""An end is told without a gap only where a line that streamed the step, and was alive, says so."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.events import (
+    STEP_CANCELLED,
+    STEP_COMPLETED,
+    STEP_FAILED,
+    GapCause,
+    Kind,
+    LiveEvent,
+    Status,
+    StepGap,
+)
+from proxy.line import Line
+from tests.playing import World, legal
+from tests.test_history_doubts import OTHER, RUN, STEP, chunk, clock, core, past, started, told, world
+
+CANCELLED = LiveEvent(RUN, Kind.CANCELLED, None, "", clock(3.1), hangup=True)
+
+
+def end(kind: Kind, t: float) -> LiveEvent:
+    text = '"x"' if kind is Kind.COMPLETED else "ValueError: x"
+    return LiveEvent(RUN, kind, STEP, text, clock(t), 0)
+
+
+def gaps(made: World) -> list[StepGap]:
+    return [item for item in made.items if isinstance(item, StepGap)]
+
+
+def two_lines() -> tuple[World, Line, Line]:
+    """A step that one line streams, and another that was opened beside it at 1 s and has heard nothing."""
+    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING, retries=0))])
+    first = made.open(ordered=False)
+    made.tell(first, started())
+    made.until(0.2)
+    made.tell(first, chunk(0, 0.2))
+    made.until(1.0)
+    second = made.open(ordered=True)
+    made.until(3.0)
+    return made, first, second
+
+
+ENDS = pytest.mark.parametrize(
+    ("kind", "type_"), [(Kind.COMPLETED, STEP_COMPLETED), (Kind.FAILED, STEP_FAILED)]
+)
+
+
+@ENDS
+def test_an_end_waits_for_the_line_that_streamed_the_step(kind: Kind, type_: str) -> None:
+    made, first, second = two_lines()
+    made.tell(second, end(kind, 3))
+    made.until(3.02)
+    assert not told(made, type_) and made.history.awaits_others(3.02), "it may be on its way there, or dead"
+    made.tell(first, chunk(1, 2.9))
+    made.tell(first, end(kind, 3))
+    assert not made.history.awaits_others(3.02)
+    made.until(3.1)
+    assert told(made, type_)
+    assert not gaps(made)
+    legal(made.items)
+
+
+@ENDS
+def test_an_end_that_nobody_vouches_for_comes_with_a_gap(kind: Kind, type_: str) -> None:
+    made, _, second = two_lines()
+    made.tell(second, end(kind, 3))
+    made.until(3.5)
+    assert told(made, type_)
+    assert gaps(made) == [StepGap(GapCause.UPSTREAM, "one", 1, None)]
+    legal(made.items)
+
+
+def test_an_end_that_waited_for_a_line_which_breaks_comes_at_once_with_a_gap() -> None:
+    made, first, second = two_lines()
+    made.tell(second, end(Kind.COMPLETED, 3))
+    made.close(first)
+    made.until(3.01)
+    assert told(made, STEP_COMPLETED) and gaps(made)
+
+
+def test_a_line_that_was_alive_after_the_other_was_bound_need_not_be_waited_for() -> None:
+    made, first, second = two_lines()
+    made.tell(first, LiveEvent(RUN, Kind.STARTED, OTHER, "", clock(2.9), 0))
+    made.tell(second, end(Kind.COMPLETED, 3))
+    assert told(made, STEP_COMPLETED) and not gaps(made)
+
+
+def test_a_line_that_told_a_chunk_itself_vouches_for_the_end() -> None:
+    made, _, second = two_lines()
+    made.tell(second, chunk(1, 2.0))
+    made.tell(second, end(Kind.COMPLETED, 3))
+    assert told(made, STEP_COMPLETED) and not gaps(made)
+
+
+def stopped() -> tuple[World, Line]:
+    """A step that streams on one line, and is cancelled at 3 s; the core says so at 5."""
+    made = world(
+        [(0, core(Status.RUNNING)), (5, core(Status.CANCELLED))],
+        [(0, past(Status.RUNNING)), (3, past(Status.CANCELLED, finished_at=clock(3)))],
+    )
+    line = made.open(ordered=True)
+    made.tell(line, started())
+    made.until(0.2)
+    made.tell(line, chunk(0, 0.2))
+    made.until(3.05)
+    made.history.past_look.want(3.05)
+    made.until(3.1)
+    return made, line
+
+
+def test_a_stop_that_only_a_state_tells_comes_with_a_gap_where_the_line_may_be_dead() -> None:
+    made, _ = stopped()
+    made.until(4.0)
+    assert not told(made, STEP_CANCELLED)
+    made.until(4.2)
+    assert told(made, STEP_CANCELLED)
+    assert gaps(made) == [StepGap(GapCause.UPSTREAM, "one", 1, None)]
+
+
+def test_who_tells_the_runs_end_vouches_for_a_step_that_was_stopped() -> None:
+    made, line = stopped()
+    made.tell(line, CANCELLED)
+    made.until(3.4)
+    assert told(made, STEP_CANCELLED) and not gaps(made)
+
+
+def test_what_was_held_back_comes_with_the_first_sign_of_life() -> None:
+    made, line = stopped()
+    made.until(3.8)
+    made.tell(line, chunk(1, 2.8))
+    made.tell(line, chunk(2, 2.9))
+    made.until(4.0)
+    assert [index for index, _ in enumerate(told(made, "step_stream"))] == [0, 1, 2]
+    assert told(made, STEP_CANCELLED) and not gaps(made)
+
+
+def test_chunks_that_come_while_the_history_has_a_retry_queued_are_not_the_retrys() -> None:
+    """Held back by the connection for so long that the state was faster; without lifecycle events."""
+    made = world(
+        [(0, core(Status.RUNNING)), (12, core(Status.COMPLETED))],
+        [
+            (0, past(Status.QUEUED)),
+            (1, past(Status.QUEUED, 1)),
+            (9, past(Status.RUNNING, 1, started_at=clock(9))),
+            (11, past(Status.COMPLETED, 1)),
+        ],
+    )
+    line = made.open(ordered=False)
+    made.until(2.0)
+    made.history.past_look.want(2.0)
+    made.until(2.5)
+    for index in range(3):
+        made.tell(line, chunk(index, 0.5 + index / 10, f"first/{index}"))
+    made.until(9.5)
+    for index in range(2):
+        made.tell(line, chunk(index, 9.2 + index / 10, f"second/{index}"))
+    made.until(30)
+    assert told(made, "step_stream") == [(2, "second/0"), (2, "second/1")]
+    legal(made.items)
