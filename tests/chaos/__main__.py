@@ -21,6 +21,8 @@ def main() -> int:
     words.add_argument("--clients", type=int, default=8, help="at most so many for each run")
     words.add_argument("--evidence", type=Path, help="a folder for what clients heard that were told wrong")
     told = words.parse_args()
+    if told.evidence is not None:
+        told.evidence.mkdir(parents=True, exist_ok=True)
     print(f"seed {told.seed}, {told.minutes:g} minutes, {told.proxies} proxies", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         report = asyncio.run(
