@@ -234,9 +234,11 @@ class Hearing(Vouching):
             del line.limbo[step_id]  # of an attempt that is over, or of the next: who knows?
             step.suspect(GapCause.UPSTREAM, now)
         elif limbo is not None:
-            after = step.undecided and step.failures[step.proven].known_at < limbo.since
+            after = int(step.undecided and step.failures[step.proven].known_at < limbo.since)
             if step.proven == step.told and limbo.events[0].index in range(step.next):
-                after = after or step.anew(limbo.events[0])
+                after = after or int(step.anew(limbo.events[0]))
+            if step.began is not None and step.began[0] == step.proven:  # more may have begun since
+                after = max(after, sum(not step.older(events[0]) for events in limbo.series()) - 1)
             self._unlimbo(line, step_id, step.proven + after, now)
 
 
