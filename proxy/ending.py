@@ -108,9 +108,9 @@ def _conclude(step: Step, known: CoreStep, core: CoreState, *, at: str | None, n
     status = known.status
     if status not in RESTING and core.status is Status.CANCELLED:
         status = Status.CANCELLED
+    if step.undecided and status in {Status.COMPLETED, Status.CANCELLED}:
+        step.begun(step.proven + 1, now)  # a failure that was the last would read FAILED
     if status is Status.COMPLETED:
-        if step.undecided:
-            step.begun(step.proven + 1, now)
         seen = step.end is not None and step.end.type == STEP_COMPLETED and step.end.live
         skip = not seen and step.id != core.run_id and outcome.skipped(known.output)
         kind = STEP_SKIPPED if skip else STEP_COMPLETED

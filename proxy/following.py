@@ -26,9 +26,10 @@ class Following(Looking):
             self._second_look = None
             return self._untapped_at + TAP_PATIENCE if "tap" not in self._outside and self.state else None
         if self._history.awaits_others(now):
-            return now + ASIDE
-        drop, choice = choose(self._wires, now)
-        self._drop(drop)
+            choice: float | None = now + ASIDE
+        else:
+            drop, choice = choose(self._wires, now)
+            self._drop(drop)
         if self._second_look is not None and now >= self._second_look:
             self._second_look = None
             if self._history.young and len(self._wires) == 1 and not self._wires[0].spoke:

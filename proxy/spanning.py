@@ -20,9 +20,9 @@ class Spanning(Following):
     def _span(self, now: float) -> float | None:
         """Bridge the engine's silences, and only those; when to look again."""
         needs = self._history.needs if not self._outside else frozenset()
-        if self._history.awaits_others(now):
-            return now + ASIDE
         if self._bridge is not None and (not needs or now >= self._bridge_until):
+            if self._history.awaits_others(now):
+                return now + ASIDE
             self._burn(now)
             needs = self._history.needs if not self._outside else frozenset()
         new = needs - self._bridged

@@ -586,3 +586,21 @@ def test_a_chunk_whose_index_waits_already_from_an_earlier_time_is_of_another_at
     legal(made.items)
     assert [text for attempt, text in told(made, STEP_STREAM) if attempt == 2] == ["2@1.202", "3@1.203"]
     assert [text for attempt, text in told(made, STEP_STREAM) if attempt == 1] == ["0@1.01", "2@1.07"]
+
+
+def test_who_is_cancelled_while_a_retry_waits_is_cancelled_in_the_retry() -> None:
+    """Without a history; found by an hour of chaos."""
+    made = world([(0, core(Status.RUNNING)), (2, core(Status.CANCELLED))], [])
+    line = made.open(ordered=True)
+    made.tell(line, started())
+    made.until(0.2)
+    made.tell(line, chunk(0, 0.2))
+    made.tell(line, LiveEvent(RUN, Kind.FAILED, STEP, "ValueError: x", clock(0.3), 0))
+    made.close(line)
+    made.until(30)
+    assert told(made, STEP_RETRYING, "step_cancelled") == [
+        (1, {"message": "ValueError: x", "detail": "ValueError: x"}),
+        (2, None),
+    ]
+    assert [(gap.attempt, gap.missed) for gap in made.items if isinstance(gap, StepGap)] == [(2, None)]
+    legal(made.items)

@@ -293,3 +293,24 @@ async def test_joining_after_the_end_gives_results_and_end(stage: Stage) -> None
     await rest()
     assert stage.told() == ["step_started", "stepgap", "step_completed", "run_completed", "end"]
     assert isinstance(stage.items[-1], End)
+
+
+async def test_no_subscription_is_given_up_while_an_end_waits_for_what_it_has_to_say(stage: Stage) -> None:
+    stage.upstream.pasts[RUN] = past(retry=0, retries=1)
+    stage.run.start()
+    await rest()
+    first = stage.upstream.by_id()[0]
+    first.tell(started())
+    await stage.clock.turn(0.1)
+    first.tell(failed(retry=0))
+    stage.upstream.pasts[RUN] = past(retry=1, retries=1)
+    await stage.clock.turn(0.2)  # tried again: another is opened, and so is a bridge
+    fresh = stage.upstream.by_id()[1]
+    fresh.tell(completed(retry=1))
+    await rest()
+    assert first in stage.upstream.open, "it told the failure: what came next it would know"
+    first.tell(completed(retry=1))
+    await stage.clock.turn(0.1)
+    assert "step_completed" in stage.told()
+    assert not any(isinstance(item, StepGap) for item in stage.items)
+    assert first not in stage.upstream.open
