@@ -125,6 +125,8 @@ class Hearing(Vouching):
         if step.ended or attempt < step.told:
             seen = attempt < step.told or index < step.next
             self._too_late(step, attempt, seen=seen)
+            if step.ended:
+                step.next = max(step.next, index + 1)  # said once, however many lines tell it
         elif attempt > step.told:
             self._early(step, event, attempt, now)
         elif step.next == 0 and event.at is not None and (index, event.at) in step.recent:

@@ -61,7 +61,7 @@ class Times(Facts):
         if held:
             index, last = next(reversed(held.items()))
             at = last.at
-        elif attempt == self.told and 0 < self.next <= (event.index or 0):
+        elif attempt == self.told and self.recent and 0 < self.next <= (event.index or 0):
             index, at = self.recent[-1]
         else:
             return 0

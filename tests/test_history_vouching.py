@@ -160,3 +160,12 @@ def test_chunks_that_come_while_the_history_has_a_retry_queued_are_not_the_retry
     made.until(30)
     assert told(made, "step_stream") == [(2, "second/0"), (2, "second/1")]
     legal(made.items)
+
+
+def test_a_chunk_that_comes_after_the_end_on_two_lines_is_said_to_be_missing_once() -> None:
+    made, first, second = two_lines()
+    made.tell(second, chunk(1, 2.0))
+    made.tell(second, end(Kind.COMPLETED, 3))
+    for line in (first, second):
+        made.tell(line, chunk(2, 2.9))
+    assert gaps(made) == [StepGap(GapCause.UPSTREAM, "one", 1, 1)]
