@@ -16,24 +16,22 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy import ending
+from proxy.closing import Closing
 from proxy.events import CoreState, GapCause, Kind, LiveEvent, PastState, Status
 from proxy.known import END_LOOKS
-from proxy.line import OVERLAP, Line
-from proxy.reading import LIVE_PATIENCE, PAST_PATIENCE, Reading
-from proxy.step import DONE_LAG, Step
+from proxy.line import Line
+from proxy.reading import PAST_PATIENCE
+from proxy.step import Step
 
 WAITING_PATIENCE: Final = 2.0  # where the history says that no retry streams yet: it lags, or they are old
 PLACE_PATIENCE: Final = 0.35  # seconds until a line that nobody placed is believed to tell the proven attempt
 REST: Final = 0.3  # seconds after the last step's end in which the next is created, or the run's end is told
-ALIVE: Final = 0.25  # seconds by which what a line told last may be before another was opened beside it
-CLOSE_PATIENCE: Final = 1.0  # seconds that a verified end waits for the history's details
 JOIN_PATIENCE: Final = (
     6.0  # seconds of silence after which a step joined late is said to be: the engine's hold is over
 )
 
 
-class History(Reading):
+class History(Closing):
     """One run, merged."""
 
     # -- a line's life --
@@ -83,53 +81,6 @@ class History(Reading):
         for step in self._under_way():
             step.suspect(GapCause.UPSTREAM, now)
         self._settle(now)
-
-    def _under_way(self) -> list[Step]:
-        return [
-            step
-            for step in self._steps.values()
-            if not step.ended and (step.started or step.running or step.start_live or step.held)
-        ]
-
-    def _broke(self, cause: GapCause | None) -> bool:
-        """Whether a line that is over for `cause` broke: neither given up by us, nor after the run's end."""
-        return cause is not None and self._ended_live is None
-
-    def _left_untold(self, line: Line, cause: GapCause | None, now: float) -> list[Step]:
-        """The steps whose chunks may be missing now that `line` is gone.
-
-        Lines that break together are told of one after the other, and each may be replaced before the next:
-        so what counts is not whether any line is left, but whether one is that tells the same step.
-        """
-        steps, broke = self._under_way(), self._broke(cause)
-        if broke and not self._lines:
-            return [step for step in self._steps.values() if not step.ended]  # one may begin unheard
-        if not self._lines or cause is GapCause.TOO_LARGE:
-            return steps
-        steps = [step for step in steps if not any(_tells(other, step) for other in self._lines)]
-        if broke:
-            return steps
-        # no harm was seen: only what this line alone told, or alone was about to tell
-        told = [step for step in steps if step.next > 0 or step.held]
-        alone = [step for step in told if line.caught.get(step.id, 0) >= step.told]
-        if cause is None and any(self._takes_over(other, line, now) for other in self._lines):
-            alone = [step for step in alone if step.told > 1]
-        return alone + [step for step in steps if self._held_back(line, step)]
-
-    def _takes_over(self, other: Line, line: Line, now: float) -> bool:
-        """Whether `line` was well while `other` was bound beside it: that one tells what it would have."""
-        well = line.since > self._broke_at and line.heard >= other.since - ALIVE
-        return well and now >= other.since + OVERLAP
-
-    def _held_back(self, line: Line, step: Step) -> bool:
-        """Whether the engine may hold back all that the step streams from `line`, and from it alone.
-
-        So it is where the step's first chunk was sent just before the line was bound, while a history that
-        lags called the step QUEUED: nobody has told of it, and nothing has been in doubt.
-        """
-        if not (line.ordered and line.spoke) or step.start_live or step.told > 1 or step.next or step.held:
-            return False
-        return step.id not in line.caught and not any(other.since <= line.since for other in self._lines)
 
     def live(self, line: Line, event: LiveEvent, now: float) -> None:
         """One event of this run, told on `line`."""
@@ -270,72 +221,3 @@ class History(Reading):
             waiting = heard and not (step.running or step.failures or step.end or self._closing)
             if not step.start_live and not waiting:
                 step.missed_start(GapCause.JOINED_LATE, now)
-
-    # -- the end --
-
-    def _withdraw(self) -> None:
-        """A line that ended because the run did has missed nothing."""
-        closing = self._closing
-        if self._ended_live is not None and closing is not None and closing < self._ended_at + DONE_LAG:
-            for step in self._steps.values():
-                if step.hung_up and step.doubted_at is not None and closing < step.doubted_at + DONE_LAG:
-                    step.sure()
-
-    def _may_close(self, now: float) -> bool:
-        """Whether the verified end can be told: all is known, or has been waited for."""
-        assert self._core is not None and self._closing is not None
-        unseen = ending.unseen(self._core, self._steps)
-        if self._doubtful(unseen) and not self._confirmed:
-            if self._core_alone and unseen:
-                return False
-            if now < self._closing + CLOSE_PATIENCE:
-                self._due(self._closing + CLOSE_PATIENCE)
-                return False
-        if not unseen:
-            return True
-        if self._lines and self._telling and now < self._closing + LIVE_PATIENCE:
-            self._due(self._closing + LIVE_PATIENCE)
-            return False
-        if not self.has_past or self._past_gone or ending.caught_up(self._past, self._core, self._steps):
-            return True
-        if now < self._closing + CLOSE_PATIENCE:
-            self._due(self._closing + CLOSE_PATIENCE)
-            return False
-        return True
-
-    def _doubtful(self, unseen: bool) -> bool:
-        """Whether a done state may be of a moment between two steps of a replay: it is read twice then."""
-        if unseen and (not self.has_past or self._past_gone):
-            return True
-        return any(
-            step.retries is not None and step.proven > step.retries + 1 for step in self._steps.values()
-        )
-
-    def _close(self, now: float) -> None:
-        assert self._core is not None
-        for line in self._lines:
-            for step_id in list(line.limbo):
-                self._place(line, step_id, now)
-        self._withdraw()
-        for step in self._steps.values():
-            if not (step.ended or step.end_told(step.proven)):
-                self._ask_of_stop(step, now)
-        ending.tell(
-            self._story,
-            self._core,
-            self._past,
-            self._in_order(),
-            now=now,
-            ended_live=self._ended_live,
-            failed_order=self._failed_order,
-        )
-        self.over = True
-        self.due = None
-        self.core_look.at = self.past_look.at = None
-
-
-def _tells(line: Line, step: Step) -> bool:
-    """Whether a line brings a step's chunks as they are sent: by run id, those of a retry are held."""
-    if line.ordered and step.told > 1:
-        return line.caught.get(step.id, 0) >= step.told
-    return line.attempts.get(step.id, 0) >= step.told

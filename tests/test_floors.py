@@ -92,6 +92,8 @@ FLOORS: Final = {
         "proxy.vouching",  # whether an end's chunks were all told
         "proxy.hearing",  # what lines tell
         "proxy.reading",  # what states say
+        "proxy.leaving",  # what a line that is gone leaves untold
+        "proxy.closing",  # when the verified end can be told
         "proxy.history",
         "proxy.restate",  # a run's lifecycle from its states alone
         "proxy.recorded",  # a recorded run told again
