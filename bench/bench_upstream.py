@@ -29,7 +29,9 @@ from proxy.counts import TeamCounts
 from proxy.errors import HatchetAway
 from proxy.events import CoreState, CoreStep, LiveEvent, Status
 from proxy.http2 import Http2
-from proxy.life import Kept, Life, LiveStream
+from proxy.kept import Kept
+from proxy.life import Life
+from proxy.livestream import LiveStream
 from proxy.rules import Rules
 from proxy.run import Run
 

@@ -16,7 +16,7 @@ from proxy.answers import Answer, draining, problem, wait
 from proxy.auth import Asked
 from proxy.connection import EXTENSION, NOBODY, SocketSink
 from proxy.hub import SINGLE, Hub
-from proxy.life import LiveStream
+from proxy.livestream import LiveStream
 from proxy.reader import Ending
 from proxy.routes import Match
 from proxy.stay import Stay, StaySink

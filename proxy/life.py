@@ -11,82 +11,24 @@ the old one are then unknown cursors, never another story's frames.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Hashable, Sequence
+from typing import Final
 
-from config.model import StreamConfig
-from proxy.backlog import OVERHEAD, Backlog, Frame
+from proxy.backlog import Backlog, Frame
 from proxy.channel import Channel, Sights, value_of
 from proxy.counts import TeamCounts
 from proxy.errors import HatchetAway, HatchetError, RunUnknown
 from proxy.events import CoreState, End, Event, GapCause, Item, PastState, Reset, StepGap
-from proxy.origins import Origins
+from proxy.kept import Kept, keep
+from proxy.livestream import LiveStream
 from proxy.restate import restate
-from proxy.rules import Rules
 from proxy.run import Run
 from proxy.sse import Cursor, Ids
 from proxy.upstream import Upstream
-from proxy.values import value
 
 LOOK_PAUSE: Final = 0.2  # seconds between looks for a run that does not exist yet: the engine's lag is 0.1
 CLOSED: Final = "the run was closed"
 REPLAY_LOOK: Final = 1.0  # seconds for which "it was not replayed" is believed: bounds calls per ended run
-
-
-@value
-class Kept:
-    """An item as the life keeps it; what it was is asked only once it falls out."""
-
-    item: Item
-    size: int
-
-    @property
-    def lasting(self) -> bool:
-        return not isinstance(self.item, Event) or self.item.lasting
-
-    @property
-    def source(self) -> tuple[str, int] | None:
-        item = self.item
-        return (item.step or "", item.attempt or 1) if isinstance(item, Event) and not item.lasting else None
-
-    @property
-    def identity(self) -> Hashable | None:
-        item = self.item
-        if isinstance(item, Event):
-            return item.identity if item.lasting else None
-        return None if isinstance(item, End) else item
-
-
-def keep(item: Item) -> Kept:
-    """Weigh an item for the backlog of events."""
-    if not isinstance(item, Event):
-        return Kept(item, OVERHEAD)
-    payload = item.payload
-    return Kept(item, OVERHEAD + (len(payload) if payload.__class__ is str else _weight(payload)))
-
-
-@dataclass(frozen=True, slots=True)
-class LiveStream:
-    """A stream as it is served: its configuration and its compiled rules."""
-
-    config: StreamConfig
-    rules: Rules
-    allow: Allow
-    origins: Origins
-    metadata_key: str | None = None  # of its path, read once
-
-    @property
-    def key(self) -> str:
-        """What tells it from the same stream with other rules."""
-        return f"{self.config.name}:{self.rules.fingerprint}"
-
-
-class Allow(Protocol):
-    """A stream's ``allow``, compiled."""
-
-    def permits(self, root: Mapping[str, Any]) -> bool:
-        """Whether `root` (claims, run, request) may see the run."""
 
 
 class Life:
@@ -338,14 +280,3 @@ class Life:
             channel.close()
         self._channels.clear()
         self._kept.drop()
-
-
-def _weight(payload: Any) -> int:
-    """About how many bytes a payload takes; containers are counted to a depth, not to the last leaf."""
-    if isinstance(payload, str):
-        return len(payload)
-    if isinstance(payload, dict):
-        return 64 + sum(len(str(key)) + _weight(value) for key, value in payload.items())
-    if isinstance(payload, list):
-        return 64 + sum(_weight(value) for value in payload)
-    return 16

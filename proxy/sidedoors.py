@@ -21,7 +21,7 @@ from proxy.auth import Asked, Identity, KeysAway, Unauthenticated
 from proxy.credentials import MAX_REQUEST, BadTicketRequest, TicketRequest
 from proxy.errors import HatchetError, RunUnknown
 from proxy.hub import SINGLE, Hub
-from proxy.life import LiveStream
+from proxy.livestream import LiveStream
 from proxy.metrics import render
 from proxy.origins import TICKET_METHODS
 from proxy.team import Team

@@ -22,8 +22,10 @@ from proxy.counts import TeamCounts
 from proxy.finder import Finder, Found
 from proxy.journal import Journal
 from proxy.jwks import KeySets
-from proxy.life import Allow, Kept, Life, LiveStream
+from proxy.kept import Kept
+from proxy.life import Life
 from proxy.limits import TeamLimits
+from proxy.livestream import Allow, LiveStream
 from proxy.origins import Origins, every_cors
 from proxy.routes import Routes
 from proxy.rules import Rules

@@ -23,8 +23,9 @@ from proxy.errors import HatchetError, RunUnknown
 from proxy.events import CoreState, GapCause
 from proxy.finder import Found
 from proxy.hub import Hub
-from proxy.life import Life, LiveStream
+from proxy.life import Life
 from proxy.limits import Lease, Refused
+from proxy.livestream import LiveStream
 from proxy.sse import Cursor
 from proxy.stay import Stay, StaySink
 from proxy.team import Team

@@ -99,6 +99,7 @@ FLOORS: Final = {
         "proxy.recorded",  # a recorded run told again
         "proxy.sse",
         "proxy.backlog",
+        "proxy.kept",  # an item of a run in its backlog
         "proxy.rule",  # one of them
         "proxy.rules",
         "proxy.given",
@@ -145,6 +146,7 @@ FLOORS: Final = {
         "proxy.tap",
         "proxy.finder",
         "proxy.channel",
+        "proxy.livestream",  # a stream as it is served
         "proxy.reader",  # one client's place in a channel
         "proxy.life",  # one run in this process, with its channels
         "proxy.counting",  # what a team's runs tell, as counts
