@@ -53,15 +53,17 @@ class Stories:
 
     def judged(self, run_id: str, picture: RunPicture) -> tuple[list[str], bool]:
         """What is wrong with a picture by the story that fits best; whether that is one of a replay."""
+        run = self.engine.run(run_id)
         stories = list(self.before[run_id])
-        if self.engine.run(run_id).settled:
+        replayed = bool(stories)
+        if run.settled:
             stories.append(self.now(run_id))
         if not stories:
             return ["a false end: it goes on"], False
         attempts = {
             f"{name}: attempt {step.attempt}" for story in stories for name, step in story.truth.steps.items()
         }
-        replayed = len(stories) > 1
+        attempts |= {f"{step.name}: attempt {step.attempt}" for step in run.steps.values()}  # as far as it is
         verdicts = [
             [what for what in story.wrong(picture) if not (replayed and what.partition(",")[0] in attempts)]
             for story in stories
