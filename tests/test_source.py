@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from config.check import Form, check
 from config.nodes import Path, Source
-from config.source import DEEPEST, MOST_NODES, read
+from config.source import CONTROL, DEEPEST, MOST_NODES, read
 from config.units import Resolved
 
 ROOT = FilePath(__file__).resolve().parent.parent
@@ -63,6 +63,24 @@ def codes(text: str, env: Mapping[str, str] | None = None) -> list[tuple[str, in
 def test_plain_scalars_are_read_as_in_yaml_1_2(text: str, value: Any) -> None:
     found = source(text).data["a"]
     assert (type(found), found) == (type(value), value)
+
+
+def test_the_characters_of_every_language_may_stand_in_a_text_and_in_a_comment() -> None:
+    text = (
+        "\xa0é\ud7ff\ue000\ufe30\uff1a\uff01\uff76\ufffd\U0001f600"  # \uff01 and such: East Asian full width
+    )
+    assert source(f"a: '{text}' # {text}\n").data == {"a": text}
+
+
+def test_what_is_refused_as_a_control_character_is_what_libyaml_refuses() -> None:
+    borders = (0x7E, 0xA1), (0xD7FF, 0xD800), (0xE000, 0xE001), (0xFEFE, 0xFF02), (0xFFEE, 0x10001)
+    for number in (*range(0x20), *(number for border in borders for number in range(*border))):
+        try:
+            list(yaml.parse(f"'{chr(number)}'", yaml.CSafeLoader))
+            taken = True
+        except yaml.reader.ReaderError:
+            taken = False
+        assert (CONTROL.match(chr(number)) is None) == taken, hex(number)
 
 
 def test_keys_are_text_as_they_are_written() -> None:
