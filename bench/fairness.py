@@ -2,6 +2,7 @@
 
     python bench/fairness.py                     10,000 events/s of team noisy, 200/s of team quiet
     python bench/fairness.py --burst 5000 --seconds 20
+    python bench/fairness.py --audience 10000    team noisy has one run with so many readers, and 2 events/s
 
 Two engines, one `stream-proxy serve` with two teams, one client per run. Latency is from the engine's own
 time of an event to its being read here. First the quiet team alone, then with the burst: the goal is p99 at
@@ -26,11 +27,13 @@ from typing import Any
 
 import uvloop
 from feed import cpu
+from load import PROGRAM, build
 
 HERE = Path(__file__).resolve().parent
 SERVE = Path(sys.executable).parent / "stream-proxy"
 QUIET_RUNS, QUIET_RATE = 20, 10.0
 NOISY_RATE = 20.0  # per run and second
+AUDIENCE_RATE = 2.0  # the same, of a run with very many readers
 WARM_UP = 12.0  # seconds until all clients are there; who joins a step in its middle may wait for 5 s
 HISTOGRAMS = {"loop_lag": "the proxy's timers were late", "collector_pause": "its collector's pauses"}
 TEAM = """
@@ -113,6 +116,12 @@ async def drain_here(port: int, team: str, runs: list[str]) -> None:
         assert tasks
 
 
+async def audience(port: int, run: str, readers: int, seconds: float) -> Process:
+    """Very many readers of one run, for so long; what they saw is told at the end."""
+    told = f"port={port} path=/noisy/{run} conns={readers} warm=0 dur={seconds} timeout=60 busy=0"
+    return await asyncio.create_subprocess_exec("nice", str(PROGRAM), *told.split(), stdout=PIPE)
+
+
 def at(late: list[float], share: float) -> float:
     """A percentile, in milliseconds."""
     return sorted(late)[min(len(late) - 1, int(len(late) * share))] * 1000
@@ -163,13 +172,13 @@ async def phase(late: list[float], seconds: float, name: str, pids: dict[str, in
     return p99
 
 
-async def main(burst: int, seconds: float, cores: bool) -> None:
-    runs = max(1, round(burst / NOISY_RATE))
+async def main(burst: int, listeners: int, seconds: float, cores: bool) -> None:
+    runs, rate = (1, AUDIENCE_RATE) if listeners else (max(1, round(burst / NOISY_RATE)), NOISY_RATE)
     lasts = 6 * WARM_UP + 3 * seconds
     quiet, told_quiet = await feed(QUIET_RUNS, QUIET_RATE, lasts)
     late: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        noisy, told_noisy = await feed(runs, NOISY_RATE, lasts)
+        noisy, told_noisy = await feed(runs, rate, lasts)
         served, port = await proxy(Path(folder), {"quiet": told_quiet["env"], "noisy": told_noisy["env"]})
         if cores and len(os.sched_getaffinity(0)) > 1:
             first, *rest = sorted(os.sched_getaffinity(0))
@@ -185,18 +194,27 @@ async def main(burst: int, seconds: float, cores: bool) -> None:
             "here": os.getpid(),
         }
         alone = await phase(late, seconds, "quiet, alone", pids, port)
-        readers = await drain(port, "noisy", told_noisy["runs"])
+        if listeners:
+            readers = await audience(port, told_noisy["runs"][0], listeners, WARM_UP + seconds)
+        else:
+            readers = await drain(port, "noisy", told_noisy["runs"])
         await asyncio.sleep(WARM_UP)
         pids["readers"] = readers.pid
         with_burst = await phase(late, seconds, "quiet, with the burst", pids, port)
         assert readers.stdout is not None
-        counts = [int(line) for line in (await readers.stdout.read(1 << 16)).split()][-int(seconds) :]
-        print(f"{'the burst':<22} {sorted(counts)[len(counts) // 2]:8,} events/s")
+        if listeners:
+            seen = json.loads(await readers.stdout.read())
+            lost = seen["gaps"] + seen["dups"]
+            print(f"{'the audience':<22} {seen['ev_s']:8,.0f} deliveries/s, lost or doubled {lost}")
+        else:
+            counts = [int(line) for line in (await readers.stdout.read(1 << 16)).split()][-int(seconds) :]
+            print(f"{'the burst':<22} {sorted(counts)[len(counts) // 2]:8,} events/s")
         print(f"p99 with the burst is {with_burst / alone:.2f} times p99 alone (goal: 2)")
         for task in clients:
             task.cancel()
         for process in (readers, served, quiet, noisy):
-            process.terminate()
+            if process.returncode is None:
+                process.terminate()
             await process.wait()
 
 
@@ -205,6 +223,7 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--burst", type=int, default=10_000, help="events/s of the noisy team")
+    parser.add_argument("--audience", type=int, default=0, help="readers of its only run; instead of a burst")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each phase")
     parser.add_argument("--cores", action="store_true", help="the proxy on one core, all others on the rest")
     parser.add_argument("--drain", nargs=2, metavar=("PORT", "TEAM"), help=argparse.SUPPRESS)
@@ -213,4 +232,5 @@ if __name__ == "__main__":
         runs_of = json.loads(sys.stdin.readline())
         uvloop.run(drain_here(int(given.drain[0]), given.drain[1], runs_of))
     else:
-        uvloop.run(main(given.burst, given.seconds, given.cores))
+        build()
+        uvloop.run(main(given.burst, given.audience, given.seconds, given.cores))

@@ -2,8 +2,10 @@
 
 Items come in (``offer``), rules make messages, messages become numbered frames once, and the readers are
 driven from here: one turn of the loop collects what came, then each reader that stands at the tail is handed
-the same bytes. No task is woken per client and event. Where more comes in one turn than the backlog holds, it
-is handed out before the turn ends: who keeps up loses nothing, however large a frame is.
+the same bytes. No task is woken per client and event. Some readers are served in a turn (`HANDS`), the others
+in the next ones, so that a run with very many holds up no other run; what comes meanwhile is merged into what
+they get. Where more comes than the backlog holds, all are handed it before the turn ends: who keeps up loses
+nothing, however large a frame is.
 
 The law of the fast path: a reader that stands where the others stand and is not paused gets the shared
 bytes; every other reader goes the slow way (`Reader.pump`), which tells him what he missed. A reader may
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from proxy.reader import Reader
 
 BATCH: Final = 64 * 1024  # bytes a reader is handed at once, a frame at least: his share of memory, about
-BEATS: Final = 250  # heartbeats written in a turn of the loop: some milliseconds
+HANDS: Final = 250  # readers written to in a turn of the loop, some milliseconds: then others have a turn
 
 
 class Sights:
@@ -45,6 +47,18 @@ class Sights:
         if sight is None:
             sight = self._seen[id(event)] = Sight(event)
         return sight
+
+
+class Round:
+    """What is on its way to the readers, a part of them in each turn of the loop."""
+
+    __slots__ = ("bytes", "came", "frames", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: list[Reader] = []  # whom it has not come to yet
+        self.came = 0.0  # when its oldest frame came
+        self.frames = 0  # of it, which those who wait may lack
+        self.bytes = 0
 
 
 class Channel:
@@ -72,7 +86,8 @@ class Channel:
         self._flushing = False
         self._shared: tuple[int, int, bytes, int] | None = None  # (from, last, bytes, to)
         self._came = 0.0  # when the oldest frame that is not flushed yet came
-        self._flushed = 0  # number of the last frame that the readers were handed
+        self._round = Round()
+        self._flushed = 0  # number of the last frame of the last round, over or under way
         self._unflushed = 0  # bytes that came since
         self._beat: asyncio.TimerHandle | None = None
         self._spoke = self._loop.time()
@@ -106,14 +121,17 @@ class Channel:
 
         Half of the bounds is what the frames that lasting ones push aside leave to others, at the least.
         """
-        backlog, size = self.backlog, frame.size
-        waiting = backlog.last - self._flushed
-        if waiting and (
-            self._unflushed + size > backlog.max_bytes // 2 or waiting >= backlog.max_events // 2
+        backlog, size, under_way = self.backlog, frame.size, self._round
+        fresh = backlog.last - self._flushed
+        lacking = fresh + under_way.frames
+        if lacking and (
+            self._unflushed + under_way.bytes + size > backlog.max_bytes // 2
+            or lacking >= backlog.max_events // 2
         ):
-            self._flush()
-            waiting = 0
-        if not waiting:
+            while self._hand_out():
+                pass
+            fresh = 0
+        if not fresh:
             self._came = monotonic()
         backlog.append(frame)
         self._unflushed += size
@@ -151,18 +169,33 @@ class Channel:
     # -- out --
 
     def _flush(self) -> None:
-        self._flushing = False
-        last = self.backlog.last
-        if last == self._flushed:
-            return
-        self._flushed, self._unflushed = last, 0
-        readers = tuple(self.readers)
+        """Hand out what came, in this turn of the loop and the next ones."""
+        self._flushing = self._hand_out()
+        if self._flushing:
+            self._loop.call_soon(self._flush)
+
+    def _hand_out(self) -> bool:
+        """Hand some readers what is there; whether others wait, or something came since."""
+        last, under_way = self.backlog.last, self._round
+        if not under_way.waiting:
+            if last == self._flushed:
+                return False
+            under_way.waiting = list(self.readers)
+            under_way.came = self._came
+            under_way.frames, under_way.bytes = last - self._flushed, self._unflushed
+            self._flushed, self._unflushed = last, 0
+        readers = under_way.waiting[-HANDS:]
+        del under_way.waiting[-HANDS:]
         for reader in readers:
-            if not (reader.paused or reader.busy or reader.take_shared(last)):
+            if not (reader.paused or reader.busy or reader.ending or reader.take_shared(last)):
                 reader.pump()
         self._spoke = self._loop.time()
         # not the loop's time: uvloop's stands still within a turn, where all of this happens
-        self.counts.latency.observe(monotonic() - self._came, len(readers))
+        self.counts.latency.observe(monotonic() - under_way.came, len(readers))
+        if under_way.waiting:
+            return True
+        under_way.frames = under_way.bytes = 0
+        return last != self._flushed
 
     def batch(self, place: int) -> tuple[bytes, int]:
         """What a reader at `place` is handed next and where he stands then; shared between readers."""
@@ -235,9 +268,9 @@ class Channel:
 
     def _beat_on(self, waiting: list[Reader]) -> None:
         """Some heartbeats; the rest in the next turns, so that a round for thousands holds up nobody."""
-        for reader in waiting[-BEATS:]:
+        for reader in waiting[-HANDS:]:
             reader.beat(HEARTBEAT)
-        del waiting[-BEATS:]
+        del waiting[-HANDS:]
         if waiting:
             self._beat = self._loop.call_later(0, self._beat_on, waiting)
         else:

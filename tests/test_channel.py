@@ -10,7 +10,7 @@ from collections.abc import Callable
 import orjson
 
 from proxy.backlog import Backlog, Frame
-from proxy.channel import BATCH, BEATS, Channel
+from proxy.channel import BATCH, HANDS, Channel
 from proxy.counts import StreamCounts
 from proxy.errors import HatchetAway
 from proxy.events import End, Event, GapCause, Item, Reset, StepGap
@@ -337,21 +337,82 @@ async def test_a_reset_that_fell_out_too_is_told_in_its_place() -> None:
     assert ear.data.index('{"step":"draft","attempt":2}') < ear.data.index('["step_stream","draft","b"]')
 
 
-async def test_heartbeats_for_many_are_given_a_part_a_turn() -> None:
-    one = channel(heartbeat=0.02)
-    ears = [join(one)[1] for _ in range(2 * BEATS + 10)]
+async def first_part(ears: list[Ear]) -> list[Ear]:
+    """Let the loop turn until some were handed something; the others."""
+    async with asyncio.timeout(5):
+        while not any(ear.heard for ear in ears):
+            await asyncio.sleep(0)
+    return [ear for ear in ears if not ear.heard]
+
+
+async def test_an_event_for_very_many_is_handed_out_a_part_a_turn() -> None:
+    one = channel()
+    ears = [join(one)[1] for _ in range(2 * HANDS + 10)]
+    one.offer([chunk("a")])
     heard = [0]
     async with asyncio.timeout(5):
         while heard[-1] < len(ears):
             await asyncio.sleep(0)
             heard.append(sum(bool(ear.heard) for ear in ears))
-    assert max(after - before for before, after in itertools.pairwise(heard)) == BEATS
+    assert max(after - before for before, after in itertools.pairwise(heard)) == HANDS
+    await turn()
+    assert {tuple(ear.ids) for ear in ears} == {(1,)}
+
+
+async def test_what_comes_while_a_round_is_under_way_reaches_everybody_in_order() -> None:
+    one = channel()
+    ears = [join(one)[1] for _ in range(2 * HANDS + 10)]
+    one.offer([chunk("a")])
+    waiting = await first_part(ears)
+    one.offer([chunk("b", 1), End("completed")])
+    late = join(one)[1]
+    await turn()
+    assert len(waiting) == HANDS + 10
+    told = {(*ear.ids, ear.data[-1]) for ear in [*ears, late]}
+    assert told == {(1, 2, '{"status":"completed"}')}
+    assert not one.readers
+
+
+async def test_who_waits_for_his_turn_loses_nothing_to_what_comes_meanwhile() -> None:
+    one = channel(size=8000)
+    ears = [join(one)[1] for _ in range(2 * HANDS)]
+    one.offer([chunk("a" * 2000)])
+    waiting = await first_part(ears)
+    one.offer([chunk("b" * 7000, 1), chunk("c", 2)])
+    await turn()
+    assert waiting
+    assert {tuple(ear.ids) for ear in ears} == {(1, 2, 3)}
+    assert not any("gap" in ear.heard.decode() for ear in ears)
+
+
+async def test_who_leaves_while_he_waits_for_his_turn_gets_nothing() -> None:
+    one = channel()
+    joined = [join(one) for _ in range(2 * HANDS)]
+    one.offer([chunk("a")])
+    await first_part([ear for _, ear in joined])
+    left = [(reader, ear) for reader, ear in joined if not ear.heard]
+    for reader, _ in left:
+        reader.finish(Ending.LEFT)
+    await turn()
+    assert len(left) == HANDS
+    assert not any(ear.heard for _, ear in left)
+
+
+async def test_heartbeats_for_many_are_given_a_part_a_turn() -> None:
+    one = channel(heartbeat=0.02)
+    ears = [join(one)[1] for _ in range(2 * HANDS + 10)]
+    heard = [0]
+    async with asyncio.timeout(5):
+        while heard[-1] < len(ears):
+            await asyncio.sleep(0)
+            heard.append(sum(bool(ear.heard) for ear in ears))
+    assert max(after - before for before, after in itertools.pairwise(heard)) == HANDS
     one.close()
 
 
 async def test_who_leaves_in_the_middle_of_a_round_of_heartbeats_gets_none() -> None:
     one = channel(heartbeat=0.02)
-    joined = [join(one) for _ in range(2 * BEATS)]
+    joined = [join(one) for _ in range(2 * HANDS)]
     async with asyncio.timeout(5):
         while not any(ear.heard for _, ear in joined):
             await asyncio.sleep(0)
@@ -359,6 +420,6 @@ async def test_who_leaves_in_the_middle_of_a_round_of_heartbeats_gets_none() -> 
     for reader, _ in left:
         reader.finish(Ending.LEFT)
     await turn()
-    assert len(left) == BEATS
+    assert len(left) == HANDS
     assert not any(ear.heard for _, ear in left)
     one.close()
