@@ -63,9 +63,12 @@ class Closing(Leaving):
             for step_id in list(line.limbo):
                 self._place(line, step_id, now)
         self._withdraw()
+        ending.tried_again(self._core, self._steps, now)
         for step in self._steps.values():
             if not (step.ended or step.end_told(step.proven)):
                 self._ask_of_stop(step, now)
+            if step.question is not None and step.question.alive_at is not None:
+                step.question.answered = True
         ending.tell(
             self._story,
             self._core,

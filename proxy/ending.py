@@ -40,6 +40,7 @@ LIVE_END: Final = {
     RUN_CANCELLED: Kind.CANCELLED,
 }
 RESTING: Final = frozenset(RUN_END)
+STANDING: Final = frozenset({Status.COMPLETED, Status.CANCELLED})
 
 
 def unseen(core: CoreState, steps: Mapping[str, Step]) -> bool:
@@ -68,6 +69,19 @@ def caught_up(past: PastState | None, core: CoreState, steps: Mapping[str, Step]
         if step is not None and told.retry_count + 1 < step.proven:
             return False
     return True
+
+
+def tried_again(core: CoreState, steps: Mapping[str, Step], now: float) -> None:
+    """Count the attempts that a done state proves: a failure that was the last would read FAILED."""
+    for known in core.steps:
+        step = steps.get(known.step_run_id)
+        if step is not None and step.undecided and _status(known, core) in STANDING:
+            step.begun(step.proven + 1, now)
+
+
+def _status(known: CoreStep, core: CoreState) -> Status:
+    ended = known.status in RESTING or core.status is not Status.CANCELLED
+    return known.status if ended else Status.CANCELLED
 
 
 def tell(
@@ -105,11 +119,7 @@ def tell(
 
 def _conclude(step: Step, known: CoreStep, core: CoreState, *, at: str | None, now: float) -> None:
     """The state's word on a step that has not ended."""
-    status = known.status
-    if status not in RESTING and core.status is Status.CANCELLED:
-        status = Status.CANCELLED
-    if step.undecided and status in {Status.COMPLETED, Status.CANCELLED}:
-        step.begun(step.proven + 1, now)  # a failure that was the last would read FAILED
+    status = _status(known, core)
     if status is Status.COMPLETED:
         seen = step.end is not None and step.end.type == STEP_COMPLETED and step.end.live
         skip = not seen and step.id != core.run_id and outcome.skipped(known.output)

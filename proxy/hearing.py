@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.events import STEP_CANCELLED, STEP_COMPLETED, STEP_FAILED, GapCause, Kind, LiveEvent
+from proxy.events import STEP_CANCELLED, STEP_COMPLETED, GapCause, Kind, LiveEvent
 from proxy.facts import MAX_HELD, Outcome
 from proxy.line import Line
-from proxy.outcome import output, timed_out
+from proxy.outcome import output
 from proxy.step import Step
 from proxy.vouching import STRAGGLERS, Vouching
 
@@ -32,8 +32,9 @@ class Hearing(Vouching):
         return False
 
     def _run_event(self, line: Line, event: LiveEvent, now: float) -> None:
-        self._ended_live, self._ended_by = event, line
+        self._ended_live = event
         self._ended_at = now
+        self._told_run_end[line] = (event, now)
         self._smells_of_end(now)
 
     def _step_event(self, line: Line, step: Step, event: LiveEvent, now: float) -> None:
@@ -83,7 +84,8 @@ class Hearing(Vouching):
         self._unlimbo(line, step.id, attempt, now)
         self._told_end(line, step, attempt, now)
         line.at_least(step.id, attempt)
-        line.caught[step.id] = attempt
+        if step.questioned is None or line.knows(step.id, attempt):
+            line.caught[step.id] = attempt
         step.begun(attempt, now)
 
     def _chunk(self, line: Line, step: Step, event: LiveEvent, now: float) -> None:
@@ -124,7 +126,7 @@ class Hearing(Vouching):
         index = event.index or 0
         if step.ended or attempt < step.told:
             seen = attempt < step.told or index < step.next
-            self._too_late(step, attempt, seen=seen)
+            self._too_late(step, event, attempt, seen=seen)
             if step.ended:
                 step.next = max(step.next, index + 1)  # said once, however many lines tell it
         elif attempt > step.told:
@@ -155,7 +157,7 @@ class Hearing(Vouching):
         again = event.index == 0 and step.id in line.caught
         return again or step.newer(event) or now > step.proven_at + LOST_PATIENCE
 
-    def _too_late(self, step: Step, attempt: int, *, seen: bool) -> None:
+    def _too_late(self, step: Step, event: LiveEvent, attempt: int, *, seen: bool) -> None:
         if seen:
             return
         self.late += 1
@@ -163,7 +165,8 @@ class Hearing(Vouching):
         if self.over or end is None or step.name is None:
             return
         # Who was stopped, by a user or a timeout, may go on: what it sends then was nobody's.
-        if end.type == STEP_COMPLETED or (end.type == STEP_FAILED and not timed_out(end.payload)):
+        before = end.at is not None and event.at is not None and event.at.rstrip("Z") < end.at.rstrip("Z")
+        if before or not end.stopped:
             self._story.gap(GapCause.UPSTREAM, step.name, attempt, 1)
 
     def _early(self, step: Step, event: LiveEvent, attempt: int, now: float) -> None:
@@ -232,7 +235,8 @@ class Hearing(Vouching):
         """Nothing better is known: the chunks in limbo are of the attempt that ran when they came."""
         step = self._step(step_id)
         limbo = line.limbo.get(step_id)
-        if limbo is not None and limbo.waits:
+        over = step.ended or (step.end is not None and step.end.live)
+        if limbo is not None and limbo.waits and not over:
             del line.limbo[step_id]  # of an attempt that is over, or of the next: who knows?
             step.suspect(GapCause.UPSTREAM, now)
         elif limbo is not None:

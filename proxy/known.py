@@ -42,7 +42,7 @@ class Known:
         self._heard: float | None = None
         self._ended_live: LiveEvent | None = None  # the last event about the run's end, if not yet disproved
         self._ended_at = 0.0
-        self._ended_by: Line | None = None  # the line that told it
+        self._told_run_end: dict[Line, tuple[LiveEvent, float]] = {}  # by whom, and when, last
         self._past_gone = False  # the history gave no answer last time
         self.stirred = (
             False  # something else than a chunk in order happened: look at `due` and the looks again

@@ -8,8 +8,10 @@ alive later than the loss could be. If none does in time, the end is told with a
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
+from proxy.events import Kind
 from proxy.facts import Question
 from proxy.flow import Flow
 from proxy.line import OVERLAP, Line
@@ -17,6 +19,7 @@ from proxy.step import Step
 
 VOUCHING: Final = 0.3  # seconds that an end waits for a line that knows more than the one that told it
 STOPPED: Final = 1.0  # seconds that the end of a step that was stopped waits for a sign of life
+ASLEEP: Final = 1.25  # seconds after which a line by run id is bound, however early it was opened
 STRAGGLERS: Final = 0.05  # seconds for chunks that an end, or a sign of life, may have overtaken
 
 
@@ -34,7 +37,8 @@ class Vouching(Flow):
             if step.questioned is not None and step.questioned.line is not line:
                 step.questioned.answered = True
         elif not step.end_told(attempt):
-            question = Question(attempt, line, line.since + OVERLAP, now + VOUCHING)
+            bound = line.since + (ASLEEP if line.ordered else OVERLAP)
+            question = Question(attempt, line, bound, now + VOUCHING)
             if self._in_question(step, question):
                 step.question = question
 
@@ -43,19 +47,36 @@ class Vouching(Flow):
 
         Who told the run's end was, and so is who tells anything afterwards.
         """
+        if step.doubt is not None:
+            return  # a gap comes anyway, unless a chunk says that there is none: then it is asked
         attempt = step.proven if step.end is None else step.end.attempt
         if step.question is None or step.question.attempt < attempt:
             step.question = Question(attempt, None, now, now + STOPPED)
-        question, teller = step.questioned, self._ended_by
+        question = step.questioned
         if question is None or question.line is not None or now >= question.until:
             return
-        told = self._ended_live is not None and teller is not None and teller.knows(step.id, attempt)
-        if told or not self._knowing(step, question):
+        asked = self._asked(step, question)
+        if not asked or any(self._tells_stop(line, step, attempt) for line in self._told_run_end):
             question.answered = True
-        elif not self._in_question(step, question):  # alive; what was held back with the sign comes now
+        elif any(line.heard >= question.since for line in asked):
             question.alive_at = now if question.alive_at is None else question.alive_at
-            question.answered = now >= question.alive_at + STRAGGLERS
+            question.answered = now >= question.alive_at + STRAGGLERS  # what was held back with the sign
             self._due(question.alive_at + STRAGGLERS)
+
+    def _tells_stop(self, line: Line, step: Step, attempt: int) -> bool:
+        """Whether the run's end, as that line told it, came after the step was stopped.
+
+        A run that goes on is called completed, or failed where an attempt did.
+        """
+        event, told_at = self._told_run_end[line]
+        if event.kind is Kind.COMPLETED:
+            return False
+        if not line.knows(step.id, attempt) and (attempt == 1 or self._knows_any(step, attempt)):
+            return False
+        at = step.end.at if step.end is not None else None
+        if at is not None and event.at is not None:
+            return event.at.rstrip("Z") >= at.rstrip("Z")
+        return event.kind is Kind.CANCELLED or told_at >= step.proven_at
 
     def _vouches_no_more(self, line: Line, now: float) -> None:
         """`line` is gone: ends that waited for it alone wait no longer."""
@@ -65,12 +86,19 @@ class Vouching(Flow):
                 continue
             if line.heard >= question.since:
                 question.answered = True
-            elif not self._in_question(step, question):
+            elif not self._knowing(step, question):
                 question.until = now
+
+    def _knows_any(self, step: Step, attempt: int) -> bool:
+        return any(line.knows(step.id, attempt) for line in self._lines)
 
     def _knowing(self, step: Step, question: Question) -> list[Line]:
         others = self._lines - {question.line}
         return [line for line in others if line.knows(step.id, question.attempt)]
+
+    def _asked(self, step: Step, question: Question) -> Collection[Line]:
+        """Who would know of a stop; a retry that nobody has told of may have been told to anyone."""
+        return self._knowing(step, question) or (self._lines if question.attempt > 1 else ())
 
     def _in_question(self, step: Step, question: Question) -> bool:
         """Whether there are lines that would know, and none of them is known to be alive."""

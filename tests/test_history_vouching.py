@@ -169,3 +169,96 @@ def test_a_chunk_that_comes_after_the_end_on_two_lines_is_said_to_be_missing_onc
     for line in (first, second):
         made.tell(line, chunk(2, 2.9))
     assert gaps(made) == [StepGap(GapCause.UPSTREAM, "one", 1, 1)]
+
+
+def test_who_told_the_end_without_knowing_does_not_vouch_for_it_by_hanging_up() -> None:
+    made, first, second = two_lines()
+    third = made.open(ordered=True)
+    made.until(5.0)
+    made.tell(second, end(Kind.COMPLETED, 5))
+    made.tell(third, end(Kind.COMPLETED, 5))
+    made.tell(third, end(Kind.COMPLETED, 5))
+    made.close(third)
+    made.until(6.0)
+    assert told(made, STEP_COMPLETED) and gaps(made)
+    assert first.knows(STEP, 1) and not second.knows(STEP, 1)
+
+
+@pytest.mark.parametrize("last", ["who knows", "who does not"])
+def test_whoever_of_two_tells_the_runs_end_last_it_vouches(last: str) -> None:
+    made, line = stopped()
+    other = made.open(ordered=True)
+    for one in (line, other) if last == "who does not" else (other, line):
+        made.tell(one, CANCELLED)
+    made.until(3.4)
+    assert told(made, STEP_CANCELLED) and not gaps(made)
+
+
+def test_a_chunk_that_is_sent_after_the_cancellation_takes_nothing_back() -> None:
+    made, line = stopped()
+    made.tell(line, CANCELLED)
+    made.tell(line, chunk(1, 3.2))
+    made.until(5)
+    assert told(made, STEP_CANCELLED) and not gaps(made)
+
+
+def test_a_false_end_before_does_not_vouch_for_a_stop() -> None:
+    made = world(
+        [(0, core(Status.QUEUED)), (6, core(Status.RUNNING)), (9.5, core(Status.CANCELLED))],
+        [
+            (0, past(Status.QUEUED)),
+            (6, past(Status.RUNNING)),
+            (9, past(Status.CANCELLED, finished_at=clock(9))),
+        ],
+    )
+    line = made.open(ordered=True)
+    made.tell(line, started())
+    made.until(0.1)
+    made.tell(line, LiveEvent(RUN, Kind.COMPLETED, None, "", clock(0.1), hangup=True))
+    made.until(40)
+    assert told(made, STEP_CANCELLED) == [(1, None)] and gaps(made)
+
+
+def test_a_retry_that_no_line_has_told_of_may_have_been_told_to_any() -> None:
+    made = world(
+        [(0, core(Status.RUNNING)), (9, core(Status.CANCELLED))],
+        [
+            (0, past(Status.RUNNING)),
+            (1, past(Status.QUEUED, 1)),
+            (4, past(Status.RUNNING, 1, started_at=clock(4))),
+            (7, past(Status.CANCELLED, 1, finished_at=clock(7))),
+        ],
+    )
+    first = made.open(ordered=True)
+    made.tell(first, started())
+    made.until(1.0)
+    made.tell(first, end(Kind.FAILED, 1))
+    made.until(1.01)
+    made.open(ordered=True)
+    made.until(2.05)
+    made.close(first, None)
+    made.until(40)
+    assert told(made, STEP_CANCELLED) == [(2, None)] and gaps(made)
+
+
+def test_without_a_history_a_retry_that_is_cancelled_asks_who_was_alive() -> None:
+    cores = [(0, Status.RUNNING), (1, Status.QUEUED), (4, Status.RUNNING), (7, Status.CANCELLED)]
+    made = world([(at, core(status)) for at, status in cores], [])
+    line = made.open(ordered=True)
+    made.tell(line, started())
+    made.tell(line, chunk(0, 0))
+    made.until(1.0)
+    made.tell(line, end(Kind.FAILED, 1))
+    made.until(40)
+    assert told(made, STEP_CANCELLED) == [(2, None)] and gaps(made)
+
+
+def test_what_comes_late_and_was_sent_before_the_stop_is_said_to_be_missing() -> None:
+    made, line = stopped()
+    made.until(3.8)
+    made.tell(line, chunk(1, 2.8))
+    made.until(3.95)
+    assert told(made, STEP_CANCELLED)
+    made.tell(line, chunk(2, 2.9))
+    made.tell(line, chunk(3, 3.5))
+    assert gaps(made) == [StepGap(GapCause.UPSTREAM, "one", 1, 1)]
