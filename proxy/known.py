@@ -99,7 +99,8 @@ class Known:
             return False
         attempt = step.proven + step.undecided
         again = attempt > 1
-        joined = step.next > 0 or bool(step.held) or (step.doubt is not None and step.running)
+        silent = step.running and (step.doubt is not None or not step.start_live)
+        joined = step.next > 0 or bool(step.held) or silent
         if not again and not joined:
             return False
         return not any(line.ordered and line.caught.get(step.id, 0) >= attempt for line in self._lines)

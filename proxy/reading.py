@@ -35,6 +35,7 @@ CONFIRMING: Final = (
 ALONE: Final = (
     1.0  # seconds for which the core state must say done where nothing else can say that a replay goes on
 )
+YOUNG: Final = 1.0  # seconds after the first state in which a silent run is looked at again and again
 FAILED_PATIENCE: Final = 1.0  # seconds that the history must have said FAILED to be believed
 
 
@@ -102,7 +103,7 @@ class Reading(Hearing):
                     limbo.waits = behind and step.proven > 1
                     if not behind:
                         self._place(line, step_id, now)
-        if state is None or self._open_question():
+        if state is None or self._open_question() or self._unheard(now):
             self.past_look.again(now)
 
     def _stale(self, state: PastState, now: float) -> bool:
@@ -136,8 +137,18 @@ class Reading(Hearing):
             self._end_looks = min(self._end_looks, 1)
         unnamed = any(step.name is None for step in self._steps.values())
         waiting = any(step.undecided and step.proven + 1 in step.held for step in self._steps.values())
-        if self._end_looks or unnamed or waiting:
+        unheard = self._unheard(now) and not self._askable
+        if self._end_looks or unnamed or waiting or unheard:
             self.core_look.again(now)
+
+    def _unheard(self, now: float) -> bool:
+        """Whether the run is young and silent: what began before the lines were bound is held back from them.
+
+        Once a state says that it runs, there is a bridge.
+        """
+        young = self._began is not None and now < self._began + YOUNG
+        silent = bool(self._lines) and not any(line.spoke for line in self._lines)
+        return young and silent and not any(step.running or step.ended for step in self._steps.values())
 
     def _open_question(self) -> bool:
         if self._closing is not None or any(line.limbo for line in self._lines):
@@ -164,6 +175,8 @@ class Reading(Hearing):
             return
         if known.status is not Status.QUEUED:
             step.began_at(attempt, known.started_at, now)
+        if known.status is Status.RUNNING and not step.undecided:
+            step.running = True
         if known.status is Status.FAILED:
             self._says_failed(step, known, attempt, now)
             return

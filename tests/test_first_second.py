@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from tests.delivering import Ear, chunks, config, yaml
 from tests.served import served
 from tests.test_run_engines import Place, place, worker
@@ -44,10 +46,11 @@ async def heard(place: Place, folder: Path, workflow: str, after: float) -> tupl
     return ear, found
 
 
+@pytest.mark.parametrize("after", [0.0, 0.05])
 async def test_who_connects_50_ms_after_the_trigger_gets_each_token_as_it_is_sent(
-    place: Place, tmp_path: Path
+    place: Place, tmp_path: Path, after: float
 ) -> None:
-    ear, found = await heard(place, tmp_path, "contract_slow", 0.05)
+    ear, found = await heard(place, tmp_path, "contract_slow", after)
     assert max(found) < PROMISED
     assert len(found) >= 75, "of 80; what was sent before we were there is announced"
     assert len(found) == 80 or ear.gaps

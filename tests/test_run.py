@@ -314,3 +314,18 @@ async def test_no_subscription_is_given_up_while_an_end_waits_for_what_it_has_to
     assert "step_completed" in stage.told()
     assert not any(isinstance(item, StepGap) for item in stage.items)
     assert first not in stage.upstream.open
+
+
+async def test_a_silent_young_run_is_looked_at_until_a_state_says_that_it_streams(stage: Stage) -> None:
+    """Its subscriptions came too late for the first chunk, so the engine holds the others back from them."""
+    stage.upstream.cores[RUN] = core(Status.QUEUED)
+    stage.upstream.pasts[RUN] = past(Status.QUEUED)
+    stage.run.start()
+    await stage.clock.turn(0.15)
+    assert not stage.upstream.by_pair()
+    stage.upstream.pasts[RUN] = past(Status.RUNNING)
+    await stage.clock.turn(0.25)
+    (bridge,) = stage.upstream.by_pair()
+    bridge.tell(chunk(3), chunk(4))
+    await stage.clock.turn(0.3)
+    assert stage.told().count("step_stream") == 2
