@@ -35,7 +35,7 @@ CONFIRMING: Final = (
 ALONE: Final = (
     1.0  # seconds for which the core state must say done where nothing else can say that a replay goes on
 )
-YOUNG: Final = 1.0  # seconds after the first state in which a silent run is looked at again and again
+YOUNG: Final = 0.25  # seconds after the first state in which a silent run is looked at again: twice
 FAILED_PATIENCE: Final = 1.0  # seconds that the history must have said FAILED to be believed
 
 
