@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import orjson
 
@@ -345,16 +345,21 @@ async def first_part(ears: list[Ear]) -> list[Ear]:
     return [ear for ear in ears if not ear.heard]
 
 
-async def test_an_event_for_very_many_is_handed_out_a_part_a_turn() -> None:
-    one = channel()
-    ears = [join(one)[1] for _ in range(2 * HANDS + 10)]
-    one.offer([chunk("a")])
+async def parts(ears: Sequence[Ear]) -> list[int]:
+    """How many of them heard something in each turn of the loop, until all have."""
     heard = [0]
     async with asyncio.timeout(5):
         while heard[-1] < len(ears):
             await asyncio.sleep(0)
             heard.append(sum(bool(ear.heard) for ear in ears))
-    assert max(after - before for before, after in itertools.pairwise(heard)) == HANDS
+    return [after - before for before, after in itertools.pairwise(heard)]
+
+
+async def test_an_event_for_very_many_is_handed_out_a_part_a_turn() -> None:
+    one = channel()
+    ears = [join(one)[1] for _ in range(2 * HANDS + 10)]
+    one.offer([chunk("a")])
+    assert max(await parts(ears)) == HANDS
     await turn()
     assert {tuple(ear.ids) for ear in ears} == {(1,)}
 
@@ -401,12 +406,7 @@ async def test_who_leaves_while_he_waits_for_his_turn_gets_nothing() -> None:
 async def test_heartbeats_for_many_are_given_a_part_a_turn() -> None:
     one = channel(heartbeat=0.02)
     ears = [join(one)[1] for _ in range(2 * HANDS + 10)]
-    heard = [0]
-    async with asyncio.timeout(5):
-        while heard[-1] < len(ears):
-            await asyncio.sleep(0)
-            heard.append(sum(bool(ear.heard) for ear in ears))
-    assert max(after - before for before, after in itertools.pairwise(heard)) == HANDS
+    assert max(await parts(ears)) == HANDS
     one.close()
 
 

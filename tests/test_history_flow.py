@@ -11,7 +11,8 @@ from proxy.events import Event, LiveEvent
 from proxy.history import History
 from proxy.line import Line
 from tests.playing import World
-from tests.test_history_laws import many, play, seeds
+from tests.test_history_laws import play, seeds
+from tests.thousands import many
 from tests.worlds import RUN, mishaps, truth
 
 
@@ -43,7 +44,7 @@ def played(kind: type[History], seed: int, *, has_past: bool) -> World:
 
 
 @pytest.mark.parametrize("has_past", [True, False])
-@many
+@many(1500)
 @given(seeds)
 def test_the_same_items_come_out_with_the_fast_path_and_without(has_past: bool, seed: int) -> None:
     fast = played(History, seed, has_past=has_past)

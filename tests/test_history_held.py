@@ -7,21 +7,19 @@ history is another server, and goes on telling: of failures, retries and ends wh
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.events import CoreState, End, Kind
 from proxy.history import History
 from tests.playing import World, legal
 from tests.test_history_laws import play
+from tests.thousands import many
 from tests.worlds import RUN, Told, Truth, misplaced, truth, unsaid
-
-EXAMPLES = int(os.environ.get("HEART_EXAMPLES", "1000"))
 
 
 def lines_of(rng: Random, run: Truth, began: float, over: float) -> list[Told]:
@@ -73,12 +71,7 @@ def playing(seed: int) -> tuple[Truth, list[Told], World]:
 
 
 @pytest.mark.parametrize("lag", [0.0, 0.1])
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize="HEART_EXAMPLES" not in os.environ,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+@many(1000)
 @given(st.integers(min_value=0, max_value=2**48))
 @example(2399)  # a first attempt's chunks, while its retry waits for a worker
 @example(6885)  # a step that was cancelled meanwhile

@@ -1,29 +1,19 @@
-"""Generated runs with generated mishaps, by the thousand, through the history; and the laws that must hold.
-
-``HEART_EXAMPLES`` sets how many (default 1500): 100000 take some minutes.
-"""
+"""Generated runs with generated mishaps, by the thousand, through the history: the laws that must hold."""
 
 from __future__ import annotations
 
-import os
 from random import Random
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.events import RUN_EVENTS, STEP_COMPLETED, End, Event
 from proxy.history import History
 from proxy.restate import restate
 from tests.playing import LIFECYCLE_WAIT, World, identities, legal
+from tests.thousands import many
 from tests.worlds import RUN, Told, Truth, mishaps, misplaced, truth, unsaid, wordless
 
-EXAMPLES = int(os.environ.get("HEART_EXAMPLES", "1500"))
-many = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize="HEART_EXAMPLES" not in os.environ,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
 seeds = st.integers(min_value=0, max_value=2**48)
 
 
@@ -61,7 +51,7 @@ def judged(run: Truth, lines: list[Told], world: World) -> World:
     return world
 
 
-@many
+@many(1500)
 @given(seeds)
 def test_with_a_history_each_lifecycle_event_comes_out_exactly_once(seed: int) -> None:
     rng = Random(seed)
@@ -75,7 +65,7 @@ def test_with_a_history_each_lifecycle_event_comes_out_exactly_once(seed: int) -
     assert identities(world.items) == identities(restate(core, past))
 
 
-@many
+@many(1500)
 @given(seeds)
 def test_without_a_history_each_step_still_has_one_story_and_one_end(seed: int) -> None:
     rng = Random(seed)
@@ -101,7 +91,7 @@ def ends_of(world: World) -> list[Event]:
     return [item for item in world.items if isinstance(item, Event) and item.type in kinds]
 
 
-@many
+@many(1500)
 @given(seeds)
 def test_an_ideal_line_loses_nothing_and_announces_nothing(seed: int) -> None:
     rng = Random(seed)

@@ -6,11 +6,10 @@ by metadata, open and go away at any time, given up or broken, and a break is he
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from random import Random
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.events import (
@@ -29,9 +28,9 @@ from proxy.events import (
 from proxy.history import History
 from proxy.line import Line
 from tests.playing import LIFECYCLE_WAIT, World, legal
+from tests.thousands import many
 from tests.worlds import RUN, stamp
 
-EXAMPLES = int(os.environ.get("HEART_EXAMPLES", "1000"))
 STEP = "00000000-0000-0000-0000-000000000064"
 HOLD = 5.0  # seconds that the engine holds chunks back by run id
 
@@ -122,12 +121,7 @@ def played(made: Play, world: World) -> World:
     return world
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize="HEART_EXAMPLES" not in os.environ,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+@many(1000)
 @given(st.integers(min_value=0, max_value=2**48))
 @example(315)  # it was waiting when its lines broke, and began unheard
 @example(6430)  # the line that streamed it was dead, and another told its end
