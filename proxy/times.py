@@ -120,13 +120,16 @@ class Times(Facts):
         return event.at.rstrip("Z") > _text(self.began[1])
 
     def anew(self, event: LiveEvent) -> bool:
-        """Whether a chunk whose index was told is no double: within an attempt, times grow with indices."""
+        """Whether a chunk whose index was told is no double: within an attempt, times grow with indices.
+
+        Later than all that was told of late: a worker's clock may have been put back meanwhile.
+        """
         if event.at is None or (event.index, event.at) in self.recent:
             return False
         if event.index == 0 and self.first_at is not None:
             return event.at != self.first_at
-        last = self.recent[-1][1] if self.recent else None
-        return last is not None and event.at.rstrip("Z") > last.rstrip("Z")
+        told = [at.rstrip("Z") for _, at in self.recent if at is not None]
+        return bool(told) and event.at.rstrip("Z") > max(told)
 
 
 def _text(when: datetime) -> str:

@@ -604,3 +604,24 @@ def test_who_is_cancelled_while_a_retry_waits_is_cancelled_in_the_retry() -> Non
     ]
     assert [(gap.attempt, gap.missed) for gap in made.items if isinstance(gap, StepGap)] == [(2, None)]
     legal(made.items)
+
+
+def test_a_chunk_of_before_the_clock_was_put_back_is_no_retrys() -> None:
+    """It was missed, and comes on a line by run id, after later ones; found by an hour of chaos."""
+    retried = past(Status.COMPLETED, 1, finished_at=clock(9))
+    made = world(
+        [(0, core(Status.RUNNING)), (9, core(Status.COMPLETED))],
+        [(0, past(Status.RUNNING)), (1.2, past(Status.QUEUED, 1)), (9, retried)],
+    )
+    made.until(0.5)
+    by_pair, by_id = made.open(ordered=False), made.open(ordered=True)
+    for index, at in ((2, 0.52), (3, 0.57), (4, 0.62), (5, 0.17)):
+        made.tell(by_pair, chunk(index, at))
+        made.until(made.now + 0.05)
+    made.tell(by_pair, LiveEvent(RUN, Kind.FAILED, STEP, "ValueError: x", clock(0.3), 0))
+    for index, at in ((1, 0.47), (2, 0.52), (3, 0.57), (4, 0.62), (5, 0.17)):
+        made.tell(by_id, chunk(index, at))
+    made.tell(by_id, LiveEvent(RUN, Kind.FAILED, STEP, "ValueError: x", clock(0.3), 0))
+    made.until(40)
+    assert told(made, STEP_STREAM) == [(1, "2@0.52"), (1, "3@0.57"), (1, "4@0.62"), (1, "5@0.17")]
+    legal(made.items)
