@@ -75,11 +75,13 @@ class Stories:
 def excused(what: str, story: Story) -> bool:
     """What two tellings may say differently, and both be as true as can be known.
 
-    After a user's cancellation the engine forgets what was finished: who saw that was told the truth. And who
+    After a user's cancellation the engine forgets what was finished: who saw that was told the truth, and who
+    has but the core, its history away, is told that all was cancelled. And who
     comes from another replica while the history is away is told a guess of the attempt, with a gap, and the
     reset once a retry shows: chunks of an attempt that is void then.
     """
     if what.endswith(" told in two ways"):
         name, _, rest = what.partition(": ")
         return int(rest.split()[4]) < story.truth.steps[name].attempt
-    return story.cancelled and what.endswith(", in truth cancelled")
+    forgotten = what.endswith(", in truth cancelled") or ": cancelled, in truth " in what
+    return story.cancelled and forgotten
