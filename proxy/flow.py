@@ -1,11 +1,11 @@
 """Flow: the fast path of a run's order: a chunk that continues exactly what is being told is told at once.
 
 The law: it tells what the general way (`History.live`) would tell at once, and changes nothing but the step's
-own place. So it holds only in the middle of a step, where nothing waits and nothing follows: the step flows
-(told, in no doubt, nothing held back), the chunk's index is the next, its line tells that very attempt and
-has told of it before, its time is not before the last one's, and nobody said that the run was over. In all
-other cases it changes nothing, and the general way decides. `tests/test_history_flow.py` plays generated
-runs with it and without.
+own place, and when it and its line were heard. So it holds only in the middle of a step, where nothing waits
+and nothing follows: the step flows (told, in no doubt, nothing held back), the chunk's index is the next, its
+line tells that very attempt and has told of it before, its time is not before the last one's, and nobody said
+that the run was over. In all other cases it changes nothing, and the general way decides.
+`tests/test_history_flow.py` plays generated runs with it and without.
 """
 
 from __future__ import annotations

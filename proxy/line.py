@@ -44,7 +44,7 @@ class Line:
     def __init__(self, *, ordered: bool, since: float = 0.0) -> None:
         self.ordered = ordered
         self.since = since  # when it was on the wire
-        self.heard = since  # when it told something last that was no chunk in order
+        self.heard = since  # when it told something last
         self.spoke = False
         self.attempts: dict[str, int] = {}  # step run -> the attempt whose chunks come next; absent: unknown
         self.caught: dict[str, int] = {}  # step run -> the last attempt of which it gave a chunk

@@ -56,14 +56,14 @@ class Vouching(Flow):
         if question is None or question.line is not None or now >= question.until:
             return
         asked = self._asked(step, question)
-        if not asked or any(self._tells_stop(line, step, attempt) for line in self._told_run_end):
+        if not asked or any(self._tells_stop(line, step, question) for line in self._told_run_end):
             question.answered = True
         elif any(line.heard >= question.since for line in asked):
             question.alive_at = now if question.alive_at is None else question.alive_at
             question.answered = now >= question.alive_at + STRAGGLERS  # what was held back with the sign
             self._due(question.alive_at + STRAGGLERS)
 
-    def _tells_stop(self, line: Line, step: Step, attempt: int) -> bool:
+    def _tells_stop(self, line: Line, step: Step, question: Question) -> bool:
         """Whether the run's end, as that line told it, came after the step was stopped.
 
         A run that goes on is called completed, or failed where an attempt did.
@@ -71,7 +71,8 @@ class Vouching(Flow):
         event, told_at = self._told_run_end[line]
         if event.kind is Kind.COMPLETED:
             return False
-        if not line.knows(step.id, attempt) and (attempt == 1 or self._knows_any(step, attempt)):
+        attempt = question.attempt
+        if not line.knows(step.id, attempt) and (attempt == 1 or self._knowing(step, question)):
             return False
         at = step.end.at if step.end is not None else None
         if at is not None and event.at is not None:
@@ -88,9 +89,6 @@ class Vouching(Flow):
                 question.answered = True
             elif not self._knowing(step, question):
                 question.until = now
-
-    def _knows_any(self, step: Step, attempt: int) -> bool:
-        return any(line.knows(step.id, attempt) for line in self._lines)
 
     def _knowing(self, step: Step, question: Question) -> list[Line]:
         others = self._lines - {question.line}

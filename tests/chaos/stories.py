@@ -76,9 +76,9 @@ def excused(what: str, story: Story) -> bool:
     """What two tellings may say differently, and both be as true as can be known.
 
     After a user's cancellation the engine forgets what was finished: who saw that was told the truth, and who
-    has but the core, its history away, is told that all was cancelled. And who
-    comes from another replica while the history is away is told a guess of the attempt, with a gap, and the
-    reset once a retry shows: chunks of an attempt that is void then.
+    has but the core, its history away, is told that all was cancelled. And who comes from another replica
+    while the history is away is told a guess of the attempt, with a gap, and the reset once a retry shows:
+    chunks of an attempt that is void then.
     """
     if what.endswith(" told in two ways"):
         name, _, rest = what.partition(": ")
