@@ -7,7 +7,8 @@
 Two engines, one `stream-proxy serve` with two teams, one client per run. Latency is from the engine's own
 time of an event to its being read here. First the quiet team alone, then with the burst: the goal is p99 at
 most twice as high, in the same run. Processes share the cores, so on few of them the figure includes what the
-burst's engine and readers take from everybody; `--cores` keeps the proxy on one core, all others on the rest.
+burst's engine and readers take from everybody; `--cores` keeps the proxy on one core and all others on the
+rest, where the burst's yield to the quiet team's.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ HERE = Path(__file__).resolve().parent
 SERVE = Path(sys.executable).parent / "stream-proxy"
 QUIET_RUNS, QUIET_RATE = 20, 10.0
 NOISY_RATE = 20.0  # per run and second
+YIELDING = 19  # niceness of the burst's engine and readers beside the quiet team's, where they share a core
 AUDIENCE_RATE = 2.0  # the same, of a run with very many readers
 WARM_UP = 12.0  # seconds until all clients are there; who joins a step in its middle may wait for 5 s
 HISTOGRAMS = {"loop_lag": "the proxy's timers were late", "collector_pause": "its collector's pauses"}
@@ -185,6 +187,7 @@ async def main(burst: int, listeners: int, seconds: float, cores: bool) -> None:
             os.sched_setaffinity(served.pid, {first})
             for pid in (0, quiet.pid, noisy.pid):
                 os.sched_setaffinity(pid, rest)
+            os.setpriority(os.PRIO_PROCESS, noisy.pid, YIELDING)
         clients = [asyncio.create_task(read(port, "quiet", run, late)) for run in told_quiet["runs"]]
         await asyncio.sleep(WARM_UP)
         pids = {
@@ -198,6 +201,8 @@ async def main(burst: int, listeners: int, seconds: float, cores: bool) -> None:
             readers = await audience(port, told_noisy["runs"][0], listeners, WARM_UP + seconds)
         else:
             readers = await drain(port, "noisy", told_noisy["runs"])
+        if cores:
+            os.setpriority(os.PRIO_PROCESS, readers.pid, YIELDING)
         await asyncio.sleep(WARM_UP)
         pids["readers"] = readers.pid
         with_burst = await phase(late, seconds, "quiet, with the burst", pids, port)

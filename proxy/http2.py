@@ -32,6 +32,7 @@ class Http2:
         self.leaving = False  # frames.GOAWAY: no new calls
         self.farewell = "closed"  # what the server's going means for calls still open
         self.max_calls = max_calls  # at once; the server may allow fewer
+        self.data_frames = 0  # that came so far, in what was taken
         self._max_message = max_message
         self._most_calls = max_calls
         self._encoder = Encoder()
@@ -113,6 +114,7 @@ class Http2:
             at = end
             if kind == DATA and not flags & PADDED and self._block is None:
                 self._owed += length
+                self.data_frames += 1
                 call = calls.get(number)
                 if call is not None:
                     self._data(call, data, start, end, flags & END_STREAM)

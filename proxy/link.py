@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, cast
@@ -20,20 +21,32 @@ from proxy.transport import KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
 
 Headers = Sequence[tuple[str, str]]
 CALLS_PER_LINK: Final = 250  # Hatchet's engine sets no limit; what a server says lower holds
-# Where reads follow each other sooner than this (seconds), the next waits as long, so that one read brings
-# many events: waking up costs twice what an event does. Nobody sees 2 ms, and a quiet link never waits.
-BREATH: Final = 0.002
-FULL_READ: Final = 16 * 1024  # bytes: a read of so many needs no breath, and large messages must not wait
-SLICE: Final = 4 * 1024  # bytes taken at once, some fifteen chunks, a millisecond: then others have a turn
+# While more data frames than so many come in a second, a read waits so long (seconds) for the next, so
+# that one brings many events: the first after a sleep costs several times what the others do. Nobody sees
+# 5 ms, and nothing waits where it would spare little.
+THICK: Final = 1000
+BREATH: Final = 0.005
+AHEAD: Final = 5  # frames: so many sooner than that are thick; twice as many are the most that is counted
+FULL_READ: Final = 64 * 1024  # bytes: a read of so many needs no breath, and large messages must not wait
+SLICE: Final = 4 * 1024  # bytes taken between two looks at the clock, three to fifteen chunks
+TURN: Final = 0.00025  # seconds of a team's slices: then others have a turn
 IDLE_CLOSE: Final = 120.0  # seconds without a call until a connection is closed
 
 
 class Turns:
-    """Which of one team's links takes a slice: one in each turn of the loop, one link after the other."""
+    """Which of one team's links takes slices: one in each turn of the loop, one link after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        """`clock` tells seconds, also within a turn, as the loop's does not."""
+        self._clock = clock
         self._waiting: deque[Callable[[], None]] = deque()
         self._taken = False  # this turn
+        self._until = 0.0
+
+    @property
+    def over(self) -> bool:
+        """Whether who has the turn has had its time."""
+        return self._clock() >= self._until
 
     def ask(self, take: Callable[[], None]) -> None:
         """Call `take` once it is its turn, which may be now."""
@@ -42,11 +55,13 @@ class Turns:
         else:
             self._taken = True
             asyncio.get_running_loop().call_soon(self._next)
+            self._until = self._clock() + TURN
             take()
 
     def _next(self) -> None:
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._next)
+            self._until = self._clock() + TURN
             self._waiting.popleft()()
         else:
             self._taken = False
@@ -73,6 +88,9 @@ class Link(asyncio.Protocol):
         self._turns = turns or Turns()
         self._waiting = b""  # what came in one read and is more than a slice
         self._taken = 0  # bytes of it that were taken
+        self._full = False  # the last read
+        self._came, self._counted = 0, self._heard  # data frames until then
+        self._ahead = 0.0  # of what would be thick, in frames
         self.settled: asyncio.Future[None] = self._loop.create_future()  # calls may be made
         self.gone: asyncio.Future[None] = self._loop.create_future()
 
@@ -118,14 +136,13 @@ class Link(asyncio.Protocol):
         self._timer = self._loop.call_later(self._keepalive, self._look)
 
     def data_received(self, data: bytes) -> None:
-        now = self._loop.time()
-        if now - self._heard < BREATH and len(data) < FULL_READ:
-            self._breathe()
-        self._heard = now
+        self._heard = self._loop.time()
+        self._full = len(data) >= FULL_READ
         if self._waiting:  # paused, and yet it came: TLS hands over what it has
             self._waiting = self._rest() + data
         elif len(data) <= SLICE:
             self._receive(data)
+            self._breathe()
         else:
             self._waiting = data
             if self._transport is not None and self._transport.is_reading():
@@ -133,18 +150,19 @@ class Link(asyncio.Protocol):
             self._turns.ask(self._take)
 
     def _take(self) -> None:
-        """A slice of what came; the rest in the next turns, so that no team's burst holds up another."""
-        if not self._waiting:
-            return  # the connection was lost meanwhile
-        data = self._waiting[self._taken : self._taken + SLICE]
-        self._taken += SLICE
-        if self._taken < len(self._waiting):
+        """Slices of what came; the rest in the next turns, so that no team's burst holds up another."""
+        while self._waiting:  # unless the connection was lost meanwhile
+            data = self._waiting[self._taken : self._taken + SLICE]
+            self._taken += SLICE
+            if self._taken >= len(self._waiting):
+                self._rest()
+            self._receive(data)
+            if self._turns.over:
+                break
+        if self._waiting:
             self._turns.ask(self._take)
         else:
-            self._rest()
-        self._receive(data)
-        if not self._waiting:
-            self._go_on()
+            self._breathe()
 
     def _rest(self) -> bytes:
         """What was not taken yet; nothing waits any more."""
@@ -172,13 +190,22 @@ class Link(asyncio.Protocol):
         self.gone.set_result(None)
 
     def _breathe(self) -> None:
-        if self._transport is not None and self._transport.is_reading():
+        """All that came was taken: read on, where events come thick after a while."""
+        came, self._came = self._came, self._http2.data_frames
+        passed, self._counted = self._counted, self._heard
+        ahead = max(0.0, self._ahead - THICK * (self._heard - passed)) + self._came - came
+        self._ahead = min(ahead, 2 * AHEAD)
+        if ahead < AHEAD or self._full:
+            self._go_on()
+        elif self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
             self._loop.call_later(BREATH, self._go_on)
 
     def _go_on(self) -> None:
-        if self._transport is not None and not self._transport.is_closing() and not self._waiting:
-            self._transport.resume_reading()
+        transport = self._transport
+        if transport is None or transport.is_closing() or transport.is_reading() or self._waiting:
+            return
+        transport.resume_reading()
 
     # -- signs of life ----------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""A link takes what comes a slice a turn: one team's burst does not hold up the others on the loop."""
+"""A link takes what comes in portions: one team's burst does not hold up the others on the loop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import itertools
 
 from proxy import frames
-from proxy.link import SLICE, Link, Turns
+from proxy.link import AHEAD, BREATH, FULL_READ, SLICE, THICK, TURN, Link, Turns
 
 PING = frames.frame(frames.PING, 0, 0, b"are you?")
 
@@ -39,8 +39,13 @@ class Paper(asyncio.Transport):
         return self.written.count(b"are you?")
 
 
+def slow() -> Turns:
+    """Turns in which each slice takes all the time of one."""
+    return Turns(clock=itertools.count(0.0, TURN).__next__)
+
+
 def linked(turns: Turns | None = None) -> tuple[Link, Paper]:
-    link, paper = Link(1 << 20, lambda link: None, turns=turns), Paper()
+    link, paper = Link(1 << 20, lambda link: None, turns=turns or slow()), Paper()
     link.connection_made(paper)
     link.data_received(frames.frame(frames.SETTINGS, 0, 0, b""))
     return link, paper
@@ -57,6 +62,35 @@ async def test_a_burst_is_taken_a_slice_a_turn_and_nothing_is_read_meanwhile() -
         turns += 1
         await asyncio.sleep(0)
     assert turns == 3
+    link.connection_lost(None)
+
+
+async def test_slices_that_are_soon_done_need_no_turn_each() -> None:
+    link, paper = linked(Turns(clock=lambda: 0.0))
+    link.data_received(PING * SLICE)
+    assert paper.answered == SLICE
+    link.connection_lost(None)
+
+
+async def test_where_events_come_thick_the_next_read_waits_for_a_breath() -> None:
+    link, paper = linked()
+    event = frames.frame(frames.DATA, 0, 1, b"an event")
+    for data in (event * AHEAD, event * (2 * SLICE // len(event))):  # also one that takes turns
+        link.data_received(data)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not paper.reading
+        while not paper.reading:
+            await asyncio.sleep(BREATH / 5)
+    await asyncio.sleep(2 * AHEAD / THICK)
+    link.data_received(event * (AHEAD - 1))
+    assert paper.reading
+    link.connection_lost(None)
+
+
+async def test_a_large_read_waits_for_nothing() -> None:
+    link, paper = linked(Turns(clock=lambda: 0.0))
+    link.data_received(frames.frame(frames.DATA, 0, 1, b"an event") * FULL_READ)
     assert paper.reading
     link.connection_lost(None)
 
@@ -73,7 +107,7 @@ async def test_a_connection_that_breaks_in_the_middle_of_a_burst_is_over() -> No
 
 
 async def test_links_of_one_team_share_its_turn() -> None:
-    turns = Turns()
+    turns = slow()
     (one, paper), (other, other_paper) = linked(turns), linked(turns)
     count, slice_ = 3 * SLICE // len(PING), SLICE // len(PING)
     one.data_received(PING * count)
@@ -85,13 +119,13 @@ async def test_links_of_one_team_share_its_turn() -> None:
     taken = [sum(after) - sum(before) for before, after in itertools.pairwise(seen)]
     assert max(taken) <= slice_ + 1  # a slice may end within a frame
     assert all(abs(a - b) <= 2 * (slice_ + 1) for a, b in seen)
-    assert paper.reading
-    assert other_paper.reading
+    for link in (one, other):
+        link.connection_lost(None)
 
 
 async def test_a_lone_team_waits_for_nobody() -> None:
-    quiet, paper = linked(Turns())
-    loud, _ = linked(Turns())
+    quiet, paper = linked()
+    loud, _ = linked()
     loud.data_received(PING * (4 * SLICE // len(PING)))
     quiet.data_received(PING)
     assert paper.answered == 1
