@@ -89,13 +89,14 @@ class Doors:
 class Doorway(asyncio.Protocol):
     """One connection, until it is handed over."""
 
-    __slots__ = ("_doors", "_keeps", "_sink", "_streaming", "expects_signs_within", "transport")
+    __slots__ = ("_doors", "_keeps", "_sink", "_streaming", "_waits", "expects_signs_within", "transport")
 
     def __init__(self, doors: Doors) -> None:
         self._doors = doors
         self._sink = SocketSink(self)
         self._streaming = False
         self._keeps = True
+        self._waits: Deadlines | None = None  # the list it is on
         self.transport: asyncio.Transport = NOWHERE
         self.expects_signs_within = doors.expects_signs_within
 
@@ -109,7 +110,7 @@ class Doorway(asyncio.Protocol):
             self.transport.abort()
         else:
             self.transport.set_write_buffer_limits(high=HIGH_WATER)
-            doors.arriving.add(self)
+            self._wait_in(doors.arriving)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
@@ -125,10 +126,18 @@ class Doorway(asyncio.Protocol):
 
     def _leave(self) -> float | None:
         """Be none of the doors' connections; when the request was due, where one was waited for."""
-        doors = self._doors
-        doors.state.connections.discard(self)
-        doors.idle.take(self)
-        return doors.arriving.take(self)
+        self._doors.state.connections.discard(self)
+        arriving = self._waits is self._doors.arriving
+        due = self._wait_no_more()
+        return due if arriving else None
+
+    def _wait_in(self, deadlines: Deadlines) -> None:
+        self._waits = deadlines
+        deadlines.add(self)
+
+    def _wait_no_more(self) -> float | None:
+        waits, self._waits = self._waits, None
+        return None if waits is None else waits.take(self)
 
     # -- a request --
 
@@ -184,8 +193,7 @@ class Doorway(asyncio.Protocol):
 
     def begin_stream(self, scope: object, headers: Headers) -> bytes | None:
         """The response's head; nobody is in the way."""
-        self._doors.arriving.take(self)
-        self._doors.idle.take(self)
+        self._wait_no_more()
         self._streaming = True
         return self._doors.head(headers, self._keeps)
 
@@ -196,7 +204,7 @@ class Doorway(asyncio.Protocol):
         if not self._keeps:
             self.transport.close()
         elif not self.transport.is_closing():
-            self._doors.idle.add(self)
+            self._wait_in(self._doors.idle)
 
     # -- flow control --
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
@@ -18,53 +16,13 @@ from proxy.frames import TOO_MANY_PINGS, Fault
 from proxy.http2 import Http2
 from proxy.refusals import Code
 from proxy.transport import KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
+from proxy.turns import Turns
 
 Headers = Sequence[tuple[str, str]]
 CALLS_PER_LINK: Final = 250  # Hatchet's engine sets no limit; what a server says lower holds
-# While more data frames than so many come in a second, a read waits so long (seconds) for the next, so
-# that one brings many events: the first after a sleep costs several times what the others do. Nobody sees
-# 5 ms, and nothing waits where it would spare little.
-THICK: Final = 1000
-BREATH: Final = 0.005
-AHEAD: Final = 5  # frames: so many sooner than that are thick; twice as many are the most that is counted
 FULL_READ: Final = 64 * 1024  # bytes: a read of so many needs no breath, and large messages must not wait
 SLICE: Final = 4 * 1024  # bytes taken between two looks at the clock, three to fifteen chunks
-TURN: Final = 0.00025  # seconds of a team's slices: then others have a turn
 IDLE_CLOSE: Final = 120.0  # seconds without a call until a connection is closed
-
-
-class Turns:
-    """Which of one team's links takes slices: one in each turn of the loop, one link after the other."""
-
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        """`clock` tells seconds, also within a turn, as the loop's does not."""
-        self._clock = clock
-        self._waiting: deque[Callable[[], None]] = deque()
-        self._taken = False  # this turn
-        self._until = 0.0
-
-    @property
-    def over(self) -> bool:
-        """Whether who has the turn has had its time."""
-        return self._clock() >= self._until
-
-    def ask(self, take: Callable[[], None]) -> None:
-        """Call `take` once it is its turn, which may be now."""
-        if self._taken:
-            self._waiting.append(take)
-        else:
-            self._taken = True
-            asyncio.get_running_loop().call_soon(self._next)
-            self._until = self._clock() + TURN
-            take()
-
-    def _next(self) -> None:
-        if self._waiting:
-            asyncio.get_running_loop().call_soon(self._next)
-            self._until = self._clock() + TURN
-            self._waiting.popleft()()
-        else:
-            self._taken = False
 
 
 class Link(asyncio.Protocol):
@@ -89,8 +47,7 @@ class Link(asyncio.Protocol):
         self._waiting = b""  # what came in one read and is more than a slice
         self._taken = 0  # bytes of it that were taken
         self._full = False  # the last read
-        self._came, self._counted = 0, self._heard  # data frames until then
-        self._ahead = 0.0  # of what would be thick, in frames
+        self._came = 0  # data frames until now
         self.settled: asyncio.Future[None] = self._loop.create_future()  # calls may be made
         self.gone: asyncio.Future[None] = self._loop.create_future()
 
@@ -190,16 +147,13 @@ class Link(asyncio.Protocol):
         self.gone.set_result(None)
 
     def _breathe(self) -> None:
-        """All that came was taken: read on, where events come thick after a while."""
+        """All that came was taken: read on, where events come thick after a breath."""
         came, self._came = self._came, self._http2.data_frames
-        passed, self._counted = self._counted, self._heard
-        ahead = max(0.0, self._ahead - THICK * (self._heard - passed)) + self._came - came
-        self._ahead = min(ahead, 2 * AHEAD)
-        if ahead < AHEAD or self._full:
+        if not self._turns.thick(self._came - came) or self._full:
             self._go_on()
         elif self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
-            self._loop.call_later(BREATH, self._go_on)
+            self._turns.rest(self._go_on)
 
     def _go_on(self) -> None:
         transport = self._transport

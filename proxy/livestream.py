@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from config.model import StreamConfig
@@ -24,11 +24,10 @@ class LiveStream:
 
     config: StreamConfig
     rules: Rules
-    allow: Allow
+    allow: Allow | None  # None: whoever may ask at all
     origins: Origins
     metadata_key: str | None = None  # of its path, read once
+    key: str = field(init=False)  # what tells it from the same stream with other rules
 
-    @property
-    def key(self) -> str:
-        """What tells it from the same stream with other rules."""
-        return f"{self.config.name}:{self.rules.fingerprint}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", f"{self.config.name}:{self.rules.fingerprint}")

@@ -6,7 +6,8 @@ The laws:
 - An exception is its type and the places it went through. Its message is told only by kinds whose texts are
   known to hold no value of a payload (`SPEAKING`); objects are told by their type alone.
 - What looks like a token is redacted wherever it stands: the last net, not the first.
-- Lines that come by the thousand (`MANY`) wait a `MOMENT` and are written together; none overtakes another.
+- What comes by the thousand (`MANY`) waits a `MOMENT` and is made lines and written together, which costs
+  less than one by one; no line overtakes another.
 - A log that cannot be written to (a full disk, a closed pipe) stops nobody's stream.
 
 Libraries' loggers (uvicorn, asyncio, aiohttp) go through the journal too: from warnings on, their first line
@@ -66,7 +67,7 @@ class Log:
         """
         self._out = out
         self._soon = soon
-        self._lines: list[str] = []  # that wait to be written
+        self._said: list[tuple[datetime, str, str, Mapping[str, Any]]] = []  # that waits to be written
         self._human = out.isatty() if human is None else human
         self._line = _person(out) if self._human else _machine
         self._levels = frozenset(LEVELS[LEVELS.index(level) :])
@@ -75,25 +76,29 @@ class Log:
         """Write one line; never raises."""
         if level not in self._levels:
             return
-        line = None if self._human else _simple(level, event, fields)
-        if line is None:
-            told = {key: plain(value) for key, value in fields.items()}
-            if self._human and isinstance(told.get("error"), list):
-                told["exception"] = "\n".join(f"    | {line}" for line in told.pop("error"))
-            line = self._line(level, clean(event), told)
-        self._lines.append(line + "\n")
-        if self._soon is None or event not in MANY or len(self._lines) >= MAX_WAITING:
+        self._said.append((datetime.now(UTC), level, event, fields))
+        if self._soon is None or event not in MANY or len(self._said) >= MAX_WAITING:
             self.flush()
-        elif len(self._lines) == 1:
+        elif len(self._said) == 1:
             self._soon(self.flush)
 
     def flush(self) -> None:
         """Write what waits; never raises."""
-        text, self._lines = "".join(self._lines), []
-        if text:
+        said, self._said = self._said, []
+        if said:
+            text = "".join([self._line_of(*one) + "\n" for one in said])
             with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
                 self._out.write(text)
                 self._out.flush()
+
+    def _line_of(self, when: datetime, level: str, event: str, fields: Mapping[str, Any]) -> str:
+        line = None if self._human else _simple(when, level, event, fields)
+        if line is None:
+            told = {key: plain(value) for key, value in fields.items()}
+            if self._human and isinstance(told.get("error"), list):
+                told["exception"] = "\n".join(f"    | {line}" for line in told.pop("error"))
+            line = self._line(when, level, clean(event), told)
+        return line
 
 
 def open_journal(out: TextIO | None = None, *, human: bool | None = None, level: str = "info") -> Journal:
@@ -201,13 +206,13 @@ def _frames(error: BaseException) -> list[str]:
 
 # -- lines --
 
-Line = Callable[[str, str, dict[str, Any]], str]
-"""A level, the sentence and its fields as one line."""
+Line = Callable[[datetime, str, str, dict[str, Any]], str]
+"""When it was said, a level, the sentence and its fields as one line."""
 
 _AS_THEY_ARE: Final = frozenset({str, int, float, bool, type(None)})
 
 
-def _simple(level: str, event: str, fields: Mapping[str, Any]) -> str | None:
+def _simple(when: datetime, level: str, event: str, fields: Mapping[str, Any]) -> str | None:
     """`_machine` of fields that need no cleaning, told by one look at the line; None where one may.
 
     Every stream's end is such a line. JSON escapes with a backslash what `clean` would, but for what is not
@@ -215,16 +220,16 @@ def _simple(level: str, event: str, fields: Mapping[str, Any]) -> str | None:
     """
     if not _AS_THEY_ARE.issuperset(map(type, fields.values())):
         return None
-    line = _machine(level, event, fields)
+    line = _machine(when, level, event, fields)
     if len(line) > MAX_TEXT or not (line.isascii() and line.isprintable()) or "\\" in line:
         return None
     return None if "eyJ" in line or "Bearer " in line or "ticket=" in line else line
 
 
-def _machine(level: str, event: str, fields: Mapping[str, Any]) -> str:
+def _machine(when: datetime, level: str, event: str, fields: Mapping[str, Any]) -> str:
     """JSON, with UTC in ISO 8601: every stream's end is a line, so it goes no way around."""
-    now = datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
-    return jsontext.encode({"timestamp": now, "level": level, "event": event, **fields}).decode()
+    at = when.isoformat(timespec="microseconds")[:-6] + "Z"
+    return jsontext.encode({"timestamp": at, "level": level, "event": event, **fields}).decode()
 
 
 def _person(out: TextIO) -> Line:
@@ -236,9 +241,9 @@ def _person(out: TextIO) -> Line:
         colors=colours, sort_keys=False, pad_event_to=0, exception_formatter=dev.plain_traceback
     )
 
-    def line(level: str, event: str, fields: dict[str, Any]) -> str:
-        now = datetime.now().strftime("%H:%M:%S")
-        return str(render(None, level, {"timestamp": now, "level": level, "event": event, **fields}))
+    def line(when: datetime, level: str, event: str, fields: dict[str, Any]) -> str:
+        at = when.astimezone().strftime("%H:%M:%S")
+        return str(render(None, level, {"timestamp": at, "level": level, "event": event, **fields}))
 
     return line
 

@@ -97,7 +97,7 @@ class Reader:
     def pump(self) -> None:
         """Write all that is there, until the sink is full."""
         channel = self.channel
-        while not (self.paused or self.busy or self.ending):
+        while self.place != channel.backlog.last and not (self.paused or self.busy or self.ending):
             if not channel.backlog.reaches(self.place):
                 self._cross()
                 continue

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 from urllib.parse import unquote
+
+from proxy.values import value
 
 PLACEHOLDER: Final = re.compile(r"\{(workflowRunId|metadata\.[^{}]+)\}")
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Match(Generic[T]):
     """A path's stream, and the text in the placeholder (unquoted)."""
 

@@ -20,6 +20,7 @@ from proxy.answers import Answer, problem
 from proxy.auth import Asked, Identity, KeysAway, Unauthenticated
 from proxy.credentials import MAX_REQUEST, BadTicketRequest, TicketRequest
 from proxy.errors import HatchetError, RunUnknown
+from proxy.events import CoreState
 from proxy.hub import SINGLE, Hub
 from proxy.livestream import LiveStream
 from proxy.metrics import render
@@ -166,26 +167,24 @@ class TicketOffice:
     async def _allowed(
         self, team: Team, stream: LiveStream, identity: Identity, asked: Asked, run: str
     ) -> bool:
-        if stream.config.allow is None:
+        if stream.allow is None:
             return True  # then a ticket may be had before its run exists
         self._asking[team.name] += 1
         try:
-            return await self._permits(team, stream, identity, asked, run)
+            state = await self._state(team, stream, run)
+            return stream.allow.permits(allow_root(identity, state, asked))
         finally:
             self._asking[team.name] -= 1
 
-    async def _permits(
-        self, team: Team, stream: LiveStream, identity: Identity, asked: Asked, run: str
-    ) -> bool:
+    async def _state(self, team: Team, stream: LiveStream, run: str) -> CoreState:
         run_id = run
         if stream.config.metadata_key is not None:
             run_id = (await team.find(stream.config.metadata_key, run, stream.config.wait_for_run)).run_id
         life = await team.lease(run_id, resumes=True)
         try:
-            state = await life.known(stream.config.wait_for_run)
+            return await life.known(stream.config.wait_for_run)
         finally:
             team.release(life)
-        return stream.allow.permits(allow_root(identity, state, asked))
 
 
 async def _body(request: Request) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from typing import Any, Final
 
 from config.expressions import compile_allow
@@ -25,7 +25,7 @@ from proxy.jwks import KeySets
 from proxy.kept import Kept
 from proxy.life import Life
 from proxy.limits import TeamLimits
-from proxy.livestream import Allow, LiveStream
+from proxy.livestream import LiveStream
 from proxy.origins import Origins, every_cors
 from proxy.routes import Routes
 from proxy.rules import Rules
@@ -37,16 +37,6 @@ from proxy.upstream import Upstream
 KEEP_EVENTS: Final = 1000  # events a life keeps where no stream says more
 KEEP_BYTES: Final = 1 << 20
 SHRINK_TO: Final = 0.9  # of the team's bytes, once they are used up: evicting one by one would never end
-
-
-class Everybody:
-    """A stream without ``allow``."""
-
-    def permits(self, root: Mapping[str, Any]) -> bool:
-        return True
-
-
-EVERYBODY: Final[Allow] = Everybody()
 
 
 class Team:
@@ -113,7 +103,7 @@ class Team:
         return LiveStream(
             stream,
             Rules(stream, failed),
-            compile_allow(stream.allow) if stream.allow is not None else EVERYBODY,
+            None if stream.allow is None else compile_allow(stream.allow),
             Origins(stream.cors, cookies_count=authenticator.cookies_count),
             stream.metadata_key,
         )

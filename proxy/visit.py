@@ -11,13 +11,12 @@ They are asked in steps (`proxy.asking`): where nothing has to be waited for, a 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any, Final
 
 from proxy import sse
 from proxy.answers import STREAM_HEADERS, Answer, Headers, jittered, problem, wait
 from proxy.asking import Asking, Wait, carried_out
-from proxy.auth import Asked, Identity, KeysAway, Unauthenticated
+from proxy.auth import NOBODY, Asked, Identity, KeysAway, Unauthenticated
 from proxy.channel import Channel
 from proxy.errors import HatchetError, RunUnknown
 from proxy.events import CoreState, GapCause
@@ -29,11 +28,12 @@ from proxy.livestream import LiveStream
 from proxy.sse import Cursor
 from proxy.stay import Stay, StaySink
 from proxy.team import Team
+from proxy.values import value
 
 MAX_VALUE: Final = 200  # characters of a metadata value in a path: the operator's contract
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Question:
     """What the request says, without its transport; `value` is what stands in the path's placeholder."""
 
@@ -52,7 +52,7 @@ class Question:
         return self.asked.headers.get("last-event-id") or self.asked.query.get("last_event_id") or ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Opened:
     """A stream that may begin: `place` and `gap` say where the reader stands."""
 
@@ -74,7 +74,7 @@ class Visit:
         self._cors: Headers = []
         self._lease: Lease | None = None
         self._life: Life | None = None
-        self._asking = self._asks()
+        self._asking = self._opens()
         self._waits = False  # it is asked in a task, which the hub counts
         self._wait_for: Wait | None = None  # where `at_once` could not go on
         self._answer: Opened | Answer | None = None
@@ -89,7 +89,7 @@ class Visit:
         try:
             self._wait_for = next(self._asking)
         except StopIteration as done:
-            self._answer = done.value
+            self._answer = self._told(done.value)
         except Exception as error:
             self._failed = error  # which `open` raises, where errors are answered
         return self._answer
@@ -100,7 +100,7 @@ class Visit:
             raise self._failed
         if self._answer is None:
             self._waits = True
-            self._answer = await carried_out(self._asking, self._wait_for)
+            self._answer = self._told(await carried_out(self._asking, self._wait_for))
         return self._answer
 
     def close(self) -> None:
@@ -111,8 +111,8 @@ class Visit:
             self._lease.release()
         self._life = self._lease = None
 
-    def _asks(self) -> Asking[Opened | Answer]:
-        answer = yield from self._opens()
+    def _told(self, answer: Opened | Answer) -> Opened | Answer:
+        """What is answered, counted where it is a refusal, with what a page of another origin needs."""
         if isinstance(answer, Answer):
             if answer.status >= 400:
                 self._refused(str(answer.status))
@@ -125,9 +125,11 @@ class Visit:
         if refusal is not None:
             return refusal
         try:
-            identity = yield from self.team.authenticator.asks(
-                self.question.asked, stream=config.name, run=self._run
-            )
+            identity = NOBODY
+            if not self.team.authenticator.open:
+                identity = yield from self.team.authenticator.asks(
+                    self.question.asked, stream=config.name, run=self._run
+                )
         except Unauthenticated as error:
             return problem(401, error.reason, headers=[(b"www-authenticate", error.challenge.encode())])
         except KeysAway as error:
@@ -181,7 +183,9 @@ class Visit:
 
     def _find(self, identity: Identity, cursor: Cursor | None, *, came_back: bool) -> Asking[Opened | Answer]:
         team, stream, patience = self.team, self.stream, self.stream.config.wait_for_run
-        run_id, found = yield from self._run_id(cursor, patience)
+        run_id, found = self._run, None
+        if self._metadata_key is not None:
+            run_id, found = yield from self._run_id(self._metadata_key, cursor, patience)
         known = cursor is not None and cursor.run_id == run_id and cursor.place is not None
         resumes = known and self._holds(run_id, cursor)
         life: Life = team.lease_at_once(run_id, resumes=resumes) or (
@@ -191,7 +195,8 @@ class Visit:
         if found is not None:
             found.feed(life.run)
         state: CoreState = life.state or (yield lambda: life.known(patience))
-        if not self.stream.allow.permits(allow_root(identity, state, self.question.asked)):
+        allow = stream.allow
+        if allow is not None and not allow.permits(allow_root(identity, state, self.question.asked)):
             return problem(403, "the rules of this stream do not allow you this run")
         channel: Channel = life.opened(stream) or (yield lambda: life.channel(stream))
         place, gap = 0, GapCause.UNKNOWN_CURSOR if came_back else None
@@ -200,11 +205,8 @@ class Visit:
             place, gap = cursor.place, None
         return Opened(channel, place, gap, identity, STREAM_HEADERS + self._cors)
 
-    def _run_id(self, cursor: Cursor | None, patience: float) -> Asking[tuple[str, Found | None]]:
-        """The run that is meant, and what was heard of it while it was looked for."""
-        key = self._metadata_key
-        if key is None:
-            return self._run, None
+    def _run_id(self, key: str, cursor: Cursor | None, patience: float) -> Asking[tuple[str, Found | None]]:
+        """The run that carries the pair in the path, and what was heard of it while it was looked for."""
         if cursor is not None and (yield from self._carries(cursor.run_id, key)):
             return cursor.run_id, None  # a cursor stays with its run, even if a newer one carries the pair
         found: Found = yield lambda: self.team.find(key, self.question.value, patience)

@@ -6,8 +6,10 @@ import asyncio
 import itertools
 
 from proxy import frames
-from proxy.link import AHEAD, BREATH, FULL_READ, SLICE, THICK, TURN, Link, Turns
+from proxy.link import FULL_READ, SLICE, Link
+from proxy.turns import AHEAD, BREATH, THICK, TURN, Turns
 
+EVENT = frames.frame(frames.DATA, 0, 1, b"an event")
 PING = frames.frame(frames.PING, 0, 0, b"are you?")
 
 
@@ -51,6 +53,11 @@ def linked(turns: Turns | None = None) -> tuple[Link, Paper]:
     return link, paper
 
 
+async def reads_on(paper: Paper) -> None:
+    while not paper.reading:
+        await asyncio.sleep(BREATH / 5)
+
+
 async def test_a_burst_is_taken_a_slice_a_turn_and_nothing_is_read_meanwhile() -> None:
     link, paper = linked()
     count = 4 * SLICE // len(PING)
@@ -74,23 +81,35 @@ async def test_slices_that_are_soon_done_need_no_turn_each() -> None:
 
 async def test_where_events_come_thick_the_next_read_waits_for_a_breath() -> None:
     link, paper = linked()
-    event = frames.frame(frames.DATA, 0, 1, b"an event")
-    for data in (event * AHEAD, event * (2 * SLICE // len(event))):  # also one that takes turns
+    for data in (EVENT * AHEAD, EVENT * (2 * SLICE // len(EVENT))):  # also one that takes turns
         link.data_received(data)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert not paper.reading
-        while not paper.reading:
-            await asyncio.sleep(BREATH / 5)
+        await reads_on(paper)
     await asyncio.sleep(2 * AHEAD / THICK)
-    link.data_received(event * (AHEAD - 1))
+    link.data_received(EVENT * (AHEAD - 1))
     assert paper.reading
     link.connection_lost(None)
 
 
+async def test_links_of_a_team_are_counted_together_and_read_on_together() -> None:
+    turns = slow()
+    links = [linked(turns) for _ in range(10 * AHEAD)]
+    for link, _ in links:
+        link.data_received(EVENT)
+    (_, first), (_, last) = links[0], links[-1]
+    assert first.reading
+    assert not last.reading
+    await reads_on(last)
+    assert all(paper.reading for _, paper in links)
+    for link, _ in links:
+        link.connection_lost(None)
+
+
 async def test_a_large_read_waits_for_nothing() -> None:
     link, paper = linked(Turns(clock=lambda: 0.0))
-    link.data_received(frames.frame(frames.DATA, 0, 1, b"an event") * FULL_READ)
+    link.data_received(EVENT * FULL_READ)
     assert paper.reading
     link.connection_lost(None)
 
