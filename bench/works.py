@@ -236,10 +236,12 @@ def w7(repeat: int) -> Table:
     for _ in range(repeat):
         for name, peer, need in steps:
             try:
-                quiet, warm = max(0.3, 2 if need.runs > 1 else 0, need.runs / 200), max(WARM, need.runs / 400)
-                found = measure(
-                    peer, need, settle=quiet, warm=warm
-                )  # each run's first looks, and first chunk
+                # until all that is asked of each run is known, also what its first chunk makes ask
+                settle, warm = (
+                    max(0.3, 2 if need.runs > 1 else 0, need.runs / 200),
+                    max(WARM, need.runs / 400),
+                )
+                found = measure(peer, need, settle=settle, warm=warm)
             except NotReady as error:
                 print(f"w7: {name} could not: {str(error)[:300]}", flush=True)
                 continue
