@@ -122,6 +122,7 @@ FLOORS: Final = {
         "proxy.frames",  # HTTP/2's frames
         "proxy.call",  # one gRPC call: bytes to messages, headers to an outcome
         "proxy.http2",  # a client's side of one HTTP/2 connection, pure
+        "proxy.turns",
         "proxy.link",  # ... with a socket and a clock
         "proxy.lean",  # ... on asyncio alone, at a third of grpcio's cost
         "proxy.rest",  # the history over HTTP
