@@ -236,6 +236,10 @@ class SendSink:
             self.paused = True
             self.owner.pause()
 
+    def write_shared(self, body: bytes, chunk: bytes) -> None:
+        """The server makes chunks of its own."""
+        self.write(body)
+
     def finish(self) -> None:
         """No more will be written; what waits is still sent."""
         self.owner = NOBODY

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy import sse
 from proxy.backlog import Backlog, Frame
+from proxy.chunked import chunk
 from proxy.counts import StreamCounts
 from proxy.events import STEP_STREAM, End, Event, GapCause, Item, Reset, StepGap
 from proxy.rules import Rules, Sight
@@ -52,10 +53,11 @@ class Sights:
 class Round:
     """What is on its way to the readers, a part of them in each turn of the loop."""
 
-    __slots__ = ("bytes", "came", "frames", "waiting")
+    __slots__ = ("bytes", "came", "frames", "place", "waiting")
 
     def __init__(self) -> None:
         self.waiting: list[Reader] = []  # whom it has not come to yet
+        self.place = 0  # where they stand, unless they joined since or do not keep up
         self.came = 0.0  # when its oldest frame came
         self.frames = 0  # of it, which those who wait may lack
         self.bytes = 0
@@ -181,14 +183,12 @@ class Channel:
             if last == self._flushed:
                 return False
             under_way.waiting = list(self.readers)
-            under_way.came = self._came
+            under_way.place, under_way.came = self._flushed, self._came
             under_way.frames, under_way.bytes = last - self._flushed, self._unflushed
             self._flushed, self._unflushed = last, 0
         readers = under_way.waiting[-HANDS:]
         del under_way.waiting[-HANDS:]
-        for reader in readers:
-            if not (reader.paused or reader.busy or reader.ending or reader.take_shared(last)):
-                reader.pump()
+        self._hand(readers, under_way.place)
         self._spoke = self._loop.time()
         # not the loop's time: uvloop's stands still within a turn, where all of this happens
         self.counts.latency.observe(monotonic() - under_way.came, len(readers))
@@ -196,6 +196,24 @@ class Channel:
             return True
         under_way.frames = under_way.bytes = 0
         return last != self._flushed
+
+    def _hand(self, readers: list[Reader], place: int) -> None:
+        """Hand `readers` what came; to those at `place`, where nearly all are, the very same bytes."""
+        backlog, taken, body, shared = self.backlog, 0, b"", b""
+        if backlog.reaches(place) and place != backlog.last and not backlog.sealed:
+            body, to = self.batch(place)
+            shared = chunk(body) if to == backlog.last else b""
+        frames = backlog.last - place
+        for reader in readers:
+            if reader.paused or reader.busy or reader.ending:
+                continue
+            if shared and reader.place == place:
+                reader.take(frames, body, shared)
+                taken += 1
+            else:
+                reader.pump()
+        self.counts.frames += taken * frames
+        self.counts.bytes += taken * len(body)
 
     def batch(self, place: int) -> tuple[bytes, int]:
         """What a reader at `place` is handed next and where he stands then; shared between readers."""

@@ -17,6 +17,7 @@ import contextlib
 import socket
 from typing import Any, Final, Protocol
 
+from proxy.chunked import LAST, chunk
 from proxy.guard import GuardedProtocol
 
 Headers = list[tuple[bytes, bytes]]
@@ -96,7 +97,7 @@ class SocketSink:
         head = None if self._protocol is None else self._protocol.begin_stream(scope, headers)
         if head is None:
             return False
-        self._begun = head + b"%x\r\n%b\r\n" % (len(body), body)
+        self._begun = head + chunk(body)
         return True
 
     def expect_signs_within(self, seconds: float) -> None:
@@ -106,15 +107,23 @@ class SocketSink:
             _expect_signs_within(protocol.transport.get_extra_info("socket"), seconds)
 
     def write(self, body: bytes) -> None:
-        """One chunk of the chunked response (RFC 9112, 7.1); `body` is never empty: that were the last."""
+        """One chunk of the response; `body` is never empty."""
         protocol = self._protocol
         if protocol is None:
             return
         if self._begun:
             begun, self._begun = self._begun, b""
-            protocol.transport.write(b"%b%x\r\n%b\r\n" % (begun, len(body), body))
+            protocol.transport.write(begun + chunk(body))
         else:
-            protocol.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+            protocol.transport.write(chunk(body))
+
+    def write_shared(self, body: bytes, chunk: bytes) -> None:
+        """`write`, of a chunk that was made once for many."""
+        protocol = self._protocol
+        if self._begun:
+            self.write(body)
+        elif protocol is not None:
+            protocol.transport.write(chunk)
 
     def begun(self) -> None:
         """There are no frames yet: what waits for them goes out."""
@@ -204,7 +213,7 @@ class StreamProtocol(GuardedProtocol):
     def end_stream(self) -> None:
         """Close the response; the connection goes back to uvicorn, or is closed."""
         self._streaming = False
-        self.transport.write(b"0\r\n\r\n")
+        self.transport.write(LAST)
         if self._reusable:
             self.on_response_complete()
         else:

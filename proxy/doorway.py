@@ -19,6 +19,7 @@ from uvicorn.server import ServerState
 from proxy import plain
 from proxy.app import Front
 from proxy.auth import Asked
+from proxy.chunked import LAST
 from proxy.connection import CLOSE, HIGH_WATER, Headers, SocketSink, StreamProtocol, head_of
 from proxy.deadlines import Deadlines
 from proxy.guard import REQUEST_SECONDS
@@ -200,7 +201,7 @@ class Doorway(asyncio.Protocol):
     def end_stream(self) -> None:
         """Close the response; the connection waits for another request, or is closed."""
         self._streaming = False
-        self.transport.write(b"0\r\n\r\n")
+        self.transport.write(LAST)
         if not self._keeps:
             self.transport.close()
         elif not self.transport.is_closing():

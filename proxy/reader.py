@@ -37,6 +37,9 @@ class Sink(Protocol):
     def write(self, body: bytes) -> None:
         """Take bytes; never waits."""
 
+    def write_shared(self, body: bytes, chunk: bytes) -> None:
+        """The same for what many are written; `chunk` is `body` as `chunked.chunk` has it."""
+
 
 class Reader:
     """One client on one channel, from a place on. `over` hears its `Ending`, once."""
@@ -76,23 +79,11 @@ class Reader:
         self.pump()
         self._cause = GapCause.SLOW_CLIENT
 
-    def take_shared(self, last: int) -> bool:
-        """The fast path: take the shared bytes if they bring this reader to `last`."""
-        channel = self.channel
-        if self.place == last:
-            return True  # joined since, and has it all; an empty chunk would be the end of the response
-        if not channel.backlog.reaches(self.place) or channel.backlog.sealed:
-            return False
-        body, to = channel.batch(self.place)
-        if to != last:
-            return False
-        self._sink.write(body)
-        counts = channel.counts
-        counts.frames += to - self.place
-        counts.bytes += len(body)
-        self.frames += to - self.place
-        self.place = to
-        return True
+    def take(self, frames: int, body: bytes, chunk: bytes) -> None:
+        """The fast path: the next so many frames, in the same bytes as others; the channel counts them."""
+        self.place += frames
+        self.frames += frames
+        self._sink.write_shared(body, chunk)
 
     def pump(self) -> None:
         """Write all that is there, until the sink is full."""

@@ -52,6 +52,10 @@ class Ear:
         if len(self.heard) > self.room and self.reader is not None and not self.reader.paused:
             self.reader.pause(0.0)
 
+    def write_shared(self, body: bytes, chunk: bytes) -> None:
+        assert chunk == b"%x\r\n%b\r\n" % (len(body), body)
+        self.write(body)
+
     def resume(self) -> None:
         self.room = 1 << 30
         assert self.reader is not None

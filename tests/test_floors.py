@@ -98,6 +98,7 @@ FLOORS: Final = {
         "proxy.restate",  # a run's lifecycle from its states alone
         "proxy.recorded",  # a recorded run told again
         "proxy.sse",
+        "proxy.chunked",
         "proxy.backlog",
         "proxy.kept",  # an item of a run in its backlog
         "proxy.rule",  # one of them
@@ -122,7 +123,7 @@ FLOORS: Final = {
         "proxy.frames",  # HTTP/2's frames
         "proxy.call",  # one gRPC call: bytes to messages, headers to an outcome
         "proxy.http2",  # a client's side of one HTTP/2 connection, pure
-        "proxy.turns",
+        "proxy.turns",  # ... in which a team's connections share the loop
         "proxy.link",  # ... with a socket and a clock
         "proxy.lean",  # ... on asyncio alone, at a third of grpcio's cost
         "proxy.rest",  # the history over HTTP
