@@ -37,6 +37,7 @@ NOISY_RATE = 20.0  # per run and second
 YIELDING = 19  # niceness of the burst's engine and readers beside the quiet team's, where they share a core
 AUDIENCE_RATE = 2.0  # the same, of a run with very many readers
 WARM_UP = 12.0  # seconds until all clients are there; who joins a step in its middle may wait for 5 s
+SINKS: list[asyncio.Task[None]] = []
 HISTOGRAMS = {"loop_lag": "the proxy's timers were late", "collector_pause": "its collector's pauses"}
 TEAM = """
 version: 1
@@ -75,8 +76,15 @@ async def proxy(folder: Path, engines: dict[str, dict[str, str]]) -> tuple[Proce
     while line := await process.stderr.readline():
         told = json.loads(line) if line.startswith(b"{") else {}
         if told.get("event") == "listening":
+            SINKS.append(asyncio.create_task(_unread(process.stderr)))
             return process, int(told["url"].rstrip("/").rpartition(":")[2])
     raise SystemExit("the proxy ended before it listened")
+
+
+async def _unread(lines: asyncio.StreamReader) -> None:
+    """Take the proxy's log: ten thousand ends of streams fill a pipe, and who writes to a full one waits."""
+    while await lines.read(1 << 16):
+        pass
 
 
 async def read(port: int, team: str, run: str, late: list[float]) -> None:

@@ -50,6 +50,7 @@ class TeamLimits:
 
     def __init__(self, config: LimitsConfig) -> None:
         self._config = config
+        self._limited = _limits_clients(config)
         self._connections = 0
         self._by_run: Counter[str] = Counter()
         self._by_subject: Counter[str] = Counter()
@@ -61,6 +62,7 @@ class TeamLimits:
         if config.connects_per_second != self._config.connects_per_second:
             self._tokens = float(config.connects_per_second or 0)
         self._config = config
+        self._limited = _limits_clients(config)
 
     @property
     def connections(self) -> int:
@@ -69,7 +71,7 @@ class TeamLimits:
 
     def admit(self, run: str, subject: str | None, now: float) -> Lease | Refused:
         """A place for one more client on `run` (as in the path), or the limit in the way."""
-        which = self._full(run, subject) or self._too_fast(now)
+        which = (self._full(run, subject) or self._too_fast(now)) if self._limited else None
         if which is not None:
             return Refused(which)
         self._connections += 1
@@ -130,6 +132,15 @@ def raise_file_limit() -> int:
     except (ValueError, OSError):  # macOS names a hard limit that it does not give
         return soft
     return hard
+
+
+def _limits_clients(config: LimitsConfig) -> bool:
+    """Whether anything is written that can be in a client's way."""
+    written = (
+        *(config.connections, config.connections_per_run, config.connections_per_subject),
+        *(config.runs, config.connects_per_second),
+    )
+    return any(limit is not None for limit in written)
 
 
 def _reached(limit: int | None, count: int) -> bool:

@@ -24,7 +24,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
@@ -32,6 +32,7 @@ from proxy import jsontext
 from proxy.errors import HatchetError
 from proxy.journal import Journal
 
+Said = tuple[datetime, str, str, Mapping[str, Any]]  # when, a level, the sentence and its fields
 Soon = Callable[[Callable[[], None]], object]
 LEVELS: Final = ("debug", "info", "warning", "error")
 SPEAKING: Final = (HatchetError, OSError)
@@ -67,7 +68,7 @@ class Log:
         """
         self._out = out
         self._soon = soon
-        self._said: list[tuple[datetime, str, str, Mapping[str, Any]]] = []  # that waits to be written
+        self._said: list[Said] = []  # that waits to be written
         self._human = out.isatty() if human is None else human
         self._line = _person(out) if self._human else _machine
         self._levels = frozenset(LEVELS[LEVELS.index(level) :])
@@ -86,19 +87,18 @@ class Log:
         """Write what waits; never raises."""
         said, self._said = self._said, []
         if said:
-            text = "".join([self._line_of(*one) + "\n" for one in said])
+            text = None if self._human else _simple(said)
+            if text is None:
+                text = "".join([self._line_of(*one) + "\n" for one in said])
             with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
                 self._out.write(text)
                 self._out.flush()
 
     def _line_of(self, when: datetime, level: str, event: str, fields: Mapping[str, Any]) -> str:
-        line = None if self._human else _simple(when, level, event, fields)
-        if line is None:
-            told = {key: plain(value) for key, value in fields.items()}
-            if self._human and isinstance(told.get("error"), list):
-                told["exception"] = "\n".join(f"    | {line}" for line in told.pop("error"))
-            line = self._line(when, level, clean(event), told)
-        return line
+        told = {key: plain(value) for key, value in fields.items()}
+        if self._human and isinstance(told.get("error"), list):
+            told["exception"] = "\n".join(f"    | {line}" for line in told.pop("error"))
+        return self._line(when, level, clean(event), told)
 
 
 def open_journal(out: TextIO | None = None, *, human: bool | None = None, level: str = "info") -> Journal:
@@ -212,18 +212,21 @@ Line = Callable[[datetime, str, str, dict[str, Any]], str]
 _AS_THEY_ARE: Final = frozenset({str, int, float, bool, type(None)})
 
 
-def _simple(when: datetime, level: str, event: str, fields: Mapping[str, Any]) -> str | None:
-    """`_machine` of fields that need no cleaning, told by one look at the line; None where one may.
+def _simple(said: Sequence[Said]) -> str | None:
+    """`_machine`'s lines of fields that need no cleaning, told by one look at all; None where one may.
 
     Every stream's end is such a line. JSON escapes with a backslash what `clean` would, but for what is not
     ASCII, and DEL.
     """
-    if not _AS_THEY_ARE.issuperset(map(type, fields.values())):
+    if not all(_AS_THEY_ARE.issuperset(map(type, fields.values())) for _, _, _, fields in said):
         return None
-    line = _machine(when, level, event, fields)
-    if len(line) > MAX_TEXT or not (line.isascii() and line.isprintable()) or "\\" in line:
+    lines = [_machine(*one) for one in said]
+    text = " ".join(lines)
+    if max(map(len, lines)) > MAX_TEXT or not (text.isascii() and text.isprintable()) or "\\" in text:
         return None
-    return None if "eyJ" in line or "Bearer " in line or "ticket=" in line else line
+    if "eyJ" in text or "Bearer " in text or "ticket=" in text:
+        return None
+    return "\n".join(lines) + "\n"
 
 
 def _machine(when: datetime, level: str, event: str, fields: Mapping[str, Any]) -> str:

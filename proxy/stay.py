@@ -127,7 +127,8 @@ class Stay:
     def _over(self, ending: Ending) -> None:
         counts = self.reader.channel.counts
         counts.clients -= 1
-        counts.ends[ending.value] += 1
+        name = str(ending)
+        counts.ends[name] += 1
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
@@ -146,6 +147,6 @@ class Stay:
             client=self.client,
             seconds=time.monotonic() - self._began,
             frames=self.reader.frames,
-            ending=ending.value,
+            ending=name,
             traceparent=self._life.traceparent,
         )
