@@ -69,6 +69,7 @@ async def test_a_burst_is_taken_a_slice_a_turn_and_nothing_is_read_meanwhile() -
         turns += 1
         await asyncio.sleep(0)
     assert turns == 3
+    assert paper.reading
     link.connection_lost(None)
 
 
@@ -138,6 +139,8 @@ async def test_links_of_one_team_share_its_turn() -> None:
     taken = [sum(after) - sum(before) for before, after in itertools.pairwise(seen)]
     assert max(taken) <= slice_ + 1  # a slice may end within a frame
     assert all(abs(a - b) <= 2 * (slice_ + 1) for a, b in seen)
+    assert paper.reading
+    assert other_paper.reading
     for link in (one, other):
         link.connection_lost(None)
 
