@@ -90,7 +90,7 @@ async def drive(given: argparse.Namespace, publish: Publish) -> None:
 async def engine(given: argparse.Namespace) -> None:
     """An embedded engine with its runs."""
     from proxy.simulator import Engine  # noqa: PLC0415 - the other way needs nothing of the project
-    from proxy.simulator.script import Step, Workflow, script  # noqa: PLC0415
+    from proxy.simulator.script.model import Step, Workflow, script  # noqa: PLC0415
 
     work = Workflow("feed", (Step("feed", takes=1e6, timeout=1e6, output={}),))
     quirks = {"rate_limit": False, "metadata_disorder": False, "five_second_hold": False}

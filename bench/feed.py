@@ -27,7 +27,7 @@ from proxy.endpoint import endpoint
 from proxy.errors import HatchetError
 from proxy.lean import Lean
 from proxy.simulator import Engine
-from proxy.simulator.script import Chunks, Step, Workflow, script
+from proxy.simulator.script.model import Chunks, Step, Workflow, script
 from proxy.stubs import SUBSCRIBE, dispatcher_pb2
 
 TICK = b"%06d" + b"." * 194

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from config.model import HatchetConfig
 from proxy.endpoint import Endpoint, endpoint
-from proxy.simulator.client import Client
+from proxy.simulator.recordings.client import Client
 from proxy.stubs import dispatcher_pb2, workflows_pb2
 
 STEP, RUN = dispatcher_pb2.RESOURCE_TYPE_STEP_RUN, dispatcher_pb2.RESOURCE_TYPE_WORKFLOW_RUN

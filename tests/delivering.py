@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 import aiohttp
 
 from proxy.simulator import Engine
-from proxy.simulator.script import Failure, Script, Step, Workflow, script
+from proxy.simulator.script.model import Failure, Script, Step, Workflow, script
 from tests.chaos.world import streams, truth
 from tests.eventsource import EventSource, Frame, Parser
 from tests.reference import RunPicture, Truth, judge

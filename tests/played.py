@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from proxy.simulator.agenda import ManualAgenda
-from proxy.simulator.core import Core
-from proxy.simulator.details import run_details
-from proxy.simulator.dice import Dice
-from proxy.simulator.feeds import PairFeed, RunFeed
-from proxy.simulator.loading import load_script
-from proxy.simulator.model import Run
-from proxy.simulator.past import run_answer
+from proxy.simulator.api.rest_views import run_answer
+from proxy.simulator.api.run_details import run_details
+from proxy.simulator.api.subscriptions import PairFeed, RunFeed
 from proxy.simulator.quirks import Quirks
-from proxy.simulator.script import Script
+from proxy.simulator.random_source import Dice
+from proxy.simulator.scheduler import ManualAgenda
+from proxy.simulator.script.loader import load_script
+from proxy.simulator.script.model import Script
+from proxy.simulator.state.entities import Run
+from proxy.simulator.state.runs import Core
 from proxy.simulator.stubs import dispatcher_pb2
 from proxy.simulator.world import World
 from proxy.stubs import workflows_pb2

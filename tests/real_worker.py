@@ -2,8 +2,8 @@
 
     HATCHET_CLIENT_TOKEN=… python tests/real_worker.py tests/contract.yaml
 
-Each step plays the acts of its script (`proxy.simulator.worker`) with the SDK's own means: put_stream, sleep,
-raise, return, child runs, cancel.
+Each step plays the acts of its script (`proxy.simulator.state.worker`) with the SDK's own means: put_stream,
+sleep, raise, return, child runs, cancel.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any
 from hatchet_sdk import Context, Hatchet, NonRetryableException, ParentCondition
 from pydantic import BaseModel, ConfigDict
 
-from proxy.simulator.loading import load_script
-from proxy.simulator.script import Script, Step, Workflow
-from proxy.simulator.worker import Act, CancelMyself, Put, Raise, Return, Spawn, Wait, attempt
+from proxy.simulator.script.loader import load_script
+from proxy.simulator.script.model import Script, Step, Workflow
+from proxy.simulator.state.worker import Act, CancelMyself, Put, Raise, Return, Spawn, Wait, attempt
 
 
 class Anything(BaseModel):

@@ -12,7 +12,7 @@ from typing import Final
 import httpx
 
 from proxy.simulator import Engine
-from proxy.simulator.script import Chunks, Script, Step, Workflow, script
+from proxy.simulator.script.model import Chunks, Script, Step, Workflow, script
 from tests.processes import Running, free_port, serving
 
 YAML: Final = """

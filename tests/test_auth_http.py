@@ -16,8 +16,8 @@ from httpx_sse import aconnect_sse
 
 from proxy.process import Process
 from proxy.simulator import Engine
-from proxy.simulator.chat import chat
-from proxy.simulator.script import Step, Workflow, script
+from proxy.simulator.script.default import chat
+from proxy.simulator.script.model import Step, Workflow, script
 from tests.issuer import Issuer, jwk, pem, private_key, token
 from tests.served import Served, served
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from proxy.hub import DRAIN_PAUSE as PAUSE
 from proxy.simulator import Engine
-from proxy.simulator.script import Chunks, Script, Step, Workflow, script
+from proxy.simulator.script.model import Chunks, Script, Step, Workflow, script
 from tests.processes import serving
 from tests.tools import missing
 

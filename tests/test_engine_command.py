@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from proxy.commands.engine import command as engine_command
 from proxy.commands.record import command as record_command
 from proxy.simulator import Engine
-from proxy.simulator.client import Client
+from proxy.simulator.recordings.client import Client
 from tests.contract import NOBODY, place
 
 HERE = Path(__file__).parent

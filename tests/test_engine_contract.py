@@ -22,7 +22,7 @@ import pytest
 
 from proxy.endpoint import Endpoint
 from proxy.simulator import Engine
-from proxy.simulator.client import Client
+from proxy.simulator.recordings.client import Client
 from proxy.simulator.stubs import TRIGGER, shared_pb2
 from proxy.stubs import dispatcher_pb2
 from tests.contract import (

@@ -12,7 +12,10 @@ from pydantic import BaseModel
 from proxy.commands.engine import command as engine_command
 from proxy.commands.record import command as record_command
 from proxy.simulator import Engine
-from proxy.simulator.format import (
+from proxy.simulator.quirks import facts
+from proxy.simulator.script.loader import check_script
+from proxy.simulator.script.model import NOTHING
+from proxy.simulator.script.schema import (
     BackoffBlock,
     ChildBlock,
     ChunkBlock,
@@ -23,9 +26,6 @@ from proxy.simulator.format import (
     StepBlock,
     WorkflowBlock,
 )
-from proxy.simulator.loading import check_script
-from proxy.simulator.quirks import facts
-from proxy.simulator.script import NOTHING
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "engine.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ import grpc.aio
 import pytest
 
 from proxy.simulator import NONE, Engine, PortTaken
-from proxy.simulator.client import Client
+from proxy.simulator.recordings.client import Client
 from proxy.stubs import dispatcher_pb2
 from tests.contract import place
 

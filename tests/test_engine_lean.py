@@ -11,8 +11,8 @@ import grpc.aio
 import pytest
 
 from proxy.simulator import NONE, Engine
-from proxy.simulator.client import Client
-from proxy.simulator.script import Chunks, Step, Workflow, script
+from proxy.simulator.recordings.client import Client
+from proxy.simulator.script.model import Chunks, Step, Workflow, script
 from tests.contract import NOBODY, place, refusal
 
 LARGE = Workflow("large", (Step("large", takes=0.1, chunks=Chunks((b"x" * 1_000_000,) * 3, 0.0), output={}),))

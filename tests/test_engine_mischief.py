@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 
 from proxy.simulator import Engine
-from proxy.simulator.client import Client
+from proxy.simulator.recordings.client import Client
 from proxy.stubs import dispatcher_pb2
 from tests.contract import place, refusal
 

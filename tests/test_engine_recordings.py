@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from proxy.simulator.past import list_answer
+from proxy.simulator.api.rest_views import list_answer
 from proxy.stubs import workflows_pb2
 from tests.played import HERE, Played, told
 

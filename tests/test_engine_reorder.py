@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from proxy.simulator import messages
-from proxy.simulator.agenda import ManualAgenda
+from proxy.simulator.api.reorder_buffer import ReorderBuffer
 from proxy.simulator.messages import Message
-from proxy.simulator.reorder import ReorderBuffer
+from proxy.simulator.scheduler import ManualAgenda
 
 Given = list[tuple[float, int | str]]
 

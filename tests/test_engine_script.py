@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from config.problems import ConfigError
-from proxy.simulator.chat import default
-from proxy.simulator.loading import check_script, cut, load_script, parse_script
+from proxy.simulator.script.default import default
+from proxy.simulator.script.loader import check_script, cut, load_script, parse_script
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.yaml"))
 

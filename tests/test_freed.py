@@ -19,8 +19,8 @@ from proxy.life import Life
 from proxy.reader import Reader
 from proxy.run import Run
 from proxy.simulator import Engine
-from proxy.simulator.chat import chat
-from proxy.simulator.script import Step, Workflow, script
+from proxy.simulator.script.default import chat
+from proxy.simulator.script.model import Step, Workflow, script
 from proxy.stay import Stay
 from tests.served import Served, served
 from tests.test_front import NOBODY, until

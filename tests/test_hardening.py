@@ -44,8 +44,8 @@ from proxy.hatchet import HatchetDoor
 from proxy.jwks import BURST, SOONEST, USABLE
 from proxy.rules import Rules
 from proxy.simulator import Engine
-from proxy.simulator.chat import chat
-from proxy.simulator.script import Chunks, Step, Workflow, script
+from proxy.simulator.script.default import chat
+from proxy.simulator.script.model import Chunks, Step, Workflow, script
 from proxy.upstream import Upstream
 from tests.issuer import token
 from tests.served import Command, Served, served

@@ -27,7 +27,7 @@ from proxy.hatchet import HatchetDoor
 from proxy.restate import restate
 from proxy.run import Run
 from proxy.simulator import Engine
-from proxy.simulator.client import Client
+from proxy.simulator.recordings.client import Client
 from proxy.tap import Tap
 from tests.playing import identities, legal
 

@@ -14,8 +14,8 @@ from proxy.events import STEP_COMPLETED, End, Event, Item
 from proxy.hatchet import HatchetDoor
 from proxy.run import Run
 from proxy.simulator import Engine
-from proxy.simulator.client import Client
-from proxy.simulator.script import Step, Workflow, script
+from proxy.simulator.recordings.client import Client
+from proxy.simulator.script.model import Step, Workflow, script
 from tests.playing import legal
 
 STEPS = ("one", "two", "three", "four")

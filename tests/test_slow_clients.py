@@ -16,7 +16,7 @@ import pytest
 from proxy.channel import BATCH
 from proxy.connection import HIGH_WATER, PATIENCE, SEND_BUFFER
 from proxy.simulator import Engine
-from proxy.simulator.script import Script, Step, Workflow, script
+from proxy.simulator.script.model import Script, Step, Workflow, script
 from tests.delivering import Ear, Slow, becomes, chunks, config, own_gaps, yaml
 from tests.served import Served, served
 

@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from proxy.simulator import Engine
-from proxy.simulator.script import Backoff, Failure, Step, Workflow, script
+from proxy.simulator.script.model import Backoff, Failure, Step, Workflow, script
 from proxy.wires import SLOWEST, SPREAD
 from proxy.wires import Backoff as Reconnecting
 from tests.chaos.world import streams

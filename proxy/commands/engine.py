@@ -13,7 +13,7 @@ import click
 from config.problems import ConfigError
 from proxy.simulator import Engine, PortTaken
 from proxy.simulator.quirks import attribute, facts
-from proxy.simulator.recording import NotARecording, load_recording
+from proxy.simulator.recordings.parser import NotARecording, load_recording
 
 
 def quirk_switches(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, bool]:

@@ -14,8 +14,8 @@ from pydantic import SecretStr
 from config.model import HatchetConfig
 from proxy.endpoint import endpoint
 from proxy.errors import HatchetError
-from proxy.simulator.client import Client
-from proxy.simulator.record import Recorder, Refused
+from proxy.simulator.recordings.client import Client
+from proxy.simulator.recordings.recorder import Recorder, Refused
 
 
 @click.command()

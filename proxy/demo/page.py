@@ -15,7 +15,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route, Router
 
 from proxy.simulator import Engine
-from proxy.simulator.core import UnknownWorkflow
+from proxy.simulator.state.runs import UnknownWorkflow
 
 App = Callable[
     [MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from proxy.simulator.script import Chunks, Failure, Script, Step, Workflow, script
+from proxy.simulator.script.model import Chunks, Failure, Script, Step, Workflow, script
 
 THOUGHT_EVERY: Final = 0.06  # seconds between words
 WORD_EVERY: Final = 0.045

@@ -20,21 +20,21 @@ import grpc
 import grpc.aio
 from aiohttp import web
 
-from proxy.simulator.agenda import LoopAgenda
-from proxy.simulator.chat import default
-from proxy.simulator.control import Control
-from proxy.simulator.core import Core
-from proxy.simulator.dice import Dice
+from proxy.simulator.api.grpc import Wire
+from proxy.simulator.api.grpc_lean import LeanServer
+from proxy.simulator.api.rest import Rest
+from proxy.simulator.control_api import Control
+from proxy.simulator.faults import Mischief
 from proxy.simulator.gate import Gate
-from proxy.simulator.lean import LeanServer
-from proxy.simulator.loading import load_script
-from proxy.simulator.mischief import Mischief
 from proxy.simulator.quirks import Quirks
-from proxy.simulator.recording import Recording
-from proxy.simulator.rest import Rest
-from proxy.simulator.script import Script
+from proxy.simulator.random_source import Dice
+from proxy.simulator.recordings.parser import Recording
+from proxy.simulator.scheduler import LoopAgenda
+from proxy.simulator.script.default import default
+from proxy.simulator.script.loader import load_script
+from proxy.simulator.script.model import Script
+from proxy.simulator.state.runs import Core
 from proxy.simulator.tokens import token
-from proxy.simulator.wire import Wire
 from proxy.simulator.world import World
 
 HOST = "127.0.0.1"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from proxy.simulator.agenda import Agenda
-from proxy.simulator.tenant import Tenant
+from proxy.simulator.scheduler import Agenda
+from proxy.simulator.state.tenant import Tenant
 
 RATE = 1000.0  # calls per second and token, and as many at once
 DISPATCHER = 10.0  # times as many

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from proxy.simulator.agenda import Agenda
-from proxy.simulator.dice import Dice
 from proxy.simulator.quirks import Quirks
+from proxy.simulator.random_source import Dice
+from proxy.simulator.scheduler import Agenda
 
 
 @dataclass(slots=True)

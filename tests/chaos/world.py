@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from proxy.simulator import Engine
-from proxy.simulator.model import Run, StepRun
-from proxy.simulator.script import Backoff, Chunks, Failure, Script, Step, Workflow, script
+from proxy.simulator.script.model import Backoff, Chunks, Failure, Script, Step, Workflow, script
+from proxy.simulator.state.entities import Run, StepRun
 from tests.chaos.faults import Bad
 from tests.reference import TrueStep, Truth
 

@@ -37,8 +37,8 @@ from proxy.frames import (
     unpadded,
     window_update,
 )
-from proxy.simulator.stream import Abort, Stream
-from proxy.simulator.wire import Wire
+from proxy.simulator.api.grpc import Wire
+from proxy.simulator.api.stream import Abort, Stream
 from proxy.stubs import SUBSCRIBE
 
 UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED

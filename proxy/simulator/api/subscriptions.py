@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import Protocol
 
 from proxy.simulator import messages
-from proxy.simulator.agenda import Cancellable
-from proxy.simulator.core import Core
-from proxy.simulator.journal import CANCELLED, FAILED, OVER
+from proxy.simulator.api.reorder_buffer import ReorderBuffer
 from proxy.simulator.messages import Message
-from proxy.simulator.model import Run
-from proxy.simulator.reorder import ReorderBuffer
-from proxy.simulator.replay import RecordedRun
-from proxy.simulator.tenant import Tenant
+from proxy.simulator.recordings.replayer import RecordedRun
+from proxy.simulator.scheduler import Cancellable
+from proxy.simulator.state.entities import Run
+from proxy.simulator.state.runs import Core
+from proxy.simulator.state.tenant import Tenant
+from proxy.simulator.statuses import CANCELLED, FAILED, OVER
 
 LOOK_AGAIN = 1.0
 LOOKS = 10

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from proxy.simulator import messages
-from proxy.simulator.journal import CANCELLED, COMPLETED, FAILED
-from proxy.simulator.model import Run, StepRun
-from proxy.simulator.telling import in_history, tell_chunk, tell_end, write
-from proxy.simulator.worker import Act, CancelMyself, Put, Raise, Return, Spawn, Wait, attempt
+from proxy.simulator.state.emit import in_history, tell_chunk, tell_end, write
+from proxy.simulator.state.entities import Run, StepRun
+from proxy.simulator.state.worker import Act, CancelMyself, Put, Raise, Return, Spawn, Wait, attempt
+from proxy.simulator.statuses import CANCELLED, COMPLETED, FAILED
 from proxy.simulator.world import World
 
 DISPATCH = (0.015, 0.045)  # from a step's creation to its worker

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,12 @@ def text_of(value: Any) -> str:
         frame = len('{"filling":""}')
         return '{"filling":"' + "." * max(length - frame, 0) + '"}'
     return head[:length].ljust(length, ".")
+
+
+def stamp(at: float) -> str:
+    """A time as the engine writes it."""
+    text = datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "")
+    return text.rstrip("0").rstrip(".") + "Z"
 
 
 def wall(stamp: str) -> float:

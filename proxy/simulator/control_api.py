@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from proxy.simulator.core import UnknownWorkflow
 from proxy.simulator.quirks import facts
+from proxy.simulator.state.runs import UnknownWorkflow
 
 if TYPE_CHECKING:
     from proxy.simulator.engine import Engine

@@ -6,18 +6,10 @@ import json
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from proxy.simulator.journal import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING
-from proxy.simulator.model import Run, StepRun
 from proxy.simulator.quirks import Quirks
+from proxy.simulator.state.entities import Run, StepRun
+from proxy.simulator.statuses import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING, STATUS
 from proxy.simulator.stubs import dispatcher_pb2, workflows_pb2
-
-STATUS = {
-    QUEUED: workflows_pb2.QUEUED,
-    RUNNING: workflows_pb2.RUNNING,
-    COMPLETED: workflows_pb2.COMPLETED,
-    FAILED: workflows_pb2.FAILED,
-    CANCELLED: workflows_pb2.CANCELLED,
-}
 
 
 def run_details(run: Run, quirks: Quirks) -> workflows_pb2.GetRunDetailsResponse:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 
 from proxy.simulator import messages
-from proxy.simulator.bus import ENDED_LATE, STARTED_LATE
-from proxy.simulator.journal import CANCELLED, FAILED, OVER, Line, run_status
 from proxy.simulator.messages import Message
-from proxy.simulator.model import Run, StepRun
+from proxy.simulator.state.entities import Run, StepRun
+from proxy.simulator.state.pubsub import ENDED_LATE, STARTED_LATE
+from proxy.simulator.state.read_model import Line, run_status
+from proxy.simulator.statuses import CANCELLED, FAILED, OVER
 from proxy.simulator.world import World
 
 READ_SIDE_LEARNS_RUN = (0.045, 0.065)  # after the trigger

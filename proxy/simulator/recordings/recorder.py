@@ -18,7 +18,7 @@ import grpc
 import grpc.aio
 from google.protobuf.json_format import MessageToDict
 
-from proxy.simulator.client import Client
+from proxy.simulator.recordings.client import Client
 from proxy.stubs import dispatcher_pb2, workflows_pb2
 
 EVERY = 0.1

@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from proxy.simulator.details import STATUS
-from proxy.simulator.dice import Dice
-from proxy.simulator.journal import QUEUED
-from proxy.simulator.past import stamp
-from proxy.simulator.recording import UUID, Recording, text_of, wall
+from proxy.simulator.random_source import Dice
+from proxy.simulator.recordings.parser import UUID, Recording, stamp, text_of, wall
+from proxy.simulator.statuses import QUEUED, STATUS
 from proxy.simulator.stubs import workflows_pb2
-from proxy.simulator.tenant import Tenant
 from proxy.simulator.world import World
+
+if TYPE_CHECKING:
+    from proxy.simulator.state.tenant import Tenant
 
 
 class RecordedRun:

@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 
-from proxy.simulator.journal import FAILED, OVER, Line, Past
-from proxy.simulator.model import Run, StepRun
-from proxy.simulator.workflows import action, id_of, workflow_config
+from proxy.simulator.api.workflow_views import action, id_of, workflow_config
+from proxy.simulator.recordings.parser import stamp
+from proxy.simulator.state.entities import Run, StepRun
+from proxy.simulator.state.read_model import Line, Past
+from proxy.simulator.statuses import FAILED, OVER
 
 NO_STEP = "00000000-0000-0000-0000-000000000000"
 NEVER = "0001-01-01T00:00:00Z"
 _WORKER = "b2959e71-5612-4c63-b893-18f11e78e109"
-
-
-def stamp(at: float) -> str:
-    """A time as the engine writes it."""
-    text = datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "")
-    return text.rstrip("0").rstrip(".") + "Z"
 
 
 def run_answer(run: Run, now: float) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from proxy.simulator.agenda import Agenda
 from proxy.simulator.messages import ENDS, Message
+from proxy.simulator.scheduler import Agenda
 
 HOLD = 5.0
 FORGET = 2.0

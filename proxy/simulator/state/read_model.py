@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-QUEUED, RUNNING, COMPLETED, FAILED, CANCELLED = "QUEUED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"
-OVER = frozenset({COMPLETED, FAILED, CANCELLED})
+from proxy.simulator.statuses import CANCELLED, COMPLETED, FAILED, OVER, QUEUED, RUNNING
 
 _STATUS_AFTER = {
     "CREATED": QUEUED,

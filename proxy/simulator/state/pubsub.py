@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from proxy.simulator.agenda import Agenda
-from proxy.simulator.dice import Dice
 from proxy.simulator.messages import Message
+from proxy.simulator.random_source import Dice
+from proxy.simulator.scheduler import Agenda
 
 LARGE = 8000  # bytes: what pg_notify takes
 LARGE_LATE = (0.5, 1.0)

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from proxy.simulator.agenda import Cancellable
-from proxy.simulator.journal import QUEUED, Journal
-from proxy.simulator.script import Step, Workflow
+from proxy.simulator.scheduler import Cancellable
+from proxy.simulator.script.model import Step, Workflow
+from proxy.simulator.state.read_model import Journal
+from proxy.simulator.statuses import QUEUED
 
 if TYPE_CHECKING:
-    from proxy.simulator.tenant import Tenant
+    from proxy.simulator.state.tenant import Tenant
 
 ON_FAILURE = "-on-failure"
 

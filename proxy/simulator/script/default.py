@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.simulator.script import Chunks, Scope, Script, Step, Workflow, script
+from proxy.simulator.script.model import Chunks, Scope, Script, Step, Workflow, script
 
 WORD_EVERY = 0.045
 

@@ -10,18 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from proxy.simulator.agenda import Agenda
-from proxy.simulator.attempts import Attempts
-from proxy.simulator.dice import Dice
-from proxy.simulator.journal import CANCELLED, FAILED, Journal
-from proxy.simulator.model import Run, StepRun
 from proxy.simulator.quirks import Quirks
-from proxy.simulator.recording import Recording
-from proxy.simulator.replay import RecordedRun
-from proxy.simulator.script import Script, Step
-from proxy.simulator.telling import READ_SIDE_LEARNS_RUN, tell_chunk, tell_started, write
-from proxy.simulator.tenant import Tenant
-from proxy.simulator.worker import Spawn
+from proxy.simulator.random_source import Dice
+from proxy.simulator.recordings.parser import Recording
+from proxy.simulator.recordings.replayer import RecordedRun
+from proxy.simulator.scheduler import Agenda
+from proxy.simulator.script.model import Script, Step
+from proxy.simulator.state.attempts import Attempts
+from proxy.simulator.state.emit import READ_SIDE_LEARNS_RUN, tell_chunk, tell_started, write
+from proxy.simulator.state.entities import Run, StepRun
+from proxy.simulator.state.read_model import Journal
+from proxy.simulator.state.tenant import Tenant
+from proxy.simulator.state.worker import Spawn
+from proxy.simulator.statuses import CANCELLED, FAILED
 from proxy.simulator.world import World
 
 DONE = (0.03, 0.25)

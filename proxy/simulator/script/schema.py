@@ -28,7 +28,7 @@ from config.units import (
     wrong,
 )
 from proxy.simulator.quirks import facts
-from proxy.simulator.script import NOTHING
+from proxy.simulator.script.model import NOTHING
 
 QUIRKS: Final = tuple(name for name, _, _ in facts())
 MOST_RETRIES: Final = 100

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proxy.simulator.agenda import Agenda
-from proxy.simulator.bus import Bus
-from proxy.simulator.dice import Dice
-from proxy.simulator.model import Run, StepRun
+from proxy.simulator.random_source import Dice
+from proxy.simulator.scheduler import Agenda
+from proxy.simulator.state.entities import Run, StepRun
+from proxy.simulator.state.pubsub import Bus
 
 if TYPE_CHECKING:
-    from proxy.simulator.replay import RecordedRun
+    from proxy.simulator.recordings.replayer import RecordedRun
 
 
 class Tenant:

@@ -12,8 +12,8 @@ from config.nodes import Path, Source
 from config.problems import ERROR, WARNING, Severity
 from config.shapes import ANY, Shape, known, record
 from config.units import nearest
-from proxy.simulator.format import ScriptFile, StepBlock, WorkflowBlock
-from proxy.simulator.script import NOTHING
+from proxy.simulator.script.model import NOTHING
+from proxy.simulator.script.schema import ScriptFile, StepBlock, WorkflowBlock
 
 CHUNK_KINDS = ("texts", "text", "of", "count")
 OUTPUT_KINDS = ("output", "output_of", "output_size")

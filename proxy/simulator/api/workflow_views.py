@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from proxy.simulator.model import ON_FAILURE
-from proxy.simulator.script import Script, Step, Workflow
+from proxy.simulator.script.model import Script, Step, Workflow
+from proxy.simulator.state.entities import ON_FAILURE
 
 
 def workflows_answer(tenant: str, script: Script, part: str) -> dict[str, Any]:

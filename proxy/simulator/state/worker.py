@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.simulator.script import NOTHING, Child, Scope, Step
+from proxy.simulator.script.model import NOTHING, Child, Scope, Step
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,15 +15,15 @@ import grpc
 import grpc.aio
 
 from proxy.simulator import stubs
-from proxy.simulator.core import Core, UnknownWorkflow
-from proxy.simulator.details import run_details, run_results
-from proxy.simulator.feeds import Listener, PairFeed, RunFeed
+from proxy.simulator.api.outbox import Outbox
+from proxy.simulator.api.results_feed import RunsFeed
+from proxy.simulator.api.run_details import run_details, run_results
+from proxy.simulator.api.subscriptions import Listener, PairFeed, RunFeed
 from proxy.simulator.gate import LIMITED, Gate
-from proxy.simulator.model import Run
-from proxy.simulator.outbox import Outbox
+from proxy.simulator.state.entities import Run
+from proxy.simulator.state.runs import Core, UnknownWorkflow
+from proxy.simulator.state.tenant import Tenant
 from proxy.simulator.stubs import dispatcher_pb2, events_pb2, shared_pb2, trigger_pb2, workflows_pb2
-from proxy.simulator.tenant import Tenant
-from proxy.simulator.waiting import RunsFeed
 from proxy.stubs import RUN_DETAILS, SUBSCRIBE
 
 Context = grpc.aio.ServicerContext[Any, Any]

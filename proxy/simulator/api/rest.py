@@ -13,14 +13,14 @@ from typing import Any
 
 from aiohttp import web
 
-from proxy.simulator.core import Core, UnknownWorkflow
+from proxy.simulator.api.grpc import runs_of
+from proxy.simulator.api.rest_views import list_answer, run_answer
+from proxy.simulator.api.workflow_views import version_answer, workflows_answer
 from proxy.simulator.gate import Gate
-from proxy.simulator.model import Run
-from proxy.simulator.past import list_answer, run_answer
-from proxy.simulator.replay import RecordedRun
-from proxy.simulator.tenant import Tenant
-from proxy.simulator.wire import runs_of
-from proxy.simulator.workflows import version_answer, workflows_answer
+from proxy.simulator.recordings.replayer import RecordedRun
+from proxy.simulator.state.entities import Run
+from proxy.simulator.state.runs import Core, UnknownWorkflow
+from proxy.simulator.state.tenant import Tenant
 
 STABLE = "/api/v1/stable"
 

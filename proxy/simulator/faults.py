@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from proxy.simulator.agenda import LoopAgenda
-from proxy.simulator.core import Core
+from proxy.simulator.api.grpc import Wire
+from proxy.simulator.api.rest import Rest
 from proxy.simulator.gate import RATE, Gate
-from proxy.simulator.model import Run
-from proxy.simulator.rest import Rest
-from proxy.simulator.wire import Wire
+from proxy.simulator.scheduler import LoopAgenda
+from proxy.simulator.state.entities import Run
+from proxy.simulator.state.runs import Core
 
 
 class Mischief:

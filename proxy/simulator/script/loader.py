@@ -12,8 +12,18 @@ from config.expressions import Expression, compile_expression
 from config.load import content
 from config.problems import ConfigError, Problem, errors
 from config.source import read
-from proxy.simulator.checking import check, check_parts
-from proxy.simulator.format import (
+from proxy.simulator.script.model import (
+    NOTHING,
+    Backoff,
+    Child,
+    Chunks,
+    Failure,
+    Scope,
+    Script,
+    Step,
+    Workflow,
+)
+from proxy.simulator.script.schema import (
     ChunkBlock,
     ChunksBlock,
     OnFailureBlock,
@@ -21,7 +31,7 @@ from proxy.simulator.format import (
     StepBlock,
     WorkflowBlock,
 )
-from proxy.simulator.script import NOTHING, Backoff, Child, Chunks, Failure, Scope, Script, Step, Workflow
+from proxy.simulator.script.validation import check, check_parts
 
 FILLING = b"0123456789abcdef"
 

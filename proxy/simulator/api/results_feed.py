@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from proxy.simulator.core import Core
-from proxy.simulator.model import Run
+from proxy.simulator.state.entities import Run
+from proxy.simulator.state.runs import Core
+from proxy.simulator.state.tenant import Tenant
 from proxy.simulator.stubs import dispatcher_pb2
-from proxy.simulator.tenant import Tenant
 
 LOOK_EVERY = 1.0  # for runs that were done before they were asked for
 

@@ -1,0 +1,1 @@
+"""The interfaces of the simulated engine: gRPC, REST, and the subscriptions that they serve."""
