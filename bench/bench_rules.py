@@ -17,7 +17,7 @@ from collections.abc import Callable
 import jmespath
 import orjson
 
-from config.model import RuleConfig, StreamConfig
+from config.model.files import RuleConfig, StreamConfig
 from proxy import jsontext
 from proxy.events import Event
 from proxy.rules import Rules

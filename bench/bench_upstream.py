@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 from works import FIVE_RULES, ORDER
 
-from config.model import RuleConfig, StreamConfig
+from config.model.files import RuleConfig, StreamConfig
 from proxy import frames, stubs, wire
 from proxy.backlog import Backlog
 from proxy.call import Call

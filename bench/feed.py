@@ -22,7 +22,7 @@ from pathlib import Path
 import uvloop
 from pydantic import SecretStr
 
-from config.model import HatchetConfig
+from config.model.files import HatchetConfig
 from proxy.endpoint import endpoint
 from proxy.errors import HatchetError
 from proxy.lean import Lean

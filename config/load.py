@@ -11,14 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, cast
 
-from config.assemble import DEFAULT_TEAM, grant, team
-from config.check import Checked, Form, check
-from config.check_access import mapping
-from config.model import Config, ProxyFile, SingleFile, TeamConfig, TeamFile
-from config.nodes import Source
+from config.checks.access import mapping
+from config.checks.checker import Checked, Form, check
+from config.model.files import Config, ProxyFile, SingleFile, TeamConfig, TeamFile
+from config.model.resolve import DEFAULT_TEAM, grant, team
+from config.model.types import nearest
 from config.problems import ERROR, WARNING, ConfigError, Place, Problem, errors
-from config.source import MOST_BYTES
-from config.units import nearest
+from config.source.nodes import Source
+from config.source.reader import MOST_BYTES
 
 PROXY: Final = "proxy.yaml"
 TEAMS: Final = "teams"

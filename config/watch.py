@@ -19,8 +19,8 @@ from watchfiles import awatch
 
 from config.load import PROXY, TEAMS, team_files
 from config.problems import ConfigError
-from config.source import MOST_BYTES
-from config.variables import REFERENCE
+from config.source.reader import MOST_BYTES
+from config.source.variables import REFERENCE
 
 BEAT: Final = 1.0  # seconds between looks without a notice; two seconds are promised
 QUIET: Final = 0.2  # the files must have stayed the same for so long: no half-written file is read

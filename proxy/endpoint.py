@@ -19,7 +19,7 @@ import orjson
 from proxy.errors import HatchetAway, TokenRefused
 
 if TYPE_CHECKING:
-    from config.model import HatchetConfig
+    from config.model.files import HatchetConfig
 
 PREFIX: Final = "HATCHET_CLIENT_"
 STRATEGIES: Final = ("tls", "mtls", "none")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Final
 
-from config.shapes import EVENT_TYPES
+from config.expressions.types import EVENT_TYPES
 from proxy import jsontext
 from proxy.events import RUN_EVENTS, STEP_STREAM, Event
 

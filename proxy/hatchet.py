@@ -21,7 +21,7 @@ from proxy.transport import Transport
 from proxy.upstream import Deliver
 
 if TYPE_CHECKING:
-    from config.model import HatchetConfig
+    from config.model.files import HatchetConfig
     from proxy.rest import Rest
 
 _T = TypeVar("_T")

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from config.model import Config, HatchetConfig, ServerConfig, TeamConfig
+from config.model.files import Config, HatchetConfig, ServerConfig, TeamConfig
 from proxy import __version__, sse
 from proxy.counts import Counts
 from proxy.credentials import KeyProblem

@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
-from config.model import LimitsConfig
+from config.model.files import LimitsConfig
 
 SPARE_FILES: Final = 64
 """Descriptors for what is no client: listeners, logs, one channel per team, the history, the issuers."""

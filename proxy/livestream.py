@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from config.model import StreamConfig
+from config.model.files import StreamConfig
 from proxy.origins import Origins
 from proxy.rules import Rules
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from config.model import CorsConfig, TeamConfig
+from config.model.files import CorsConfig, TeamConfig
 
 Headers = tuple[tuple[bytes, bytes], ...]
 

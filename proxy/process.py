@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from config.load import load
-from config.model import Config, TeamConfig
+from config.model.files import Config, TeamConfig
 from config.problems import ConfigError
 from proxy.credentials import KeyProblem
 from proxy.errors import HatchetError

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from config.expressions import (
+from config.expressions.api import (
     FEW_COPIES,
     ExpressionFailed,
     Meter,
@@ -18,7 +18,7 @@ from config.expressions import (
     copies_of_all,
     falsy,
 )
-from config.globs import matches
+from config.expressions.globs import matches
 from proxy import jsontext
 from proxy.events import STEP_STREAM, Event
 from proxy.values import value
@@ -28,7 +28,7 @@ Failed = Callable[[str, str, str], None]
 
 
 class RuleLike(Protocol):
-    """What of a rule's configuration matters here (`config.model.RuleConfig` has it)."""
+    """What of a rule's configuration matters here (`config.model.files.RuleConfig` has it)."""
 
     @property
     def name(self) -> str: ...

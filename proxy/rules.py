@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from config.expressions import WORK_LIMIT, Meter
+from config.expressions.api import WORK_LIMIT, Meter
 from proxy.events import STEP_STREAM, Event
 from proxy.rule import Failed, Message, Rule, RuleLike, Sight, Stopped
 
@@ -22,7 +22,7 @@ KNOWN_STEPS: Final = 1024
 
 
 class StreamLike(Protocol):
-    """What of a stream's configuration matters here (`config.model.StreamConfig` has it)."""
+    """What of a stream's configuration matters here (`config.model.files.StreamConfig` has it)."""
 
     @property
     def rules(self) -> Iterable[RuleLike]: ...

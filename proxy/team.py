@@ -11,8 +11,8 @@ import itertools
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from config.expressions import compile_allow
-from config.model import ServerConfig, StreamConfig, TeamConfig
+from config.expressions.api import compile_allow
+from config.model.files import ServerConfig, StreamConfig, TeamConfig
 from proxy.auth import Authenticator
 from proxy.backlog import Backlog
 from proxy.bridges import Bridges

@@ -17,7 +17,7 @@ import jwt
 from jwt import exceptions as bad
 from jwt.warnings import InsecureKeyLengthWarning
 
-from config.model import JwtConfig
+from config.model.files import JwtConfig
 from proxy.credentials import BadToken, KeyProblem
 from proxy.jwks import KeySets
 from proxy.keys import ALGORITHMS, FixedKey, Key, Keys, fits

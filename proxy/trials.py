@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from config.expressions import ExpressionProblem
-from config.model import TeamConfig, TestConfig
+from config.expressions.api import ExpressionProblem
+from config.model.files import TeamConfig, TestConfig
 from config.problems import ERROR, Place, Problem
 from proxy import jsontext
 from proxy.given import GivenProblem, event_of

@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 from pydantic import SecretStr
 
-from config.model import HatchetConfig
+from config.model.files import HatchetConfig
 from proxy.endpoint import Endpoint, endpoint
 from proxy.simulator.recordings.client import Client
 from proxy.stubs import dispatcher_pb2, workflows_pb2

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 from config.load import load
-from config.model import HatchetConfig
+from config.model.files import HatchetConfig
 from proxy.app import Front
 from proxy.connection import bound
 from proxy.counts import Counts

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from config.model import HatchetConfig
+from config.model.files import HatchetConfig
 from proxy.stubs import RUN_DETAILS, SUBSCRIBE, dispatcher_pb2, workflows_pb2
 
 RUN = "11111111-1111-4111-8111-111111111111"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from textwrap import dedent, indent
 from typing import Any, cast
 
-from config.assemble import DEFAULT_TEAM, grant, team
-from config.check import Form, check
-from config.model import SingleFile, StreamConfig, TeamConfig
+from config.checks.checker import Form, check
+from config.model.files import SingleFile, StreamConfig, TeamConfig
+from config.model.resolve import DEFAULT_TEAM, grant, team
 from proxy.given import event_of
 from proxy.rules import Failed, Message, Rules
 

@@ -11,7 +11,7 @@ import jwt
 import pytest
 from jwt.utils import base64url_encode
 
-from config.model import AuthConfig
+from config.model.files import AuthConfig
 from proxy.auth import Asked, Authenticator, Identity, KeyProblem, Unauthenticated
 from tests.issuer import jwk, pem, private_key, token
 

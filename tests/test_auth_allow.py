@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from config.expressions import compile_allow
-from config.model import AuthConfig
+from config.expressions.api import compile_allow
+from config.model.files import AuthConfig
 from proxy.auth import Asked, Authenticator, Identity
 from tests.issuer import token
 

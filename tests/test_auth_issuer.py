@@ -11,7 +11,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from config.model import AuthConfig
+from config.model.files import AuthConfig
 from proxy.auth import Asked, Authenticator, KeysAway, Unauthenticated
 from proxy.jwks import BURST, FRESH, MAX_SET_BYTES, MISSING_FOR, SOONEST, STALE, USABLE, KeySet, KeySets
 from proxy.keys import fits, read_set

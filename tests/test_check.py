@@ -9,9 +9,9 @@ from typing import Final
 
 import pytest
 
-from config.check import Checked
+from config.checks.checker import Checked
 from config.load import survey
-from config.report import ansi, as_github, as_json, as_text
+from config.render.report import ansi, as_github, as_json, as_text
 
 CASES: Final = Path(__file__).parent / "check"
 NAMES: Final = sorted(str(path.relative_to(CASES)) for path in CASES.rglob("*.yaml"))

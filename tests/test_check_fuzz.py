@@ -8,11 +8,11 @@ from typing import Any, Final
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from config.check import Form, check
+from config.checks.checker import Form, check
 from config.load import load
-from config.model import ProxyFile, SingleFile, TeamFile
+from config.model.files import ProxyFile, SingleFile, TeamFile
 from config.problems import errors
-from config.report import as_github, as_json, as_text
+from config.render.report import as_github, as_json, as_text
 
 SCALARS: Final = st.one_of(
     st.none(),

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from config.expressions import ExpressionFailed, ExpressionProblem, compile_expression, lint
+from config.expressions.api import ExpressionFailed, ExpressionProblem, compile_expression, lint
 
 SUITE: Final = Path(__file__).resolve().parent.parent / ".tools" / "compliance"
 ATLEAST: Final = 849

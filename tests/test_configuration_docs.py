@@ -9,8 +9,8 @@ from typing import Final
 
 import pytest
 
-from config.check import Form, check
-from config.docs import markdown
+from config.checks.checker import Form, check
+from config.render.reference_docs import markdown
 
 PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
 BLOCKS: Final = re.findall(r"```yaml\n(.*?)```", markdown(), re.DOTALL)

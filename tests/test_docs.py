@@ -12,7 +12,7 @@ from typing import Final
 import click
 import pytest
 
-from config.check import Form, check
+from config.checks.checker import Form, check
 from proxy.cli import COMMANDS, main
 
 ROOT: Final = Path(__file__).resolve().parent.parent

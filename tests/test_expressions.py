@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from config.expressions import (
+from config.expressions.api import (
     Allow,
     ExpressionFailed,
     ExpressionProblem,

@@ -11,7 +11,7 @@ import jmespath
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from config.expressions import ExpressionFailed, ExpressionProblem, compile_expression, lint
+from config.expressions.api import ExpressionFailed, ExpressionProblem, compile_expression, lint
 
 NAMES: Final = st.sampled_from(["a", "b", "c", '"a"', "payload"])
 SCALARS: Final = st.one_of(

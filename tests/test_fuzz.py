@@ -15,15 +15,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from config.check import Form, check
-from config.expressions import (
+from config.checks.checker import Form, check
+from config.expressions.api import (
     ExpressionFailed,
     ExpressionProblem,
     compile_allow,
     compile_expression,
     lint,
 )
-from config.model import AuthConfig, CorsConfig, StreamConfig
+from config.model.files import AuthConfig, CorsConfig, StreamConfig
 from config.problems import ERROR
 from proxy.auth import Asked, Authenticator, Unauthenticated
 from proxy.credentials import BadTicketRequest, TicketRefused, TicketRequest

@@ -33,9 +33,9 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from config.check import Form, check
-from config.expressions import ExpressionFailed, ExpressionProblem, compile_expression
-from config.model import HatchetConfig
+from config.checks.checker import Form, check
+from config.expressions.api import ExpressionFailed, ExpressionProblem, compile_expression
+from config.model.files import HatchetConfig
 from config.problems import ERROR
 from proxy.commands.check import command as check_command
 from proxy.events import Event
@@ -546,7 +546,7 @@ def test_a_rule_that_runs_out_of_its_budget_is_told_and_nothing_is_sent() -> Non
     assert checked.model is not None
     failures: list[tuple[str, str, str]] = []
     stream: Any = checked.model.model_dump()["streams"]["own"]
-    from config.model import StreamConfig  # noqa: PLC0415
+    from config.model.files import StreamConfig  # noqa: PLC0415
 
     rule = {"name": "r", "events": "*", "data": "map(&map(&map(&@, payload), payload), payload)"}
     config = StreamConfig.model_validate({"name": "own", "path": stream["path"], "rules": [rule]})

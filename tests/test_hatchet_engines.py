@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import pytest
 
-from config.model import HatchetConfig
+from config.model.files import HatchetConfig
 from proxy.counts import TeamCounts
 from proxy.errors import (
     BadChunk,

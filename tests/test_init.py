@@ -10,9 +10,9 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from config.check import Form, check
-from config.model import SingleFile
-from config.sketch import sketch, stream_name
+from config.checks.checker import Form, check
+from config.model.files import SingleFile
+from config.render.starter import sketch, stream_name
 from proxy.commands.init import command
 from proxy.simulator import Engine
 

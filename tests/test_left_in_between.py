@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from config.model import HatchetConfig
+from config.model.files import HatchetConfig
 from proxy.errors import HatchetAway
 from proxy.events import CoreState
 from proxy.hatchet import HatchetDoor

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.model import LimitsConfig
+from config.model.files import LimitsConfig
 from proxy.limits import Lease, Refused, TeamLimits, ceiling, raise_file_limit
 
 

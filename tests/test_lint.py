@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from config.expressions import (
+from config.expressions.api import (
     ALLOW_FIELDS,
     Complaint,
     ExpressionProblem,

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from config.load import load, survey
-from config.model import Config, HatchetConfig, RuleConfig, StreamConfig, TeamConfig
+from config.model.files import Config, HatchetConfig, RuleConfig, StreamConfig, TeamConfig
 from config.problems import ConfigError
 
 ENV: Final = {"TOKEN": "s3cret-token", "HATCHET_CLIENT_TOKEN": "t"}

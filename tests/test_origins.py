@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from config.model import CorsConfig
+from config.model.files import CorsConfig
 from proxy.origins import TICKET_METHODS, Origins, canonical, is_own
 
 APP = "https://app.example.com"

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from config.model import HatchetConfig
+from config.model.files import HatchetConfig
 from proxy.endpoint import endpoint
 from proxy.events import STEP_STREAM, End, Event, GapCause, Item, Reset, StepGap
 from proxy.hatchet import HatchetDoor

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from config.model import HatchetConfig
+from config.model.files import HatchetConfig
 from proxy.endpoint import endpoint
 from proxy.events import STEP_COMPLETED, End, Event, Item
 from proxy.hatchet import HatchetDoor

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from config.problems import errors
-from config.schema import FORMS, schema, text
-from config.source import read
+from config.render.json_schema import FORMS, schema, text
+from config.source.reader import read
 from proxy.commands.schema import command
 from tests.languageserver import LanguageServer
 from tests.test_check import CASES, NAMES, checked

@@ -14,10 +14,10 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from config.check import Form, check
-from config.nodes import Path, Source
-from config.source import CONTROL, DEEPEST, MOST_NODES, read
-from config.units import Resolved
+from config.checks.checker import Form, check
+from config.model.types import Resolved
+from config.source.nodes import Path, Source
+from config.source.reader import CONTROL, DEEPEST, MOST_NODES, read
 
 ROOT = FilePath(__file__).resolve().parent.parent
 
@@ -329,7 +329,7 @@ def test_no_file_takes_more_than_two_seconds(name: str) -> None:
 @pytest.mark.parametrize("name", ["many lines", "many values", "wrong events", "ten megabytes"])
 def test_no_file_takes_two_hundred_megabytes(name: str) -> None:
     program = (
-        "import re, sys\nfrom config.check import check\nfrom tests.test_source import MONSTERS\n"
+        "import re, sys\nfrom config.checks.checker import check\nfrom tests.test_source import MONSTERS\n"
         "check('f.yaml', MONSTERS[sys.argv[1]].encode(), None, {})\n"
         # not ru_maxrss: a child inherits its parent's peak, and this process has run thousands of tests
         "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from config.check import Checked
+from config.checks.checker import Checked
 from config.load import survey
-from config.nodes import Source
 from config.problems import ConfigError, errors
-from config.report import ansi, as_github, as_json, as_text, plain
+from config.render.report import ansi, as_github, as_json, as_text, plain
+from config.source.nodes import Source
 
 FINE, PROBLEMS, USAGE = 0, 1, 2
 

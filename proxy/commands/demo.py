@@ -16,7 +16,7 @@ from config.load import load
 from config.problems import ConfigError
 
 if TYPE_CHECKING:
-    from config.model import Config
+    from config.model.files import Config
     from proxy.simulator import Engine
 
 HOST: Final = "127.0.0.1"

@@ -10,8 +10,8 @@ from typing import Final
 
 import click
 
-from config.expressions import ExpressionProblem
-from config.model import StreamConfig
+from config.expressions.api import ExpressionProblem
+from config.model.files import StreamConfig
 from config.problems import ConfigError
 from proxy import jsontext, sse
 from proxy.commands.files import PROBLEMS, USAGE, team_named, teams_at

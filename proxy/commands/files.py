@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, cast
 
-from config.assemble import DEFAULT_TEAM, grant, team
-from config.check import Checked, Form, check
+from config.checks.checker import Checked, Form, check
 from config.load import PROXY, TEAMS, check_team, content, team_files, unreadable
-from config.model import HatchetConfig, SingleFile, TeamConfig, TeamFile
+from config.model.files import HatchetConfig, SingleFile, TeamConfig, TeamFile
+from config.model.resolve import DEFAULT_TEAM, grant, team
 from config.problems import ConfigError, Problem, errors
-from config.variables import REFERENCE, Fault, resolved
+from config.source.variables import REFERENCE, Fault, resolved
 
 PROBLEMS: Final = 1
 USAGE: Final = 2

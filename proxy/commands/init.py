@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from config.check import Form, check
-from config.model import HatchetConfig
-from config.sketch import sketch, stream_name
+from config.checks.checker import Form, check
+from config.model.files import HatchetConfig
+from config.render.starter import sketch, stream_name
 
 TOKEN = "HATCHET_CLIENT_TOKEN"
 PROBLEMS = 1

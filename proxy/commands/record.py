@@ -11,7 +11,7 @@ from typing import TextIO
 import click
 from pydantic import SecretStr
 
-from config.model import HatchetConfig
+from config.model.files import HatchetConfig
 from proxy.endpoint import endpoint
 from proxy.errors import HatchetError
 from proxy.simulator.recordings.client import Client

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from config.schema import FORMS, text
+from config.render.json_schema import FORMS, text
 
 
 @click.command()

@@ -17,7 +17,7 @@ from config.load import load
 from config.problems import ConfigError
 
 if TYPE_CHECKING:
-    from config.model import Config, HatchetConfig
+    from config.model.files import Config, HatchetConfig
     from proxy.upstream import Upstream
 
 PROBLEMS: Final = 1

@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from config.model import TeamConfig
+from config.model.files import TeamConfig
 from config.problems import ConfigError
 from proxy.commands.files import PROBLEMS, USAGE, teams_at
 from proxy.trials import Trial, run_tests, unreached

@@ -20,7 +20,7 @@ from proxy.events import End, Item
 from proxy.rules import Rules
 
 if TYPE_CHECKING:
-    from config.model import StreamConfig, TeamConfig
+    from config.model.files import StreamConfig, TeamConfig
     from proxy.upstream import Upstream
 
 INTERRUPTED: Final = 130  # what a shell expects after Ctrl-C

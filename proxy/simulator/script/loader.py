@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from config.blocks import validate
-from config.expressions import Expression, compile_expression
+from config.checks.schema_errors import validate
+from config.expressions.api import Expression, compile_expression
 from config.load import content
 from config.problems import ConfigError, Problem, errors
-from config.source import read
+from config.source.reader import read
 from proxy.simulator.script.model import (
     NOTHING,
     Backoff,

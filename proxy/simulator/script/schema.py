@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator
 
-from config.model import PART, Block, Expression, Version, choice, first_version, setting
-from config.units import (
+from config.model.files import PART, Block, Expression, Version, choice, first_version, setting
+from config.model.types import (
     Count,
     Duration,
     Flag,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from config.blocks import fragment
-from config.check_access import mapping
-from config.expressions import lint
-from config.nodes import Path, Source
+from config.checks.access import mapping
+from config.checks.schema_errors import fragment
+from config.expressions.api import lint
+from config.expressions.types import ANY, Shape, known, record
+from config.model.types import nearest
 from config.problems import ERROR, WARNING, Severity
-from config.shapes import ANY, Shape, known, record
-from config.units import nearest
+from config.source.nodes import Path, Source
 from proxy.simulator.script.model import NOTHING
 from proxy.simulator.script.schema import ScriptFile, StepBlock, WorkflowBlock
 

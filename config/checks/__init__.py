@@ -1,0 +1,1 @@
+"""Checks a configuration file and reports every problem with its place."""

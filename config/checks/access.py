@@ -1,0 +1,191 @@
+"""What is wrong between several fields of ``hatchet``, ``auth``, ``cors`` and ``server``."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from config.checks.paths import OWN_PATHS, metadata_paths, streams_of
+from config.model.files import ALGORITHMS
+from config.model.types import DURATION, SECONDS
+from config.problems import WARNING
+from config.source.nodes import Path, Source
+
+TEAM_NAME: Final = re.compile(r"[a-z0-9-]{1,63}")
+SHORTEST_SECRET: Final = 32  # bytes: as long as HMAC-SHA256's output (RFC 7518, 3.2)
+PLAIN_HTTP: Final = re.compile("http://")
+LOOPBACK: Final = re.compile(r"http://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)")
+
+
+def mapping(data: Any, *keys: str) -> dict[str, Any]:
+    """The mapping below some keys, or an empty one."""
+    for key in keys:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data if isinstance(data, dict) else {}
+
+
+def check_server(source: Source) -> None:
+    """The drain: clients must be told before the process is gone."""
+    drain = mapping(source.data, "server", "drain")
+    spread, grace = seconds(drain.get("spread", "10s")), seconds(drain.get("grace", "20s"))
+    if spread is not None and grace is not None and spread > grace:
+        place = source.at(("server", "drain", "spread" if "spread" in drain else "grace"))
+        said = "`spread` is longer than `grace`: the process would be gone before all have been told"
+        source.add(place, "drain", said, "make `spread` shorter, or `grace` longer")
+
+
+def seconds(value: Any) -> float | None:
+    match = DURATION.fullmatch(value) if isinstance(value, str) else None
+    return int(match[1]) * SECONDS[match[2]] if match else None
+
+
+def check_team_names(source: Source) -> None:
+    """What `proxy.yaml` grants."""
+    teams = mapping(source.data, "teams")
+    if "teams" in mapping(source.data) and not teams and isinstance(source.data["teams"], dict):
+        source.add(source.at(("teams",)), "empty", "`teams` is empty", "name a team, with its `hatchet:`")
+    for name in teams:
+        path: Path = ("teams", name)
+        if name in OWN_PATHS:
+            source.add(
+                source.key_at(path),
+                "team-name",
+                f"`{name}` is the proxy's own path, and no team's name",
+                "choose another",
+            )
+        elif not TEAM_NAME.fullmatch(name):
+            hint = "a-z, 0-9 and `-`, at most 63: it is the first part of the team's paths"
+            source.add(source.key_at(path), "team-name", f"`{name[:60]}` cannot be a team's name", hint)
+        check_grant(source, path)
+
+
+def check_grant(source: Source, path: Path) -> None:
+    """A team's hatchet and auth, under `path`."""
+    block = source.node(path)
+    data = block.value if block is not None else {}
+    check_hatchet(source, (*path, "hatchet"), mapping(data, "hatchet"))
+    check_auth(source, (*path, "auth"), mapping(data, "auth"))
+
+
+def check_hatchet(source: Source, path: Path, hatchet: dict[str, Any]) -> None:
+    """`mtls` needs what it shows, and what is shown needs TLS."""
+    if hatchet.get("tls") == "mtls":
+        for needed in ("cert", "key"):
+            if needed not in hatchet:
+                said = f"`tls: mtls` needs `{needed}`"
+                source.add(
+                    source.at((*path, "tls")),
+                    "missing-key",
+                    said,
+                    f"like `{needed}: /etc/hatchet/client.pem`",
+                )
+    for named in ("ca", "cert", "key"):
+        if named in hatchet and hatchet.get("tls") == "none":
+            source.add(
+                source.key_at((*path, named)),
+                "no-effect",
+                f"`{named}` is not used with `tls: none`",
+                "take it away",
+                WARNING,
+            )
+
+
+def check_auth(source: Source, path: Path, auth: dict[str, Any]) -> None:
+    """One way to verify tokens; tickets where they are asked for."""
+    jwt, given = mapping(auth, "jwt"), auth.get("from", ["bearer"])
+    if jwt:
+        check_jwt(source, (*path, "jwt"), jwt)
+    sources = [given] if isinstance(given, str) else given if isinstance(given, list) else []
+    if "ticket" in sources and "tickets" not in auth:
+        hint = "add `tickets: {key: …}`, or take `ticket` away"
+        source.add(
+            source.at((*path, "from")), "tickets", "`from` has `ticket`, but there is no `tickets`", hint
+        )
+    if "tickets" in auth and "ticket" not in sources:
+        hint = "add `ticket` to `from`"
+        source.add(
+            source.key_at((*path, "tickets")),
+            "tickets",
+            "tickets are given out, but `from` does not look at them",
+            hint,
+            WARNING,
+        )
+    secret_length(source, (*path, "tickets", "key"), mapping(auth, "tickets").get("key"))
+
+
+def check_jwt(source: Source, path: Path, jwt: dict[str, Any]) -> None:
+    """Keys and algorithms that fit each other: a public key must never serve as a shared secret."""
+    if ("jwks_url" in jwt) == ("key" in jwt):
+        hint = "`jwks_url` for an identity provider, `key` for one key of your own"
+        said = "has both `jwks_url` and `key`" if "key" in jwt else "needs `jwks_url` or `key`"
+        source.add(source.key_at(path), "jwt", f"`jwt` {said}", hint)
+        return
+    algorithms = [jwt["algorithms"]] if isinstance(jwt.get("algorithms"), str) else jwt.get("algorithms")
+    named = [each for each in algorithms if each in ALGORITHMS] if isinstance(algorithms, list) else []
+    shared = [each for each in named if each.startswith("HS")]
+    key = jwt.get("key")
+    place = source.at((*path, "algorithms"))
+    public = "jwks_url" in jwt or (isinstance(key, str) and "-----BEGIN" in key)
+    if shared and public:
+        said = f"`{shared[0]}` needs a shared secret, and this is a public key"
+        source.add(
+            place, "jwt", said, "anybody could sign with the public key: name RS256, ES256 or the like"
+        )
+    elif named and not public and isinstance(key, str) and key and len(shared) < len(named):
+        said = "this algorithm needs a public key in PEM, and `key` is none"
+        source.add(place, "jwt", said, "write HS256 for a shared secret, or give the key in PEM")
+    elif not public and shared:
+        secret_length(source, (*path, "key"), key)
+    if "audience" not in jwt:
+        said = "without `audience` only tokens that name none are accepted, whoever they are for"
+        source.add(
+            source.key_at(path), "jwt", said, "add `audience: NAME`, what your tokens have in `aud`", WARNING
+        )
+    url = jwt.get("jwks_url")
+    if isinstance(url, str) and PLAIN_HTTP.match(url) and not LOOPBACK.match(url):
+        said = "keys that come over plain http can be exchanged on the way"
+        source.add(source.at((*path, "jwks_url")), "jwt", said, "write https://", WARNING)
+
+
+def secret_length(source: Source, path: Path, secret: Any) -> None:
+    """A short secret can be guessed; how short is not said."""
+    node = source.node(path)
+    if not isinstance(secret, str) or node is None or node.start in source.spoiled or not secret:
+        return
+    if len(secret.encode()) < SHORTEST_SECRET:
+        hint = "make one with `openssl rand -hex 32`"
+        source.add(
+            node.start, "weak-secret", f"this secret is shorter than {SHORTEST_SECRET} bytes", hint, WARNING
+        )
+
+
+def check_cors(source: Source) -> None:
+    """`*` and cookies do not go together."""
+    for _, path, block in streams_of(source):
+        cors = mapping(block, "cors")
+        origins = [cors["origins"]] if isinstance(cors.get("origins"), str) else cors.get("origins")
+        if isinstance(origins, list) and "*" in origins and cors.get("credentials") is True:
+            said = "`*` with credentials would let every page on the internet read with your users' cookies"
+            here = (*path, "cors", "origins")
+            place = here if isinstance(cors["origins"], str) else (*here, origins.index("*"))
+            source.add(source.at(place), "cors", said, "list the origins, like https://app.example.com")
+
+
+def check_against_grant(source: Source, hatchet: Any, auth: Any) -> None:
+    """What a team's streams need of its grant: the history, and somebody to have claims."""
+    if isinstance(hatchet, dict) and hatchet.get("api") == "off":
+        for path in metadata_paths(source):
+            said = "finding a run by its metadata needs the history, and `api` is `off`"
+            source.add(source.at(path), "needs-api", said, "write `api: auto`, or use {workflowRunId}")
+    if auth is None or auth == "none":
+        for _, path, block in streams_of(source):
+            allow = block.get("allow")
+            if isinstance(allow, str) and re.search(r"\bclaims\b", allow):
+                said = "without `auth` nobody has claims, so this refuses everybody"
+                source.add(
+                    source.at((*path, "allow")),
+                    "no-claims",
+                    said,
+                    "write `auth:` with `jwt:`, or take the claims out",
+                    WARNING,
+                )

@@ -1,0 +1,69 @@
+"""Event names and globs as operators write them: which events a pattern takes, and what was meant instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from config.expressions.globs import matches
+from config.expressions.types import EVENT_TYPES
+from config.model.types import nearest
+
+STEP_EVENTS: Final = tuple(name for name in EVENT_TYPES if name.startswith("step_"))
+RUN_EVENTS: Final = tuple(name for name in EVENT_TYPES if name.startswith("run_"))
+
+NO_TIMEOUT: Final = "Hatchet never says that a step timed out: it comes as `step_failed`"
+NO_RUN_START: Final = "Hatchet never says that a run starts: `step_started` is the first that comes"
+NO_QUEUE: Final = (
+    "`step_started` comes when Hatchet creates the step; there is nothing between that and its end"
+)
+
+NEVER_SENT: Final = {
+    **dict.fromkeys(("step_timed_out", "step_timeout", "step_timedout", "timed_out", "timeout"), NO_TIMEOUT),
+    **dict.fromkeys(
+        ("run_timed_out", "run_timeout"), "a run in which a step timed out comes as `run_failed`"
+    ),
+    **dict.fromkeys(("run_started", "run_start", "run_created", "run_queued", "run_running"), NO_RUN_START),
+    **dict.fromkeys(("workflow_started", "workflow_run_started", "started", "start"), NO_RUN_START),
+    **dict.fromkeys(("step_queued", "step_assigned", "step_running", "step_created"), NO_QUEUE),
+    **dict.fromkeys(("step_retried", "step_retry"), "write `step_retrying`"),
+    **dict.fromkeys(
+        ("step_succeeded", "step_finished", "step_done", "step_result"), "write `step_completed`"
+    ),
+    **dict.fromkeys(("run_succeeded", "run_finished", "run_done", "run_ended"), "write `run_completed`"),
+    **dict.fromkeys(("step_error", "step_errored"), "write `step_failed`"),
+    **dict.fromkeys(("run_error", "run_errored"), "write `run_failed`"),
+    **dict.fromkeys(("step_chunk", "step_token", "stream", "step_streaming"), "write `step_stream`"),
+    **dict.fromkeys(("step_canceled",), "write `step_cancelled`, with two l"),
+    **dict.fromkeys(("run_canceled",), "write `run_cancelled`, with two l"),
+}
+
+
+def is_glob(pattern: str) -> bool:
+    """Whether a name has characters that stand for others."""
+    return any(character in pattern for character in "*?")
+
+
+def taken(patterns: Iterable[str], *, steps: bool) -> frozenset[str]:
+    """The events that a rule takes; with `steps` written it takes no run events."""
+    among = STEP_EVENTS if steps else EVENT_TYPES
+    asked = tuple(patterns)
+    return frozenset(name for name in among if matches(asked, name))
+
+
+def complaint(pattern: str) -> tuple[str, str, str] | None:
+    """Code, message and hint about a name or glob that means no event; None where it means one."""
+    if any(matches((pattern,), name) for name in EVENT_TYPES):
+        return None
+    low = pattern.strip().lower().replace("-", "_").replace(".", "_")
+    if low in NEVER_SENT:
+        return "unknown-event", f"there is no event `{pattern}`", NEVER_SENT[low]
+    if is_glob(pattern):
+        return "unknown-event", f"`{pattern}` matches no event", f"the events are {', '.join(EVENT_TYPES)}"
+    hint = nearest(low, EVENT_TYPES) or f"the events are {', '.join(EVENT_TYPES)}"
+    return "unknown-event", f"there is no event `{short(pattern)}`", hint
+
+
+def short(name: str) -> str:
+    """A name, cut where it is absurdly long."""
+    return name if len(name) <= 60 else name[:60] + "…"

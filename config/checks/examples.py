@@ -1,0 +1,178 @@
+"""What is wrong with the tests beside the rules: streams that are not there, events that cannot be."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from config.checks.event_names import RUN_EVENTS, complaint, is_glob
+from config.expressions.types import EVENT_TYPES
+from config.model.types import nearest
+from config.problems import WARNING
+from config.source.nodes import Path, Source, scalars
+from config.source.scalars import trap
+
+FIELDS: Final = (
+    *("type", "step", "payload", "run_id", "step_run_id", "attempt", "index", "at", "metadata", "recovered"),
+)
+WITHOUT_PAYLOAD: Final = frozenset({"step_started", "step_skipped", "step_cancelled", "run_cancelled"})
+FAILURE: Final = {
+    "step_retrying": ("message", "detail"),
+    "step_failed": ("message", "detail"),
+    "run_failed": ("message", "detail", "step"),
+}
+
+
+def check_tests(source: Source) -> None:
+    """All tests of a file."""
+    data = source.data if isinstance(source.data, dict) else {}
+    tests, streams = data.get("tests"), data.get("streams")
+    seen: set[str] = set()
+    for number, test in enumerate(tests if isinstance(tests, list) else []):
+        if not isinstance(test, dict) or source.enough:
+            continue
+        path: Path = ("tests", number)
+        name = test.get("stream")
+        if isinstance(name, str) and isinstance(streams, dict) and name not in streams:
+            hint = nearest(name, list(streams)) or "the streams are " + ", ".join(streams)
+            source.add(
+                source.at((*path, "stream")), "unknown-stream", f"there is no stream `{name[:60]}`", hint
+            )
+        title = test.get("name")
+        if isinstance(title, str) and title in seen:
+            said = "another test has this name"
+            source.add(source.at((*path, "name")), "duplicate-name", said, "say what this one shows", WARNING)
+        seen.add(str(title))
+        if isinstance(test.get("given"), dict):
+            Given(source, (*path, "given"), test["given"]).check()
+        for part in ("given", "expect"):
+            check_traps(source, (*path, part))
+
+
+class Given:
+    """The event that a test gives."""
+
+    def __init__(self, source: Source, path: Path, event: dict[str, Any]) -> None:
+        self.source, self.path, self.event = source, path, event
+        self.type = event.get("type")
+
+    def wrong(self, field: str, message: str, hint: str = "") -> None:
+        self.source.add(self.source.at((*self.path, field)), "impossible-event", message, hint)
+
+    def check(self) -> None:
+        """The event's fields, then what such an event can have."""
+        for key in self.event:
+            if key not in FIELDS:
+                place = self.source.key_at((*self.path, key))
+                hint = nearest(key, FIELDS) or f"an event has {', '.join(FIELDS)}"
+                self.source.add(place, "unknown-key", f"an event has no field `{key[:60]}`", hint)
+        if "type" not in self.event:
+            place = self.source.key_at(self.path)
+            self.source.add(
+                place, "missing-key", "the event's `type` is missing", f"one of {', '.join(EVENT_TYPES)}"
+            )
+            return
+        if not isinstance(self.type, str):
+            self.wrong("type", "an event's `type` is text", f"one of {', '.join(EVENT_TYPES)}")
+            return
+        found = complaint(self.type)
+        if found is not None or is_glob(self.type):
+            message, hint = (
+                found[1:]
+                if found
+                else ("a test gives one event, no glob", f"one of {', '.join(EVENT_TYPES)}")
+            )
+            self.wrong("type", message, hint)
+            return
+        self.check_step()
+        self.check_numbers()
+        self.check_others()
+        self.check_payload()
+
+    def check_step(self) -> None:
+        """Step events have a step (one is filled in where none is given), run events have none."""
+        step = self.event.get("step")
+        if self.type in RUN_EVENTS:
+            for field in ("step", "step_run_id", "attempt"):
+                if self.event.get(field) is not None:
+                    self.wrong(
+                        field, f"`{self.type}` is about the whole run: its `{field}` is null", "take it away"
+                    )
+        elif "step" in self.event and (not isinstance(step, str) or not step):
+            self.wrong("step", "an event's `step` is the step's name", "in quotes, if it looks like a number")
+
+    def check_numbers(self) -> None:
+        """Attempts count from 1, indices from 0, and only chunks have an index."""
+        attempt, index = self.event.get("attempt"), self.event.get("index")
+        if attempt is not None and self.type not in RUN_EVENTS and not number(attempt, 1):
+            self.wrong("attempt", "`attempt` is a whole number from 1", "1 is the first try")
+        if index is not None and self.type != "step_stream":
+            self.wrong(
+                "index", f"only `step_stream` has an `index`, and this is `{self.type}`", "take it away"
+            )
+        elif index is not None and not number(index, 0):
+            self.wrong("index", "`index` is a whole number from 0", "0 is the first chunk of an attempt")
+
+    def check_others(self) -> None:
+        """Ids, times, metadata."""
+        for field in ("run_id", "step_run_id", "at"):
+            if self.event.get(field) is not None and not isinstance(self.event[field], str):
+                self.wrong(field, f"`{field}` is text", "put it in quotes")
+        if "metadata" in self.event and not isinstance(self.event["metadata"], dict):
+            self.wrong("metadata", "`metadata` is a mapping", "like {user_id: u1}")
+        if "recovered" in self.event and not isinstance(self.event["recovered"], bool):
+            self.wrong("recovered", "`recovered` is true or false")
+        elif self.event.get("recovered") is True and self.type == "step_stream":
+            self.wrong(
+                "recovered", "a chunk is never recovered: chunks exist nowhere but live", "take it away"
+            )
+
+    def check_payload(self) -> None:
+        """What the payload of such an event can be."""
+        payload = self.event.get("payload")
+        if self.type == "step_stream":
+            if "payload" in self.event and not isinstance(payload, str):
+                hint = (
+                    "write it as the worker sends it, in quotes; a rule with `payload: json` reads it as JSON"
+                )
+                self.wrong("payload", "a chunk's payload is text", hint)
+        elif self.type in WITHOUT_PAYLOAD and payload is not None:
+            self.wrong("payload", f"the payload of `{self.type}` is null", "take it away")
+        elif self.type in FAILURE and payload is not None:
+            known = FAILURE[str(self.type)]
+            if not isinstance(payload, dict):
+                self.wrong(
+                    "payload", f"the payload of `{self.type}` is a mapping", f"it has {', '.join(known)}"
+                )
+                return
+            for key in payload:
+                if key not in known:
+                    place = self.source.key_at((*self.path, "payload", key))
+                    hint = nearest(key, known) or f"it has {', '.join(known)}"
+                    self.source.add(
+                        place, "impossible-event", f"the payload of `{self.type}` has no `{key[:60]}`", hint
+                    )
+        elif self.type == "run_completed" and payload is not None and not isinstance(payload, dict):
+            self.wrong(
+                "payload",
+                "the payload of `run_completed` has each step's output by its name",
+                "like {answer: {text: Hi}}",
+            )
+
+
+def number(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def check_traps(source: Source, path: Path) -> None:
+    """Plain text that another YAML reader would take for something else, in values that are free."""
+    node = source.node(path)
+    for scalar in scalars(node) if node is not None else ():
+        if scalar.style is None and isinstance(scalar.value, str) and scalar.substitution is None:
+            meant = trap(scalar.value)
+            if meant is not None and not re.fullmatch("[yYnN]", scalar.value):
+                said = f"`{scalar.value}` is text here; YAML 1.1 would read {meant}"
+                hint = f'write "{scalar.value}" in quotes' + (
+                    ", or true or false" if meant == "a boolean" else ""
+                )
+                source.add(scalar.start, "yaml-1.1", said, hint, WARNING)

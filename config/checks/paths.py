@@ -1,0 +1,158 @@
+"""What is wrong with the streams' paths: placeholders, characters, two streams for one request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+from config.model.files import PLACEHOLDER
+from config.model.resolve import path_of
+from config.model.types import nearest
+from config.problems import WARNING
+from config.source.nodes import Path, Source
+
+RUN: Final = "workflowRunId"
+METADATA: Final = "metadata."
+OWN_PATHS: Final = ("healthz", "readyz", "metrics")  # the proxy's own; no stream and no team is called so
+LITERAL: Final = re.compile(r"[A-Za-z0-9._~!$&'()+,;=:@-]+")
+KEY: Final = re.compile(r"[^\s{}/:]{1,200}")
+STREAM_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+LONGEST: Final = 200  # of a path: more is no address that anybody types
+FORM: Final = "like /chat/{workflowRunId} or /message/{metadata.message_id}"
+
+
+def streams_of(source: Source) -> list[tuple[str, Path, dict[str, Any]]]:
+    """The streams that are mappings at all: name, path to it, its fields."""
+    data = source.data if isinstance(source.data, dict) else {}
+    streams = data.get("streams")
+    if not isinstance(streams, dict):
+        return []
+    return [(name, ("streams", name), block) for name, block in streams.items() if isinstance(block, dict)]
+
+
+def check_paths(source: Source, *, at_root: bool) -> None:
+    """All streams' names and paths; `at_root`: beside the proxy's own (the single-file form)."""
+    templates = Templates()
+    for name, path, block in streams_of(source):
+        if source.enough:
+            return
+        if not STREAM_NAME.fullmatch(name):
+            hint = "letters, digits, `-`, `_` and `.`, at most 64"
+            source.add(source.key_at(path), "stream-name", f"`{name[:60]}` cannot be a stream's name", hint)
+            continue
+        template = block.get("path")
+        if template is not None and not isinstance(template, str):
+            continue
+        place = (*path, "path")
+        if template is not None and not check_template(source, place, template, at_root=at_root):
+            continue
+        segments = path_of(name, template).split("/")[1:]
+        where = place if template is not None else path
+        templates.collide(source, where, name, segments)
+
+
+def check_template(source: Source, place: Path, template: str, *, at_root: bool) -> bool:
+    """One path; True where it can be compared with others."""
+    start = source.node(place)
+    if start is None or start.start in source.spoiled:
+        return False
+
+    def wrong(offset: int, message: str, hint: str) -> bool:
+        source.add(source.inside(place, offset), "path", message, hint)
+        return False
+
+    if len(template) > LONGEST:
+        return wrong(0, f"a path has at most {LONGEST} characters", FORM)
+    if not template.startswith("/"):
+        return wrong(0, "a path begins with `/`", f"write `/{template}`")
+    offset = 1
+    placeholders: list[str] = []
+    for segment in template[1:].split("/"):
+        if not segment:
+            return wrong(offset - 1, "a path has no empty part: `//` or a `/` at its end", FORM)
+        if "{" in segment or "}" in segment:
+            if not PLACEHOLDER.fullmatch(segment):
+                return wrong(offset, "a placeholder stands alone between two `/`", FORM)
+            placeholders.append(segment[1:-1])
+            if said := unknown_placeholder(segment[1:-1]):
+                return wrong(offset, *said)
+        elif not LITERAL.fullmatch(segment) or segment in (".", ".."):
+            return wrong(offset, "a path has plain ASCII letters, digits and -._~ between its `/`", FORM)
+        offset += len(segment) + 1
+    first = template[1:].partition("/")[0]
+    if at_root and first in OWN_PATHS:
+        return wrong(0, f"/{first} is the proxy's own", "choose another first part")
+    return how_many(source, place, placeholders)
+
+
+def unknown_placeholder(name: str) -> tuple[str, str] | None:
+    """What is wrong with a placeholder's name."""
+    if name == RUN or (name.startswith(METADATA) and KEY.fullmatch(name.removeprefix(METADATA))):
+        return None
+    if name in ("metadata", METADATA):
+        return "`{metadata.KEY}` needs the key's name", "like {metadata.message_id}"
+    if re.sub(r"[^a-z]", "", name.lower()) in (
+        "runid",
+        "run",
+        "id",
+        "workflowrunid",
+        "workflowrun",
+        "workflowid",
+    ):
+        return f"there is no placeholder `{{{name}}}`", f"write {{{RUN}}}, exactly so"
+    key = re.sub(r"[^A-Za-z0-9_]", "", name)[:60] or "KEY"
+    hint = nearest(name, [RUN]) or f"write {{{RUN}}}, or {{metadata.{key}}} for the application's own id"
+    return f"there is no placeholder `{{{name[:60]}}}`", hint
+
+
+def how_many(source: Source, place: Path, placeholders: list[str]) -> bool:
+    """Exactly one placeholder says which run is meant."""
+    if len(placeholders) == 1:
+        return True
+    if not placeholders:
+        said = "this path does not say which run is meant"
+        source.add(
+            source.at(place),
+            "path",
+            said,
+            f"add /{{{RUN}}}, or /{{metadata.KEY}} for the application's own id",
+        )
+    else:
+        source.add(source.at(place), "path", "this path says twice which run is meant", f"keep one: {FORM}")
+    return False
+
+
+class Templates:
+    """The paths so far, by what makes two of them answer one request; each has one placeholder."""
+
+    def __init__(self) -> None:
+        self.same: dict[tuple[str, ...], str] = {}
+        self.crossing: dict[tuple[int, int, tuple[str, ...]], str] = {}
+
+    def collide(self, source: Source, place: Path, name: str, segments: list[str]) -> None:
+        """Notes whether an earlier stream answers the same requests, always or sometimes."""
+        at = source.at(place) if place[-1] == "path" else source.key_at(place)
+        here = next(n for n, segment in enumerate(segments) if "{" in segment)
+        key = tuple("{}" if "{" in segment else segment for segment in segments)
+        if key in self.same:
+            hint = "give one of them a path of its own"
+            source.add(at, "same-path", f"the stream `{self.same[key]}` has this path too", hint)
+            return
+        self.same[key] = name
+        for there in range(len(segments)):
+            if there == here:
+                continue
+            without = tuple("{}" if n in (here, there) else segment for n, segment in enumerate(segments))
+            other = self.crossing.get((there, here, without))
+            if other is not None:
+                said, hint = f"some requests fit the stream `{other}` too", "make the other parts differ"
+                source.add(at, "same-path", said, hint, WARNING)
+            self.crossing.setdefault((here, there, without), name)
+
+
+def metadata_paths(source: Source) -> Iterable[Path]:
+    """The paths that find a run by its metadata."""
+    for _, path, block in streams_of(source):
+        if isinstance(block.get("path"), str) and "{" + METADATA in block["path"]:
+            yield (*path, "path")

@@ -1,0 +1,121 @@
+"""What must never be shown of a file: the values of secret fields, and what looks like one.
+
+Which fields are secret the model says (their type is `Secret`). In the blocks that have such fields every
+unknown key counts as one too: it may be a secret's name misspelt. Where there is no tree, because the
+file is no YAML, lines that begin like a secret's are masked. What came out of a variable is shown nowhere,
+be it a secret or not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Any, Final, get_args
+
+from pydantic import BaseModel, SecretStr
+
+from config.checks.schema_errors import bare, block, field_of
+from config.model.files import ProxyFile, SingleFile, TeamFile
+from config.model.types import REDACTED
+from config.source.nodes import Node, Source, scalars
+
+Span = tuple[int, int]
+FILES: Final = (SingleFile, TeamFile, ProxyFile)  # a block that stands in the wrong file is what it is
+REFERENCE: Final = re.compile(r"['\"]?\$\{([A-Za-z_][A-Za-z0-9_]*(:\?[^{}]*)?|file:[^{}]*)\}['\"]?")
+SECRET_LINE: Final = re.compile(
+    r"(?i)(?:token|key|secret|passw[a-z]{0,9})['\"]?[ \t]{0,9}:[ \t]{1,99}([^\s#{\[][^\r\n]*)"
+)
+JWT: Final = re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*)*")
+TELLING: Final = re.compile(r"\w{6,}")  # parts of a value that a message may quote on their own
+UNLIKELY: Final = 8  # so long a text stands in no word of ours, so it is masked inside words too
+SHORTEST: Final = 3  # of what is masked inside a message: less would mask words
+
+
+def secret_spans(source: Source, model: type[BaseModel]) -> list[Span]:
+    """Where secrets stand in the text."""
+    spans = [match.span() for match in JWT.finditer(source.text)]
+    if source.root is None:
+        spans += [match.span(1) for match in SECRET_LINE.finditer(source.text)]
+    else:
+        for node in secret_nodes(source.root, model):
+            spans += [(scalar.start, scalar.end) for scalar in scalars(node)]
+    return sorted(span for span in spans if not REFERENCE.fullmatch(source.text[slice(*span)].rstrip()))
+
+
+def secret_nodes(node: Node, kind: Any) -> Iterator[Node]:
+    """The nodes below `node`, which is of type `kind`, that hold secrets."""
+    if not leads_to_secrets(kind):
+        return
+    model = block(kind)
+    if model is None:
+        inner = get_args(bare(kind))
+        if node.fields is not None and len(inner) == 2:
+            for _, value in node.fields.values():
+                yield from secret_nodes(value, inner[1])
+        elif node.items is not None and inner:
+            for item in node.items:
+                yield from secret_nodes(item, inner[0])
+        return
+    sensitive = has_secrets(model)
+    if node.fields is None:
+        if sensitive:
+            yield node
+        return
+    for name, (_, value) in node.fields.items():
+        field = field_of(model, name) or (field_of(SingleFile, name) if model in FILES else None)
+        if (field is None and sensitive) or (field is not None and is_secret(field.annotation)):
+            yield value
+        elif field is not None:
+            yield from secret_nodes(value, field.annotation)
+
+
+def is_secret(kind: Any) -> bool:
+    """Whether a field's type is a secret's."""
+    found = bare(kind)
+    return isinstance(found, type) and issubclass(found, SecretStr)
+
+
+@cache
+def leads_to_secrets(kind: Any) -> bool:
+    """Whether a value of this type can hold a secret: streams and rules cannot, and are most of a file."""
+    model = block(kind)
+    if model is None:
+        return is_secret(kind) or any(leads_to_secrets(inner) for inner in get_args(bare(kind)))
+    kinds: list[Any] = [field.annotation for field in model.model_fields.values()]
+    return model in FILES or any(map(leads_to_secrets, kinds))
+
+
+@cache
+def has_secrets(model: type[BaseModel]) -> bool:
+    """Whether a field of the block is a secret's."""
+    return any(is_secret(field.annotation) for field in model.model_fields.values())
+
+
+def secret_words(source: Source, spans: Iterable[Span]) -> list[str]:
+    """The texts that no message may have, the longest first."""
+    words = {source.text[start:end].strip().strip("'\"") for start, end in spans}
+    if source.root is not None:
+        words.update(*(values(scalar) for scalar in scalars(source.root)))
+    return sorted((word for word in words if len(word) >= SHORTEST), key=len, reverse=True)
+
+
+def values(scalar: Node) -> set[str]:
+    """What came out of a scalar's variables, and longer words in it; a default is written there anyway."""
+    if scalar.substitution is None:
+        return set()
+    text, pieces = scalar.substitution.text, scalar.substitution.pieces
+    ends = [piece.start for piece in pieces[1:]] + [len(text)]
+    found = {text[piece.start : end] for piece, end in zip(pieces, ends, strict=True) if not piece.literal}
+    words = {word for value in found for word in TELLING.findall(value)}
+    return {value.strip() for value in found | words if value.strip() not in (scalar.written or "")}
+
+
+def without(text: str, words: Iterable[str]) -> str:
+    """`text` without any of the words."""
+    for word in (word for word in words if word in text):
+        if len(word) >= UNLIKELY:
+            text = text.replace(word, REDACTED)
+        else:
+            text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", REDACTED, text)
+    return text

@@ -1,0 +1,263 @@
+"""What is wrong with a stream's rules: events, expressions, names, and rules that never get an event.
+
+Works on the values as they stand in the file, so that one mistake does not hide another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from config.checks.event_names import RUN_EVENTS, complaint, is_glob, taken
+from config.checks.leaks import check_details
+from config.checks.reachability import Reach, Taker
+from config.expressions.api import event_fields, lint
+from config.expressions.types import Shape
+from config.model.files import DEFAULT_DATA
+from config.model.types import nearest
+from config.problems import ERROR, WARNING, Severity
+from config.source.nodes import MOST_SAID, Path, Source
+
+RESERVED: Final = ("open", "error")  # EventSource fires these itself
+CONTROL_FRAMES: Final = "stream."
+LINE_BREAK: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+MOST_COMPLAINTS: Final = 20  # about one expression
+MOST_EXPRESSION_TEXT: Final = 128 << 10  # of one file; reading that much takes about a second
+
+
+class Expressions:
+    """Lints expressions at their places; the same text in the same surroundings once."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.read = 0
+        self.known: dict[tuple[str, str], list[Any]] = {}
+
+    def lint(self, path: Path, text: Any, fields: Shape | Mapping[str, Any], surroundings: str) -> None:
+        """Notes what is wrong with the expression at `path`."""
+        node = self.source.node(path)
+        if self.source.enough or node is None or node.start in self.source.spoiled:
+            return
+        if not isinstance(text, str) or not text.strip():
+            return
+        key = (surroundings, text)
+        if key not in self.known:
+            self.read += len(text)
+            if self.read > MOST_EXPRESSION_TEXT:
+                self.known[key] = []
+                self.stop(path)
+                return
+            self.known[key] = lint(text, fields)[:MOST_COMPLAINTS]
+        for found in self.known[key]:
+            if self.source.enough or self.source.said[WARNING] > MOST_SAID:
+                return
+            severity: Severity = ERROR if found.severity == ERROR else WARNING
+            place = self.source.inside(path, found.position)
+            self.source.add(place, found.code, found.message, found.hint or "", severity)
+
+    def stop(self, path: Path) -> None:
+        """Says once that it is too much."""
+        if self.read < 1 << 40:
+            hint = "take generated rules out, or split the file"
+            said = f"more than {MOST_EXPRESSION_TEXT >> 10} KiB of expressions in one file"
+            self.source.add(self.source.at(path), "too-large", said, hint)
+            self.read = 1 << 40
+
+
+def names_in(source: Source, path: Path) -> list[tuple[Path, str]]:
+    """The names at a path where one or a list may stand; what is no text is complained about elsewhere."""
+    node = source.node(path)
+    if node is None:
+        return []
+    if isinstance(node.value, str):
+        return [(path, node.value)]
+    if isinstance(node.value, list):
+        return [((*path, n), item) for n, item in enumerate(node.value) if isinstance(item, str)]
+    return []
+
+
+def check_rules(source: Source, path: Path, shapes: Mapping[str, Any], expressions: Expressions) -> None:
+    """All rules of the stream at `path` (…, "rules")."""
+    node = source.node(path)
+    if node is None or node.items is None:
+        return
+    if not node.items:
+        source.add(node.start, "no-rules", "this stream forwards nothing", "add a rule", WARNING)
+    before = Reach()
+    seen: dict[str, int] = {}
+    for number, value in enumerate(node.value):
+        if not isinstance(value, dict) or source.enough:
+            continue
+        here: Path = (*path, number)
+        taker = check_rule(source, here, value, shapes, expressions)
+        if taker is not None:
+            if taker.name in seen:
+                said = f"the name `{taker.name}` is used by two rules of this stream"
+                source.add(
+                    source.at((*here, "name")),
+                    "duplicate-name",
+                    said,
+                    "errors and metrics would mix them up",
+                    WARNING,
+                )
+            seen[taker.name] = number
+            gone = before.takers(taker)
+            check_reach(source, here, taker, gone)
+            before.add(taker)
+            check_details(source, sent(here, value, shapes), taker.events - gone.keys())
+
+
+def check_rule(
+    source: Source, path: Path, rule: dict[str, Any], shapes: Mapping[str, Any], expressions: Expressions
+) -> Taker | None:
+    """One rule; what it takes, or None where that cannot be said."""
+    events = names_in(source, (*path, "events")) if "events" in rule else []
+    steps = names_in(source, (*path, "steps")) if "steps" in rule else []
+    for place, pattern in events:
+        found = complaint(pattern)
+        if found is not None:
+            source.add(source.at(place), *found)
+    matched = taken((pattern for _, pattern in events), steps="steps" in rule)
+    check_reach_of_steps(source, path, rule, events)
+    check_event_name(source, path, rule)
+    if rule.get("payload") == "json" and events and matched and "step_stream" not in matched:
+        said = "`payload: json` is only for chunks, and this rule takes no `step_stream`"
+        source.add(
+            source.key_at((*path, "payload")),
+            "no-effect",
+            said,
+            "take it away: other payloads are JSON anyway",
+            WARNING,
+        )
+    check_expressions(path, rule, shapes, expressions, tuple(sorted(matched)) or ("*",))
+    if not matched or any(complaint(pattern) for _, pattern in events):
+        return None
+    name = rule.get("name")
+    return Taker(
+        name if isinstance(name, str) else f"rules[{path[-1]}]",
+        matched,
+        tuple(step for _, step in steps) if "steps" in rule else None,
+        "when" not in rule,
+    )
+
+
+def check_reach_of_steps(
+    source: Source, path: Path, rule: dict[str, Any], events: Sequence[tuple[Path, str]]
+) -> None:
+    """A rule with steps never takes run events."""
+    if "steps" not in rule:
+        return
+    hint = "take `steps` away, or write a rule of its own for the run's events"
+    runs = [(place, name) for place, name in events if name in RUN_EVENTS]
+    if (
+        events
+        and not taken((name for _, name in events), steps=True)
+        and not any(complaint(n) for _, n in events)
+    ):
+        said = "this rule never matches: run events belong to no step, and it names steps"
+        source.add(source.key_at((*path, "steps")), "never-matches", said, hint)
+        return
+    for place, name in runs:
+        source.add(
+            source.at(place),
+            "never-matches",
+            f"`{name}` never gets here: the rule names steps",
+            hint,
+            WARNING,
+        )
+
+
+def check_event_name(source: Source, path: Path, rule: dict[str, Any]) -> None:
+    """The SSE event's name."""
+    name = rule.get("event")
+    if not isinstance(name, str):
+        return
+    place = source.at((*path, "event"))
+    if name in RESERVED:
+        hint = "an EventSource fires this itself, for its own connection; choose another, like `problem`"
+        source.add(place, "reserved-event", f"`event` may not be `{name}`", hint)
+    elif name.startswith(CONTROL_FRAMES):
+        hint = "these names are the proxy's own frames; choose another"
+        source.add(place, "reserved-event", f"`event` may not begin with `{CONTROL_FRAMES}`", hint)
+    elif LINE_BREAK.search(name):
+        source.add(
+            place,
+            "reserved-event",
+            "`event` may not have line breaks or control characters",
+            "write one word",
+        )
+
+
+def check_expressions(
+    path: Path,
+    rule: dict[str, Any],
+    shapes: Mapping[str, Any],
+    expressions: Expressions,
+    events: tuple[str, ...],
+) -> None:
+    """`when`, `data` and the shape that is used."""
+    payload = "json" if rule.get("payload") == "json" else "text"
+    fields = event_fields(events, payload)
+    surroundings = f"{events} {payload}"
+    expressions.lint((*path, "when"), rule.get("when"), fields, surroundings)
+    check_use(expressions.source, path, rule, shapes)
+    for place, text in sent(path, rule, shapes):
+        if place != path:
+            expressions.lint(place, text, fields, surroundings)
+
+
+def sent(path: Path, rule: dict[str, Any], shapes: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
+    """The expressions of what a rule sends, its shape's and its own; the default's stand at the rule."""
+    own = rule.get("data")
+    use = rule.get("use")
+    if isinstance(use, str) and isinstance(shapes.get(use), dict):
+        for place, text in data_of(shapes[use], ("shapes", use)):
+            if not isinstance(own, dict) or place[-1] not in own:
+                yield place, text
+    elif "data" not in rule and "use" not in rule:
+        yield from ((path, text) for text in DEFAULT_DATA.values())
+    yield from data_of(own, (*path, "data"))
+
+
+def data_of(data: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+    """The expressions of `data`: one, or one for each field."""
+    if isinstance(data, str):
+        yield path, data
+    elif isinstance(data, dict):
+        for name, text in data.items():
+            yield (*path, name), text
+
+
+def check_use(source: Source, path: Path, rule: dict[str, Any], shapes: Mapping[str, Any]) -> None:
+    """`use` names a shape, and goes with a mapping."""
+    use = rule.get("use")
+    if not isinstance(use, str):
+        return
+    if use not in shapes:
+        hint = nearest(use, list(shapes)) or (
+            "the shapes are " + ", ".join(shapes) if shapes else "write it under `shapes:`"
+        )
+        source.add(source.at((*path, "use")), "unknown-shape", f"there is no shape `{use}`", hint)
+    if isinstance(rule.get("data"), str):
+        said = "`use` takes a shape's fields, but `data` is one expression"
+        source.add(
+            source.at((*path, "data")),
+            "use-and-data",
+            said,
+            "write fields (`data: {name: expression}`), or take one of the two away",
+        )
+
+
+def check_reach(source: Source, path: Path, rule: Taker, gone: Mapping[str, str]) -> None:
+    """Whether earlier rules leave anything for this one."""
+    if len(gone) == len(rule.events):
+        names = ", ".join(sorted({f"`{name}`" for name in gone.values()}))
+        hint = "the first rule that matches decides: put the narrower one first, or give the other a `when`"
+        said = f"no event ever gets to this rule: they all go to {names}"
+        source.add(source.at(path), "unreachable", said, hint)
+        return
+    for place, name in names_in(source, (*path, "events")):
+        if name in gone and not is_glob(name):
+            said = f"`{name}` never gets here: `{gone[name]}` takes it"
+            source.add(source.at(place), "unreachable", said, "take it away, or put this rule first", WARNING)

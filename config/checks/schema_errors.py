@@ -1,0 +1,230 @@
+"""Values against the model: each of pydantic's errors as a Problem with its line, in words of ours."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Annotated, Any, Final, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from config.model.types import nearest
+from config.source.nodes import MOST_PROBLEMS, Node, Path, Source
+from config.source.scalars import is_text
+
+PLAIN: Final = re.compile(r"[A-Za-z0-9/_.$][\w ./=!'{}$:-]*(?<! )")
+BRACKETS: Final = re.compile(r"[{}\[\],]")
+ELSEWHERE: Final = {  # keys that are right, but in another place
+    ("ProxyFile", "streams"): "streams live in teams/NAME.yaml, one file for each team",
+    (
+        "ProxyFile",
+        "hatchet",
+    ): "it belongs under `teams:`, `NAME:`; or take `teams:` away for the single-file form",
+    ("ProxyFile", "auth"): "it belongs under `teams:`, `NAME:`",
+    ("ProxyFile", "limits"): "it belongs under `teams:`, `NAME:`",
+    ("ProxyFile", "shapes"): "shapes live in teams/NAME.yaml",
+    ("ProxyFile", "tests"): "tests live in teams/NAME.yaml",
+    (
+        "TeamFile",
+        "hatchet",
+    ): "only proxy.yaml says how Hatchet is reached, so that a team's file holds no secret",
+    ("TeamFile", "auth"): "only proxy.yaml says who may connect",
+    ("TeamFile", "limits"): "only proxy.yaml has limits",
+    ("TeamFile", "server"): "only proxy.yaml has the listener",
+    ("SingleFile", "teams"): "`teams:` makes this a proxy.yaml; streams then live in teams/NAME.yaml",
+    ("RuleBlock", "step"): "did you mean `steps`?",
+    ("RuleBlock", "type"): "did you mean `events`?",
+    ("RuleBlock", "if"): "did you mean `when`?",
+    ("StreamBlock", "auth"): "who may connect is said for the whole team; `allow` narrows it for a stream",
+    ("HatchetConfig", "url"): "did you mean `host_port` (gRPC) or `api` (REST)?",
+}
+
+
+def validate(source: Source, model: type[BaseModel]) -> BaseModel | None:
+    """The file as `model`, or None with the problems noted in `source`."""
+    found = None
+    try:
+        found = model.model_validate(source.data, context={"yaml": True})
+    except ValidationError as error:
+        for wrong in error.errors(include_url=False, include_input=False)[:MOST_PROBLEMS]:
+            note(source, model, wrong)
+    return None if left_empty(source, model) else found
+
+
+def left_empty(source: Source, root: type[BaseModel]) -> bool:
+    """Notes each key that may be left out, but not left empty: `allow:` must not mean that nobody asks."""
+    said = {(problem.line, problem.column) for problem in source.problems}
+    found = False
+    for path in empties(source.root):
+        model = model_at(root, path[:-1])
+        field = field_of(model, path[-1]) if model else None
+        if field is None or type(None) not in get_args(field.annotation):
+            continue
+        key, value = source.key_at(path), source.at(path)
+        if said.isdisjoint({source.place(key), source.place(value)}):
+            found = True
+            source.add(key, "empty", f"`{path[-1]}` is empty", example_hint(root, path))
+        if source.enough:
+            break
+    return found
+
+
+def fragment(data: Any, model: type[BaseModel]) -> BaseModel | None:
+    """A part of a file as `model`, or None; what is wrong with it is said elsewhere."""
+    try:
+        return model.model_validate(data, context={"yaml": True})
+    except ValidationError:
+        return None
+
+
+def note(source: Source, root: type[BaseModel], error: Any) -> None:
+    """One of pydantic's errors, at its place."""
+    path = written_path(source, error["loc"])
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        unknown(source, root, path)
+        return
+    node = source.node(path)
+    if node is None or node.start in source.spoiled:
+        return
+    name = path[-1]
+    if kind == "missing":
+        at = source.key_at(path[:-1]) if path[:-1] else 0
+        where = f" in `{path[-2]}`" if len(path) > 1 and isinstance(path[-2], str) else ""
+        source.add(at, "missing-key", f"the key `{name}` is missing{where}", example_hint(root, path))
+        return
+    said = f"`{name}`" if isinstance(name, str) else f"entry {name + 1} of `{owner(path)}`"
+    hint = (error.get("ctx") or {}).get("hint", "") or example_hint(root, path)
+    if node.value is None and error["msg"].endswith("empty"):
+        source.add(source.key_at(path), "empty", f"{said} is empty", hint)
+    else:
+        source.add(node.start, kind, f"{said} {error['msg']}", hint)
+
+
+def empties(node: Node | None, path: Path = ()) -> Iterator[Path]:
+    """The paths of the keys that have no value."""
+    if node is None:
+        return
+    if node.items is not None:
+        for position, item in enumerate(node.items):
+            yield from empties(item, (*path, position))
+    for key, (_, value) in (node.fields or {}).items():
+        if value.value is None:
+            yield (*path, key)
+        else:
+            yield from empties(value, (*path, key))
+
+
+def written_path(source: Source, loc: Path) -> Path:
+    """Where an error is, without the steps that are pydantic's own (the tag of a union, a mapping's key)."""
+    path: Path = ()
+    for position, step in enumerate(loc):
+        node = source.node(path)
+        missing = node is None or node.fields is None or step not in node.fields
+        if (
+            isinstance(step, str)
+            and missing
+            and (position < len(loc) - 1 or step in ("one", "fields", "[key]"))
+        ):
+            continue
+        path = (*path, step)
+    return path
+
+
+def owner(path: Path) -> str:
+    """The name of the key that a list stands under."""
+    return next((str(step) for step in reversed(path) if isinstance(step, str)), "file")
+
+
+def unknown(source: Source, root: type[BaseModel], path: Path) -> None:
+    """An unknown key, with what was probably meant."""
+    key = str(path[-1])
+    model = model_at(root, path[:-1])
+    known = keys(model) if model else []
+    hint = ELSEWHERE.get((model.__name__ if model else "", key)) or nearest(key, known)
+    if not hint and known:
+        hint = f"known here: {', '.join(known)}"
+    shown = key if len(key) <= 60 else key[:60] + "…"
+    where = f" in `{path[-2]}`" if len(path) > 1 and isinstance(path[-2], str) else ""
+    source.add(source.key_at(path), "unknown-key", f"unknown key `{shown}`{where}", hint)
+
+
+def example_hint(root: type[BaseModel], path: Path) -> str:
+    """How the field at a path, or the one that it is an entry of, can be written."""
+    while path:
+        model = model_at(root, path[:-1])
+        field = field_of(model, path[-1]) if model else None
+        if field is not None and field.examples:
+            return f"like `{path[-1]}: {flow(field.examples[0])}`"
+        path = path[:-1]
+    return ""
+
+
+def flow(value: Any, *, inside: bool = False) -> str:
+    """A value as YAML writes it in one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {flow(inner, inside=True)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(flow(inner, inside=True) for inner in value) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value)
+    if not isinstance(value, str):
+        return text
+    plain = PLAIN.fullmatch(text) and is_text(text)
+    return text if plain and not (inside and BRACKETS.search(text)) else json.dumps(text, ensure_ascii=False)
+
+
+def keys(model: type[BaseModel]) -> list[str]:
+    """The keys as they are written."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def field_of(model: type[BaseModel], key: str | int) -> FieldInfo | None:
+    """The field that a key means; by its written name only."""
+    return _fields(model).get(key)
+
+
+@cache
+def _fields(model: type[BaseModel]) -> dict[str | int, FieldInfo]:
+    """The fields by their written names."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def model_at(model: type[BaseModel] | None, path: Path) -> type[BaseModel] | None:
+    """The block that stands at a path below `model`."""
+    kind: Any = model
+    for step in path:
+        inner = block(kind)
+        if inner is not None:
+            found = field_of(inner, step)
+            kind = found.annotation if found is not None else None
+        elif get_origin(bare(kind)) is dict:
+            kind = get_args(bare(kind))[1]
+        elif get_origin(bare(kind)) is tuple:
+            kind = get_args(bare(kind))[0]
+        else:
+            return None
+    return block(kind)
+
+
+@cache  # as many types as the model has
+def bare(kind: Any) -> Any:
+    """A type without its annotations and without None."""
+    while True:
+        if get_origin(kind) is Annotated:
+            kind = get_args(kind)[0]
+        elif type(None) in get_args(kind) and get_origin(kind) not in (dict, tuple):
+            kind = next(choice for choice in get_args(kind) if choice is not type(None))
+        else:
+            return kind
+
+
+@cache
+def block(kind: Any) -> type[BaseModel] | None:
+    """The block that a type is, or None."""
+    found = bare(kind)
+    return found if isinstance(found, type) and issubclass(found, BaseModel) else None

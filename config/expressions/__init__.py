@@ -1,0 +1,1 @@
+"""JMESPath expressions: parsing, linting, compiling and evaluation within a budget."""

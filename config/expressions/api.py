@@ -1,0 +1,153 @@
+"""JMESPath for rules: compile once, lint with plain words, evaluate safely.
+
+    compile_expression("payload.items[0].name").evaluate(event) -> a JSON value
+    compile_allow("claims.sub == run.metadata.user_id").permits(root) -> bool
+    lint("payload.itmes") -> [Complaint(...)]
+
+The law: evaluation ends soon (a budget), gives only what JSON can say, and an error never contains a
+value of the event. Nothing is compiled that could explode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from config.expressions import lint as lints
+from config.expressions import types
+from config.expressions.ast import Complaint, ExpressionFailed, ExpressionProblem
+from config.expressions.budget import WORK_LIMIT, Meter, weigh
+from config.expressions.comparison import falsy
+from config.expressions.compiler import Lowering
+from config.expressions.cost import COPIES_LIMIT, copies_of, copies_of_all
+from config.expressions.parser import parse
+from config.expressions.types import ALLOW_FIELDS, EVENT_FIELDS, Shape, event_fields
+from config.expressions.validation import check_structure
+
+RESULT_LIMIT: Final = 64 * 1024 * 1024
+"""Characters of JSON that one value may be: twice Hatchet's largest message (``max_message``, 32 MiB),
+so that whatever came in whole can go out whole, and a few copies of it cannot."""
+
+FEW_COPIES: Final = 4
+"""So many copies of the event are not weighed, which costs time: they stay near RESULT_LIMIT."""
+
+
+def check_size(value: Any) -> None:
+    """Raise ExpressionFailed where `value` is too large to be written as JSON."""
+    if weigh(value, Meter()) > RESULT_LIMIT:
+        raise ExpressionFailed("gives a value that is too large to be sent")
+
+
+class Expression:
+    """A compiled expression; `evaluate` may be called again and again, by one thread at a time."""
+
+    def __init__(self, text: str, meter: Meter | None = None) -> None:
+        """Compile `text`; raises ExpressionProblem. A shared `meter` is filled by its owner."""
+        tree, tokens = parse(text)
+        check_structure(tree, tokens)
+        self.text = text
+        self.tree = tree
+        self.copies = copies_of(tree)
+        self._meter = meter or Meter()
+        self._fills = meter is None
+        lowering = Lowering(self._meter)
+        self.closure = lowering.lower(tree)
+        self.plain = not lowering.metered and self.copies <= FEW_COPIES
+
+    def __repr__(self) -> str:
+        return f"Expression({self.text!r})"
+
+    def evaluate(self, root: Mapping[str, Any]) -> Any:
+        """The value on `root` (a dict of JSON values); raises ExpressionFailed."""
+        if self.plain:
+            return self.closure(root)
+        if self._fills:
+            self._meter.left = WORK_LIMIT
+        try:
+            result = self.closure(root)
+        except ExpressionFailed:
+            raise
+        except Exception as error:
+            # What Python itself refuses: a number too large, a recursion too deep. Its text may quote values.
+            raise ExpressionFailed(f"cannot be evaluated on this event ({type(error).__name__})") from None
+        if self.copies > FEW_COPIES:
+            check_size(result)
+        return result
+
+    def holds(self, root: Mapping[str, Any]) -> bool:
+        """Whether the value is not false-like (JMESPath's: 0 is true); raises ExpressionFailed."""
+        return not falsy(self.evaluate(root))
+
+
+class Allow:
+    """A compiled `allow`: true permits, anything else refuses, and so does every doubt."""
+
+    def __init__(self, text: str) -> None:
+        """Compile `text`; raises ExpressionProblem."""
+        tree, tokens = parse(text)
+        check_structure(tree, tokens)
+        self.text = text
+        self._meter = Meter()
+        self._closure = Lowering(self._meter, strict=True).lower(tree)
+
+    def permits(self, root: Mapping[str, Any]) -> bool:
+        """Whether `root` (claims, run, request) is let in; never raises."""
+        return self.refusal(root) is None
+
+    def refusal(self, root: Mapping[str, Any]) -> str | None:
+        """Why `root` is refused, without a value of it; None where it is let in."""
+        self._meter.left = WORK_LIMIT
+        try:
+            result = self._closure(root)
+        except ExpressionFailed as failed:
+            return failed.reason
+        except Exception as error:
+            return f"cannot be evaluated ({type(error).__name__})"
+        return None if result is True else "the expression is not true"
+
+
+def compile_expression(text: str, meter: Meter | None = None) -> Expression:
+    """Compile `when` or `data`; raises ExpressionProblem.
+
+    A `meter` is what several expressions have together; its owner sets `left` to WORK_LIMIT per event.
+    """
+    return Expression(text, meter)
+
+
+def compile_allow(text: str) -> Allow:
+    """Compile `allow`; raises ExpressionProblem."""
+    return Allow(text)
+
+
+def lint(text: str, fields: Shape | Mapping[str, Any] = EVENT_FIELDS) -> list[Complaint]:
+    """All that is wrong or doubtful in `text`, in the order of its positions; never raises.
+
+    `fields` is what the root has: EVENT_FIELDS, ALLOW_FIELDS, or `event_fields(...)` of a rule's events.
+    """
+    try:
+        tree, tokens = parse(text)
+    except ExpressionProblem as problem:
+        return [problem.complaint]
+    return lints.complaints(tree, tokens, types.of(fields))
+
+
+__all__ = [
+    "ALLOW_FIELDS",
+    "COPIES_LIMIT",
+    "EVENT_FIELDS",
+    "FEW_COPIES",
+    "WORK_LIMIT",
+    "Allow",
+    "Complaint",
+    "Expression",
+    "ExpressionFailed",
+    "ExpressionProblem",
+    "Meter",
+    "check_size",
+    "compile_allow",
+    "compile_expression",
+    "copies_of_all",
+    "event_fields",
+    "falsy",
+    "lint",
+]

@@ -1,0 +1,104 @@
+"""How many times an expression can repeat the event in its result, told from its text alone.
+
+``[@, @] | [@, @] | …`` doubles with each stage: thirty stages are a billion copies, yet cost nothing
+until they are written as JSON. Paths that cannot overlap (``{a: payload.a, b: payload.b}``) count once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from config.expressions.ast import Node
+
+COPIES_LIMIT: Final = 64
+"""Copies of the event in one value. Honest mappings stay below ten, explosions pass any bound."""
+
+_ENOUGH: Final = 1 << 40  # beyond it the exact number says nothing more
+
+_ONE_OF_ARGUMENTS: Final = frozenset({"not_null"})
+_OF_FIRST: Final = frozenset({"max_by", "min_by", "sort_by"})
+_OF_ALL: Final = frozenset({"merge", "join"})
+_SMALL: Final = frozenset(
+    {"abs", "avg", "ceil", "contains", "ends_with", "floor", "length", "starts_with", "sum", "type"}
+)
+
+Path = tuple[str, ...]
+
+
+def copies_of_all(nodes: Iterable[Node]) -> int:
+    """How often the input can occur in the values of all `nodes` together."""
+    paths: list[Path] = []
+    total = 0
+    for node in nodes:
+        path = plain_path(node)
+        if path is None:
+            total += copies_of(node)
+        else:
+            paths.append(path)
+    return min(total + _overlap(paths), _ENOUGH)
+
+
+def copies_of(node: Node) -> int:
+    """How often the input of `node` can occur in its result; at least 1."""
+    counted = max(1, _count(node))
+    return min(counted, _ENOUGH)
+
+
+def plain_path(node: Node) -> Path | None:
+    """The names of ``a.b.c``, () for ``@``; None for anything else."""
+    if node.kind == "field":
+        return (node.value,)
+    if node.kind in ("current", "identity"):
+        return ()
+    if node.kind == "subexpression" and all(child.kind == "field" for child in node.children):
+        return tuple(child.value for child in node.children)
+    return None
+
+
+def _overlap(paths: list[Path]) -> int:
+    """The most paths that one leaf of the input can be under."""
+    deepest = 0
+    counts: dict[Path, int] = {}
+    for path in paths:
+        counts[path] = counts.get(path, 0) + 1
+    for path in counts:
+        deepest = max(deepest, sum(counts.get(path[:length], 0) for length in range(len(path) + 1)))
+    return deepest
+
+
+def _count(node: Node) -> int:
+    if node.kind in ("pipe", "subexpression", "index_expression"):
+        return _product(node.children)
+    if node.kind in ("projection", "value_projection", "filter_projection"):
+        return _product(node.children[:2])
+    if node.kind in ("or_expression", "and_expression"):
+        return max(map(copies_of, node.children))
+    if node.kind == "multi_select_list":
+        return copies_of_all(node.children)
+    if node.kind == "multi_select_dict":
+        return copies_of_all(child.children[0] for child in node.children)
+    if node.kind in ("flatten", "key_val_pair", "expref"):
+        return copies_of(node.children[0])
+    if node.kind == "function_expression":
+        return _count_function(node)
+    return 1
+
+
+def _count_function(node: Node) -> int:
+    if node.value in _SMALL or not node.children:
+        return 1
+    if node.value in _ONE_OF_ARGUMENTS:
+        return max(map(copies_of, node.children))
+    if node.value in _OF_FIRST:
+        return copies_of(node.children[0])
+    if node.value in _OF_ALL:
+        return copies_of_all(node.children)
+    return _product(node.children)  # map() is the product; the others have one argument
+
+
+def _product(nodes: Iterable[Node]) -> int:
+    product = 1
+    for node in nodes:
+        product = min(product * copies_of(node), _ENOUGH)
+    return product

@@ -1,0 +1,186 @@
+"""Who may connect, how much, and where the proxy listens."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator, ConfigDict, WithJsonSchema
+
+from config.model.fields import PART, Block, setting
+from config.model.types import (
+    VARIABLE,
+    Count,
+    Duration,
+    Lasting,
+    Port,
+    Secret,
+    Size,
+    Url,
+    Word,
+    kind,
+    many,
+    nearest,
+    one_or_many,
+    word,
+    wrong,
+)
+
+ALGORITHMS: Final = (
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES256K", "ES384", "ES512", "EdDSA", "HS256", "HS384", "HS512"),
+)
+
+
+def algorithm(value: Any) -> str:
+    """A signature algorithm; never ``none``."""
+    if isinstance(value, str) and value in ALGORITHMS:
+        return str(value)
+    if isinstance(value, str) and value.lower() == "none":
+        raise wrong(
+            "choice", "must not be `none`: that accepts tokens that nobody signed", "RS256 or ES256 are usual"
+        )
+    raise wrong(
+        "choice",
+        f"must be a signature algorithm, but this is {kind(value)}",
+        nearest(value, ALGORITHMS) or f"one of {', '.join(ALGORITHMS)}",
+    )
+
+
+def credential(value: Any) -> str:
+    """``bearer``, ``cookie:NAME`` or ``ticket``."""
+    written = word(value)
+    if written in ("bearer", "ticket") or re.fullmatch(r"cookie:[!#$%&'*+.^_`|~0-9A-Za-z-]+", written):
+        return str(written)
+    hint = (
+        "name the cookie: cookie:session"
+        if written.startswith("cookie")
+        else nearest(value, ["bearer", "ticket"])
+    )
+    raise wrong("choice", f"must be `bearer`, `cookie:NAME` or `ticket`, but this is {kind(value)}", hint)
+
+
+Algorithm = Annotated[str, BeforeValidator(algorithm), WithJsonSchema({"enum": list(ALGORITHMS)})]
+A_CREDENTIAL: Final = {
+    "anyOf": [{"enum": ["bearer", "ticket"]}, {"type": "string", "pattern": "^cookie:.+$"}]
+}
+Credential = Annotated[str, BeforeValidator(credential)]
+
+
+class JwtConfig(Block):
+    """How a token is verified: by the keys of an identity provider, or by one key."""
+
+    jwks_url: Url | None = setting(
+        None, "Where the identity provider publishes its keys.", "https://id.example.com/jwks.json"
+    )
+    key: Secret | None = setting(
+        None, "A shared secret or a public key in PEM, instead of `jwks_url`.", "${file:/run/secrets/jwt-key}"
+    )
+    audience: Word | None = setting(None, "What the token's `aud` must be or contain.", "streams")
+    issuer: Word | None = setting(None, "What the token's `iss` must be.", "https://id.example.com/")
+    algorithms: Annotated[
+        tuple[Algorithm, ...], BeforeValidator(many), one_or_many({"enum": list(ALGORITHMS)})
+    ] = setting(..., "The signature algorithms that are accepted.", ["RS256"])
+    leeway: Duration = setting("30s", "By how much clocks may differ.", "30s")
+
+
+class TicketsConfig(Block):
+    """Short-lived tickets for a browser's EventSource, which can send no header."""
+
+    key: Secret = setting(
+        ...,
+        "The key that tickets are signed with; the same for all replicas.",
+        "${file:/run/secrets/tickets}",
+    )
+    lifetime: Lasting = setting("10m", "How long a ticket opens a stream.", "10m")
+
+
+class AuthConfig(Block):
+    """Who is asking: the credentials that are looked at, and how they are verified."""
+
+    jwt: Annotated[JwtConfig, PART] = setting(
+        ...,
+        "How tokens are verified.",
+        {"jwks_url": "https://id.example.com/jwks.json", "algorithms": ["RS256"]},
+    )
+    from_: Annotated[tuple[Credential, ...], BeforeValidator(many), one_or_many(A_CREDENTIAL)] = setting(
+        ["bearer"],
+        "Where credentials are looked for, in order: `bearer`, `cookie:NAME`, `ticket`.",
+        ["bearer", "cookie:session", "ticket"],
+        alias="from",
+    )
+    tickets: Annotated[TicketsConfig, PART] | None = setting(
+        None,
+        "Tickets of our own, from `POST /TEAM/tickets`.",
+        {"key": "${file:/run/secrets/tickets}", "lifetime": "10m"},
+    )
+
+    model_config = ConfigDict(populate_by_name=True)
+
+
+def written_none(value: Any) -> Any:
+    """``none``, as a word; an empty value would be an open door by accident."""
+    if isinstance(value, AuthConfig) or (isinstance(value, str) and value == "none"):
+        return None if isinstance(value, str) else value
+    if isinstance(value, dict):
+        return value
+    raise wrong(
+        "wrong-type",
+        "must be a mapping or the word `none`",
+        "`auth: none` lets everybody in; else write `jwt:` under it",
+    )
+
+
+Auth = Annotated[AuthConfig | None, BeforeValidator(written_none)]
+AUTH_SENTENCE: Final = (
+    "Who may connect; `none` lets everybody in and must be written to listen beyond loopback."
+)
+
+
+class LimitsConfig(Block):
+    """A team's limits; those that are not written are not applied."""
+
+    connections: Count | None = setting(None, "Open connections.", 5000)
+    connections_per_run: Count | None = setting(None, "Open connections on one run.", 500)
+    connections_per_subject: Count | None = setting(
+        None, "Open connections of one subject (the token's `sub`).", 20
+    )
+    runs: Count | None = setting(None, "Runs that are followed at a time.", 2000)
+    backlog_bytes: Size | None = setting(None, "What all the team's backlogs may hold together.", "256MiB")
+    connects_per_second: Count | None = setting(None, "New connections in a second.", 200)
+
+
+class DrainConfig(Block):
+    """How the process takes its leave."""
+
+    grace: Duration = setting("20s", "At most so long between SIGTERM and exit.", "20s")
+    spread: Duration = setting("10s", "Over so long the clients' reconnects are spread.", "10s")
+
+
+def port_or_none(value: Any) -> Any:
+    return None if value is None or value == "none" else value
+
+
+class ServerConfig(Block):
+    """The listener; the command line and the environment win over it."""
+
+    host: Word = setting("127.0.0.1", "The address to listen on.", "0.0.0.0")
+    port: Port = setting(8080, "The port to listen on.", 8080)
+    admin_port: Annotated[
+        Port | None,
+        BeforeValidator(port_or_none),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "integer", "minimum": 0, "maximum": 65535},
+                    {"type": "string", "pattern": rf"^none$|{VARIABLE}"},
+                ]
+            }
+        ),
+    ] = setting("none", "A port of its own for probes and metrics; `none`: on the same port.", 9090)
+    linger: Duration = setting("30s", "An upstream subscription stays so long after its last client.", "30s")
+    check_after: Lasting = setting("15s", "Without an event for so long, the run's state is read.", "15s")
+    write_timeout: Lasting = setting("30s", "A client that takes nothing for so long is disconnected.", "30s")
+    drain: Annotated[DrainConfig, PART] = setting(
+        {}, "How the process takes its leave of its clients.", {"grace": "20s", "spread": "10s"}
+    )

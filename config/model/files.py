@@ -1,0 +1,183 @@
+"""The YAML's blocks: each field declared once, with its type, default, sentence and example.
+
+Parsing, complaints, the JSON Schema, ``docs/configuration.md`` and redaction follow from these
+declarations. Defaults are written as in the YAML and read by the field's own type. What a block's name
+ends in tells what it is: ``…Block`` and ``…File`` are as written, ``…Config`` is what the proxy uses.
+Durations are seconds and sizes bytes, once read. What concerns several fields is in
+``config.checks.checker``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+from config.model.access import (
+    ALGORITHMS,
+    AUTH_SENTENCE,
+    Auth,
+    AuthConfig,
+    DrainConfig,
+    JwtConfig,
+    LimitsConfig,
+    ServerConfig,
+    TicketsConfig,
+)
+from config.model.examples import TestConfig
+from config.model.fields import PART, Block, choice, setting
+from config.model.hatchet import HatchetConfig, TapConfig
+from config.model.streams import (
+    DEFAULT_DATA,
+    PLACEHOLDER,
+    BacklogConfig,
+    CorsConfig,
+    Expression,
+    RuleBlock,
+    RuleConfig,
+    StreamBlock,
+    StreamConfig,
+)
+from config.model.types import (
+    kind,
+    listed,
+    mapping,
+    wrong,
+)
+from config.problems import Place, Problem
+
+__all__ = [
+    "ALGORITHMS",
+    "DEFAULT_DATA",
+    "PART",
+    "PLACEHOLDER",
+    "AuthConfig",
+    "BacklogConfig",
+    "Block",
+    "CorsConfig",
+    "DrainConfig",
+    "Expression",
+    "HatchetConfig",
+    "JwtConfig",
+    "LimitsConfig",
+    "RuleBlock",
+    "RuleConfig",
+    "ServerConfig",
+    "StreamBlock",
+    "StreamConfig",
+    "TapConfig",
+    "TestConfig",
+    "TicketsConfig",
+    "choice",
+    "setting",
+]
+
+# -- files --------------------------------------------------------------------------------------
+
+Shape = Annotated[dict[str, Expression], BeforeValidator(mapping)]
+Version = Annotated[int, WithJsonSchema({"const": 1})]
+
+
+def first_version(value: Any) -> int:
+    if value == 1 and isinstance(value, int) and not isinstance(value, bool):
+        return 1
+    raise wrong("version", f"must be 1, but this is {kind(value)}", "write `version: 1`")
+
+
+class TeamFile(Block):
+    """A team's own file: `teams/NAME.yaml`."""
+
+    version: Annotated[int, BeforeValidator(first_version), WithJsonSchema({"const": 1})] = setting(
+        ..., "The version of this format: 1.", 1
+    )
+    streams: Annotated[dict[str, Annotated[StreamBlock, PART]], BeforeValidator(mapping)] = setting(
+        ..., "The streams, by their names.", {"chat": {"rules": [{"events": "step_completed"}]}}
+    )
+    shapes: Annotated[dict[str, Shape], BeforeValidator(mapping)] = setting(
+        {},
+        "Data mappings that rules take with `use: NAME`.",
+        {"result": {"step": "step", "result": "payload"}},
+    )
+    tests: Annotated[tuple[Annotated[TestConfig, PART], ...], BeforeValidator(listed)] = setting(
+        [],
+        "Tests of the rules; a reload runs them before the new version goes live.",
+        [
+            {
+                "name": "results",
+                "stream": "chat",
+                "given": {"type": "step_completed", "step": "answer", "payload": {}},
+                "expect": "nothing",
+            }
+        ],
+    )
+
+
+class SingleFile(TeamFile):
+    """One team in one file."""
+
+    server: Annotated[ServerConfig, PART] = setting({}, "The listener.", {"port": 8080})
+    hatchet: Annotated[HatchetConfig, PART] = setting(
+        ..., "How Hatchet is reached.", {"token": "${HATCHET_CLIENT_TOKEN}"}
+    )
+    auth: Auth = setting("none", AUTH_SENTENCE, "none")
+    limits: Annotated[LimitsConfig, PART] = setting({}, "The team's limits.", {"connections": 5000})
+
+
+class GrantBlock(Block):
+    """What the platform team grants a team."""
+
+    hatchet: Annotated[HatchetConfig, PART] = setting(
+        ..., "How the team's Hatchet is reached.", {"token": "${file:/run/secrets/payments-hatchet}"}
+    )
+    auth: Auth = setting("none", AUTH_SENTENCE, "none")
+    limits: Annotated[LimitsConfig, PART] = setting({}, "The team's limits.", {"connections": 5000})
+
+
+class ProxyFile(Block):
+    """The platform team's file in the directory form: `proxy.yaml`."""
+
+    version: Annotated[int, BeforeValidator(first_version), WithJsonSchema({"const": 1})] = setting(
+        ..., "The version of this format: 1.", 1
+    )
+    server: Annotated[ServerConfig, PART] = setting({}, "The listener.", {"port": 8080})
+    teams: Annotated[dict[str, Annotated[GrantBlock, PART]], BeforeValidator(mapping)] = setting(
+        ...,
+        "The teams, by their names: each has a file `teams/NAME.yaml`.",
+        {"payments": {"hatchet": {"token": "${file:/run/secrets/payments-hatchet}"}}},
+    )
+
+
+# -- what the proxy uses --------------------------------------------------------------------------
+
+
+class TeamConfig(Block):
+    """A team as the proxy uses it; ``auth_written`` tells a written ``auth: none`` from none written."""
+
+    name: str
+    hatchet: HatchetConfig
+    auth: AuthConfig | None = None
+    auth_written: bool = False
+    limits: LimitsConfig = setting({}, "The team's limits.")
+    streams: dict[str, StreamConfig] = setting({}, "The team's streams.")
+    tests: tuple[TestConfig, ...] = ()
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that is configured.
+
+    ``teams`` can be served. ``broken`` are granted teams whose file is missing what it needs: their
+    ``grants`` have hatchet, auth and limits, but no streams. ``ignored`` are the errors of files that no
+    granted team owns; ``warnings`` keep nothing from going live. ``tests_at`` says where each of a team's
+    tests stands; apart from the team, which does not change when its file gets another line.
+    """
+
+    server: ServerConfig
+    teams: dict[str, TeamConfig]
+    broken: dict[str, tuple[Problem, ...]] = field(default_factory=dict)
+    grants: dict[str, TeamConfig] = field(default_factory=dict)
+    single: bool = True
+    ignored: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+    tests_at: dict[str, tuple[Place, ...]] = field(default_factory=dict)

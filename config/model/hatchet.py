@@ -1,0 +1,112 @@
+"""How a team's Hatchet is reached."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+from config.model.fields import Block, choice, setting
+from config.model.types import (
+    VARIABLE,
+    Secret,
+    Size,
+    Word,
+    kind,
+    nearest,
+    text,
+    word,
+    wrong,
+)
+
+
+class TapConfig(Block):
+    """A metadata pair that every streamed run of the team carries."""
+
+    key: str
+    value: str
+
+
+def pair(value: Any) -> Any:
+    """``{key: value}``, both text."""
+    if isinstance(value, TapConfig):
+        return value
+    if not isinstance(value, dict) or len(value) != 1:
+        raise wrong("tap", "must be exactly one pair of text", 'like {stream: "on"}')
+    [(key, named)] = value.items()
+    return TapConfig(key=word(key), value=word(named))
+
+
+def api(value: Any) -> str:
+    """``auto``, ``off`` or a URL."""
+    written = value if isinstance(value, str) else text(value)
+    if written in ("auto", "off") or re.fullmatch(r"https?://[^\s/]+\S*", written):
+        return str(written)
+    hint = nearest(value, ["auto", "off"]) or "a URL is like https://hatchet.example.com"
+    raise wrong("choice", f"must be `auto`, `off` or a URL, but this is {kind(value)}", hint)
+
+
+def address(value: Any) -> str:
+    """``host:port``."""
+    written = word(value)
+    match = re.fullmatch(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})", written)
+    if match is None or int(match[1]) > 65535:
+        raise wrong(
+            "address", f"must be host:port, but this is {kind(value)}", "like hatchet:7077, without a scheme"
+        )
+    return str(written)
+
+
+Address = Annotated[
+    str,
+    BeforeValidator(address),
+    WithJsonSchema({"type": "string", "pattern": rf"^[^/]+:[0-9]+$|{VARIABLE}"}),
+]
+Api = Annotated[
+    str,
+    BeforeValidator(api),
+    WithJsonSchema({"type": "string", "pattern": rf"^(auto|off|https?://.+)$|{VARIABLE}"}),
+]
+TAP_SCHEMA: Final = WithJsonSchema(
+    {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": {"type": "string"}}
+)
+
+
+class HatchetConfig(Block):
+    """How a team's Hatchet is reached; the rest comes out of the token and `HATCHET_CLIENT_*`."""
+
+    token: Secret = setting(
+        ...,
+        "The tenant's API token, from Hatchet's dashboard.",
+        "${HATCHET_CLIENT_TOKEN}",
+        "${file:/run/secrets/hatchet}",
+    )
+    host_port: Address | None = setting(
+        None, "The engine's gRPC address; by default the token's.", "hatchet:7077"
+    )
+    tls: Annotated[Literal["tls", "mtls", "none"], choice("tls", "mtls", "none")] | None = setting(
+        None,
+        "How the gRPC connection is secured; by default `HATCHET_CLIENT_TLS_STRATEGY`, else `tls`.",
+        "none",
+    )
+    ca: Word | None = setting(
+        None, "A file with the certificates that the engine's is checked against.", "/etc/hatchet/ca.pem"
+    )
+    cert: Word | None = setting(None, "A file with our certificate, for `mtls`.", "/etc/hatchet/client.pem")
+    key: Word | None = setting(
+        None, "A file with our certificate's key, for `mtls`.", "/etc/hatchet/client.key"
+    )
+    api: Api = setting(
+        "auto",
+        "The REST history: `auto` (the token's server), `off`, or a URL.",
+        "https://hatchet.example.com",
+    )
+    max_message: Size = setting(
+        "32MiB", "What is larger is lost, and announced as a gap (`too_large`).", "32MiB"
+    )
+    tap: Annotated[TapConfig, BeforeValidator(pair), TAP_SCHEMA] | None = setting(
+        None,
+        "A metadata pair that every streamed run carries: one subscription then serves the whole team.",
+        {"stream": "on"},
+    )

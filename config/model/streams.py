@@ -1,0 +1,226 @@
+"""Streams and their rules, as they are written and as the proxy uses them."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, Discriminator, Tag, WithJsonSchema
+
+from config.expressions.types import EVENT_TYPES
+from config.model.fields import PART, Block, choice, setting
+from config.model.types import (
+    ORIGIN_SCHEMA,
+    Count,
+    Duration,
+    Flag,
+    Lasting,
+    OneOrMany,
+    Origin,
+    Size,
+    Word,
+    kind,
+    listed,
+    many,
+    one_of,
+    one_or_many,
+    word,
+    wrong,
+)
+
+DEFAULT_DATA: Final = {"type": "type", "step": "step", "payload": "payload"}
+PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
+
+
+def null_or_word(value: Any) -> str:
+    return "null" if value is None else one_of("skip", "null")(value)
+
+
+def mapped(value: Any) -> Any:
+    """One expression, or a mapping of field to expression."""
+    if isinstance(value, str):
+        return word(value)
+    if not isinstance(value, dict):
+        raise wrong(
+            "wrong-type",
+            f"must be an expression or a mapping of field to expression, but this is {kind(value)}",
+            "a constant is an expression too: `'text'` for text, `` `1` `` for a number, each in YAML quotes",
+        )
+    return value
+
+
+def expression(value: Any) -> str:
+    """The text of a JMESPath expression."""
+    if isinstance(value, str):
+        return word(value)
+    if isinstance(value, dict | list):
+        hint = 'an object is an expression in quotes: "{id: payload.id, name: payload.name}"'
+    elif value is None:
+        hint = 'null is the expression "`null`"'
+    else:
+        hint = f'a constant is an expression in backticks, in YAML quotes: "`{str(value).lower()}`"'
+    raise wrong("wrong-type", f"must be an expression in text, but this is {kind(value)}", hint)
+
+
+Expression = Annotated[str, BeforeValidator(expression)]
+A_GLOB: Final = {"type": "string", "pattern": r"[*?]"}
+AN_EVENT: Final = {"anyOf": [{"enum": list(EVENT_TYPES)}, A_GLOB]}
+Events = Annotated[OneOrMany, one_or_many(AN_EVENT)]
+EventName = Annotated[
+    Word, WithJsonSchema({"type": "string", "not": {"pattern": r"^(open|error)$|^stream\."}})
+]
+Template = Annotated[
+    Word, WithJsonSchema({"type": "string", "pattern": r"^/.*\{(workflowRunId|metadata\.[^{}]+)\}"})
+]
+DATA_SCHEMA: Final = WithJsonSchema(
+    {"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}]}
+)
+
+
+def one_or_fields(value: Any) -> str:
+    """Which of the two a `data` is; pydantic then complains about that one only."""
+    return "fields" if isinstance(value, dict) else "one"
+
+
+Expressions = Annotated[
+    Annotated[Expression, Tag("one")] | Annotated[dict[str, Expression], Tag("fields")],
+    Discriminator(one_or_fields),
+]
+Data = Annotated[Expressions, BeforeValidator(mapped), DATA_SCHEMA]
+
+
+class RuleBlock(Block):
+    """A rule: which events it takes, and what becomes of them."""
+
+    name: Word | None = setting(
+        None,
+        "Its name in errors, metrics and `explain`; by default `rules[0]`, `rules[1]` and so on.",
+        "tokens",
+    )
+    events: Events = setting(
+        ...,
+        "The events it takes: one or a list; `*` and `?` stand for any characters.",
+        "step_completed",
+        ["step_*", "run_failed"],
+    )
+    steps: OneOrMany | None = setting(
+        None,
+        "The steps it takes: one or a list, globs too; by default every step. "
+        "A rule with steps never takes run events.",
+        "generate_*",
+        ["start", "load_docs"],
+    )
+    when: Expression | None = setting(
+        None,
+        "A JMESPath expression over the event; where it is false-like (false, null, empty) "
+        "the rule does not match.",
+        "payload != ''",
+    )
+    payload: Annotated[Literal["text", "json"], choice("text", "json")] = setting(
+        "text", "How a chunk of `step_stream` is read: as text, or as JSON.", "json"
+    )
+    event: EventName | None = setting(
+        None, "The SSE event's name; by default none, so that `EventSource.onmessage` receives it.", "token"
+    )
+    use: Word | None = setting(
+        None,
+        "A shape (see `shapes`) whose fields are the data; the rule's own `data` fields are laid over it.",
+        "result",
+    )
+    data: Data | None = setting(
+        None,
+        "What is sent: one expression, or a mapping of field to expression; "
+        "by default `{type: type, step: step, payload: payload}`.",
+        {"text": "payload"},
+        "payload.result",
+    )
+    nulls: Annotated[Literal["keep", "drop"], choice("keep", "drop")] = setting(
+        "keep", "What becomes of fields that came out null.", "drop"
+    )
+    on_error: Annotated[
+        Literal["skip", "null"],
+        BeforeValidator(null_or_word),
+        WithJsonSchema({"enum": ["skip", "null", None]}),
+    ] = setting(
+        "skip",
+        "What becomes of an event on which an expression fails: it is skipped, or what failed becomes null.",
+        "null",
+    )
+
+
+class RuleConfig(RuleBlock):
+    """A rule as the proxy uses it: named, its shape laid under its data."""
+
+    name: str
+    data: Data = setting(DEFAULT_DATA, "What is sent.")
+
+
+class BacklogConfig(Block):
+    """What is kept of a run's frames, for those who come late or come back."""
+
+    events: Count = setting(1000, "At most so many frames.", 1000)
+    bytes: Size = setting("1MiB", "At most so much.", "1MiB")
+    keep_after_end: Duration = setting("5m", "How long a finished run's frames are kept.", "5m")
+
+
+class CorsConfig(Block):
+    """Which pages of other origins may read the stream."""
+
+    origins: Annotated[tuple[Origin, ...], BeforeValidator(many), one_or_many(ORIGIN_SCHEMA)] = setting(
+        ...,
+        "The origins that may: scheme, host, and port where it is not the usual one.",
+        ["https://app.example.com"],
+    )
+    credentials: Flag = setting(False, "Whether such pages may send cookies.", True)
+
+
+class StreamBlock(Block):
+    """A stream: a path, and the rules that say what of a run goes to the browser."""
+
+    path: Template | None = setting(
+        None,
+        "Where it is served: with `{workflowRunId}` or `{metadata.KEY}`; "
+        "by default `/streams/NAME/{workflowRunId}`.",
+        "/chat/{workflowRunId}",
+        "/message/{metadata.message_id}",
+    )
+    rules: Annotated[tuple[Annotated[RuleBlock, PART], ...], BeforeValidator(listed)] = setting(
+        ...,
+        "In order: the first rule that matches an event decides; "
+        "an event that none matches is not forwarded.",
+        [{"events": "step_completed"}],
+    )
+    heartbeat: Lasting = setting("15s", "A comment is sent after so long without traffic.", "15s")
+    retry: Lasting = setting(
+        "3s", "How long a browser waits before it reconnects, jittered by a third.", "3s"
+    )
+    wait_for_run: Duration = setting("10s", "How long a client may be ahead of its run.", "10s")
+    backlog: Annotated[BacklogConfig, PART] = setting(
+        {}, "What is kept of each run.", {"events": 1000, "bytes": "1MiB", "keep_after_end": "5m"}
+    )
+    cors: Annotated[CorsConfig, PART] | None = setting(
+        None,
+        "Which other origins may read it; by default none.",
+        {"origins": ["https://app.example.com"], "credentials": True},
+    )
+    allow: Expression | None = setting(
+        None,
+        "A JMESPath expression over `claims`, `run` and `request`; anything but true refuses.",
+        "claims.sub == run.metadata.user_id",
+    )
+
+
+class StreamConfig(StreamBlock):
+    """A stream as the proxy uses it: named, with its path and its rules complete."""
+
+    name: str
+    path: str
+    rules: tuple[RuleConfig, ...]
+
+    @property
+    def metadata_key(self) -> str | None:
+        """The KEY of ``{metadata.KEY}`` in the path; None where runs are asked for by their own id."""
+        for placeholder in PLACEHOLDER.findall(self.path):
+            if placeholder.startswith("metadata."):
+                return str(placeholder.removeprefix("metadata."))
+        return None

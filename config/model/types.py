@@ -1,0 +1,249 @@
+"""The small types of the YAML: text, numbers, durations, sizes, lists of one, secrets, origins.
+
+Each type reads what stands in the file (validation context ``{"yaml": True}``) strictly and says what to
+write instead; values given by code (numbers of seconds, numbers of bytes) are taken as they are.
+No message repeats a value that came out of a variable: such text is a `Resolved`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, PlainSerializer, SecretStr, WithJsonSchema
+
+from config.model.units import DURATION, SECONDS, duration, size
+from config.model.wording import REDACTED, Resolved, alternatives, kind, nearest, shown, wrong
+
+__all__ = [
+    "DURATION",
+    "REDACTED",
+    "SECONDS",
+    "Resolved",
+    "alternatives",
+    "duration",
+    "kind",
+    "nearest",
+    "shown",
+    "wrong",
+]
+
+VARIABLE: Final = r"\$\{"  # a value that is, or contains, a variable passes every pattern of the schema
+BOOLEANS_OF_YAML_1_1: Final = {
+    "yes": "true",
+    "on": "true",
+    "y": "true",
+    "no": "false",
+    "off": "false",
+    "n": "false",
+}
+
+
+def text(value: Any) -> str:
+    """Text; a number or a boolean must be quoted, so that nobody wonders what it became."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int | float):
+        raise wrong(
+            "wrong-type",
+            f"must be text, but this is {kind(value)}",
+            f'put it in quotes: "{str(value).lower()}"',
+        )
+    raise wrong("wrong-type", f"must be text, but this is {kind(value)}")
+
+
+def word(value: Any) -> str:
+    """Text that is not empty."""
+    if not text(value).strip():
+        raise wrong("empty", "must not be empty")
+    return text(value)
+
+
+def whole(least: int, most: int) -> Callable[[Any], int]:
+    """An integer between two bounds."""
+
+    def read(value: Any) -> int:
+        if isinstance(value, Resolved) and re.fullmatch(r"-?[0-9]{1,18}", value):
+            value = int(value)
+        if isinstance(value, str) and value.isdecimal() and not isinstance(value, Resolved):
+            raise wrong(
+                "wrong-type", f"must be a number, but this is the text {shown(value)}", "take the quotes away"
+            )
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise wrong("wrong-type", f"must be a whole number, but this is {kind(value)}")
+        if not least <= value <= most:
+            raise wrong("out-of-range", f"must be between {least} and {most}")
+        return value
+
+    return read
+
+
+def flag(value: Any) -> bool:
+    """``true`` or ``false``."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, Resolved) and value in ("true", "false"):
+        return value == "true"
+    meant = BOOLEANS_OF_YAML_1_1.get(str(value).lower())
+    if meant:
+        hint = f"write `{meant}`; `{value}` is a boolean only in YAML 1.1 and plain text here"
+        raise wrong("yaml-1.1", f"must be true or false, but this is {kind(value)}", hint)
+    raise wrong("wrong-type", f"must be true or false, but this is {kind(value)}")
+
+
+def many(value: Any) -> tuple[Any, ...]:
+    """One or a list, as a tuple; at least one."""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list | tuple):
+        raise wrong("wrong-type", f"must be one name or a list of names, but this is {kind(value)}")
+    if not value:
+        raise wrong("empty", "must not be an empty list")
+    return tuple(value)
+
+
+def listed(value: Any) -> tuple[Any, ...]:
+    """A list, as a tuple."""
+    if not isinstance(value, list | tuple):
+        hint = (
+            f"put it in brackets: [{value}]"
+            if isinstance(value, str) and not isinstance(value, Resolved)
+            else ""
+        )
+        raise wrong("wrong-type", f"must be a list, but this is {kind(value)}", hint)
+    return tuple(value)
+
+
+def mapping(value: Any) -> Any:
+    """A mapping, said in YAML's words."""
+    if isinstance(value, dict):
+        return value
+    found = "text" if isinstance(value, str) else kind(value)
+    raise wrong("wrong-type", f"must be a mapping (`key: value` lines), but this is {found}")
+
+
+class Hidden(SecretStr):
+    """Text that is printed as ``[redacted]``."""
+
+    def _display(self) -> str:
+        return REDACTED
+
+
+def secret(value: Any) -> SecretStr:
+    """A secret: text that is never shown."""
+    if isinstance(value, SecretStr):
+        return Hidden(value.get_secret_value())
+    if not isinstance(value, str):
+        raise wrong(
+            "wrong-type", "must be text", "write `${NAME}` or `${file:/path}`, in quotes where it is a number"
+        )
+    if not value.strip():
+        raise wrong("empty", "must not be empty")
+    return Hidden(str(value))
+
+
+def one_of(*choices: str) -> Callable[[Any], str]:
+    """One word of a few; the complaint names them all and the nearest."""
+
+    def read(value: Any) -> str:
+        if isinstance(value, str) and value in choices:
+            return str(value)
+        raise wrong(
+            "choice", f"must be {alternatives(choices)}, but this is {kind(value)}", nearest(value, choices)
+        )
+
+    return read
+
+
+def url(value: Any) -> str:
+    """An http or https URL."""
+    written = word(value)
+    try:
+        parts = urlsplit(written)
+        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        fine = False
+    if not fine or re.search(r"\s", written):
+        raise wrong(
+            "url", f"must be a URL, but this is {kind(value)}", "like https://id.example.com/jwks.json"
+        )
+    return str(written)
+
+
+def origin(value: Any) -> str:
+    """An origin as a browser sends it: scheme, host, port where it is not the scheme's own; or ``*``."""
+    written = word(value)
+    form = "an origin is scheme://host[:port], like https://app.example.com"
+    if written == "*":
+        return written
+    try:
+        parts = urlsplit(written)
+        port = parts.port
+    except ValueError:
+        raise wrong("origin", f"must be an origin, but this is {kind(value)}", form) from None
+    if (
+        not parts.scheme
+        or not parts.hostname
+        or "@" in parts.netloc
+        or "*" in written
+        or re.search(r"\s", written)
+    ):
+        hint = f"write `https://{written}`; {form}" if re.fullmatch(r"[\w.-]+(:\d+)?", written) else form
+        if "*" in written:
+            hint = f"there are no wildcards inside an origin: list each one; {form}"
+        raise wrong(
+            "origin",
+            f"must be an origin, but this is {kind(value)}",
+            "" if isinstance(value, Resolved) else hint,
+        )
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    usual = {"http": 80, "https": 443}.get(parts.scheme)
+    canonical = f"{parts.scheme}://{host}" + (f":{port}" if port is not None and port != usual else "")
+    if parts.path or parts.query or parts.fragment:
+        hint = "" if isinstance(value, Resolved) else f"write `{canonical}`; {form}"
+        raise wrong("origin", "has a path, and an origin has none: it would never match", hint)
+    return canonical
+
+
+def variable_or(schema: dict[str, Any]) -> WithJsonSchema:
+    """A schema that also lets a variable stand there."""
+    return WithJsonSchema({"anyOf": [schema, {"type": "string", "pattern": VARIABLE}]})
+
+
+DURATION_SCHEMA: Final = WithJsonSchema({"type": "string", "pattern": rf"^[0-9]+(ms|s|m|h)$|{VARIABLE}"})
+SIZE_SCHEMA: Final = WithJsonSchema({"type": "string", "pattern": rf"^[0-9]+(B|KiB|MiB|GiB)$|{VARIABLE}"})
+COUNT_SCHEMA: Final = variable_or({"type": "integer", "minimum": 1})
+ORIGIN_SCHEMA: Final = {
+    "type": "string",
+    "pattern": rf"^\*$|^[a-z][a-z0-9+.-]*://[^/]+$|{VARIABLE}",
+}
+
+
+def one_or_many(each: dict[str, Any]) -> WithJsonSchema:
+    """The schema of one or a list."""
+    return WithJsonSchema({"anyOf": [each, {"type": "array", "items": each, "minItems": 1}]})
+
+
+Text = Annotated[str, BeforeValidator(text)]
+Word = Annotated[str, BeforeValidator(word)]
+Flag = Annotated[bool, BeforeValidator(flag), variable_or({"type": "boolean"})]
+Duration = Annotated[float, BeforeValidator(duration()), DURATION_SCHEMA]
+Lasting = Annotated[float, BeforeValidator(duration(0.001)), DURATION_SCHEMA]
+Size = Annotated[int, BeforeValidator(size), SIZE_SCHEMA]
+Count = Annotated[int, BeforeValidator(whole(1, 10**12)), COUNT_SCHEMA]
+Port = Annotated[
+    int, BeforeValidator(whole(0, 65535)), variable_or({"type": "integer", "minimum": 0, "maximum": 65535})
+]
+OneOrMany = Annotated[tuple[Word, ...], BeforeValidator(many), one_or_many({"type": "string"})]
+Secret = Annotated[
+    SecretStr,
+    BeforeValidator(secret),
+    PlainSerializer(lambda _: REDACTED, when_used="json"),
+    WithJsonSchema({"type": "string", "minLength": 1}),
+]
+Url = Annotated[
+    str, BeforeValidator(url), WithJsonSchema({"type": "string", "pattern": rf"^https?://|{VARIABLE}"})
+]
+Origin = Annotated[str, BeforeValidator(origin)]

@@ -1,0 +1,87 @@
+"""Durations and sizes: an integer and a unit, and what to write instead of what only looks like one.
+
+From the YAML (validation context ``{"yaml": True}``) the unit is a must; code gives seconds and bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+from pydantic import ValidationInfo
+
+from config.model.wording import Resolved, kind, wrong
+
+DURATION: Final = re.compile(r"([0-9]{1,12})(ms|s|m|h)")
+SIZE: Final = re.compile(r"([0-9]{1,15})(B|KiB|MiB|GiB)")
+SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def duration(least: float = 0.0) -> Callable[[Any, ValidationInfo], float]:
+    """An integer and ``ms``, ``s``, ``m`` or ``h``, as seconds."""
+
+    def read(value: Any, info: ValidationInfo) -> float:
+        if (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and not (info.context or {}).get("yaml")
+        ):
+            return float(value)
+        match = DURATION.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            raise wrong("duration", f"must be a duration, but this is {kind(value)}", duration_hint(value))
+        seconds = int(match[1]) * SECONDS[match[2]]
+        if seconds < least:
+            raise wrong("out-of-range", f"must be at least {least:g}s")
+        if seconds > 365 * 86400:
+            raise wrong("out-of-range", "must not be longer than a year")
+        return seconds
+
+    return read
+
+
+def duration_hint(value: Any) -> str:
+    """What to write instead of what only looks like a duration."""
+    form = "a whole number and ms, s, m or h, like 500ms, 15s, 5m, 1h"
+    if isinstance(value, Resolved):
+        return form
+    written = str(value).strip()
+    if re.fullmatch(r"[0-9]+", written):
+        return f"write the unit too: `{written}s`; {form}"
+    if match := re.fullmatch(r"([0-9]+):([0-9]{2})", written):
+        return f"`{int(match[1]) * 60 + int(match[2])}s`, if minutes and seconds are meant; {form}"
+    if match := re.fullmatch(r"([0-9]*\.[0-9]+)(s|m|h)?", written):
+        millis = round(float(match[1]) * SECONDS[match[2] or "s"] * 1000)
+        return f"no fractions: `{millis}ms`; {form}"
+    if match := re.fullmatch(r"([0-9]+)\s*(ms|millis\w*|s|sec\w*|m|min\w*|h|hours?)", written, re.IGNORECASE):
+        unit = match[2].lower()
+        return f"write `{match[1]}{'ms' if unit.startswith(('ms', 'mil')) else unit[0]}`; {form}"
+    return form
+
+
+def size(value: Any, info: ValidationInfo) -> int:
+    """An integer and ``B``, ``KiB``, ``MiB`` or ``GiB``, as bytes."""
+    if isinstance(value, int) and not isinstance(value, bool) and not (info.context or {}).get("yaml"):
+        return value
+    match = SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise wrong("size", f"must be a size, but this is {kind(value)}", size_hint(value))
+    count = int(match[1]) * BYTES[match[2]]
+    if count < 1:
+        raise wrong("out-of-range", "must be at least 1B")
+    return count
+
+
+def size_hint(value: Any) -> str:
+    """What to write instead of what only looks like a size."""
+    form = "a whole number and B, KiB, MiB or GiB, like 512KiB, 1MiB"
+    if isinstance(value, Resolved):
+        return form
+    written = str(value).strip()
+    if re.fullmatch(r"[0-9]+", written):
+        return f"write the unit too: `{written}B`; {form}"
+    if match := re.fullmatch(r"([0-9]+)\s*([kmg])i?b?", written, re.IGNORECASE):
+        return f"write `{match[1]}{match[2].upper()}iB`; {form}"
+    return form

@@ -1,0 +1,136 @@
+"""A file's text and the values in it, each of which knows where it stands.
+
+Places inside are indices into the text; lines and columns are made of them when something is said.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from config.problems import ERROR, Problem, Severity
+from config.source.offsets import offsets
+from config.source.variables import Substitution
+
+Path = tuple[str | int, ...]
+MOST_PROBLEMS: Final = 200  # of one file are shown: nobody reads more, and a broken generator makes thousands
+MOST_SAID: Final = 1000  # errors, and as many warnings, are remembered
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A value and where it stands: `start` and `end` are indices into the text."""
+
+    start: int
+    end: int
+    value: Any
+    style: str | None = None
+    written: str | None = None  # a scalar's text before its variables were resolved
+    substitution: Substitution | None = None
+    fields: dict[str, tuple[int, Node]] | None = None  # of a mapping: where the key stands, and its value
+    items: list[Node] | None = None  # of a list
+    weight: int = 1  # how many nodes, aliases expanded
+
+
+def scalars(node: Node) -> Iterator[Node]:
+    """The scalars below a node."""
+    if node.fields is not None:
+        for _, value in node.fields.values():
+            yield from scalars(value)
+    elif node.items is not None:
+        for item in node.items:
+            yield from scalars(item)
+    else:
+        yield node
+
+
+@dataclass(eq=False)
+class Source:
+    """A file's text, its nodes, and what was wrong with them."""
+
+    file: str
+    text: str
+    root: Node | None = None
+    problems: list[Problem] = field(default_factory=list)
+    spoiled: set[int] = field(default_factory=set)  # where nodes begin about which enough is said
+    starts: list[int] = field(default_factory=list)
+    said: Counter[Severity] = field(default_factory=Counter)
+    places: dict[int, list[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.starts = [0, *(match.end() for match in re.finditer("\r\n|\n|\r", self.text))]
+
+    @property
+    def data(self) -> Any:
+        """The plain values."""
+        return self.root.value if self.root else None
+
+    @property
+    def enough(self) -> bool:
+        """Whether so much is wrong already that looking further helps nobody."""
+        return self.said[ERROR] > MOST_PROBLEMS
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Line and column, from 1."""
+        line = bisect_right(self.starts, index)
+        return line, index - self.starts[line - 1] + 1
+
+    def line(self, number: int) -> str:
+        """A line's text, without its end."""
+        end = self.starts[number] if number < len(self.starts) else len(self.text)
+        return self.text[self.starts[number - 1] : end].rstrip("\r\n")
+
+    def add(self, index: int, code: str, message: str, hint: str = "", severity: Severity = ERROR) -> None:
+        """Notes a problem at an index of the text."""
+        self.said[severity] += 1
+        if self.said[severity] > MOST_SAID:
+            return
+        line, column = self.place(index)
+        self.problems.append(Problem(self.file, line, column, severity, code, message, hint))
+
+    def node(self, path: Path) -> Node | None:
+        """The node at a path, or the deepest one on the way to it."""
+        found = self.root
+        for step in path:
+            if found is None:
+                return None
+            if found.fields is not None and step in found.fields:
+                found = found.fields[str(step)][1]
+            elif found.items is not None and isinstance(step, int) and step < len(found.items):
+                found = found.items[step]
+            else:
+                break
+        return found
+
+    def at(self, path: Path) -> int:
+        """Where the value at a path begins."""
+        node = self.node(path)
+        return node.start if node else 0
+
+    def key_at(self, path: Path) -> int:
+        """Where the key of the last step of a path stands; a list's item has none: where it begins."""
+        parent = self.node(path[:-1])
+        if parent is not None and parent.fields is not None and path[-1] in parent.fields:
+            return parent.fields[str(path[-1])][0]
+        return self.at(path)
+
+    def inside(self, path: Path, offset: int) -> int:
+        """Where a character of a scalar's text stands, quotes, folding and variables considered."""
+        node = self.node(path)
+        if node is None or node.written is None:
+            return self.at(path)
+        if node.substitution is not None:
+            offset = node.substitution.written(offset)
+        return self.written_at(node, offset)
+
+    def written_at(self, node: Node, offset: int) -> int:
+        """Where a character of a scalar's text as written stands."""
+        if node.start not in self.places:
+            raw = self.text[node.start : node.end]
+            self.places[node.start] = offsets(raw, node.style, node.written or "")
+        places = self.places[node.start]
+        return node.start + places[min(offset, len(places) - 1)]

@@ -1,0 +1,287 @@
+"""YAML text to values that know their line: libyaml's events, composed to nodes here.
+
+Composed here and not by PyYAML's composer, so that nothing in a file can cost more than its size: it ends
+at the first event too deep, too many, or expanded too often by aliases. No tags, directives, merge keys
+or second documents; keys are text. Variables are resolved inside scalars, or refused (a team's file).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NoReturn
+
+import yaml
+from yaml.cyaml import CParser  # type: ignore[attr-defined]
+
+from config.model.types import Resolved
+from config.source.nodes import Node, Source
+from config.source.scalars import NotAScalar, resolve
+from config.source.syntax_errors import Complaint, explain
+from config.source.variables import OPEN, Fault, substitute
+
+MOST_BYTES: Final = 1 << 20  # as much as a Kubernetes ConfigMap may hold
+MOST_NODES: Final = 50_000  # a file of that many values takes under half a second
+MOST_REFERENCES: Final = 1000  # variables: each may be a file that is read
+DEEPEST: Final = 32  # the format itself needs 8; the rest is for payloads in tests
+CONTROL: Final = re.compile(  # what libyaml refuses too; a set of all else would take `re` 4 ms at each start
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]|[\ud800-\udfff]"
+)
+DIRECTIVE: Final = re.compile("^%", re.MULTILINE)
+CONTENT: Final = re.compile(r"^[ \t]*[^#\s]", re.MULTILINE)
+
+
+class Stop(Exception):
+    """The rest of the file cannot be read; the problem is already said."""
+
+
+def read(file: str, content: bytes, env: Mapping[str, str] | None) -> Source:
+    """Reads a file's content; `env` None refuses variables. What is wrong is in ``.problems``."""
+    source = Source(file, "")
+    if len(content) > MOST_BYTES:
+        hint = "split it into teams, or take generated parts out"
+        source.add(0, "too-large", "the file is larger than 1 MiB", hint)
+        return source
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start].decode("utf-8-sig", errors="replace")
+        source = Source(file, before)
+        hint = "save it as UTF-8; in most editors that is in the status line"
+        source.add(len(before), "encoding", "the file is not UTF-8 text from here on", hint)
+        return source
+    source = Source(file, text)
+    try:
+        refuse_characters(source)
+        source.root = Composer(source, env).compose()
+    except Stop:
+        source.root = None
+    return source
+
+
+def refuse_characters(source: Source) -> None:
+    """Control characters and directives, at their exact places."""
+    if match := CONTROL.search(source.text):
+        hint = 'in a quoted text write it as an escape, like "\\u001b"'
+        source.add(match.start(), "control-character", f"a control character (U+{ord(match[0]):04X})", hint)
+        raise Stop
+    match = DIRECTIVE.search(source.text)
+    if match and not CONTENT.search(source.text, 0, match.start()):
+        source.add(match.start(), "directive", "YAML directives are not used here", "take the line away")
+        raise Stop
+
+
+class Composer:
+    """Events to nodes, counted."""
+
+    def __init__(self, source: Source, env: Mapping[str, str] | None) -> None:
+        self.source = source
+        self.env = env
+        self.anchors: dict[str, Node] = {}
+        self.nodes = self.references = self.resolved = 0
+        self.events = self.parse()
+
+    def parse(self) -> Iterator[Any]:
+        """The parser's events; its errors in words of ours."""
+        parser = CParser(self.source.text)
+        try:
+            while True:
+                event = parser.get_event()
+                if event is None:
+                    return
+                yield event
+        except yaml.MarkedYAMLError as error:
+            self.stop(
+                explain(
+                    self.source.text,
+                    error.context,
+                    index_of(error.context_mark),
+                    str(error.problem),
+                    index_of(error.problem_mark) or 0,
+                )
+            )
+        except (yaml.YAMLError, ValueError) as error:
+            self.stop(Complaint(0, "syntax", f"this is not YAML: {type(error).__name__}", ""))
+        finally:
+            parser.dispose()
+
+    def stop(self, complaint: Complaint) -> NoReturn:
+        self.source.add(complaint.index, complaint.code, complaint.message, complaint.hint)
+        raise Stop
+
+    def compose(self) -> Node:
+        """The only document's root."""
+        next(self.events)
+        event = next(self.events)
+        if isinstance(event, yaml.StreamEndEvent):
+            self.stop(Complaint(0, "empty", "the file is empty", "begin with `version: 1`"))
+        root = self.node(next(self.events), 0)
+        next(self.events)
+        event = next(self.events)
+        if not isinstance(event, yaml.StreamEndEvent):
+            hint = "take the `---` away, or make it two files"
+            self.stop(Complaint(start_of(event), "second-document", "a second document begins here", hint))
+        return root
+
+    def node(self, event: Any, depth: int) -> Node:
+        index = start_of(event)
+        if depth > DEEPEST:
+            self.stop(
+                Complaint(
+                    index, "too-deep", f"nested deeper than {DEEPEST} levels", "is a bracket not closed?"
+                )
+            )
+        self.count(1, index)
+        if isinstance(event, yaml.AliasEvent):
+            return self.alias(event)
+        if isinstance(event, yaml.ScalarEvent):
+            node = self.scalar(event)
+        elif isinstance(event, yaml.MappingStartEvent):
+            node = self.mapping(event, depth)
+        else:
+            node = self.sequence(event, depth)
+        if event.tag is not None and event.tag not in ("!", "tag:yaml.org,2002:str"):
+            self.tag(event, node)
+        if event.anchor is not None:
+            self.anchors[event.anchor] = node
+        return node
+
+    def count(self, more: int, index: int) -> None:
+        self.nodes += more
+        if self.nodes > MOST_NODES:
+            said = "the file's aliases expand to too much" if more > 1 else "the file has too many values"
+            hint = f"at most {MOST_NODES} values, each use of an alias counted in full"
+            self.stop(Complaint(index, "too-many", said, hint))
+
+    def alias(self, event: Any) -> Node:
+        node = self.anchors.get(event.anchor)
+        index = start_of(event)
+        if node is None:
+            hint = f'if a glob is meant, put it in quotes: "*{event.anchor}"'
+            self.stop(Complaint(index, "alias", f"there is no anchor `&{event.anchor}` before this", hint))
+        self.count(node.weight, index)
+        return node
+
+    def tag(self, event: Any, node: Node) -> None:
+        written = self.source.text[start_of(event) :].split(None, 1)[0]
+        hint = "take it away"
+        if isinstance(event, yaml.ScalarEvent) and not written.startswith("!!"):
+            line = self.source.line(self.source.place(start_of(event))[0])
+            hint = 'if `!` means "not", put the whole expression in quotes'
+            if '"' not in line:
+                rest = line[self.source.place(start_of(event))[1] - 1 :].partition(" #")[0]
+                hint += f': "{rest.strip()}"'
+        self.source.add(start_of(event), "tag", f"`{written}` is a YAML tag, and there are none here", hint)
+        self.source.spoiled.add(node.start)
+
+    def scalar(self, event: Any) -> Node:
+        text, style = event.value, event.style
+        plain = event.implicit[0] and style not in ("'", '"', "|", ">")
+        node = Node(
+            self.begin(event, style),
+            event.end_mark.index,
+            text,
+            style=style if not plain else None,
+            written=text,
+        )
+        if OPEN in text:
+            self.variables(node, text)
+        elif plain:
+            try:
+                node.value = resolve(text)
+            except NotAScalar as error:
+                self.source.add(node.start, error.code, error.message, error.hint)
+                self.source.spoiled.add(node.start)
+        return node
+
+    def begin(self, event: Any, style: str | None) -> int:
+        """Where the scalar itself begins, behind its anchor and tag."""
+        index: int = start_of(event)
+        while event.anchor is not None or event.tag is not None:
+            match = re.compile(r"[&!]\S*\s*").match(self.source.text, index, event.end_mark.index)
+            if match is None:
+                break
+            index = match.end()
+        return index
+
+    def variables(self, node: Node, text: str) -> None:
+        """Resolves a scalar's variables; a team's file has none."""
+        if self.env is None:
+            hint = "secrets and variables belong into proxy.yaml, which the platform team keeps"
+            faults: tuple[Fault, ...] = (
+                Fault(text.find(OPEN), "variable-in-team-file", "a team's file has no variables", hint),
+            )
+        else:
+            self.references += text.count(OPEN)
+            if self.references > MOST_REFERENCES or self.resolved > MOST_BYTES:
+                hint = f"at most {MOST_REFERENCES} in a file, and 1 MiB of what they stand for"
+                self.stop(Complaint(node.start, "too-many", "the file has too many variables", hint))
+            done = substitute(text, self.env)
+            self.resolved += len(done.text)
+            node.value, node.substitution, faults = Resolved(done.text), done, done.faults
+        for fault in faults:
+            place = self.source.written_at(node, fault.offset)
+            self.source.add(place, fault.code, fault.message, fault.hint)
+            self.source.spoiled.add(node.start)
+
+    def sequence(self, event: Any, depth: int) -> Node:
+        items: list[Node] = []
+        weight = 1
+        for inner in self.events:
+            if isinstance(inner, yaml.SequenceEndEvent):
+                break
+            items.append(self.node(inner, depth + 1))
+            weight += items[-1].weight
+        value = [item.value for item in items]
+        return Node(start_of(event), inner.end_mark.index, value, items=items, weight=weight)
+
+    def mapping(self, event: Any, depth: int) -> Node:
+        fields: dict[str, tuple[int, Node]] = {}
+        weight = 1
+        for inner in self.events:
+            if isinstance(inner, yaml.MappingEndEvent):
+                break
+            key = self.key(inner, depth)
+            value = self.node(next(self.events), depth + 1)
+            weight += value.weight
+            if key in fields:
+                line, _ = self.source.place(fields[key][0])
+                hint = f"it is also in line {line}: keep one"
+                self.source.add(
+                    inner.start_mark.index, "duplicate-key", f"the key `{shortened(key)}` is here twice", hint
+                )
+            elif key == "<<" and not inner.style:
+                hint = "repeat the fields, or use `shapes:` and `use:`"
+                self.source.spoiled.add(start_of(event))
+                self.source.add(
+                    inner.start_mark.index, "merge-key", "there are no merge keys in YAML 1.2", hint
+                )
+            else:
+                fields[key] = (inner.start_mark.index, value)
+        values = {key: node.value for key, (_, node) in fields.items()}
+        return Node(start_of(event), inner.end_mark.index, values, fields=fields, weight=weight)
+
+    def key(self, event: Any, depth: int) -> str:
+        """A key's text, as it is written."""
+        if not isinstance(event, yaml.ScalarEvent):
+            hint = "is a `{` or `[` too many, or are quotes missing?"
+            self.stop(Complaint(start_of(event), "key", "a key must be text", hint))
+        self.count(1, start_of(event))
+        if OPEN in event.value:
+            self.source.add(
+                start_of(event), "leftover-variable", "a key cannot hold a variable", "write it out"
+            )
+        return str(event.value)
+
+
+def start_of(event: Any) -> int:
+    """Where an event begins."""
+    return int(event.start_mark.index)
+
+
+def index_of(mark: Any) -> int | None:
+    return None if mark is None else int(mark.index)
+
+
+def shortened(key: str) -> str:
+    return key if len(key) <= 60 else key[:60] + "…"

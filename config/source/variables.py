@@ -1,0 +1,143 @@
+"""``${NAME}``, ``${NAME:-default}``, ``${NAME:?message}`` and ``${file:/path}``, inside one scalar's text.
+
+Resolved after parsing, so that a value can never add a key or a line. What comes out is marked
+(`config.model.types.Resolved`) and never shown. No message has a variable's value or a file's content.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+OPEN: Final = "${"
+REFERENCE: Final = re.compile(
+    r"\$\{(?:file:(?P<path>[^${}]*)|(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::(?P<how>[-?])(?P<rest>[^{}]*))?)\}"
+)
+LARGEST_FILE: Final = (
+    64 << 10
+)  # a certificate chain fits, a mistake (a log, a device) does not fill the memory
+FORMS: Final = "the forms are ${NAME}, ${NAME:-default}, ${NAME:?message} and ${file:/path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of the resolved text and where it came from in the written one."""
+
+    start: int
+    written: int
+    literal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a reference: at which offset of the written text, and what to do."""
+
+    offset: int
+    code: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Substitution:
+    """The resolved text, its pieces, and every fault."""
+
+    text: str
+    pieces: tuple[Piece, ...]
+    faults: tuple[Fault, ...]
+
+    def written(self, offset: int) -> int:
+        """The offset in the written text of one in the resolved text."""
+        piece = max((piece for piece in self.pieces if piece.start <= offset), key=lambda piece: piece.start)
+        return piece.written + (offset - piece.start if piece.literal else 0)
+
+
+def substitute(text: str, env: Mapping[str, str]) -> Substitution:
+    """Resolves every reference of a text."""
+    out: list[str] = []
+    pieces = [Piece(0, 0, literal=True)]
+    faults: list[Fault] = []
+    length = index = 0
+    for match in REFERENCE.finditer(text):
+        literal = text[index : match.start()]
+        faults += leftover(literal, index)
+        value = resolved(match, env)
+        if isinstance(value, Fault):
+            faults.append(value)
+            value = ""
+        elif OPEN in value:
+            faults.append(
+                Fault(
+                    match.start(),
+                    "leftover-variable",
+                    f"{what(match)} holds another `${{`",
+                    "a value is taken as it is: resolve it before it gets there",
+                )
+            )
+        pieces.append(Piece(length + len(literal), match.start(), literal=False))
+        length += len(literal) + len(value)
+        pieces.append(Piece(length, match.end(), literal=True))
+        out += [literal, value]
+        index = match.end()
+    faults += leftover(text[index:], index)
+    return Substitution("".join([*out, text[index:]]), tuple(pieces), tuple(faults))
+
+
+def leftover(literal: str, start: int) -> list[Fault]:
+    """A ``${`` that is no reference."""
+    offset = literal.find(OPEN)
+    if offset < 0:
+        return []
+    return [Fault(start + offset, "leftover-variable", "`${` begins a variable, but this is none", FORMS)]
+
+
+def what(match: re.Match[str]) -> str:
+    """The reference in words."""
+    return f"the file {match['path']}" if match["path"] is not None else f"the variable {match['name']}"
+
+
+def resolved(match: re.Match[str], env: Mapping[str, str]) -> str | Fault:
+    """What one reference stands for."""
+    if match["path"] is not None:
+        return content(match["path"], match.start())
+    name, how, rest = match["name"], match["how"], match["rest"]
+    value = env.get(name)
+    if value is None or (how is not None and value == ""):
+        if how == "-":
+            return str(rest)
+        state = "is not set" if value is None else "is empty"
+        hint = f"set {name} in the environment, or give a default: ${{{name}:-default}}"
+        message = f"the variable {name} {state}" + (f": {rest}" if rest else "")
+        return Fault(match.start(), "unset-variable", message, hint)
+    return value
+
+
+def content(path: str, offset: int) -> str | Fault:
+    """A file's text without the line's end that editors and `echo` put there."""
+    if not path.startswith("/"):
+        return Fault(
+            offset, "variable-file", f"the file `{path}` has no absolute path", "write ${file:/path}"
+        )
+    try:
+        if not Path(path).is_file():  # a pipe or a device would hang or never end
+            return Fault(offset, "variable-file", f"the file {path} does not exist", "is it mounted?")
+        with Path(path).open("rb") as file:
+            held = file.read(LARGEST_FILE + 1)
+        if len(held) > LARGEST_FILE:
+            return Fault(
+                offset, "variable-file", f"the file {path} is larger than 64 KiB", "is it the right one?"
+            )
+        return held.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        return Fault(offset, "variable-file", f"the file {path} is not UTF-8 text", "is it the right one?")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a path"
+        return Fault(
+            offset,
+            "variable-file",
+            f"the file {path} cannot be read: {reason}",
+            "is it mounted, and may this process read it?",
+        )
