@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from proxy.events import CoreState, CoreStep, Item, Kind, LiveEvent, PastState, PastStep, Status
+from proxy.core.events import CoreState, CoreStep, Item, Kind, LiveEvent, PastState, PastStep, Status
 from proxy.history import History
 from proxy.run import Run
 from proxy.upstream import Deliver

@@ -26,8 +26,8 @@ import uvloop
 
 from proxy import stubs, wire
 from proxy.channels import Channels
+from proxy.core.events import Kind, LiveEvent
 from proxy.endpoint import Endpoint, Tls
-from proxy.events import Kind, LiveEvent
 from proxy.lean import Lean
 
 RUN = "11111111-1111-4111-8111-111111111111"

@@ -18,8 +18,8 @@ import jmespath
 import orjson
 
 from config.model.files import RuleConfig, StreamConfig
-from proxy import jsontext
-from proxy.events import Event
+from proxy.core import json_codec
+from proxy.core.events import Event
 from proxy.rules import Rules
 
 DATA = {
@@ -63,7 +63,7 @@ def main() -> None:
     fields = {name: jmespath.compile(text) for name, text in DATA.items()}
 
     def ours() -> object:
-        return rules.message(Event("step_completed", "run", "charge", "id", jsontext.decode(PAYLOAD), 1))
+        return rules.message(Event("step_completed", "run", "charge", "id", json_codec.decode(PAYLOAD), 1))
 
     def theirs(loads: Callable[[str], object], dumps: Callable[[object], object]) -> object:
         root = {"type": "step_completed", "run_id": "run", "step": "charge", "payload": loads(PAYLOAD)}
@@ -73,7 +73,7 @@ def main() -> None:
 
     works: dict[str, Callable[[], object]] = {
         "these rules": ours,
-        "decoding alone": lambda: jsontext.decode(PAYLOAD),
+        "decoding alone": lambda: json_codec.decode(PAYLOAD),
         "orjson + jmespath": lambda: theirs(orjson.loads, orjson.dumps),
         "json + jmespath": lambda: theirs(json.loads, json.dumps),
     }

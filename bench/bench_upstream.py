@@ -25,9 +25,9 @@ from config.model.files import RuleConfig, StreamConfig
 from proxy import frames, stubs, wire
 from proxy.backlog import Backlog
 from proxy.call import Call
+from proxy.core.events import CoreState, CoreStep, LiveEvent, Status
 from proxy.counts import TeamCounts
 from proxy.errors import HatchetAway
-from proxy.events import CoreState, CoreStep, LiveEvent, Status
 from proxy.http2 import Http2
 from proxy.kept import Kept
 from proxy.life import Life

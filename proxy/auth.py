@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
 from config.model.files import AuthConfig
-from proxy.asking import Asking, carried_out
+from proxy.core.resumable import Asking, carried_out
 from proxy.credentials import BadToken, KeyProblem, KeysAway, TicketRefused
 from proxy.jwks import KeySets
 

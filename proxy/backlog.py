@@ -21,7 +21,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
-from proxy.values import value
+from proxy.core.value import value
 
 OVERHEAD: Final = (
     120  # bytes that an entry costs beside its body, roughly: counted, or empty chunks were free

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Final
 from proxy import sse
 from proxy.backlog import Backlog, Frame
 from proxy.chunked import chunk
+from proxy.core.events import STEP_STREAM, End, Event, GapCause, Item, Reset, StepGap
 from proxy.counts import StreamCounts
-from proxy.events import STEP_STREAM, End, Event, GapCause, Item, Reset, StepGap
 from proxy.rules import Rules, Sight
 from proxy.sse import HEARTBEAT, Ids
 

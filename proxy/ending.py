@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from proxy import outcome
-from proxy.events import (
+from proxy.core.events import (
     RUN_CANCELLED,
     RUN_COMPLETED,
     RUN_FAILED,

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from proxy import outcome
-from proxy.events import STEP_CANCELLED, STEP_FAILED, GapCause, LiveEvent
+from proxy.core.events import STEP_CANCELLED, STEP_FAILED, GapCause, LiveEvent
 from proxy.line import Line
 
 TEXT_WAIT: Final = 1.0  # seconds that a failure waits for its words: a timeout's are in the core, once done

@@ -12,9 +12,9 @@ import asyncio
 from random import Random
 from typing import Any, Final
 
-from proxy.clock import Clock, LoopClock
+from proxy.core.clock import Clock, LoopClock
+from proxy.core.events import LiveEvent
 from proxy.errors import HatchetError, HistoryAway, RunUnknown
-from proxy.events import LiveEvent
 from proxy.run import Run
 from proxy.upstream import Upstream
 from proxy.watch import RunWatch

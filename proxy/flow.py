@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.events import STEP_STREAM, Event, Kind, LiveEvent
+from proxy.core.events import STEP_STREAM, Event, Kind, LiveEvent
 from proxy.known import Known
 from proxy.line import Line
 

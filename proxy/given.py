@@ -11,8 +11,8 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from config.expressions.types import EVENT_TYPES
-from proxy import jsontext
-from proxy.events import RUN_EVENTS, STEP_STREAM, Event
+from proxy.core import json_codec
+from proxy.core.events import RUN_EVENTS, STEP_STREAM, Event
 
 RUN_ID: Final = "00000000-0000-4000-8000-000000000001"
 STEP_RUN_ID: Final = "00000000-0000-4000-8000-000000000002"
@@ -59,7 +59,7 @@ def event_of(given: Mapping[str, Any]) -> Event:
     }
     payload = given.get("payload", "" if chunk else None)
     if chunk and not isinstance(payload, str):
-        payload = jsontext.encode(payload).decode()  # a chunk is text: JSON is what a worker would send
+        payload = json_codec.encode(payload).decode()  # a chunk is text: JSON is what a worker would send
     return Event(**{**filled, **given, "payload": payload})
 
 
@@ -108,6 +108,6 @@ def _check_type(given: Mapping[str, Any]) -> None:
     if kind in RUN_EVENTS and given.get("step") is not None:
         raise GivenProblem(f"`{kind}` is about the run, it has no step", "take the step out")
     try:
-        jsontext.encode(given.get("payload"))
-    except jsontext.NotJson as error:
+        json_codec.encode(given.get("payload"))
+    except json_codec.NotJson as error:
         raise GivenProblem(f"the payload {error}", "write what JSON can say") from None

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 from urllib.parse import quote
 
 from proxy import stubs, wire
+from proxy.core.events import CoreState, PastState
 from proxy.endpoint import Endpoint, endpoint
 from proxy.errors import HatchetError, HistoryAway
-from proxy.events import CoreState, PastState
 from proxy.lean import Lean, fits
 from proxy.past import newest_run, past_state, step_names, workflow_called
 from proxy.transport import Transport

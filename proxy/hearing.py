@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.events import STEP_CANCELLED, STEP_COMPLETED, GapCause, Kind, LiveEvent
+from proxy.core.events import STEP_CANCELLED, STEP_COMPLETED, GapCause, Kind, LiveEvent
 from proxy.facts import MAX_HELD, Outcome
 from proxy.line import Line
 from proxy.outcome import output

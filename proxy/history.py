@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.closing import Closing
-from proxy.events import CoreState, GapCause, Kind, LiveEvent, PastState, Status
+from proxy.core.events import CoreState, GapCause, Kind, LiveEvent, PastState, Status
 from proxy.known import END_LOOKS
 from proxy.line import Line
 from proxy.reading import PAST_PATIENCE

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from proxy.clock import LoopClock
+from proxy.core.clock import LoopClock
 from proxy.errors import HatchetError
 from proxy.quiet import Quiet
 

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from proxy.clock import Clock, LoopClock
+from proxy.core.clock import Clock, LoopClock
 from proxy.credentials import KeysAway
 
 if TYPE_CHECKING:

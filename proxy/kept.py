@@ -6,8 +6,8 @@ from collections.abc import Hashable
 from typing import Any
 
 from proxy.backlog import OVERHEAD
-from proxy.events import End, Event, Item
-from proxy.values import value
+from proxy.core.events import End, Event, Item
+from proxy.core.value import value
 
 
 @value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from proxy.events import CoreState, Item, LiveEvent, PastState, Status
+from proxy.core.events import CoreState, Item, LiveEvent, PastState, Status
 from proxy.line import Line
 from proxy.look import Look
 from proxy.step import Step

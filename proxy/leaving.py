@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.events import GapCause
+from proxy.core.events import GapCause
 from proxy.line import OVERLAP, Line
 from proxy.reading import Reading
 from proxy.step import Step

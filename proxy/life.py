@@ -16,9 +16,9 @@ from typing import Final
 
 from proxy.backlog import Backlog, Frame
 from proxy.channel import Channel, Sights, value_of
+from proxy.core.events import CoreState, End, Event, GapCause, Item, PastState, Reset, StepGap
 from proxy.counts import TeamCounts
 from proxy.errors import HatchetAway, HatchetError, RunUnknown
-from proxy.events import CoreState, End, Event, GapCause, Item, PastState, Reset, StepGap
 from proxy.kept import Kept, keep
 from proxy.livestream import LiveStream
 from proxy.restate import restate

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from proxy.events import LiveEvent
+from proxy.core.events import LiveEvent
 
 OVERLAP: Final = 0.5  # seconds after which a line is bound: what comes then it tells, or the engine holds
 JITTER: Final = 0.01  # seconds by which threads of one worker may time their chunks in another order

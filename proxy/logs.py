@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
-from proxy import jsontext
+from proxy.core import json_codec
 from proxy.errors import HatchetError
 from proxy.journal import Journal
 
@@ -232,7 +232,7 @@ def _simple(said: Sequence[Said]) -> str | None:
 def _machine(when: datetime, level: str, event: str, fields: Mapping[str, Any]) -> str:
     """JSON, with UTC in ISO 8601: every stream's end is a line, so it goes no way around."""
     at = when.isoformat(timespec="microseconds")[:-6] + "Z"
-    return jsontext.encode({"timestamp": at, "level": level, "event": event, **fields}).decode()
+    return json_codec.encode({"timestamp": at, "level": level, "event": event, **fields}).decode()
 
 
 def _person(out: TextIO) -> Line:

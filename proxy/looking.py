@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from proxy.core.events import CoreState
 from proxy.errors import HatchetError, HistoryAway
-from proxy.events import CoreState
 from proxy.telling import PASSING, Telling
 from proxy.wires import SPREAD
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from proxy import jsontext
+from proxy.core import json_codec
 
 _TIMEOUTS: Final = ("Task exceeded ", "Task failed due to batch timeout")
 _ENGINE_LINE: Final = '{"__hatchet_error_metadata__"'
@@ -19,8 +19,8 @@ def output(text: str | None) -> Any:
     if not text:
         return None
     try:
-        return jsontext.decode(text)
-    except jsontext.NotJson:
+        return json_codec.decode(text)
+    except json_codec.NotJson:
         return text
 
 

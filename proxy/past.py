@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from proxy.events import PastState, PastStep, PastTaskEvent, Status
+from proxy.core.events import PastState, PastStep, PastTaskEvent, Status
 
 NEVER: Final = "0001-01-01"  # Go's zero time: the history writes it for what it does not know
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.events import (
+from proxy.core.events import (
     STEP_CANCELLED,
     STEP_COMPLETED,
     STEP_SKIPPED,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from proxy.events import (
+from proxy.core.events import (
     CoreState,
     CoreStep,
     Item,

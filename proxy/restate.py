@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.events import CoreState, Event, PastState
+from proxy.core.events import CoreState, Event, PastState
 from proxy.history import History
 
 LONG: Final = 60.0  # seconds; longer than anything is waited for

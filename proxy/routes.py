@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Final, Generic, TypeVar
 from urllib.parse import unquote
 
-from proxy.values import value
+from proxy.core.value import value
 
 PLACEHOLDER: Final = re.compile(r"\{(workflowRunId|metadata\.[^{}]+)\}")
 

@@ -19,9 +19,9 @@ from config.expressions.api import (
     falsy,
 )
 from config.expressions.globs import matches
-from proxy import jsontext
-from proxy.events import STEP_STREAM, Event
-from proxy.values import value
+from proxy.core import json_codec
+from proxy.core.events import STEP_STREAM, Event
+from proxy.core.value import value
 
 Failed = Callable[[str, str, str], None]
 """Told of each failure: the rule's name, the event's type, a reason without any value."""
@@ -68,7 +68,7 @@ class Sight:
         self.event = event
         self.json: dict[str, Any] | None = None  # the event with its chunk read as JSON, once somebody asked
         self._text: dict[str, Any] | None = None
-        self._refused: jsontext.NotJson | None = None
+        self._refused: json_codec.NotJson | None = None
 
     def root(self) -> dict[str, Any]:
         """The event with its payload as it came."""
@@ -82,8 +82,8 @@ class Sight:
             raise self._refused.with_traceback(None)
         if self.json is None:
             try:
-                self.json = self._with(jsontext.decode(str(self.event.payload)))
-            except jsontext.NotJson as error:
+                self.json = self._with(json_codec.decode(str(self.event.payload)))
+            except json_codec.NotJson as error:
                 self._refused = error
                 raise
         return self.json
@@ -153,7 +153,7 @@ class Rule:
             return sight.json
         try:
             return sight.decoded()
-        except jsontext.NotJson as error:
+        except json_codec.NotJson as error:
             failed(self.name, STEP_STREAM, f"the chunk {error}")
             if self._null_on_error:
                 return sight.without_payload()
@@ -181,8 +181,8 @@ class Rule:
         try:
             if self._weighed:
                 check_size(value)
-            return Message(self.name, self._event, jsontext.encode(value))
-        except (jsontext.NotJson, ExpressionFailed) as error:
+            return Message(self.name, self._event, json_codec.encode(value))
+        except (json_codec.NotJson, ExpressionFailed) as error:
             failed(self.name, root["type"], f"data: {error}")
             raise Stopped from None
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from config.expressions.api import WORK_LIMIT, Meter
-from proxy.events import STEP_STREAM, Event
+from proxy.core.events import STEP_STREAM, Event
 from proxy.rule import Failed, Message, Rule, RuleLike, Sight, Stopped
 
 KNOWN_STEPS: Final = 1024

@@ -13,8 +13,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
+from proxy.core.events import CoreState, GapCause, Item, LiveEvent
 from proxy.errors import HatchetAway
-from proxy.events import CoreState, GapCause, Item, LiveEvent
 from proxy.spanning import Spanning
 from proxy.telling import RunSettings
 from proxy.wires import SPREAD

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.bridges import SECONDS as BRIDGE_SECONDS
-from proxy.events import GapCause, LiveEvent
+from proxy.core.events import GapCause, LiveEvent
 from proxy.following import ASIDE, Following
 from proxy.wires import Wire
 

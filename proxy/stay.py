@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from proxy import sse
-from proxy.events import GapCause
+from proxy.core.events import GapCause
 from proxy.reader import Ending, Reader, Sink
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Final
 
 from proxy import outcome
-from proxy.events import (
+from proxy.core.events import (
     STEP_RETRYING,
     STEP_SKIPPED,
     STEP_STARTED,

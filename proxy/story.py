@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from proxy.events import Event, GapCause, Item, LiveEvent, Reset, StepGap
+from proxy.core.events import Event, GapCause, Item, LiveEvent, Reset, StepGap
 
 
 class Story:

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
+from proxy.core.events import CoreState, PastState
 from proxy.counts import TeamCounts
 from proxy.errors import HatchetAway, HatchetError, RunUnknown, TokenRefused
-from proxy.events import CoreState, PastState
 from proxy.journal import Journal
 from proxy.probes import Reach
 from proxy.upstream import Deliver, Upstream

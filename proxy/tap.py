@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from proxy.clock import Clock, LoopClock
+from proxy.core.clock import Clock, LoopClock
+from proxy.core.events import LiveEvent
 from proxy.errors import HatchetError
-from proxy.events import LiveEvent
 from proxy.run import Run
 from proxy.upstream import Upstream
 from proxy.watch import RunWatch

@@ -16,7 +16,7 @@ from config.model.files import ServerConfig, StreamConfig, TeamConfig
 from proxy.auth import Authenticator
 from proxy.backlog import Backlog
 from proxy.bridges import Bridges
-from proxy.clock import LoopClock
+from proxy.core.clock import LoopClock
 from proxy.counting import CountingWatch
 from proxy.counts import TeamCounts
 from proxy.finder import Finder, Found

@@ -12,9 +12,9 @@ from random import Random
 from typing import Any, Final
 
 from proxy.bridges import Bridges
-from proxy.clock import Clock, LoopClock
+from proxy.core.clock import Clock, LoopClock
+from proxy.core.events import CoreState, End, Event, Item, LiveEvent, Reset, StepGap
 from proxy.errors import HatchetAway, HatchetError, RateLimited, TokenRefused
-from proxy.events import CoreState, End, Event, Item, LiveEvent, Reset, StepGap
 from proxy.history import History
 from proxy.line import Line
 from proxy.upstream import Upstream

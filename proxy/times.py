@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from proxy.events import GapCause, LiveEvent
+from proxy.core.events import GapCause, LiveEvent
 from proxy.facts import Facts
 from proxy.line import is_later, moment
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from config.expressions.api import ExpressionProblem
 from config.model.files import TeamConfig, TestConfig
 from config.problems import ERROR, Place, Problem
-from proxy import jsontext
+from proxy.core import json_codec
 from proxy.given import GivenProblem, event_of
 from proxy.rules import Rules, Verdict
 
@@ -111,7 +111,7 @@ def _run(test: TestConfig, team: TeamConfig, compiled: dict[str, Rules]) -> Tria
     message = next((verdict.message for verdict in verdicts if verdict.message is not None), None)
     got: Any = NOTHING
     if message is not None:
-        got = {"event": message.event, "data": jsontext.decode(message.data.decode())}
+        got = {"event": message.event, "data": json_codec.decode(message.data.decode())}
     expected: Any = test.expect
     if isinstance(expected, dict):
         expected = {"event": expected.get("event"), "data": expected.get("data")}

@@ -4,8 +4,8 @@ The order of the questions is the law: is it well formed (400), may this page as
 he seen the end already (204), is there room (wait), does the run exist (404), may he see it (403). Nothing
 is sent before the last one is answered; from then on the channel writes.
 
-They are asked in steps (`proxy.asking`): where nothing has to be waited for, a connection asks them by itself
-(`at_once`); the rest is done in a task (`open`), which goes on where that stopped.
+They are asked in steps (`proxy.core.resumable`): where nothing has to be waited for, a connection
+asks them by itself (`at_once`); the rest is done in a task (`open`), which goes on where that stopped.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import Any, Final
 
 from proxy import sse
 from proxy.answers import STREAM_HEADERS, Answer, Headers, jittered, problem, wait
-from proxy.asking import Asking, Wait, carried_out
 from proxy.auth import NOBODY, Asked, Identity, KeysAway, Unauthenticated
 from proxy.channel import Channel
+from proxy.core.events import CoreState, GapCause
+from proxy.core.resumable import Asking, Wait, carried_out
+from proxy.core.value import value
 from proxy.errors import HatchetError, RunUnknown
-from proxy.events import CoreState, GapCause
 from proxy.finder import Found
 from proxy.hub import Hub
 from proxy.life import Life
@@ -28,7 +29,6 @@ from proxy.livestream import LiveStream
 from proxy.sse import Cursor
 from proxy.stay import Stay, StaySink
 from proxy.team import Team
-from proxy.values import value
 
 MAX_VALUE: Final = 200  # characters of a metadata value in a path: the operator's contract
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from proxy.events import Kind
+from proxy.core.events import Kind
 from proxy.facts import Question
 from proxy.flow import Flow
 from proxy.line import OVERLAP, Line

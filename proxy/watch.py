@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.events import GapCause
+from proxy.core.events import GapCause
 
 
 class RunWatch:

@@ -13,8 +13,8 @@ from typing import Any, Final
 import orjson
 from google.protobuf.message import DecodeError
 
+from proxy.core.events import CoreState, CoreStep, Kind, LiveEvent, Status
 from proxy.errors import BadChunk, HatchetAway
-from proxy.events import CoreState, CoreStep, Kind, LiveEvent, Status
 from proxy.stubs import dispatcher_pb2, workflows_pb2
 
 STEP_RUN: Final = int(dispatcher_pb2.RESOURCE_TYPE_STEP_RUN)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
+from proxy.core.events import CoreState, LiveEvent, PastState
 from proxy.errors import HatchetError, RunUnknown
-from proxy.events import CoreState, LiveEvent, PastState
 from proxy.upstream import Deliver
 
 TURNS = 30  # of the loop, until whatever one event sets off has come to rest

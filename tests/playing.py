@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from proxy.events import (
+from proxy.core.events import (
     RUN_EVENTS,
     STEP_ENDS,
     STEP_RETRYING,

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from proxy.asking import Asking, carried_out
+from proxy.core.resumable import Asking, carried_out
 
 
 async def seven() -> int:

@@ -11,9 +11,9 @@ import orjson
 
 from proxy.backlog import Backlog, Frame
 from proxy.channel import BATCH, HANDS, Channel
+from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
 from proxy.counts import StreamCounts
 from proxy.errors import HatchetAway
-from proxy.events import End, Event, GapCause, Item, Reset, StepGap
 from proxy.reader import Ending, Reader
 from proxy.rules import Message
 from proxy.sse import Ids

@@ -6,7 +6,7 @@ import ast
 import re
 from pathlib import Path
 
-from proxy.events import GapCause
+from proxy.core.events import GapCause
 from tests.reference import CONTROL_FRAMES
 
 HERE = Path(__file__).parent

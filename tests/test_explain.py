@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from proxy.cli import main
-from proxy.events import End, Event
+from proxy.core.events import End, Event
 from proxy.recorded import NotARecording, played
 
 RECORDINGS = Path(__file__).parent / "recordings"

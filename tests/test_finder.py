@@ -9,8 +9,8 @@ from random import Random
 
 import pytest
 
+from proxy.core.events import Event, Item
 from proxy.errors import HistoryAway, RunUnknown
-from proxy.events import Event, Item
 from proxy.finder import Finder
 from proxy.run import Run
 from tests.fakes import FakeUpstream, HandClock, rest

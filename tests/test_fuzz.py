@@ -26,8 +26,8 @@ from config.expressions.api import (
 from config.model.files import AuthConfig, CorsConfig, StreamConfig
 from config.problems import ERROR
 from proxy.auth import Asked, Authenticator, Unauthenticated
+from proxy.core.events import RUN_EVENTS, STEP_STREAM, Event
 from proxy.credentials import BadTicketRequest, TicketRefused, TicketRequest
-from proxy.events import RUN_EVENTS, STEP_STREAM, Event
 from proxy.origins import Origins
 from proxy.routes import Routes
 from proxy.rules import Rules

@@ -38,7 +38,7 @@ from config.expressions.api import ExpressionFailed, ExpressionProblem, compile_
 from config.model.files import HatchetConfig
 from config.problems import ERROR
 from proxy.commands.check import command as check_command
-from proxy.events import Event
+from proxy.core.events import Event
 from proxy.guard import BODY_BYTES, HEAD_BYTES, HEAD_COUNT, LINE_BYTES, REQUEST_SECONDS
 from proxy.hatchet import HatchetDoor
 from proxy.jwks import BURST, SOONEST, USABLE

@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from proxy import wire
+from proxy.core.events import CoreState, CoreStep, Kind, LiveEvent, Status
 from proxy.counts import TeamCounts
 from proxy.endpoint import endpoint
 from proxy.errors import (
@@ -22,7 +23,6 @@ from proxy.errors import (
     RunUnknown,
     TokenRefused,
 )
-from proxy.events import CoreState, CoreStep, Kind, LiveEvent, Status
 from proxy.hatchet import HatchetDoor, transport
 from proxy.journal import Journal
 from proxy.probes import Reach

@@ -18,6 +18,7 @@ from uuid import uuid4
 import pytest
 
 from config.model.files import HatchetConfig
+from proxy.core.events import CoreState, Kind, LiveEvent, PastState, Status
 from proxy.counts import TeamCounts
 from proxy.errors import (
     BadChunk,
@@ -29,7 +30,6 @@ from proxy.errors import (
     RunUnknown,
     TokenRefused,
 )
-from proxy.events import CoreState, Kind, LiveEvent, PastState, Status
 from proxy.hatchet import HatchetDoor
 from proxy.journal import Journal
 from proxy.simulator import Engine

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from proxy.core.events import LiveEvent
 from proxy.errors import HatchetAway
-from proxy.events import LiveEvent
 from proxy.hatchet import HatchetDoor
 from tests.stage import RUN, chunk, config, stage
 from tests.test_hatchet import TRANSPORTS, first_event

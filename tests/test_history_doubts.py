@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from proxy.events import (
+from proxy.core.events import (
     STEP_COMPLETED,
     STEP_FAILED,
     STEP_RETRYING,

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 from hypothesis import given
 
-from proxy.events import Event, LiveEvent
+from proxy.core.events import Event, LiveEvent
 from proxy.history import History
 from proxy.line import Line
 from tests.playing import World

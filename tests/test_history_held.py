@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.events import CoreState, End, Kind
+from proxy.core.events import CoreState, End, Kind
 from proxy.history import History
 from tests.playing import World, legal
 from tests.test_history_laws import play

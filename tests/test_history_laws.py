@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.events import RUN_EVENTS, STEP_COMPLETED, End, Event
+from proxy.core.events import RUN_EVENTS, STEP_COMPLETED, End, Event
 from proxy.history import History
 from proxy.restate import restate
 from tests.playing import LIFECYCLE_WAIT, World, identities, legal

@@ -12,7 +12,7 @@ from random import Random
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.events import (
+from proxy.core.events import (
     STEP_STREAM,
     CoreState,
     CoreStep,

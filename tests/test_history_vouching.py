@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.events import (
+from proxy.core.events import (
     STEP_CANCELLED,
     STEP_COMPLETED,
     STEP_FAILED,

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from config.model.files import HatchetConfig
+from proxy.core.events import CoreState
 from proxy.errors import HatchetAway
-from proxy.events import CoreState
 from proxy.hatchet import HatchetDoor
 from proxy.life import REPLAY_LOOK
 from proxy.simulator import Engine

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.events import End, LiveEvent
+from proxy.core.events import End, LiveEvent
 from proxy.history import History
 from proxy.line import Line
 from proxy.restate import restate

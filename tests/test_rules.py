@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.events import Event
+from proxy.core.events import Event
 from proxy.rules import Message, Rules, Sight
 from tests.streams import Said, stream_of
 

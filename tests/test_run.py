@@ -10,8 +10,7 @@ from random import Random
 import pytest
 
 from proxy.bridges import Bridges
-from proxy.errors import BadChunk, HatchetAway, MessageTooLarge, RunUnknown
-from proxy.events import (
+from proxy.core.events import (
     CoreState,
     CoreStep,
     End,
@@ -25,6 +24,7 @@ from proxy.events import (
     Status,
     StepGap,
 )
+from proxy.errors import BadChunk, HatchetAway, MessageTooLarge, RunUnknown
 from proxy.run import Run
 from tests.fakes import FakeUpstream, HandClock, rest
 

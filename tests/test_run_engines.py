@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 
 from config.model.files import HatchetConfig
+from proxy.core.events import STEP_STREAM, End, Event, GapCause, Item, Reset, StepGap
 from proxy.endpoint import endpoint
-from proxy.events import STEP_STREAM, End, Event, GapCause, Item, Reset, StepGap
 from proxy.hatchet import HatchetDoor
 from proxy.restate import restate
 from proxy.run import Run

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from config.model.files import HatchetConfig
+from proxy.core.events import STEP_COMPLETED, End, Event, Item
 from proxy.endpoint import endpoint
-from proxy.events import STEP_COMPLETED, End, Event, Item
 from proxy.hatchet import HatchetDoor
 from proxy.run import Run
 from proxy.simulator import Engine

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.events import Event, Kind, LiveEvent
-from proxy.values import value
+from proxy.core.events import Event, Kind, LiveEvent
+from proxy.core.value import value
 
 
 @value

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from proxy.cli import main
 from proxy.commands.telling import Telling
-from proxy.events import End, Event, GapCause, Item, Reset, StepGap
+from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
 from proxy.simulator.engine import Engine
 from tests.processes import running
 from tests.streams import Said

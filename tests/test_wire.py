@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import wire
+from proxy.core.events import Kind, LiveEvent, Status
 from proxy.errors import BadChunk, HatchetAway
-from proxy.events import Kind, LiveEvent, Status
 from proxy.stubs import dispatcher_pb2, workflows_pb2
 from tests.stage import RUN, STEP, chunk
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from random import Random
 from uuid import UUID
 
-from proxy.events import (
+from proxy.core.events import (
     STEP_FAILED,
     STEP_RETRYING,
     STEP_STREAM,

@@ -13,9 +13,10 @@ import click
 from config.expressions.api import ExpressionProblem
 from config.model.files import StreamConfig
 from config.problems import ConfigError
-from proxy import jsontext, sse
+from proxy import sse
 from proxy.commands.files import PROBLEMS, USAGE, team_named, teams_at
-from proxy.events import End, Event, Item, Reset, StepGap
+from proxy.core import json_codec
+from proxy.core.events import End, Event, Item, Reset, StepGap
 from proxy.given import GivenProblem, event_of
 from proxy.rules import Rules, Verdict
 
@@ -109,8 +110,8 @@ def _items(text: str | None, recording: Path | None) -> Iterator[Item] | list[It
 
 def _event(text: str) -> Event:
     try:
-        given = jsontext.decode(_content(text))
-    except jsontext.NotJson as error:
+        given = json_codec.decode(_content(text))
+    except json_codec.NotJson as error:
         hint = """write it like '{"type": "step_started"}', in single quotes for the shell"""
         raise Wrong(f"the event {error}: {hint}") from None
     if not isinstance(given, dict):

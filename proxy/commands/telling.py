@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from proxy.events import STEP_STREAM, End, Event, Item
+from proxy.core.events import STEP_STREAM, End, Event, Item
 from proxy.rules import Rules, Verdict
 
 NARROWEST: Final = 40  # characters of data that are shown, however narrow the terminal

@@ -15,8 +15,8 @@ import click
 from config.problems import ConfigError
 from proxy.commands.files import PROBLEMS, USAGE, team_named
 from proxy.commands.telling import Telling
+from proxy.core.events import End, Item
 from proxy.errors import HatchetError, RunUnknown, TokenRefused
-from proxy.events import End, Item
 from proxy.rules import Rules
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any, Final
 
-from proxy.values import value
+from proxy.core.value import value
 
 # -- what streams are told --------------------------------------------------------------------
 
