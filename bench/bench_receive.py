@@ -24,11 +24,11 @@ import grpc
 import grpc.aio
 import uvloop
 
-from proxy import stubs, wire
-from proxy.channels import Channels
 from proxy.core.events import Kind, LiveEvent
-from proxy.endpoint import Endpoint, Tls
-from proxy.lean import Lean
+from proxy.hatchet import codec, protobuf
+from proxy.hatchet.endpoint import Endpoint, Tls
+from proxy.hatchet.grpc.grpcio import Channels
+from proxy.hatchet.grpc.pool import Lean
 
 RUN = "11111111-1111-4111-8111-111111111111"
 STEP = "22222222-2222-4222-8222-222222222222"
@@ -52,11 +52,11 @@ async def aio_stub(port: int, streams: int, meter: Meter) -> None:
     """grpc.aio as its documentation has it: `async for` over a generated message."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         subscribe = channel.unary_stream(
-            stubs.SUBSCRIBE,
-            request_serializer=stubs.dispatcher_pb2.SubscribeToWorkflowEventsRequest.SerializeToString,
-            response_deserializer=stubs.dispatcher_pb2.WorkflowEvent.FromString,
+            protobuf.SUBSCRIBE,
+            request_serializer=protobuf.dispatcher_pb2.SubscribeToWorkflowEventsRequest.SerializeToString,
+            response_deserializer=protobuf.dispatcher_pb2.WorkflowEvent.FromString,
         )
-        request = stubs.dispatcher_pb2.SubscribeToWorkflowEventsRequest(workflow_run_id=RUN)
+        request = protobuf.dispatcher_pb2.SubscribeToWorkflowEventsRequest(workflow_run_id=RUN)
 
         async def one() -> None:
             async for event in subscribe(request):
@@ -70,20 +70,20 @@ def _light(event: Any) -> LiveEvent:
 
 
 async def aio_channels(port: int, streams: int, meter: Meter) -> None:
-    """proxy/channels.py: grpc.aio, raw bytes."""
+    """proxy/hatchet/grpc/grpcio.py: grpc.aio, raw bytes."""
     await _over(Channels(_endpoint(port)), streams, meter)
 
 
 async def lean(port: int, streams: int, meter: Meter) -> None:
-    """proxy/lean.py: HTTP/2 on asyncio."""
+    """proxy/hatchet/grpc/pool.py: HTTP/2 on asyncio."""
     await _over(Lean(_endpoint(port)), streams, meter)
 
 
 async def _over(transport: Any, streams: int, meter: Meter) -> None:
     async def one() -> None:
-        translate = wire.translator()
+        translate = codec.translator()
         await transport.listen(
-            stubs.SUBSCRIBE, wire.by_run(RUN), "", lambda message: meter.deliver(translate(message))
+            protobuf.SUBSCRIBE, codec.by_run(RUN), "", lambda message: meter.deliver(translate(message))
         )
 
     try:
@@ -97,7 +97,7 @@ async def sync_threads(port: int, streams: int, meter: Meter) -> None:
     loop = asyncio.get_running_loop()
     waiting: list[bytes] = []
     lock = threading.Lock()
-    translate = wire.translator()
+    translate = codec.translator()
 
     def take() -> None:
         with lock:
@@ -117,7 +117,7 @@ async def sync_threads(port: int, streams: int, meter: Meter) -> None:
 
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         answers: list[Any] = [
-            channel.unary_stream(stubs.SUBSCRIBE, None, None)(wire.by_run(RUN)) for _ in range(streams)
+            channel.unary_stream(protobuf.SUBSCRIBE, None, None)(codec.by_run(RUN)) for _ in range(streams)
         ]
         threads = [threading.Thread(target=read, args=(answer,)) for answer in answers]
         for thread in threads:
@@ -138,11 +138,11 @@ async def grpclib_h2(port: int, streams: int, meter: Meter) -> None:
     async with Channel("127.0.0.1", port) as channel:
         method: Any = UnaryStreamMethod(
             channel,
-            stubs.SUBSCRIBE,
-            stubs.dispatcher_pb2.SubscribeToWorkflowEventsRequest,
-            stubs.dispatcher_pb2.WorkflowEvent,
+            protobuf.SUBSCRIBE,
+            protobuf.dispatcher_pb2.SubscribeToWorkflowEventsRequest,
+            protobuf.dispatcher_pb2.WorkflowEvent,
         )
-        request = stubs.dispatcher_pb2.SubscribeToWorkflowEventsRequest(workflow_run_id=RUN)
+        request = protobuf.dispatcher_pb2.SubscribeToWorkflowEventsRequest(workflow_run_id=RUN)
 
         async def one() -> None:
             async with method.open() as stream:
@@ -232,10 +232,10 @@ def report(args: argparse.Namespace, port: int) -> None:
 
 async def serve(rate: float) -> None:
     """Sends chunks of a token's size; never ends."""
-    event = stubs.dispatcher_pb2.WorkflowEvent(
+    event = protobuf.dispatcher_pb2.WorkflowEvent(
         workflow_run_id=RUN,
-        resource_type=stubs.dispatcher_pb2.RESOURCE_TYPE_STEP_RUN,
-        event_type=stubs.dispatcher_pb2.RESOURCE_EVENT_TYPE_STREAM,
+        resource_type=protobuf.dispatcher_pb2.RESOURCE_TYPE_STEP_RUN,
+        event_type=protobuf.dispatcher_pb2.RESOURCE_EVENT_TYPE_STREAM,
         resource_id=STEP,
         event_payload="a token or two of some text",
         event_index=7,
@@ -251,7 +251,7 @@ async def serve(rate: float) -> None:
                 due += 1 / rate
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
 
-    service, method = stubs.SUBSCRIBE.strip("/").split("/")
+    service, method = protobuf.SUBSCRIBE.strip("/").split("/")
     handler = grpc.method_handlers_generic_handler(
         service, {method: grpc.unary_stream_rpc_method_handler(subscribe)}
     )

@@ -22,20 +22,21 @@ import yaml
 from works import FIVE_RULES, ORDER
 
 from config.model.files import RuleConfig, StreamConfig
-from proxy import frames, stubs, wire
 from proxy.backlog import Backlog
-from proxy.call import Call
 from proxy.core.events import CoreState, CoreStep, LiveEvent, Status
 from proxy.counts import TeamCounts
-from proxy.errors import HatchetAway
-from proxy.http2 import Http2
+from proxy.hatchet import codec, protobuf
+from proxy.hatchet.errors import HatchetAway
+from proxy.hatchet.grpc import frames
+from proxy.hatchet.grpc.call import Call
+from proxy.hatchet.grpc.http2 import Http2
 from proxy.kept import Kept
 from proxy.life import Life
 from proxy.livestream import LiveStream
 from proxy.rules import Rules
 from proxy.run import Run
 
-pb = stubs.dispatcher_pb2
+pb = protobuf.dispatcher_pb2
 BATCH = 8  # events in a read: at 4,000 a second, a read each 2 ms
 
 
@@ -99,7 +100,7 @@ async def prepared(runs: int) -> tuple[Http2, list[str], list[Life]]:
         life.begin(Run(run_id, upstream, publish=life.publish))
         await life.known(1.0)
         await life.channel(stream)
-        translate = wire.translator()
+        translate = codec.translator()
         deliver = upstream.deliver[run_id]
         deliver(translate(_event(run_id, None)))
         call = Call(_into(translate, deliver), lambda *_: None)

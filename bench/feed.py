@@ -23,12 +23,12 @@ import uvloop
 from pydantic import SecretStr
 
 from config.model.files import HatchetConfig
-from proxy.endpoint import endpoint
-from proxy.errors import HatchetError
-from proxy.lean import Lean
+from proxy.hatchet.endpoint import endpoint
+from proxy.hatchet.errors import HatchetError
+from proxy.hatchet.grpc.pool import Lean
+from proxy.hatchet.protobuf import SUBSCRIBE, dispatcher_pb2
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Chunks, Step, Workflow, script
-from proxy.stubs import SUBSCRIBE, dispatcher_pb2
 
 TICK = b"%06d" + b"." * 194
 

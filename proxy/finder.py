@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from proxy.core.clock import Clock, LoopClock
 from proxy.core.events import LiveEvent
-from proxy.errors import HatchetError, HistoryAway, RunUnknown
+from proxy.hatchet.errors import HatchetError, HistoryAway, RunUnknown
+from proxy.hatchet.upstream import Upstream
 from proxy.run import Run
-from proxy.upstream import Upstream
 from proxy.watch import RunWatch
 from proxy.wires import Backoff
 

@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from proxy.core.events import GapCause, LiveEvent
-from proxy.errors import BadChunk, HatchetError, MessageTooLarge, RunUnknown
+from proxy.hatchet.errors import BadChunk, HatchetError, MessageTooLarge, RunUnknown
 from proxy.looking import Looking
 from proxy.telling import PASSING
 from proxy.wires import MOST, SPREAD, Wire, choose, earliest

@@ -18,6 +18,7 @@ from config.model.files import Config, HatchetConfig, ServerConfig, TeamConfig
 from proxy import __version__, sse
 from proxy.counts import Counts
 from proxy.credentials import KeyProblem
+from proxy.hatchet.upstream import Upstream
 from proxy.journal import Journal
 from proxy.jwks import KeySets
 from proxy.limits import ceiling, raise_file_limit
@@ -25,7 +26,6 @@ from proxy.probes import Health, Standing, TeamHealth
 from proxy.reader import Ending
 from proxy.stay import Stay
 from proxy.team import Team
-from proxy.upstream import Upstream
 
 SWEEP: Final = 0.5  # seconds between looks for stuck readers and the measuring of the loop's lag
 SECRET_BYTES: Final = 32

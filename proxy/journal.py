@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from proxy.core.clock import LoopClock
-from proxy.errors import HatchetError
+from proxy.hatchet.errors import HatchetError
 from proxy.quiet import Quiet
 
 Write = Callable[[str, str, Mapping[str, Any]], None]

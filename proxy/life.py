@@ -18,13 +18,13 @@ from proxy.backlog import Backlog, Frame
 from proxy.channel import Channel, Sights, value_of
 from proxy.core.events import CoreState, End, Event, GapCause, Item, PastState, Reset, StepGap
 from proxy.counts import TeamCounts
-from proxy.errors import HatchetAway, HatchetError, RunUnknown
+from proxy.hatchet.errors import HatchetAway, HatchetError, RunUnknown
+from proxy.hatchet.upstream import Upstream
 from proxy.kept import Kept, keep
 from proxy.livestream import LiveStream
 from proxy.restate import restate
 from proxy.run import Run
 from proxy.sse import Cursor, Ids
-from proxy.upstream import Upstream
 
 LOOK_PAUSE: Final = 0.2  # seconds between looks for a run that does not exist yet: the engine's lag is 0.1
 CLOSED: Final = "the run was closed"

@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
 from proxy.core import json_codec
-from proxy.errors import HatchetError
+from proxy.hatchet.errors import HatchetError
 from proxy.journal import Journal
 
 Said = tuple[datetime, str, str, Mapping[str, Any]]  # when, a level, the sentence and its fields

@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from proxy.core.events import CoreState
-from proxy.errors import HatchetError, HistoryAway
+from proxy.hatchet.errors import HatchetError, HistoryAway
 from proxy.telling import PASSING, Telling
 from proxy.wires import SPREAD
 

@@ -18,7 +18,7 @@ from config.load import load
 from config.model.files import Config, TeamConfig
 from config.problems import ConfigError
 from proxy.credentials import KeyProblem
-from proxy.errors import HatchetError
+from proxy.hatchet.errors import HatchetError
 from proxy.hub import Hub
 from proxy.journal import Journal
 from proxy.probes import Standing

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from proxy.core.events import CoreState, GapCause, Item, LiveEvent
-from proxy.errors import HatchetAway
+from proxy.hatchet.errors import HatchetAway
 from proxy.spanning import Spanning
 from proxy.telling import RunSettings
 from proxy.wires import SPREAD

@@ -20,7 +20,7 @@ from proxy.answers import Answer, problem
 from proxy.auth import Asked, Identity, KeysAway, Unauthenticated
 from proxy.core.events import CoreState
 from proxy.credentials import MAX_REQUEST, BadTicketRequest, TicketRequest
-from proxy.errors import HatchetError, RunUnknown
+from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.hub import SINGLE, Hub
 from proxy.livestream import LiveStream
 from proxy.metrics import render

@@ -13,10 +13,10 @@ from typing import Any, Final, TypeVar
 
 from proxy.core.events import CoreState, PastState
 from proxy.counts import TeamCounts
-from proxy.errors import HatchetAway, HatchetError, RunUnknown, TokenRefused
+from proxy.hatchet.errors import HatchetAway, HatchetError, RunUnknown, TokenRefused
+from proxy.hatchet.upstream import Deliver, Upstream
 from proxy.journal import Journal
 from proxy.probes import Reach
-from proxy.upstream import Deliver, Upstream
 
 NO_RUN: Final = "00000000-0000-0000-0000-000000000000"  # nobody's: asking for it asks only for an answer
 REACHES: Final[dict[type[HatchetError], Reach]] = {HatchetAway: Reach.AWAY, TokenRefused: Reach.REFUSED}

@@ -19,9 +19,9 @@ from typing import Final
 
 from proxy.core.clock import Clock, LoopClock
 from proxy.core.events import LiveEvent
-from proxy.errors import HatchetError
+from proxy.hatchet.errors import HatchetError
+from proxy.hatchet.upstream import Upstream
 from proxy.run import Run
-from proxy.upstream import Upstream
 from proxy.watch import RunWatch
 from proxy.wires import Backoff
 

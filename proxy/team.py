@@ -20,6 +20,7 @@ from proxy.core.clock import LoopClock
 from proxy.counting import CountingWatch
 from proxy.counts import TeamCounts
 from proxy.finder import Finder, Found
+from proxy.hatchet.upstream import Upstream
 from proxy.journal import Journal
 from proxy.jwks import KeySets
 from proxy.kept import Kept
@@ -32,7 +33,6 @@ from proxy.rules import Rules
 from proxy.run import Run, RunSettings
 from proxy.switch import Switch
 from proxy.tap import Tap
-from proxy.upstream import Upstream
 
 KEEP_EVENTS: Final = 1000  # events a life keeps where no stream says more
 KEEP_BYTES: Final = 1 << 20

@@ -14,10 +14,10 @@ from typing import Any, Final
 from proxy.bridges import Bridges
 from proxy.core.clock import Clock, LoopClock
 from proxy.core.events import CoreState, End, Event, Item, LiveEvent, Reset, StepGap
-from proxy.errors import HatchetAway, HatchetError, RateLimited, TokenRefused
+from proxy.hatchet.errors import HatchetAway, HatchetError, RateLimited, TokenRefused
+from proxy.hatchet.upstream import Upstream
 from proxy.history import History
 from proxy.line import Line
-from proxy.upstream import Upstream
 from proxy.watch import RunWatch
 from proxy.wires import Backoff, Wire
 

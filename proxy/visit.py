@@ -20,8 +20,8 @@ from proxy.channel import Channel
 from proxy.core.events import CoreState, GapCause
 from proxy.core.resumable import Asking, Wait, carried_out
 from proxy.core.value import value
-from proxy.errors import HatchetError, RunUnknown
 from proxy.finder import Found
+from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.hub import Hub
 from proxy.life import Life
 from proxy.limits import Lease, Refused

@@ -13,9 +13,9 @@ import pytest
 from pydantic import SecretStr
 
 from config.model.files import HatchetConfig
-from proxy.endpoint import Endpoint, endpoint
+from proxy.hatchet.endpoint import Endpoint, endpoint
+from proxy.hatchet.protobuf import dispatcher_pb2, workflows_pb2
 from proxy.simulator.recordings.client import Client
-from proxy.stubs import dispatcher_pb2, workflows_pb2
 
 STEP, RUN = dispatcher_pb2.RESOURCE_TYPE_STEP_RUN, dispatcher_pb2.RESOURCE_TYPE_WORKFLOW_RUN
 BOUND = 0.25  # a subscription opened so long after the trigger is bound at once

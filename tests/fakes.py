@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from proxy.core.events import CoreState, LiveEvent, PastState
-from proxy.errors import HatchetError, RunUnknown
-from proxy.upstream import Deliver
+from proxy.hatchet.errors import HatchetError, RunUnknown
+from proxy.hatchet.upstream import Deliver
 
 TURNS = 30  # of the loop, until whatever one event sets off has come to rest
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from proxy.hatchet.protobuf import workflows_pb2
 from proxy.simulator.api.rest_views import run_answer
 from proxy.simulator.api.run_details import run_details
 from proxy.simulator.api.subscriptions import PairFeed, RunFeed
@@ -19,7 +20,6 @@ from proxy.simulator.state.entities import Run
 from proxy.simulator.state.runs import Core
 from proxy.simulator.stubs import dispatcher_pb2
 from proxy.simulator.world import World
-from proxy.stubs import workflows_pb2
 
 HERE = Path(__file__).parent
 RECORDED = load_script(HERE / "recorded.yaml")

@@ -22,13 +22,13 @@ from config.model.files import HatchetConfig
 from proxy.app import Front
 from proxy.connection import bound
 from proxy.counts import Counts
+from proxy.hatchet.upstream import Upstream
 from proxy.hub import Hub
 from proxy.journal import Journal
 from proxy.logs import Log
 from proxy.process import Process
 from proxy.server import Server
 from proxy.sidedoors import side_doors
-from proxy.upstream import Upstream
 
 BIN = Path(sys.executable).parent
 
@@ -59,7 +59,7 @@ async def served(
     path: Path, env: Mapping[str, str], open_door: Callable[[HatchetConfig], Upstream] | None = None
 ) -> AsyncIterator[Served]:
     """The whole proxy on a free port of loopback, in this process."""
-    from proxy.hatchet import HatchetDoor  # noqa: PLC0415
+    from proxy.hatchet.client import HatchetDoor  # noqa: PLC0415
 
     written = io.StringIO()
     journal = Journal(Log(written, human=False).write)

@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from config.model.files import HatchetConfig
-from proxy.stubs import RUN_DETAILS, SUBSCRIBE, dispatcher_pb2, workflows_pb2
+from proxy.hatchet.protobuf import RUN_DETAILS, SUBSCRIBE, dispatcher_pb2, workflows_pb2
 
 RUN = "11111111-1111-4111-8111-111111111111"
 STEP = "22222222-2222-4222-8222-222222222222"

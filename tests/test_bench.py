@@ -76,14 +76,15 @@ def test_a_flame_graph_draws_the_loop_alone_and_no_place_of_the_machine() -> Non
     drawn = flame["svg"](
         flame["folded"](
             [
-                f"{loop};Link._take (proxy/link.py:101);decode (proxy/core/json_codec.py:29) 3",
-                f"{loop};Link._take (proxy/link.py:99) 1",
+                f"{loop};Link._take (proxy/hatchet/grpc/connection.py:101);"
+                "decode (proxy/core/json_codec.py:29) 3",
+                f"{loop};Link._take (proxy/hatchet/grpc/connection.py:99) 1",
                 "Thread._bootstrap (threading.py:995);_worker (concurrent/futures/thread.py:81) 9",
             ]
         ),
         "W6",
     )
-    assert "Link._take (proxy/link.py): 100.0%" in drawn, "one box for all its lines"
+    assert "Link._take (proxy/hatchet/grpc/connection.py): 100.0%" in drawn, "one box for all its lines"
     assert "decode (proxy/core/json_codec.py): 75.0%" in drawn
     assert "threading" not in drawn and "stream-proxy" not in drawn
     assert drawn.count("<rect") == 3

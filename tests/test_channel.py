@@ -13,7 +13,7 @@ from proxy.backlog import Backlog, Frame
 from proxy.channel import BATCH, HANDS, Channel
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
 from proxy.counts import StreamCounts
-from proxy.errors import HatchetAway
+from proxy.hatchet.errors import HatchetAway
 from proxy.reader import Ending, Reader
 from proxy.rules import Message
 from proxy.sse import Ids

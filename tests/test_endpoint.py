@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from proxy.endpoint import Endpoint, endpoint
-from proxy.errors import HatchetAway, TokenRefused
+from proxy.hatchet.endpoint import Endpoint, endpoint
+from proxy.hatchet.errors import HatchetAway, TokenRefused
 from tests.stage import TENANT, config, token
 
 CASES: dict[str, dict[str, str]] = {

@@ -20,11 +20,11 @@ from typing import Any
 
 import pytest
 
-from proxy.endpoint import Endpoint
+from proxy.hatchet.endpoint import Endpoint
+from proxy.hatchet.protobuf import dispatcher_pb2
 from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client
 from proxy.simulator.stubs import TRIGGER, shared_pb2
-from proxy.stubs import dispatcher_pb2
 from tests.contract import (
     BOUND,
     NOBODY,

@@ -7,9 +7,9 @@ import asyncio
 import grpc.aio
 import pytest
 
+from proxy.hatchet.protobuf import dispatcher_pb2
 from proxy.simulator import NONE, Engine, PortTaken
 from proxy.simulator.recordings.client import Client
-from proxy.stubs import dispatcher_pb2
 from tests.contract import place
 
 

@@ -11,9 +11,9 @@ import aiohttp
 import grpc.aio
 import pytest
 
+from proxy.hatchet.protobuf import dispatcher_pb2
 from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client
-from proxy.stubs import dispatcher_pb2
 from tests.contract import place, refusal
 
 SCRIPT = Path(__file__).parent / "contract.yaml"

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from proxy.hatchet.protobuf import workflows_pb2
 from proxy.simulator.api.rest_views import list_answer
-from proxy.stubs import workflows_pb2
 from tests.played import HERE, Played, told
 
 RECORDINGS = HERE / "recordings"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from proxy.hatchet.protobuf import workflows_pb2
 from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client
 from proxy.simulator.recordings.parser import NotARecording, load_recording, parse_recording
 from proxy.simulator.recordings.recorder import Recorder, Refused
-from proxy.stubs import workflows_pb2
 from tests.contract import place
 from tests.played import HERE, told
 from tests.test_engine_recordings import SCENARIOS, recorded, step_names

@@ -10,8 +10,8 @@ from random import Random
 import pytest
 
 from proxy.core.events import Event, Item
-from proxy.errors import HistoryAway, RunUnknown
 from proxy.finder import Finder
+from proxy.hatchet.errors import HistoryAway, RunUnknown
 from proxy.run import Run
 from tests.fakes import FakeUpstream, HandClock, rest
 from tests.test_run import RUN, chunk, completed, core, past, started

@@ -40,13 +40,13 @@ from config.problems import ERROR
 from proxy.commands.check import command as check_command
 from proxy.core.events import Event
 from proxy.guard import BODY_BYTES, HEAD_BYTES, HEAD_COUNT, LINE_BYTES, REQUEST_SECONDS
-from proxy.hatchet import HatchetDoor
+from proxy.hatchet.client import HatchetDoor
+from proxy.hatchet.upstream import Upstream
 from proxy.jwks import BURST, SOONEST, USABLE
 from proxy.rules import Rules
 from proxy.simulator import Engine
 from proxy.simulator.script.default import chat
 from proxy.simulator.script.model import Chunks, Step, Workflow, script
-from proxy.upstream import Upstream
 from tests.issuer import token
 from tests.served import Command, Served, served
 

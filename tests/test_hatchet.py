@@ -9,11 +9,12 @@ from typing import Any
 import grpc
 import pytest
 
-from proxy import wire
 from proxy.core.events import CoreState, CoreStep, Kind, LiveEvent, Status
 from proxy.counts import TeamCounts
-from proxy.endpoint import endpoint
-from proxy.errors import (
+from proxy.hatchet import codec
+from proxy.hatchet.client import HatchetDoor, transport
+from proxy.hatchet.endpoint import endpoint
+from proxy.hatchet.errors import (
     BadChunk,
     HatchetAway,
     HatchetError,
@@ -23,10 +24,9 @@ from proxy.errors import (
     RunUnknown,
     TokenRefused,
 )
-from proxy.hatchet import HatchetDoor, transport
+from proxy.hatchet.protobuf import RUN_DETAILS, workflows_pb2
 from proxy.journal import Journal
 from proxy.probes import Reach
-from proxy.stubs import RUN_DETAILS, workflows_pb2
 from proxy.switch import Switch
 from tests.stage import RUN, STEP, Stage, chunk, config, stage, token
 
@@ -354,7 +354,7 @@ async def test_an_answer_that_never_comes_has_a_deadline(engine: Stage, env: dic
     engine.details = never
     through = transport(endpoint(config(host_port=engine.host_port), {}), env)
     with pytest.raises(HatchetAway, match="DEADLINE_EXCEEDED"):
-        await through.ask(RUN_DETAILS, wire.run_details(RUN), "GetRunDetails", 0.2)
+        await through.ask(RUN_DETAILS, codec.run_details(RUN), "GetRunDetails", 0.2)
     await through.close()
 
 

@@ -20,7 +20,8 @@ import pytest
 from config.model.files import HatchetConfig
 from proxy.core.events import CoreState, Kind, LiveEvent, PastState, Status
 from proxy.counts import TeamCounts
-from proxy.errors import (
+from proxy.hatchet.client import HatchetDoor
+from proxy.hatchet.errors import (
     BadChunk,
     HatchetAway,
     HatchetError,
@@ -30,7 +31,6 @@ from proxy.errors import (
     RunUnknown,
     TokenRefused,
 )
-from proxy.hatchet import HatchetDoor
 from proxy.journal import Journal
 from proxy.simulator import Engine
 from proxy.switch import Switch

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from proxy.errors import HatchetAway
-from proxy.hatchet import HatchetDoor
-from proxy.transport import CONNECT_TIMEOUT, KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
+from proxy.hatchet.client import HatchetDoor
+from proxy.hatchet.errors import HatchetAway
+from proxy.hatchet.grpc.base import CONNECT_TIMEOUT, KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
 from tests.relay import relay
 from tests.stage import RUN, config, stage
 from tests.test_hatchet import TRANSPORTS, answered, first_event

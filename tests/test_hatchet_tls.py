@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from proxy.core.events import LiveEvent
-from proxy.errors import HatchetAway
-from proxy.hatchet import HatchetDoor
+from proxy.hatchet.client import HatchetDoor
+from proxy.hatchet.errors import HatchetAway
 from tests.stage import RUN, chunk, config, stage
 from tests.test_hatchet import TRANSPORTS, first_event
 

@@ -11,9 +11,9 @@ from hpack import Decoder, Encoder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy import frames
-from proxy.call import Call
-from proxy.frames import (
+from proxy.hatchet.grpc import frames
+from proxy.hatchet.grpc.call import Call
+from proxy.hatchet.grpc.frames import (
     ACK,
     CONNECTION_WINDOW,
     CONTINUATION,
@@ -37,8 +37,8 @@ from proxy.frames import (
     frame,
     settings,
 )
-from proxy.http2 import Http2
-from proxy.refusals import Code
+from proxy.hatchet.grpc.http2 import Http2
+from proxy.hatchet.grpc.status import Code
 
 OK_HEADERS = [(":status", "200"), ("content-type", "application/grpc")]
 MAX_MESSAGE = 100_000

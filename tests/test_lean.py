@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from proxy import wire
-from proxy.channels import Channels
-from proxy.endpoint import endpoint
-from proxy.errors import HatchetAway
-from proxy.frames import DATA, END_STREAM, GOAWAY, LAST_STREAM, SETTINGS, TOO_MANY_PINGS, frame
-from proxy.hatchet import transport
-from proxy.lean import REQUEST_BYTES, Lean, fits, split
-from proxy.link import CALLS_PER_LINK
-from proxy.stubs import RUN_DETAILS
-from proxy.transport import KEEPALIVE_TIME
+from proxy.hatchet import codec
+from proxy.hatchet.client import transport
+from proxy.hatchet.endpoint import endpoint
+from proxy.hatchet.errors import HatchetAway
+from proxy.hatchet.grpc.base import KEEPALIVE_TIME
+from proxy.hatchet.grpc.connection import CALLS_PER_LINK
+from proxy.hatchet.grpc.frames import DATA, END_STREAM, GOAWAY, LAST_STREAM, SETTINGS, TOO_MANY_PINGS, frame
+from proxy.hatchet.grpc.grpcio import Channels
+from proxy.hatchet.grpc.pool import REQUEST_BYTES, Lean, fits, split
+from proxy.hatchet.protobuf import RUN_DETAILS
 from tests.stage import RUN, config, stage
 
 PROXY = {"http_proxy": "http://proxy:3128"}
@@ -65,7 +65,7 @@ DATA_FRAME = struct.pack(">BBI", DATA, END_STREAM, 1)  # of the first call, what
 
 
 async def ask(through: Lean) -> bytes:
-    return await through.ask(RUN_DETAILS, wire.run_details(RUN), "GetRunDetails", 10)
+    return await through.ask(RUN_DETAILS, codec.run_details(RUN), "GetRunDetails", 10)
 
 
 async def test_calls_that_wait_for_a_connection_share_it() -> None:

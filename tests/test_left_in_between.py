@@ -11,11 +11,11 @@ import pytest
 
 from config.model.files import HatchetConfig
 from proxy.core.events import CoreState
-from proxy.errors import HatchetAway
-from proxy.hatchet import HatchetDoor
+from proxy.hatchet.client import HatchetDoor
+from proxy.hatchet.errors import HatchetAway
+from proxy.hatchet.upstream import Deliver
 from proxy.life import REPLAY_LOOK
 from proxy.simulator import Engine
-from proxy.upstream import Deliver
 from tests.served import Served, served
 from tests.test_front import NOBODY, until
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 
-from proxy import frames
-from proxy.link import FULL_READ, SLICE, Link
-from proxy.turns import AHEAD, BREATH, THICK, TURN, Turns
+from proxy.hatchet.grpc import frames
+from proxy.hatchet.grpc.connection import FULL_READ, SLICE, Link
+from proxy.hatchet.grpc.read_scheduler import AHEAD, BREATH, THICK, TURN, Turns
 
 EVENT = frames.frame(frames.DATA, 0, 1, b"an event")
 PING = frames.frame(frames.PING, 0, 0, b"are you?")

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.errors import HatchetAway
+from proxy.hatchet.errors import HatchetAway
 from proxy.journal import Journal
 from proxy.logs import MAX_WAITING, Log, adopt, clean, open_journal, plain
 

@@ -13,10 +13,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from proxy.endpoint import endpoint
-from proxy.errors import HistoryAway
-from proxy.hatchet import FIND_LIMIT, FIND_PAGES, HatchetDoor
-from proxy.rest import ROOM, Rest
+from proxy.hatchet.client import FIND_LIMIT, FIND_PAGES, HatchetDoor
+from proxy.hatchet.endpoint import endpoint
+from proxy.hatchet.errors import HistoryAway
+from proxy.hatchet.rest import ROOM, Rest
 from tests.stage import RUN, TENANT, config, token
 
 RECORDINGS = Path(__file__).parent / "recordings" / "rest"

@@ -24,7 +24,7 @@ from proxy.core.events import (
     Status,
     StepGap,
 )
-from proxy.errors import BadChunk, HatchetAway, MessageTooLarge, RunUnknown
+from proxy.hatchet.errors import BadChunk, HatchetAway, MessageTooLarge, RunUnknown
 from proxy.run import Run
 from tests.fakes import FakeUpstream, HandClock, rest
 

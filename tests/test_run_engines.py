@@ -22,8 +22,8 @@ import pytest
 
 from config.model.files import HatchetConfig
 from proxy.core.events import STEP_STREAM, End, Event, GapCause, Item, Reset, StepGap
-from proxy.endpoint import endpoint
-from proxy.hatchet import HatchetDoor
+from proxy.hatchet.client import HatchetDoor
+from proxy.hatchet.endpoint import endpoint
 from proxy.restate import restate
 from proxy.run import Run
 from proxy.simulator import Engine

@@ -10,8 +10,8 @@ import pytest
 
 from config.model.files import HatchetConfig
 from proxy.core.events import STEP_COMPLETED, End, Event, Item
-from proxy.endpoint import endpoint
-from proxy.hatchet import HatchetDoor
+from proxy.hatchet.client import HatchetDoor
+from proxy.hatchet.endpoint import endpoint
 from proxy.run import Run
 from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client

@@ -18,28 +18,29 @@ def run(code: str) -> str:
 
 def test_the_package_is_passed_by_and_leaves_no_trace() -> None:
     assert run(
-        "from proxy import stubs\n"
-        "print(stubs.LEAN, [name for name in sys.modules if name.split('.')[0] in ('hatchet_sdk', 'grpc')])"
+        "from proxy.hatchet import protobuf\n"
+        "print(protobuf.LEAN, "
+        "[name for name in sys.modules if name.split('.')[0] in ('hatchet_sdk', 'grpc')])"
     ) == ("True []")
 
 
 def test_a_later_plain_import_of_the_sdk_works_and_has_the_same_messages() -> None:
     assert run(
-        "from proxy import stubs\n"
+        "from proxy.hatchet import protobuf\n"
         "import hatchet_sdk\n"
         "from hatchet_sdk.contracts import dispatcher_pb2, dispatcher_pb2_grpc\n"
         "from hatchet_sdk.contracts.v1 import workflows_pb2\n"
         "assert hatchet_sdk.Hatchet and hatchet_sdk.contracts.dispatcher_pb2 is dispatcher_pb2\n"
-        "assert dispatcher_pb2.WorkflowEvent is stubs.dispatcher_pb2.WorkflowEvent\n"
-        "assert workflows_pb2.GetRunDetailsResponse is stubs.workflows_pb2.GetRunDetailsResponse\n"
+        "assert dispatcher_pb2.WorkflowEvent is protobuf.dispatcher_pb2.WorkflowEvent\n"
+        "assert workflows_pb2.GetRunDetailsResponse is protobuf.workflows_pb2.GetRunDetailsResponse\n"
         "print('fine')"
     ) == ("fine")
 
 
 def test_where_the_sdk_is_there_already_it_is_used() -> None:
-    assert run("import hatchet_sdk\nfrom proxy import stubs\nprint(stubs.LEAN, stubs.SUBSCRIBE)") == (
-        "False /Dispatcher/SubscribeToWorkflowEvents"
-    )
+    assert run(
+        "import hatchet_sdk\nfrom proxy.hatchet import protobuf\nprint(protobuf.LEAN, protobuf.SUBSCRIBE)"
+    ) == ("False /Dispatcher/SubscribeToWorkflowEvents")
 
 
 def test_a_changed_layout_falls_back_to_the_plain_import() -> None:
@@ -59,7 +60,7 @@ def test_a_changed_layout_falls_back_to_the_plain_import() -> None:
         "            sys.modules[f'hatchet_sdk.{part}'] = types.ModuleType(f'hatchet_sdk.{part}')\n"
         "        sys.modules['hatchet_sdk.contracts.dispatcher_pb2'] = real['dispatcher']\n"
         "        sys.modules['hatchet_sdk.contracts.v1.workflows_pb2'] = real['workflows']\n"
-        "from proxy.stubs import reach, DISPATCHER, WORKFLOWS\n"
+        "from proxy.hatchet.protobuf import reach, DISPATCHER, WORKFLOWS\n"
         "(real['dispatcher'], real['workflows']), _ = reach(DISPATCHER, WORKFLOWS)\n"
         "sys.meta_path.insert(0, Finder())\n"
         "modules, lean = reach(DISPATCHER, WORKFLOWS)\n"
@@ -70,7 +71,7 @@ def test_a_changed_layout_falls_back_to_the_plain_import() -> None:
 
 def test_the_paths_are_those_of_the_generated_client() -> None:
     assert run(
-        "from proxy.stubs import SUBSCRIBE, RUN_DETAILS\n"
+        "from proxy.hatchet.protobuf import SUBSCRIBE, RUN_DETAILS\n"
         "from hatchet_sdk.contracts import dispatcher_pb2_grpc\n"
         "from hatchet_sdk.contracts.v1 import workflows_pb2_grpc\n"
         "class Channel:\n"

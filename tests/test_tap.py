@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from proxy.core.events import CoreState, CoreStep, Event, GapCause, Item, Status, StepGap
-from proxy.errors import HatchetAway
+from proxy.hatchet.errors import HatchetAway
 from proxy.run import Run
 from proxy.tap import ENDED_FOR, OVERHEAD, Tap
 from tests.fakes import FakeUpstream, HandClock, rest

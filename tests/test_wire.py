@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy import wire
 from proxy.core.events import Kind, LiveEvent, Status
-from proxy.errors import BadChunk, HatchetAway
-from proxy.stubs import dispatcher_pb2, workflows_pb2
+from proxy.hatchet import codec
+from proxy.hatchet.errors import BadChunk, HatchetAway
+from proxy.hatchet.protobuf import dispatcher_pb2, workflows_pb2
 from tests.stage import RUN, STEP, chunk
 
 EVENTS = {
@@ -34,7 +34,7 @@ def test_every_event_type_has_its_kind(name: str, kind: Kind) -> None:
         event_type=name,
         retry_count=0,
     )
-    assert wire.translator()(event.SerializeToString()) == LiveEvent(RUN, kind, STEP, retry_count=0)
+    assert codec.translator()(event.SerializeToString()) == LiveEvent(RUN, kind, STEP, retry_count=0)
 
 
 def test_no_event_type_of_the_engine_is_forgotten() -> None:
@@ -51,11 +51,11 @@ def test_an_event_of_the_run_is_of_no_step_and_no_attempt() -> None:
         hangup=True,
         retry_count=3,
     )
-    assert wire.translator()(event.SerializeToString()) == LiveEvent(RUN, Kind.COMPLETED, None, hangup=True)
+    assert codec.translator()(event.SerializeToString()) == LiveEvent(RUN, Kind.COMPLETED, None, hangup=True)
 
 
 def test_a_chunk_has_its_index_and_no_attempt() -> None:
-    event = wire.translator()(chunk("", 0))
+    event = codec.translator()(chunk("", 0))
     assert (event.index, event.retry_count, event.payload) == (0, None, "")
 
 
@@ -72,23 +72,23 @@ def test_a_chunk_has_its_index_and_no_attempt() -> None:
 def test_times_are_written_as_the_history_writes_them(seconds: int, nanos: int, text: str | None) -> None:
     event = dispatcher_pb2.WorkflowEvent(workflow_run_id=RUN)
     event.event_timestamp.seconds, event.event_timestamp.nanos = seconds, nanos
-    assert wire.translator()(event.SerializeToString()).at == text
+    assert codec.translator()(event.SerializeToString()).at == text
 
 
 @given(st.lists(st.tuples(st.integers(1, 253402300799), st.integers(0, 999_999_999)), max_size=20))
 def test_one_translator_remembers_no_wrong_second(stamps: list[tuple[int, int]]) -> None:
-    translate = wire.translator()
+    translate = codec.translator()
     for seconds, nanos in stamps:
         event = dispatcher_pb2.WorkflowEvent(workflow_run_id=RUN)
         event.event_timestamp.seconds, event.event_timestamp.nanos = seconds, nanos
         raw = event.SerializeToString()
-        assert translate(raw) == wire.translator()(raw)
+        assert translate(raw) == codec.translator()(raw)
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_an_event_or_a_bad_chunk(raw: bytes) -> None:
     try:
-        wire.translator()(raw)
+        codec.translator()(raw)
     except BadChunk as error:
         assert "UTF-8" in str(error)
 
@@ -96,9 +96,9 @@ def test_any_bytes_are_an_event_or_a_bad_chunk(raw: bytes) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_state_or_no_answer(raw: bytes) -> None:
     with contextlib.suppress(HatchetAway):
-        wire.core_state(RUN, raw)
+        codec.core_state(RUN, raw)
 
 
 @pytest.mark.parametrize("text", [b"", b"null", b"[1]", b"{", b"\xff"])
 def test_metadata_that_is_no_object_is_none(text: bytes) -> None:
-    assert wire.metadata_of(text) == {}
+    assert codec.metadata_of(text) == {}

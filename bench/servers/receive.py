@@ -14,8 +14,8 @@ from typing import Any
 
 import uvloop
 
-from proxy import stubs, wire
-from proxy.endpoint import Endpoint, Tls
+from proxy.hatchet import codec, protobuf
+from proxy.hatchet.endpoint import Endpoint, Tls
 
 COME = [0]
 
@@ -25,13 +25,13 @@ async def aio(host_port: str, token: str, runs: list[str]) -> None:
 
     channel: Any = grpc.aio.insecure_channel(host_port)
     subscribe = channel.unary_stream(
-        stubs.SUBSCRIBE,
-        request_serializer=stubs.dispatcher_pb2.SubscribeToWorkflowEventsRequest.SerializeToString,
-        response_deserializer=stubs.dispatcher_pb2.WorkflowEvent.FromString,
+        protobuf.SUBSCRIBE,
+        request_serializer=protobuf.dispatcher_pb2.SubscribeToWorkflowEventsRequest.SerializeToString,
+        response_deserializer=protobuf.dispatcher_pb2.WorkflowEvent.FromString,
     )
 
     async def one(run: str) -> None:
-        request = stubs.dispatcher_pb2.SubscribeToWorkflowEventsRequest(workflow_run_id=run)
+        request = protobuf.dispatcher_pb2.SubscribeToWorkflowEventsRequest(workflow_run_id=run)
         async for event in subscribe(request, metadata=(("authorization", f"bearer {token}"),)):
             COME[0] += len(event.event_payload) > 0
 
@@ -39,18 +39,18 @@ async def aio(host_port: str, token: str, runs: list[str]) -> None:
 
 
 async def lean(host_port: str, token: str, runs: list[str]) -> None:
-    from proxy.lean import Lean  # noqa: PLC0415
+    from proxy.hatchet.grpc.pool import Lean  # noqa: PLC0415
 
     link = Lean(Endpoint(token, "", host_port, None, Tls("none"), 4 << 20))
 
     async def one(run: str) -> None:
-        translate = wire.translator()
+        translate = codec.translator()
 
         def take(message: bytes) -> None:
             translate(message)
             COME[0] += 1
 
-        await link.listen(stubs.SUBSCRIBE, wire.by_run(run), "", take)
+        await link.listen(protobuf.SUBSCRIBE, codec.by_run(run), "", take)
 
     await asyncio.gather(*(one(run) for run in runs))
 

@@ -95,7 +95,7 @@ async def _serve(
     from proxy.app import Front  # noqa: PLC0415
     from proxy.counts import Counts  # noqa: PLC0415
     from proxy.demo.page import with_page  # noqa: PLC0415
-    from proxy.hatchet import HatchetDoor  # noqa: PLC0415
+    from proxy.hatchet.client import HatchetDoor  # noqa: PLC0415
     from proxy.hub import Hub  # noqa: PLC0415
     from proxy.logs import open_journal  # noqa: PLC0415
     from proxy.process import Process  # noqa: PLC0415

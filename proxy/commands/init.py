@@ -76,7 +76,7 @@ def ask(workflow: str) -> tuple[str, ...]:
         raise click.UsageError(
             f"{TOKEN} is not set: create an API token in the Hatchet dashboard, or name the steps"
         )
-    from proxy.errors import HatchetError  # noqa: PLC0415
+    from proxy.hatchet.errors import HatchetError  # noqa: PLC0415
 
     try:
         found = asyncio.run(asked(token, workflow))
@@ -91,7 +91,7 @@ def ask(workflow: str) -> tuple[str, ...]:
 
 async def asked(token: str, workflow: str) -> tuple[str, ...] | None:
     """Asks once, and closes the door."""
-    from proxy.hatchet import HatchetDoor  # noqa: PLC0415 - it loads gRPC
+    from proxy.hatchet.client import HatchetDoor  # noqa: PLC0415 - it loads gRPC
 
     door = HatchetDoor(HatchetConfig.model_validate({"token": token}), os.environ)
     try:

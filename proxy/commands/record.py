@@ -12,8 +12,8 @@ import click
 from pydantic import SecretStr
 
 from config.model.files import HatchetConfig
-from proxy.endpoint import endpoint
-from proxy.errors import HatchetError
+from proxy.hatchet.endpoint import endpoint
+from proxy.hatchet.errors import HatchetError
 from proxy.simulator.recordings.client import Client
 from proxy.simulator.recordings.recorder import Recorder, Refused
 

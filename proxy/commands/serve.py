@@ -18,7 +18,7 @@ from config.problems import ConfigError
 
 if TYPE_CHECKING:
     from config.model.files import Config, HatchetConfig
-    from proxy.upstream import Upstream
+    from proxy.hatchet.upstream import Upstream
 
 PROBLEMS: Final = 1
 USAGE: Final = 2
@@ -160,7 +160,7 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
 
 
 def _open_door(config: HatchetConfig) -> Upstream:
-    from proxy.hatchet import HatchetDoor  # noqa: PLC0415
+    from proxy.hatchet.client import HatchetDoor  # noqa: PLC0415
 
     return HatchetDoor(config, os.environ)
 

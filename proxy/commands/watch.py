@@ -16,12 +16,12 @@ from config.problems import ConfigError
 from proxy.commands.files import PROBLEMS, USAGE, team_named
 from proxy.commands.telling import Telling
 from proxy.core.events import End, Item
-from proxy.errors import HatchetError, RunUnknown, TokenRefused
+from proxy.hatchet.errors import HatchetError, RunUnknown, TokenRefused
 from proxy.rules import Rules
 
 if TYPE_CHECKING:
     from config.model.files import StreamConfig, TeamConfig
-    from proxy.upstream import Upstream
+    from proxy.hatchet.upstream import Upstream
 
 INTERRUPTED: Final = 130  # what a shell expects after Ctrl-C
 TRY_AGAIN: Final = 0.5  # seconds between looks for a run that does not exist yet, or a Hatchet that is away
@@ -96,7 +96,7 @@ def _chosen(path: Path, team_name: str | None, stream_name: str | None) -> tuple
 
 
 async def _watch(run_id: str, team: TeamConfig, stream: StreamConfig) -> int:
-    from proxy.hatchet import HatchetDoor  # noqa: PLC0415 - gRPC only once there is something to watch
+    from proxy.hatchet.client import HatchetDoor  # noqa: PLC0415 - gRPC only once there is something to watch
 
     door = HatchetDoor(team.hatchet, os.environ)
     try:

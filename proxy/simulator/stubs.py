@@ -1,10 +1,10 @@
-"""Hatchet's generated messages that only an engine needs, beside those of `proxy.stubs`."""
+"""Hatchet's generated messages that only an engine needs, beside those of `proxy.hatchet.protobuf`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from proxy.stubs import dispatcher_pb2, method_path, reach, workflows_pb2
+from proxy.hatchet.protobuf import dispatcher_pb2, method_path, reach, workflows_pb2
 
 if TYPE_CHECKING:
     from hatchet_sdk.contracts import events_pb2

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import grpc
 import grpc.aio
 
+from proxy.hatchet.protobuf import RUN_DETAILS, SUBSCRIBE
 from proxy.simulator import stubs
 from proxy.simulator.api.outbox import Outbox
 from proxy.simulator.api.results_feed import RunsFeed
@@ -24,7 +25,6 @@ from proxy.simulator.state.entities import Run
 from proxy.simulator.state.runs import Core, UnknownWorkflow
 from proxy.simulator.state.tenant import Tenant
 from proxy.simulator.stubs import dispatcher_pb2, events_pb2, shared_pb2, trigger_pb2, workflows_pb2
-from proxy.stubs import RUN_DETAILS, SUBSCRIBE
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Feed = RunFeed | PairFeed

@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 from hpack import Decoder
 
-from proxy.frames import (
+from proxy.hatchet.grpc.frames import (
     ACK,
     CONTINUATION,
     DATA,
@@ -37,9 +37,9 @@ from proxy.frames import (
     unpadded,
     window_update,
 )
+from proxy.hatchet.protobuf import SUBSCRIBE
 from proxy.simulator.api.grpc import Wire
 from proxy.simulator.api.stream import Abort, Stream
-from proxy.stubs import SUBSCRIBE
 
 UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import grpc
 
-from proxy.frames import DATA, END_HEADERS, END_STREAM, FRAME_BYTES, HEADERS, MESSAGE, frame
+from proxy.hatchet.grpc.frames import DATA, END_HEADERS, END_STREAM, FRAME_BYTES, HEADERS, MESSAGE, frame
 from proxy.simulator.api.grpc import Feed
 
 OPENING = b"\x88\x0f\x10\x10application/grpc"  # :status 200 and content-type, as literals of the static table

@@ -1,7 +1,7 @@
 """Client: an engine, real or embedded, asked in its own words; nothing is translated, nothing is forgiven.
 
 For recorders and for the contract suite, which must see statuses and events as they come. The proxy itself
-goes through ``proxy.hatchet``.
+goes through ``proxy.hatchet.client``.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import aiohttp
 import grpc
 import grpc.aio
 
-from proxy.endpoint import Endpoint
+from proxy.hatchet.endpoint import Endpoint
+from proxy.hatchet.protobuf import RUN_DETAILS, SUBSCRIBE
 from proxy.simulator import stubs
 from proxy.simulator.stubs import dispatcher_pb2, events_pb2, shared_pb2, trigger_pb2, workflows_pb2
-from proxy.stubs import RUN_DETAILS, SUBSCRIBE
 
 DEADLINE = 15.0
 STABLE = "/api/v1/stable"

@@ -18,8 +18,8 @@ import grpc
 import grpc.aio
 from google.protobuf.json_format import MessageToDict
 
+from proxy.hatchet.protobuf import dispatcher_pb2, workflows_pb2
 from proxy.simulator.recordings.client import Client
-from proxy.stubs import dispatcher_pb2, workflows_pb2
 
 EVERY = 0.1
 AGAIN = 0.25

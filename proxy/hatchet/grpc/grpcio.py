@@ -14,10 +14,10 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-from proxy.endpoint import Endpoint
-from proxy.errors import HatchetAway, HatchetError
-from proxy.refusals import refusal
-from proxy.transport import CONNECT_TIMEOUT, KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
+from proxy.hatchet.endpoint import Endpoint
+from proxy.hatchet.errors import HatchetAway, HatchetError
+from proxy.hatchet.grpc.base import CONNECT_TIMEOUT, KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
+from proxy.hatchet.grpc.status import refusal
 
 STREAMS_PER_CHANNEL: Final = 90  # 100 is the least that RFC 9113 recommends; unary calls need room too
 RECONNECT_PAUSE: Final = (250, 5_000)  # ms: C-core's own goes up to two minutes, too long for a reader

@@ -1,6 +1,6 @@
 """Transport: what the door needs of gRPC. Bytes in, bytes out; two implementations share every test.
 
-`channels.py` stands on grpcio, `lean.py` on asyncio alone. Both raise `proxy.errors` only (BadChunk,
+`channels.py` stands on grpcio, `lean.py` on asyncio alone. Both raise `proxy.hatchet.errors` only (BadChunk,
 MessageTooLarge, HatchetAway …, made by `refusals.py`), and end a call at Hatchet when it is cancelled here.
 """
 

@@ -11,12 +11,12 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
-from proxy.call import Call
-from proxy.frames import TOO_MANY_PINGS, Fault
-from proxy.http2 import Http2
-from proxy.refusals import Code
-from proxy.transport import KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
-from proxy.turns import Turns
+from proxy.hatchet.grpc.base import KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
+from proxy.hatchet.grpc.call import Call
+from proxy.hatchet.grpc.frames import TOO_MANY_PINGS, Fault
+from proxy.hatchet.grpc.http2 import Http2
+from proxy.hatchet.grpc.read_scheduler import Turns
+from proxy.hatchet.grpc.status import Code
 
 Headers = Sequence[tuple[str, str]]
 CALLS_PER_LINK: Final = 250  # Hatchet's engine sets no limit; what a server says lower holds

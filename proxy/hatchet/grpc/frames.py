@@ -6,7 +6,7 @@ import struct
 from collections.abc import Mapping
 from typing import Final
 
-from proxy.refusals import Code
+from proxy.hatchet.grpc.status import Code
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FRAME: Final = struct.Struct(">HBBBI")  # length (16 + 8 bits), type, flags, stream

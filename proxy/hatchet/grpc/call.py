@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
-from proxy.frames import HTTP_CODES, MESSAGE
-from proxy.refusals import Code
+from proxy.hatchet.grpc.frames import HTTP_CODES, MESSAGE
+from proxy.hatchet.grpc.status import Code
 
 Outcome = tuple[int, str, Exception | None]  # a gRPC code and its text, or the error that `on_message` raised
 

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import aiohttp
 import orjson
 
-from proxy.endpoint import Endpoint
-from proxy.errors import HistoryAway
+from proxy.hatchet.endpoint import Endpoint
+from proxy.hatchet.errors import HistoryAway
 
 TIMEOUT: Final = aiohttp.ClientTimeout(total=10, connect=4)
 CONNECTIONS: Final = 16  # the history is one Postgres behind one API: more at once only queue there

@@ -11,18 +11,18 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 from urllib.parse import quote
 
-from proxy import stubs, wire
 from proxy.core.events import CoreState, PastState
-from proxy.endpoint import Endpoint, endpoint
-from proxy.errors import HatchetError, HistoryAway
-from proxy.lean import Lean, fits
-from proxy.past import newest_run, past_state, step_names, workflow_called
-from proxy.transport import Transport
-from proxy.upstream import Deliver
+from proxy.hatchet import codec, protobuf
+from proxy.hatchet.endpoint import Endpoint, endpoint
+from proxy.hatchet.errors import HatchetError, HistoryAway
+from proxy.hatchet.grpc.base import Transport
+from proxy.hatchet.grpc.pool import Lean, fits
+from proxy.hatchet.rest_codec import newest_run, past_state, step_names, workflow_called
+from proxy.hatchet.upstream import Deliver
 
 if TYPE_CHECKING:
     from config.model.files import HatchetConfig
-    from proxy.rest import Rest
+    from proxy.hatchet.rest import Rest
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -34,7 +34,7 @@ FIND_PAGES: Final = 5
 
 
 class HatchetDoor:
-    """A team's way to Hatchet: implements `proxy.upstream.Upstream`.
+    """A team's way to Hatchet: implements `proxy.hatchet.upstream.Upstream`.
 
     What is wrong with the config (a token that is none, a file that cannot be read) is raised by each call,
     so that a team with a broken token waits like one with a refused token.
@@ -59,20 +59,20 @@ class HatchetDoor:
 
     async def follow(self, run_id: str, deliver: Deliver, opened: Callable[[], None] | None = None) -> None:
         """Subscribe by run id; see `Upstream.follow`."""
-        await self._listen(wire.by_run(run_id), deliver, opened)
+        await self._listen(codec.by_run(run_id), deliver, opened)
 
     async def follow_metadata(
         self, key: str, value: str, deliver: Deliver, opened: Callable[[], None] | None = None
     ) -> None:
         """Subscribe by a metadata pair; see `Upstream.follow_metadata`."""
-        await self._listen(wire.by_metadata(key, value), deliver, opened)
+        await self._listen(codec.by_metadata(key, value), deliver, opened)
 
     async def core(self, run_id: str) -> CoreState:
         """GetRunDetails; see `Upstream.core`."""
         answer = await self._open_transport().ask(
-            stubs.RUN_DETAILS, wire.run_details(run_id), self._named("GetRunDetails"), ASK_TIMEOUT
+            protobuf.RUN_DETAILS, codec.run_details(run_id), self._named("GetRunDetails"), ASK_TIMEOUT
         )
-        return wire.core_state(run_id, answer)
+        return codec.core_state(run_id, answer)
 
     async def past(self, run_id: str) -> PastState | None:
         """The REST history of a run; None while it does not know the run. Raises HistoryAway."""
@@ -118,9 +118,9 @@ class HatchetDoor:
             await self._rest.close()
 
     async def _listen(self, request: bytes, deliver: Deliver, opened: Callable[[], None] | None) -> None:
-        translate = wire.translator()
+        translate = codec.translator()
         await self._open_transport().listen(
-            stubs.SUBSCRIBE,
+            protobuf.SUBSCRIBE,
             request,
             self._named("SubscribeToWorkflowEvents"),
             lambda message: deliver(translate(message)),
@@ -147,7 +147,7 @@ def transport(at: Endpoint, env: Mapping[str, str]) -> Transport:
     """The lean transport where it can reach the address; grpcio else, or where STREAM_PROXY_GRPC says so."""
     if env.get("STREAM_PROXY_GRPC", "lean") == "lean" and fits(at.host_port, env):
         return Lean(at)
-    from proxy.channels import Channels  # noqa: PLC0415 - grpcio takes 16 MB, and mostly none of it is needed
+    from proxy.hatchet.grpc.grpcio import Channels  # noqa: PLC0415 - grpcio takes 16 MB, and mostly none of it is needed
 
     return Channels(at)
 
@@ -155,7 +155,7 @@ def transport(at: Endpoint, env: Mapping[str, str]) -> Transport:
 def _rest(at: Endpoint) -> Rest | None:
     if at.api is None:
         return None
-    from proxy.rest import Rest  # noqa: PLC0415 - aiohttp takes 0.2 s to import, and `api: off` needs none of it
+    from proxy.hatchet.rest import Rest  # noqa: PLC0415 - aiohttp takes 0.2 s to import, and `api: off` needs none of it
 
     return Rest(at)
 

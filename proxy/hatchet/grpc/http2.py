@@ -13,10 +13,19 @@ from typing import Final
 
 from hpack import Decoder, Encoder, HPACKError
 
-from proxy import frames
-from proxy.call import Call, Outcome
-from proxy.frames import DATA, END_STREAM, FRAME, FRAME_BYTES, PADDED, Fault, frame, window_update
-from proxy.refusals import Code
+from proxy.hatchet.grpc import frames
+from proxy.hatchet.grpc.call import Call, Outcome
+from proxy.hatchet.grpc.frames import (
+    DATA,
+    END_STREAM,
+    FRAME,
+    FRAME_BYTES,
+    PADDED,
+    Fault,
+    frame,
+    window_update,
+)
+from proxy.hatchet.grpc.status import Code
 
 OUR_SETTINGS: Final = frames.settings(
     {frames.ENABLE_PUSH: 0, frames.INITIAL_WINDOW_SIZE: frames.STREAM_WINDOW}

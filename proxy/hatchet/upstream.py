@@ -1,7 +1,7 @@
 """Upstream: what a run, a tap or a command may ask of Hatchet; ``hatchet.py`` is the real one.
 
 One `Upstream` per team. All calls are safe to make side by side, share the team's channels, and raise
-only `proxy.errors.HatchetError`s. Cancelling a call ends it at Hatchet too.
+only `proxy.hatchet.errors.HatchetError`s. Cancelling a call ends it at Hatchet too.
 """
 
 from __future__ import annotations

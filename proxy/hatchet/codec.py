@@ -14,8 +14,8 @@ import orjson
 from google.protobuf.message import DecodeError
 
 from proxy.core.events import CoreState, CoreStep, Kind, LiveEvent, Status
-from proxy.errors import BadChunk, HatchetAway
-from proxy.stubs import dispatcher_pb2, workflows_pb2
+from proxy.hatchet.errors import BadChunk, HatchetAway
+from proxy.hatchet.protobuf import dispatcher_pb2, workflows_pb2
 
 STEP_RUN: Final = int(dispatcher_pb2.RESOURCE_TYPE_STEP_RUN)
 STREAM: Final = int(dispatcher_pb2.RESOURCE_EVENT_TYPE_STREAM)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from proxy.errors import HatchetAway, TokenRefused
+from proxy.hatchet.errors import HatchetAway, TokenRefused
 
 if TYPE_CHECKING:
     from config.model.files import HatchetConfig

@@ -1,4 +1,4 @@
-"""What a gRPC status means for us: the table by which Hatchet's refusals become `proxy.errors`.
+"""What a gRPC status means for us: the table by which Hatchet's refusals become `proxy.hatchet.errors`.
 
 The server's own text is only looked at, never quoted: it can hold what a worker sent. Codes are the numbers
 of https://grpc.github.io/grpc/core/md_doc_statuscodes.html, so that every transport can share the table.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-from proxy.errors import (
+from proxy.hatchet.errors import (
     BadChunk,
     HatchetAway,
     HatchetError,

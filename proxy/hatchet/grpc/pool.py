@@ -15,13 +15,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from proxy.call import Call
-from proxy.endpoint import Endpoint, Tls
-from proxy.errors import HatchetAway, HatchetError
-from proxy.link import Link
-from proxy.refusals import Code, refusal
-from proxy.transport import CONNECT_TIMEOUT, KEEPALIVE_TIME
-from proxy.turns import Turns
+from proxy.hatchet.endpoint import Endpoint, Tls
+from proxy.hatchet.errors import HatchetAway, HatchetError
+from proxy.hatchet.grpc.base import CONNECT_TIMEOUT, KEEPALIVE_TIME
+from proxy.hatchet.grpc.call import Call
+from proxy.hatchet.grpc.connection import Link
+from proxy.hatchet.grpc.read_scheduler import Turns
+from proxy.hatchet.grpc.status import Code, refusal
 
 PAUSES: Final = (0.1, 0.25, 0.5, 1.0, 2.0)  # after a failed attempt calls fail at once for so long: no storm
 TRIES: Final = 2  # a call that the server never began with is made again, on another connection

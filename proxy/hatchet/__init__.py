@@ -1,0 +1,1 @@
+"""Everything that speaks to Hatchet: client, endpoint, errors, protobuf and REST codecs."""
