@@ -20,7 +20,7 @@ import orjson
 from config.model.files import RuleConfig, StreamConfig
 from proxy.core import json_codec
 from proxy.core.events import Event
-from proxy.rules import Rules
+from proxy.rules.ruleset import Rules
 
 DATA = {
     "kind": "type",

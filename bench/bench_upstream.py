@@ -33,7 +33,7 @@ from proxy.hatchet.grpc.http2 import Http2
 from proxy.kept import Kept
 from proxy.life import Life
 from proxy.livestream import LiveStream
-from proxy.rules import Rules
+from proxy.rules.ruleset import Rules
 from proxy.run import Run
 
 pb = protobuf.dispatcher_pb2

@@ -24,7 +24,7 @@ from proxy.backlog import Backlog, Frame
 from proxy.chunked import chunk
 from proxy.core.events import STEP_STREAM, End, Event, GapCause, Item, Reset, StepGap
 from proxy.counts import StreamCounts
-from proxy.rules import Rules, Sight
+from proxy.rules.ruleset import Rules, Sight
 from proxy.sse import HEARTBEAT, Ids
 
 if TYPE_CHECKING:

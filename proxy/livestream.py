@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from config.model.files import StreamConfig
 from proxy.origins import Origins
-from proxy.rules import Rules
+from proxy.rules.ruleset import Rules
 
 
 class Allow(Protocol):

@@ -22,7 +22,7 @@ from proxy.hatchet.errors import HatchetError
 from proxy.hub import Hub
 from proxy.journal import Journal
 from proxy.probes import Standing
-from proxy.trials import failures
+from proxy.rules.test_runner import failures
 
 Load = Callable[[Path, Mapping[str, str]], Config]
 

@@ -29,7 +29,7 @@ from proxy.limits import TeamLimits
 from proxy.livestream import LiveStream
 from proxy.origins import Origins, every_cors
 from proxy.routes import Routes
-from proxy.rules import Rules
+from proxy.rules.ruleset import Rules
 from proxy.run import Run, RunSettings
 from proxy.switch import Switch
 from proxy.tap import Tap

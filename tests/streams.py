@@ -8,8 +8,8 @@ from typing import Any, cast
 from config.checks.checker import Form, check
 from config.model.files import SingleFile, StreamConfig, TeamConfig
 from config.model.resolve import DEFAULT_TEAM, grant, team
-from proxy.given import event_of
-from proxy.rules import Failed, Message, Rules
+from proxy.rules.ruleset import Failed, Message, Rules
+from proxy.rules.sample_event import event_of
 
 
 def team_of(text: str) -> TeamConfig:

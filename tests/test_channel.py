@@ -15,7 +15,7 @@ from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
 from proxy.counts import StreamCounts
 from proxy.hatchet.errors import HatchetAway
 from proxy.reader import Ending, Reader
-from proxy.rules import Message
+from proxy.rules.ruleset import Message
 from proxy.sse import Ids
 
 RUN = "d8ed70df-0872-463a-9a78-d6bd88db0b34"

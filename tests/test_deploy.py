@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from config.load import load
-from proxy.trials import run_tests
+from proxy.rules.test_runner import run_tests
 from tests.front import check_configuration, modern_nginx, nginx_folder
 from tests.tools import ROOT, need
 

@@ -30,7 +30,7 @@ from proxy.core.events import RUN_EVENTS, STEP_STREAM, Event
 from proxy.credentials import BadTicketRequest, TicketRefused, TicketRequest
 from proxy.origins import Origins
 from proxy.routes import Routes
-from proxy.rules import Rules
+from proxy.rules.ruleset import Rules
 from proxy.sse import Ids, end_cursor, read_cursor, run_id_of
 from proxy.tickets import Tickets, claims_named
 

@@ -43,7 +43,7 @@ from proxy.guard import BODY_BYTES, HEAD_BYTES, HEAD_COUNT, LINE_BYTES, REQUEST_
 from proxy.hatchet.client import HatchetDoor
 from proxy.hatchet.upstream import Upstream
 from proxy.jwks import BURST, SOONEST, USABLE
-from proxy.rules import Rules
+from proxy.rules.ruleset import Rules
 from proxy.simulator import Engine
 from proxy.simulator.script.default import chat
 from proxy.simulator.script.model import Chunks, Step, Workflow, script

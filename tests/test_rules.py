@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.events import Event
-from proxy.rules import Message, Rules, Sight
+from proxy.rules.ruleset import Message, Rules, Sight
 from tests.streams import Said, stream_of
 
 

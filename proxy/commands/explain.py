@@ -17,8 +17,8 @@ from proxy import sse
 from proxy.commands.files import PROBLEMS, USAGE, team_named, teams_at
 from proxy.core import json_codec
 from proxy.core.events import End, Event, Item, Reset, StepGap
-from proxy.given import GivenProblem, event_of
-from proxy.rules import Rules, Verdict
+from proxy.rules.ruleset import Rules, Verdict
+from proxy.rules.sample_event import GivenProblem, event_of
 
 STANDARD_INPUT: Final = "-"
 MOST_BYTES: Final = 64 << 20  # twice Hatchet's largest message: an event that could ever come fits

@@ -10,7 +10,7 @@ from typing import Final
 import click
 
 from proxy.core.events import STEP_STREAM, End, Event, Item
-from proxy.rules import Rules, Verdict
+from proxy.rules.ruleset import Rules, Verdict
 
 NARROWEST: Final = 40  # characters of data that are shown, however narrow the terminal
 

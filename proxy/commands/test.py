@@ -12,7 +12,7 @@ import click
 from config.model.files import TeamConfig
 from config.problems import ConfigError
 from proxy.commands.files import PROBLEMS, USAGE, teams_at
-from proxy.trials import Trial, run_tests, unreached
+from proxy.rules.test_runner import Trial, run_tests, unreached
 
 MARKS: Final = {True: ("ok  ", "green"), False: ("FAIL", "red")}
 

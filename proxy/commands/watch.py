@@ -17,7 +17,7 @@ from proxy.commands.files import PROBLEMS, USAGE, team_named
 from proxy.commands.telling import Telling
 from proxy.core.events import End, Item
 from proxy.hatchet.errors import HatchetError, RunUnknown, TokenRefused
-from proxy.rules import Rules
+from proxy.rules.ruleset import Rules
 
 if TYPE_CHECKING:
     from config.model.files import StreamConfig, TeamConfig

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 from config.expressions.api import WORK_LIMIT, Meter
 from proxy.core.events import STEP_STREAM, Event
-from proxy.rule import Failed, Message, Rule, RuleLike, Sight, Stopped
+from proxy.rules.rule import Failed, Message, Rule, RuleLike, Sight, Stopped
 
 KNOWN_STEPS: Final = 1024
 """(type, step) pairs whose rules are remembered; more than any workflow has, and it bounds the memory."""

@@ -15,8 +15,8 @@ from config.expressions.api import ExpressionProblem
 from config.model.files import TeamConfig, TestConfig
 from config.problems import ERROR, Place, Problem
 from proxy.core import json_codec
-from proxy.given import GivenProblem, event_of
-from proxy.rules import Rules, Verdict
+from proxy.rules.ruleset import Rules, Verdict
+from proxy.rules.sample_event import GivenProblem, event_of
 
 NOTHING: Final = "nothing"
 
