@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 from proxy.core.events import CoreState, CoreStep, Item, Kind, LiveEvent, PastState, PastStep, Status
 from proxy.hatchet.upstream import Deliver
-from proxy.history import History
-from proxy.run import Run
+from proxy.runs.follower import Run
+from proxy.runs.reconcile.reconciler import History
 
 RUN = "11111111-0000-0000-0000-000000000001"
 COUNT = 50_000

@@ -34,7 +34,7 @@ from proxy.kept import Kept
 from proxy.life import Life
 from proxy.livestream import LiveStream
 from proxy.rules.ruleset import Rules
-from proxy.run import Run
+from proxy.runs.follower import Run
 
 pb = protobuf.dispatcher_pb2
 BATCH = 8  # events in a read: at 4,000 a second, a read each 2 ms

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proxy.counts import TeamCounts
-from proxy.watch import RunWatch
+from proxy.runs.observer import RunWatch
 
 
 class CountingWatch(RunWatch):

@@ -22,8 +22,8 @@ from proxy.hatchet.errors import HatchetAway, HatchetError, RunUnknown
 from proxy.hatchet.upstream import Upstream
 from proxy.kept import Kept, keep
 from proxy.livestream import LiveStream
-from proxy.restate import restate
-from proxy.run import Run
+from proxy.runs.follower import Run
+from proxy.runs.rebuild import restate
 from proxy.sse import Cursor, Ids
 
 LOOK_PAUSE: Final = 0.2  # seconds between looks for a run that does not exist yet: the engine's lag is 0.1

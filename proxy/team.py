@@ -15,11 +15,9 @@ from config.expressions.api import compile_allow
 from config.model.files import ServerConfig, StreamConfig, TeamConfig
 from proxy.auth import Authenticator
 from proxy.backlog import Backlog
-from proxy.bridges import Bridges
 from proxy.core.clock import LoopClock
 from proxy.counting import CountingWatch
 from proxy.counts import TeamCounts
-from proxy.finder import Finder, Found
 from proxy.hatchet.upstream import Upstream
 from proxy.journal import Journal
 from proxy.jwks import KeySets
@@ -30,9 +28,11 @@ from proxy.livestream import LiveStream
 from proxy.origins import Origins, every_cors
 from proxy.routes import Routes
 from proxy.rules.ruleset import Rules
-from proxy.run import Run, RunSettings
+from proxy.runs.bridge_quota import Bridges
+from proxy.runs.follower import Run, RunSettings
+from proxy.runs.lookup import Finder, Found
+from proxy.runs.tap import Tap
 from proxy.switch import Switch
-from proxy.tap import Tap
 
 KEEP_EVENTS: Final = 1000  # events a life keeps where no stream says more
 KEEP_BYTES: Final = 1 << 20

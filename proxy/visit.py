@@ -20,12 +20,12 @@ from proxy.channel import Channel
 from proxy.core.events import CoreState, GapCause
 from proxy.core.resumable import Asking, Wait, carried_out
 from proxy.core.value import value
-from proxy.finder import Found
 from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.hub import Hub
 from proxy.life import Life
 from proxy.limits import Lease, Refused
 from proxy.livestream import LiveStream
+from proxy.runs.lookup import Found
 from proxy.sse import Cursor
 from proxy.stay import Stay, StaySink
 from proxy.team import Team

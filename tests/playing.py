@@ -33,8 +33,8 @@ from proxy.core.events import (
     Status,
     StepGap,
 )
-from proxy.history import History
-from proxy.line import Line
+from proxy.runs.reconcile.reconciler import History
+from proxy.runs.reconcile.subscription_state import Line
 
 RECORDINGS = Path(__file__).parent / "recordings"
 LIFECYCLE_WAIT = 40.0  # seconds of a world's time after its last event in which the end must have come

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from proxy.cli import main
 from proxy.core.events import End, Event
-from proxy.recorded import NotARecording, played
+from proxy.runs.replay import NotARecording, played
 
 RECORDINGS = Path(__file__).parent / "recordings"
 YAML = """

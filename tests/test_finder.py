@@ -10,9 +10,9 @@ from random import Random
 import pytest
 
 from proxy.core.events import Event, Item
-from proxy.finder import Finder
 from proxy.hatchet.errors import HistoryAway, RunUnknown
-from proxy.run import Run
+from proxy.runs.follower import Run
+from proxy.runs.lookup import Finder
 from tests.fakes import FakeUpstream, HandClock, rest
 from tests.test_run import RUN, chunk, completed, core, past, started
 

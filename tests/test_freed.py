@@ -17,7 +17,7 @@ from proxy.channel import Channel
 from proxy.connection import StreamProtocol
 from proxy.life import Life
 from proxy.reader import Reader
-from proxy.run import Run
+from proxy.runs.follower import Run
 from proxy.simulator import Engine
 from proxy.simulator.script.default import chat
 from proxy.simulator.script.model import Step, Workflow, script

@@ -23,7 +23,7 @@ from proxy.core.events import (
     Status,
     StepGap,
 )
-from proxy.history import History
+from proxy.runs.reconcile.reconciler import History
 from tests.playing import World, legal
 
 RUN, STEP, OTHER = "run", "a", "b"

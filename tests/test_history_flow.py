@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 
 from proxy.core.events import Event, LiveEvent
-from proxy.history import History
-from proxy.line import Line
+from proxy.runs.reconcile.reconciler import History
+from proxy.runs.reconcile.subscription_state import Line
 from tests.playing import World
 from tests.test_history_laws import play, seeds
 from tests.thousands import many

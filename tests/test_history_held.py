@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.core.events import CoreState, End, Kind
-from proxy.history import History
+from proxy.runs.reconcile.reconciler import History
 from tests.playing import World, legal
 from tests.test_history_laws import play
 from tests.thousands import many

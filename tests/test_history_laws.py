@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.events import RUN_EVENTS, STEP_COMPLETED, End, Event
-from proxy.history import History
-from proxy.restate import restate
+from proxy.runs.rebuild import restate
+from proxy.runs.reconcile.reconciler import History
 from tests.playing import LIFECYCLE_WAIT, World, identities, legal
 from tests.thousands import many
 from tests.worlds import RUN, Told, Truth, mishaps, misplaced, truth, unsaid, wordless

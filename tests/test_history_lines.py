@@ -25,8 +25,8 @@ from proxy.core.events import (
     Status,
     StepGap,
 )
-from proxy.history import History
-from proxy.line import Line
+from proxy.runs.reconcile.reconciler import History
+from proxy.runs.reconcile.subscription_state import Line
 from tests.playing import LIFECYCLE_WAIT, World, legal
 from tests.thousands import many
 from tests.worlds import RUN, stamp

@@ -14,7 +14,7 @@ from proxy.core.events import (
     Status,
     StepGap,
 )
-from proxy.line import Line
+from proxy.runs.reconcile.subscription_state import Line
 from tests.playing import World, legal
 from tests.test_history_doubts import OTHER, RUN, STEP, chunk, clock, core, past, started, told, world
 

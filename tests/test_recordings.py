@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from proxy.core.events import End, LiveEvent
-from proxy.history import History
-from proxy.line import Line
-from proxy.restate import restate
+from proxy.runs.rebuild import restate
+from proxy.runs.reconcile.reconciler import History
+from proxy.runs.reconcile.subscription_state import Line
 from tests.playing import LIFECYCLE_WAIT, RECORDINGS, Recording, World, identities, legal, load
 
 FILES = sorted(RECORDINGS.glob("*/*.jsonl"))

@@ -9,7 +9,6 @@ from random import Random
 
 import pytest
 
-from proxy.bridges import Bridges
 from proxy.core.events import (
     CoreState,
     CoreStep,
@@ -25,7 +24,8 @@ from proxy.core.events import (
     StepGap,
 )
 from proxy.hatchet.errors import BadChunk, HatchetAway, MessageTooLarge, RunUnknown
-from proxy.run import Run
+from proxy.runs.bridge_quota import Bridges
+from proxy.runs.follower import Run
 from tests.fakes import FakeUpstream, HandClock, rest
 
 RUN = "11111111-0000-0000-0000-000000000001"

@@ -24,11 +24,11 @@ from config.model.files import HatchetConfig
 from proxy.core.events import STEP_STREAM, End, Event, GapCause, Item, Reset, StepGap
 from proxy.hatchet.client import HatchetDoor
 from proxy.hatchet.endpoint import endpoint
-from proxy.restate import restate
-from proxy.run import Run
+from proxy.runs.follower import Run
+from proxy.runs.rebuild import restate
+from proxy.runs.tap import Tap
 from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client
-from proxy.tap import Tap
 from tests.playing import identities, legal
 
 HERE = Path(__file__).parent

@@ -12,7 +12,7 @@ from config.model.files import HatchetConfig
 from proxy.core.events import STEP_COMPLETED, End, Event, Item
 from proxy.hatchet.client import HatchetDoor
 from proxy.hatchet.endpoint import endpoint
-from proxy.run import Run
+from proxy.runs.follower import Run
 from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client
 from proxy.simulator.script.model import Step, Workflow, script

@@ -10,8 +10,8 @@ import pytest
 
 from proxy.core.events import CoreState, CoreStep, Event, GapCause, Item, Status, StepGap
 from proxy.hatchet.errors import HatchetAway
-from proxy.run import Run
-from proxy.tap import ENDED_FOR, OVERHEAD, Tap
+from proxy.runs.follower import Run
+from proxy.runs.tap import ENDED_FOR, OVERHEAD, Tap
 from tests.fakes import FakeUpstream, HandClock, rest
 from tests.test_run import RUN, chunk, completed, core, hangup, past, started
 

@@ -12,10 +12,10 @@ from typing import Final
 
 import pytest
 
+from proxy.runs.wires import SLOWEST, SPREAD
+from proxy.runs.wires import Backoff as Reconnecting
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Backoff, Failure, Step, Workflow, script
-from proxy.wires import SLOWEST, SPREAD
-from proxy.wires import Backoff as Reconnecting
 from tests.chaos.world import streams
 from tests.delivering import (
     Ear,

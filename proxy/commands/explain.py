@@ -99,7 +99,7 @@ def _items(text: str | None, recording: Path | None) -> Iterator[Item] | list[It
     if text is not None:
         return [_event(text)]
     assert recording is not None
-    from proxy.recorded import NotARecording, played  # noqa: PLC0415 - an event needs no history
+    from proxy.runs.replay import NotARecording, played  # noqa: PLC0415 - an event needs no history
 
     try:
         return played(recording.read_text(encoding="utf-8").splitlines())

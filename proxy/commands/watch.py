@@ -109,7 +109,7 @@ async def watch(
     run_id: str, stream: StreamConfig, upstream: Upstream, say: Say, *, check_after: float
 ) -> int:
     """Say what becomes of each event of the run until its verified end; the exit status."""
-    from proxy.run import Run, RunSettings  # noqa: PLC0415
+    from proxy.runs.follower import Run, RunSettings  # noqa: PLC0415
 
     telling = Telling(Rules(stream), say)
     told: asyncio.Queue[Item] = asyncio.Queue()

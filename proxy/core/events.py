@@ -1,7 +1,8 @@
 """What happens in a run, as values: what Hatchet says (in) and what streams are told (out).
 
 In come a `LiveEvent` (the gRPC stream), a `CoreState` (GetRunDetails) and a `PastState` (the REST
-history). Out come `Event`, `StepGap`, `Reset` and `End`, in one order, made by ``proxy.history``.
+history). Out come `Event`, `StepGap`, `Reset` and `End`, in one order, made by
+``proxy.runs.reconcile.reconciler``.
 Nothing here does IO, looks at a clock or knows a loop.
 
 Ids are lower-case UUID text. Attempts count from 1 (the wire's ``retry_count`` from 0). Times are

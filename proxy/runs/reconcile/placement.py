@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from proxy.core.events import GapCause, LiveEvent
-from proxy.facts import Facts
-from proxy.line import is_later, moment
+from proxy.runs.reconcile.evidence import Facts
+from proxy.runs.reconcile.subscription_state import is_later, moment
 
 START_LAG: Final = 0.025  # seconds by which a worker's first chunk may be ahead of its own word that it began
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy import ending
-from proxy.leaving import Leaving
-from proxy.reading import LIVE_PATIENCE
-from proxy.step import DONE_LAG
+from proxy.runs.reconcile import run_end
+from proxy.runs.reconcile.losses import Leaving
+from proxy.runs.reconcile.outcomes import LIVE_PATIENCE
+from proxy.runs.reconcile.sequencer import DONE_LAG
 
 CLOSE_PATIENCE: Final = 1.0  # seconds that a verified end waits for the history's details
 
@@ -30,7 +30,7 @@ class Closing(Leaving):
     def _may_close(self, now: float) -> bool:
         """Whether the verified end can be told: all is known, or has been waited for."""
         assert self._core is not None and self._closing is not None
-        unseen = ending.unseen(self._core, self._steps)
+        unseen = run_end.unseen(self._core, self._steps)
         if self._doubtful(unseen) and not self._confirmed:
             if self._core_alone and unseen:
                 return False
@@ -42,7 +42,7 @@ class Closing(Leaving):
         if self._lines and self._telling and now < self._closing + LIVE_PATIENCE:
             self._due(self._closing + LIVE_PATIENCE)
             return False
-        if not self.has_past or self._past_gone or ending.caught_up(self._past, self._core, self._steps):
+        if not self.has_past or self._past_gone or run_end.caught_up(self._past, self._core, self._steps):
             return True
         if now < self._closing + CLOSE_PATIENCE:
             self._due(self._closing + CLOSE_PATIENCE)
@@ -63,13 +63,13 @@ class Closing(Leaving):
             for step_id in list(line.limbo):
                 self._place(line, step_id, now)
         self._withdraw()
-        ending.tried_again(self._core, self._steps, now)
+        run_end.tried_again(self._core, self._steps, now)
         for step in self._steps.values():
             if not (step.ended or step.end_told(step.proven)):
                 self._ask_of_stop(step, now)
             if step.question is not None and step.question.alive_at is not None:
                 step.question.answered = True
-        ending.tell(
+        run_end.tell(
             self._story,
             self._core,
             self._past,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from proxy.line import Line
+from proxy.runs.reconcile.subscription_state import Line
 
 MOST: Final = 3  # subscriptions of one run at the same time, the bridge included
 SPREAD: Final = 0.25  # seconds over which runs reconnect after an end that nobody hung up

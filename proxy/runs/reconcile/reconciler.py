@@ -1,8 +1,9 @@
 """What is known of one run: live events and states in; ordered items, what to look at next and the end out.
 
 The law: whatever was lost, doubled or invented on the way, each lifecycle event that the state can tell
-comes out exactly once, in a legal order (`proxy.step` has a step's own), and the end comes out exactly when
-the core state says done. Nothing here does IO, reads a clock or knows a loop: every input brings its `now`.
+comes out exactly once, in a legal order (`proxy.runs.reconcile.sequencer` has a step's own), and the end
+comes out exactly when the core state says done. Nothing here does IO, reads a clock or knows a loop: every
+input brings its `now`.
 
     in     opened, live, closed (a line's life)      core, past, past_away, tick (what was asked for)
     out    take() -> items      core_look.at, past_look.at -> when to read which state
@@ -16,12 +17,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.closing import Closing
 from proxy.core.events import CoreState, GapCause, Kind, LiveEvent, PastState, Status
-from proxy.known import END_LOOKS
-from proxy.line import Line
-from proxy.reading import PAST_PATIENCE
-from proxy.step import Step
+from proxy.runs.reconcile.closing import Closing
+from proxy.runs.reconcile.known import END_LOOKS
+from proxy.runs.reconcile.outcomes import PAST_PATIENCE
+from proxy.runs.reconcile.sequencer import Step
+from proxy.runs.reconcile.subscription_state import Line
 
 WAITING_PATIENCE: Final = 2.0  # where the history says that no retry streams yet: it lags, or they are old
 PLACE_PATIENCE: Final = 0.35  # seconds until a line that nobody placed is believed to tell the proven attempt

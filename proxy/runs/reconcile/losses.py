@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.core.events import GapCause
-from proxy.line import OVERLAP, Line
-from proxy.reading import Reading
-from proxy.step import Step
+from proxy.runs.reconcile.outcomes import Reading
+from proxy.runs.reconcile.sequencer import Step
+from proxy.runs.reconcile.subscription_state import OVERLAP, Line
 
 ALIVE: Final = 0.25  # seconds by which what a line told last may be before another was opened beside it
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.core.events import STEP_CANCELLED, STEP_COMPLETED, GapCause, Kind, LiveEvent
-from proxy.facts import MAX_HELD, Outcome
-from proxy.line import Line
-from proxy.outcome import output
-from proxy.step import Step
-from proxy.vouching import STRAGGLERS, Vouching
+from proxy.runs.reconcile.completeness import STRAGGLERS, Vouching
+from proxy.runs.reconcile.evidence import MAX_HELD, Outcome
+from proxy.runs.reconcile.payloads import output
+from proxy.runs.reconcile.sequencer import Step
+from proxy.runs.reconcile.subscription_state import Line
 
 LOST_PATIENCE: Final = 1.0  # seconds after which a line that did not tell a proven failure has lost it
 

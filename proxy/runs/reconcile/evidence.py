@@ -1,4 +1,6 @@
-"""Facts: what is known of one step run, noted as it comes, in any order; `proxy.step` tells what they allow.
+"""Facts: what is known of one step run, noted as it comes, in any order.
+
+`proxy.runs.reconcile.sequencer` tells what they allow.
 
 A later attempt voids an end, a live telling outranks a state's, the first cause of a doubt stays.
 """
@@ -10,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from proxy import outcome
 from proxy.core.events import STEP_CANCELLED, STEP_FAILED, GapCause, LiveEvent
-from proxy.line import Line
+from proxy.runs.reconcile import payloads
+from proxy.runs.reconcile.subscription_state import Line
 
 TEXT_WAIT: Final = 1.0  # seconds that a failure waits for its words: a timeout's are in the core, once done
 RECENT: Final = 16  # chunks by whose index and time a double is known even after its attempt is over
@@ -44,7 +46,7 @@ class Outcome:
     @property
     def stopped(self) -> bool:
         """Whether no line is told of such an end, or but of the run's: a cancellation, a timeout."""
-        return self.type == STEP_CANCELLED or (self.type == STEP_FAILED and outcome.timed_out(self.payload))
+        return self.type == STEP_CANCELLED or (self.type == STEP_FAILED and payloads.timed_out(self.payload))
 
 
 @dataclass(slots=True)
@@ -179,7 +181,7 @@ class Facts:
         said = (known.text if known is not None else None) or text
         when = known.at if known is not None and known.at else at
         tell_at = now + (wait if said else TEXT_WAIT)
-        end = Outcome(STEP_FAILED, self.proven, outcome.failure(said), when, live, tell_at)
+        end = Outcome(STEP_FAILED, self.proven, payloads.failure(said), when, live, tell_at)
         self.failures.setdefault(self.proven, Failure(said, when, live, now))
         if self.untold:
             self.end = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.core.events import CoreState, Event, PastState
-from proxy.history import History
+from proxy.runs.reconcile.reconciler import History
 
 LONG: Final = 60.0  # seconds; longer than anything is waited for
 

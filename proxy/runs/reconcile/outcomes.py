@@ -20,10 +20,10 @@ from proxy.core.events import (
     PastTaskEvent,
     Status,
 )
-from proxy.facts import Outcome
-from proxy.hearing import Hearing
-from proxy.known import RESTING
-from proxy.step import Step
+from proxy.runs.reconcile.evidence import Outcome
+from proxy.runs.reconcile.hearing import Hearing
+from proxy.runs.reconcile.known import RESTING
+from proxy.runs.reconcile.sequencer import Step
 
 LIVE_PATIENCE: Final = 0.25  # seconds that a state's news waits for the same news live, which says more
 PAST_PATIENCE: Final = (

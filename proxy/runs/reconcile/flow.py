@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.core.events import STEP_STREAM, Event, Kind, LiveEvent
-from proxy.known import Known
-from proxy.line import Line
+from proxy.runs.reconcile.known import Known
+from proxy.runs.reconcile.subscription_state import Line
 
 STREAM: Final = Kind.STREAM  # looking a member up takes ten times as long
 

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from proxy.core.events import GapCause, LiveEvent
 from proxy.hatchet.errors import BadChunk, HatchetError, MessageTooLarge, RunUnknown
-from proxy.looking import Looking
-from proxy.telling import PASSING
-from proxy.wires import MOST, SPREAD, Wire, choose, earliest
+from proxy.runs.state_reader import Looking
+from proxy.runs.telling import PASSING
+from proxy.runs.wires import MOST, SPREAD, Wire, choose, earliest
 
 ASIDE: Final = 0.05  # seconds until a choice that would be too early is looked at again
 TAP_PATIENCE: Final = 1.0  # seconds that a run waits for a tap that broke before it subscribes by itself

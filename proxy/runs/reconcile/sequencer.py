@@ -1,6 +1,7 @@
 """Step: one step run's own order, from facts that come in any.
 
-Facts are noted as they come (`proxy.facts`, `proxy.times`); `advance` tells what they allow:
+Facts are noted as they come (`proxy.runs.reconcile.evidence`, `proxy.runs.reconcile.placement`);
+`advance` tells what they allow:
 
     started (once) -> for each attempt: its chunks by index, retrying, reset -> the end (once)
 
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy import outcome
 from proxy.core.events import (
     STEP_RETRYING,
     STEP_SKIPPED,
@@ -21,9 +21,10 @@ from proxy.core.events import (
     GapCause,
     LiveEvent,
 )
-from proxy.facts import Outcome
-from proxy.story import Story
-from proxy.times import Times
+from proxy.runs.reconcile import payloads
+from proxy.runs.reconcile.emitter import Story
+from proxy.runs.reconcile.evidence import Outcome
+from proxy.runs.reconcile.placement import Times
 
 LOST_WAIT: Final = (
     0.05  # seconds for a missing index that is known to be lost: only what overtook it may come
@@ -126,7 +127,7 @@ class Step(Times):
         failure = self.failures.get(self.told)
         text = failure.text if failure is not None else None
         live = failure is not None and failure.live
-        payload = outcome.failure(text) if text is not None else None
+        payload = payloads.failure(text) if text is not None else None
         at = failure.at if failure is not None else None
         story.step(
             STEP_RETRYING, self.name or "", self.id, self.told, payload=payload, at=at, recovered=not live

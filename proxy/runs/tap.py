@@ -21,9 +21,9 @@ from proxy.core.clock import Clock, LoopClock
 from proxy.core.events import LiveEvent
 from proxy.hatchet.errors import HatchetError
 from proxy.hatchet.upstream import Upstream
-from proxy.run import Run
-from proxy.watch import RunWatch
-from proxy.wires import Backoff
+from proxy.runs.follower import Run
+from proxy.runs.observer import RunWatch
+from proxy.runs.wires import Backoff
 
 BUDGET: Final = 64 * 1024 * 1024  # bytes kept where the team has no limit of its own
 OVERHEAD: Final = 400  # bytes that an event costs beside its payload, about

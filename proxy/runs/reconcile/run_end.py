@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from proxy import outcome
 from proxy.core.events import (
     RUN_CANCELLED,
     RUN_COMPLETED,
@@ -25,9 +24,10 @@ from proxy.core.events import (
     PastState,
     Status,
 )
-from proxy.facts import Outcome
-from proxy.step import Step
-from proxy.story import Story
+from proxy.runs.reconcile import payloads
+from proxy.runs.reconcile.emitter import Story
+from proxy.runs.reconcile.evidence import Outcome
+from proxy.runs.reconcile.sequencer import Step
 
 RUN_END: Final = {
     Status.COMPLETED: RUN_COMPLETED,
@@ -122,10 +122,10 @@ def _conclude(step: Step, known: CoreStep, core: CoreState, *, at: str | None, n
     status = _status(known, core)
     if status is Status.COMPLETED:
         seen = step.end is not None and step.end.type == STEP_COMPLETED and step.end.live
-        skip = not seen and step.id != core.run_id and outcome.skipped(known.output)
+        skip = not seen and step.id != core.run_id and payloads.skipped(known.output)
         kind = STEP_SKIPPED if skip else STEP_COMPLETED
         if step.end is None or step.end.type != kind or not step.end.live:
-            payload = None if skip else outcome.output(known.output)
+            payload = None if skip else payloads.output(known.output)
             step.end = Outcome(kind, step.proven, payload, at, False, now)
     elif status is Status.FAILED:
         if step.end is None or step.end.type != STEP_FAILED or (step.untold and known.error):
@@ -145,7 +145,7 @@ def _outputs(core: CoreState, in_order: Iterable[Step]) -> dict[str, Any]:
         done = known.status is Status.COMPLETED and not (
             step.end is not None and step.end.type == STEP_SKIPPED
         )
-        told[known.name] = outcome.output(known.output) if done else None
+        told[known.name] = payloads.output(known.output) if done else None
     return told
 
 

@@ -16,9 +16,9 @@ from proxy.core.clock import Clock, LoopClock
 from proxy.core.events import LiveEvent
 from proxy.hatchet.errors import HatchetError, HistoryAway, RunUnknown
 from proxy.hatchet.upstream import Upstream
-from proxy.run import Run
-from proxy.watch import RunWatch
-from proxy.wires import Backoff
+from proxy.runs.follower import Run
+from proxy.runs.observer import RunWatch
+from proxy.runs.wires import Backoff
 
 LOOK_AGAIN: Final = 1.0  # seconds between looks into the list while waiting: what the subscription missed
 CONFIRM: Final = 0.3  # seconds for which the first run told of must be confirmed by the list: it lags 0.1

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from proxy.core.events import CoreState, Item, LiveEvent, PastState, Status
-from proxy.line import Line
-from proxy.look import Look
-from proxy.step import Step
-from proxy.story import Story
+from proxy.runs.reconcile.emitter import Story
+from proxy.runs.reconcile.poll import Look
+from proxy.runs.reconcile.sequencer import Step
+from proxy.runs.reconcile.subscription_state import Line
 
 END_LOOKS: Final = 6  # looks after something that smelled of the end: 0, 0.1, 0.3, 0.7, 1.5, 3.1 s
 

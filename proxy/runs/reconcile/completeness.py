@@ -12,10 +12,10 @@ from collections.abc import Collection
 from typing import Final
 
 from proxy.core.events import Kind
-from proxy.facts import Question
-from proxy.flow import Flow
-from proxy.line import OVERLAP, Line
-from proxy.step import Step
+from proxy.runs.reconcile.evidence import Question
+from proxy.runs.reconcile.flow import Flow
+from proxy.runs.reconcile.sequencer import Step
+from proxy.runs.reconcile.subscription_state import OVERLAP, Line
 
 VOUCHING: Final = 0.3  # seconds that an end waits for a line that knows more than the one that told it
 STOPPED: Final = 1.0  # seconds that the end of a step that was stopped waits for a sign of life

@@ -22,8 +22,8 @@ from proxy.core.events import (
     PastTaskEvent,
     Status,
 )
-from proxy.history import History
-from proxy.line import Line
+from proxy.runs.reconcile.reconciler import History
+from proxy.runs.reconcile.subscription_state import Line
 
 SETTLING: Final = 60.0
 """Seconds of the recording's time after its last line: longer than anything that a history waits for."""

@@ -7,8 +7,8 @@ from typing import Final
 
 from proxy.core.events import CoreState
 from proxy.hatchet.errors import HatchetError, HistoryAway
-from proxy.telling import PASSING, Telling
-from proxy.wires import SPREAD
+from proxy.runs.telling import PASSING, Telling
+from proxy.runs.wires import SPREAD
 
 SECOND_LOOK: Final = 0.1  # seconds after the first: a subscription opened by then binds at once
 OPEN_PATIENCE: Final = 0.5  # seconds that the first look waits for the subscription to be on the wire

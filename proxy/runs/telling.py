@@ -1,6 +1,6 @@
 """Telling: what a run is made of, and how it tells: all that came out of its history, in order, at once.
 
-The first of the rooms of `proxy.run`; each adds verbs to the one before.
+The first of the rooms of `proxy.runs.follower`; each adds verbs to the one before.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from proxy.bridges import Bridges
 from proxy.core.clock import Clock, LoopClock
 from proxy.core.events import CoreState, End, Event, Item, LiveEvent, Reset, StepGap
 from proxy.hatchet.errors import HatchetAway, HatchetError, RateLimited, TokenRefused
 from proxy.hatchet.upstream import Upstream
-from proxy.history import History
-from proxy.line import Line
-from proxy.watch import RunWatch
-from proxy.wires import Backoff, Wire
+from proxy.runs.bridge_quota import Bridges
+from proxy.runs.observer import RunWatch
+from proxy.runs.reconcile.reconciler import History
+from proxy.runs.reconcile.subscription_state import Line
+from proxy.runs.wires import Backoff, Wire
 
 PASSING: Final = (HatchetAway, TokenRefused, RateLimited)
 

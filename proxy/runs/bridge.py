@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.bridges import SECONDS as BRIDGE_SECONDS
 from proxy.core.events import GapCause, LiveEvent
-from proxy.following import ASIDE, Following
-from proxy.wires import Wire
+from proxy.runs.bridge_quota import SECONDS as BRIDGE_SECONDS
+from proxy.runs.subscriptions import ASIDE, Following
+from proxy.runs.wires import Wire
 
 BRIDGE_PAUSE: Final = 0.5  # seconds until a run asks again for a bridge where the team has none left
 BRIDGE_LOSSES: Final = 3  # how often a bridge that the engine ended is opened again

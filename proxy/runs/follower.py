@@ -15,9 +15,9 @@ from typing import Final
 
 from proxy.core.events import CoreState, GapCause, Item, LiveEvent
 from proxy.hatchet.errors import HatchetAway
-from proxy.spanning import Spanning
-from proxy.telling import RunSettings
-from proxy.wires import SPREAD
+from proxy.runs.bridge import Spanning
+from proxy.runs.telling import RunSettings
+from proxy.runs.wires import SPREAD
 
 __all__ = ["Run", "RunSettings"]
 
