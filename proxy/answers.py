@@ -15,7 +15,7 @@ from typing import Final
 
 import orjson
 
-from proxy import sse
+from proxy.formats import sse
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -19,13 +19,14 @@ from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from proxy import sse
 from proxy.backlog import Backlog, Frame
-from proxy.chunked import chunk
 from proxy.core.events import STEP_STREAM, End, Event, GapCause, Item, Reset, StepGap
 from proxy.counts import StreamCounts
+from proxy.formats import sse
+from proxy.formats.chunked import chunk
+from proxy.formats.sse import HEARTBEAT
+from proxy.log.cursor import Ids
 from proxy.rules.ruleset import Rules, Sight
-from proxy.sse import HEARTBEAT, Ids
 
 if TYPE_CHECKING:
     from proxy.reader import Reader

@@ -17,7 +17,7 @@ import contextlib
 import socket
 from typing import Any, Final, Protocol
 
-from proxy.chunked import LAST, chunk
+from proxy.formats.chunked import LAST, chunk
 from proxy.guard import GuardedProtocol
 
 Headers = list[tuple[bytes, bytes]]

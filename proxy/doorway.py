@@ -19,9 +19,9 @@ from uvicorn.server import ServerState
 from proxy import plain
 from proxy.app import Front
 from proxy.auth import Asked
-from proxy.chunked import LAST
 from proxy.connection import CLOSE, HIGH_WATER, Headers, SocketSink, StreamProtocol, head_of
 from proxy.deadlines import Deadlines
+from proxy.formats.chunked import LAST
 from proxy.guard import REQUEST_SECONDS
 from proxy.visit import Opened, Question, Visit
 

@@ -15,9 +15,10 @@ from dataclasses import replace
 from typing import Final
 
 from config.model.files import Config, HatchetConfig, ServerConfig, TeamConfig
-from proxy import __version__, sse
+from proxy import __version__
 from proxy.counts import Counts
 from proxy.credentials import KeyProblem
+from proxy.formats import sse
 from proxy.hatchet.upstream import Upstream
 from proxy.journal import Journal
 from proxy.jwks import KeySets

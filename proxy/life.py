@@ -22,9 +22,9 @@ from proxy.hatchet.errors import HatchetAway, HatchetError, RunUnknown
 from proxy.hatchet.upstream import Upstream
 from proxy.kept import Kept, keep
 from proxy.livestream import LiveStream
+from proxy.log.cursor import Cursor, Ids
 from proxy.runs.follower import Run
 from proxy.runs.rebuild import restate
-from proxy.sse import Cursor, Ids
 
 LOOK_PAUSE: Final = 0.2  # seconds between looks for a run that does not exist yet: the engine's lag is 0.1
 CLOSED: Final = "the run was closed"

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from proxy import probes, sse
+from proxy import probes
 from proxy.answers import Answer, problem
 from proxy.auth import Asked, Identity, KeysAway, Unauthenticated
 from proxy.core.events import CoreState
@@ -23,6 +23,7 @@ from proxy.credentials import MAX_REQUEST, BadTicketRequest, TicketRequest
 from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.hub import SINGLE, Hub
 from proxy.livestream import LiveStream
+from proxy.log.cursor import run_id_of
 from proxy.metrics import render
 from proxy.origins import TICKET_METHODS
 from proxy.team import Team
@@ -136,7 +137,7 @@ class TicketOffice:
     ) -> Answer:
         try:
             by_metadata = stream is not None and stream.config.metadata_key is not None
-            run = wanted.run if by_metadata else sse.run_id_of(wanted.run)
+            run = wanted.run if by_metadata else run_id_of(wanted.run)
             identity = await team.authenticator.authenticate(
                 asked, stream=wanted.stream, run=run or wanted.run, tickets=False
             )

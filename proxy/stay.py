@@ -11,8 +11,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from proxy import sse
 from proxy.core.events import GapCause
+from proxy.formats import sse
 from proxy.reader import Ending, Reader, Sink
 
 if TYPE_CHECKING:

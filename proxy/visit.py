@@ -13,20 +13,20 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from proxy import sse
 from proxy.answers import STREAM_HEADERS, Answer, Headers, jittered, problem, wait
 from proxy.auth import NOBODY, Asked, Identity, KeysAway, Unauthenticated
 from proxy.channel import Channel
 from proxy.core.events import CoreState, GapCause
 from proxy.core.resumable import Asking, Wait, carried_out
 from proxy.core.value import value
+from proxy.formats import sse
 from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.hub import Hub
 from proxy.life import Life
 from proxy.limits import Lease, Refused
 from proxy.livestream import LiveStream
+from proxy.log.cursor import Cursor, end_cursor, read_cursor, run_id_of
 from proxy.runs.lookup import Found
-from proxy.sse import Cursor
 from proxy.stay import Stay, StaySink
 from proxy.team import Team
 
@@ -82,7 +82,7 @@ class Visit:
         self._metadata_key = stream.metadata_key
         by_id = self._metadata_key is None
         # What a ticket and the limits mean by "run": the canonical id, or the path's value.
-        self._run = (sse.run_id_of(question.value) or "") if by_id else question.value
+        self._run = (run_id_of(question.value) or "") if by_id else question.value
 
     def at_once(self) -> Opened | Answer | None:
         """What can be answered without waiting; None where `open` is to go on from there."""
@@ -135,7 +135,7 @@ class Visit:
         except KeysAway as error:
             return self._wait("config", str(error))
         text = self.question.cursor
-        cursor = sse.read_cursor(text) if text else None
+        cursor = read_cursor(text) if text else None
         if cursor is not None and cursor.place is None and self._is_end(cursor, text):
             return Answer(204, [(b"cache-control", b"no-store")])
         if self.hub.is_full(waits=self._waits):
@@ -177,7 +177,7 @@ class Visit:
         if not by_metadata and cursor.run_id != self._run:
             return False
         value = self.question.value if by_metadata else ""
-        return text == sse.end_cursor(self.team.name, self.stream.config.name, cursor.run_id, value)
+        return text == end_cursor(self.team.name, self.stream.config.name, cursor.run_id, value)
 
     # -- which run, and may he see it --
 

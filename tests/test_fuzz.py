@@ -28,10 +28,10 @@ from config.problems import ERROR
 from proxy.auth import Asked, Authenticator, Unauthenticated
 from proxy.core.events import RUN_EVENTS, STEP_STREAM, Event
 from proxy.credentials import BadTicketRequest, TicketRefused, TicketRequest
+from proxy.log.cursor import Ids, end_cursor, read_cursor, run_id_of
 from proxy.origins import Origins
 from proxy.routes import Routes
 from proxy.rules.ruleset import Rules
-from proxy.sse import Ids, end_cursor, read_cursor, run_id_of
 from proxy.tickets import Tickets, claims_named
 
 SLOW: Final = settings(deadline=2000, suppress_health_check=[HealthCheck.too_slow], max_examples=150)

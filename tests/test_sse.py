@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy import sse
-from proxy.sse import Cursor, Ids, end_cursor, read_cursor
+from proxy.formats import sse
+from proxy.log.cursor import Cursor, Ids, end_cursor, read_cursor, run_id_of
 
 RUN = "d8ed70df-0872-463a-9a78-d6bd88db0b34"
 
@@ -112,4 +112,4 @@ def test_a_place_is_a_plain_number_or_end(place: str) -> None:
     ],
 )
 def test_a_run_id_is_a_uuid_in_its_usual_form_whatever_its_case(text: str, run_id: str | None) -> None:
-    assert sse.run_id_of(text) == run_id
+    assert run_id_of(text) == run_id
