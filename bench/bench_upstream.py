@@ -22,7 +22,6 @@ import yaml
 from works import FIVE_RULES, ORDER
 
 from config.model.files import RuleConfig, StreamConfig
-from proxy.backlog import Backlog
 from proxy.core.events import CoreState, CoreStep, LiveEvent, Status
 from proxy.counts import TeamCounts
 from proxy.hatchet import codec, protobuf
@@ -30,11 +29,12 @@ from proxy.hatchet.errors import HatchetAway
 from proxy.hatchet.grpc import frames
 from proxy.hatchet.grpc.call import Call
 from proxy.hatchet.grpc.http2 import Http2
-from proxy.kept import Kept
-from proxy.life import Life
-from proxy.livestream import LiveStream
 from proxy.rules.ruleset import Rules
 from proxy.runs.follower import Run
+from proxy.streams.backlog import Backlog
+from proxy.streams.retained import Kept
+from proxy.streams.run_session import Life
+from proxy.streams.stream import LiveStream
 
 pb = protobuf.dispatcher_pb2
 BATCH = 8  # events in a read: at 4,000 a second, a read each 2 ms

@@ -16,10 +16,10 @@ from proxy.answers import Answer, draining, problem, wait
 from proxy.auth import Asked
 from proxy.connection import EXTENSION, NOBODY, SocketSink
 from proxy.hub import SINGLE, Hub
-from proxy.livestream import LiveStream
-from proxy.reader import Ending
 from proxy.routes import Match
-from proxy.stay import Stay, StaySink
+from proxy.streams.session import Stay, StaySink
+from proxy.streams.stream import LiveStream
+from proxy.streams.subscriber import Ending
 from proxy.team import Team
 from proxy.visit import Opened, Question, Visit
 

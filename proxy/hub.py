@@ -24,8 +24,8 @@ from proxy.journal import Journal
 from proxy.jwks import KeySets
 from proxy.limits import ceiling, raise_file_limit
 from proxy.probes import Health, Standing, TeamHealth
-from proxy.reader import Ending
-from proxy.stay import Stay
+from proxy.streams.session import Stay
+from proxy.streams.subscriber import Ending
 from proxy.team import Team
 
 SWEEP: Final = 0.5  # seconds between looks for stuck readers and the measuring of the loop's lag

@@ -22,10 +22,10 @@ from proxy.core.events import CoreState
 from proxy.credentials import MAX_REQUEST, BadTicketRequest, TicketRequest
 from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.hub import SINGLE, Hub
-from proxy.livestream import LiveStream
 from proxy.log.cursor import run_id_of
 from proxy.metrics import render
 from proxy.origins import TICKET_METHODS
+from proxy.streams.stream import LiveStream
 from proxy.team import Team
 from proxy.visit import allow_root
 

@@ -14,17 +14,13 @@ from typing import Any, Final
 from config.expressions.api import compile_allow
 from config.model.files import ServerConfig, StreamConfig, TeamConfig
 from proxy.auth import Authenticator
-from proxy.backlog import Backlog
 from proxy.core.clock import LoopClock
 from proxy.counting import CountingWatch
 from proxy.counts import TeamCounts
 from proxy.hatchet.upstream import Upstream
 from proxy.journal import Journal
 from proxy.jwks import KeySets
-from proxy.kept import Kept
-from proxy.life import Life
 from proxy.limits import TeamLimits
-from proxy.livestream import LiveStream
 from proxy.origins import Origins, every_cors
 from proxy.routes import Routes
 from proxy.rules.ruleset import Rules
@@ -32,6 +28,10 @@ from proxy.runs.bridge_quota import Bridges
 from proxy.runs.follower import Run, RunSettings
 from proxy.runs.lookup import Finder, Found
 from proxy.runs.tap import Tap
+from proxy.streams.backlog import Backlog
+from proxy.streams.retained import Kept
+from proxy.streams.run_session import Life
+from proxy.streams.stream import LiveStream
 from proxy.switch import Switch
 
 KEEP_EVENTS: Final = 1000  # events a life keeps where no stream says more

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.backlog import OVERHEAD, Backlog, Frame, Loss
+from proxy.streams.backlog import OVERHEAD, Backlog, Frame, Loss
 
 
 def chunk(body: bytes = b"c", step: str = "s", attempt: int = 1) -> Frame:

@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 
 import orjson
 
-from proxy.backlog import Backlog, Frame
-from proxy.channel import BATCH, HANDS, Channel
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
 from proxy.counts import StreamCounts
 from proxy.hatchet.errors import HatchetAway
 from proxy.log.cursor import Ids
-from proxy.reader import Ending, Reader
 from proxy.rules.ruleset import Message
+from proxy.streams.backlog import Backlog, Frame
+from proxy.streams.channel import BATCH, HANDS, Channel
+from proxy.streams.subscriber import Ending, Reader
 
 RUN = "d8ed70df-0872-463a-9a78-d6bd88db0b34"
 

@@ -15,9 +15,9 @@ from uvicorn.server import ServerState
 
 from proxy.connection import SocketSink, StreamProtocol
 from proxy.doorway import Doors, Doorway
-from proxy.reader import Reader
 from proxy.simulator import Engine
-from proxy.stay import Stay
+from proxy.streams.session import Stay
+from proxy.streams.subscriber import Reader
 from tests.served import Served, served
 from tests.test_front import NOBODY, YAML, until
 

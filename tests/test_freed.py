@@ -13,15 +13,15 @@ import httpx
 import pytest
 from httpx_sse import aconnect_sse
 
-from proxy.channel import Channel
 from proxy.connection import StreamProtocol
-from proxy.life import Life
-from proxy.reader import Reader
 from proxy.runs.follower import Run
 from proxy.simulator import Engine
 from proxy.simulator.script.default import chat
 from proxy.simulator.script.model import Step, Workflow, script
-from proxy.stay import Stay
+from proxy.streams.channel import Channel
+from proxy.streams.run_session import Life
+from proxy.streams.session import Stay
+from proxy.streams.subscriber import Reader
 from tests.served import Served, served
 from tests.test_front import NOBODY, until
 

@@ -14,8 +14,8 @@ from proxy.core.events import CoreState
 from proxy.hatchet.client import HatchetDoor
 from proxy.hatchet.errors import HatchetAway
 from proxy.hatchet.upstream import Deliver
-from proxy.life import REPLAY_LOOK
 from proxy.simulator import Engine
+from proxy.streams.run_session import REPLAY_LOOK
 from tests.served import Served, served
 from tests.test_front import NOBODY, until
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from proxy.demo.page import example
-from proxy.reader import Ending
 from proxy.simulator import Engine
+from proxy.streams.subscriber import Ending
 from tests.processes import serving
 from tests.tools import ROOT, need
 

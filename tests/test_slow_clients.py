@@ -13,10 +13,10 @@ from typing import Final
 
 import pytest
 
-from proxy.channel import BATCH
 from proxy.connection import HIGH_WATER, PATIENCE, SEND_BUFFER
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Script, Step, Workflow, script
+from proxy.streams.channel import BATCH
 from tests.delivering import Ear, Slow, becomes, chunks, config, own_gaps, yaml
 from tests.served import Served, served
 

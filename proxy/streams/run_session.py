@@ -14,17 +14,17 @@ import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from typing import Final
 
-from proxy.backlog import Backlog, Frame
-from proxy.channel import Channel, Sights, value_of
 from proxy.core.events import CoreState, End, Event, GapCause, Item, PastState, Reset, StepGap
 from proxy.counts import TeamCounts
 from proxy.hatchet.errors import HatchetAway, HatchetError, RunUnknown
 from proxy.hatchet.upstream import Upstream
-from proxy.kept import Kept, keep
-from proxy.livestream import LiveStream
 from proxy.log.cursor import Cursor, Ids
 from proxy.runs.follower import Run
 from proxy.runs.rebuild import restate
+from proxy.streams.backlog import Backlog, Frame
+from proxy.streams.channel import Channel, Sights, value_of
+from proxy.streams.retained import Kept, keep
+from proxy.streams.stream import LiveStream
 
 LOOK_PAUSE: Final = 0.2  # seconds between looks for a run that does not exist yet: the engine's lag is 0.1
 CLOSED: Final = "the run was closed"

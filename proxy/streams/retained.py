@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
-from proxy.backlog import OVERHEAD
 from proxy.core.events import End, Event, Item
 from proxy.core.value import value
+from proxy.streams.backlog import OVERHEAD
 
 
 @value

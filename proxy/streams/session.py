@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from proxy.core.events import GapCause
 from proxy.formats import sse
-from proxy.reader import Ending, Reader, Sink
+from proxy.streams.subscriber import Ending, Reader, Sink
 
 if TYPE_CHECKING:
-    from proxy.channel import Channel
     from proxy.hub import Hub
-    from proxy.life import Life
     from proxy.limits import Lease
+    from proxy.streams.channel import Channel
+    from proxy.streams.run_session import Life
     from proxy.team import Team
 
 

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from proxy.backlog import Backlog, Frame
 from proxy.core.events import STEP_STREAM, End, Event, GapCause, Item, Reset, StepGap
 from proxy.counts import StreamCounts
 from proxy.formats import sse
@@ -27,9 +26,10 @@ from proxy.formats.chunked import chunk
 from proxy.formats.sse import HEARTBEAT
 from proxy.log.cursor import Ids
 from proxy.rules.ruleset import Rules, Sight
+from proxy.streams.backlog import Backlog, Frame
 
 if TYPE_CHECKING:
-    from proxy.reader import Reader
+    from proxy.streams.subscriber import Reader
 
 BATCH: Final = 64 * 1024  # bytes a reader is handed at once, a frame at least: his share of memory, about
 HANDS: Final = 250  # readers written to in a turn of the loop, some milliseconds: then others have a turn

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Final, Protocol
 
-from proxy.channel import Channel
 from proxy.core.events import GapCause, StepGap
 from proxy.hatchet.errors import HatchetError
+from proxy.streams.channel import Channel
 
 RECOVERY_PAUSE: Final = 1.0  # seconds between tries to make forgotten frames again while Hatchet is away
 RECOVERY_TRIES: Final = 30  # then the gap says that something is missing, and the stream goes on

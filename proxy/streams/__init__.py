@@ -1,0 +1,1 @@
+"""Delivers one run to many clients: backlog, channel, subscriber and session."""
