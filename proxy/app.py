@@ -12,8 +12,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
+from proxy.access.authenticator import Asked
 from proxy.answers import Answer, draining, problem, wait
-from proxy.auth import Asked
 from proxy.connection import EXTENSION, NOBODY, SocketSink
 from proxy.hub import SINGLE, Hub
 from proxy.routes import Match

@@ -17,8 +17,8 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from proxy import plain
+from proxy.access.authenticator import Asked
 from proxy.app import Front
-from proxy.auth import Asked
 from proxy.connection import CLOSE, HIGH_WATER, Headers, SocketSink, StreamProtocol, head_of
 from proxy.deadlines import Deadlines
 from proxy.formats.chunked import LAST

@@ -16,13 +16,13 @@ from typing import Final
 
 from config.model.files import Config, HatchetConfig, ServerConfig, TeamConfig
 from proxy import __version__
+from proxy.access.admission import ceiling, raise_file_limit
+from proxy.access.errors import KeyProblem
+from proxy.access.jwks import KeySets
 from proxy.counts import Counts
-from proxy.credentials import KeyProblem
 from proxy.formats import sse
 from proxy.hatchet.upstream import Upstream
 from proxy.journal import Journal
-from proxy.jwks import KeySets
-from proxy.limits import ceiling, raise_file_limit
 from proxy.probes import Health, Standing, TeamHealth
 from proxy.streams.session import Stay
 from proxy.streams.subscriber import Ending

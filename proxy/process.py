@@ -17,7 +17,7 @@ from pathlib import Path
 from config.load import load
 from config.model.files import Config, TeamConfig
 from config.problems import ConfigError
-from proxy.credentials import KeyProblem
+from proxy.access.errors import KeyProblem
 from proxy.hatchet.errors import HatchetError
 from proxy.hub import Hub
 from proxy.journal import Journal

@@ -16,15 +16,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from proxy import probes
+from proxy.access.authenticator import Asked, Identity, KeysAway, Unauthenticated
+from proxy.access.errors import MAX_REQUEST, BadTicketRequest, TicketRequest
+from proxy.access.origins import TICKET_METHODS
 from proxy.answers import Answer, problem
-from proxy.auth import Asked, Identity, KeysAway, Unauthenticated
 from proxy.core.events import CoreState
-from proxy.credentials import MAX_REQUEST, BadTicketRequest, TicketRequest
 from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.hub import SINGLE, Hub
 from proxy.log.cursor import run_id_of
 from proxy.metrics import render
-from proxy.origins import TICKET_METHODS
 from proxy.streams.stream import LiveStream
 from proxy.team import Team
 from proxy.visit import allow_root

@@ -13,15 +13,15 @@ from typing import Any, Final
 
 from config.expressions.api import compile_allow
 from config.model.files import ServerConfig, StreamConfig, TeamConfig
-from proxy.auth import Authenticator
+from proxy.access.admission import TeamLimits
+from proxy.access.authenticator import Authenticator
+from proxy.access.jwks import KeySets
+from proxy.access.origins import Origins, every_cors
 from proxy.core.clock import LoopClock
 from proxy.counting import CountingWatch
 from proxy.counts import TeamCounts
 from proxy.hatchet.upstream import Upstream
 from proxy.journal import Journal
-from proxy.jwks import KeySets
-from proxy.limits import TeamLimits
-from proxy.origins import Origins, every_cors
 from proxy.routes import Routes
 from proxy.rules.ruleset import Rules
 from proxy.runs.bridge_quota import Bridges

@@ -13,15 +13,15 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
+from proxy.access.admission import Lease, Refused
+from proxy.access.authenticator import NOBODY, Asked, Identity, KeysAway, Unauthenticated
 from proxy.answers import STREAM_HEADERS, Answer, Headers, jittered, problem, wait
-from proxy.auth import NOBODY, Asked, Identity, KeysAway, Unauthenticated
 from proxy.core.events import CoreState, GapCause
 from proxy.core.resumable import Asking, Wait, carried_out
 from proxy.core.value import value
 from proxy.formats import sse
 from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.hub import Hub
-from proxy.limits import Lease, Refused
 from proxy.log.cursor import Cursor, end_cursor, read_cursor, run_id_of
 from proxy.runs.lookup import Found
 from proxy.streams.channel import Channel

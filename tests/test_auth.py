@@ -12,7 +12,7 @@ import pytest
 from jwt.utils import base64url_encode
 
 from config.model.files import AuthConfig
-from proxy.auth import Asked, Authenticator, Identity, KeyProblem, Unauthenticated
+from proxy.access.authenticator import Asked, Authenticator, Identity, KeyProblem, Unauthenticated
 from tests.issuer import jwk, pem, private_key, token
 
 SECRET = "the secret of the team's tokens, long enough for any HMAC: 0123456789"

@@ -9,7 +9,7 @@ import pytest
 
 from config.expressions.api import compile_allow
 from config.model.files import AuthConfig
-from proxy.auth import Asked, Authenticator, Identity
+from proxy.access.authenticator import Asked, Authenticator, Identity
 from tests.issuer import token
 
 SECRET = "the secret of the team, long enough for an HMAC: 0123456789"

@@ -12,9 +12,19 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from config.model.files import AuthConfig
-from proxy.auth import Asked, Authenticator, KeysAway, Unauthenticated
-from proxy.jwks import BURST, FRESH, MAX_SET_BYTES, MISSING_FOR, SOONEST, STALE, USABLE, KeySet, KeySets
-from proxy.keys import fits, read_set
+from proxy.access.authenticator import Asked, Authenticator, KeysAway, Unauthenticated
+from proxy.access.jwks import (
+    BURST,
+    FRESH,
+    MAX_SET_BYTES,
+    MISSING_FOR,
+    SOONEST,
+    STALE,
+    USABLE,
+    KeySet,
+    KeySets,
+)
+from proxy.access.keys import fits, read_set
 from tests.issuer import Issuer, jwk, private_key, token
 
 FIRST, SECOND = private_key("RS256", "first"), private_key("RS256", "second")

@@ -37,12 +37,12 @@ from config.checks.checker import Form, check
 from config.expressions.api import ExpressionFailed, ExpressionProblem, compile_expression
 from config.model.files import HatchetConfig
 from config.problems import ERROR
+from proxy.access.jwks import BURST, SOONEST, USABLE
 from proxy.commands.check import command as check_command
 from proxy.core.events import Event
 from proxy.guard import BODY_BYTES, HEAD_BYTES, HEAD_COUNT, LINE_BYTES, REQUEST_SECONDS
 from proxy.hatchet.client import HatchetDoor
 from proxy.hatchet.upstream import Upstream
-from proxy.jwks import BURST, SOONEST, USABLE
 from proxy.rules.ruleset import Rules
 from proxy.simulator import Engine
 from proxy.simulator.script.default import chat

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.model.files import LimitsConfig
-from proxy.limits import Lease, Refused, TeamLimits, ceiling, raise_file_limit
+from proxy.access.admission import Lease, Refused, TeamLimits, ceiling, raise_file_limit
 
 
 def admitted(limits: TeamLimits, run: str = "r", subject: str | None = "ada", now: float = 0.0) -> Lease:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from config.model.files import CorsConfig
-from proxy.origins import TICKET_METHODS, Origins, canonical, is_own
+from proxy.access.origins import TICKET_METHODS, Origins, canonical, is_own
 
 APP = "https://app.example.com"
 HOST = "streams.example.com"

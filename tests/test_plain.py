@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy import plain
-from proxy.auth import Asked
+from proxy.access.authenticator import Asked
 from proxy.guard import HEAD_BYTES, HEAD_COUNT, LINE_BYTES
 from proxy.plain import MOST_BYTES, MOST_HEADERS
 

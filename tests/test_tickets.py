@@ -10,8 +10,8 @@ from typing import Any
 import jwt
 import pytest
 
-from proxy.credentials import BadTicketRequest, TicketRefused, TicketRequest
-from proxy.tickets import MAX_TICKET, TYPE, Tickets, claims_named
+from proxy.access.errors import BadTicketRequest, TicketRefused, TicketRequest
+from proxy.access.tickets import MAX_TICKET, TYPE, Tickets, claims_named
 
 KEY = "a ticket key of the payments team"
 RUN = "7b1c5a3e-9f1d-4c49-8f0e-0f5f5f6d2a11"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.verified import Verified
+from proxy.access.token_cache import Verified
 
 KEY, OTHER = object(), object()
 CLAIMS = {"sub": "u"}

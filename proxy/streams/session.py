@@ -16,8 +16,8 @@ from proxy.formats import sse
 from proxy.streams.subscriber import Ending, Reader, Sink
 
 if TYPE_CHECKING:
+    from proxy.access.admission import Lease
     from proxy.hub import Hub
-    from proxy.limits import Lease
     from proxy.streams.channel import Channel
     from proxy.streams.run_session import Life
     from proxy.team import Team

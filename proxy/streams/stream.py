@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from config.model.files import StreamConfig
-from proxy.origins import Origins
+from proxy.access.origins import Origins
 from proxy.rules.ruleset import Rules
 
 

@@ -12,13 +12,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from proxy.access.errors import KeysAway
 from proxy.core.clock import Clock, LoopClock
-from proxy.credentials import KeysAway
 
 if TYPE_CHECKING:
     import aiohttp
 
-    from proxy.keys import Key, PublishedKey
+    from proxy.access.keys import Key, PublishedKey
 
 FRESH: Final = 300.0
 """Seconds after which a set is looked at again (PyJWT's own client too); a revoked key lives so long."""
@@ -122,7 +122,7 @@ class KeySet:
         return True
 
     async def _load(self) -> bool:
-        from proxy.keys import read_set  # noqa: PLC0415 - cryptography, only where keys are
+        from proxy.access.keys import read_set  # noqa: PLC0415 - cryptography, only where keys are
 
         try:
             async with asyncio.timeout(self._patience):

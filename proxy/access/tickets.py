@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from jwt.exceptions import ExpiredSignatureError, PyJWTError
 
-from proxy.credentials import TicketRefused
+from proxy.access.errors import TicketRefused
 
 TYPE: Final = "stream-ticket+jwt"
 """The header's ``typ`` (RFC 8725, 3.11): no other token is a ticket, and a ticket is no other token."""

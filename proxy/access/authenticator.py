@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
 from config.model.files import AuthConfig
+from proxy.access.errors import BadToken, KeyProblem, KeysAway, TicketRefused
+from proxy.access.jwks import KeySets
 from proxy.core.resumable import Asking, carried_out
-from proxy.credentials import BadToken, KeyProblem, KeysAway, TicketRefused
-from proxy.jwks import KeySets
 
 if TYPE_CHECKING:
-    from proxy.tickets import Tickets
-    from proxy.tokens import Tokens
+    from proxy.access.jwt import Tokens
+    from proxy.access.tickets import Tickets
 
 __all__ = ["Asked", "Authenticator", "Identity", "KeyProblem", "KeysAway", "Unauthenticated"]
 
@@ -150,8 +150,8 @@ class Authenticator:
         self._ways: tuple[_Way, ...] = (_Way("none", "anybody", lambda asked: "", self._judge_nobody),)
         if auth is None:
             return
-        from proxy.tickets import Tickets, claims_named  # noqa: PLC0415 - see proxy/credentials.py
-        from proxy.tokens import Tokens  # noqa: PLC0415
+        from proxy.access.jwt import Tokens  # noqa: PLC0415
+        from proxy.access.tickets import Tickets, claims_named  # noqa: PLC0415 - see proxy/access/errors.py
 
         self._named = {stream: claims_named(text) for stream, text in (allows or {}).items()}
         if auth.tickets is not None and "ticket" in auth.from_:
@@ -171,7 +171,7 @@ class Authenticator:
 
     @property
     def cookies_count(self) -> bool:
-        """Whether a browser may bring credentials without the page's doing (see `proxy.origins`)."""
+        """Whether a browser may bring credentials without the page's doing (see `proxy.access.origins`)."""
         return any(way.by == "cookie" for way in self._ways)
 
     async def authenticate(self, asked: Asked, *, stream: str, run: str, tickets: bool = True) -> Identity:

@@ -18,11 +18,11 @@ from jwt import exceptions as bad
 from jwt.warnings import InsecureKeyLengthWarning
 
 from config.model.files import JwtConfig
-from proxy.credentials import BadToken, KeyProblem
-from proxy.jwks import KeySets
-from proxy.keys import ALGORITHMS, FixedKey, Key, Keys, fits
-from proxy.tickets import TYPE
-from proxy.verified import Verified
+from proxy.access.errors import BadToken, KeyProblem
+from proxy.access.jwks import KeySets
+from proxy.access.keys import ALGORITHMS, FixedKey, Key, Keys, fits
+from proxy.access.tickets import TYPE
+from proxy.access.token_cache import Verified
 
 MAX_TOKEN: Final = 8192
 """Characters; what a request line or a header holds in most servers. More costs time before it is refused."""

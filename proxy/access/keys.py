@@ -19,7 +19,7 @@ from cryptography.x509 import load_pem_x509_certificate
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
-from proxy.credentials import KeyProblem
+from proxy.access.errors import KeyProblem
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey
 Key = PublicKey | bytes

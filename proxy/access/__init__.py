@@ -1,0 +1,1 @@
+"""Decides who may connect, from where, and how many: tokens, tickets, keys, origins, admission."""
