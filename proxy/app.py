@@ -15,12 +15,12 @@ from typing import Any, Final
 from proxy.access.authenticator import Asked
 from proxy.answers import Answer, draining, problem, wait
 from proxy.connection import EXTENSION, NOBODY, SocketSink
-from proxy.hub import SINGLE, Hub
-from proxy.routes import Match
 from proxy.streams.session import Stay, StaySink
 from proxy.streams.stream import LiveStream
 from proxy.streams.subscriber import Ending
-from proxy.team import Team
+from proxy.teams.hub import SINGLE, Hub
+from proxy.teams.router import Match
+from proxy.teams.team import Team
 from proxy.visit import Opened, Question, Visit
 
 Scope = MutableMapping[str, Any]

@@ -19,10 +19,10 @@ from config.model.files import Config, TeamConfig
 from config.problems import ConfigError
 from proxy.access.errors import KeyProblem
 from proxy.hatchet.errors import HatchetError
-from proxy.hub import Hub
 from proxy.journal import Journal
 from proxy.probes import Standing
 from proxy.rules.test_runner import failures
+from proxy.teams.hub import Hub
 
 Load = Callable[[Path, Mapping[str, str]], Config]
 

@@ -24,7 +24,7 @@ from proxy.app import Front
 from proxy.connection import listen_for_signs
 from proxy.doorway import KEEP_ALIVE, Doors
 from proxy.guard import GuardedProtocol
-from proxy.hub import Hub
+from proxy.teams.hub import Hub
 
 LISTEN_BACKLOG: Final = 2048  # connections that may wait to be accepted: a page full of users after a restart
 POLL: Final = 0.05  # seconds between looks whether the last connection is closed

@@ -22,11 +22,11 @@ from proxy.access.origins import TICKET_METHODS
 from proxy.answers import Answer, problem
 from proxy.core.events import CoreState
 from proxy.hatchet.errors import HatchetError, RunUnknown
-from proxy.hub import SINGLE, Hub
 from proxy.log.cursor import run_id_of
 from proxy.metrics import render
 from proxy.streams.stream import LiveStream
-from proxy.team import Team
+from proxy.teams.hub import SINGLE, Hub
+from proxy.teams.team import Team
 from proxy.visit import allow_root
 
 RETRY_AFTER = (b"retry-after", b"5")

@@ -21,14 +21,14 @@ from proxy.core.resumable import Asking, Wait, carried_out
 from proxy.core.value import value
 from proxy.formats import sse
 from proxy.hatchet.errors import HatchetError, RunUnknown
-from proxy.hub import Hub
 from proxy.log.cursor import Cursor, end_cursor, read_cursor, run_id_of
 from proxy.runs.lookup import Found
 from proxy.streams.channel import Channel
 from proxy.streams.run_session import Life
 from proxy.streams.session import Stay, StaySink
 from proxy.streams.stream import LiveStream
-from proxy.team import Team
+from proxy.teams.hub import Hub
+from proxy.teams.team import Team
 
 MAX_VALUE: Final = 200  # characters of a metadata value in a path: the operator's contract
 

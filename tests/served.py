@@ -23,12 +23,12 @@ from proxy.app import Front
 from proxy.connection import bound
 from proxy.counts import Counts
 from proxy.hatchet.upstream import Upstream
-from proxy.hub import Hub
 from proxy.journal import Journal
 from proxy.logs import Log
 from proxy.process import Process
 from proxy.server import Server
 from proxy.sidedoors import side_doors
+from proxy.teams.hub import Hub
 
 BIN = Path(sys.executable).parent
 

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import Final
 
-from proxy.hub import DRAIN_PAUSE as PAUSE
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Chunks, Script, Step, Workflow, script
+from proxy.teams.hub import DRAIN_PAUSE as PAUSE
 from tests.processes import serving
 from tests.tools import missing
 

@@ -31,8 +31,8 @@ from proxy.access.origins import Origins
 from proxy.access.tickets import Tickets, claims_named
 from proxy.core.events import RUN_EVENTS, STEP_STREAM, Event
 from proxy.log.cursor import Ids, end_cursor, read_cursor, run_id_of
-from proxy.routes import Routes
 from proxy.rules.ruleset import Rules
+from proxy.teams.router import Routes
 
 SLOW: Final = settings(deadline=2000, suppress_health_check=[HealthCheck.too_slow], max_examples=150)
 RUN: Final = "7b1c5a3e-9f1d-4c49-8f0e-0f5f5f6d2a11"

@@ -27,7 +27,7 @@ from proxy.hatchet.errors import (
 from proxy.hatchet.protobuf import RUN_DETAILS, workflows_pb2
 from proxy.journal import Journal
 from proxy.probes import Reach
-from proxy.switch import Switch
+from proxy.teams.monitored_upstream import Switch
 from tests.stage import RUN, STEP, Stage, chunk, config, stage, token
 
 TRANSPORTS = {"lean": {}, "grpcio": {"STREAM_PROXY_GRPC": "grpcio"}}

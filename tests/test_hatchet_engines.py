@@ -33,7 +33,7 @@ from proxy.hatchet.errors import (
 )
 from proxy.journal import Journal
 from proxy.simulator import Engine
-from proxy.switch import Switch
+from proxy.teams.monitored_upstream import Switch
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the SDK's own, at import

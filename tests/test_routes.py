@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.routes import Match, Routes
+from proxy.teams.router import Match, Routes
 
 ROUTES = Routes(
     {

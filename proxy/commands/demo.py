@@ -96,11 +96,11 @@ async def _serve(
     from proxy.counts import Counts  # noqa: PLC0415
     from proxy.demo.page import with_page  # noqa: PLC0415
     from proxy.hatchet.client import HatchetDoor  # noqa: PLC0415
-    from proxy.hub import Hub  # noqa: PLC0415
     from proxy.logs import open_journal  # noqa: PLC0415
     from proxy.process import Process  # noqa: PLC0415
     from proxy.server import Server  # noqa: PLC0415
     from proxy.sidedoors import side_doors  # noqa: PLC0415
+    from proxy.teams.hub import Hub  # noqa: PLC0415
 
     journal = open_journal()
     hub = Hub(lambda hatchet: HatchetDoor(hatchet, env), Counts(), journal)

@@ -102,11 +102,11 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
     from proxy.connection import bound  # noqa: PLC0415
     from proxy.counts import Counts  # noqa: PLC0415
     from proxy.cycles import Cycles  # noqa: PLC0415
-    from proxy.hub import Hub  # noqa: PLC0415
     from proxy.logs import open_journal  # noqa: PLC0415
     from proxy.process import Process  # noqa: PLC0415
     from proxy.server import AdminServer, Server  # noqa: PLC0415
     from proxy.sidedoors import admin_app, side_doors  # noqa: PLC0415
+    from proxy.teams.hub import Hub  # noqa: PLC0415
 
     try:
         sock = bound(host, port)

@@ -17,10 +17,10 @@ from proxy.streams.subscriber import Ending, Reader, Sink
 
 if TYPE_CHECKING:
     from proxy.access.admission import Lease
-    from proxy.hub import Hub
     from proxy.streams.channel import Channel
     from proxy.streams.run_session import Life
-    from proxy.team import Team
+    from proxy.teams.hub import Hub
+    from proxy.teams.team import Team
 
 
 class StaySink(Sink, Protocol):

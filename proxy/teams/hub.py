@@ -26,7 +26,7 @@ from proxy.journal import Journal
 from proxy.probes import Health, Standing, TeamHealth
 from proxy.streams.session import Stay
 from proxy.streams.subscriber import Ending
-from proxy.team import Team
+from proxy.teams.team import Team
 
 SWEEP: Final = 0.5  # seconds between looks for stuck readers and the measuring of the loop's lag
 SECRET_BYTES: Final = 32

@@ -18,11 +18,9 @@ from proxy.access.authenticator import Authenticator
 from proxy.access.jwks import KeySets
 from proxy.access.origins import Origins, every_cors
 from proxy.core.clock import LoopClock
-from proxy.counting import CountingWatch
 from proxy.counts import TeamCounts
 from proxy.hatchet.upstream import Upstream
 from proxy.journal import Journal
-from proxy.routes import Routes
 from proxy.rules.ruleset import Rules
 from proxy.runs.bridge_quota import Bridges
 from proxy.runs.follower import Run, RunSettings
@@ -32,7 +30,9 @@ from proxy.streams.backlog import Backlog
 from proxy.streams.retained import Kept
 from proxy.streams.run_session import Life
 from proxy.streams.stream import LiveStream
-from proxy.switch import Switch
+from proxy.teams.monitored_upstream import Switch
+from proxy.teams.router import Routes
+from proxy.teams.run_counters import CountingWatch
 
 KEEP_EVENTS: Final = 1000  # events a life keeps where no stream says more
 KEEP_BYTES: Final = 1 << 20

@@ -1,0 +1,1 @@
+"""What a team owns: its runs, its memory budget, its upstream and its routes."""
