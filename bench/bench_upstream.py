@@ -23,12 +23,12 @@ from works import FIVE_RULES, ORDER
 
 from config.model.files import RuleConfig, StreamConfig
 from proxy.core.events import CoreState, CoreStep, LiveEvent, Status
-from proxy.counts import TeamCounts
 from proxy.hatchet import codec, protobuf
 from proxy.hatchet.errors import HatchetAway
 from proxy.hatchet.grpc import frames
 from proxy.hatchet.grpc.call import Call
 from proxy.hatchet.grpc.http2 import Http2
+from proxy.observability.counters import TeamCounts
 from proxy.rules.ruleset import Rules
 from proxy.runs.follower import Run
 from proxy.streams.backlog import Backlog

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Final
 
-from proxy.counts import Histogram
+from proxy.observability.counters import Histogram
 
 YOUNG: Final = 1_000  # objects more than there were: a tenth of a millisecond or so
 NEVER: Final = 1 << 30  # young walks until older objects were walked by themselves

@@ -19,8 +19,8 @@ from config.model.files import Config, TeamConfig
 from config.problems import ConfigError
 from proxy.access.errors import KeyProblem
 from proxy.hatchet.errors import HatchetError
-from proxy.journal import Journal
-from proxy.probes import Standing
+from proxy.observability.event_log import Journal
+from proxy.observability.health import Standing
 from proxy.rules.test_runner import failures
 from proxy.teams.hub import Hub
 

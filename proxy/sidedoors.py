@@ -15,7 +15,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from proxy import probes
 from proxy.access.authenticator import Asked, Identity, KeysAway, Unauthenticated
 from proxy.access.errors import MAX_REQUEST, BadTicketRequest, TicketRequest
 from proxy.access.origins import TICKET_METHODS
@@ -23,7 +22,8 @@ from proxy.answers import Answer, problem
 from proxy.core.events import CoreState
 from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.log.cursor import run_id_of
-from proxy.metrics import render
+from proxy.observability import health
+from proxy.observability.prometheus import render
 from proxy.streams.stream import LiveStream
 from proxy.teams.hub import SINGLE, Hub
 from proxy.teams.team import Team
@@ -52,12 +52,12 @@ def side_doors(hub: Hub, *, probes_too: bool = True) -> Starlette:
 
 def _probes(hub: Hub) -> list[Route]:
     async def healthz(request: Request) -> Response:
-        return _probe(probes.healthz(hub.health(), time.time()))
+        return _probe(health.healthz(hub.health(), time.time()))
 
     async def readyz(request: Request) -> Response:
         strict = request.query_params.get("strict", "false").lower() not in ("false", "0", "no")
         team = request.query_params.get("team")
-        return _probe(probes.readyz(hub.health(), time.time(), strict=strict, team=team))
+        return _probe(health.readyz(hub.health(), time.time(), strict=strict, team=team))
 
     async def metrics(request: Request) -> Response:
         accept = request.headers.get("accept", "")
@@ -68,7 +68,7 @@ def _probes(hub: Hub) -> list[Route]:
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
 
 
-def _probe(answer: probes.Answer) -> Response:
+def _probe(answer: health.Answer) -> Response:
     body = orjson.dumps(answer.body, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     headers = {"content-type": "application/json", "cache-control": "no-store"}
     return Response(body, answer.status, headers)

@@ -21,10 +21,10 @@ from config.load import load
 from config.model.files import HatchetConfig
 from proxy.app import Front
 from proxy.connection import bound
-from proxy.counts import Counts
 from proxy.hatchet.upstream import Upstream
-from proxy.journal import Journal
-from proxy.logs import Log
+from proxy.observability.counters import Counts
+from proxy.observability.event_log import Journal
+from proxy.observability.log_writer import Log
 from proxy.process import Process
 from proxy.server import Server
 from proxy.sidedoors import side_doors

@@ -11,9 +11,9 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from proxy.counts import Counts
-from proxy.metrics import PREFIX, render
-from proxy.probes import Health, TeamHealth
+from proxy.observability.counters import Counts
+from proxy.observability.health import Health, TeamHealth
+from proxy.observability.prometheus import PREFIX, render
 from tests.test_metrics import busy
 from tests.tools import ROOT, need
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 import orjson
 
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
-from proxy.counts import StreamCounts
 from proxy.hatchet.errors import HatchetAway
 from proxy.log.cursor import Ids
+from proxy.observability.counters import StreamCounts
 from proxy.rules.ruleset import Message
 from proxy.streams.backlog import Backlog, Frame
 from proxy.streams.channel import BATCH, HANDS, Channel

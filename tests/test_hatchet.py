@@ -10,7 +10,6 @@ import grpc
 import pytest
 
 from proxy.core.events import CoreState, CoreStep, Kind, LiveEvent, Status
-from proxy.counts import TeamCounts
 from proxy.hatchet import codec
 from proxy.hatchet.client import HatchetDoor, transport
 from proxy.hatchet.endpoint import endpoint
@@ -25,8 +24,9 @@ from proxy.hatchet.errors import (
     TokenRefused,
 )
 from proxy.hatchet.protobuf import RUN_DETAILS, workflows_pb2
-from proxy.journal import Journal
-from proxy.probes import Reach
+from proxy.observability.counters import TeamCounts
+from proxy.observability.event_log import Journal
+from proxy.observability.health import Reach
 from proxy.teams.monitored_upstream import Switch
 from tests.stage import RUN, STEP, Stage, chunk, config, stage, token
 

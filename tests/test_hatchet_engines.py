@@ -19,7 +19,6 @@ import pytest
 
 from config.model.files import HatchetConfig
 from proxy.core.events import CoreState, Kind, LiveEvent, PastState, Status
-from proxy.counts import TeamCounts
 from proxy.hatchet.client import HatchetDoor
 from proxy.hatchet.errors import (
     BadChunk,
@@ -31,7 +30,8 @@ from proxy.hatchet.errors import (
     RunUnknown,
     TokenRefused,
 )
-from proxy.journal import Journal
+from proxy.observability.counters import TeamCounts
+from proxy.observability.event_log import Journal
 from proxy.simulator import Engine
 from proxy.teams.monitored_upstream import Switch
 

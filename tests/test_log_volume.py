@@ -12,7 +12,7 @@ import httpx
 
 from proxy.demo.page import example
 from proxy.demo.workflows import ANSWER, demo_script
-from proxy.journal import TRACEPARENT
+from proxy.observability.event_log import TRACEPARENT
 from proxy.simulator import Engine
 from tests.eventsource import EventSource
 from tests.processes import serving

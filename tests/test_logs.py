@@ -16,8 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.hatchet.errors import HatchetAway
-from proxy.journal import Journal
-from proxy.logs import MAX_WAITING, Log, adopt, clean, open_journal, plain
+from proxy.observability.event_log import Journal
+from proxy.observability.log_writer import MAX_WAITING, Log, adopt, clean, open_journal, plain
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ0ZW5hbnQifQ.c2lnbmF0dXJl"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -211,7 +211,7 @@ def test_an_unexpected_error_is_readable_for_a_person() -> None:
 def test_an_unexpected_error_is_one_line_where_rich_is_loaded_too() -> None:
     program = (
         "import sys, warnings, rich, structlog; warnings.simplefilter('error')\n"
-        "from proxy.logs import Log; from proxy.journal import Journal\n"
+        "from proxy.observability.log_writer import Log; from proxy.observability.event_log import Journal\n"
         "Journal(Log(sys.stdout, human=True).write, now=lambda: 0.0).foreign(\n"
         "    'asyncio', 'error', 'Task exception was never retrieved', 'it', RuntimeError('payload'))"
     )
@@ -290,7 +290,7 @@ def test_the_process_journal_writes_json_where_nobody_watches(loggers: None) -> 
 
 def test_rich_is_not_imported_for_the_sake_of_the_log() -> None:
     program = (
-        "import sys; from proxy.logs import open_journal; open_journal();"
+        "import sys; from proxy.observability.log_writer import open_journal; open_journal();"
         "before = 'rich' in sys.modules; import rich.console; print(before, 'rich' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -347,7 +347,7 @@ def test_lines_that_wait_are_bounded() -> None:
 def test_what_waits_is_out_when_the_process_ends() -> None:
     code = (
         "import asyncio\n"
-        "from proxy.logs import open_journal\n"
+        "from proxy.observability.log_writer import open_journal\n"
         "async def main():\n"
         "    open_journal(human=False).stream_over(team='t', stream='s', run='r', client='c',\n"
         "                                          seconds=1.0, frames=1, ending='left')\n"

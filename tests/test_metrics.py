@@ -7,9 +7,9 @@ import sys
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.counts import Counts
-from proxy.metrics import FAMILIES, PREFIX, render
-from proxy.probes import Health, Reach, Standing, TeamHealth
+from proxy.observability.counters import Counts
+from proxy.observability.health import Health, Reach, Standing, TeamHealth
+from proxy.observability.prometheus import FAMILIES, PREFIX, render
 from tests.tools import need
 
 
@@ -139,7 +139,8 @@ def test_promtool_finds_nothing_to_complain_about() -> None:
 
 def test_prometheus_client_is_imported_by_the_first_scrape_only() -> None:
     program = (
-        "import sys; from proxy.counts import Counts; from proxy.metrics import render;"
+        "import sys; from proxy.observability.counters import Counts;"
+        "from proxy.observability.prometheus import render;"
         "before = 'prometheus_client' in sys.modules; render(Counts());"
         "print(before, 'prometheus_client' in sys.modules)"
     )

@@ -67,7 +67,7 @@ async def test_a_team_in_trouble_is_told_as_the_document_says(tmp_path: Path) ->
 def test_every_ending_and_every_line_of_the_log_is_explained() -> None:
     for ending in Ending:
         assert f"`{ending.value}`" in TEXT, ending
-    source = (ROOT / "proxy/journal.py").read_text()
+    source = (ROOT / "proxy/observability/event_log.py").read_text()
     lines = {*re.findall(r'"(?:info|warning|error)"(?: if left else "info")?,\s*"([a-zA-Z ]+)"', source)}
     assert len(lines) >= 10
     for line in lines:
@@ -75,7 +75,7 @@ def test_every_ending_and_every_line_of_the_log_is_explained() -> None:
 
 
 def test_every_metric_that_is_named_exists() -> None:
-    metrics = (ROOT / "proxy/metrics.py").read_text()
+    metrics = (ROOT / "proxy/observability/prometheus.py").read_text()
     for name in re.findall(r"stream_proxy_(\w+?)(?:_total)?[`{]", TEXT):
         assert f'"{name}"' in metrics, name
 

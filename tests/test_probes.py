@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from proxy.probes import Health, Reach, Standing, TeamHealth, healthz, readyz, spell
+from proxy.observability.health import Health, Reach, Standing, TeamHealth, healthz, readyz, spell
 
 NOW = 1_790_003_661.0
 STARTED = NOW - 3661

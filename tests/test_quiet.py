@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.quiet import OTHERS, Quiet
+from proxy.observability.throttle import OTHERS, Quiet
 
 
 def test_the_first_time_is_said_at_once() -> None:

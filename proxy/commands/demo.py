@@ -93,10 +93,10 @@ async def _serve(
 ) -> None:
     from config.watch import watch  # noqa: PLC0415
     from proxy.app import Front  # noqa: PLC0415
-    from proxy.counts import Counts  # noqa: PLC0415
     from proxy.demo.page import with_page  # noqa: PLC0415
     from proxy.hatchet.client import HatchetDoor  # noqa: PLC0415
-    from proxy.logs import open_journal  # noqa: PLC0415
+    from proxy.observability.counters import Counts  # noqa: PLC0415
+    from proxy.observability.log_writer import open_journal  # noqa: PLC0415
     from proxy.process import Process  # noqa: PLC0415
     from proxy.server import Server  # noqa: PLC0415
     from proxy.sidedoors import side_doors  # noqa: PLC0415

@@ -100,9 +100,9 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
     from proxy import __version__  # noqa: PLC0415
     from proxy.app import Front  # noqa: PLC0415
     from proxy.connection import bound  # noqa: PLC0415
-    from proxy.counts import Counts  # noqa: PLC0415
     from proxy.cycles import Cycles  # noqa: PLC0415
-    from proxy.logs import open_journal  # noqa: PLC0415
+    from proxy.observability.counters import Counts  # noqa: PLC0415
+    from proxy.observability.log_writer import open_journal  # noqa: PLC0415
     from proxy.process import Process  # noqa: PLC0415
     from proxy.server import AdminServer, Server  # noqa: PLC0415
     from proxy.sidedoors import admin_app, side_doors  # noqa: PLC0415

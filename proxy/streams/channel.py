@@ -20,11 +20,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.core.events import STEP_STREAM, End, Event, GapCause, Item, Reset, StepGap
-from proxy.counts import StreamCounts
 from proxy.formats import sse
 from proxy.formats.chunked import chunk
 from proxy.formats.sse import HEARTBEAT
 from proxy.log.cursor import Ids
+from proxy.observability.counters import StreamCounts
 from proxy.rules.ruleset import Rules, Sight
 from proxy.streams.backlog import Backlog, Frame
 

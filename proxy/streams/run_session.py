@@ -15,10 +15,10 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Final
 
 from proxy.core.events import CoreState, End, Event, GapCause, Item, PastState, Reset, StepGap
-from proxy.counts import TeamCounts
 from proxy.hatchet.errors import HatchetAway, HatchetError, RunUnknown
 from proxy.hatchet.upstream import Upstream
 from proxy.log.cursor import Cursor, Ids
+from proxy.observability.counters import TeamCounts
 from proxy.runs.follower import Run
 from proxy.runs.rebuild import restate
 from proxy.streams.backlog import Backlog, Frame

@@ -19,11 +19,11 @@ from proxy import __version__
 from proxy.access.admission import ceiling, raise_file_limit
 from proxy.access.errors import KeyProblem
 from proxy.access.jwks import KeySets
-from proxy.counts import Counts
 from proxy.formats import sse
 from proxy.hatchet.upstream import Upstream
-from proxy.journal import Journal
-from proxy.probes import Health, Standing, TeamHealth
+from proxy.observability.counters import Counts
+from proxy.observability.event_log import Journal
+from proxy.observability.health import Health, Standing, TeamHealth
 from proxy.streams.session import Stay
 from proxy.streams.subscriber import Ending
 from proxy.teams.team import Team

@@ -12,11 +12,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from proxy.core.events import CoreState, PastState
-from proxy.counts import TeamCounts
 from proxy.hatchet.errors import HatchetAway, HatchetError, RunUnknown, TokenRefused
 from proxy.hatchet.upstream import Deliver, Upstream
-from proxy.journal import Journal
-from proxy.probes import Reach
+from proxy.observability.counters import TeamCounts
+from proxy.observability.event_log import Journal
+from proxy.observability.health import Reach
 
 NO_RUN: Final = "00000000-0000-0000-0000-000000000000"  # nobody's: asking for it asks only for an answer
 REACHES: Final[dict[type[HatchetError], Reach]] = {HatchetAway: Reach.AWAY, TokenRefused: Reach.REFUSED}

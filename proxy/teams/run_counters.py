@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.counts import TeamCounts
+from proxy.observability.counters import TeamCounts
 from proxy.runs.observer import RunWatch
 
 

@@ -18,9 +18,9 @@ from proxy.access.authenticator import Authenticator
 from proxy.access.jwks import KeySets
 from proxy.access.origins import Origins, every_cors
 from proxy.core.clock import LoopClock
-from proxy.counts import TeamCounts
 from proxy.hatchet.upstream import Upstream
-from proxy.journal import Journal
+from proxy.observability.counters import TeamCounts
+from proxy.observability.event_log import Journal
 from proxy.rules.ruleset import Rules
 from proxy.runs.bridge_quota import Bridges
 from proxy.runs.follower import Run, RunSettings

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from proxy.core.clock import LoopClock
 from proxy.hatchet.errors import HatchetError
-from proxy.quiet import Quiet
+from proxy.observability.throttle import Quiet
 
 Write = Callable[[str, str, Mapping[str, Any]], None]
 """Takes a level (debug, info, warning, error), the sentence and its fields; an exception may be a field."""

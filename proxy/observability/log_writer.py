@@ -30,7 +30,7 @@ from typing import Any, Final, TextIO
 
 from proxy.core import json_codec
 from proxy.hatchet.errors import HatchetError
-from proxy.journal import Journal
+from proxy.observability.event_log import Journal
 
 Said = tuple[datetime, str, str, Mapping[str, Any]]  # when, a level, the sentence and its fields
 Soon = Callable[[Callable[[], None]], object]

@@ -19,8 +19,8 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from proxy import __version__
-from proxy.counts import Counts, Histogram, StreamCounts, TeamCounts
-from proxy.probes import Health
+from proxy.observability.counters import Counts, Histogram, StreamCounts, TeamCounts
+from proxy.observability.health import Health
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

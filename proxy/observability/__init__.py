@@ -1,0 +1,1 @@
+"""What operators see: counters, Prometheus metrics, log lines and health."""
