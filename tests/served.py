@@ -19,15 +19,15 @@ import httpx
 
 from config.load import load
 from config.model.files import HatchetConfig
-from proxy.app import Front
-from proxy.connection import bound
 from proxy.hatchet.upstream import Upstream
 from proxy.observability.counters import Counts
 from proxy.observability.event_log import Journal
 from proxy.observability.log_writer import Log
-from proxy.process import Process
-from proxy.server import Server
-from proxy.sidedoors import side_doors
+from proxy.server.http.app import Front
+from proxy.server.http.endpoints import side_doors
+from proxy.server.http.protocol import bound
+from proxy.server.listener import Server
+from proxy.server.reloader import Process
 from proxy.teams.hub import Hub
 
 BIN = Path(sys.executable).parent

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from httpx_sse import aconnect_sse
 
-from proxy.process import Process
+from proxy.server.reloader import Process
 from proxy.simulator import Engine
 from proxy.simulator.script.default import chat
 from proxy.simulator.script.model import Step, Workflow, script

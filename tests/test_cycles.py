@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from proxy.cycles import BLOCK, LOOK, NEVER, RENEWED, SLACK, YOUNG, Cycles, Reason
 from proxy.observability.counters import Histogram
+from proxy.server.gc_policy import BLOCK, LOOK, NEVER, RENEWED, SLACK, YOUNG, Cycles, Reason
 
 INCREMENTAL = sys.version_info >= (
     3,

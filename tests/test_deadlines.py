@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from proxy.deadlines import Deadlines
+from proxy.server.http.timeouts import Deadlines
 
 
 class Guest:

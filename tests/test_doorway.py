@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from uvicorn.server import ServerState
 
-from proxy.connection import SocketSink, StreamProtocol
-from proxy.doorway import Doors, Doorway
+from proxy.server.http.fast_path import Doors, Doorway
+from proxy.server.http.protocol import SocketSink, StreamProtocol
 from proxy.simulator import Engine
 from proxy.streams.session import Stay
 from proxy.streams.subscriber import Reader

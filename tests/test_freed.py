@@ -13,8 +13,8 @@ import httpx
 import pytest
 from httpx_sse import aconnect_sse
 
-from proxy.connection import StreamProtocol
 from proxy.runs.follower import Run
+from proxy.server.http.protocol import StreamProtocol
 from proxy.simulator import Engine
 from proxy.simulator.script.default import chat
 from proxy.simulator.script.model import Step, Workflow, script

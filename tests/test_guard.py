@@ -11,8 +11,15 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from proxy.connection import EXTENSION, StreamProtocol
-from proxy.guard import BODY_BYTES, HEAD_BYTES, HEAD_COUNT, LINE_BYTES, PIPELINED, GuardedProtocol
+from proxy.server.http.protocol import EXTENSION, StreamProtocol
+from proxy.server.http.request_limits import (
+    BODY_BYTES,
+    HEAD_BYTES,
+    HEAD_COUNT,
+    LINE_BYTES,
+    PIPELINED,
+    GuardedProtocol,
+)
 
 OK = b"HTTP/1.1 200 OK"
 

@@ -40,10 +40,10 @@ from config.problems import ERROR
 from proxy.access.jwks import BURST, SOONEST, USABLE
 from proxy.commands.check import command as check_command
 from proxy.core.events import Event
-from proxy.guard import BODY_BYTES, HEAD_BYTES, HEAD_COUNT, LINE_BYTES, REQUEST_SECONDS
 from proxy.hatchet.client import HatchetDoor
 from proxy.hatchet.upstream import Upstream
 from proxy.rules.ruleset import Rules
+from proxy.server.http.request_limits import BODY_BYTES, HEAD_BYTES, HEAD_COUNT, LINE_BYTES, REQUEST_SECONDS
 from proxy.simulator import Engine
 from proxy.simulator.script.default import chat
 from proxy.simulator.script.model import Chunks, Step, Workflow, script

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy import plain
 from proxy.access.authenticator import Asked
-from proxy.guard import HEAD_BYTES, HEAD_COUNT, LINE_BYTES
-from proxy.plain import MOST_BYTES, MOST_HEADERS
+from proxy.server.http import request_parser
+from proxy.server.http.request_limits import HEAD_BYTES, HEAD_COUNT, LINE_BYTES
+from proxy.server.http.request_parser import MOST_BYTES, MOST_HEADERS
 
 GET = b"GET /message/x?a=b HTTP/1.1\r\nHost: h\r\n"
 
@@ -38,7 +38,7 @@ class Parsed:
 
 def agrees(data: bytes) -> bool:
     """Whether `data` is plain; if so, the parser must read the same."""
-    request = plain.read(data)
+    request = request_parser.read(data)
     if request is None:
         return False
     parsed = Parsed(data)
@@ -142,7 +142,7 @@ def test_what_an_event_source_sends_is_plain(head: bytes) -> None:
     ],
 )
 def test_what_is_unusual_is_left_to_the_parser(data: bytes) -> None:
-    assert plain.read(data) is None
+    assert request_parser.read(data) is None
 
 
 def test_a_plain_request_meets_no_limit_of_the_guard() -> None:

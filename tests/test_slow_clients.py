@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from proxy.connection import HIGH_WATER, PATIENCE, SEND_BUFFER
+from proxy.server.http.protocol import HIGH_WATER, PATIENCE, SEND_BUFFER
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Script, Step, Workflow, script
 from proxy.streams.channel import BATCH

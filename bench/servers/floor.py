@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 import uvloop
 from lines import listen
 
-from proxy import plain
+from proxy.server.http import request_parser
 
 PORT, FEED = int(sys.argv[1]), int(sys.argv[2])
 HEAD = (
@@ -34,7 +34,7 @@ class Client(asyncio.Protocol):
         self.run = ""
 
     def data_received(self, data: bytes) -> None:
-        request = plain.read(data)
+        request = request_parser.read(data)
         if request is None:
             self.transport.abort()
             return

@@ -66,8 +66,8 @@ def command(path: Path | None, port: int, speed: float) -> None:
 
 async def demo(path: Path, port: int, speed: float) -> int:
     """Run it until a signal; the exit status."""
-    from proxy.connection import bound  # noqa: PLC0415
     from proxy.demo.workflows import demo_script  # noqa: PLC0415
+    from proxy.server.http.protocol import bound  # noqa: PLC0415
     from proxy.simulator import Engine  # noqa: PLC0415
 
     try:
@@ -92,14 +92,14 @@ async def _serve(
     engine: Engine, path: Path, config: Config, env: Mapping[str, str], sock: socket.socket
 ) -> None:
     from config.watch import watch  # noqa: PLC0415
-    from proxy.app import Front  # noqa: PLC0415
     from proxy.demo.page import with_page  # noqa: PLC0415
     from proxy.hatchet.client import HatchetDoor  # noqa: PLC0415
     from proxy.observability.counters import Counts  # noqa: PLC0415
     from proxy.observability.log_writer import open_journal  # noqa: PLC0415
-    from proxy.process import Process  # noqa: PLC0415
-    from proxy.server import Server  # noqa: PLC0415
-    from proxy.sidedoors import side_doors  # noqa: PLC0415
+    from proxy.server.http.app import Front  # noqa: PLC0415
+    from proxy.server.http.endpoints import side_doors  # noqa: PLC0415
+    from proxy.server.listener import Server  # noqa: PLC0415
+    from proxy.server.reloader import Process  # noqa: PLC0415
     from proxy.teams.hub import Hub  # noqa: PLC0415
 
     journal = open_journal()

@@ -62,7 +62,7 @@ def command(path: Path | None, host: str | None, port: int | None) -> None:
     host = host or config.server.host
     port = config.server.port if port is None else port
     _refuse_open_doors(config, host)
-    from proxy.server import run  # noqa: PLC0415 - what is wrong with the YAML is said before uvicorn is loaded
+    from proxy.server.listener import run  # noqa: PLC0415 - what is wrong with the YAML is said before uvicorn is loaded
 
     sys.exit(run(lambda: serve(path, config, host, port)))
 
@@ -70,7 +70,7 @@ def command(path: Path | None, host: str | None, port: int | None) -> None:
 def _refuse_open_doors(config: Config, host: str) -> None:
     if _is_loopback(host):
         return
-    from proxy.process import silent_teams  # noqa: PLC0415
+    from proxy.server.reloader import silent_teams  # noqa: PLC0415
 
     silent = silent_teams(config)
     if silent:
@@ -98,14 +98,14 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
     """Serve until a signal says farewell; the exit status."""
     from config.watch import watch  # noqa: PLC0415
     from proxy import __version__  # noqa: PLC0415
-    from proxy.app import Front  # noqa: PLC0415
-    from proxy.connection import bound  # noqa: PLC0415
-    from proxy.cycles import Cycles  # noqa: PLC0415
     from proxy.observability.counters import Counts  # noqa: PLC0415
     from proxy.observability.log_writer import open_journal  # noqa: PLC0415
-    from proxy.process import Process  # noqa: PLC0415
-    from proxy.server import AdminServer, Server  # noqa: PLC0415
-    from proxy.sidedoors import admin_app, side_doors  # noqa: PLC0415
+    from proxy.server.gc_policy import Cycles  # noqa: PLC0415
+    from proxy.server.http.app import Front  # noqa: PLC0415
+    from proxy.server.http.endpoints import admin_app, side_doors  # noqa: PLC0415
+    from proxy.server.http.protocol import bound  # noqa: PLC0415
+    from proxy.server.listener import AdminServer, Server  # noqa: PLC0415
+    from proxy.server.reloader import Process  # noqa: PLC0415
     from proxy.teams.hub import Hub  # noqa: PLC0415
 
     try:

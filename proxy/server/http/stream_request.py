@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from proxy.access.admission import Lease, Refused
 from proxy.access.authenticator import NOBODY, Asked, Identity, KeysAway, Unauthenticated
-from proxy.answers import STREAM_HEADERS, Answer, Headers, jittered, problem, wait
 from proxy.core.events import CoreState, GapCause
 from proxy.core.resumable import Asking, Wait, carried_out
 from proxy.core.value import value
@@ -23,6 +22,7 @@ from proxy.formats import sse
 from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.log.cursor import Cursor, end_cursor, read_cursor, run_id_of
 from proxy.runs.lookup import Found
+from proxy.server.http.responses import STREAM_HEADERS, Answer, Headers, jittered, problem, wait
 from proxy.streams.channel import Channel
 from proxy.streams.run_session import Life
 from proxy.streams.session import Stay, StaySink

@@ -20,10 +20,10 @@ from typing import Any, Final
 
 import uvicorn
 
-from proxy.app import Front
-from proxy.connection import listen_for_signs
-from proxy.doorway import KEEP_ALIVE, Doors
-from proxy.guard import GuardedProtocol
+from proxy.server.http.app import Front
+from proxy.server.http.fast_path import KEEP_ALIVE, Doors
+from proxy.server.http.protocol import listen_for_signs
+from proxy.server.http.request_limits import GuardedProtocol
 from proxy.teams.hub import Hub
 
 LISTEN_BACKLOG: Final = 2048  # connections that may wait to be accepted: a page full of users after a restart

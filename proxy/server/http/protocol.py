@@ -18,7 +18,7 @@ import socket
 from typing import Any, Final, Protocol
 
 from proxy.formats.chunked import LAST, chunk
-from proxy.guard import GuardedProtocol
+from proxy.server.http.request_limits import GuardedProtocol
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -3,7 +3,8 @@
 Paths come first: they say which team and which stream is meant. A stream's response begins as any ASGI
 response does; its frames then go through a sink: the connection's own (``connection.SocketSink``) under our
 uvicorn protocol, or ASGI's ``send`` (`SendSink`) under any other server. Most streams begin at once and never
-come this way: the connection itself serves them (`proxy.doorway`), by the same routes and questions.
+come this way: the connection itself serves them (`proxy.server.http.fast_path`), by the same routes and
+questions.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from proxy.access.authenticator import Asked
-from proxy.answers import Answer, draining, problem, wait
-from proxy.connection import EXTENSION, NOBODY, SocketSink
+from proxy.server.http.protocol import EXTENSION, NOBODY, SocketSink
+from proxy.server.http.responses import Answer, draining, problem, wait
+from proxy.server.http.stream_request import Opened, Question, Visit
 from proxy.streams.session import Stay, StaySink
 from proxy.streams.stream import LiveStream
 from proxy.streams.subscriber import Ending
 from proxy.teams.hub import SINGLE, Hub
 from proxy.teams.router import Match
 from proxy.teams.team import Team
-from proxy.visit import Opened, Question, Visit
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -285,7 +286,7 @@ def _socket(scope: Scope) -> SocketSink | None:
 
 
 def _under_way(scope: Scope) -> Visit | None:
-    """The visit that the connection has begun by itself (`proxy.doorway`)."""
+    """The visit that the connection has begun by itself (`proxy.server.http.fast_path`)."""
     visit: Visit | None = scope.get("extensions", {}).get(EXTENSION, {}).get("visit")
     return visit
 

@@ -18,16 +18,16 @@ from starlette.routing import Route
 from proxy.access.authenticator import Asked, Identity, KeysAway, Unauthenticated
 from proxy.access.errors import MAX_REQUEST, BadTicketRequest, TicketRequest
 from proxy.access.origins import TICKET_METHODS
-from proxy.answers import Answer, problem
 from proxy.core.events import CoreState
 from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.log.cursor import run_id_of
 from proxy.observability import health
 from proxy.observability.prometheus import render
+from proxy.server.http.responses import Answer, problem
+from proxy.server.http.stream_request import allow_root
 from proxy.streams.stream import LiveStream
 from proxy.teams.hub import SINGLE, Hub
 from proxy.teams.team import Team
-from proxy.visit import allow_root
 
 RETRY_AFTER = (b"retry-after", b"5")
 MAX_ASKING: Final = 100  # per team: each may look for a run for `wait_for_run`, outside of the other limits

@@ -16,14 +16,14 @@ from typing import Any, Final, cast
 import uvicorn
 from uvicorn.server import ServerState
 
-from proxy import plain
 from proxy.access.authenticator import Asked
-from proxy.app import Front
-from proxy.connection import CLOSE, HIGH_WATER, Headers, SocketSink, StreamProtocol, head_of
-from proxy.deadlines import Deadlines
 from proxy.formats.chunked import LAST
-from proxy.guard import REQUEST_SECONDS
-from proxy.visit import Opened, Question, Visit
+from proxy.server.http import request_parser
+from proxy.server.http.app import Front
+from proxy.server.http.protocol import CLOSE, HIGH_WATER, Headers, SocketSink, StreamProtocol, head_of
+from proxy.server.http.request_limits import REQUEST_SECONDS
+from proxy.server.http.stream_request import Opened, Question, Visit
+from proxy.server.http.timeouts import Deadlines
 
 KEEP_ALIVE: Final = 75
 """Seconds an idle connection stays; longer than nginx's 60 s, so that nginx is the one to close."""
@@ -144,9 +144,9 @@ class Doorway(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._streaming:
-            self._keeps = False  # nobody reads it: see proxy.connection
+            self._keeps = False  # nobody reads it: see proxy.server.http.protocol
             return
-        request = plain.read(data)
+        request = request_parser.read(data)
         visit = None if request is None else self._visit(request)
         if request is None or visit is None:
             self._hand_over(data)
@@ -162,7 +162,7 @@ class Doorway(asyncio.Protocol):
         else:
             self._hand_over(data, visit)
 
-    def _visit(self, request: plain.Plain) -> Visit | None:
+    def _visit(self, request: request_parser.Plain) -> Visit | None:
         """The question for a stream, where the path is one's."""
         front = self._doors.front
         found = front.find(request.path)

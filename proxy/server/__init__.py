@@ -1,0 +1,1 @@
+"""The process: listener, reload and garbage-collector policy."""
