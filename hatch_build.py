@@ -15,5 +15,5 @@ class DemoFiles(BuildHookInterface):  # type: ignore[type-arg,unused-ignore]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version != "editable":
-            build_data["force_include"]["streams.example.yaml"] = "proxy/demo/streams.example.yaml"
-            build_data["force_include"]["clients/stream-proxy.js"] = "proxy/demo/stream-proxy.js"
+            build_data["force_include"]["streams.example.yaml"] = "proxy/cli/demo/streams.example.yaml"
+            build_data["force_include"]["clients/stream-proxy.js"] = "proxy/cli/demo/stream-proxy.js"

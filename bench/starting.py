@@ -32,7 +32,7 @@ TOKEN = f"eyJhbGciOiJub25lIn0.{base64.urlsafe_b64encode(json.dumps(CLAIMS).encod
 STREAM = "version: 1\nstreams:\n  s:\n    path: /s/{workflowRunId}\n    rules:\n"
 GRPC = """
 import sys
-from proxy.cli import start
+from proxy.cli.main import start
 try:
     start()
 finally:

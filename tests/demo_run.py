@@ -6,7 +6,7 @@ from typing import Final
 
 import httpx
 
-from proxy.demo.workflows import ANSWER, THOUGHTS, words
+from proxy.cli.demo.workflows import ANSWER, THOUGHTS, words
 from tests.reference import TrueStep, Truth
 
 FAST: Final = ("--speed", "3")  # a run in three seconds

@@ -15,7 +15,7 @@ from typing import Final
 
 START: Final = 30.0  # seconds until a process must have said what is waited for
 STOP: Final = 15.0  # ... until it must be gone after a signal
-PROGRAM: Final = (sys.executable, "-c", "from proxy.cli import start; start()")
+PROGRAM: Final = (sys.executable, "-c", "from proxy.cli.main import start; start()")
 
 
 class Running:

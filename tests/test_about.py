@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from proxy import __version__
-from proxy.about import LIBRARIES, lines
-from proxy.cli import main
+from proxy.cli.about import LIBRARIES, lines
+from proxy.cli.main import main
 
 
 def told(*arguments: str) -> str:

@@ -12,8 +12,8 @@ import jwt
 import pytest
 from playwright.async_api import Page, expect
 
-from proxy.demo.page import example
-from proxy.demo.workflows import ANSWER, THOUGHTS, demo_script
+from proxy.cli.demo.page import example
+from proxy.cli.demo.workflows import ANSWER, THOUGHTS, demo_script
 from proxy.simulator import Engine
 from tests.browser import another_origin, artifact, chromium, complaints_of
 from tests.demo_run import STEPS

@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 from click.testing import CliRunner, Result
 
-from proxy.commands.check import command
+from proxy.cli.commands.check import command
 
 CASES: Final = Path(__file__).parent / "check"
 ENV: Final = {"TOKEN": "t", "LONG": "t" * 64}
@@ -68,7 +68,7 @@ def test_a_path_given_twice_is_checked_once() -> None:
 def on_a_terminal(**env: str) -> str:
     """What the program writes where standard output is a terminal."""
     outer, inner = pty.openpty()
-    program = [sys.executable, "-c", "from proxy.cli import start; start()", "check", WRONG]
+    program = [sys.executable, "-c", "from proxy.cli.main import start; start()", "check", WRONG]
     try:
         subprocess.run(
             program, stdout=inner, env={"PATH": os.environ["PATH"], "TERM": "xterm", **env}, check=False
@@ -96,7 +96,7 @@ def test_colours_are_for_terminals_that_want_them() -> None:
 
 def test_it_answers_at_once_because_it_loads_nothing_that_serves() -> None:
     program = (
-        "import sys\nfrom proxy.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+        "import sys\nfrom proxy.cli.main import main\ntry: main()\nexcept SystemExit: pass\n"
         "print([name for name in sys.modules if name.partition('.')[0] in"
         " ('grpc', 'hatchet_sdk', 'starlette', 'uvicorn', 'aiohttp', 'rich', 'watchfiles', 'asyncio')])"
     )

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from starlette.responses import PlainTextResponse
 
-from proxy.demo.page import CHECKOUT, FILES, client, example, with_page
-from proxy.demo.workflows import demo_script
+from proxy.cli.demo.page import CHECKOUT, FILES, client, example, with_page
+from proxy.cli.demo.workflows import demo_script
 from proxy.simulator import Engine
 
 
@@ -62,4 +62,4 @@ async def test_hatchet_can_be_taken_away(page: httpx.AsyncClient, engine: Engine
 def test_a_wheel_carries_what_the_demo_shows() -> None:
     carried = re.findall(r'"force_include"\]\["(.+)"\] = "(.+)"', (CHECKOUT / "hatch_build.py").read_text())
     assert [CHECKOUT / source for source, _ in carried] == [example(), client()]
-    assert {target.rpartition("/")[0] for _, target in carried} == {"proxy/demo"}
+    assert {target.rpartition("/")[0] for _, target in carried} == {"proxy/cli/demo"}

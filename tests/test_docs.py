@@ -13,7 +13,7 @@ import click
 import pytest
 
 from config.checks.checker import Form, check
-from proxy.cli import COMMANDS, main
+from proxy.cli.main import COMMANDS, main
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 DOCUMENTS: Final = sorted(

@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from proxy.commands.engine import command as engine_command
-from proxy.commands.record import command as record_command
+from proxy.cli.commands.engine import command as engine_command
+from proxy.cli.commands.record import command as record_command
 from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client
 from tests.contract import NOBODY, place
 
 HERE = Path(__file__).parent
-RUN = [sys.executable, "-c", "from proxy.cli import start; start()", "engine"]
+RUN = [sys.executable, "-c", "from proxy.cli.main import start; start()", "engine"]
 FREE = ["--port", "0", "--api-port", "0"]
 
 

@@ -9,8 +9,8 @@ import click
 import pytest
 from pydantic import BaseModel
 
-from proxy.commands.engine import command as engine_command
-from proxy.commands.record import command as record_command
+from proxy.cli.commands.engine import command as engine_command
+from proxy.cli.commands.record import command as record_command
 from proxy.simulator import Engine
 from proxy.simulator.quirks import facts
 from proxy.simulator.script.loader import check_script

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from proxy.cli import main
+from proxy.cli.main import main
 from proxy.core.events import End, Event
 from proxy.runs.replay import NotARecording, played
 
@@ -171,7 +171,7 @@ def test_what_is_no_recording_is_said_with_its_line(lines: list[str], said: str)
 
 def test_explain_does_not_load_grpc_nor_the_server() -> None:
     program = (
-        "import sys, proxy.commands.explain, proxy.commands.test; import json; "
+        "import sys, proxy.cli.commands.explain, proxy.cli.commands.test; import json; "
         "print(json.dumps([n for n in ('grpc', 'hatchet_sdk', 'aiohttp', 'starlette', 'uvicorn', 'rich') "
         "if n in sys.modules]))"
     )

@@ -38,7 +38,7 @@ from config.expressions.api import ExpressionFailed, ExpressionProblem, compile_
 from config.model.files import HatchetConfig
 from config.problems import ERROR
 from proxy.access.jwks import BURST, SOONEST, USABLE
-from proxy.commands.check import command as check_command
+from proxy.cli.commands.check import command as check_command
 from proxy.core.events import Event
 from proxy.hatchet.client import HatchetDoor
 from proxy.hatchet.upstream import Upstream

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from config.checks.checker import Form, check
 from config.model.files import SingleFile
 from config.render.starter import sketch, stream_name
-from proxy.commands.init import command
+from proxy.cli.commands.init import command
 from proxy.simulator import Engine
 
 ENV = {"HATCHET_CLIENT_TOKEN": "t"}

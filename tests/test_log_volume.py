@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import httpx
 
-from proxy.demo.page import example
-from proxy.demo.workflows import ANSWER, demo_script
+from proxy.cli.demo.page import example
+from proxy.cli.demo.workflows import ANSWER, demo_script
 from proxy.observability.event_log import TRACEPARENT
 from proxy.simulator import Engine
 from tests.eventsource import EventSource

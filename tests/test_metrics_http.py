@@ -10,7 +10,7 @@ from typing import Final
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.demo.page import example
+from proxy.cli.demo.page import example
 from proxy.simulator import Engine
 from tests.eventsource import EventSource
 from tests.processes import Running, serving

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from proxy.demo.page import example
+from proxy.cli.demo.page import example
 from proxy.simulator import Engine
 from proxy.streams.subscriber import Ending
 from tests.processes import serving

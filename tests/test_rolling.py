@@ -12,8 +12,8 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from proxy.demo.page import example
-from proxy.demo.workflows import ANSWER, demo_script
+from proxy.cli.demo.page import example
+from proxy.cli.demo.workflows import ANSWER, demo_script
 from proxy.simulator import Engine
 from tests.browser import another_origin, chromium
 from tests.demo_run import CHAT

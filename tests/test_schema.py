@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from config.problems import errors
 from config.render.json_schema import FORMS, schema, text
 from config.source.reader import read
-from proxy.commands.schema import command
+from proxy.cli.commands.schema import command
 from tests.languageserver import LanguageServer
 from tests.test_check import CASES, NAMES, checked
 

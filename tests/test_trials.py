@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from config.load import load
-from proxy.cli import main
+from proxy.cli.main import main
 from proxy.rules.sample_event import AT, RUN_ID, STEP, STEP_RUN_ID, GivenProblem, event_of
 from proxy.rules.test_runner import failures, run_tests, same, unreached
 from proxy.server.reloader import tried

@@ -9,8 +9,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from proxy.cli import main
-from proxy.commands.telling import Telling
+from proxy.cli.commands.event_printer import Telling
+from proxy.cli.main import main
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
 from proxy.simulator.engine import Engine
 from tests.processes import running

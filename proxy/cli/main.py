@@ -1,7 +1,7 @@
 """The command ``stream-proxy``: names the commands, imports only the one that is called.
 
 `check` and `explain` answer at once because nothing here imports gRPC, Starlette or uvicorn. A command
-lives in ``proxy/commands/<name>.py`` as a click command named `command`.
+lives in ``proxy/cli/commands/<name>.py`` as a click command named `command`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"proxy.commands.{cmd_name}")
+        module = importlib.import_module(f"proxy.cli.commands.{cmd_name}")
         command = module.command
         assert isinstance(command, click.Command)
         return command
@@ -55,7 +55,7 @@ def _tell_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     if not wanted or ctx.resilient_parsing:
         return
     if ctx.params.get("verbose"):
-        from proxy import about  # noqa: PLC0415 - looks up twenty distributions: only when asked
+        from proxy.cli import about  # noqa: PLC0415 - looks up twenty distributions: only when asked
 
         click.echo("\n".join(about.lines()))
     else:

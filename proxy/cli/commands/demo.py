@@ -58,7 +58,7 @@ def command(path: Path | None, port: int, speed: float) -> None:
     serves the YAML on it, and a page whose buttons start runs. Nothing is written, nothing leaves this
     machine; Ctrl-C ends all of it.
     """
-    from proxy.demo.page import example  # noqa: PLC0415 - help answers without the engine being loaded
+    from proxy.cli.demo.page import example  # noqa: PLC0415 - help answers without the engine being loaded
 
     # not uvloop, which `serve` takes: the embedded engine in this process stalls on it now and then
     sys.exit(asyncio.run(demo(path or example(), port, speed)))
@@ -66,7 +66,7 @@ def command(path: Path | None, port: int, speed: float) -> None:
 
 async def demo(path: Path, port: int, speed: float) -> int:
     """Run it until a signal; the exit status."""
-    from proxy.demo.workflows import demo_script  # noqa: PLC0415
+    from proxy.cli.demo.workflows import demo_script  # noqa: PLC0415
     from proxy.server.http.protocol import bound  # noqa: PLC0415
     from proxy.simulator import Engine  # noqa: PLC0415
 
@@ -92,7 +92,7 @@ async def _serve(
     engine: Engine, path: Path, config: Config, env: Mapping[str, str], sock: socket.socket
 ) -> None:
     from config.watch import watch  # noqa: PLC0415
-    from proxy.demo.page import with_page  # noqa: PLC0415
+    from proxy.cli.demo.page import with_page  # noqa: PLC0415
     from proxy.hatchet.client import HatchetDoor  # noqa: PLC0415
     from proxy.observability.counters import Counts  # noqa: PLC0415
     from proxy.observability.log_writer import open_journal  # noqa: PLC0415

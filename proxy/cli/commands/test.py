@@ -11,7 +11,7 @@ import click
 
 from config.model.files import TeamConfig
 from config.problems import ConfigError
-from proxy.commands.files import PROBLEMS, USAGE, teams_at
+from proxy.cli.commands.config_files import PROBLEMS, USAGE, teams_at
 from proxy.rules.test_runner import Trial, run_tests, unreached
 
 MARKS: Final = {True: ("ok  ", "green"), False: ("FAIL", "red")}

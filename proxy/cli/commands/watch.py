@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from config.problems import ConfigError
-from proxy.commands.files import PROBLEMS, USAGE, team_named
-from proxy.commands.telling import Telling
+from proxy.cli.commands.config_files import PROBLEMS, USAGE, team_named
+from proxy.cli.commands.event_printer import Telling
 from proxy.core.events import End, Item
 from proxy.hatchet.errors import HatchetError, RunUnknown, TokenRefused
 from proxy.rules.ruleset import Rules

@@ -23,7 +23,7 @@ App = Callable[
 ]
 
 HERE: Final = Path(__file__).resolve().parent
-CHECKOUT: Final = HERE.parent.parent
+CHECKOUT: Final = HERE.parent.parent.parent
 
 OUTAGE: Final = 4.0  # seconds: long enough to see the page wait, short enough to see it go on
 MAX_BODY: Final = 10_000  # bytes; a trigger is some fifty

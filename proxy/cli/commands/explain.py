@@ -13,7 +13,7 @@ import click
 from config.expressions.api import ExpressionProblem
 from config.model.files import StreamConfig
 from config.problems import ConfigError
-from proxy.commands.files import PROBLEMS, USAGE, team_named, teams_at
+from proxy.cli.commands.config_files import PROBLEMS, USAGE, team_named, teams_at
 from proxy.core import json_codec
 from proxy.core.events import End, Event, Item, Reset, StepGap
 from proxy.formats import sse
