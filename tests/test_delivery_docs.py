@@ -14,7 +14,7 @@ DOCUMENT = (HERE.parent / "docs/delivery.md").read_text(encoding="utf-8")
 
 
 def names_in(name: str) -> set[str]:
-    tree = ast.parse((HERE / name).read_text(encoding="utf-8"))
+    tree = ast.parse(next(HERE.rglob(name)).read_text(encoding="utf-8"))
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 

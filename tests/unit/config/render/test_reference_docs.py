@@ -12,7 +12,7 @@ import pytest
 from config.checks.checker import Form, check
 from config.render.reference_docs import markdown
 
-PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
+PAGE: Final = Path(__file__).resolve().parents[4] / "docs" / "configuration.md"
 BLOCKS: Final = re.findall(r"```yaml\n(.*?)```", markdown(), re.DOTALL)
 
 
@@ -21,7 +21,7 @@ def test_the_page_is_current() -> None:
         PAGE.parent.mkdir(exist_ok=True)
         PAGE.write_text(markdown(), encoding="utf-8")
     assert PAGE.read_text(encoding="utf-8") == markdown(), (
-        "STREAM_PROXY_WRITE=1 pytest tests/test_configuration_docs.py"
+        "STREAM_PROXY_WRITE=1 pytest tests/unit/config/render/test_reference_docs.py"
     )
 
 

@@ -19,7 +19,7 @@ from config.model.types import Resolved
 from config.source.nodes import Path, Source
 from config.source.reader import CONTROL, DEEPEST, MOST_NODES, read
 
-ROOT = FilePath(__file__).resolve().parent.parent
+ROOT = FilePath(__file__).resolve().parents[4]
 
 
 def source(text: str, env: Mapping[str, str] | None = None) -> Source:
@@ -329,7 +329,8 @@ def test_no_file_takes_more_than_two_seconds(name: str) -> None:
 @pytest.mark.parametrize("name", ["many lines", "many values", "wrong events", "ten megabytes"])
 def test_no_file_takes_two_hundred_megabytes(name: str) -> None:
     program = (
-        "import re, sys\nfrom config.checks.checker import check\nfrom tests.test_source import MONSTERS\n"
+        "import re, sys\nfrom config.checks.checker import check\n"
+        "from tests.unit.config.source.test_reader import MONSTERS\n"
         "check('f.yaml', MONSTERS[sys.argv[1]].encode(), None, {})\n"
         # not ru_maxrss: a child inherits its parent's peak, and this process has run thousands of tests
         "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"

@@ -16,9 +16,9 @@ from config.render.json_schema import FORMS, schema, text
 from config.source.reader import read
 from proxy.cli.commands.schema import command
 from tests.languageserver import LanguageServer
-from tests.test_check import CASES, NAMES, checked
+from tests.unit.config.checks.test_checker import CASES, NAMES, checked
 
-ROOT: Final = Path(__file__).resolve().parent.parent
+ROOT: Final = Path(__file__).resolve().parents[4]
 EXAMPLE: Final = (ROOT / "streams.example.yaml").read_text(encoding="utf-8")
 
 
@@ -27,7 +27,9 @@ def test_the_schema_in_the_repository_is_current(form: str) -> None:
     file = ROOT / "config" / f"{form}.schema.json"
     if os.environ.get("STREAM_PROXY_WRITE"):
         file.write_text(text(form), encoding="utf-8")
-    assert file.read_text(encoding="utf-8") == text(form), "STREAM_PROXY_WRITE=1 pytest tests/test_schema.py"
+    assert file.read_text(encoding="utf-8") == text(form), (
+        "STREAM_PROXY_WRITE=1 pytest tests/unit/config/render/test_json_schema.py"
+    )
 
 
 @pytest.mark.parametrize("form", FORMS)

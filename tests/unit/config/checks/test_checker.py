@@ -1,4 +1,4 @@
-"""YAML in, exact complaints out: each ``tests/check/NAME.yaml`` has beside it what `check` says of it."""
+"""YAML in, exact complaints out: each ``cases/NAME.yaml`` has beside it what `check` says of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from config.checks.checker import Checked
 from config.load import survey
 from config.render.report import ansi, as_github, as_json, as_text
 
-CASES: Final = Path(__file__).parent / "check"
+CASES: Final = Path(__file__).parent / "cases"
 NAMES: Final = sorted(str(path.relative_to(CASES)) for path in CASES.rglob("*.yaml"))
 ENV: Final = {"TOKEN": "hunter22", "LONG": "hunter22" * 8}
 

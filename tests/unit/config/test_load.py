@@ -42,7 +42,7 @@ def folder(tmp_path: Path, **teams: str) -> Path:
 
 
 def test_the_simple_case_is_what_the_tutorial_serves() -> None:
-    config = load(Path(__file__).resolve().parent.parent / "streams.example.yaml", ENV)
+    config = load(Path(__file__).resolve().parents[3] / "streams.example.yaml", ENV)
     stream = config.teams["default"].streams["chat"]
     assert stream.path == "/message/{workflowRunId}"
     assert stream.rules == (
