@@ -1,8 +1,9 @@
 """Where a team's Hatchet is and how to reach it: from the team's config, HATCHET_CLIENT_* and the token.
 
 The order is that of hatchet-sdk's ClientConfig (what is written wins, then the environment, then the token's
-claims); `tests/test_endpoint.py` holds the two together. ClientConfig itself is not used: it reads the
-process's own environment and `.env` files, takes 0.1 s, and quotes the token's beginning in its errors.
+claims); `tests/unit/hatchet/test_endpoint.py` holds the two together. ClientConfig itself is not used: it
+reads the process's own environment and `.env` files, takes 0.1 s, and quotes
+the token's beginning in its errors.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ while they are imported, and every trace of it is taken away again: a later ``im
 the same process finds nothing of ours and works as ever. Where the SDK is there already, or its layout has
 changed, the plain import is the way.
 
-`tests/test_stubs.py` holds all of this, and that no plain import was needed.
+`tests/unit/hatchet/test_protobuf.py` holds all of this, and that no plain import was needed.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 from proxy.core.events import PastState, PastStep, Status
 from proxy.hatchet.rest_codec import newest_run, past_state, step_names, workflow_called
 
-RECORDINGS = Path(__file__).parent / "recordings" / "rest"
+RECORDINGS = Path(__file__).parent.parent.parent / "recordings" / "rest"
 
 
 def answer(name: str) -> Any:

@@ -19,7 +19,7 @@ from proxy.hatchet.errors import HistoryAway
 from proxy.hatchet.rest import ROOM, Rest
 from tests.stage import RUN, TENANT, config, token
 
-RECORDINGS = Path(__file__).parent / "recordings" / "rest"
+RECORDINGS = Path(__file__).parent.parent.parent / "recordings" / "rest"
 SECRET = "a-secret-output"
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -12,7 +12,7 @@ from proxy.hatchet.errors import HatchetAway
 from proxy.hatchet.grpc.base import CONNECT_TIMEOUT, KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
 from tests.relay import relay
 from tests.stage import RUN, config, stage
-from tests.test_hatchet import TRANSPORTS, answered, first_event
+from tests.unit.hatchet.test_client import TRANSPORTS, answered, first_event
 
 SLACK = 3.0  # seconds for a busy machine
 

@@ -19,7 +19,7 @@ from proxy.core.events import LiveEvent
 from proxy.hatchet.client import HatchetDoor
 from proxy.hatchet.errors import HatchetAway
 from tests.stage import RUN, chunk, config, stage
-from tests.test_hatchet import TRANSPORTS, first_event
+from tests.unit.hatchet.test_client import TRANSPORTS, first_event
 
 
 class Authority:
