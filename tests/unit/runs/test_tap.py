@@ -13,7 +13,7 @@ from proxy.hatchet.errors import HatchetAway
 from proxy.runs.follower import Run
 from proxy.runs.tap import ENDED_FOR, OVERHEAD, Tap
 from tests.fakes import FakeUpstream, HandClock, rest
-from tests.test_run import RUN, chunk, completed, core, hangup, past, started
+from tests.unit.runs.test_follower import RUN, chunk, completed, core, hangup, past, started
 
 PAIR = ("stream", "on")
 OTHER = "11111111-0000-0000-0000-000000000002"

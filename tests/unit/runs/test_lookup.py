@@ -14,7 +14,7 @@ from proxy.hatchet.errors import HistoryAway, RunUnknown
 from proxy.runs.follower import Run
 from proxy.runs.lookup import Finder
 from tests.fakes import FakeUpstream, HandClock, rest
-from tests.test_run import RUN, chunk, completed, core, past, started
+from tests.unit.runs.test_follower import RUN, chunk, completed, core, past, started
 
 PAIR = ("message_id", "m1")
 CHILD = "11111111-0000-0000-0000-00000000000c"
