@@ -1,4 +1,4 @@
-"""Frames to bytes, cursors from headers."""
+"""Cursors from headers: whose they are, and what is none."""
 
 from __future__ import annotations
 
@@ -17,21 +17,11 @@ def ids(**changed: object) -> Ids:
     return Ids(b"secret", **parts)  # type: ignore[arg-type]
 
 
-def test_a_frame_is_id_event_data_and_an_empty_line() -> None:
-    assert sse.frame(b"{}", event="token", cursor=b"7") == b"id: 7\nevent: token\ndata: {}\n\n"
-    assert sse.frame(b'"x"') == b'data: "x"\n\n'
-
-
 def test_a_channels_frame_is_the_frame_with_its_cursor() -> None:
     channel = ids()
     for event in (None, "token", "\N{SNOWMAN}"):
         plain = sse.frame(b"{}", event=event, cursor=channel.at(42))
         assert channel.frame(42, event, b"{}") == plain
-
-
-def test_retry_is_whole_milliseconds() -> None:
-    assert sse.retry(2.5) == b"retry: 2500\n"
-    assert sse.retry(0) == b"retry: 1\n"
 
 
 def test_a_cursor_comes_back_as_it_went() -> None:
