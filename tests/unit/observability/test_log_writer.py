@@ -184,7 +184,7 @@ def test_an_exception_is_its_type_and_places_never_its_message() -> None:
         told = plain(error)
     assert told[0] == "KeyError"
     assert "ValueError" in told
-    assert any("tests/test_logs.py" in line for line in told)
+    assert any("observability/test_log_writer.py" in line for line in told)
     assert "4242" not in str(told)
     assert "secret" not in str(told)
 
