@@ -2,7 +2,8 @@
 
 Plain is a GET in HTTP/1.1 that came whole and alone, without a body, an expectation or an upgrade, in
 characters that no parser could take for something else. The law: what is read here, llhttp reads the same way
-(`tests/test_plain.py` holds them against each other). Whatever is unusual is not refused but not plain.
+(`tests/unit/server/http/test_request_parser.py` holds them against each other). Whatever
+is unusual is not refused but not plain.
 
 A parser tells each header by a call; with a browser's fifteen that is a fifth of a connect's time.
 """
