@@ -16,7 +16,7 @@ from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client
 from tests.contract import place, refusal
 
-SCRIPT = Path(__file__).parent / "contract.yaml"
+SCRIPT = Path(__file__).parent.parent.parent / "contract.yaml"
 QUIRKS = {"early_subscription_waits": False, "five_second_hold": False, "metadata_disorder": False}
 
 

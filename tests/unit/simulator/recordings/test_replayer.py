@@ -15,7 +15,7 @@ from proxy.simulator.recordings.parser import NotARecording, load_recording, par
 from proxy.simulator.recordings.recorder import Recorder, Refused
 from tests.contract import place
 from tests.played import HERE, told
-from tests.test_engine_recordings import SCENARIOS, recorded, step_names
+from tests.unit.simulator.test_engine_recordings import SCENARIOS, recorded, step_names
 
 TOKENS = HERE / "recordings" / "rabbitmq" / "dag_with_tokens.jsonl"
 FAST = 10.0

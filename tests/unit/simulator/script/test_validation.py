@@ -10,7 +10,7 @@ from config.problems import ConfigError
 from proxy.simulator.script.default import default
 from proxy.simulator.script.loader import check_script, cut, load_script, parse_script
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.yaml"))
+EXAMPLES = sorted((Path(__file__).parents[4] / "examples").glob("*.yaml"))
 
 WRONG = {
     "an unknown parent": (
