@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from proxy.cli.commands.check import command
 
-CASES: Final = Path(__file__).parent / "unit/config/checks/cases"
+CASES: Final = Path(__file__).parents[3] / "unit/config/checks/cases"
 ENV: Final = {"TOKEN": "t", "LONG": "t" * 64}
 FINE: Final = str(CASES / "fine.yaml")
 WARNED: Final = str(CASES / "payload_json_without_chunks.yaml")

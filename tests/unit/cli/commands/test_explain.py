@@ -15,7 +15,7 @@ from proxy.cli.main import main
 from proxy.core.events import End, Event
 from proxy.runs.replay import NotARecording, played
 
-RECORDINGS = Path(__file__).parent / "recordings"
+RECORDINGS = Path(__file__).parents[3] / "recordings"
 YAML = """
 version: 1
 hatchet: {token: "${NOBODY_SET_THIS:?a token}"}
