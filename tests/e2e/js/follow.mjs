@@ -1,8 +1,8 @@
 // Follows a stream with npm's eventsource: node follow.mjs URL [EVENT…]; prints the frames and the picture as JSON.
 import { createRequire } from "node:module";
-import { followRun } from "../../clients/stream-proxy.js";
+import { followRun } from "../../../clients/stream-proxy.js";
 
-const require = createRequire(new URL("../../.tools/", import.meta.url));
+const require = createRequire(new URL("../../../.tools/", import.meta.url));
 const { EventSource } = require("eventsource");
 
 const [url, ...events] = process.argv.slice(2);

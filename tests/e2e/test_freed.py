@@ -22,8 +22,8 @@ from proxy.streams.channel import Channel
 from proxy.streams.run_session import Life
 from proxy.streams.session import Stay
 from proxy.streams.subscriber import Reader
+from tests.e2e.test_front import NOBODY, until
 from tests.served import Served, served
-from tests.test_front import NOBODY, until
 
 YAML = """
 version: 1

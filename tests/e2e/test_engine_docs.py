@@ -27,7 +27,7 @@ from proxy.simulator.script.schema import (
     WorkflowBlock,
 )
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "engine.md"
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "engine.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")
 BLOCKS: dict[str, type[BaseModel]] = {
     "The file": ScriptFile,

@@ -31,8 +31,8 @@ from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client
 from tests.playing import identities, legal
 
-HERE = Path(__file__).parent
-SCRIPT = HERE / "contract.yaml"
+TESTS = Path(__file__).parent.parent
+SCRIPT = TESTS / "contract.yaml"
 JOINS = (0.0, 0.05, 0.12, 0.4, 0.9, 1.7)  # seconds after the trigger
 WORKFLOWS = (
     "contract_dag",
@@ -100,7 +100,7 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     command = [sys.executable, "-m", "tests.real_worker", str(SCRIPT)]
     with (
         log.open("wb") as out,
-        subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=HERE.parent) as process,
+        subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=TESTS.parent) as process,
     ):
         yield
         process.terminate()

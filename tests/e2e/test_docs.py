@@ -15,7 +15,7 @@ import pytest
 from config.checks.checker import Form, check
 from proxy.cli.main import COMMANDS, main
 
-ROOT: Final = Path(__file__).resolve().parent.parent
+ROOT: Final = Path(__file__).resolve().parent.parent.parent
 DOCUMENTS: Final = sorted(
     [
         *ROOT.glob("*.md"),

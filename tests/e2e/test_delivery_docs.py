@@ -9,12 +9,12 @@ from pathlib import Path
 from proxy.core.events import GapCause
 from tests.reference import CONTROL_FRAMES
 
-HERE = Path(__file__).parent
-DOCUMENT = (HERE.parent / "docs/delivery.md").read_text(encoding="utf-8")
+TESTS = Path(__file__).parent.parent
+DOCUMENT = (TESTS.parent / "docs/delivery.md").read_text(encoding="utf-8")
 
 
 def names_in(name: str) -> set[str]:
-    tree = ast.parse(next(HERE.rglob(name)).read_text(encoding="utf-8"))
+    tree = ast.parse(next(TESTS.rglob(name)).read_text(encoding="utf-8"))
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 

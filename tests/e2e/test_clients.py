@@ -175,7 +175,7 @@ def test_the_picture_is_right_or_says_that_it_is_incomplete(case: str) -> None:
 def javascript() -> Iterator[subprocess.Popen[str]]:
     """The JavaScript picture, asked line by line."""
     with subprocess.Popen(
-        [need("node"), str(ROOT / "tests/js/pictures.mjs")],
+        [need("node"), str(ROOT / "tests/e2e/js/pictures.mjs")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -284,7 +284,7 @@ def test_the_judge_finds_what_no_gap_excuses(case: str) -> None:
 def test_the_follower_does_what_its_documentation_says() -> None:
     ran = subprocess.run(
         [need("node"), "--test", "follower.test.mjs"],
-        cwd=ROOT / "tests/js",
+        cwd=ROOT / "tests/e2e/js",
         capture_output=True,
         text=True,
         check=False,

@@ -16,8 +16,8 @@ from proxy.hatchet.errors import HatchetAway
 from proxy.hatchet.upstream import Deliver
 from proxy.simulator import Engine
 from proxy.streams.run_session import REPLAY_LOOK
+from tests.e2e.test_front import NOBODY, until
 from tests.served import Served, served
-from tests.test_front import NOBODY, until
 
 YAML = """
 version: 1

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-ROOT: Final = Path(__file__).resolve().parent.parent
+ROOT: Final = Path(__file__).resolve().parent.parent.parent
 
 PUBLIC: Final = frozenset({"localhost"})  # a host that any text may name, whoever asks it for packages
 

@@ -40,8 +40,8 @@ from tests.contract import (
     statuses,
 )
 
-HERE = Path(__file__).parent
-SCRIPT = HERE / "contract.yaml"
+TESTS = Path(__file__).parent.parent
+SCRIPT = TESTS / "contract.yaml"
 ENV = {name: value for name, value in os.environ.items() if name.startswith("HATCHET_CLIENT_")}
 pytestmark = pytest.mark.timeout(90)
 
@@ -52,10 +52,10 @@ pytestmark = pytest.mark.timeout(90)
 @pytest.fixture(scope="session")
 def real_worker() -> Iterator[None]:
     """A worker on the real engine, for the session."""
-    ready = HERE / "real_worker.py"
+    ready = TESTS / "real_worker.py"
     command = [sys.executable, str(ready), str(SCRIPT)]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=HERE.parent
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=TESTS.parent
     ) as worker:
         assert worker.stdout is not None
         for line in worker.stdout:

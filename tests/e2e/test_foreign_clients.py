@@ -62,7 +62,7 @@ async def test_npms_eventsource_with_the_javascript_client() -> None:
     need_npm("eventsource")
     async with demo(*FAST) as (_, url):
         run_id = await trigger(url)
-        follow = (need("node"), str(ROOT / "tests/js/follow.mjs"))
+        follow = (need("node"), str(ROOT / "tests/e2e/js/follow.mjs"))
         async with running(f"{url}/streams/live/{run_id}", "token", "step", "run", program=follow) as node:
             await node.ended(30)
             told = json.loads(node.said)
@@ -79,7 +79,7 @@ async def test_npms_eventsource_with_the_javascript_client() -> None:
 async def test_npms_eventsource_gives_up_where_there_is_no_such_run() -> None:
     need_npm("eventsource")
     async with demo(*FAST) as (_, url):
-        follow = (need("node"), str(ROOT / "tests/js/follow.mjs"))
+        follow = (need("node"), str(ROOT / "tests/e2e/js/follow.mjs"))
         async with running(f"{url}/message/not-a-run", program=follow) as node:
             await node.ended(30)
             assert json.loads(node.said)["state"] == "refused"

@@ -1,7 +1,7 @@
 // The follower around a picture, on an EventSource that a test moves by hand.
 import assert from "node:assert/strict";
 import test from "node:test";
-import { followRun } from "../../clients/stream-proxy.js";
+import { followRun } from "../../../clients/stream-proxy.js";
 
 class FakeEventSource {
   static last;

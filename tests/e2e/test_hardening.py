@@ -784,7 +784,7 @@ def _check(folder: Path, env: Mapping[str, str]) -> str:
 
 
 def test_security_md_names_tests_that_exist_and_limits_that_hold() -> None:
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parent.parent
     text = (here.parent / "SECURITY.md").read_text()
     for name in re.findall(r"test_\w+\.py", text):
         assert any(here.rglob(name)), name

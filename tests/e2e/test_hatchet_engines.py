@@ -40,8 +40,8 @@ with warnings.catch_warnings():
     from hatchet_sdk import ClientConfig, Hatchet
     from hatchet_sdk.config import ClientTLSConfig
 
-HERE = Path(__file__).parent
-SCRIPT = HERE / "contract.yaml"
+TESTS = Path(__file__).parent.parent
+SCRIPT = TESTS / "contract.yaml"
 WORDS = ["the", "quick", "brown", "fox"]
 ENGINES = ["embedded", pytest.param("real", marks=pytest.mark.real)]
 
@@ -137,7 +137,7 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             [sys.executable, "-m", "tests.real_worker", str(SCRIPT)],
             stdout=out,
             stderr=subprocess.STDOUT,
-            cwd=HERE.parent,
+            cwd=TESTS.parent,
         ) as process,
     ):
         yield

@@ -21,7 +21,7 @@ from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client
 from tests.contract import NOBODY, place
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parent.parent
 RUN = [sys.executable, "-c", "from proxy.cli.main import start; start()", "engine"]
 FREE = ["--port", "0", "--api-port", "0"]
 
@@ -30,7 +30,7 @@ FREE = ["--port", "0", "--api-port", "0"]
 async def running(*arguments: str) -> AsyncIterator[tuple[dict[str, str], list[str]]]:
     """The command in a process of its own: its export lines and its other lines."""
     child = await asyncio.create_subprocess_exec(
-        *RUN, *FREE, *arguments, stdout=asyncio.subprocess.PIPE, cwd=HERE.parent
+        *RUN, *FREE, *arguments, stdout=asyncio.subprocess.PIPE, cwd=TESTS.parent
     )
     assert child.stdout is not None
     env: dict[str, str] = {}
@@ -61,8 +61,8 @@ async def test_what_it_prints_is_enough_to_come_to_it(tmp_path: Path) -> None:
 
 
 async def test_it_serves_a_script_and_a_recording() -> None:
-    recording = HERE / "recordings" / "rabbitmq" / "fast_task.jsonl"
-    script = str(HERE.parent / "examples" / "agent.yaml")
+    recording = TESTS / "recordings" / "rabbitmq" / "fast_task.jsonl"
+    script = str(TESTS.parent / "examples" / "agent.yaml")
     async with running(script, "--recording", str(recording), "--quirk", "traceparent=off") as (env, others):
         told = next(line for line in others if line.startswith("# telling fast_task as run "))
         async with Client(place(env)) as client:
@@ -106,7 +106,7 @@ async def record(env: dict[str, str], *arguments: str) -> tuple[int, str]:
         env={**os.environ, **env},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        cwd=HERE.parent,
+        cwd=TESTS.parent,
     )
     out, _ = await child.communicate()
     return child.returncode or 0, out.decode()

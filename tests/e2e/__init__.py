@@ -1,0 +1,1 @@
+"""Tests of whole processes, servers, browsers and documents."""
