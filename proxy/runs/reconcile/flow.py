@@ -5,7 +5,7 @@ own place, and when it and its line were heard. So it holds only in the middle o
 and nothing follows: the step flows (told, in no doubt, nothing held back), the chunk's index is the next, its
 line tells that very attempt and has told of it before, its time is not before the last one's, and nobody said
 that the run was over. In all other cases it changes nothing, and the general way decides.
-`tests/test_history_flow.py` plays generated runs with it and without.
+`tests/laws/test_history_flow.py` plays generated runs with it and without.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from hypothesis import given
 from proxy.core.events import Event, LiveEvent
 from proxy.runs.reconcile.reconciler import History
 from proxy.runs.reconcile.subscription_state import Line
+from tests.laws.test_history_laws import play, seeds
 from tests.playing import World
-from tests.test_history_laws import play, seeds
 from tests.thousands import many
 from tests.worlds import RUN, mishaps, truth
 

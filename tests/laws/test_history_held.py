@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from proxy.core.events import CoreState, End, Kind
 from proxy.runs.reconcile.reconciler import History
+from tests.laws.test_history_laws import play
 from tests.playing import World, legal
-from tests.test_history_laws import play
 from tests.thousands import many
 from tests.worlds import RUN, Told, Truth, misplaced, truth, unsaid
 

@@ -15,8 +15,8 @@ from proxy.core.events import (
     StepGap,
 )
 from proxy.runs.reconcile.subscription_state import Line
+from tests.laws.test_history_doubts import OTHER, RUN, STEP, chunk, clock, core, past, started, told, world
 from tests.playing import World, legal
-from tests.test_history_doubts import OTHER, RUN, STEP, chunk, clock, core, past, started, told, world
 
 CANCELLED = LiveEvent(RUN, Kind.CANCELLED, None, "", clock(3.1), hangup=True)
 

@@ -1,0 +1,1 @@
+"""Property tests: laws that hold for every generated run and every input."""

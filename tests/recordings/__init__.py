@@ -1,0 +1,1 @@
+"""Recordings of a real engine, and the tests that play them."""
