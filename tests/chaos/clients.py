@@ -18,9 +18,9 @@ from typing import Final, Self
 
 import aiohttp
 
-from tests.delivering import Slow
-from tests.eventsource import EventSource, Frame
-from tests.reference import RunPicture
+from tests.support.delivering import Slow
+from tests.support.eventsource import EventSource, Frame
+from tests.support.reference import RunPicture
 
 NARROW: Final = 2048  # bytes that a slow reader's kernel takes
 TCP_REPAIR: Final = 19  # closing such a socket sends nothing, as a machine that lost its power

@@ -20,7 +20,7 @@ from tests.chaos.faults import Faults
 from tests.chaos.replicas import Replica, replicas
 from tests.chaos.stories import Stories
 from tests.chaos.world import workflows
-from tests.processes import answers
+from tests.support.processes import answers
 
 YAML: Final = """
 version: 1

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.processes import Running, answers, free_port, running
-from tests.relay import Relay, relay
+from tests.support.processes import Running, answers, free_port, running
+from tests.support.relay import Relay, relay
 
 
 class Replica:

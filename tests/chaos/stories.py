@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from proxy.simulator import Engine
 from tests.chaos.faults import Bad
 from tests.chaos.world import truth
-from tests.reference import RunPicture, Truth, judge
+from tests.support.reference import RunPicture, Truth, judge
 
 
 @dataclass(frozen=True)

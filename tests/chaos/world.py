@@ -11,7 +11,7 @@ from proxy.simulator import Engine
 from proxy.simulator.script.model import Backoff, Chunks, Failure, Script, Step, Workflow, script
 from proxy.simulator.state.entities import Run, StepRun
 from tests.chaos.faults import Bad
-from tests.reference import TrueStep, Truth
+from tests.support.reference import TrueStep, Truth
 
 SIZES: Final = {"wide": 4000}  # characters of a chunk, where it is padded: what makes a reader slow
 LOST: Final = "a chunk that no engine can tell"  # stands where a chunk was not UTF-8

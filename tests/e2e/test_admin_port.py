@@ -13,7 +13,7 @@ import httpx
 
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Chunks, Script, Step, Workflow, script
-from tests.processes import Running, free_port, serving
+from tests.support.processes import Running, free_port, serving
 
 YAML: Final = """
 version: 1

@@ -14,7 +14,7 @@ import yaml
 from proxy.observability.counters import Counts
 from proxy.observability.health import Health, TeamHealth
 from proxy.observability.prometheus import PREFIX, render
-from tests.tools import ROOT, need
+from tests.support.tools import ROOT, need
 from tests.unit.observability.test_prometheus import busy
 
 RULES: Final = ROOT / "deploy/prometheus/alerts.yaml"

@@ -18,8 +18,8 @@ from proxy.server.reloader import Process
 from proxy.simulator import Engine
 from proxy.simulator.script.default import chat
 from proxy.simulator.script.model import Step, Workflow, script
-from tests.issuer import Issuer, jwk, pem, private_key, token
-from tests.served import Served, served
+from tests.support.issuer import Issuer, jwk, pem, private_key, token
+from tests.support.served import Served, served
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 PAGE = {"Origin": "https://app.example.com"}

@@ -15,9 +15,9 @@ from playwright.async_api import Page, expect
 from proxy.cli.demo.page import example
 from proxy.cli.demo.workflows import ANSWER, THOUGHTS, demo_script
 from proxy.simulator import Engine
-from tests.browser import another_origin, artifact, chromium, complaints_of
-from tests.demo_run import STEPS
-from tests.processes import demo, free_port, serving
+from tests.support.browser import another_origin, artifact, chromium, complaints_of
+from tests.support.demo_run import STEPS
+from tests.support.processes import demo, free_port, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(150)]  # a browser on a busy machine takes its time
 

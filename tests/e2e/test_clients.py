@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.eventsource import Frame, Parser
-from tests.reference import RunPicture, TrueStep, Truth, judge
-from tests.tools import ROOT, need
+from tests.support.eventsource import Frame, Parser
+from tests.support.reference import RunPicture, TrueStep, Truth, judge
+from tests.support.tools import ROOT, need
 
 Frames = list[tuple[str, Any]]
 

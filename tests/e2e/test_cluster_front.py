@@ -15,9 +15,9 @@ import httpx
 import pytest
 import yaml
 
-from tests.front import modern_nginx, nginx, nginx_folder
-from tests.processes import free_port
-from tests.tools import ROOT
+from tests.support.front import modern_nginx, nginx, nginx_folder
+from tests.support.processes import free_port
+from tests.support.tools import ROOT
 
 pytestmark = pytest.mark.nginx
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from proxy.core.events import GapCause
-from tests.reference import CONTROL_FRAMES
+from tests.support.reference import CONTROL_FRAMES
 
 TESTS = Path(__file__).parent.parent
 DOCUMENT = (TESTS.parent / "docs/delivery.md").read_text(encoding="utf-8")

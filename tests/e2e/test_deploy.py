@@ -14,8 +14,8 @@ import yaml
 
 from config.load import load
 from proxy.rules.test_runner import run_tests
-from tests.front import check_configuration, modern_nginx, nginx_folder
-from tests.tools import ROOT, need
+from tests.support.front import check_configuration, modern_nginx, nginx_folder
+from tests.support.tools import ROOT, need
 
 DEPLOY: Final = ROOT / "deploy"
 KUBERNETES: Final = sorted((DEPLOY / "kubernetes").glob("*.yaml"))

@@ -12,8 +12,8 @@ from typing import Final
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Chunks, Script, Step, Workflow, script
 from proxy.teams.hub import DRAIN_PAUSE as PAUSE
-from tests.processes import serving
-from tests.tools import missing
+from tests.support.processes import serving
+from tests.support.tools import missing
 
 CLIENTS: Final = 5_000
 AT_ONCE: Final = 500  # connects under way at the same time

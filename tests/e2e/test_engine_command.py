@@ -19,7 +19,7 @@ from proxy.cli.commands.engine import command as engine_command
 from proxy.cli.commands.record import command as record_command
 from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client
-from tests.contract import NOBODY, place
+from tests.support.contract import NOBODY, place
 
 TESTS = Path(__file__).parent.parent
 RUN = [sys.executable, "-c", "from proxy.cli.main import start; start()", "engine"]

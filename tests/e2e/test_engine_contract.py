@@ -1,7 +1,8 @@
 """The contract: what a stream proxy may count on, and what it must survive, of any Hatchet engine.
 
 Runs against the embedded engine always; against a real one where HATCHET_CLIENT_TOKEN is set (marker `real`),
-with `tests/real_worker.py` running the same workflows (tests/contract.yaml). The verdicts must be the same.
+with `tests/support/real_worker.py` running the same workflows (tests/support/contract.yaml).
+The verdicts must be the same.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from proxy.hatchet.protobuf import dispatcher_pb2
 from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client
 from proxy.simulator.stubs import TRIGGER, shared_pb2
-from tests.contract import (
+from tests.support.contract import (
     BOUND,
     NOBODY,
     RUN,
@@ -41,7 +42,7 @@ from tests.contract import (
 )
 
 TESTS = Path(__file__).parent.parent
-SCRIPT = TESTS / "contract.yaml"
+SCRIPT = TESTS / "support" / "contract.yaml"
 ENV = {name: value for name, value in os.environ.items() if name.startswith("HATCHET_CLIENT_")}
 pytestmark = pytest.mark.timeout(90)
 
@@ -52,7 +53,7 @@ pytestmark = pytest.mark.timeout(90)
 @pytest.fixture(scope="session")
 def real_worker() -> Iterator[None]:
     """A worker on the real engine, for the session."""
-    ready = TESTS / "real_worker.py"
+    ready = TESTS / "support" / "real_worker.py"
     command = [sys.executable, str(ready), str(SCRIPT)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=TESTS.parent

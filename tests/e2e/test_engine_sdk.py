@@ -13,7 +13,7 @@ from typing import Any
 
 from proxy.simulator import Engine
 
-SCRIPT = Path(__file__).parent.parent / "contract.yaml"
+SCRIPT = Path(__file__).parent.parent / "support" / "contract.yaml"
 QUIRKS = {"five_second_hold": False, "early_subscription_waits": False, "false_end_of_dag": False}
 
 APPLICATION = """

@@ -19,7 +19,7 @@ from proxy.simulator import Engine
 from proxy.streams.session import Stay
 from proxy.streams.subscriber import Reader
 from tests.e2e.test_front import NOBODY, YAML, until
-from tests.served import Served, served
+from tests.support.served import Served, served
 
 IN_PLACE, BY_PARSER = "in place", "by the parser"
 WAYS = (IN_PLACE, BY_PARSER)

@@ -13,9 +13,9 @@ from typing import Final
 
 import pytest
 
-from tests.delivering import Ear, chunks, config, yaml
 from tests.e2e.test_run_engines import Place, place, worker
-from tests.served import served
+from tests.support.delivering import Ear, chunks, config, yaml
+from tests.support.served import served
 
 __all__ = ["place", "worker"]  # fixtures: embedded always, real where HATCHET_CLIENT_TOKEN is set
 

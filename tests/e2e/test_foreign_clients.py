@@ -10,11 +10,11 @@ import httpx
 import httpx_sse
 import pytest
 
-from tests.demo_run import CHAT, FAST, FLAKY, STEPS, trigger
-from tests.eventsource import EventSource
-from tests.processes import PROGRAM, demo, running
-from tests.reference import RunPicture, Truth, judge
-from tests.tools import ROOT, need, need_npm
+from tests.support.demo_run import CHAT, FAST, FLAKY, STEPS, trigger
+from tests.support.eventsource import EventSource
+from tests.support.processes import PROGRAM, demo, running
+from tests.support.reference import RunPicture, Truth, judge
+from tests.support.tools import ROOT, need, need_npm
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 

@@ -23,7 +23,7 @@ from proxy.streams.run_session import Life
 from proxy.streams.session import Stay
 from proxy.streams.subscriber import Reader
 from tests.e2e.test_front import NOBODY, until
-from tests.served import Served, served
+from tests.support.served import Served, served
 
 YAML = """
 version: 1

@@ -13,7 +13,7 @@ import pytest
 from httpx_sse import ServerSentEvent, aconnect_sse
 
 from proxy.simulator import Engine
-from tests.served import Served, served
+from tests.support.served import Served, served
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 YAML = """

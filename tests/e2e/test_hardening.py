@@ -47,8 +47,8 @@ from proxy.server.http.request_limits import BODY_BYTES, HEAD_BYTES, HEAD_COUNT,
 from proxy.simulator import Engine
 from proxy.simulator.script.default import chat
 from proxy.simulator.script.model import Chunks, Step, Workflow, script
-from tests.issuer import token
-from tests.served import Command, Served, served
+from tests.support.issuer import token
+from tests.support.served import Command, Served, served
 
 NOBODY: Final = "00000000-0000-4000-8000-000000000000"
 SECRET: Final = "planted-jwt-secret-0123456789-0123456789-0123456789"

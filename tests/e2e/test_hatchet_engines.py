@@ -41,7 +41,7 @@ with warnings.catch_warnings():
     from hatchet_sdk.config import ClientTLSConfig
 
 TESTS = Path(__file__).parent.parent
-SCRIPT = TESTS / "contract.yaml"
+SCRIPT = TESTS / "support" / "contract.yaml"
 WORDS = ["the", "quick", "brown", "fox"]
 ENGINES = ["embedded", pytest.param("real", marks=pytest.mark.real)]
 
@@ -134,7 +134,7 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with (
         log.open("wb") as out,
         subprocess.Popen(
-            [sys.executable, "-m", "tests.real_worker", str(SCRIPT)],
+            [sys.executable, "-m", "tests.support.real_worker", str(SCRIPT)],
             stdout=out,
             stderr=subprocess.STDOUT,
             cwd=TESTS.parent,

@@ -17,7 +17,7 @@ from proxy.hatchet.upstream import Deliver
 from proxy.simulator import Engine
 from proxy.streams.run_session import REPLAY_LOOK
 from tests.e2e.test_front import NOBODY, until
-from tests.served import Served, served
+from tests.support.served import Served, served
 
 YAML = """
 version: 1

@@ -14,8 +14,8 @@ from proxy.cli.demo.page import example
 from proxy.cli.demo.workflows import ANSWER, demo_script
 from proxy.observability.event_log import TRACEPARENT
 from proxy.simulator import Engine
-from tests.eventsource import EventSource
-from tests.processes import serving
+from tests.support.eventsource import EventSource
+from tests.support.processes import serving
 
 READERS: Final = 20
 REFUSED: Final = 200

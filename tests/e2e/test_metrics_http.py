@@ -12,8 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.cli.demo.page import example
 from proxy.simulator import Engine
-from tests.eventsource import EventSource
-from tests.processes import Running, serving
+from tests.support.eventsource import EventSource
+from tests.support.processes import Running, serving
 
 PROMISED: Final = (
     "clients", "runs", "upstream_subscriptions", "events_total", "frames_total", "sent_bytes_total",

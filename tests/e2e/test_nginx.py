@@ -11,11 +11,11 @@ from typing import Final
 
 import pytest
 
-from tests.demo_run import CHAT, FAST, trigger
-from tests.eventsource import EventSource
-from tests.processes import answers, demo, free_port, running
-from tests.reference import RunPicture, judge
-from tests.tools import need
+from tests.support.demo_run import CHAT, FAST, trigger
+from tests.support.eventsource import EventSource
+from tests.support.processes import answers, demo, free_port, running
+from tests.support.reference import RunPicture, judge
+from tests.support.tools import need
 
 pytestmark = [pytest.mark.nginx, pytest.mark.timeout(120)]
 

@@ -12,8 +12,8 @@ from typing import Final
 from proxy.cli.demo.page import example
 from proxy.simulator import Engine
 from proxy.streams.subscriber import Ending
-from tests.processes import serving
-from tests.tools import ROOT, need
+from tests.support.processes import serving
+from tests.support.tools import ROOT, need
 
 TEXT: Final = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 COMMANDS: Final = [

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from proxy.simulator import Engine
-from tests.processes import serving
-from tests.tools import ROOT, need
+from tests.support.processes import serving
+from tests.support.tools import ROOT, need
 
 COMMAND: Final = Path(sys.executable).parent / "stream-proxy"
 RUN: Final = "RUN_ID"

@@ -12,7 +12,7 @@ import pytest
 
 from proxy.simulator import Engine
 from tests.chaos.replicas import replicas
-from tests.delivering import (
+from tests.support.delivering import (
     Ear,
     becomes,
     causes,
@@ -27,7 +27,7 @@ from tests.delivering import (
     workflows,
     yaml,
 )
-from tests.served import Served, served
+from tests.support.served import Served, served
 
 UNKNOWN: Final = {"cause": "unknown_cursor", "step": None, "attempt": None, "missed": None}
 TEAMS: Final = """

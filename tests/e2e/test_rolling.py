@@ -15,12 +15,12 @@ import pytest
 from proxy.cli.demo.page import example
 from proxy.cli.demo.workflows import ANSWER, demo_script
 from proxy.simulator import Engine
-from tests.browser import another_origin, chromium
-from tests.demo_run import CHAT
-from tests.eventsource import EventSource
-from tests.front import SHIPPED, front
-from tests.processes import Running, free_port, serving
-from tests.reference import RunPicture, judge
+from tests.support.browser import another_origin, chromium
+from tests.support.demo_run import CHAT
+from tests.support.eventsource import EventSource
+from tests.support.front import SHIPPED, front
+from tests.support.processes import Running, free_port, serving
+from tests.support.reference import RunPicture, judge
 
 pytestmark = pytest.mark.nginx
 

@@ -29,10 +29,10 @@ from proxy.runs.rebuild import restate
 from proxy.runs.tap import Tap
 from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client
-from tests.playing import identities, legal
+from tests.support.playing import identities, legal
 
 TESTS = Path(__file__).parent.parent
-SCRIPT = TESTS / "contract.yaml"
+SCRIPT = TESTS / "support" / "contract.yaml"
 JOINS = (0.0, 0.05, 0.12, 0.4, 0.9, 1.7)  # seconds after the trigger
 WORKFLOWS = (
     "contract_dag",
@@ -97,7 +97,7 @@ class Place:
 @pytest.fixture(scope="module")
 def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     log = tmp_path_factory.mktemp("worker") / "log"
-    command = [sys.executable, "-m", "tests.real_worker", str(SCRIPT)]
+    command = [sys.executable, "-m", "tests.support.real_worker", str(SCRIPT)]
     with (
         log.open("wb") as out,
         subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=TESTS.parent) as process,

@@ -16,7 +16,7 @@ import pytest
 from httpx_sse import aconnect_sse
 
 from proxy.simulator import Engine
-from tests.served import BIN, Command
+from tests.support.served import BIN, Command
 
 YAML = """
 version: 1

@@ -17,8 +17,8 @@ from proxy.server.http.protocol import HIGH_WATER, PATIENCE, SEND_BUFFER
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Script, Step, Workflow, script
 from proxy.streams.channel import BATCH
-from tests.delivering import Ear, Slow, becomes, chunks, config, own_gaps, yaml
-from tests.served import Served, served
+from tests.support.delivering import Ear, Slow, becomes, chunks, config, own_gaps, yaml
+from tests.support.served import Served, served
 
 SIZE: Final = 4000  # characters of each chunk
 SHARE: Final = HIGH_WATER + BATCH + 2 * SEND_BUFFER + 64 * 1024  # the last: the client's own kernel, at most

@@ -10,8 +10,8 @@ from typing import Final
 import pytest
 
 from proxy.simulator import Engine
-from tests.delivering import Ear, becomes, chunks, config, once, own_gaps, workflows, yaml
-from tests.served import Served, served
+from tests.support.delivering import Ear, becomes, chunks, config, once, own_gaps, workflows, yaml
+from tests.support.served import Served, served
 
 PAIR: Final = {"stream": "on"}
 TAPPED: Final = ', tap: {stream: "on"}'

@@ -17,7 +17,7 @@ from proxy.runs.wires import Backoff as Reconnecting
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Backoff, Failure, Step, Workflow, script
 from tests.chaos.world import streams
-from tests.delivering import (
+from tests.support.delivering import (
     Ear,
     becomes,
     causes,
@@ -30,8 +30,8 @@ from tests.delivering import (
     workflows,
     yaml,
 )
-from tests.relay import relay
-from tests.served import served
+from tests.support.relay import relay
+from tests.support.served import served
 
 SERVER: Final = "{linger: 5s, check_after: 2s, drain: {grace: 3s, spread: 1s}}"
 Break = Callable[[Engine], Awaitable[None]]

@@ -13,8 +13,8 @@ from proxy.cli.commands.event_printer import Telling
 from proxy.cli.main import main
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
 from proxy.simulator.engine import Engine
-from tests.processes import running
-from tests.streams import Said
+from tests.support.processes import running
+from tests.support.streams import Said
 
 YAML = """
 version: 1

@@ -24,7 +24,7 @@ from proxy.core.events import (
     StepGap,
 )
 from proxy.runs.reconcile.reconciler import History
-from tests.playing import World, legal
+from tests.support.playing import World, legal
 
 RUN, STEP, OTHER = "run", "a", "b"
 

@@ -11,9 +11,9 @@ from proxy.core.events import Event, LiveEvent
 from proxy.runs.reconcile.reconciler import History
 from proxy.runs.reconcile.subscription_state import Line
 from tests.laws.test_history_laws import play, seeds
-from tests.playing import World
-from tests.thousands import many
-from tests.worlds import RUN, mishaps, truth
+from tests.support.playing import World
+from tests.support.thousands import many
+from tests.support.worlds import RUN, mishaps, truth
 
 
 class Slow(History):

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from proxy.core.events import CoreState, End, Kind
 from proxy.runs.reconcile.reconciler import History
 from tests.laws.test_history_laws import play
-from tests.playing import World, legal
-from tests.thousands import many
-from tests.worlds import RUN, Told, Truth, misplaced, truth, unsaid
+from tests.support.playing import World, legal
+from tests.support.thousands import many
+from tests.support.worlds import RUN, Told, Truth, misplaced, truth, unsaid
 
 
 def lines_of(rng: Random, run: Truth, began: float, over: float) -> list[Told]:

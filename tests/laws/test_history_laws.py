@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from proxy.core.events import RUN_EVENTS, STEP_COMPLETED, End, Event
 from proxy.runs.rebuild import restate
 from proxy.runs.reconcile.reconciler import History
-from tests.playing import LIFECYCLE_WAIT, World, identities, legal
-from tests.thousands import many
-from tests.worlds import RUN, Told, Truth, mishaps, misplaced, truth, unsaid, wordless
+from tests.support.playing import LIFECYCLE_WAIT, World, identities, legal
+from tests.support.thousands import many
+from tests.support.worlds import RUN, Told, Truth, mishaps, misplaced, truth, unsaid, wordless
 
 seeds = st.integers(min_value=0, max_value=2**48)
 

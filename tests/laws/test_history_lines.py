@@ -27,9 +27,9 @@ from proxy.core.events import (
 )
 from proxy.runs.reconcile.reconciler import History
 from proxy.runs.reconcile.subscription_state import Line
-from tests.playing import LIFECYCLE_WAIT, World, legal
-from tests.thousands import many
-from tests.worlds import RUN, stamp
+from tests.support.playing import LIFECYCLE_WAIT, World, legal
+from tests.support.thousands import many
+from tests.support.worlds import RUN, stamp
 
 STEP = "00000000-0000-0000-0000-000000000064"
 HOLD = 5.0  # seconds that the engine holds chunks back by run id

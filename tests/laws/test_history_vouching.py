@@ -16,7 +16,7 @@ from proxy.core.events import (
 )
 from proxy.runs.reconcile.subscription_state import Line
 from tests.laws.test_history_doubts import OTHER, RUN, STEP, chunk, clock, core, past, started, told, world
-from tests.playing import World, legal
+from tests.support.playing import World, legal
 
 CANCELLED = LiveEvent(RUN, Kind.CANCELLED, None, "", clock(3.1), hangup=True)
 

@@ -16,7 +16,7 @@ from proxy.runs.follower import Run
 from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client
 from proxy.simulator.script.model import Step, Workflow, script
-from tests.playing import legal
+from tests.support.playing import legal
 
 STEPS = ("one", "two", "three", "four")
 JOINS = 20  # at as many moments of the replay

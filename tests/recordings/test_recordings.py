@@ -10,7 +10,7 @@ from proxy.core.events import End, LiveEvent
 from proxy.runs.rebuild import restate
 from proxy.runs.reconcile.reconciler import History
 from proxy.runs.reconcile.subscription_state import Line
-from tests.playing import LIFECYCLE_WAIT, RECORDINGS, Recording, World, identities, legal, load
+from tests.support.playing import LIFECYCLE_WAIT, RECORDINGS, Recording, World, identities, legal, load
 
 FILES = sorted(RECORDINGS.glob("*/*.jsonl"))
 SUBSCRIPTIONS = (

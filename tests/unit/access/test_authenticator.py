@@ -13,7 +13,7 @@ from jwt.utils import base64url_encode
 
 from config.model.files import AuthConfig
 from proxy.access.authenticator import Asked, Authenticator, Identity, KeyProblem, Unauthenticated
-from tests.issuer import jwk, pem, private_key, token
+from tests.support.issuer import jwk, pem, private_key, token
 
 SECRET = "the secret of the team's tokens, long enough for any HMAC: 0123456789"
 TICKETS = "the key of the team's tickets"

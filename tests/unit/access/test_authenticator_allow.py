@@ -10,7 +10,7 @@ import pytest
 from config.expressions.api import compile_allow
 from config.model.files import AuthConfig
 from proxy.access.authenticator import Asked, Authenticator, Identity
-from tests.issuer import token
+from tests.support.issuer import token
 
 SECRET = "the secret of the team, long enough for an HMAC: 0123456789"
 RUN = "7b1c5a3e-9f1d-4c49-8f0e-0f5f5f6d2a11"

@@ -25,7 +25,7 @@ from proxy.access.jwks import (
     KeySets,
 )
 from proxy.access.keys import fits, read_set
-from tests.issuer import Issuer, jwk, private_key, token
+from tests.support.issuer import Issuer, jwk, private_key, token
 
 FIRST, SECOND = private_key("RS256", "first"), private_key("RS256", "second")
 ALGORITHMS = ("RS256", "ES256", "EdDSA")

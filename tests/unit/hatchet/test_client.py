@@ -28,7 +28,7 @@ from proxy.observability.counters import TeamCounts
 from proxy.observability.event_log import Journal
 from proxy.observability.health import Reach
 from proxy.teams.monitored_upstream import Switch
-from tests.stage import RUN, STEP, Stage, chunk, config, stage, token
+from tests.support.stage import RUN, STEP, Stage, chunk, config, stage, token
 
 TRANSPORTS = {"lean": {}, "grpcio": {"STREAM_PROXY_GRPC": "grpcio"}}
 SECRET = "a-secret-that-a-worker-sent"

@@ -10,8 +10,8 @@ import pytest
 from proxy.hatchet.client import HatchetDoor
 from proxy.hatchet.errors import HatchetAway
 from proxy.hatchet.grpc.base import CONNECT_TIMEOUT, KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
-from tests.relay import relay
-from tests.stage import RUN, config, stage
+from tests.support.relay import relay
+from tests.support.stage import RUN, config, stage
 from tests.unit.hatchet.test_client import TRANSPORTS, answered, first_event
 
 SLACK = 3.0  # seconds for a busy machine

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from proxy.core.events import LiveEvent
 from proxy.hatchet.client import HatchetDoor
 from proxy.hatchet.errors import HatchetAway
-from tests.stage import RUN, chunk, config, stage
+from tests.support.stage import RUN, chunk, config, stage
 from tests.unit.hatchet.test_client import TRANSPORTS, first_event
 
 

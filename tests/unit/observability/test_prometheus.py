@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from proxy.observability.counters import Counts
 from proxy.observability.health import Health, Reach, Standing, TeamHealth
 from proxy.observability.prometheus import FAMILIES, PREFIX, render
-from tests.tools import need
+from tests.support.tools import need
 
 
 def busy() -> Counts:

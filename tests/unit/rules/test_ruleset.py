@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from proxy.core.events import Event
 from proxy.rules.ruleset import Message, Rules, Sight
-from tests.streams import Said, stream_of
+from tests.support.streams import Said, stream_of
 
 
 def test_the_tutorials_message_comes_out_byte_for_byte() -> None:
@@ -383,7 +383,7 @@ RULES = """
 
 
 def test_a_fingerprint_is_the_same_in_every_process() -> None:
-    program = f"from tests.streams import Said; print(Said({RULES!r}).rules.fingerprint)"
+    program = f"from tests.support.streams import Said; print(Said({RULES!r}).rules.fingerprint)"
     there = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert there.stdout.strip() == Said(RULES).rules.fingerprint
 

@@ -15,7 +15,7 @@ from proxy.cli.main import main
 from proxy.rules.sample_event import AT, RUN_ID, STEP, STEP_RUN_ID, GivenProblem, event_of
 from proxy.rules.test_runner import failures, run_tests, same, unreached
 from proxy.server.reloader import tried
-from tests.streams import team_of
+from tests.support.streams import team_of
 
 STREAMS = """
 streams:

@@ -26,7 +26,7 @@ from proxy.core.events import (
 from proxy.hatchet.errors import BadChunk, HatchetAway, MessageTooLarge, RunUnknown
 from proxy.runs.bridge_quota import Bridges
 from proxy.runs.follower import Run
-from tests.fakes import FakeUpstream, HandClock, rest
+from tests.support.fakes import FakeUpstream, HandClock, rest
 
 RUN = "11111111-0000-0000-0000-000000000001"
 TRACE = "00-abc-def-01"

@@ -13,7 +13,7 @@ from proxy.core.events import Event, Item
 from proxy.hatchet.errors import HistoryAway, RunUnknown
 from proxy.runs.follower import Run
 from proxy.runs.lookup import Finder
-from tests.fakes import FakeUpstream, HandClock, rest
+from tests.support.fakes import FakeUpstream, HandClock, rest
 from tests.unit.runs.test_follower import RUN, chunk, completed, core, past, started
 
 PAIR = ("message_id", "m1")

@@ -12,7 +12,7 @@ from proxy.core.events import CoreState, CoreStep, Event, GapCause, Item, Status
 from proxy.hatchet.errors import HatchetAway
 from proxy.runs.follower import Run
 from proxy.runs.tap import ENDED_FOR, OVERHEAD, Tap
-from tests.fakes import FakeUpstream, HandClock, rest
+from tests.support.fakes import FakeUpstream, HandClock, rest
 from tests.unit.runs.test_follower import RUN, chunk, completed, core, hangup, past, started
 
 PAIR = ("stream", "on")

@@ -10,7 +10,7 @@ import pytest
 from proxy.hatchet.protobuf import dispatcher_pb2
 from proxy.simulator import NONE, Engine, PortTaken
 from proxy.simulator.recordings.client import Client
-from tests.contract import place
+from tests.support.contract import place
 
 
 async def test_without_a_script_there_is_the_tutorials_chat() -> None:

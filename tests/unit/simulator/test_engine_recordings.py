@@ -16,9 +16,9 @@ import pytest
 
 from proxy.hatchet.protobuf import workflows_pb2
 from proxy.simulator.api.rest_views import list_answer
-from tests.played import HERE, Played, told
+from tests.support.played import TESTS, Played, told
 
-RECORDINGS = HERE / "recordings"
+RECORDINGS = TESTS / "recordings"
 SEEDS = range(60)
 SUBSCRIBED = {"at_once": 0.05, "after_100ms": 0.1, "after_200ms": 0.2, "after_400ms": 0.4, "late_1500ms": 1.5}
 WORKFLOW = {

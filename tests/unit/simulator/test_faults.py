@@ -14,9 +14,9 @@ import pytest
 from proxy.hatchet.protobuf import dispatcher_pb2
 from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client
-from tests.contract import place, refusal
+from tests.support.contract import place, refusal
 
-SCRIPT = Path(__file__).parent.parent.parent / "contract.yaml"
+SCRIPT = Path(__file__).parent.parent.parent / "support" / "contract.yaml"
 QUIRKS = {"early_subscription_waits": False, "five_second_hold": False, "metadata_disorder": False}
 
 

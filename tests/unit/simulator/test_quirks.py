@@ -8,7 +8,7 @@ import pytest
 
 from proxy.hatchet.protobuf import dispatcher_pb2, workflows_pb2
 from proxy.simulator.quirks import NONE, Quirks, attribute, facts
-from tests.played import Heard, Played
+from tests.support.played import Heard, Played
 
 STEP, RUN = dispatcher_pb2.RESOURCE_TYPE_STEP_RUN, dispatcher_pb2.RESOURCE_TYPE_WORKFLOW_RUN
 SEEDS = range(8)

@@ -15,7 +15,7 @@ from config.problems import errors
 from config.render.json_schema import FORMS, schema, text
 from config.source.reader import read
 from proxy.cli.commands.schema import command
-from tests.languageserver import LanguageServer
+from tests.support.languageserver import LanguageServer
 from tests.unit.config.checks.test_checker import CASES, NAMES, checked
 
 ROOT: Final = Path(__file__).resolve().parents[4]

@@ -18,7 +18,7 @@ from proxy.hatchet.grpc.frames import DATA, END_STREAM, GOAWAY, LAST_STREAM, SET
 from proxy.hatchet.grpc.grpcio import Channels
 from proxy.hatchet.grpc.pool import REQUEST_BYTES, Lean, fits, split
 from proxy.hatchet.protobuf import RUN_DETAILS
-from tests.stage import RUN, config, stage
+from tests.support.stage import RUN, config, stage
 
 PROXY = {"http_proxy": "http://proxy:3128"}
 

@@ -13,10 +13,10 @@ import pytest
 from proxy.simulator import NONE, Engine
 from proxy.simulator.recordings.client import Client
 from proxy.simulator.script.model import Chunks, Step, Workflow, script
-from tests.contract import NOBODY, place, refusal
+from tests.support.contract import NOBODY, place, refusal
 
 LARGE = Workflow("large", (Step("large", takes=0.1, chunks=Chunks((b"x" * 1_000_000,) * 3, 0.0), output={}),))
-CONTRACT = Path(__file__).parents[3] / "contract.yaml"
+CONTRACT = Path(__file__).parents[3] / "support" / "contract.yaml"
 
 
 @pytest.fixture

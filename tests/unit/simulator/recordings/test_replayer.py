@@ -13,11 +13,11 @@ from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client
 from proxy.simulator.recordings.parser import NotARecording, load_recording, parse_recording
 from proxy.simulator.recordings.recorder import Recorder, Refused
-from tests.contract import place
-from tests.played import HERE, told
+from tests.support.contract import place
+from tests.support.played import TESTS, told
 from tests.unit.simulator.test_engine_recordings import SCENARIOS, recorded, step_names
 
-TOKENS = HERE / "recordings" / "rabbitmq" / "dag_with_tokens.jsonl"
+TOKENS = TESTS / "recordings" / "rabbitmq" / "dag_with_tokens.jsonl"
 FAST = 10.0
 
 

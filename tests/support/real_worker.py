@@ -1,6 +1,6 @@
 """A real hatchet-sdk worker that runs a script of the embedded engine: the same workflows on a real engine.
 
-    HATCHET_CLIENT_TOKEN=… python tests/real_worker.py tests/contract.yaml
+    HATCHET_CLIENT_TOKEN=… python tests/support/real_worker.py tests/support/contract.yaml
 
 Each step plays the acts of its script (`proxy.simulator.state.worker`) with the SDK's own means: put_stream,
 sleep, raise, return, child runs, cancel.

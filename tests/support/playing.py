@@ -36,7 +36,7 @@ from proxy.core.events import (
 from proxy.runs.reconcile.reconciler import History
 from proxy.runs.reconcile.subscription_state import Line
 
-RECORDINGS = Path(__file__).parent / "recordings"
+RECORDINGS = Path(__file__).parent.parent / "recordings"
 LIFECYCLE_WAIT = 40.0  # seconds of a world's time after its last event in which the end must have come
 
 

@@ -21,8 +21,8 @@ from proxy.simulator.state.runs import Core
 from proxy.simulator.stubs import dispatcher_pb2
 from proxy.simulator.world import World
 
-HERE = Path(__file__).parent
-RECORDED = load_script(HERE / "recorded.yaml")
+TESTS = Path(__file__).parent.parent
+RECORDED = load_script(TESTS / "support" / "recorded.yaml")
 BEFORE = 0.4  # the recordings' metadata subscription was there so long before the trigger
 
 

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tests.tools import TOOLS, missing
+from tests.support.tools import TOOLS, missing
 
 SERVER = TOOLS / "node_modules" / "yaml-language-server" / "bin" / "yaml-language-server"
 

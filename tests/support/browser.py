@@ -11,7 +11,7 @@ from typing import Final
 
 from playwright.async_api import Browser, Page, async_playwright
 
-from tests.tools import need
+from tests.support.tools import need
 
 ARGUMENTS: Final = (
     "--no-sandbox",

@@ -21,8 +21,8 @@ import aiohttp
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Failure, Script, Step, Workflow, script
 from tests.chaos.world import streams, truth
-from tests.eventsource import EventSource, Frame, Parser
-from tests.reference import RunPicture, Truth, judge
+from tests.support.eventsource import EventSource, Frame, Parser
+from tests.support.reference import RunPicture, Truth, judge
 
 EVERYTHING: Final = """
       - events: "*"

@@ -3,8 +3,9 @@
 The twin of ``clients/stream-proxy.js`` (``test_clients.py`` plays the same frames through both), for tests
 that know what really happened: `judge` says what is wrong with a picture that announced gaps do not excuse.
 
-Pure: frames go in (``tests/eventsource.py`` brings them), the picture stands. `wrong` holds what a stream may
-never say; to see doubles, disorder and unsaid losses, the rules must forward attempt, index and recovered.
+Pure: frames go in (``tests/support/eventsource.py`` brings them), the picture stands. `wrong` holds what a
+stream may never say; to see doubles, disorder and unsaid losses,
+the rules must forward attempt, index and recovered.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tests.eventsource import Frame
+from tests.support.eventsource import Frame
 
 CONTROL_FRAMES: Final = frozenset(
     {"stream.gap", "stream.reset", "stream.end", "stream.wait", "stream.expired", "stream.drain"}

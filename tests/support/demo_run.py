@@ -7,7 +7,7 @@ from typing import Final
 import httpx
 
 from proxy.cli.demo.workflows import ANSWER, THOUGHTS, words
-from tests.reference import TrueStep, Truth
+from tests.support.reference import TrueStep, Truth
 
 FAST: Final = ("--speed", "3")  # a run in three seconds
 STEPS: Final = ("start", "load_docs", "reason_docs", "generate_response")

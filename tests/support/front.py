@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.processes import answers, free_port, running
-from tests.tools import ROOT, missing, need
+from tests.support.processes import answers, free_port, running
+from tests.support.tools import ROOT, missing, need
 
 SHIPPED: Final = ROOT / "deploy/nginx"
 
