@@ -14,6 +14,8 @@ run_static_checks() {
     run_check ruff format --check .
     run_check ruff check .
     run_check mypy
+    step lint-imports
+    .venv/bin/lint-imports || failed="$failed lint-imports"
     [ -z "$failed" ] || printf '\nFailed so far:%s (the tests follow)\n' "$failed"
 }
 
