@@ -42,8 +42,8 @@ RULES = (
     {"name": "tokens", "events": ["step_stream"], "steps": ["generate_*"], "data": "payload"},
     {"name": "starts", "events": ["step_started"], "data": "step"},
     {"name": "small", "events": ["step_completed"], "when": "payload.order.total < `10`", "data": "payload"},
-    {"name": "results", "events": ["step_*"], "when": WHEN, "data": DATA},
-    {"name": "rest", "events": ["*"], "data": {"type": "type"}},
+    {"name": "results", "events": ["step_*", "step_stream"], "when": WHEN, "data": DATA},
+    {"name": "rest", "events": ["*", "step_stream"], "data": {"type": "type"}},
 )
 
 

@@ -183,7 +183,7 @@ FIVE_RULES: Final = """    rules:
         when: 'payload.order.total > `10`'
         data: {n: payload.n, t: payload.t, order: payload.order.id, total: payload.order.total,
                first: 'payload.items[0].name', run: run_id}
-      - {events: '*', data: {type: type}}
+      - {events: ['*', step_stream], data: {type: type}}
 """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from config.expressions.globs import matches
+from config.expressions.globs import CHUNKS, matches, matches_event
 from config.expressions.types import EVENT_TYPES
 from config.model.types import nearest
 
@@ -48,13 +48,16 @@ def taken(patterns: Iterable[str], *, steps: bool) -> frozenset[str]:
     """The events that a rule takes; with `steps` written it takes no run events."""
     among = STEP_EVENTS if steps else EVENT_TYPES
     asked = tuple(patterns)
-    return frozenset(name for name in among if matches(asked, name))
+    return frozenset(name for name in among if matches_event(asked, name))
 
 
 def complaint(pattern: str) -> tuple[str, str, str] | None:
     """Code, message and hint about a name or glob that means no event; None where it means one."""
-    if any(matches((pattern,), name) for name in EVENT_TYPES):
+    if any(matches_event((pattern,), name) for name in EVENT_TYPES):
         return None
+    if matches((pattern,), CHUNKS):
+        said = f"`{short(pattern)}` matches no event: globs do not take chunks"
+        return "unknown-event", said, f"write `{CHUNKS}`"
     low = pattern.strip().lower().replace("-", "_").replace(".", "_")
     if low in NEVER_SENT:
         return "unknown-event", f"there is no event `{pattern}`", NEVER_SENT[low]

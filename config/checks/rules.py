@@ -13,7 +13,8 @@ from config.checks.event_names import RUN_EVENTS, complaint, is_glob, taken
 from config.checks.leaks import check_details
 from config.checks.reachability import Reach, Taker
 from config.expressions.api import event_fields, lint
-from config.expressions.types import Shape
+from config.expressions.globs import CHUNKS, matches
+from config.expressions.types import EVENT_TYPES, Shape
 from config.model.files import DEFAULT_DATA
 from config.model.types import nearest
 from config.problems import ERROR, WARNING, Severity
@@ -84,6 +85,7 @@ def check_rules(source: Source, path: Path, shapes: Mapping[str, Any], expressio
         return
     if not node.items:
         source.add(node.start, "no-rules", "this stream forwards nothing", "add a rule", WARNING)
+    check_globs(source, path, node.value)
     before = Reach()
     seen: dict[str, int] = {}
     for number, value in enumerate(node.value):
@@ -108,6 +110,30 @@ def check_rules(source: Source, path: Path, shapes: Mapping[str, Any], expressio
             check_details(source, sent(here, value, shapes), taker.events - gone.keys())
 
 
+def check_globs(source: Source, path: Path, rules: Sequence[Any]) -> None:
+    """Warns at a glob that would take chunks if globs did, where no rule of the stream names the event."""
+    named = [
+        found
+        for number, rule in enumerate(rules)
+        if isinstance(rule, dict) and "events" in rule
+        for found in names_in(source, (*path, number, "events"))
+    ]
+    if any(pattern == CHUNKS for _, pattern in named):
+        return
+    for place, pattern in named:
+        if matches((pattern,), CHUNKS) and complaint(pattern) is None:
+            said = (
+                f"`{pattern}` takes no chunks: globs do not match `{CHUNKS}`, "
+                "and no rule of this stream names it"
+            )
+            hint = (
+                f"to send chunks, add a rule with `events: {CHUNKS}` and the `steps` that stream; "
+                "to send none, list the events instead of the glob"
+            )
+            source.add(source.at(place), "glob-without-chunks", said, hint, WARNING)
+            return
+
+
 def check_rule(
     source: Source, path: Path, rule: dict[str, Any], shapes: Mapping[str, Any], expressions: Expressions
 ) -> Taker | None:
@@ -121,7 +147,7 @@ def check_rule(
     matched = taken((pattern for _, pattern in events), steps="steps" in rule)
     check_reach_of_steps(source, path, rule, events)
     check_event_name(source, path, rule)
-    if rule.get("payload") == "json" and events and matched and "step_stream" not in matched:
+    if rule.get("payload") == "json" and events and matched and CHUNKS not in matched:
         said = "`payload: json` is only for chunks, and this rule takes no `step_stream`"
         source.add(
             source.key_at((*path, "payload")),
@@ -130,7 +156,7 @@ def check_rule(
             "take it away: other payloads are JSON anyway",
             WARNING,
         )
-    check_expressions(path, rule, shapes, expressions, tuple(sorted(matched)) or ("*",))
+    check_expressions(path, rule, shapes, expressions, tuple(sorted(matched)) or EVENT_TYPES)
     if not matched or any(complaint(pattern) for _, pattern in events):
         return None
     name = rule.get("name")

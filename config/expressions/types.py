@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
-from config.expressions.globs import matches
+from config.expressions.globs import CHUNKS, matches_event
 
 EVENT_TYPES: Final = (
     "step_started",
-    "step_stream",
+    CHUNKS,
     "step_completed",
     "step_skipped",
     "step_retrying",
@@ -66,9 +66,9 @@ def of(fields: Shape | Mapping[str, Any]) -> Shape:
 
 
 def event_fields(
-    events: Iterable[str] = ("*",), payload: str = "text", steps: Iterable[str] | None = None
+    events: Iterable[str] = ("*", CHUNKS), payload: str = "text", steps: Iterable[str] | None = None
 ) -> Shape:
-    """The root of `when` and `data` in a rule for these events (globs); `payload` is text or json.
+    """The root of `when` and `data` in a rule for these events (names and globs); `payload` is text or json.
 
     A rule with `steps` never sees run events.
     """
@@ -77,7 +77,7 @@ def event_fields(
 
 @lru_cache(maxsize=256)  # hundreds of rules are for the same few events
 def _event_fields(patterns: tuple[str, ...], payload: str, steps: tuple[str, ...] | None) -> Shape:
-    matched = {name for name in EVENT_TYPES if matches(patterns, name)}
+    matched = {name for name in EVENT_TYPES if matches_event(patterns, name)}
     if steps is not None:
         matched = {name for name in matched if not name.startswith("run_")}
     matched = matched or set(EVENT_TYPES)
@@ -89,7 +89,7 @@ def _event_fields(patterns: tuple[str, ...], payload: str, steps: tuple[str, ...
         run_id=known("string"),
         step_run_id=known("string", nullable=runs),
         attempt=known("number", nullable=runs),
-        index=known("number", nullable=matched != {"step_stream"}),
+        index=known("number", nullable=matched != {CHUNKS}),
         at=known("string", nullable=True),
         metadata=Shape("object", nullable=False),
         recovered=known("boolean"),
@@ -97,7 +97,7 @@ def _event_fields(patterns: tuple[str, ...], payload: str, steps: tuple[str, ...
 
 
 def _payload(events: set[str], payload: str) -> Shape:
-    if events == {"step_stream"}:
+    if events == {CHUNKS}:
         return known("string") if payload == "text" else ANY
     if events <= _WITHOUT_PAYLOAD:
         return known("null", nullable=True)

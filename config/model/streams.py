@@ -99,7 +99,8 @@ class RuleBlock(Block):
     )
     events: Events = setting(
         ...,
-        "The events it takes: one or a list; `*` and `?` stand for any characters.",
+        "The events it takes: one or a list; `*` and `?` stand for any characters of lifecycle events. "
+        "Chunks are taken only by their name, `step_stream`.",
         "step_completed",
         ["step_*", "run_failed"],
     )

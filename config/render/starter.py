@@ -1,4 +1,4 @@
-"""A first streams.yaml for a workflow's steps: commented, with tests, and without a complaint."""
+"""Writes a first streams.yaml for a workflow's steps: commented, with tests, free of warnings."""
 
 from __future__ import annotations
 
@@ -28,63 +28,90 @@ def names(steps: Sequence[str], indent: int) -> str:
     return "[\n" + "".join(f"{blanks}  {flow(step, inside=True)},\n" for step in steps) + f"{blanks}]"
 
 
-def sketch(name: str, steps: Sequence[str] = (), metadata: str | None = None) -> str:
-    """The text: stream `name` for `steps` (none: every one), runs found by a metadata key or by id."""
+def starter(
+    name: str,
+    steps: Sequence[str] = (),
+    streaming: Sequence[str] = (),
+    metadata: str | None = None,
+) -> str:
+    """The text of a first streams.yaml.
+
+    `name` is the stream's; `steps` are the workflow's steps in their order (none: every step is forwarded);
+    `streaming` are those of them that send chunks (none: the last one, which usually writes the answer);
+    `metadata` is the key by whose value runs are found (None: by their id). The frames are those that
+    ``clients/stream-proxy.js`` reads: every frame has a `type`, tokens an `attempt` and an `index`.
+    """
     placeholder = f"{{metadata.{metadata}}}" if metadata else "{workflowRunId}"
-    by = f"the newest run that carries this {metadata}" if metadata else "a run by its id"
-    some = flow(steps[0] if steps else ANY_STEP, inside=True)
+    found_by = f"the newest run that carries this {metadata}" if metadata else "a run by its id"
+    tokens = tuple(streaming) or tuple(steps[-1:])
+    example = flow(tokens[0] if tokens else ANY_STEP, inside=True)
     only = (
         f"        steps: {names(steps, 8)}\n"
         if steps
-        else "        # steps: [one, two]      # only these; globs too\n"
+        else "        # steps: [one, two]         # only these; globs too\n"
+    )
+    of_tokens = (
+        "        # The steps that send chunks with put_stream, and no others: a gap is announced for each\n"
+        "        # of these steps whose chunks may be missing.\n"
+        f"        steps: {names(tokens, 8)}\n"
+        if tokens
+        else "        # steps: [answer]           # name the steps that send chunks with put_stream\n"
     )
     return f"""\
 # Which events of a Hatchet workflow's runs a browser gets, and what is in them.
 #   stream-proxy check --strict streams.yaml     finds every mistake before it is live
 #   stream-proxy test streams.yaml               runs the tests at the end
-#   stream-proxy schema > streams.schema.json    makes editors complete; then this file's first line is
+#   stream-proxy schema > streams.schema.json    completion in editors; then write as this file's first line
 #                                                "yaml-language-server: $schema=./streams.schema.json"
 version: 1
 hatchet:
   token: ${{HATCHET_CLIENT_TOKEN:?create an API token in the Hatchet dashboard}}
+  # The metadata pair that each streamed run carries. One subscription then serves all runs. In Python:
+  #   await workflow.aio_run_no_wait(input, additional_metadata={{"stream": "on"}})
+  tap: {{stream: "on"}}
 
 streams:
   {name}:
-    path: /{name}/{placeholder}    # {by}
+    path: /{name}/{placeholder}    # {found_by}
     rules:                            # the first rule that matches an event decides; no match: not sent
       - name: tokens
-        events: step_stream           # what a step sends with put_stream
-{only}        when: payload != ''
+        events: step_stream           # a chunk that a step sends with put_stream
+{of_tokens}        when: payload != ''
         event: token                  # source.addEventListener("token", …)
-        data: {{step: step, text: payload}}
+        data: {{type: type, step: step, attempt: attempt, index: index, text: payload}}
       - name: results
-        events: step_completed
+        events: [step_completed, step_skipped, step_cancelled]
 {only}        event: result
-        data: {{step: step, result: payload}}
+        data: {{type: type, step: step, attempt: attempt, payload: payload}}
       - name: failures
         events: [step_failed, run_failed]
         event: problem
-        data: {{step: step, message: "'Something went wrong'"}}    # a constant: no error text gets out
+        data: # a constant message: no error text gets out
+          {{type: type, step: step, attempt: attempt, message: "'Something went wrong'"}}
     # heartbeat: 15s                  # these are the defaults
     # retry: 3s
     # wait_for_run: 10s
     # cors: {{origins: ["https://app.example.com"], credentials: true}}    # pages of other origins
 
 tests:
-  - name: tokens come as they are
+  - name: tokens are forwarded as they come
     stream: {name}
-    given: {{type: step_stream, step: {some}, payload: "Hi"}}
-    expect: {{event: token, data: {{step: {some}, text: "Hi"}}}}
-  - name: empty tokens are silent
+    given: {{type: step_stream, step: {example}, index: 3, payload: "Hi"}}
+    expect: {{event: token, data: {{type: step_stream, step: {example}, attempt: 1, index: 3, text: "Hi"}}}}
+  - name: empty tokens are not forwarded
     stream: {name}
-    given: {{type: step_stream, step: {some}, payload: ""}}
+    given: {{type: step_stream, step: {example}, payload: ""}}
     expect: nothing
-  - name: results come whole
+  - name: a result is forwarded whole
     stream: {name}
-    given: {{type: step_completed, step: {some}, payload: {{text: "Hi"}}}}
-    expect: {{event: result, data: {{step: {some}, result: {{text: "Hi"}}}}}}
+    given: {{type: step_completed, step: {example}, payload: {{text: "Hi"}}}}
+    expect:
+      event: result
+      data: {{type: step_completed, step: {example}, attempt: 1, payload: {{text: "Hi"}}}}
   - name: no error text gets out
     stream: {name}
-    given: {{type: step_failed, step: {some}, payload: {{message: "password", detail: "traceback"}}}}
-    expect: {{event: problem, data: {{step: {some}, message: "Something went wrong"}}}}
+    given: {{type: step_failed, step: {example}, payload: {{message: "password", detail: "traceback"}}}}
+    expect:
+      event: problem
+      data: {{type: step_failed, step: {example}, attempt: 1, message: "Something went wrong"}}
 """

@@ -18,7 +18,7 @@ from config.expressions.api import (
     copies_of_all,
     falsy,
 )
-from config.expressions.globs import matches
+from config.expressions.globs import matches, matches_event
 from proxy.core import json_codec
 from proxy.core.events import STEP_STREAM, Event
 from proxy.core.value import value
@@ -137,8 +137,11 @@ class Rule:
 
     def mismatch(self, event_type: str, step: str | None) -> str | None:
         """Why events of this type and step are not for this rule; None where they are."""
-        if not matches(self.config.events, event_type):
-            return f"it is for {_listed(self.config.events)}"
+        if not matches_event(self.config.events, event_type):
+            by_glob = matches(self.config.events, event_type)
+            return f"it is for {_listed(self.config.events)}" + (
+                ", and globs take no chunks" if by_glob else ""
+            )
         if self.config.steps is None:
             return None
         if step is None:

@@ -34,7 +34,7 @@ streams:
     wait_for_run: 10s
     backlog: {events: 150, keep_after_end: 5s}
     rules: &everything
-      - events: "*"
+      - events: ["*", step_stream]
         data: {type: type, step: step, attempt: attempt, index: index, payload: payload, recovered: recovered}
   own:
     path: /message/{metadata.message_id}

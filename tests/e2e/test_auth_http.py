@@ -51,12 +51,12 @@ streams:
     wait_for_run: 200ms
     cors: {origins: ["https://app.example.com"], credentials: true}
     allow: claims.sub == run.metadata.user_id
-    rules: [{events: "*", event: told, data: {type: type, step: step}}]
+    rules: [{events: ["*", step_stream], event: told, data: {type: type, step: step}}]
   staff:
     path: /staff/{workflowRunId}
     wait_for_run: 200ms
     allow: claims.role == 'staff' && !(claims.banned)
-    rules: [{events: "*", event: told, data: {type: type}}]
+    rules: [{events: ["*", step_stream], event: told, data: {type: type}}]
 """
 SEARCH = """
 version: 1
@@ -64,7 +64,7 @@ streams:
   chat:
     path: /chat/{workflowRunId}
     wait_for_run: 200ms
-    rules: [{events: "*", event: told, data: {type: type}}]
+    rules: [{events: ["*", step_stream], event: told, data: {type: type}}]
 """
 
 

@@ -34,7 +34,7 @@ streams:
     path: /all/{workflowRunId}
     wait_for_run: 0s
     backlog: {keep_after_end: 10ms}
-    rules: [{events: "*", data: {type: type, payload: payload}}]
+    rules: [{events: ["*", step_stream], data: {type: type, payload: payload}}]
 """
 ENDLESS = Workflow("endless", (Step("wait", takes=100_000.0),))
 OURS = (Life, Run, Channel, Stay, Reader, StreamProtocol)

@@ -33,14 +33,14 @@ streams:
     wait_for_run: 300ms
     cors: {origins: ["https://app.example.com"], credentials: true}
     rules:
-      - events: "*"
+      - events: ["*", step_stream]
         event: told
         data: {type: type, step: step, attempt: attempt, index: index, payload: payload, recovered: recovered}
   mine:
     path: /mine/{metadata.message_id}
     wait_for_run: 2s
     rules:
-      - {events: "*", data: {type: type, run: run_id}}
+      - {events: ["*", step_stream], data: {type: type, run: run_id}}
 """
 
 

@@ -99,11 +99,11 @@ streams:
   chat:
     path: /chat/{workflowRunId}
     wait_for_run: 100ms
-    rules: [{events: "*", event: told, data: {type: type, step: step, payload: payload}}]
+    rules: [{events: ["*", step_stream], event: told, data: {type: type, step: step, payload: payload}}]
   own:
     path: /own/{metadata.key}
     wait_for_run: 100ms
-    rules: [{events: "*", data: run_id}]
+    rules: [{events: ["*", step_stream], data: run_id}]
 """
 
 
@@ -415,7 +415,7 @@ async def test_a_payload_cannot_make_a_frame_of_its_own(engine: Engine, client: 
     "name", ["a\\nid: 1", "a\\rb", "a\\u2028", "stream.end", "stream.", "open", "error", "a\\0"]
 )
 def test_a_rule_cannot_name_an_event_that_is_not_its_own(name: str) -> None:
-    text = f'version: 1\nstreams: {{s: {{rules: [{{events: "*", event: "{name}"}}]}}}}\n'
+    text = f'version: 1\nstreams: {{s: {{rules: [{{events: ["*", step_stream], event: "{name}"}}]}}}}\n'
     problems = check("t.yaml", text.encode(), Form.TEAM, {}).problems
     assert [problem for problem in problems if problem.severity == ERROR]
     assert all("\n" not in problem.message and "\r" not in problem.message for problem in problems)
@@ -471,7 +471,8 @@ def bombs() -> Iterator[tuple[str, bytes]]:
     yield "a tag that runs", b"version: 1\nstreams: !!python/object/apply:os.system ['touch pwned']\n"
     yield "merge keys", b"version: 1\na: &a {x: 1}\nstreams: {<<: [" + b"*a, " * 5000 + b"*a]}\n"
     rules = b"".join(
-        b"      - {events: '*', when: \"" + b"(" * 60 + b"a" + b")" * 60 + b'"}\n' for _ in range(2000)
+        b"      - {events: ['*', step_stream], when: \"" + b"(" * 60 + b"a" + b")" * 60 + b'"}\n'
+        for _ in range(2000)
     )
     yield "many expressions", b"version: 1\nstreams:\n  s:\n    rules:\n" + rules
 

@@ -27,7 +27,7 @@ streams:
   all:
     path: /all/{workflowRunId}
     backlog: {keep_after_end: 3s}
-    rules: [{events: "*", data: {type: type, payload: payload}}]
+    rules: [{events: ["*", step_stream], data: {type: type, payload: payload}}]
 """
 
 

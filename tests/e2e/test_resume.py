@@ -41,17 +41,17 @@ SMALL: Final = """
     path: /small/{workflowRunId}
     backlog: {events: 20}
     rules:
-      - events: "*"
+      - events: ["*", step_stream]
         data: {type: type, step: step, attempt: attempt, index: index, payload: payload, recovered: recovered}
   tiny:
     path: /tiny/{workflowRunId}
     backlog: {events: 6}
     rules:
-      - events: "*"
+      - events: ["*", step_stream]
         data: {type: type, step: step, attempt: attempt, index: index, payload: payload, recovered: recovered}
   mine:
     path: /mine/{metadata.message}
-    rules: [{events: "*", data: {type: type, run: run_id}}]
+    rules: [{events: ["*", step_stream], data: {type: type, run: run_id}}]
 """
 
 

@@ -25,7 +25,7 @@ server: {drain: {grace: 3s, spread: 1s}}
 streams:
   chat:
     path: /message/{workflowRunId}
-    rules: [{events: "*", data: {type: type, version: "'one'"}}]
+    rules: [{events: ["*", step_stream], data: {type: type, version: "'one'"}}]
 """
 
 

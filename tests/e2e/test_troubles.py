@@ -323,8 +323,8 @@ async def test_a_client_may_come_before_its_run_by_the_applications_own_id(
   mine:
     path: /mine/{metadata.message}
     wait_for_run: 5s
-    rules: [{events: "*", data: {type: type, step: step, index: index, attempt: attempt, payload: payload,
-                                 recovered: recovered}}]
+    rules: [{events: ["*", step_stream], data: {type: type, step: step, index: index, attempt: attempt,
+                                                payload: payload, recovered: recovered}}]
 """
     async with served(config(tmp_path, yaml(more=mine)), engine.env) as proxy:
         hearing = asyncio.create_task(once(f"{proxy.url}/mine/m7"))

@@ -329,7 +329,14 @@ def test_any_allow_is_a_yes_or_a_no(text: str, payload: Any) -> None:
 def test_any_rule_makes_one_line_of_json_of_any_event_or_nothing(
     when: str | None, data: Any, payload: str, on_error: str, event: Event
 ) -> None:
-    rule = {"name": "r", "events": "*", "when": when, "payload": payload, "data": data, "on_error": on_error}
+    rule = {
+        "name": "r",
+        "events": ["*", "step_stream"],
+        "when": when,
+        "payload": payload,
+        "data": data,
+        "on_error": on_error,
+    }
     stream = StreamConfig.model_validate(
         {"name": "chat", "path": "/chat/{workflowRunId}", "rules": [{k: v for k, v in rule.items() if v}]}
     )

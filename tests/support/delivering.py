@@ -25,7 +25,7 @@ from tests.support.eventsource import EventSource, Frame, Parser
 from tests.support.reference import RunPicture, Truth, judge
 
 EVERYTHING: Final = """
-      - events: "*"
+      - events: ["*", step_stream]
         data: {type: type, step: step, attempt: attempt, index: index, payload: payload, recovered: recovered,
                at: at}
 """

@@ -11,7 +11,7 @@ import click
 
 from config.checks.checker import Form, check
 from config.model.files import HatchetConfig
-from config.render.starter import sketch, stream_name
+from config.render.starter import starter, stream_name
 
 TOKEN = "HATCHET_CLIENT_TOKEN"
 PROBLEMS = 1
@@ -20,6 +20,13 @@ PROBLEMS = 1
 @click.command()
 @click.argument("steps", nargs=-1, metavar="[STEP]…")
 @click.option("--workflow", help="Ask Hatchet for this workflow's steps (HATCHET_CLIENT_TOKEN must be set).")
+@click.option(
+    "--tokens",
+    "streaming",
+    multiple=True,
+    metavar="STEP",
+    help="A step that sends chunks with put_stream; may be given several times.  [default: the last step]",
+)
 @click.option("--stream", help="The stream's name.  [default: the workflow's, else chat]")
 @click.option("--metadata", metavar="KEY", help="Find runs by the application's own id: {metadata.KEY}.")
 @click.option(
@@ -35,6 +42,7 @@ def command(
     *,
     steps: tuple[str, ...],
     workflow: str | None,
+    streaming: tuple[str, ...],
     stream: str | None,
     metadata: str | None,
     output: Path,
@@ -44,7 +52,8 @@ def command(
 
     \b
     stream-proxy init --workflow answer-question        asks Hatchet for its steps
-    stream-proxy init start load_docs generate_answer   these steps
+    stream-proxy init start load_docs generate_answer   these steps; the last one sends chunks
+    stream-proxy init start answer --tokens answer      these steps; `answer` sends chunks
     stream-proxy init                                   every step
 
     Exit status: 0 written, 1 Hatchet did not tell the steps, 2 usage (the file is there already, too).
@@ -55,7 +64,12 @@ def command(
     if not shown and output.exists() and not force:
         raise click.UsageError(f"{output} is there already; --force writes over it")
     found = ask(workflow) if workflow is not None else steps
-    text = sketch(stream_name(stream or workflow or "chat"), tuple(dict.fromkeys(found)), metadata)
+    known = tuple(dict.fromkeys(found))
+    if known and (strangers := [step for step in streaming if step not in known]):
+        raise click.UsageError(f"--tokens {strangers[0]}: the workflow's steps are {', '.join(known)}")
+    text = starter(
+        stream_name(stream or workflow or "chat"), known, tuple(dict.fromkeys(streaming)), metadata
+    )
     wrong = check(str(output), text.encode(), Form.SINGLE, {TOKEN: "unset"}).problems
     if wrong:  # a step's or a key's name that no YAML can carry
         raise click.UsageError("\n".join(str(problem) for problem in wrong))

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.model.files import RuleConfig, StreamConfig
 from proxy.core.events import Event
 from proxy.rules.ruleset import Message, Rules, Sight
 from tests.support.streams import Said, stream_of
@@ -50,12 +51,20 @@ def test_an_event_that_no_rule_matches_is_not_forwarded() -> None:
     assert said.failures == []
 
 
+TYPES = (
+    *("step_started", "step_stream", "step_completed", "step_skipped", "step_retrying"),
+    *("step_failed", "step_cancelled", "run_completed", "run_failed", "run_cancelled"),
+)
+
+
 @pytest.mark.parametrize(
     ("events", "forwarded"),
     [
         ("step_completed", {"step_completed"}),
         ("[step_completed, run_failed]", {"step_completed", "run_failed"}),
-        ("step_s*", {"step_started", "step_stream", "step_skipped"}),
+        ("step_s*", {"step_started", "step_skipped"}),
+        ("[step_s*, step_stream]", {"step_started", "step_stream", "step_skipped"}),
+        ('["*", step_stream]', {*TYPES}),
         ("run_*", {"run_completed", "run_failed", "run_cancelled"}),
         ('"*_failed"', {"step_failed", "run_failed"}),
         ("step_????ed", {"step_failed"}),
@@ -63,11 +72,29 @@ def test_an_event_that_no_rule_matches_is_not_forwarded() -> None:
 )
 def test_events_are_one_or_a_list_and_may_be_globs(events: str, forwarded: set[str]) -> None:
     said = Said(f"- {{events: {events}}}")
-    types = [
-        *("step_started", "step_stream", "step_completed", "step_skipped", "step_retrying"),
-        *("step_failed", "step_cancelled", "run_completed", "run_failed", "run_cancelled"),
-    ]
-    assert {name for name in types if said.message(type=name)} == forwarded
+    assert {name for name in TYPES if said.message(type=name)} == forwarded
+
+
+@pytest.mark.parametrize("glob", ["*", "step_*", "step_str*", "????_stream"])
+def test_a_glob_never_takes_a_chunk_and_the_verdict_says_so(glob: str) -> None:
+    rules = Rules(
+        StreamConfig(name="s", path="/{workflowRunId}", rules=(RuleConfig(name="r", events=(glob,)),))
+    )
+    event = Event("step_stream", "r", "reason_docs", "i", "secret chain of thought", 1, 0)
+    assert rules.message(event) is None
+    assert not rules.forwards_chunks("reason_docs")
+    [verdict] = rules.verdicts(event)
+    assert verdict.reasons == (f"it is for {glob}, and globs take no chunks",)
+
+
+def test_a_narrow_token_rule_and_a_glob_after_it_do_not_let_other_steps_chunks_out() -> None:
+    said = Said("""
+        - {events: step_stream, steps: generate_answer, data: payload}
+        - {events: step_*, data: {step: step, payload: payload}}
+    """)
+    assert said.data(type="step_stream", step="generate_answer", payload="Hi") == '"Hi"'
+    assert said.message(type="step_stream", step="reason_docs", payload="secret chain of thought") is None
+    assert said.message(type="step_completed", step="reason_docs") is not None
 
 
 def test_steps_are_one_or_a_list_and_may_be_globs() -> None:
@@ -145,7 +172,7 @@ def test_json_is_only_for_chunks() -> None:
 def test_a_chunk_that_is_not_json_is_skipped_before_when_is_asked_and_decides() -> None:
     said = Said("""
         - {name: j, events: step_stream, payload: json, when: "!payload"}
-        - {events: "*", data: "'leaked'"}
+        - {events: ["*", step_stream], data: "'leaked'"}
     """)
     assert said.message(type="step_stream", payload="secret {") is None
     assert said.failures == [("j", "step_stream", "the chunk is not JSON")]
@@ -341,7 +368,7 @@ def test_expressions_see_every_field_of_the_event() -> None:
         *("attempt", "index", "at", "metadata", "recovered"),
     ]
     mapping = ", ".join(f"{name}: {name}" for name in fields)
-    said = Said(f'- {{events: "*", data: {{{mapping}}}}}')
+    said = Said(f'- {{events: ["*", step_stream], data: {{{mapping}}}}}')
     event = Event(
         "step_stream", "run", "s", "sr", "x", 2, 7, "2026-01-01T00:00:00Z", {"user": "u"}, recovered=True
     )
@@ -367,7 +394,7 @@ def test_expressions_see_every_field_of_the_event() -> None:
 def test_forwards_chunks_says_whether_a_chunk_of_that_step_could_ever_come() -> None:
     rules = Said("""
         - {events: step_completed, steps: silent}
-        - {events: "step_*", steps: "gen_*", when: payload}
+        - {events: ["step_*", step_stream], steps: "gen_*", when: payload}
         - {events: step_started}
     """).rules
     assert rules.forwards_chunks("gen_answer")
@@ -395,7 +422,7 @@ def test_a_fingerprint_changes_with_whatever_changes_a_frame_and_with_nothing_el
     same = Said(RULES).rules.fingerprint
     assert fingerprint("NAME", "other") == same
     for old, new in [
-        ("step_stream", "step_*"),
+        ("[step_stream]", '["step_*", step_stream]'),
         ("when: payload != ''", "when: payload"),
         ("event: token", "event: tick"),
         ("a: type, b: payload", "b: payload, a: type"),
@@ -452,8 +479,14 @@ def test_the_verdicts_tell_what_message_gives(kind: str, payload: Any, step: str
         stream_of("""
         - {events: step_stream, payload: json, when: payload.a, on_error: null}
         - {events: step_stream, payload: json, steps: "?", data: payload}
-        - {events: step_*, when: "contains(payload, 'a')", data: "length(payload)", on_error: "null"}
-        - {events: "*", when: "!recovered", data: {p: payload, n: "to_number(payload)"}, nulls: drop}
+        - events: [step_*, step_stream]
+          when: contains(payload, 'a')
+          data: length(payload)
+          on_error: "null"
+        - events: ["*", step_stream]
+          when: "!recovered"
+          data: {p: payload, n: to_number(payload)}
+          nulls: drop
         """)
     )
     run = kind.startswith("run_")

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from config.checks.checker import Form, check
 from config.model.files import SingleFile
-from config.render.starter import sketch, stream_name
+from config.model.resolve import DEFAULT_TEAM, grant, team
+from config.render.starter import starter, stream_name
 from proxy.cli.commands.init import command
+from proxy.rules.test_runner import run_tests
 from proxy.simulator import Engine
 
 ENV = {"HATCHET_CLIENT_TOKEN": "t"}
@@ -23,16 +25,33 @@ ENV = {"HATCHET_CLIENT_TOKEN": "t"}
     "steps", [(), ("start",), ("start", "load_docs", "generate_response"), ("no", "012", "a b")]
 )
 @pytest.mark.parametrize("metadata", [None, "message_id"])
-def test_what_is_sketched_passes_check_strict(steps: tuple[str, ...], metadata: str | None) -> None:
-    checked = check("f.yaml", sketch("chat", steps, metadata).encode(), Form.SINGLE, ENV)
+def test_the_starter_passes_check_strict(steps: tuple[str, ...], metadata: str | None) -> None:
+    checked = check("f.yaml", starter("chat", steps, metadata=metadata).encode(), Form.SINGLE, ENV)
     assert checked.problems == ()
     assert isinstance(checked.model, SingleFile)
-    assert checked.model.streams["chat"].rules[0].steps == (steps or None)
+    tokens, results, _ = checked.model.streams["chat"].rules
+    assert tokens.steps == (steps[-1:] or None)
+    assert results.steps == (steps or None)
+
+
+def test_the_steps_that_stream_can_be_named_and_the_last_one_is_meant_otherwise() -> None:
+    given = starter("chat", ("plan", "answer", "mail"), streaming=("plan", "answer"))
+    checked = check("f.yaml", given.encode(), Form.SINGLE, ENV)
+    assert isinstance(checked.model, SingleFile)
+    assert checked.model.streams["chat"].rules[0].steps == ("plan", "answer")
+
+
+def test_the_starters_own_tests_pass() -> None:
+    for steps in ((), ("start", "load_docs", "generate_response")):
+        checked = check("f.yaml", starter("chat", steps).encode(), Form.SINGLE, ENV)
+        assert isinstance(checked.model, SingleFile)
+        results = run_tests(team(grant(DEFAULT_TEAM, checked.model), checked.model))
+        assert [result.name for result in results if not result.passed] == []
 
 
 def test_many_steps_go_over_several_lines() -> None:
     steps = tuple(f"a_step_with_a_long_name_{n}" for n in range(9))
-    text = sketch("chat", steps)
+    text = starter("chat", steps)
     assert check("f.yaml", text.encode(), Form.SINGLE, ENV).problems == ()
     assert "\n          a_step_with_a_long_name_8,\n" in text
 
@@ -45,10 +64,10 @@ def test_many_steps_go_over_several_lines() -> None:
 @settings(max_examples=100, deadline=None)
 def test_any_step_name_survives(steps: list[str]) -> None:
     wanted = tuple(step for step in dict.fromkeys(steps) if step.strip())
-    checked = check("f.yaml", sketch("chat", wanted).encode(), Form.SINGLE, ENV)
+    checked = check("f.yaml", starter("chat", wanted).encode(), Form.SINGLE, ENV)
     if "${" not in "".join(wanted):
         assert isinstance(checked.model, SingleFile), checked.problems
-        assert checked.model.streams["chat"].rules[0].steps == (wanted or None)
+        assert checked.model.streams["chat"].rules[1].steps == (wanted or None)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +88,7 @@ def test_it_writes_the_file_and_says_what_is_next(tmp_path: Path) -> None:
     result = CliRunner().invoke(command, ["start", "answer", "-o", str(file)])
     assert result.exit_code == 0
     assert result.output == f"Wrote {file}. Next: stream-proxy check --strict {file}\n"
-    assert file.read_text() == sketch("chat", ("start", "answer"))
+    assert file.read_text() == starter("chat", ("start", "answer"))
 
 
 def test_it_writes_over_nothing_unless_it_is_told_to(tmp_path: Path) -> None:
@@ -82,7 +101,13 @@ def test_it_writes_over_nothing_unless_it_is_told_to(tmp_path: Path) -> None:
 
 def test_it_prints_where_a_dash_says_so() -> None:
     result = CliRunner().invoke(command, ["one", "--stream", "mine", "--metadata", "id", "-o", "-"])
-    assert result.output == sketch("mine", ("one",), "id")
+    assert result.output == starter("mine", ("one",), metadata="id")
+
+
+def test_a_streaming_step_that_the_workflow_does_not_have_is_refused() -> None:
+    result = CliRunner().invoke(command, ["start", "answer", "--tokens", "anwser", "-o", "-"])
+    assert result.exit_code == 2
+    assert "--tokens anwser: the workflow's steps are start, answer" in result.output
 
 
 def test_it_cannot_ask_without_a_token() -> None:
@@ -110,7 +135,7 @@ async def asking(workflow: str) -> Result:
 
 async def test_it_asks_hatchet_for_a_workflows_steps() -> None:
     result = await asking("chat")
-    assert result.output == sketch("chat", ("start", "load_docs", "reason_docs", "generate_response"))
+    assert result.output == starter("chat", ("start", "load_docs", "reason_docs", "generate_response"))
 
 
 async def test_a_workflow_that_hatchet_does_not_know_is_said() -> None:
