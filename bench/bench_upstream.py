@@ -28,7 +28,7 @@ from proxy.hatchet.errors import HatchetAway
 from proxy.hatchet.grpc import frames
 from proxy.hatchet.grpc.call import Call
 from proxy.hatchet.grpc.http2 import Http2
-from proxy.observability.counters import TeamCounts
+from proxy.observability.counters import TeamCounters
 from proxy.rules.ruleset import Rules
 from proxy.runs.follower import Run
 from proxy.streams.backlog import Backlog
@@ -82,7 +82,7 @@ async def prepared(runs: int) -> tuple[Http2, list[str], list[Life]]:
     )
     config = StreamConfig(name="chunks", path="/{workflowRunId}", rules=rules)
     stream = LiveStream(config, Rules(config), None, None)  # type: ignore[arg-type]
-    upstream, counts = Upstream(), TeamCounts()
+    upstream, counts = Upstream(), TeamCounters()
     counted = [0]
 
     def grew(delta: int) -> None:

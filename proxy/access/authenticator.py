@@ -1,10 +1,10 @@
-"""Who is asking: credentials in, an `Identity` out, or `Unauthenticated`, or `KeysAway`.
+"""Who is asking: credentials in, an `Identity` out, or `Unauthenticated`, or `KeysUnavailable`.
 
 The ways of a team (``auth.from``) are tried in their order and the first credential that is *good* counts.
 One that is present but bad does not stop the others: EventSource repeats its URL, old ticket included, and
 browsers send every cookie they have; whoever could profit from that could as well leave the bad one out.
 If none is good, the first bad one gives the reason; if a good answer was only prevented by an issuer whose
-keys cannot be had, that is no answer at all, and the client is to wait (`KeysAway`).
+keys cannot be had, that is no answer at all, and the client is to wait (`KeysUnavailable`).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
 from config.model.files import AuthConfig
-from proxy.access.errors import BadToken, KeyProblem, KeysAway, TicketRefused
+from proxy.access.errors import BadToken, KeyProblem, KeysUnavailable, TicketRefused
 from proxy.access.jwks import KeySets
 from proxy.core.resumable import Asking, carried_out
 
 if TYPE_CHECKING:
-    from proxy.access.jwt import Tokens
+    from proxy.access.jwt import JwtVerifier
     from proxy.access.tickets import Tickets
 
-__all__ = ["Asked", "Authenticator", "Identity", "KeyProblem", "KeysAway", "Unauthenticated"]
+__all__ = ["Authenticator", "Identity", "KeyProblem", "KeysUnavailable", "RequestHead", "Unauthenticated"]
 
 
 class Unauthenticated(Exception):
@@ -39,7 +39,7 @@ class Unauthenticated(Exception):
         self.challenge: Final = challenge
 
 
-class Asked:
+class RequestHead:
     """What a request brings along; never printed, for it holds credentials.
 
     Cookies and the query are read by the first who asks for them: most requests bring neither.
@@ -64,7 +64,7 @@ class Asked:
         self._text = text
 
     @classmethod
-    def read(cls, headers: Iterable[tuple[bytes, bytes]], query: bytes) -> Asked:
+    def read(cls, headers: Iterable[tuple[bytes, bytes]], query: bytes) -> RequestHead:
         """Out of raw headers and a query string."""
         found: dict[str, str] = {}
         crumbs: list[str] = []
@@ -123,7 +123,7 @@ class _Way:
 
     by: str
     told: str
-    take: Callable[[Asked], str | None]
+    take: Callable[[RequestHead], str | None]
     judge: Callable[[str, str, str], Asking[Identity]]
 
 
@@ -150,14 +150,14 @@ class Authenticator:
         self._ways: tuple[_Way, ...] = (_Way("none", "anybody", lambda asked: "", self._judge_nobody),)
         if auth is None:
             return
-        from proxy.access.jwt import Tokens  # noqa: PLC0415
+        from proxy.access.jwt import JwtVerifier  # noqa: PLC0415
         from proxy.access.tickets import Tickets, claims_named  # noqa: PLC0415 - see proxy/access/errors.py
 
         self._named = {stream: claims_named(text) for stream, text in (allows or {}).items()}
         if auth.tickets is not None and "ticket" in auth.from_:
             key, lifetime = auth.tickets.key.get_secret_value(), auth.tickets.lifetime
             self._tickets = Tickets(key, team=team, lifetime=lifetime, now=now)
-        self._ways = self._ways_of(auth, Tokens(auth.jwt, key_sets or KeySets(), now=now))
+        self._ways = self._ways_of(auth, JwtVerifier(auth.jwt, key_sets or KeySets(), now=now))
 
     @property
     def open(self) -> bool:
@@ -174,18 +174,20 @@ class Authenticator:
         """Whether a browser may bring credentials without the page's doing (see `proxy.access.origins`)."""
         return any(way.by == "cookie" for way in self._ways)
 
-    async def authenticate(self, asked: Asked, *, stream: str, run: str, tickets: bool = True) -> Identity:
+    async def authenticate(
+        self, asked: RequestHead, *, stream: str, run: str, tickets: bool = True
+    ) -> Identity:
         """Who asks for this stream and run (a run's id in lower case, or a metadata path's value).
 
         `tickets` is False where a ticket is asked for: a ticket begets no ticket. Raises Unauthenticated,
-        and KeysAway where nobody can say.
+        and KeysUnavailable where nobody can say.
         """
         return await carried_out(self.asks(asked, stream=stream, run=run, tickets=tickets))
 
-    def asks(self, asked: Asked, *, stream: str, run: str, tickets: bool = True) -> Asking[Identity]:
+    def asks(self, asked: RequestHead, *, stream: str, run: str, tickets: bool = True) -> Asking[Identity]:
         """`authenticate` in steps: only a token that is not known from before has to be waited for."""
         reason: str | None = None
-        away: KeysAway | None = None
+        away: KeysUnavailable | None = None
         for way in self._ways:
             credential = way.take(asked)
             if credential is None or (way.by == "ticket" and not tickets):
@@ -194,7 +196,7 @@ class Authenticator:
                 return (yield from way.judge(credential, stream, run))
             except (BadToken, TicketRefused) as refused:
                 reason = reason or str(refused)
-            except KeysAway as problem:
+            except KeysUnavailable as problem:
                 away = problem
         if away is not None:
             raise away
@@ -222,10 +224,10 @@ class Authenticator:
         # RFC 6750, 3.1; our reasons hold neither quotes nor anything that came with the request
         return Unauthenticated(reason, f'{self._realm}, error="invalid_token", error_description="{reason}"')
 
-    def _ways_of(self, auth: AuthConfig, tokens: Tokens) -> tuple[_Way, ...]:
+    def _ways_of(self, auth: AuthConfig, tokens: JwtVerifier) -> tuple[_Way, ...]:
         return tuple(self._way(*each.partition(":")[::2], tokens) for each in auth.from_)
 
-    def _way(self, kind: str, name: str, tokens: Tokens) -> _Way:
+    def _way(self, kind: str, name: str, tokens: JwtVerifier) -> _Way:
         if kind == "ticket":
             return _Way(kind, "a ticket", lambda asked: asked.query.get("ticket") or None, self._judge_ticket)
 
@@ -249,7 +251,7 @@ class Authenticator:
         return Identity(ticket.claims, _subject(ticket.claims), ticket.expires_at, "ticket")
 
 
-def _bearer(asked: Asked) -> str | None:
+def _bearer(asked: RequestHead) -> str | None:
     scheme, _, token = asked.headers.get("authorization", "").partition(" ")
     return (token.strip() or None) if scheme.lower() == "bearer" else None
 

@@ -20,7 +20,7 @@ class KeyProblem(ValueError):
     """The configured key cannot do what the configuration asks of it; the text says why, without the key."""
 
 
-class KeysAway(Exception):
+class KeysUnavailable(Exception):
     """The issuer's keys cannot be had now, so nobody can say whether the token is good; will pass."""
 
 

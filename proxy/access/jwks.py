@@ -1,9 +1,10 @@
-"""An issuer's published keys (JWKS, RFC 7517): fetched when first needed, kept, renewed, rotated.
+"""The published keys of an issuer (JWKS, RFC 7517): fetched on first use, cached, refreshed and rotated.
 
-A set that is old is renewed behind the requests' backs; one that is very old, while they wait. A token
-that names a key which the set does not hold makes it ask again at once (rotation), so often as the
-issuer's peace allows. An outage is survived on the keys that are there. And no final "no" is said that we
-cannot stand behind: where the issuer cannot be asked, `KeysAway` makes the client wait instead of fail.
+A set older than `FRESH` is refreshed in the background. A set older than `STALE` is refreshed while the
+request waits. A token that names an unknown key triggers a fetch at once (key rotation), within a rate limit
+that protects the issuer. If the issuer is down, the cached keys are used for up to `USABLE` seconds. If the
+issuer cannot be asked and the cached keys do not decide, `KeysUnavailable` tells the client to wait: a token
+is never rejected for lack of keys.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from proxy.access.errors import KeysAway
+from proxy.access.errors import KeysUnavailable
 from proxy.core.clock import Clock, LoopClock
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ class KeySet:
         if found or asked or self._known_missing(key_id, algorithm):
             return found
         if not await self._renew():
-            raise KeysAway("the token names a key that is not known yet, and the issuer cannot be asked now")
+            raise KeysUnavailable(
+                "the token names a key that is not known yet, and the issuer cannot be asked now"
+            )
         found = self._look(key_id, algorithm)
         if not found:
             self._remember_missing(key_id, algorithm)
@@ -75,7 +78,7 @@ class KeySet:
         return tuple(key.key for key in self._keys) if self._age() <= FRESH else ()
 
     async def _freshened(self) -> bool:
-        """Have keys that may be used; whether they were fetched just now. Raises KeysAway."""
+        """Have keys that may be used; whether they were fetched just now. Raises KeysUnavailable."""
         age = self._age()
         if age <= STALE:
             if age > FRESH:
@@ -83,7 +86,7 @@ class KeySet:
             return False
         asked = await self._renew()
         if self._age() > USABLE:
-            raise KeysAway("the issuer's keys cannot be fetched")
+            raise KeysUnavailable("the issuer's keys cannot be fetched")
         return asked
 
     def _look(self, key_id: str | None, algorithm: str) -> tuple[Key, ...]:

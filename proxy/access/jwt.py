@@ -22,7 +22,7 @@ from proxy.access.errors import BadToken, KeyProblem
 from proxy.access.jwks import KeySets
 from proxy.access.keys import ALGORITHMS, FixedKey, Key, Keys, fits
 from proxy.access.tickets import TYPE
-from proxy.access.token_cache import Verified
+from proxy.access.token_cache import TokenCache
 
 MAX_TOKEN: Final = 8192
 """Characters; what a request line or a header holds in most servers. More costs time before it is refused."""
@@ -46,7 +46,7 @@ _UNREADABLE: Final = "the token cannot be read"
 _SIGNATURE: Final = "the token is not signed with a key and an algorithm that are accepted here"
 
 
-class Tokens:
+class JwtVerifier:
     """A team's JWTs: which algorithms, whose keys, for whom."""
 
     def __init__(self, config: JwtConfig, key_sets: KeySets, *, now: Callable[[], float] = time.time) -> None:
@@ -57,7 +57,7 @@ class Tokens:
         self._config: Final = config
         self._keys: Final = _keys(config, key_sets)
         self._now: Final = now
-        self._verified: Final = Verified()
+        self._verified: Final = TokenCache()
         self._weak: Final = isinstance(self._keys, FixedKey) and self._keys.weak
 
     def known(self, token: str) -> tuple[Mapping[str, Any], float] | None:
@@ -68,7 +68,7 @@ class Tokens:
     async def read(self, token: str) -> tuple[Mapping[str, Any], float]:
         """The claims of a token that is good now, and when it is not any more (seconds since the epoch).
 
-        Raises BadToken, and KeysAway where nobody can say.
+        Raises BadToken, and KeysUnavailable where nobody can say.
         """
         algorithm, key_id = self._header(token)
         keys = await self._keys.candidates(key_id, algorithm)

@@ -54,7 +54,7 @@ class Keys(Protocol):
     """Where the keys come from."""
 
     async def candidates(self, key_id: str | None, algorithm: str) -> Sequence[Key]:
-        """The keys that could have signed a token with this header. Raises KeysAway."""
+        """The keys that could have signed a token with this header. Raises KeysUnavailable."""
 
     @property
     def at_hand(self) -> Sequence[Key]:

@@ -36,18 +36,20 @@ _VARY: Final = (b"vary", b"Origin, Sec-Fetch-Site")
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class OriginDecision:
     """Whether the page may ask; `headers` belong on whatever is answered, refusals and errors included."""
 
     headers: Headers
     refused: str | None = None
 
 
-_REFUSED_ORIGIN: Final = Verdict(
+_REFUSED_ORIGIN: Final = OriginDecision(
     (_VARY,), "the Origin of the page is not listed in the cors of this stream, and not this host"
 )
-_REFUSED_SITE: Final = Verdict((_VARY,), "a page of another site set this request off, and said no Origin")
-_ALLOWED: Final = Verdict((_VARY,))
+_REFUSED_SITE: Final = OriginDecision(
+    (_VARY,), "a page of another site set this request off, and said no Origin"
+)
+_ALLOWED: Final = OriginDecision((_VARY,))
 
 
 class Origins:
@@ -61,19 +63,21 @@ class Origins:
         self._credentials: Final = cors is not None and cors.credentials and not self._all
         self._cookies_count: Final = cookies_count
 
-    def judge(self, headers: Mapping[str, str], scheme: str) -> Verdict:
+    def judge(self, headers: Mapping[str, str], scheme: str) -> OriginDecision:
         """A request's verdict; `headers` with names in lower case, `scheme` as the request came here."""
         origin = headers.get("origin")
         if origin is None:
             foreign = headers.get("sec-fetch-site", "").strip().lower() == "cross-site"
             return _REFUSED_SITE if foreign and self._cookies_count else _ALLOWED
         if canonical(origin) in self._listed:
-            return Verdict((_VARY, *self._shared_with(origin)))
+            return OriginDecision((_VARY, *self._shared_with(origin)))
         if is_own(origin, headers.get("host", ""), scheme):
             return _ALLOWED
-        return Verdict((_VARY, *self._shared_with("*"))) if self._all else _REFUSED_ORIGIN
+        return OriginDecision((_VARY, *self._shared_with("*"))) if self._all else _REFUSED_ORIGIN
 
-    def preflight(self, headers: Mapping[str, str], scheme: str, methods: str = STREAM_METHODS) -> Verdict:
+    def preflight(
+        self, headers: Mapping[str, str], scheme: str, methods: str = STREAM_METHODS
+    ) -> OriginDecision:
         """The verdict on an OPTIONS request, with what a page may do."""
         verdict = self.judge(headers, scheme)
         if verdict.refused is not None or "origin" not in headers:
@@ -83,7 +87,7 @@ class Origins:
             (b"access-control-allow-headers", REQUEST_HEADERS),
             (b"access-control-max-age", MAX_AGE),
         )
-        return Verdict((*verdict.headers, *rights))
+        return OriginDecision((*verdict.headers, *rights))
 
     def _shared_with(self, origin: str) -> Headers:
         whom = (b"access-control-allow-origin", origin.encode("latin-1"))

@@ -1,4 +1,4 @@
-"""Verified: tokens whose signatures were good, so that who comes back is not computed again.
+"""TokenCache: tokens whose signatures were good, so that who comes back is not computed again.
 
 A signature of RSA costs more than the rest of a connect, and after a network's hiccup everybody comes back
 at once. The laws: a token is known by its digest alone; it is known until its time is over, and only while
@@ -25,7 +25,7 @@ class _Entry:
     size: int
 
 
-class Verified:
+class TokenCache:
     """A team's tokens that were good, the oldest forgotten first."""
 
     def __init__(self, most: int = MOST_CHARACTERS) -> None:

@@ -1,4 +1,4 @@
-"""Counts: plain numbers that the floors add to, and that metrics and logs read; passed in, never global.
+"""Counters: plain numbers that the floors add to, and that metrics and logs read; passed in, never global.
 
 Adding to an attribute costs next to nothing on the hot path. Labels are bounded: team, stream, rule, cause;
 never a run id.
@@ -36,7 +36,7 @@ class Histogram:
 
 
 @dataclass(slots=True)
-class StreamCounts:
+class StreamCounters:
     """What one stream of a team did."""
 
     clients: int = 0
@@ -52,7 +52,7 @@ class StreamCounts:
 
 
 @dataclass(slots=True)
-class TeamCounts:
+class TeamCounters:
     """What one team did."""
 
     events: int = 0  # from Hatchet, as told in order
@@ -68,21 +68,21 @@ class TeamCounts:
     reloads: Counter[str] = field(default_factory=Counter)  # ok | failed
     reloaded_at: float = 0.0  # Unix time of the last good one
     reload_took: float = 0.0  # seconds, of the last one, good or not
-    streams: dict[str, StreamCounts] = field(default_factory=dict)
+    streams: dict[str, StreamCounters] = field(default_factory=dict)
 
-    def stream(self, name: str) -> StreamCounts:
+    def stream(self, name: str) -> StreamCounters:
         """The counts of a stream, made when first asked for."""
-        return self.streams.setdefault(name, StreamCounts())
+        return self.streams.setdefault(name, StreamCounters())
 
 
 @dataclass(slots=True)
-class Counts:
+class Counters:
     """All of a process."""
 
-    teams: dict[str, TeamCounts] = field(default_factory=dict)
+    teams: dict[str, TeamCounters] = field(default_factory=dict)
     loop_lag: Histogram = field(default_factory=Histogram)
     collector_pauses: Histogram = field(default_factory=lambda: Histogram(PAUSE_BOUNDS))
 
-    def team(self, name: str) -> TeamCounts:
+    def team(self, name: str) -> TeamCounters:
         """The counts of a team, made when first asked for."""
-        return self.teams.setdefault(name, TeamCounts())
+        return self.teams.setdefault(name, TeamCounters())

@@ -1,10 +1,10 @@
-"""Journal: what this process says to its operators, as verbs; nothing else writes log lines.
+"""EventLog: what this process says to its operators, as verbs; nothing else writes log lines.
 
 The laws: a client's stream is one line, when it ends. No line holds a payload, a token or a ticket: the verbs
 have no place for them. What can go wrong a thousand times a second is said once a minute, with how many times
-it was held back (`Quiet`). A run's lines carry its ``traceparent``, so that they meet the run's own trace.
+it was held back (`Throttle`). A run's lines carry its ``traceparent``, so that they meet the run's own trace.
 
-Where the lines go is passed in (`Write`); `Journal()` writes nowhere.
+Where the lines go is passed in (`Write`); `EventLog()` writes nowhere.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from proxy.core.clock import LoopClock
 from proxy.hatchet.errors import HatchetError
-from proxy.observability.throttle import Quiet
+from proxy.observability.throttle import Throttle
 
 Write = Callable[[str, str, Mapping[str, Any]], None]
 """Takes a level (debug, info, warning, error), the sentence and its fields; an exception may be a field."""
@@ -35,8 +35,8 @@ def _at_once() -> None:
     """Nothing waits."""
 
 
-class Journal:
-    """One process's journal; `now` is monotonic seconds."""
+class EventLog:
+    """The event log of one process; `now` is monotonic seconds."""
 
     def __init__(
         self,
@@ -44,12 +44,12 @@ class Journal:
         *,
         flush: Callable[[], None] = _at_once,
         now: Callable[[], float] | None = None,
-        quiet: Quiet | None = None,
+        quiet: Throttle | None = None,
     ) -> None:
         self._write = write
         self.flush: Final = flush  # what was said is out, when it returns
         self._now = now or LoopClock().now
-        self._quiet = quiet or Quiet()
+        self._quiet = quiet or Throttle()
 
     # -- the process --
 

@@ -26,7 +26,7 @@ NOT_FOUND: Final = 404
 UNAVAILABLE: Final = 503
 
 
-class Reach(StrEnum):
+class UpstreamState(StrEnum):
     """Whether Hatchet answers a team."""
 
     REACHABLE = "reachable"
@@ -35,7 +35,7 @@ class Reach(StrEnum):
     UNKNOWN = "not asked yet"
 
 
-class Standing(StrEnum):
+class ConfigState(StrEnum):
     """Which version of a team's file is served."""
 
     CURRENT = "current"
@@ -48,20 +48,20 @@ class TeamHealth:
     """How one team stands, and since when (Unix seconds; None: since the start)."""
 
     name: str
-    reach: Reach = Reach.UNKNOWN
+    reach: UpstreamState = UpstreamState.UNKNOWN
     reach_since: float | None = None
     trouble: str | None = None  # the upstream error's sentence: never a payload or a secret
-    standing: Standing = Standing.CURRENT
+    standing: ConfigState = ConfigState.CURRENT
     standing_since: float | None = None
     problem: str | None = None  # the first problem of a file that is broken: file, line and sentence
 
     @property
     def upstream_is_fine(self) -> bool:
-        return self.reach in (Reach.REACHABLE, Reach.UNKNOWN)
+        return self.reach in (UpstreamState.REACHABLE, UpstreamState.UNKNOWN)
 
     @property
     def config_is_current(self) -> bool:
-        return self.standing is Standing.CURRENT
+        return self.standing is ConfigState.CURRENT
 
     @property
     def is_fine(self) -> bool:

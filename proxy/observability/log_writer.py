@@ -1,18 +1,17 @@
-"""Logs: what `Journal` writes to: lines for a person on a terminal, JSON everywhere else.
+"""Writes the lines of `EventLog`: readable text on a terminal, JSON everywhere else.
 
-The laws:
+- A text cannot start a line of its own or move the cursor: control characters are escaped and lengths are
+  bounded.
+- An exception is written as its type and its stack frames. Its message is written only for types whose
+  messages never hold a payload (`SPEAKING`). Other objects are written as their type.
+- Text that looks like a token is redacted wherever it stands. This is the last safeguard, not the first.
+- Frequent lines (`MANY`) are buffered for `MOMENT` seconds and written together, which costs less than one
+  write each. The order of lines is kept.
+- A log that cannot be written to (full disk, closed pipe) never stops a stream.
 
-- No text can make a line of its own or move the cursor: control characters are escaped, lengths are bounded.
-- An exception is its type and the places it went through. Its message is told only by kinds whose texts are
-  known to hold no value of a payload (`SPEAKING`); objects are told by their type alone.
-- What looks like a token is redacted wherever it stands: the last net, not the first.
-- What comes by the thousand (`MANY`) waits a `MOMENT` and is made lines and written together, which costs
-  less than one by one; no line overtakes another.
-- A log that cannot be written to (a full disk, a closed pipe) stops nobody's stream.
-
-Libraries' loggers (uvicorn, asyncio, aiohttp) go through the journal too: from warnings on, their first line
-only (the others hold reprs), each kind of line once a minute. uvicorn's access log stays off: it would write
-tickets, which travel in query strings.
+The loggers of libraries (uvicorn, asyncio, aiohttp) are routed to the event log from level WARNING on. Only
+the first line of each record is kept, because the others hold reprs, and each kind of line is written once a
+minute. The access log of uvicorn stays off: it would write query strings, which hold tickets.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from typing import Any, Final, TextIO
 
 from proxy.core import json_codec
 from proxy.hatchet.errors import HatchetError
-from proxy.observability.event_log import Journal
+from proxy.observability.event_log import EventLog
 
 Said = tuple[datetime, str, str, Mapping[str, Any]]  # when, a level, the sentence and its fields
 Soon = Callable[[Callable[[], None]], object]
@@ -101,16 +100,16 @@ class Log:
         return self._line(when, level, clean(event), told)
 
 
-def open_journal(out: TextIO | None = None, *, human: bool | None = None, level: str = "info") -> Journal:
-    """The process's journal on standard error, with the libraries' loggers in it.
+def open_event_log(out: TextIO | None = None, *, human: bool | None = None, level: str = "info") -> EventLog:
+    """The event log of the process, on standard error, with the libraries' loggers in it.
 
     Within a loop, lines of `MANY` are written together after a `MOMENT`, in order with all others.
     """
     log = Log(sys.stderr if out is None else out, human=human, level=level, soon=_in_a_moment())
     atexit.register(log.flush)  # where nobody came to say that all is stopped
-    journal = Journal(log.write, flush=log.flush)
-    adopt(journal)
-    return journal
+    event_log = EventLog(log.write, flush=log.flush)
+    adopt(event_log)
+    return event_log
 
 
 def _in_a_moment() -> Soon | None:
@@ -122,10 +121,10 @@ def _in_a_moment() -> Soon | None:
     return lambda call: None if loop.is_closed() else loop.call_later(MOMENT, call)
 
 
-def adopt(journal: Journal) -> None:
-    """Lead every library's logger to `journal`."""
+def adopt(event_log: EventLog) -> None:
+    """Lead every library's logger to `event_log`."""
     root = logging.getLogger()
-    root.handlers[:] = [_Foreign(journal)]
+    root.handlers[:] = [_Foreign(event_log)]
     root.setLevel(logging.WARNING)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
         logger = logging.getLogger(name)
@@ -137,17 +136,17 @@ def adopt(journal: Journal) -> None:
 
 
 class _Foreign(logging.Handler):
-    """A library's record to the journal."""
+    """A library's record to the event log."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, event_log: EventLog) -> None:
         super().__init__(logging.WARNING)
-        self._journal = journal
+        self._event_log = event_log
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage().strip().split("\n", 1)[0]
         error = record.exc_info[1] if record.exc_info else None
         level = "error" if record.levelno >= logging.ERROR else "warning"
-        self._journal.foreign(
+        self._event_log.foreign(
             record.name, level, text, str(record.msg).strip().split("\n", 1)[0][:MAX_TEXT], error
         )
 

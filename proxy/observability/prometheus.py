@@ -1,4 +1,4 @@
-"""Metrics: renders `Counts` for ``/metrics``, read at the scrape; owns and counts nothing itself.
+"""Metrics: renders `Counters` for ``/metrics``, read at the scrape; owns and counts nothing itself.
 
 What is told is a table (`FAMILIES`): name, kind, what it means, labels, and where the numbers lie. Labels are
 team, stream, rule and a few closed sets (cause, kind, status …); never a run, a client or a path, so the
@@ -19,7 +19,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from proxy import __version__
-from proxy.observability.counters import Counts, Histogram, StreamCounts, TeamCounts
+from proxy.observability.counters import Counters, Histogram, StreamCounters, TeamCounters
 from proxy.observability.health import Health
 
 if TYPE_CHECKING:
@@ -39,17 +39,17 @@ class Family:
     kind: str  # counter | gauge
     meaning: str
     labels: tuple[str, ...]
-    rows: Callable[[Counts], Iterable[Row]]
+    rows: Callable[[Counters], Iterable[Row]]
 
 
 # -- where the numbers lie --
 
 
-def _of_team(read: Callable[[TeamCounts], float]) -> Callable[[Counts], Iterator[Row]]:
+def _of_team(read: Callable[[TeamCounters], float]) -> Callable[[Counters], Iterator[Row]]:
     return lambda counts: (((team,), read(its)) for team, its in list(counts.teams.items()))
 
 
-def _by_team(read: Callable[[TeamCounts], Counter[str]]) -> Callable[[Counts], Iterator[Row]]:
+def _by_team(read: Callable[[TeamCounters], Counter[str]]) -> Callable[[Counters], Iterator[Row]]:
     return lambda counts: (
         ((team, key), number)
         for team, its in list(counts.teams.items())
@@ -57,17 +57,17 @@ def _by_team(read: Callable[[TeamCounts], Counter[str]]) -> Callable[[Counts], I
     )
 
 
-def _streams(counts: Counts) -> Iterator[tuple[str, str, StreamCounts]]:
+def _streams(counts: Counters) -> Iterator[tuple[str, str, StreamCounters]]:
     for team, its in list(counts.teams.items()):
         for name, stream in list(its.streams.items()):
             yield team, name, stream
 
 
-def _of_stream(read: Callable[[StreamCounts], float]) -> Callable[[Counts], Iterator[Row]]:
+def _of_stream(read: Callable[[StreamCounters], float]) -> Callable[[Counters], Iterator[Row]]:
     return lambda counts: (((team, name), read(stream)) for team, name, stream in _streams(counts))
 
 
-def _by_stream(read: Callable[[StreamCounts], Counter[str]]) -> Callable[[Counts], Iterator[Row]]:
+def _by_stream(read: Callable[[StreamCounters], Counter[str]]) -> Callable[[Counters], Iterator[Row]]:
     return lambda counts: (
         ((team, name, key), number)
         for team, name, stream in _streams(counts)
@@ -112,7 +112,7 @@ FAMILIES: Final = (
     # one team
     Family("runs", "gauge", "Runs held now.", TEAM, _of_team(lambda t: t.runs)),
     Family(
-        "run_ends", "counter", "Verified ends of runs.", (*TEAM, "status"), _by_team(lambda t: t.run_ends)
+        "run_ends", "counter", "TokenCache ends of runs.", (*TEAM, "status"), _by_team(lambda t: t.run_ends)
     ),
     Family("backlog_bytes", "gauge", "Bytes kept in backlogs.", TEAM, _of_team(lambda t: t.backlog_bytes)),
     Family("events", "counter", "Events of runs, as put in order.", TEAM, _of_team(lambda t: t.events)),
@@ -172,7 +172,7 @@ FAMILIES: Final = (
 # -- to Prometheus --
 
 
-def render(counts: Counts, health: Health | None = None, *, accept: str = "") -> tuple[bytes, str]:
+def render(counts: Counters, health: Health | None = None, *, accept: str = "") -> tuple[bytes, str]:
     """The scrape's body and its content type, as the request's Accept asks for."""
     from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415 - see the file's law
     from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
@@ -187,7 +187,7 @@ def render(counts: Counts, health: Health | None = None, *, accept: str = "") ->
 class _Reading:
     """A collector in prometheus_client's sense, for one scrape."""
 
-    def __init__(self, counts: Counts, health: Health | None) -> None:
+    def __init__(self, counts: Counters, health: Health | None) -> None:
         self._counts = counts
         self._health = health
 

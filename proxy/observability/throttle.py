@@ -1,4 +1,4 @@
-"""Quiet: how often a thing may be said. Pure: the time is passed in.
+"""Throttle: how often a thing may be said. Pure: the time is passed in.
 
 The law: a thing is said at once the first time, then at most once per `every`, with how many times it was
 held back in between; what was held back is told in the end (`due`), even if it never happens again. However
@@ -25,7 +25,7 @@ class _Turn:
         self.held = 0
 
 
-class Quiet:
+class Throttle:
     """Decides whether something may be said now."""
 
     def __init__(self, every: float = EVERY, things: int = THINGS) -> None:

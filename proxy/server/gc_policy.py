@@ -1,4 +1,4 @@
-"""Cycles: when Python's collector of cyclic garbage walks, and over what; it stops the loop while it does.
+"""GcPolicy: when Python's collector of cyclic garbage walks, and over what; it stops the loop while it does.
 
 What the proxy lets go of is freed by its reference counts (tests hold it to that), so there is next to
 nothing to find, and a walk over a busy proxy's backlogs is a pause of a tenth of a second for nothing.
@@ -53,7 +53,7 @@ class Reason(StrEnum):
     RELOADED = "reloaded"
 
 
-class Cycles:
+class GcPolicy:
     """The collector of this process, between `kept` and its end; `pauses` counts every walk's seconds."""
 
     def __init__(self, pauses: Histogram, held: Callable[[], int], short: float = SHORT) -> None:

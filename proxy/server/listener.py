@@ -93,7 +93,7 @@ class Server(uvicorn.Server):
     def stop(self) -> None:
         """Begin the farewell; asked twice, end at once."""
         if self.should_exit:
-            self.hub.journal.flush()
+            self.hub.event_log.flush()
             os._exit(1)
         self.should_exit = True
 
@@ -104,7 +104,7 @@ class Server(uvicorn.Server):
         for sock in sockets or ():
             sock.close()
         began, grace = time.monotonic(), self.hub.server.drain.grace
-        self.hub.journal.draining(clients=len(self.hub.stays), grace=grace)
+        self.hub.event_log.draining(clients=len(self.hub.stays), grace=grace)
         self.hub.drain()
         for connection in tuple(self.server_state.connections):
             connection.shutdown()
@@ -116,7 +116,7 @@ class Server(uvicorn.Server):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS):
                 await self.hub.close()
-        self.hub.journal.stopped(seconds=time.monotonic() - began, left=len(left))
+        self.hub.event_log.stopped(seconds=time.monotonic() - began, left=len(left))
 
     async def _emptied(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Process: a configuration that is served: loaded, tried, applied, and applied again when it changes.
+"""Reloader: a configuration that is served: loaded, tried, applied, and applied again when it changes.
 
 A version goes live team by team: parsed, checked, its tests run, then swapped in one step. What is wrong with
 a team's file keeps that team on its last good version and touches nobody else; what is wrong with the
@@ -19,8 +19,8 @@ from config.model.files import Config, TeamConfig
 from config.problems import ConfigError
 from proxy.access.errors import KeyProblem
 from proxy.hatchet.errors import HatchetError
-from proxy.observability.event_log import Journal
-from proxy.observability.health import Standing
+from proxy.observability.event_log import EventLog
+from proxy.observability.health import ConfigState
 from proxy.rules.test_runner import failures
 from proxy.teams.hub import Hub
 
@@ -48,7 +48,7 @@ def silent_teams(config: Config) -> list[str]:
     return [team.name for team in everyone if team.auth is None and not team.auth_written]
 
 
-class Process:
+class Reloader:
     """What ``serve`` runs, apart from the listener."""
 
     def __init__(
@@ -56,14 +56,14 @@ class Process:
         path: Path,
         env: Mapping[str, str],
         hub: Hub,
-        journal: Journal,
+        event_log: EventLog,
         *,
         on_loopback: bool = True,
     ) -> None:
         self.path = path
         self.hub = hub
         self._env = env
-        self._journal = journal
+        self._event_log = event_log
         self._on_loopback = on_loopback
         self._lock = asyncio.Lock()
         self._began = 0.0  # when the load that is under way began: reading, checking and tests count
@@ -83,7 +83,7 @@ class Process:
         try:
             await check  # type: ignore[misc]
         except HatchetError:
-            return  # the team's switch has told the journal
+            return  # the team's switch has logged it
 
     async def reload(self) -> None:
         """Read the files again, off the loop, and serve what is good of them."""
@@ -101,7 +101,7 @@ class Process:
             await self._apply(config, first=False)
 
     async def _apply(self, config: Config, *, first: bool) -> None:
-        self._journal.remarks([str(problem) for problem in (*config.ignored, *config.warnings)])
+        self._event_log.remarks([str(problem) for problem in (*config.ignored, *config.warnings)])
         for name, problems in config.broken.items():
             self._broken(name, [str(problem) for problem in problems])
         changed = [name for name, team in config.teams.items() if self._served.get(name) != team]
@@ -111,7 +111,7 @@ class Process:
                 self._good(name, config.teams[name], first)
         for name in config.teams:
             if name in self.hub.teams and self.hub.teams[name].config == config.teams[name]:
-                self.hub.stands(name, Standing.CURRENT)
+                self.hub.stands(name, ConfigState.CURRENT)
 
     def _unusable(self, team: str, error: KeyProblem) -> None:
         """A key or an algorithm of the team's cannot work, whatever the file looks like."""
@@ -123,7 +123,7 @@ class Process:
         counts = self.hub.counts.team(name)
         counts.reloaded_at = time.time()
         if not first:
-            self._journal.reloaded(name, seconds=counts.reload_took)
+            self._event_log.reloaded(name, seconds=counts.reload_took)
 
     def _count(self, name: str, result: str) -> None:
         counts = self.hub.counts.team(name)
@@ -132,17 +132,17 @@ class Process:
 
     def _broken(self, name: str, problems: Sequence[str]) -> None:
         self._count(name, "failed")
-        self._journal.reload_failed(name, problems)
+        self._event_log.reload_failed(name, problems)
         kept = name in self.hub.teams
         self.hub.stands(
-            name, Standing.LAST_GOOD if kept else Standing.BROKEN, problems[0] if problems else None
+            name, ConfigState.LAST_GOOD if kept else ConfigState.BROKEN, problems[0] if problems else None
         )
         self._served.pop(name, None)
 
     def _nobody_changes(self, problems: Sequence[str]) -> None:
         for name in (*self.hub.teams, *self.hub.broken):
             self._count(name, "failed")
-            standing = Standing.LAST_GOOD if name in self.hub.teams else Standing.BROKEN
+            standing = ConfigState.LAST_GOOD if name in self.hub.teams else ConfigState.BROKEN
             self.hub.stands(name, standing, problems[0] if problems else None)
-        self._journal.reload_failed("*", problems)
+        self._event_log.reload_failed("*", problems)
         self._served.clear()

@@ -24,7 +24,7 @@ from proxy.formats import sse
 from proxy.formats.chunked import chunk
 from proxy.formats.sse import HEARTBEAT
 from proxy.log.cursor import Ids
-from proxy.observability.counters import StreamCounts
+from proxy.observability.counters import StreamCounters
 from proxy.rules.ruleset import Rules, Sight
 from proxy.streams.backlog import Backlog, Frame
 
@@ -72,7 +72,7 @@ class Channel:
         rules: Rules,
         ids: Ids,
         backlog: Backlog[Frame],
-        counts: StreamCounts,
+        counts: StreamCounters,
         *,
         heartbeat: float,
         restate: Callable[[], Any],

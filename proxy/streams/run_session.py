@@ -18,7 +18,7 @@ from proxy.core.events import CoreState, End, Event, GapCause, Item, PastState, 
 from proxy.hatchet.errors import HatchetAway, HatchetError, RunUnknown
 from proxy.hatchet.upstream import Upstream
 from proxy.log.cursor import Cursor, Ids
-from proxy.observability.counters import TeamCounts
+from proxy.observability.counters import TeamCounters
 from proxy.runs.follower import Run
 from proxy.runs.rebuild import restate
 from proxy.streams.backlog import Backlog, Frame
@@ -42,7 +42,7 @@ class Life:
         number: int,
         secret: bytes,
         upstream: Upstream,
-        counts: TeamCounts,
+        counts: TeamCounters,
         kept: Backlog[Kept],
         grew: Callable[[int], None],
         ended: Callable[[Life], None],

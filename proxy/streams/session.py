@@ -140,7 +140,7 @@ class Stay:
             self._sink.finish()
         self._lease.release()
         self._team.release(self._life)
-        self._hub.journal.stream_over(
+        self._hub.event_log.stream_over(
             team=self._team.name,
             stream=self._stream,
             run=self._life.run_id,

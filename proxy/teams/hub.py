@@ -21,9 +21,9 @@ from proxy.access.errors import KeyProblem
 from proxy.access.jwks import KeySets
 from proxy.formats import sse
 from proxy.hatchet.upstream import Upstream
-from proxy.observability.counters import Counts
-from proxy.observability.event_log import Journal
-from proxy.observability.health import Health, Standing, TeamHealth
+from proxy.observability.counters import Counters
+from proxy.observability.event_log import EventLog
+from proxy.observability.health import ConfigState, Health, TeamHealth
 from proxy.streams.session import Stay
 from proxy.streams.subscriber import Ending
 from proxy.teams.team import Team
@@ -43,7 +43,7 @@ OpenDoor = Callable[[HatchetConfig], Upstream]
 class Hub:
     """Everything that is served. `draining` turns true once, for good."""
 
-    def __init__(self, open_door: OpenDoor, counts: Counts, journal: Journal) -> None:
+    def __init__(self, open_door: OpenDoor, counts: Counters, event_log: EventLog) -> None:
         self.teams: dict[str, Team] = {}
         self.broken: set[str] = set()  # granted teams whose file never was good
         self.counts = counts
@@ -54,7 +54,7 @@ class Hub:
         self.most = ceiling(raise_file_limit())  # connections; more are closed at once
         self.ceiling = self.most - self.most // 16  # clients of all teams: room to tell the rest to wait
         self._open_door = open_door
-        self.journal = journal
+        self.event_log = event_log
         self.single = True
         self.key_sets = KeySets()
         self._secret = secrets.token_bytes(SECRET_BYTES)
@@ -91,7 +91,7 @@ class Hub:
                 self._open_door(config.hatchet),
                 secret=self._secret,
                 counts=self.counts.team(name),
-                journal=self.journal,
+                event_log=self.event_log,
                 key_sets=self.key_sets,
             )
             return
@@ -116,7 +116,7 @@ class Hub:
             asked = loop.time()
             await asyncio.sleep(SWEEP)
             now = loop.time()
-            self.journal.tick()
+            self.event_log.tick()
             self.counts.loop_lag.observe(max(0.0, now - asked - SWEEP))
             oldest = now - self.server.write_timeout
             for stay in tuple(self.paused):
@@ -132,7 +132,7 @@ class Hub:
 
     # -- health --
 
-    def stands(self, team: str, standing: Standing, problem: str | None = None) -> None:
+    def stands(self, team: str, standing: ConfigState, problem: str | None = None) -> None:
         """Which version of a team's file is served, from now on."""
         old = self._standings.get(team)
         if old is None or (old.standing, old.problem) != (standing, problem):
@@ -154,7 +154,7 @@ class Hub:
         told = self._standings.get(name, TeamHealth(name))
         team = self.teams.get(name)
         if team is None:
-            return replace(told, standing=Standing.BROKEN)
+            return replace(told, standing=ConfigState.BROKEN)
         up = team.upstream
         return replace(told, reach=up.reach, reach_since=up.since, trouble=up.trouble)
 

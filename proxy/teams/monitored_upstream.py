@@ -1,7 +1,7 @@
-"""Switch: a team's one way to Hatchet, whose door can be replaced while runs are followed.
+"""MonitoredUpstream: a team's one way to Hatchet, whose door can be replaced while runs are followed.
 
 It passes every call on and learns from each answer whether Hatchet answers and takes the token: that is what
-the probes and the journal tell. The history's failures are told too, but say nothing about that.
+the probes and the event log tell. The history's failures are told too, but say nothing about that.
 """
 
 from __future__ import annotations
@@ -14,25 +14,28 @@ from typing import Any, Final, TypeVar
 from proxy.core.events import CoreState, PastState
 from proxy.hatchet.errors import HatchetAway, HatchetError, RunUnknown, TokenRefused
 from proxy.hatchet.upstream import Deliver, Upstream
-from proxy.observability.counters import TeamCounts
-from proxy.observability.event_log import Journal
-from proxy.observability.health import Reach
+from proxy.observability.counters import TeamCounters
+from proxy.observability.event_log import EventLog
+from proxy.observability.health import UpstreamState
 
 NO_RUN: Final = "00000000-0000-0000-0000-000000000000"  # nobody's: asking for it asks only for an answer
-REACHES: Final[dict[type[HatchetError], Reach]] = {HatchetAway: Reach.AWAY, TokenRefused: Reach.REFUSED}
+REACHES: Final[dict[type[HatchetError], UpstreamState]] = {
+    HatchetAway: UpstreamState.AWAY,
+    TokenRefused: UpstreamState.REFUSED,
+}
 
 T = TypeVar("T")
 
 
-class Switch:
+class MonitoredUpstream:
     """The team's `Upstream`, whose door can be replaced while runs are followed; knows whether it answers."""
 
-    def __init__(self, door: Upstream, journal: Journal, team: str, counts: TeamCounts) -> None:
+    def __init__(self, door: Upstream, event_log: EventLog, team: str, counts: TeamCounters) -> None:
         self._door = door
         self._counts = counts
-        self._journal = journal
+        self._event_log = event_log
         self._team = team
-        self.reach = Reach.UNKNOWN
+        self.reach = UpstreamState.UNKNOWN
         self.since: float | None = None  # Unix seconds
         self.trouble: str | None = None
 
@@ -80,13 +83,13 @@ class Switch:
         try:
             answer = await call
         except RunUnknown:
-            self._learn(Reach.REACHABLE, None)
+            self._learn(UpstreamState.REACHABLE, None)
             raise
         except HatchetError as error:
             self._counts.troubles[type(error).__name__] += 1
-            self._learn(REACHES.get(type(error), Reach.REACHABLE), error)
+            self._learn(REACHES.get(type(error), UpstreamState.REACHABLE), error)
             raise
-        self._learn(Reach.REACHABLE, None)
+        self._learn(UpstreamState.REACHABLE, None)
         return answer
 
     async def _noted(self, call: Coroutine[Any, Any, T]) -> T:
@@ -95,17 +98,17 @@ class Switch:
             return await call
         except HatchetError as error:
             self._counts.troubles[type(error).__name__] += 1
-            self._journal.trouble(self._team, error)
+            self._event_log.trouble(self._team, error)
             raise
 
-    def _learn(self, reach: Reach, error: HatchetError | None) -> None:
-        bad = reach is not Reach.REACHABLE
+    def _learn(self, reach: UpstreamState, error: HatchetError | None) -> None:
+        bad = reach is not UpstreamState.REACHABLE
         self.trouble = str(error) if bad else None
         if error is not None:
-            self._journal.trouble(self._team, error)
+            self._event_log.trouble(self._team, error)
         if reach is self.reach:
             return
         now = time.time()
-        if self.reach in (Reach.AWAY, Reach.REFUSED) and not bad and self.since is not None:
-            self._journal.recovered(self._team, seconds=now - self.since)
+        if self.reach in (UpstreamState.AWAY, UpstreamState.REFUSED) and not bad and self.since is not None:
+            self._event_log.recovered(self._team, seconds=now - self.since)
         self.reach, self.since = reach, now

@@ -1,4 +1,4 @@
-"""Routes: which stream a path means, and what stands in its placeholder.
+"""Router: which stream a path means, and what stands in its placeholder.
 
 A template has one placeholder, ``{workflowRunId}`` or ``{metadata.KEY}``, alone in its segment (`check` sees
 to it), so the look-up is a dictionary's, however many streams a team has. Paths are split before they are
@@ -27,7 +27,7 @@ class Match(Generic[T]):
     value: str
 
 
-class Routes(Generic[T]):
+class Router(Generic[T]):
     """Templates to targets, built once."""
 
     def __init__(self, templates: Mapping[str, T]) -> None:

@@ -1,15 +1,15 @@
-"""CountingWatch: what a team's runs tell about themselves, kept as the team's counts."""
+"""RunCounters: what a team's runs tell about themselves, kept as the team's counts."""
 
 from __future__ import annotations
 
-from proxy.observability.counters import TeamCounts
+from proxy.observability.counters import TeamCounters
 from proxy.runs.observer import RunWatch
 
 
-class CountingWatch(RunWatch):
+class RunCounters(RunWatch):
     """What a team's runs tell about themselves, as counts."""
 
-    def __init__(self, counts: TeamCounts) -> None:
+    def __init__(self, counts: TeamCounters) -> None:
         self._counts = counts
 
     def false_end(self) -> None:

@@ -1,7 +1,7 @@
 """Team: what one team owns in this process: its streams, its door to Hatchet, its runs, its share of memory.
 
 Nothing here is shared between teams but the loop. A reload replaces streams and credentials at once; runs
-that are followed go on, through the new door where that changed (`Switch`).
+that are followed go on, through the new door where that changed (`MonitoredUpstream`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from proxy.access.jwks import KeySets
 from proxy.access.origins import Origins, every_cors
 from proxy.core.clock import LoopClock
 from proxy.hatchet.upstream import Upstream
-from proxy.observability.counters import TeamCounts
-from proxy.observability.event_log import Journal
+from proxy.observability.counters import TeamCounters
+from proxy.observability.event_log import EventLog
 from proxy.rules.ruleset import Rules
 from proxy.runs.bridge_quota import Bridges
 from proxy.runs.follower import Run, RunSettings
@@ -30,9 +30,9 @@ from proxy.streams.backlog import Backlog
 from proxy.streams.retained import Kept
 from proxy.streams.run_session import Life
 from proxy.streams.stream import LiveStream
-from proxy.teams.monitored_upstream import Switch
-from proxy.teams.router import Routes
-from proxy.teams.run_counters import CountingWatch
+from proxy.teams.monitored_upstream import MonitoredUpstream
+from proxy.teams.router import Router
+from proxy.teams.run_counters import RunCounters
 
 KEEP_EVENTS: Final = 1000  # events a life keeps where no stream says more
 KEEP_BYTES: Final = 1 << 20
@@ -49,22 +49,22 @@ class Team:
         door: Upstream,
         *,
         secret: bytes,
-        counts: TeamCounts,
-        journal: Journal,
+        counts: TeamCounters,
+        event_log: EventLog,
         key_sets: KeySets,
     ) -> None:
         self.name = config.name
-        self.upstream = Switch(door, journal, config.name, counts)
+        self.upstream = MonitoredUpstream(door, event_log, config.name, counts)
         self.counts = counts
         self.lives: dict[str, Life] = {}
         self.closing: set[asyncio.Task[None]] = set()
         self._secret = secret
-        self._journal = journal
+        self._event_log = event_log
         self._numbers = itertools.count(1)
         self._loop = asyncio.get_running_loop()
         self._clock = LoopClock()
         self._bridges = Bridges()
-        self._watch = CountingWatch(counts)
+        self._watch = RunCounters(counts)
         self._crowded = False
         self._key_sets = key_sets
         self._finder = Finder(self.upstream, watch=self._watch)
@@ -84,7 +84,7 @@ class Team:
         self.server = server
         self.authenticator = authenticator
         self.streams = streams
-        self.routes = Routes({stream.config.path: stream for stream in streams.values()})
+        self.routes = Router({stream.config.path: stream for stream in streams.values()})
         self.origins = Origins(every_cors(config), cookies_count=authenticator.cookies_count)
         self.limits.configure(config.limits)
         self._tap_into(config)
@@ -98,7 +98,7 @@ class Team:
 
         def failed(rule: str, event_type: str, reason: str) -> None:
             counts.rule_errors[rule] += 1
-            self._journal.rule_failed(self.name, stream.name, rule, event_type, reason)
+            self._event_log.rule_failed(self.name, stream.name, rule, event_type, reason)
 
         return LiveStream(
             stream,

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from proxy.observability.counters import Counts
+from proxy.observability.counters import Counters
 from proxy.observability.health import Health, TeamHealth
 from proxy.observability.prometheus import PREFIX, render
 from tests.support.tools import ROOT, need
@@ -116,5 +116,5 @@ def test_no_alert_is_explained_that_is_not_there() -> None:
 
 
 def test_metrics_of_an_idle_process_are_there_too() -> None:
-    body, _ = render(Counts(), Health(0.0, "1"))
+    body, _ = render(Counters(), Health(0.0, "1"))
     assert b"stream_proxy_draining 0.0" in body

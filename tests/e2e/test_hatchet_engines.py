@@ -30,10 +30,10 @@ from proxy.hatchet.errors import (
     RunUnknown,
     TokenRefused,
 )
-from proxy.observability.counters import TeamCounts
-from proxy.observability.event_log import Journal
+from proxy.observability.counters import TeamCounters
+from proxy.observability.event_log import EventLog
 from proxy.simulator import Engine
-from proxy.teams.monitored_upstream import Switch
+from proxy.teams.monitored_upstream import MonitoredUpstream
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the SDK's own, at import
@@ -221,7 +221,7 @@ async def test_unknown_runs_and_wrong_tokens_are_told_apart(place: Place) -> Non
         await place.door.core(str(uuid4()))
     assert await place.door.past(str(uuid4())) is None
     assert await place.door.find("door", str(uuid4())) is None
-    await Switch(place.door, Journal(), "chat", TeamCounts()).check()
+    await MonitoredUpstream(place.door, EventLog(), "chat", TeamCounters()).check()
     stranger = place.open(place.token[:-4] + "AAAA")
     calls: list[Any] = [
         stranger.core(str(uuid4())),

@@ -25,14 +25,14 @@ from config.expressions.api import (
 )
 from config.model.files import AuthConfig, CorsConfig, StreamConfig
 from config.problems import ERROR
-from proxy.access.authenticator import Asked, Authenticator, Unauthenticated
+from proxy.access.authenticator import Authenticator, RequestHead, Unauthenticated
 from proxy.access.errors import BadTicketRequest, TicketRefused, TicketRequest
 from proxy.access.origins import Origins
 from proxy.access.tickets import Tickets, claims_named
 from proxy.core.events import RUN_EVENTS, STEP_STREAM, Event
 from proxy.log.cursor import Ids, end_cursor, read_cursor, run_id_of
 from proxy.rules.ruleset import Rules
-from proxy.teams.router import Routes
+from proxy.teams.router import Router
 
 SLOW: Final = settings(deadline=2000, suppress_health_check=[HealthCheck.too_slow], max_examples=150)
 RUN: Final = "7b1c5a3e-9f1d-4c49-8f0e-0f5f5f6d2a11"
@@ -140,7 +140,7 @@ def test_the_claims_of_any_allow_are_named_or_all(text: str) -> None:
 def test_any_headers_and_query_are_an_answer_and_no_way_in(
     headers: list[tuple[bytes, bytes]], query: bytes
 ) -> None:
-    asked = Asked.read(headers, query)
+    asked = RequestHead.read(headers, query)
     with pytest.raises(Unauthenticated) as refused:
         asyncio.run(TEAM.authenticate(asked, stream="chat", run=RUN))
     assert "\n" not in refused.value.challenge and refused.value.challenge.isascii()
@@ -148,7 +148,7 @@ def test_any_headers_and_query_are_an_answer_and_no_way_in(
 
 @given(st.text() | bent(TICKET))
 def test_any_bearer_token_is_refused(text: str) -> None:
-    asked = Asked(
+    asked = RequestHead(
         {"authorization": f"Bearer {text}"}, {"s": text}, {"ticket": text if text != TICKET else ""}
     )
     with pytest.raises(Unauthenticated):
@@ -176,7 +176,7 @@ def test_any_origin_is_allowed_only_as_it_is_listed_or_as_the_own_host(origin: s
 
 @given(st.text(alphabet=st.characters(max_codepoint=127)) | bent("/chat/x/y").filter(str.isascii))
 def test_any_path_finds_one_stream_or_none(path: str) -> None:
-    routes = Routes({"/chat/{workflowRunId}": 1, "/a/{metadata.x}/b": 2, "/r-{workflowRunId}.sse": 3})
+    routes = Router({"/chat/{workflowRunId}": 1, "/a/{metadata.x}/b": 2, "/r-{workflowRunId}.sse": 3})
     found = routes.match(path)
     if found is not None:
         assert found.value

@@ -20,14 +20,14 @@ import httpx
 from config.load import load
 from config.model.files import HatchetConfig
 from proxy.hatchet.upstream import Upstream
-from proxy.observability.counters import Counts
-from proxy.observability.event_log import Journal
+from proxy.observability.counters import Counters
+from proxy.observability.event_log import EventLog
 from proxy.observability.log_writer import Log
 from proxy.server.http.app import Front
 from proxy.server.http.endpoints import side_doors
 from proxy.server.http.protocol import bound
 from proxy.server.listener import Server
-from proxy.server.reloader import Process
+from proxy.server.reloader import Reloader
 from proxy.teams.hub import Hub
 
 BIN = Path(sys.executable).parent
@@ -39,7 +39,7 @@ class Served:
 
     url: str
     hub: Hub
-    process: Process
+    process: Reloader
     server: Server
     written: io.StringIO
     stopping: asyncio.Task[None]
@@ -62,9 +62,9 @@ async def served(
     from proxy.hatchet.client import HatchetDoor  # noqa: PLC0415
 
     written = io.StringIO()
-    journal = Journal(Log(written, human=False).write)
-    hub = Hub(open_door or (lambda config: HatchetDoor(config, env)), Counts(), journal)
-    process = Process(path, env, hub, journal)
+    event_log = EventLog(Log(written, human=False).write)
+    hub = Hub(open_door or (lambda config: HatchetDoor(config, env)), Counters(), event_log)
+    process = Reloader(path, env, hub, event_log)
     sock = bound("127.0.0.1", 0)
     await process.start(load(path, env))
     hub.start()

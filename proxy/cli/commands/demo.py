@@ -94,17 +94,17 @@ async def _serve(
     from config.watch import watch  # noqa: PLC0415
     from proxy.cli.demo.page import with_page  # noqa: PLC0415
     from proxy.hatchet.client import HatchetDoor  # noqa: PLC0415
-    from proxy.observability.counters import Counts  # noqa: PLC0415
-    from proxy.observability.log_writer import open_journal  # noqa: PLC0415
+    from proxy.observability.counters import Counters  # noqa: PLC0415
+    from proxy.observability.log_writer import open_event_log  # noqa: PLC0415
     from proxy.server.http.app import Front  # noqa: PLC0415
     from proxy.server.http.endpoints import side_doors  # noqa: PLC0415
     from proxy.server.listener import Server  # noqa: PLC0415
-    from proxy.server.reloader import Process  # noqa: PLC0415
+    from proxy.server.reloader import Reloader  # noqa: PLC0415
     from proxy.teams.hub import Hub  # noqa: PLC0415
 
-    journal = open_journal()
-    hub = Hub(lambda hatchet: HatchetDoor(hatchet, env), Counts(), journal)
-    process = Process(path, env, hub, journal)
+    event_log = open_event_log()
+    hub = Hub(lambda hatchet: HatchetDoor(hatchet, env), Counters(), event_log)
+    process = Reloader(path, env, hub, event_log)
     await process.start(config)
     hub.start()
     _say(engine, path, config, sock.getsockname()[1])

@@ -98,14 +98,14 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
     """Serve until a signal says farewell; the exit status."""
     from config.watch import watch  # noqa: PLC0415
     from proxy import __version__  # noqa: PLC0415
-    from proxy.observability.counters import Counts  # noqa: PLC0415
-    from proxy.observability.log_writer import open_journal  # noqa: PLC0415
-    from proxy.server.gc_policy import Cycles  # noqa: PLC0415
+    from proxy.observability.counters import Counters  # noqa: PLC0415
+    from proxy.observability.log_writer import open_event_log  # noqa: PLC0415
+    from proxy.server.gc_policy import GcPolicy  # noqa: PLC0415
     from proxy.server.http.app import Front  # noqa: PLC0415
     from proxy.server.http.endpoints import admin_app, side_doors  # noqa: PLC0415
     from proxy.server.http.protocol import bound  # noqa: PLC0415
     from proxy.server.listener import AdminServer, Server  # noqa: PLC0415
-    from proxy.server.reloader import Process  # noqa: PLC0415
+    from proxy.server.reloader import Reloader  # noqa: PLC0415
     from proxy.teams.hub import Hub  # noqa: PLC0415
 
     try:
@@ -113,11 +113,11 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
         admin = None if config.server.admin_port is None else bound(host, config.server.admin_port)
     except OSError as error:
         return _cannot_listen(host, port, error)
-    journal = open_journal()
-    counts = Counts()
-    hub = Hub(_open_door, counts, journal)
-    cycles = Cycles(counts.collector_pauses, hub.held)
-    process = Process(path, os.environ, hub, journal, on_loopback=_is_loopback(host))
+    event_log = open_event_log()
+    counts = Counters()
+    hub = Hub(_open_door, counts, event_log)
+    cycles = GcPolicy(counts.collector_pauses, hub.held)
+    process = Reloader(path, os.environ, hub, event_log, on_loopback=_is_loopback(host))
     tasks: set[asyncio.Task[None]] = set()
 
     async def load_again() -> None:
@@ -135,7 +135,7 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
     admin_url = None if admin is None else f"http://{host}:{admin.getsockname()[1]}/"
 
     def listening() -> None:
-        journal.listening(
+        event_log.listening(
             url=url,
             admin_url=admin_url,
             teams=len(hub.teams),

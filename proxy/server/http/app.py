@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
-from proxy.access.authenticator import Asked
+from proxy.access.authenticator import RequestHead
 from proxy.server.http.protocol import EXTENSION, NOBODY, SocketSink
 from proxy.server.http.responses import Answer, draining, problem, wait
 from proxy.server.http.stream_request import Opened, Question, Visit
@@ -75,7 +75,7 @@ class Front:
         return bool(name) and name[0] in self.hub.broken
 
     async def _wait_for_config(self, scope: Scope, send: Send) -> None:
-        headers = Asked.read(scope["headers"], b"").headers
+        headers = RequestHead.read(scope["headers"], b"").headers
         accept = headers.get("accept") if scope["method"] in METHODS else JSON  # who posts reads none
         answer = wait("config", accept, 0.0, "the configuration of this team is being mended")
         origin = headers.get("origin")
@@ -94,7 +94,7 @@ class Front:
         self, team: Team, match: Match[LiveStream], scope: Scope, receive: Receive, send: Send
     ) -> None:
         method = scope["method"]
-        asked = Asked.read(scope["headers"], scope.get("query_string", b""))
+        asked = RequestHead.read(scope["headers"], scope.get("query_string", b""))
         origins = match.target.origins
         if method not in METHODS:
             allow = ", ".join(METHODS).encode()
@@ -297,7 +297,7 @@ def _raw_path(scope: Scope) -> str:
     return path.partition("?")[0]
 
 
-def _question(scope: Scope, value: str, asked: Asked) -> Question:
+def _question(scope: Scope, value: str, asked: RequestHead) -> Question:
     client = scope.get("client")
     return Question(
         value=value,

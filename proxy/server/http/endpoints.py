@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from proxy.access.authenticator import Asked, Identity, KeysAway, Unauthenticated
+from proxy.access.authenticator import Identity, KeysUnavailable, RequestHead, Unauthenticated
 from proxy.access.errors import MAX_REQUEST, BadTicketRequest, TicketRequest
 from proxy.access.origins import TICKET_METHODS
 from proxy.core.events import CoreState
@@ -108,7 +108,7 @@ class TicketOffice:
         team = None if self.hub.single == named else self.hub.teams.get(name)
         if team is None or not team.authenticator.mints:
             return problem(404, "there are no tickets here")
-        asked = Asked.read(request.scope["headers"], request.scope.get("query_string", b""))
+        asked = RequestHead.read(request.scope["headers"], request.scope.get("query_string", b""))
         scheme = request.url.scheme
         if request.method == "OPTIONS":
             verdict = team.origins.preflight(asked.headers, scheme, TICKET_METHODS)
@@ -133,7 +133,7 @@ class TicketOffice:
         return Answer(answer.status, answer.headers + list(verdict.headers), answer.body)
 
     async def _mint(
-        self, team: Team, stream: LiveStream | None, wanted: TicketRequest, asked: Asked
+        self, team: Team, stream: LiveStream | None, wanted: TicketRequest, asked: RequestHead
     ) -> Answer:
         try:
             by_metadata = stream is not None and stream.config.metadata_key is not None
@@ -158,7 +158,7 @@ class TicketOffice:
             return problem(401, error.reason, headers=[(b"www-authenticate", error.challenge.encode())])
         except RunUnknown:
             return problem(404, "there is no such run")
-        except (HatchetError, KeysAway):
+        except (HatchetError, KeysUnavailable):
             return problem(
                 503, "this cannot be answered at the moment; try again later", headers=[RETRY_AFTER]
             )
@@ -166,7 +166,7 @@ class TicketOffice:
         return Answer(201, [(b"content-type", b"application/json"), (b"cache-control", b"no-store")], body)
 
     async def _allowed(
-        self, team: Team, stream: LiveStream, identity: Identity, asked: Asked, run: str
+        self, team: Team, stream: LiveStream, identity: Identity, asked: RequestHead, run: str
     ) -> bool:
         if stream.allow is None:
             return True  # then a ticket may be had before its run exists

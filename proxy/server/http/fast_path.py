@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 import uvicorn
 from uvicorn.server import ServerState
 
-from proxy.access.authenticator import Asked
+from proxy.access.authenticator import RequestHead
 from proxy.formats.chunked import LAST
 from proxy.server.http import request_parser
 from proxy.server.http.app import Front
@@ -169,7 +169,7 @@ class Doorway(asyncio.Protocol):
         if found is None:
             return None
         team, match = found
-        asked = Asked(request.headers, crumbs=request.cookies, text=request.query)
+        asked = RequestHead(request.headers, crumbs=request.cookies, text=request.query)
         peer = self.transport.get_extra_info("peername")
         # The listener speaks no TLS; uvicorn's protocol would say the same.
         question = Question(match.value, asked, "http", peer[0] if isinstance(peer, tuple) else "")

@@ -14,7 +14,7 @@ import time
 from typing import Any, Final
 
 from proxy.access.admission import Lease, Refused
-from proxy.access.authenticator import NOBODY, Asked, Identity, KeysAway, Unauthenticated
+from proxy.access.authenticator import NOBODY, Identity, KeysUnavailable, RequestHead, Unauthenticated
 from proxy.core.events import CoreState, GapCause
 from proxy.core.resumable import Asking, Wait, carried_out
 from proxy.core.value import value
@@ -38,7 +38,7 @@ class Question:
     """What the request says, without its transport; `value` is what stands in the path's placeholder."""
 
     value: str
-    asked: Asked
+    asked: RequestHead
     scheme: str
     client: str
 
@@ -132,7 +132,7 @@ class Visit:
                 )
         except Unauthenticated as error:
             return problem(401, error.reason, headers=[(b"www-authenticate", error.challenge.encode())])
-        except KeysAway as error:
+        except KeysUnavailable as error:
             return self._wait("config", str(error))
         text = self.question.cursor
         cursor = read_cursor(text) if text else None
@@ -149,7 +149,7 @@ class Visit:
         except RunUnknown:
             return problem(404, "there is no such run")
         except HatchetError as error:
-            self.hub.journal.trouble(self.team.name, error)
+            self.hub.event_log.trouble(self.team.name, error)
             return self._wait("hatchet", "Hatchet cannot be asked at the moment; try again later")
 
     # -- is it well formed, may this page ask --
@@ -233,7 +233,7 @@ class Visit:
 
     def _refused(self, reason: str) -> None:
         self.team.counts.refusals[reason] += 1
-        self.hub.journal.refused(self.team.name, self.stream.config.name, reason)
+        self.hub.event_log.refused(self.team.name, self.stream.config.name, reason)
 
     # -- the stream --
 
@@ -262,7 +262,7 @@ class Visit:
         return stay
 
 
-def allow_root(identity: Identity, state: CoreState, asked: Asked) -> dict[str, Any]:
+def allow_root(identity: Identity, state: CoreState, asked: RequestHead) -> dict[str, Any]:
     """What `allow` sees; a ticket is nobody's parameter."""
     params = {name: value for name, value in asked.query.items() if name != "ticket"}
     return {

@@ -12,7 +12,7 @@ import pytest
 from jwt.utils import base64url_encode
 
 from config.model.files import AuthConfig
-from proxy.access.authenticator import Asked, Authenticator, Identity, KeyProblem, Unauthenticated
+from proxy.access.authenticator import Authenticator, Identity, KeyProblem, RequestHead, Unauthenticated
 from tests.support.issuer import jwk, pem, private_key, token
 
 SECRET = "the secret of the team's tokens, long enough for any HMAC: 0123456789"
@@ -33,8 +33,8 @@ def front(jwt: dict[str, Any] | None = None, **more: Any) -> Authenticator:
     return Authenticator(auth(jwt, **more), team="payments", allows=allows)
 
 
-def asked(bearer: str = "", cookie: str = "", ticket: str = "") -> Asked:
-    return Asked(
+def asked(bearer: str = "", cookie: str = "", ticket: str = "") -> RequestHead:
+    return RequestHead(
         {"authorization": f"Bearer {bearer}"} if bearer else {},
         {"session": cookie} if cookie else {},
         {"ticket": ticket} if ticket else {},
@@ -148,11 +148,11 @@ async def test_who_brings_nothing_is_told_what_is_accepted() -> None:
 @pytest.mark.parametrize("header", ["Basic YWRhOnB3", "Bearer", "Bearer ", "bearer", "", "BearerX y"])
 async def test_a_header_without_a_bearer_token_is_no_credential(header: str) -> None:
     with pytest.raises(Unauthenticated, match="no credentials"):
-        await front().authenticate(Asked({"authorization": header}, {}, {}), stream="chat", run=RUN)
+        await front().authenticate(RequestHead({"authorization": header}, {}, {}), stream="chat", run=RUN)
 
 
 async def test_the_schemes_name_is_read_in_any_case() -> None:
-    request = Asked({"authorization": f"bEARER   {good()}"}, {}, {})
+    request = RequestHead({"authorization": f"bEARER   {good()}"}, {}, {})
     assert (await front().authenticate(request, stream="chat", run=RUN)).by == "bearer"
 
 
@@ -316,12 +316,14 @@ def test_a_request_is_read_from_raw_headers_and_query() -> None:
         (b"cookie", b'a=1; session="s=1"; a=2; broken; =e'),
         (b"cookie", b"late=3"),
     ]
-    found = Asked.read(headers, b"ticket=t%2B1&ticket=u&last_event_id=&x=%ff")
+    found = RequestHead.read(headers, b"ticket=t%2B1&ticket=u&last_event_id=&x=%ff")
     assert found.headers["authorization"] == "Bearer x"
     assert found.cookies == {"a": "1", "session": "s=1", "": "e", "late": "3"}
     assert found.query == {"ticket": "t+1", "last_event_id": "", "x": "\ufffd"}
 
 
 def test_what_holds_credentials_does_not_print_them() -> None:
-    assert "planted" not in repr(Asked({"authorization": "planted"}, {"s": "planted"}, {"ticket": "planted"}))
+    assert "planted" not in repr(
+        RequestHead({"authorization": "planted"}, {"s": "planted"}, {"ticket": "planted"})
+    )
     assert "planted" not in repr(Identity({"email": "planted"}, "ada", None, "bearer"))

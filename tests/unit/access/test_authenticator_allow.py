@@ -9,7 +9,7 @@ import pytest
 
 from config.expressions.api import compile_allow
 from config.model.files import AuthConfig
-from proxy.access.authenticator import Asked, Authenticator, Identity
+from proxy.access.authenticator import Authenticator, Identity, RequestHead
 from tests.support.issuer import token
 
 SECRET = "the secret of the team, long enough for an HMAC: 0123456789"
@@ -174,13 +174,13 @@ def team(allow: str | None) -> Authenticator:
 
 async def by_token(door: Authenticator, **claims: Any) -> Identity:
     signed = token(SECRET, "HS256", exp=int(time.time()) + 60, **claims)
-    asked = Asked({"authorization": f"Bearer {signed}"}, {}, {})
+    asked = RequestHead({"authorization": f"Bearer {signed}"}, {}, {})
     return await door.authenticate(asked, stream="chat", run=RUN)
 
 
 async def by_ticket(door: Authenticator, identity: Identity) -> Identity:
     ticket, _ = door.mint(identity, stream="chat", run=RUN)
-    return await door.authenticate(Asked({}, {}, {"ticket": ticket}), stream="chat", run=RUN)
+    return await door.authenticate(RequestHead({}, {}, {"ticket": ticket}), stream="chat", run=RUN)
 
 
 @pytest.mark.parametrize(
@@ -213,6 +213,6 @@ async def test_a_ticket_is_judged_exactly_as_the_token_it_was_given_for(
 
 
 async def test_without_a_token_claims_are_empty_and_open_nothing_that_asks_for_one() -> None:
-    nobody = await Authenticator(None, team="t").authenticate(Asked({}, {}, {}), stream="chat", run=RUN)
+    nobody = await Authenticator(None, team="t").authenticate(RequestHead({}, {}, {}), stream="chat", run=RUN)
     assert nobody.claims == {}
     assert not compile_allow(OWNER).permits(root(dict(nobody.claims), {"user_id": "ada"}))

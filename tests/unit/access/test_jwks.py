@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from config.model.files import AuthConfig
-from proxy.access.authenticator import Asked, Authenticator, KeysAway, Unauthenticated
+from proxy.access.authenticator import Authenticator, KeysUnavailable, RequestHead, Unauthenticated
 from proxy.access.jwks import (
     BURST,
     FRESH,
@@ -62,11 +62,11 @@ class Scene:
     async def knocks(self, key: Any = FIRST, kid: str | None = "1", algorithm: str = "RS256") -> str:
         bearer = token(key, algorithm, kid=kid)
         try:
-            asked = Asked({"authorization": f"Bearer {bearer}"}, {}, {})
+            asked = RequestHead({"authorization": f"Bearer {bearer}"}, {}, {})
             await self.team.authenticate(asked, stream="chat", run="r")
         except Unauthenticated:
             return "refused"
-        except KeysAway:
+        except KeysUnavailable:
             return "waits"
         return "in"
 
@@ -126,7 +126,7 @@ async def test_an_old_set_is_renewed_behind_the_requests_back(scene: Scene) -> N
 
 
 async def test_a_token_that_was_good_needs_nobody_until_its_key_is_old_or_revoked(scene: Scene) -> None:
-    asked = Asked({"authorization": f"Bearer {token(FIRST, 'RS256', kid='1')}"})
+    asked = RequestHead({"authorization": f"Bearer {token(FIRST, 'RS256', kid='1')}"})
 
     def at_once() -> bool:
         asking = scene.team.asks(asked, stream="chat", run="r")
@@ -156,7 +156,7 @@ async def test_a_token_that_was_good_needs_nobody_until_its_key_is_old_or_revoke
 
 
 async def test_a_new_configuration_knows_no_token(scene: Scene) -> None:
-    asked = Asked({"authorization": f"Bearer {token(FIRST, 'RS256', kid='1')}"})
+    asked = RequestHead({"authorization": f"Bearer {token(FIRST, 'RS256', kid='1')}"})
     await scene.team.authenticate(asked, stream="chat", run="r")
     scene.team = scene.front()
     assert next(scene.team.asks(asked, stream="chat", run="r")) is not None
@@ -239,7 +239,7 @@ async def test_an_issuer_that_never_finishes_is_given_up() -> None:
         await asyncio.Event().wait()
         return b""
 
-    with pytest.raises(KeysAway):
+    with pytest.raises(KeysUnavailable):
         await KeySet("https://id.example.com", silent, HandClock(), patience=0.05).candidates("1", "RS256")
 
 

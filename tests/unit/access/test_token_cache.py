@@ -1,15 +1,15 @@
-"""Tokens that were verified: known while they are good by the very key, and no longer."""
+"""JwtVerifier that were verified: known while they are good by the very key, and no longer."""
 
 from __future__ import annotations
 
-from proxy.access.token_cache import Verified
+from proxy.access.token_cache import TokenCache
 
 KEY, OTHER = object(), object()
 CLAIMS = {"sub": "u"}
 
 
 def test_a_token_is_known_until_its_time_is_over() -> None:
-    verified = Verified()
+    verified = TokenCache()
     verified.remember("t", KEY, CLAIMS, 100.0)
     assert verified.recall("t", (OTHER, KEY), 99.9) == (CLAIMS, 100.0)
     assert verified.recall("u", (KEY,), 99.9) is None
@@ -18,20 +18,20 @@ def test_a_token_is_known_until_its_time_is_over() -> None:
 
 
 def test_a_token_goes_with_its_key() -> None:
-    verified = Verified()
+    verified = TokenCache()
     verified.remember("t", KEY, CLAIMS, 100.0)
     assert verified.recall("t", (OTHER,), 0.0) is None
     assert verified.recall("t", (KEY,), 0.0) is None, "a key that was away for a moment must verify it anew"
 
 
 def test_an_equal_key_is_another_key() -> None:
-    verified = Verified()
+    verified = TokenCache()
     verified.remember("t", b"".join([b"a", b"b"]), CLAIMS, 100.0)
     assert verified.recall("t", (b"".join([b"a", b"b"]),), 0.0) is None
 
 
 def test_the_oldest_are_forgotten_first_and_the_token_itself_is_not_kept() -> None:
-    verified = Verified(most=30)
+    verified = TokenCache(most=30)
     for number in range(5):
         verified.remember(f"token-{number:04}", KEY, CLAIMS, 100.0)
     verified.remember("token-0004", KEY, CLAIMS, 100.0)

@@ -24,10 +24,10 @@ from proxy.hatchet.errors import (
     TokenRefused,
 )
 from proxy.hatchet.protobuf import RUN_DETAILS, workflows_pb2
-from proxy.observability.counters import TeamCounts
-from proxy.observability.event_log import Journal
-from proxy.observability.health import Reach
-from proxy.teams.monitored_upstream import Switch
+from proxy.observability.counters import TeamCounters
+from proxy.observability.event_log import EventLog
+from proxy.observability.health import UpstreamState
+from proxy.teams.monitored_upstream import MonitoredUpstream
 from tests.support.stage import RUN, STEP, Stage, chunk, config, stage, token
 
 TRANSPORTS = {"lean": {}, "grpcio": {"STREAM_PROXY_GRPC": "grpcio"}}
@@ -395,13 +395,13 @@ async def test_a_token_that_is_none_refuses_each_call_and_is_not_told(open_door:
 
 
 async def test_a_teams_look_is_content_with_an_unknown_run(engine: Stage, open_door: Open) -> None:
-    switch = Switch(open_door(engine.port), Journal(), "chat", TeamCounts())
+    switch = MonitoredUpstream(open_door(engine.port), EventLog(), "chat", TeamCounters())
     engine.details = refusing(grpc.StatusCode.NOT_FOUND, "workflow run not found")
     await switch.check()
     engine.details = refusing(grpc.StatusCode.UNAUTHENTICATED, "no")
     with pytest.raises(TokenRefused):
         await switch.check()
-    assert switch.reach is Reach.REFUSED
+    assert switch.reach is UpstreamState.REFUSED
 
 
 async def test_a_history_that_is_off_says_so(open_door: Open) -> None:

@@ -6,15 +6,21 @@ import json
 
 import pytest
 
-from proxy.observability.health import Health, Reach, Standing, TeamHealth, healthz, readyz, spell
+from proxy.observability.health import ConfigState, Health, TeamHealth, UpstreamState, healthz, readyz, spell
 
 NOW = 1_790_003_661.0
 STARTED = NOW - 3661
 
-FINE = TeamHealth("search", Reach.REACHABLE, NOW - 60)
-AWAY = TeamHealth("payments", Reach.AWAY, NOW - 75, "connection refused at hatchet:7077")
+FINE = TeamHealth("search", UpstreamState.REACHABLE, NOW - 60)
+AWAY = TeamHealth("payments", UpstreamState.AWAY, NOW - 75, "connection refused at hatchet:7077")
 STALE = TeamHealth(
-    "chat", Reach.REACHABLE, NOW - 5, None, Standing.LAST_GOOD, NOW - 7200, "teams/chat.yaml:3:5: what"
+    "chat",
+    UpstreamState.REACHABLE,
+    NOW - 5,
+    None,
+    ConfigState.LAST_GOOD,
+    NOW - 7200,
+    "teams/chat.yaml:3:5: what",
 )
 
 

@@ -16,20 +16,20 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.hatchet.errors import HatchetAway
-from proxy.observability.event_log import Journal
-from proxy.observability.log_writer import MAX_WAITING, Log, adopt, clean, open_journal, plain
+from proxy.observability.event_log import EventLog
+from proxy.observability.log_writer import MAX_WAITING, Log, adopt, clean, open_event_log, plain
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ0ZW5hbnQifQ.c2lnbmF0dXJl"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 class Page:
-    """A journal on a page, with a clock turned by hand."""
+    """An event log on a page, with a clock turned by hand."""
 
     def __init__(self, *, human: bool = False) -> None:
         self.out = io.StringIO()
         self.time = 0.0
-        self.journal = Journal(Log(self.out, human=human).write, now=lambda: self.time)
+        self.event_log = EventLog(Log(self.out, human=human).write, now=lambda: self.time)
 
     @property
     def text(self) -> str:
@@ -40,7 +40,7 @@ class Page:
         return [json.loads(line) for line in self.text.splitlines()]
 
 
-def stream_over(journal: Journal, **changed: Any) -> None:
+def stream_over(event_log: EventLog, **changed: Any) -> None:
     fields: dict[str, Any] = {
         "team": "payments",
         "stream": "chat",
@@ -51,7 +51,7 @@ def stream_over(journal: Journal, **changed: Any) -> None:
         "ending": "end",
         "traceparent": TRACE,
     }
-    journal.stream_over(**{**fields, **changed})
+    event_log.stream_over(**{**fields, **changed})
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def loggers() -> Iterator[None]:
 
 def test_a_streams_life_is_one_line() -> None:
     page = Page()
-    stream_over(page.journal)
+    stream_over(page.event_log)
     (line,) = page.lines
     assert line.pop("timestamp").endswith("Z")
     assert line == {
@@ -90,7 +90,7 @@ def test_a_streams_life_is_one_line() -> None:
 
 def test_a_person_reads_the_same_on_one_line() -> None:
     page = Page(human=True)
-    stream_over(page.journal)
+    stream_over(page.event_log)
     assert page.text.count("\n") == 1
     assert "stream over" in page.text
     assert "ending=end" in page.text
@@ -100,7 +100,7 @@ def test_a_person_reads_the_same_on_one_line() -> None:
 @pytest.mark.parametrize("traceparent", [None, "", "user text", TRACE + "\n", TRACE.upper()])
 def test_what_is_no_traceparent_is_not_written_as_one(traceparent: str | None) -> None:
     page = Page()
-    stream_over(page.journal, traceparent=traceparent)
+    stream_over(page.event_log, traceparent=traceparent)
     assert "traceparent" not in page.lines[0]
 
 
@@ -109,7 +109,7 @@ def test_a_broken_upstream_is_one_line_a_minute_and_says_how_many_there_were() -
     for second in range(0, 121):
         page.time = float(second)
         for _ in range(10):
-            page.journal.trouble("payments", HatchetAway("hatchet:7077 does not answer (UNAVAILABLE)"))
+            page.event_log.trouble("payments", HatchetAway("hatchet:7077 does not answer (UNAVAILABLE)"))
     assert [line.get("held_back") for line in page.lines] == [None, 599, 599]
     assert page.lines[0]["why"] == "hatchet:7077 does not answer (UNAVAILABLE)"
 
@@ -117,16 +117,16 @@ def test_a_broken_upstream_is_one_line_a_minute_and_says_how_many_there_were() -
 def test_two_teams_in_trouble_are_told_apart() -> None:
     page = Page()
     for team in ("payments", "search", "payments"):
-        page.journal.trouble(team, HatchetAway("away"))
+        page.event_log.trouble(team, HatchetAway("away"))
     assert [line["team"] for line in page.lines] == ["payments", "search"]
 
 
 def test_what_was_held_back_is_told_even_if_it_never_happens_again() -> None:
     page = Page()
     for _ in range(5):
-        page.journal.refused("payments", "chat", "limit")
+        page.event_log.refused("payments", "chat", "limit")
     page.time = 61.0
-    page.journal.tick()
+    page.event_log.tick()
     last = page.lines[-1]
     assert (last["event"], last["line"], last["about"], last["times"]) == (
         "held back",
@@ -139,8 +139,8 @@ def test_what_was_held_back_is_told_even_if_it_never_happens_again() -> None:
 def test_the_end_of_the_process_holds_nothing_back() -> None:
     page = Page()
     for _ in range(3):
-        page.journal.refused("payments", "chat", "404")
-    page.journal.stopped(seconds=0.5, left=0)
+        page.event_log.refused("payments", "chat", "404")
+    page.event_log.stopped(seconds=0.5, left=0)
     assert [(line["event"], line.get("times")) for line in page.lines[1:]] == [
         ("held back", 2),
         ("stopped", None),
@@ -151,7 +151,7 @@ def test_the_end_of_the_process_holds_nothing_back() -> None:
 @given(text=st.text(max_size=600))
 def test_no_text_makes_a_second_line_or_speaks_to_the_terminal(human: bool, text: str) -> None:
     page = Page(human=human)
-    stream_over(page.journal, client=text, run=text)
+    stream_over(page.event_log, client=text, run=text)
     assert page.text.endswith("\n")
     told = page.text[:-1]
     assert all(char.isprintable() or char.isspace() for char in told if ord(char) < 0xA0)
@@ -201,7 +201,7 @@ def test_an_object_is_told_by_its_type_alone() -> None:
 
 def test_an_unexpected_error_is_readable_for_a_person() -> None:
     page = Page(human=True)
-    page.journal.foreign(
+    page.event_log.foreign(
         "asyncio", "error", "Task exception was never retrieved", "it", RuntimeError("payload")
     )
     assert page.text.splitlines()[1] == "    | RuntimeError"
@@ -211,8 +211,8 @@ def test_an_unexpected_error_is_readable_for_a_person() -> None:
 def test_an_unexpected_error_is_one_line_where_rich_is_loaded_too() -> None:
     program = (
         "import sys, warnings, rich, structlog; warnings.simplefilter('error')\n"
-        "from proxy.observability.log_writer import Log; from proxy.observability.event_log import Journal\n"
-        "Journal(Log(sys.stdout, human=True).write, now=lambda: 0.0).foreign(\n"
+        "from proxy.observability.log_writer import Log; from proxy.observability.event_log import EventLog\n"
+        "EventLog(Log(sys.stdout, human=True).write, now=lambda: 0.0).foreign(\n"
         "    'asyncio', 'error', 'Task exception was never retrieved', 'it', RuntimeError('payload'))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -223,12 +223,12 @@ def test_an_unexpected_error_is_one_line_where_rich_is_loaded_too() -> None:
 def test_a_log_that_cannot_be_written_to_stops_nobody() -> None:
     page = Page()
     page.out.close()
-    stream_over(page.journal)
+    stream_over(page.event_log)
 
 
 def test_a_broken_file_is_told_with_its_first_problems() -> None:
     page = Page()
-    page.journal.reload_failed(
+    page.event_log.reload_failed(
         "payments", [f"teams/payments.yaml:{line}:1: unknown key" for line in range(1, 30)]
     )
     (line,) = page.lines
@@ -236,12 +236,12 @@ def test_a_broken_file_is_told_with_its_first_problems() -> None:
 
 
 def test_a_journal_without_a_place_to_write_is_silent() -> None:
-    stream_over(Journal())
+    stream_over(EventLog())
 
 
 def test_libraries_speak_through_the_journal_and_hold_their_reprs(loggers: None) -> None:
     page = Page()
-    adopt(page.journal)
+    adopt(page.event_log)
     logging.getLogger("asyncio").error(
         "Task exception was never retrieved\nfuture: <Task exception=X('4242')>"
     )
@@ -256,7 +256,7 @@ def test_libraries_speak_through_the_journal_and_hold_their_reprs(loggers: None)
 
 def test_a_library_that_floods_is_held_back_however_its_values_differ(loggers: None) -> None:
     page = Page()
-    adopt(page.journal)
+    adopt(page.event_log)
     for number in range(1000):
         logging.getLogger("aiohttp.client").warning("connection %d broke", number)
     assert [line["event"] for line in page.lines] == ["connection 0 broke"]
@@ -266,7 +266,7 @@ def test_the_access_log_is_off_because_tickets_travel_in_query_strings(
     loggers: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = Page()
-    adopt(page.journal)
+    adopt(page.event_log)
     logging.getLogger("uvicorn.access").error("GET /chat/1?ticket=abc")
     assert page.text == ""
     assert capsys.readouterr().err == ""
@@ -274,7 +274,7 @@ def test_the_access_log_is_off_because_tickets_travel_in_query_strings(
 
 async def test_a_task_that_died_is_told_without_what_it_died_of(loggers: None) -> None:
     page = Page()
-    adopt(page.journal)
+    adopt(page.event_log)
     loop = asyncio.get_running_loop()
     error = ValueError("4242")
     loop.call_exception_handler({"message": "Task exception was never retrieved", "exception": error})
@@ -284,13 +284,13 @@ async def test_a_task_that_died_is_told_without_what_it_died_of(loggers: None) -
 
 def test_the_process_journal_writes_json_where_nobody_watches(loggers: None) -> None:
     out = io.StringIO()
-    stream_over(open_journal(out))
+    stream_over(open_event_log(out))
     assert json.loads(out.getvalue())["event"] == "stream over"
 
 
 def test_rich_is_not_imported_for_the_sake_of_the_log() -> None:
     program = (
-        "import sys; from proxy.observability.log_writer import open_journal; open_journal();"
+        "import sys; from proxy.observability.log_writer import open_event_log; open_event_log();"
         "before = 'rich' in sys.modules; import rich.console; print(before, 'rich' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -321,35 +321,35 @@ def test_what_is_written_at_one_look_is_what_would_be_written_with_care(fields: 
 def test_ends_of_streams_are_written_together_and_in_order_with_all_others() -> None:
     out, calls = io.StringIO(), list[Callable[[], None]]()
     log = Log(out, human=False, soon=calls.append)
-    journal = Journal(log.write, flush=log.flush)
-    stream_over(journal, frames=1)
-    stream_over(journal, frames=2)
+    event_log = EventLog(log.write, flush=log.flush)
+    stream_over(event_log, frames=1)
+    stream_over(event_log, frames=2)
     assert (out.getvalue(), len(calls)) == ("", 1)
     calls.pop()()
     assert [json.loads(line)["frames"] for line in out.getvalue().splitlines()] == [1, 2]
-    stream_over(journal, frames=3)
-    journal.draining(clients=1, grace=1.0)
+    stream_over(event_log, frames=3)
+    event_log.draining(clients=1, grace=1.0)
     events = [json.loads(line)["event"] for line in out.getvalue().splitlines()]
     assert events == ["stream over"] * 3 + ["draining"]
-    stream_over(journal, frames=4)
-    journal.flush()
+    stream_over(event_log, frames=4)
+    event_log.flush()
     assert len(out.getvalue().splitlines()) == 5
 
 
 def test_lines_that_wait_are_bounded() -> None:
     out = io.StringIO()
-    journal = Journal(Log(out, human=False, soon=lambda call: None).write)
+    event_log = EventLog(Log(out, human=False, soon=lambda call: None).write)
     for _ in range(MAX_WAITING):
-        stream_over(journal)
+        stream_over(event_log)
     assert len(out.getvalue().splitlines()) == MAX_WAITING
 
 
 def test_what_waits_is_out_when_the_process_ends() -> None:
     code = (
         "import asyncio\n"
-        "from proxy.observability.log_writer import open_journal\n"
+        "from proxy.observability.log_writer import open_event_log\n"
         "async def main():\n"
-        "    open_journal(human=False).stream_over(team='t', stream='s', run='r', client='c',\n"
+        "    open_event_log(human=False).stream_over(team='t', stream='s', run='r', client='c',\n"
         "                                          seconds=1.0, frames=1, ending='left')\n"
         "asyncio.run(main())\n"
     )

@@ -7,15 +7,15 @@ import sys
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.observability.counters import Counts
-from proxy.observability.health import Health, Reach, Standing, TeamHealth
+from proxy.observability.counters import Counters
+from proxy.observability.health import ConfigState, Health, TeamHealth, UpstreamState
 from proxy.observability.prometheus import FAMILIES, PREFIX, render
 from tests.support.tools import need
 
 
-def busy() -> Counts:
-    """Counts in which every number of a kind differs from zero."""
-    counts = Counts()
+def busy() -> Counters:
+    """Counters in which every number of a kind differs from zero."""
+    counts = Counters()
     counts.loop_lag.observe(0.002, 3)
     team = counts.team("payments")
     team.events, team.runs, team.false_ends, team.late_chunks, team.backlog_bytes = 40, 2, 3, 1, 2048
@@ -43,7 +43,7 @@ def well(**team: object) -> Health:
     return Health(0.0, "1.2.3", teams=(TeamHealth("payments", **team),))  # type: ignore[arg-type]
 
 
-def samples(counts: Counts, health: Health | None = None) -> dict[str, float]:
+def samples(counts: Counters, health: Health | None = None) -> dict[str, float]:
     """Every sample as it stands in the text, to its number."""
     body, _ = render(counts, health)
     lines = [line for line in body.decode().splitlines() if line.startswith(PREFIX)]
@@ -64,7 +64,7 @@ def test_every_family_shows_the_number_that_was_counted() -> None:
 
 
 def test_counters_by_cause_carry_it_as_a_label() -> None:
-    counts = Counts()
+    counts = Counters()
     counts.team("a").stream("s").gaps.update(upstream=2, slow_client=1)
     told = samples(counts)
     assert told['stream_proxy_gaps_total{cause="upstream",stream="s",team="a"}'] == 2
@@ -95,7 +95,7 @@ def test_no_label_is_one_that_grows_with_the_traffic() -> None:
 
 
 def test_a_label_with_quotes_and_line_breaks_is_read_back_whole() -> None:
-    counts = Counts()
+    counts = Counters()
     counts.team("a").stream("s").forwarded['a "rule"\nof two\\lines'] += 1
     body, _ = render(counts)
     rules = [
@@ -108,15 +108,15 @@ def test_a_label_with_quotes_and_line_breaks_is_read_back_whole() -> None:
 
 
 def test_the_health_of_teams_is_told_as_gauges() -> None:
-    told = samples(Counts(), well(reach=Reach.AWAY, standing=Standing.LAST_GOOD))
+    told = samples(Counters(), well(reach=UpstreamState.AWAY, standing=ConfigState.LAST_GOOD))
     assert told['stream_proxy_upstream_up{team="payments"}'] == 0
     assert told['stream_proxy_config_current{team="payments"}'] == 0
     assert told["stream_proxy_draining"] == 0
-    assert samples(Counts(), well())['stream_proxy_upstream_up{team="payments"}'] == 1
+    assert samples(Counters(), well())['stream_proxy_upstream_up{team="payments"}'] == 1
 
 
 def test_each_scrape_reads_anew_and_leaves_nothing_behind() -> None:
-    counts = Counts()
+    counts = Counters()
     clients = 'stream_proxy_clients{stream="s",team="a"}'
     assert clients not in samples(counts)
     counts.team("a").stream("s").clients = 5
@@ -124,10 +124,10 @@ def test_each_scrape_reads_anew_and_leaves_nothing_behind() -> None:
 
 
 def test_openmetrics_is_given_to_those_who_ask_for_it() -> None:
-    body, content_type = render(Counts(), accept="application/openmetrics-text; version=1.0.0")
+    body, content_type = render(Counters(), accept="application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
     assert body.endswith(b"# EOF\n")
-    assert render(Counts())[1].startswith("text/plain")
+    assert render(Counters())[1].startswith("text/plain")
 
 
 def test_promtool_finds_nothing_to_complain_about() -> None:
@@ -139,9 +139,9 @@ def test_promtool_finds_nothing_to_complain_about() -> None:
 
 def test_prometheus_client_is_imported_by_the_first_scrape_only() -> None:
     program = (
-        "import sys; from proxy.observability.counters import Counts;"
+        "import sys; from proxy.observability.counters import Counters;"
         "from proxy.observability.prometheus import render;"
-        "before = 'prometheus_client' in sys.modules; render(Counts());"
+        "before = 'prometheus_client' in sys.modules; render(Counters());"
         "print(before, 'prometheus_client' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -12,7 +12,7 @@ import orjson
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
 from proxy.hatchet.errors import HatchetAway
 from proxy.log.cursor import Ids
-from proxy.observability.counters import StreamCounts
+from proxy.observability.counters import StreamCounters
 from proxy.rules.ruleset import Message
 from proxy.streams.backlog import Backlog, Frame
 from proxy.streams.channel import BATCH, HANDS, Channel
@@ -92,7 +92,7 @@ def channel(
         EverythingButHidden(),  # type: ignore[arg-type]
         ids,
         Backlog[Frame](events, size),
-        StreamCounts(),
+        StreamCounters(),
         heartbeat=heartbeat,
         restate=restate or nothing,
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.teams.router import Match, Routes
+from proxy.teams.router import Match, Router
 
-ROUTES = Routes(
+ROUTES = Router(
     {
         "/message/{workflowRunId}": "chat",
         "/streams/{workflowRunId}/tokens": "tokens",
@@ -40,5 +40,5 @@ def test_a_path_means_one_stream_or_none(path: str, found: Match[str] | None) ->
 
 
 def test_the_look_up_does_not_depend_on_how_many_streams_there_are() -> None:
-    many = Routes({f"/s{number}/{{workflowRunId}}": number for number in range(2000)})
+    many = Router({f"/s{number}/{{workflowRunId}}": number for number in range(2000)})
     assert many.match("/s1999/x") == Match(1999, "x")

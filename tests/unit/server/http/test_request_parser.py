@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.access.authenticator import Asked
+from proxy.access.authenticator import RequestHead
 from proxy.server.http import request_parser
 from proxy.server.http.request_limits import HEAD_BYTES, HEAD_COUNT, LINE_BYTES
 from proxy.server.http.request_parser import MOST_BYTES, MOST_HEADERS
@@ -43,8 +43,8 @@ def agrees(data: bytes) -> bool:
         return False
     parsed = Parsed(data)
     url = httptools.parse_url(parsed.url)
-    asked = Asked.read(parsed.headers, url.query or b"")
-    mine = Asked(request.headers, crumbs=request.cookies, text=request.query)
+    asked = RequestHead.read(parsed.headers, url.query or b"")
+    mine = RequestHead(request.headers, crumbs=request.cookies, text=request.query)
     assert (parsed.parser.get_method(), parsed.parser.get_http_version(), parsed.whole) == (b"GET", "1.1", 1)
     assert (request.path, request.query) == (url.path.decode(), (url.query or b"").decode())
     assert (request.keeps, False) == (parsed.keeps, parsed.upgrades)
