@@ -22,6 +22,7 @@ DOCUMENTS: Final = sorted(
         *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("clients/*.md"),
         *ROOT.glob("examples/**/*.md"),
+        *ROOT.glob("tests/*.md"),
     ]
 )
 
