@@ -224,7 +224,7 @@ any_frame = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(frames=st.lists(any_frame, max_size=30))
 def test_both_see_the_same_in_any_frames(frames: Frames, javascript: subprocess.Popen[str]) -> None:
     assert in_javascript(javascript, frames) == dump(picture_of(frames))

@@ -27,11 +27,18 @@ def lines(said: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in said.splitlines()]
 
 
-async def read(url: str) -> None:
+async def read(url: str, first: asyncio.Event) -> None:
+    """Read a stream to its end; `first` is set with the first frame."""
     async with EventSource(url, patience=0.1) as source:
         async for frame in source.frames():
+            first.set()
             if frame.event == "stream.end":
                 return
+
+
+def unlimited_client(url: str) -> httpx.AsyncClient:
+    """A client without httpx's pool of 100 connections and without its timeouts."""
+    return httpx.AsyncClient(base_url=url, timeout=None, limits=httpx.Limits(max_connections=None))
 
 
 async def connect(client: httpx.AsyncClient, path: str) -> str:
@@ -41,10 +48,11 @@ async def connect(client: httpx.AsyncClient, path: str) -> str:
 
 async def test_an_outage_under_load_is_a_few_lines_and_each_stream_one() -> None:
     async with Engine(demo_script(), speed=2, seed=1) as engine:
-        async with serving(example(), engine.env) as (proxy, url), httpx.AsyncClient(base_url=url) as client:
+        async with serving(example(), engine.env) as (proxy, url), unlimited_client(url) as client:
             run = await engine.trigger("chat", {})
-            readers = [asyncio.create_task(read(f"{url}/streams/live/{run}")) for _ in range(READERS)]
-            await asyncio.sleep(1)
+            first = [asyncio.Event() for _ in range(READERS)]
+            readers = [asyncio.create_task(read(f"{url}/streams/live/{run}", one)) for one in first]
+            await asyncio.gather(*(one.wait() for one in first))
             await engine.go_away()
             stranger = "/streams/live/11111111-1111-4111-8111-111111111111"
             told = await asyncio.gather(*(connect(client, stranger) for _ in range(REFUSED)))

@@ -12,7 +12,7 @@ import time
 from typing import Any, Final
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.checks.checker import Form, check
@@ -34,7 +34,7 @@ from proxy.log.cursor import Ids, end_cursor, read_cursor, run_id_of
 from proxy.rules.ruleset import Rules
 from proxy.teams.router import Router
 
-SLOW: Final = settings(deadline=2000, suppress_health_check=[HealthCheck.too_slow], max_examples=150)
+SLOW: Final = settings(max_examples=150)
 RUN: Final = "7b1c5a3e-9f1d-4c49-8f0e-0f5f5f6d2a11"
 
 JSON: Final = st.recursive(

@@ -61,7 +61,7 @@ def test_many_steps_go_over_several_lines() -> None:
         st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"]), min_size=1, max_size=20), max_size=4
     )
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_step_name_survives(steps: list[str]) -> None:
     wanted = tuple(step for step in dict.fromkeys(steps) if step.strip())
     checked = check("f.yaml", starter("chat", wanted).encode(), Form.SINGLE, ENV)

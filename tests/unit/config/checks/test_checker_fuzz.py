@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.checks.checker import Form, check
@@ -86,7 +86,7 @@ FILE: Final = st.fixed_dictionaries(
 
 
 @given(FILE, st.sampled_from([*Form, None]))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 def test_any_values_anywhere_are_judged_without_a_crash(data: Any, form: Form | None) -> None:
     checked = check("f.yaml", json.dumps(data).encode(), form, {}, granted=data)  # JSON is YAML
     if not errors(checked.problems):
@@ -101,7 +101,7 @@ def test_any_values_anywhere_are_judged_without_a_crash(data: Any, form: Form | 
 
 
 @given(FILE)
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 def test_what_check_lets_pass_can_be_loaded(tmp_path_factory: Any, data: Any) -> None:
     file = tmp_path_factory.mktemp("f") / "streams.yaml"
     text = json.dumps({**data, "version": 1, "hatchet": {"token": "x"}})

@@ -8,7 +8,7 @@ import warnings
 from typing import Any, Final
 
 import jmespath
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.expressions.api import ExpressionFailed, ExpressionProblem, compile_expression, lint
@@ -97,7 +97,7 @@ def said(value: Any) -> str:
     return json.dumps(value)
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=1500)
 @given(EXPRESSIONS, ROOTS)
 def test_a_closure_gives_what_the_library_gives(text: str, root: dict[str, Any]) -> None:
     worked, expected = theirs(text, root)
@@ -109,7 +109,7 @@ def test_a_closure_gives_what_the_library_gives(text: str, root: dict[str, Any])
         assert "merge(" in text, f"{text}: the library gives {expected!r}"  # ours wants objects throughout
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.text(alphabet="ab.[]{}()*&|!=<>?:,@'\"`\\ 01-+$é\n", max_size=30))
 def test_any_text_is_compiled_or_refused_as_the_library_does(text: str) -> None:
     root: dict[str, Any] = {"a": [1, {"b": 2}], "b": {"a": "x"}}
@@ -124,7 +124,7 @@ def test_any_text_is_compiled_or_refused_as_the_library_does(text: str) -> None:
         assert any(complaint.severity == "error" for complaint in complaints)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(EXPRESSIONS, ROOTS)
 def test_whatever_comes_out_is_json(text: str, root: dict[str, Any]) -> None:
     done, result = ours(text, root)
@@ -142,7 +142,7 @@ def test_whatever_comes_out_is_json(text: str, root: dict[str, Any]) -> None:
 SECRET: Final = "s3cr3t-value"
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(EXPRESSIONS)
 def test_an_error_never_contains_a_value(text: str) -> None:
     root = {"a": SECRET, "b": [SECRET, 1, {"a": SECRET}], "c": {"a": SECRET, SECRET: 1}, "payload": SECRET}

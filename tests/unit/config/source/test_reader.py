@@ -233,7 +233,7 @@ WORDS = st.text("ab '\"\\\n:#ü-|>!\t", max_size=30)
 
 
 @given(WORDS, st.sampled_from(["'", '"', "|", ">", None]), st.integers(8, 40), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_every_character_of_every_style_is_found_again(
     text: str, style: str, width: int, nested: bool
 ) -> None:
@@ -403,7 +403,7 @@ TOKENS = st.sampled_from(
 @given(st.lists(TOKENS, max_size=60).map("".join), st.sampled_from([*Form, None]))
 @example("a: !!", None)
 @example("? ? ?", None)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_any_text_is_checked_without_a_crash(text: str, form: Form | None) -> None:
     for found in check("f.yaml", text.encode(), form, {}).problems:
         assert found.line >= 1
@@ -412,6 +412,6 @@ def test_any_text_is_checked_without_a_crash(text: str, form: Form | None) -> No
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_bytes_are_checked_without_a_crash(content: bytes) -> None:
     check("f.yaml", content, None, {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 
@@ -10,15 +9,24 @@ import pytest
 
 from proxy.hatchet.protobuf import workflows_pb2
 from proxy.simulator import Engine
+from proxy.simulator.api.subscriptions import PairFeed, RunFeed
+from proxy.simulator.quirks import Quirks
+from proxy.simulator.random_source import Dice
 from proxy.simulator.recordings.client import Client
-from proxy.simulator.recordings.parser import NotARecording, load_recording, parse_recording
+from proxy.simulator.recordings.parser import NotARecording, Recording, load_recording, parse_recording
 from proxy.simulator.recordings.recorder import Recorder, Refused
+from proxy.simulator.recordings.replayer import RecordedRun
+from proxy.simulator.scheduler import ManualAgenda
+from proxy.simulator.state.runs import Core
+from proxy.simulator.world import World
 from tests.support.contract import place
-from tests.support.played import TESTS, told
+from tests.support.played import RECORDED, TESTS, Heard, told
+from tests.support.waiting import until
 from tests.unit.simulator.test_engine_recordings import SCENARIOS, recorded, step_names
 
 TOKENS = TESTS / "recordings" / "rabbitmq" / "dag_with_tokens.jsonl"
 FAST = 10.0
+BOUND_AT_ONCE = {"early_subscription_waits": False}  # the chat's first chunk comes 1.4 s after the trigger
 
 
 @pytest.mark.parametrize("path", SCENARIOS)
@@ -41,47 +49,70 @@ def test_what_is_told_has_every_event_that_any_subscription_heard_and_none_twice
     assert len(chunks) == len(heard)
 
 
-async def test_a_recording_happens_now_for_who_subscribes_before() -> None:
+def replaying(recording: Recording) -> tuple[ManualAgenda, Core]:
+    """The engine's model without sockets, on a clock turned by hand, with one recording to play."""
+    agenda = ManualAgenda()
+    quirks = Quirks().switched(metadata_disorder=False, metadata_hangup=False, false_end_of_dag=False)
+    core = Core(RECORDED, World(agenda, Dice(1), quirks))
+    core.recordings = {"tokens": (recording, FAST)}
+    return agenda, core
+
+
+def test_a_replay_reaches_a_subscription_as_the_recorded_run_reached_it() -> None:
     recording = load_recording(TOKENS)
-    quirks = {"metadata_disorder": False, "false_end_of_dag": False}
+    agenda, core = replaying(recording)
+    run = core.tell_again(core.tenants[0], "tokens")
+    assert run.id == recording.run_id
+    agenda.pass_(0.2 / FAST)
+    heard = Heard(agenda)
+    RunFeed(core, core.tenants[0], run.id, heard)
+    agenda.pass_(5.0 / FAST)
+    names = step_names(TOKENS)
+    wanted, ended = recorded(TOKENS, "after_200ms")
+    assert [told(event, names) for _, event in heard.events] == wanted
+    assert heard.ended is not None
+    assert heard.ended[1] == ended
+    assert run.details().done
+    assert json.loads(run.details().task_runs["start"].output) == {"status": "reading hatchet docs"}
+    answer = run.answer()
+    assert answer is not None
+    assert answer["run"]["status"] == "COMPLETED"
+
+
+def test_a_recording_can_be_triggered_and_gets_ids_of_its_own() -> None:
+    recording = load_recording(TOKENS)
+    agenda, core = replaying(recording)
+    heard = Heard(agenda)
+    PairFeed(core, core.tenants[0], "mine", "yes", heard)
+    run = core.trigger(core.tenants[0], "tokens", {}, {"mine": "yes"})
+    assert run.id != recording.run_id
+    agenda.pass_(5.0 / FAST)
+    events = [event for _, event in heard.events]
+    assert [one.event_payload for one in events if one.HasField("event_index")][-1] == "true"
+    assert {one.workflow_run_id for one in events} == {run.id}
+    assert isinstance(run, RecordedRun)
+    assert json.loads(run.details().additional_metadata)["mine"] == "yes"
+
+
+async def test_a_recorded_run_is_served_over_grpc_and_rest() -> None:
     async with (
-        Engine(recordings={"tokens": recording}, speed=FAST, quirks=quirks) as engine,
+        Engine(recordings={"tokens": load_recording(TOKENS)}, speed=FAST) as engine,
         Client(place(engine.env)) as client,
     ):
-        run_id = engine.tell_again("tokens")
-        assert run_id == recording.run_id
-        await asyncio.sleep(0.02)
-        mine = [event async for event in client.subscribe(run_id)]
-        names = step_names(TOKENS)
-        wanted, _ = recorded(TOKENS, "after_200ms")
-        assert [told(event, names) for event in mine][-len(wanted) :] == wanted
-        details = await client.details(run_id)
-        assert details.done
-        assert json.loads(details.task_runs["start"].output) == {"status": "reading hatchet docs"}
+        run_id = await client.trigger("tokens", {})
+
+        async def done() -> bool:
+            return (await client.details(run_id)).done
+
+        await until(done, "the recorded run is done")
         status, answer = await client.history(run_id)
         assert (status, answer["run"]["status"]) == (200, "COMPLETED")
 
 
-async def test_a_recording_can_be_triggered_and_gets_ids_of_its_own() -> None:
-    recording = load_recording(TOKENS)
-    async with (
-        Engine(recordings={"tokens": recording}, speed=FAST) as engine,
-        Client(place(engine.env)) as client,
-    ):
-        run_id = await client.trigger("tokens", {}, {"mine": "yes"})
-        assert run_id != recording.run_id
-        await asyncio.sleep(0.1)
-        chunks = [e async for e in client.subscribe(run_id) if e.HasField("event_index")]
-        assert [one.event_payload for one in chunks][-1] == "true"
-        assert {one.workflow_run_id for one in chunks} == {run_id}
-        assert json.loads((await client.details(run_id)).additional_metadata)["mine"] == "yes"
-
-
 async def test_recording_a_run_gives_what_can_be_told_again() -> None:
     lines: list[str] = []
-    async with Engine(speed=4, seed=2) as engine, Client(place(engine.env)) as client:
+    async with Engine(speed=2, seed=2, quirks=BOUND_AT_ONCE) as engine, Client(place(engine.env)) as client:
         run_id = await client.trigger("chat", {"question": "why?"})
-        await asyncio.sleep(0.3)
         await Recorder(client, run_id, lines.append, payloads=True).record()
     recording = parse_recording("mine", lines)
     assert recording.run_id == run_id
@@ -93,9 +124,8 @@ async def test_recording_a_run_gives_what_can_be_told_again() -> None:
 
 async def test_a_recording_has_no_payload_unless_it_is_wanted() -> None:
     lines: list[str] = []
-    async with Engine(speed=4) as engine, Client(place(engine.env)) as client:
+    async with Engine(speed=2, quirks=BOUND_AT_ONCE) as engine, Client(place(engine.env)) as client:
         run_id = await client.trigger("chat", {"question": "SECRET?"}, {"user": "SECRET"})
-        await asyncio.sleep(0.3)
         await Recorder(client, run_id, lines.append).record()
     text = "\n".join(lines)
     assert "SECRET" not in text

@@ -1,0 +1,36 @@
+"""Set-up shared by all tests: the hypothesis profile, and a new seed for property tests in each run.
+
+The seed is printed in the header and again at the end. `--hypothesis-seed=N` draws the same examples again.
+Each test, async ones included, has a timeout: `timeout` in pyproject.toml, enforced by pytest-timeout.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+import pytest
+
+from tests.support import thousands
+
+thousands.load_profile()
+
+
+@pytest.hookimpl(tryfirst=True)  # before hypothesis's own hook reads the option
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose a seed unless one was given; pytest-xdist hands the option on to its workers."""
+    if config.getoption("hypothesis_seed") is None:
+        config.option.hypothesis_seed = str(secrets.randbelow(2**32))
+
+
+def _seed_line(config: pytest.Config) -> str:
+    return f"property tests: --hypothesis-seed={config.getoption('hypothesis_seed')}"
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """The seed, before the first test: a run that is killed has it in its output."""
+    return _seed_line(config)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The seed again at the end: `pytest -q` prints no header."""
+    terminalreporter.write_line(_seed_line(terminalreporter.config))

@@ -1,0 +1,32 @@
+"""Waiting in tests: poll for a condition until it holds, with a deadline that only a fault reaches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+DEADLINE: Final = 30.0  # seconds: below pytest-timeout's 60, so that the message below is what is shown
+POLL: Final = 0.01  # seconds between two looks at what has no event of its own
+
+
+async def until(
+    holds: Callable[[], object | Awaitable[object]],
+    what: str,
+    within: float = DEADLINE,
+    every: float = POLL,
+) -> None:
+    """Wait until `holds` returns something true; it may be a coroutine function.
+
+    `what` says in the failure message what was waited for. Raises AssertionError after `within` seconds.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within
+    while True:
+        found = holds()
+        answer = await found if isinstance(found, Awaitable) else found
+        if answer:
+            return
+        if loop.time() > deadline:
+            raise AssertionError(f"not within {within} s: {what} (last: {answer!r})")
+        await asyncio.sleep(every)
