@@ -49,9 +49,7 @@ class Life:
     ) -> None:
         self.run_id = run_id
         self.number = number
-        self.leases = 0
         self.status: str | None = None
-        self.farewell: asyncio.TimerHandle | None = None
         self.closed = False
         self._team = team
         self._secret = secret
@@ -270,9 +268,6 @@ class Life:
     def let_go(self) -> None:
         """Give up all that is kept; nothing is taken any more."""
         self.closed = True
-        if self.farewell is not None:
-            self.farewell.cancel()
-            self.farewell = None
         if self._looking is not None:
             self._looking.cancel()
             self._looking = None

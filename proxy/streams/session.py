@@ -139,7 +139,7 @@ class Stay:
         elif ending is not Ending.LEFT:
             self._sink.finish()
         self._lease.release()
-        self._team.release(self._life)
+        self._team.runs.release(self._life)
         self._hub.event_log.stream_over(
             team=self._team.name,
             stream=self._stream,

@@ -90,7 +90,7 @@ class Hub:
                 self.server,
                 self._open_door(config.hatchet),
                 secret=self._secret,
-                counts=self.counts.team(name),
+                counters=self.counts.team(name),
                 event_log=self.event_log,
                 key_sets=self.key_sets,
             )

@@ -443,16 +443,16 @@ async def test_runs_that_nobody_reads_any_more_give_way_to_new_ones(
     (folder / "proxy.yaml").write_text(config)
     runs = [await engine.trigger("endless", metadata={"user_id": "ada"}) for _ in range(5)]
     async with served(folder, env) as proxy, httpx.AsyncClient(base_url=proxy.url) as client:
-        followed = proxy.hub.teams["payments"].lives
+        followed = proxy.hub.teams["payments"].runs
         for run in runs:
             async with client.stream("GET", f"/payments/chat/{run}", headers=bearer()) as stream:
                 assert stream.status_code == 200
-                assert run in followed and len(followed) <= 2
+                assert followed.get(run) is not None and len(followed) <= 2
                 await anext(stream.aiter_raw())
             async with asyncio.timeout(10):
-                while followed[run].leases:
+                while followed.leases(run):
                     await asyncio.sleep(0)
-        assert list(followed) == runs[-2:]
+        assert [session.run_id for session in followed] == runs[-2:]
 
 
 async def test_who_asks_for_tickets_too_fast_is_told_to_come_back(

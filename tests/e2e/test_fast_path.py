@@ -218,7 +218,7 @@ async def test_whoever_leaves_while_he_waits_takes_everything_along(
     await until(lambda: len(proxy.hub.waiting) == 1 and team.limits.connections == 1)
     one.leaves()
     await until(lambda: not proxy.hub.waiting and team.limits.connections == 0)
-    assert not team.lives
+    assert not len(team.runs)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ async def test_what_is_no_stream_is_answered_and_counted_once(
     one = await come()
     await one.asks(proxy, path.replace("{run}", run), *headers, "Connection: close")
     assert (await one.hears())[9:12] == status
-    assert dict(team.counts.refusals) == ({} if refusal is None else {refusal: 1})
+    assert dict(team.counters.refusals) == ({} if refusal is None else {refusal: 1})
     assert team.limits.connections == 0
 
 

@@ -84,7 +84,7 @@ async def test_a_client_that_left_and_its_run_are_freed(
 ) -> None:
     for _ in range(3):
         await read(proxy, await engine.trigger("endless"), to_the_end=False)
-    await until(lambda: not proxy.hub.teams["default"].lives and not proxy.hub.teams["default"].closing)
+    await until(lambda: proxy.hub.teams["default"].runs.idle)
     await until(lambda: held() == counted)
 
 
@@ -93,7 +93,7 @@ async def test_a_run_that_came_to_its_end_is_freed(
 ) -> None:
     for _ in range(3):
         await read(proxy, await engine.trigger("chat", {"message": "hi"}), to_the_end=True)
-    await until(lambda: not proxy.hub.teams["default"].lives and not proxy.hub.teams["default"].closing)
+    await until(lambda: proxy.hub.teams["default"].runs.idle)
     await until(lambda: held() == counted)
 
 
@@ -112,5 +112,5 @@ async def test_a_run_that_could_not_be_asked_for_is_freed(
     async with httpx.AsyncClient(timeout=20) as client:
         for _ in range(3):
             assert (await client.get(f"{proxy.url}/all/{run}")).status_code in {200, 503}
-    await until(lambda: not proxy.hub.teams["default"].lives and not proxy.hub.teams["default"].closing)
+    await until(lambda: proxy.hub.teams["default"].runs.idle)
     await until(lambda: held() == counted)

@@ -79,19 +79,19 @@ async def test_who_leaves_while_a_replay_is_asked_for_gives_the_run_back(
     async with httpx.AsyncClient(base_url=proxy.url, timeout=20) as client:
         await client.get(f"/all/{run}")
     team = proxy.hub.teams["default"]
-    life = team.lives[run]
-    await until(lambda: life.leases == 0)
+    assert team.runs.get(run) is not None
+    await until(lambda: team.runs.leases(run) == 0)
     await asyncio.sleep(REPLAY_LOOK)  # for so long it is believed that it was not replayed
     gates[-1].open.clear()
     host, _, port = proxy.url.removeprefix("http://").partition(":")
     _, writer = await asyncio.open_connection(host, int(port))
     writer.write(f"GET /all/{run} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
-    await until(lambda: life.leases == 1)
+    await until(lambda: team.runs.leases(run) == 1)
     writer.close()
     await until(lambda: not proxy.hub.waiting)
-    assert life.leases == 0
+    assert team.runs.leases(run) == 0
     gates[-1].open.set()
-    await until(lambda: not team.lives)
+    await until(lambda: not len(team.runs))
 
 
 async def test_a_reload_that_comes_between_the_doorway_and_the_parser_keeps_no_place(
@@ -123,8 +123,8 @@ async def test_who_waits_for_a_run_of_a_team_that_is_taken_away_is_told_to_come_
     team = proxy.hub.teams["default"]
     async with httpx.AsyncClient(base_url=proxy.url, timeout=20) as client:
         asking = asyncio.create_task(client.get(f"/all/{NOBODY}"))
-        await until(lambda: len(proxy.hub.waiting) == 1 and any(life.leases for life in team.lives.values()))
-        await proxy.hub.teams.pop("default").close()
+        await until(lambda: len(proxy.hub.waiting) == 1 and team.runs.leases(NOBODY) > 0)
+        await team.close()
         told = await asking
     assert told.status_code == 200, "any other status ends an EventSource for good"
     assert "event: stream.wait" in told.text
@@ -139,7 +139,8 @@ async def test_a_run_that_was_let_go_opens_no_stream_that_would_never_end(
     async with httpx.AsyncClient(base_url=proxy.url, timeout=20) as client:
         await client.get(f"/all/{run}")
     team = proxy.hub.teams["default"]
-    life, stream = team.lives[run], team.streams["all"]
+    life, stream = team.runs.get(run), team.streams["all"]
+    assert life is not None
     assert await life.channel(stream) is life.opened(stream)
     await team.close()
     with pytest.raises(HatchetAway):

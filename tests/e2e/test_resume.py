@@ -127,7 +127,7 @@ async def test_ids_that_differ_in_case_are_one_run_with_one_cursor(engine: Engin
     assert plain(await once(upper)) == plain(whole)
     assert plain(await once(upper, cursor=whole[3].id)) == plain(whole[4:])
     assert await status(upper, cursor=whole[-1].id) == 204
-    assert len(proxy.hub.teams["default"].lives) == 1
+    assert len(proxy.hub.teams["default"].runs) == 1
 
 
 # -- from elsewhere --
@@ -343,7 +343,7 @@ async def test_after_keep_after_end_a_cursor_is_unknown_and_the_results_are_rebu
         whole = await once(f"{proxy.url}/run/{run}")
         kept = await once(f"{proxy.url}/run/{run}", cursor=whole[3].id)
         assert plain(kept) == plain(whole[4:])
-        await becomes(lambda: not proxy.hub.teams["default"].lives)
+        await becomes(lambda: not len(proxy.hub.teams["default"].runs))
         late = await once(f"{proxy.url}/run/{run}", cursor=whole[3].id)
     assert gaps(late)[0] == UNKNOWN
     assert lasting(late) == lasting(whole)

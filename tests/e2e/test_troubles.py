@@ -344,16 +344,17 @@ async def test_an_upstream_lingers_for_a_client_that_comes_back_and_no_longer(
         run = await engine.trigger("open")
         url = f"{proxy.url}/run/{run}"
         first = await once(url, count=1)
-        lives = proxy.hub.teams["default"].lives
+        runs = proxy.hub.teams["default"].runs
         await becomes(lambda: not proxy.hub.stays)
-        life = lives[run]
+        session = runs.get(run)
+        assert session is not None
         again = asyncio.create_task(once(url, cursor=first[-1].id, count=1))
         await becomes(lambda: proxy.hub.stays)
-        assert lives[run] is life
+        assert runs.get(run) is session
         again.cancel()
         await becomes(lambda: not proxy.hub.stays)
         left = time.monotonic()
-        await becomes(lambda: not lives)
+        await becomes(lambda: not len(runs))
         assert time.monotonic() - left == pytest.approx(1.0, abs=0.4)
         await becomes(lambda: not engine.streams)
 

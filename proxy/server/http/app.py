@@ -66,7 +66,7 @@ class Front:
             name, slash, tail = path[1:].partition("/")
             within = slash + tail
         team = self.hub.teams.get(name)
-        match = None if team is None else team.routes.match(within)
+        match = None if team is None else team.router.match(within)
         return None if team is None or match is None else (team, match)
 
     def _is_broken(self, scope: Scope) -> bool:

@@ -181,11 +181,11 @@ class TicketOffice:
         run_id = run
         if stream.config.metadata_key is not None:
             run_id = (await team.find(stream.config.metadata_key, run, stream.config.wait_for_run)).run_id
-        life = await team.lease(run_id, resumes=True)
+        life = await team.runs.lease(run_id, resumes=True)
         try:
             return await life.known(stream.config.wait_for_run)
         finally:
-            team.release(life)
+            team.runs.release(life)
 
 
 async def _body(request: Request) -> bytes:

@@ -106,7 +106,7 @@ class Visit:
     def close(self) -> None:
         """Give back what was lent, unless a stay has it: the run, the place within the limits."""
         if self._life is not None:
-            self.team.release(self._life)
+            self.team.runs.release(self._life)
         if self._lease is not None:
             self._lease.release()
         self._life = self._lease = None
@@ -188,8 +188,8 @@ class Visit:
             run_id, found = yield from self._run_id(self._metadata_key, cursor, patience)
         known = cursor is not None and cursor.run_id == run_id and cursor.place is not None
         resumes = known and self._holds(run_id, cursor)
-        life: Life = team.lease_at_once(run_id, resumes=resumes) or (
-            yield lambda: team.lease(run_id, resumes=resumes)
+        life: Life = team.runs.try_lease(run_id, resumes=resumes) or (
+            yield lambda: team.runs.lease(run_id, resumes=resumes)
         )
         self._life = life
         if found is not None:
@@ -214,7 +214,7 @@ class Visit:
 
     def _carries(self, run_id: str, key: str) -> Asking[bool]:
         """Whether a run that a cursor names carries the pair in the path: cursors are not believed."""
-        life = self.team.lives.get(run_id)
+        life = self.team.runs.get(run_id)
         state: CoreState | None = None if life is None else life.state
         try:
             if state is None:
@@ -224,7 +224,7 @@ class Visit:
         return state is not None and str(state.metadata.get(key, "")) == self.question.value
 
     def _holds(self, run_id: str, cursor: Cursor | None) -> bool:
-        life = self.team.lives.get(run_id)
+        life = self.team.runs.get(run_id)
         return cursor is not None and life is not None and life.holds(self.stream, cursor)
 
     def _wait(self, cause: str, detail: str) -> Answer:
@@ -232,7 +232,7 @@ class Visit:
         return wait(cause, self.question.accept, self.stream.config.retry, detail)
 
     def _refused(self, reason: str) -> None:
-        self.team.counts.refusals[reason] += 1
+        self.team.counters.refusals[reason] += 1
         self.hub.event_log.refused(self.team.name, self.stream.config.name, reason)
 
     # -- the stream --

@@ -1,0 +1,124 @@
+"""Starts and stops following runs, with what the runs of a team share: the tap, the quota, the counters."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from config.model.files import ServerConfig, TeamConfig
+from proxy.core.clock import LoopClock
+from proxy.hatchet.upstream import Upstream
+from proxy.observability.counters import TeamCounters
+from proxy.runs.bridge_quota import Bridges
+from proxy.runs.follower import Run, RunSettings
+from proxy.runs.lookup import Finder
+from proxy.runs.tap import Tap
+from proxy.streams.backlog import Backlog
+from proxy.streams.retained import Kept
+from proxy.streams.run_session import Life
+from proxy.teams.run_counters import RunCounters
+
+KEEP_EVENTS: Final = 1000  # events that a run session keeps where no stream's backlog is larger
+KEEP_BYTES: Final = 1 << 20  # and bytes of them
+
+
+class RunLauncher:
+    """Creates, starts and stops the run sessions of one team; owns the team's tap."""
+
+    def __init__(
+        self,
+        config: TeamConfig,
+        server: ServerConfig,
+        upstream: Upstream,
+        *,
+        secret: bytes,
+        counters: TeamCounters,
+        grew: Callable[[int], None],
+    ) -> None:
+        """`secret` signs cursors; `grew` is told each change of what is kept, in bytes."""
+        self.tap: Tap | None = None
+        self._config = config
+        self._server = server
+        self._upstream = upstream
+        self._secret = secret
+        self._counters = counters
+        self._grew = grew
+        self._clock = LoopClock()
+        self._bridges = Bridges()
+        self._observer = RunCounters(counters)
+        self.lookup = Finder(upstream, watch=self._observer)
+        self._closing: set[asyncio.Task[None]] = set()  # taps that were replaced
+
+    def configure(self, config: TeamConfig, server: ServerConfig) -> None:
+        """Open, replace or close the tap; runs that are followed keep what they have."""
+        self._config = config
+        self._server = server
+        wanted = config.hatchet.tap
+        pair = None if wanted is None else (wanted.key, wanted.value)
+        if self.tap is not None and self.tap.pair != pair:
+            self._in_background(self.tap.close())
+            self.tap = None
+        if pair is not None and self.tap is None:
+            budget = config.limits.backlog_bytes
+            self.tap = Tap(*pair, self._upstream, budget=budget, grew=self._grew, watch=self._observer)
+            self.tap.start()
+
+    def create(self, run_id: str, number: int, ended: Callable[[Life], None]) -> Life:
+        """A session of a run, not started; `ended` is called at the run's verified end.
+
+        `number` tells apart sessions of the same run: cursors of another one are not valid.
+        """
+        config = self._config
+        backlogs = [stream.backlog for stream in config.streams.values()]
+        kept = Backlog[Kept](
+            max([KEEP_EVENTS, *(backlog.events for backlog in backlogs)]),
+            max([KEEP_BYTES, *(backlog.bytes for backlog in backlogs)]),
+            self._grew,
+        )
+        return Life(
+            run_id,
+            team=config.name,
+            number=number,
+            secret=self._secret,
+            upstream=self._upstream,
+            counts=self._counters,
+            kept=kept,
+            grew=self._grew,
+            ended=ended,
+        )
+
+    def start(self, session: Life) -> None:
+        """Follow the run of `session`."""
+        run = Run(
+            session.run_id,
+            self._upstream,
+            publish=session.publish,
+            settings=RunSettings(check_after=self._server.check_after),
+            clock=self._clock,
+            bridges=self._bridges,
+            watch=self._observer,
+            pair=None if self.tap is None else self.tap.pair,
+        )
+        session.begin(run)
+        if self.tap is not None:
+            self.tap.attach(run)
+
+    def stop(self, session: Life) -> Coroutine[Any, Any, None]:
+        """Follow the run of `session` no longer; what is returned ends when nothing is left of it."""
+        if self.tap is not None:
+            self.tap.detach(session.run)
+        return session.run.close()
+
+    async def close_sources(self) -> None:
+        """End the look-ups and the tap: no run is found or announced after that."""
+        await self.lookup.close()
+        if self.tap is not None:
+            await self.tap.close()
+        if self._closing:
+            await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def _in_background(self, closing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(closing)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)

@@ -1,0 +1,227 @@
+"""The runs that a team follows in this process: leases, lingering and eviction.
+
+All clients of a run share one `RunSession`. A client leases it and releases it. A session without a lease
+lingers for a while and is closed then, so that a client that reconnects finds its cursor still valid:
+
+- a run that is going on lingers for ``server.linger``;
+- a run that is over lingers for the longest ``backlog.keep_after_end`` of the team's streams;
+- a run whose state was never read (it may not exist) does not linger.
+
+`lease` may have to ask Hatchet whether a run that is over was replayed; `try_lease` never waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from proxy.hatchet.errors import HatchetAway
+from proxy.observability.counters import TeamCounters
+from proxy.streams.run_session import Life
+
+
+class Launcher(Protocol):
+    """Creates, starts and stops the sessions of a registry."""
+
+    def create(self, run_id: str, number: int, ended: Callable[[Life], None]) -> Life:
+        """A session of the run, not started; `number` tells apart sessions of the same run."""
+
+    def start(self, session: Life) -> None:
+        """Follow the run and publish into `session`."""
+
+    def stop(self, session: Life) -> Coroutine[Any, Any, None]:
+        """Follow the run no longer; what is returned is done when nothing is left of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionPolicy:
+    """How long sessions without a lease stay, in seconds, and how many runs there may be."""
+
+    linger: float
+    keep_after_end: float
+    most_runs: int | None  # ``limits.runs``; None: no limit
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One run session and who uses it."""
+
+    session: Life
+    leases: int = 0
+    closing: asyncio.TimerHandle | None = None  # closes the session when it has lingered long enough
+
+
+class RunRegistry:
+    """The run sessions of one team by run id, the least recently leased first."""
+
+    def __init__(self, launcher: Launcher, counters: TeamCounters, policy: RetentionPolicy) -> None:
+        self._launcher = launcher
+        self._counters = counters
+        self._policy = policy
+        self._entries: dict[str, _Entry] = {}
+        self._stopping: set[asyncio.Task[None]] = set()
+        self._created = 0
+        self._closed = False
+
+    def configure(self, policy: RetentionPolicy) -> None:
+        """Use `policy` for what is leased and released from now on."""
+        self._policy = policy
+
+    # -- queries --
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Life]:
+        return iter([entry.session for entry in self._entries.values()])
+
+    def get(self, run_id: str) -> Life | None:
+        """The session of a run, if there is one; it is not leased."""
+        entry = self._entries.get(run_id)
+        return None if entry is None else entry.session
+
+    def leases(self, run_id: str) -> int:
+        """How many clients use the session of a run."""
+        entry = self._entries.get(run_id)
+        return 0 if entry is None else entry.leases
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is no session and none is being stopped."""
+        return not self._entries and not self._stopping
+
+    # -- leases --
+
+    async def lease(self, run_id: str, *, resumes: bool) -> Life:
+        """The session of a run, created if there is none. Each `lease` needs a `release`.
+
+        `resumes`: the client has a cursor of this very session. Without one, a session whose run is over is
+        replaced if the run was replayed since. Raises HatchetAway where the team is closed.
+        """
+        entry = self._entries.get(run_id)
+        if entry is not None and entry.session.over and not resumes:
+            entry.leases += 1
+            try:
+                if await entry.session.replayed() and self._entries.get(run_id) is entry:
+                    self._drop(entry)
+            finally:  # also if the client leaves meanwhile
+                self.release(entry.session)
+        return self._lease(run_id)
+
+    def try_lease(self, run_id: str, *, resumes: bool) -> Life | None:
+        """`lease` if Hatchet need not be asked for it, else None. Raises HatchetAway."""
+        session = self.get(run_id)
+        if session is not None and session.over and not resumes and session.may_be_replayed:
+            return None
+        return self._lease(run_id)
+
+    def _lease(self, run_id: str) -> Life:
+        entry = self._entries.pop(run_id, None)
+        if entry is None:
+            entry = self._create(run_id)
+        entry.leases += 1
+        if entry.closing is not None:
+            entry.closing.cancel()
+            entry.closing = None
+        self._entries[run_id] = entry  # the most recently leased is last
+        return entry.session
+
+    def release(self, session: Life) -> None:
+        """A client needs `session` no longer."""
+        entry = self._entry_of(session)
+        if entry is not None:
+            entry.leases -= 1
+            self._linger(entry)
+
+    def _run_over(self, session: Life) -> None:
+        """The run of `session` has come to its verified end."""
+        entry = self._entry_of(session)
+        if entry is not None:
+            self._linger(entry)
+
+    def _entry_of(self, session: Life) -> _Entry | None:
+        entry = self._entries.get(session.run_id)
+        return entry if entry is not None and entry.session is session else None
+
+    def _linger(self, entry: _Entry) -> None:
+        """Close a session without a lease when its time is over."""
+        if entry.leases > 0:
+            return
+        if entry.closing is not None:
+            entry.closing.cancel()
+        policy, session = self._policy, entry.session
+        never_read = session.run.state is None
+        seconds = 0.0 if never_read else policy.keep_after_end if session.over else policy.linger
+        entry.closing = asyncio.get_running_loop().call_later(seconds, self._drop, entry)
+
+    # -- sessions begin and end --
+
+    def _create(self, run_id: str) -> _Entry:
+        if self._closed:
+            raise HatchetAway("the team is not served any more")
+        self._evict()
+        self._created += 1
+        entry = self._entries[run_id] = _Entry(self._launcher.create(run_id, self._created, self._run_over))
+        self._counters.runs = len(self._entries)
+        self._launcher.start(entry.session)
+        return entry
+
+    def _evict(self) -> None:
+        """Keep within ``limits.runs``: runs without a lease give way, the least recently leased first."""
+        most = self._policy.most_runs
+        if most is None or len(self._entries) < most:
+            return
+        followed = [entry for entry in self._entries.values() if not entry.session.over]
+        unused = [entry for entry in followed if entry.leases == 0]
+        for entry in unused[: max(0, len(followed) - most + 1)]:
+            self._drop(entry)
+
+    def _drop(self, entry: _Entry) -> None:
+        """Forget a session and stop following its run."""
+        session = entry.session
+        if self._entries.get(session.run_id) is not entry:
+            return
+        del self._entries[session.run_id]
+        self._counters.runs = len(self._entries)
+        if entry.closing is not None:
+            entry.closing.cancel()
+        session.let_go()
+        stopping = asyncio.get_running_loop().create_task(self._launcher.stop(session))
+        self._stopping.add(stopping)
+        stopping.add_done_callback(self._stopping.discard)
+
+    # -- memory --
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all backlogs of all sessions."""
+        return sum(entry.session.bytes for entry in self._entries.values())
+
+    def shrink(self, to_bytes: int) -> None:
+        """Give up what is kept until about `to_bytes` are left.
+
+        Sessions without a lease are closed first, the least recently leased before the others. If that is
+        not enough, the largest backlogs lose their oldest frames.
+        """
+        excess = self.bytes - to_bytes
+        for entry in [entry for entry in self._entries.values() if entry.leases == 0]:
+            if excess <= 0:
+                return
+            excess -= entry.session.bytes
+            self._drop(entry)
+        for session in sorted(self, key=lambda session: session.bytes, reverse=True):
+            if excess <= 0:
+                return
+            before = session.bytes
+            session.shrink(max(0, before - excess))
+            excess -= before - session.bytes
+
+    async def close(self) -> None:
+        """Close every session; nothing can be leased after that."""
+        self._closed = True
+        for entry in list(self._entries.values()):
+            self._drop(entry)
+        if self._stopping:
+            await asyncio.gather(*self._stopping, return_exceptions=True)
