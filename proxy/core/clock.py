@@ -1,4 +1,4 @@
-"""Clock: the time and the timers that the shell uses, so that tests can turn them by hand."""
+"""The clock that everything with a timer is given, so that tests can advance it by hand."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ class Clock(Protocol):
     """Monotonic seconds, and a sleep on them."""
 
     def now(self) -> float:
-        """Monotonic seconds; only differences mean something."""
+        """Monotonic seconds; only differences are meaningful."""
 
     async def sleep(self, seconds: float) -> None:
-        """Come back after `seconds`."""
+        """Return after `seconds`."""
 
 
 class LoopClock:

@@ -1,7 +1,7 @@
-"""JSON in and out: compact UTF-8 on one line, never NaN; equal values come back as they went.
+"""JSON decoding and encoding: compact UTF-8 on one line, never NaN; a value survives encoding and decoding.
 
-orjson does the work. Where it would refuse or change a value (integers beyond 64 bits, half a surrogate
-pair, nesting beyond its limit) the standard library does it, slowly and right.
+orjson does the work. Values that orjson refuses or changes (integers beyond 64 bits, half a surrogate pair,
+nesting beyond its limit) are left to the standard library, which is slower and handles them.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any, Final
 
 import orjson
 
-_ZEROS: Final = bytes.maketrans(b"123456789", b"000000000")  # each digit a zero: then a search is memchr's
+_ZEROS: Final = bytes.maketrans(b"123456789", b"000000000")  # any digit to 0: then one search finds all
 _LONG: Final = b"0" * 19  # orjson reads integers beyond 64 bits as floats
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 class NotJson(ValueError):
-    """The text is no JSON, or the value cannot be written as JSON; the message never quotes it."""
+    """The text is not JSON, or the value cannot be written as JSON; the message never quotes either."""
 
 
 def decode(text: str) -> Any:
@@ -28,7 +28,7 @@ def decode(text: str) -> Any:
         try:
             return orjson.loads(text)
         except (orjson.JSONDecodeError, UnicodeEncodeError):
-            pass  # half a surrogate pair, or no JSON at all: the standard library can tell
+            pass  # half a surrogate pair, or not JSON: the standard library tells which
     try:
         return json.loads(text, parse_constant=_no_constant)
     except RecursionError:
@@ -38,7 +38,10 @@ def decode(text: str) -> Any:
 
 
 def _has_long_number(text: str) -> bool:
-    """Looking at every ninth character first is fast: 19 digits show two neighbours there."""
+    """Whether `text` has 19 digits in a row.
+
+    Most texts are ruled out by every ninth character alone: two of any 19 neighbours are among them.
+    """
     some = text[::9].encode("ascii", "replace").translate(_ZEROS)
     return b"00" in some and _LONG in text.encode("ascii", "replace").translate(_ZEROS)
 
@@ -63,7 +66,7 @@ def encode(value: Any) -> bytes:
 
 
 def _finite(value: Any) -> Any:
-    """What orjson does to infinities: JSON has none, so they become null."""
+    """`value` with infinities and NaN replaced by null, as orjson does."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list):
