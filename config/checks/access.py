@@ -68,7 +68,7 @@ def check_grant(source: Source, path: Path) -> None:
 
 
 def check_hatchet(source: Source, path: Path, hatchet: dict[str, Any]) -> None:
-    """`mtls` needs what it shows, and what is shown needs TLS."""
+    """TLS files and the TLS mode that uses them; a team whose chunks no subscription could ever bring."""
     if hatchet.get("tls") == "mtls":
         for needed in ("cert", "key"):
             if needed not in hatchet:
@@ -88,6 +88,14 @@ def check_hatchet(source: Source, path: Path, hatchet: dict[str, Any]) -> None:
                 "take it away",
                 WARNING,
             )
+    if hatchet.get("subscriptions") == 0 and "tap" not in hatchet:
+        said = (
+            "with `subscriptions: 0` and no `tap` no chunk ever arrives: every run is served from its state"
+        )
+        hint = (
+            'write `tap: {stream: "on"}` and trigger the runs with that metadata, or allow some subscriptions'
+        )
+        source.add(source.at((*path, "subscriptions")), "no-chunks", said, hint, WARNING)
 
 
 def check_auth(source: Source, path: Path, auth: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import re
 from typing import Any, Final
 
 from config.checks.event_names import RUN_EVENTS, complaint, is_glob
+from config.checks.step_names import step_complaint
 from config.expressions.types import EVENT_TYPES
 from config.model.types import nearest
 from config.problems import WARNING
@@ -100,6 +101,8 @@ class Given:
                     )
         elif "step" in self.event and (not isinstance(step, str) or not step):
             self.wrong("step", "an event's `step` is the step's name", "in quotes, if it looks like a number")
+        elif isinstance(step, str) and (found := step_complaint(step)) is not None:
+            self.source.add(self.source.at((*self.path, "step")), *found, WARNING)
 
     def check_numbers(self) -> None:
         """Attempts count from 1, indices from 0, and only chunks have an index."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 from config.checks.event_names import RUN_EVENTS, complaint, is_glob, taken
 from config.checks.leaks import check_details
 from config.checks.reachability import Reach, Taker
+from config.checks.step_names import step_complaint
 from config.expressions.api import event_fields, lint
 from config.expressions.globs import CHUNKS, matches
 from config.expressions.types import EVENT_TYPES, Shape
@@ -144,6 +145,10 @@ def check_rule(
         found = complaint(pattern)
         if found is not None:
             source.add(source.at(place), *found)
+    for place, pattern in steps:
+        unlikely = step_complaint(pattern)
+        if unlikely is not None:
+            source.add(source.at(place), *unlikely, WARNING)
     matched = taken((pattern for _, pattern in events), steps="steps" in rule)
     check_reach_of_steps(source, path, rule, events)
     check_event_name(source, path, rule)

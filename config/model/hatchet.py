@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 from config.model.fields import Block, choice, setting
 from config.model.types import (
     VARIABLE,
+    CountOrZero,
     Secret,
     Size,
     Word,
@@ -109,4 +110,11 @@ class HatchetConfig(Block):
         None,
         "A metadata pair that every streamed run carries: one subscription then serves the whole team.",
         {"stream": "on"},
+    )
+    subscriptions: CountOrZero = setting(
+        8,
+        "At most so many runs without the pair of `tap` are followed by subscriptions of their own at once: "
+        "each costs the engine work for every event of the tenant. "
+        "A run beyond that is served from its state, with a gap for each step's chunks.",
+        8,
     )

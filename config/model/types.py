@@ -61,7 +61,7 @@ def word(value: Any) -> str:
     return text(value)
 
 
-def whole(least: int, most: int) -> Callable[[Any], int]:
+def integer(least: int, most: int) -> Callable[[Any], int]:
     """An integer between two bounds."""
 
     def read(value: Any) -> int:
@@ -232,9 +232,12 @@ Flag = Annotated[bool, BeforeValidator(flag), variable_or({"type": "boolean"})]
 Duration = Annotated[float, BeforeValidator(duration()), DURATION_SCHEMA]
 Lasting = Annotated[float, BeforeValidator(duration(0.001)), DURATION_SCHEMA]
 Size = Annotated[int, BeforeValidator(size), SIZE_SCHEMA]
-Count = Annotated[int, BeforeValidator(whole(1, 10**12)), COUNT_SCHEMA]
+Count = Annotated[int, BeforeValidator(integer(1, 10**12)), COUNT_SCHEMA]
+CountOrZero = Annotated[
+    int, BeforeValidator(integer(0, 10**12)), variable_or({"type": "integer", "minimum": 0})
+]
 Port = Annotated[
-    int, BeforeValidator(whole(0, 65535)), variable_or({"type": "integer", "minimum": 0, "maximum": 65535})
+    int, BeforeValidator(integer(0, 65535)), variable_or({"type": "integer", "minimum": 0, "maximum": 65535})
 ]
 OneOrMany = Annotated[tuple[Word, ...], BeforeValidator(many), one_or_many({"type": "string"})]
 Secret = Annotated[

@@ -19,12 +19,12 @@ from config.model.types import (
     Size,
     Text,
     Word,
+    integer,
     kind,
     listed,
     mapping,
     nearest,
     text,
-    whole,
     wrong,
 )
 from proxy.simulator.quirks import facts
@@ -88,7 +88,7 @@ class ChunksBlock(Block):
     of: Expression | None = setting(
         None, "A JMESPath expression that gives a list of chunks, or a text to cut.", "input.words"
     )
-    count: Annotated[int, BeforeValidator(whole(1, MOST_CHUNKS))] | None = setting(
+    count: Annotated[int, BeforeValidator(integer(1, MOST_CHUNKS))] | None = setting(
         None, "So many chunks that only have a number and a `size`.", 100
     )
     size: Size | None = setting(None, "How large each of `count` chunks is.", "200B")
@@ -121,7 +121,7 @@ class ChildBlock(Block):
     workflow: Word = setting(..., "A workflow of this script.", "child")
     input: Any = setting(None, "Their input.", {"a": 1})
     input_of: Expression | None = setting(None, "Their input, as a JMESPath expression.", "input.item")
-    count: Annotated[int, BeforeValidator(whole(1, 10_000))] = setting(1, "How many there are.", 3)
+    count: Annotated[int, BeforeValidator(integer(1, 10_000))] = setting(1, "How many there are.", 3)
 
 
 class StepBlock(Block):
@@ -144,7 +144,7 @@ class StepBlock(Block):
     fails: Annotated[FailsBlock, PART] | None = setting(
         None, "Which attempts fail, and how.", {"error": "ValueError: boom", "attempts": 1}
     )
-    retries: Annotated[int, BeforeValidator(whole(0, MOST_RETRIES))] = setting(
+    retries: Annotated[int, BeforeValidator(integer(0, MOST_RETRIES))] = setting(
         0, "How many attempts may follow the first.", 2
     )
     backoff: Annotated[BackoffBlock, PART] | None = setting(

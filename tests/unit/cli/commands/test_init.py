@@ -22,7 +22,7 @@ ENV = {"HATCHET_CLIENT_TOKEN": "t"}
 
 
 @pytest.mark.parametrize(
-    "steps", [(), ("start",), ("start", "load_docs", "generate_response"), ("no", "012", "a b")]
+    "steps", [(), ("start",), ("start", "load_docs", "generate_response"), ("no", "012", "a-b")]
 )
 @pytest.mark.parametrize("metadata", [None, "message_id"])
 def test_the_starter_passes_check_strict(steps: tuple[str, ...], metadata: str | None) -> None:
