@@ -45,6 +45,7 @@ async def serve(runs: int, rate: float, seconds: float, lean: bool) -> None:
     """An engine with its runs, until it is told to stop."""
     # a subscriber that this machine kept waiting must not also wait for the engine's own 5 s
     quirks = {"rate_limit": False, "five_second_hold": False, "early_subscription_waits": False}
+    quirks["flush_buffers"] = False  # thousands of subscriptions would delay all chunks
     async with Engine(script(feed(rate, seconds)), quirks=quirks, lean=lean) as engine:
         ids = []
         for number in range(runs):

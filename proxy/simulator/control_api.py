@@ -21,7 +21,7 @@ class Wrong(Exception):
     """A control request that cannot be done; the text says why."""
 
 
-class Control:
+class ControlApi:
     """What may be done to a running engine."""
 
     def __init__(self, engine: Engine) -> None:
@@ -135,7 +135,7 @@ class Control:
 
 
 def _told(run: Any) -> dict[str, Any]:
-    return {"run_id": run.id, "workflow": run.workflow.name, "done": run.done, "status": run.past_status}
+    return {"run_id": run.id, "workflow": run.workflow.name, "done": run.done, "status": run.history_status}
 
 
 def _seconds(told: Mapping[str, Any]) -> float:

@@ -20,16 +20,16 @@ import grpc
 import grpc.aio
 from aiohttp import web
 
-from proxy.simulator.api.grpc import Wire
+from proxy.simulator.api.grpc import GrpcApi
 from proxy.simulator.api.grpc_lean import LeanServer
-from proxy.simulator.api.rest import Rest
-from proxy.simulator.control_api import Control
+from proxy.simulator.api.rest import RestApi
+from proxy.simulator.control_api import ControlApi
 from proxy.simulator.faults import Mischief
 from proxy.simulator.gate import Gate
 from proxy.simulator.quirks import Quirks
-from proxy.simulator.random_source import Dice
+from proxy.simulator.random_source import RandomSource
 from proxy.simulator.recordings.parser import Recording
-from proxy.simulator.scheduler import LoopAgenda
+from proxy.simulator.scheduler import LoopScheduler
 from proxy.simulator.script.default import default
 from proxy.simulator.script.loader import load_script
 from proxy.simulator.script.model import Script
@@ -94,19 +94,21 @@ class Engine(Mischief):
 
     async def start(self) -> None:
         """Listen. Raises PortTaken."""
-        agenda = LoopAgenda()
-        dice = Dice(self._seed)
-        self.core = Core(self._script, World(agenda, dice, self._quirks, self._speed), tenants=self._tenants)
+        scheduler = LoopScheduler()
+        random = RandomSource(self._seed)
+        self.core = Core(
+            self._script, World(scheduler, random, self._quirks, self._speed), tenants=self._tenants
+        )
         self.core.recordings = {
             name: (recording, self._speed) for name, recording in self._recordings.items()
         }
-        self.gate = Gate(agenda)
-        self.wire = Wire(self.core, self.gate)
-        self.rest = Rest(self.core, self.gate)
+        self.gate = Gate(scheduler)
+        self.wire = GrpcApi(self.core, self.gate)
+        self.rest = RestApi(self.core, self.gate)
         await self._listen()
         await self._listen_rest()
         self.tokens = tuple(
-            token(one.id, self.host_port, self.api_url, dice.uuid(), agenda.wall())
+            token(one.id, self.host_port, self.api_url, random.uuid(), scheduler.wall())
             for one in self.core.tenants
         )
         for mine, tenant in zip(self.tokens, self.core.tenants, strict=True):
@@ -147,7 +149,7 @@ class Engine(Mischief):
 
     async def _listen_rest(self) -> None:
         app = web.Application()
-        self.control = Control(self)
+        self.control = ControlApi(self)
         app.add_routes([*self.rest.routes(), *self.control.routes()])
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -221,9 +223,9 @@ class Engine(Mischief):
         """Begin a run. Raises UnknownWorkflow (over gRPC the engine does not tell)."""
         return self.core.trigger(self.core.tenants[tenant], workflow, input, metadata).id
 
-    def tell_again(self, name: str) -> str:
+    def play_recording(self, name: str) -> str:
         """Begin a telling of a recorded run, under its recorded id."""
-        return self.core.tell_again(self.core.tenants[0], name).id
+        return self.core.play_recording(self.core.tenants[0], name).id
 
     async def cancel(self, run_id: str) -> None:
         """A user's cancellation."""
@@ -236,7 +238,7 @@ class Engine(Mischief):
     @property
     def streams(self) -> int:
         """How many subscriptions are open now."""
-        return len(self.wire.feeds)
+        return len(self.wire.subscriptions)
 
     @property
     def calls(self) -> Mapping[str, int]:

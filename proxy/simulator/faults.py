@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from proxy.simulator.api.grpc import Wire
-from proxy.simulator.api.rest import Rest
+from proxy.simulator.api.grpc import GrpcApi
+from proxy.simulator.api.rest import RestApi
 from proxy.simulator.gate import RATE, Gate
-from proxy.simulator.scheduler import LoopAgenda
+from proxy.simulator.scheduler import LoopScheduler
 from proxy.simulator.state.entities import Run
 from proxy.simulator.state.runs import Core
 
@@ -19,8 +19,8 @@ class Mischief:
 
     core: Core
     gate: Gate
-    wire: Wire
-    rest: Rest
+    wire: GrpcApi
+    rest: RestApi
     _tasks: set[asyncio.Task[None]]
 
     async def _listen(self) -> None:
@@ -86,9 +86,9 @@ class Mischief:
 
     def jump_clock(self, seconds: float = 0.0) -> None:
         """The wall clock is wrong by so much: what workers and engine write is."""
-        agenda = self.core.agenda
-        assert isinstance(agenda, LoopAgenda)
-        agenda.jumped = seconds
+        scheduler = self.core.scheduler
+        assert isinstance(scheduler, LoopScheduler)
+        scheduler.jumped = seconds
 
     def mute(self, muted: bool = True) -> None:
         """Drop everything that would be told, answer nothing: packets that never arrive."""
@@ -116,7 +116,7 @@ class Mischief:
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         """Call something after so long, unless the engine stops before."""
-        self.core.agenda.after(seconds, call)
+        self.core.scheduler.after(seconds, call)
 
     def _spawn_later(self, seconds: float, what: Coroutine[Any, Any, None]) -> None:
         async def wait() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from proxy.simulator.scheduler import Agenda
+from proxy.simulator.scheduler import Scheduler
 from proxy.simulator.state.tenant import Tenant
 
 RATE = 1000.0  # calls per second and token, and as many at once
@@ -20,13 +20,13 @@ LIMITED = {
 class Bucket:
     """Tokens that come back with time."""
 
-    def __init__(self, agenda: Agenda, rate: float) -> None:
-        self._agenda, self._rate = agenda, rate
-        self._left, self._at = rate, agenda.now()
+    def __init__(self, scheduler: Scheduler, rate: float) -> None:
+        self._scheduler, self._rate = scheduler, rate
+        self._left, self._at = rate, scheduler.now()
 
     def take(self) -> bool:
         """Whether there was one."""
-        now = self._agenda.now()
+        now = self._scheduler.now()
         self._left = min(self._rate, self._left + (now - self._at) * self._rate)
         self._at = now
         if self._left < 1.0:
@@ -38,8 +38,8 @@ class Bucket:
 class Gate:
     """The engine's tokens, limits and outages."""
 
-    def __init__(self, agenda: Agenda) -> None:
-        self._agenda = agenda
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
         self._tenants: dict[str, Tenant] = {}
         self._buckets: dict[tuple[str, str], Bucket] = {}
         self._quiet = asyncio.Event()
@@ -71,7 +71,7 @@ class Gate:
         key = (tenant.id, service)
         if key not in self._buckets:
             self._buckets[key] = Bucket(
-                self._agenda, self.rate * (DISPATCHER if service == "Dispatcher" else 1.0)
+                self._scheduler, self.rate * (DISPATCHER if service == "Dispatcher" else 1.0)
             )
         return self._buckets[key].take()
 

@@ -36,6 +36,11 @@ class Message:
         return self.kind == STREAM
 
     @property
+    def buffer(self) -> str:
+        """The name of the engine's buffer that it waits in: one for each kind of event."""
+        return "RUN" if self.step_run_id is None else pb.ResourceEventType.Name(self.kind)
+
+    @property
     def is_run_end(self) -> bool:
         return self.step_run_id is None and self.kind in ENDS
 

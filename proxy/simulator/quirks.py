@@ -21,6 +21,15 @@ def _quirk(fact: str, on: bool = True) -> Any:
 class Quirks:
     """Which facts of the engine hold."""
 
+    flush_buffers: bool = _quirk(
+        "each kind of event waits in a buffer of its own, 0 to 40 ms until its flush: ends overtake chunks"
+    )
+    sorted_flush: bool = _quirk(
+        "by metadata, the chunks of one flush are sorted by index across runs and steps"
+    )
+    subscription_cost: bool = _quirk(
+        "a flush calls the tenant's subscriptions one after the other, 2 ms each: a dozen delay all chunks"
+    )
     false_end_of_dag: bool = _quirk(
         "a DAG that begins to run is called COMPLETED with hangup, 40-90 ms after the trigger"
     )

@@ -1,4 +1,4 @@
-"""Dice: every random choice of an engine, from one seed, so that a run can be had again."""
+"""RandomSource: every random choice of an engine, from one seed, so that a run can be had again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 import uuid
 
 
-class Dice:
+class RandomSource:
     """A seeded source of delays, ids and chances; without a seed each engine is another."""
 
     def __init__(self, seed: int | None = None) -> None:

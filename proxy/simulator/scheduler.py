@@ -1,7 +1,7 @@
-"""Agenda: what shall happen when; the only thing in the model that knows time.
+"""Scheduler: what shall happen when; the only thing in the model that knows time.
 
-The model of runs is synchronous: it asks its agenda to call something later and never waits. On a loop
-that is `LoopAgenda`; in tests it is `ManualAgenda`, whose hours pass in no time and always alike.
+The model of runs is synchronous: it asks its scheduler to call something later and never waits. On a loop
+that is `LoopScheduler`; in tests it is `ManualScheduler`, whose hours pass in no time and always alike.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any, Final, Protocol
 
 
 class Cancellable(Protocol):
-    """Something that has been put on the agenda."""
+    """Something that has been put on the scheduler."""
 
     def cancel(self) -> None:
         """Take it off; nothing happens if it is over."""
 
 
-class Agenda(Protocol):
+class Scheduler(Protocol):
     """Seconds that only go forwards, and calls at a time."""
 
     def now(self) -> float:
@@ -37,7 +37,7 @@ class Agenda(Protocol):
 NEVER_EARLY: Final = 0.002  # seconds: timers of uvloop count whole milliseconds and may be early
 
 
-class LoopAgenda:
+class LoopScheduler:
     """An asyncio loop's own timers."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class LoopAgenda:
 
 
 class _Entry:
-    """A call in the heap of a `ManualAgenda`."""
+    """A call in the heap of a `ManualScheduler`."""
 
     def __init__(self, call: Callable[..., None], args: tuple[Any, ...]) -> None:
         self.call, self.args, self.off = call, args, False
@@ -65,7 +65,7 @@ class _Entry:
         self.off = True
 
 
-class ManualAgenda:
+class ManualScheduler:
     """Time that passes only when it is told to."""
 
     def __init__(self, wall: float = 1_800_000_000.0) -> None:
@@ -85,7 +85,7 @@ class ManualAgenda:
         heapq.heappush(self._heap, (self._now + max(seconds, 0.0), next(self._count), entry))
         return entry
 
-    def pass_(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         """Let so much time pass; what is due happens in its order."""
         until = self._now + seconds
         while self._heap and self._heap[0][0] <= until:

@@ -1,12 +1,12 @@
-"""World: what every part of one engine shares: its time, its dice, its quirks."""
+"""World: what every part of one engine shares: its time, its random, its quirks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from proxy.simulator.quirks import Quirks
-from proxy.simulator.random_source import Dice
-from proxy.simulator.scheduler import Agenda
+from proxy.simulator.random_source import RandomSource
+from proxy.simulator.scheduler import Scheduler
 
 
 @dataclass(slots=True)
@@ -16,12 +16,12 @@ class World:
     `behind`: seconds by which the read side lags, beyond what it always does.
     """
 
-    agenda: Agenda
-    dice: Dice
+    scheduler: Scheduler
+    random: RandomSource
     quirks: Quirks
     speed: float = 1.0
     behind: float = 0.0
 
     def lag(self, span: tuple[float, float]) -> float:
         """How far the read side is behind, this time."""
-        return self.behind + (self.dice.between(span) if self.quirks.history_lag else 0.0)
+        return self.behind + (self.random.between(span) if self.quirks.history_lag else 0.0)

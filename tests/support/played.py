@@ -10,10 +10,10 @@ from typing import Any
 from proxy.hatchet.protobuf import workflows_pb2
 from proxy.simulator.api.rest_views import run_answer
 from proxy.simulator.api.run_details import run_details
-from proxy.simulator.api.subscriptions import PairFeed, RunFeed
+from proxy.simulator.api.subscriptions import MetadataSubscription, RunSubscription
 from proxy.simulator.quirks import Quirks
-from proxy.simulator.random_source import Dice
-from proxy.simulator.scheduler import ManualAgenda
+from proxy.simulator.random_source import RandomSource
+from proxy.simulator.scheduler import ManualScheduler
 from proxy.simulator.script.loader import load_script
 from proxy.simulator.script.model import Script
 from proxy.simulator.state.entities import Run
@@ -30,16 +30,16 @@ BEFORE = 0.4  # the recordings' metadata subscription was there so long before t
 class Heard:
     """A subscription's listener that keeps all."""
 
-    agenda: ManualAgenda
+    scheduler: ManualScheduler
     events: list[tuple[float, dispatcher_pb2.WorkflowEvent]] = field(default_factory=list)
     ended: tuple[float, str, str] | None = None
 
     def give(self, wire: bytes) -> None:
-        self.events.append((self.agenda.now(), dispatcher_pb2.WorkflowEvent.FromString(wire)))
+        self.events.append((self.scheduler.now(), dispatcher_pb2.WorkflowEvent.FromString(wire)))
 
     def end(self, status: str, details: str = "") -> None:
         assert self.ended is None
-        self.ended = (self.agenda.now(), status, details)
+        self.ended = (self.scheduler.now(), status, details)
 
 
 class Played:
@@ -48,40 +48,42 @@ class Played:
     def __init__(
         self, workflow: str, seed: int, *, script: Script = RECORDED, quirks: Mapping[str, bool] | None = None
     ) -> None:
-        self.agenda = ManualAgenda()
-        self.core = Core(script, World(self.agenda, Dice(seed), Quirks().switched(**(quirks or {}))))
+        self.scheduler = ManualScheduler()
+        self.core = Core(
+            script, World(self.scheduler, RandomSource(seed), Quirks().switched(**(quirks or {})))
+        )
         self.tenant = self.core.tenants[0]
         self.heard: dict[str, Heard] = {}
         self.by_pair("by_metadata_before_trigger")
-        self.agenda.pass_(BEFORE)
-        self.begun = self.agenda.now()
+        self.scheduler.advance(BEFORE)
+        self.begun = self.scheduler.now()
         run = self.core.trigger(self.tenant, workflow, {}, {"stream_key": "k", "user_id": "u1"})
         assert isinstance(run, Run), "the script has no recordings"
         self.run = run
 
     def by_pair(self, name: str) -> None:
         """Subscribe by the run's metadata."""
-        self.heard[name] = Heard(self.agenda)
-        PairFeed(self.core, self.tenant, "stream_key", "k", self.heard[name])
+        self.heard[name] = Heard(self.scheduler)
+        MetadataSubscription(self.core, self.tenant, "stream_key", "k", self.heard[name])
 
     def by_run(self, name: str) -> None:
         """Subscribe by the run's id."""
-        self.heard[name] = Heard(self.agenda)
-        RunFeed(self.core, self.tenant, self.run.id, self.heard[name])
+        self.heard[name] = Heard(self.scheduler)
+        RunSubscription(self.core, self.tenant, self.run.id, self.heard[name])
 
     def at(self, seconds: float) -> None:
         """Let time pass until so long after the trigger."""
-        self.agenda.pass_(self.begun + seconds - self.agenda.now())
+        self.scheduler.advance(self.begun + seconds - self.scheduler.now())
 
     def later(self, seconds: float, name: str) -> None:
         """Subscribe by run id so long after the trigger."""
-        self.agenda.after(seconds, self.by_run, name)
+        self.scheduler.after(seconds, self.by_run, name)
 
     def core_state(self) -> workflows_pb2.GetRunDetailsResponse:
         return run_details(self.run, self.core.quirks)
 
     def past(self) -> dict[str, Any]:
-        return run_answer(self.run, self.agenda.now())
+        return run_answer(self.run, self.scheduler.now())
 
     def names(self) -> dict[str, str]:
         """Resource ids, by what they are."""

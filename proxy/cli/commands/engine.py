@@ -76,7 +76,7 @@ def command(  # noqa: PLR0917 - click gives them by name
 
     def ready() -> None:
         if recording is not None:
-            click.echo(f"# telling {recording.stem} as run {engine.tell_again(recording.stem)}")
+            click.echo(f"# telling {recording.stem} as run {engine.play_recording(recording.stem)}")
         if token_file is not None:
             token_file.write_text(engine.token + "\n", encoding="utf-8")
 

@@ -17,9 +17,9 @@ import grpc.aio
 from proxy.hatchet.protobuf import RUN_DETAILS, SUBSCRIBE
 from proxy.simulator import stubs
 from proxy.simulator.api.outbox import Outbox
-from proxy.simulator.api.results_feed import RunsFeed
+from proxy.simulator.api.results_feed import ResultsFeed
 from proxy.simulator.api.run_details import run_details, run_results
-from proxy.simulator.api.subscriptions import Listener, PairFeed, RunFeed
+from proxy.simulator.api.subscriptions import Listener, MetadataSubscription, RunSubscription, Subscription
 from proxy.simulator.gate import LIMITED, Gate
 from proxy.simulator.state.entities import Run
 from proxy.simulator.state.runs import Core, UnknownWorkflow
@@ -27,17 +27,16 @@ from proxy.simulator.state.tenant import Tenant
 from proxy.simulator.stubs import dispatcher_pb2, events_pb2, shared_pb2, trigger_pb2, workflows_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Feed = RunFeed | PairFeed
 VERSION = "v0.104.7"
 POLL_RUNS = 1.0
 
 
-class Wire(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+class GrpcApi(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """All gRPC methods of an engine."""
 
     def __init__(self, core: Core, gate: Gate) -> None:
         self._core, self._gate = core, gate
-        self.feeds: set[Feed] = set()
+        self.subscriptions: set[Subscription] = set()
         self.calls: dict[str, Callable[[bytes, Context], Awaitable[bytes]]] = {
             RUN_DETAILS: self._run_details,
             stubs.TRIGGER: self._trigger,
@@ -59,8 +58,8 @@ class Wire(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 
     def end_streams(self) -> None:
         """End every subscription with OK and without hangup, as an engine does that shuts down."""
-        for feed in tuple(self.feeds):
-            feed.end()
+        for subscription in tuple(self.subscriptions):
+            subscription.end()
 
     async def _tenant(self, context: Context, method: str) -> Tenant:
         self._gate.count(method.rpartition("/")[2])
@@ -78,41 +77,41 @@ class Wire(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 
     async def _subscribe(self, raw: bytes, context: Context) -> None:
         outbox = Outbox()
-        feed = await self.open(raw, context, outbox)
+        subscription = await self.open(raw, context, outbox)
         try:
             await _send(outbox, context)
         finally:
-            self.close(feed)
+            self.close(subscription)
 
-    async def open(self, raw: bytes, context: Context, listener: Listener) -> Feed:
+    async def open(self, raw: bytes, context: Context, listener: Listener) -> Subscription:
         """SubscribeToWorkflowEvents; what is told goes to `listener`."""
         tenant = await self._tenant(context, SUBSCRIBE)
         request = dispatcher_pb2.SubscribeToWorkflowEventsRequest.FromString(raw)
-        feed: Feed
+        subscription: Subscription
         if request.HasField("workflow_run_id"):
             run_id = await _uuid(context, request.workflow_run_id, "invalid workflow run id {0}: {1}")
-            feed = RunFeed(self._core, tenant, run_id, listener)
+            subscription = RunSubscription(self._core, tenant, run_id, listener)
         elif request.HasField("additional_meta_key") and request.HasField("additional_meta_value"):
             pair = (request.additional_meta_key, request.additional_meta_value)
-            feed = PairFeed(self._core, tenant, *pair, listener)
+            subscription = MetadataSubscription(self._core, tenant, *pair, listener)
         else:
             need = "either workflow run id or additional meta key-value must be provided"
             await _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, need)
-        self.feeds.add(feed)
-        return feed
+        self.subscriptions.add(subscription)
+        return subscription
 
-    def close(self, feed: Feed) -> None:
-        """Whoever listened has gone."""
-        feed.leave()
-        self.feeds.discard(feed)
+    def close(self, subscription: Subscription) -> None:
+        """The client has gone."""
+        subscription.close()
+        self.subscriptions.discard(subscription)
 
     async def _subscribe_to_runs(
         self, requests: AsyncIterator[bytes], context: Context
     ) -> AsyncIterator[bytes]:
         tenant = await self._tenant(context, stubs.SUBSCRIBE_TO_RUNS)
-        feed = RunsFeed(self._core, tenant)
+        feed = ResultsFeed(self._core, tenant)
         async for run in feed.done_runs(requests):
-            yield run_results(run, self._core.agenda.wall()).SerializeToString()
+            yield run_results(run, self._core.scheduler.wall()).SerializeToString()
 
     # -- runs ------------------------------------------------------------------------------------
 
@@ -158,7 +157,7 @@ class Wire(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         try:
             return self._core.trigger(tenant, request.name, input, metadata, parent).id
         except UnknownWorkflow:
-            return self._core.dice.uuid()  # the engine gives an id here too, and never begins the run
+            return self._core.random.uuid()  # the engine gives an id here too, and never begins the run
 
     async def _cancel(self, raw: bytes, context: Context) -> bytes:
         tenant = await self._tenant(context, stubs.CANCEL_TASKS)

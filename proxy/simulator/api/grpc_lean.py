@@ -38,7 +38,7 @@ from proxy.hatchet.grpc.frames import (
     window_update,
 )
 from proxy.hatchet.protobuf import SUBSCRIBE
-from proxy.simulator.api.grpc import Wire
+from proxy.simulator.api.grpc import GrpcApi
 from proxy.simulator.api.stream import Abort, Stream
 
 UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
@@ -47,7 +47,7 @@ UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
 class Connection(asyncio.Protocol):
     """One client's connection."""
 
-    def __init__(self, wire: Wire, all_: set[Connection]) -> None:
+    def __init__(self, wire: GrpcApi, all_: set[Connection]) -> None:
         self._wire, self._all = wire, all_
         self._in, self._out = bytearray(), list[bytes]()
         self._decoder = Decoder()
@@ -168,8 +168,8 @@ class Connection(asyncio.Protocol):
         stream.waiting.clear()
         if stream.task is not None:
             stream.task.cancel()
-        if stream.feed is not None:
-            self._wire.close(stream.feed)
+        if stream.subscription is not None:
+            self._wire.close(stream.subscription)
 
     async def _call(self, stream: Stream) -> None:
         context: Any = stream
@@ -177,7 +177,7 @@ class Connection(asyncio.Protocol):
         try:
             request = stream.request()
             if path == SUBSCRIBE:
-                stream.feed = await self._wire.open(request, context, stream)
+                stream.subscription = await self._wire.open(request, context, stream)
             elif path in self._wire.calls:
                 stream.give(await self._wire.calls[path](request, context))
                 stream.end("OK")
@@ -190,7 +190,7 @@ class Connection(asyncio.Protocol):
 class LeanServer:
     """The listener, with the few verbs of a grpc.aio server that `Engine` uses."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: GrpcApi) -> None:
         self._wire = wire
         self._connections: set[Connection] = set()
 

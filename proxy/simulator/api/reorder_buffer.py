@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from proxy.simulator.messages import ENDS, Message
-from proxy.simulator.scheduler import Agenda
+from proxy.simulator.scheduler import Scheduler
 
 HOLD = 5.0
 FORGET = 2.0
@@ -24,8 +24,8 @@ FRESH = -1
 class ReorderBuffer:
     """Takes messages, gives them on in the engine's idea of order."""
 
-    def __init__(self, agenda: Agenda, give: Callable[[Message], None]) -> None:
-        self._agenda = agenda
+    def __init__(self, scheduler: Scheduler, give: Callable[[Message], None]) -> None:
+        self._scheduler = scheduler
         self._give = give
         self._waiting: dict[str, list[Message]] = {}
         self._expected: dict[str, int] = {}
@@ -62,7 +62,7 @@ class ReorderBuffer:
         self._waiting[step].sort(key=lambda one: one.index or 0)
         self._release(step)
         if step in self._waiting and index != expected:
-            self._agenda.after(HOLD, self._held_too_long, step)
+            self._scheduler.after(HOLD, self._held_too_long, step)
 
     def _release(self, step: str) -> None:
         waiting = self._waiting[step]
@@ -84,11 +84,11 @@ class ReorderBuffer:
             self._expected.pop(step, None)
             for message in waiting:
                 self._give(message)
-        self._ended[step] = self._agenda.now()
-        self._agenda.after(FORGET + SWEEP / 2, self._forget, step)
+        self._ended[step] = self._scheduler.now()
+        self._scheduler.after(FORGET + SWEEP / 2, self._forget, step)
 
     def _forget(self, step: str) -> None:
-        if self._agenda.now() - self._ended[step] < FORGET:
+        if self._scheduler.now() - self._ended[step] < FORGET:
             return  # it has ended once more since
         self._waiting.pop(step, None)
         self._expected.pop(step, None)

@@ -25,7 +25,7 @@ from proxy.simulator.state.tenant import Tenant
 STABLE = "/api/v1/stable"
 
 
-class Rest:
+class RestApi:
     """The REST handlers of an engine."""
 
     def __init__(self, core: Core, gate: Gate) -> None:
@@ -58,17 +58,17 @@ class Rest:
 
     async def _status(self, request: web.Request) -> web.Response:
         await self._enter(request, "status")
-        return web.json_response(self._known_run(request).past_status)
+        return web.json_response(self._known_run(request).history_status)
 
     def _answer(self, run: Run | RecordedRun) -> Any:
-        return run.answer() if isinstance(run, RecordedRun) else run_answer(run, self._core.agenda.now())
+        return run.answer() if isinstance(run, RecordedRun) else run_answer(run, self._core.scheduler.now())
 
     def _known_run(self, request: web.Request) -> Run | RecordedRun:
         try:
             run_id = str(uuid.UUID(request.match_info["run"]))
         except ValueError:
             raise _problem(web.HTTPBadRequest, "invalid workflow run id") from None
-        now = self._core.agenda.now()
+        now = self._core.scheduler.now()
         found = (tenant.runs.get(run_id) or tenant.recorded.get(run_id) for tenant in self._core.tenants)
         run = next((one for one in found if one is not None and one.known(now)), None)
         if run is None:
@@ -95,7 +95,7 @@ class Rest:
             run for run in reversed(tenant.runs.values()) if run.created_at >= since and _carries(run, pairs)
         ]
         offset, limit = int(query.get("offset", "0")), int(query.get("limit", "50"))
-        return web.json_response(list_answer(runs, self._core.agenda.now(), offset, limit))
+        return web.json_response(list_answer(runs, self._core.scheduler.now(), offset, limit))
 
     async def _workflows(self, request: web.Request) -> web.Response:
         await self._enter(request, "workflows")

@@ -1,7 +1,7 @@
 """What the read side answers: V1WorkflowRunDetails and the list of runs, as JSON-like values.
 
 The shapes are the engine's, field by field (compare tests/recordings/rest/); what it knows is a fold over the
-run's journal as far as it has become visible.
+run's read_model as far as it has become visible.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from proxy.simulator.api.workflow_views import action, id_of, workflow_config
 from proxy.simulator.recordings.parser import stamp
 from proxy.simulator.state.entities import Run, StepRun
-from proxy.simulator.state.read_model import Line, Past
+from proxy.simulator.state.read_model import TaskEvent, TaskView
 from proxy.simulator.statuses import FAILED, OVER
 
 NO_STEP = "00000000-0000-0000-0000-000000000000"
@@ -22,15 +22,15 @@ _WORKER = "b2959e71-5612-4c63-b893-18f11e78e109"
 
 
 def run_answer(run: Run, now: float) -> dict[str, Any]:
-    """GET /api/v1/stable/workflow-runs/{id} at agenda time `now`."""
-    pasts = run.journal.steps(now)
+    """GET /api/v1/stable/workflow-runs/{id} at scheduler time `now`."""
+    pasts = run.read_model.steps(now)
     seen = [(step, pasts[step.id]) for step in reversed(run.steps.values()) if step.id in pasts]
     return {
         "run": _run(run, seen, now),
         "shape": [_shape(run, step) for step, _ in seen],
         "taskEvents": []
         if run.workflow.is_task
-        else [_event(run, line) for line in reversed(run.journal.visible(now))],
+        else [_event(run, line) for line in reversed(run.read_model.visible(now))],
         "tasks": [_task(run, step, past, now) for step, past in seen],
         "workflowConfig": workflow_config(run.workflow),
     }
@@ -38,7 +38,7 @@ def run_answer(run: Run, now: float) -> dict[str, Any]:
 
 def list_answer(runs: Iterable[Run], now: float, offset: int, limit: int) -> dict[str, Any]:
     """GET …/workflow-runs: one row a run, newest first; a DAG's steps are its children."""
-    known = [run for run in runs if run.journal.known(now)]
+    known = [run for run in runs if run.read_model.known(now)]
     rows = [_row(run, now) for run in known[offset : offset + limit]]
     pages = -(-len(known) // limit) if limit else 0
     page = offset // limit + 1 if limit else 1
@@ -48,19 +48,19 @@ def list_answer(runs: Iterable[Run], now: float, offset: int, limit: int) -> dic
     }
 
 
-def _run(run: Run, seen: list[tuple[StepRun, Past]], now: float) -> dict[str, Any]:
-    over = run.past_status in OVER
+def _run(run: Run, seen: list[tuple[StepRun, TaskView]], now: float) -> dict[str, Any]:
+    over = run.history_status in OVER
     started = [past.started_at for _, past in seen if past.started_at is not None]
     ended = [past.finished_at for _, past in seen if past.finished_at is not None] if over else []
     answer: dict[str, Any] = {
         "additionalMetadata": run.metadata,
         "createdAt": stamp(run.created_at),
         "displayName": _display_name(run.workflow.name, run.created_at),
-        "errorMessage": run.journal.error(now),
+        "errorMessage": run.read_model.error(now),
         "input": _task_input(run, {}) if run.workflow.is_task else run.input,
         "metadata": _meta(run.id, run.created_at),
         "output": _run_output(run, seen),
-        "status": run.past_status,
+        "status": run.history_status,
         "tenantId": run.tenant.id,
         "workflowId": _name_id(run, "workflow"),
         "workflowVersionId": _name_id(run, "version"),
@@ -73,14 +73,14 @@ def _run(run: Run, seen: list[tuple[StepRun, Past]], now: float) -> dict[str, An
     return answer
 
 
-def _run_output(run: Run, seen: list[tuple[StepRun, Past]]) -> Any:
+def _run_output(run: Run, seen: list[tuple[StepRun, TaskView]]) -> Any:
     latest = max(
         (one for one in seen if one[1].output), key=lambda one: one[1].finished_at or 0.0, default=None
     )
     return json.loads(latest[1].output) if latest else {}
 
 
-def _task(run: Run, step: StepRun, past: Past, now: float) -> dict[str, Any]:
+def _task(run: Run, step: StepRun, past: TaskView, now: float) -> dict[str, Any]:
     parents = {name: run.outputs.get(name) for name in step.step.parents if name in run.outputs}
     return {
         **_summary(run, step, past),
@@ -92,7 +92,7 @@ def _task(run: Run, step: StepRun, past: Past, now: float) -> dict[str, Any]:
     }
 
 
-def _summary(run: Run, step: StepRun, past: Past) -> dict[str, Any]:
+def _summary(run: Run, step: StepRun, past: TaskView) -> dict[str, Any]:
     answer: dict[str, Any] = {
         "actionId": action(run.workflow, step.name),
         "additionalMetadata": run.metadata,
@@ -126,7 +126,7 @@ def _summary(run: Run, step: StepRun, past: Past) -> dict[str, Any]:
 
 
 def _row(run: Run, now: float) -> dict[str, Any]:
-    pasts = run.journal.steps(now)
+    pasts = run.read_model.steps(now)
     seen = [(step, pasts[step.id]) for step in reversed(run.steps.values()) if step.id in pasts]
     if run.workflow.is_task and seen:
         step, past = seen[0]
@@ -144,7 +144,7 @@ def _row(run: Run, now: float) -> dict[str, Any]:
     return {**row, "children": children, "workflowName": run.workflow.name}
 
 
-def _event(run: Run, line: Line) -> dict[str, Any]:
+def _event(run: Run, line: TaskEvent) -> dict[str, Any]:
     step = run.step_by_id(line.step_run_id)
     name = step.name if step is not None else ""
     event: dict[str, Any] = {
@@ -164,7 +164,7 @@ def _event(run: Run, line: Line) -> dict[str, Any]:
     return event
 
 
-def _event_message(line: Line) -> str:
+def _event_message(line: TaskEvent) -> str:
     if line.type == "SENT_TO_WORKER":
         return "Sent task run to the assigned worker"
     if line.type == "RETRYING":

@@ -1,4 +1,4 @@
-"""RunsFeed: who waits for the results of runs (SubscribeToWorkflowRuns, hatchet-sdk's `aio_result`)."""
+"""ResultsFeed: who waits for the results of runs (SubscribeToWorkflowRuns, hatchet-sdk's `aio_result`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from proxy.simulator.stubs import dispatcher_pb2
 LOOK_EVERY = 1.0  # for runs that were done before they were asked for
 
 
-class RunsFeed:
+class ResultsFeed:
     """One client's open questions: run ids come in, each run goes out once, when it is done."""
 
     def __init__(self, core: Core, tenant: Tenant) -> None:
@@ -37,7 +37,7 @@ class RunsFeed:
             async for raw in requests:
                 run_id = dispatcher_pb2.SubscribeToWorkflowRunsRequest.FromString(raw).workflow_run_id.lower()
                 self._asked.add(run_id)
-                self._core.agenda.after(LOOK_EVERY, self._look, run_id)
+                self._core.scheduler.after(LOOK_EVERY, self._look, run_id)
         finally:
             self._done.put_nowait(None)
 

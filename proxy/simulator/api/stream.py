@@ -1,4 +1,4 @@
-"""Stream: one call of the lean face: what `Wire` takes for its context, and a feed's listener."""
+"""Stream: one call of the lean face: what `GrpcApi` takes for its context, and a feed's listener."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import quote
 import grpc
 
 from proxy.hatchet.grpc.frames import DATA, END_HEADERS, END_STREAM, FRAME_BYTES, HEADERS, MESSAGE, frame
-from proxy.simulator.api.grpc import Feed
+from proxy.simulator.api.subscriptions import Subscription
 
 OPENING = b"\x88\x0f\x10\x10application/grpc"  # :status 200 and content-type, as literals of the static table
 
@@ -45,7 +45,7 @@ class Stream:
         self.window = connection.first_window
         self.body = bytearray()
         self.waiting: deque[bytes] = deque()  # DATA frames' bodies for which there was no room
-        self.feed: Feed | None = None
+        self.subscription: Subscription | None = None
         self.task: asyncio.Task[None] | None = None
         self._opened = False
         self._trailers = b""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from proxy.simulator.random_source import Dice
+from proxy.simulator.random_source import RandomSource
 from proxy.simulator.recordings.parser import UUID, Recording, stamp, text_of, wall
 from proxy.simulator.statuses import QUEUED, STATUS
 from proxy.simulator.stubs import workflows_pb2
@@ -27,25 +27,25 @@ class RecordedRun:
     def __init__(self, world: World, tenant: Tenant, name: str, recording: Recording, speed: float) -> None:
         self.tenant, self.name, self.id = tenant, name, recording.run_id
         self.metadata: dict[str, Any] = dict(recording.metadata)
-        self.created_at = world.agenda.wall()
+        self.created_at = world.scheduler.wall()
         self._world, self._recording, self._speed = world, recording, speed
-        self._begun = world.agenda.now()
+        self._begun = world.scheduler.now()
         self._shift = self.created_at - (recording.begun or self.created_at)
         self._ids: dict[str, str] = {}
         if world.quirks.traceparent:
-            self.metadata.setdefault("traceparent", f"00-{world.dice.hex(32)}-{world.dice.hex(16)}-01")
+            self.metadata.setdefault("traceparent", f"00-{world.random.hex(32)}-{world.random.hex(16)}-01")
 
-    def renamed(self, dice: Dice, metadata: Mapping[str, Any]) -> RecordedRun:
+    def renamed(self, random: RandomSource, metadata: Mapping[str, Any]) -> RecordedRun:
         """With new ids, and the metadata of who triggered it."""
         known = {self._recording.run_id, *(message.step_run_id or "" for _, message in self._recording.told)}
         known |= {step["external_id"] for _, core in self._recording.cores for step in _steps(core).values()}
-        self._ids = {old: dice.uuid() for old in sorted(known) if UUID.fullmatch(old)}
+        self._ids = {old: random.uuid() for old in sorted(known) if UUID.fullmatch(old)}
         self.id = self._ids[self._recording.run_id]
         self.metadata |= metadata
         return self
 
     def begin(self) -> RecordedRun:
-        """Put all that will be told on the agenda."""
+        """Put all that will be told on the scheduler."""
         for seconds, message in self._recording.told:
             at = None if message.at is None else message.at + self._shift
             mine = replace(
@@ -55,12 +55,11 @@ class RecordedRun:
                 at=at,
                 _shared=None,
             )
-            self._world.agenda.after(seconds / self._speed, self._tell, mine)
+            self._world.scheduler.after(seconds / self._speed, self._tell, mine)
         return self
 
     def _tell(self, message: Any) -> None:
-        large = self._world.quirks.late_large_payloads
-        self.tenant.bus.tell(message, self.metadata, None, large)
+        self.tenant.bus.publish_recorded(message, self.metadata)
 
     def _id(self, old: str) -> str:
         return self._ids.get(old, old)
@@ -68,7 +67,7 @@ class RecordedRun:
     @property
     def elapsed(self) -> float:
         """Seconds since the trigger, in the recording's time."""
-        return (self._world.agenda.now() - self._begun) * self._speed
+        return (self._world.scheduler.now() - self._begun) * self._speed
 
     # -- what is answered ------------------------------------------------------------------------
 
@@ -78,7 +77,7 @@ class RecordedRun:
         return past is not None and "run" in past
 
     @property
-    def past_status(self) -> str:
+    def history_status(self) -> str:
         """The read side's status of the run."""
         past = self._past()
         return str(past["run"]["status"]) if past is not None and "run" in past else QUEUED

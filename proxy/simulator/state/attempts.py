@@ -31,14 +31,14 @@ class Attempts:
     def queue(self, run: Run, step: StepRun) -> None:
         """The step waits for a worker, and then has one."""
         write(self._world, run, step, "QUEUED")
-        self._later(step, self._world.dice.between(DISPATCH), self._begin, run, step)
+        self._later(step, self._world.random.between(DISPATCH), self._begin, run, step)
 
     def _begin(self, run: Run, step: StepRun) -> None:
         step.on_worker, step.next_index = True, 0
         write(self._world, run, step, "ASSIGNED", "SENT_TO_WORKER", "STARTED")
-        step.children, step.due = {}, self._world.agenda.now()
+        step.children, step.due = {}, self._world.scheduler.now()
         step.acts = attempt(step.step, run.scope(step), step.children)
-        late = self._world.dice.between(TIMEOUT_LATE) if self._world.quirks.late_timeout else 0.0
+        late = self._world.random.between(TIMEOUT_LATE) if self._world.quirks.late_timeout else 0.0
         self._later(step, step.step.timeout / self._world.speed + late, self._time_out, run, step)
         self.go_on(run, step)
 
@@ -49,13 +49,13 @@ class Attempts:
         for act in step.acts:
             match act:
                 case Put():
-                    now = self._world.agenda.wall()
+                    now = self._world.scheduler.wall()
                     tell_chunk(self._world, run, step, act.chunk, index=step.next_index, at=now)
                     step.next_index += 1
                 case Wait():
                     step.due += act.seconds / self._world.speed  # a late timer makes no later one late
-                    step.work = self._world.agenda.after(
-                        max(step.due - self._world.agenda.now(), 0.0), self.go_on, run, step
+                    step.work = self._world.scheduler.after(
+                        max(step.due - self._world.scheduler.now(), 0.0), self.go_on, run, step
                     )
                     return
                 case _:
@@ -105,10 +105,10 @@ class Attempts:
             self._over(run, step, FAILED)
             return
         step.retry_count += 1
-        wait = self._world.dice.between(DISPATCH)
+        wait = self._world.random.between(DISPATCH)
         if step.step.backoff is not None:
             wait += step.step.backoff.before(retried + 1) / self._world.speed
-            wait += self._world.dice.between(BACKOFF_LATE) if self._world.quirks.late_backoff else 0.0
+            wait += self._world.random.between(BACKOFF_LATE) if self._world.quirks.late_backoff else 0.0
         write(self._world, run, step, "RETRYING", "QUEUED", after=RETRY_SEEN)
         self._later(step, wait, self._begin, run, step)
 
@@ -138,7 +138,7 @@ class Attempts:
         self._ended(run)
 
     def _later(self, step: StepRun, seconds: float, call: Callable[..., None], *args: Any) -> None:
-        step.timers.append(self._world.agenda.after(seconds, call, *args))
+        step.timers.append(self._world.scheduler.after(seconds, call, *args))
 
 
 def error_text(error: str, step_run_id: str) -> str:

@@ -1,4 +1,4 @@
-"""Telling: what happens is told on the bus and written into the journal; the read side concludes the rest.
+"""Telling: what happens is told on the bus and written into the read_model; the read side concludes the rest.
 
 The false ends are made here, as in the engine: each change of the read side's status is published as "the run
 has finished", and a status that the dispatcher does not know is called COMPLETED.
@@ -12,38 +12,43 @@ import json
 from proxy.simulator import messages
 from proxy.simulator.messages import Message
 from proxy.simulator.state.entities import Run, StepRun
-from proxy.simulator.state.pubsub import ENDED_LATE, STARTED_LATE
-from proxy.simulator.state.read_model import Line, run_status
+from proxy.simulator.state.read_model import TaskEvent, run_status
 from proxy.simulator.statuses import CANCELLED, FAILED, OVER
 from proxy.simulator.world import World
 
+# Delays in seconds. With flush buffers the 20 ms of an idle buffer come on top.
+STARTED_DELAY = (0.015, 0.035)
+BUFFERED_STARTED_DELAY = (0.0, 0.030)
+END_DELAY = (0.001, 0.008)  # the engine stores the result of a step before it publishes its end
 READ_SIDE_LEARNS_RUN = (0.045, 0.065)  # after the trigger
 READ_SIDE = (0.015, 0.045)
-AFTER_STEP_ENDS = ENDED_LATE[1] + 0.001  # without any lag a run still ends after its steps
+AFTER_STEP_ENDS = END_DELAY[1] + 0.001  # without any lag a run still ends after its steps
+AFTER_CHUNKS = 0.026  # an idle engine flushes the last chunk (40 ms at most) before the run's end (20 ms)
 RUN_ENDS = {FAILED: messages.FAILED, CANCELLED: messages.CANCELLED}
 
 
 def tell(world: World, run: Run, message: Message, late: tuple[float, float] | None) -> None:
     """Tell a lifecycle event, unless the engine was told to keep them to itself."""
     if world.quirks.lifecycle_events:
-        run.tenant.bus.tell(message, run.metadata, late, world.quirks.late_large_payloads)
+        run.tenant.bus.publish(message, run.metadata, late)
 
 
 def tell_started(world: World, run: Run, step: StepRun) -> None:
     """The step has been created."""
     message = Message(run.id, messages.STARTED, step.id, b"", step.created_at, 0)
-    tell(world, run, message, STARTED_LATE if world.quirks.late_started else None)
+    late = BUFFERED_STARTED_DELAY if world.quirks.flush_buffers else STARTED_DELAY
+    tell(world, run, message, late if world.quirks.late_started else None)
 
 
 def tell_end(world: World, run: Run, step: StepRun, kind: messages.Kind, payload: str) -> None:
     """An attempt is over."""
-    tell(world, run, Message(run.id, kind, step.id, payload.encode(), None, step.retry_count), ENDED_LATE)
+    tell(world, run, Message(run.id, kind, step.id, payload.encode(), None, step.retry_count), END_DELAY)
 
 
 def tell_chunk(world: World, run: Run, step: StepRun, chunk: bytes, *, index: int | None, at: float) -> None:
     """A chunk; nothing asks whether the step still runs."""
     message = Message(run.id, messages.STREAM, step.id, chunk, at, None, index)
-    run.tenant.bus.tell(message, run.metadata, None, world.quirks.late_large_payloads)
+    run.tenant.bus.publish(message, run.metadata)
 
 
 def write(
@@ -58,13 +63,14 @@ def write(
 ) -> None:
     """Write task events; they reach the read side after its lag, and `after` if there is one."""
     lag = world.lag(READ_SIDE) + (after if world.quirks.history_lag else 0.0)
-    visible = max(world.agenda.now() + lag, run.journal.created_visible_at)
+    visible = max(world.scheduler.now() + lag, run.read_model.created_visible_at)
     for type_ in types:
-        line = Line(step.id, type_, world.agenda.wall(), step.retry_count, visible, output, error)
+        line = TaskEvent(step.id, type_, world.scheduler.wall(), step.retry_count, visible, output, error)
         line.message = message
-        run.journal.write(line)
-    wait = max(run.journal.lines[-1].visible_at - world.agenda.now(), AFTER_STEP_ENDS)
-    world.agenda.after(wait, _read_side_changes, world, run)
+        run.read_model.write(line)
+    least = AFTER_CHUNKS if world.quirks.flush_buffers else AFTER_STEP_ENDS
+    wait = max(run.read_model.lines[-1].visible_at - world.scheduler.now(), least)
+    world.scheduler.after(wait, _read_side_changes, world, run)
 
 
 def in_history(world: World, output: str | None) -> str:
@@ -75,9 +81,9 @@ def in_history(world: World, output: str | None) -> str:
 
 
 def _read_side_changes(world: World, run: Run) -> None:
-    steps = run.journal.steps(world.agenda.now() + 1e-6)
-    before = run.past_status
-    status = run.past_status = run_status(before, steps, run.total, run.workflow.is_task)
+    steps = run.read_model.steps(world.scheduler.now() + 1e-6)
+    before = run.history_status
+    status = run.history_status = run_status(before, steps, run.total, run.workflow.is_task)
     if status == before or (run.workflow.is_task and status not in OVER):
         return
     if status not in OVER and not world.quirks.false_end_of_dag:

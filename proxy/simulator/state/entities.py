@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.simulator.scheduler import Cancellable
 from proxy.simulator.script.model import Step, Workflow
-from proxy.simulator.state.read_model import Journal
+from proxy.simulator.state.read_model import ReadModel
 from proxy.simulator.statuses import QUEUED
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class StepRun:
     next_index: int = 0
     acts: Iterator[Any] | None = None
     timers: list[Cancellable] = field(default_factory=list)
-    due: float = 0.0  # when the worker's next act is, on the agenda
+    due: float = 0.0  # when the worker's next act is, on the scheduler
     work: Cancellable | None = None  # the worker's own timer: outlives a cancellation it does not notice
     children: dict[str, Any] = field(default_factory=dict)  # results of child runs, by workflow
     replayed_from: int = 0  # the retry count with which the latest replay began
@@ -79,7 +79,7 @@ class Run:
     input: Any
     metadata: dict[str, Any]
     created_at: float
-    journal: Journal
+    read_model: ReadModel
     parent_step_run_id: str | None = None
     steps: dict[str, StepRun] = field(default_factory=dict)  # by name, in the order of creation
     outputs: dict[str, Any] = field(default_factory=dict)  # of finished steps, by name
@@ -89,11 +89,11 @@ class Run:
     generation: int = 0  # grows with each replay
     settling: int = -1  # the generation that is about to be done
     done: bool = False  # what GetRunDetails says
-    past_status: str = QUEUED  # the read side's
+    history_status: str = QUEUED  # the read side's
 
     def known(self, now: float) -> bool:
         """Whether the read side has the run."""
-        return self.journal.known(now)
+        return self.read_model.known(now)
 
     def plan(self) -> Iterator[tuple[str, Step, tuple[str, ...]]]:
         """Every step there will be: its name, script and parents; the one on failure after all others."""

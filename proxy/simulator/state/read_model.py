@@ -1,4 +1,4 @@
-"""Journal: what the engine's read side is told of a run, each line visible only after its lag.
+"""ReadModel: what the engine's read side is told of a run, each line visible only after its lag.
 
 The read side (OLAP) is another database than the core: what it says of a run is a fold over the lines that
 have reached it. Its own changes of status are what makes the engine tell a run's end, which is where the
@@ -28,7 +28,7 @@ _STATUS_AFTER = {
 
 
 @dataclass(slots=True)
-class Line:
+class TaskEvent:
     """One task event; ``CREATED`` is the engine's own and is not shown."""
 
     step_run_id: str
@@ -43,7 +43,7 @@ class Line:
 
 
 @dataclass(slots=True)
-class Past:
+class TaskView:
     """What the read side says of one step at one moment."""
 
     status: str = QUEUED
@@ -54,14 +54,14 @@ class Past:
     finished_at: float | None = None
 
 
-class Journal:
+class ReadModel:
     """The lines of one run, in the order of what happened."""
 
     def __init__(self, created_visible_at: float) -> None:
         self.created_visible_at = created_visible_at
-        self.lines: list[Line] = []
+        self.lines: list[TaskEvent] = []
 
-    def write(self, line: Line) -> None:
+    def write(self, line: TaskEvent) -> None:
         """Add a line; none is visible before its predecessor."""
         if self.lines:
             line.visible_at = max(line.visible_at, self.lines[-1].visible_at)
@@ -72,15 +72,15 @@ class Journal:
         """Whether the read side has the run itself."""
         return self.created_visible_at <= now
 
-    def visible(self, now: float) -> list[Line]:
+    def visible(self, now: float) -> list[TaskEvent]:
         """The lines that have reached the read side."""
         return [line for line in self.lines if line.visible_at <= now]
 
-    def steps(self, now: float) -> dict[str, Past]:
+    def steps(self, now: float) -> dict[str, TaskView]:
         """What the read side says of each step that it knows, oldest first."""
-        past: dict[str, Past] = {}
+        past: dict[str, TaskView] = {}
         for line in self.visible(now):
-            _fold(past.setdefault(line.step_run_id, Past()), line)
+            _fold(past.setdefault(line.step_run_id, TaskView()), line)
         return past
 
     def error(self, now: float) -> str:
@@ -89,7 +89,7 @@ class Journal:
         return errors[-1] if errors else ""
 
 
-def _fold(past: Past, line: Line) -> None:
+def _fold(past: TaskView, line: TaskEvent) -> None:
     if line.type == "CANCELLED" and past.status in OVER:
         return  # a user's cancellation of the whole run changes nothing of what was over
     if line.type == "RETRIED_BY_USER":
@@ -108,7 +108,7 @@ def _fold(past: Past, line: Line) -> None:
         past.finished_at = line.at
 
 
-def run_status(before: str, steps: dict[str, Past], total: int, is_task: bool) -> str:
+def run_status(before: str, steps: dict[str, TaskView], total: int, is_task: bool) -> str:
     """The status of a run whose status was `before` (``UpdateDAGStatuses`` in the engine's olap.sql)."""
     if is_task:
         return next((past.status for past in steps.values()), QUEUED)

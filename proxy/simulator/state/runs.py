@@ -1,6 +1,6 @@
 """Core: the truth of all runs: which steps there are, whose turn it is, and when a run is done.
 
-Synchronous, on an agenda. Its "done" lies once: while a DAG is replayed its steps are reset one by one, and
+Synchronous, on a scheduler. Its "done" lies once: while a DAG is replayed its steps are reset one by one, and
 between one's end and the next one's turn every step has an end, so the run reads done, with the results of
 before.
 """
@@ -11,26 +11,26 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from proxy.simulator.quirks import Quirks
-from proxy.simulator.random_source import Dice
+from proxy.simulator.random_source import RandomSource
 from proxy.simulator.recordings.parser import Recording
 from proxy.simulator.recordings.replayer import RecordedRun
-from proxy.simulator.scheduler import Agenda
+from proxy.simulator.scheduler import Scheduler
 from proxy.simulator.script.model import Script, Step
 from proxy.simulator.state.attempts import Attempts
 from proxy.simulator.state.emit import READ_SIDE_LEARNS_RUN, tell_chunk, tell_started, write
 from proxy.simulator.state.entities import Run, StepRun
-from proxy.simulator.state.read_model import Journal
+from proxy.simulator.state.read_model import ReadModel
 from proxy.simulator.state.tenant import Tenant
 from proxy.simulator.state.worker import Spawn
 from proxy.simulator.statuses import CANCELLED, FAILED
 from proxy.simulator.world import World
 
-DONE = (0.03, 0.25)
+DONE = (0.05, 0.27)  # after the last step; the hangup comes some 50 ms after it
 DONE_AT_ONCE = (0.0, 0.0)
 COMING = (0.013, 0.03)  # a step's, after its parents' end
 TURN = (0.04, 0.08)  # a replayed step's, after its parents' end
 CHILD_TOLD = (0.02, 0.05)
-KEPT_RUNS = 20_000  # done ones included, so that an engine that runs for weeks does not grow
+MAX_RUNS = 20_000  # done ones included, so that an engine that runs for weeks does not grow
 
 
 class UnknownWorkflow(Exception):
@@ -43,19 +43,19 @@ class Core:
     def __init__(self, script: Script, world: World, *, tenants: int = 1) -> None:
         self.script = script
         self.world = world
-        self.tenants = [Tenant(world.dice.uuid(), world.agenda, world.dice) for _ in range(tenants)]
+        self.tenants = [Tenant(world.random.uuid(), world) for _ in range(tenants)]
         self.recordings: dict[str, tuple[Recording, float]] = {}  # by workflow, with their speed
         self.done_told: list[Callable[[Run], None]] = []
         self._attempts = Attempts(world, self._go_on, self._spawn)
         self._parents: dict[str, tuple[Run, StepRun, set[str]]] = {}
 
     @property
-    def agenda(self) -> Agenda:
-        return self.world.agenda
+    def scheduler(self) -> Scheduler:
+        return self.world.scheduler
 
     @property
-    def dice(self) -> Dice:
-        return self.world.dice
+    def random(self) -> RandomSource:
+        return self.world.random
 
     @property
     def quirks(self) -> Quirks:
@@ -79,29 +79,31 @@ class Core:
     ) -> Run | RecordedRun:
         """Begin a run, or a telling of a recorded one. Raises UnknownWorkflow."""
         if workflow in self.recordings:
-            return self.tell_again(tenant, workflow, metadata or {})
+            return self.play_recording(tenant, workflow, metadata or {})
         if workflow not in self.script.workflows:
             raise UnknownWorkflow(workflow)
         run = Run(
-            id=self.dice.uuid(),
+            id=self.random.uuid(),
             tenant=tenant,
             workflow=self.script.workflows[workflow],
             input={} if input is None else input,
             metadata=self._metadata(metadata or {}),
-            created_at=self.agenda.wall(),
-            journal=Journal(self.agenda.now() + self.world.lag(READ_SIDE_LEARNS_RUN)),
+            created_at=self.scheduler.wall(),
+            read_model=ReadModel(self.scheduler.now() + self.world.lag(READ_SIDE_LEARNS_RUN)),
             parent_step_run_id=parent_step_run_id,
         )
         tenant.runs[run.id] = run
         self._go_on(run)
         return run
 
-    def tell_again(self, tenant: Tenant, name: str, metadata: Mapping[str, Any] | None = None) -> RecordedRun:
+    def play_recording(
+        self, tenant: Tenant, name: str, metadata: Mapping[str, Any] | None = None
+    ) -> RecordedRun:
         """Tell a recorded run; under its recorded id where there is no metadata of who triggers it."""
         recording, speed = self.recordings[name]
         run = RecordedRun(self.world, tenant, name, recording, speed)
         if metadata is not None:
-            run.renamed(self.dice, metadata)
+            run.renamed(self.random, metadata)
         tenant.recorded[run.id] = run
         return run.begin()
 
@@ -109,7 +111,7 @@ class Core:
         self, run: Run, step: StepRun, chunk: bytes, index: int | None, at: float | None = None
     ) -> None:
         """A chunk that a foreign worker sends."""
-        tell_chunk(self.world, run, step, chunk, index=index, at=self.agenda.wall() if at is None else at)
+        tell_chunk(self.world, run, step, chunk, index=index, at=self.scheduler.wall() if at is None else at)
 
     def cancel(self, run: Run) -> None:
         """A user's cancellation; finished steps of a DAG read CANCELLED in the core from then on."""
@@ -146,18 +148,18 @@ class Core:
                 self._create(run, step, name)
             elif known is None:
                 run.coming.add(name)
-                self.agenda.after(self.dice.between(COMING), self._create, run, step, name)
+                self.scheduler.after(self.random.between(COMING), self._create, run, step, name)
             elif parents:
                 known.turn = run.generation
-                self.agenda.after(self.dice.between(TURN), self._reset, run, known, run.generation)
+                self.scheduler.after(self.random.between(TURN), self._reset, run, known, run.generation)
             else:
                 self._reset(run, known, run.generation)
         self._settle(run)
 
     def _create(self, run: Run, step: Step, name: str) -> None:
-        step_run_id = run.id if run.workflow.is_task else self.dice.uuid()
+        step_run_id = run.id if run.workflow.is_task else self.random.uuid()
         run.coming.discard(name)
-        made = StepRun(step_run_id, step, name, self.agenda.wall(), len(run.steps) + 1, run.generation)
+        made = StepRun(step_run_id, step, name, self.scheduler.wall(), len(run.steps) + 1, run.generation)
         run.steps[name] = made
         run.tenant.add_step(run, made)
         tell_started(self.world, run, made)
@@ -212,7 +214,7 @@ class Core:
             error = f"FailedTaskRunExceptionGroup: Workflow run {child.id} failed."
             self._attempts.fail(run, step, error, False)
         elif not waiting:
-            step.due = self.agenda.now()
+            step.due = self.scheduler.now()
             self._attempts.go_on(run, step)
 
     # -- ends ----------------------------------------------------------------------------------------
@@ -222,9 +224,9 @@ class Core:
             if run.settling != run.generation:
                 run.settling = run.generation
                 late = DONE if self.quirks.done_after_hangup else DONE_AT_ONCE
-                self.agenda.after(self.dice.between(late), self._done, run, run.generation)
+                self.scheduler.after(self.random.between(late), self._done, run, run.generation)
                 if run.id in self._parents:
-                    self.agenda.after(self.dice.between(CHILD_TOLD), self._child_settled, run)
+                    self.scheduler.after(self.random.between(CHILD_TOLD), self._child_settled, run)
         elif run.generation and self.quirks.false_done_of_replay and run.seems_settled:
             run.done = True
 
@@ -233,12 +235,12 @@ class Core:
             run.done = True
             for told in tuple(self.done_told):
                 told(run)
-            run.tenant.forget_done(KEPT_RUNS)
+            run.tenant.forget_done(MAX_RUNS)
 
     def _metadata(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
         if "traceparent" in metadata or not self.quirks.traceparent:
             return dict(metadata)
-        return {**metadata, "traceparent": f"00-{self.dice.hex(32)}-{self.dice.hex(16)}-01"}
+        return {**metadata, "traceparent": f"00-{self.random.hex(32)}-{self.random.hex(16)}-01"}
 
     def running(self) -> Iterator[Run]:
         """The runs of all tenants that are not done."""

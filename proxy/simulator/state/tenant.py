@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proxy.simulator.random_source import Dice
-from proxy.simulator.scheduler import Agenda
 from proxy.simulator.state.entities import Run, StepRun
 from proxy.simulator.state.pubsub import Bus
+from proxy.simulator.world import World
 
 if TYPE_CHECKING:
     from proxy.simulator.recordings.replayer import RecordedRun
@@ -16,9 +15,9 @@ if TYPE_CHECKING:
 class Tenant:
     """One tenant's runs, the newest last."""
 
-    def __init__(self, tenant_id: str, agenda: Agenda, dice: Dice) -> None:
+    def __init__(self, tenant_id: str, world: World) -> None:
         self.id = tenant_id
-        self.bus = Bus(agenda, dice)
+        self.bus = Bus(world)
         self.runs: dict[str, Run] = {}
         self.recorded: dict[str, RecordedRun] = {}
         self._step_runs: dict[str, tuple[Run, StepRun]] = {}

@@ -73,10 +73,10 @@ def _attempt(step: Step, scope: Scope, children: Mapping[str, Any]) -> Iterator[
     if step.cancels:
         yield CancelMyself()
     chunks = step.chunks.given(scope)
-    for chunk in chunks:
-        yield Put(chunk)
-        if step.chunks.every:
+    for number, chunk in enumerate(chunks):
+        if number and step.chunks.every:
             yield Wait(step.chunks.every)
+        yield Put(chunk)
     if step.then:
         yield Wait(step.then)
     for child in step.children:

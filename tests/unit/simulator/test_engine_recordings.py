@@ -1,7 +1,7 @@
 """What the embedded engine says of a workflow is what a real engine said of it: same shape, order and quirks.
 
 Each subscription of each recording must be had from the model, event for event, for one seed of many: delays
-are dice, and what they decide (who is bound before the false end, who is not) the recordings decided once.
+are random, and what they decide (who is bound before the false end, who is not) the recordings decided once.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def play(scenario: str, seed: int, **quirks: bool) -> Played:
         played.later(seconds, name)
     act, when = ACTS.get(scenario, ("", 0.0))
     if act:
-        played.agenda.after(when, getattr(played.core, act), played.run)
+        played.scheduler.after(when, getattr(played.core, act), played.run)
     played.at(LASTS.get(scenario, 5.0))
     return played
 
@@ -101,7 +101,7 @@ def play(scenario: str, seed: int, **quirks: bool) -> Played:
 @cache
 def plays(scenario: str) -> list[Played]:
     """With every quirk; and without the false end of a DAG, which two recordings happen not to have."""
-    truthful = [play(scenario, seed, false_end_of_dag=False) for seed in range(5)]
+    truthful = [play(scenario, seed, false_end_of_dag=False) for seed in range(20)]
     return [*(play(scenario, seed) for seed in SEEDS), *truthful]
 
 
@@ -212,7 +212,7 @@ def test_a_row_of_the_list_has_the_recorded_shape() -> None:
     played = Played("chat", seed=1)
     played.at(10)
     wanted = json.loads((RECORDINGS / "rest" / "list_by_metadata.json").read_text(encoding="utf-8"))
-    mine = list_answer([played.run], played.agenda.now(), 0, 50)
+    mine = list_answer([played.run], played.scheduler.now(), 0, 50)
     assert set(mine) == set(wanted)
     assert shape(mine["rows"][0]) == shape(wanted["rows"][0])
 

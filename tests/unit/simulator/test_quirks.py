@@ -11,6 +11,7 @@ from proxy.simulator.quirks import NONE, Quirks, attribute, facts
 from tests.support.played import Heard, Played
 
 STEP, RUN = dispatcher_pb2.RESOURCE_TYPE_STEP_RUN, dispatcher_pb2.RESOURCE_TYPE_WORKFLOW_RUN
+STARTED = dispatcher_pb2.RESOURCE_EVENT_TYPE_STARTED
 SEEDS = range(8)
 
 
@@ -36,6 +37,56 @@ def first(play: Played) -> Heard:
 
 def chunk_times(heard: Heard, play: Played) -> list[float]:
     return [t - play.begun for t, e in heard.events if e.HasField("event_index")]
+
+
+def tail(seed: int, **quirks: bool) -> tuple[list[int | None], list[int | None]]:
+    """What a tap and a late joiner by run id hear of a task that returns right after its chunk 19: indexes.
+
+    None stands for the step's end.
+    """
+    play = Played("tail", seed, quirks={"metadata_disorder": False, **quirks})
+    play.later(0.25, "joined")
+    play.at(3)
+    return indexes(first(play)), indexes(play.heard["joined"])
+
+
+def indexes(heard: Heard) -> list[int | None]:
+    told = [e for _, e in heard.events if e.resource_type == STEP and e.event_type != STARTED]
+    return [e.event_index if e.HasField("event_index") else None for e in told]
+
+
+def test_flush_buffers() -> None:
+    stories = [tail(seed) for seed in range(20)]
+    assert all(set(tap) == {*range(20), None} for tap, _ in stories)
+    assert any(tap[-1] == 19 for tap, _ in stories)
+    assert any(late[-1] is None and 19 not in late for _, late in stories)
+    for tap, late in (tail(seed, flush_buffers=False) for seed in range(20)):
+        assert tap == [*range(20), None]
+        assert late == [*range(min(i for i in late if i is not None), 20), None]
+
+
+def test_sorted_flush() -> None:
+    def in_order(on: bool) -> bool:
+        play = Played("big", 1, quirks={"sorted_flush": on, "metadata_disorder": False})
+        play.at(0.1)
+        for index in (2, 0, 1):
+            play.core.put_chunk(play.run, next(iter(play.run.steps.values())), b"x", index)
+        play.at(0.3)
+        return [e.event_index for _, e in first(play).events if e.HasField("event_index")] == [0, 1, 2]
+
+    assert in_order(True)
+    assert not in_order(False)
+
+
+def test_subscription_cost() -> None:
+    def chunks_heard(on: bool) -> int:
+        play = Played("burst", 1, quirks={"subscription_cost": on})
+        for number in range(40):
+            play.later(0.1, f"beside {number}")
+        play.at(2)
+        return kinds(first(play), STEP).count("STREAM")
+
+    assert chunks_heard(True) < 100 < chunks_heard(False) == 200
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -80,7 +131,7 @@ def test_done_after_hangup(seed: int) -> None:
     for on in (True, False):
         play = Played("fast", seed, quirks={"done_after_hangup": on})
         while first(play).ended is None:
-            play.at(play.agenda.now() - play.begun + 0.001)
+            play.at(play.scheduler.now() - play.begun + 0.001)
         assert play.core_state().done or on
         play.at(1.0)
         assert play.core_state().done
@@ -90,7 +141,7 @@ def test_history_lag() -> None:
     for on in (True, False):
         play = Played("fast", 1, quirks={"history_lag": on})
         play.at(0.03)
-        assert play.run.known(play.agenda.now()) is not on
+        assert play.run.known(play.scheduler.now()) is not on
 
 
 @pytest.mark.parametrize(

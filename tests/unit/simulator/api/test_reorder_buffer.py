@@ -9,14 +9,14 @@ import pytest
 from proxy.simulator import messages
 from proxy.simulator.api.reorder_buffer import ReorderBuffer
 from proxy.simulator.messages import Message
-from proxy.simulator.scheduler import ManualAgenda
+from proxy.simulator.scheduler import ManualScheduler
 
 Given = list[tuple[float, int | str]]
 
 
 @pytest.fixture
-def agenda() -> ManualAgenda:
-    return ManualAgenda()
+def scheduler() -> ManualScheduler:
+    return ManualScheduler()
 
 
 @pytest.fixture
@@ -25,13 +25,13 @@ def given() -> Given:
 
 
 @pytest.fixture
-def add(agenda: ManualAgenda, given: Given) -> Callable[[int | str], None]:
+def add(scheduler: ManualScheduler, given: Given) -> Callable[[int | str], None]:
     def give(message: Message) -> None:
         kinds = {messages.FAILED: "failed", messages.COMPLETED: "completed", messages.STARTED: "started"}
         told = message.index if message.index is not None else kinds.get(message.kind, "")
-        given.append((agenda.now(), "over" if message.step_run_id is None else told))
+        given.append((scheduler.now(), "over" if message.step_run_id is None else told))
 
-    buffer = ReorderBuffer(agenda, give)
+    buffer = ReorderBuffer(scheduler, give)
 
     def add(what: int | str) -> None:
         kinds = {"failed": messages.FAILED, "completed": messages.COMPLETED, "started": messages.STARTED}
@@ -66,10 +66,10 @@ CASES: dict[str, tuple[Given, Given]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_the_buffer_gives_and_when(
-    case: str, agenda: ManualAgenda, given: Given, add: Callable[[int | str], None]
+    case: str, scheduler: ManualScheduler, given: Given, add: Callable[[int | str], None]
 ) -> None:
     comes, wanted = CASES[case]
     for at, what in comes:
-        agenda.after(at, add, what)
-    agenda.pass_(20)
+        scheduler.after(at, add, what)
+    scheduler.advance(20)
     assert [(round(t, 3), what) for t, what in given] == wanted

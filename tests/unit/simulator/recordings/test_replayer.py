@@ -9,14 +9,14 @@ import pytest
 
 from proxy.hatchet.protobuf import workflows_pb2
 from proxy.simulator import Engine
-from proxy.simulator.api.subscriptions import PairFeed, RunFeed
+from proxy.simulator.api.subscriptions import MetadataSubscription, RunSubscription
 from proxy.simulator.quirks import Quirks
-from proxy.simulator.random_source import Dice
+from proxy.simulator.random_source import RandomSource
 from proxy.simulator.recordings.client import Client
 from proxy.simulator.recordings.parser import NotARecording, Recording, load_recording, parse_recording
 from proxy.simulator.recordings.recorder import Recorder, Refused
 from proxy.simulator.recordings.replayer import RecordedRun
-from proxy.simulator.scheduler import ManualAgenda
+from proxy.simulator.scheduler import ManualScheduler
 from proxy.simulator.state.runs import Core
 from proxy.simulator.world import World
 from tests.support.contract import place
@@ -49,24 +49,24 @@ def test_what_is_told_has_every_event_that_any_subscription_heard_and_none_twice
     assert len(chunks) == len(heard)
 
 
-def replaying(recording: Recording) -> tuple[ManualAgenda, Core]:
+def replaying(recording: Recording) -> tuple[ManualScheduler, Core]:
     """The engine's model without sockets, on a clock turned by hand, with one recording to play."""
-    agenda = ManualAgenda()
+    scheduler = ManualScheduler()
     quirks = Quirks().switched(metadata_disorder=False, metadata_hangup=False, false_end_of_dag=False)
-    core = Core(RECORDED, World(agenda, Dice(1), quirks))
+    core = Core(RECORDED, World(scheduler, RandomSource(1), quirks))
     core.recordings = {"tokens": (recording, FAST)}
-    return agenda, core
+    return scheduler, core
 
 
 def test_a_replay_reaches_a_subscription_as_the_recorded_run_reached_it() -> None:
     recording = load_recording(TOKENS)
-    agenda, core = replaying(recording)
-    run = core.tell_again(core.tenants[0], "tokens")
+    scheduler, core = replaying(recording)
+    run = core.play_recording(core.tenants[0], "tokens")
     assert run.id == recording.run_id
-    agenda.pass_(0.2 / FAST)
-    heard = Heard(agenda)
-    RunFeed(core, core.tenants[0], run.id, heard)
-    agenda.pass_(5.0 / FAST)
+    scheduler.advance(0.2 / FAST)
+    heard = Heard(scheduler)
+    RunSubscription(core, core.tenants[0], run.id, heard)
+    scheduler.advance(5.0 / FAST)
     names = step_names(TOKENS)
     wanted, ended = recorded(TOKENS, "after_200ms")
     assert [told(event, names) for _, event in heard.events] == wanted
@@ -81,12 +81,12 @@ def test_a_replay_reaches_a_subscription_as_the_recorded_run_reached_it() -> Non
 
 def test_a_recording_can_be_triggered_and_gets_ids_of_its_own() -> None:
     recording = load_recording(TOKENS)
-    agenda, core = replaying(recording)
-    heard = Heard(agenda)
-    PairFeed(core, core.tenants[0], "mine", "yes", heard)
+    scheduler, core = replaying(recording)
+    heard = Heard(scheduler)
+    MetadataSubscription(core, core.tenants[0], "mine", "yes", heard)
     run = core.trigger(core.tenants[0], "tokens", {}, {"mine": "yes"})
     assert run.id != recording.run_id
-    agenda.pass_(5.0 / FAST)
+    scheduler.advance(5.0 / FAST)
     events = [event for _, event in heard.events]
     assert [one.event_payload for one in events if one.HasField("event_index")][-1] == "true"
     assert {one.workflow_run_id for one in events} == {run.id}
