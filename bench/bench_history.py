@@ -9,7 +9,8 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from proxy.core.events import CoreState, CoreStep, Item, Kind, LiveEvent, PastState, PastStep, Status
+from proxy.core.events import Item
+from proxy.core.observations import CoreState, CoreStep, Kind, LiveEvent, PastState, PastStep, Status
 from proxy.hatchet.upstream import Deliver
 from proxy.runs.follower import Run
 from proxy.runs.reconcile.reconciler import History

@@ -24,7 +24,7 @@ import grpc
 import grpc.aio
 import uvloop
 
-from proxy.core.events import Kind, LiveEvent
+from proxy.core.observations import Kind, LiveEvent
 from proxy.hatchet import codec, protobuf
 from proxy.hatchet.endpoint import Endpoint, Tls
 from proxy.hatchet.grpc.grpcio import Channels
@@ -81,7 +81,7 @@ async def lean(port: int, streams: int, meter: Meter) -> None:
 
 async def _over(transport: Any, streams: int, meter: Meter) -> None:
     async def one() -> None:
-        translate = codec.translator()
+        translate = codec.live_event
         await transport.listen(
             protobuf.SUBSCRIBE, codec.by_run(RUN), "", lambda message: meter.deliver(translate(message))
         )
@@ -97,7 +97,7 @@ async def sync_threads(port: int, streams: int, meter: Meter) -> None:
     loop = asyncio.get_running_loop()
     waiting: list[bytes] = []
     lock = threading.Lock()
-    translate = codec.translator()
+    translate = codec.live_event
 
     def take() -> None:
         with lock:

@@ -22,7 +22,7 @@ import yaml
 from works import FIVE_RULES, ORDER
 
 from config.model.files import RuleConfig, StreamConfig
-from proxy.core.events import CoreState, CoreStep, LiveEvent, Status
+from proxy.core.observations import CoreState, CoreStep, LiveEvent, Status
 from proxy.hatchet import codec, protobuf
 from proxy.hatchet.errors import HatchetAway
 from proxy.hatchet.grpc import frames
@@ -100,7 +100,7 @@ async def prepared(runs: int) -> tuple[Http2, list[str], list[Life]]:
         life.begin(Run(run_id, upstream, publish=life.publish))
         await life.known(1.0)
         await life.channel(stream)
-        translate = codec.translator()
+        translate = codec.live_event
         deliver = upstream.deliver[run_id]
         deliver(translate(_event(run_id, None)))
         call = Call(_into(translate, deliver), lambda *_: None)

@@ -44,7 +44,7 @@ async def lean(host_port: str, token: str, runs: list[str]) -> None:
     link = Lean(Endpoint(token, "", host_port, None, Tls("none"), 4 << 20))
 
     async def one(run: str) -> None:
-        translate = codec.translator()
+        translate = codec.live_event
 
         def take(message: bytes) -> None:
             translate(message)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 from urllib.parse import quote
 
-from proxy.core.events import CoreState, PastState
+from proxy.core.observations import CoreState, PastState
 from proxy.hatchet import codec, protobuf
 from proxy.hatchet.endpoint import Endpoint, endpoint
 from proxy.hatchet.errors import HatchetError, HistoryAway
@@ -118,12 +118,11 @@ class HatchetDoor:
             await self._rest.close()
 
     async def _listen(self, request: bytes, deliver: Deliver, opened: Callable[[], None] | None) -> None:
-        translate = codec.translator()
         await self._open_transport().listen(
             protobuf.SUBSCRIBE,
             request,
             self._named("SubscribeToWorkflowEvents"),
-            lambda message: deliver(translate(message)),
+            lambda message: deliver(codec.live_event(message)),
             opened,
         )
 

@@ -6,11 +6,16 @@ The shapes are those of `GET /api/v1/stable/workflow-runs/{id}` (V1WorkflowRunDe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from proxy.core.events import PastState, PastStep, PastTaskEvent, Status
+from proxy.core.instant import instant
+from proxy.core.observations import PastState, PastStep, PastTaskEvent, Status
 
+UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s)")
+DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|us|µs|ns|h|m|s))+")
 NEVER: Final = "0001-01-01"  # Go's zero time: the history writes it for what it does not know
 
 
@@ -52,6 +57,7 @@ def _step(
         started_at=_time(task.get("startedAt")),
         finished_at=_time(task.get("finishedAt")),
         events=tuple(events.get(step_run_id, ())),
+        timeout=_seconds(config.get("Timeout")),
     )
 
 
@@ -75,7 +81,7 @@ def _events_by_step(answer: Mapping[str, Any]) -> dict[str, list[PastTaskEvent]]
         events.setdefault(str(event["taskId"]).lower(), []).append(
             PastTaskEvent(
                 type=str(event["eventType"]),
-                at=str(event["timestamp"]),
+                at=_time(event["timestamp"]),
                 retry_count=int(event.get("retryCount") or 0),
                 error=event.get("errorMessage") or _timeout(event),
                 output=event.get("output") or None,
@@ -126,8 +132,15 @@ def _when(event: Mapping[str, Any]) -> tuple[str, int]:
     return str(event["timestamp"]).rstrip("Z"), int(event.get("id") or 0)
 
 
-def _time(text: object) -> str | None:
-    return text if isinstance(text, str) and not text.startswith(NEVER) else None
+def _time(text: object) -> int | None:
+    return instant(text) if isinstance(text, str) and not text.startswith(NEVER) else None
+
+
+def _seconds(text: object) -> float | None:
+    """A duration as Go writes it ("1m", "1h30m", "500ms") in seconds."""
+    if not isinstance(text, str) or not DURATION.fullmatch(text):
+        return None
+    return sum(float(number) * UNITS[unit] for number, unit in DURATION_PART.findall(text))
 
 
 def _number(value: object) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from proxy.core.events import CoreState, LiveEvent, PastState
+from proxy.core.observations import CoreState, LiveEvent, PastState
 
 Deliver = Callable[[LiveEvent], None]
 

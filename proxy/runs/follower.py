@@ -1,8 +1,8 @@
-"""Run: one run's life: the loop around its history: subscriptions, look-ups, timers.
+"""Follows one run of one team: reads states, subscribes, wakes up when something is due, and publishes items.
 
-The history decides, this does: it opens and closes subscriptions, reads the states the history wants to see,
-ticks when something is due, and publishes what comes out, synchronously, in order. Everything that is due is
-done in `_attend`; one sleeper wakes it. A chunk in order passes without it.
+    Subscription ──heard──▶                       ──plan──▶ StateReader, SubscriptionSet, wake-up
+    tap, search  ──deliver─▶  Reconciler (decides)
+    StateReader  ──core────▶                       ──items─▶ publish
 
 Trouble with Hatchet never ends a run: it is kept in `trouble` and tried again. Only the verified end does.
 """
@@ -10,32 +10,128 @@ Trouble with Hatchet never ends a run: it is kept in `trouble` and tried again. 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
 from typing import Final
 
-from proxy.core.events import CoreState, GapCause, Item, LiveEvent
-from proxy.hatchet.errors import HatchetAway
-from proxy.runs.bridge import Spanning
-from proxy.runs.telling import RunSettings
-from proxy.runs.wires import SPREAD
+from proxy.core.clock import Clock, LoopClock
+from proxy.core.events import GapCause, Item
+from proxy.core.observations import CoreState, LiveEvent
+from proxy.hatchet.errors import HatchetAway, HatchetError
+from proxy.hatchet.upstream import Upstream
+from proxy.runs.lag import LagMeter
+from proxy.runs.observer import Observer
+from proxy.runs.quota import SubscriptionQuota
+from proxy.runs.reconcile.reconciler import Reconciler
+from proxy.runs.reconcile.subscription_state import Pulse, Selection, SubscriptionState
+from proxy.runs.state_reader import CLOSED, StateReader
+from proxy.runs.subscription import SPREAD
+from proxy.runs.subscriptions import SubscriptionSet
 
-__all__ = ["Run", "RunSettings"]
+NEAREST: Final = 0.002  # seconds: whatever goes wrong with what is due, a run never spins
+TAP_WAIT: Final = 1.0  # seconds that a run waits for a tap that broke before it subscribes by itself
+TAP: Final = "tap"
 
-NAP: Final = 0.002  # seconds: whatever goes wrong with what is due, a run never spins
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What operators may turn."""
+
+    check_after: float = 15.0  # seconds without an event after which the states are read
 
 
-class Run(Spanning):
-    """One run of one team; `publish` gets its items, each once, in order."""
+class RunFollower:
+    """One run; `publish` gets its items, each once, in order.
+
+    `pair`: the metadata pair of the team's tap; a run that carries it subscribes by itself only while the tap
+    is away.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        upstream: Upstream,
+        *,
+        publish: Callable[[Sequence[Item]], None],
+        settings: RunSettings | None = None,
+        clock: Clock | None = None,
+        observer: Observer | None = None,
+        quota: SubscriptionQuota | None = None,
+        lag: LagMeter | None = None,
+        rng: Random | None = None,
+        pair: tuple[str, str] | None = None,
+    ) -> None:
+        self.run_id = run_id
+        self.pair = pair
+        self._publish = publish
+        self._clock = clock or LoopClock()
+        self._observer = observer or Observer()
+        self._rng = rng or Random()
+        self._lag = lag or LagMeter()
+        settings = settings or RunSettings()
+        self._reconciler = Reconciler(
+            run_id,
+            has_history=upstream.has_history,
+            check_after=settings.check_after,
+            settle=self._lag.settle,
+        )
+        self._reader = StateReader(
+            run_id,
+            upstream,
+            self._reconciler,
+            clock=self._clock,
+            rng=self._rng,
+            observer=self._observer,
+            changed=self._changed,
+        )
+        self._subscriptions = SubscriptionSet(
+            run_id,
+            upstream,
+            self,
+            quota=quota or SubscriptionQuota(),
+            clock=self._clock,
+            rng=self._rng,
+            observer=self._observer,
+        )
+        self._feeds: dict[
+            str, SubscriptionState
+        ] = {}  # subscriptions of others that bring this run, by their names
+        self._tap_lost_at = float("-inf")
+        self._trouble: HatchetError | None = None  # of a subscription
+        self._sleeper: asyncio.Task[None] | None = None
+        self._sleeps_until = float("inf")
+        self._started = self._closed = self._stopped = False
+        self._counted = (0, 0)
 
     # -- from outside --
 
+    @property
+    def over(self) -> bool:
+        """Whether the verified end was published."""
+        return self._reconciler.over
+
+    @property
+    def state(self) -> CoreState | None:
+        """The last core state, where there is one."""
+        return self._reconciler.core_state
+
+    @property
+    def trouble(self) -> HatchetError | None:
+        """What is wrong with Hatchet, as far as this run has met it."""
+        return self._reader.trouble or self._trouble
+
+    @property
+    def state_only(self) -> bool:
+        """Whether it is told from its states alone, because the team's subscriptions are used up."""
+        return self._subscriptions.refused
+
     def start(self) -> None:
-        """Begin: subscribe, then look."""
+        """Begin."""
         if self._started or self._closed:
             return
         self._started = True
-        now = self._clock.now()
-        self._history.core_look.want(now)
+        self._reconciler.core_poll.want(self._clock.now())
         self._attend()
 
     async def known(self) -> CoreState:
@@ -43,93 +139,171 @@ class Run(Spanning):
         if self.state is not None:
             return self.state
         if self._closed:
-            raise HatchetAway("the run was closed")
-        if self.trouble is not None and self._history.core_look.held_off(self._clock.now()):
-            raise self.trouble
-        answer: asyncio.Future[CoreState] = asyncio.get_running_loop().create_future()
-        self._answers.append(answer)
+            raise HatchetAway(CLOSED)
         self.start()
-        self._history.core_look.want(self._clock.now())
-        self._attend()
-        try:
-            return await answer
-        finally:
-            if answer in self._answers:
-                self._answers.remove(answer)
-            del answer  # its error's traceback holds this frame
+        return await self._reader.first_state()
 
-    def deliver(self, event: LiveEvent, source: str = "tap") -> None:
-        """An event of this run from a subscription that is not its own; others' are passed over."""
-        if self._closed or event.run_id != self.run_id:
+    def feed(self, source: str, pulse: Pulse, since: float) -> None:
+        """A subscription that is not this run's own (`source`) has brought its events since `since`."""
+        if source in self._feeds or self._closed or self.over or not self._carries(source):
             return
-        if source not in self._outside:
-            self.feed(source)
-        line = self._outside.get(source)
-        if line is not None:
-            self._deliver(line, event)
+        self._feeds[source] = self._reconciler.opened(
+            self._clock.now(), Selection.BY_METADATA, pulse, since=since
+        )
+        self._attend()
 
-    def feed(self, source: str = "tap") -> None:
-        """A subscription that is not this run's own brings its events from now on."""
-        if source not in self._outside and not self._closed and not self.over and self._carries(source):
-            self._outside[source] = self._history.opened(self._clock.now(), ordered=False)
-            self._attend()
+    def deliver(self, event: LiveEvent, source: str) -> None:
+        """An event of this run from a subscription that feeds it."""
+        state = self._feeds.get(source)
+        if state is not None and not self._closed and event.run_id == self.run_id:
+            self._heard(state, event)
+
+    def unfeed(self, source: str, *, broken: bool = True) -> None:
+        """That subscription is over; `broken`: it may have missed something."""
+        state = self._feeds.pop(source, None)
+        if state is None or self._closed:
+            return
+        now = self._clock.now()
+        if broken and source == TAP:
+            self._tap_lost_at = now
+        cause = GapCause.UPSTREAM if broken else None
+        self._reconciler.closed(state, now, cause, later=self._rng.uniform(0.0, SPREAD))
+        self._changed()
 
     @property
-    def caught_up(self) -> bool:
-        """Whether the run's own subscription tells all that others told it, or there is nothing to tell."""
-        return self.over or self._closed or self._history.caught_up
-
-    def unfeed(self, source: str = "tap", *, broken: bool = True) -> None:
-        """That subscription is over; `broken`: it may have missed something."""
-        line = self._outside.pop(source, None)
-        if line is not None and not self._closed:
-            now = self._clock.now()
-            if broken:
-                self._untapped_at = now
-            cause = GapCause.UPSTREAM if broken else None
-            self._history.closed(line, now, cause, later=self._rng.uniform(0.0, SPREAD))
-            self._flush()
-            self._attend()
+    def fed_by_itself(self) -> bool:
+        """Whether its own subscription, or the tap, brings its events now, or it is over."""
+        return self.over or self._closed or self._reconciler.has_spoken(self._feeds.values())
 
     async def close(self) -> None:
-        """Cancel all, wait for it; nothing is published after that."""
+        """End everything, and wait for it; nothing is published after that."""
         self._closed = True
-        tasks = [task for task in (*self._tasks, self._sleeper) if task is not None]
-        for task in tasks:
-            task.cancel()
-        for answer in self._answers:
-            if not answer.done():
-                answer.set_exception(HatchetAway("the run was closed"))
+        tasks = [*self._reader.close(), *self._subscriptions.close()]
+        if self._sleeper is not None:
+            self._sleeper.cancel()
+            tasks.append(self._sleeper)
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
         self._publish = _to_nobody  # who hears it holds this run: the two would keep each other
-        self._sleeper = self.trouble = None  # tracebacks hold this run too
+        self._sleeper = self._trouble = None  # tracebacks hold this run too
 
-    # -- what is due --
+    # -- its own subscriptions --
+
+    def subscription_opened(self, selection: Selection) -> SubscriptionState:
+        """One is bound."""
+        state = self._reconciler.opened(self._clock.now(), selection)
+        self._changed()
+        return state
+
+    def subscription_heard(self, state: SubscriptionState, event: LiveEvent) -> None:
+        """One brought an event."""
+        if event.index is not None and event.at is not None and event.run_id == self.run_id:
+            self._lag.observe(event.at)
+        if event.run_id == self.run_id:
+            self._heard(state, event)
+
+    def subscription_closed(
+        self, state: SubscriptionState, cause: GapCause | None, trouble: HatchetError | None, *, hung_up: bool
+    ) -> None:
+        """One is over."""
+        self._trouble = trouble
+        later = 0.0 if hung_up or cause is None else self._rng.uniform(0.0, SPREAD)
+        self._reconciler.closed(state, self._clock.now(), cause, later=later)
+        if cause is not None:
+            self._changed()
+
+    def subscription_failed(self, trouble: HatchetError | None) -> None:
+        """One could not be opened."""
+        self._trouble = trouble
+        self._changed()
+
+    # -- what happens --
+
+    def _heard(self, state: SubscriptionState, event: LiveEvent) -> None:
+        now = self._clock.now()
+        item = self._reconciler.next_in_order(state, event, now)
+        if item is not None:
+            self._publish((item,))
+            return
+        try:
+            self._reconciler.heard(state, event, now)
+        except Exception as error:
+            self._observer.unforeseen(error)
+        self._trouble = None
+        self._reader.hatchet_spoke()
+        self._changed()
+
+    def _changed(self) -> None:
+        self._flush()
+        self._attend()
+
+    def _flush(self) -> None:
+        reconciler = self._reconciler
+        items = reconciler.take()
+        if items:
+            self._publish(items)
+        ends, late = self._counted
+        if (reconciler.false_ends, reconciler.late) == (ends, late):
+            return
+        for _ in range(reconciler.false_ends - ends):
+            self._observer.false_end()
+        if reconciler.late > late:
+            self._observer.late_chunk(reconciler.late - late)
+        self._counted = (reconciler.false_ends, reconciler.late)
 
     def _attend(self) -> None:
         """Do all that is due, and see to it that the next is."""
         if self._closed or not self._started:
             return
         now = self._clock.now()
-        history = self._history
-        if history.due is not None and history.due <= now:
-            history.tick(now)
-            self._flush()
-        if history.over:
-            self._finish()
+        due = self._reconciler.plan.due
+        if due is not None and due <= now:
+            self._tick(now)
+        if self._reconciler.over:
+            self._stop()
             return
-        self._look(now)
-        times = [self._subscribe(now), self._span(now), history.due]
-        if not self._core_reading:
-            times.append(history.core_look.at)
-        if not self._past_reading:
-            times.append(history.past_look.at)
+        again_at = self._subscriptions.update(
+            now, self.state, wanted=not self._fed(now), young=self._reconciler.young
+        )
+        self._reconciler.state_only(now, self._subscriptions.refused)
+        self._reader.poll(now)
         self._flush()
-        self._sleep(now, [time for time in times if time is not None])
+        times = (self._reader.next_at, self._reconciler.plan.due, again_at, self._tap_wait(now))
+        self._sleep(now, min((at for at in times if at is not None), default=float("inf")))
 
-    def _sleep(self, now: float, times: list[float]) -> None:
-        at = max(min(times, default=float("inf")), now + NAP)
+    def _tick(self, now: float) -> None:
+        try:
+            self._reconciler.tick(now)
+        except Exception as error:
+            self._observer.unforeseen(error)
+            self._reconciler.core_poll.by(now + 1.0)
+        self._flush()
+
+    def _fed(self, now: float) -> bool:
+        """Whether the tap brings this run's events, or will in a moment."""
+        if self.pair is None or self.state is None:
+            return False
+        if not self._carries(TAP):
+            state = self._feeds.pop(TAP, None)
+            if state is not None:
+                self._reconciler.closed(state, now, None)
+            return False
+        return TAP in self._feeds or now < self._tap_lost_at + TAP_WAIT
+
+    def _tap_wait(self, now: float) -> float | None:
+        until = self._tap_lost_at + TAP_WAIT
+        return until if TAP not in self._feeds and now < until else None
+
+    def _carries(self, source: str) -> bool:
+        """Whether the run is one that the tap brings, as far as is known."""
+        state = self.state
+        if source != TAP or self.pair is None or state is None:
+            return True
+        key, value = self.pair
+        return state.metadata.get(key) == value
+
+    def _sleep(self, now: float, at: float) -> None:
+        at = max(at, now + NEAREST)
         if at == float("inf") or (self._sleeper is not None and self._sleeps_until <= at):
             return
         if self._sleeper is not None:
@@ -143,15 +317,16 @@ class Run(Spanning):
         self._sleeps_until = float("inf")
         self._attend()
 
-    def _finish(self) -> None:
-        """The end has been told: nothing is asked of Hatchet any more."""
+    def _stop(self) -> None:
+        """The end was published: nothing is asked of Hatchet any more."""
+        if self._stopped:
+            return
+        self._stopped = True
         if self._sleeper is not None:
             self._sleeper.cancel()
             self._sleeper = None
-        for task in self._tasks:
-            task.cancel()
-        self._wires.clear()
-        self._bridge = None
+        self._reader.stop()
+        self._subscriptions.close()
 
 
 def _to_nobody(items: Sequence[Item]) -> None:

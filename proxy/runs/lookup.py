@@ -9,22 +9,26 @@ subscription has caught up. Clients that wait for the same pair share one search
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from random import Random
 from typing import Any, Final
 
 from proxy.core.clock import Clock, LoopClock
-from proxy.core.events import LiveEvent
+from proxy.core.events import GapCause
+from proxy.core.observations import LiveEvent
 from proxy.hatchet.errors import HatchetError, HistoryAway, RunUnknown
 from proxy.hatchet.upstream import Upstream
-from proxy.runs.follower import Run
-from proxy.runs.observer import RunWatch
-from proxy.runs.wires import Backoff
+from proxy.runs.follower import RunFollower
+from proxy.runs.observer import Observer
+from proxy.runs.reconcile.subscription_state import Pulse
+from proxy.runs.subscription import Subscription
 
 LOOK_AGAIN: Final = 1.0  # seconds between looks into the list while waiting: what the subscription missed
 CONFIRM: Final = 0.3  # seconds for which the first run told of must be confirmed by the list: it lags 0.1
 CONFIRM_PAUSE: Final = 0.05  # seconds between those looks
 HAND_OVER: Final = 6.0  # seconds after which the run's own subscription has caught up: the engine's hold is 5
 PICK_UP: Final = 10.0  # seconds within which somebody must have come for what was found
+OVERHEAD: Final = 400  # bytes that an event costs beside its payload, about
 MOST_KEPT: Final = 8 * 1024 * 1024  # bytes kept until the run takes over
 
 
@@ -35,7 +39,7 @@ class Found:
         self.run_id = run_id
         self._search = search
 
-    def feed(self, run: Run) -> None:
+    def feed(self, run: RunFollower) -> None:
         """Tell `run` what was heard of it, and all that is heard until its own subscription has caught up."""
         if self._search is not None:
             self._search.hand_over(run)
@@ -50,16 +54,26 @@ class Search:
         self.found: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         self.away: HatchetError | None = None
         self._finder = finder
+        self._pulse = Pulse()
+        self._open_since: float | None = None
         self._heard: dict[str, list[LiveEvent]] = {}
         self._bytes = 0
-        self._run: Run | None = None
+        self._run: RunFollower | None = None
         self._first = asyncio.Event()
         self._opened = asyncio.Event()
+        self._subscription = Subscription(
+            partial(finder.upstream.follow_metadata, key, value),
+            self,
+            kind="find",
+            clock=finder.clock,
+            rng=finder.rng,
+            observer=finder.observer,
+        )
         self.task = asyncio.get_running_loop().create_task(self._search())
 
     async def _search(self) -> None:
         clock = self._finder.clock
-        listening = asyncio.get_running_loop().create_task(self._listen())
+        self._subscription.start()
         try:
             await self._either(self._opened, LOOK_AGAIN)
             while not self.found.done():
@@ -73,11 +87,12 @@ class Search:
             while clock.now() < started + PICK_UP and self._run is None:
                 await clock.sleep(0.25)
             started = clock.now()
-            while clock.now() < started + HAND_OVER and self._run is not None and not self._run.caught_up:
+            while clock.now() < started + HAND_OVER and self._run is not None and not self._run.fed_by_itself:
                 await clock.sleep(0.25)
         finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+            ending = self._subscription.close()
+            if ending is not None:
+                await asyncio.gather(ending, return_exceptions=True)
             if self._run is not None:
                 self._run.unfeed(self.source, broken=False)
             self._heard.clear()
@@ -128,42 +143,40 @@ class Search:
 
     # -- what is heard --
 
-    async def _listen(self) -> None:
-        backoff = Backoff(self._finder.rng)
-        while True:
-            clock = self._finder.clock
-            opened_at = clock.now()
-            self._finder.watch.subscribed("find", +1)
-            clean = False
-            try:
-                await self._finder.upstream.follow_metadata(*self.pair, self._hear, self._opened.set)
-                clean = True
-            except HatchetError:
-                pass  # the list is asked on
-            finally:
-                self._finder.watch.subscribed("find", -1)
-            now = clock.now()
-            if self._run is not None:
-                self._run.unfeed(self.source)
-            backoff.ended(now, hung_up=clean, lasted=now - opened_at)
-            if backoff.at > now:
-                await clock.sleep(backoff.at - now)
+    def opened(self) -> None:
+        """The subscription by the pair is bound."""
+        self._open_since = self._finder.clock.now()
+        self._opened.set()
+        if self._run is not None:
+            self._run.feed(self.source, self._pulse, self._open_since)
 
-    def _hear(self, event: LiveEvent) -> None:
+    def heard(self, event: LiveEvent) -> None:
+        """An event of one of the runs that carry the pair."""
+        self._pulse.at = self._finder.clock.now()
         if self._run is not None:
             self._run.deliver(event, self.source)
             return
-        self._bytes += len(event.payload) + 400
+        self._bytes += len(event.payload) + OVERHEAD
         if self._bytes <= MOST_KEPT:
             self._heard.setdefault(event.run_id, []).append(event)
+        else:
+            self._open_since = self._finder.clock.now()  # what came before is not complete any more
         self._first.set()
 
-    def hand_over(self, run: Run) -> None:
-        """Tell `run` all that was heard of it; the first that comes is the one that is told on."""
+    def ended(self, cause: GapCause, trouble: HatchetError | None, *, hung_up: bool) -> None:
+        """The subscription is over, and will be opened again; the list is asked on."""
+        del cause, trouble, hung_up
+        self._open_since = None
+        if self._run is not None:
+            self._run.unfeed(self.source)
+
+    def hand_over(self, run: RunFollower) -> None:
+        """Give `run` all that was heard of it; only the first run that comes gets what comes later."""
         if self._run is not None or self.task.done():
             return
         self._run = run
-        run.feed(self.source)
+        now = self._finder.clock.now()
+        run.feed(self.source, self._pulse, now if self._open_since is None else self._open_since)
         for event in self._heard.pop(run.run_id, ()):
             run.deliver(event, self.source)
         self._heard.clear()
@@ -177,18 +190,18 @@ class Finder:
         upstream: Upstream,
         *,
         clock: Clock | None = None,
-        watch: RunWatch | None = None,
+        observer: Observer | None = None,
         rng: Random | None = None,
     ) -> None:
         self.upstream = upstream
         self.clock = clock or LoopClock()
-        self.watch = watch or RunWatch()
+        self.observer = observer or Observer()
         self.rng = rng or Random()
         self._searches: dict[tuple[str, str], Search] = {}
 
     async def look(self, key: str, value: str) -> str | None:
         """Ask the list once. Raises HistoryAway."""
-        self.watch.lookup("find")
+        self.observer.lookup("find")
         return await self.upstream.find(key, value)
 
     async def find(self, key: str, value: str, patience: float) -> Found:

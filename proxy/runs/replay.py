@@ -1,7 +1,7 @@
-"""A recorded run told again: the lines of a recording through `History`, as if they happened now.
+"""A recorded run again: the lines of a recording through the reconciler, as if they happened now.
 
-The format is that of ``tests/recordings/README.md``. Every subscription of the recording speaks; states are
-answered from what the recording knew at that moment. Nothing waits: time is the recording's.
+The format is that of ``tests/recordings/README.md``. Every subscription of the recording takes part; reads of
+a state are answered with what the recording knew at that moment. Nothing waits: time is the recording's.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from proxy.core.events import (
+from proxy.core.events import Item
+from proxy.core.instant import instant
+from proxy.core.observations import (
     CoreState,
     CoreStep,
-    Item,
     Kind,
     LiveEvent,
     PastState,
@@ -22,13 +23,13 @@ from proxy.core.events import (
     PastTaskEvent,
     Status,
 )
-from proxy.runs.reconcile.reconciler import History
-from proxy.runs.reconcile.subscription_state import Line
+from proxy.runs.reconcile.reconciler import Plan, Reconciler
+from proxy.runs.reconcile.subscription_state import Selection, SubscriptionState
 
 SETTLING: Final = 60.0
-"""Seconds of the recording's time after its last line: longer than anything that a history waits for."""
+"""Seconds of the recording's time after its last line: longer than anything that the reconciler waits for."""
 
-MOST_TICKS: Final = 100_000  # a history that never comes to rest must not hang a command
+MOST_TICKS: Final = 100_000  # a run that never comes to rest must not hang a command
 
 
 class NotARecording(ValueError):
@@ -43,54 +44,56 @@ POLLED: Final = 0.1
 class _Player:
     """What is known at each moment of the recording, and what came of it so far."""
 
-    history: History
-    lines: dict[str, Line] = field(default_factory=dict)
+    reconciler: Reconciler
+    subscriptions: dict[str, SubscriptionState] = field(default_factory=dict)
     cores: list[tuple[float, CoreState]] = field(default_factory=list)
     pasts: list[tuple[float, PastState | None]] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
     ticks: int = 0
 
     def until(self, now: float) -> None:
-        """Everything that is due up to `now`."""
-        history = self.history
-        while not history.over and self.ticks < MOST_TICKS:
-            times = [at for at in (history.due, history.core_look.at, history.past_look.at) if at is not None]
+        """Do everything that is due up to `now`."""
+        while self.ticks < MOST_TICKS:
+            plan = self.reconciler.plan
+            times = [at for at in (plan.due, plan.read_core_at, plan.read_history_at) if at is not None]
             if not times or min(times) > now:
                 return
             self.ticks += 1
-            self._due(max(min(times), 0.0))
-            self.items += history.take()
+            self._due(plan, max(min(times), 0.0))
+            self.items += self.reconciler.take()
 
-    def _due(self, at: float) -> None:
-        history = self.history
-        if history.due is not None and history.due <= at:
-            history.tick(at)
-        if history.core_look.at is not None and history.core_look.at <= at:
-            history.core_look.asking(at)
+    def _due(self, plan: Plan, at: float) -> None:
+        reconciler = self.reconciler
+        if plan.due is not None and plan.due <= at:
+            reconciler.tick(at)
+        if plan.read_core_at is not None and plan.read_core_at <= at:
+            reconciler.core_poll.begin(at)
             core = _latest(self.cores, at)
             if core is None:
-                history.core_look.again(at)
+                reconciler.core_poll.again(at)
             else:
-                history.core(core, at)
-        if history.past_look.at is not None and history.past_look.at <= at:
-            history.past_look.asking(at)
-            history.past(_latest(self.pasts, at), at)
+                reconciler.core(core, at)
+        if plan.read_history_at is not None and plan.read_history_at <= at:
+            reconciler.history_poll.begin(at)
+            reconciler.history(_latest(self.pasts, at), at)
 
     def hear(self, line: dict[str, Any], run_id: str, now: float) -> None:
-        """One line of a subscription."""
+        """Take in one line of a subscription."""
         name = line["subscription"]
-        if self.history.over:
+        if self.reconciler.over:
             return
         if "event" in line:
             event = _live(line["event"])
-            if event.run_id == run_id and name in self.lines:
-                self.history.live(self.lines[name], event, now)
+            if event.run_id == run_id and name in self.subscriptions:
+                self.reconciler.heard(self.subscriptions[name], event, now)
         elif "ended" in line:
-            if name in self.lines:
-                self.history.closed(self.lines.pop(name), now)
+            if name in self.subscriptions:
+                self.reconciler.closed(self.subscriptions.pop(name), now)
         else:
-            self.lines[name] = self.history.opened(now, ordered="by_metadata" not in name)
-        self.items += self.history.take()
+            by_metadata = "by_metadata" in name or "by_traceparent" in name
+            selection = Selection.BY_METADATA if by_metadata else Selection.BY_RUN_ID
+            self.subscriptions[name] = self.reconciler.opened(now, selection)
+        self.items += self.reconciler.take()
 
 
 def played(texts: Iterable[str]) -> list[Item]:
@@ -99,8 +102,9 @@ def played(texts: Iterable[str]) -> list[Item]:
     run_id = next((line["workflow_run_id"] for line in lines if line["source"] == "trigger"), None)
     if not isinstance(run_id, str):
         raise NotARecording("it has no line that says which run was triggered")
-    player = _Player(History(run_id, has_past=any(line["source"].startswith("REST") for line in lines)))
-    player.history.core_look.want(0.0)
+    has_history = any(line["source"].startswith("REST") for line in lines)
+    player = _Player(Reconciler(run_id, has_history=has_history))
+    player.reconciler.core_poll.want(0.0)
     for read in (_learn, _tell):  # the states first: each look is answered from all that was recorded
         for number, line in enumerate(lines, 1):
             try:
@@ -160,7 +164,7 @@ def _live(event: dict[str, Any]) -> LiveEvent:
         kind=Kind[kind] if kind in Kind.__members__ else Kind.OTHER,
         step_run_id=event["resource_id"] if event["resource_type"].endswith("STEP_RUN") else None,
         payload=_text(event.get("event_payload", "")),
-        at=event.get("event_timestamp"),
+        at=instant(event.get("event_timestamp")),
         retry_count=event.get("retry_count"),
         index=event.get("event_index"),
         hangup=bool(event.get("hangup")),
@@ -192,11 +196,13 @@ def _past(run_id: str, answer: dict[str, Any]) -> PastState | None:
 def _past_step(task: dict[str, Any], events: Iterable[dict[str, Any]]) -> PastStep:
     step_id = task["taskExternalId"]
     own = [
-        PastTaskEvent(event["eventType"], event["timestamp"], event["retryCount"], event.get("errorMessage"))
+        PastTaskEvent(
+            event["eventType"], instant(event["timestamp"]), event["retryCount"], event.get("errorMessage")
+        )
         for event in events
         if event["taskId"] == step_id
     ]
-    own.sort(key=lambda event: event.at)
+    own.sort(key=lambda event: event.at or 0)
     return PastStep(
         name=task["actionId"].rpartition(":")[2],
         step_run_id=step_id,

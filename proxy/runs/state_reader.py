@@ -1,106 +1,183 @@
-"""Looking: a run's look-ups: the core state, the history, and who waits for the first."""
+"""Reads a run's two states when the reconciler's plan says so; and who waits for the first one."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Callable, Coroutine
+from random import Random
+from typing import Any, Final
 
-from proxy.core.events import CoreState
-from proxy.hatchet.errors import HatchetError, HistoryAway
-from proxy.runs.telling import PASSING, Telling
-from proxy.runs.wires import SPREAD
+from proxy.core.clock import Clock
+from proxy.core.observations import CoreState, PastState
+from proxy.hatchet.errors import HatchetAway, HatchetError, RateLimited, TokenRefused
+from proxy.hatchet.upstream import Upstream
+from proxy.runs.observer import Observer
+from proxy.runs.reconcile.reconciler import Reconciler
 
-SECOND_LOOK: Final = 0.1  # seconds after the first: a subscription opened by then binds at once
-OPEN_PATIENCE: Final = 0.5  # seconds that the first look waits for the subscription to be on the wire
+PASSING: Final = (HatchetAway, TokenRefused, RateLimited)
+CLOSED: Final = "the run was closed"
 
 
-class Looking(Telling):
-    """Asks when the history wants to know; an answer that does not come is asked for again."""
+class StateReader:
+    """The reads of one run; `changed` is called after each answer.
 
-    def _look(self, now: float) -> None:
-        history = self._history
-        if not self._core_reading and history.core_look.at is not None and history.core_look.at <= now:
-            history.core_look.asking(now)
-            self._core_reading = True
-            self._spawn(self._read_core())
-        if not self._past_reading and history.past_look.at is not None and history.past_look.at <= now:
-            history.past_look.asking(now)
-            self._past_reading = True
-            self._spawn(self._read_past())
+    An answer that does not come is asked for again.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        upstream: Upstream,
+        reconciler: Reconciler,
+        *,
+        clock: Clock,
+        rng: Random,
+        observer: Observer,
+        changed: Callable[[], None],
+    ) -> None:
+        self.trouble: HatchetError | None = None  # why the core state cannot be had
+        self._run_id = run_id
+        self._upstream = upstream
+        self._reconciler = reconciler
+        self._clock = clock
+        self._rng = rng
+        self._observer = observer
+        self._changed = changed
+        self._core: asyncio.Task[None] | None = None
+        self._history: asyncio.Task[None] | None = None
+        self._waiting: list[asyncio.Future[CoreState]] = []
+
+    def poll(self, now: float) -> None:
+        """Begin the reads that are due."""
+        plan = self._reconciler.plan
+        if self._core is None and plan.read_core_at is not None and plan.read_core_at <= now:
+            self._reconciler.core_poll.begin(now)
+            self._core = asyncio.get_running_loop().create_task(self._read_core())
+        if self._history is None and plan.read_history_at is not None and plan.read_history_at <= now:
+            self._reconciler.history_poll.begin(now)
+            self._history = asyncio.get_running_loop().create_task(self._read_history())
+
+    @property
+    def next_at(self) -> float | None:
+        """When the next read is due that is not under way."""
+        plan = self._reconciler.plan
+        times = []
+        if self._core is None and plan.read_core_at is not None:
+            times.append(plan.read_core_at)
+        if self._history is None and plan.read_history_at is not None:
+            times.append(plan.read_history_at)
+        return min(times, default=None)
+
+    async def first_state(self) -> CoreState:
+        """The next core state. Raises RunUnknown, HatchetAway, TokenRefused, RateLimited as things stand."""
+        if self.trouble is not None and self._reconciler.core_poll.held_off(self._clock.now()):
+            raise self.trouble
+        answer: asyncio.Future[CoreState] = asyncio.get_running_loop().create_future()
+        self._waiting.append(answer)
+        self._reconciler.core_poll.want(self._clock.now())
+        self._changed()
+        try:
+            return await answer
+        finally:
+            if answer in self._waiting:
+                self._waiting.remove(answer)
+            del answer  # its error's traceback holds this frame
+
+    def hatchet_spoke(self) -> None:
+        """Something came from Hatchet: it is there."""
+        if self.trouble is not None:
+            self.trouble = None
+            self._reconciler.core_poll.answered()
+
+    def close(self) -> list[asyncio.Task[None]]:
+        """End all reads; returns the tasks that end, to be awaited."""
+        for answer in self._waiting:
+            if not answer.done():
+                answer.set_exception(HatchetAway(CLOSED))
+        tasks = self.stop()
+        self.trouble = None  # tracebacks hold frames
+        return tasks
+
+    def stop(self) -> list[asyncio.Task[None]]:
+        """End the reads under way; nothing is asked any more."""
+        tasks = [task for task in (self._core, self._history) if task is not None]
+        for task in tasks:
+            task.cancel()
+        return tasks
 
     async def _read_core(self) -> None:
-        try:
-            if self.state is None and self.pair is None and not self._opened.is_set():
-                await self._opened_or(OPEN_PATIENCE)
-            self._watch.lookup("core")
-            state = await self._upstream.core(self.run_id)
-        except HatchetError as trouble:
-            self._core_reading = False
-            self._no_core(trouble)
-        except BaseException:
-            self._core_reading = False
-            raise
-        else:
-            self._core_reading = False
-            self._got_core(state)
+        answer = await self._contained(self._ask_core(), self._core_unavailable)
+        self._core = None
+        if answer is not None:
+            answer()
+        self._changed()
 
-    async def _opened_or(self, seconds: float) -> None:
-        waiting = {
-            asyncio.ensure_future(self._opened.wait()),
-            asyncio.ensure_future(self._clock.sleep(seconds)),
-        }
+    async def _read_history(self) -> None:
+        answer = await self._contained(self._ask_history(), self._history_unavailable)
+        self._history = None
+        if answer is not None:
+            answer()
+        self._changed()
+
+    async def _contained(
+        self, asking: Coroutine[Any, Any, Callable[[], None]], unavailable: Callable[[], None]
+    ) -> Callable[[], None] | None:
+        """What to do with the answer; a mistake of ours is counted, and asked again later."""
         try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+            return await asking
+        except Exception as error:
+            self._observer.unforeseen(error)
+            return unavailable
+
+    async def _ask_core(self) -> Callable[[], None]:
+        self._observer.lookup("core")
+        try:
+            state = await self._upstream.core(self._run_id)
+        except HatchetError as trouble:
+            refused = trouble
+            return lambda: self._no_core(refused)
+        return lambda: self._got_core(state)
 
     def _got_core(self, state: CoreState) -> None:
-        now = self._clock.now()
-        first = self.state is None
-        if self.trouble is not None:  # Hatchet is back
-            self.trouble = None
-            self._backoff.at = min(self._backoff.at, now + self._rng.uniform(0.0, SPREAD))
-        self._history.core_look.answered()
-        self._history.core(state, now)
-        if first and not state.done:
-            self._second_look = now + SECOND_LOOK
-        self._flush()
-        for answer in self._answers:
+        self.trouble = None
+        try:
+            self._reconciler.core(state, self._clock.now())
+        except Exception as error:
+            self._observer.unforeseen(error)
+            self._core_unavailable()
+        for answer in self._waiting:
             if not answer.done():
                 answer.set_result(state)
-        self._answers.clear()
-        self._attend()
+        self._waiting.clear()
 
     def _no_core(self, trouble: HatchetError) -> None:
-        now = self._clock.now()
         if isinstance(trouble, PASSING):
             self.trouble = trouble
-            self._history.core_look.away(now, self._rng.uniform(0.5, 1.0))
+            self._core_unavailable()
         else:
-            self._history.core_look.again(now)
-        for answer in self._answers:
+            self._reconciler.core_poll.again(self._clock.now())
+        for answer in self._waiting:
             if not answer.done():
                 answer.set_exception(trouble)
-        self._answers.clear()
-        self._attend()
+        self._waiting.clear()
 
-    async def _read_past(self) -> None:
+    def _core_unavailable(self) -> None:
+        self._reconciler.core_poll.unavailable(self._clock.now(), self._rng.uniform(0.5, 1.0))
+
+    async def _ask_history(self) -> Callable[[], None]:
+        self._observer.lookup("past")
         try:
-            self._watch.lookup("past")
-            state = await self._upstream.past(self.run_id)
-        except HistoryAway:
-            self._past_reading = False
-            self._history.past_away(self._clock.now(), self._rng.uniform(0.5, 1.0))
+            state = await self._upstream.past(self._run_id)
         except HatchetError:
-            self._past_reading = False
-            self._history.past_away(self._clock.now(), self._rng.uniform(0.5, 1.0))
-        except BaseException:
-            self._past_reading = False
-            raise
-        else:
-            self._past_reading = False
-            self._history.past(state, self._clock.now())
-        self._flush()
-        self._attend()
+            return self._history_unavailable
+        return lambda: self._got_history(state)
+
+    def _got_history(self, state: PastState | None) -> None:
+        try:
+            self._reconciler.history(state, self._clock.now())
+        except Exception as error:
+            self._observer.unforeseen(error)
+            self._history_unavailable()
+
+    def _history_unavailable(self) -> None:
+        self._reconciler.history_unavailable(self._clock.now(), self._rng.uniform(0.5, 1.0))

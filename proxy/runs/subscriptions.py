@@ -1,132 +1,203 @@
-"""Following: a run's own subscriptions: by run id, one that lasts, or none while the tap tells."""
+"""The subscriptions that a run has of its own: none while the team's tap brings it, else one, within the
+quota.
+
+A run is followed by its own trace: the engine puts a `traceparent` into every run's metadata, and a
+subscription by that pair needs no look-up, holds nothing back and brings every chunk. Only a run without one
+is followed by its id. Opened too early such a subscription sleeps for a second, so a second one is opened 0.1
+s later while the run is young, and the one that speaks first stays.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any, Final
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from random import Random
+from typing import Final, Protocol
 
-from proxy.core.events import GapCause, LiveEvent
-from proxy.hatchet.errors import BadChunk, HatchetError, MessageTooLarge, RunUnknown
-from proxy.runs.state_reader import Looking
-from proxy.runs.telling import PASSING
-from proxy.runs.wires import MOST, SPREAD, Wire, choose, earliest
+from proxy.core.clock import Clock
+from proxy.core.events import GapCause
+from proxy.core.observations import CoreState, LiveEvent
+from proxy.hatchet.errors import HatchetError
+from proxy.hatchet.upstream import Upstream
+from proxy.runs.observer import Observer
+from proxy.runs.quota import SubscriptionQuota
+from proxy.runs.reconcile.subscription_state import Selection, SubscriptionState
+from proxy.runs.subscription import Subscription
 
-ASIDE: Final = 0.05  # seconds until a choice that would be too early is looked at again
-TAP_PATIENCE: Final = 1.0  # seconds that a run waits for a tap that broke before it subscribes by itself
+TRACE: Final = "traceparent"
+SECOND_AFTER: Final = 0.1  # seconds after the first one by id: one that is opened by then is bound at once
+CHOICE: Final = 2.0  # seconds after which one of two by id has to do: the engine's sleep is a second
+QUOTA_PAUSE: Final = 0.5  # seconds until a run without a place asks for one again
 
 
-class Following(Looking):
-    """Opens, chooses and drops subscriptions by run id."""
+class Inputs(Protocol):
+    """What the run is told of its subscriptions."""
 
-    def _subscribe(self, now: float) -> float | None:
-        """See to it that there is a subscription by run id, or the tap; when to do so again."""
-        if self._tapped(now):
-            self._drop(list(self._wires))
-            self._reopen = True
-            self._second_look = None
-            return self._untapped_at + TAP_PATIENCE if "tap" not in self._outside and self.state else None
-        if self._history.awaits_others(now):
-            choice: float | None = now + ASIDE
+    def subscription_opened(self, selection: Selection) -> SubscriptionState:
+        """One is bound."""
+
+    def subscription_heard(self, state: SubscriptionState, event: LiveEvent) -> None:
+        """One brought an event."""
+
+    def subscription_closed(
+        self, state: SubscriptionState, cause: GapCause | None, trouble: HatchetError | None, *, hung_up: bool
+    ) -> None:
+        """One is over; `cause` None: we ended it."""
+
+    def subscription_failed(self, trouble: HatchetError | None) -> None:
+        """One could not be opened."""
+
+
+class _Own:
+    """One of them: the listener between `Subscription` and the run."""
+
+    def __init__(self, selection: Selection, opened_at: float, inputs: Inputs) -> None:
+        self.selection = selection
+        self.opened_at = opened_at
+        self.state: SubscriptionState | None = None
+        self.subscription: Subscription
+        self._inputs = inputs
+
+    @property
+    def spoke(self) -> bool:
+        return self.state is not None and not self.state.silent
+
+    def opened(self) -> None:
+        self.state = self._inputs.subscription_opened(self.selection)
+
+    def heard(self, event: LiveEvent) -> None:
+        if self.state is not None:
+            if event.step_run_id is not None:
+                self.subscription.backoff.spoke()
+            self._inputs.subscription_heard(self.state, event)
+
+    def ended(self, cause: GapCause, trouble: HatchetError | None, *, hung_up: bool) -> None:
+        state, self.state = self.state, None
+        if state is not None:
+            self._inputs.subscription_closed(state, cause, trouble, hung_up=hung_up)
         else:
-            drop, choice = choose(self._wires, now)
-            self._drop(drop)
-        if self._second_look is not None and now >= self._second_look:
-            self._second_look = None
-            if self._history.young and len(self._wires) == 1 and not self._wires[0].spoke:
-                self._open(now)
-                choice = choose(self._wires, now)[1]
-        if any(wire.spoke for wire in self._wires):
-            self._reopen = False
-        elif self._reopen and len(self._wires) < MOST - 1:
-            if now < self._backoff.at:
-                return earliest(choice, self._second_look, self._backoff.at)
-            self._reopen = False
-            self._open(now)
-        return earliest(choice, self._second_look)
+            self._inputs.subscription_failed(trouble)
 
-    def _tapped(self, now: float) -> bool:
-        """Whether the tap brings this run's events, or will in a moment."""
-        if self.pair is None:
-            return False
-        if self.state is None:
-            return True
-        if not self._carries("tap"):
-            line = self._outside.pop("tap", None)
-            if line is not None:
-                self._history.closed(line, now, None)
-            return False
-        return "tap" in self._outside or now < self._untapped_at + TAP_PATIENCE
 
-    def _carries(self, source: str) -> bool:
-        """Whether the run is one that the tap tells of, as far as is known."""
-        state = self.state
-        if source != "tap" or self.pair is None or state is None:
-            return True
-        key, value = self.pair
-        return state.metadata.get(key) == value
+class SubscriptionSet:
+    """A run's own subscriptions, and its place in the team's quota."""
 
-    def _open(self, now: float, *, fresh: bool = False) -> None:
-        wire = Wire(now, fresh=fresh)
-        self._wires.append(wire)
-        wire.task = self._spawn(self._follow(wire))
+    def __init__(
+        self,
+        run_id: str,
+        upstream: Upstream,
+        inputs: Inputs,
+        *,
+        quota: SubscriptionQuota,
+        clock: Clock,
+        rng: Random,
+        observer: Observer,
+    ) -> None:
+        self.refused = False  # there is no place for this run
+        self._run_id = run_id
+        self._upstream = upstream
+        self._inputs = inputs
+        self._quota = quota
+        self._clock = clock
+        self._rng = rng
+        self._observer = observer
+        self._own: list[_Own] = []
+        self._has_place = False
+        self._second_at: float | None = None
+        self._ending: set[asyncio.Task[None]] = set()
 
-    def _drop(self, wires: list[Wire]) -> None:
-        for wire in wires:
-            self._wires.remove(wire)
-            if wire.task is not None:
-                wire.task.cancel()
-            if wire.line is not None:
-                self._history.closed(wire.line, self._clock.now(), None)
+    def update(self, now: float, state: CoreState | None, *, wanted: bool, young: bool) -> float | None:
+        """See to it that the run has what it needs; returns when to look again.
 
-    async def _follow(self, wire: Wire) -> None:
-        def opened() -> None:
-            if wire.line is None:
-                wire.line = self._history.opened(self._clock.now(), ordered=True)
-                self._opened.set()
-                self._attend()
+        `wanted`: nobody else brings its events. `young`: a subscription by its id may have been put to sleep.
+        """
+        if not wanted or state is None or state.done:
+            self._drop(self._own)
+            self._leave_quota()
+            return None
+        if not self._own:
+            if not self._has_place and not self._take_place():
+                return now + QUOTA_PAUSE
+            trace = state.metadata.get(TRACE)
+            if isinstance(trace, str) and trace:
+                self._open(
+                    Selection.BY_METADATA, "trace", partial(self._upstream.follow_metadata, TRACE, trace)
+                )
+                return None
+            self._open_by_id()
+            self._second_at = now + SECOND_AFTER
+        return self._choose(now, young=young)
 
-        def deliver(event: LiveEvent) -> None:
-            if wire.line is None:
-                opened()
-            if event.hangup:
-                wire.hung_up = True
-            if wire.line is not None and wire in self._wires:
-                self._deliver(wire.line, event)
+    def hatchet_is_back(self, now: float) -> None:
+        """Open what waits to be opened again, soon."""
+        for own in self._own:
+            own.subscription.backoff.soon(now + self._rng.uniform(0.0, 0.25))
 
-        self._watch.subscribed("run", +1)
-        cause = GapCause.UPSTREAM
-        try:
-            cause = await self._guarded(self._upstream.follow(self.run_id, deliver, opened))
-        finally:
-            wire.task = None  # a cancelled task holds this frame, and so the wire
-            self._watch.subscribed("run", -1)
-            if wire in self._wires and not self._closed and not self._history.over:
-                self._ended(wire, cause)
+    def close(self) -> list[asyncio.Task[None]]:
+        """End all; returns the tasks that end, to be awaited."""
+        for own in self._own:
+            own.state = None
+        self._drop(self._own)
+        self._leave_quota()
+        return list(self._ending)
 
-    def _ended(self, wire: Wire, cause: GapCause) -> None:
-        now = self._clock.now()
-        self._wires.remove(wire)
-        self._reopen = True
-        self._backoff.ended(now, hung_up=wire.hung_up, lasted=now - wire.opened_at)
-        if wire.line is not None:
-            later = 0.0 if wire.hung_up else self._rng.uniform(0.0, SPREAD)
-            self._history.closed(wire.line, now, cause, later=later)
-        self._opened.set()
-        self._flush()
-        self._attend()
+    def _choose(self, now: float, *, young: bool) -> float | None:
+        """Of two by id, keep the one that speaks first; returns when to choose again."""
+        if self._second_at is not None and now >= self._second_at:
+            self._second_at = None
+            if young and len(self._own) == 1 and not self._own[0].spoke:
+                self._open_by_id()
+        if len(self._own) < 2:
+            return self._second_at
+        keep = next((own for own in self._own if own.spoke), None)
+        patience = self._own[-1].opened_at + CHOICE
+        if keep is None and now < patience:
+            return patience
+        keep = keep or self._own[-1]
+        self._drop([own for own in self._own if own is not keep])
+        return None
 
-    async def _guarded(self, following: Coroutine[Any, Any, None]) -> GapCause:
-        """Follow until it ends; why chunks may be missing then."""
-        try:
-            await following
-        except MessageTooLarge:
-            return GapCause.TOO_LARGE
-        except BadChunk:  # it ends every line, one after the other: each may be replaced before the next ends
-            self._history.lost_chunk(self._clock.now())
-        except RunUnknown:
-            pass
-        except PASSING as trouble:
-            self.trouble = trouble
-        except HatchetError as trouble:
-            self.trouble = trouble
-        return GapCause.UPSTREAM
+    def _open_by_id(self) -> None:
+        self._open(Selection.BY_RUN_ID, "run", partial(self._upstream.follow, self._run_id))
+
+    def _open(self, selection: Selection, kind: str, open_: Callable[..., object]) -> None:
+        own = _Own(selection, self._clock.now(), self._inputs)
+        own.subscription = Subscription(
+            open_,  # type: ignore[arg-type]
+            own,
+            kind=kind,
+            clock=self._clock,
+            rng=self._rng,
+            observer=self._observer,
+        )
+        self._own.append(own)
+        own.subscription.start()
+
+    def _drop(self, dropped: list[_Own]) -> None:
+        for own in list(dropped):
+            self._own.remove(own)
+            task = own.subscription.close()
+            if task is not None:
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
+            state, own.state = own.state, None
+            if state is not None:
+                self._inputs.subscription_closed(state, None, None, hung_up=False)
+
+    def _take_place(self) -> bool:
+        self._has_place = self._quota.take()
+        if self._has_place == self.refused:
+            self.refused = not self._has_place
+            self._quota.refused += 1 if self.refused else -1
+            self._observer.state_only(1 if self.refused else -1)
+        return self._has_place
+
+    def _leave_quota(self) -> None:
+        if self._has_place:
+            self._has_place = False
+            self._quota.give()
+        if self.refused:
+            self.refused = False
+            self._quota.refused -= 1
+            self._observer.state_only(-1)

@@ -1,11 +1,11 @@
-"""The tap: one subscription by metadata for a whole team, instead of one per run.
+"""The tap: one subscription by a metadata pair for a whole team, instead of one for each run.
 
-    Hatchet -> [tap] -> a run that somebody watches: told at once
-                     -> a run that nobody has asked for yet: kept, within a budget, oldest use first to go
+    Hatchet ──▶ tap ──▶ a run that somebody watches: delivered at once
+                   └──▶ a run that nobody has asked for yet: kept, within a budget
 
-What is kept is what a client that comes later is told, from the first token on. The engine ends the
-subscription whenever it believes that no run is active: it is opened again at once. What happened in between
-nobody knows: every run is told that its line broke, and heals itself from its state.
+What is kept (the least recently used goes first) is what a client that comes later gets, from the first token
+on. The engine ends the subscription whenever it believes that no run is active; it is opened again at once.
+What happened in between nobody knows, so every run is told that the subscription broke.
 """
 
 from __future__ import annotations
@@ -14,23 +14,28 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Final
 
 from proxy.core.clock import Clock, LoopClock
-from proxy.core.events import LiveEvent
+from proxy.core.events import GapCause
+from proxy.core.observations import Kind, LiveEvent
 from proxy.hatchet.errors import HatchetError
 from proxy.hatchet.upstream import Upstream
-from proxy.runs.follower import Run
-from proxy.runs.observer import RunWatch
-from proxy.runs.wires import Backoff
+from proxy.runs.follower import TAP, RunFollower
+from proxy.runs.lag import LagMeter
+from proxy.runs.observer import Observer
+from proxy.runs.reconcile.subscription_state import Pulse
+from proxy.runs.subscription import Subscription
 
 BUDGET: Final = 64 * 1024 * 1024  # bytes kept where the team has no limit of its own
 OVERHEAD: Final = 400  # bytes that an event costs beside its payload, about
 ENDED_FOR: Final = 300.0  # seconds that a run is kept after something that looked like its end
 IDLE_FOR: Final = 3600.0  # seconds that a run is kept without an event: backoffs are minutes, not hours
 SWEEP: Final = 10.0  # seconds between two looks for runs to forget
-SOURCE: Final = "tap"
+
+_STREAM: Final = Kind.STREAM
 
 
 @dataclass(slots=True)
@@ -39,12 +44,12 @@ class Kept:
 
     events: list[LiveEvent | None] = field(default_factory=list)
     bytes: int = 0
-    ended: bool = False  # it looked like it
+    ended: bool = False  # something looked like the run's end
     used_at: float = 0.0
 
 
 class Tap:
-    """A team's tap on the pair `key`: `value`."""
+    """A team's tap on the pair `key`: `value`; `grew` is told each change of what is kept, in bytes."""
 
     def __init__(
         self,
@@ -55,117 +60,124 @@ class Tap:
         budget: int | None = None,
         grew: Callable[[int], None] | None = None,
         clock: Clock | None = None,
-        watch: RunWatch | None = None,
+        observer: Observer | None = None,
+        lag: LagMeter | None = None,
         rng: Random | None = None,
     ) -> None:
-        """`grew` is told of each change of what is kept, in bytes."""
         self.pair = (key, value)
-        self.live = False
         self.bytes = 0
         self.trouble: HatchetError | None = None
-        self._upstream = upstream
         self._budget = budget if budget is not None else BUDGET
         self._grew = grew or _nobody
         self._clock = clock or LoopClock()
-        self._watch = watch or RunWatch()
-        self._backoff = Backoff(rng or Random())
-        self._runs: dict[str, Run] = {}
+        self._lag = lag or LagMeter()
+        self._pulse = Pulse()
+        self._open_since: float | None = None  # None: it is not open
+        self._forgot_at = float("-inf")  # when events of any run were dropped last
+        self._runs: dict[str, RunFollower] = {}
         self._kept: OrderedDict[str, Kept] = OrderedDict()  # the most recently used last
-        self._tasks: list[asyncio.Task[None]] = []
+        self._sweeper: asyncio.Task[None] | None = None
+        self._subscription = Subscription(
+            partial(upstream.follow_metadata, key, value),
+            self,
+            kind="tap",
+            clock=self._clock,
+            rng=rng or Random(),
+            observer=observer or Observer(),
+        )
+
+    @property
+    def live(self) -> bool:
+        """Whether the subscription is open."""
+        return self._open_since is not None
 
     def start(self) -> None:
         """Open it, and keep it open."""
-        if not self._tasks:
-            loop = asyncio.get_running_loop()
-            self._tasks = [loop.create_task(self._follow()), loop.create_task(self._sweep())]
+        if self._sweeper is None:
+            self._subscription.start()
+            self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
 
     async def close(self) -> None:
-        """Close it; nothing is told after that."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._forget_all()
+        """Close it; nothing is delivered after that."""
+        tasks = [task for task in (self._subscription.close(), self._sweeper) if task is not None]
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._kept.clear()
+        self._weigh(-self.bytes)
 
     # -- runs --
 
-    def attach(self, run: Run) -> None:
-        """`run` is watched: it is told what was kept, and all that comes from now on."""
+    def attach(self, run: RunFollower) -> None:
+        """`run` is watched: it gets what was kept, and all that comes from now on."""
         self._runs[run.run_id] = run
         kept = self._kept.pop(run.run_id, None)
+        now = self._clock.now()
         if kept is not None:
             self._weigh(-kept.bytes)
+            since = now if None in kept.events else self._complete_since(now)
             for event in kept.events:
-                if event is not None:
-                    run.deliver(event, SOURCE)
-                else:
-                    run.unfeed(SOURCE)
-        if self.live:
-            run.feed(SOURCE)
+                if event is None:
+                    run.unfeed(TAP)
+                    continue
+                run.feed(TAP, self._pulse, since)
+                run.deliver(event, TAP)
+        if self._open_since is not None:
+            run.feed(TAP, self._pulse, self._complete_since(now))
         elif kept is not None:
-            run.unfeed(SOURCE)
+            run.unfeed(TAP)
 
-    def detach(self, run: Run) -> None:
+    def _complete_since(self, now: float) -> float:
+        """Since when everything that was brought of a run is still here."""
+        return now if self._open_since is None else max(self._open_since, self._forgot_at)
+
+    def detach(self, run: RunFollower) -> None:
         """`run` is not watched any more; what comes is kept again."""
         if self._runs.get(run.run_id) is run:
             del self._runs[run.run_id]
-
-    @property
-    def runs_kept(self) -> int:
-        """How many runs that nobody has asked for are kept."""
-        return len(self._kept)
+            self._forgot_at = self._clock.now()
 
     def shrink(self, to_bytes: int) -> None:
         """Forget runs, the least recently used first, until at most `to_bytes` are kept."""
         while self.bytes > to_bytes and self._kept:
             _, kept = self._kept.popitem(last=False)
+            self._forgot_at = self._clock.now()
             self._weigh(-kept.bytes)
 
     # -- the subscription --
 
-    async def _follow(self) -> None:
-        key, value = self.pair
-        while True:
-            now = self._clock.now()
-            if now < self._backoff.at:
-                await self._clock.sleep(self._backoff.at - now)
-            opened_at = self._clock.now()
-            self._watch.subscribed("tap", +1)
-            clean = False
-            try:
-                await self._upstream.follow_metadata(key, value, self._deliver, self._opened)
-                clean = True
-            except HatchetError as trouble:
-                self.trouble = trouble
-            finally:
-                self._watch.subscribed("tap", -1)
-                self._broke()
-            now = self._clock.now()
-            self._backoff.ended(now, hung_up=clean, lasted=now - opened_at)
-
-    def _opened(self) -> None:
-        self.live = True
+    def opened(self) -> None:
+        """It is bound."""
+        self._open_since = self._clock.now()
         self.trouble = None
         for run in list(self._runs.values()):
-            run.feed(SOURCE)
+            run.feed(TAP, self._pulse, self._open_since)
 
-    def _broke(self) -> None:
-        if not self.live:
+    def heard(self, event: LiveEvent) -> None:
+        """An event of one of the runs that carry the pair."""
+        self._pulse.at = self._clock.now()
+        if event.step_run_id is not None:
+            self._subscription.backoff.spoke()
+            if event.kind is _STREAM and event.at is not None:
+                self._lag.observe(event.at)
+        run = self._runs.get(event.run_id)
+        if run is not None:
+            run.deliver(event, TAP)
+        else:
+            self._keep(event)
+
+    def ended(self, cause: GapCause, trouble: HatchetError | None, *, hung_up: bool) -> None:
+        """It is over, and will be opened again."""
+        del cause, hung_up
+        self.trouble = trouble
+        if self._open_since is None:
             return
-        self.live = False
+        self._open_since = None
         for run in list(self._runs.values()):
-            run.unfeed(SOURCE)
+            run.unfeed(TAP)
         for kept in self._kept.values():
             if kept.events and kept.events[-1] is not None:  # also after a run's end: it may be a false one
                 kept.events.append(None)
-
-    def _deliver(self, event: LiveEvent) -> None:
-        run = self._runs.get(event.run_id)
-        if event.step_run_id is not None:
-            self._backoff.tries = 0
-        if run is not None:
-            run.deliver(event, SOURCE)
-        else:
-            self._keep(event)
 
     # -- what is kept --
 
@@ -188,10 +200,6 @@ class Tap:
         self.bytes += change
         self._grew(change)
 
-    def _forget_all(self) -> None:
-        self._kept.clear()
-        self._weigh(-self.bytes)
-
     async def _sweep(self) -> None:
         while True:
             await self._clock.sleep(SWEEP)
@@ -201,6 +209,7 @@ class Tap:
                     break  # the rest were used later
                 if kept.ended or now - kept.used_at >= IDLE_FOR:
                     del self._kept[run_id]
+                    self._forgot_at = now
                     self._weigh(-kept.bytes)
             for run_id, run in list(self._runs.items()):
                 if run.over:

@@ -14,13 +14,14 @@ import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from typing import Final
 
-from proxy.core.events import CoreState, End, Event, GapCause, Item, PastState, Reset, StepGap
+from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
+from proxy.core.observations import CoreState, PastState
 from proxy.hatchet.errors import HatchetAway, HatchetError, RunUnknown
 from proxy.hatchet.upstream import Upstream
 from proxy.log.cursor import Cursor, Ids
 from proxy.observability.counters import TeamCounters
-from proxy.runs.follower import Run
-from proxy.runs.rebuild import restate
+from proxy.runs.follower import RunFollower
+from proxy.runs.rebuild import rebuild
 from proxy.streams.backlog import Backlog, Frame
 from proxy.streams.channel import Channel, Sights, value_of
 from proxy.streams.retained import Kept, keep
@@ -63,9 +64,9 @@ class Life:
         self._looking: asyncio.Task[CoreState] | None = None
         self._state: CoreState | None = None
         self._replay_looked = 0.0
-        self.run: Run
+        self.run: RunFollower
 
-    def begin(self, run: Run) -> None:
+    def begin(self, run: RunFollower) -> None:
         """Follow the run."""
         self.run = run
         run.start()
@@ -170,7 +171,7 @@ class Life:
 
     async def _past(self) -> list[Event]:
         """The events that have fallen out of what is kept, made again."""
-        return await self.restate() if self._kept.forgotten(0) else []
+        return await self.rebuild() if self._kept.forgotten(0) else []
 
     def _open(self, stream: LiveStream, past: list[Event]) -> Channel:
         config, kept = stream.config, self._kept
@@ -190,7 +191,7 @@ class Life:
             Backlog[Frame](config.backlog.events, config.backlog.bytes, self._grew),
             self._counts.stream(config.name),
             heartbeat=config.heartbeat,
-            restate=self.restate,
+            restate=self.rebuild,
         )
         forgotten = kept.forgotten(0)
         again = [event for event in past if event.identity in forgotten]
@@ -207,10 +208,10 @@ class Life:
         channel.offer([entry.item for entry in kept.read(kept.first - 1)])
         return channel
 
-    async def restate(self) -> list[Event]:
+    async def rebuild(self) -> list[Event]:
         """Every lifecycle event that the run's state can tell now. Raises HatchetError."""
         core = await self._upstream.core(self.run_id)
-        return restate(core, await self._history())
+        return rebuild(core, await self._history())
 
     async def _history(self) -> PastState | None:
         if not self._upstream.has_history:
@@ -238,7 +239,7 @@ class Life:
         if not core.done:
             return True
         told = self._told()
-        return any(event.identity not in told for event in restate(core, await self._history()))
+        return any(event.identity not in told for event in rebuild(core, await self._history()))
 
     def _told(self) -> set[Hashable]:
         """What every lifecycle event was that this life has told."""

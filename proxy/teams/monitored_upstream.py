@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from proxy.core.events import CoreState, PastState
+from proxy.core.observations import CoreState, PastState
 from proxy.hatchet.errors import HatchetAway, HatchetError, RunUnknown, TokenRefused
 from proxy.hatchet.upstream import Deliver, Upstream
 from proxy.observability.counters import TeamCounters

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from proxy.observability.counters import TeamCounters
-from proxy.runs.observer import RunWatch
+from proxy.runs.observer import Observer
 
 
-class RunCounters(RunWatch):
+class RunCounters(Observer):
     """What a team's runs tell about themselves, as counts."""
 
     def __init__(self, counts: TeamCounters) -> None:

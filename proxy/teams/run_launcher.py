@@ -10,9 +10,10 @@ from config.model.files import ServerConfig, TeamConfig
 from proxy.core.clock import LoopClock
 from proxy.hatchet.upstream import Upstream
 from proxy.observability.counters import TeamCounters
-from proxy.runs.bridge_quota import Bridges
-from proxy.runs.follower import Run, RunSettings
+from proxy.runs.follower import RunFollower, RunSettings
+from proxy.runs.lag import LagMeter
 from proxy.runs.lookup import Finder
+from proxy.runs.quota import SubscriptionQuota
 from proxy.runs.tap import Tap
 from proxy.streams.backlog import Backlog
 from proxy.streams.retained import Kept
@@ -45,15 +46,17 @@ class RunLauncher:
         self._counters = counters
         self._grew = grew
         self._clock = LoopClock()
-        self._bridges = Bridges()
+        self._quota = SubscriptionQuota(config.hatchet.subscriptions)
+        self._lag = LagMeter()
         self._observer = RunCounters(counters)
-        self.lookup = Finder(upstream, watch=self._observer)
+        self.lookup = Finder(upstream, observer=self._observer)
         self._closing: set[asyncio.Task[None]] = set()  # taps that were replaced
 
     def configure(self, config: TeamConfig, server: ServerConfig) -> None:
         """Open, replace or close the tap; runs that are followed keep what they have."""
         self._config = config
         self._server = server
+        self._quota.most = config.hatchet.subscriptions
         wanted = config.hatchet.tap
         pair = None if wanted is None else (wanted.key, wanted.value)
         if self.tap is not None and self.tap.pair != pair:
@@ -61,7 +64,14 @@ class RunLauncher:
             self.tap = None
         if pair is not None and self.tap is None:
             budget = config.limits.backlog_bytes
-            self.tap = Tap(*pair, self._upstream, budget=budget, grew=self._grew, watch=self._observer)
+            self.tap = Tap(
+                *pair,
+                self._upstream,
+                budget=budget,
+                grew=self._grew,
+                observer=self._observer,
+                lag=self._lag,
+            )
             self.tap.start()
 
     def create(self, run_id: str, number: int, ended: Callable[[Life], None]) -> Life:
@@ -90,14 +100,15 @@ class RunLauncher:
 
     def start(self, session: Life) -> None:
         """Follow the run of `session`."""
-        run = Run(
+        run = RunFollower(
             session.run_id,
             self._upstream,
             publish=session.publish,
             settings=RunSettings(check_after=self._server.check_after),
             clock=self._clock,
-            bridges=self._bridges,
-            watch=self._observer,
+            quota=self._quota,
+            lag=self._lag,
+            observer=self._observer,
             pair=None if self.tap is None else self.tap.pair,
         )
         session.begin(run)

@@ -18,7 +18,7 @@ from uuid import uuid4
 import pytest
 
 from config.model.files import HatchetConfig
-from proxy.core.events import CoreState, Kind, LiveEvent, PastState, Status
+from proxy.core.observations import CoreState, Kind, LiveEvent, PastState, Status
 from proxy.hatchet.client import HatchetDoor
 from proxy.hatchet.errors import (
     BadChunk,

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from config.model.files import HatchetConfig
-from proxy.core.events import CoreState
+from proxy.core.observations import CoreState
 from proxy.hatchet.client import HatchetDoor
 from proxy.hatchet.errors import HatchetAway
 from proxy.hatchet.upstream import Deliver

@@ -25,7 +25,7 @@ from proxy.core.events import STEP_STREAM, End, Event, GapCause, Item, Reset, St
 from proxy.hatchet.client import HatchetDoor
 from proxy.hatchet.endpoint import endpoint
 from proxy.runs.follower import Run
-from proxy.runs.rebuild import restate
+from proxy.runs.rebuild import rebuild
 from proxy.runs.tap import Tap
 from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client
@@ -145,7 +145,7 @@ async def test_every_workflow_joined_at_many_moments(place: Place) -> None:
         await asyncio.wait_for(telling.ended.wait(), 60)
         await asyncio.sleep(0.5)
         items = telling.plain()
-        expected = identities(restate(await place.door.core(run_id), await place.door.past(run_id)))
+        expected = identities(rebuild(await place.door.core(run_id), await place.door.past(run_id)))
         try:
             legal(items)
             assert identities(items) == expected

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from proxy.core.events import End, LiveEvent
-from proxy.runs.rebuild import restate
-from proxy.runs.reconcile.reconciler import History
-from proxy.runs.reconcile.subscription_state import Line
+from proxy.core.events import End
+from proxy.core.observations import LiveEvent
+from proxy.runs.rebuild import rebuild as restate
+from proxy.runs.reconcile.reconciler import Reconciler
+from proxy.runs.reconcile.subscription_state import SubscriptionState
 from tests.support.playing import LIFECYCLE_WAIT, RECORDINGS, Recording, World, identities, legal, load
 
 FILES = sorted(RECORDINGS.glob("*/*.jsonl"))
@@ -39,8 +40,8 @@ def first_story(path: Path) -> Recording:
 
 
 def world(recording: Recording, *, has_past: bool = True, past_lag: float = 0.0) -> World:
-    history = History(recording.run_id, has_past=has_past)
-    return World(history, recording.core_at, recording.past_at, past_lag=past_lag)
+    reconciler = Reconciler(recording.run_id, has_history=has_past)
+    return World(reconciler, recording.core_at, recording.past_at, past_lag=past_lag)
 
 
 Change = dict[
@@ -70,10 +71,10 @@ def play(
     change: Change | None = None,
 ) -> World:
     """Tell what was told from `joined` on; all that is open at `broken` ends, and is opened again at once."""
-    lines: dict[str, Line] = {}
+    lines: dict[str, SubscriptionState] = {}
     played.now = joined
 
-    def line(base: str) -> Line:
+    def line(base: str) -> SubscriptionState:
         if base not in lines:
             lines[base] = played.open(ordered=not base.startswith("by_meta"))
         return lines[base]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
-from proxy.core.events import CoreState, LiveEvent, PastState
+from proxy.core.observations import CoreState, LiveEvent, PastState
 from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.hatchet.upstream import Deliver
 

@@ -18,23 +18,26 @@ from proxy.core.events import (
     STEP_RETRYING,
     STEP_STARTED,
     STEP_STREAM,
-    CoreState,
-    CoreStep,
     End,
     Event,
     GapCause,
     Item,
+    Reset,
+    StepGap,
+)
+from proxy.core.instant import instant
+from proxy.core.observations import (
+    CoreState,
+    CoreStep,
     Kind,
     LiveEvent,
     PastState,
     PastStep,
     PastTaskEvent,
-    Reset,
     Status,
-    StepGap,
 )
-from proxy.runs.reconcile.reconciler import History
-from proxy.runs.reconcile.subscription_state import Line
+from proxy.runs.reconcile.reconciler import Reconciler
+from proxy.runs.reconcile.subscription_state import Selection, SubscriptionState
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 LIFECYCLE_WAIT = 40.0  # seconds of a world's time after its last event in which the end must have come
@@ -88,7 +91,7 @@ def _live(event: dict[str, Any]) -> LiveEvent:
         kind=Kind[event["event_type"].removeprefix("RESOURCE_EVENT_TYPE_")],
         step_run_id=event["resource_id"] if event["resource_type"].endswith("STEP_RUN") else None,
         payload=_text(event["event_payload"]),
-        at=event["event_timestamp"],
+        at=instant(event["event_timestamp"]),
         retry_count=event.get("retry_count"),
         index=event.get("event_index"),
         hangup=event["hangup"],
@@ -118,7 +121,9 @@ def _past(run_id: str, answer: dict[str, Any]) -> PastState | None:
     for task in answer["tasks"]:
         step_id = task["taskExternalId"]
         events = [
-            PastTaskEvent(e["eventType"], e["timestamp"], e["retryCount"], e.get("errorMessage") or None)
+            PastTaskEvent(
+                e["eventType"], instant(e["timestamp"]), e["retryCount"], e.get("errorMessage") or None
+            )
             for e in answer["taskEvents"]
             if e["taskId"] == step_id
         ]
@@ -131,7 +136,7 @@ def _past(run_id: str, answer: dict[str, Any]) -> PastState | None:
                 retries=None,
                 output=task["output"],
                 error=task["errorMessage"] or None,
-                events=tuple(sorted(events, key=lambda e: e.at)),
+                events=tuple(sorted(events, key=lambda e: e.at or 0)),
             )
         )
     return PastState(run_id, Status(answer["run"]["status"]), tuple(steps))
@@ -141,7 +146,7 @@ def _past(run_id: str, answer: dict[str, Any]) -> PastState | None:
 class World:
     """Answers a history's looks from timetables, `lag` seconds after they are asked."""
 
-    history: History
+    reconciler: Reconciler
     core_at: Callable[[float], CoreState | None]
     past_at: Callable[[float], PastState | None]
     lag: float = 0.01
@@ -149,12 +154,14 @@ class World:
     past_away: bool = False
     now: float = 0.0
     items: list[Item] = field(default_factory=list)
+    short_cut: bool = True
+    in_order: int = 0
     _answers: list[tuple[float, str]] = field(default_factory=list)
 
     def until(self, t: float) -> None:
         """Let time pass, doing what is due."""
-        history = self.history
-        while not history.over:
+        reconciler = self.reconciler
+        while not reconciler.over:
             at = self._next()
             if at is None or at > t:
                 break
@@ -162,62 +169,66 @@ class World:
             for answer in [a for a in self._answers if a[0] <= self.now]:
                 self._answers.remove(answer)
                 self._answer(answer[1])
-            if history.due is not None and history.due <= self.now:
-                history.tick(self.now)
+            if reconciler.plan.due is not None and reconciler.plan.due <= self.now:
+                reconciler.tick(self.now)
             self._ask()
-            self.items += history.take()
+            self.items += reconciler.take()
         self.now = max(self.now, t)
 
     def _next(self) -> float | None:
-        history = self.history
+        reconciler = self.reconciler
         asked = {kind for _, kind in self._answers}
         times = [at for at, _ in self._answers]
-        times += [history.due] if history.due is not None else []
-        if "core" not in asked and history.core_look.at is not None:
-            times.append(history.core_look.at)
-        if "past" not in asked and history.past_look.at is not None:
-            times.append(history.past_look.at)
+        times += [reconciler.plan.due] if reconciler.plan.due is not None else []
+        if "core" not in asked and reconciler.core_poll.at is not None:
+            times.append(reconciler.core_poll.at)
+        if "past" not in asked and reconciler.history_poll.at is not None:
+            times.append(reconciler.history_poll.at)
         return min(times, default=None)
 
     def _ask(self) -> None:
-        history = self.history
+        reconciler = self.reconciler
         asked = {kind for _, kind in self._answers}
-        for kind, look in (("core", history.core_look), ("past", history.past_look)):
+        for kind, look in (("core", reconciler.core_poll), ("past", reconciler.history_poll)):
             if kind not in asked and look.at is not None and look.at <= self.now:
-                look.asking(self.now)
+                look.begin(self.now)
                 self._answers.append((self.now + self.lag, kind))
 
     def _answer(self, kind: str) -> None:
         if kind == "core":
             state = self.core_at(self.now - self.lag)
             if state is None:
-                self.history.core_look.again(self.now)
+                self.reconciler.core_poll.again(self.now)
             else:
-                self.history.core(state, self.now)
+                self.reconciler.core(state, self.now)
         elif self.past_away:
-            self.history.past_away(self.now)
+            self.reconciler.history_unavailable(self.now)
         else:
-            self.history.past(self.past_at(self.now - self.lag - self.past_lag), self.now)
+            self.reconciler.history(self.past_at(self.now - self.lag - self.past_lag), self.now)
 
-    def open(self, *, ordered: bool) -> Line:
-        return self.history.opened(self.now, ordered=ordered)
+    def open(self, *, ordered: bool) -> SubscriptionState:
+        return self.reconciler.opened(self.now, Selection.BY_RUN_ID if ordered else Selection.BY_METADATA)
 
-    def tell(self, line: Line, event: LiveEvent) -> None:
-        if not self.history.over:
-            self.history.live(line, event, self.now)
+    def tell(self, line: SubscriptionState, event: LiveEvent) -> None:
+        if not self.reconciler.over:
+            item = self.reconciler.next_in_order(line, event, self.now) if self.short_cut else None
+            if item is not None:
+                self.items.append(item)
+                self.in_order += 1
+                return
+            self.reconciler.heard(line, event, self.now)
             self._take()
 
-    def close(self, line: Line, cause: GapCause | None = GapCause.UPSTREAM) -> None:
-        if not self.history.over:
-            self.history.closed(line, self.now, cause)
+    def close(self, line: SubscriptionState, cause: GapCause | None = GapCause.UPSTREAM) -> None:
+        if not self.reconciler.over:
+            self.reconciler.closed(line, self.now, cause)
             self._take()
 
     def _take(self) -> None:
-        self.history.stirred = False
-        self.items += self.history.take()
+        self.items += self.reconciler.take()
 
     def start(self) -> None:
-        self.history.core_look.want(self.now)
+        self.reconciler.core_poll.want(self.now)
 
 
 def lifecycle(items: Iterable[Item]) -> list[Event]:

@@ -1,8 +1,8 @@
 """Whole runs, generated: what truly happened, what the engine's sources say of it when, and what got lost.
 
-A `Truth` is a run of steps with attempts and chunks on a time line. From it follow the core state and the
-history at any time, and the live events. `mishaps` spoils what a line tells: events lost, doubled, late;
-false ends; lines that break. Every chunk's payload says where it belongs, so that a telling can be judged.
+A `Truth` is a run of steps with attempts and chunks on a time subscription. From it follow the core state and the
+history at any time, and the live events. `mishaps` spoils what a subscription tells: events lost, doubled, late;
+false ends; subscriptions that break. Every chunk's payload says where it belongs, so that a telling can be judged.
 """
 
 from __future__ import annotations
@@ -12,29 +12,24 @@ from dataclasses import dataclass, field
 from random import Random
 from uuid import UUID
 
-from proxy.core.events import (
-    STEP_FAILED,
-    STEP_RETRYING,
-    STEP_STREAM,
+from proxy.core.events import STEP_FAILED, STEP_RETRYING, STEP_STREAM, Event, Item, StepGap
+from proxy.core.observations import (
     CoreState,
     CoreStep,
-    Event,
-    Item,
     Kind,
     LiveEvent,
     PastState,
     PastStep,
     PastTaskEvent,
     Status,
-    StepGap,
 )
 
 RUN = str(UUID(int=1))
 SHORTEST_TIMEOUT = 1.0  # seconds: the engine looks once a second
 
 
-def stamp(t: float) -> str:
-    return f"2026-01-01T00:{int(t // 60):02}:{t % 60:09.6f}Z"
+def stamp(t: float) -> int:
+    return 1_767_225_600_000_000_000 + round(t * 1e6) * 1000
 
 
 @dataclass
@@ -147,7 +142,7 @@ class Truth:
         return event.kind is not Kind.STREAM or event.index not in last
 
     def live(self) -> list[tuple[float, LiveEvent]]:
-        """What an ideal line tells."""
+        """What an ideal subscription tells."""
         told: list[tuple[float, LiveEvent]] = []
         for step in self.steps:
             told.append((step.created, LiveEvent(RUN, Kind.STARTED, step.id, "", stamp(step.created), 0)))
@@ -231,7 +226,7 @@ def truth(rng: Random) -> Truth:
 
 @dataclass
 class Told:
-    """A line's life: when it opens, when it ends, and what it tells in between."""
+    """A subscription's life: when it opens, when it ends, and what it tells in between."""
 
     ordered: bool
     opened: float
@@ -240,37 +235,39 @@ class Told:
 
 
 def mishaps(rng: Random, run: Truth) -> list[Told]:
-    """What lines told: one after the other, sometimes two at once; lossy, doubled, late, falsely ended."""
+    """What subscriptions told: one after the other, sometimes two at once; lossy, doubled, late, falsely ended."""
     lossy = rng.choice([0.0, 0.0, 0.1, 0.4])
     doubled = rng.choice([0.0, 0.1])
     late = rng.choice([0.0, 0.0, 0.2])
     silent = run.silent = rng.random() < 0.1
-    lines: list[Told] = []
+    subscriptions: list[Told] = []
     for _ in range(rng.choice([1, 1, 2])):
         ordered = rng.random() < 0.6
         t = rng.choice([-0.5, 0.02, rng.uniform(0.0, run.done)])
         while t < run.done + 1:
             breaks = rng.random() < 0.6
             ended = t + rng.choice([0.05, 0.5, 2.0]) if breaks else run.done + rng.choice([0.0, 0.02, 3.0])
-            line = Told(ordered, t, max(ended, t))
+            subscription = Told(ordered, t, max(ended, t))
             for at, event in run.live():
                 if silent and event.kind is not Kind.STREAM:
                     continue
-                if not line.opened <= at <= line.ended or (rng.random() < lossy and run.may_lose(event)):
+                if not subscription.opened <= at <= subscription.ended or (
+                    rng.random() < lossy and run.may_lose(event)
+                ):
                     continue
                 firm = ordered or event.index == 0 or event.kind is Kind.FAILED  # an attempt's bounds stay
                 overtaken = not firm and rng.random() < late
                 delay = rng.choice([0.01, 0.04]) if overtaken else 0.0
-                line.events.append((at + delay, event))
+                subscription.events.append((at + delay, event))
                 if rng.random() < doubled:
-                    line.events.append((at + delay + rng.choice([0.0, 0.05]), event))
-            if rng.random() < 0.4 and not run.done - 1 < line.ended < run.done:
+                    subscription.events.append((at + delay + rng.choice([0.0, 0.05]), event))
+            if rng.random() < 0.4 and not run.done - 1 < subscription.ended < run.done:
                 false = LiveEvent(RUN, rng.choice([Kind.COMPLETED, Kind.FAILED]), None, "", None, hangup=True)
-                line.events.append((max(line.opened, line.ended - 0.001), false))
-            line.events.sort(key=lambda entry: entry[0])
-            lines.append(line)
-            t = line.ended + rng.choice([0.001, 0.1, 1.0])
-    return lines
+                subscription.events.append((max(subscription.opened, subscription.ended - 0.001), false))
+            subscription.events.sort(key=lambda entry: entry[0])
+            subscriptions.append(subscription)
+            t = subscription.ended + rng.choice([0.001, 0.1, 1.0])
+    return subscriptions
 
 
 def unsaid(run: Truth, items: Sequence[Item]) -> list[str]:

@@ -109,7 +109,7 @@ async def watch(
     run_id: str, stream: StreamConfig, upstream: Upstream, say: Say, *, check_after: float
 ) -> int:
     """Say what becomes of each event of the run until its verified end; the exit status."""
-    from proxy.runs.follower import Run, RunSettings  # noqa: PLC0415
+    from proxy.runs.follower import RunFollower, RunSettings  # noqa: PLC0415
 
     telling = Telling(Rules(stream), say)
     told: asyncio.Queue[Item] = asyncio.Queue()
@@ -118,7 +118,7 @@ async def watch(
         for item in items:
             told.put_nowait(item)
 
-    run = Run(run_id, upstream, publish=publish, settings=RunSettings(check_after=check_after))
+    run = RunFollower(run_id, upstream, publish=publish, settings=RunSettings(check_after=check_after))
     run.start()
     try:
         if not await _found(run.known, stream.wait_for_run, say):

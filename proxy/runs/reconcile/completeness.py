@@ -1,104 +1,116 @@
-"""Vouching: an end says that nothing more comes; whether all that came before was heard, a line has to say.
+"""Whether every chunk of an attempt was told: proven, not proven, or to be asked again at a time.
 
-Who tells an end need not know: it may have been bound too late, and who streamed the step until then may be
-dead without our knowing. And a step that was stopped (cancelled, timed out) ends without any line being told.
-So such an end waits until a line that knows the step vouches for it: by telling the end too, or by being
-alive later than the loss could be. If none does in time, the end is told with a gap.
+**An attempt is whole when that is proven; else it has a gap.** Nothing is assumed. The proofs:
+
+    the beginning   chunk 0 was told, or a subscription by metadata was open before the attempt began
+    the middle      indices without a hole (the sequencer sees to that)
+    the tail        one subscription by metadata brought the last chunk that was told (or was open before the
+    attempt
+                    began, where there was none), was unbroken from then on, and
+                      a) brought the attempt's end and stayed open for the settling time, or
+                      b) for an end that the engine tells no subscription of: gave a sign of life after it,
+                      and
+                         stayed open for the settling time
+
+By run id nothing proves a tail: the engine forgets a step at its end, with the chunks that the end overtook.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from proxy.core.events import Kind
-from proxy.runs.reconcile.evidence import Question
-from proxy.runs.reconcile.flow import Flow
-from proxy.runs.reconcile.sequencer import Step
-from proxy.runs.reconcile.subscription_state import OVERLAP, Line
-
-VOUCHING: Final = 0.3  # seconds that an end waits for a line that knows more than the one that told it
-STOPPED: Final = 1.0  # seconds that the end of a step that was stopped waits for a sign of life
-ASLEEP: Final = 1.25  # seconds after which a line by run id is bound, however early it was opened
-STRAGGLERS: Final = 0.05  # seconds for chunks that an end, or a sign of life, may have overtaken
+from proxy.core.observations import Kind
+from proxy.runs.reconcile.placement import Execution
+from proxy.runs.reconcile.subscription_state import SubscriptionState
+from proxy.runs.reconcile.timing import SETTLE, SETTLE_MOST, SIGN_WAIT, VOUCH_WAIT
 
 
-class Vouching(Flow):
-    """Questions to lines that may be dead."""
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`whole` is None while it may still be proven: then it is to be asked again at `until`."""
 
-    def awaits_others(self, now: float) -> bool:
-        """Whether an end waits for other lines than the one that told it: none is to be given up now."""
-        questions = [step.questioned for step in self._steps.values() if step.question is not None]
-        return any(question is not None and now < question.until for question in questions)
+    whole: bool | None
+    until: float = 0.0
 
-    def _told_end(self, line: Line, step: Step, attempt: int, now: float) -> None:
-        """`line` tells how an attempt ended."""
-        if line.knows(step.id, attempt):
-            if step.questioned is not None and step.questioned.line is not line:
-                step.questioned.answered = True
-        elif not step.end_told(attempt):
-            bound = line.since + (ASLEEP if line.ordered else OVERLAP)
-            question = Question(attempt, line, bound, now + VOUCHING)
-            if self._in_question(step, question):
-                step.question = question
 
-    def _ask_of_stop(self, step: Step, now: float) -> None:
-        """A state tells that the step was stopped: is one of the lines that streamed it known to be alive?
+WHOLE = Verdict(True)
+NOT_PROVEN = Verdict(False)
 
-        Who told the run's end was, and so is who tells anything afterwards.
-        """
-        if step.doubt is not None:
-            return  # a gap comes anyway, unless a chunk says that there is none: then it is asked
-        attempt = step.proven if step.end is None else step.end.attempt
-        if step.question is None or step.question.attempt < attempt:
-            step.question = Question(attempt, None, now, now + STOPPED)
-        question = step.questioned
-        if question is None or question.line is not None or now >= question.until:
-            return
-        asked = self._asked(step, question)
-        if not asked or any(self._tells_stop(line, step, question) for line in self._told_run_end):
-            question.answered = True
-        elif any(line.heard >= question.since for line in asked):
-            question.alive_at = now if question.alive_at is None else question.alive_at
-            question.answered = now >= question.alive_at + STRAGGLERS  # what was held back with the sign
-            self._due(question.alive_at + STRAGGLERS)
 
-    def _tells_stop(self, line: Line, step: Step, question: Question) -> bool:
-        """Whether the run's end, as that line told it, came after the step was stopped.
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """How an attempt came to its end, as far as the proof needs it; times in seconds of the run's clock."""
 
-        A run that goes on is called completed, or failed where an attempt did.
-        """
-        event, told_at = self._told_run_end[line]
-        if event.kind is Kind.COMPLETED:
-            return False
-        attempt = question.attempt
-        if not line.knows(step.id, attempt) and (attempt == 1 or self._knowing(step, question)):
-            return False
-        at = step.end.at if step.end is not None else None
-        if at is not None and event.at is not None:
-            return event.at.rstrip("Z") >= at.rstrip("Z")
-        return event.kind is Kind.CANCELLED or told_at >= step.proven_at
+    known_at: float  # when it was first known
+    settled_at: float  # until then chunks that it overtook may come, on whichever subscription
+    told_live: bool  # the engine tells subscriptions of such an end
+    followed: bool  # another attempt began after it
+    at: int | None  # the engine's time of it, nanoseconds since 1970
 
-    def _vouches_no_more(self, line: Line, now: float) -> None:
-        """`line` is gone: ends that waited for it alone wait no longer."""
-        for step in self._steps.values():
-            question = step.questioned
-            if question is None or line is question.line or not line.knows(step.id, question.attempt):
+
+def tail(
+    step_run_id: str,
+    attempt: int,
+    executions: Sequence[Execution],
+    end: AttemptEnd,
+    subscriptions: Iterable[SubscriptionState],
+    *,
+    now: float,
+) -> Verdict:
+    """Whether the tail of an attempt was told, when all of its chunks that were heard are told.
+
+    `executions` are the step's; `subscriptions` those that are open and those that were.
+    """
+    last = next((one for one in reversed(executions) if one.attempt == attempt and one.last_index >= 0), None)
+    until = end.settled_at
+    for one in subscriptions:
+        if not one.complete or not _covers(one, step_run_id, attempt, last):
+            continue
+        proven_at, hope_until = _proof(one, (step_run_id, attempt), end)
+        if proven_at is not None:
+            if one.closed_at is not None and one.closed_at < proven_at:
                 continue
-            if line.heard >= question.since:
-                question.answered = True
-            elif not self._knowing(step, question):
-                question.until = now
+            if now >= proven_at:
+                return WHOLE
+            hope_until = min(proven_at, end.known_at + SETTLE_MOST)
+        elif one.closed_at is not None:
+            continue
+        until = max(until, hope_until)
+    return Verdict(None, until) if now < until else NOT_PROVEN
 
-    def _knowing(self, step: Step, question: Question) -> list[Line]:
-        others = self._lines - {question.line}
-        return [line for line in others if line.knows(step.id, question.attempt)]
 
-    def _asked(self, step: Step, question: Question) -> Collection[Line]:
-        """Who would know of a stop; a retry that nobody has told of may have been told to anyone."""
-        return self._knowing(step, question) or (self._lines if question.attempt > 1 else ())
+def _covers(one: SubscriptionState, step_run_id: str, attempt: int, last: Execution | None) -> bool:
+    """Whether it was unbroken from the last chunk that was told, or from before the attempt began."""
+    if last is None:
+        return (step_run_id, attempt) in one.starts
+    return one.last_chunk.get((step_run_id, last.number)) == last.last_index
 
-    def _in_question(self, step: Step, question: Question) -> bool:
-        """Whether there are lines that would know, and none of them is known to be alive."""
-        knowing = self._knowing(step, question)
-        return bool(knowing) and not any(line.heard >= question.since for line in knowing)
+
+def _proof(one: SubscriptionState, attempt: tuple[str, int], end: AttemptEnd) -> tuple[float | None, float]:
+    """From when on the tail is proven if it stays open until then (None:
+
+    not yet), and how long to hope for that.
+    """
+    heard = one.ends.get(attempt)
+    if heard is not None:
+        return heard.settled_at, heard.settled_at
+    if end.told_live and not end.followed:
+        return None, end.known_at + VOUCH_WAIT  # another one brought the end, or a state: this one may still
+    if not end.followed and _saw_stop(one, end):
+        return one.run_end_at + SETTLE, one.run_end_at + SETTLE
+    if one.pulse.at >= end.known_at + SETTLE:
+        return one.pulse.at, one.pulse.at
+    if one.pulse.at >= end.known_at:
+        return one.pulse.at + SETTLE, one.pulse.at + SETTLE
+    return None, end.known_at + (VOUCH_WAIT if end.followed else SIGN_WAIT)
+
+
+def _saw_stop(one: SubscriptionState, end: AttemptEnd) -> bool:
+    """Whether it brought the run's end after the step was stopped: a run that goes on is called completed."""
+    event = one.run_end
+    if event is None or event.kind is Kind.COMPLETED:
+        return False
+    if event.at is not None and end.at is not None:
+        return event.at >= end.at
+    return event.kind is Kind.CANCELLED

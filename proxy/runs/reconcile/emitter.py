@@ -1,15 +1,17 @@
-"""The story of a run as it is told: items in one order, each made once."""
+"""The items of a run in the order in which clients get them, each made once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from proxy.core.events import Event, GapCause, Item, LiveEvent, Reset, StepGap
+from proxy.core.events import STEP_STREAM, Event, GapCause, Item, Reset, StepGap
+from proxy.core.instant import text_of
+from proxy.core.observations import LiveEvent
 
 
-class Story:
-    """Collects what is to be told next; `take` hands it over."""
+class Emitter:
+    """Collects items; `take` hands them over."""
 
     __slots__ = ("items", "metadata", "run_id")
 
@@ -19,26 +21,24 @@ class Story:
         self.items: list[Item] = []
 
     def take(self) -> list[Item]:
-        """All that was told since the last time, in order."""
+        """All items since the last call, in order."""
         items = self.items
         self.items = []
         return items
 
-    def chunk(self, name: str, event: LiveEvent, attempt: int) -> None:
-        """Tell a chunk: `index` and `at` are its own, positional for speed (the order of `Event`)."""
-        self.items.append(
-            Event(
-                "step_stream",
-                self.run_id,
-                name,
-                event.step_run_id,
-                event.payload,
-                attempt,
-                event.index,
-                event.at,
-                self.metadata,
-                False,
-            )
+    def chunk(self, name: str, event: LiveEvent, attempt: int) -> Event:
+        """The item of a chunk. Positional for speed, in the order of the fields of `Event`."""
+        return Event(
+            STEP_STREAM,
+            self.run_id,
+            name,
+            event.step_run_id,
+            event.payload,
+            attempt,
+            event.index,
+            text_of(event.at),
+            self.metadata,
+            False,
         )
 
     def step(
@@ -49,10 +49,10 @@ class Story:
         attempt: int,
         *,
         payload: Any = None,
-        at: str | None = None,
+        at: int | None = None,
         recovered: bool = False,
     ) -> None:
-        """Tell something of a step that is no chunk."""
+        """Emit an event of a step that is no chunk; `at` in nanoseconds since 1970."""
         self.items.append(
             Event(
                 type_,
@@ -61,22 +61,29 @@ class Story:
                 step_run_id,
                 payload,
                 attempt,
-                at=at,
+                at=text_of(at),
                 metadata=self.metadata,
                 recovered=recovered,
             )
         )
 
-    def run(self, type_: str, payload: Any, at: str | None, recovered: bool) -> None:
-        """Tell something of the run."""
+    def run(self, type_: str, payload: Any, at: int | None, recovered: bool) -> None:
+        """Emit an event of the run."""
         self.items.append(
-            Event(type_, self.run_id, payload=payload, at=at, metadata=self.metadata, recovered=recovered)
+            Event(
+                type_,
+                self.run_id,
+                payload=payload,
+                at=text_of(at),
+                metadata=self.metadata,
+                recovered=recovered,
+            )
         )
 
     def gap(self, cause: GapCause, step: str | None, attempt: int | None, missed: int | None) -> None:
-        """Tell that chunks cannot be given any more."""
+        """Emit a gap: `missed` chunks (None: unknown) cannot be given any more."""
         self.items.append(StepGap(cause, step, attempt, missed))
 
     def reset(self, step: str, attempt: int) -> None:
-        """Tell that an attempt begins which voids what earlier ones streamed."""
+        """Emit the beginning of an attempt that voids what earlier ones streamed."""
         self.items.append(Reset(step, attempt))

@@ -1,223 +1,159 @@
-"""Reading: what the core state and the history say, made into facts about steps; and whether to ask again.
+"""What the core state and the history say of a step, as evidence; and what a done state says of one that
+nobody told.
 
-The core state names steps, and says who runs; the history counts attempts and knows outcomes before the end.
-FAILED in the history is not final until the step's Retries are used up, or it has said so for a second.
+The core state names steps and says who runs; a step's outcome is in it only once the run is done. The history
+counts attempts and knows outcomes before that, 50 to 100 ms late. Where the two disagree about a step that is
+at rest (a schedule timeout reads CANCELLED in the core and FAILED in the history), the history has the
+details.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
-from proxy.core.events import (
-    STEP_CANCELLED,
-    STEP_COMPLETED,
-    STEP_SKIPPED,
-    CoreState,
-    GapCause,
-    LiveEvent,
-    PastState,
-    PastStep,
-    PastTaskEvent,
-    Status,
-)
-from proxy.runs.reconcile.evidence import Outcome
-from proxy.runs.reconcile.hearing import Hearing
-from proxy.runs.reconcile.known import RESTING
-from proxy.runs.reconcile.sequencer import Step
+from proxy.core.events import STEP_CANCELLED, STEP_COMPLETED, STEP_FAILED, STEP_SKIPPED
+from proxy.core.observations import CoreState, CoreStep, PastStep, PastTaskEvent, Status
+from proxy.runs.reconcile import payloads
+from proxy.runs.reconcile.evidence import Evidence, Outcome
+from proxy.runs.reconcile.timing import FAILED_WAIT
 
-LIVE_PATIENCE: Final = 0.25  # seconds that a state's news waits for the same news live, which says more
-PAST_PATIENCE: Final = (
-    0.25  # seconds that the first telling waits for the history: it knows the order and the outputs
-)
-CONFIRMING: Final = (
-    0.08  # seconds after a done state in which a second one is no proof: a replay's are that long
-)
-ALONE: Final = (
-    1.0  # seconds for which the core state must say done where nothing else can say that a replay goes on
-)
-YOUNG: Final = 0.25  # seconds after the first state in which a silent run is looked at again: twice
-FAILED_PATIENCE: Final = 1.0  # seconds that the history must have said FAILED to be believed
+AT_REST: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+
+FAILURES: Final = frozenset({"FAILED", "TIMED_OUT"})  # task events of the history
+TIMED_OUT: Final = "TIMED_OUT"
+SKIPPED: Final = "SKIPPED"
+STARTED: Final = "STARTED"
+REPLAYED: Final = "RETRIED_BY_USER"  # of all steps at once; one that does not run again yet reads as before
+SCHEDULE_TIMEOUT: Final = "SCHEDULING_TIMED_OUT"
 
 
-FAILURES: Final = frozenset({"FAILED", "TIMED_OUT"})
-REPLAYED: Final = "RETRIED_BY_USER"  # told of all steps at once; what is not tried again yet reads as before
+def note_history(evidence: Evidence, known: PastStep, asked: float, now: float, tell_at: float) -> None:
+    """Take in what the history says of a step; `tell_at`: when an end that it tells may be told."""
+    evidence.history_asked = asked
+    evidence.created_at = known.created_at if evidence.created_at is None else evidence.created_at
+    evidence.started_at = known.created_at if evidence.started_at is None else evidence.started_at
+    evidence.retries = evidence.retries if known.retries is None else known.retries
+    evidence.timeout = evidence.timeout if known.timeout is None else known.timeout
+    attempt = known.retry_count + 1
+    for told in known.events:
+        if told.type in FAILURES and told.retry_count < known.retry_count:
+            _failed(evidence, told.retry_count + 1, _text(told), told.at, now, stopped=told.type == TIMED_OUT)
+    replayed = any(told.type == REPLAYED and told.retry_count >= known.retry_count for told in known.events)
+    evidence.attempt_began(attempt + replayed, now)
+    evidence.history_attempt = attempt + replayed
+    evidence.history_status = known.status
+    if known.status is Status.EVICTED:
+        evidence.was_evicted = True
+    if attempt < evidence.proven:
+        return
+    if known.status is not Status.QUEUED and known.started_at is not None:
+        evidence.began[attempt] = known.started_at
+    if known.status is Status.RUNNING and not evidence.undecided:
+        evidence.running = True
+    if known.status is Status.FAILED:
+        _says_failed(evidence, known, attempt, now)
+        return
+    evidence.failed_since = None
+    ran = has_run(known)
+    if known.status is Status.COMPLETED:
+        skipped = any(told.type == SKIPPED for told in known.events)
+        kind = STEP_SKIPPED if skipped else STEP_COMPLETED
+        payload = None if skipped else known.output or None  # {} is also "returned nothing"
+        evidence.ended(Outcome(kind, attempt, payload, known.finished_at, False, now, tell_at, ran))
+    elif known.status is Status.CANCELLED:
+        evidence.ended(Outcome(STEP_CANCELLED, attempt, None, known.finished_at, False, now, tell_at, ran))
 
 
-class Reading(Hearing):
-    """States, one at a time."""
-
-    def _read_core(self, state: CoreState, now: float) -> None:
-        """A core state, asked for when `core_look.asking` was called."""
-        asked = self.core_look.asked
-        first = self._core is None
-        self._core = state
-        self._story.metadata = state.metadata
-        if first:
-            self._began = self._checked = now
-            self._heard = now if self._heard is None else self._heard
-            if self.has_past and not state.done:
-                self._want_past(now)
-        for known in state.steps:
-            step = self._step(known.step_run_id)
-            self._named(step, known.name, now)
-            step.running = known.status is Status.RUNNING
-            if step.running and step.undecided and step.proven + 1 in step.held:
-                step.begun(step.proven + 1, now)  # a chunk after the failure, and it runs: it was tried again
-        if state.done:
-            if self._closing is None:
-                self._closing = now
-                self._confirmed = False
-                self._want_past(now)
-                if self._core_alone:
-                    self.core_look.want(now)  # however long the looks were apart
-            elif asked is not None and asked >= max(self._closing, self._stirred_at) + self._proof:
-                self._confirmed = True
-            self.core_look.again(now)  # until the end is told: a replay's state says done in between
-        else:
-            self._not_done(state, asked, now)
-
-    @property
-    def _proof(self) -> float:
-        """Seconds after which a done state that still stands is none between two steps of a replay."""
-        return ALONE if self._core_alone else CONFIRMING
-
-    def _read_past(self, state: PastState | None, now: float) -> None:
-        """The history's answer (None: the run is unknown), asked for when `past_look.asking` was called."""
-        asked = self.past_look.asked if self.past_look.asked is not None else now
-        self._past_gone = False
-        self.past_look.answered()
-        if state is not None and self._stale(state, now):
-            self.past_look.again(now)
-            return
-        self._past_asked = True
-        self._checked = now
-        if state is not None:
-            self._past = state
-            for known in sorted(state.steps, key=lambda p: p.created_at or ""):
-                self._past_step(known, now)
-            for line in self._lines:
-                for step_id in [key for key, limbo in line.limbo.items() if limbo.since <= asked]:
-                    limbo = line.limbo[step_id]
-                    step = self._step(step_id)
-                    behind = self._behind(state, step, limbo.events[0])
-                    limbo.waits = behind and step.proven > 1
-                    if not behind:
-                        self._place(line, step_id, now)
-        if state is None or self._open_question() or self._unheard(now):
-            self.past_look.again(now)
-
-    def _stale(self, state: PastState, now: float) -> bool:
-        """Whether a first history speaks of an end that the core does not know: it is older than a replay."""
-        if self._telling or self._core is None or self._core.done or self._began is None:
-            return False
-        return state.status in RESTING and now < self._began + PAST_PATIENCE
-
-    @staticmethod
-    def _behind(state: PastState, step: Step, chunk: LiveEvent) -> bool:
-        """Whether the history is behind that chunk: no attempt streams while it waits for a worker."""
-        waits = any(p.step_run_id == step.id and p.status is Status.QUEUED for p in state.steps)
-        return waits and not step.sent_before_failure(chunk, step.proven - 1)
-
-    def _named(self, step: Step, name: str, now: float) -> None:
-        if step.name is None:
-            step.name = name
-            if self._telling and not step.start_live:
-                step.missed_start(GapCause.UPSTREAM, now)
-                if self._lines:
-                    step.start_tell_at = now + LIVE_PATIENCE
-
-    def _not_done(self, state: CoreState, asked: float | None, now: float) -> None:
-        self._closing = None
-        running = any(step.status is Status.RUNNING for step in state.steps)
-        if running and asked is not None and asked >= self._ended_at:
-            self._goes_on()
-        if self._end_looks:
-            self._end_looks -= 1
-        if self._end_looks and running:
-            self._end_looks = min(self._end_looks, 1)
-        unnamed = any(step.name is None for step in self._steps.values())
-        waiting = any(step.undecided and step.proven + 1 in step.held for step in self._steps.values())
-        unheard = self._unheard(now) and not self._askable
-        if self._end_looks or unnamed or waiting or unheard:
-            self.core_look.again(now)
-
-    def _unheard(self, now: float) -> bool:
-        """Whether the run is young and silent: what began before the lines were bound is held back from them.
-
-        Once a state says that it runs, there is a bridge.
-        """
-        young = self._began is not None and now < self._began + YOUNG
-        silent = bool(self._lines) and not any(line.spoke for line in self._lines)
-        return young and silent and not any(step.running or step.ended for step in self._steps.values())
-
-    def _open_question(self) -> bool:
-        if self._closing is not None or any(line.limbo for line in self._lines):
-            return True
-        return any(step.undecided or any(a > step.proven for a in step.held) for step in self._steps.values())
-
-    def _past_step(self, known: PastStep, now: float) -> None:
-        step = self._step(known.step_run_id)
-        self._named(step, known.name, now)
-        if known.created_at is not None:
-            step.place = step.place if step.start_live else known.created_at
-            step.start_at = step.start_at or known.created_at
-        if known.retries is not None:
-            step.retries = known.retries
-        attempt = known.retry_count + 1
-        for told in known.events:
-            if told.type in FAILURES and told.retry_count < known.retry_count:
-                step.failed(told.retry_count + 1, _words(told), told.at, False, now)
-        replayed = any(
-            told.type == REPLAYED and told.retry_count >= known.retry_count for told in known.events
-        )
-        step.begun(attempt + replayed, now)
-        if attempt < step.proven:
-            return
-        if known.status is not Status.QUEUED:
-            step.began_at(attempt, known.started_at, now)
-        if known.status is Status.RUNNING and not step.undecided:
-            step.running = True
-        if known.status is Status.FAILED:
-            self._says_failed(step, known, attempt, now)
-            return
-        step.failed_since = None
-        if known.status is Status.COMPLETED:
-            self._says_completed(step, known, attempt, now)
-        elif known.status is Status.CANCELLED:
-            at = self._patience(now)
-            step.ends(Outcome(STEP_CANCELLED, attempt, None, known.finished_at, False, at), now)
-
-    def _says_completed(self, step: Step, known: PastStep, attempt: int, now: float) -> None:
-        kind = STEP_SKIPPED if any(told.type == "SKIPPED" for told in known.events) else STEP_COMPLETED
-        payload = known.output or None if kind == STEP_COMPLETED else None  # {} is also "returned nothing"
-        step.ends(Outcome(kind, attempt, payload, known.finished_at, False, self._patience(now)), now)
-
-    def _says_failed(self, step: Step, known: PastStep, attempt: int, now: float) -> None:
-        error = known.error or next(
-            (
-                words
-                for told in reversed(known.events)
-                if told.retry_count == attempt - 1 and (words := _words(told))
-            ),
-            None,
-        )
-        step.failed(attempt, error, known.finished_at, False, now)
-        if step.failed_since is None or step.failed_since[0] != attempt:
-            step.failed_since = (attempt, now)
-        if step.untold and error:
-            step.fails(now)
-        if step.undecided and not self._decide(step, now) and now >= step.failed_since[1] + FAILED_PATIENCE:
-            self._fails(step, now)
-        if step.untold:
-            self._smells_of_end(now)
-        if step.undecided:
-            self.past_look.soon(step.failed_since[1] + FAILED_PATIENCE)
-
-    def _patience(self, now: float) -> float:
-        live = self._lines or self._ended_live is not None
-        return now + LIVE_PATIENCE if self._telling and live else now
+def has_run(known: PastStep) -> bool:
+    """Whether the last attempt was given to a worker, as far as the history knows."""
+    if known.started_at is not None or known.status is Status.RUNNING:
+        return True
+    if known.events:
+        return any(told.type == STARTED and told.retry_count == known.retry_count for told in known.events)
+    return known.status is Status.COMPLETED
 
 
-def _words(told: PastTaskEvent) -> str | None:
+def _says_failed(evidence: Evidence, known: PastStep, attempt: int, now: float) -> None:
+    last = [told for told in known.events if told.retry_count == attempt - 1]
+    text = known.error or next((said for told in reversed(last) if (said := _text(told))), None)
+    stopped = any(told.type == TIMED_OUT for told in last)
+    _failed(evidence, attempt, text, known.finished_at, now, stopped=stopped)
+    if evidence.failed_since is None or evidence.failed_since[0] != attempt:
+        evidence.failed_since = (attempt, now)
+    if evidence.without_text and text:
+        evidence.failed_for_good(now)
+    never_ran = not has_run(known)
+    if evidence.undecided and (
+        evidence.retries_used_up or never_ran or now >= evidence.failed_since[1] + FAILED_WAIT
+    ):
+        evidence.failed_for_good(now)
+    if never_ran and evidence.end is not None:
+        evidence.end.ran = False
+
+
+def _failed(
+    evidence: Evidence, attempt: int, text: str | None, at: int | None, now: float, *, stopped: bool
+) -> None:
+    evidence.attempt_failed(attempt, text, at, now, live=False, stopped=stopped)
+
+
+def _text(told: PastTaskEvent) -> str | None:
     """What a task event says of a failure."""
-    return told.error or ("Task exceeded its timeout" if told.type == "TIMED_OUT" else None)
+    if told.error:
+        return told.error
+    if told.type == TIMED_OUT:
+        return "Task exceeded its timeout"
+    return (
+        "Task was not assigned to a worker: scheduling timed out" if told.type == SCHEDULE_TIMEOUT else None
+    )
+
+
+def prove_retries(core: CoreState, evidences: Iterable[Evidence], now: float) -> None:
+    """Count the attempts that a done state proves: a failure that was the last one would read FAILED."""
+    status = {known.step_run_id: _status(known, core) for known in core.steps}
+    for evidence in evidences:
+        if evidence.undecided and status.get(evidence.id) in {Status.COMPLETED, Status.CANCELLED}:
+            evidence.attempt_began(evidence.proven + 1, now)
+
+
+def conclude(evidence: Evidence, known: CoreStep, core: CoreState, past: PastStep | None, now: float) -> None:
+    """A done state's word on a step whose end was not told yet."""
+    status = _status(known, core)
+    at = past.finished_at if past is not None else None
+    end = evidence.end
+    if past is not None and past.status is Status.FAILED and status is Status.CANCELLED:
+        status = Status.FAILED
+    if status is Status.COMPLETED:
+        kind = STEP_SKIPPED if _was_skipped(evidence, known, core, past) else STEP_COMPLETED
+        if end is None or end.type != kind or not end.live:
+            payload = None if kind == STEP_SKIPPED else payloads.output(known.output)
+            ran = end.ran if end is not None else past is None or has_run(past)
+            since = end.known_at if end is not None else now
+            evidence.end = Outcome(kind, evidence.proven, payload, at, False, since, now, ran)
+    elif status is Status.FAILED:
+        if end is None or end.type != STEP_FAILED or (evidence.without_text and known.error):
+            evidence.end = None
+            evidence.failed_for_good(now, known.error or (past.error if past is not None else None), at)
+            if past is not None and not has_run(past) and evidence.end is not None:
+                evidence.end.ran = False
+    elif status is Status.CANCELLED and end is None:  # finished steps of a cancelled run read so, too
+        ran = past is None or has_run(past)
+        evidence.end = Outcome(STEP_CANCELLED, evidence.proven, None, at, False, now, now, ran)
+
+
+def _was_skipped(evidence: Evidence, known: CoreStep, core: CoreState, past: PastStep | None) -> bool:
+    """Whether the engine skipped it:
+
+    its mark in the core is an output that a step may also have returned itself.
+    """
+    if past is not None and past.events and past.status in AT_REST:
+        return any(told.type == SKIPPED for told in past.events)
+    end = evidence.end
+    completed = end is not None and end.type == STEP_COMPLETED and end.live
+    return not completed and evidence.id != core.run_id and payloads.skipped(known.output)
+
+
+def _status(known: CoreStep, core: CoreState) -> Status:
+    at_rest = known.status in AT_REST or core.status is not Status.CANCELLED
+    return known.status if at_rest else Status.CANCELLED

@@ -1,136 +1,275 @@
-"""Times: what the time of a chunk says of its attempt, where nothing better does.
+"""Which execution of a step sent a chunk, and which attempt that execution is.
 
-Within an attempt times grow with indices. Chunks are timed by their worker, failures by the engine: two
-clocks, so these are last resorts, except where the history gives the worker's own word for when one began.
+Chunks carry no attempt. But each execution of a step's code numbers its chunks from 0, and their times grow.
+So chunks are first put together into executions, whichever subscription brought them:
+
+    worker        0   1   2   3  | fails          zombie:    4   5        (a timed-out attempt's code goes on)
+    next worker                     0   1   2   3   4
+                 \\___________/      \\_______________/
+                  execution 1          execution 2
+
+and an execution then gets its attempt from evidence: STARTED, a failure, an end, the history. A chunk alone
+never begins an attempt. An execution whose attempt is not known yet waits.
+
+`place` is pure; `Executions` keeps the state that it looks at.
 """
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
-from proxy.core.events import GapCause, LiveEvent
-from proxy.runs.reconcile.evidence import Facts
-from proxy.runs.reconcile.subscription_state import is_later, moment
+from proxy.core.instant import SECOND
+from proxy.core.observations import LiveEvent
+from proxy.runs.reconcile.timing import CLOCK_JITTER, CLOCK_SKEW
 
-START_LAG: Final = 0.025  # seconds by which a worker's first chunk may be ahead of its own word that it began
+RECENT: Final = 32  # chunks whose exact time is remembered after they were told
+MOST_HELD: Final = 50_000  # chunks of one step that wait; what comes beyond is a gap, not memory
+MOST_HELD_BYTES: Final = 8 * 1024 * 1024  # likewise: a few chunks of the largest size
+MOST_EXECUTIONS: Final = 64  # executions of one step that are remembered
+
+_JITTER: Final = int(CLOCK_JITTER * SECOND)
+_SKEW: Final = int(CLOCK_SKEW * SECOND)
 
 
-class Times(Facts):
-    """A step run's facts, and what times add to them."""
+class Execution:
+    """One execution of a step: its chunks that wait, and what is remembered of those that were told."""
 
-    __slots__ = ()
+    __slots__ = (
+        "attempt",
+        "begun",
+        "first_at",
+        "first_index",
+        "heard_at",
+        "held",
+        "last_at",
+        "last_index",
+        "next",
+        "number",
+        "recent",
+    )
 
-    def lacks(self, event: LiveEvent) -> bool:
-        """Whether that chunk, told after the failure, is the one that is missing before it."""
-        if event.index != self.next:
-            return False
-        later = min(self.held.get(self.told, ()), default=None)
-        after = self.held[self.told][later].at if later is not None else None
-        return event.at is None or after is None or event.at.rstrip("Z") <= after.rstrip("Z")
+    def __init__(self, number: int, now: float) -> None:
+        self.number = number
+        self.attempt: int | None = None  # None: not known yet
+        self.begun: tuple[int, float] | None = None
+        """(attempt, seconds):
 
-    def sent_before_failure(self, event: LiveEvent, attempt: int) -> bool | None:
-        """Whether its time is before that attempt's failure (None: unknown): two clocks, so a last resort."""
-        failure = self.failures.get(attempt)
-        if failure is None or failure.at is None or event.at is None:
-            return None
-        return event.at.rstrip("Z") < failure.at.rstrip("Z")
-
-    def attempt_of(self, event: LiveEvent, attempt: int) -> int:
-        """`attempt`, or the earlier one whose failure that chunk came before."""
-        while attempt > 1 and self.sent_before_failure(event, attempt - 1):
-            attempt -= 1
-        return max(attempt, 1)
-
-    def began_at(self, attempt: int, at: str | None, now: float) -> None:
-        """The history says when `attempt` began; its chunks are timed by the same worker's clock."""
-        when = moment(at)
-        if attempt == 1 or when is None:
-            return
-        self.began = (attempt, when)
-        self._void(attempt, _text(when - timedelta(seconds=START_LAG)), now)
-
-    def behind(self, at: str | None) -> bool:
-        """Whether that time seems to be before the last chunk's: it may be of an earlier attempt."""
-        last = self.recent[-1][1] if self.recent else None
-        return last is not None and at is not None and at < last
-
-    def misfit(self, event: LiveEvent, attempt: int) -> int:
-        """Whether a chunk is too old (-1) or too new (1) for `attempt`, where times grow with indices."""
-        held = self.held.get(attempt)
-        if held:
-            index, last = next(reversed(held.items()))
-            at = last.at
-        elif attempt == self.told and self.recent and 0 < self.next <= (event.index or 0):
-            index, at = self.recent[-1]
-        else:
-            return 0
-        if event.index is None or event.index == index or event.at is None or at is None:
-            return 0
-        if event.index < index:
-            return 1 if is_later(event.at, at) else 0
-        return -1 if is_later(at, event.at) else 0
-
-    def void_earlier(self, attempt: int, now: float) -> bool:
-        """Drop what is held as `attempt`'s and came before, by the failure's time; says if any did."""
-        failure = self.failures.get(attempt - 1)
-        before = len(self.held.get(attempt, ()))
-        if failure is not None and failure.at is not None:
-            self._void(attempt, failure.at.rstrip("Z"), now)
-        return len(self.held.get(attempt, ())) < before
-
-    def _void(self, attempt: int, began: str, now: float) -> None:
-        held = self.held.get(attempt, {})
-        for index in [i for i, event in held.items() if event.at and event.at.rstrip("Z") < began]:
-            event = held.pop(index)
-            self._held_bytes -= len(event.payload)
-            self.dropped(event, attempt, now)
-        if not held:
-            self.held.pop(attempt, None)
-
-    def clashes(self, event: LiveEvent, attempt: int) -> bool:
-        """Whether an earlier chunk waits under that index: of one attempt there is one."""
-        known = self.held.get(attempt, {}).get(event.index or 0)
-        return known is not None and is_later(event.at, known.at)
-
-    def dropped(self, event: LiveEvent, attempt: int, now: float) -> None:
-        """A chunk told as `attempt`'s is taken for an earlier one's: if a clock jumped, it was not.
-
-        What follows exactly says that nothing is missing, as after every doubt.
+        the beginning that the subscription of its first chunk brought before it, and when
         """
-        if attempt == self.told > 1 and (event.index or 0) >= self.next:
-            self.suspect(GapCause.UPSTREAM, now)
-        elif attempt == self.told + 1 and self.doubt_next is None:
-            self.doubt_next = GapCause.UPSTREAM
+        self.heard_at = now  # when its first chunk was heard
+        self.first_index = 0
+        self.first_at: int | None = None
+        self.last_index = -1  # the highest index that was heard
+        self.last_at: int | None = None
+        self.next = 0  # what is below was told, or announced as missing
+        self.held: dict[int, LiveEvent] = {}
+        self.recent: deque[tuple[int, int | None]] = deque(maxlen=RECENT)  # (index, at) of what was told
 
-    def older(self, event: LiveEvent) -> bool:
-        """Whether a chunk was sent before the proven attempt began, whichever line told it now."""
-        if event.at is None or self.proven == 1:
+    def knows(self, index: int, at: int | None) -> bool:
+        """Whether exactly this chunk is here already."""
+        held = self.held.get(index)
+        if held is not None:
+            return held.at == at
+        return (index, at) in self.recent
+
+    def note(self, index: int, at: int | None) -> None:
+        """A chunk of this execution was heard."""
+        if self.last_index < 0 or index < self.first_index:
+            self.first_index = index
+            self.first_at = at
+        if index > self.last_index:
+            self.last_index = index
+            self.last_at = at if at is not None else self.last_at
+
+    def told(self, index: int, at: int | None) -> None:
+        """A chunk of this execution was told; the next is the one after it."""
+        self.next = index + 1
+        self.recent.append((index, at))
+
+
+class Place(Enum):
+    """How a chunk stands to the execution that it was found to be of."""
+
+    ADDS = "adds"  # it belongs there and was not there yet
+    KNOWN = "known"  # it is there already
+    LATE = "late"  # it belongs there, but what is behind it was told already
+    BEGINS = "begins"  # it is of no execution that is known: it begins another
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    index: int
+    at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """An execution that the chunk may be of; `over` as in `place`."""
+
+    one: Execution
+    oldest: bool
+    newest: bool
+    over: int | None
+
+
+def place(event: LiveEvent, executions: Sequence[Execution], over: Sequence[int | None]) -> tuple[int, Place]:
+    """Which execution a chunk is of.
+
+    `executions` are the step's, oldest first; `over` has for each the time (nanoseconds) after which it sent
+    nothing more, as far as a failure of its own says, else None. Returns the position in `executions` (-1 for
+    BEGINS). The first rule of RULES that holds for an execution decides; among executions the newest.
+    """
+    chunk = _Chunk(event.index or 0, event.at)
+    last = len(executions) - 1
+    candidates = [_Candidate(one, n == 0, n == last, over[n]) for n, one in enumerate(executions)]
+    for rule in RULES:
+        for n in range(last, -1, -1):
+            found = rule(chunk, candidates[n])
+            if found is not None:
+                return n, found
+    return -1, Place.BEGINS
+
+
+def _again(chunk: _Chunk, candidate: _Candidate) -> Place | None:
+    """The same chunk, index and time, that is there already."""
+    return Place.KNOWN if candidate.one.knows(chunk.index, chunk.at) else None
+
+
+def _next(chunk: _Chunk, candidate: _Candidate) -> Place | None:
+    """The chunk after the last one, of an execution that was not over when it was sent.
+
+    The failure's time is the engine's, the chunk's its worker's: the newest execution gets the benefit of the
+    doubt.
+    """
+    one = candidate.one
+    if chunk.index != one.last_index + 1 or _before(chunk.at, one.last_at):
+        return None
+    slack = _SKEW if candidate.newest else _JITTER
+    if candidate.over is not None and chunk.at is not None and chunk.at > candidate.over + slack:
+        return None
+    return Place.ADDS
+
+
+def _missing(chunk: _Chunk, candidate: _Candidate) -> Place | None:
+    """A chunk that is missing there, where its time fits."""
+    one = candidate.one
+    if not one.next <= chunk.index < one.last_index or chunk.index in one.held:
+        return None
+    if _after(chunk.at, one.last_at):
+        return None
+    fits = chunk.index > one.first_index or candidate.oldest or not _before(chunk.at, one.first_at)
+    return Place.ADDS if fits else None
+
+
+def _told(chunk: _Chunk, candidate: _Candidate) -> Place | None:
+    """A chunk that was told, or announced as missing, and whose exact time is forgotten, where its time
+    fits."""
+    one = candidate.one
+    if chunk.index >= one.next or _after(chunk.at, one.last_at):
+        return None
+    if chunk.index < one.first_index:
+        late = candidate.oldest or chunk.at is None or not _before(chunk.at, one.first_at)
+        return Place.LATE if late else None
+    if chunk.index == one.first_index and chunk.at is not None and chunk.at != one.first_at:
+        return None
+    return Place.LATE if _before(chunk.at, one.first_at) else Place.KNOWN
+
+
+def _later(chunk: _Chunk, candidate: _Candidate) -> Place | None:
+    """A later chunk of an execution that was not over when it was sent: chunks between are missing.
+
+    A worker's clock may have been put back: then only the one execution that there is can have sent it.
+    """
+    one = candidate.one
+    if chunk.index <= one.last_index or _after(chunk.at, candidate.over):
+        return None
+    follows = chunk.index == one.last_index + 1 and candidate.newest
+    if not _before(chunk.at, one.last_at) or follows or (candidate.newest and candidate.oldest):
+        return Place.ADDS
+    return None
+
+
+RULES: Final = (_again, _next, _missing, _told, _later)
+
+
+def _after(at: int | None, other: int | None) -> bool:
+    """Whether a time is after another by more than threads of one worker explain."""
+    return at is not None and other is not None and at > other + _JITTER
+
+
+def _before(at: int | None, other: int | None) -> bool:
+    """Whether a time is before another by more than threads of one worker explain."""
+    return at is not None and other is not None and at < other - _JITTER
+
+
+class Executions:
+    """The executions of one step, oldest first, and how much of them is held."""
+
+    __slots__ = ("all", "bytes", "count", "overflowed")
+
+    def __init__(self) -> None:
+        self.all: list[Execution] = []
+        self.bytes = 0
+        self.count = 0
+        self.overflowed = False  # something was dropped because too much waits
+
+    def of(self, attempt: int) -> Execution | None:
+        """The newest execution of an attempt."""
+        return next((one for one in reversed(self.all) if one.attempt == attempt), None)
+
+    @property
+    def unplaced(self) -> list[Execution]:
+        """Those whose attempt is not known yet, oldest first."""
+        return [one for one in self.all if one.attempt is None]
+
+    def begin(self, now: float) -> Execution:
+        """Another execution, from the chunk that was just heard."""
+        number = self.all[-1].number + 1 if self.all else 1
+        one = Execution(number, now)
+        self.all.append(one)
+        if len(self.all) > MOST_EXECUTIONS:
+            self.drop(self.all.pop(0))
+        return one
+
+    def hold(self, one: Execution, event: LiveEvent) -> bool:
+        """Keep a chunk until it is its turn; False where too much waits already."""
+        index = event.index or 0
+        if index in one.held:
             return False
-        at = event.at.rstrip("Z")
-        if self.began is not None and self.began[0] == self.proven:
-            return at < _text(self.began[1] - timedelta(seconds=START_LAG))
-        last = self.recent[-1][1] if self.recent and self.next == 0 else None
-        return last is not None and at <= last.rstrip("Z")
-
-    def newer(self, event: LiveEvent) -> bool:
-        """Whether a chunk was sent after the proven attempt had begun, by what the history says."""
-        if event.at is None or self.began is None or self.began[0] != self.proven:
+        if self.count >= MOST_HELD or self.bytes + len(event.payload) > MOST_HELD_BYTES:
+            self.overflowed = True
             return False
-        return event.at.rstrip("Z") > _text(self.began[1])
+        one.held[index] = event
+        self.count += 1
+        self.bytes += len(event.payload)
+        return True
 
-    def anew(self, event: LiveEvent) -> bool:
-        """Whether a chunk whose index was told is no double: within an attempt, times grow with indices.
+    def take(self, one: Execution, index: int) -> LiveEvent:
+        """A chunk that waited."""
+        event = one.held.pop(index)
+        self.count -= 1
+        self.bytes -= len(event.payload)
+        return event
 
-        Later than all that was told of late: a worker's clock may have been put back meanwhile.
-        """
-        if event.at is None or (event.index, event.at) in self.recent:
-            return False
-        if event.index == 0 and self.first_at is not None:
-            return event.at != self.first_at
-        told = [at.rstrip("Z") for _, at in self.recent if at is not None]
-        return bool(told) and event.at.rstrip("Z") > max(told)
+    def drop(self, one: Execution) -> int:
+        """Forget what waits of an execution; returns how many chunks that were."""
+        dropped = len(one.held)
+        for event in one.held.values():
+            self.count -= 1
+            self.bytes -= len(event.payload)
+        one.held.clear()
+        return dropped
 
-
-def _text(when: datetime) -> str:
-    return when.isoformat(timespec="microseconds")
+    def continues(self, one: Execution, before: Execution) -> None:
+        """`one` tells again what `before` told, and goes on from there (the same attempt, run again)."""
+        one.attempt = before.attempt
+        one.next = before.next
+        for index in [index for index in before.held if index not in one.held]:
+            one.held[index] = before.held.pop(index)
+        self.drop(before)
+        for index in [index for index in one.held if index < one.next]:
+            self.take(one, index)

@@ -1,71 +1,65 @@
-"""Look: when a state is to be read next. At once for a new reason, then at growing distances.
-
-A look that decides nothing is repeated 0.1, 0.2, 0.4 … seconds later, up to `SLOWEST`, as long as the
-question stays open; a new reason starts from the front. Two looks are never nearer than `NEAREST`.
-"""
+"""When a state is to be read next: at once for a new reason, then at growing distances."""
 
 from __future__ import annotations
 
-from typing import Final
-
-NEAREST: Final = 0.05  # seconds: a storm of reasons is one look each 50 ms; the history lags as much anyway
-FIRST: Final = 0.1  # seconds until an answer that decided nothing is asked for again
-SLOWEST: Final = 5.0  # seconds: an open question costs no more than a call per 5 s
-AWAY_FIRST: Final = 0.3  # seconds that a source which gave no answer is left alone: it may have been one call
-AWAY_SLOWEST: Final = 5.0  # seconds; a thousand runs must not keep a source down
+from proxy.runs.reconcile.timing import AWAY_FIRST, AWAY_SLOWEST, POLL_FIRST, POLL_NEAREST, POLL_SLOWEST
 
 
-class Look:
-    """One kind of look (the core state, the history) of one run."""
+class Poll:
+    """The reads of one state (the core state, the history) of one run.
 
-    __slots__ = ("_not_before", "_tries", "asked", "at", "aways")
+    An answer that decides nothing is asked for again after POLL_FIRST, then at doubled distances up to
+    POLL_SLOWEST, as long as the question is open. A new reason starts from the front.
+    """
+
+    __slots__ = ("_not_before", "_tries", "asked", "at", "failures")
 
     def __init__(self) -> None:
-        self.at: float | None = None  # when to read next; None: no reason to
+        self.at: float | None = None  # when to read next; None: there is no reason to
         self.asked: float | None = None  # when the last read began
+        self.failures = 0  # reads in a row that gave no answer
         self._tries = 0
-        self.aways = 0  # how often in a row it gave no answer
         self._not_before = float("-inf")
 
     def want(self, now: float) -> None:
-        """There is a (new) reason to look."""
+        """Read now: there is a new reason."""
         self._tries = 0
-        self._earlier(now)
+        self._not_later_than(now)
 
-    def soon(self, at: float) -> None:
-        """Look at `at`, or earlier where there is reason to."""
-        self._earlier(at)
+    def by(self, at: float) -> None:
+        """Read at `at`, or earlier where there is a reason to."""
+        self._not_later_than(at)
 
-    def asking(self, now: float) -> None:
-        """A read begins: what it will say is newer than `now`."""
+    def begin(self, now: float) -> None:
+        """A read begins: its answer is newer than `now`."""
         self.at = None
         self.asked = now
 
     def answered(self) -> None:
-        """The source is there."""
-        self.aways = 0
+        """The source gave an answer."""
+        self.failures = 0
         self._not_before = float("-inf")
 
     def held_off(self, now: float) -> bool:
         """Whether the source is left alone for now."""
         return now < self._not_before
 
-    def away(self, now: float, jitter: float = 1.0) -> None:
-        """The source gave no answer: it is left alone for a while, longer each time, then asked again."""
-        wait = min(AWAY_FIRST * 2**self.aways, AWAY_SLOWEST) * jitter
-        self.aways = min(self.aways + 1, 16)
+    def unavailable(self, now: float, jitter: float = 1.0) -> None:
+        """The source gave no answer: leave it alone for a while, longer each time, then ask again."""
+        wait = min(AWAY_FIRST * 2**self.failures, AWAY_SLOWEST) * jitter
+        self.failures = min(self.failures + 1, 16)
         self._not_before = now + wait
         self.at = self._not_before
 
     def again(self, now: float) -> None:
-        """The answer (or its absence) left the question open."""
-        wait = min(FIRST * 2**self._tries, SLOWEST)
+        """The answer, or its absence, left the question open."""
+        wait = min(POLL_FIRST * 2**self._tries, POLL_SLOWEST)
         self._tries = min(self._tries + 1, 16)
-        self._earlier(now + wait)
+        self._not_later_than(now + wait)
 
-    def _earlier(self, at: float) -> None:
+    def _not_later_than(self, at: float) -> None:
         at = max(at, self._not_before)
         if self.asked is not None:
-            at = max(at, self.asked + NEAREST)
+            at = max(at, self.asked + POLL_NEAREST)
         if self.at is None or at < self.at:
             self.at = at

@@ -1,224 +1,780 @@
-"""What is known of one run: live events and states in; ordered items, what to look at next and the end out.
+"""One run's observations in; items and a plan out. No IO, no clock, no loop: every input brings its `now`.
 
-The law: whatever was lost, doubled or invented on the way, each lifecycle event that the state can tell
-comes out exactly once, in a legal order (`proxy.runs.reconcile.sequencer` has a step's own), and the end
-comes out exactly when the core state says done. Nothing here does IO, reads a clock or knows a loop: every
-input brings its `now`.
+    in     opened, heard, closed (a subscription's life)    core, history (states that were asked for)    tick
+    out    take() -> items, in order, each once             plan -> when to tick, when to read which state
 
-    in     opened, live, closed (a line's life)      core, past, past_away, tick (what was asked for)
-    out    take() -> items      core_look.at, past_look.at -> when to read which state
-           due -> when to tick      needs -> steps whose next chunks the engine would hold back      over
+Two rules decide about chunks:
 
-The three sources tell different parts of the truth: a line what happens, the core state names and the end,
-the history the past. So nothing is told before the core state has come, and, within patience, the history.
+    A chunk belongs to the attempt that the evidence proves, or waits.       placement, attempts
+    An attempt is whole when that is proven, or it has a gap.                completeness, sequencer
+
+and one about the end: it is told exactly when the core state says done (run_end). The sources tell different
+parts: a subscription what happens, the core state names and the end, the history the past. So nothing is told
+before the core state has come and, within JOIN_SETTLE, a history that agrees with it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from proxy.core.events import CoreState, GapCause, Kind, LiveEvent, PastState, Status
-from proxy.runs.reconcile.closing import Closing
-from proxy.runs.reconcile.known import END_LOOKS
-from proxy.runs.reconcile.outcomes import PAST_PATIENCE
-from proxy.runs.reconcile.sequencer import Step
-from proxy.runs.reconcile.subscription_state import Line
-
-WAITING_PATIENCE: Final = 2.0  # where the history says that no retry streams yet: it lags, or they are old
-PLACE_PATIENCE: Final = 0.35  # seconds until a line that nobody placed is believed to tell the proven attempt
-REST: Final = 0.3  # seconds after the last step's end in which the next is created, or the run's end is told
-JOIN_PATIENCE: Final = (
-    6.0  # seconds of silence after which a step joined late is said to be: the engine's hold is over
+from proxy.core.events import STEP_CANCELLED, STEP_COMPLETED, End, Event, GapCause, Item
+from proxy.core.observations import CoreState, Kind, LiveEvent, PastState, Status
+from proxy.runs.reconcile import outcomes, payloads, run_end
+from proxy.runs.reconcile.attempts import attribute
+from proxy.runs.reconcile.emitter import Emitter
+from proxy.runs.reconcile.evidence import Evidence, Outcome
+from proxy.runs.reconcile.placement import Execution, Executions, Place, place
+from proxy.runs.reconcile.poll import Poll
+from proxy.runs.reconcile.run_end import Phase, RunEnd
+from proxy.runs.reconcile.sequencer import Sequencer
+from proxy.runs.reconcile.subscription_state import EndHeard, Pulse, Selection, SubscriptionState
+from proxy.runs.reconcile.timing import (
+    FAILED_WAIT,
+    HISTORY_LAG,
+    JOIN_SETTLE,
+    JOIN_WAIT,
+    LIVE_WAIT,
+    REST,
+    SETTLE,
+    SILENT_YOUNG,
+    STATE_ONLY_EVERY,
+    WAITING_PROOF,
 )
 
+MOST_CLOSED: Final = 16  # subscriptions that are over and may still prove something
 
-class History(Closing):
-    """One run, merged."""
+_STREAM: Final = Kind.STREAM  # looking an enum's member up takes ten times as long
 
-    # -- a line's life --
 
-    def opened(self, now: float, *, ordered: bool) -> Line:
-        """A subscription is on the wire; what it tells comes with the line that this returns."""
-        line = Line(ordered=ordered, since=now)
-        alone = not self._lines
-        self._lines.add(line)
-        if self._heard is None:
-            self._heard = now
-        if alone and self._core is not None:  # what happened while nobody listened?
-            self._want_past(now)
-            self.core_look.want(now)
-        return line
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the run needs next; times in seconds of the run's clock, None: nothing."""
+
+    due: float | None  # when to call `tick`
+    read_core_at: float | None
+    read_history_at: float | None
+    over: bool  # the verified end was told: nothing more is needed
+
+
+class Step:
+    """One step run: its evidence, its executions, and the order of its items."""
+
+    __slots__ = ("evidence", "executions", "sequencer")
+
+    def __init__(
+        self, step_run_id: str, now: float, subscriptions: Sequence[SubscriptionState], emitter: Emitter
+    ) -> None:
+        self.evidence = Evidence(step_run_id, now)
+        self.executions = Executions()
+        self.sequencer = Sequencer(self.evidence, self.executions, subscriptions, emitter)
+
+
+class Reconciler:
+    """One run of one team.
+
+    `has_history`: the REST history can be asked. `check_after`: seconds without an event after which the
+    states are read for no other reason. `settle`: how many seconds an end waits now for chunks that it
+    overtook.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        *,
+        has_history: bool = True,
+        check_after: float = 15.0,
+        settle: Callable[[], float] | None = None,
+    ) -> None:
+        self.run_id = run_id
+        self.core_poll = Poll()
+        self.history_poll = Poll()
+        self.late = 0  # chunks that came after their attempt was left
+        self.foreign = 0  # events of another run
+        self.core_state: CoreState | None = None
+        self._has_history = has_history
+        self._check_after = check_after
+        self._settle_seconds = settle or (lambda: SETTLE)
+        self._emitter = Emitter(run_id)
+        self._steps: dict[str, Step] = {}
+        self._subscriptions: list[SubscriptionState] = []  # open ones, and the last that are over
+        self._end = RunEnd()
+        self._past: PastState | None = None
+        self._history_asked = False  # whether its first answer, or the word that there is none, has come
+        self._history_gone = False  # it gave no answer last time
+        self._joined = False  # the first items were told
+        self._began: float | None = None  # when the first core state came
+        self._core_asked = float("-inf")  # when the last core state was asked for
+        self._heard_at: float | None = None
+        self._checked_at = 0.0
+        self._rested_at: float | None = None  # since when every step that is known has ended
+        self._due: float | None = None
+        self._calm = False  # no step waits for anything: a chunk in order changes nothing else
+        self._state_only = False
+
+    # -- out --
+
+    @property
+    def plan(self) -> Plan:
+        """What the run needs next."""
+        over = self.over
+        return Plan(
+            None if over else self._due,
+            None if over else self.core_poll.at,
+            None if over else self.history_poll.at,
+            over,
+        )
+
+    @property
+    def over(self) -> bool:
+        """Whether the verified end was told."""
+        return self._end.phase is Phase.OVER
+
+    @property
+    def false_ends(self) -> int:
+        """How often the engine said that the run was over, and it was not."""
+        return self._end.false_ends
+
+    def take(self) -> list[Item]:
+        """The items since the last call, in order."""
+        return self._emitter.take()
+
+    @property
+    def young(self) -> bool:
+        """Whether the run may have just begun:
+
+        the engine may put a subscription by its id to sleep for a second.
+        """
+        core, past = self.core_state, self._past
+        if core is None:
+            return True
+        if core.done or len(core.steps) > 1:
+            return False
+        return past is None or not any(
+            one.status in outcomes.AT_REST or one.retry_count for one in past.steps
+        )
+
+    def has_spoken(self, others: Iterable[SubscriptionState] = ()) -> bool:
+        """Whether a subscription that is open, and none of `others`, has brought something of this run."""
+        return any(not one.silent for one in self._open if all(one is not other for other in others))
+
+    # -- a subscription's life --
+
+    def opened(
+        self, now: float, selection: Selection, pulse: Pulse | None = None, *, since: float | None = None
+    ) -> SubscriptionState:
+        """A subscription is bound at the engine; its events are given to `heard` with what this returns.
+
+        `pulse`: of a subscription that several runs share. `since`: when that was bound, if earlier.
+        """
+        one = SubscriptionState(selection, now if since is None else since, pulse or Pulse())
+        alone = not self._open
+        self._subscriptions.append(one)
+        self._forget_closed()
+        if self._heard_at is None:
+            self._heard_at = now
+        if alone and self.core_state is not None:  # what happened while nobody listened?
+            self._want_history(now)
+            self.core_poll.want(now)
+        return one
 
     def closed(
-        self, line: Line, now: float, cause: GapCause | None = GapCause.UPSTREAM, *, later: float = 0.0
+        self,
+        one: SubscriptionState,
+        now: float,
+        cause: GapCause | None = GapCause.UPSTREAM,
+        *,
+        later: float = 0.0,
     ) -> None:
-        """A subscription is over; `cause` None: we ended it, others go on. `later`: seconds to the look."""
-        if line not in self._lines:
+        """A subscription is over.
+
+        `cause` None: we ended it. `later`: seconds until the states are to be read.
+        """
+        if one.closed_at is not None:
             return
-        for step_id in list(line.limbo):
-            if self._ambiguous(line, step_id):
-                del line.limbo[step_id]
-                self._step(step_id).suspect(cause or GapCause.UPSTREAM, now)
-            else:
-                self._place(line, step_id, now)
-        self._lines.discard(line)
-        self._vouches_no_more(line, now)
-        if self._broke(cause):
-            self._broke_at = now
-        missing = self._left_untold(line, cause, now)
-        if missing or not self._lines:
-            self.breaks += 1
-        for step in missing:
-            step.suspect(cause or GapCause.UPSTREAM, now, hung_up=self._ended_live is not None)
-        if cause is None and self._lines:
+        one.closed_at = now
+        if cause is GapCause.TOO_LARGE:
+            for step in self._steps.values():
+                if not step.sequencer.ended:
+                    step.sequencer.cause = cause
+        if cause is not None or not self._open:
+            self._end.suspect()
+            self.core_poll.want(now + later)
             self._settle(now)
-            return
-        self._end_looks = END_LOOKS
-        self.core_look.want(now + later)
-        self._settle(now)
 
-    def lost_chunk(self, now: float) -> None:
-        """The engine could not tell a chunk of one of the steps that stream, however many lines are left."""
-        for step in self._under_way():
-            step.suspect(GapCause.UPSTREAM, now)
-        self._settle(now)
-
-    def live(self, line: Line, event: LiveEvent, now: float) -> None:
-        """One event of this run, told on `line`."""
-        told = self.flow(line, event, now)
-        if told is not None:
-            self._story.items.append(told)
+    def heard(self, one: SubscriptionState, event: LiveEvent, now: float) -> None:
+        """One event of this run, brought by a subscription."""
+        if event.run_id != self.run_id:
+            self.foreign += 1
             return
-        self._heard = line.heard = now
+        self._heard_at = one.heard_at = now
+        one.pulse.at = now
         step_id = event.step_run_id
-        if event.kind is Kind.STREAM and step_id is not None:
-            step = self._steps.get(step_id)
-            if step is not None and step.flowing and self._double(line, step, event):
-                return
-            line.spoke = True
-            self._chunk(line, self._step(step_id), event, now)
-        elif step_id is None:
-            line.spoke = True
-            self._run_event(line, event, now)
+        if step_id is None:
+            one.run_end, one.run_end_at = event, now
+            self._end.hinted(event, now)
+            self.core_poll.want(now)
+        elif event.kind is _STREAM:
+            self._chunk(one, self._step(step_id, now), event, now)
         else:
-            line.spoke = True
-            self._step_event(line, self._step(step_id), event, now)
+            self._lifecycle(one, self._step(step_id, now), event, now)
         if event.hangup and step_id is not None:
-            self._smells_of_end(now)
+            self._end.suspect()
+            self.core_poll.want(now)
         self._settle(now)
+
+    def next_in_order(self, one: SubscriptionState, event: LiveEvent, now: float) -> Event | None:
+        """The item of a chunk that simply continues what is being told; else None, and nothing is changed.
+
+        The short cut for nearly every event. It tells what `heard` would tell at once: the step flows (its
+        attempt is known, nothing waits, nothing was announced), the index is the next one and the time is not
+        earlier.
+        """
+        step = self._steps.get(event.step_run_id or "")
+        if step is None or (execution := step.sequencer.flowing) is None or event.kind is not _STREAM:
+            return None
+        index = event.index
+        if not self._calm or index != execution.next or index == 0 or execution.held or event.hangup:
+            return None
+        if self._due is not None and self._due <= now:
+            return None
+        at, last_at = event.at, execution.last_at
+        if (at is not None and last_at is not None and at < last_at) or len(step.executions.all) > 1:
+            return None
+        if self._end.phase is not Phase.RUNNING or event.run_id != self.run_id or self._emitter.items:
+            return None
+        self._heard_at = one.heard_at = one.pulse.at = now
+        one.last_chunk[step.evidence.id, execution.number] = index
+        execution.last_index = index
+        execution.last_at = at
+        execution.told(index, at)
+        return self._emitter.chunk(step.evidence.name or "", event, step.sequencer.attempt)
 
     # -- states --
 
     def core(self, state: CoreState, now: float) -> None:
-        """A core state, asked for when `core_look.asking` was called."""
-        self._read_core(state, now)
+        """A core state, asked for when `core_poll.begin` was called."""
+        if self.over:
+            return
+        asked = self.core_poll.asked if self.core_poll.asked is not None else now
+        self.core_poll.answered()
+        first = self.core_state is None
+        self._emitter.metadata = state.metadata
+        if first:
+            self._began = self._checked_at = now
+            self._heard_at = now if self._heard_at is None else self._heard_at
+            if not state.done:
+                self._want_history(now)
+        for known in state.steps:
+            step = self._step(known.step_run_id, now)
+            self._named(step, known.name, now)
+            self._note_running(step, now, running=known.status is Status.RUNNING)
+            if known.status is Status.EVICTED:
+                step.evidence.was_evicted = True
+        self.core_state = state
+        self._core_asked = asked
+        if state.done:
+            if self._end.claimed(asked, now, alone=self._core_alone):
+                self._want_history(now)
+                if self._core_alone:
+                    self.core_poll.want(now)
+            self.core_poll.again(now)
+        else:
+            self._not_done(state, asked, now)
         self._settle(now)
 
-    def past(self, state: PastState | None, now: float) -> None:
-        """The history's answer (None: the run is unknown), asked for when `past_look.asking` was called."""
-        self._read_past(state, now)
+    def history(self, state: PastState | None, now: float) -> None:
+        """The history's answer (None:
+
+        it does not know the run), asked for when `history_poll.begin` was called.
+        """
+        if self.over:
+            return
+        asked = self.history_poll.asked if self.history_poll.asked is not None else now
+        self._history_gone = False
+        self.history_poll.answered()
+        self._checked_at = now
+        if state is not None:
+            self._past = state
+            tell_at = now + LIVE_WAIT if self._joined and (self._open or self._end.hint is not None) else now
+            for known in sorted(state.steps, key=lambda one: one.created_at or 0):
+                step = self._step(known.step_run_id, now)
+                self._named(step, known.name, now)
+                outcomes.note_history(step.evidence, known, asked, now, tell_at)
+                if step.evidence.failed_since is not None and step.evidence.undecided:
+                    self.history_poll.by(step.evidence.failed_since[1] + FAILED_WAIT)
+                if step.evidence.without_text and not step.sequencer.ended:
+                    self.core_poll.want(now)
+                self._note_waiting(step)
+        behind = self._history_is_behind(now)
+        self._history_asked = self._history_asked or not behind
+        if state is None or behind or self._open_question(now):
+            self.history_poll.again(now)
         self._settle(now)
 
-    def past_away(self, now: float, jitter: float = 1.0) -> None:
+    def history_unavailable(self, now: float, jitter: float = 1.0) -> None:
         """The history gives no answer; what only it knows stays open."""
-        self._past_asked = True
-        self._past_gone = True
-        self.past_look.away(now, jitter)
+        self._history_asked = True
+        self._history_gone = True
+        self.history_poll.unavailable(now, jitter)
         self._settle(now)
 
     # -- time --
 
     def tick(self, now: float) -> None:
-        """So much time has passed: whatever was waited for until now is waited for no longer."""
-        if not self.over and self._heard is not None and now >= self._check_at(self._heard):
-            self._heard = now
-            self._checked = now
-            self.core_look.want(now)
-            self._want_past(now)
-        if not self.over and self._rested is not None and now >= self._rested + REST:
-            self._rested = float(
+        """So much time has passed: what was waited for until now is waited for no longer."""
+        if not self.over and self._heard_at is not None and now >= self._check_at:
+            self._heard_at = self._checked_at = now
+            self.core_poll.want(now)
+            self._want_history(now)
+        if not self.over and self._rested_at is not None and now >= self._rested_at + REST:
+            self._rested_at = float(
                 "inf"
-            )  # once: the next step has its beginning told, or `check_after` is there
-            self._smells_of_end(now)
+            )  # once: the next step makes itself heard, or `check_after` is there
+            self._end.suspect()
+            self.core_poll.want(now)
         self._settle(now)
+
+    def state_only(self, now: float, state_only: bool) -> None:
+        """Whether the run has no subscription and will get none for now: it is told from its states."""
+        if state_only != self._state_only:
+            self._state_only = state_only
+            self._settle(now)
+
+    # -- what is heard --
+
+    def _chunk(self, one: SubscriptionState, step: Step, event: LiveEvent, now: float) -> None:
+        evidence, executions, sequencer = step.evidence, step.executions, step.sequencer
+        if not sequencer.ended:
+            self._end.goes_on()
+        if evidence.name is None:
+            self.core_poll.want(now)
+        if event.index is None:
+            event = _numbered(event, executions)
+        execution, what = self._execution(step, event, now)
+        if execution is None:
+            self._too_late(step, event)
+            return
+        index = event.index or 0
+        key = (evidence.id, execution.number)
+        one.last_chunk[key] = max(index, one.last_chunk.get(key, -1))
+        if what is Place.BEGINS:
+            begun_at = one.live_starts.get((evidence.id, evidence.proven))
+            execution.begun = None if begun_at is None or evidence.undecided else (evidence.proven, begun_at)
+            self._attribute(step, now)
+        if what in {Place.KNOWN, Place.LATE}:
+            self.late += what is Place.LATE
+        elif sequencer.ended or (execution.attempt is not None and execution.attempt < sequencer.attempt):
+            self._of_no_use(step, execution, event)
+        elif index >= execution.next:
+            executions.hold(execution, event)
+            if execution.attempt is None and self._has_history:
+                self.history_poll.by(now + HISTORY_LAG)
+
+    @staticmethod
+    def _execution(step: Step, event: LiveEvent, now: float) -> tuple[Execution | None, Place]:
+        """The execution that a chunk is of; None where it would begin another one after the step's end."""
+        executions = step.executions
+        over = [Reconciler._over_at(step, each) for each in executions.all]
+        n, what = place(event, executions.all, over)
+        if what is Place.BEGINS and step.sequencer.ended:
+            return None, what
+        execution = executions.begin(now) if what is Place.BEGINS else executions.all[n]
+        if what is not Place.KNOWN:
+            execution.note(event.index or 0, event.at)
+        return execution, what
+
+    def _of_no_use(self, step: Step, execution: Execution, event: LiveEvent) -> None:
+        """A chunk of an attempt that was left, or of a step that has ended."""
+        sequencer = step.sequencer
+        if sequencer.ended and execution.attempt in {None, sequencer.attempt}:
+            self._too_late(step, event)
+            return
+        self.late += 1
+        sequencer.strayed = sequencer.strayed or not self._explained(step, execution, event)
+
+    @staticmethod
+    def _explained(step: Step, execution: Execution, event: LiveEvent) -> bool:
+        """Whether a chunk surely is of an earlier attempt:
+
+        sent before that failed, or by code that was stopped.
+        """
+        failure = step.evidence.failures.get(execution.attempt or 0)
+        if failure is None:
+            return False
+        return failure.stopped or (failure.at is not None and event.at is not None and event.at <= failure.at)
+
+    @staticmethod
+    def _over_at(step: Step, execution: Execution) -> int | None:
+        """The time after which an execution sends nothing more, by a failure that is its own; else None."""
+        if execution.attempt is not None:
+            failure = step.evidence.failures.get(execution.attempt)
+            return failure.at if failure is not None and failure.live and not failure.stopped else None
+        failure = step.evidence.failures.get(step.evidence.proven)
+        if failure is None or failure.at is None or execution.first_at is None or not failure.live:
+            return None
+        return failure.at if execution.first_at < failure.at else None
+
+    def _too_late(self, step: Step, event: LiveEvent) -> None:
+        """A chunk came after the step's end was told, and it was not known to be missing."""
+        self.late += 1
+        end, sequencer = step.evidence.end, step.sequencer
+        if self.over or end is None or sequencer.gap_told:
+            return
+        # The code of a step that was stopped may go on for a while: what it sends then belongs to nobody.
+        before = end.at is not None and event.at is not None and event.at < end.at
+        if before or not end.stopped:
+            sequencer.gap_told = True
+            self._emitter.gap(GapCause.UPSTREAM, step.evidence.name, sequencer.attempt, None)
+
+    def _lifecycle(self, one: SubscriptionState, step: Step, event: LiveEvent, now: float) -> None:
+        evidence, kind = step.evidence, event.kind
+        attempt = (event.retry_count if event.retry_count is not None else max(evidence.proven - 1, 0)) + 1
+        self._end.stirred(now)
+        key = (evidence.id, attempt)
+        if kind is Kind.STARTED:
+            evidence.running = True
+            if not evidence.started_live:
+                evidence.started_live, evidence.started_at = True, event.at
+                evidence.created_at = event.at if event.at is not None else evidence.created_at
+            one.began(evidence.id, 1, now)
+        elif kind in {Kind.COMPLETED, Kind.FAILED, Kind.TIMED_OUT, Kind.CANCELLED}:
+            settle = self._settle_seconds()
+            one.ends.setdefault(key, EndHeard(now, now + settle))
+            evidence.attempt_began(attempt, now)
+            if kind is Kind.COMPLETED:
+                output = payloads.output(event.payload)
+                evidence.ended(Outcome(STEP_COMPLETED, attempt, output, event.at, True, now, now))
+            elif kind is Kind.CANCELLED:
+                evidence.ended(Outcome(STEP_CANCELLED, attempt, None, event.at, True, now, now))
+            else:
+                evidence.attempt_failed(attempt, event.payload, event.at, now, live=True)
+                one.began(evidence.id, attempt + 1, now)
+                evidence.running = False
+                if evidence.undecided:
+                    if evidence.retries_used_up:
+                        evidence.failed_for_good(now)
+                    self._want_history(now)
+                    self.core_poll.want(now)
+        if evidence.name is None:
+            self.core_poll.want(now)
+        self._attribute(step, now)
+
+    def _attribute(self, step: Step, now: float, *, over: bool = False) -> None:
+        """Decide which attempts the executions are that wait."""
+        before: Execution | None = None
+        for execution in step.executions.all:
+            if execution.attempt is None:
+                decided = attribute(
+                    execution,
+                    before,
+                    step.evidence,
+                    history=self._askable,
+                    over=over,
+                    now=now,
+                )
+                if decided.attempt is None:
+                    self._wake(decided.until)
+                    break
+                execution.attempt = decided.attempt
+                if decided.attempt > step.evidence.proven:
+                    step.evidence.attempt_began(decided.attempt, now)
+                    step.evidence.running = True
+                if decided.rerun and before is not None:
+                    step.executions.continues(execution, before)
+            if execution.attempt is not None:
+                if execution.attempt < step.sequencer.attempt and execution.held:
+                    if not all(self._explained(step, execution, event) for event in execution.held.values()):
+                        step.sequencer.strayed = True
+                    self.late += step.executions.drop(execution)
+                before = execution
+
+    # -- what states say --
+
+    def _note_running(self, step: Step, now: float, *, running: bool) -> None:
+        evidence = step.evidence
+        evidence.running = running
+        if running and evidence.undecided and step.executions.of(evidence.proven + 1) is not None:
+            evidence.attempt_began(evidence.proven + 1, now)
+
+    def _note_waiting(self, step: Step) -> None:
+        """Subscriptions that were open before an attempt began, by the history's word that it waits for a
+        worker."""
+        evidence = step.evidence
+        if evidence.history_status is not Status.QUEUED or evidence.running or evidence.end is not None:
+            return
+        if evidence.history_attempt != evidence.proven or step.executions.of(evidence.proven) is not None:
+            return
+        key = (evidence.id, evidence.proven)
+        for one in self._open:
+            if one.opened_at <= evidence.history_asked - WAITING_PROOF:
+                one.starts.add(key)
+            elif key not in one.starts:
+                self.history_poll.by(one.opened_at + WAITING_PROOF)
+
+    def _not_done(self, state: CoreState, asked: float, now: float) -> None:
+        running = any(step.status is Status.RUNNING for step in state.steps)
+        self._end.denied(asked, running=running)
+        unnamed = any(step.evidence.name is None for step in self._steps.values())
+        unheard = self._unheard(now) and not self._askable
+        if self._end.polls_left or unnamed or unheard or self._state_only:
+            self.core_poll.again(now)
+
+    def _unheard(self, now: float) -> bool:
+        """Whether the run is young and silent:
+
+        what began before its subscriptions were bound they cannot bring.
+        """
+        young = self._began is not None and now < self._began + SILENT_YOUNG
+        silent = bool(self._open) and all(one.silent for one in self._open)
+        begun = any(step.evidence.running or step.sequencer.ended for step in self._steps.values())
+        return young and silent and not begun
+
+    def _open_question(self, now: float) -> bool:
+        if self._end.phase is Phase.CLAIMED or self._state_only or self._unheard(now):
+            return True
+        return any(step.evidence.undecided or step.executions.unplaced for step in self._steps.values())
+
+    def _history_is_behind(self, now: float) -> bool:
+        """Whether the history, at a join, does not agree yet with the core state about what runs."""
+        core, past = self.core_state, self._past
+        if (
+            self._joined
+            or core is None
+            or core.done
+            or self._began is None
+            or now >= self._began + JOIN_SETTLE
+        ):
+            return False
+        if past is None:
+            return False
+        if (
+            past.status in outcomes.AT_REST
+        ):  # it speaks of an end that the core does not know: older than a replay
+            return True
+        known = {step.step_run_id: step.status for step in past.steps}
+        for step in core.steps:
+            status = known.get(step.step_run_id)
+            runs = step.status is Status.RUNNING
+            if status is None or runs != (status is Status.RUNNING):
+                return runs or status not in outcomes.AT_REST
+        return False
+
+    def _named(self, step: Step, name: str, now: float) -> None:
+        evidence = step.evidence
+        if evidence.name is None:
+            evidence.name = name
+            if self._joined and not evidence.started_live and self._open:
+                evidence.start_tell_at = now + LIVE_WAIT
+
+    # -- telling --
 
     def _settle(self, now: float) -> None:
         """Tell what can be told, decide what to wait for."""
-        self.due = None
-        self.stirred = True
-        if self.over or self._core is None:
+        self._due = None
+        self._calm = False
+        if self.over or self.core_state is None:
             return
-        closing = self._closing is not None and self._may_close(now)
-        if not self._telling and not closing and not self._may_begin(now):
+        if self._heard_at is not None:
+            self._wake(self._check_at)
+        if not self._joined and self._end.phase is not Phase.CLAIMED and not self._may_join(now):
             return
-        if not self._telling:
-            self._telling = True
-            self._joined(now)
-        self._place_all(now)
-        if closing:
-            self._close(now)
-            return
+        if not self._joined:
+            self._join(now)
+        calm = True
         for step in self._in_order():
-            if step.end is not None and step.end.stopped and not (step.end.live or step.ended):
-                self._ask_of_stop(step, now)
-            step.advance(self._story, now)
-            if step.due is not None:
-                self._due(step.due)
-            self._despair(step, now)
-        if self._heard is not None:
-            self._due(self._check_at(self._heard))
-        self._rest(now)
+            if step.executions.unplaced:
+                self._attribute(step, now)
+            if self._waits_for_another(step):
+                calm = False
+                continue
+            step.sequencer.advance(now)
+            if step.sequencer.due is not None:
+                self._wake(step.sequencer.due)
+            calm = calm and step.sequencer.due is None and not step.executions.unplaced
+        self._calm = calm
+        if self._end.phase is Phase.CLAIMED:
+            self._close(now)
+        else:
+            self._rest(now)
 
-    def _check_at(self, heard: float) -> float:
-        """When the states are read for no other reason than that nothing was heard."""
-        return (min(heard, self._checked) if self._several else heard) + self.check_after
+    def _may_join(self, now: float) -> bool:
+        began = self._began if self._began is not None else now
+        if not self._has_history or self._history_asked:
+            return True
+        until = began + (JOIN_SETTLE if self._past is not None else JOIN_WAIT)
+        if now >= until:
+            return True
+        self._wake(until)
+        return False
+
+    def _join(self, now: float) -> None:
+        """The first telling: of steps that may have begun before anyone listened, chunks may be missing."""
+        self._joined = True
+        for step in self._steps.values():
+            heard = any((step.evidence.id, step.evidence.proven) in one.starts for one in self._subscriptions)
+            if not heard:
+                step.evidence.joined_late = True
+                step.sequencer.cause = GapCause.JOINED_LATE
+
+    def _waits_for_another(self, step: Step) -> bool:
+        """Whether a step must not begin yet: an end that came before it is still to be told."""
+        if step.sequencer.started:
+            return False
+        for other in self._steps.values():
+            end = other.evidence.end
+            if other is step or end is None or other.sequencer.ended or not other.sequencer.started:
+                continue
+            if end.live and end.known_at <= step.evidence.known_at:
+                return True
+        return False
+
+    def _close(self, now: float) -> None:
+        """Tell the verified end if it can be told; else say until when it waits."""
+        core = self.core_state
+        assert core is not None
+        evidences = {step_id: step.evidence for step_id, step in self._steps.items()}
+        all_heard = all(
+            known.step_run_id in self._steps and self._end_was_heard(self._steps[known.step_run_id])
+            for known in core.steps
+        )
+        gone = not self._has_history or self._history_gone
+        doubtful = (not all_heard and gone) or any(
+            one.retries is not None and one.proven > one.retries + 1 for one in evidences.values()
+        )
+        until = self._end.wait(
+            now,
+            all_heard=all_heard,
+            doubtful=doubtful,
+            alone=self._core_alone,
+            listening=bool(self._open) and self._joined,
+            history_behind=not gone and not run_end.history_arrived(self._past, core, evidences),
+        )
+        if until is not None:
+            if until != float("inf"):
+                self._wake(until)
+            return
+        past = {one.step_run_id: one for one in self._past.steps} if self._past is not None else {}
+        states = {known.step_run_id: known for known in core.steps}
+        outcomes.prove_retries(core, evidences.values(), now)
+        in_order = self._in_order()
+        waits = False
+        for step in in_order:
+            known = states.get(step.evidence.id)
+            if known is not None and not step.sequencer.ended:
+                outcomes.conclude(step.evidence, known, core, past.get(step.evidence.id), now)
+            self._attribute(step, now, over=True)
+            step.sequencer.advance(now)
+            if step.sequencer.due is not None and not step.sequencer.ended:
+                self._wake(step.sequencer.due)
+                waits = True
+        if waits:
+            return
+        for step in in_order:
+            step.sequencer.advance(now, last=True)
+        kind, payload, at, recovered = run_end.run_event(
+            core, self._past, [step.evidence for step in in_order], self._end.hint
+        )
+        self._emitter.run(kind, payload, at, recovered)
+        self._emitter.items.append(End(kind.removeprefix("run_")))
+        self._end.phase = Phase.OVER
+        self._due = None
+        self.core_poll.at = self.history_poll.at = None
+
+    @staticmethod
+    def _end_was_heard(step: Step) -> bool:
+        end = step.evidence.end
+        return step.sequencer.ended or (end is not None and end.live)
 
     def _rest(self, now: float) -> None:
-        """Every step has ended: if no next one begins, that is the end, though nobody tells it."""
-        if not self._resting:
-            self._rested = None
-        elif self._rested is None:
-            self._rested = now
-        if self._rested is not None and self._ended_live is None and self._rested < float("inf"):
-            self._due(self._rested + REST)
+        """Every step has ended: if no next one begins, that is the end, though nobody says so."""
+        resting = bool(self._steps) and all(step.sequencer.ended for step in self._steps.values())
+        if not resting:
+            self._rested_at = None
+        elif self._rested_at is None:
+            self._rested_at = now
+        if self._rested_at is not None and self._end.hint is None and self._rested_at < float("inf"):
+            self._wake(self._rested_at + REST)
+        if self._state_only:
+            self.core_poll.by(now + STATE_ONLY_EVERY)
+            if self._has_history:
+                self.history_poll.by(now + STATE_ONLY_EVERY)
 
-    def _place_all(self, now: float) -> None:
-        waits = self.has_past and (not self._past_gone or self.past_look.aways < 2)
-        for line in self._lines:
-            for step_id, limbo in list(line.limbo.items()):
-                at = limbo.since + (WAITING_PATIENCE if limbo.waits else PLACE_PATIENCE)
-                if not waits or now >= at:
-                    self._place(line, step_id, now)
-                else:
-                    self._due(at)
+    # -- helpers --
 
-    def _despair(self, step: Step, now: float) -> None:
-        if step.doubt is GapCause.JOINED_LATE and step.running and step.doubted_at is not None:
-            if now >= step.doubted_at + JOIN_PATIENCE:
-                step.despair(self._story)
-            else:
-                self._due(step.doubted_at + JOIN_PATIENCE)
+    @property
+    def _open(self) -> list[SubscriptionState]:
+        return [one for one in self._subscriptions if one.closed_at is None]
 
-    def _may_begin(self, now: float) -> bool:
-        began = self._began if self._began is not None else now
-        if (
-            self.has_past
-            and not self._past_gone
-            and not self._past_asked
-            and self._closing is None
-            and now < began + PAST_PATIENCE
-        ):
-            self._due(began + PAST_PATIENCE)
+    @property
+    def _askable(self) -> bool:
+        """Whether the history can be asked, as far as is known."""
+        return self._has_history and not (self._history_gone and self.history_poll.failures > 1)
+
+    @property
+    def _core_alone(self) -> bool:
+        """Whether the core state alone says that this is the end, and it may be one between a replay's steps.
+
+        A task has no such pauses, and what was heard from a step's beginning on is in the run's first
+        telling.
+        """
+        if self._askable or self.core_state is None or len(self.core_state.steps) < 2:
             return False
-        return self._closing is None
+        return not any(step.evidence.started_live for step in self._steps.values())
 
-    def _joined(self, now: float) -> None:
-        """What was running or over when we came: its chunks so far nobody has."""
-        past = {p.step_run_id: p for p in self._past.steps} if self._past is not None else {}
-        for step in self._steps.values():
-            known = past.get(step.id)
-            queued = known is not None and known.status is Status.QUEUED and known.retry_count == 0
-            heard = queued and bool(self._lines)
-            waiting = heard and not (step.running or step.failures or step.end or self._closing)
-            if not step.start_live and not waiting:
-                step.missed_start(GapCause.JOINED_LATE, now)
+    @property
+    def _check_at(self) -> float:
+        """When the states are read for no other reason than that nothing was heard."""
+        heard = self._heard_at if self._heard_at is not None else 0.0
+        running = sum(step.sequencer.started and not step.sequencer.ended for step in self._steps.values())
+        # The chunks of one step say nothing about the others.
+        return (min(heard, self._checked_at) if running > 1 else heard) + self._check_after
+
+    def _step(self, step_run_id: str, now: float) -> Step:
+        step = self._steps.get(step_run_id)
+        if step is None:
+            step = self._steps[step_run_id] = Step(step_run_id, now, self._subscriptions, self._emitter)
+            if self.core_state is not None:  # it was not there when the last core state was asked for
+                for one in self._open:
+                    if one.opened_at <= self._core_asked:
+                        one.starts.add((step_run_id, 1))
+        return step
+
+    def _in_order(self) -> list[Step]:
+        steps = list(self._steps.values())
+        if len(steps) > 1:
+            steps.sort(key=_created)
+        return steps
+
+    def _forget_closed(self) -> None:
+        over = [one for one in self._subscriptions if one.closed_at is not None]
+        for one in over[:-MOST_CLOSED]:
+            self._subscriptions.remove(one)
+
+    def _want_history(self, now: float) -> None:
+        if self._has_history:
+            self.history_poll.want(now)
+
+    def _wake(self, at: float) -> None:
+        self._due = at if self._due is None else min(self._due, at)
+
+
+def _created(step: Step) -> tuple[bool, int]:
+    created = step.evidence.created_at
+    return (created is None, created or 0)
+
+
+def _numbered(event: LiveEvent, executions: Executions) -> LiveEvent:
+    """A chunk of an SDK that numbers none: in the order in which they come."""
+    index = executions.all[-1].last_index + 1 if executions.all else 0
+    return LiveEvent(
+        event.run_id,
+        event.kind,
+        event.step_run_id,
+        event.payload,
+        event.at,
+        event.retry_count,
+        index,
+        event.hangup,
+    )

@@ -1,33 +1,27 @@
-"""The verified end of a run: what the done state says of steps that nobody told, then the run's own event.
+"""Whether the run is over: from hints that lie to the verified end.
 
-Only here is the core state believed about a step's outcome: before it is done, a finished step reads QUEUED.
+    RUNNING ── hint ──▶ SUSPECTED ── core done ──▶ CLAIMED ── stands, or every end is known ──▶ OVER
+       ▲                    │                         │
+       └── a step goes on ──┴──── core not done ──────┘
+
+A hint is a run event, a hangup or the end of a subscription: the engine sends them also while the run goes
+on, so they only make the proxy read the core state. A done state is a claim: between two steps of a replay it
+says done for some 80 ms, so where a replay is possible it must stand. Everything about the phase of a run
+lives in this file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any, Final
 
-from proxy.core.events import (
-    RUN_CANCELLED,
-    RUN_COMPLETED,
-    RUN_FAILED,
-    STEP_CANCELLED,
-    STEP_COMPLETED,
-    STEP_FAILED,
-    STEP_SKIPPED,
-    CoreState,
-    CoreStep,
-    End,
-    Kind,
-    LiveEvent,
-    PastState,
-    Status,
-)
+from proxy.core.events import RUN_CANCELLED, RUN_COMPLETED, RUN_FAILED, STEP_FAILED, STEP_SKIPPED
+from proxy.core.observations import CoreState, Kind, LiveEvent, PastState, Status
 from proxy.runs.reconcile import payloads
-from proxy.runs.reconcile.emitter import Story
-from proxy.runs.reconcile.evidence import Outcome
-from proxy.runs.reconcile.sequencer import Step
+from proxy.runs.reconcile.evidence import Evidence
+from proxy.runs.reconcile.outcomes import AT_REST
+from proxy.runs.reconcile.timing import ALONE, CLOSE_WAIT, END_POLLS, LIVE_WAIT, REPLAY_PAUSE
 
 RUN_END: Final = {
     Status.COMPLETED: RUN_COMPLETED,
@@ -39,125 +33,164 @@ LIVE_END: Final = {
     RUN_FAILED: Kind.FAILED,
     RUN_CANCELLED: Kind.CANCELLED,
 }
-RESTING: Final = frozenset(RUN_END)
-STANDING: Final = frozenset({Status.COMPLETED, Status.CANCELLED})
 
 
-def unseen(core: CoreState, steps: Mapping[str, Step]) -> bool:
-    """Whether the done state tells of a step's end of which no line has told all."""
-    for known in core.steps:
-        step = steps.get(known.step_run_id)
-        if step is None or not (step.ended or _told_live(step)):
+class Phase(Enum):
+    """How far a run's end is known."""
+
+    RUNNING = "running"
+    SUSPECTED = "suspected"
+    CLAIMED = "claimed"
+    OVER = "over"
+
+
+class RunEnd:
+    """The phase of one run."""
+
+    __slots__ = ("claimed_at", "false_ends", "hint", "hint_at", "phase", "polls_left", "stands", "stirred_at")
+
+    def __init__(self) -> None:
+        self.phase = Phase.RUNNING
+        self.hint: LiveEvent | None = None  # the last run event, where nothing has disproved it
+        self.hint_at = 0.0
+        self.polls_left = 0  # reads of the core state that the last hint is still worth
+        self.claimed_at = 0.0
+        self.stands = False  # the core state has said done for longer than a replay's pause
+        self.stirred_at = float("-inf")  # when something of a step that is no chunk was heard last
+        self.false_ends = 0
+
+    def suspect(self) -> None:
+        """Something looked like the end."""
+        self.polls_left = END_POLLS
+        if self.phase is Phase.RUNNING:
+            self.phase = Phase.SUSPECTED
+
+    def hinted(self, event: LiveEvent, now: float) -> None:
+        """A subscription brought a run event."""
+        self.hint = event
+        self.hint_at = now
+        self.suspect()
+
+    def goes_on(self) -> None:
+        """Something of a step happened: what was said of the end is not true, or not any more."""
+        self.polls_left = 0
+        if self.phase is Phase.SUSPECTED:
+            self.phase = Phase.RUNNING
+        if self.hint is not None:
+            self.hint = None
+            self.false_ends += 1
+
+    def stirred(self, now: float) -> None:
+        """A step began or ended."""
+        self.goes_on()
+        self.stands = False
+        self.stirred_at = now
+
+    def claimed(self, asked: float, now: float, *, alone: bool) -> bool:
+        """The core state says done; True where it did not before.
+
+        `alone`: nothing else could contradict it.
+        """
+        if self.phase is not Phase.CLAIMED:
+            self.phase = Phase.CLAIMED
+            self.claimed_at = now
+            self.stands = False
             return True
-    return False
-
-
-def _told_live(step: Step) -> bool:
-    return step.end is not None and step.end.live and step.questioned is None
-
-
-def caught_up(past: PastState | None, core: CoreState, steps: Mapping[str, Step]) -> bool:
-    """Whether the history has arrived where the core state is: it tells attempts that the core does not."""
-    if past is None or past.status not in RESTING:
+        pause = ALONE if alone else REPLAY_PAUSE
+        if asked >= max(self.claimed_at, self.stirred_at) + pause:
+            self.stands = True
         return False
-    known = {p.step_run_id: p for p in past.steps}
+
+    def denied(self, asked: float, *, running: bool) -> None:
+        """The core state says that the run goes on; `running`: and that a step of it runs."""
+        if self.phase is Phase.CLAIMED:
+            self.phase = Phase.SUSPECTED if self.polls_left else Phase.RUNNING
+        if running and asked >= self.hint_at:
+            self.goes_on()
+        if self.polls_left:
+            self.polls_left -= 1
+        if self.polls_left and running:
+            self.polls_left = min(self.polls_left, 1)
+
+    def wait(
+        self,
+        now: float,
+        *,
+        all_heard: bool,
+        doubtful: bool,
+        alone: bool,
+        listening: bool,
+        history_behind: bool,
+    ) -> float | None:
+        """Until when a claimed end waits; None: it can be told now; infinity: for another core state.
+
+        `all_heard`: subscriptions brought every step's end. `doubtful`: a replay is possible. `alone`:
+        nothing but the core state can say that it goes on. `listening`: a subscription may still bring what
+        the state says. `history_behind`: the history may still have details.
+        """
+        if doubtful and not self.stands:
+            if alone and not all_heard:
+                return float("inf")
+            if now < self.claimed_at + CLOSE_WAIT:
+                return self.claimed_at + CLOSE_WAIT
+        if all_heard:
+            return None
+        if listening and now < self.claimed_at + LIVE_WAIT:
+            return self.claimed_at + LIVE_WAIT
+        if history_behind and now < self.claimed_at + CLOSE_WAIT:
+            return self.claimed_at + CLOSE_WAIT
+        return None
+
+
+def history_arrived(past: PastState | None, core: CoreState, steps: Mapping[str, Evidence]) -> bool:
+    """Whether the history is where the done core state is: it tells of attempts, which the core does not."""
+    if past is None or past.status not in AT_REST:
+        return False
+    known = {step.step_run_id: step for step in past.steps}
     for state in core.steps:
         told = known.get(state.step_run_id)
-        step = steps.get(state.step_run_id)
-        if told is None or told.status not in RESTING:
+        evidence = steps.get(state.step_run_id)
+        if told is None or told.status not in AT_REST:
             return False
-        if step is not None and told.retry_count + 1 < step.proven:
+        if evidence is not None and told.retry_count + 1 < evidence.proven:
             return False
     return True
 
 
-def tried_again(core: CoreState, steps: Mapping[str, Step], now: float) -> None:
-    """Count the attempts that a done state proves: a failure that was the last would read FAILED."""
-    for known in core.steps:
-        step = steps.get(known.step_run_id)
-        if step is not None and step.undecided and _status(known, core) in STANDING:
-            step.begun(step.proven + 1, now)
-
-
-def _status(known: CoreStep, core: CoreState) -> Status:
-    ended = known.status in RESTING or core.status is not Status.CANCELLED
-    return known.status if ended else Status.CANCELLED
-
-
-def tell(
-    story: Story,
-    core: CoreState,
-    past: PastState | None,
-    in_order: Sequence[Step],
-    *,
-    now: float,
-    ended_live: LiveEvent | None,
-    failed_order: list[str],
-) -> None:
-    """Tell all that is left of every step, then the run's event and the end."""
-    states = {known.step_run_id: known for known in core.steps}
-    times = {p.step_run_id: p.finished_at for p in past.steps} if past is not None else {}
-    for step in in_order:
-        known = states.get(step.id)
-        if known is not None and not step.ended:
-            _conclude(step, known, core, at=times.get(step.id), now=now)
-        step.advance(story, now, last=True)
+def run_event(
+    core: CoreState, past: PastState | None, in_order: Sequence[Evidence], hint: LiveEvent | None
+) -> tuple[str, Any, int | None, bool]:
+    """The run's own event at its verified end: type, payload, time, and whether it is recovered."""
     kind = RUN_END.get(core.status, RUN_COMPLETED)
-    live = ended_live is not None and ended_live.kind is LIVE_END[kind]
-    at = (
-        ended_live.at if live and ended_live is not None else (past.finished_at if past is not None else None)
-    )
+    live = hint is not None and hint.kind is LIVE_END[kind]
+    at = hint.at if live and hint is not None else (past.finished_at if past is not None else None)
+    payload: Any = None
     if kind == RUN_COMPLETED:
-        payload: Any = _outputs(core, in_order)
+        payload = _outputs(core, in_order)
     elif kind == RUN_FAILED:
-        payload = _first_failure(in_order, failed_order)
-    else:
-        payload = None
-    story.run(kind, payload, at, not live)
-    story.items.append(End(kind.removeprefix("run_")))
+        payload = _first_failure(in_order)
+    return kind, payload, at, not live
 
 
-def _conclude(step: Step, known: CoreStep, core: CoreState, *, at: str | None, now: float) -> None:
-    """The state's word on a step that has not ended."""
-    status = _status(known, core)
-    if status is Status.COMPLETED:
-        seen = step.end is not None and step.end.type == STEP_COMPLETED and step.end.live
-        skip = not seen and step.id != core.run_id and payloads.skipped(known.output)
-        kind = STEP_SKIPPED if skip else STEP_COMPLETED
-        if step.end is None or step.end.type != kind or not step.end.live:
-            payload = None if skip else payloads.output(known.output)
-            step.end = Outcome(kind, step.proven, payload, at, False, now)
-    elif status is Status.FAILED:
-        if step.end is None or step.end.type != STEP_FAILED or (step.untold and known.error):
-            step.end = None
-            step.fails(now, known.error, at)
-    elif status is Status.CANCELLED and step.end is None:  # finished steps of a cancelled run read so, too
-        step.end = Outcome(STEP_CANCELLED, step.proven, None, at, False, now)
-
-
-def _outputs(core: CoreState, in_order: Iterable[Step]) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+def _outputs(core: CoreState, in_order: Sequence[Evidence]) -> dict[str, Any]:
+    outputs: dict[str, Any] = {}
     states = {known.step_run_id: known for known in core.steps}
-    for step in in_order:
-        known = states.get(step.id)
+    for evidence in in_order:
+        known = states.get(evidence.id)
         if known is None:
             continue
-        done = known.status is Status.COMPLETED and not (
-            step.end is not None and step.end.type == STEP_SKIPPED
-        )
-        told[known.name] = payloads.output(known.output) if done else None
-    return told
+        skipped = evidence.end is not None and evidence.end.type == STEP_SKIPPED
+        done = known.status is Status.COMPLETED and not skipped
+        outputs[known.name] = payloads.output(known.output) if done else None
+    return outputs
 
 
-def _first_failure(in_order: Sequence[Step], failed_order: list[str]) -> dict[str, Any]:
-    failed = [step for step in in_order if step.end is not None and step.end.type == STEP_FAILED]
-    timed = [step for step in failed if step.end is not None and step.end.at]
-    if failed and len(timed) == len(failed):
-        first: Step | None = min(timed, key=lambda step: (step.end.at or "") if step.end else "")
-    else:
-        by_id = {step.id: step for step in failed}
-        told = [by_id[step_id] for step_id in failed_order if step_id in by_id]
-        first = (told or failed or [None])[0]  # type: ignore[list-item]
-    if first is None or first.end is None:
+def _first_failure(in_order: Sequence[Evidence]) -> dict[str, Any]:
+    """The failure that came first: by the engine's times where all have one, else by when they were heard."""
+    failed = [one for one in in_order if one.end is not None and one.end.type == STEP_FAILED]
+    if not failed:
         return {"message": "", "detail": "", "step": None}
+    timed = all(one.end is not None and one.end.at is not None for one in failed)
+    first = min(failed, key=lambda one: ((one.end.at or 0) if timed else one.end.known_at) if one.end else 0)
+    assert first.end is not None
     return {**first.end.payload, "step": first.name}

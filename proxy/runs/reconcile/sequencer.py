@@ -1,185 +1,224 @@
-"""Step: one step run's own order, from facts that come in any.
+"""One step's items in their order.
 
-Facts are noted as they come (`proxy.runs.reconcile.evidence`, `proxy.runs.reconcile.placement`);
-`advance` tells what they allow:
+    started (once)  ->  for each attempt: its chunks by index, retrying, reset  ->  the step's end (once)
 
-    started (once) -> for each attempt: its chunks by index, retrying, reset -> the end (once)
-
-An attempt is over when a later one is proven to have begun, or the step has ended. A missing index is waited
-for `HOLE_WAIT`, then it is a gap. `doubt` is a cause for which chunks may be missing: a chunk that continues
-exactly clears it, a later one puts a number to it, an end that comes first makes it a gap of unknown size.
+An attempt is over when a later one is known to have begun, or the step has ended. A missing index is waited
+for HOLE_WAIT, then it is a gap. Before an attempt is left, `completeness.tail` says whether all of it was
+told.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-from proxy.core.events import (
-    STEP_RETRYING,
-    STEP_SKIPPED,
-    STEP_STARTED,
-    GapCause,
-    LiveEvent,
-)
+from proxy.core.events import STEP_RETRYING, STEP_STARTED, GapCause
 from proxy.runs.reconcile import payloads
-from proxy.runs.reconcile.emitter import Story
-from proxy.runs.reconcile.evidence import Outcome
-from proxy.runs.reconcile.placement import Times
+from proxy.runs.reconcile.completeness import NOT_PROVEN, WHOLE, AttemptEnd, Verdict, tail
+from proxy.runs.reconcile.emitter import Emitter
+from proxy.runs.reconcile.evidence import Evidence, Outcome
+from proxy.runs.reconcile.placement import Execution, Executions
+from proxy.runs.reconcile.subscription_state import SubscriptionState
+from proxy.runs.reconcile.timing import HOLE_WAIT, SETTLE
 
-LOST_WAIT: Final = (
-    0.05  # seconds for a missing index that is known to be lost: only what overtook it may come
-)
-DONE_LAG: Final = 0.75  # seconds after a hangup within which a done state means that it told the truth
-HOLE_WAIT: Final = 0.25  # seconds; the engine's own buffer waits 5 s, a reader of tokens will not
+MOST_RETRIES: Final = 100  # attempts that are told one by one; a jump of more is one retrying and one reset
 
 
-class Step(Times):
-    """One step run of one run."""
+class Sequencer:
+    """What was told of one step, and what can be told next."""
 
-    __slots__ = ()
+    __slots__ = (
+        "_emitter",
+        "_evidence",
+        "_executions",
+        "_hole_since",
+        "_subscriptions",
+        "attempt",
+        "cause",
+        "due",
+        "ended",
+        "flowing",
+        "gap_told",
+        "started",
+        "strayed",
+    )
 
-    def advance(self, story: Story, now: float, *, last: bool = False) -> None:
-        """Tell all that can be told now; `last`: nothing more will come, so nothing is waited for."""
+    def __init__(
+        self,
+        evidence: Evidence,
+        executions: Executions,
+        subscriptions: Sequence[SubscriptionState],
+        emitter: Emitter,
+    ) -> None:
+        self._evidence = evidence
+        self._executions = executions
+        self._subscriptions = subscriptions
+        self._emitter = emitter
+        self._hole_since: float | None = None
+        self.attempt = 1  # the attempt that is being told
+        self.started = False
+        self.ended = False
+        self.gap_told = False  # a gap without a number was told of this attempt's end
+        self.strayed = False  # a chunk was dropped as an earlier attempt's, and may be this one's
+        self.cause = GapCause.UPSTREAM  # why chunks of this attempt would be missing
+        self.flowing: Execution | None = None  # its next chunk in order can be told at once
+        self.due: float | None = None  # when more can be told, seconds of the run's clock
+
+    def advance(self, now: float, *, last: bool = False) -> None:
+        """Tell all that can be told; `last`: nothing more will come, so nothing is waited for."""
         self.due = None
-        self.flowing = False
-        if self.ended or self.name is None or not self._start(story, now, last):
+        self.flowing = None
+        evidence = self._evidence
+        if self.ended or evidence.name is None or not self._start(now, last):
             return
         while True:
-            if not self._chunks(story, now, last):
+            if not self._chunks(now, last):
                 return
-            if self.told < self.proven:
-                self._retry(story)
+            if self._executions.unplaced and not last:
+                return  # its chunks may be of this attempt
+            if self.attempt < evidence.proven:
+                if not self._leave(now, last):
+                    return
                 continue
-            end = self.end
-            if end is None:
-                self.flowing = self.next > 0 and self.doubt is None and not self.adrift and not self.held
-            elif last or now >= (tell_at := self._may_tell_end(end)):
-                self._tell_end(story, end)
-            else:
-                self._later(tell_at)
+            end = evidence.end
+            if end is not None:
+                self._end(end, now, last)
+            elif not evidence.undecided:
+                self.flowing = self._executions.of(self.attempt)
             return
 
-    def _may_tell_end(self, end: Outcome) -> float:
-        """A state's end waits for the verified one, where that will say that a hangup cost nothing.
-
-        A line's waits for another line that knows more.
-        """
-        if self.questioned is not None:
-            return max(end.tell_at, self.questioned.until)
-        if end.live or not self.hung_up or self.doubted_at is None:
-            return end.tell_at
-        return max(end.tell_at, self.doubted_at + DONE_LAG)
-
-    def _later(self, at: float) -> None:
-        self.due = at if self.due is None else min(self.due, at)
-
-    def _start(self, story: Story, now: float, last: bool) -> bool:
+    def _start(self, now: float, last: bool) -> bool:
         if self.started:
             return True
-        if now < self.start_tell_at and not (last or self.start_live or self.held or self.end):
-            self._later(self.start_tell_at)
+        evidence = self._evidence
+        early = now < evidence.start_tell_at and not (
+            last or evidence.started_live or evidence.end is not None
+        )
+        if early and not self._executions.all:
+            self._later(evidence.start_tell_at)
             return False
         self.started = True
-        self.start_seen = self.start_live
-        story.step(STEP_STARTED, self.name or "", self.id, 1, at=self.start_at, recovered=not self.start_live)
-        return True
-
-    def _chunks(self, story: Story, now: float, last: bool) -> bool:
-        """Tell the chunks of the attempt in order; False while a missing one is waited for."""
-        held = self.held.get(self.told)
-        while held:
-            first = self.next if self.next in held else min(held)
-            if first < self.next:  # told, or said to be missing, meanwhile
-                self._held_bytes -= len(held.pop(first).payload)
-                continue
-            if first != self.next and not self.adrift:
-                if self.hole_since is None:
-                    self.hole_since = now
-                patience = self.hole_since + (HOLE_WAIT if self.doubt is None else LOST_WAIT)
-                if now < patience and not last and not self.overflowed:
-                    self._later(patience)
-                    return False
-                story.gap(self.doubt or GapCause.UPSTREAM, self.name, self.told, first - self.next)
-            self.hole_since = None
-            self.adrift = False
-            self._run_of(story, held, first)
-        if held is not None:
-            del self.held[self.told]
-            if self.overflowed:
-                self.overflowed = False
-                self.doubt = GapCause.UPSTREAM
-        self.hole_since = None
-        return True
-
-    def _run_of(self, story: Story, held: dict[int, LiveEvent], index: int) -> None:
-        while (event := held.pop(index, None)) is not None:
-            self._held_bytes -= len(event.payload)
-            story.chunk(self.name or "", event, self.told)
-            self.recent.append((index, event.at))
-            if index == 0:
-                self.first_at = event.at
-            index += 1
-        self.next = index
-        if self.doubt is not None and (self.told, index - 1) > self.doubt_after:
-            self.sure()
-
-    def _retry(self, story: Story) -> None:
-        failure = self.failures.get(self.told)
-        text = failure.text if failure is not None else None
-        live = failure is not None and failure.live
-        payload = payloads.failure(text) if text is not None else None
-        at = failure.at if failure is not None else None
-        story.step(
-            STEP_RETRYING, self.name or "", self.id, self.told, payload=payload, at=at, recovered=not live
+        self._emitter.step(
+            STEP_STARTED,
+            evidence.name or "",
+            evidence.id,
+            1,
+            at=evidence.started_at,
+            recovered=not evidence.started_live,
         )
-        self.told += 1
-        self.past_next = self.next
-        self.next = 0
-        self.first_at = None
-        self.adrift = False
-        if live:
-            self.doubt, self.doubt_next = self.doubt_next, None
-        else:  # nobody told when it was over: what we took for its chunks may be the next one's
-            self.hung_up = False
-            self.missed_start(GapCause.UPSTREAM, self.proven_at)
-        self._forget_doubles()
-        story.reset(self.name or "", self.told)
+        return True
 
-    def _forget_doubles(self) -> None:
-        """What a slower line told after the failure may have been of the attempt before."""
-        held = self.held.get(self.told, {})
-        for index in [
-            index for index, event in held.items() if event.at and (index, event.at) in self.recent
-        ]:
-            self._held_bytes -= len(held.pop(index).payload)
-        if not held:
-            self.held.pop(self.told, None)
+    def _chunks(self, now: float, last: bool) -> bool:
+        """Tell the chunks of the attempt by index; False while a missing one is waited for."""
+        one = self._executions.of(self.attempt)
+        name = self._evidence.name
+        while one is not None and one.held:
+            first = one.next if one.next in one.held else min(one.held)
+            if first < one.next:  # announced as missing meanwhile
+                self._executions.take(one, first)
+                continue
+            if first != one.next:
+                if self._hole_since is None:
+                    self._hole_since = now
+                if now < self._hole_since + HOLE_WAIT and not last and not self._known_missing(one, first):
+                    self._later(self._hole_since + HOLE_WAIT)
+                    return False
+                self._emitter.gap(self._cause_of_hole(one), name, self.attempt, first - one.next)
+            self._hole_since = None
+            while first in one.held:
+                event = self._executions.take(one, first)
+                self._emitter.items.append(self._emitter.chunk(name or "", event, self.attempt))
+                one.told(first, event.at)
+                first += 1
+        self._hole_since = None
+        return True
 
-    def _tell_end(self, story: Story, end: Outcome) -> None:
-        untold = not (end.live or end.stopped)  # the engine tells lines of such an end: it was lost
-        lost = any(self.held.values()) or untold or self.questioned is not None
-        unheard = not (end.live or self.start_seen or self.next) and self.told == 1
-        unseen = GapCause.UPSTREAM if lost or unheard else None
-        cause = self.doubt or unseen
-        if cause is not None and end.type != STEP_SKIPPED and not self.adrift:
-            story.gap(cause, self.name, self.told, None)
-        self.sure()
+    def _known_missing(self, one: Execution, first: int) -> bool:
+        """Whether what is missing before `first` cannot come: it was sent before anyone listened."""
+        return (one.next == 0 and self._evidence.joined_late) or self._executions.overflowed
+
+    def _cause_of_hole(self, one: Execution) -> GapCause:
+        cause, self.cause = self.cause, GapCause.UPSTREAM
+        return cause if one.next == 0 else GapCause.UPSTREAM
+
+    def _leave(self, now: float, last: bool) -> bool:
+        """Leave an attempt that another one followed; False while its tail may still be proven or come."""
+        evidence = self._evidence
+        failure = evidence.failures.get(self.attempt)
+        known_at = evidence.proven_at if failure is None else failure.known_at
+        live = failure is not None and failure.live
+        end = AttemptEnd(known_at, known_at + (SETTLE if live else 0.0), live, followed=True, at=None)
+        verdict = self._verdict(end, now, last)
+        if verdict.whole is None:
+            self._later(verdict.until)
+            return False
+        self._tell_gap(verdict)
+        text = failure.text if failure is not None else None
+        self._emitter.step(
+            STEP_RETRYING,
+            evidence.name or "",
+            evidence.id,
+            self.attempt,
+            payload=payloads.failure(text) if text is not None else None,
+            at=failure.at if failure is not None else None,
+            recovered=not live,
+        )
+        next_attempt = self.attempt + 1
+        if evidence.proven - next_attempt > MOST_RETRIES:
+            next_attempt = evidence.proven
+        self.attempt = next_attempt
+        for one in self._executions.all:
+            if one.attempt is not None and one.attempt < next_attempt:
+                self._executions.drop(one)
+        self.gap_told = self.strayed = self._executions.overflowed = False
+        self.cause = GapCause.UPSTREAM
+        self._emitter.reset(evidence.name or "", next_attempt)
+        return True
+
+    def _end(self, end: Outcome, now: float, last: bool) -> None:
+        if not last and now < end.tell_at:
+            self._later(end.tell_at)
+            return
+        if end.ran or self._executions.all:
+            heard = self._executions.of(self.attempt) is not None
+            settled_at = end.known_at + (SETTLE if end.live or heard else 0.0)
+            fact = AttemptEnd(end.known_at, settled_at, not end.stopped, followed=False, at=end.at)
+            verdict = self._verdict(fact, now, last)
+            if verdict.whole is None:
+                self._later(verdict.until)
+                return
+            self._tell_gap(verdict)
         self.ended = True
-        self.held.clear()
-        self._held_bytes = 0
-        story.step(
+        for one in self._executions.all:
+            self._executions.drop(one)
+        evidence = self._evidence
+        self._emitter.step(
             end.type,
-            self.name or "",
-            self.id,
+            evidence.name or "",
+            evidence.id,
             end.attempt,
             payload=end.payload,
             at=end.at,
             recovered=not end.live,
         )
 
-    def despair(self, story: Story) -> None:
-        """Say that chunks of unknown number are missing, though the step still runs."""
-        if self.doubt is not None and self.started and not self.ended:
-            story.gap(self.doubt, self.name, self.told, None)
-            self.sure()
-            self.adrift = True
+    def _verdict(self, end: AttemptEnd, now: float, last: bool) -> Verdict:
+        verdict = tail(
+            self._evidence.id, self.attempt, self._executions.all, end, self._subscriptions, now=now
+        )
+        if verdict.whole is None and last:
+            return NOT_PROVEN
+        if verdict is WHOLE and (self._executions.overflowed or self.strayed):
+            return NOT_PROVEN
+        return verdict
+
+    def _tell_gap(self, verdict: Verdict) -> None:
+        if verdict.whole or self.gap_told:
+            return
+        self.gap_told = True
+        one = self._executions.of(self.attempt)
+        cause = self.cause if one is None or one.next == 0 else GapCause.UPSTREAM
+        self._emitter.gap(cause, self._evidence.name, self.attempt, None)
+
+    def _later(self, at: float) -> None:
+        self.due = at if self.due is None else min(self.due, at)

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from proxy.access.authenticator import Identity, KeysUnavailable, RequestHead, Unauthenticated
 from proxy.access.errors import MAX_REQUEST, BadTicketRequest, TicketRequest
 from proxy.access.origins import TICKET_METHODS
-from proxy.core.events import CoreState
+from proxy.core.observations import CoreState
 from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.log.cursor import run_id_of
 from proxy.observability import health

@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from proxy.access.admission import Lease, Refused
 from proxy.access.authenticator import NOBODY, Identity, KeysUnavailable, RequestHead, Unauthenticated
-from proxy.core.events import CoreState, GapCause
+from proxy.core.events import GapCause
+from proxy.core.observations import CoreState
 from proxy.core.resumable import Asking, Wait, carried_out
 from proxy.core.value import value
 from proxy.formats import sse

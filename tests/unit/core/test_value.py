@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.events import Event, Kind, LiveEvent
+from proxy.core.events import Event
+from proxy.core.observations import Kind, LiveEvent
 from proxy.core.value import value
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from proxy.core.events import CoreState, CoreStep, Kind, LiveEvent, Status
+from proxy.core.observations import CoreState, CoreStep, Kind, LiveEvent, Status
 from proxy.hatchet import codec
 from proxy.hatchet.client import HatchetDoor, transport
 from proxy.hatchet.endpoint import endpoint

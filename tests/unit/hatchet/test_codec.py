@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.events import Kind, LiveEvent, Status
+from proxy.core.observations import Kind, LiveEvent, Status
 from proxy.hatchet import codec
 from proxy.hatchet.errors import BadChunk, HatchetAway
 from proxy.hatchet.protobuf import dispatcher_pb2, workflows_pb2

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxy.core.events import PastState, PastStep, Status
+from proxy.core.observations import PastState, PastStep, Status
 from proxy.hatchet.rest_codec import newest_run, past_state, step_names, workflow_called
 
 RECORDINGS = Path(__file__).parent.parent.parent / "recordings" / "rest"

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from proxy.core.events import LiveEvent
+from proxy.core.observations import LiveEvent
 from proxy.hatchet.client import HatchetDoor
 from proxy.hatchet.errors import HatchetAway
 from tests.support.stage import RUN, chunk, config, stage

@@ -8,23 +8,11 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 import pytest
-
-from proxy.core.events import (
-    CoreState,
-    CoreStep,
-    End,
-    Event,
-    GapCause,
-    Item,
-    Kind,
-    LiveEvent,
-    PastState,
-    PastStep,
-    Status,
-    StepGap,
-)
-from proxy.hatchet.errors import BadChunk, HatchetAway, MessageTooLarge, RunUnknown
 from proxy.runs.bridge_quota import Bridges
+
+from proxy.core.events import End, Event, GapCause, Item, StepGap
+from proxy.core.observations import CoreState, CoreStep, Kind, LiveEvent, PastState, PastStep, Status
+from proxy.hatchet.errors import BadChunk, HatchetAway, MessageTooLarge, RunUnknown
 from proxy.runs.follower import Run
 from tests.support.fakes import FakeUpstream, HandClock, rest
 

@@ -8,7 +8,8 @@ from random import Random
 
 import pytest
 
-from proxy.core.events import CoreState, CoreStep, Event, GapCause, Item, Status, StepGap
+from proxy.core.events import Event, GapCause, Item, StepGap
+from proxy.core.observations import CoreState, CoreStep, Status
 from proxy.hatchet.errors import HatchetAway
 from proxy.runs.follower import Run
 from proxy.runs.tap import ENDED_FOR, OVERHEAD, Tap

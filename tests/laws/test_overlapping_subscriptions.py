@@ -1,6 +1,6 @@
 """Lines of one run that overlap, in every order of opening and closing: no chunk is lost unsaid.
 
-One step streams; two or three lines, by run id (the engine holds back what does not begin with index 0) and
+One step streams; two or three subscriptions, by run id (the engine holds back what does not begin with index 0) and
 by metadata, open and go away at any time, given up or broken, and a break is heard of later than it happens.
 """
 
@@ -12,21 +12,10 @@ from random import Random
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.core.events import (
-    STEP_STREAM,
-    CoreState,
-    CoreStep,
-    Event,
-    GapCause,
-    Kind,
-    LiveEvent,
-    PastState,
-    PastStep,
-    Status,
-    StepGap,
-)
-from proxy.runs.reconcile.reconciler import History
-from proxy.runs.reconcile.subscription_state import Line
+from proxy.core.events import STEP_STREAM, Event, GapCause, StepGap
+from proxy.core.observations import CoreState, CoreStep, Kind, LiveEvent, PastState, PastStep, Status
+from proxy.runs.reconcile.reconciler import Reconciler
+from proxy.runs.reconcile.subscription_state import SubscriptionState
 from tests.support.playing import LIFECYCLE_WAIT, World, legal
 from tests.support.thousands import many
 from tests.support.worlds import RUN, stamp
@@ -37,14 +26,14 @@ HOLD = 5.0  # seconds that the engine holds chunks back by run id
 
 @dataclass
 class Cord:
-    """A line's true life: it tells nothing more after `dead`, and that is heard of at `gone`."""
+    """A subscription's true life: it tells nothing more after `dead`, and that is heard of at `gone`."""
 
     ordered: bool
     opened: float
     dead: float
     gone: float
     broken: bool
-    line: Line | None = None
+    subscription: SubscriptionState | None = None
 
 
 @dataclass
@@ -56,7 +45,7 @@ class Play:
     cords: list[Cord]
 
     def told(self, cord: Cord) -> list[tuple[float, LiveEvent]]:
-        """What that line tells, and when."""
+        """What that subscription tells, and when."""
         heard = [(t, index) for index, t in enumerate(self.chunks) if cord.opened < t]
         events = []
         if cord.opened < 0:
@@ -95,7 +84,7 @@ def play(rng: Random) -> Play:
         gone = opened + rng.choice([0.3, 1.0, 6.0, 100.0])
         dead = gone - rng.choice([0.0, 0.1, 0.25]) if broken else gone
         cords.append(Cord(rng.random() < 0.6, opened, dead, gone, broken))
-    for cord in cords:  # one line is given up for another only: what goes without another has broken
+    for cord in cords:  # one subscription is given up for another only: what goes without another has broken
         others = [one for one in cords if one is not cord and one.opened < cord.gone < one.gone]
         cord.broken = cord.broken or not others
     return Play(chunks, end, cords)
@@ -112,22 +101,22 @@ def played(made: Play, world: World) -> World:
     for t, what, cord, event in sorted(script, key=lambda entry: entry[:2]):
         world.until(t)
         if what == 0:
-            cord.line = world.open(ordered=cord.ordered)
-        elif cord.line is not None and event is not None:
-            world.tell(cord.line, event)
-        elif cord.line is not None:
-            world.close(cord.line, GapCause.UPSTREAM if cord.broken else None)
+            cord.subscription = world.open(ordered=cord.ordered)
+        elif cord.subscription is not None and event is not None:
+            world.tell(cord.subscription, event)
+        elif cord.subscription is not None:
+            world.close(cord.subscription, GapCause.UPSTREAM if cord.broken else None)
     world.until(max(world.now, made.end) + LIFECYCLE_WAIT)
     return world
 
 
 @many(1000)
 @given(st.integers(min_value=0, max_value=2**48))
-@example(315)  # it was waiting when its lines broke, and began unheard
-@example(6430)  # the line that streamed it was dead, and another told its end
-def test_of_lines_that_overlap_none_takes_a_chunk_with_it_unsaid(seed: int) -> None:
+@example(315)  # it was waiting when its subscriptions broke, and began unheard
+@example(6430)  # the subscription that streamed it was dead, and another told its end
+def test_of_subscriptions_that_overlap_none_takes_a_chunk_with_it_unsaid(seed: int) -> None:
     made = play(Random(seed))
-    items = played(made, World(History(RUN), made.core_at, made.past_at)).items
+    items = played(made, World(Reconciler(RUN), made.core_at, made.past_at)).items
     legal(items)
     told = {item.index for item in items if isinstance(item, Event) and item.type == STEP_STREAM}
     gaps = [item for item in items if isinstance(item, StepGap)]  # after the end, of what came late

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.events import (
-    STEP_CANCELLED,
-    STEP_COMPLETED,
-    STEP_FAILED,
-    GapCause,
-    Kind,
-    LiveEvent,
-    Status,
-    StepGap,
-)
+from proxy.core.events import STEP_CANCELLED, STEP_COMPLETED, STEP_FAILED, GapCause, StepGap
+from proxy.core.observations import Kind, LiveEvent, Status
 from proxy.runs.reconcile.subscription_state import Line
 from tests.laws.test_history_doubts import OTHER, RUN, STEP, chunk, clock, core, past, started, told, world
 from tests.support.playing import World, legal

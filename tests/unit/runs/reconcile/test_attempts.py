@@ -9,19 +9,21 @@ from proxy.core.events import (
     STEP_FAILED,
     STEP_RETRYING,
     STEP_STREAM,
-    CoreState,
-    CoreStep,
     End,
     Event,
     GapCause,
+    Reset,
+    StepGap,
+)
+from proxy.core.observations import (
+    CoreState,
+    CoreStep,
     Kind,
     LiveEvent,
     PastState,
     PastStep,
     PastTaskEvent,
-    Reset,
     Status,
-    StepGap,
 )
 from proxy.runs.reconcile.reconciler import History
 from tests.support.playing import World, legal
@@ -47,7 +49,8 @@ def core(status: Status, *steps: CoreStep) -> CoreState:
 
 
 def past(status: Status, retry: int = 0, **more: object) -> PastState:
-    step = replace(PastStep("one", STEP, status, retry, 2, created_at=clock(0)), **more)  # type: ignore[arg-type]
+    # type: ignore[arg-type]
+    step = replace(PastStep("one", STEP, status, retry, 2, created_at=clock(0)), **more)
     return PastState(RUN, status, (step,))
 
 

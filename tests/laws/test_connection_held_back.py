@@ -14,17 +14,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.core.events import CoreState, End, Kind
-from proxy.runs.reconcile.reconciler import History
-from tests.laws.test_history_laws import play
+from proxy.core.events import End
+from proxy.core.observations import CoreState, Kind
+from proxy.runs.reconcile.reconciler import Reconciler
+from tests.laws.test_lifecycle import play
 from tests.support.playing import World, legal
 from tests.support.thousands import many
 from tests.support.worlds import RUN, Told, Truth, misplaced, truth, unsaid
 
 
-def lines_of(rng: Random, run: Truth, began: float, over: float) -> list[Told]:
-    """One line or two: all that happens from `began` to `over` comes at `over`, in order, or not at all."""
-    lines = []
+def subscriptions_of(rng: Random, run: Truth, began: float, over: float) -> list[Told]:
+    """One subscription or two: all that happens from `began` to `over` comes at `over`, in order, or not at all."""
+    subscriptions = []
     cut = rng.random() < 0.4
     run.silent = rng.random() < 0.3
     happens = [one for one in run.live() if not run.silent or one[1].kind is Kind.STREAM]
@@ -32,17 +33,17 @@ def lines_of(rng: Random, run: Truth, began: float, over: float) -> list[Told]:
         opened = rng.choice([-0.5, rng.uniform(0.0, run.done), began - 0.01])
         if began <= opened <= over:
             opened = over + 0.001
-        line = Told(rng.random() < 0.4, opened, max(opened, run.done) + 3.0)
+        subscription = Told(rng.random() < 0.4, opened, max(opened, run.done) + 3.0)
         for at, event in happens:
             if opened <= at < began or (at >= opened and not (cut and opened < began)):
-                line.events.append((over if began <= at <= over else at, event))
+                subscription.events.append((over if began <= at <= over else at, event))
         if cut and opened < began:
-            line.ended = over
+            subscription.ended = over
             again = over + rng.choice([0.001, 0.1])
             told = [(at, event) for at, event in happens if at > again]
-            lines.append(Told(line.ordered, again, max(again, run.done) + 3.0, told))
-        lines.append(line)
-    return lines
+            subscriptions.append(Told(subscription.ordered, again, max(again, run.done) + 3.0, told))
+        subscriptions.append(subscription)
+    return subscriptions
 
 
 def playing(seed: int) -> tuple[Truth, list[Told], World]:
@@ -62,12 +63,12 @@ def playing(seed: int) -> tuple[Truth, list[Told], World]:
             run.done = step.ended + 0.2
     began = rng.uniform(0.0, run.done)
     over = began + rng.choice([0.5, 2.0, 6.0])
-    lines = lines_of(rng, run, began, over)
+    subscriptions = subscriptions_of(rng, run, began, over)
 
     def core_at(t: float) -> CoreState | None:
         return run.core_at(min(t, began) if t < over else t)
 
-    return run, lines, World(History(RUN), core_at, run.past_at)
+    return run, subscriptions, World(Reconciler(RUN), core_at, run.past_at)
 
 
 @pytest.mark.parametrize("lag", [0.0, 0.1])
@@ -77,9 +78,9 @@ def playing(seed: int) -> tuple[Truth, list[Told], World]:
 @example(6885)  # a step that was cancelled meanwhile
 @example(14021)  # two attempts that the history tells of one after the other, late
 def test_what_a_connection_held_back_is_told_as_what_it_is_or_not_at_all(lag: float, seed: int) -> None:
-    run, lines, world = playing(seed)
+    run, subscriptions, world = playing(seed)
     world.past_lag = lag
-    play(run, lines, world)
+    play(run, subscriptions, world)
     legal(world.items)
     assert isinstance(world.items[-1], End)
     last = {step.id: len(step.tries) for step in run.steps}

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.events import RUN_EVENTS, STEP_COMPLETED, End, Event
-from proxy.runs.rebuild import restate
-from proxy.runs.reconcile.reconciler import History
+from proxy.runs.rebuild import rebuild as restate
+from proxy.runs.reconcile.reconciler import Reconciler
 from tests.support.playing import LIFECYCLE_WAIT, World, identities, legal
 from tests.support.thousands import many
 from tests.support.worlds import RUN, Told, Truth, mishaps, misplaced, truth, unsaid, wordless
@@ -17,13 +17,13 @@ from tests.support.worlds import RUN, Told, Truth, mishaps, misplaced, truth, un
 seeds = st.integers(min_value=0, max_value=2**48)
 
 
-def play(run: Truth, lines: list[Told], world: World) -> World:
-    """Tell all lines' events in the order of time."""
+def play(run: Truth, subscriptions: list[Told], world: World) -> World:
+    """Tell all subscriptions' events in the order of time."""
     script: list[tuple[float, int, int, object]] = []
-    for n, line in enumerate(lines):
-        script.append((line.opened, 0, n, "open"))
-        script += [(t, 1, n, event) for t, event in line.events]
-        script.append((max([line.ended, *(t for t, _ in line.events)]), 2, n, "end"))
+    for n, subscription in enumerate(subscriptions):
+        script.append((subscription.opened, 0, n, "open"))
+        script += [(t, 1, n, event) for t, event in subscription.events]
+        script.append((max([subscription.ended, *(t for t, _ in subscription.events)]), 2, n, "end"))
     script.sort(key=lambda entry: entry[:3])
     opened = {}
     world.now = script[0][0]
@@ -31,7 +31,7 @@ def play(run: Truth, lines: list[Told], world: World) -> World:
     for t, _, n, what in script:
         world.until(t)
         if what == "open":
-            opened[n] = world.open(ordered=lines[n].ordered)
+            opened[n] = world.open(ordered=subscriptions[n].ordered)
         elif what == "end":
             world.close(opened[n])
         else:
@@ -40,8 +40,8 @@ def play(run: Truth, lines: list[Told], world: World) -> World:
     return world
 
 
-def judged(run: Truth, lines: list[Told], world: World) -> World:
-    play(run, lines, world)
+def judged(run: Truth, subscriptions: list[Told], world: World) -> World:
+    play(run, subscriptions, world)
     legal(world.items)
     assert isinstance(world.items[-1], End), "the end comes"
     assert world.items[-1].status == run.status.value.lower()
@@ -56,10 +56,10 @@ def judged(run: Truth, lines: list[Told], world: World) -> World:
 def test_with_a_history_each_lifecycle_event_comes_out_exactly_once(seed: int) -> None:
     rng = Random(seed)
     run = truth(rng)
-    lines = mishaps(rng, run)
-    history = History(RUN)
-    world = World(history, run.core_at, run.past_at, past_lag=rng.choice([0.0, 0.1]))
-    judged(run, lines, world)
+    subscriptions = mishaps(rng, run)
+    reconciler = Reconciler(RUN)
+    world = World(reconciler, run.core_at, run.past_at, past_lag=rng.choice([0.0, 0.1]))
+    judged(run, subscriptions, world)
     core, past = run.core_at(run.done), run.past_at(run.done)
     assert core is not None
     assert identities(world.items) == identities(restate(core, past))
@@ -70,13 +70,17 @@ def test_with_a_history_each_lifecycle_event_comes_out_exactly_once(seed: int) -
 def test_without_a_history_each_step_still_has_one_story_and_one_end(seed: int) -> None:
     rng = Random(seed)
     run = truth(rng)
-    lines = mishaps(rng, run)
+    subscriptions = mishaps(rng, run)
     kind = rng.choice(["off", "away", "lags"])
-    history = History(RUN, has_past=kind != "off")
+    reconciler = Reconciler(RUN, has_history=kind != "off")
     world = World(
-        history, run.core_at, run.past_at, past_lag=30.0 if kind == "lags" else 0.0, past_away=kind == "away"
+        reconciler,
+        run.core_at,
+        run.past_at,
+        past_lag=30.0 if kind == "lags" else 0.0,
+        past_away=kind == "away",
     )
-    play(run, lines, world)
+    play(run, subscriptions, world)
     legal(world.items)
     assert isinstance(world.items[-1], End)
     ends = {(event.step, event.type) for event in ends_of(world)}
@@ -93,11 +97,11 @@ def ends_of(world: World) -> list[Event]:
 
 @many(1500)
 @given(seeds)
-def test_an_ideal_line_loses_nothing_and_announces_nothing(seed: int) -> None:
+def test_an_ideal_subscription_loses_nothing_and_announces_nothing(seed: int) -> None:
     rng = Random(seed)
     run = truth(rng)
-    line = Told(True, -0.5, run.done, run.live())
-    world = judged(run, [line], World(History(RUN), run.core_at, run.past_at))
+    subscription = Told(False, -0.5, run.done + 1.0, run.live())
+    world = judged(run, [subscription], World(Reconciler(RUN), run.core_at, run.past_at))
     gaps = [item for item in world.items if not isinstance(item, Event | End) and hasattr(item, "cause")]
     assert not gaps
     recovered = {event.type for event in ends_of(world) if event.recovered}

@@ -1,0 +1,56 @@
+"""Instants: times as whole nanoseconds since 1970 in UTC, parsed once where they enter and written once where
+they leave.
+
+Hatchet sends times with up to nine digits after the second (protobuf in gRPC, RFC 3339 text in REST).
+Python's ``datetime`` holds six, and texts with different numbers of digits do not compare, so neither is used
+inside.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import datetime
+from functools import lru_cache
+from typing import Final
+
+SECOND: Final = 1_000_000_000  # nanoseconds
+
+_RFC3339: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:?\d\d)?\Z", re.ASCII
+)
+
+
+def instant(text: str | None) -> int | None:
+    """An RFC 3339 time as nanoseconds since 1970; None for None and for a text that is no time.
+
+    A time without an offset is taken as UTC.
+    """
+    found = _RFC3339.match(text) if text else None
+    if found is None:
+        return None
+    whole, digits, offset = found.groups()
+    try:
+        moment = datetime.fromisoformat(
+            whole.replace("t", "T") + (offset or "Z").upper().replace("Z", "+00:00")
+        )
+    except ValueError:
+        return None
+    return int(moment.timestamp()) * SECOND + int(((digits or "") + "000000000")[:9])
+
+
+def text_of(at: int | None) -> str | None:
+    """The ISO 8601 text of an instant in UTC, with as many digits after the second as it needs."""
+    if at is None:
+        return None
+    seconds, nanos = divmod(at, SECOND)
+    text = _text_of_second(seconds)
+    return f"{text}.{nanos:09d}".rstrip("0") + "Z" if nanos else text + "Z"
+
+
+@lru_cache(maxsize=64)  # bursts share their second, and making its text is the expensive part
+def _text_of_second(seconds: int) -> str:
+    try:
+        return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    except (OverflowError, OSError, ValueError):  # a time that no calendar holds
+        return "1970-01-01T00:00:00"

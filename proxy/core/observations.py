@@ -1,0 +1,115 @@
+"""What Hatchet says of a run, as values: `LiveEvent` (gRPC), `CoreState` (GetRunDetails), `PastState` (REST).
+
+Ids are lower-case UUID text. Attempts count from 1, the wire's ``retry_count`` from 0. Times are nanoseconds
+since 1970 (`proxy.core.instant`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from proxy.core.value import value
+
+
+class Kind(Enum):
+    """The event types on the wire, for a step or for the run."""
+
+    STARTED = "started"
+    STREAM = "stream"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+    OTHER = "other"
+
+
+@value
+class LiveEvent:
+    """One WorkflowEvent from a gRPC subscription, translated but not yet believed."""
+
+    run_id: str
+    kind: Kind
+    step_run_id: str | None  # None: the event is about the run
+    payload: str = ""
+    at: int | None = None  # nanoseconds since 1970: a chunk's worker's clock, else the engine's
+    retry_count: int | None = None  # absent on chunks and run events
+    index: int | None = None  # chunks only
+    hangup: bool = False
+
+
+class Status(Enum):
+    """A run's or a step's status in the core state and the history."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    EVICTED = "EVICTED"
+
+
+@dataclass(frozen=True, slots=True)
+class CoreStep:
+    """A step in GetRunDetails; ``output`` is JSON text, trustworthy only once the run is done."""
+
+    name: str
+    step_run_id: str
+    status: Status
+    output: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CoreState:
+    """GetRunDetails: at once, but a finished step of a running run reads QUEUED without output."""
+
+    run_id: str
+    status: Status
+    done: bool
+    steps: tuple[CoreStep, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PastTaskEvent:
+    """One of the history's task events (DAGs only), e.g. QUEUED, STARTED, FINISHED, FAILED, RETRYING."""
+
+    type: str
+    at: int | None
+    retry_count: int
+    error: str | None = None
+    output: str | None = None  # JSON text, where the engine gives it
+
+
+@dataclass(frozen=True, slots=True)
+class PastStep:
+    """A task in the REST history: 50-100 ms behind, but with outputs while the run goes on."""
+
+    name: str
+    step_run_id: str
+    status: Status
+    retry_count: int
+    retries: int | None  # the step's own limit; None where the workflow's shape does not tell
+    output: Any = None  # parsed JSON; {} also for "returned nothing"
+    error: str | None = None
+    created_at: int | None = None
+    started_at: int | None = None
+    finished_at: int | None = None
+    events: tuple[PastTaskEvent, ...] = ()  # oldest first
+    timeout: float | None = (
+        None  # seconds that an attempt may take; None where the workflow's shape does not tell
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PastState:
+    """GET /api/v1/stable/workflow-runs/{id}: what the history knows of a run."""
+
+    run_id: str
+    status: Status
+    steps: tuple[PastStep, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    finished_at: int | None = None

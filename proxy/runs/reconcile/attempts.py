@@ -1,0 +1,157 @@
+"""Which attempt an execution of a step is: decided by evidence, or not yet.
+
+| known of the step                                                 | the execution is                      |
+|--------------------------------------------------------------------|---------------------------------------|
+| first one heard, on a subscription that was open at the start      | that attempt                          |
+| first one heard, and the history was asked afterwards              | the attempt that the history counts   |
+| a later attempt than that of the one before it has begun           | that one, or an earlier one by times  |
+| the attempt before it failed, and it began after that              | the next attempt                      |
+| a state says EVICTED, the step has ended, or for RERUN_WAIT        | the same attempt, run again from the  |
+| nothing speaks of another attempt                                 | top (a durable task)                  |
+| else                                                              | not known yet: it waits               |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.core.instant import SECOND
+from proxy.core.observations import Status
+from proxy.runs.reconcile.evidence import Evidence
+from proxy.runs.reconcile.placement import Execution
+from proxy.runs.reconcile.timing import (
+    ATTEMPT_WAIT,
+    CLOCK_JITTER,
+    HISTORY_LAG,
+    RERUN_WAIT,
+    SHORTEST_TIMEOUT,
+    START_LAG,
+)
+
+NOBODY: Final = 0  # the attempt of an execution of which nobody can say whose it is: it is never told
+
+_JITTER: Final = int(CLOCK_JITTER * SECOND)
+_START_LAG: Final = int(START_LAG * SECOND)
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """`attempt` None: not known yet, decide again at `until`. `rerun`: it tells an attempt's chunks again."""
+
+    attempt: int | None
+    rerun: bool = False
+    until: float = 0.0
+
+
+def attribute(
+    one: Execution,
+    before: Execution | None,
+    evidence: Evidence,
+    *,
+    history: bool,
+    over: bool,
+    now: float,
+) -> Attribution:
+    """Which attempt `one` is.
+
+    `before` is the newest execution before it whose attempt is known. `history`: the history can be asked.
+    `over`: nothing more will be known.
+    """
+    if before is None or before.attempt is None:
+        return _first(one, evidence, history=history, over=over, now=now)
+    attempt = before.attempt
+    if before.first_at is not None and one.first_at is not None and one.first_at < before.first_at - _JITTER:
+        return Attribution(NOBODY)  # older than an execution whose attempt is known
+    if evidence.proven < attempt:  # taken for a later one, and evidence says otherwise
+        return Attribution(attempt, rerun=True)
+    if evidence.undecided and _began_after_failure(one, evidence, evidence.proven):
+        return Attribution(evidence.proven + 1)
+    if evidence.proven > attempt:
+        return _proven(one, evidence, history=history, over=over, now=now)
+    if evidence.undecided or evidence.was_evicted or evidence.end is not None or over:
+        return Attribution(attempt, rerun=True)
+    until = one.heard_at + RERUN_WAIT
+    if history and not _answered(one, evidence):
+        until = one.heard_at + 3 * RERUN_WAIT
+    return Attribution(attempt, rerun=True) if now >= until else Attribution(None, until=until)
+
+
+def _first(one: Execution, evidence: Evidence, *, history: bool, over: bool, now: float) -> Attribution:
+    failure = evidence.failures.get(evidence.proven) if evidence.undecided else None
+    if failure is not None:
+        if failure.live and _began_after_failure(one, evidence, evidence.proven):
+            return Attribution(evidence.proven + 1)
+        if not failure.live and failure.known_at < one.heard_at - ATTEMPT_WAIT:
+            return Attribution(evidence.proven + 1)
+    return _proven(one, evidence, history=history, over=over, now=now)
+
+
+def _proven(one: Execution, evidence: Evidence, *, history: bool, over: bool, now: float) -> Attribution:
+    """The proven attempt, once nothing can say that another one has begun, or that this is an earlier
+    one's."""
+    proven = evidence.proven
+    begun = one.begun
+    if begun is not None and begun[0] == proven and _still_the_same(evidence, begun[1], now):
+        return Attribution(proven)
+    until = one.heard_at + ATTEMPT_WAIT
+    if history and not over and now < until and not _answered(one, evidence):
+        return Attribution(None, until=until)
+    if proven == 1:
+        return Attribution(proven)
+    attempt = _by_times(one, evidence)
+    if attempt is not None:
+        return Attribution(attempt)
+    if evidence.history_status is Status.QUEUED and evidence.history_attempt == proven:
+        return Attribution(
+            NOBODY
+        )  # no attempt sends anything while it waits for a worker, or the history is behind
+    return Attribution(proven)
+
+
+def _by_times(one: Execution, evidence: Evidence) -> int | None:
+    """The attempt in whose time the first chunk was sent: after its beginning, before its failure.
+
+    NOBODY where it is an earlier one than the proven attempt and it is not known which; None: unknown.
+    """
+    attempt: int = evidence.proven
+    if one.first_at is None:
+        return None
+    while attempt > 1:
+        began = evidence.began.get(attempt)
+        failure = evidence.failures.get(attempt - 1)
+        if began is not None:
+            earlier = one.first_at < began - _START_LAG
+        elif failure is not None and failure.at is not None:
+            earlier = one.first_at < failure.at
+        else:
+            return None if attempt == evidence.proven else NOBODY
+        if not earlier:
+            break
+        attempt -= 1
+    return attempt
+
+
+def _still_the_same(evidence: Evidence, begun_at: float, now: float) -> bool:
+    """Whether no attempt can have ended unheard since:
+
+    the engine tells no subscription of a timeout alone.
+    """
+    if evidence.retries is not None and evidence.proven > evidence.retries:
+        return True
+    return now < begun_at + (evidence.timeout if evidence.timeout is not None else SHORTEST_TIMEOUT)
+
+
+def _answered(one: Execution, evidence: Evidence) -> bool:
+    return evidence.history_asked >= one.heard_at + HISTORY_LAG
+
+
+def _began_after_failure(one: Execution, evidence: Evidence, attempt: int) -> bool:
+    """Whether it began after the attempt failed:
+
+    by time, where both are known, else by what was heard first.
+    """
+    failure = evidence.failures[attempt]
+    if failure.at is not None and one.first_at is not None:
+        return one.first_at >= failure.at
+    return failure.known_at <= one.heard_at

@@ -1,0 +1,162 @@
+"""One subscription at Hatchet that is opened again for as long as it is wanted.
+
+Everything that is subscribed to (one run, a team's tap, a search by metadata) is a `Subscription`: it opens,
+reads, ends, waits and opens again, and tells its listener. The waiting is bounded from both sides: the first
+end costs nothing or little, and no engine, however it behaves, is asked more often than MOST_OPENS times per
+RATE_WINDOW.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from random import Random
+from typing import Any, Final, Protocol
+
+from proxy.core.clock import Clock
+from proxy.core.events import GapCause
+from proxy.core.observations import LiveEvent
+from proxy.hatchet.errors import BadChunk, HatchetError, MessageTooLarge, RunUnknown
+from proxy.hatchet.upstream import Deliver
+from proxy.runs.observer import Observer
+
+SPREAD: Final = 0.25  # seconds over which subscriptions reconnect after an end that nobody hung up
+SLOWEST: Final = 5.0  # seconds between two attempts at most
+STEADY: Final = 5.0  # seconds that a subscription has lasted when its end counts as the first one again
+MOST_OPENS: Final = (
+    10  # subscriptions in RATE_WINDOW, whatever they bring: a hangup after each event must not be a storm
+)
+RATE_WINDOW: Final = 5.0  # seconds
+
+Open = Callable[[Deliver, Callable[[], None]], Coroutine[Any, Any, None]]
+
+
+class Listener(Protocol):
+    """Who is told of a subscription's life."""
+
+    def opened(self) -> None:
+        """The request is on the wire: what happens from now on is brought."""
+
+    def heard(self, event: LiveEvent) -> None:
+        """An event."""
+
+    def ended(self, cause: GapCause, trouble: HatchetError | None, *, hung_up: bool) -> None:
+        """It is over, and will be opened again. `hung_up`: the engine said so in its last event."""
+
+
+class Backoff:
+    """When to open again: at once or nearly the first time, then ever later, jittered, bounded."""
+
+    def __init__(self, rng: Random) -> None:
+        self.at = 0.0  # seconds of the clock: not before
+        self._rng = rng
+        self._tries = 0
+        self._opens: deque[float] = deque(maxlen=MOST_OPENS)
+
+    def opening(self, now: float) -> None:
+        """It is opened."""
+        self._opens.append(now)
+
+    def ended(self, now: float, *, hung_up: bool, lasted: float) -> None:
+        """It is over; `lasted`: for how many seconds it was open."""
+        if lasted >= STEADY:
+            self._tries = 0
+        if self._tries == 0:
+            wait = 0.0 if hung_up else self._rng.uniform(0.0, SPREAD)
+        else:
+            wait = min(SPREAD * 2**self._tries, SLOWEST) * self._rng.uniform(0.5, 1.0)
+        self._tries = min(self._tries + 1, 16)
+        self.at = now + wait
+        if len(self._opens) == MOST_OPENS:
+            self.at = max(self.at, self._opens[0] + RATE_WINDOW)
+
+    def spoke(self) -> None:
+        """It brought something of a step: all is well."""
+        self._tries = 0
+
+    def soon(self, at: float) -> None:
+        """Hatchet is back: wait no longer than until `at`."""
+        self.at = min(self.at, at)
+
+
+class Subscription:
+    """Opens and reopens one subscription; `kind` is what the observer counts it as."""
+
+    def __init__(
+        self, open_: Open, listener: Listener, *, kind: str, clock: Clock, rng: Random, observer: Observer
+    ) -> None:
+        self.backoff = Backoff(rng)
+        self._open = open_
+        self._listener = listener
+        self._kind = kind
+        self._clock = clock
+        self._observer = observer
+        self._task: asyncio.Task[None] | None = None
+        self._is_open = False
+        self._hung_up = False
+        self._lost_chunk = False
+
+    def start(self) -> None:
+        """Open it, and keep it open until `close`."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._keep_open())
+
+    def close(self) -> asyncio.Task[None] | None:
+        """End it for good; the listener is told nothing more. Returns the task that ends, to be awaited."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+        return task
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it was started and not closed."""
+        return self._task is not None
+
+    async def _keep_open(self) -> None:
+        me = asyncio.current_task()
+        while self._task is me:
+            now = self._clock.now()
+            if now < self.backoff.at:
+                await self._clock.sleep(self.backoff.at - now)
+            opened_at = self._clock.now()
+            self.backoff.opening(opened_at)
+            cause, trouble = await self._once()
+            if self._task is not me:
+                return
+            now = self._clock.now()
+            self.backoff.ended(now, hung_up=self._hung_up or trouble is None, lasted=now - opened_at)
+            self._listener.ended(cause, trouble, hung_up=self._hung_up)
+
+    async def _once(self) -> tuple[GapCause, HatchetError | None]:
+        """Follow it until it ends: why chunks may be missing then, and what went wrong."""
+        self._is_open = self._hung_up = False
+        self._observer.subscribed(self._kind, +1)
+        try:
+            await self._open(self._deliver, self._opened)
+        except MessageTooLarge as trouble:
+            return GapCause.TOO_LARGE, trouble
+        except (BadChunk, RunUnknown):
+            return GapCause.UPSTREAM, None
+        except HatchetError as trouble:
+            return GapCause.UPSTREAM, trouble
+        except Exception as error:
+            self._observer.unforeseen(error)
+            return GapCause.UPSTREAM, None
+        finally:
+            self._observer.subscribed(self._kind, -1)
+        return GapCause.UPSTREAM, None
+
+    def _opened(self) -> None:
+        if not self._is_open and self._task is not None:
+            self._is_open = True
+            self._listener.opened()
+
+    def _deliver(self, event: LiveEvent) -> None:
+        if not self._is_open:
+            self._opened()
+        if event.hangup:
+            self._hung_up = True
+        if self._task is not None:
+            self._listener.heard(event)
