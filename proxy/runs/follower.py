@@ -158,8 +158,8 @@ class RunFollower:
         if state is not None and not self._closed and event.run_id == self.run_id:
             self._heard(state, event)
 
-    def unfeed(self, source: str, *, broken: bool = True) -> None:
-        """That subscription is over; `broken`: it may have missed something."""
+    def unfeed(self, source: str, *, broken: bool = True, hung_up: bool = False) -> None:
+        """That subscription is over; `broken`: it may have missed something; `hung_up`: the engine said so."""
         state = self._feeds.pop(source, None)
         if state is None or self._closed:
             return
@@ -167,7 +167,8 @@ class RunFollower:
         if broken and source == TAP:
             self._tap_lost_at = now
         cause = GapCause.UPSTREAM if broken else None
-        self._reconciler.closed(state, now, cause, later=self._rng.uniform(0.0, SPREAD))
+        later = 0.0 if hung_up else self._rng.uniform(0.0, SPREAD)
+        self._reconciler.closed(state, now, cause, hung_up=hung_up, later=later)
         self._changed()
 
     @property
@@ -208,7 +209,7 @@ class RunFollower:
         """One is over."""
         self._trouble = trouble
         later = 0.0 if hung_up or cause is None else self._rng.uniform(0.0, SPREAD)
-        self._reconciler.closed(state, self._clock.now(), cause, later=later)
+        self._reconciler.closed(state, self._clock.now(), cause, hung_up=hung_up, later=later)
         if cause is not None:
             self._changed()
 

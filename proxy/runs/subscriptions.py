@@ -112,11 +112,13 @@ class SubscriptionSet:
 
         `wanted`: nobody else brings its events. `young`: a subscription by its id may have been put to sleep.
         """
-        if not wanted or state is None or state.done:
+        if not wanted or state is None:
             self._drop(self._own)
             self._leave_quota()
             return None
         if not self._own:
+            if state.done:  # one that is open stays: it may still bring what the end overtook
+                return None
             if not self._has_place and not self._take_place():
                 return now + QUOTA_PAUSE
             trace = state.metadata.get(TRACE)

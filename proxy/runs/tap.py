@@ -168,13 +168,13 @@ class Tap:
 
     def ended(self, cause: GapCause, trouble: HatchetError | None, *, hung_up: bool) -> None:
         """It is over, and will be opened again."""
-        del cause, hung_up
+        del cause
         self.trouble = trouble
         if self._open_since is None:
             return
         self._open_since = None
         for run in list(self._runs.values()):
-            run.unfeed(TAP)
+            run.unfeed(TAP, hung_up=hung_up)
         for kept in self._kept.values():
             if kept.events and kept.events[-1] is not None:  # also after a run's end: it may be a false one
                 kept.events.append(None)

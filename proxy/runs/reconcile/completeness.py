@@ -69,7 +69,8 @@ def tail(
             continue
         proven_at, hope_until = _proof(one, (step_run_id, attempt), end)
         if proven_at is not None:
-            if one.closed_at is not None and one.closed_at < proven_at:
+            if not one.stays_open(end.known_at, proven_at):
+                until = max(until, one.followed_until)
                 continue
             if now >= proven_at:
                 return WHOLE

@@ -37,6 +37,7 @@ from proxy.runs.reconcile.timing import (
     JOIN_WAIT,
     LIVE_WAIT,
     REST,
+    SEAM,
     SETTLE,
     SILENT_YOUNG,
     STATE_ONLY_EVERY,
@@ -170,6 +171,9 @@ class Reconciler:
         """
         one = SubscriptionState(selection, now if since is None else since, pulse or Pulse())
         alone = not self._open
+        for before in self._subscriptions:
+            if before.hung_up and before.closed_at is not None and before.successor is None:
+                before.successor = one if now <= before.closed_at + SEAM else None
         self._subscriptions.append(one)
         self._forget_closed()
         if self._heard_at is None:
@@ -185,15 +189,17 @@ class Reconciler:
         now: float,
         cause: GapCause | None = GapCause.UPSTREAM,
         *,
+        hung_up: bool = False,
         later: float = 0.0,
     ) -> None:
         """A subscription is over.
 
-        `cause` None: we ended it. `later`: seconds until the states are to be read.
+        `cause` None: we ended it. `hung_up`: the engine said so in its last event. `later`: seconds until the
+        states are to be read.
         """
         if one.closed_at is not None:
             return
-        one.closed_at = now
+        one.closed_at, one.hung_up = now, hung_up and one.complete
         if cause is GapCause.TOO_LARGE:
             for step in self._steps.values():
                 if not step.sequencer.ended:
@@ -369,6 +375,7 @@ class Reconciler:
             self._of_no_use(step, execution, event)
         elif index >= execution.next:
             executions.hold(execution, event)
+            self._overtaken(one, step, execution, now)
             if execution.attempt is None and self._has_history:
                 self.history_poll.by(now + HISTORY_LAG)
 
@@ -384,6 +391,14 @@ class Reconciler:
         if what is not Place.KNOWN:
             execution.note(event.index or 0, event.at)
         return execution, what
+
+    def _overtaken(self, one: SubscriptionState, step: Step, execution: Execution, now: float) -> None:
+        """A chunk came after its attempt's end: more may come, so the settling time begins again."""
+        key = (step.evidence.id, execution.attempt or 0)
+        heard = one.ends.get(key)
+        if heard is not None:
+            settled_at = max(heard.settled_at, now + self._settle_seconds())
+            one.ends[key] = EndHeard(heard.at, settled_at)
 
     def _of_no_use(self, step: Step, execution: Execution, event: LiveEvent) -> None:
         """A chunk of an attempt that was left, or of a step that has ended."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from proxy.core.observations import LiveEvent
+from proxy.runs.reconcile.timing import SEAM, SEAM_AFTER
 
 
 class Selection(Enum):
@@ -46,6 +47,8 @@ class SubscriptionState:
     opened_at: float
     pulse: Pulse
     closed_at: float | None = None
+    hung_up: bool = False  # the engine ended it because no run that it had brought was active
+    successor: SubscriptionState | None = None  # opened at once when this one was hung up
     heard_at: float = float("-inf")  # when it last brought an event of this run
     chunk_at: float = float("-inf")  # when it last brought a chunk of this run
     last_chunk: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -73,3 +76,24 @@ class SubscriptionState:
         """It brought what an attempt begins with."""
         self.starts.add((step_run_id, attempt))
         self.live_starts.setdefault((step_run_id, attempt), now)
+
+    @property
+    def followed_until(self) -> float:
+        """Until when the next one may be opened so that the two count as one."""
+        if self.hung_up and self.successor is None and self.closed_at is not None:
+            return self.closed_at + SEAM
+        return float("-inf")
+
+    def stays_open(self, ended_at: float, until: float) -> bool:
+        """Whether nothing that came between an end at `ended_at` and `until` can have been missed.
+
+        The engine hangs up a subscription when the last run that it brought is over, 5 to 100 ms after the last
+        step's end. Where that is late enough for nearly every chunk that the end overtook, and the next one is
+        opened at once, the two count as one.
+        """
+        if self.closed_at is None or self.closed_at >= until:
+            return True
+        following = self.successor
+        if following is None or self.closed_at < ended_at + SEAM_AFTER:
+            return False
+        return following.stays_open(ended_at, until)
