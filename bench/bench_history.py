@@ -1,6 +1,8 @@
-"""What the heart costs per chunk: a history alone, and a run with its door of paper; µs, best of several.
+"""What following a run costs per chunk: the reconciler alone, and a follower with an upstream of values.
 
 python bench/bench_history.py
+
+Prints µs per chunk, the best of several rounds.
 """
 
 from __future__ import annotations
@@ -12,73 +14,94 @@ from collections.abc import Callable, Sequence
 from proxy.core.events import Item
 from proxy.core.observations import CoreState, CoreStep, Kind, LiveEvent, PastState, PastStep, Status
 from proxy.hatchet.upstream import Deliver
-from proxy.runs.follower import Run
-from proxy.runs.reconcile.reconciler import History
+from proxy.runs.follower import RunFollower
+from proxy.runs.reconcile.reconciler import Reconciler
+from proxy.runs.reconcile.subscription_state import Selection, SubscriptionState
 
 RUN = "11111111-0000-0000-0000-000000000001"
+MIDNIGHT = 1_767_225_600_000_000_000  # 2026-01-01, nanoseconds since 1970
 COUNT = 50_000
 ROUNDS = 5
+STARTED = LiveEvent(RUN, Kind.STARTED, RUN, at=MIDNIGHT, retry_count=0)
 
 
 def chunks() -> list[LiveEvent]:
-    """A step's tokens, as the door makes them."""
-    at = "2026-01-01T00:00:00.{:06}Z"
-    return [LiveEvent(RUN, Kind.STREAM, RUN, "token ", at.format(n), None, n) for n in range(COUNT)]
+    """A step's tokens, a millisecond apart."""
+    return [
+        LiveEvent(RUN, Kind.STREAM, RUN, "token ", MIDNIGHT + n * 1_000_000, None, n) for n in range(COUNT)
+    ]
 
 
-def begun(others: int = 0) -> tuple[History, Callable[[LiveEvent], None]]:
-    """A history in the middle of a step, beside some that are over."""
-    history = History(RUN)
-    line = history.opened(0.0, ordered=True)
+def begun(others: int = 0) -> tuple[Reconciler, SubscriptionState]:
+    """A run in the middle of a step, beside `others` that are over; and its subscription."""
+    reconciler = Reconciler(RUN)
+    subscription = reconciler.opened(0.0, Selection.BY_METADATA)
     steps = [CoreStep(f"s{n}", f"other-{n}", Status.QUEUED) for n in range(others)]
-    history.core(CoreState(RUN, Status.RUNNING, False, (CoreStep("task", RUN, Status.RUNNING), *steps)), 0.0)
+    task = CoreStep("task", RUN, Status.RUNNING)
+    reconciler.core(CoreState(RUN, Status.RUNNING, False, (task, *steps)), 0.0)
     past = [PastStep(f"s{n}", f"other-{n}", Status.COMPLETED, 0, 0) for n in range(others)]
-    history.past(PastState(RUN, Status.RUNNING, (PastStep("task", RUN, Status.RUNNING, 0, 0), *past)), 0.0)
-    history.live(line, LiveEvent(RUN, Kind.STARTED, RUN, retry_count=0), 0.0)
-    history.take()
-    return history, lambda event: history.live(line, event, 1.0)
+    running = PastStep("task", RUN, Status.RUNNING, 0, 0)
+    reconciler.history(PastState(RUN, Status.RUNNING, (running, *past)), 0.0)
+    reconciler.heard(subscription, STARTED, 0.0)
+    reconciler.tick(1.0)
+    reconciler.take()
+    return reconciler, subscription
+
+
+def tell(reconciler: Reconciler, subscription: SubscriptionState, event: LiveEvent) -> None:
+    """As a follower does: the short cut where it holds, else the whole way."""
+    if reconciler.next_in_order(subscription, event, 1.0) is None:
+        reconciler.heard(subscription, event, 1.0)
+        reconciler.take()
 
 
 def in_order(others: int) -> float:
-    """One line, in order: the hot path."""
+    """One subscription, in order: the hot path."""
     events = chunks()
-    history, tell = begun(others)
-    take = history.take
+    reconciler, subscription = begun(others)
     began = time.perf_counter()
     for event in events:
-        tell(event)
-        take()
+        tell(reconciler, subscription, event)
+    return time.perf_counter() - began
+
+
+def whole_way() -> float:
+    """The same without the short cut."""
+    events = chunks()
+    reconciler, subscription = begun()
+    began = time.perf_counter()
+    for event in events:
+        reconciler.heard(subscription, event, 1.0)
+        reconciler.take()
     return time.perf_counter() - began
 
 
 def doubled() -> float:
-    """Two lines that tell the same: the second's are doubles."""
+    """Two subscriptions that bring the same: the second's are known already."""
     events = chunks()
-    history, tell = begun()
-    other = history.opened(0.0, ordered=False)
-    history.live(other, LiveEvent(RUN, Kind.STARTED, RUN, retry_count=0), 0.0)
+    reconciler, subscription = begun()
+    other = reconciler.opened(0.0, Selection.BY_RUN_ID)
+    reconciler.heard(other, STARTED, 0.0)
     began = time.perf_counter()
     for event in events:
-        tell(event)
-        history.live(other, event, 1.0)
-        history.take()
+        tell(reconciler, subscription, event)
+        tell(reconciler, other, event)
     return time.perf_counter() - began
 
 
 def swapped() -> float:
     """Every pair in the wrong order: the slow path."""
     events = chunks()
-    history, tell = begun()
+    reconciler, subscription = begun()
     began = time.perf_counter()
     for n in range(0, COUNT, 2):
-        tell(events[n + 1])
-        tell(events[n])
-        history.take()
+        tell(reconciler, subscription, events[n + 1])
+        tell(reconciler, subscription, events[n])
     return time.perf_counter() - began
 
 
-class Paper:
-    """A door that tells all at once."""
+class AllAtOnce:
+    """An upstream that brings every chunk at once."""
 
     has_history = False
 
@@ -91,7 +114,7 @@ class Paper:
         if opened is not None:
             opened()
         await asyncio.sleep(0.05)
-        deliver(LiveEvent(RUN, Kind.STARTED, RUN, retry_count=0))
+        deliver(STARTED)
         began = time.perf_counter()
         for event in self.events:
             deliver(event)
@@ -118,22 +141,22 @@ class Paper:
 
 
 def whole_run() -> float:
-    """Through `Run`: clock, counting and publishing included."""
+    """Through a `RunFollower`: clock, counting and publishing included."""
 
     async def measured() -> float:
-        door = Paper(chunks())
+        upstream = AllAtOnce(chunks())
         told: list[int] = []
 
         def publish(items: Sequence[Item]) -> None:
             told.append(len(items))
 
-        run = Run(RUN, door, publish=publish)
+        run = RunFollower(RUN, upstream, publish=publish)
         run.start()
-        await door.told.wait()
+        await upstream.told.wait()
         await asyncio.sleep(0.2)
         await run.close()
         assert sum(told) == COUNT + 1, sum(told)
-        return door.took
+        return upstream.took
 
     return asyncio.run(measured())
 
@@ -141,11 +164,12 @@ def whole_run() -> float:
 def main() -> None:
     """Print the table."""
     works: dict[str, Callable[[], float]] = {
-        "history: a chunk in order": lambda: in_order(0),
-        "history: the same in a run of 200 steps": lambda: in_order(200),
-        "history: a chunk and its double": doubled,
-        "history: chunks in swapped pairs": swapped,
-        "run: a chunk in order, published": whole_run,
+        "reconciler: a chunk in order": lambda: in_order(0),
+        "reconciler: the same in a run of 200 steps": lambda: in_order(200),
+        "reconciler: the same without the short cut": whole_way,
+        "reconciler: a chunk on two subscriptions": doubled,
+        "reconciler: chunks in swapped pairs": swapped,
+        "follower: a chunk in order, published": whole_run,
     }
     for name, work in works.items():
         best = min(work() for _ in range(ROUNDS))

@@ -30,7 +30,7 @@ from proxy.hatchet.grpc.call import Call
 from proxy.hatchet.grpc.http2 import Http2
 from proxy.observability.counters import TeamCounters
 from proxy.rules.ruleset import Rules
-from proxy.runs.follower import Run
+from proxy.runs.follower import RunFollower
 from proxy.streams.backlog import Backlog
 from proxy.streams.retained import Kept
 from proxy.streams.run_session import Life
@@ -97,7 +97,7 @@ async def prepared(runs: int) -> tuple[Http2, list[str], list[Life]]:
             run_id, team="t", number=1, secret=b"s" * 32, upstream=upstream, counts=counts,
             kept=Backlog[Kept](1000, 1 << 20, grew), grew=grew, ended=lambda _: None,
         )  # fmt: skip
-        life.begin(Run(run_id, upstream, publish=life.publish))
+        life.begin(RunFollower(run_id, upstream, publish=life.publish))
         await life.known(1.0)
         await life.channel(stream)
         translate = codec.live_event

@@ -9,12 +9,13 @@ inside.
 from __future__ import annotations
 
 import re
-import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
 SECOND: Final = 1_000_000_000  # nanoseconds
+
+_EPOCH: Final = datetime(1970, 1, 1)
 
 _RFC3339: Final = re.compile(
     r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:?\d\d)?\Z", re.ASCII
@@ -51,6 +52,6 @@ def text_of(at: int | None) -> str | None:
 @lru_cache(maxsize=64)  # bursts share their second, and making its text is the expensive part
 def _text_of_second(seconds: int) -> str:
     try:
-        return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    except (OverflowError, OSError, ValueError):  # a time that no calendar holds
-        return "1970-01-01T00:00:00"
+        return (_EPOCH + timedelta(seconds=seconds)).isoformat()
+    except OverflowError:  # a time that no calendar holds
+        return _EPOCH.isoformat()

@@ -174,7 +174,8 @@ class RunFollower:
     @property
     def fed_by_itself(self) -> bool:
         """Whether its own subscription, or the tap, brings its events now, or it is over."""
-        return self.over or self._closed or self._reconciler.has_spoken(self._feeds.values())
+        searches = [state for source, state in self._feeds.items() if source != TAP]
+        return self.over or self._closed or self._reconciler.has_spoken(searches)
 
     async def close(self) -> None:
         """End everything, and wait for it; nothing is published after that."""

@@ -56,7 +56,8 @@ class Search:
         self._finder = finder
         self._pulse = Pulse()
         self._open_since: float | None = None
-        self._heard: dict[str, list[LiveEvent]] = {}
+        self._heard: dict[str, list[LiveEvent | None]] = {}
+        """run id -> its events; None marks where some were missed"""
         self._bytes = 0
         self._run: RunFollower | None = None
         self._first = asyncio.Event()
@@ -99,7 +100,7 @@ class Search:
 
     @property
     def source(self) -> str:
-        """The name of this search's line in its run."""
+        """The name of this search's subscription in its run."""
         return "find:{}={}".format(*self.pair)
 
     async def _either(self, event: asyncio.Event, seconds: float) -> None:
@@ -160,8 +161,14 @@ class Search:
         if self._bytes <= MOST_KEPT:
             self._heard.setdefault(event.run_id, []).append(event)
         else:
-            self._open_since = self._finder.clock.now()  # what came before is not complete any more
+            self._open_since = self._finder.clock.now()
+            self._missed(self._heard.get(event.run_id, []))
         self._first.set()
+
+    @staticmethod
+    def _missed(events: list[LiveEvent | None]) -> None:
+        if events and events[-1] is not None:
+            events.append(None)
 
     def ended(self, cause: GapCause, trouble: HatchetError | None, *, hung_up: bool) -> None:
         """The subscription is over, and will be opened again; the list is asked on."""
@@ -169,6 +176,8 @@ class Search:
         self._open_since = None
         if self._run is not None:
             self._run.unfeed(self.source)
+        for events in self._heard.values():
+            self._missed(events)
 
     def hand_over(self, run: RunFollower) -> None:
         """Give `run` all that was heard of it; only the first run that comes gets what comes later."""
@@ -176,9 +185,17 @@ class Search:
             return
         self._run = run
         now = self._finder.clock.now()
-        run.feed(self.source, self._pulse, now if self._open_since is None else self._open_since)
-        for event in self._heard.pop(run.run_id, ()):
-            run.deliver(event, self.source)
+        events = self._heard.pop(run.run_id, [])
+        since = now if self._open_since is None or None in events else self._open_since
+        run.feed(self.source, self._pulse, since)
+        for event in events:
+            if event is None:
+                run.unfeed(self.source)
+                run.feed(self.source, self._pulse, now)
+            else:
+                run.deliver(event, self.source)
+        if self._open_since is None:
+            run.unfeed(self.source)
         self._heard.clear()
 
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from httpx_sse import aconnect_sse
 
-from proxy.runs.follower import Run
+from proxy.runs.follower import RunFollower
 from proxy.server.http.protocol import StreamProtocol
 from proxy.simulator import Engine
 from proxy.simulator.script.default import chat
@@ -37,7 +37,7 @@ streams:
     rules: [{events: ["*", step_stream], data: {type: type, payload: payload}}]
 """
 ENDLESS = Workflow("endless", (Step("wait", takes=100_000.0),))
-OURS = (Life, Run, Channel, Stay, Reader, StreamProtocol)
+OURS = (Life, RunFollower, Channel, Stay, Reader, StreamProtocol)
 
 
 def held() -> dict[str, int]:

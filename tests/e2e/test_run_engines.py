@@ -24,7 +24,7 @@ from config.model.files import HatchetConfig
 from proxy.core.events import STEP_STREAM, End, Event, GapCause, Item, Reset, StepGap
 from proxy.hatchet.client import HatchetDoor
 from proxy.hatchet.endpoint import endpoint
-from proxy.runs.follower import Run
+from proxy.runs.follower import RunFollower
 from proxy.runs.rebuild import rebuild
 from proxy.runs.tap import Tap
 from proxy.simulator import Engine
@@ -57,7 +57,7 @@ pytestmark = pytest.mark.timeout(120)
 class Telling:
     """A run as it was told, and when."""
 
-    run: Run | None = None
+    run: RunFollower | None = None
     items: list[tuple[float, Item]] = field(default_factory=list)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -81,14 +81,14 @@ class Place:
     door: HatchetDoor
     client: Client
     env: Mapping[str, str]
-    runs: list[Run] = field(default_factory=list)
+    runs: list[RunFollower] = field(default_factory=list)
 
     async def trigger(self, workflow: str, metadata: dict[str, str] | None = None) -> str:
         return await self.client.trigger(workflow, {}, metadata or {})
 
     def follow(self, run_id: str, **more: Any) -> Telling:
         telling = Telling()
-        telling.run = Run(run_id, self.door, publish=telling.publish, **more)
+        telling.run = RunFollower(run_id, self.door, publish=telling.publish, **more)
         self.runs.append(telling.run)
         telling.run.start()
         return telling
@@ -218,7 +218,7 @@ async def test_through_a_tap_everything_is_told_from_the_first_token_though_nobo
     tellings = []
     for run_id in run_ids:
         telling = Telling()
-        telling.run = Run(run_id, place.door, publish=telling.publish, pair=pair)
+        telling.run = RunFollower(run_id, place.door, publish=telling.publish, pair=pair)
         place.runs.append(telling.run)
         tap.attach(telling.run)
         telling.run.start()

@@ -11,9 +11,9 @@ from random import Random
 from typing import Final
 
 import pytest
-from proxy.runs.wires import SLOWEST, SPREAD
-from proxy.runs.wires import Backoff as Reconnecting
 
+from proxy.runs.subscription import SLOWEST, SPREAD
+from proxy.runs.subscription import Backoff as Reconnecting
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Backoff, Failure, Step, Workflow, script
 from tests.chaos.world import streams

@@ -1,7 +1,7 @@
-"""Lines of one run that overlap, in every order of opening and closing: no chunk is lost unsaid.
+"""Subscriptions of one run that overlap, in every order of opening and closing: no chunk is lost unsaid.
 
-One step streams; two or three subscriptions, by run id (the engine holds back what does not begin with index 0) and
-by metadata, open and go away at any time, given up or broken, and a break is heard of later than it happens.
+One step streams. Two or three subscriptions, by run id (the engine holds back what does not begin with index 0)
+and by metadata, open and end at any time, closed by us or broken; a break is noticed later than it happens.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from config.model.files import HatchetConfig
 from proxy.core.events import STEP_COMPLETED, End, Event, Item
 from proxy.hatchet.client import HatchetDoor
 from proxy.hatchet.endpoint import endpoint
-from proxy.runs.follower import Run
+from proxy.runs.follower import RunFollower
 from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client
 from proxy.simulator.script.model import Step, Workflow, script
@@ -64,7 +64,7 @@ async def joined(engine: Engine, door: HatchetDoor, client: Client, delay: float
     await engine.replay(run_id)
     await asyncio.sleep(delay)
     telling = Telling()
-    run = Run(run_id, door, publish=telling.publish)
+    run = RunFollower(run_id, door, publish=telling.publish)
     run.start()
     await telling.ended.wait()
     await run.close()

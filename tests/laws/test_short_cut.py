@@ -1,4 +1,4 @@
-"""The short cut for chunks in order gives what the general way gives: generated runs, played with it and without."""
+"""The short cut for chunks in order gives the same items as the general way: generated runs, played with both."""
 
 from __future__ import annotations
 

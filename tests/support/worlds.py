@@ -1,8 +1,9 @@
 """Whole runs, generated: what truly happened, what the engine's sources say of it when, and what got lost.
 
-A `Truth` is a run of steps with attempts and chunks on a time subscription. From it follow the core state and the
-history at any time, and the live events. `mishaps` spoils what a subscription tells: events lost, doubled, late;
-false ends; subscriptions that break. Every chunk's payload says where it belongs, so that a telling can be judged.
+A `Truth` is a run of steps with attempts and chunks on a time line. From it follow the core state and the
+history at any time, and the live events. `mishaps` spoils what a subscription brings: events lost, doubled,
+late; false ends; subscriptions that break. Every chunk's payload says which attempt and index it has, so the
+items can be judged.
 """
 
 from __future__ import annotations
@@ -235,7 +236,7 @@ class Told:
 
 
 def mishaps(rng: Random, run: Truth) -> list[Told]:
-    """What subscriptions told: one after the other, sometimes two at once; lossy, doubled, late, falsely ended."""
+    """What subscriptions brought: one after the other or two at once; lossy, doubled, late, falsely ended."""
     lossy = rng.choice([0.0, 0.0, 0.1, 0.4])
     doubled = rng.choice([0.0, 0.1])
     late = rng.choice([0.0, 0.0, 0.2])

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+from proxy.core.instant import instant
 from proxy.core.observations import CoreState, CoreStep, Kind, LiveEvent, Status
 from proxy.hatchet import codec
 from proxy.hatchet.client import HatchetDoor, transport
@@ -101,7 +102,7 @@ async def test_events_of_a_run_come_in_order_until_its_end(engine: Stage, open_d
         kind=Kind.STREAM,
         step_run_id=STEP,
         payload="chunk 0",
-        at="2026-11-22T07:43:28.244862079Z",
+        at=instant("2026-11-22T07:43:28.244862079Z"),
         index=0,
     )
 

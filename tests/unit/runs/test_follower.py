@@ -1,4 +1,4 @@
-"""One run's life against a Hatchet of paper: what it asks, when, and that nothing is left behind."""
+"""One run, followed at a fake Hatchet: what it asks, what it opens, and what it leaves behind."""
 
 from __future__ import annotations
 
@@ -8,40 +8,41 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 import pytest
-from proxy.runs.bridge_quota import Bridges
 
 from proxy.core.events import End, Event, GapCause, Item, StepGap
+from proxy.core.instant import instant
 from proxy.core.observations import CoreState, CoreStep, Kind, LiveEvent, PastState, PastStep, Status
 from proxy.hatchet.errors import BadChunk, HatchetAway, MessageTooLarge, RunUnknown
-from proxy.runs.follower import Run
-from tests.support.fakes import FakeUpstream, HandClock, rest
+from proxy.runs.follower import RunFollower
+from proxy.runs.observer import Observer
+from proxy.runs.quota import SubscriptionQuota
+from proxy.runs.subscription import MOST_OPENS, RATE_WINDOW
+from tests.support.fakes import FakeSubscription, FakeUpstream, HandClock, rest
 
 RUN = "11111111-0000-0000-0000-000000000001"
 TRACE = "00-abc-def-01"
 
 
 def started(step: str = RUN) -> LiveEvent:
-    return LiveEvent(RUN, Kind.STARTED, step, at="2026-01-01T00:00:00Z", retry_count=0)
+    return LiveEvent(RUN, Kind.STARTED, step, at=instant("2026-01-01T00:00:00Z"), retry_count=0)
 
 
-def chunk(index: int, step: str = RUN, text: str | None = None) -> LiveEvent:
-    return LiveEvent(
-        RUN, Kind.STREAM, step, text or f"c{index}", at=f"2026-01-01T00:00:01.{index:03}Z", index=index
-    )
+def chunk(index: int, step: str = RUN, text: str | None = None, at: str = "01") -> LiveEvent:
+    time = instant(f"2026-01-01T00:00:{at}.{index:03}Z")
+    return LiveEvent(RUN, Kind.STREAM, step, text or f"c{index}", at=time, index=index)
 
 
 def completed(output: str = '{"ok":true}', step: str = RUN, retry: int = 0) -> LiveEvent:
-    return LiveEvent(RUN, Kind.COMPLETED, step, output, at="2026-01-01T00:00:02Z", retry_count=retry)
+    return LiveEvent(RUN, Kind.COMPLETED, step, output, at=instant("2026-01-01T00:00:02Z"), retry_count=retry)
 
 
 def failed(step: str = RUN, retry: int = 0) -> LiveEvent:
-    return LiveEvent(
-        RUN, Kind.FAILED, step, "ValueError: no\nTraceback", at="2026-01-01T00:00:02Z", retry_count=retry
-    )
+    text = "ValueError: no\nTraceback"
+    return LiveEvent(RUN, Kind.FAILED, step, text, at=instant("2026-01-01T00:00:02Z"), retry_count=retry)
 
 
 def hangup(kind: Kind = Kind.COMPLETED) -> LiveEvent:
-    return LiveEvent(RUN, kind, None, at="2026-01-01T00:00:03Z", hangup=True)
+    return LiveEvent(RUN, kind, None, at=instant("2026-01-01T00:00:03Z"), hangup=True)
 
 
 def core(status: Status = Status.RUNNING, step: Status | None = None, **more: str | None) -> CoreState:
@@ -50,22 +51,55 @@ def core(status: Status = Status.RUNNING, step: Status | None = None, **more: st
     return CoreState(RUN, status, done, steps, {"traceparent": TRACE})
 
 
+def without_trace(state: CoreState) -> CoreState:
+    return replace(state, metadata={})
+
+
 def past(status: Status = Status.RUNNING, retry: int = 0, retries: int | None = 0) -> PastState:
     return PastState(RUN, status, (PastStep("task", RUN, status, retry, retries),))
 
 
+class Counts(Observer):
+    """What happened beside the items."""
+
+    def __init__(self) -> None:
+        self.errors: list[Exception] = []
+        self.open: dict[str, int] = {}
+        self.runs_from_state = 0
+        self.false_ends = 0
+
+    def unforeseen(self, error: Exception) -> None:
+        self.errors.append(error)
+
+    def subscribed(self, kind: str, change: int) -> None:
+        self.open[kind] = self.open.get(kind, 0) + change
+
+    def state_only(self, change: int) -> None:
+        self.runs_from_state += change
+
+    def false_end(self) -> None:
+        self.false_ends += 1
+
+
 @dataclass
-class Stage:
-    """A run on its Hatchet, and what it has told."""
+class Followed:
+    """A run at its Hatchet, and the items that came of it."""
 
     upstream: FakeUpstream
     clock: HandClock
     items: list[Item] = field(default_factory=list)
-    bridges: Bridges = field(default_factory=Bridges)
+    quota: SubscriptionQuota = field(default_factory=SubscriptionQuota)
+    counts: Counts = field(default_factory=Counts)
 
     def __post_init__(self) -> None:
-        self.run = Run(
-            RUN, self.upstream, publish=self.publish, clock=self.clock, bridges=self.bridges, rng=Random(7)
+        self.run = RunFollower(
+            RUN,
+            self.upstream,
+            publish=self.publish,
+            clock=self.clock,
+            quota=self.quota,
+            observer=self.counts,
+            rng=Random(7),
         )
 
     def publish(self, items: Sequence[Item]) -> None:
@@ -74,31 +108,48 @@ class Stage:
     def told(self) -> list[str]:
         return [item.type if isinstance(item, Event) else type(item).__name__.lower() for item in self.items]
 
+    def gaps(self) -> list[StepGap]:
+        return [item for item in self.items if isinstance(item, StepGap)]
+
+    @property
+    def trace(self) -> FakeSubscription:
+        """The one subscription by the run's trace."""
+        (held,) = self.upstream.by_pair()
+        assert held.pair == ("traceparent", TRACE)
+        return held
+
+    async def begin(self) -> FakeSubscription:
+        """Start; returns the subscription once it is open and the first answers are there."""
+        self.run.start()
+        await rest()
+        return self.trace
+
 
 @pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
-    stage = Stage(FakeUpstream(), HandClock())
-    stage.upstream.cores[RUN] = core()
-    stage.upstream.pasts[RUN] = past()
+async def followed() -> AsyncIterator[Followed]:
+    followed = Followed(FakeUpstream(), HandClock())
+    followed.upstream.cores[RUN] = core()
+    followed.upstream.pasts[RUN] = past()
     before = asyncio.all_tasks()
-    yield stage
-    await stage.run.close()
+    yield followed
+    await followed.run.close()
     await rest()
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
     assert not [task for task in left if "proxy" in repr(task)], "a run leaves no task behind"
-    assert not stage.upstream.open
-    assert stage.bridges.open == 0
+    assert not followed.upstream.open
+    assert followed.quota.taken == followed.quota.refused == 0
+    assert followed.counts.runs_from_state == 0
+    assert not any(followed.counts.open.values())
 
 
-async def test_a_run_is_told_to_its_verified_end(stage: Stage) -> None:
-    stage.run.start()
-    await rest()
-    line = stage.upstream.by_id()[0]
-    line.tell(started(), chunk(0), chunk(1), completed())
-    stage.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')
-    line.tell(hangup())
-    await stage.clock.turn(0.1)
-    assert stage.told() == [
+async def test_a_run_is_followed_by_its_trace_to_the_verified_end(followed: Followed) -> None:
+    trace = await followed.begin()
+    assert followed.upstream.by_id() == []
+    trace.tell(started(), chunk(0), chunk(1), completed())
+    followed.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')
+    trace.tell(hangup())
+    await followed.clock.turn(0.1)
+    assert followed.told() == [
         "step_started",
         "step_stream",
         "step_stream",
@@ -106,214 +157,296 @@ async def test_a_run_is_told_to_its_verified_end(stage: Stage) -> None:
         "run_completed",
         "end",
     ]
-    assert stage.run.over
+    assert followed.run.over
+    assert not followed.upstream.open, "nothing is subscribed to after the end"
+    asked = len(followed.upstream.calls)
+    await followed.clock.turn(60)
+    assert len(followed.upstream.calls) == asked, "and nothing is asked"
 
 
-async def test_a_hangup_proves_nothing(stage: Stage) -> None:
-    stage.run.start()
-    await rest()
-    first = stage.upstream.by_id()[0]
+async def test_a_hangup_is_no_end_and_the_subscription_is_opened_again_at_once(followed: Followed) -> None:
+    first = await followed.begin()
     first.tell(started(), hangup())
     first.end()
     await rest()
-    second = stage.upstream.by_id()
-    assert len(second) == 1 and second[0] is not first, "subscribed again at once"
-    assert not stage.run.over
-    second[0].tell(chunk(0), completed())
-    stage.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')
-    second[0].tell(hangup())
-    await stage.clock.turn(0.3)
-    assert stage.told()[-1] == "end"
-    assert "stepgap" not in stage.told(), "chunk 0 came: nothing was missed"
+    second = followed.trace
+    assert second is not first
+    assert not followed.run.over
+    second.tell(chunk(0), completed())
+    followed.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')
+    second.tell(hangup())
+    await followed.clock.turn(0.3)
+    assert followed.told()[-1] == "end"
+    assert followed.gaps() == [], "the second brought everything from chunk 0 to the end"
+    assert followed.counts.false_ends == 1
 
 
-async def test_a_young_run_gets_a_second_look_and_keeps_who_speaks_first(stage: Stage) -> None:
-    stage.upstream.pasts[RUN] = None
-    stage.run.start()
-    await stage.clock.turn(0.11)
-    first, second = stage.upstream.by_id()[:2]
+async def test_a_stream_that_ends_without_a_hangup_is_opened_again_within_the_spread(
+    followed: Followed,
+) -> None:
+    first = await followed.begin()
+    first.tell(started())
+    first.end()
+    await followed.clock.turn(0.25)
+    assert followed.trace is not first
+
+
+async def test_a_run_without_a_trace_is_followed_by_its_id(followed: Followed) -> None:
+    followed.upstream.cores[RUN] = without_trace(core())
+    followed.run.start()
+    await rest()
+    (by_id,) = followed.upstream.by_id()
+    assert (by_id.run_id, followed.upstream.by_pair()) == (RUN, [])
+
+
+async def test_a_young_run_is_subscribed_to_twice_by_id_and_the_one_that_speaks_stays(
+    followed: Followed,
+) -> None:
+    followed.upstream.cores[RUN] = without_trace(core())
+    followed.upstream.pasts[RUN] = None
+    followed.run.start()
+    await followed.clock.turn(0.11)
+    first, second = followed.upstream.by_id()
     second.tell(started())
     await rest()
-    assert stage.upstream.by_id() == [second]
-    assert first not in stage.upstream.open
+    assert followed.upstream.by_id() == [second]
+    assert first not in followed.upstream.open
 
 
-async def test_where_both_stay_silent_one_is_kept_after_two_seconds(stage: Stage) -> None:
-    stage.upstream.pasts[RUN] = None
-    stage.run.start()
-    await stage.clock.turn(0.11)
-    assert len(stage.upstream.by_id()) == 2
-    await stage.clock.turn(2.5)
-    assert len(stage.upstream.by_id()) == 1
-    assert stage.upstream.most_open <= 3
+async def test_of_two_by_id_that_are_silent_for_two_seconds_the_later_one_stays(followed: Followed) -> None:
+    followed.upstream.cores[RUN] = without_trace(core())
+    followed.upstream.pasts[RUN] = None
+    followed.run.start()
+    await followed.clock.turn(0.11)
+    _, second = followed.upstream.by_id()
+    await followed.clock.turn(2.5)
+    assert followed.upstream.by_id() == [second]
+    assert followed.upstream.most_open == 2
 
 
-async def test_an_old_run_gets_no_second_look(stage: Stage) -> None:
+async def test_a_run_whose_steps_have_ended_is_not_subscribed_to_twice(followed: Followed) -> None:
+    followed.upstream.cores[RUN] = without_trace(core())
     other = PastStep("before", "22222222-0000-0000-0000-000000000002", Status.COMPLETED, 0, 0)
-    state = past()
-    stage.upstream.pasts[RUN] = PastState(RUN, Status.RUNNING, (other, *state.steps))
-    stage.run.start()
-    await stage.clock.turn(1.0)
-    assert len(stage.upstream.by_id()) == 1
+    followed.upstream.pasts[RUN] = PastState(RUN, Status.RUNNING, (other, *past().steps))
+    followed.run.start()
+    await followed.clock.turn(1.0)
+    assert len(followed.upstream.opened_ever) == 1
 
 
-async def test_a_run_joined_in_mid_step_is_bridged_until_its_own_subscription_speaks(stage: Stage) -> None:
-    stage.run.start()
-    await rest()
-    (bridge,) = stage.upstream.by_pair()
-    assert bridge.pair == ("traceparent", TRACE)
-    bridge.tell(chunk(5), chunk(6))
-    await stage.clock.turn(0.3)
-    assert [item for item in stage.items if isinstance(item, StepGap)] == [
-        StepGap(GapCause.JOINED_LATE, "task", 1, 5)
-    ]
-    assert stage.told().count("step_stream") == 2
-    for line in stage.upstream.by_id():
-        line.tell(chunk(5), chunk(6), chunk(7))
-    await rest()
-    assert not stage.upstream.by_pair()
-    assert stage.told().count("step_stream") == 3
+async def test_a_client_in_mid_step_gets_the_next_chunk_at_once_after_one_gap(followed: Followed) -> None:
+    trace = await followed.begin()
+    trace.tell(chunk(5), chunk(6))
+    await followed.clock.turn(0.3)
+    assert followed.gaps() == [StepGap(GapCause.JOINED_LATE, "task", 1, 5)]
+    assert followed.told().count("step_stream") == 2
 
 
-async def test_a_bridge_is_closed_after_six_seconds(stage: Stage) -> None:
-    stage.run.start()
-    await stage.clock.turn(5.9)
-    assert len(stage.upstream.by_pair()) == 1
-    await stage.clock.turn(0.2)
-    assert not stage.upstream.by_pair()
-    await stage.clock.turn(30)
-    assert not stage.upstream.by_pair()
+async def test_a_chunk_that_is_not_utf8_costs_that_chunk_alone(followed: Followed) -> None:
+    trace = await followed.begin()
+    trace.tell(started(), chunk(0))
+    trace.end(BadChunk("not UTF-8"))
+    await followed.clock.turn(0.3)
+    followed.trace.tell(chunk(2), chunk(3), completed())
+    await followed.clock.turn(0.3)
+    assert followed.gaps() == [StepGap(GapCause.UPSTREAM, "task", 1, 1)]
+    assert followed.told()[-1] == "step_completed"
 
 
-async def test_no_bridge_is_opened_beyond_the_teams_share(stage: Stage) -> None:
-    stage.bridges.most = 0
-    stage.run.start()
-    await stage.clock.turn(1)
-    assert not stage.upstream.by_pair()
+async def test_a_message_that_is_too_large_gives_a_gap_with_that_cause(followed: Followed) -> None:
+    trace = await followed.begin()
+    trace.tell(started())
+    trace.end(MessageTooLarge("over 4 MiB"))
+    followed.upstream.cores[RUN] = core(Status.COMPLETED, output='{"big":1}')
+    followed.upstream.pasts[RUN] = past(Status.COMPLETED)
+    await followed.clock.turn(2)
+    assert followed.gaps() == [StepGap(GapCause.TOO_LARGE, "task", 1, None)]
+    assert followed.told()[-3:] == ["step_completed", "run_completed", "end"]
 
 
-async def test_a_chunk_that_is_not_utf8_costs_the_chunk_only(stage: Stage) -> None:
-    stage.run.start()
-    await rest()
-    line = stage.upstream.by_id()[0]
-    line.tell(started(), chunk(0))
-    line.end(BadChunk("not UTF-8"))
-    await stage.clock.turn(0.3)
-    line = stage.upstream.by_id()[-1]
-    line.tell(chunk(2), chunk(3), completed())
-    await stage.clock.turn(0.3)
-    assert StepGap(GapCause.UPSTREAM, "task", 1, 1) in stage.items
-    assert stage.told()[-1] == "step_completed"
-
-
-async def test_a_message_that_is_too_large_is_said_to_be(stage: Stage) -> None:
-    stage.run.start()
-    await rest()
-    line = stage.upstream.by_id()[0]
-    line.tell(started(), chunk(0))
-    line.end(MessageTooLarge("over 4 MiB"))
-    stage.upstream.cores[RUN] = core(Status.COMPLETED, output='{"big":1}')
-    stage.upstream.pasts[RUN] = past(Status.COMPLETED)
-    await stage.clock.turn(1)
-    assert StepGap(GapCause.TOO_LARGE, "task", 1, None) in stage.items
-    assert stage.told()[-3:] == ["step_completed", "run_completed", "end"]
-
-
-async def test_the_run_waits_while_hatchet_is_away_and_goes_on_after(stage: Stage) -> None:
-    stage.upstream.refuse = HatchetAway("refused")
-    stage.upstream.cores[RUN] = HatchetAway("refused")
-    known = asyncio.ensure_future(stage.run.known())
-    await stage.clock.turn(1)
+async def test_a_run_outlives_an_outage_and_asks_ever_more_rarely_meanwhile(followed: Followed) -> None:
+    followed.upstream.refuse = HatchetAway("refused")
+    followed.upstream.cores[RUN] = HatchetAway("refused")
+    known = asyncio.ensure_future(followed.run.known())
+    await followed.clock.turn(1)
     with pytest.raises(HatchetAway):
         await known
-    assert isinstance(stage.run.trouble, HatchetAway)
-    await stage.clock.turn(60)
-    calls = len(stage.upstream.calls)
-    assert calls < 40, "with growing patience"
-    stage.upstream.refuse = None
-    stage.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')
-    stage.upstream.pasts[RUN] = past(Status.COMPLETED)
-    await stage.clock.turn(20)
-    assert stage.told()[-1] == "end"
-    assert stage.run.trouble is None
+    assert isinstance(followed.run.trouble, HatchetAway)
+    await followed.clock.turn(60)
+    assert len(followed.upstream.calls) < 40
+    followed.upstream.refuse = None
+    followed.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')
+    followed.upstream.pasts[RUN] = past(Status.COMPLETED)
+    await followed.clock.turn(20)
+    assert followed.told()[-1] == "end"
+    assert followed.run.trouble is None
 
 
-async def test_a_run_that_is_not_known_yet_is_asked_for_again(stage: Stage) -> None:
-    del stage.upstream.cores[RUN]
+async def test_a_run_that_is_not_known_yet_is_asked_for_again(followed: Followed) -> None:
+    del followed.upstream.cores[RUN]
     with pytest.raises(RunUnknown):
-        await stage.run.known()
-    stage.upstream.cores[RUN] = core()
-    state = asyncio.ensure_future(stage.run.known())
-    await stage.clock.turn(0.2)
+        await followed.run.known()
+    followed.upstream.cores[RUN] = core()
+    state = asyncio.ensure_future(followed.run.known())
+    await followed.clock.turn(0.2)
     assert (await state).run_id == RUN
 
 
-async def test_a_silent_run_is_looked_at_after_a_while(stage: Stage) -> None:
-    stage.run.start()
+async def test_a_run_without_an_event_for_check_after_is_looked_up(followed: Followed) -> None:
+    trace = await followed.begin()
+    trace.tell(started(), chunk(0))
     await rest()
-    stage.upstream.by_id()[0].tell(started(), chunk(0))
-    await rest()
-    stage.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')
-    stage.upstream.pasts[RUN] = past(Status.COMPLETED)
-    await stage.clock.turn(16)
-    assert stage.told()[-1] == "end"
+    followed.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')
+    followed.upstream.pasts[RUN] = past(Status.COMPLETED)
+    await followed.clock.turn(17)
+    assert followed.told()[-1] == "end"
 
 
-async def test_a_retry_is_told_once_the_history_has_said_so(stage: Stage) -> None:
-    stage.upstream.pasts[RUN] = past(retries=2)
-    stage.run.start()
-    await rest()
-    line = stage.upstream.by_id()[0]
-    line.tell(started(), chunk(0), failed())
-    stage.upstream.pasts[RUN] = past(Status.RUNNING, retry=1, retries=2)
-    await stage.clock.turn(0.3)
-    assert stage.told() == ["step_started", "step_stream", "step_retrying", "reset"]
-    stage.upstream.by_pair()[0].tell(replace(chunk(0, text="again"), at="2026-01-01T00:00:09Z"))
-    await stage.clock.turn(0.1)
-    event = stage.items[-1]
+async def test_a_retry_is_told_once_the_history_counts_it(followed: Followed) -> None:
+    followed.upstream.pasts[RUN] = past(retries=2)
+    trace = await followed.begin()
+    trace.tell(started(), chunk(0), failed())
+    followed.upstream.pasts[RUN] = past(Status.RUNNING, retry=1, retries=2)
+    await followed.clock.turn(0.3)
+    assert followed.told() == ["step_started", "step_stream", "step_retrying", "reset"]
+    followed.trace.tell(chunk(0, text="again", at="09"))
+    await followed.clock.turn(0.1)
+    event = followed.items[-1]
     assert isinstance(event, Event) and (event.attempt, event.index, event.payload) == (2, 0, "again")
 
 
-async def test_joining_after_the_end_gives_results_and_end(stage: Stage) -> None:
-    stage.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')
-    stage.upstream.pasts[RUN] = past(Status.COMPLETED)
-    stage.run.start()
+async def test_joining_after_the_end_gives_the_results_and_the_end_without_a_subscription(
+    followed: Followed,
+) -> None:
+    followed.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')
+    followed.upstream.pasts[RUN] = past(Status.COMPLETED)
+    followed.run.start()
     await rest()
-    assert stage.told() == ["step_started", "stepgap", "step_completed", "run_completed", "end"]
-    assert isinstance(stage.items[-1], End)
+    assert followed.told() == ["step_started", "stepgap", "step_completed", "run_completed", "end"]
+    assert isinstance(followed.items[-1], End)
+    assert followed.upstream.opened_ever == []
 
 
-async def test_no_subscription_is_given_up_while_an_end_waits_for_what_it_has_to_say(stage: Stage) -> None:
-    stage.upstream.pasts[RUN] = past(retry=0, retries=1)
-    stage.run.start()
-    await rest()
-    first = stage.upstream.by_id()[0]
-    first.tell(started())
-    await stage.clock.turn(0.1)
-    first.tell(failed(retry=0))
-    stage.upstream.pasts[RUN] = past(retry=1, retries=1)
-    await stage.clock.turn(0.2)  # tried again: another is opened, and so is a bridge
-    fresh = stage.upstream.by_id()[1]
-    fresh.tell(completed(retry=1))
-    await rest()
-    assert first in stage.upstream.open, "it told the failure: what came next it would know"
-    first.tell(completed(retry=1))
-    await stage.clock.turn(0.1)
-    assert "step_completed" in stage.told()
-    assert not any(isinstance(item, StepGap) for item in stage.items)
-    assert first not in stage.upstream.open
+async def test_an_engine_that_hangs_up_after_each_event_is_asked_at_a_bounded_rate(
+    followed: Followed,
+) -> None:
+    trace = await followed.begin()
+    opened = 1
+    for index in range(200):
+        trace.tell(chunk(index), hangup())
+        trace.end()
+        await rest()
+        waited = 0.0
+        while not followed.upstream.by_pair():
+            await followed.clock.turn(0.1)
+            waited += 0.1
+            assert waited < 2 * RATE_WINDOW, "it is opened again"
+        trace = followed.trace
+        opened += 1
+        if followed.clock.now() > 1000.0 + 4 * RATE_WINDOW:
+            break
+    windows = (followed.clock.now() - 1000.0) / RATE_WINDOW
+    assert opened <= MOST_OPENS * (windows + 1)
+    assert opened > MOST_OPENS, "and yet it goes on"
 
 
-async def test_a_silent_young_run_is_looked_at_until_a_state_says_that_it_streams(stage: Stage) -> None:
-    """Its subscriptions came too late for the first chunk, so the engine holds the others back from them."""
-    stage.upstream.cores[RUN] = core(Status.QUEUED)
-    stage.upstream.pasts[RUN] = past(Status.QUEUED)
-    stage.run.start()
-    await stage.clock.turn(0.15)
-    assert not stage.upstream.by_pair()
-    stage.upstream.pasts[RUN] = past(Status.RUNNING)
-    await stage.clock.turn(0.25)
-    (bridge,) = stage.upstream.by_pair()
-    bridge.tell(chunk(3), chunk(4))
-    await stage.clock.turn(0.3)
-    assert stage.told().count("step_stream") == 2
+# -- the quota --
+
+
+async def test_a_run_beyond_the_quota_is_told_from_its_states_alone(followed: Followed) -> None:
+    followed.quota.most = 0
+    followed.run.start()
+    await followed.clock.turn(1)
+    assert followed.run.state_only
+    assert (followed.quota.refused, followed.counts.runs_from_state) == (1, 1)
+    assert followed.told() == ["step_started"]
+    followed.upstream.pasts[RUN] = PastState(
+        RUN, Status.COMPLETED, (replace(past(Status.COMPLETED).steps[0], output={"ok": True}),)
+    )
+    await followed.clock.turn(5)
+    assert followed.told() == ["step_started", "stepgap", "step_completed"], "before the run is over"
+    followed.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')
+    await followed.clock.turn(5)
+    assert followed.told() == ["step_started", "stepgap", "step_completed", "run_completed", "end"]
+    assert followed.gaps() == [StepGap(GapCause.JOINED_LATE, "task", 1, None)]
+    assert followed.upstream.opened_ever == []
+
+
+async def test_a_run_beyond_the_quota_is_told_each_retry(followed: Followed) -> None:
+    followed.quota.most = 0
+    followed.upstream.pasts[RUN] = past(retries=2)
+    followed.run.start()
+    await followed.clock.turn(1)
+    followed.upstream.pasts[RUN] = past(Status.RUNNING, retry=1, retries=2)
+    await followed.clock.turn(5)
+    assert followed.told() == ["step_started", "stepgap", "step_retrying", "reset"]
+
+
+async def test_a_place_that_gets_free_is_taken(followed: Followed) -> None:
+    followed.quota.most = 1
+    assert followed.quota.take()
+    followed.run.start()
+    await followed.clock.turn(1)
+    assert followed.run.state_only
+    followed.quota.give()
+    await followed.clock.turn(1)
+    assert not followed.run.state_only
+    assert followed.trace
+    assert (followed.quota.taken, followed.quota.refused, followed.counts.runs_from_state) == (1, 0, 0)
+
+
+async def test_a_run_that_has_ended_gives_its_place_back(followed: Followed) -> None:
+    trace = await followed.begin()
+    assert followed.quota.taken == 1
+    trace.tell(started(), completed())
+    followed.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')
+    trace.tell(hangup())
+    await followed.clock.turn(1)
+    assert followed.run.over
+    assert followed.quota.taken == 0
+
+
+# -- what must not happen --
+
+
+async def test_an_event_of_another_run_is_dropped(followed: Followed) -> None:
+    trace = await followed.begin()
+    trace.tell(started(), replace(chunk(0, text="secret"), run_id="another"))
+    await followed.clock.turn(1)
+    assert followed.told() == ["step_started"]
+
+
+async def test_an_unforeseen_mistake_with_an_event_does_not_end_the_run(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = await followed.begin()
+    trace.tell(started())
+    await followed.clock.turn(0.1)
+    heard = type(followed.run._reconciler).heard
+
+    def broken(*args: object) -> None:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(type(followed.run._reconciler), "heard", broken)
+    trace.tell(chunk(0))
+    monkeypatch.setattr(type(followed.run._reconciler), "heard", heard)
+    assert [str(error) for error in followed.counts.errors] == ["too deep"]
+    trace.tell(completed())
+    followed.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')
+    trace.tell(hangup())
+    await followed.clock.turn(2)
+    assert followed.told()[-1] == "end"
+
+
+async def test_nothing_is_published_after_close(followed: Followed) -> None:
+    trace = await followed.begin()
+    published = list(followed.items)
+    await followed.run.close()
+    trace.tell(chunk(0), completed())
+    await followed.clock.turn(1)
+    assert followed.items == published
+
+
+async def test_who_asks_a_closed_run_for_its_state_is_refused(followed: Followed) -> None:
+    await followed.run.close()
+    with pytest.raises(HatchetAway):
+        await followed.run.known()

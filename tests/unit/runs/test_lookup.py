@@ -1,4 +1,4 @@
-"""By the application's own id: before the trigger, during the run, after it; shared by all who wait."""
+"""Runs found by the application's own id: before the trigger, during the run and after it."""
 
 from __future__ import annotations
 
@@ -9,32 +9,66 @@ from random import Random
 
 import pytest
 
-from proxy.core.events import Event, Item
-from proxy.hatchet.errors import HistoryAway, RunUnknown
-from proxy.runs.follower import Run
-from proxy.runs.lookup import Finder
-from tests.support.fakes import FakeUpstream, HandClock, rest
-from tests.unit.runs.test_follower import RUN, chunk, completed, core, past, started
+from proxy.core.events import Event, Item, StepGap
+from proxy.hatchet.errors import HatchetAway, HistoryAway, RunUnknown
+from proxy.runs.follower import TAP, RunFollower
+from proxy.runs.lookup import HAND_OVER, MOST_KEPT, PICK_UP, Finder
+from proxy.runs.reconcile.subscription_state import Pulse
+from tests.support.fakes import FakeSubscription, FakeUpstream, HandClock, rest
+from tests.unit.runs.test_follower import RUN, TRACE, chunk, completed, core, hangup, past, started
 
 PAIR = ("message_id", "m1")
 CHILD = "11111111-0000-0000-0000-00000000000c"
 
 
 class Desk:
-    """A finder at its Hatchet."""
+    """A finder at its Hatchet, and a run for what it finds."""
 
     def __init__(self) -> None:
         self.upstream = FakeUpstream()
         self.clock = HandClock()
         self.finder = Finder(self.upstream, clock=self.clock, rng=Random(7))
         self.items: list[Item] = []
-        self.run = Run(RUN, self.upstream, publish=self.publish, clock=self.clock, rng=Random(7))
+        self.run = RunFollower(RUN, self.upstream, publish=self.publish, clock=self.clock, rng=Random(7))
 
     def publish(self, items: Sequence[Item]) -> None:
         self.items += items
 
     def told(self) -> list[str]:
         return [item.type for item in self.items if isinstance(item, Event)]
+
+    def gaps(self) -> list[StepGap]:
+        return [item for item in self.items if isinstance(item, StepGap)]
+
+    @property
+    def search(self) -> FakeSubscription:
+        """The subscription by the pair that is searched for."""
+        (held,) = [held for held in self.upstream.by_pair() if held.pair == PAIR]
+        return held
+
+    @property
+    def trace(self) -> FakeSubscription:
+        """The run's own subscription."""
+        (held,) = [held for held in self.upstream.by_pair() if held.pair == ("traceparent", TRACE)]
+        return held
+
+    async def triggered(self) -> None:
+        """Somebody waits; then the run begins, and its first events come."""
+        self.finding = asyncio.ensure_future(self.finder.find(*PAIR, 10))
+        await self.clock.turn(3)
+        self.upstream.cores[RUN] = core()
+        self.upstream.pasts[RUN] = past()
+        self.search.tell(started(), chunk(0), replace(chunk(0), run_id=CHILD, step_run_id=CHILD))
+        self.upstream.found[PAIR] = RUN
+        await self.clock.turn(0.2)
+
+    async def handed_over(self) -> None:
+        """The run that was found takes over."""
+        await self.triggered()
+        found = await self.finding
+        self.run.start()
+        found.feed(self.run)
+        await self.clock.turn(0.2)
 
 
 @pytest.fixture
@@ -54,67 +88,112 @@ async def test_a_run_that_the_list_knows_is_found_without_a_subscription(desk: D
     assert not desk.upstream.opened_ever
 
 
-async def test_who_comes_before_the_trigger_gets_the_first_token(desk: Desk) -> None:
-    finding = asyncio.ensure_future(desk.finder.find(*PAIR, 10))
-    await desk.clock.turn(3)
-    (search,) = desk.upstream.by_pair()
-    desk.upstream.cores[RUN] = core()
-    desk.upstream.pasts[RUN] = past()
-    search.tell(started(), chunk(0), replace(chunk(0), run_id=CHILD, step_run_id=CHILD))
-    desk.upstream.found[PAIR] = RUN
-    await desk.clock.turn(0.2)
-    found = await finding
-    assert found.run_id == RUN
-    desk.run.start()
-    found.feed(desk.run)
-    search.tell(chunk(1), replace(chunk(1), run_id=CHILD, step_run_id=CHILD))
+async def test_a_client_that_comes_before_the_trigger_gets_the_first_token_and_nothing_of_children(
+    desk: Desk,
+) -> None:
+    await desk.handed_over()
+    desk.search.tell(chunk(1), replace(chunk(1), run_id=CHILD, step_run_id=CHILD))
     await desk.clock.turn(0.2)
     assert desk.told() == ["step_started", "step_stream", "step_stream"]
+    assert desk.gaps() == []
 
 
-async def test_the_search_goes_on_until_the_runs_own_subscription_has_caught_up(desk: Desk) -> None:
+async def test_the_first_run_that_is_heard_is_taken_where_the_list_stays_behind(desk: Desk) -> None:
     finding = asyncio.ensure_future(desk.finder.find(*PAIR, 10))
     await rest()
-    (search,) = desk.upstream.by_pair()
-    desk.upstream.cores[RUN] = core()
-    desk.upstream.pasts[RUN] = past()
-    search.tell(started(), chunk(0))
+    desk.search.tell(started(), replace(chunk(0), run_id=CHILD, step_run_id=CHILD))
     await desk.clock.turn(0.5)
-    found = await finding
-    desk.run.start()
-    found.feed(desk.run)
+    assert (await finding).run_id == RUN
+
+
+async def test_the_list_decides_where_a_child_is_heard_before_its_parent(desk: Desk) -> None:
+    finding = asyncio.ensure_future(desk.finder.find(*PAIR, 10))
+    await rest()
+    desk.search.tell(replace(chunk(0), run_id=CHILD, step_run_id=CHILD))
+    await desk.clock.turn(0.1)
+    desk.upstream.found[PAIR] = RUN
+    await desk.clock.turn(0.3)
+    assert (await finding).run_id == RUN
+
+
+async def test_the_search_stays_until_the_runs_own_subscription_has_brought_something(desk: Desk) -> None:
+    await desk.handed_over()
+    search = desk.search
     await desk.clock.turn(1)
     assert search in desk.upstream.open
-    for line in desk.upstream.by_id():
-        line.tell(chunk(0), chunk(1))
+    desk.trace.tell(chunk(0), chunk(1))
     await desk.clock.turn(0.5)
     assert search not in desk.upstream.open
-    desk.upstream.by_id()[0].tell(chunk(2), completed())
-    await rest()
+    desk.trace.tell(chunk(2), completed())
+    await desk.clock.turn(0.5)
     assert desk.told() == ["step_started", *["step_stream"] * 3, "step_completed"]
+    assert desk.gaps() == [], "both brought every chunk from the first to the end"
 
 
-async def test_or_for_six_seconds(desk: Desk) -> None:
+async def test_the_search_stays_until_the_tap_has_brought_something(desk: Desk) -> None:
+    await desk.handed_over()
+    search = desk.search
+    desk.run.feed(TAP, Pulse(), desk.clock.now())
+    await desk.clock.turn(1)
+    assert search in desk.upstream.open
+    desk.run.deliver(chunk(1), TAP)
+    await desk.clock.turn(0.5)
+    assert search not in desk.upstream.open
+
+
+async def test_the_search_stays_for_the_hand_over_time_at_most(desk: Desk) -> None:
+    await desk.handed_over()
+    search = desk.search
+    await desk.clock.turn(HAND_OVER - 1)
+    assert search in desk.upstream.open
+    await desk.clock.turn(2)
+    assert search not in desk.upstream.open
+
+
+async def test_a_run_that_nobody_comes_for_is_not_followed_for_ever(desk: Desk) -> None:
+    await desk.triggered()
+    await desk.finding
+    await desk.clock.turn(PICK_UP + 1)
+    assert not desk.upstream.open
+
+
+async def test_what_a_search_that_broke_missed_is_a_gap(desk: Desk) -> None:
+    await desk.triggered()
+    desk.search.tell(hangup())
+    desk.search.end()
+    await rest()
+    desk.search.tell(completed())
+    found = await desk.finding
+    desk.run.start()
+    found.feed(desk.run)
+    await desk.clock.turn(1)
+    assert [gap.step for gap in desk.gaps()] == ["task"]
+
+
+async def test_more_events_than_are_kept_are_a_gap(desk: Desk) -> None:
     finding = asyncio.ensure_future(desk.finder.find(*PAIR, 10))
     await rest()
-    (search,) = desk.upstream.by_pair()
     desk.upstream.cores[RUN] = core()
-    search.tell(started(), chunk(0))
+    desk.upstream.pasts[RUN] = past()
+    text = "x" * (MOST_KEPT // 4)
+    desk.search.tell(started(), *[chunk(n, text=text) for n in range(4)], completed())
     await desk.clock.turn(0.5)
     found = await finding
     desk.run.start()
     found.feed(desk.run)
-    await desk.clock.turn(7)
-    assert search not in desk.upstream.open
+    desk.search.tell(completed())
+    await desk.clock.turn(1)
+    assert desk.told().count("step_stream") == 3
+    assert [gap.step for gap in desk.gaps()] == ["task"]
 
 
-async def test_several_who_wait_for_the_same_pair_share_one_search(desk: Desk) -> None:
+async def test_all_who_wait_for_one_pair_share_one_search(desk: Desk) -> None:
     waiting = [asyncio.ensure_future(desk.finder.find(*PAIR, 10)) for _ in range(5)]
     await rest()
-    assert len(desk.upstream.by_pair()) == 1
-    desk.upstream.by_pair()[0].tell(started())
+    desk.search.tell(started())
     await desk.clock.turn(1)
     assert {(await one).run_id for one in waiting} == {RUN}
+    assert len([held for held in desk.upstream.opened_ever if held.pair == PAIR]) == 1
 
 
 async def test_after_the_patience_the_run_is_unknown_and_nothing_stays_open(desk: Desk) -> None:
@@ -126,7 +205,7 @@ async def test_after_the_patience_the_run_is_unknown_and_nothing_stays_open(desk
     assert not desk.upstream.open
 
 
-async def test_a_list_that_is_away_is_said_to_be(desk: Desk) -> None:
+async def test_a_list_that_is_away_is_reported_as_such(desk: Desk) -> None:
     desk.upstream.found[PAIR] = HistoryAway("no answer")
     finding = asyncio.ensure_future(desk.finder.find(*PAIR, 2))
     await desk.clock.turn(2.1)
@@ -134,9 +213,20 @@ async def test_a_list_that_is_away_is_said_to_be(desk: Desk) -> None:
         await finding
 
 
-async def test_what_the_subscription_missed_the_list_still_finds(desk: Desk) -> None:
+async def test_a_run_that_the_subscription_missed_is_found_in_the_list(desk: Desk) -> None:
     finding = asyncio.ensure_future(desk.finder.find(*PAIR, 10))
     await desk.clock.turn(1.5)
     desk.upstream.found[PAIR] = RUN
     await desk.clock.turn(1.1)
+    assert (await finding).run_id == RUN
+
+
+async def test_a_search_survives_an_outage(desk: Desk) -> None:
+    desk.upstream.refuse = HatchetAway("down")
+    finding = asyncio.ensure_future(desk.finder.find(*PAIR, 20))
+    await desk.clock.turn(3)
+    desk.upstream.refuse = None
+    await desk.clock.turn(6)
+    desk.search.tell(started())
+    await desk.clock.turn(1)
     assert (await finding).run_id == RUN

@@ -9,12 +9,12 @@ from random import Random
 import pytest
 
 from proxy.core.events import Event, GapCause, Item, StepGap
-from proxy.core.observations import CoreState, CoreStep, Status
+from proxy.core.observations import CoreState, CoreStep, Kind, LiveEvent, Status
 from proxy.hatchet.errors import HatchetAway
-from proxy.runs.follower import Run
-from proxy.runs.tap import ENDED_FOR, OVERHEAD, Tap
-from tests.support.fakes import FakeUpstream, HandClock, rest
-from tests.unit.runs.test_follower import RUN, chunk, completed, core, hangup, past, started
+from proxy.runs.follower import TAP_WAIT, RunFollower
+from proxy.runs.tap import ENDED_FOR, IDLE_FOR, OVERHEAD, Tap
+from tests.support.fakes import FakeSubscription, FakeUpstream, HandClock, rest
+from tests.unit.runs.test_follower import RUN, TRACE, chunk, completed, core, failed, hangup, past, started
 
 PAIR = ("stream", "on")
 OTHER = "11111111-0000-0000-0000-000000000002"
@@ -24,6 +24,10 @@ def paired(state: CoreState) -> CoreState:
     return replace(state, metadata={**state.metadata, "stream": "on"})
 
 
+def of_other(*events: LiveEvent) -> list[LiveEvent]:
+    return [replace(event, run_id=OTHER, step_run_id=event.step_run_id and OTHER) for event in events]
+
+
 @dataclass
 class Team:
     """A tap and the runs on it."""
@@ -31,14 +35,15 @@ class Team:
     upstream: FakeUpstream
     clock: HandClock
     tap: Tap
-    runs: list[Run] = field(default_factory=list)
+    runs: list[RunFollower] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
+    grown: list[int] = field(default_factory=list)
 
-    def watch(self, run_id: str = RUN) -> Run:
+    def watch(self, run_id: str = RUN) -> RunFollower:
         def publish(items: Sequence[Item]) -> None:
             self.items += items
 
-        run = Run(run_id, self.upstream, publish=publish, clock=self.clock, rng=Random(7), pair=PAIR)
+        run = RunFollower(run_id, self.upstream, publish=publish, clock=self.clock, rng=Random(7), pair=PAIR)
         self.runs.append(run)
         self.tap.attach(run)
         run.start()
@@ -47,10 +52,19 @@ class Team:
     def told(self) -> list[str]:
         return [item.type if isinstance(item, Event) else type(item).__name__.lower() for item in self.items]
 
+    def gaps(self) -> list[StepGap]:
+        return [item for item in self.items if isinstance(item, StepGap)]
+
     @property
-    def line(self):  # type: ignore[no-untyped-def]
-        (held,) = self.upstream.by_pair()
+    def line(self) -> FakeSubscription:
+        """The tap's subscription."""
+        (held,) = [held for held in self.upstream.by_pair() if held.pair == PAIR]
         return held
+
+    @property
+    def own(self) -> list[FakeSubscription]:
+        """The runs' own subscriptions."""
+        return [held for held in self.upstream.open if held.pair != PAIR]
 
 
 @pytest.fixture
@@ -58,16 +72,21 @@ async def team() -> AsyncIterator[Team]:
     upstream, clock = FakeUpstream(), HandClock()
     upstream.cores[RUN] = paired(core())
     upstream.pasts[RUN] = past()
-    team = Team(upstream, clock, Tap(*PAIR, upstream, clock=clock, rng=Random(7)))
-    team.tap.start()
+    upstream.cores[OTHER] = paired(
+        replace(core(), run_id=OTHER, steps=(CoreStep("task", OTHER, Status.RUNNING),))
+    )
+    grown: list[int] = []
+    tap = Tap(*PAIR, upstream, clock=clock, rng=Random(7), grew=grown.append)
+    team = Team(upstream, clock, tap, grown=grown)
+    tap.start()
     await rest()
     yield team
     for run in team.runs:
         await run.close()
-    await team.tap.close()
+    await tap.close()
     await rest()
     assert not upstream.open
-    assert team.tap.bytes == 0
+    assert tap.bytes == sum(grown) == 0
 
 
 async def test_a_client_that_joins_late_gets_everything_from_the_first_token(team: Team) -> None:
@@ -76,7 +95,7 @@ async def test_a_client_that_joins_late_gets_everything_from_the_first_token(tea
     team.watch()
     await team.clock.turn(0.1)
     assert team.told() == ["step_started", *["step_stream"] * 50]
-    assert not team.upstream.by_id(), "the tap is the only subscription"
+    assert team.own == [], "the tap is the only subscription"
     team.line.tell(chunk(50), completed())
     await team.clock.turn(0.1)
     assert team.told()[-2:] == ["step_stream", "step_completed"]
@@ -92,20 +111,18 @@ async def test_a_watched_run_costs_no_subscription_of_its_own(team: Team) -> Non
     assert [held.pair for held in team.upstream.opened_ever] == [PAIR]
 
 
-async def test_a_run_without_the_pair_subscribes_by_itself(team: Team) -> None:
-    team.upstream.cores[OTHER] = replace(
-        core(), run_id=OTHER, steps=(CoreStep("task", OTHER, Status.RUNNING),)
-    )
-    team.watch(OTHER)
+async def test_a_run_without_the_pair_subscribes_by_its_own_trace(team: Team) -> None:
+    team.upstream.cores[RUN] = core()
+    team.watch()
     await rest()
-    assert [held.run_id for held in team.upstream.by_id()] == [OTHER]
+    assert [held.pair for held in team.own] == [("traceparent", TRACE)]
 
 
-async def test_a_tap_that_hangs_up_is_opened_again_at_once_and_nothing_is_announced_where_nothing_is_missing(
+async def test_a_tap_that_hangs_up_is_opened_again_at_once_and_announces_nothing_where_nothing_is_missing(
     team: Team,
 ) -> None:
     team.watch()
-    team.line.tell(started(), chunk(0))
+    team.line.tell(started(), chunk(0), hangup())
     team.line.end()
     await rest()
     team.line.tell(chunk(1), completed())
@@ -113,67 +130,167 @@ async def test_a_tap_that_hangs_up_is_opened_again_at_once_and_nothing_is_announ
     assert team.told() == ["step_started", "step_stream", "step_stream", "step_completed"]
 
 
-async def test_what_a_tap_missed_is_a_gap_for_runs_that_are_watched_and_for_those_that_are_kept(
-    team: Team,
-) -> None:
+async def test_what_a_tap_missed_of_a_watched_run_is_a_gap(team: Team) -> None:
     team.watch()
-    for held in (False, True):
-        run = OTHER if held else RUN
-        mine = [replace(e, run_id=run, step_run_id=run) for e in (started(), chunk(0), chunk(3))]
-        team.line.tell(*mine[:2])
-        team.line.end()
-        await rest()
-        team.line.tell(mine[2])
-        await team.clock.turn(0.5)
-        if held:
-            team.upstream.cores[OTHER] = paired(
-                replace(core(), run_id=OTHER, steps=(CoreStep("task", OTHER, Status.RUNNING),))
-            )
-            team.items.clear()
-            team.watch(OTHER)
-            await team.clock.turn(1)
-        assert StepGap(GapCause.UPSTREAM, "task", 1, 2) in team.items
-        assert team.told().count("step_stream") == 2
+    team.line.tell(started(), chunk(0), hangup())
+    team.line.end()
+    await rest()
+    team.line.tell(chunk(3))
+    await team.clock.turn(0.5)
+    assert team.gaps() == [StepGap(GapCause.UPSTREAM, "task", 1, 2)]
+    assert team.told().count("step_stream") == 2
+
+
+async def test_what_a_tap_missed_of_a_run_that_nobody_watched_is_a_gap(team: Team) -> None:
+    team.line.tell(*of_other(started(), chunk(0), hangup()))
+    team.line.end()
+    await rest()
+    team.line.tell(*of_other(chunk(3)))
+    team.watch(OTHER)
+    await team.clock.turn(1)
+    assert team.gaps() == [StepGap(GapCause.UPSTREAM, "task", 1, 2)]
+    assert team.told().count("step_stream") == 2
 
 
 async def test_a_tap_that_broke_after_a_false_end_may_have_missed_what_came_then(team: Team) -> None:
     team.line.tell(started(), chunk(0), hangup())
     team.line.end()
     await rest()
-    team.line.tell(completed())  # chunks in between are nowhere to be seen
+    team.line.tell(completed())
     team.watch()
     await team.clock.turn(1)
-    assert StepGap(GapCause.UPSTREAM, "task", 1, None) in team.items
+    assert team.gaps() == [StepGap(GapCause.UPSTREAM, "task", 1, None)]
 
 
-async def test_while_the_tap_is_away_runs_subscribe_by_themselves_after_a_moment(team: Team) -> None:
+async def test_an_end_that_was_kept_with_all_chunks_has_no_gap(team: Team) -> None:
+    team.line.tell(started(), *[chunk(n) for n in range(3)], completed())
+    await team.clock.turn(10)
+    team.watch()
+    await team.clock.turn(1)
+    assert team.told() == ["step_started", *["step_stream"] * 3, "step_completed"]
+
+
+async def test_events_that_were_dropped_from_what_is_kept_are_a_gap(team: Team) -> None:
+    team.line.tell(started(), chunk(0))
+    team.tap.shrink(0)
+    team.line.tell(chunk(1), completed())
+    team.watch()
+    await team.clock.turn(1)
+    assert [gap.step for gap in team.gaps()] == ["task"]
+    assert team.told().count("step_stream") == 1
+
+
+async def test_a_run_that_is_watched_again_gets_only_what_came_since_with_a_gap(team: Team) -> None:
+    first = team.watch()
+    team.line.tell(started(), chunk(0))
+    await team.clock.turn(1)
+    team.tap.detach(first)
+    await first.close()
+    team.line.tell(chunk(1))
+    team.items.clear()
+    team.watch()
+    await team.clock.turn(1)
+    assert team.gaps() == [StepGap(GapCause.JOINED_LATE, "task", 1, 1)]
+    assert team.told().count("step_stream") == 1
+
+
+async def test_while_the_tap_is_away_a_run_subscribes_by_itself_and_stops_when_the_tap_is_back(
+    team: Team,
+) -> None:
     team.watch()
     await rest()
+    team.line.tell(started())
     team.upstream.refuse = HatchetAway("down")
     team.line.end()
-    await team.clock.turn(0.5)
-    assert not team.upstream.by_id()
+    await team.clock.turn(TAP_WAIT / 2)
+    assert team.own == []
     team.upstream.refuse = None
-    tap_waits_until = team.tap._backoff.at
-    team.tap._backoff.at = tap_waits_until + 100
+    team.tap._subscription.backoff.at = team.clock.now() + 20
+    waiting = team.tap._subscription
     await team.clock.turn(8)
-    assert len(team.upstream.open) >= 1
+    assert waiting.wanted
+    assert len(team.upstream.by_pair()) >= 1
+    await team.clock.turn(20)
+    assert team.tap.live
+    assert team.own == []
 
 
-async def test_memory_is_bounded_the_least_recently_used_run_goes_first(team: Team) -> None:
-    team.tap._budget = 10 * (OVERHEAD + 2)
+async def test_a_run_stays_with_the_tap_through_a_short_break(team: Team) -> None:
+    team.watch()
+    team.line.tell(started(), hangup())
+    team.line.end()
+    await team.clock.turn(2)
+    assert [held.pair for held in team.upstream.opened_ever] == [PAIR, PAIR]
+
+
+async def test_an_event_of_one_run_never_reaches_another(team: Team) -> None:
+    team.watch()
+    team.watch(OTHER)
+    await team.clock.turn(0.3)
+    team.items.clear()
+    team.line.tell(started(), *of_other(started(), chunk(0)))
+    await team.clock.turn(0.3)
+    assert {item.run_id for item in team.items if isinstance(item, Event) and item.index is not None} == {
+        OTHER
+    }
+
+
+async def test_a_failure_and_a_retry_come_whole_through_the_tap(team: Team) -> None:
+    team.upstream.pasts[RUN] = past(retries=1)
+    team.watch()
+    team.line.tell(started(), chunk(0), failed())
+    team.upstream.pasts[RUN] = past(retry=1, retries=1)
+    await team.clock.turn(0.5)
+    team.line.tell(chunk(0, at="03"), completed(retry=1))
+    await team.clock.turn(0.5)
+    assert team.told() == [
+        "step_started",
+        "step_stream",
+        "step_retrying",
+        "reset",
+        "step_stream",
+        "step_completed",
+    ]
+
+
+# -- what is kept --
+
+
+async def test_memory_is_bounded_and_the_least_recently_used_run_goes_first() -> None:
+    upstream = FakeUpstream()
+    tap = Tap(*PAIR, upstream, budget=10 * (OVERHEAD + 2), clock=HandClock(), rng=Random(7))
+    tap.start()
+    await rest()
     ids = [f"11111111-0000-0000-0000-{n:012}" for n in range(4)]
     for run_id in ids:
-        for n in range(3):
-            team.line.tell(replace(chunk(n), run_id=run_id))
-    assert team.tap.runs_kept == 3
-    assert team.tap.bytes <= 10 * (OVERHEAD + 2)
-    assert ids[0] not in team.tap._kept
+        upstream.open[0].tell(*[replace(chunk(n), run_id=run_id) for n in range(3)])
+    assert tap.bytes == 9 * (OVERHEAD + 2)
+    assert list(tap._kept) == ids[1:]
+    upstream.open[0].tell(replace(chunk(3), run_id=ids[1]))
+    upstream.open[0].tell(replace(chunk(4), run_id=ids[1]))
+    assert list(tap._kept) == [ids[3], ids[1]], "the one that was used last is kept"
+    await tap.close()
+    assert tap.bytes == 0
 
 
 async def test_runs_are_forgotten_some_time_after_their_end(team: Team) -> None:
     team.line.tell(started(), completed(), hangup())
-    assert team.tap.runs_kept == 1
-    await team.clock.turn(ENDED_FOR + 20)
-    assert team.tap.runs_kept == 0
+    assert team.tap.bytes > 0
+    await team.clock.turn(ENDED_FOR - 20)
+    assert team.tap.bytes > 0
+    await team.clock.turn(40)
     assert team.tap.bytes == 0
+
+
+async def test_runs_that_have_not_ended_are_kept_through_a_long_backoff(team: Team) -> None:
+    team.line.tell(started(), failed())
+    await team.clock.turn(ENDED_FOR + 100)
+    assert team.tap.bytes > 0
+    await team.clock.turn(IDLE_FOR)
+    assert team.tap.bytes == 0
+
+
+async def test_a_run_event_that_is_followed_by_a_steps_is_no_end(team: Team) -> None:
+    team.line.tell(started(), replace(hangup(), kind=Kind.COMPLETED), chunk(0))
+    await team.clock.turn(ENDED_FOR + 40)
+    assert team.tap.bytes > 0
