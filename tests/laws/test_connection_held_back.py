@@ -24,7 +24,7 @@ from tests.support.worlds import RUN, Told, Truth, misplaced, truth, unsaid
 
 
 def subscriptions_of(rng: Random, run: Truth, began: float, over: float) -> list[Told]:
-    """One subscription or two; what happens from `began` to `over` comes at `over`, in order, or not at all."""
+    """One subscription or two; what happens from `began` to `over` comes at `over`, in order, or never."""
     subscriptions = []
     cut = rng.random() < 0.4
     run.silent = rng.random() < 0.3

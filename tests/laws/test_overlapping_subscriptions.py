@@ -1,6 +1,6 @@
 """Subscriptions of one run that overlap, in every order of opening and closing: no chunk is lost unsaid.
 
-One step streams. Two or three subscriptions, by run id (the engine holds back what does not begin with index 0)
+One step streams. Two or three subscriptions, by run id (the engine holds back what does not begin at index 0)
 and by metadata, open and end at any time, closed by us or broken; a break is noticed later than it happens.
 """
 

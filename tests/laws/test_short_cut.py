@@ -1,4 +1,4 @@
-"""The short cut for chunks in order gives the same items as the general way: generated runs, played with both."""
+"""The short cut for chunks in order gives the same items as the general way: generated runs, both ways."""
 
 from __future__ import annotations
 

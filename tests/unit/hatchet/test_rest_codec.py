@@ -30,7 +30,7 @@ def test_every_recorded_run_is_read_whole(name: str) -> None:
     assert state.run_id == told["run"]["metadata"]["id"]
     assert state.status.value == told["run"]["status"]
     assert state.metadata == told["run"]["additionalMetadata"]
-    assert state.finished_at == told["run"]["finishedAt"]
+    assert state.finished_at == instant(told["run"]["finishedAt"])
     assert {step.step_run_id for step in state.steps} == {task["taskExternalId"] for task in told["tasks"]}
     assert sum(len(step.events) for step in state.steps) == len(told["taskEvents"])
     for step in state.steps:
