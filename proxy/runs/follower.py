@@ -159,7 +159,7 @@ class RunFollower:
             self._heard(state, event)
 
     def unfeed(self, source: str, *, broken: bool = True, hung_up: bool = False) -> None:
-        """That subscription is over; `broken`: it may have missed something; `hung_up`: the engine said so."""
+        """That subscription is over; `broken`: it may have missed events; `hung_up`: the engine said so."""
         state = self._feeds.pop(source, None)
         if state is None or self._closed:
             return

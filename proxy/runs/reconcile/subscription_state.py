@@ -87,9 +87,9 @@ class SubscriptionState:
     def stays_open(self, ended_at: float, until: float) -> bool:
         """Whether nothing that came between an end at `ended_at` and `until` can have been missed.
 
-        The engine hangs up a subscription when the last run that it brought is over, 5 to 100 ms after the last
-        step's end. Where that is late enough for nearly every chunk that the end overtook, and the next one is
-        opened at once, the two count as one.
+        The engine hangs up a subscription when the last run that it brought is over, 5 to 100 ms after the
+        last step's end. Where that is late enough for nearly every chunk that the end overtook, and the next
+        one is opened at once, the two count as one.
         """
         if self.closed_at is None or self.closed_at >= until:
             return True

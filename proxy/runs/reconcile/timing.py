@@ -21,8 +21,8 @@ itself, chunks every 20 or 40 ms and an end 20 ms after it came: so an end can b
 idle engine and at a load of 6: 1 to 14 ms in one step of four, never more."""
 
 SEAM_AFTER: Final = 0.012
-"""A subscription that is hung up so long after an end, and opened again at once, counts as unbroken: of 170 last
-steps those chunks that were lost between the two were lost at hangups 8 to 11 ms after the end."""
+"""A subscription that is hung up so long after an end, and opened again at once, counts as unbroken: of 170
+last steps those chunks that were lost between the two were lost at hangups 8 to 11 ms after the end."""
 
 SEAM: Final = 0.01
 """... when the next one is opened within this time."""
