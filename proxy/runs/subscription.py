@@ -2,14 +2,13 @@
 
 Everything that is subscribed to (one run, a team's tap, a search by metadata) is a `Subscription`: it opens,
 reads, ends, waits and opens again, and tells its listener. The waiting is bounded from both sides: the first
-end costs nothing or little, and no engine, however it behaves, is asked more often than MOST_OPENS times per
-RATE_WINDOW.
+end costs nothing or little, and no engine, however it behaves, is asked more often than BURST times and then
+RATE times a second.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any, Final, Protocol
@@ -24,10 +23,8 @@ from proxy.runs.observer import Observer
 SPREAD: Final = 0.25  # seconds over which subscriptions reconnect after an end that nobody hung up
 SLOWEST: Final = 5.0  # seconds between two attempts at most
 STEADY: Final = 5.0  # seconds that a subscription has lasted when its end counts as the first one again
-MOST_OPENS: Final = (
-    10  # subscriptions in RATE_WINDOW, whatever they bring: a hangup after each event must not be a storm
-)
-RATE_WINDOW: Final = 5.0  # seconds
+BURST: Final = 20  # openings in a row, whatever they bring; a tap of short runs is hung up often
+RATE: Final = 10.0  # ... and then so many a second: a hangup after each event must not be a storm
 
 Open = Callable[[Deliver, Callable[[], None]], Coroutine[Any, Any, None]]
 
@@ -52,11 +49,14 @@ class Backoff:
         self.at = 0.0  # seconds of the clock: not before
         self._rng = rng
         self._tries = 0
-        self._opens: deque[float] = deque(maxlen=MOST_OPENS)
+        self._allowance = float(BURST)
+        self._allowed_at = 0.0
 
     def opening(self, now: float) -> None:
         """It is opened."""
-        self._opens.append(now)
+        refilled = self._allowance + max(0.0, now - self._allowed_at) * RATE
+        self._allowance = min(float(BURST), refilled) - 1.0
+        self._allowed_at = now
 
     def ended(self, now: float, *, hung_up: bool, lasted: float) -> None:
         """It is over; `lasted`: for how many seconds it was open."""
@@ -68,8 +68,8 @@ class Backoff:
             wait = min(SPREAD * 2**self._tries, SLOWEST) * self._rng.uniform(0.5, 1.0)
         self._tries = min(self._tries + 1, 16)
         self.at = now + wait
-        if len(self._opens) == MOST_OPENS:
-            self.at = max(self.at, self._opens[0] + RATE_WINDOW)
+        if self._allowance < 1.0:
+            self.at = max(self.at, self._allowed_at + (1.0 - self._allowance) / RATE)
 
     def spoke(self) -> None:
         """It brought something of a step: all is well."""
