@@ -65,9 +65,6 @@ class TeamCounters:
     late_chunks: int = 0  # after the verified end
     refusals: Counter[str] = field(default_factory=Counter)  # 4xx and waits, by reason
     backlog_bytes: int = 0
-    reloads: Counter[str] = field(default_factory=Counter)  # ok | failed
-    reloaded_at: float = 0.0  # Unix time of the last good one
-    reload_took: float = 0.0  # seconds, of the last one, good or not
     streams: dict[str, StreamCounters] = field(default_factory=dict)
 
     def stream(self, name: str) -> StreamCounters:

@@ -1,22 +1,20 @@
-"""Probes: what ``/healthz`` and ``/readyz`` answer, from a snapshot of the process; pure.
+"""The answers of ``/healthz`` and ``/readyz``, computed from a snapshot of the process; pure.
 
-The laws:
+- ``/healthz`` is 200 as long as the event loop runs. A restart would cure nothing else.
+- ``/readyz`` is about this pod: configuration loaded, not draining. Trouble of a team (Hatchet unreachable, a
+  broken file) is reported in the body and leaves the pod ready: otherwise the outage of one team would take
+  every team offline, and a client waits better on an open stream than on a refused connection.
+- With ``?strict`` it is 503 while any team has trouble. ``?team=NAME`` looks at one team and is strict (404
+  for a team that does not exist).
+- A team that has not called Hatchet yet has no trouble.
 
-- ``healthz`` says that the loop turns; a restart would cure nothing else, so nothing else fails it.
-- ``readyz`` is about this pod: configuration loaded, not draining. A team's trouble (Hatchet away, a broken
-  file) is told in the body and leaves the pod ready, or one team's outage would take every team offline,
-  and clients wait better on an open stream than at a closed door.
-- Who wants to be told by the status asks: ``?strict`` is 503 while any team is in trouble, ``?team=NAME``
-  looks at that team alone and is strict (404 for a team that is not there).
-- A team that has not asked Hatchet for anything yet is not in trouble.
-
-Times are Unix seconds. The body is JSON that a person can read.
+Times are Unix seconds. The body is JSON for people.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -39,33 +37,50 @@ class ConfigState(StrEnum):
     """Which version of a team's file is served."""
 
     CURRENT = "current"
-    LAST_GOOD = "last good"  # its newest version is broken, the one before it is served
-    BROKEN = "broken"  # it never was good: its streams answer stream.wait
+    LAST_GOOD = "last good"  # the newest version is broken, the one before it is served
+    BROKEN = "broken"  # no version was ever good: the team's streams answer stream.wait
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamHealth:
+    """Whether Hatchet answers, since when (Unix seconds; None: since the start), and the error if not."""
+
+    state: UpstreamState = UpstreamState.UNKNOWN
+    since: float | None = None
+    trouble: str | None = None  # the error's sentence: never a payload or a secret
+
+    @property
+    def is_fine(self) -> bool:
+        return self.state in (UpstreamState.REACHABLE, UpstreamState.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigHealth:
+    """Which version of a file is served, since when (Unix seconds, None: the start), and the reloads."""
+
+    state: ConfigState = ConfigState.CURRENT
+    since: float | None = None
+    problem: str | None = None  # the first problem of a broken file: file, line and sentence
+    reloads: Mapping[str, int] = field(default_factory=dict)  # by result: ok | failed
+    reloaded_at: float = 0.0  # Unix seconds of the last good reload; 0: there was none
+    reload_seconds: float = 0.0  # how long the last reload took, tests included, good or not
+
+    @property
+    def is_fine(self) -> bool:
+        return self.state is ConfigState.CURRENT
 
 
 @dataclass(frozen=True, slots=True)
 class TeamHealth:
-    """How one team stands, and since when (Unix seconds; None: since the start)."""
+    """One team at one moment."""
 
     name: str
-    reach: UpstreamState = UpstreamState.UNKNOWN
-    reach_since: float | None = None
-    trouble: str | None = None  # the upstream error's sentence: never a payload or a secret
-    standing: ConfigState = ConfigState.CURRENT
-    standing_since: float | None = None
-    problem: str | None = None  # the first problem of a file that is broken: file, line and sentence
-
-    @property
-    def upstream_is_fine(self) -> bool:
-        return self.reach in (UpstreamState.REACHABLE, UpstreamState.UNKNOWN)
-
-    @property
-    def config_is_current(self) -> bool:
-        return self.standing is ConfigState.CURRENT
+    upstream: UpstreamHealth = UpstreamHealth()
+    config: ConfigHealth = ConfigHealth()
 
     @property
     def is_fine(self) -> bool:
-        return self.upstream_is_fine and self.config_is_current
+        return self.upstream.is_fine and self.config.is_fine
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +103,12 @@ class Answer:
 
 
 def healthz(health: Health, now: float) -> Answer:
-    """The loop turns: who reads this has been answered by it."""
+    """The event loop runs: it answered this request."""
     return Answer(OK, {"status": "alive", "version": health.version, "up": spell(now - health.started)})
 
 
 def readyz(health: Health, now: float, *, strict: bool = False, team: str | None = None) -> Answer:
-    """Whether this pod takes new clients; with `strict` or `team`, whether its teams are served too."""
+    """Whether this pod takes new clients; with `strict` or `team` also whether its teams have no trouble."""
     teams = health.teams if team is None else tuple(one for one in health.teams if one.name == team)
     if team is not None and not teams:
         return Answer(
@@ -121,9 +136,11 @@ def _status(health: Health, fine: bool) -> str:
 
 
 def _team(team: TeamHealth, started: float, now: float) -> dict[str, Any]:
-    upstream = _state(team.reach.value, team.reach_since or started, now, "trouble", team.trouble)
-    config = _state(team.standing.value, team.standing_since or started, now, "problem", team.problem)
-    return {"upstream": upstream, "config": config}
+    up, config = team.upstream, team.config
+    return {
+        "upstream": _state(up.state.value, up.since or started, now, "trouble", up.trouble),
+        "config": _state(config.state.value, config.since or started, now, "problem", config.problem),
+    }
 
 
 def _state(state: str, since: float, now: float, key: str, why: str | None) -> dict[str, Any]:
@@ -136,7 +153,7 @@ def _moment(at: float) -> str:
 
 
 def spell(seconds: float) -> str:
-    """A span as people say it, in its two largest units: ``3 h 12 min``."""
+    """A duration in its two largest units: ``3 h 12 min``."""
     whole = max(0, int(seconds))
     parts: list[str] = []
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy import __version__
 from proxy.observability.counters import Counters, Histogram, StreamCounters, TeamCounters
-from proxy.observability.health import Health
+from proxy.observability.health import Health, TeamHealth
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -150,23 +150,6 @@ FAMILIES: Final = (
         (*TEAM, "reason"),
         _by_team(lambda t: t.refusals),
     ),
-    Family(
-        "reloads", "counter", "Reloads of a team's file.", (*TEAM, "result"), _by_team(lambda t: t.reloads)
-    ),
-    Family(
-        "last_reload_timestamp_seconds",
-        "gauge",
-        "Unix time of the last good reload.",
-        TEAM,
-        _of_team(lambda t: t.reloaded_at),
-    ),
-    Family(
-        "last_reload_duration_seconds",
-        "gauge",
-        "How long the last reload took, tests included.",
-        TEAM,
-        _of_team(lambda t: t.reload_took),
-    ),
 )
 
 # -- to Prometheus --
@@ -217,12 +200,32 @@ class _Reading:
 def _of_health(health: Health | None) -> Iterator[Metric]:
     if health is None:
         return
-    teams = health.teams
-    yield _metric("draining", "gauge", "1 while this replica goes away.", (), [((), health.draining)])
-    reachable = [((team.name,), float(team.upstream_is_fine)) for team in teams]
-    yield _metric("upstream_up", "gauge", "0 while Hatchet does not answer this team.", TEAM, reachable)
-    current = [((team.name,), float(team.config_is_current)) for team in teams]
-    yield _metric("config_current", "gauge", "0 while a team's file is broken.", TEAM, current)
+    teams = [((team.name,), team) for team in health.teams]
+    yield _metric("draining", "gauge", "1 while this replica is draining.", (), [((), health.draining)])
+    for name, meaning, read in HEALTH_GAUGES:
+        yield _metric(name, "gauge", meaning, TEAM, [(labels, read(team)) for labels, team in teams])
+    reloads = [
+        ((team.name, result), number)
+        for team in health.teams
+        for result, number in team.config.reloads.items()
+    ]
+    yield _metric("reloads", "counter", "Reloads of a team's file.", (*TEAM, "result"), reloads)
+
+
+HEALTH_GAUGES: Final[tuple[tuple[str, str, Callable[[TeamHealth], float]], ...]] = (
+    ("upstream_up", "0 while Hatchet does not answer this team.", lambda t: float(t.upstream.is_fine)),
+    ("config_current", "0 while a team's file is broken.", lambda t: float(t.config.is_fine)),
+    (
+        "last_reload_timestamp_seconds",
+        "Unix time of the last good reload.",
+        lambda t: t.config.reloaded_at,
+    ),
+    (
+        "last_reload_duration_seconds",
+        "How long the last reload took, tests included.",
+        lambda t: t.config.reload_seconds,
+    ),
+)
 
 
 def _metric(name: str, kind: str, meaning: str, labels: tuple[str, ...], rows: Iterable[Row]) -> Metric:

@@ -43,7 +43,7 @@ class Server(uvicorn.Server):
         listening: Callable[[], None] | None = None,
     ) -> None:
         """`reload` answers SIGHUP; `listening` is called once requests and signals are answered."""
-        self._doors = Doors(front, ceiling=front.hub.most)
+        self._doors = Doors(front, ceiling=front.hub.max_connections)
         super().__init__(
             uvicorn.Config(
                 front,

@@ -1,7 +1,7 @@
-"""Hub: all teams of this process, and every reader that is connected.
+"""The hub: all teams of this process and all clients that are connected.
 
-The hub applies configurations (team by team), looks for stuck readers, and says farewell to all of them when
-this replica goes away. What a team owns is in ``team.py``; no run and no reader is known to two teams.
+The hub applies configurations team by team, ends clients that take nothing any more, and sends every client
+away when this replica stops. What a team owns is in ``team.py``; no run and no client belongs to two teams.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
 from config.model.files import Config, HatchetConfig, ServerConfig, TeamConfig
@@ -23,91 +25,162 @@ from proxy.formats import sse
 from proxy.hatchet.upstream import Upstream
 from proxy.observability.counters import Counters
 from proxy.observability.event_log import EventLog
-from proxy.observability.health import ConfigState, Health, TeamHealth
+from proxy.observability.health import Health
 from proxy.streams.session import Stay
 from proxy.streams.subscriber import Ending
 from proxy.teams.team import Team
+from proxy.teams.team_state import TeamState
 
-SWEEP: Final = 0.5  # seconds between looks for stuck readers and the measuring of the loop's lag
+SWEEP: Final = (
+    0.5  # seconds between searches for stuck clients; also the period of the loop lag's measurement
+)
 SECRET_BYTES: Final = 32
-DRAIN_PAUSE: Final = 0.5  # seconds before the first client comes back: another replica is there, or soon
+DRAIN_PAUSE: Final = 0.5  # seconds before the first drained client reconnects: time for another replica
 
-CLIENT_BYTES: Final = 7 * 1024  # docs/performance.md
-RUN_BYTES: Final = 32 * 1024  # without what is kept of it
+CLIENT_BYTES: Final = 7 * 1024  # memory of one client, see docs/performance.md
+RUN_BYTES: Final = 32 * 1024  # memory of one run without its backlogs, see docs/performance.md
 
 SINGLE: Final = "default"  # the team of the single-file form
 
-OpenDoor = Callable[[HatchetConfig], Upstream]
+Connect = Callable[[HatchetConfig], Upstream]
+"""Makes a client for a team's Hatchet; it connects when it is first used."""
+
+
+class Outcome(StrEnum):
+    """What applying a configuration did to a team."""
+
+    UNCHANGED = "unchanged"
+    LIVE = "live"  # the new version is served
+    FAILED = "failed"  # the new version is broken; the last good one is served, if there is one
+
+
+@dataclass(frozen=True, slots=True)
+class TeamResult:
+    """The result of applying a configuration to one team."""
+
+    team: str
+    outcome: Outcome
+    problems: tuple[str, ...] = ()
+    seconds: float = 0.0  # since the loading of the configuration began
 
 
 class Hub:
-    """Everything that is served. `draining` turns true once, for good."""
+    """Everything that is served. `draining` turns true once and stays true."""
 
-    def __init__(self, open_door: OpenDoor, counts: Counters, event_log: EventLog) -> None:
-        self.teams: dict[str, Team] = {}
-        self.broken: set[str] = set()  # granted teams whose file never was good
-        self.counts = counts
+    def __init__(self, connect: Connect, counters: Counters, event_log: EventLog) -> None:
+        self.counters = counters
+        self.event_log = event_log
+        self.server = ServerConfig()
+        self.single = True  # the single-file form: paths have no team in front
         self.draining = False
         self.stays: set[Stay] = set()  # clients that read
-        self.paused: set[Stay] = set()  # those among them that do not keep up
-        self.waiting: set[asyncio.Task[object]] = set()  # clients whose headers are held back
-        self.most = ceiling(raise_file_limit())  # connections; more are closed at once
-        self.ceiling = self.most - self.most // 16  # clients of all teams: room to tell the rest to wait
-        self._open_door = open_door
-        self.event_log = event_log
-        self.single = True
-        self.key_sets = KeySets()
+        self.paused: set[Stay] = set()  # those among them whose sockets are full
+        self.waiting: set[asyncio.Task[object]] = set()  # requests that are not answered yet
+        self.max_connections: Final = ceiling(raise_file_limit())  # beyond it connections are closed at once
+        # Clients of all teams. The rest of the connections is for answers that tell clients to wait.
+        self.max_clients: Final = self.max_connections - self.max_connections // 16
+        self.started: Final = time.time()
+        self._connect = connect
+        self._key_sets = KeySets()
         self._secret = secrets.token_bytes(SECRET_BYTES)
-        self._standings: dict[str, TeamHealth] = {}
-        self.started = time.time()
+        self._states: dict[str, TeamState] = {}
+        self._teams: dict[str, Team] = {}  # an index of `_states`: looked up for every request
         self._sweeper: asyncio.Task[None] | None = None
-        self.server = ServerConfig()
 
-    # -- configuration --
+    # -- teams --
 
-    async def apply(self, config: Config, unusable: Callable[[str, KeyProblem], None]) -> None:
-        """Serve `config`: new teams begin, changed ones change, those that are gone are closed.
+    @property
+    def teams(self) -> Mapping[str, Team]:
+        """The teams that are served, by name."""
+        return MappingProxyType(self._teams)
 
-        `unusable` hears of teams whose keys cannot work; they stay as they were.
+    def is_broken(self, name: str) -> bool:
+        """Whether `name` is a granted team no version of whose file was ever good."""
+        return name in self._states and name not in self._teams
+
+    async def apply(self, config: Config, *, began: float) -> list[TeamResult]:
+        """Serve `config`: new teams start, changed ones change, teams that are gone are closed.
+
+        A team whose file is broken, or whose keys cannot work, stays on its last good version. `began` is
+        the time (`time.monotonic`) at which loading `config` began. Returns a result for each granted team.
         """
         self.server = config.server
         self.single = config.single
+        results = [
+            self._failed(name, [str(problem) for problem in problems], began)
+            for name, problems in config.broken.items()
+        ]
         for name, team_config in config.teams.items():
-            try:
-                await self._apply_team(name, team_config)
-            except KeyProblem as problem:
-                unusable(name, problem)
-        granted = {*config.teams, *config.broken}
-        for name in set(self.teams) - granted:
-            await self.teams.pop(name).close()
-        self.broken = granted - set(self.teams)
+            results.append(await self._apply_team(name, team_config, began))
+        for name in self._states.keys() - config.teams.keys() - config.broken.keys():
+            await self._remove(name)
+        return results
 
-    async def _apply_team(self, name: str, config: TeamConfig) -> None:
-        team = self.teams.get(name)
-        if team is None:
-            self.teams[name] = Team(
+    def reject(self, problems: Sequence[str], *, began: float) -> None:
+        """Every team stays on its last good version: a file that concerns all of them is broken."""
+        for name in tuple(self._states):
+            self._failed(name, problems, began)
+
+    async def _apply_team(self, name: str, config: TeamConfig, began: float) -> TeamResult:
+        state = self._state(name)
+        unchanged = state.is_current(config)
+        try:
+            if state.team is None:
+                state.team = self._teams[name] = await self._new_team(name, config)
+            elif not unchanged or state.team.server != self.server:
+                await self._change(state.team, config)
+        except KeyProblem as problem:
+            return self._failed(name, [str(problem)], began)
+        if unchanged:
+            return TeamResult(name, Outcome.UNCHANGED)
+        seconds = time.monotonic() - began
+        state.went_live(seconds)
+        return TeamResult(name, Outcome.LIVE, seconds=seconds)
+
+    async def _new_team(self, name: str, config: TeamConfig) -> Team:
+        upstream = self._connect(config.hatchet)
+        try:
+            return Team(
                 config,
                 self.server,
-                self._open_door(config.hatchet),
+                upstream,
                 secret=self._secret,
-                counters=self.counts.team(name),
+                counters=self.counters.team(name),
                 event_log=self.event_log,
-                key_sets=self.key_sets,
+                key_sets=self._key_sets,
             )
-            return
+        except KeyProblem:
+            await upstream.close()
+            raise
+
+    async def _change(self, team: Team, config: TeamConfig) -> None:
         hatchet = team.config.hatchet
         team.configure(config, self.server)
         if hatchet != config.hatchet:
-            await team.upstream.replace(self._open_door(config.hatchet))
+            await team.upstream.replace(self._connect(config.hatchet))
 
-    # -- readers --
+    async def _remove(self, name: str) -> None:
+        state = self._states.pop(name)
+        self._teams.pop(name, None)
+        if state.team is not None:
+            await state.team.close()
+
+    def _failed(self, name: str, problems: Sequence[str], began: float) -> TeamResult:
+        seconds = time.monotonic() - began
+        self._state(name).failed(problems, seconds)
+        return TeamResult(name, Outcome.FAILED, tuple(problems), seconds)
+
+    def _state(self, name: str) -> TeamState:
+        return self._states.setdefault(name, TeamState(name))
+
+    # -- clients --
 
     def is_full(self, *, waits: bool) -> bool:
-        """Whether there is room for no client more; `waits`: whoever asks is among those who wait."""
-        return len(self.stays) + len(self.waiting) - waits >= self.ceiling
+        """Whether there is no room for another client; `waits`: the caller is in `waiting` itself."""
+        return len(self.stays) + len(self.waiting) - waits >= self.max_clients
 
     def start(self) -> None:
-        """Begin to look for stuck readers."""
+        """Begin to look for stuck clients."""
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
 
     async def _sweep(self) -> None:
@@ -117,7 +190,7 @@ class Hub:
             await asyncio.sleep(SWEEP)
             now = loop.time()
             self.event_log.tick()
-            self.counts.loop_lag.observe(max(0.0, now - asked - SWEEP))
+            self.counters.loop_lag.observe(max(0.0, now - asked - SWEEP))
             oldest = now - self.server.write_timeout
             for stay in tuple(self.paused):
                 since = stay.reader.paused_since
@@ -126,42 +199,25 @@ class Hub:
 
     def held(self) -> int:
         """About how many bytes are held for clients and runs, backlogs included."""
-        teams = self.counts.teams.values()
+        teams = self.counters.teams.values()
         kept = sum(team.backlog_bytes + team.runs * RUN_BYTES for team in teams)
         return kept + len(self.stays) * CLIENT_BYTES
 
     # -- health --
 
-    def stands(self, team: str, standing: ConfigState, problem: str | None = None) -> None:
-        """Which version of a team's file is served, from now on."""
-        old = self._standings.get(team)
-        if old is None or (old.standing, old.problem) != (standing, problem):
-            self._standings[team] = TeamHealth(
-                team, standing=standing, standing_since=time.time(), problem=problem
-            )
-
     def health(self) -> Health:
-        """The process at this moment, for the probes."""
-        names = sorted({*self.teams, *self.broken})
+        """The process at this moment, for probes and metrics."""
         return Health(
             started=self.started,
             version=__version__,
             draining=self.draining,
-            teams=tuple(self._team_health(name) for name in names),
+            teams=tuple(self._states[name].health() for name in sorted(self._states)),
         )
 
-    def _team_health(self, name: str) -> TeamHealth:
-        told = self._standings.get(name, TeamHealth(name))
-        team = self.teams.get(name)
-        if team is None:
-            return replace(told, standing=ConfigState.BROKEN)
-        up = team.upstream
-        return replace(told, reach=up.reach, reach_since=up.since, trouble=up.trouble)
-
-    # -- farewell --
+    # -- the end --
 
     def drain(self) -> None:
-        """Tell every reader that this replica goes away, each with a hint of its own when to come back."""
+        """Tell every client that this replica stops, each with its own time to reconnect."""
         self.draining = True
         for task in tuple(self.waiting):
             task.cancel()
@@ -174,10 +230,9 @@ class Hub:
         stay.say_last(sse.control("drain", {}, retry_in=pause), Ending.DRAIN)
 
     async def close(self) -> None:
-        """Let go of all teams."""
+        """Close all teams."""
         if self._sweeper is not None:
             self._sweeper.cancel()
-        for team in self.teams.values():
-            await team.close()
-        self.teams.clear()
-        await self.key_sets.close()
+        for name in tuple(self._states):
+            await self._remove(name)
+        await self._key_sets.close()

@@ -1,7 +1,8 @@
-"""MonitoredUpstream: a team's one way to Hatchet, whose door can be replaced while runs are followed.
+"""A team's connection to Hatchet: can be replaced while runs are followed, and knows whether Hatchet answers.
 
-It passes every call on and learns from each answer whether Hatchet answers and takes the token: that is what
-the probes and the event log tell. The history's failures are told too, but say nothing about that.
+Every call goes to the current client. Each answer and each error updates `health`, which the probes and the
+event log report. Calls to the REST history are logged when they fail, but do not change `health`: they may
+go to another address than gRPC.
 """
 
 from __future__ import annotations
@@ -16,99 +17,101 @@ from proxy.hatchet.errors import HatchetAway, HatchetError, RunUnknown, TokenRef
 from proxy.hatchet.upstream import Deliver, Upstream
 from proxy.observability.counters import TeamCounters
 from proxy.observability.event_log import EventLog
-from proxy.observability.health import UpstreamState
+from proxy.observability.health import UpstreamHealth, UpstreamState
 
-NO_RUN: Final = "00000000-0000-0000-0000-000000000000"  # nobody's: asking for it asks only for an answer
-REACHES: Final[dict[type[HatchetError], UpstreamState]] = {
+NO_RUN: Final = "00000000-0000-0000-0000-000000000000"  # an id that no run has: the answer is "unknown run"
+STATES: Final[dict[type[HatchetError], UpstreamState]] = {
     HatchetAway: UpstreamState.AWAY,
     TokenRefused: UpstreamState.REFUSED,
-}
+}  # any other error is an answer of Hatchet's, so it is reachable
 
 T = TypeVar("T")
 
 
 class MonitoredUpstream:
-    """The team's `Upstream`, whose door can be replaced while runs are followed; knows whether it answers."""
+    """The `Upstream` of a team."""
 
-    def __init__(self, door: Upstream, event_log: EventLog, team: str, counts: TeamCounters) -> None:
-        self._door = door
-        self._counts = counts
+    def __init__(self, client: Upstream, event_log: EventLog, team: str, counters: TeamCounters) -> None:
+        self.health = UpstreamHealth()
+        self._client = client
+        self._counters = counters
         self._event_log = event_log
         self._team = team
-        self.reach = UpstreamState.UNKNOWN
-        self.since: float | None = None  # Unix seconds
-        self.trouble: str | None = None
 
-    async def replace(self, door: Upstream) -> None:
-        """From now on ask `door`; calls on the old one end with HatchetAway and are tried again."""
-        old, self._door = self._door, door
+    async def replace(self, client: Upstream) -> None:
+        """Call `client` from now on. Calls on the old one end with HatchetAway; their callers try again."""
+        old, self._client = self._client, client
         await old.close()
 
     @property
     def has_history(self) -> bool:
-        return self._door.has_history
+        return self._client.has_history
 
     async def follow(self, run_id: str, deliver: Deliver, opened: Callable[[], None] | None = None) -> None:
-        await self._lasting(lambda door: door.follow(run_id, deliver, opened))
+        await self._subscribe(lambda client: client.follow(run_id, deliver, opened))
 
     async def follow_metadata(
         self, key: str, value: str, deliver: Deliver, opened: Callable[[], None] | None = None
     ) -> None:
-        await self._lasting(lambda door: door.follow_metadata(key, value, deliver, opened))
+        await self._subscribe(lambda client: client.follow_metadata(key, value, deliver, opened))
 
     async def core(self, run_id: str) -> CoreState:
-        return await self._heard(self._door.core(run_id))
+        return await self._call(self._client.core(run_id))
 
     async def past(self, run_id: str) -> PastState | None:
-        return await self._noted(self._door.past(run_id))
+        return await self._call_history(self._client.past(run_id))
 
     async def find(self, key: str, value: str) -> str | None:
-        return await self._noted(self._door.find(key, value))
+        return await self._call_history(self._client.find(key, value))
 
     async def check(self) -> None:
-        """One small question, for the start and for probes. Raises HatchetError."""
+        """Ask Hatchet something small, to learn whether it answers. Raises HatchetError."""
         with contextlib.suppress(RunUnknown):
             await self.core(NO_RUN)
 
     async def close(self) -> None:
-        await self._door.close()
+        await self._client.close()
 
-    async def _lasting(self, call: Callable[[Upstream], Coroutine[Any, Any, None]]) -> None:
-        door = self._door
-        await self._heard(call(door))
-        if door is not self._door:
+    async def _subscribe(self, call: Callable[[Upstream], Coroutine[Any, Any, None]]) -> None:
+        client = self._client
+        await self._call(call(client))
+        if client is not self._client:
             raise HatchetAway("the connection to Hatchet was replaced")
 
-    async def _heard(self, call: Coroutine[Any, Any, T]) -> T:
+    async def _call(self, call: Coroutine[Any, Any, T]) -> T:
         try:
             answer = await call
         except RunUnknown:
-            self._learn(UpstreamState.REACHABLE, None)
+            self._learn(None)
             raise
         except HatchetError as error:
-            self._counts.troubles[type(error).__name__] += 1
-            self._learn(REACHES.get(type(error), UpstreamState.REACHABLE), error)
+            self._failed(error)
+            self._learn(error)
             raise
-        self._learn(UpstreamState.REACHABLE, None)
+        self._learn(None)
         return answer
 
-    async def _noted(self, call: Coroutine[Any, Any, T]) -> T:
-        """The history's calls: their failing says nothing about whether Hatchet answers."""
+    async def _call_history(self, call: Coroutine[Any, Any, T]) -> T:
         try:
             return await call
         except HatchetError as error:
-            self._counts.troubles[type(error).__name__] += 1
-            self._event_log.trouble(self._team, error)
+            self._failed(error)
             raise
 
-    def _learn(self, reach: UpstreamState, error: HatchetError | None) -> None:
-        bad = reach is not UpstreamState.REACHABLE
-        self.trouble = str(error) if bad else None
-        if error is not None:
-            self._event_log.trouble(self._team, error)
-        if reach is self.reach:
+    def _failed(self, error: HatchetError) -> None:
+        self._counters.troubles[type(error).__name__] += 1
+        self._event_log.trouble(self._team, error)
+
+    def _learn(self, error: HatchetError | None) -> None:
+        """A call was answered, or failed with `error`."""
+        old = self.health
+        state = UpstreamState.REACHABLE if error is None else STATES.get(type(error), UpstreamState.REACHABLE)
+        trouble = None if state is UpstreamState.REACHABLE else str(error)
+        if state is old.state:
+            if trouble != old.trouble:
+                self.health = UpstreamHealth(state, old.since, trouble)
             return
         now = time.time()
-        if self.reach in (UpstreamState.AWAY, UpstreamState.REFUSED) and not bad and self.since is not None:
-            self._event_log.recovered(self._team, seconds=now - self.since)
-        self.reach, self.since = reach, now
+        if state is UpstreamState.REACHABLE and not old.is_fine and old.since is not None:
+            self._event_log.recovered(self._team, seconds=now - old.since)
+        self.health = UpstreamHealth(state, now, trouble)

@@ -1,4 +1,4 @@
-"""RunCounters: what a team's runs tell about themselves, kept as the team's counts."""
+"""Counts what happens around the runs of a team."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from proxy.runs.observer import Observer
 
 
 class RunCounters(Observer):
-    """What a team's runs tell about themselves, as counts."""
+    """Adds what the runs of a team report to the counters of the team."""
 
-    def __init__(self, counts: TeamCounters) -> None:
-        self._counts = counts
+    def __init__(self, counters: TeamCounters) -> None:
+        self._counters = counters
 
     def false_end(self) -> None:
-        self._counts.false_ends += 1
+        self._counters.false_ends += 1
 
     def lookup(self, kind: str) -> None:
-        self._counts.lookups[kind] += 1
+        self._counters.lookups[kind] += 1
 
     def subscribed(self, kind: str, change: int) -> None:
-        self._counts.subscriptions[kind] += change
+        self._counters.subscriptions[kind] += change
 
     def late_chunk(self, count: int = 1) -> None:
-        self._counts.late_chunks += count
+        self._counters.late_chunks += count

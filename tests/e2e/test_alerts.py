@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from proxy.observability.counters import Counters
-from proxy.observability.health import Health, TeamHealth
+from proxy.observability.health import Health
 from proxy.observability.prometheus import PREFIX, render
 from tests.support.tools import ROOT, need
-from tests.unit.observability.test_prometheus import busy
+from tests.unit.observability.test_prometheus import busy, well
 
 RULES: Final = ROOT / "deploy/prometheus/alerts.yaml"
 DASHBOARD: Final = ROOT / "deploy/grafana/stream-proxy.json"
@@ -24,7 +24,7 @@ OPERATIONS: Final = ROOT / "docs/operations.md"
 
 def exposed() -> dict[str, set[str]]:
     """Each series of /metrics, with its labels."""
-    body, _ = render(busy(), Health(0.0, "1", teams=(TeamHealth("payments"),)))
+    body, _ = render(busy(), well())
     found: dict[str, set[str]] = {}
     for line in body.decode().splitlines():
         match = re.match(r"(\w+)(?:{(.*)})? ", line)

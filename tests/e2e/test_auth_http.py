@@ -476,7 +476,7 @@ async def test_beyond_loopback_a_reload_opens_no_door_that_is_not_written_open(
 ) -> None:
     run = await run_of(engine)
     async with served(folder, env) as proxy, httpx.AsyncClient(base_url=proxy.url) as client:
-        beyond = Reloader(folder, env, proxy.hub, proxy.process._event_log, on_loopback=False)
+        beyond = Reloader(folder, env, proxy.hub, proxy.hub.event_log, on_loopback=False)
         block = PROXY[PROXY.index("    auth:") : PROXY.index("    limits:")]
         for written, status in (("", 401), ("    auth: none\n", 403)):  # 403: nobody has claims
             (folder / "proxy.yaml").write_text(PROXY.replace(block, written))

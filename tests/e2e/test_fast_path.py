@@ -205,7 +205,7 @@ async def test_a_run_that_must_be_asked_for_is_waited_for_by_the_parsers_way(
     await one.asks(proxy, f"/message/{run}")
     assert b"reading hatchet docs" in await one.hears(b"0\r\n\r\n")
     assert {parsed(each) for each in proxy.server.server_state.connections} == {True}
-    assert proxy.hub.counts.team("default").stream("simple").opened == 1
+    assert proxy.hub.counters.team("default").stream("simple").opened == 1
     one.leaves()
 
 

@@ -311,10 +311,10 @@ async def test_a_client_that_leaves_takes_its_upstream_along_after_linger(
 ) -> None:
     run = await engine.trigger("chat")
     await listen(client, f"/all/{run}", until="told")
-    assert proxy.hub.counts.team("default").runs == 1
-    await until(lambda: not proxy.hub.counts.team("default").runs)
+    assert proxy.hub.counters.team("default").runs == 1
+    await until(lambda: not proxy.hub.counters.team("default").runs)
     await until(lambda: not engine.streams)
-    assert proxy.hub.counts.team("default").backlog_bytes == 0
+    assert proxy.hub.counters.team("default").backlog_bytes == 0
 
 
 async def test_a_drain_tells_every_reader_and_ends(

@@ -106,7 +106,7 @@ async def test_a_stuck_reader_is_disconnected_in_time_and_nobody_else_is(
             stuck = await Slow(proxy.url, f"/run/{run}").open(until=b"first")
             await becomes(lambda: len(proxy.hub.stays) == 2)
             await flood(engine, run, quick, 200)  # may take longer than the write timeout itself
-            endings = proxy.hub.counts.team("default").stream("all").ends
+            endings = proxy.hub.counters.team("default").stream("all").ends
             await becomes(lambda: endings["stuck"] == 1, 5)
             await becomes(lambda: not proxy.hub.paused and len(proxy.hub.stays) == 1)
             await flood(engine, run, quick, 20)
@@ -132,7 +132,7 @@ async def test_a_stuck_readers_share_of_memory_is_bounded_the_kernels_buffers_co
                 assert transport.get_write_buffer_size() <= HIGH_WATER + BATCH + SIZE
                 assert stay.reader.frames * SIZE < SHARE
             assert len(proxy.hub.paused) == 5
-            kept = proxy.hub.counts.team("default").backlog_bytes
+            kept = proxy.hub.counters.team("default").backlog_bytes
             assert kept < 2_500_000, "what is kept is shared by all who read, the run's own events included"
             for one in stuck:
                 one.close()

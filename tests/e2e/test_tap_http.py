@@ -88,7 +88,7 @@ async def test_what_is_kept_for_nobody_yet_is_bounded_and_the_newest_are_kept(
     text = yaml(hatchet=TAPPED, more=f"limits: {{backlog_bytes: {LIMITED}B}}")
     async with served(config(tmp_path, text, "limited.yaml"), engine.env) as proxy:
         await becomes(lambda: engine.streams == 1)
-        team = proxy.hub.counts.team("default")
+        team = proxy.hub.counters.team("default")
         runs = [await engine.trigger("wide", metadata=PAIR) for _ in range(12)]
         most = 0
         while not all(engine.run(run).settled for run in runs):

@@ -195,7 +195,7 @@ async def test_a_token_that_is_replaced_in_its_file_goes_on_with_the_streams_tha
                 new = f"{head}.{body}.bmV3"  # another signature: another token of the same tenant
                 tenant = engine.gate.withdraw(engine.token)
                 engine.end_streams()
-                await becomes(lambda: proxy.hub.counts.team("default").troubles["TokenRefused"])
+                await becomes(lambda: proxy.hub.counters.team("default").troubles["TokenRefused"])
                 engine.gate.admit(new, tenant)
                 secret.write_text(new)
                 await proxy.process.reload()

@@ -70,11 +70,11 @@ def command(path: Path | None, host: str | None, port: int | None) -> None:
 def _refuse_open_doors(config: Config, host: str) -> None:
     if _is_loopback(host):
         return
-    from proxy.server.reloader import silent_teams  # noqa: PLC0415
+    from proxy.server.reloader import teams_without_auth  # noqa: PLC0415
 
-    silent = silent_teams(config)
-    if silent:
-        names = ", ".join(silent)
+    open_teams = teams_without_auth(config)
+    if open_teams:
+        names = ", ".join(open_teams)
         where = "at the top of the file" if config.single else f"in proxy.yaml (teams: {names})"
         click.echo(
             f"serve: refusing to listen on {host}, beyond loopback, without authentication: "

@@ -72,7 +72,7 @@ class Front:
     def _is_broken(self, scope: Scope) -> bool:
         """Whether the path is a team's whose file never was good, so that its streams are not known."""
         name = _raw_path(scope).split("/")[1:2]
-        return bool(name) and name[0] in self.hub.broken
+        return bool(name) and self.hub.is_broken(name[0])
 
     async def _wait_for_config(self, scope: Scope, send: Send) -> None:
         headers = RequestHead.read(scope["headers"], b"").headers

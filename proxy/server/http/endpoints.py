@@ -62,7 +62,7 @@ def _probes(hub: Hub) -> list[Route]:
     async def metrics(request: Request) -> Response:
         accept = request.headers.get("accept", "")
         # off the loop: a scrape of two hundred streams takes some 50 ms, which every stream would feel
-        body, kind = await asyncio.to_thread(render, hub.counts, hub.health(), accept=accept)
+        body, kind = await asyncio.to_thread(render, hub.counters, hub.health(), accept=accept)
         return Response(body, headers={"content-type": kind, "cache-control": "no-store"})
 
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]

@@ -402,7 +402,7 @@ async def test_a_teams_look_is_content_with_an_unknown_run(engine: Stage, open_d
     engine.details = refusing(grpc.StatusCode.UNAUTHENTICATED, "no")
     with pytest.raises(TokenRefused):
         await switch.check()
-    assert switch.reach is UpstreamState.REFUSED
+    assert switch.health.state is UpstreamState.REFUSED
 
 
 async def test_a_history_that_is_off_says_so(open_door: Open) -> None:

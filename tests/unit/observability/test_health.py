@@ -6,21 +6,29 @@ import json
 
 import pytest
 
-from proxy.observability.health import ConfigState, Health, TeamHealth, UpstreamState, healthz, readyz, spell
+from proxy.observability.health import (
+    ConfigHealth,
+    ConfigState,
+    Health,
+    TeamHealth,
+    UpstreamHealth,
+    UpstreamState,
+    healthz,
+    readyz,
+    spell,
+)
 
 NOW = 1_790_003_661.0
 STARTED = NOW - 3661
 
-FINE = TeamHealth("search", UpstreamState.REACHABLE, NOW - 60)
-AWAY = TeamHealth("payments", UpstreamState.AWAY, NOW - 75, "connection refused at hatchet:7077")
+FINE = TeamHealth("search", UpstreamHealth(UpstreamState.REACHABLE, NOW - 60))
+AWAY = TeamHealth(
+    "payments", UpstreamHealth(UpstreamState.AWAY, NOW - 75, "connection refused at hatchet:7077")
+)
 STALE = TeamHealth(
     "chat",
-    UpstreamState.REACHABLE,
-    NOW - 5,
-    None,
-    ConfigState.LAST_GOOD,
-    NOW - 7200,
-    "teams/chat.yaml:3:5: what",
+    UpstreamHealth(UpstreamState.REACHABLE, NOW - 5),
+    ConfigHealth(ConfigState.LAST_GOOD, NOW - 7200, "teams/chat.yaml:3:5: what"),
 )
 
 

@@ -8,7 +8,14 @@ import sys
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.observability.counters import Counters
-from proxy.observability.health import ConfigState, Health, TeamHealth, UpstreamState
+from proxy.observability.health import (
+    ConfigHealth,
+    ConfigState,
+    Health,
+    TeamHealth,
+    UpstreamHealth,
+    UpstreamState,
+)
 from proxy.observability.prometheus import FAMILIES, PREFIX, render
 from tests.support.tools import need
 
@@ -19,14 +26,12 @@ def busy() -> Counters:
     counts.loop_lag.observe(0.002, 3)
     team = counts.team("payments")
     team.events, team.runs, team.false_ends, team.late_chunks, team.backlog_bytes = 40, 2, 3, 1, 2048
-    team.reloaded_at, team.reload_took = 1_790_000_000.0, 0.25
     for counter in (
         team.run_ends,
         team.subscriptions,
         team.lookups,
         team.troubles,
         team.refusals,
-        team.reloads,
     ):
         counter["some"] += 7
     stream = team.stream("chat")
@@ -39,8 +44,12 @@ def busy() -> Counters:
     return counts
 
 
-def well(**team: object) -> Health:
-    return Health(0.0, "1.2.3", teams=(TeamHealth("payments", **team),))  # type: ignore[arg-type]
+def well(
+    upstream: UpstreamState = UpstreamState.REACHABLE, config: ConfigState = ConfigState.CURRENT
+) -> Health:
+    """One team, with reloads."""
+    reloads = ConfigHealth(config, reloads={"ok": 7}, reloaded_at=1_790_000_000.0, reload_seconds=0.25)
+    return Health(0.0, "1.2.3", teams=(TeamHealth("payments", UpstreamHealth(upstream), reloads),))
 
 
 def samples(counts: Counters, health: Health | None = None) -> dict[str, float]:
@@ -108,11 +117,18 @@ def test_a_label_with_quotes_and_line_breaks_is_read_back_whole() -> None:
 
 
 def test_the_health_of_teams_is_told_as_gauges() -> None:
-    told = samples(Counters(), well(reach=UpstreamState.AWAY, standing=ConfigState.LAST_GOOD))
+    told = samples(Counters(), well(UpstreamState.AWAY, ConfigState.LAST_GOOD))
     assert told['stream_proxy_upstream_up{team="payments"}'] == 0
     assert told['stream_proxy_config_current{team="payments"}'] == 0
     assert told["stream_proxy_draining"] == 0
     assert samples(Counters(), well())['stream_proxy_upstream_up{team="payments"}'] == 1
+
+
+def test_the_reloads_of_a_team_are_counted_by_result_and_dated() -> None:
+    told = samples(Counters(), well())
+    assert told['stream_proxy_reloads_total{result="ok",team="payments"}'] == 7
+    assert told['stream_proxy_last_reload_timestamp_seconds{team="payments"}'] == 1_790_000_000.0
+    assert told['stream_proxy_last_reload_duration_seconds{team="payments"}'] == 0.25
 
 
 def test_each_scrape_reads_anew_and_leaves_nothing_behind() -> None:

@@ -1,0 +1,53 @@
+"""What is known of one granted team: which version of its file is served, since when, and what is wrong."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from config.model.files import TeamConfig
+from proxy.observability.health import ConfigHealth, ConfigState, TeamHealth, UpstreamHealth
+from proxy.teams.team import Team
+
+
+class TeamState:
+    """The record of one team; the log, the probes and the metrics are told from it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.team: Team | None = None  # None: no version of the file was ever good
+        self.config = ConfigHealth(state=ConfigState.BROKEN)
+        self._reloads: Counter[str] = Counter()  # ok | failed
+
+    def is_current(self, config: TeamConfig) -> bool:
+        """Whether `config` is what is served, and no newer version is broken."""
+        return (
+            self.team is not None and self.config.state is ConfigState.CURRENT and self.team.config == config
+        )
+
+    def went_live(self, seconds: float) -> None:
+        """The version that was loaded last is served; loading and applying it took `seconds`."""
+        self._become(ConfigState.CURRENT, None)
+        self._count("ok", seconds)
+        self.config = replace(self.config, reloaded_at=time.time())
+
+    def failed(self, problems: Sequence[str], seconds: float) -> None:
+        """The version that was loaded last is broken; the version before it stays, if there is one."""
+        state = ConfigState.BROKEN if self.team is None else ConfigState.LAST_GOOD
+        self._become(state, problems[0] if problems else None)
+        self._count("failed", seconds)
+
+    def health(self) -> TeamHealth:
+        """The team at this moment, for probes and metrics."""
+        upstream = UpstreamHealth() if self.team is None else self.team.upstream.health
+        return TeamHealth(self.name, upstream, self.config)
+
+    def _become(self, state: ConfigState, problem: str | None) -> None:
+        if (self.config.state, self.config.problem) != (state, problem) or self.config.since is None:
+            self.config = replace(self.config, state=state, problem=problem, since=time.time())
+
+    def _count(self, result: str, seconds: float) -> None:
+        self._reloads[result] += 1
+        self.config = replace(self.config, reloads=dict(self._reloads), reload_seconds=seconds)

@@ -1,0 +1,290 @@
+"""Leases, lingering and eviction of run sessions, on sessions that are played."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
+
+import pytest
+
+from proxy.hatchet.errors import HatchetAway
+from proxy.observability.counters import TeamCounters
+from proxy.streams.run_session import Life
+from proxy.teams.run_registry import RetentionPolicy, RunRegistry
+
+
+class PlayedRun:
+    """What a registry asks of a run: whether its state was read."""
+
+    def __init__(self) -> None:
+        self.state: object | None = "read"
+
+
+class PlayedSession:
+    """A run session whose facts the test sets."""
+
+    def __init__(self, run_id: str, number: int, ended: Callable[[Life], None]) -> None:
+        self.run_id = run_id
+        self.number = number
+        self.over = False
+        self.bytes = 100
+        self.run = PlayedRun()
+        self.is_replayed = False
+        self.may_be_replayed = True
+        self.dropped = 0
+        self.shrunk_to: int | None = None
+        self.asked = asyncio.Event()
+        self.answer = asyncio.Event()
+        self._ended = ended
+        self.answer.set()
+
+    async def replayed(self) -> bool:
+        self.asked.set()
+        await self.answer.wait()
+        return self.is_replayed
+
+    def end(self) -> None:
+        self.over = True
+        self._ended(cast(Life, self))
+
+    def shrink(self, to_bytes: int) -> None:
+        self.shrunk_to = self.bytes = to_bytes
+
+    def let_go(self) -> None:
+        self.dropped += 1
+
+
+class PlayedLauncher:
+    """Makes sessions; `log` has what was asked, in order."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.stopping = asyncio.Event()
+        self.stopping.set()
+
+    def create(self, run_id: str, number: int, ended: Callable[[Life], None]) -> Life:
+        self.log.append(f"create {run_id} {number}")
+        return cast(Life, PlayedSession(run_id, number, ended))
+
+    def start(self, session: Life) -> None:
+        self.log.append(f"start {session.run_id}")
+
+    def stop(self, session: Life) -> Coroutine[Any, Any, None]:
+        self.log.append(f"stop {session.run_id}")
+        return self._stopped()
+
+    async def _stopped(self) -> None:
+        await self.stopping.wait()
+
+
+class Timers:
+    """`call_later` of the loop, by hand."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.waiting: list[tuple[float, Callable[[], None], asyncio.TimerHandle]] = []
+        self._loop = asyncio.get_running_loop()
+        self._monkeypatch = monkeypatch
+        monkeypatch.setattr(self._loop, "call_later", self._call_later, raising=False)
+
+    def _call_later(self, seconds: float, call: Callable[..., None], *args: object) -> asyncio.TimerHandle:
+        handle = asyncio.TimerHandle(self._loop.time() + seconds, call, args, self._loop)
+        self.waiting.append((seconds, lambda: call(*args), handle))
+        return handle
+
+    @property
+    def seconds(self) -> list[float]:
+        return [seconds for seconds, _, handle in self.waiting if not handle.cancelled()]
+
+    def fire(self) -> None:
+        due, self.waiting = self.waiting, []
+        for _, call, handle in due:
+            if not handle.cancelled():
+                call()
+
+
+@pytest.fixture
+async def timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
+    return Timers(monkeypatch)
+
+
+@pytest.fixture
+async def launcher() -> PlayedLauncher:
+    return PlayedLauncher()
+
+
+@pytest.fixture
+def counters() -> TeamCounters:
+    return TeamCounters()
+
+
+@pytest.fixture
+async def runs(launcher: PlayedLauncher, counters: TeamCounters, timers: Timers) -> RunRegistry:
+    return RunRegistry(launcher, counters, RetentionPolicy(linger=15.0, keep_after_end=60.0, most_runs=None))
+
+
+async def lease(runs: RunRegistry, run_id: str = "run", *, resumes: bool = False) -> PlayedSession:
+    return cast(PlayedSession, await runs.lease(run_id, resumes=resumes))
+
+
+def release(runs: RunRegistry, session: PlayedSession) -> None:
+    runs.release(cast(Life, session))
+
+
+async def test_clients_of_a_run_share_a_session_that_is_in_the_registry_when_it_starts(
+    runs: RunRegistry, launcher: PlayedLauncher, counters: TeamCounters
+) -> None:
+    first, second = await lease(runs), await lease(runs)
+    assert first is second
+    assert runs.get("run") is cast(Life, first)
+    assert runs.leases("run") == 2
+    assert launcher.log == ["create run 1", "start run"]
+    assert counters.runs == len(runs) == 1
+
+
+async def test_a_running_run_lingers_after_its_last_client(
+    runs: RunRegistry, launcher: PlayedLauncher, timers: Timers, counters: TeamCounters
+) -> None:
+    session = await lease(runs)
+    await lease(runs)
+    release(runs, session)
+    assert timers.seconds == []
+    release(runs, session)
+    assert timers.seconds == [15.0]
+    timers.fire()
+    assert (session.dropped, len(runs), counters.runs) == (1, 0, 0)
+    assert launcher.log[-1] == "stop run"
+
+
+async def test_a_client_that_comes_back_in_time_finds_the_session(runs: RunRegistry, timers: Timers) -> None:
+    session = await lease(runs)
+    release(runs, session)
+    assert await lease(runs) is session
+    assert timers.seconds == []
+    timers.fire()
+    assert session.dropped == 0
+
+
+async def test_a_run_that_is_over_stays_for_late_clients(runs: RunRegistry, timers: Timers) -> None:
+    session = await lease(runs)
+    session.end()
+    assert timers.seconds == [], "its client still reads"
+    release(runs, session)
+    assert timers.seconds == [60.0]
+
+
+async def test_a_run_that_ends_while_it_lingers_stays_for_late_clients_from_its_end_on(
+    runs: RunRegistry, timers: Timers
+) -> None:
+    session = await lease(runs)
+    release(runs, session)
+    session.end()
+    assert timers.seconds == [60.0]
+
+
+async def test_a_run_whose_state_was_never_read_does_not_linger(runs: RunRegistry, timers: Timers) -> None:
+    session = await lease(runs)
+    session.run.state = None
+    release(runs, session)
+    assert timers.seconds == [0.0]
+
+
+async def test_a_replayed_run_gets_a_new_session_with_another_number(
+    runs: RunRegistry, launcher: PlayedLauncher
+) -> None:
+    old = await lease(runs)
+    old.end()
+    old.is_replayed = True
+    new = await lease(runs)
+    assert new is not old
+    assert (old.number, new.number, old.dropped) == (1, 2, 1)
+    release(runs, old)
+    assert runs.leases("run") == 1, "a lease of the old session is none of the new one"
+
+
+async def test_a_client_with_a_cursor_of_the_session_is_not_asked_for_a_replay(runs: RunRegistry) -> None:
+    old = await lease(runs)
+    old.end()
+    old.is_replayed = True
+    assert await lease(runs, resumes=True) is old
+    assert not old.asked.is_set()
+
+
+async def test_a_client_that_leaves_while_hatchet_is_asked_leaves_no_lease(runs: RunRegistry) -> None:
+    session = await lease(runs)
+    session.end()
+    release(runs, session)
+    session.answer.clear()
+    asking = asyncio.create_task(lease(runs))
+    await session.asked.wait()
+    assert runs.leases("run") == 1
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert runs.leases("run") == 0
+
+
+async def test_without_waiting_a_session_is_leased_only_if_nothing_has_to_be_asked(runs: RunRegistry) -> None:
+    session = cast(PlayedSession, runs.try_lease("run", resumes=False))
+    assert session is not None
+    session.end()
+    assert runs.try_lease("run", resumes=False) is None
+    assert runs.try_lease("run", resumes=True) is not None
+    session.may_be_replayed = False
+    assert runs.try_lease("run", resumes=False) is not None
+    assert runs.leases("run") == 3
+
+
+async def test_beyond_the_limit_the_least_recently_leased_run_without_a_client_gives_way(
+    runs: RunRegistry,
+) -> None:
+    runs.configure(RetentionPolicy(15.0, 60.0, most_runs=3))
+    sessions = {name: await lease(runs, name) for name in "abc"}
+    for name in "ab":
+        release(runs, sessions[name])
+    release(runs, await lease(runs, "a"))  # now b is the one that was leased longest ago
+    await lease(runs, "d")
+    assert [session.run_id for session in runs] == ["c", "a", "d"]
+
+
+async def test_runs_with_clients_and_runs_that_are_over_do_not_give_way(runs: RunRegistry) -> None:
+    runs.configure(RetentionPolicy(15.0, 60.0, most_runs=1))
+    await lease(runs, "a")
+    over = await lease(runs, "b")
+    over.end()
+    release(runs, over)
+    await lease(runs, "c")
+    assert [session.run_id for session in runs] == ["a", "b", "c"]
+
+
+async def test_memory_is_given_up_by_runs_without_clients_first(runs: RunRegistry) -> None:
+    idle = await lease(runs, "idle")
+    release(runs, idle)
+    used = await lease(runs, "used")
+    runs.shrink(150)
+    assert (idle.dropped, used.shrunk_to) == (1, None)
+
+
+async def test_memory_is_given_up_by_the_largest_runs_next(runs: RunRegistry) -> None:
+    small, large = await lease(runs, "small"), await lease(runs, "large")
+    large.bytes = 1000
+    runs.shrink(700)
+    assert (small.shrunk_to, large.shrunk_to) == (None, 600)
+    assert runs.bytes == 700
+
+
+async def test_a_closed_registry_waits_for_what_it_stops_and_leases_nothing(
+    runs: RunRegistry, launcher: PlayedLauncher
+) -> None:
+    session = await lease(runs)
+    launcher.stopping.clear()
+    closing = asyncio.create_task(runs.close())
+    await asyncio.sleep(0)
+    assert session.dropped == 1
+    assert not closing.done()
+    assert not runs.idle
+    launcher.stopping.set()
+    await closing
+    assert runs.idle
+    with pytest.raises(HatchetAway):
+        await runs.lease("run", resumes=False)
+    release(runs, session)  # of a client that leaves later
