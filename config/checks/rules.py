@@ -36,8 +36,15 @@ class Expressions:
         self.read = 0
         self.known: dict[tuple[str, str], list[Any]] = {}
 
-    def lint(self, path: Path, text: Any, fields: Shape | Mapping[str, Any], surroundings: str) -> None:
-        """Notes what is wrong with the expression at `path`."""
+    def lint(
+        self,
+        path: Path,
+        text: Any,
+        fields: Shape | Mapping[str, Any],
+        surroundings: str,
+        result: str | None = None,
+    ) -> None:
+        """Notes what is wrong with the expression at `path`; `result`: the JSON type that it must give."""
         node = self.source.node(path)
         if self.source.enough or node is None or node.start in self.source.spoiled:
             return
@@ -50,7 +57,7 @@ class Expressions:
                 self.known[key] = []
                 self.stop(path)
                 return
-            self.known[key] = lint(text, fields)[:MOST_COMPLAINTS]
+            self.known[key] = lint(text, fields, result)[:MOST_COMPLAINTS]
         for found in self.known[key]:
             if self.source.enough or self.source.said[WARNING] > MOST_SAID:
                 return
@@ -161,6 +168,7 @@ def check_rule(
             "take it away: other payloads are JSON anyway",
             WARNING,
         )
+    check_whole(source, path, rule, matched)
     check_expressions(path, rule, shapes, expressions, tuple(sorted(matched)) or EVENT_TYPES)
     if not matched or any(complaint(pattern) for _, pattern in events):
         return None
@@ -171,6 +179,22 @@ def check_rule(
         tuple(step for _, step in steps) if "steps" in rule else None,
         "when" not in rule,
     )
+
+
+def check_whole(source: Source, path: Path, rule: dict[str, Any], events: frozenset[str]) -> None:
+    """`whole` compares the text of chunks, so the rule must take chunks and read them as text."""
+    if "whole" not in rule:
+        return
+    place = source.key_at((*path, "whole"))
+    if events and CHUNKS not in events:
+        said = f"`whole` is what chunks add up to, and this rule takes no `{CHUNKS}`"
+        source.add(place, "whole", said, f"write it on the rule with `events: {CHUNKS}`")
+    elif rule.get("payload") == "json":
+        said = "`whole` compares texts, and this rule reads chunks as JSON"
+        source.add(place, "whole", said, "take `payload: json` away, or `whole`")
+    elif "steps" not in rule:
+        said = "without `steps` this text is sent for every step, also for those that stream nothing"
+        source.add(place, "whole", said, "name the steps that stream, like `steps: answer`", WARNING)
 
 
 def check_reach_of_steps(
@@ -232,6 +256,8 @@ def check_expressions(
     fields = event_fields(events, payload)
     surroundings = f"{events} {payload}"
     expressions.lint((*path, "when"), rule.get("when"), fields, surroundings)
+    output = event_fields(("step_completed",))
+    expressions.lint((*path, "whole"), rule.get("whole"), output, "whole", "string")
     check_use(expressions.source, path, rule, shapes)
     for place, text in sent(path, rule, shapes):
         if place != path:

@@ -119,16 +119,19 @@ def compile_allow(text: str) -> Allow:
     return Allow(text)
 
 
-def lint(text: str, fields: Shape | Mapping[str, Any] = EVENT_FIELDS) -> list[Complaint]:
+def lint(
+    text: str, fields: Shape | Mapping[str, Any] = EVENT_FIELDS, result: str | None = None
+) -> list[Complaint]:
     """All that is wrong or doubtful in `text`, in the order of its positions; never raises.
 
     `fields` is what the root has: EVENT_FIELDS, ALLOW_FIELDS, or `event_fields(...)` of a rule's events.
+    `result` is the JSON type that the expression must give, like "string"; None where any will do.
     """
     try:
         tree, tokens = parse(text)
     except ExpressionProblem as problem:
         return [problem.complaint]
-    return lints.complaints(tree, tokens, types.of(fields))
+    return lints.complaints(tree, tokens, types.of(fields), result)
 
 
 __all__ = [

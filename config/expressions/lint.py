@@ -20,13 +20,15 @@ Guards = frozenset[tuple[str | int, ...]]
 """Paths that are known to be there, because a condition asked for them."""
 
 
-def complaints(tree: Node, tokens: list[Token], root: Shape) -> list[Complaint]:
-    """All complaints, in the order of their positions."""
+def complaints(tree: Node, tokens: list[Token], root: Shape, wanted: str | None = None) -> list[Complaint]:
+    """All complaints, in the order of their positions; `wanted` is the type that the expression must give."""
     found = [*structural(tree, tokens), *lint_messages.words(tokens)]
     walk = _Walk(tokens, strict="claims" in (root.fields or {}))
     result = walk.visit(tree, root.at((0,)), frozenset())
     if walk.strict and result.kind not in ("any", "boolean"):
         found.append(lint_messages.never_true(tree, result))
+    if wanted is not None and result.kind not in ("any", wanted):
+        found.append(lint_messages.wrong_result(tree, result, wanted))
     known_places = {(complaint.position, complaint.code) for complaint in found}
     found += [other for other in walk.found if (other.position, other.code) not in known_places]
     return sorted(found, key=lambda complaint: (complaint.position, complaint.severity))

@@ -94,6 +94,13 @@ def null_comparison(node: Node) -> Complaint:
     return Complaint(node.position, "warning", "null-comparison", message, hint)
 
 
+def wrong_result(tree: Node, result: Shape, wanted: str) -> Complaint:
+    """An expression that can never give the type that is needed."""
+    message = f"this must give {_a(wanted)}, and it gives {_a(result.kind)}"
+    hint = "name the field of the output that holds it, like payload.answer"
+    return Complaint(tree.position, "error", "wrong-result", message, hint)
+
+
 def never_true(tree: Node, result: Shape) -> Complaint:
     """`allow` wants true itself, not something that counts as true elsewhere."""
     message = f"under allow only true lets in, and this is {_a(result.kind)}: it refuses everybody"

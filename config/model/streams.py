@@ -138,6 +138,13 @@ class RuleBlock(Block):
     nulls: Annotated[Literal["keep", "drop"], choice("keep", "drop")] = setting(
         "keep", "What becomes of fields that came out null.", "drop"
     )
+    whole: Expression | None = setting(
+        None,
+        "Only with `step_stream`: the text that the chunks of an attempt add up to, an expression over "
+        "`step_completed`, whose `payload` is the step's output. When the step completes, what is missing of "
+        "that text is sent as one more message of this rule, and no gap is announced for it.",
+        "payload.answer",
+    )
     on_error: Annotated[
         Literal["skip", "null"],
         BeforeValidator(null_or_word),

@@ -80,10 +80,14 @@ class StepGap:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """Attempt ``attempt`` (2 or more) of ``step`` begins: what earlier attempts streamed is void."""
+    """Attempt ``attempt`` (2 or more) of ``step`` begins: what earlier attempts streamed is void.
+
+    With ``whole`` what the attempt itself streamed is void too: its whole text follows as one message.
+    """
 
     step: str
     attempt: int
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

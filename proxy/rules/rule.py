@@ -48,15 +48,21 @@ class RuleLike(Protocol):
     def nulls(self) -> str: ...
     @property
     def on_error(self) -> str: ...
+    @property
+    def whole(self) -> str | None: ...
 
 
 @value
 class Message:
-    """What a rule made of an event: the SSE event name, if any, and one line of JSON."""
+    """What a rule made of an event: the SSE event name, if any, and one line of JSON.
+
+    `whole` is the rule's number in its stream where the rule has `whole` and the event is a chunk.
+    """
 
     rule: str
     event: str | None
     data: bytes
+    whole: int | None = None
 
 
 class Sight:
@@ -116,9 +122,13 @@ class Stopped(Exception):
 class Rule:
     """One rule, compiled."""
 
-    def __init__(self, config: RuleLike, meter: Meter) -> None:
-        """Compile `config`; raises ExpressionProblem. All rules of a stream share one meter."""
+    def __init__(self, config: RuleLike, meter: Meter, number: int = 0) -> None:
+        """Compile `config`, rule `number` of its stream (from 0); raises ExpressionProblem.
+
+        All rules of a stream share one meter.
+        """
         self.name = config.name
+        self.number = number
         self.config = config
         self._event = config.event
         self._json = config.payload == "json"
@@ -128,7 +138,8 @@ class Rule:
         when = compile_expression(config.when if config.when is not None else "`true`", meter)
         self._when = when.closure if when.plain else when.evaluate
         texts = config.data if isinstance(config.data, dict) else {"": config.data}
-        self._whole = not isinstance(config.data, dict)
+        self._one_value = not isinstance(config.data, dict)
+        self._whole = None if config.whole is None else compile_expression(config.whole, meter)
         fields = {name: compile_expression(text, meter) for name, text in texts.items()}
         self._fields = tuple(
             (name, field.closure if field.plain else field.evaluate) for name, field in fields.items()
@@ -177,17 +188,42 @@ class Rule:
             value: Any = {name: evaluate(root) for name, evaluate in self._fields}
         except ExpressionFailed:
             value = self._shape_slowly(root, failed)
-        if self._whole:
+        if self._one_value:
             value = value[""]
         elif self._drop_nulls:
             value = {name: field for name, field in value.items() if field is not None}
         try:
             if self._weighed:
                 check_size(value)
-            return Message(self.name, self._event, json_codec.encode(value))
+            data = json_codec.encode(value)
+            if self._whole is not None and root["type"] == STEP_STREAM:
+                return Message(self.name, self._event, data, self.number)
+            return Message(self.name, self._event, data)
         except (json_codec.NotJson, ExpressionFailed) as error:
             failed(self.name, root["type"], f"data: {error}")
             raise Stopped from None
+
+    @property
+    def has_whole(self) -> bool:
+        """Whether the rule says what a step's chunks add up to."""
+        return self._whole is not None
+
+    def whole_text(self, root: dict[str, Any], failed: Failed) -> str | None:
+        """What the chunks of the attempt add up to that completed with `root`.
+
+        None where the expression fails or gives no text, which is reported.
+        """
+        if self._whole is None:
+            return None
+        try:
+            text = self._whole.evaluate(root)
+        except ExpressionFailed as failure:
+            failed(self.name, root["type"], f"whole: {failure.reason}")
+            return None
+        if isinstance(text, str):
+            return text
+        failed(self.name, root["type"], "whole: gives no text")
+        return None
 
     def _shape_slowly(self, root: dict[str, Any], failed: Failed) -> dict[str, Any]:
         """Field by field, so that each failure is told."""

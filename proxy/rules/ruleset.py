@@ -49,10 +49,11 @@ class Rules:
     def __init__(self, stream: StreamLike, failed: Failed = _silent) -> None:
         """Compile the stream's rules; raises ExpressionProblem."""
         self._meter = Meter()
-        self._rules = tuple(Rule(config, self._meter) for config in stream.rules)
+        self._rules = tuple(Rule(config, self._meter, number) for number, config in enumerate(stream.rules))
         self._failed = failed
         self._candidates: dict[tuple[str, str | None], tuple[Rule, ...]] = {}
         self.fingerprint: str = fingerprint(stream.rules)
+        self.repairs_texts = any(rule.has_whole for rule in self._rules)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -85,6 +86,30 @@ class Rules:
     def forwards_chunks(self, step: str) -> bool:
         """Whether a chunk of `step` could ever be forwarded (a rule with `when` may or may not)."""
         return bool(self._select(STEP_STREAM, step))
+
+    def whole_rules(self, step: str) -> list[Rule]:
+        """The rules with `whole` that may forward chunks of `step`."""
+        if not self.repairs_texts:
+            return []
+        return [rule for rule in self._select(STEP_STREAM, step) if rule.has_whole]
+
+    def only_whole_rules(self, step: str) -> bool:
+        """Whether every rule that may forward chunks of `step` has `whole`."""
+        return all(rule.has_whole for rule in self._select(STEP_STREAM, step))
+
+    def whole_text(self, rule: Rule, completed: Event) -> str | None:
+        """What `rule` says the chunks add up to of the attempt that `completed` ends; None where no text."""
+        self._meter.left = WORK_LIMIT
+        return rule.whole_text(Sight(completed).root(), self._failed)
+
+    def whole_message(self, rule: Rule, chunk: Event) -> Message | None:
+        """What `rule` alone makes of a chunk that repairs a text; None where it does not forward it."""
+        self._meter.left = WORK_LIMIT
+        try:
+            root = rule.view(Sight(chunk), self._failed)
+            return rule.shape(root, self._failed) if rule.holds(root, self._failed) else None
+        except Stopped:
+            return None
 
     def verdicts(self, event: Event) -> list[Verdict]:
         """What each rule makes of `event`, in order, for people; the reports go into the reasons."""
@@ -148,6 +173,7 @@ def fingerprint(rules: Iterable[RuleLike]) -> str:
             "data": list(rule.data.items()) if isinstance(rule.data, dict) else rule.data,
             "nulls": rule.nulls,
             "on_error": rule.on_error,
+            **({} if rule.whole is None else {"whole": rule.whole}),
         }
         for rule in rules
     ]
