@@ -27,8 +27,8 @@ import uvloop
 from proxy.core.observations import Kind, LiveEvent
 from proxy.hatchet import codec, protobuf
 from proxy.hatchet.endpoint import Endpoint, Tls
-from proxy.hatchet.grpc.grpcio import Channels
-from proxy.hatchet.grpc.pool import Lean
+from proxy.hatchet.grpc.grpcio import GrpcioTransport
+from proxy.hatchet.grpc.pool import ConnectionPool
 
 RUN = "11111111-1111-4111-8111-111111111111"
 STEP = "22222222-2222-4222-8222-222222222222"
@@ -71,18 +71,18 @@ def _light(event: Any) -> LiveEvent:
 
 async def aio_channels(port: int, streams: int, meter: Meter) -> None:
     """proxy/hatchet/grpc/grpcio.py: grpc.aio, raw bytes."""
-    await _over(Channels(_endpoint(port)), streams, meter)
+    await _over(GrpcioTransport(_endpoint(port)), streams, meter)
 
 
 async def lean(port: int, streams: int, meter: Meter) -> None:
     """proxy/hatchet/grpc/pool.py: HTTP/2 on asyncio."""
-    await _over(Lean(_endpoint(port)), streams, meter)
+    await _over(ConnectionPool(_endpoint(port)), streams, meter)
 
 
 async def _over(transport: Any, streams: int, meter: Meter) -> None:
     async def one() -> None:
         translate = codec.live_event
-        await transport.listen(
+        await transport.server_stream(
             protobuf.SUBSCRIBE, codec.by_run(RUN), "", lambda message: meter.deliver(translate(message))
         )
 

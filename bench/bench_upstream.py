@@ -89,7 +89,7 @@ async def prepared(runs: int) -> tuple[Http2, list[str], list[Life]]:
         counted[0] += delta
 
     http2 = Http2(4 << 20)
-    http2.settled = True
+    http2.ready = True
     ids, lives = [], []
     for number in range(runs):
         run_id = f"1111{number:04d}-1111-4111-8111-111111111111"

@@ -25,7 +25,7 @@ from pydantic import SecretStr
 from config.model.files import HatchetConfig
 from proxy.hatchet.endpoint import endpoint
 from proxy.hatchet.errors import HatchetError
-from proxy.hatchet.grpc.pool import Lean
+from proxy.hatchet.grpc.pool import ConnectionPool
 from proxy.hatchet.protobuf import SUBSCRIBE, dispatcher_pb2
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Chunks, Step, Workflow, script
@@ -82,14 +82,14 @@ async def measure(runs: int, rate: float, seconds: float, lean: bool) -> None:
         nonlocal counted
         counted += len(raw) > len(TICK)
 
-    async def listen(door: Lean, run_id: str) -> None:
+    async def listen(pool: ConnectionPool, run_id: str) -> None:
         request = dispatcher_pb2.SubscribeToWorkflowEventsRequest(workflow_run_id=run_id)
         with contextlib.suppress(HatchetError):
-            await door.listen(SUBSCRIBE, request.SerializeToString(), "subscribe", count)
+            await pool.server_stream(SUBSCRIBE, request.SerializeToString(), "subscribe", count)
 
-    door = Lean(at)
+    pool = ConnectionPool(at)
     try:
-        tasks = [asyncio.create_task(listen(door, run_id)) for run_id in told["runs"]]
+        tasks = [asyncio.create_task(listen(pool, run_id)) for run_id in told["runs"]]
         await asyncio.sleep(4.0)
         before, used, mine, begun = counted, cpu(engine.pid), time.process_time(), time.monotonic()
         await asyncio.sleep(max(1.0, seconds - 3.0))
@@ -102,7 +102,7 @@ async def measure(runs: int, rate: float, seconds: float, lean: bool) -> None:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     finally:
-        await door.close()
+        await pool.close()
     engine.stdin.close()
     await engine.wait()
 

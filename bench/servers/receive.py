@@ -2,7 +2,8 @@
 
     python bench/servers/receive.py lean|aio     reads the feed's JSON from its input; says how many came
 
-`aio` is grpc.aio as its documentation has it, with generated messages; `lean` is the proxy's own link.
+`aio` is grpc.aio as its documentation has it, with generated messages; `lean` is the proxy's own connection
+pool.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ async def aio(host_port: str, token: str, runs: list[str]) -> None:
 
 
 async def lean(host_port: str, token: str, runs: list[str]) -> None:
-    from proxy.hatchet.grpc.pool import Lean  # noqa: PLC0415
+    from proxy.hatchet.grpc.pool import ConnectionPool  # noqa: PLC0415
 
-    link = Lean(Endpoint(token, "", host_port, None, Tls("none"), 4 << 20))
+    pool = ConnectionPool(Endpoint(token, "", host_port, None, Tls("none"), 4 << 20))
 
     async def one(run: str) -> None:
         translate = codec.live_event
@@ -50,7 +51,7 @@ async def lean(host_port: str, token: str, runs: list[str]) -> None:
             translate(message)
             COME[0] += 1
 
-        await link.listen(protobuf.SUBSCRIBE, codec.by_run(run), "", take)
+        await pool.server_stream(protobuf.SUBSCRIBE, codec.by_run(run), "", take)
 
     await asyncio.gather(*(one(run) for run in runs))
 

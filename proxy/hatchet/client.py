@@ -1,7 +1,7 @@
-"""The only door to Hatchet: live events and run state over gRPC, the past over REST, errors translated.
+"""HatchetClient: live events and run state over gRPC, the history over REST, errors translated.
 
-One door per team: its token, its connections, shared by all runs of the team. A door is never changed; a new
-token or address is a new door, and closing the old one ends what went through it.
+Each team has a client of its own, with its token and its connections, shared by all of the team's runs. A
+client is immutable: a new token or address makes a new client, and closing the old one ends its calls.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from proxy.hatchet import codec, protobuf
 from proxy.hatchet.endpoint import Endpoint, endpoint
 from proxy.hatchet.errors import HatchetError, HistoryAway
 from proxy.hatchet.grpc.base import Transport
-from proxy.hatchet.grpc.pool import Lean, fits
+from proxy.hatchet.grpc.pool import ConnectionPool, can_reach
 from proxy.hatchet.rest_codec import newest_run, past_state, step_names, workflow_called
 from proxy.hatchet.upstream import Deliver
 
@@ -27,30 +27,31 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
 
-ASK_TIMEOUT: Final = 5.0  # seconds for one GetRunDetails: it answers in milliseconds, or something is wrong
+DETAILS_TIMEOUT: Final = 5.0  # seconds for one GetRunDetails, which normally takes milliseconds
+OWN: Final = "lean"  # the value of STREAM_PROXY_GRPC for the proxy's own HTTP/2 connections: the default
 FIND_SINCE: Final = timedelta(days=30)  # the engine keeps runs for 30 days unless told otherwise
-FIND_LIMIT: Final = 100  # runs per page; children can inherit the pair and stand before their parent
-FIND_PAGES: Final = 5
+FIND_LIMIT: Final = 100  # runs per page; children can inherit the pair and be listed before their parent
+FIND_PAGES: Final = 5  # at most, so that a pair with thousands of children stays bounded
 
 
-class HatchetDoor:
-    """A team's way to Hatchet: implements `proxy.hatchet.upstream.Upstream`.
+class HatchetClient:
+    """One team's client: implements `proxy.hatchet.upstream.Upstream`.
 
-    What is wrong with the config (a token that is none, a file that cannot be read) is raised by each call,
-    so that a team with a broken token waits like one with a refused token.
+    An error in the configuration (a malformed token, an unreadable file) is raised by each call, not by the
+    constructor, so that a team with a broken token waits like one with a rejected token.
     """
 
     def __init__(self, config: HatchetConfig, env: Mapping[str, str]) -> None:
-        self._transport: Transport | HatchetError
+        self._transport: Transport | HatchetError  # the error is what each call raises
         self._rest: Rest | None = None
-        self._tenant = self._place = ""
+        self._tenant = self._host_port = ""
         try:
             at = endpoint(config, env)
-            self._tenant, self._place = at.tenant, at.host_port
+            self._tenant, self._host_port = at.tenant, at.host_port
             self._transport = transport(at, env)
             self._rest = _rest(at)
-        except HatchetError as trouble:
-            self._transport = trouble
+        except HatchetError as error:
+            self._transport = error
 
     @property
     def has_history(self) -> bool:
@@ -69,8 +70,8 @@ class HatchetDoor:
 
     async def core(self, run_id: str) -> CoreState:
         """GetRunDetails; see `Upstream.core`."""
-        answer = await self._open_transport().ask(
-            protobuf.RUN_DETAILS, codec.run_details(run_id), self._named("GetRunDetails"), ASK_TIMEOUT
+        answer = await self._open_transport().unary(
+            protobuf.RUN_DETAILS, codec.run_details(run_id), self._named("GetRunDetails"), DETAILS_TIMEOUT
         )
         return codec.core_state(run_id, answer)
 
@@ -98,9 +99,9 @@ class HatchetDoor:
         return None
 
     async def workflow_steps(self, name: str) -> tuple[str, ...] | None:
-        """The step names of a workflow's newest version as written, its on-failure step last; None: no such.
+        """The step names of a workflow's newest version in their order, the on-failure step last.
 
-        Raises HistoryAway.
+        None if there is no workflow `name`. Raises HistoryAway.
         """
         rest = self._history()
         listed = await rest.get(f"/api/v1/tenants/{self._tenant}/workflows", {"name": name, "limit": "100"})
@@ -118,7 +119,7 @@ class HatchetDoor:
             await self._rest.close()
 
     async def _listen(self, request: bytes, deliver: Deliver, opened: Callable[[], None] | None) -> None:
-        await self._open_transport().listen(
+        await self._open_transport().server_stream(
             protobuf.SUBSCRIBE,
             request,
             self._named("SubscribeToWorkflowEvents"),
@@ -127,8 +128,8 @@ class HatchetDoor:
         )
 
     def _named(self, call: str) -> str:
-        """A call as errors tell it: which, and where."""
-        return f"{call} at {self._place}"
+        """The name of a call in error messages, with the address."""
+        return f"{call} at {self._host_port}"
 
     def _open_transport(self) -> Transport:
         if isinstance(self._transport, HatchetError):
@@ -137,31 +138,36 @@ class HatchetDoor:
 
     def _history(self) -> Rest:
         if self._rest is None:
-            self._open_transport()  # what is wrong with the token, say, is the better answer
+            self._open_transport()  # an error in the configuration explains more than the one below
             raise HistoryAway("the REST history is off (hatchet.api)")
         return self._rest
 
 
 def transport(at: Endpoint, env: Mapping[str, str]) -> Transport:
-    """The lean transport where it can reach the address; grpcio else, or where STREAM_PROXY_GRPC says so."""
-    if env.get("STREAM_PROXY_GRPC", "lean") == "lean" and fits(at.host_port, env):
-        return Lean(at)
-    from proxy.hatchet.grpc.grpcio import Channels  # noqa: PLC0415 - grpcio takes 16 MB, and mostly none of it is needed
+    """The connection pool if it can reach the address, else grpcio.
 
-    return Channels(at)
+    STREAM_PROXY_GRPC=grpcio forces the latter.
+    """
+    if env.get("STREAM_PROXY_GRPC", OWN) == OWN and can_reach(at.host_port, env):
+        return ConnectionPool(at)
+    from proxy.hatchet.grpc.grpcio import GrpcioTransport  # noqa: PLC0415 - takes 16 MB, rarely needed
+
+    return GrpcioTransport(at)
 
 
 def _rest(at: Endpoint) -> Rest | None:
     if at.api is None:
         return None
-    from proxy.hatchet.rest import Rest  # noqa: PLC0415 - aiohttp takes 0.2 s to import, and `api: off` needs none of it
+    from proxy.hatchet.rest import Rest  # noqa: PLC0415 - aiohttp takes 0.2 s to import
 
     return Rest(at)
 
 
 def _read(parse: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Parse an answer of the history; whatever it lacks is HistoryAway."""
+    """Parse an answer of the history. Raises HistoryAway if something in it is missing."""
     try:
         return parse(*args, **kwargs)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise HistoryAway(f"the REST history's answer is not what it was ({type(error).__name__})") from None
+        raise HistoryAway(
+            f"the REST history's answer has another form than expected ({type(error).__name__})"
+        ) from None

@@ -1,6 +1,7 @@
-"""Hatchet's protobuf messages as our values, and back. Pure, and fast, because every event passes here.
+"""Converts Hatchet's protobuf messages to the values of `proxy.core` and back. Pure.
 
-`live_event` is called for each chunk. Ids come out in lower case, times as nanoseconds since 1970.
+`live_event` is the hot path of receiving: one call per chunk. Ids become lower case; times become nanoseconds
+since 1970.
 """
 
 from __future__ import annotations
@@ -33,32 +34,32 @@ STATUSES: Final[Mapping[int, Status]] = {
     if name in Status.__members__
 }
 
-OTHER: Final = Kind.OTHER  # looking a member up takes ten times as long
+OTHER: Final = Kind.OTHER  # a module global: the lookup of an enum member takes ten times as long
 
 _parse = dispatcher_pb2.WorkflowEvent.FromString
 
 
 def live_event(raw: bytes) -> LiveEvent:
-    """A WorkflowEvent from its bytes.
+    """Convert a serialized WorkflowEvent.
 
-    Raises BadChunk for bytes that are no WorkflowEvent (a text that is not UTF-8).
+    Raises BadChunk for bytes that are not a WorkflowEvent, such as text that is not UTF-8.
     """
     try:
-        told = _parse(raw)
+        message = _parse(raw)
     except (DecodeError, UnicodeDecodeError):
         raise BadChunk("Hatchet sent an event that is not valid UTF-8: it is lost") from None
-    stamp = told.event_timestamp
-    kind = told.event_type
-    of_step = told.resource_type == STEP_RUN
+    stamp = message.event_timestamp
+    kind = message.event_type
+    of_step = message.resource_type == STEP_RUN
     return LiveEvent(
-        told.workflow_run_id.lower(),
+        message.workflow_run_id.lower(),
         KINDS.get(kind, OTHER),
-        told.resource_id.lower() if of_step else None,
-        told.event_payload,
+        message.resource_id.lower() if of_step else None,
+        message.event_payload,
         stamp.seconds * SECOND + stamp.nanos if stamp.seconds else None,
-        told.retry_count if of_step and told.HasField("retry_count") else None,
-        told.event_index if kind == STREAM and told.HasField("event_index") else None,
-        told.hangup,
+        message.retry_count if of_step and message.HasField("retry_count") else None,
+        message.event_index if kind == STREAM and message.HasField("event_index") else None,
+        message.hangup,
     )
 
 
@@ -82,34 +83,34 @@ def run_details(run_id: str) -> bytes:
 
 
 def core_state(run_id: str, raw: bytes) -> CoreState:
-    """GetRunDetails' answer. Raises HatchetAway for bytes that are none."""
+    """Convert a GetRunDetailsResponse. Raises HatchetAway if it cannot be parsed."""
     try:
-        told = workflows_pb2.GetRunDetailsResponse.FromString(raw)
+        message = workflows_pb2.GetRunDetailsResponse.FromString(raw)
     except (DecodeError, UnicodeDecodeError):
         raise HatchetAway("GetRunDetails: the answer could not be read") from None
-    steps = [_core_step(key, told.task_runs[key]) for key in sorted(told.task_runs)]
+    steps = [_core_step(key, message.task_runs[key]) for key in sorted(message.task_runs)]
     return CoreState(
         run_id=run_id.lower(),
-        status=STATUSES.get(told.status, Status.QUEUED),
-        done=told.done,
+        status=STATUSES.get(message.status, Status.QUEUED),
+        done=message.done,
         steps=tuple(steps),
-        metadata=metadata_of(told.additional_metadata),
+        metadata=metadata_of(message.additional_metadata),
     )
 
 
-def _core_step(key: str, told: Any) -> CoreStep:
-    status = Status.EVICTED if told.is_evicted else STATUSES.get(told.status, Status.QUEUED)
+def _core_step(key: str, message: Any) -> CoreStep:
+    status = Status.EVICTED if message.is_evicted else STATUSES.get(message.status, Status.QUEUED)
     return CoreStep(
-        name=told.readable_id or key,
-        step_run_id=told.external_id.lower(),
+        name=message.readable_id or key,
+        step_run_id=message.external_id.lower(),
         status=status,
-        output=told.output.decode("utf-8", "replace") if told.output else None,
-        error=told.error or None,
+        output=message.output.decode("utf-8", "replace") if message.output else None,
+        error=message.error or None,
     )
 
 
 def metadata_of(text: bytes | str) -> dict[str, Any]:
-    """A run's metadata: JSON text of an object, or nothing."""
+    """A run's metadata from its JSON text; empty if that is not an object."""
     try:
         value = orjson.loads(text) if text else {}
     except orjson.JSONDecodeError:

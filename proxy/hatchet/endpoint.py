@@ -1,9 +1,8 @@
-"""Where a team's Hatchet is and how to reach it: from the team's config, HATCHET_CLIENT_* and the token.
+"""A team's endpoint: address, token and TLS, from the config, HATCHET_CLIENT_* and the token's claims.
 
-The order is that of hatchet-sdk's ClientConfig (what is written wins, then the environment, then the token's
-claims); `tests/unit/hatchet/test_endpoint.py` holds the two together. ClientConfig itself is not used: it
-reads the process's own environment and `.env` files, takes 0.1 s, and quotes
-the token's beginning in its errors.
+The precedence is that of hatchet-sdk's ClientConfig: the config, then the environment, then the token's
+claims; `tests/unit/hatchet/test_endpoint.py` compares the two. ClientConfig itself is not used: it reads the
+process's own environment and `.env` files, takes 0.1 s, and quotes the beginning of the token in its errors.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One tenant of one Hatchet; `api` is the REST root without a slash at its end, None when off."""
+    """One tenant of one Hatchet. `api` is the REST root without a final slash, None if it is off."""
 
     token: str = field(repr=False)
     tenant: str
@@ -66,7 +65,7 @@ class Endpoint:
 
 
 def endpoint(config: HatchetConfig, env: Mapping[str, str]) -> Endpoint:
-    """Put a team's endpoint together. Raises TokenRefused or HatchetAway where that cannot be done."""
+    """A team's endpoint. Raises TokenRefused for a malformed token, else HatchetAway for what is missing."""
     token = config.token.get_secret_value().strip()
     claims = _claims(token)
     setting = {name.upper(): value for name, value in env.items() if value}.get

@@ -1,22 +1,22 @@
-"""Everything that can go wrong on the way to Hatchet: one exception, one situation, one sentence.
+"""The errors of calls to Hatchet: one exception per situation.
 
-    HatchetError            the root; never raised itself
-    ├── HatchetAway         no answer: refused, timed out, shut down, partitioned; will pass
-    ├── TokenRefused        the team's token is not accepted; will pass when it is replaced
-    ├── RateLimited         the engine asks for patience; will pass
+    HatchetError            the base class; never raised itself
+    ├── HatchetAway         no answer: connection refused, timeout, shutdown, partition; temporary
+    ├── TokenRefused        the team's token is not accepted; until it is replaced
+    ├── RateLimited         the engine limits the calls of this token; temporary
     ├── RunUnknown          no such run for this tenant (yet)
-    ├── MessageTooLarge     one message is over ``max_message``: it is lost, the rest is not
-    ├── BadChunk            a chunk that is not UTF-8 ended the subscription: reopen, it is lost
-    └── HistoryAway         the REST history gives no answer; streams go on without it
+    ├── MessageTooLarge     one message exceeds ``max_message``: only that message is lost
+    ├── BadChunk            a chunk that is not UTF-8 ended the subscription: reopen it; the chunk is lost
+    └── HistoryAway         the REST history gives no answer; streams continue without it
 
-The texts name the place and the gRPC or HTTP status, never a payload, a token or a header.
+The texts name the address and the gRPC or HTTP status, never a payload, a token or a header.
 """
 
 from __future__ import annotations
 
 
 class HatchetError(Exception):
-    """The root of all that the door to Hatchet raises."""
+    """The base class of all errors of calls to Hatchet."""
 
 
 class HatchetAway(HatchetError):
@@ -28,7 +28,7 @@ class TokenRefused(HatchetError):
 
 
 class RateLimited(HatchetError):
-    """Hatchet asks for patience (RESOURCE_EXHAUSTED that is not about a message's size)."""
+    """Hatchet limits the calls of this token (RESOURCE_EXHAUSTED that is not about a message's size)."""
 
 
 class RunUnknown(HatchetError):

@@ -1,12 +1,11 @@
-"""Hatchet's generated messages, reached past the SDK's package: the one place that knows how.
+"""Hatchet's generated protobuf modules, imported without running the SDK's package.
 
-``import hatchet_sdk`` runs its ``__init__``, which imports the whole SDK: 1.6 s and 60 MB, felt by every
-sidecar at every start. Its protobuf modules need none of that. So the package is given an empty stand-in
-while they are imported, and every trace of it is taken away again: a later ``import hatchet_sdk`` in
-the same process finds nothing of ours and works as ever. Where the SDK is there already, or its layout has
-changed, the plain import is the way.
+``import hatchet_sdk`` imports the whole SDK: 1.6 s and 60 MB at each start. Its protobuf modules need none of
+it. So an empty module takes the package's place in `sys.modules` while they are imported, and is removed
+afterwards: a later ``import hatchet_sdk`` in the same process works as usual. If the SDK is already imported,
+or its layout has changed, the modules are imported the normal way.
 
-`tests/unit/hatchet/test_protobuf.py` holds all of this, and that no plain import was needed.
+`tests/unit/hatchet/test_protobuf.py` tests all of this, and that the installed SDK needs no normal import.
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ DISPATCHER: Final = "hatchet_sdk.contracts.dispatcher_pb2"
 WORKFLOWS: Final = "hatchet_sdk.contracts.v1.workflows_pb2"
 
 
-def reach(*names: str) -> tuple[list[ModuleType], bool]:
-    """Import modules of the SDK; also whether its package could be passed by. Raises ImportError."""
+def import_modules(*names: str) -> tuple[list[ModuleType], bool]:
+    """Import modules of the SDK; also return whether its package was skipped. Raises ImportError."""
     if PACKAGE not in sys.modules:
         try:
-            return _past_the_package(names), True
-        except Exception:  # whatever a changed layout makes of it, the plain import is the judge
+            return _import_without_package(names), True
+        except Exception:  # the layout has changed: the normal import decides
             pass
     return [importlib.import_module(name) for name in names], False
 
 
-def _past_the_package(names: tuple[str, ...]) -> list[ModuleType]:
+def _import_without_package(names: tuple[str, ...]) -> list[ModuleType]:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.submodule_search_locations is None:
         raise ImportError(f"{PACKAGE} is not installed as a package", name=PACKAGE)
@@ -47,7 +46,7 @@ def _past_the_package(names: tuple[str, ...]) -> list[ModuleType]:
 
 
 def method_path(module: Any, service: str, method: str) -> str:
-    """The HTTP/2 path of a gRPC method, as its descriptor tells it."""
+    """The HTTP/2 path of a gRPC method, from the service's descriptor."""
     described = module.DESCRIPTOR.services_by_name[service].methods_by_name[method]
     return f"/{described.containing_service.full_name}/{described.name}"
 
@@ -56,11 +55,19 @@ if TYPE_CHECKING:
     from hatchet_sdk.contracts import dispatcher_pb2
     from hatchet_sdk.contracts.v1 import workflows_pb2
 
-    LEAN: bool
+    SDK_PACKAGE_SKIPPED: bool
 else:
-    (dispatcher_pb2, workflows_pb2), LEAN = reach(DISPATCHER, WORKFLOWS)
+    (dispatcher_pb2, workflows_pb2), SDK_PACKAGE_SKIPPED = import_modules(DISPATCHER, WORKFLOWS)
 
 SUBSCRIBE: Final = method_path(dispatcher_pb2, "Dispatcher", "SubscribeToWorkflowEvents")
 RUN_DETAILS: Final = method_path(workflows_pb2, "AdminService", "GetRunDetails")
 
-__all__ = ["LEAN", "RUN_DETAILS", "SUBSCRIBE", "dispatcher_pb2", "method_path", "reach", "workflows_pb2"]
+__all__ = [
+    "RUN_DETAILS",
+    "SDK_PACKAGE_SKIPPED",
+    "SUBSCRIBE",
+    "dispatcher_pb2",
+    "import_modules",
+    "method_path",
+    "workflows_pb2",
+]

@@ -1,6 +1,6 @@
-"""The REST history over HTTP: plain aiohttp, every answer bounded in time and size.
+"""The REST history over HTTP with aiohttp; each answer is bounded in time and size.
 
-It is a help, never a need: whatever goes wrong here is a HistoryAway, and streams go on without it.
+The history is optional: every failure here is a HistoryAway, and streams continue without it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from proxy.hatchet.endpoint import Endpoint
 from proxy.hatchet.errors import HistoryAway
 
 TIMEOUT: Final = aiohttp.ClientTimeout(total=10, connect=4)
-CONNECTIONS: Final = 16  # the history is one Postgres behind one API: more at once only queue there
-PIECE: Final = 64 * 1024
-ROOM: Final = 4  # an answer may be so many times max_message: several outputs, escaped
+CONNECTIONS: Final = 16  # behind the API is one Postgres: more requests at once would only queue there
+PIECE: Final = 64 * 1024  # bytes that are read at once
+ROOM: Final = 4  # an answer may have this many times max_message: several outputs, escaped as JSON
 
 
 class Rest:
-    """Asks Hatchet's REST API as one tenant."""
+    """A client of Hatchet's REST API with one tenant's token."""
 
     def __init__(self, endpoint: Endpoint, timeout: aiohttp.ClientTimeout = TIMEOUT) -> None:
         assert endpoint.api is not None
@@ -34,11 +34,11 @@ class Rest:
         self._headers = {"Authorization": f"Bearer {endpoint.token}", "Accept": "application/json"}
         self._ssl = _trust(endpoint)
         self._timeout = timeout
-        self._session: aiohttp.ClientSession | None = None  # made in the loop that uses it
+        self._session: aiohttp.ClientSession | None = None  # created in the loop that uses it
         self._closed = False
 
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
-        """The JSON of an answer; None for 404. Raises HistoryAway."""
+        """GET `path`; return the parsed JSON of the answer, None for 404. Raises HistoryAway."""
         try:
             async with self._opened().get(
                 self._root + path, params=query, ssl=self._ssl, allow_redirects=False
@@ -58,7 +58,7 @@ class Rest:
     def _parsed(self, body: bytes) -> Any:
         try:
             return orjson.loads(body)
-        except orjson.JSONDecodeError:  # lone surrogates: the standard library takes them
+        except orjson.JSONDecodeError:  # lone surrogates, which the standard library accepts
             try:
                 return json.loads(body)
             except ValueError:
@@ -76,7 +76,7 @@ class Rest:
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._closed:
-            raise HistoryAway("this door to Hatchet is closed")
+            raise HistoryAway("the client is closed")
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 headers=self._headers,
@@ -94,7 +94,8 @@ class Rest:
 
 
 def _trust(endpoint: Endpoint) -> ssl.SSLContext | bool:
-    """The system's certificates, and the team's own authority where one is written, as the SDK does it."""
+    """True for the system's certificates; with a configured CA a context that trusts it as well, as in the
+    SDK."""
     if endpoint.tls.ca is None:
         return True
     context = ssl.create_default_context()
@@ -108,5 +109,5 @@ def _status_text(status: int) -> str:
     if status in (401, 403):
         return f"does not accept hatchet.token (HTTP {status})"
     if 300 <= status < 400:
-        return f"redirects (HTTP {status}): write its final address to hatchet.api"
+        return f"redirects (HTTP {status}): set hatchet.api to its final address"
     return f"answers HTTP {status}"

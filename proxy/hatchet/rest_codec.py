@@ -1,4 +1,4 @@
-"""The REST history's answers as our values: pure, and forgiving about what is not there.
+"""Converts answers of the REST history to the values of `proxy.core`. Pure; optional fields may be missing.
 
 The shapes are those of `GET /api/v1/stable/workflow-runs/{id}` (V1WorkflowRunDetails) and of the list of runs
 (V1TaskSummaryList) in the engine's OpenAPI; `tests/recordings/rest/` has whole answers.
@@ -20,7 +20,7 @@ NEVER: Final = "0001-01-01"  # Go's zero time: the history writes it for what it
 
 
 def past_state(answer: Mapping[str, Any]) -> PastState:
-    """V1WorkflowRunDetails. Raises KeyError, TypeError or ValueError where it is none."""
+    """Convert a V1WorkflowRunDetails. Raises KeyError, TypeError or ValueError if it is malformed."""
     run = answer["run"]
     names = dict(_shape_names(answer))
     declared = dict(_declared(answer.get("workflowConfig")))
@@ -68,7 +68,7 @@ def _shape_names(answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _declared(config: Mapping[str, Any] | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Each declared step by its action; the on-failure task stands beside the others."""
+    """Each declared step with its action; the on-failure task is in a field of its own."""
     for task in [*((config or {}).get("Tasks") or ()), (config or {}).get("onFailureJob")]:
         if task and task.get("Action"):
             yield str(task["Action"]), task
@@ -91,15 +91,18 @@ def _events_by_step(answer: Mapping[str, Any]) -> dict[str, list[PastTaskEvent]]
 
 
 def _timeout(event: Mapping[str, Any]) -> str | None:
-    """A timeout's words are in its event's message, "Task exceeded timeout of 3s", and no error anywhere."""
+    """The text of a timeout, "Task exceeded timeout of 3s":
+
+    it is in the event's message; there is no error field.
+    """
     return str(event.get("message") or "") or None if event["eventType"] == "TIMED_OUT" else None
 
 
 def newest_run(answer: Mapping[str, Any], key: str, value: str) -> tuple[str | None, int]:
     """The id of the newest run in a list that carries the pair and has no parent; and the list's length.
 
-    The engine's filter is looked at again here: it splits at the first colon, so a key with one in it is
-    another key there.
+    The pair is compared again here, because the engine's filter splits at the first colon, so that a key with
+    a colon matches another key.
     """
     rows = answer.get("rows") or ()
     runs = [
@@ -125,9 +128,10 @@ def step_names(version: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _when(event: Mapping[str, Any]) -> tuple[str, int]:
-    """In order of time as told: a first step's QUEUED can be told with a later one than its STARTED.
+    """Sort key: the timestamp, then the id. A first step's QUEUED can have a later timestamp than its
+    STARTED.
 
-    Fractions have as many digits as they need, so the Z must not take part.
+    Fractions have a variable number of digits, so the final Z must not be compared.
     """
     return str(event["timestamp"]).rstrip("Z"), int(event.get("id") or 0)
 

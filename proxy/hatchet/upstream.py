@@ -1,7 +1,7 @@
-"""Upstream: what a run, a tap or a command may ask of Hatchet; ``hatchet.py`` is the real one.
+"""Upstream: what runs, the tap and the commands need of Hatchet; `client.py` implements it.
 
-One `Upstream` per team. All calls are safe to make side by side, share the team's channels, and raise
-only `proxy.hatchet.errors.HatchetError`s. Cancelling a call ends it at Hatchet too.
+There is one `Upstream` per team. Its calls can run concurrently and share the team's connections. They raise
+only `proxy.hatchet.errors.HatchetError`. Cancelling a call also ends it at Hatchet.
 """
 
 from __future__ import annotations
@@ -15,23 +15,24 @@ Deliver = Callable[[LiveEvent], None]
 
 
 class Upstream(Protocol):
-    """A team's door to Hatchet."""
+    """One team's access to Hatchet."""
 
     @property
     def has_history(self) -> bool:
         """Whether a REST history is configured (``hatchet.api`` is not off)."""
 
     async def follow(self, run_id: str, deliver: Deliver, opened: Callable[[], None] | None = None) -> None:
-        """Subscribe by run id; call `deliver` (synchronously) per event; return when Hatchet ends it with OK.
+        """Subscribe by run id; return when Hatchet ends the subscription with OK.
 
-        `opened` is called once the request is on the wire. Raises HatchetAway, TokenRefused, RateLimited,
+        `deliver` is called synchronously with each event. `opened` is called once, when the request has been
+        written to an established connection. Raises HatchetAway, TokenRefused, RateLimited,
         RunUnknown, MessageTooLarge, BadChunk.
         """
 
     async def follow_metadata(
         self, key: str, value: str, deliver: Deliver, opened: Callable[[], None] | None = None
     ) -> None:
-        """Subscribe by a metadata pair: events of every run that carries it. As `follow` otherwise."""
+        """Subscribe by a metadata pair: events of every run that carries it. Otherwise like `follow`."""
 
     async def core(self, run_id: str) -> CoreState:
         """GetRunDetails. Raises HatchetAway, TokenRefused, RateLimited, RunUnknown, MessageTooLarge."""
@@ -43,4 +44,4 @@ class Upstream(Protocol):
         """The id of the newest run without a parent that carries the pair, or None. Raises HistoryAway."""
 
     async def close(self) -> None:
-        """Close channels and sessions; running calls end with HatchetAway or cancellation."""
+        """Close all connections; running calls end with HatchetAway or are cancelled."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from proxy.hatchet.protobuf import dispatcher_pb2, method_path, reach, workflows_pb2
+from proxy.hatchet.protobuf import dispatcher_pb2, import_modules, method_path, workflows_pb2
 
 if TYPE_CHECKING:
     from hatchet_sdk.contracts import events_pb2
     from hatchet_sdk.contracts import workflows_pb2 as trigger_pb2
     from hatchet_sdk.contracts.v1.shared import trigger_pb2 as shared_pb2
 else:
-    (events_pb2, trigger_pb2, shared_pb2), _ = reach(
+    (events_pb2, trigger_pb2, shared_pb2), _ = import_modules(
         "hatchet_sdk.contracts.events_pb2",
         "hatchet_sdk.contracts.workflows_pb2",
         "hatchet_sdk.contracts.v1.shared.trigger_pb2",

@@ -40,7 +40,7 @@ from config.problems import ERROR
 from proxy.access.jwks import BURST, SOONEST, USABLE
 from proxy.cli.commands.check import command as check_command
 from proxy.core.events import Event
-from proxy.hatchet.client import HatchetDoor
+from proxy.hatchet.client import HatchetClient
 from proxy.hatchet.upstream import Upstream
 from proxy.rules.ruleset import Rules
 from proxy.server.http.request_limits import BODY_BYTES, HEAD_BYTES, HEAD_COUNT, LINE_BYTES, REQUEST_SECONDS
@@ -616,7 +616,7 @@ async def test_a_cursor_of_control_characters_crashes_nothing(
 # -- 6 accidents: what nobody thought of tells nobody anything --------------------------------------------
 
 
-class Exploding(HatchetDoor):
+class Exploding(HatchetClient):
     """A door that fails in a way that no error class foresees, with a secret in its text."""
 
     async def core(self, run_id: str) -> Any:

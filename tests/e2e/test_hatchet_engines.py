@@ -21,7 +21,7 @@ import pytest
 from config.model.files import HatchetConfig
 from proxy.core.instant import SECOND
 from proxy.core.observations import CoreState, Kind, LiveEvent, PastState, Status
-from proxy.hatchet.client import HatchetDoor
+from proxy.hatchet.client import HatchetClient
 from proxy.hatchet.errors import (
     BadChunk,
     HatchetAway,
@@ -69,8 +69,8 @@ class Place:
             token=self.token, tls_config=tls, **{name: value for name, value in given.items() if value}
         )
 
-    def open(self, token: str | None = None) -> HatchetDoor:
-        return HatchetDoor(HatchetConfig.model_validate({"token": token or self.token}), self.env)
+    def open(self, token: str | None = None) -> HatchetClient:
+        return HatchetClient(HatchetConfig.model_validate({"token": token or self.token}), self.env)
 
     async def trigger(self, workflow: str, **metadata: str) -> str:
         run = self.sdk.workflow(name=workflow)
@@ -264,7 +264,7 @@ async def test_a_message_over_max_message_is_too_large_in_the_core_and_the_histo
 ) -> None:
     run_id = await place.trigger("contract_large")
     await place.done(run_id)
-    small = HatchetDoor(
+    small = HatchetClient(
         HatchetConfig.model_validate({"token": place.token, "max_message": "64KiB"}), place.env
     )
     with pytest.raises(MessageTooLarge):

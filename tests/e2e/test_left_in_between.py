@@ -11,7 +11,7 @@ import pytest
 
 from config.model.files import HatchetConfig
 from proxy.core.observations import CoreState
-from proxy.hatchet.client import HatchetDoor
+from proxy.hatchet.client import HatchetClient
 from proxy.hatchet.errors import HatchetAway
 from proxy.hatchet.upstream import Deliver
 from proxy.simulator import Engine
@@ -31,7 +31,7 @@ streams:
 """
 
 
-class Gate(HatchetDoor):
+class Gate(HatchetClient):
     """A way to Hatchet whose answers can be held back."""
 
     def __init__(self, config: HatchetConfig, engine: Engine) -> None:

@@ -22,7 +22,7 @@ import pytest
 
 from config.model.files import HatchetConfig
 from proxy.core.events import STEP_STREAM, End, Event, GapCause, Item, Reset, StepGap
-from proxy.hatchet.client import HatchetDoor
+from proxy.hatchet.client import HatchetClient
 from proxy.hatchet.endpoint import endpoint
 from proxy.runs.follower import RunFollower
 from proxy.runs.rebuild import rebuild
@@ -78,7 +78,7 @@ class Telling:
 class Place:
     """An engine: our door to it, and a client that triggers."""
 
-    door: HatchetDoor
+    door: HatchetClient
     client: Client
     env: Mapping[str, str]
     runs: list[RunFollower] = field(default_factory=list)
@@ -120,7 +120,7 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
         await engine.start()
         env = engine.env
     config = HatchetConfig.model_validate({"token": env["HATCHET_CLIENT_TOKEN"]})
-    door = HatchetDoor(config, env)
+    door = HatchetClient(config, env)
     async with Client(endpoint(config, env)) as client:
         made = Place(door, client, env)
         yield made

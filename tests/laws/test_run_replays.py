@@ -10,7 +10,7 @@ import pytest
 
 from config.model.files import HatchetConfig
 from proxy.core.events import STEP_COMPLETED, End, Event, Item
-from proxy.hatchet.client import HatchetDoor
+from proxy.hatchet.client import HatchetClient
 from proxy.hatchet.endpoint import endpoint
 from proxy.runs.follower import RunFollower
 from proxy.simulator import Engine
@@ -49,7 +49,7 @@ def chain(takes: float) -> Workflow:
 async def test_who_joins_during_a_replay_is_told_the_new_story_to_its_own_end(api: str, takes: float) -> None:
     async with Engine(script(chain(takes)), seed=3) as engine:
         config = HatchetConfig.model_validate({"token": engine.env["HATCHET_CLIENT_TOKEN"], "api": api})
-        door = HatchetDoor(config, engine.env)
+        door = HatchetClient(config, engine.env)
         async with Client(endpoint(config, engine.env)) as client:
             lasts = len(STEPS) * (takes + TURN)
             moments = [n * lasts / JOINS for n in range(JOINS)]
@@ -57,7 +57,7 @@ async def test_who_joins_during_a_replay_is_told_the_new_story_to_its_own_end(ap
         await door.close()
 
 
-async def joined(engine: Engine, door: HatchetDoor, client: Client, delay: float, api: str) -> None:
+async def joined(engine: Engine, door: HatchetClient, client: Client, delay: float, api: str) -> None:
     run_id = await client.trigger("chain", {}, {})
     await done(engine, run_id)
     await asyncio.sleep(0.2)  # the history has it, too

@@ -59,11 +59,11 @@ async def served(
     path: Path, env: Mapping[str, str], open_door: Callable[[HatchetConfig], Upstream] | None = None
 ) -> AsyncIterator[Served]:
     """The whole proxy on a free port of loopback, in this process."""
-    from proxy.hatchet.client import HatchetDoor  # noqa: PLC0415
+    from proxy.hatchet.client import HatchetClient  # noqa: PLC0415
 
     written = io.StringIO()
     event_log = EventLog(Log(written, human=False).write)
-    hub = Hub(open_door or (lambda config: HatchetDoor(config, env)), Counters(), event_log)
+    hub = Hub(open_door or (lambda config: HatchetClient(config, env)), Counters(), event_log)
     process = Reloader(path, env, hub, event_log)
     sock = bound("127.0.0.1", 0)
     await process.start(load(path, env))

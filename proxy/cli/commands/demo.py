@@ -93,7 +93,7 @@ async def _serve(
 ) -> None:
     from config.watch import watch  # noqa: PLC0415
     from proxy.cli.demo.page import with_page  # noqa: PLC0415
-    from proxy.hatchet.client import HatchetDoor  # noqa: PLC0415
+    from proxy.hatchet.client import HatchetClient  # noqa: PLC0415
     from proxy.observability.counters import Counters  # noqa: PLC0415
     from proxy.observability.log_writer import open_event_log  # noqa: PLC0415
     from proxy.server.http.app import Front  # noqa: PLC0415
@@ -103,7 +103,7 @@ async def _serve(
     from proxy.teams.hub import Hub  # noqa: PLC0415
 
     event_log = open_event_log()
-    hub = Hub(lambda hatchet: HatchetDoor(hatchet, env), Counters(), event_log)
+    hub = Hub(lambda hatchet: HatchetClient(hatchet, env), Counters(), event_log)
     process = Reloader(path, env, hub, event_log)
     await process.start(config)
     hub.start()

@@ -108,9 +108,9 @@ def ask(workflow: str) -> tuple[str, ...]:
 
 async def asked(token: str, workflow: str) -> tuple[str, ...] | None:
     """Asks once, and closes the door."""
-    from proxy.hatchet.client import HatchetDoor  # noqa: PLC0415 - it loads gRPC
+    from proxy.hatchet.client import HatchetClient  # noqa: PLC0415 - it loads gRPC
 
-    door = HatchetDoor(HatchetConfig.model_validate({"token": token}), os.environ)
+    door = HatchetClient(HatchetConfig.model_validate({"token": token}), os.environ)
     try:
         return await door.workflow_steps(workflow)
     finally:

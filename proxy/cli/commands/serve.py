@@ -160,9 +160,9 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
 
 
 def _open_door(config: HatchetConfig) -> Upstream:
-    from proxy.hatchet.client import HatchetDoor  # noqa: PLC0415
+    from proxy.hatchet.client import HatchetClient  # noqa: PLC0415
 
-    return HatchetDoor(config, os.environ)
+    return HatchetClient(config, os.environ)
 
 
 def _deaf_to_signals() -> None:

@@ -96,9 +96,9 @@ def _chosen(path: Path, team_name: str | None, stream_name: str | None) -> tuple
 
 
 async def _watch(run_id: str, team: TeamConfig, stream: StreamConfig) -> int:
-    from proxy.hatchet.client import HatchetDoor  # noqa: PLC0415 - gRPC only once there is something to watch
+    from proxy.hatchet.client import HatchetClient  # noqa: PLC0415 - gRPC only once there is something to watch
 
-    door = HatchetDoor(team.hatchet, os.environ)
+    door = HatchetClient(team.hatchet, os.environ)
     try:
         return await watch(run_id, stream, door, click.echo, check_after=15.0)
     finally:

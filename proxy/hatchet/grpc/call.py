@@ -1,6 +1,7 @@
-"""One gRPC call on an HTTP/2 connection: frames' bytes to messages, headers to an outcome; pure.
+"""One gRPC call on an HTTP/2 connection: turns the bytes of DATA frames into messages, headers into a status.
+Pure.
 
-`data` is the hot path: for a message that came whole in one frame it costs a struct read and a slice.
+`data` is the hot path. For a message that arrived whole in one frame it costs one struct read and one slice.
 """
 
 from __future__ import annotations
@@ -12,28 +13,31 @@ from urllib.parse import unquote
 from proxy.hatchet.grpc.frames import HTTP_CODES, MESSAGE
 from proxy.hatchet.grpc.status import Code
 
-Outcome = tuple[int, str, Exception | None]  # a gRPC code and its text, or the error that `on_message` raised
+Outcome = tuple[
+    int, str, Exception | None
+]  # gRPC code, its text, and the error that `on_message` raised, if any
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One request: each message goes to `on_message`, the one outcome to `on_end`.
+    """One request and its response: each message goes to `on_message`, the one outcome to `on_end`.
 
-    `refused` says that Hatchet has not begun with it: it can be made again.
+    `refused` is true if the server did not begin to process the call (REFUSED_STREAM, or beyond the last
+    stream of a GOAWAY): the call can safely be made again.
     """
 
     on_message: Callable[[bytes], None]
     on_end: Callable[[int, str, Exception | None], None]
-    max_message: int = 0
-    number: int = 0
+    max_message: int = 0  # bytes
+    number: int = 0  # the HTTP/2 stream
     open: bool = True
-    answered: bool = False
+    headers_received: bool = False
     refused: bool = False
-    partial: bytearray = field(default_factory=bytearray)
-    owed: int = 0  # window to give back
+    partial: bytearray = field(default_factory=bytearray)  # the beginning of a message
+    unacknowledged: int = 0  # bytes received for which no WINDOW_UPDATE was sent yet
 
     def data(self, data: bytes, start: int, end: int) -> Outcome | None:
-        """Take in bytes of the answer; an outcome where they end the call."""
+        """Process `data[start:end]` of the response; return an outcome if that ends the call."""
         partial = self.partial
         if partial:
             partial += data[start:end]
@@ -47,7 +51,7 @@ class Call:
         while end - start >= MESSAGE.size and self.open:
             compressed, length = MESSAGE.unpack_from(data, start)
             if compressed:
-                return Code.INTERNAL, "compressed, though that was not offered", None
+                return Code.INTERNAL, "compressed, though the client did not offer that", None
             if length > self.max_message:
                 return Code.RESOURCE_EXHAUSTED, "message larger than max", None
             stop = start + MESSAGE.size + length
@@ -55,7 +59,7 @@ class Call:
                 break
             try:
                 self.on_message(data[start + MESSAGE.size : stop])
-            except Exception as error:  # the receiver's own: it ends this call, nothing else
+            except Exception as error:  # an error of the receiver ends this call alone, not the connection
                 return Code.CANCELLED, "", error
             start = stop
         if start < end:
@@ -63,12 +67,15 @@ class Call:
         return None
 
     def headers(self, headers: Mapping[bytes, bytes], last: bool) -> Outcome | None:
-        """Take in headers or trailers (the first can be both); an outcome where they end the call."""
-        if not self.answered:
+        """Process headers or trailers; return an outcome if they end the call.
+
+        `last` is the END_STREAM flag. A response can consist of trailers only (gRPC's "Trailers-Only").
+        """
+        if not self.headers_received:
             status = headers.get(b":status", b"")
             if status.startswith(b"1"):
                 return None
-            self.answered = True
+            self.headers_received = True
             grpc = headers.get(b"content-type", b"").startswith(b"application/grpc")
             if status != b"200" or not (grpc or b"grpc-status" in headers):
                 code = HTTP_CODES.get(status, Code.UNKNOWN)

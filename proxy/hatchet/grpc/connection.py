@@ -1,7 +1,7 @@
-"""One lean connection to Hatchet: a socket, a clock and an `Http2`.
+"""One HTTP/2 connection to Hatchet: a socket, timers and an `Http2`.
 
-It is given up when the peer speaks no HTTP/2, or gives no sign of life for KEEPALIVE_TIME and then
-no answer to a ping for KEEPALIVE_TIMEOUT. All calls that were open then end with UNAVAILABLE.
+It is dropped when the peer violates HTTP/2, or when nothing was received for KEEPALIVE_TIME and then nothing
+within KEEPALIVE_TIMEOUT after a ping. All calls that are open then end with UNAVAILABLE.
 """
 
 from __future__ import annotations
@@ -13,189 +13,201 @@ from typing import Final, cast
 
 from proxy.hatchet.grpc.base import KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
 from proxy.hatchet.grpc.call import Call
-from proxy.hatchet.grpc.frames import TOO_MANY_PINGS, Fault
+from proxy.hatchet.grpc.frames import TOO_MANY_PINGS, ProtocolError
 from proxy.hatchet.grpc.http2 import Http2
-from proxy.hatchet.grpc.read_scheduler import Turns
+from proxy.hatchet.grpc.read_scheduler import ReadScheduler
 from proxy.hatchet.grpc.status import Code
 
 Headers = Sequence[tuple[str, str]]
-CALLS_PER_LINK: Final = 250  # Hatchet's engine sets no limit; what a server says lower holds
-FULL_READ: Final = 64 * 1024  # bytes: a read of so many needs no breath, and large messages must not wait
-SLICE: Final = 4 * 1024  # bytes taken between two looks at the clock, three to fifteen chunks
-IDLE_CLOSE: Final = 120.0  # seconds without a call until a connection is closed
+CALLS_PER_CONNECTION: Final = (
+    250  # Hatchet's engine sets no limit; a lower one in the server's SETTINGS is kept
+)
+LARGE_READ: Final = (
+    64 * 1024
+)  # bytes: after a read of this size no read pause, so that large messages do not wait
+SLICE: Final = 4 * 1024  # bytes that are parsed between two looks at the clock: three to fifteen chunks
+IDLE_CLOSE: Final = 120.0  # seconds without a call after which a connection is closed
 
 
-class Link(asyncio.Protocol):
-    """Speaks HTTP/2 over one transport; made by `loop.create_connection`."""
+class Connection(asyncio.Protocol):
+    """Speaks HTTP/2 over one transport; created by `loop.create_connection`."""
 
     def __init__(
         self,
         max_message: int,
-        lost: Callable[[Link], None],
+        on_lost: Callable[[Connection], None],
         keepalive: float = KEEPALIVE_TIME,
-        turns: Turns | None = None,
+        scheduler: ReadScheduler | None = None,
     ) -> None:
-        """`turns` are shared with the team's other links."""
-        self._http2 = Http2(max_message, CALLS_PER_LINK)
-        self._lost = lost
+        """`max_message` in bytes, `keepalive` in seconds; `scheduler` is shared with the team's other
+        connections.
+
+        `on_lost` is called when no more calls can begin here; more than once where several causes meet.
+        """
+        self._http2 = Http2(max_message, CALLS_PER_CONNECTION)
+        self._on_lost = on_lost
         self._keepalive = keepalive
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._heard = self._busy = self._loop.time()
+        self._received_at = self._busy_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
-        self._turns = turns or Turns()
-        self._waiting = b""  # what came in one read and is more than a slice
-        self._taken = 0  # bytes of it that were taken
-        self._full = False  # the last read
-        self._came = 0  # data frames until now
-        self.settled: asyncio.Future[None] = self._loop.create_future()  # calls may be made
-        self.gone: asyncio.Future[None] = self._loop.create_future()
+        self._scheduler = scheduler or ReadScheduler()
+        self._unparsed = b""  # a read that is larger than a slice
+        self._parsed = 0  # bytes of `_unparsed` that are parsed
+        self._last_read_large = False
+        self._frames_counted = 0  # DATA frames that the scheduler has counted
+        self.ready: asyncio.Future[None] = self._loop.create_future()  # done when calls may begin
+        self.closed: asyncio.Future[None] = self._loop.create_future()
 
     # -- for the pool -----------------------------------------------------------------------------
 
-    def has_room(self, size: int) -> bool:
-        """Whether a call with a request of `size` bytes can begin here now."""
-        return self._transport is not None and self._http2.has_room(size)
+    def can_begin(self, size: int) -> bool:
+        """Whether a call with a request of `size` bytes can begin now."""
+        return self._transport is not None and self._http2.can_begin(size)
 
     @property
-    def pinged_too_often(self) -> bool:
-        """Whether the server left because of our keepalives."""
-        return self._http2.farewell == TOO_MANY_PINGS
+    def sent_too_many_pings(self) -> bool:
+        """Whether the server closed the connection because of our keepalives."""
+        return self._http2.goaway_reason == TOO_MANY_PINGS
 
     def begin(self, headers: Headers, request: bytes, call: Call) -> None:
-        """Send a request; its answer goes to `call`."""
+        """Send a request; the response goes to `call`."""
         self._http2.begin(headers, request, call)
         self._send()
 
     def cancel(self, call: Call) -> None:
-        """End a call from here."""
+        """End a call without calling its `on_end`."""
         self._http2.cancel(call)
-        self._busy = self._loop.time()
+        self._busy_at = self._loop.time()
         self._send()
 
     def close(self, why: str) -> None:
-        """Close it politely; calls still open end now, with `why`."""
+        """End all calls with `why`, send what is buffered and close the socket."""
         self._end_calls(why)
         if self._transport is not None:
             self._transport.close()
 
-    def give_up(self, why: str) -> None:
-        """Drop it at once, whatever the peer may still say; calls still open end now, with `why`."""
+    def abort(self, why: str) -> None:
+        """End all calls with `why` and close the socket at once."""
         self._end_calls(why)
         if self._transport is not None:
             self._transport.abort()
 
-    # -- asyncio's side ---------------------------------------------------------------------------
+    # -- asyncio.Protocol -------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._send()
-        self._timer = self._loop.call_later(self._keepalive, self._look)
+        self._timer = self._loop.call_later(self._keepalive, self._check_keepalive)
 
     def data_received(self, data: bytes) -> None:
-        self._heard = self._loop.time()
-        self._full = len(data) >= FULL_READ
-        if self._waiting:  # paused, and yet it came: TLS hands over what it has
-            self._waiting = self._rest() + data
+        self._received_at = self._loop.time()
+        self._last_read_large = len(data) >= LARGE_READ
+        if self._unparsed:  # TLS can deliver what it has decrypted although reading is paused
+            self._unparsed = self._take_unparsed() + data
         elif len(data) <= SLICE:
-            self._receive(data)
-            self._breathe()
+            self._parse(data)
+            self._after_read()
         else:
-            self._waiting = data
+            self._unparsed = data
             if self._transport is not None and self._transport.is_reading():
                 self._transport.pause_reading()
-            self._turns.ask(self._take)
-
-    def _take(self) -> None:
-        """Slices of what came; the rest in the next turns, so that no team's burst holds up another."""
-        while self._waiting:  # unless the connection was lost meanwhile
-            data = self._waiting[self._taken : self._taken + SLICE]
-            self._taken += SLICE
-            if self._taken >= len(self._waiting):
-                self._rest()
-            self._receive(data)
-            if self._turns.over:
-                break
-        if self._waiting:
-            self._turns.ask(self._take)
-        else:
-            self._breathe()
-
-    def _rest(self) -> bytes:
-        """What was not taken yet; nothing waits any more."""
-        rest, self._waiting, self._taken = self._waiting[self._taken :], b"", 0
-        return rest
-
-    def _receive(self, data: bytes) -> None:
-        http2 = self._http2
-        try:
-            http2.receive(data)
-        except Fault as fault:
-            self._rest()
-            self.give_up(f"it does not speak gRPC ({fault}); look at hatchet.tls and hatchet.host_port")
-            return
-        if http2.settled and not self.settled.done():
-            self.settled.set_result(None)
-        self._send()
+            self._scheduler.schedule(self._parse_slices)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         if self._timer is not None:
             self._timer.cancel()
-        self._receive(self._rest())  # what came before the end counts
-        self._end_calls(str(exc) if exc else self._http2.farewell)
-        self.gone.set_result(None)
+        self._parse(self._take_unparsed())  # what arrived before the loss is delivered
+        self._end_calls(str(exc) if exc else self._http2.goaway_reason)
+        self.closed.set_result(None)
 
-    def _breathe(self) -> None:
-        """All that came was taken: read on, where events come thick after a breath."""
-        came, self._came = self._came, self._http2.data_frames
-        if not self._turns.thick(self._came - came) or self._full:
-            self._go_on()
+    # -- parsing and reading on -------------------------------------------------------------------
+
+    def _parse_slices(self) -> None:
+        """Parse slices until the time of this turn is over; schedule the rest."""
+        while self._unparsed:  # it is emptied when the connection is lost meanwhile
+            data = self._unparsed[self._parsed : self._parsed + SLICE]
+            self._parsed += SLICE
+            if self._parsed >= len(self._unparsed):
+                self._take_unparsed()
+            self._parse(data)
+            if self._scheduler.slice_over:
+                break
+        if self._unparsed:
+            self._scheduler.schedule(self._parse_slices)
+        else:
+            self._after_read()
+
+    def _take_unparsed(self) -> bytes:
+        """Return what is not parsed yet and empty the buffer."""
+        rest, self._unparsed, self._parsed = self._unparsed[self._parsed :], b"", 0
+        return rest
+
+    def _parse(self, data: bytes) -> None:
+        http2 = self._http2
+        try:
+            http2.receive(data)
+        except ProtocolError as error:
+            self._take_unparsed()
+            self.abort(f"it does not speak gRPC ({error}); look at hatchet.tls and hatchet.host_port")
+            return
+        if http2.ready and not self.ready.done():
+            self.ready.set_result(None)
+        self._send()
+
+    def _after_read(self) -> None:
+        """Everything that was read is parsed: read on, after a read pause if the team is busy."""
+        counted, self._frames_counted = self._frames_counted, self._http2.data_frames_received
+        if not self._scheduler.is_busy(self._frames_counted - counted) or self._last_read_large:
+            self._read_on()
         elif self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
-            self._turns.rest(self._go_on)
+            self._scheduler.resume_later(self._read_on)
 
-    def _go_on(self) -> None:
+    def _read_on(self) -> None:
         transport = self._transport
-        if transport is None or transport.is_closing() or transport.is_reading() or self._waiting:
+        if transport is None or transport.is_closing() or transport.is_reading() or self._unparsed:
             return
         transport.resume_reading()
 
-    # -- signs of life ----------------------------------------------------------------------------
+    def _send(self) -> None:
+        if self._transport is not None and (out := self._http2.take()):
+            with contextlib.suppress(OSError):  # connection_lost reports the loss
+                self._transport.write(out)
 
-    def _look(self) -> None:
+    # -- keepalive --------------------------------------------------------------------------------
+
+    def _check_keepalive(self) -> None:
+        """Ping after KEEPALIVE_TIME without a received byte; close a connection that is idle or going
+        away."""
         now = self._loop.time()
-        if not self._http2.calls and (self._http2.leaving or now - self._busy > IDLE_CLOSE):
+        if not self._http2.calls and (self._http2.going_away or now - self._busy_at > IDLE_CLOSE):
             self.close("idle")
             return
         if self._http2.calls:
-            self._busy = now
-        wait = self._heard + self._keepalive - now
+            self._busy_at = now
+        wait = self._received_at + self._keepalive - now
         if wait > 0:
-            self._timer = self._loop.call_later(wait, self._look)
+            self._timer = self._loop.call_later(wait, self._check_keepalive)
             return
         self._http2.ping()
         self._send()
-        self._timer = self._loop.call_later(KEEPALIVE_TIMEOUT, self._judge, now)
+        self._timer = self._loop.call_later(KEEPALIVE_TIMEOUT, self._check_answer, now)
 
-    def _judge(self, asked: float) -> None:
-        if self._heard >= asked:
-            self._look()
+    def _check_answer(self, pinged_at: float) -> None:
+        if self._received_at >= pinged_at:
+            self._check_keepalive()
         else:
-            self.give_up("no answer to keepalives")
+            self.abort("no answer to keepalives")
 
     def _end_calls(self, why: str) -> None:
-        self._lost(self)
-        if not self.settled.done():
-            self.settled.set_exception(ConnectionError(why))
-            self.settled.exception()  # taken note of, even where nobody waits any more
+        self._on_lost(self)
+        if not self.ready.done():
+            self.ready.set_exception(ConnectionError(why))
+            self.ready.exception()  # marks it as retrieved, also if nobody waits for it any more
         calls = list(self._http2.calls.values())
         self._http2.calls.clear()
         for call in calls:
             call.open = False
             call.on_end(Code.UNAVAILABLE, why, None)
-
-    def _send(self) -> None:
-        if self._transport is not None and (out := self._http2.take()):
-            with contextlib.suppress(OSError):  # its loss is told by connection_lost
-                self._transport.write(out)

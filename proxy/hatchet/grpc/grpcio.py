@@ -1,8 +1,8 @@
-"""Transport on grpcio: the reference, and the way for all that the lean one does not do.
+"""The transport on grpcio: the reference in tests, and the one for addresses that `pool.py` cannot reach.
 
-Every channel has its own connection (no global subchannel pool), so tokens of two teams never meet on one.
-Streams are spread over channels: a server or a proxy in front of it may allow some 100 streams per connection
-(the engine itself sets no limit), and C-core lets those beyond wait in silence.
+Each channel has a connection of its own (no global subchannel pool), so the tokens of two teams never share
+one. Streams are spread over several channels: a server or a proxy in front of it may allow only some 100
+streams per connection (the engine itself sets no limit), and C-core queues further ones without an error.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ import grpc.aio
 from proxy.hatchet.endpoint import Endpoint
 from proxy.hatchet.errors import HatchetAway, HatchetError
 from proxy.hatchet.grpc.base import CONNECT_TIMEOUT, KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
-from proxy.hatchet.grpc.status import refusal
+from proxy.hatchet.grpc.status import error_for_status
 
-STREAMS_PER_CHANNEL: Final = 90  # 100 is the least that RFC 9113 recommends; unary calls need room too
-RECONNECT_PAUSE: Final = (250, 5_000)  # ms: C-core's own goes up to two minutes, too long for a reader
+STREAMS_PER_CHANNEL: Final = 90  # RFC 9113 recommends servers to allow at least 100; unary calls need some
+RECONNECT_PAUSE: Final = (250, 5_000)  # ms, first and longest; C-core's default of 2 minutes is too long
 
 
-class Channels:
-    """The gRPC channels of one team."""
+class GrpcioTransport:
+    """The gRPC channels of one team: implements `proxy.hatchet.grpc.base.Transport`."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._metadata = (("authorization", f"bearer {endpoint.token}"),)
-        self._open: dict[Any, int] = {}  # channel -> streams on it
+        self._open: dict[Any, int] = {}  # channel -> number of streams on it
         self._closed = False
 
-    async def ask(self, path: str, request: bytes, call: str, timeout: float) -> bytes:
+    async def unary(self, path: str, request: bytes, call: str, timeout: float) -> bytes:
         channel = self._channel()
         answer = channel.unary_unary(path)(request, timeout=timeout, metadata=self._metadata)
         try:
@@ -43,7 +43,7 @@ class Channels:
             self._raise_if_closed(call)
             raise
 
-    async def listen(
+    async def server_stream(
         self,
         path: str,
         request: bytes,
@@ -76,7 +76,7 @@ class Channels:
             await channel.close()
 
     async def _ready(self, channel: Any) -> bool:
-        """Whether the channel is connected; if not, the read says why."""
+        """Whether the channel connected; if not, reading the response raises the reason."""
         while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
             if state in (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN):
                 return False
@@ -85,7 +85,7 @@ class Channels:
 
     def _channel(self) -> Any:
         if self._closed:
-            raise HatchetAway("this door to Hatchet is closed")
+            raise HatchetAway("the client is closed")
         free = (channel for channel, streams in self._open.items() if streams < STREAMS_PER_CHANNEL)
         channel = next(free, None)
         if channel is None:
@@ -100,7 +100,7 @@ class Channels:
             ("grpc.max_receive_message_length", at.max_message),
             ("grpc.keepalive_time_ms", int(KEEPALIVE_TIME * 1000)),
             ("grpc.keepalive_timeout_ms", int(KEEPALIVE_TIMEOUT * 1000)),
-            # C-core waits for a ping's answer by this one (a minute by default), whatever the one above says
+            # C-core waits for the answer to a ping by this option (default: one minute), not by the one above
             ("grpc.http2.ping_timeout_ms", int(KEEPALIVE_TIMEOUT * 1000)),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.max_pings_without_data", 0),
@@ -115,13 +115,13 @@ class Channels:
         return grpc.aio.secure_channel(at.host_port, credentials, options=options)
 
     def _translated(self, error: grpc.aio.AioRpcError, call: str) -> HatchetError:
-        return refusal(_number(error.code()), error.details() or "", call)
+        return error_for_status(_number(error.code()), error.details() or "", call)
 
     def _raise_if_closed(self, call: str) -> None:
-        """A channel that is closed under a call cancels it as if we had: tell the two apart."""
+        """Closing a channel cancels its calls with CancelledError; tell that from a cancelled task."""
         task = asyncio.current_task()
         if self._closed and not (task and task.cancelling()):
-            raise HatchetAway(f"{call}: this door to Hatchet is closed") from None
+            raise HatchetAway(f"{call}: the client is closed") from None
 
 
 def _number(code: grpc.StatusCode) -> int:

@@ -1,8 +1,7 @@
-"""Transport on asyncio alone: what grpcio does for us, at a fraction of its cost per event.
+"""The transport on the proxy's own HTTP/2 connections: a fraction of grpcio's cost per event.
 
-grpc.aio takes some 50 µs to hand over one message, more than everything else that a proxy does with it; here
-it is a third of that or less (`bench/bench_receive.py` has both). What it does not do (HTTP proxies, targets
-with a scheme such as unix: or xds:) is `channels.py`'s; `fits` tells.
+README.md in this folder has the figures. It does not support HTTP proxies, nor targets with a scheme such as
+`unix:` or `xds:`; `can_reach` tells, and `grpcio.py` is used for those.
 """
 
 from __future__ import annotations
@@ -19,20 +18,21 @@ from proxy.hatchet.endpoint import Endpoint, Tls
 from proxy.hatchet.errors import HatchetAway, HatchetError
 from proxy.hatchet.grpc.base import CONNECT_TIMEOUT, KEEPALIVE_TIME
 from proxy.hatchet.grpc.call import Call
-from proxy.hatchet.grpc.connection import Link
-from proxy.hatchet.grpc.read_scheduler import Turns
-from proxy.hatchet.grpc.status import Code, refusal
+from proxy.hatchet.grpc.connection import Connection
+from proxy.hatchet.grpc.read_scheduler import ReadScheduler
+from proxy.hatchet.grpc.status import Code, error_for_status
 
-PAUSES: Final = (0.1, 0.25, 0.5, 1.0, 2.0)  # after a failed attempt calls fail at once for so long: no storm
-TRIES: Final = 2  # a call that the server never began with is made again, on another connection
-REQUEST_BYTES: Final = 4096  # a run id, or a metadata pair; a server that takes less takes no calls
-CLOSING: Final = 1.0  # seconds for a polite end of TLS
-PROXIES: Final = ("grpc_proxy", "https_proxy", "http_proxy")
+# Seconds after the first, second, third failed attempt to connect in which calls fail without a new attempt.
+RECONNECT_PAUSES: Final = (0.1, 0.25, 0.5, 1.0, 2.0)
+ATTEMPTS: Final = 2  # a call that the server did not begin to process is made again, on another connection
+REQUEST_BYTES: Final = 4096  # the longest request: a run id, or a metadata pair
+CLOSE_TIMEOUT: Final = 1.0  # seconds for the end of TLS
+PROXIES: Final = ("grpc_proxy", "https_proxy", "http_proxy")  # the variables that C-core reads
 
 
-def fits(host_port: str, env: Mapping[str, str]) -> bool:
-    """Whether this transport can reach an address: a plain host and port, not through an HTTP proxy."""
-    host, port = split(host_port)
+def can_reach(host_port: str, env: Mapping[str, str]) -> bool:
+    """Whether this transport can connect to `host_port`: a plain host and port, not through an HTTP proxy."""
+    host, port = split_host_port(host_port)
     direct = (env.get("no_grpc_proxy") or env.get("no_proxy") or "").split(",")
     proxied = any(env.get(name) for name in PROXIES) and not any(
         host.endswith(suffix.strip()) for suffix in direct if suffix.strip()
@@ -40,8 +40,11 @@ def fits(host_port: str, env: Mapping[str, str]) -> bool:
     return bool(host) and port.isdigit() and not proxied
 
 
-def split(host_port: str) -> tuple[str, str]:
-    """`host:port` or `[v6]:port`; no port is 443, as grpcio has it."""
+def split_host_port(host_port: str) -> tuple[str, str]:
+    """Host and port of `host:port` or `[v6]:port`; without a port 443, as in grpcio.
+
+    Both empty for other targets.
+    """
     if "/" in host_port or host_port.startswith(("unix:", "dns:", "ipv4:", "ipv6:")):
         return "", ""
     host, colon, port = host_port.rpartition(":")
@@ -50,14 +53,17 @@ def split(host_port: str) -> tuple[str, str]:
     return host.strip("[]"), port
 
 
-class Lean:
-    """The connections of one team."""
+class ConnectionPool:
+    """The connections of one team: implements `proxy.hatchet.grpc.base.Transport`.
+
+    Raises HatchetAway if the files for TLS cannot be used.
+    """
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._host, self._port = split(endpoint.host_port)
+        self._host, self._port = split_host_port(endpoint.host_port)
         self._max_message = endpoint.max_message
         self._tls = endpoint.tls
-        self._ssl = context(endpoint.tls)
+        self._ssl = ssl_context(endpoint.tls)
         self._headers = (
             (":method", "POST"),
             (":scheme", "http" if self._ssl is None else "https"),
@@ -67,26 +73,26 @@ class Lean:
             ("user-agent", "hatchet-stream-proxy"),
             ("authorization", f"bearer {endpoint.token}"),
         )
-        self._connections: list[Link] = []
-        self._turns = Turns()
-        self._connecting: asyncio.Task[Link] | None = None
+        self._connections: list[Connection] = []
+        self._scheduler = ReadScheduler()
+        self._connecting: asyncio.Task[Connection] | None = None  # shared by all calls that need a connection
         self._failures = 0
-        self._trouble: tuple[float, str] | None = None  # until when, and why
-        self.keepalive = KEEPALIVE_TIME  # seconds of silence until a ping; longer where a server minds
+        self._recent_failure: tuple[float, str] | None = None  # calls fail until then, and why
+        self.keepalive = KEEPALIVE_TIME  # seconds; doubled when a server refuses pings as too many
         self._closed = False
 
-    async def ask(self, path: str, request: bytes, call: str, timeout: float) -> bytes:
-        answers: list[bytes] = []
+    async def unary(self, path: str, request: bytes, call: str, timeout: float) -> bytes:
+        messages: list[bytes] = []
         try:
             async with asyncio.timeout(timeout):
-                await self._call(path, request, call, answers.append, timeout=timeout)
+                await self._call(path, request, call, messages.append, timeout=timeout)
         except TimeoutError:
-            raise refusal(Code.DEADLINE_EXCEEDED, "", call) from None
-        if len(answers) != 1:
-            raise refusal(Code.INTERNAL, "", call)
-        return answers[0]
+            raise error_for_status(Code.DEADLINE_EXCEEDED, "", call) from None
+        if len(messages) != 1:
+            raise error_for_status(Code.INTERNAL, "", call)
+        return messages[0]
 
-    async def listen(
+    async def server_stream(
         self,
         path: str,
         request: bytes,
@@ -105,9 +111,9 @@ class Lean:
         for connection in connections:
             connection.close("closed")
         if connections:
-            await asyncio.wait([connection.gone for connection in connections], timeout=CLOSING)
+            await asyncio.wait([connection.closed for connection in connections], timeout=CLOSE_TIMEOUT)
         for connection in connections:
-            connection.give_up("closed")
+            connection.abort("closed")
 
     async def _call(
         self,
@@ -125,112 +131,117 @@ class Lean:
             headers.append(("grpc-timeout", f"{int(timeout * 1000)}m"))
         if len(request) > REQUEST_BYTES:
             raise HatchetAway(f"{name}: the request is over {REQUEST_BYTES} bytes")
-        for left in reversed(range(TRIES)):
+        for attempts_left in reversed(range(ATTEMPTS)):
             connection = await self._connection(len(request), name)
             outcome: asyncio.Future[HatchetError | None] = asyncio.get_running_loop().create_future()
-            call = Call(receive, _settle(outcome, name))
+            call = Call(receive, _resolve(outcome, name))
             connection.begin(headers, request, call)
             if opened is not None:
                 opened()
             try:
-                trouble = await outcome
+                error = await outcome
             finally:
                 if call.open:
                     connection.cancel(call)
-            if trouble is None:
+            if error is None:
                 return
             self._raise_if_closed(name)
-            if not (call.refused and left):
+            if not (call.refused and attempts_left):
                 try:
-                    raise trouble
-                finally:  # its traceback holds this frame, which should not hold it
-                    del trouble, outcome, call
+                    raise error
+                finally:  # breaks the reference cycle error → traceback → frame → error
+                    del error, outcome, call
 
     def _raise_if_closed(self, call: str) -> None:
         if self._closed:
-            raise HatchetAway(f"{call}: this door to Hatchet is closed")
+            raise HatchetAway(f"{call}: the client is closed")
 
-    async def _connection(self, size: int, call: str) -> Link:
-        """One with room for a call; calls that need a new one share the attempt."""
+    async def _connection(self, size: int, call: str) -> Connection:
+        """A connection on which a call can begin; calls that need a new one share one attempt."""
         while True:
             self._raise_if_closed(call)
             for connection in self._connections:
-                if connection.has_room(size):
+                if connection.can_begin(size):
                     return connection
             if self._connecting is None:
-                self._raise_trouble(call)
+                self._raise_recent_failure(call)
                 self._connecting = asyncio.create_task(self._connect())
                 self._connecting.add_done_callback(self._connected)
             attempt = self._connecting
             await asyncio.wait([attempt])
-            self._raise_trouble(call)
+            self._raise_recent_failure(call)
 
-    def _raise_trouble(self, call: str) -> None:
-        if self._trouble is not None:
-            until, why = self._trouble
+    def _raise_recent_failure(self, call: str) -> None:
+        if self._recent_failure is not None:
+            until, why = self._recent_failure
             if asyncio.get_running_loop().time() < until:
-                raise refusal(Code.UNAVAILABLE, why, call)
+                raise error_for_status(Code.UNAVAILABLE, why, call)
 
-    def _connected(self, attempt: asyncio.Task[Link]) -> None:
+    def _connected(self, attempt: asyncio.Task[Connection]) -> None:
         self._connecting = None
         if attempt.cancelled():
             return
         error = attempt.exception()
         if error is None:
-            self._failures, self._trouble = 0, None
-            if not attempt.result().gone.done():
+            self._failures, self._recent_failure = 0, None
+            if not attempt.result().closed.done():
                 self._connections.append(attempt.result())
             return
-        pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
+        pause = RECONNECT_PAUSES[min(self._failures, len(RECONNECT_PAUSES) - 1)]
         self._failures += 1
         why = "timed out" if isinstance(error, TimeoutError) else f"{type(error).__name__} {error}"
-        self._trouble = (asyncio.get_running_loop().time() + pause, why)
+        self._recent_failure = (asyncio.get_running_loop().time() + pause, why)
 
-    async def _connect(self) -> Link:
+    async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_TIMEOUT):
             _, connection = await loop.create_connection(
-                lambda: Link(self._max_message, self._lost, self.keepalive, self._turns),
+                lambda: Connection(self._max_message, self._lost, self.keepalive, self._scheduler),
                 self._host,
                 int(self._port),
                 ssl=self._ssl,
                 server_hostname=self._tls.server_name if self._ssl else None,
             )
             try:
-                await asyncio.shield(connection.settled)
-                if not connection.has_room(REQUEST_BYTES):
-                    raise ConnectionError("it takes no calls")
+                await asyncio.shield(connection.ready)
+                if not connection.can_begin(REQUEST_BYTES):
+                    raise ConnectionError("it allows no calls")
             except BaseException:
-                connection.give_up("it was not ready in time")
+                connection.abort("it was not ready in time")
                 raise
         return connection
 
-    def _lost(self, connection: Link) -> None:
+    def _lost(self, connection: Connection) -> None:
         if connection in self._connections:
             self._connections.remove(connection)
-            if connection.pinged_too_often:  # as gRPC's keepalive guide asks of clients
+            if connection.sent_too_many_pings:  # gRPC's keepalive guide asks clients to double the interval
                 self.keepalive *= 2
 
 
-def _settle(
+def _resolve(
     outcome: asyncio.Future[HatchetError | None], name: str
 ) -> Callable[[int, str, Exception | None], None]:
+    """The `on_end` of a call: sets `outcome` to None for OK, else to the error."""
+
     def end(code: int, text: str, error: Exception | None) -> None:
         if outcome.done():
             return
         if error is not None:
             outcome.set_exception(error)
         else:
-            outcome.set_result(None if code == Code.OK else refusal(code, text, name))
+            outcome.set_result(None if code == Code.OK else error_for_status(code, text, name))
 
     return end
 
 
-def context(tls: Tls) -> ssl.SSLContext | None:
-    """TLS as grpcio has it: the written authority alone, else those of grpcio and of the system; ALPN h2."""
+def ssl_context(tls: Tls) -> ssl.SSLContext | None:
+    """The TLS context, or None without TLS. Raises HatchetAway if a file cannot be used.
+
+    As in grpcio: a configured CA is the only one trusted; without one, grpcio's list and the system's are.
+    """
     if tls.strategy == "none":
         return None
-    ca, _, _ = tls.read()  # names the file that cannot be read
+    ca, _, _ = tls.read()  # its error names the file
     try:
         made = ssl.create_default_context(cadata=ca.decode("ascii", "ignore") if ca else None)
         if ca is None:
@@ -244,7 +255,7 @@ def context(tls: Tls) -> ssl.SSLContext | None:
 
 
 def _load_roots(into: ssl.SSLContext) -> None:
-    """grpcio's own list, so that an image without certificates trusts what Hatchet's SDK trusts."""
+    """Load grpcio's list, so that an image without certificates trusts what Hatchet's SDK trusts."""
     written = os.environ.get("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH")
     spec = importlib.util.find_spec("grpc")
     places = spec.submodule_search_locations if spec is not None else None

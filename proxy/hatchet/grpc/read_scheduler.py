@@ -1,9 +1,25 @@
-"""Turns: how the connections of one team share the loop with those of others, and save it work.
+"""ReadScheduler: decides when the gRPC connections of one team parse what they read, and when they read on.
 
-A burst is taken in slices, for a fraction of a millisecond in each turn of the loop, whichever of the team's
-connections brought it; so no team's burst holds up another's events. And while events come thick, nothing
-reads on before a breath is over, and then all do together, so that the loop wakes up once for many events:
-the first after a sleep costs several times what the others do. A quiet team waits for nothing.
+It does two things. Both exist because all teams share one event loop.
+
+**Slices.** A large read is parsed in slices of at most `SLICE_TIME` per turn of the loop, whichever
+connection of the team brought it. Between two slices the other teams' connections and all clients get their
+turn:
+
+    loop turn      1            2            3            4
+    team A         parse 0.25   parse 0.25   parse 0.25   parse the rest
+    team B, others    work         work         work         work
+
+**Read pauses.** While a team receives more than `BUSY_RATE` frames a second, its connections stop reading for
+`READ_PAUSE` after each read, then all read on together. The loop then wakes up once for many events; the
+first event after a sleep costs several times what the following ones cost (docs/performance.md, "Receiving"):
+
+    ms             0         5         10        15
+    frames         x x xx x  xx x x x  x x xx x  x         arrive from the network
+    reads          |         |         |         |         parsed together
+    few frames     x    x         x                        read at once, no pause
+
+A team with fewer frames never waits.
 """
 
 from __future__ import annotations
@@ -14,67 +30,71 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-TURN: Final = 0.00025  # seconds of a team's slices: then others have a turn
-THICK: Final = 1000  # frames a second: fewer spare little if they wait
-AHEAD: Final = 5  # frames sooner than that: then they are thick; twice as many are the most that is counted
-BREATH: Final = 0.005  # seconds: nobody sees them
+SLICE_TIME: Final = 0.00025  # seconds that a team may parse in one turn of the loop
+BUSY_RATE: Final = 1000  # frames a second: with fewer, a pause saves little
+BUSY_BURST: Final = 5  # frames beyond BUSY_RATE from which a team is busy; at most twice as many are counted
+READ_PAUSE: Final = 0.005  # seconds: too short to be seen in a browser
 
 
-class Turns:
-    """What the links of a team share; it belongs to the running loop."""
+class ReadScheduler:
+    """Shared by the connections of one team; belongs to the running loop."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        """`clock` tells seconds, also within a turn, as the loop's does not."""
+        """`clock` returns seconds and advances within a turn of the loop, which the loop's own clock does
+        not."""
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Callable[[], None]] = deque()
-        self._taken = False  # this turn
-        self._until = 0.0
-        self._resting: list[Callable[[], None]] = []
-        self._ahead, self._counted = 0.0, self._loop.time()
+        self._turn_taken = False  # a connection of this team has parsed in this turn of the loop
+        self._slice_end = 0.0
+        self._paused: list[Callable[[], None]] = []
+        self._excess, self._counted_at = 0.0, self._loop.time()
 
-    # -- slices --
+    # -- slices -----------------------------------------------------------------------------------
 
-    def ask(self, take: Callable[[], None]) -> None:
-        """Call `take` once it is its turn, which may be now."""
-        if self._taken:
-            self._waiting.append(take)
+    def schedule(self, parse: Callable[[], None]) -> None:
+        """Call `parse` when it is this connection's turn: at once if no other one has parsed in this turn."""
+        if self._turn_taken:
+            self._waiting.append(parse)
         else:
-            self._taken = True
-            self._give(take)
+            self._turn_taken = True
+            self._run(parse)
 
     @property
-    def over(self) -> bool:
-        """Whether who has the turn has had its time."""
-        return self._clock() >= self._until
+    def slice_over(self) -> bool:
+        """Whether the connection that is parsing has used up its time."""
+        return self._clock() >= self._slice_end
 
-    def _give(self, take: Callable[[], None]) -> None:
-        self._loop.call_soon(self._next)
-        self._until = self._clock() + TURN
-        take()
+    def _run(self, parse: Callable[[], None]) -> None:
+        self._loop.call_soon(self._next_turn)
+        self._slice_end = self._clock() + SLICE_TIME
+        parse()
 
-    def _next(self) -> None:
+    def _next_turn(self) -> None:
         if self._waiting:
-            self._give(self._waiting.popleft())
+            self._run(self._waiting.popleft())
         else:
-            self._taken = False
+            self._turn_taken = False
 
-    # -- breaths --
+    # -- read pauses ------------------------------------------------------------------------------
 
-    def thick(self, frames: int) -> bool:
-        """Whether so many more make too many in too short a time."""
+    def is_busy(self, frames: int) -> bool:
+        """Count `frames` that were received now; return whether the team receives more than BUSY_RATE.
+
+        A leaky bucket: it drains at BUSY_RATE, and the team is busy while it holds BUSY_BURST frames or more.
+        """
         now = self._loop.time()
-        ahead = max(0.0, self._ahead - THICK * (now - self._counted)) + frames
-        self._ahead, self._counted = min(ahead, 2 * AHEAD), now
-        return ahead >= AHEAD
+        excess = max(0.0, self._excess - BUSY_RATE * (now - self._counted_at)) + frames
+        self._excess, self._counted_at = min(excess, 2 * BUSY_BURST), now
+        return excess >= BUSY_BURST
 
-    def rest(self, go_on: Callable[[], None]) -> None:
-        """Call `go_on` after the breath that is under way, or begins now."""
-        if not self._resting:
-            self._loop.call_later(BREATH, self._rested)
-        self._resting.append(go_on)
+    def resume_later(self, resume: Callable[[], None]) -> None:
+        """Call `resume` at the end of the team's current read pause; start one if there is none."""
+        if not self._paused:
+            self._loop.call_later(READ_PAUSE, self._resume_all)
+        self._paused.append(resume)
 
-    def _rested(self) -> None:
-        resting, self._resting = self._resting, []
-        for go_on in resting:
-            go_on()
+    def _resume_all(self) -> None:
+        paused, self._paused = self._paused, []
+        for resume in paused:
+            resume()

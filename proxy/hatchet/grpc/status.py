@@ -1,7 +1,7 @@
-"""What a gRPC status means for us: the table by which Hatchet's refusals become `proxy.hatchet.errors`.
+"""Translates a gRPC status into one of `proxy.hatchet.errors`.
 
-The server's own text is only looked at, never quoted: it can hold what a worker sent. Codes are the numbers
-of https://grpc.github.io/grpc/core/md_doc_statuscodes.html, so that every transport can share the table.
+The server's text is matched but never quoted: it can contain what a worker sent. The codes are the numbers of
+https://grpc.github.io/grpc/core/md_doc_statuscodes.html, so both transports share the table.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Code(IntEnum):
     UNAUTHENTICATED = 16
 
 
-# Texts of gRPC's own libraries (C-core, grpc-go) that tell why, and our words for them.
+# Parts of the texts of gRPC libraries (C-core, grpc-go) and what they mean. The first match decides.
 REASONS: Final = (
     ("speak", "it does not speak gRPC; look at hatchet.host_port and hatchet.tls"),
     ("refused", "connection refused"),
@@ -56,7 +56,7 @@ REASONS: Final = (
     ("handshake", "the TLS handshake failed; look at hatchet.tls"),
     ("ssl", "the TLS handshake failed; look at hatchet.tls"),
     ("tls", "the TLS handshake failed; look at hatchet.tls"),
-    ("too_many_pings", "it calls our keepalives too many"),
+    ("too_many_pings", "it refuses keepalives as too many"),
     ("ping", "no answer to keepalives"),
     ("keepalive", "no answer to keepalives"),
     ("watchdog", "no answer to keepalives"),
@@ -69,8 +69,12 @@ REASONS: Final = (
 )
 
 
-def refusal(code: int, details: str, call: str) -> HatchetError:
-    """Translate a gRPC status of `call` ("GetRunDetails") to the error that it means for us."""
+def error_for_status(code: int, details: str, call: str) -> HatchetError:
+    """The error for a gRPC status.
+
+    `code` is the number of the status, `details` the server's text, `call` the name for the error message
+    ("GetRunDetails at host:7070").
+    """
     name = Code(code).name if code in Code.__members__.values() else f"status {code}"
     text = details.lower()
     if code == Code.NOT_FOUND:

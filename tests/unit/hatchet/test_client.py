@@ -12,7 +12,7 @@ import pytest
 from proxy.core.instant import instant
 from proxy.core.observations import CoreState, CoreStep, Kind, LiveEvent, Status
 from proxy.hatchet import codec
-from proxy.hatchet.client import HatchetDoor, transport
+from proxy.hatchet.client import HatchetClient, transport
 from proxy.hatchet.endpoint import endpoint
 from proxy.hatchet.errors import (
     BadChunk,
@@ -31,18 +31,20 @@ from proxy.observability.health import UpstreamState
 from proxy.teams.monitored_upstream import MonitoredUpstream
 from tests.support.stage import RUN, STEP, Stage, chunk, config, stage, token
 
-TRANSPORTS = {"lean": {}, "grpcio": {"STREAM_PROXY_GRPC": "grpcio"}}
+TRANSPORTS = {"pool": {}, "grpcio": {"STREAM_PROXY_GRPC": "grpcio"}}
 SECRET = "a-secret-that-a-worker-sent"
 
-Open = Callable[..., HatchetDoor]
+Open = Callable[..., HatchetClient]
 
 
 @pytest.fixture(params=TRANSPORTS)
 async def open_door(request: pytest.FixtureRequest) -> AsyncIterator[Open]:
-    doors: list[HatchetDoor] = []
+    doors: list[HatchetClient] = []
 
-    def make(port: int, **written: Any) -> HatchetDoor:
-        doors.append(HatchetDoor(config(host_port=f"127.0.0.1:{port}", **written), TRANSPORTS[request.param]))
+    def make(port: int, **written: Any) -> HatchetClient:
+        doors.append(
+            HatchetClient(config(host_port=f"127.0.0.1:{port}", **written), TRANSPORTS[request.param])
+        )
         return doors[-1]
 
     yield make
@@ -56,7 +58,7 @@ async def engine() -> AsyncIterator[Stage]:
         yield made
 
 
-async def first_event(door: HatchetDoor, run_id: str = RUN) -> tuple[asyncio.Task[None], LiveEvent]:
+async def first_event(door: HatchetClient, run_id: str = RUN) -> tuple[asyncio.Task[None], LiveEvent]:
     seen: asyncio.Future[LiveEvent] = asyncio.get_running_loop().create_future()
 
     def deliver(event: LiveEvent) -> None:
@@ -328,7 +330,7 @@ async def test_hatchet_that_comes_back_is_found_by_the_same_door(
         await answered(door)
 
 
-async def answered(door: HatchetDoor) -> None:
+async def answered(door: HatchetClient) -> None:
     """Ask until Hatchet answers; the test's own time limit is the judge."""
     while True:
         try:
@@ -355,7 +357,7 @@ async def test_an_answer_that_never_comes_has_a_deadline(engine: Stage, env: dic
     engine.details = never
     through = transport(endpoint(config(host_port=engine.host_port), {}), env)
     with pytest.raises(HatchetAway, match="DEADLINE_EXCEEDED"):
-        await through.ask(RUN_DETAILS, codec.run_details(RUN), "GetRunDetails", 0.2)
+        await through.unary(RUN_DETAILS, codec.run_details(RUN), "GetRunDetails", 0.2)
     await through.close()
 
 

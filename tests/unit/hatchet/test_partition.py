@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from proxy.hatchet.client import HatchetDoor
+from proxy.hatchet.client import HatchetClient
 from proxy.hatchet.errors import HatchetAway
 from proxy.hatchet.grpc.base import CONNECT_TIMEOUT, KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
 from tests.support.relay import relay
@@ -21,7 +21,7 @@ async def test_a_partition_is_noticed_within_the_keepalives_times() -> None:
     """Both transports side by side, at their real times; neither sooner than a healthy silence may last."""
     async with stage() as engine, relay(engine.port) as between:
         address = f"127.0.0.1:{between.port}"
-        doors = [HatchetDoor(config(host_port=address), env) for env in TRANSPORTS.values()]
+        doors = [HatchetClient(config(host_port=address), env) for env in TRANSPORTS.values()]
         tasks = [(await first_event(door))[0] for door in doors]
         between.silent = True
         began = time.monotonic()
@@ -39,7 +39,7 @@ async def test_a_dropped_connection_ends_its_calls_and_the_next_call_makes_a_new
     env: dict[str, str],
 ) -> None:
     async with stage() as engine, relay(engine.port) as between:
-        door = HatchetDoor(config(host_port=f"127.0.0.1:{between.port}"), env)
+        door = HatchetClient(config(host_port=f"127.0.0.1:{between.port}"), env)
         task, _ = await first_event(door)
         await between.close()
         with pytest.raises(HatchetAway):
@@ -51,7 +51,7 @@ async def test_a_dropped_connection_ends_its_calls_and_the_next_call_makes_a_new
 async def test_a_peer_that_accepts_and_never_speaks_is_given_up() -> None:
     async with stage() as engine, relay(engine.port) as between:
         between.silent = True
-        door = HatchetDoor(config(host_port=f"127.0.0.1:{between.port}"), {})
+        door = HatchetClient(config(host_port=f"127.0.0.1:{between.port}"), {})
         began = time.monotonic()
         with pytest.raises(HatchetAway):
             await door.core(RUN)
@@ -70,7 +70,7 @@ async def test_a_server_that_speaks_http_1_is_named_as_such() -> None:
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
-        door = HatchetDoor(config(host_port=f"127.0.0.1:{server.sockets[0].getsockname()[1]}"), {})
+        door = HatchetClient(config(host_port=f"127.0.0.1:{server.sockets[0].getsockname()[1]}"), {})
         with pytest.raises(HatchetAway, match="does not speak gRPC"):
             await door.core(RUN)
         await door.close()

@@ -19,7 +19,7 @@ def run(code: str) -> str:
 def test_the_package_is_passed_by_and_leaves_no_trace() -> None:
     assert run(
         "from proxy.hatchet import protobuf\n"
-        "print(protobuf.LEAN, "
+        "print(protobuf.SDK_PACKAGE_SKIPPED, "
         "[name for name in sys.modules if name.split('.')[0] in ('hatchet_sdk', 'grpc')])"
     ) == ("True []")
 
@@ -39,7 +39,8 @@ def test_a_later_plain_import_of_the_sdk_works_and_has_the_same_messages() -> No
 
 def test_where_the_sdk_is_there_already_it_is_used() -> None:
     assert run(
-        "import hatchet_sdk\nfrom proxy.hatchet import protobuf\nprint(protobuf.LEAN, protobuf.SUBSCRIBE)"
+        "import hatchet_sdk\nfrom proxy.hatchet import protobuf\n"
+        "print(protobuf.SDK_PACKAGE_SKIPPED, protobuf.SUBSCRIBE)"
     ) == ("False /Dispatcher/SubscribeToWorkflowEvents")
 
 
@@ -60,12 +61,12 @@ def test_a_changed_layout_falls_back_to_the_plain_import() -> None:
         "            sys.modules[f'hatchet_sdk.{part}'] = types.ModuleType(f'hatchet_sdk.{part}')\n"
         "        sys.modules['hatchet_sdk.contracts.dispatcher_pb2'] = real['dispatcher']\n"
         "        sys.modules['hatchet_sdk.contracts.v1.workflows_pb2'] = real['workflows']\n"
-        "from proxy.hatchet.protobuf import reach, DISPATCHER, WORKFLOWS\n"
-        "(real['dispatcher'], real['workflows']), _ = reach(DISPATCHER, WORKFLOWS)\n"
+        "from proxy.hatchet.protobuf import import_modules, DISPATCHER, WORKFLOWS\n"
+        "(real['dispatcher'], real['workflows']), _ = import_modules(DISPATCHER, WORKFLOWS)\n"
         "sys.meta_path.insert(0, Finder())\n"
-        "modules, lean = reach(DISPATCHER, WORKFLOWS)\n"
+        "modules, skipped = import_modules(DISPATCHER, WORKFLOWS)\n"
         "assert modules == [real['dispatcher'], real['workflows']]\n"
-        "print(lean)"
+        "print(skipped)"
     ) == ("False")
 
 

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from proxy.hatchet.client import FIND_LIMIT, FIND_PAGES, HatchetDoor
+from proxy.hatchet.client import FIND_LIMIT, FIND_PAGES, HatchetClient
 from proxy.hatchet.endpoint import endpoint
 from proxy.hatchet.errors import HistoryAway
 from proxy.hatchet.rest import ROOM, Rest
@@ -46,11 +46,11 @@ async def serve() -> AsyncIterator[Serve]:
 
 
 @pytest.fixture
-async def open_door() -> AsyncIterator[Callable[..., HatchetDoor]]:
-    doors: list[HatchetDoor] = []
+async def open_door() -> AsyncIterator[Callable[..., HatchetClient]]:
+    doors: list[HatchetClient] = []
 
-    def make(api: str, **written: Any) -> HatchetDoor:
-        doors.append(HatchetDoor(config(api=api, host_port="127.0.0.1:1", **written), {}))
+    def make(api: str, **written: Any) -> HatchetClient:
+        doors.append(HatchetClient(config(api=api, host_port="127.0.0.1:1", **written), {}))
         return doors[-1]
 
     yield make
@@ -65,7 +65,7 @@ def always(status: int, body: bytes = b"{}", headers: dict[str, str] | None = No
     return answer
 
 
-Open = Callable[..., HatchetDoor]
+Open = Callable[..., HatchetClient]
 
 
 async def test_a_run_is_asked_for_with_the_token_and_read(serve: Serve, open_door: Open) -> None:
@@ -113,9 +113,9 @@ async def test_a_lone_surrogate_in_an_output_is_no_reason_to_fail(serve: Serve, 
         (500, SECRET.encode(), "HTTP 500"),
         (200, b"<html>" + SECRET.encode(), "no JSON"),
         (200, b"", "no JSON"),
-        (200, b"[]", "is not what it was"),
-        (200, b'{"run": null}', "is not what it was"),
-        (200, b'{"run": {"metadata": {"id": "x"}, "status": "' + SECRET.encode() + b'"}}', "not what it was"),
+        (200, b"[]", "has another form than expected"),
+        (200, b'{"run": null}', "has another form than expected"),
+        (200, b'{"run": {"metadata": {"id": "x"}, "status": "' + SECRET.encode() + b'"}}', "another form"),
     ],
 )
 async def test_every_other_answer_is_history_away_and_quotes_nothing(

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from proxy.core.observations import LiveEvent
-from proxy.hatchet.client import HatchetDoor
+from proxy.hatchet.client import HatchetClient
 from proxy.hatchet.errors import HatchetAway
 from tests.support.stage import RUN, chunk, config, stage
 from tests.unit.hatchet.test_client import TRANSPORTS, first_event
@@ -101,9 +101,9 @@ def server_side(authority: Authority, *, mutual: bool = False) -> grpc.ServerCre
     )
 
 
-def door_to(port: int, transport: str, name: str = "engine.test", **written: Any) -> HatchetDoor:
+def door_to(port: int, transport: str, name: str = "engine.test", **written: Any) -> HatchetClient:
     env = TRANSPORTS[transport] | {"HATCHET_CLIENT_TLS_SERVER_NAME": name}
-    return HatchetDoor(config(host_port=f"127.0.0.1:{port}", **{"tls": "tls"} | written), env)
+    return HatchetClient(config(host_port=f"127.0.0.1:{port}", **{"tls": "tls"} | written), env)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -156,9 +156,9 @@ async def test_a_foreign_authority_or_name_is_refused(
         assert engine.metadata == []  # the token went nowhere
 
 
-async def test_the_lean_transport_says_why_a_certificate_is_refused(ours: Authority) -> None:
+async def test_the_pool_reports_why_a_certificate_is_refused(ours: Authority) -> None:
     async with stage(credentials=server_side(ours)) as engine:
-        door = door_to(engine.port, "lean")
+        door = door_to(engine.port, "pool")
         with pytest.raises(HatchetAway, match="certificate is not accepted"):
             await door.core(RUN)
         await door.close()
@@ -173,14 +173,14 @@ async def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, transport: st
 
 async def test_a_file_that_is_no_certificate_is_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("not a certificate")
-    door = door_to(1, "lean", ca=str(tmp_path / "ca.pem"))
+    door = door_to(1, "pool", ca=str(tmp_path / "ca.pem"))
     with pytest.raises(HatchetAway, match=r"hatchet\.ca"):
         await door.core(RUN)
 
 
 async def test_plain_text_to_a_tls_server_ends_with_a_hint(ours: Authority) -> None:
     async with stage(credentials=server_side(ours)) as engine:
-        door = door_to(engine.port, "lean", tls="none")
+        door = door_to(engine.port, "pool", tls="none")
         with pytest.raises(HatchetAway):
             await asyncio.wait_for(door.core(RUN), 10)
         await door.close()

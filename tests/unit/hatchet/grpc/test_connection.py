@@ -1,4 +1,4 @@
-"""A link takes what comes in portions: one team's burst does not hold up the others on the loop."""
+"""A connection parses a burst in slices, and pauses reading while a team is busy."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import asyncio
 import itertools
 
 from proxy.hatchet.grpc import frames
-from proxy.hatchet.grpc.connection import FULL_READ, SLICE, Link
-from proxy.hatchet.grpc.read_scheduler import AHEAD, BREATH, THICK, TURN, Turns
+from proxy.hatchet.grpc.connection import LARGE_READ, SLICE, Connection
+from proxy.hatchet.grpc.read_scheduler import BUSY_BURST, BUSY_RATE, READ_PAUSE, SLICE_TIME, ReadScheduler
 
 EVENT = frames.frame(frames.DATA, 0, 1, b"an event")
 PING = frames.frame(frames.PING, 0, 0, b"are you?")
 
 
-class Paper(asyncio.Transport):
-    """A transport that keeps what is written."""
+class MemoryTransport(asyncio.Transport):
+    """A transport that stores what is written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,115 +41,118 @@ class Paper(asyncio.Transport):
         return self.written.count(b"are you?")
 
 
-def slow() -> Turns:
-    """Turns in which each slice takes all the time of one."""
-    return Turns(clock=itertools.count(0.0, TURN).__next__)
+def slow() -> ReadScheduler:
+    """A scheduler in which each slice takes as long as a turn allows."""
+    return ReadScheduler(clock=itertools.count(0.0, SLICE_TIME).__next__)
 
 
-def linked(turns: Turns | None = None) -> tuple[Link, Paper]:
-    link, paper = Link(1 << 20, lambda link: None, turns=turns or slow()), Paper()
-    link.connection_made(paper)
-    link.data_received(frames.frame(frames.SETTINGS, 0, 0, b""))
-    return link, paper
+def connected(scheduler: ReadScheduler | None = None) -> tuple[Connection, MemoryTransport]:
+    connection, transport = (
+        Connection(1 << 20, lambda connection: None, scheduler=scheduler or slow()),
+        MemoryTransport(),
+    )
+    connection.connection_made(transport)
+    connection.data_received(frames.frame(frames.SETTINGS, 0, 0, b""))
+    return connection, transport
 
 
-async def reads_on(paper: Paper) -> None:
-    while not paper.reading:
-        await asyncio.sleep(BREATH / 5)
+async def reads_on(transport: MemoryTransport) -> None:
+    while not transport.reading:
+        await asyncio.sleep(READ_PAUSE / 5)
 
 
-async def test_a_burst_is_taken_a_slice_a_turn_and_nothing_is_read_meanwhile() -> None:
-    link, paper = linked()
+async def test_a_burst_is_parsed_one_slice_a_turn_and_nothing_is_read_meanwhile() -> None:
+    connection, transport = connected()
     count = 4 * SLICE // len(PING)
-    link.data_received(PING * count)
-    assert paper.answered == SLICE // len(PING)
-    assert not paper.reading
+    connection.data_received(PING * count)
+    assert transport.answered == SLICE // len(PING)
+    assert not transport.reading
     turns = 0
-    while paper.answered < count:
+    while transport.answered < count:
         turns += 1
         await asyncio.sleep(0)
     assert turns == 3
-    assert paper.reading
-    link.connection_lost(None)
+    assert transport.reading
+    connection.connection_lost(None)
 
 
-async def test_slices_that_are_soon_done_need_no_turn_each() -> None:
-    link, paper = linked(Turns(clock=lambda: 0.0))
-    link.data_received(PING * SLICE)
-    assert paper.answered == SLICE
-    link.connection_lost(None)
+async def test_fast_slices_share_one_turn() -> None:
+    connection, transport = connected(ReadScheduler(clock=lambda: 0.0))
+    connection.data_received(PING * SLICE)
+    assert transport.answered == SLICE
+    connection.connection_lost(None)
 
 
-async def test_where_events_come_thick_the_next_read_waits_for_a_breath() -> None:
-    link, paper = linked()
-    for data in (EVENT * AHEAD, EVENT * (2 * SLICE // len(EVENT))):  # also one that takes turns
-        link.data_received(data)
+async def test_while_a_team_is_busy_the_next_read_waits_for_a_read_pause() -> None:
+    connection, transport = connected()
+    for data in (EVENT * BUSY_BURST, EVENT * (2 * SLICE // len(EVENT))):  # also one that takes several turns
+        connection.data_received(data)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert not paper.reading
-        await reads_on(paper)
-    await asyncio.sleep(2 * AHEAD / THICK)
-    link.data_received(EVENT * (AHEAD - 1))
-    assert paper.reading
-    link.connection_lost(None)
+        assert not transport.reading
+        await reads_on(transport)
+    await asyncio.sleep(2 * BUSY_BURST / BUSY_RATE)
+    connection.data_received(EVENT * (BUSY_BURST - 1))
+    assert transport.reading
+    connection.connection_lost(None)
 
 
-async def test_links_of_a_team_are_counted_together_and_read_on_together() -> None:
-    turns = slow()
-    links = [linked(turns) for _ in range(10 * AHEAD)]
-    for link, _ in links:
-        link.data_received(EVENT)
-    (_, first), (_, last) = links[0], links[-1]
+async def test_connections_of_a_team_are_counted_together_and_read_on_together() -> None:
+    scheduler = slow()
+    connections = [connected(scheduler) for _ in range(10 * BUSY_BURST)]
+    for connection, _ in connections:
+        connection.data_received(EVENT)
+    (_, first), (_, last) = connections[0], connections[-1]
     assert first.reading
     assert not last.reading
     await reads_on(last)
-    assert all(paper.reading for _, paper in links)
-    for link, _ in links:
-        link.connection_lost(None)
+    assert all(transport.reading for _, transport in connections)
+    for connection, _ in connections:
+        connection.connection_lost(None)
 
 
-async def test_a_large_read_waits_for_nothing() -> None:
-    link, paper = linked(Turns(clock=lambda: 0.0))
-    link.data_received(EVENT * FULL_READ)
-    assert paper.reading
-    link.connection_lost(None)
+async def test_a_large_read_is_followed_by_no_read_pause() -> None:
+    connection, transport = connected(ReadScheduler(clock=lambda: 0.0))
+    connection.data_received(EVENT * LARGE_READ)
+    assert transport.reading
+    connection.connection_lost(None)
 
 
-async def test_a_connection_that_breaks_in_the_middle_of_a_burst_is_over() -> None:
-    link, paper = linked()
-    link.data_received(PING * SLICE)
-    link.connection_lost(None)
-    answered = paper.answered
+async def test_a_connection_that_is_lost_within_a_burst_ends() -> None:
+    connection, transport = connected()
+    connection.data_received(PING * SLICE)
+    connection.connection_lost(None)
+    answered = transport.answered
     for _ in range(5):
         await asyncio.sleep(0)
-    assert link.gone.done()
-    assert paper.answered == answered, "nobody is answered any more"
+    assert connection.closed.done()
+    assert transport.answered == answered, "nothing is written any more"
 
 
-async def test_links_of_one_team_share_its_turn() -> None:
-    turns = slow()
-    (one, paper), (other, other_paper) = linked(turns), linked(turns)
+async def test_connections_of_one_team_share_its_slices() -> None:
+    scheduler = slow()
+    (one, transport), (other, other_transport) = connected(scheduler), connected(scheduler)
     count, slice_ = 3 * SLICE // len(PING), SLICE // len(PING)
     one.data_received(PING * count)
     other.data_received(PING * count)
-    seen = [(paper.answered, other_paper.answered)]
-    while paper.answered + other_paper.answered < 2 * count:
+    seen = [(transport.answered, other_transport.answered)]
+    while transport.answered + other_transport.answered < 2 * count:
         await asyncio.sleep(0)
-        seen.append((paper.answered, other_paper.answered))
+        seen.append((transport.answered, other_transport.answered))
     taken = [sum(after) - sum(before) for before, after in itertools.pairwise(seen)]
     assert max(taken) <= slice_ + 1  # a slice may end within a frame
     assert all(abs(a - b) <= 2 * (slice_ + 1) for a, b in seen)
-    assert paper.reading
-    assert other_paper.reading
-    for link in (one, other):
-        link.connection_lost(None)
+    assert transport.reading
+    assert other_transport.reading
+    for connection in (one, other):
+        connection.connection_lost(None)
 
 
-async def test_a_lone_team_waits_for_nobody() -> None:
-    quiet, paper = linked()
-    loud, _ = linked()
+async def test_a_team_does_not_wait_for_another_teams_burst() -> None:
+    quiet, transport = connected()
+    loud, _ = connected()
     loud.data_received(PING * (4 * SLICE // len(PING)))
     quiet.data_received(PING)
-    assert paper.answered == 1
+    assert transport.answered == 1
     quiet.connection_lost(None)
     loud.connection_lost(None)

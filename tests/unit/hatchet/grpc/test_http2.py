@@ -1,4 +1,7 @@
-"""A client's side of one HTTP/2 connection: bytes in, bytes and outcomes out; nothing hangs or guesses."""
+"""The client's side of one HTTP/2 connection: bytes in, bytes and outcomes out.
+
+`test_h2_peer.py` runs the same client against a foreign implementation.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ from proxy.hatchet.grpc.frames import (
     SETTINGS,
     STREAM_WINDOW,
     WINDOW_UPDATE,
-    Fault,
+    ProtocolError,
     frame,
     settings,
 )
@@ -44,7 +47,7 @@ OK_HEADERS = [(":status", "200"), ("content-type", "application/grpc")]
 MAX_MESSAGE = 100_000
 
 
-class Scene:
+class Peer:
     """A connection after both sides' settings, with one call begun on stream 1."""
 
     def __init__(self, calls: int = 1) -> None:
@@ -93,7 +96,7 @@ def message(body: bytes) -> bytes:
 # -- beginning ------------------------------------------------------------------------------------
 
 
-def test_the_greeting_is_the_preface_our_settings_and_a_wide_window() -> None:
+def test_the_client_begins_with_the_preface_its_settings_and_a_wide_window() -> None:
     greeting = Http2(MAX_MESSAGE).take()
     assert greeting.startswith(PREFACE)
     assert parsed(greeting[len(PREFACE) :]) == [
@@ -102,16 +105,16 @@ def test_the_greeting_is_the_preface_our_settings_and_a_wide_window() -> None:
     ]
 
 
-def test_there_is_no_room_before_the_servers_settings() -> None:
+def test_no_call_can_begin_before_the_servers_settings() -> None:
     http2 = Http2(MAX_MESSAGE)
     http2.take()
-    assert not http2.has_room(10)
+    assert not http2.can_begin(10)
     http2.receive(frame(SETTINGS, 0, 0, settings({frames.MAX_CONCURRENT_STREAMS: 1})))
-    assert http2.has_room(10)
+    assert http2.can_begin(10)
     assert parsed(http2.take())[-1] == (SETTINGS, ACK, 0, b"")
 
 
-def test_a_request_is_sent_whole() -> None:
+def test_a_request_is_one_headers_and_one_data_frame() -> None:
     http2 = Http2(MAX_MESSAGE)
     http2.receive(frame(SETTINGS, 0, 0, b""))
     http2.take()
@@ -122,35 +125,35 @@ def test_a_request_is_sent_whole() -> None:
     assert body == (DATA, END_STREAM, 1, message(b"request"))
 
 
-def test_the_servers_limit_of_calls_and_its_windows_are_kept() -> None:
-    scene = Scene()
-    http2 = scene.http2
+def test_the_servers_limit_of_calls_and_its_windows_are_respected() -> None:
+    peer = Peer()
+    http2 = peer.http2
     http2.receive(frame(SETTINGS, 0, 0, settings({frames.MAX_CONCURRENT_STREAMS: 1})))
-    assert not http2.has_room(1)
+    assert not http2.can_begin(1)
     http2.receive(frame(SETTINGS, 0, 0, settings({frames.MAX_CONCURRENT_STREAMS: 9})))
-    assert http2.has_room(1)
+    assert http2.can_begin(1)
     http2.receive(frame(SETTINGS, 0, 0, settings({frames.INITIAL_WINDOW_SIZE: 100})))
-    assert http2.has_room(95)
-    assert not http2.has_room(96)
+    assert http2.can_begin(95)
+    assert not http2.can_begin(96)
 
 
-def test_the_connections_send_window_runs_out_and_is_given_back() -> None:
-    scene = Scene(calls=0)
-    while scene.http2.has_room(4000):
-        call = scene.begin()
-        scene.http2.begin([], b"x" * 4000, call)
-    scene.http2.receive(frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1_000_000)))
-    assert scene.http2.has_room(4000)
+def test_the_connections_send_window_runs_out_and_is_refilled() -> None:
+    peer = Peer(calls=0)
+    while peer.http2.can_begin(4000):
+        call = peer.begin()
+        peer.http2.begin([], b"x" * 4000, call)
+    peer.http2.receive(frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1_000_000)))
+    assert peer.http2.can_begin(4000)
 
 
 # -- messages -------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.binary(max_size=300), max_size=8), st.data())
-def test_messages_come_out_as_sent_however_frames_and_reads_cut_them(bodies: list[bytes], draw: Any) -> None:
-    scene = Scene()
+def test_messages_arrive_as_sent_however_frames_and_reads_split_them(bodies: list[bytes], draw: Any) -> None:
+    peer = Peer()
     stream = b"".join(message(body) for body in bodies)
-    wire = scene.headers(OK_HEADERS)
+    wire = peer.headers(OK_HEADERS)
     for piece in cut(stream, draw):
         padding = draw.draw(st.none() | st.integers(0, 9))
         if padding is None:
@@ -159,12 +162,12 @@ def test_messages_come_out_as_sent_however_frames_and_reads_cut_them(bodies: lis
             wire += data(bytes([padding]) + piece + bytes(padding), PADDED)
         if draw.draw(st.booleans()):
             wire += frame(PING, 0, 0, b"pingpong") + frame(99, 1, 1, b"unknown")
-    wire += scene.trailers()
+    wire += peer.trailers()
     for piece in cut(wire, draw):
-        scene.http2.receive(piece)
-    assert scene.messages == bodies
-    assert scene.ends == [(0, "", None)]
-    assert not scene.http2.calls
+        peer.http2.receive(piece)
+    assert peer.messages == bodies
+    assert peer.ends == [(0, "", None)]
+    assert not peer.http2.calls
 
 
 def cut(stream: bytes, draw: Any) -> list[bytes]:
@@ -173,21 +176,21 @@ def cut(stream: bytes, draw: Any) -> list[bytes]:
 
 
 @given(st.binary(max_size=400))
-def test_any_bytes_are_taken_or_a_fault_and_nothing_else(noise: bytes) -> None:
-    scene = Scene()
-    with contextlib.suppress(Fault):
-        scene.http2.receive(scene.headers(OK_HEADERS) + noise)
-    for code, _text, error in scene.ends:
+def test_any_bytes_are_processed_or_a_protocol_error(noise: bytes) -> None:
+    peer = Peer()
+    with contextlib.suppress(ProtocolError):
+        peer.http2.receive(peer.headers(OK_HEADERS) + noise)
+    for code, _text, error in peer.ends:
         assert code != Code.OK or error is None
 
 
-def test_what_was_received_is_given_back_as_window() -> None:
-    scene = Scene()
-    scene.http2.receive(scene.headers(OK_HEADERS))
+def test_received_bytes_are_given_back_with_window_updates() -> None:
+    peer = Peer()
+    peer.http2.receive(peer.headers(OK_HEADERS))
     owed = {0: 0, 1: 0}
     for _ in range(1200):
-        scene.http2.receive(data(message(b"x" * 16_000)))
-        for kind, _flags, number, body in scene.sent():
+        peer.http2.receive(data(message(b"x" * 16_000)))
+        for kind, _flags, number, body in peer.sent():
             assert kind == WINDOW_UPDATE
             owed[number] += struct.unpack(">I", body)[0]
     received = 1200 * 16_005
@@ -195,71 +198,71 @@ def test_what_was_received_is_given_back_as_window() -> None:
     assert received - STREAM_WINDOW // 2 < owed[1] <= received
 
 
-def test_data_of_a_call_that_is_over_still_gives_its_window_back() -> None:
-    scene = Scene()
-    scene.http2.cancel(scene.calls[0])
-    assert scene.sent() == [(RST_STREAM, 0, 1, struct.pack(">I", 8))]
+def test_data_of_an_ended_call_is_given_back_to_the_connections_window() -> None:
+    peer = Peer()
+    peer.http2.cancel(peer.calls[0])
+    assert peer.sent() == [(RST_STREAM, 0, 1, struct.pack(">I", 8))]
     for _ in range(600):
-        scene.http2.receive(data(b"x" * 16_000))
-    assert (WINDOW_UPDATE, 0) in {(kind, number) for kind, _flags, number, _body in scene.sent()}
-    assert (scene.messages, scene.ends) == ([], [])
+        peer.http2.receive(data(b"x" * 16_000))
+    assert (WINDOW_UPDATE, 0) in {(kind, number) for kind, _flags, number, _body in peer.sent()}
+    assert (peer.messages, peer.ends) == ([], [])
 
 
 def test_a_message_over_the_limit_ends_its_call_as_soon_as_its_length_is_known() -> None:
-    scene = Scene(calls=2)
-    scene.http2.receive(scene.headers(OK_HEADERS) + data(MESSAGE.pack(0, MAX_MESSAGE + 1)))
-    assert [(code, error) for code, _text, error in scene.ends] == [(Code.RESOURCE_EXHAUSTED, None)]
-    assert scene.sent() == [(RST_STREAM, 0, 1, struct.pack(">I", 8))]
-    assert list(scene.http2.calls) == [3]
+    peer = Peer(calls=2)
+    peer.http2.receive(peer.headers(OK_HEADERS) + data(MESSAGE.pack(0, MAX_MESSAGE + 1)))
+    assert [(code, error) for code, _text, error in peer.ends] == [(Code.RESOURCE_EXHAUSTED, None)]
+    assert peer.sent() == [(RST_STREAM, 0, 1, struct.pack(">I", 8))]
+    assert list(peer.http2.calls) == [3]
 
 
 def test_a_compressed_message_ends_its_call() -> None:
-    scene = Scene()
-    scene.http2.receive(scene.headers(OK_HEADERS) + data(MESSAGE.pack(1, 3) + b"abc"))
-    assert scene.ends[0][0] == Code.INTERNAL
-    assert scene.messages == []
+    peer = Peer()
+    peer.http2.receive(peer.headers(OK_HEADERS) + data(MESSAGE.pack(1, 3) + b"abc"))
+    assert peer.ends[0][0] == Code.INTERNAL
+    assert peer.messages == []
 
 
-def test_an_error_of_the_receiver_ends_the_call_with_it_and_leaves_the_rest() -> None:
-    scene = Scene()
+def test_an_error_of_the_receiver_ends_its_call_and_no_other() -> None:
+    peer = Peer()
     trouble = LookupError("mine")
 
     def fails(body: bytes) -> None:
         raise trouble
 
-    scene.calls[0].on_message = fails
-    scene.http2.receive(scene.headers(OK_HEADERS) + data(message(b"a") + message(b"b")))
-    assert scene.ends == [(Code.CANCELLED, "", trouble)]
-    assert scene.http2.has_room(1)
+    peer.calls[0].on_message = fails
+    peer.http2.receive(peer.headers(OK_HEADERS) + data(message(b"a") + message(b"b")))
+    assert peer.ends == [(Code.CANCELLED, "", trouble)]
+    assert peer.http2.can_begin(1)
 
 
-def test_a_receiver_that_cancels_its_call_gets_nothing_more() -> None:
-    scene = Scene()
-    call = scene.calls[0]
+def test_a_receiver_that_cancels_its_call_receives_nothing_more() -> None:
+    peer = Peer()
+    call = peer.calls[0]
 
     def once(body: bytes) -> None:
-        scene.messages.append(body)
-        scene.http2.cancel(call)
+        peer.messages.append(body)
+        peer.http2.cancel(call)
 
     call.on_message = once
-    scene.http2.receive(scene.headers(OK_HEADERS) + data(message(b"a") + message(b"b"), END_STREAM))
-    assert (scene.messages, scene.ends) == ([b"a"], [])
+    peer.http2.receive(peer.headers(OK_HEADERS) + data(message(b"a") + message(b"b"), END_STREAM))
+    assert (peer.messages, peer.ends) == ([b"a"], [])
 
 
-# -- endings --------------------------------------------------------------------------------------
+# -- ends of calls --------------------------------------------------------------------------------------
 
 
 def test_the_status_and_its_text_come_from_the_trailers() -> None:
-    scene = Scene()
-    scene.http2.receive(scene.headers(OK_HEADERS) + scene.trailers(5, "no%20such%20r%C3%BCn"))
-    assert scene.ends == [(5, "no such rün", None)]
+    peer = Peer()
+    peer.http2.receive(peer.headers(OK_HEADERS) + peer.trailers(5, "no%20such%20r%C3%BCn"))
+    assert peer.ends == [(5, "no such rün", None)]
 
 
-def test_a_refusal_can_be_headers_alone() -> None:
-    scene = Scene()
+def test_a_response_can_be_trailers_only() -> None:
+    peer = Peer()
     told = [*OK_HEADERS, ("grpc-status", "16")]
-    scene.http2.receive(scene.headers(told, END_HEADERS | END_STREAM))
-    assert scene.ends == [(16, "", None)]
+    peer.http2.receive(peer.headers(told, END_HEADERS | END_STREAM))
+    assert peer.ends == [(16, "", None)]
 
 
 @pytest.mark.parametrize(
@@ -276,31 +279,31 @@ def test_a_refusal_can_be_headers_alone() -> None:
         ("200", Code.UNKNOWN),
     ],
 )
-def test_an_answer_that_is_no_grpc_is_what_its_http_status_says(status: str, code: Code) -> None:
-    scene = Scene()
-    scene.http2.receive(scene.headers([(":status", status), ("content-type", "text/html")]) + data(b"<html>"))
-    assert [end[0] for end in scene.ends] == [code]
+def test_a_response_that_is_not_grpc_has_the_code_of_its_http_status(status: str, code: Code) -> None:
+    peer = Peer()
+    peer.http2.receive(peer.headers([(":status", status), ("content-type", "text/html")]) + data(b"<html>"))
+    assert [end[0] for end in peer.ends] == [code]
 
 
-def test_informational_headers_are_passed_over() -> None:
-    scene = Scene()
-    scene.http2.receive(scene.headers([(":status", "100")]) + scene.headers(OK_HEADERS) + scene.trailers())
-    assert scene.ends == [(0, "", None)]
+def test_informational_headers_are_ignored() -> None:
+    peer = Peer()
+    peer.http2.receive(peer.headers([(":status", "100")]) + peer.headers(OK_HEADERS) + peer.trailers())
+    assert peer.ends == [(0, "", None)]
 
 
 @pytest.mark.parametrize(
     "ending",
     [
-        lambda scene: data(message(b"a"), END_STREAM),
-        lambda scene: data(message(b"abc")[:-1]) + scene.trailers(),
-        lambda scene: data(b"", END_STREAM),
+        lambda peer: data(message(b"a"), END_STREAM),
+        lambda peer: data(message(b"abc")[:-1]) + peer.trailers(),
+        lambda peer: data(b"", END_STREAM),
     ],
     ids=["no trailers", "half a message", "nothing"],
 )
-def test_an_end_without_a_status_or_within_a_message_is_no_ok(ending: Any) -> None:
-    scene = Scene()
-    scene.http2.receive(scene.headers(OK_HEADERS) + ending(scene))
-    assert [end[0] for end in scene.ends] == [Code.INTERNAL]
+def test_an_end_without_a_status_or_within_a_message_is_an_error(ending: Any) -> None:
+    peer = Peer()
+    peer.http2.receive(peer.headers(OK_HEADERS) + ending(peer))
+    assert [end[0] for end in peer.ends] == [Code.INTERNAL]
 
 
 @pytest.mark.parametrize(
@@ -315,49 +318,49 @@ def test_an_end_without_a_status_or_within_a_message_is_no_ok(ending: Any) -> No
     ],
 )
 def test_a_reset_ends_its_call_alone(why: int, code: Code, refused: bool) -> None:
-    scene = Scene(calls=2)
-    scene.http2.receive(frame(RST_STREAM, 0, 1, struct.pack(">I", why)))
-    assert [end[0] for end in scene.ends] == [code]
-    assert scene.calls[0].refused is refused
-    assert list(scene.http2.calls) == [3]
+    peer = Peer(calls=2)
+    peer.http2.receive(frame(RST_STREAM, 0, 1, struct.pack(">I", why)))
+    assert [end[0] for end in peer.ends] == [code]
+    assert peer.calls[0].refused is refused
+    assert list(peer.http2.calls) == [3]
 
 
-def test_goaway_refuses_what_was_not_begun_and_lets_the_rest_finish() -> None:
-    scene = Scene(calls=3)
-    scene.http2.receive(frame(GOAWAY, 0, 0, struct.pack(">II", 1, 0)))
-    assert [call.refused for call in scene.calls] == [False, True, True]
-    assert [end[0] for end in scene.ends] == [Code.UNAVAILABLE] * 2
-    assert not scene.http2.has_room(1)
-    scene.http2.receive(scene.headers(OK_HEADERS) + data(message(b"still")) + scene.trailers())
-    assert scene.messages == [b"still"]
-    assert scene.ends[-1] == (0, "", None)
+def test_goaway_refuses_later_calls_and_lets_earlier_ones_finish() -> None:
+    peer = Peer(calls=3)
+    peer.http2.receive(frame(GOAWAY, 0, 0, struct.pack(">II", 1, 0)))
+    assert [call.refused for call in peer.calls] == [False, True, True]
+    assert [end[0] for end in peer.ends] == [Code.UNAVAILABLE] * 2
+    assert not peer.http2.can_begin(1)
+    peer.http2.receive(peer.headers(OK_HEADERS) + data(message(b"still")) + peer.trailers())
+    assert peer.messages == [b"still"]
+    assert peer.ends[-1] == (0, "", None)
 
 
 def test_goaway_for_too_many_pings_is_remembered() -> None:
-    scene = Scene()
-    scene.http2.receive(frame(GOAWAY, 0, 0, struct.pack(">II", 1, 11) + b"too_many_pings"))
-    assert scene.http2.farewell == "too_many_pings"
+    peer = Peer()
+    peer.http2.receive(frame(GOAWAY, 0, 0, struct.pack(">II", 1, 11) + b"too_many_pings"))
+    assert peer.http2.goaway_reason == "too_many_pings"
 
 
-def test_headers_in_pieces_are_put_together() -> None:
-    scene = Scene()
-    block = scene.encoder.encode([*OK_HEADERS, ("x", "y" * 500)])
-    scene.http2.receive(
+def test_headers_in_several_frames_are_joined() -> None:
+    peer = Peer()
+    block = peer.encoder.encode([*OK_HEADERS, ("x", "y" * 500)])
+    peer.http2.receive(
         frame(HEADERS, PADDED | PRIORITY, 1, b"\x03" + b"\0" * 5 + block[:10] + b"\0" * 3)
         + frame(CONTINUATION, 0, 1, block[10:20])
         + frame(CONTINUATION, END_HEADERS, 1, block[20:])
-        + scene.trailers()
+        + peer.trailers()
     )
-    assert scene.ends == [(0, "", None)]
+    assert peer.ends == [(0, "", None)]
 
 
-def test_pings_are_answered_and_ours_are_not() -> None:
-    scene = Scene()
-    scene.http2.receive(frame(PING, 0, 0, b"12345678") + frame(PING, ACK, 0, b"stream-p"))
-    assert scene.sent() == [(PING, ACK, 0, b"12345678")]
+def test_a_ping_is_answered_and_an_acknowledgement_is_not() -> None:
+    peer = Peer()
+    peer.http2.receive(frame(PING, 0, 0, b"12345678") + frame(PING, ACK, 0, b"stream-p"))
+    assert peer.sent() == [(PING, ACK, 0, b"12345678")]
 
 
-# -- peers that do not speak as they should -----------------------------------------------------------
+# -- protocol violations -----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -380,11 +383,11 @@ def test_pings_are_answered_and_ours_are_not() -> None:
         b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\r\n",
     ],
 )
-def test_what_breaks_the_protocol_is_a_fault(bad: bytes) -> None:
-    with pytest.raises(Fault):
-        Scene().http2.receive(bad)
+def test_a_violation_of_the_protocol_is_an_error(bad: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        Peer().http2.receive(bad)
 
 
-def test_a_peer_that_sends_no_settings_first_is_a_fault() -> None:
-    with pytest.raises(Fault):
+def test_a_peer_that_does_not_begin_with_settings_is_an_error() -> None:
+    with pytest.raises(ProtocolError):
         Http2(MAX_MESSAGE).receive(frame(PING, 0, 0, b"12345678"))

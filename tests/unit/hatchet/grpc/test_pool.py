@@ -1,4 +1,4 @@
-"""Which addresses the lean transport takes, and how it behaves where many calls want one connection."""
+"""Which addresses the connection pool can reach, and how calls share connections."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from proxy.hatchet.client import transport
 from proxy.hatchet.endpoint import endpoint
 from proxy.hatchet.errors import HatchetAway
 from proxy.hatchet.grpc.base import KEEPALIVE_TIME
-from proxy.hatchet.grpc.connection import CALLS_PER_LINK
+from proxy.hatchet.grpc.connection import CALLS_PER_CONNECTION
 from proxy.hatchet.grpc.frames import DATA, END_STREAM, GOAWAY, LAST_STREAM, SETTINGS, TOO_MANY_PINGS, frame
-from proxy.hatchet.grpc.grpcio import Channels
-from proxy.hatchet.grpc.pool import REQUEST_BYTES, Lean, fits, split
+from proxy.hatchet.grpc.grpcio import GrpcioTransport
+from proxy.hatchet.grpc.pool import REQUEST_BYTES, ConnectionPool, can_reach, split_host_port
 from proxy.hatchet.protobuf import RUN_DETAILS
 from tests.support.stage import RUN, config, stage
 
@@ -36,36 +36,36 @@ PROXY = {"http_proxy": "http://proxy:3128"}
     ],
 )
 def test_an_address_is_a_host_and_a_port(host_port: str, parts: tuple[str, str]) -> None:
-    assert split(host_port) == parts
+    assert split_host_port(host_port) == parts
 
 
 @pytest.mark.parametrize(
     ("host_port", "env", "made"),
     [
-        ("engine:7070", {}, Lean),
-        ("engine:7070", {"STREAM_PROXY_GRPC": "grpcio"}, Channels),
-        ("dns:///engine:7070", {}, Channels),
-        ("engine:http", {}, Channels),
-        ("engine:7070", PROXY, Channels),
-        ("engine:7070", PROXY | {"no_proxy": "localhost, engine"}, Lean),
-        ("engine.cluster.local:7070", PROXY | {"no_proxy": ".cluster.local"}, Lean),
-        ("engine:7070", PROXY | {"no_proxy": "other"}, Channels),
+        ("engine:7070", {}, ConnectionPool),
+        ("engine:7070", {"STREAM_PROXY_GRPC": "grpcio"}, GrpcioTransport),
+        ("dns:///engine:7070", {}, GrpcioTransport),
+        ("engine:http", {}, GrpcioTransport),
+        ("engine:7070", PROXY, GrpcioTransport),
+        ("engine:7070", PROXY | {"no_proxy": "localhost, engine"}, ConnectionPool),
+        ("engine.cluster.local:7070", PROXY | {"no_proxy": ".cluster.local"}, ConnectionPool),
+        ("engine:7070", PROXY | {"no_proxy": "other"}, GrpcioTransport),
     ],
 )
-async def test_what_the_lean_transport_cannot_reach_is_grpcios(
+async def test_addresses_that_the_pool_cannot_reach_are_grpcios(
     host_port: str, env: dict[str, str], made: type
 ) -> None:
-    through = transport(endpoint(config(), {"HATCHET_CLIENT_HOST_PORT": host_port}), env)
-    assert type(through) is made
-    assert fits(host_port, env) is (made is Lean) or "STREAM_PROXY_GRPC" in env
-    await through.close()
+    pool = transport(endpoint(config(), {"HATCHET_CLIENT_HOST_PORT": host_port}), env)
+    assert type(pool) is made
+    assert can_reach(host_port, env) is (made is ConnectionPool) or "STREAM_PROXY_GRPC" in env
+    await pool.close()
 
 
 DATA_FRAME = struct.pack(">BBI", DATA, END_STREAM, 1)  # of the first call, whatever its length
 
 
-async def ask(through: Lean) -> bytes:
-    return await through.ask(RUN_DETAILS, codec.run_details(RUN), "GetRunDetails", 10)
+async def ask(pool: ConnectionPool) -> bytes:
+    return await pool.unary(RUN_DETAILS, codec.run_details(RUN), "GetRunDetails", 10)
 
 
 async def test_calls_that_wait_for_a_connection_share_it() -> None:
@@ -77,13 +77,13 @@ async def test_calls_that_wait_for_a_connection_share_it() -> None:
 
     async with stage() as engine:
         engine.details = who
-        through = Lean(endpoint(config(host_port=engine.host_port), {}))
-        await asyncio.gather(*(ask(through) for _ in range(CALLS_PER_LINK)))
-        await through.close()
+        pool = ConnectionPool(endpoint(config(host_port=engine.host_port), {}))
+        await asyncio.gather(*(ask(pool) for _ in range(CALLS_PER_CONNECTION)))
+        await pool.close()
     assert len(peers) == 1
 
 
-async def test_failed_attempts_are_not_made_by_every_call() -> None:
+async def test_calls_share_a_failed_attempt_to_connect() -> None:
     attempts = 0
 
     async def drop(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -94,59 +94,62 @@ async def test_failed_attempts_are_not_made_by_every_call() -> None:
     server = await asyncio.start_server(drop, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        through = Lean(endpoint(config(host_port=f"127.0.0.1:{port}"), {}))
+        pool = ConnectionPool(endpoint(config(host_port=f"127.0.0.1:{port}"), {}))
         for _ in range(20):
-            answers = await asyncio.gather(*(ask(through) for _ in range(50)), return_exceptions=True)
+            answers = await asyncio.gather(*(ask(pool) for _ in range(50)), return_exceptions=True)
             assert {type(answer) for answer in answers} == {HatchetAway}
-        await through.close()
+        await pool.close()
     assert attempts <= 2
 
 
-async def test_a_call_that_is_cancelled_while_it_connects_leaves_the_attempt_to_the_others() -> None:
+async def test_cancelling_a_call_while_it_connects_does_not_cancel_the_attempt_of_the_others() -> None:
     async with stage() as engine:
-        through = Lean(endpoint(config(host_port=engine.host_port), {}))
-        first = asyncio.create_task(ask(through))
-        second = asyncio.create_task(ask(through))
+        pool = ConnectionPool(endpoint(config(host_port=engine.host_port), {}))
+        first = asyncio.create_task(ask(pool))
+        second = asyncio.create_task(ask(pool))
         await asyncio.sleep(0)
         first.cancel()
         assert await second
-        await through.close()
+        await pool.close()
 
 
 async def test_closing_while_it_connects_ends_the_waiting_calls() -> None:
+    connected = asyncio.Event()
+
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
         await reader.read()
         writer.close()
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        through = Lean(endpoint(config(host_port=f"127.0.0.1:{port}"), {}))
-        call = asyncio.create_task(ask(through))
-        await asyncio.sleep(0.05)
-        await through.close()
+        pool = ConnectionPool(endpoint(config(host_port=f"127.0.0.1:{port}"), {}))
+        call = asyncio.create_task(ask(pool))
+        await connected.wait()
+        await pool.close()
         with pytest.raises(HatchetAway, match="closed"):
             await call
 
 
 async def test_a_request_that_could_never_be_sent_is_refused() -> None:
     async with stage() as engine:
-        through = Lean(endpoint(config(host_port=engine.host_port), {}))
+        pool = ConnectionPool(endpoint(config(host_port=engine.host_port), {}))
         with pytest.raises(HatchetAway, match=str(REQUEST_BYTES)):
-            await through.ask(RUN_DETAILS, b"x" * (REQUEST_BYTES + 1), "GetRunDetails", 1)
-        await through.close()
+            await pool.unary(RUN_DETAILS, b"x" * (REQUEST_BYTES + 1), "GetRunDetails", 1)
+        await pool.close()
 
 
-async def test_a_server_that_takes_no_calls_is_not_asked_for_ever() -> None:
+async def test_a_server_that_allows_no_calls_is_an_error() -> None:
     async with stage(options=[("grpc.max_concurrent_streams", 0)]) as engine:
-        through = Lean(endpoint(config(host_port=engine.host_port), {}))
+        pool = ConnectionPool(endpoint(config(host_port=engine.host_port), {}))
         with pytest.raises(HatchetAway):
-            await ask(through)
-        await through.close()
+            await ask(pool)
+        await pool.close()
 
 
-async def test_a_call_that_the_server_never_began_with_is_made_again() -> None:
-    """A first connection that says goodbye at once, as a server does that is being replaced."""
+async def test_a_call_that_the_server_did_not_begin_is_made_again() -> None:
+    """The first connection sends GOAWAY at once, as a server does that is being replaced."""
     async with stage() as engine:
 
         async def goodbye(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -173,17 +176,17 @@ async def test_a_call_that_the_server_never_began_with_is_made_again() -> None:
         server = await asyncio.start_server(goodbye, "127.0.0.1", 0)
         async with server:
             port = server.sockets[0].getsockname()[1]
-            through = Lean(endpoint(config(host_port=f"127.0.0.1:{port}"), {}))
-            assert await ask(through)
-            await through.close()
+            pool = ConnectionPool(endpoint(config(host_port=f"127.0.0.1:{port}"), {}))
+            assert await ask(pool)
+            await pool.close()
             await asyncio.gather(*pumps)
 
 
-async def test_a_server_that_minds_our_keepalives_is_named_and_asked_less_often() -> None:
+async def test_a_server_that_refuses_keepalives_is_reported_and_pinged_less_often() -> None:
     async def strict(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(frame(SETTINGS, 0, 0, b""))
         received = b""
-        while DATA_FRAME not in received:  # the greeting, then the call
+        while DATA_FRAME not in received:  # the preface, then the call
             received += await reader.read(4096)
         writer.write(frame(GOAWAY, 0, 0, struct.pack(">II", LAST_STREAM, 11) + TOO_MANY_PINGS.encode()))
         writer.close()
@@ -191,9 +194,9 @@ async def test_a_server_that_minds_our_keepalives_is_named_and_asked_less_often(
     server = await asyncio.start_server(strict, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        through = Lean(endpoint(config(host_port=f"127.0.0.1:{port}"), {}))
-        assert through.keepalive == KEEPALIVE_TIME
+        pool = ConnectionPool(endpoint(config(host_port=f"127.0.0.1:{port}"), {}))
+        assert pool.keepalive == KEEPALIVE_TIME
         with pytest.raises(HatchetAway, match="keepalives"):
-            await ask(through)
-        assert through.keepalive == 2 * KEEPALIVE_TIME
-        await through.close()
+            await ask(pool)
+        assert pool.keepalive == 2 * KEEPALIVE_TIME
+        await pool.close()
