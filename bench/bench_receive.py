@@ -1,10 +1,10 @@
-"""What it costs to receive Hatchet's events: ways side by side, in one run, on the same server.
+"""The cost of receiving Hatchet's events: several ways, compared in one run on the same server.
 
     python bench/bench_receive.py [--streams 200] [--rate 50] [--seconds 4] [--repeat 3]
 
-The server is grpcio's own (C-core) in another process: `--streams` subscriptions, each sent `--rate` events a
-second (0: as fast as it goes). Every way ends in a LiveEvent handed to a function. Reported is this
-process's own CPU, C-core's threads included, per event: wall time would measure the sender.
+The server is grpcio's own (C-core) in another process: `--streams` subscriptions with `--rate` events per
+second each (0: as fast as possible). Every way ends with a LiveEvent that is passed to a function. The
+figure is this process's CPU per event, with C-core's threads, because wall time would measure the sender.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ WARM_UP = 0.5
 
 
 class Meter:
-    """Counts events; says what each cost between two moments."""
+    """Counts events."""
 
     def __init__(self) -> None:
         self.events = 0
@@ -49,7 +49,7 @@ class Meter:
 
 
 async def aio_stub(port: int, streams: int, meter: Meter) -> None:
-    """grpc.aio as its documentation has it: `async for` over a generated message."""
+    """grpc.aio as in its documentation: `async for` over generated messages."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         subscribe = channel.unary_stream(
             protobuf.SUBSCRIBE,
@@ -93,7 +93,7 @@ async def _over(transport: Any, streams: int, meter: Meter) -> None:
 
 
 async def sync_threads(port: int, streams: int, meter: Meter) -> None:
-    """grpcio's synchronous API: a thread per stream, batches handed to the loop."""
+    """grpcio's synchronous API: a thread per stream; batches are passed to the loop."""
     loop = asyncio.get_running_loop()
     waiting: list[bytes] = []
     lock = threading.Lock()
@@ -132,7 +132,7 @@ async def sync_threads(port: int, streams: int, meter: Meter) -> None:
 
 
 async def grpclib_h2(port: int, streams: int, meter: Meter) -> None:
-    """grpclib, which stands on h2 (pip install grpclib)."""
+    """grpclib, which is built on h2 (pip install grpclib)."""
     from grpclib.client import Channel, UnaryStreamMethod  # noqa: PLC0415
 
     async with Channel("127.0.0.1", port) as channel:
@@ -156,10 +156,10 @@ async def grpclib_h2(port: int, streams: int, meter: Meter) -> None:
 Way = Callable[[int, int, Meter], Awaitable[None]]
 WAYS: dict[str, Way] = {
     "grpc.aio, async for, stub": aio_stub,
-    "grpc.aio, async for, bytes (channels.py)": aio_channels,
+    "grpc.aio, async for, bytes (grpcio.py)": aio_channels,
     "grpc sync, thread per stream, batched": sync_threads,
     "grpclib on h2": grpclib_h2,
-    "HTTP/2 on asyncio (lean.py)": lean,
+    "HTTP/2 on asyncio (pool.py)": lean,
 }
 
 
@@ -191,7 +191,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--streams", type=int, default=200)
-    parser.add_argument("--rate", type=float, default=50, help="events per second and stream; 0: all it can")
+    parser.add_argument("--rate", type=float, default=50, help="events/s and stream; 0: as fast as possible")
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--only", default="", help="part of a way's name")
@@ -231,7 +231,7 @@ def report(args: argparse.Namespace, port: int) -> None:
 
 
 async def serve(rate: float) -> None:
-    """Sends chunks of a token's size; never ends."""
+    """Sends chunks of the size of a token; never ends."""
     event = protobuf.dispatcher_pb2.WorkflowEvent(
         workflow_run_id=RUN,
         resource_type=protobuf.dispatcher_pb2.RESOURCE_TYPE_STEP_RUN,

@@ -1,9 +1,9 @@
-"""How long one event takes through the rules: 1 KB of JSON, five rules, a mapping of six expressions.
+"""The time one event takes in the rules: 1 KB of JSON, five rules, a mapping of six expressions.
 
     python bench/bench_rules.py [EVENTS]
 
-Measured beside each other in one run: these rules, and jmespath's own interpreter with orjson and with the
-standard library's json. The text comes as it comes from Hatchet: decoding is part of the work.
+One run compares these rules with jmespath's own interpreter, with orjson and with the standard library's
+json. The payload is text, as Hatchet sends it, so decoding is part of the work.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def main() -> None:
             found[name].append(timed(work, events // 7))
     print(f"{len(PAYLOAD)} bytes of JSON, {len(RULES)} rules, {len(DATA)} expressions")
     for name, times in found.items():
-        print(f"{name:20} {statistics.median(times):6.1f} µs per event  (least {min(times):.1f})")
+        print(f"{name:20} {statistics.median(times):6.1f} µs per event  (lowest {min(times):.1f})")
 
 
 if __name__ == "__main__":

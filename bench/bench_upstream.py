@@ -1,10 +1,11 @@
-"""What an event costs from an HTTP/2 connection's bytes into the backlog, in one process without sockets.
+"""The cost of an event from an HTTP/2 connection's bytes to the backlog, in one process without sockets.
 
     python bench/bench_upstream.py [EVENTS] [--runs 200] [--profile FILE]
 
-W6's events (1 KB of JSON, five rules, a mapping of six expressions), `--runs` runs in turn, eight events in
-each read, as a link brings them: `Http2`, the translator, the run's order, the life's kept events, the rules,
-the frame and the backlog. What is missing against the process are the socket's reads and the loop's turns.
+W6's events (1 KB of JSON, five rules, a mapping of six expressions) of `--runs` runs in turn, eight events
+per read, as a connection delivers them. Measured are `Http2`, the translation, the run's order, the kept
+events, the rules, the frame and the backlog. Compared with the whole process, socket reads and turns of the
+loop are missing.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ from proxy.streams.run_session import Life
 from proxy.streams.stream import LiveStream
 
 pb = protobuf.dispatcher_pb2
-BATCH = 8  # events in a read: at 4,000 a second, a read each 2 ms
+BATCH = 8  # events per read: at 4,000 events a second, one read every 2 ms
 
 
 class Upstream:
-    """A Hatchet that says what it is asked, and hands out where to put events."""
+    """A fake Hatchet that keeps the `deliver` function of each subscription."""
 
     has_history = False
 
@@ -75,7 +76,7 @@ def _step(run_id: str) -> str:
 
 
 async def prepared(runs: int) -> tuple[Http2, list[str], list[Life]]:
-    """A connection with a call for each run, each run with a stream."""
+    """A connection with one call per run; each run has one stream."""
     rules = tuple(
         RuleConfig(**{**rule, "name": f"rules[{n}]", "events": _listed(rule["events"]), **_steps(rule)})
         for n, rule in enumerate(yaml.safe_load(FIVE_RULES)["rules"])
@@ -114,8 +115,8 @@ def _into(translate: Any, deliver: Any) -> Callable[[bytes], None]:
     return lambda message: deliver(translate(message))
 
 
-def _listed(told: Any) -> tuple[str, ...]:
-    return (told,) if isinstance(told, str) else tuple(told)
+def _listed(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _steps(rule: dict[str, Any]) -> dict[str, Any]:
@@ -141,13 +142,13 @@ def _event(run_id: str, index: int | None) -> bytes:
 
 def reads(ids: list[str], events: int, begun: int) -> list[bytes]:
     """The next `events` events of all runs, in turn, as a connection's reads."""
-    told = []
+    messages = []
     for number in range(events):
         index, run = divmod(begun + number, len(ids))
         message = _event(ids[run], index)
         body = frames.MESSAGE.pack(0, len(message)) + message
-        told.append(frames.frame(frames.DATA, 0, 2 * run + 1, body))
-    return [b"".join(told[at : at + BATCH]) for at in range(0, events, BATCH)]
+        messages.append(frames.frame(frames.DATA, 0, 2 * run + 1, body))
+    return [b"".join(messages[at : at + BATCH]) for at in range(0, events, BATCH)]
 
 
 async def main() -> None:
@@ -157,7 +158,7 @@ async def main() -> None:
     parser.add_argument("events", nargs="?", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--profile", action="store_true", help="which functions take the time")
+    parser.add_argument("--profile", action="store_true", help="print the functions that take the most time")
     given = parser.parse_args()
     http2, ids, lives = await prepared(given.runs)
     taken, begun = [], 0

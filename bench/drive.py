@@ -1,10 +1,11 @@
-"""Drive: what publishes while the load listens, paced by how much of it has arrived (or by a rate).
+"""Publishes events while the load generator listens, paced by how many have arrived (or by a rate).
 
-    python bench/drive.py engine --shm FILE --runs 1 --clients 1000             the proxy's: a Hatchet on gRPC
-    python bench/drive.py lines --port PORT --shm FILE --runs 1 --clients 1000  the peers': lines on a socket
+    python bench/drive.py engine --shm FILE --runs 1 --clients 1000             an engine, for the proxy
+    python bench/drive.py lines --port PORT --shm FILE --runs 1 --clients 1000  lines on a socket, for a peer
 
-One line of JSON says that it is ready (for `engine`: the environment and the runs). The load keeps numbers in
-the shared file: [0] events that arrived, [1] not 0 when it is over, [3] not 0 once everybody listens.
+It prints one line of JSON when it is ready (for `engine`: the environment and the runs). The load generator
+writes numbers into the shared file: [0] events that have arrived, [1] not 0 when the load is over, [3] not
+0 once all clients are connected.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from pathlib import Path
 import uvloop
 
 Publish = Callable[[int, bytes], None]
-TICK = 0.001  # seconds between looks: some hundredths of the time that a window of events is under way
-MOST = 512  # events put at once where the rate has fallen behind
+TICK = 0.001  # seconds between two checks: short beside the time for which a window is in flight
+MOST = 512  # events published at once if the publisher has fallen behind its rate
 
 
 class Shared:
-    """The numbers that the load shares."""
+    """The numbers that the load generator writes into the shared file."""
 
     def __init__(self, path: Path) -> None:
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -44,7 +45,7 @@ class Shared:
 
 
 class Pace:
-    """How many events may be under way: so many a second, or a window that arrivals open again."""
+    """How many events may be in flight: a fixed rate, or a window that moves with arrivals."""
 
     def __init__(self, given: argparse.Namespace) -> None:
         self.rate, self.burst, self.window = given.rate, given.burst, given.window
@@ -53,7 +54,7 @@ class Pace:
         self.began = time.monotonic_ns()
 
     def due(self, arrived: int) -> int:
-        """How many events to put now."""
+        """How many events to publish now."""
         if not self.window:
             return 0
         if self.rate:
@@ -63,7 +64,7 @@ class Pace:
         return max(0, room // self.burst * self.burst)
 
     def stamp(self) -> int:
-        """When the event that is put next should have been put, in nanoseconds."""
+        """When the next event should have been published, in nanoseconds."""
         if self.rate:
             return self.began + int((self.published + 1) / self.rate * 1e9)
         return time.monotonic_ns()
@@ -97,7 +98,7 @@ async def engine(given: argparse.Namespace) -> None:
     quirks["flush_buffers"] = False  # a benchmark of the proxy: the engine adds no time of its own
     async with Engine(script(work), quirks=quirks, lean=True, tenants=given.tenants) as hatchet:
         ids = [await hatchet.trigger("feed", tenant=number % given.tenants) for number in range(given.runs)]
-        await asyncio.sleep(0.1)  # until the read side knows them
+        await asyncio.sleep(0.1)  # until the engine's read side knows the runs
         core = hatchet.core
         steps = [
             (run, run.steps["feed"])
@@ -110,13 +111,13 @@ async def engine(given: argparse.Namespace) -> None:
             core.put_chunk(*steps[number], text, indexes[number])
             indexes[number] += 1
 
-        told = {"env": hatchet.env, "runs": ids, "tokens": list(hatchet.tokens)}
-        print(json.dumps(told), flush=True)
+        ready = {"env": hatchet.env, "runs": ids, "tokens": list(hatchet.tokens)}
+        print(json.dumps(ready), flush=True)
         await drive(given, publish)
 
 
 async def lines(given: argparse.Namespace) -> None:
-    """A socket to a peer."""
+    """Lines on a socket of a peer."""
     for _ in range(100):
         with contextlib.suppress(OSError):
             _, writer = await asyncio.open_connection("127.0.0.1", given.port)
@@ -134,14 +135,14 @@ if __name__ == "__main__":
     )
     parser.add_argument("way", choices=WAYS)
     parser.add_argument("--shm", required=True)
-    parser.add_argument("--port", type=int, help="where a peer takes lines")
+    parser.add_argument("--port", type=int, help="the port on which a peer accepts lines")
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--tenants", type=int, default=1)
-    parser.add_argument("--clients", type=int, default=1000, help="who read; only those that do")
-    parser.add_argument("--rate", type=float, default=0.0, help="events a second; 0: as the window allows")
-    parser.add_argument("--window", type=int, default=8, help="events under way; 0: nothing is put")
-    parser.add_argument("--burst", type=int, default=1, help="events put at once")
+    parser.add_argument("--clients", type=int, default=1000, help="clients that have not stopped reading")
+    parser.add_argument("--rate", type=float, default=0.0, help="events per second; 0: as the window allows")
+    parser.add_argument("--window", type=int, default=8, help="events in flight; 0: nothing is published")
+    parser.add_argument("--burst", type=int, default=1, help="events published at once")
     parser.add_argument("--payload", type=int, default=130, help="bytes of text in an event")
-    parser.add_argument("--text", default="", help="JSON of an event, an object, instead")
+    parser.add_argument("--text", default="", help="an event as a JSON object, instead of --payload")
     asked = parser.parse_args()
     uvloop.run(WAYS[asked.way](asked))

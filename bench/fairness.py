@@ -1,14 +1,14 @@
-"""Fairness: what one team's burst does to another team's latency, on one proxy.
+"""Fairness: how one team's burst changes another team's latency, on one proxy.
 
     python bench/fairness.py                     10,000 events/s of team noisy, 200/s of team quiet
     python bench/fairness.py --burst 5000 --seconds 20
-    python bench/fairness.py --audience 10000    team noisy has one run with so many readers, and 2 events/s
+    python bench/fairness.py --audience 10000    team noisy has one run with 10,000 clients and 2 events/s
 
-Two engines, one `stream-proxy serve` with two teams, one client per run. Latency is from the engine's own
-time of an event to its being read here. First the quiet team alone, then with the burst: the goal is p99 at
-most twice as high, in the same run. Processes share the cores, so on few of them the figure includes what the
-burst's engine and readers take from everybody; `--cores` keeps the proxy on one core and all others on the
-rest, where the burst's yield to the quiet team's.
+Two engines, one `stream-proxy serve` with two teams, one client per run. Latency is measured from the
+engine's time of an event until the event is read here: first the quiet team alone, then beside the burst.
+The goal is a p99 at most twice as high in the same run. All processes share the cores, so on a small
+machine the figure includes the CPU time of the burst's engine and clients. `--cores` keeps the proxy on one
+core and all other processes on the rest, and gives the burst's processes the lowest priority there.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ HERE = Path(__file__).resolve().parent
 SERVE = Path(sys.executable).parent / "stream-proxy"
 QUIET_RUNS, QUIET_RATE = 20, 10.0
 NOISY_RATE = 20.0  # per run and second
-YIELDING = 19  # niceness of the burst's engine and readers beside the quiet team's, where they share a core
-AUDIENCE_RATE = 2.0  # the same, of a run with very many readers
-WARM_UP = 12.0  # seconds until all clients are there; who joins a step in its middle may wait for 5 s
+YIELDING = 19  # niceness of the burst's engine and clients where they share a core with the quiet team's
+AUDIENCE_RATE = 2.0  # per second, of the run with very many clients
+WARM_UP = 12.0  # seconds until all clients are connected; a client that joins in mid-step may wait for 5 s
 SINKS: list[asyncio.Task[None]] = []
 HISTOGRAMS = {"loop_lag": "the proxy's timers were late", "collector_pause": "its collector's pauses"}
 TEAM = """
@@ -49,7 +49,7 @@ streams:
 
 
 async def feed(runs: int, rate: float, seconds: float) -> tuple[Process, dict[str, Any]]:
-    """An engine in a process of its own, and what it told: its environment and its runs."""
+    """An engine in a process of its own; also returns its environment and its runs."""
     command = [sys.executable, str(HERE / "feed.py"), "serve"]
     numbers = ["--runs", str(runs), "--rate", str(rate), "--seconds", str(seconds)]
     process = await asyncio.create_subprocess_exec(*command, *numbers, stdin=PIPE, stdout=PIPE, limit=1 << 26)
@@ -74,21 +74,21 @@ async def proxy(folder: Path, engines: dict[str, dict[str, str]]) -> tuple[Proce
     )
     assert process.stderr is not None
     while line := await process.stderr.readline():
-        told = json.loads(line) if line.startswith(b"{") else {}
-        if told.get("event") == "listening":
+        entry = json.loads(line) if line.startswith(b"{") else {}
+        if entry.get("event") == "listening":
             SINKS.append(asyncio.create_task(_unread(process.stderr)))
-            return process, int(told["url"].rstrip("/").rpartition(":")[2])
+            return process, int(entry["url"].rstrip("/").rpartition(":")[2])
     raise SystemExit("the proxy ended before it listened")
 
 
 async def _unread(lines: asyncio.StreamReader) -> None:
-    """Take the proxy's log: ten thousand ends of streams fill a pipe, and who writes to a full one waits."""
+    """Read the proxy's log: ten thousand ends of streams fill a pipe, and writing to a full pipe blocks."""
     while await lines.read(1 << 16):
         pass
 
 
 async def read(port: int, team: str, run: str, late: list[float]) -> None:
-    """One client: the latency of each event into `late`."""
+    """One client: appends the latency of each event to `late`."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET /{team}/{run} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
     while line := await reader.readline():
@@ -98,7 +98,7 @@ async def read(port: int, team: str, run: str, late: list[float]) -> None:
 
 
 async def drain(port: int, team: str, runs: list[str]) -> Process:
-    """The burst's clients, in a process of their own: they count and measure nothing."""
+    """The burst's clients, in a process of their own: they count events and measure no latency."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, __file__, "--drain", str(port), team), stdin=PIPE, stdout=PIPE
     )
@@ -108,7 +108,7 @@ async def drain(port: int, team: str, runs: list[str]) -> Process:
 
 
 async def drain_here(port: int, team: str, runs: list[str]) -> None:
-    """What `drain` runs: says how many events a second came, once a second."""
+    """What `drain` starts: prints once a second how many events arrived."""
     came = 0
 
     async def one(run: str) -> None:
@@ -127,9 +127,9 @@ async def drain_here(port: int, team: str, runs: list[str]) -> None:
 
 
 async def audience(port: int, run: str, readers: int, seconds: float) -> Process:
-    """Very many readers of one run, for so long; what they saw is told at the end."""
-    told = f"port={port} path=/noisy/{run} conns={readers} warm=0 dur={seconds} timeout=60 busy=0"
-    return await asyncio.create_subprocess_exec("nice", str(PROGRAM), *told.split(), stdout=PIPE)
+    """Very many clients of one run for `seconds`; they print what they received at the end."""
+    options = f"port={port} path=/noisy/{run} conns={readers} warm=0 dur={seconds} timeout=60 busy=0"
+    return await asyncio.create_subprocess_exec("nice", str(PROGRAM), *options.split(), stdout=PIPE)
 
 
 def at(late: list[float], share: float) -> float:
@@ -138,12 +138,12 @@ def at(late: list[float], share: float) -> float:
 
 
 def queued(pid: int) -> float:
-    """Seconds that a process was ready and had no core: what other processes of the machine cost it."""
+    """Seconds for which a process was ready to run but had no core, because of other processes."""
     return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
 
 
 async def histogram_of(port: int, histogram: str) -> dict[str, float]:
-    """A histogram of the proxy's own: how many up to so many seconds; empty where it has no such."""
+    """One of the proxy's histograms: upper bound in seconds to count; empty if there is none of that name."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
     text = (await reader.read()).decode()
@@ -153,7 +153,7 @@ async def histogram_of(port: int, histogram: str) -> dict[str, float]:
 
 
 def since(before: dict[str, float], now: dict[str, float]) -> str:
-    """What a histogram counted since, bucket by bucket."""
+    """What a histogram counted between two reads, bucket by bucket."""
     counts = {most: count - before.get(most, 0.0) for most, count in now.items()}
     below = 0.0
     shown = []
@@ -165,7 +165,7 @@ def since(before: dict[str, float], now: dict[str, float]) -> str:
 
 
 async def phase(late: list[float], seconds: float, name: str, pids: dict[str, int], port: int) -> float:
-    """Let it run, print what was seen and what it cost, and give the p99."""
+    """Run for `seconds`, print latencies and CPU, and return the p99 in milliseconds."""
     late.clear()
     used, began = {who: cpu(pid) for who, pid in pids.items()}, time.monotonic()
     waited, before = queued(pids["proxy"]), {kind: await histogram_of(port, kind) for kind in HISTOGRAMS}
@@ -185,18 +185,18 @@ async def phase(late: list[float], seconds: float, name: str, pids: dict[str, in
 async def main(burst: int, listeners: int, seconds: float, cores: bool) -> None:
     runs, rate = (1, AUDIENCE_RATE) if listeners else (max(1, round(burst / NOISY_RATE)), NOISY_RATE)
     lasts = 6 * WARM_UP + 3 * seconds
-    quiet, told_quiet = await feed(QUIET_RUNS, QUIET_RATE, lasts)
+    quiet, quiet_feed = await feed(QUIET_RUNS, QUIET_RATE, lasts)
     late: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        noisy, told_noisy = await feed(runs, rate, lasts)
-        served, port = await proxy(Path(folder), {"quiet": told_quiet["env"], "noisy": told_noisy["env"]})
+        noisy, noisy_feed = await feed(runs, rate, lasts)
+        served, port = await proxy(Path(folder), {"quiet": quiet_feed["env"], "noisy": noisy_feed["env"]})
         if cores and len(os.sched_getaffinity(0)) > 1:
             first, *rest = sorted(os.sched_getaffinity(0))
             os.sched_setaffinity(served.pid, {first})
             for pid in (0, quiet.pid, noisy.pid):
                 os.sched_setaffinity(pid, rest)
             os.setpriority(os.PRIO_PROCESS, noisy.pid, YIELDING)
-        clients = [asyncio.create_task(read(port, "quiet", run, late)) for run in told_quiet["runs"]]
+        clients = [asyncio.create_task(read(port, "quiet", run, late)) for run in quiet_feed["runs"]]
         await asyncio.sleep(WARM_UP)
         pids = {
             "proxy": served.pid,
@@ -206,9 +206,9 @@ async def main(burst: int, listeners: int, seconds: float, cores: bool) -> None:
         }
         alone = await phase(late, seconds, "quiet, alone", pids, port)
         if listeners:
-            readers = await audience(port, told_noisy["runs"][0], listeners, WARM_UP + seconds)
+            readers = await audience(port, noisy_feed["runs"][0], listeners, WARM_UP + seconds)
         else:
-            readers = await drain(port, "noisy", told_noisy["runs"])
+            readers = await drain(port, "noisy", noisy_feed["runs"])
         if cores:
             os.setpriority(os.PRIO_PROCESS, readers.pid, YIELDING)
         await asyncio.sleep(WARM_UP)
@@ -218,7 +218,7 @@ async def main(burst: int, listeners: int, seconds: float, cores: bool) -> None:
         if listeners:
             seen = json.loads(await readers.stdout.read())
             lost = seen["gaps"] + seen["dups"]
-            print(f"{'the audience':<22} {seen['ev_s']:8,.0f} deliveries/s, lost or doubled {lost}")
+            print(f"{'the audience':<22} {seen['ev_s']:8,.0f} deliveries/s, lost or repeated {lost}")
         else:
             counts = [int(line) for line in (await readers.stdout.read(1 << 16)).split()][-int(seconds) :]
             print(f"{'the burst':<22} {sorted(counts)[len(counts) // 2]:8,} events/s")
@@ -236,9 +236,9 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--burst", type=int, default=10_000, help="events/s of the noisy team")
-    parser.add_argument("--audience", type=int, default=0, help="readers of its only run; instead of a burst")
+    parser.add_argument("--audience", type=int, default=0, help="clients of its only run; instead of a burst")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each phase")
-    parser.add_argument("--cores", action="store_true", help="the proxy on one core, all others on the rest")
+    parser.add_argument("--cores", action="store_true", help="the proxy on one core, the rest on the others")
     parser.add_argument("--drain", nargs=2, metavar=("PORT", "TEAM"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.drain:

@@ -1,10 +1,11 @@
-"""A flame graph as one SVG file without scripts: width is time, each box names its function when pointed at.
+"""A flame graph as one SVG file without scripts: width is time; a tooltip names each box's function.
 
     py-spy record -r 500 -d 10 -f raw -o folded.txt -p PID
     python bench/flame.py folded.txt TITLE > flame.svg
 
-Only the event loop's thread is drawn, from the loop's turn up: what lies below is the start of any program.
-What the loop itself takes (uvloop, the kernel's reads and writes for it) is the part without a box above.
+Only the event loop's thread is drawn, from the loop's turn upwards, because what is below is the same in
+every program. The part of the loop without a box above it is the loop itself: uvloop, and the kernel's
+reads and writes.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Final
 from xml.sax.saxutils import escape
 
 LOOP: Final = "Runner.run (asyncio/runners.py)"
-WIDTH, ROW, LETTER = 1200.0, 17, 6.6  # a box's text is left out where it has no room
-LEAST: Final = 0.0015  # of the whole: narrower boxes are not drawn
+WIDTH, ROW, LETTER = 1200.0, 17, 6.6  # a box's text is left out if it does not fit
+LEAST: Final = 0.0015  # share of the whole; narrower boxes are not drawn
 LINE: Final = re.compile(r":\d+\)$")
 COLOURS: Final = {"proxy": "#f4a261", "config": "#e9c46a", "google": "#8ecae6", "": "#cfd8dc"}
 
@@ -25,7 +26,7 @@ Tree = dict[str, "Box"]
 
 
 class Box:
-    """A function where it was called from."""
+    """A function, called from the function below it."""
 
     def __init__(self) -> None:
         self.samples = 0
@@ -33,7 +34,7 @@ class Box:
 
 
 def folded(lines: list[str]) -> Box:
-    """py-spy's raw format as a tree, from the loop's turn up; places in files without their lines."""
+    """py-spy's raw format as a tree, from the loop's turn upwards; without line numbers."""
     root = Box()
     for line in lines:
         stack, _, count = line.rpartition(" ")
@@ -49,7 +50,7 @@ def folded(lines: list[str]) -> Box:
 
 
 def boxes(box: Box, x: float, depth: int, whole: int, into: list[str]) -> int:
-    """Draw what is inside; the depth that was reached."""
+    """Draw the boxes inside `box`; returns the depth that was reached."""
     deepest = depth
     for name, inner in sorted(box.inside.items()):
         width = inner.samples / whole * WIDTH
@@ -65,12 +66,12 @@ def _box(name: str, x: float, depth: int, width: float, share: float) -> str:
     colour = COLOURS.get(part, COLOURS[""])
     letters = int(width / LETTER)
     text = name if len(name) <= letters else name[: letters - 1] + "…" if letters > 4 else ""
-    told = f'<text x="{x + 2:.1f}" y="{{y_text}}">{escape(text)}</text>' if text else ""
+    label = f'<text x="{x + 2:.1f}" y="{{y_text}}">{escape(text)}</text>' if text else ""
     size = f'width="{max(width - 0.4, 0.3):.1f}" height="{ROW - 1}"'
     return (
         f"<g><title>{escape(name)}: {share:.1%}</title>"
         f'<rect x="{x:.1f}" y="{{y}}" {size} fill="{colour}"/>'
-        f"{told}</g>|{depth}"
+        f"{label}</g>|{depth}"
     )
 
 

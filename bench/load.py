@@ -1,4 +1,4 @@
-"""Load: the generator (sseload.c), built where it is older than its source, and one measurement with it."""
+"""Builds the load generator (sseload.c) if it is older than its source, and runs one measurement with it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def build() -> None:
 
 
 def load(**options: Any) -> dict[str, Any]:
-    """Run it on the load's core; what it measured. Raises NotReady where it could not."""
+    """Run the load generator on its core; returns its figures. Raises NotReady if it failed."""
     told = [f"{name}={value}" for name, value in options.items() if value is not None]
     command = ["taskset", "-c", str(LOAD_CORE), str(PROGRAM), "busy=0", *told]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

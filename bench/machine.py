@@ -1,4 +1,4 @@
-"""Machine: processes on a core, free ports, and what a process has used."""
+"""Processes on a given core, free ports, and the CPU and memory of a process."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ PYTHON: Final = ROOT / ".venv" / "bin" / "python"
 PEER_PYTHON: Final = HERE / ".venv" / "bin" / "python"
 SERVE: Final = ROOT / ".venv" / "bin" / "stream-proxy"
 SERVER_CORE, LOAD_CORE = 0, 1
-PATIENCE: Final = 60.0  # seconds for a process to be ready on a machine that others use too
+PATIENCE: Final = 60.0  # seconds for a process to become ready on a machine with other work
 
 
 class NotReady(Exception):
-    """A process ended, or was not ready in time; the text says what it wrote."""
+    """A process ended, or was not ready in time; the message is what it wrote."""
 
 
 @contextlib.contextmanager
@@ -35,7 +35,7 @@ def process(
     log: Path,
     pipes: bool = False,
 ) -> Iterator[subprocess.Popen[str]]:
-    """A process on one core; its standard error goes to `log`. Ended with the body."""
+    """A process on one core; its standard error goes to `log`. It is ended when the body ends."""
     pipe = subprocess.PIPE if pipes else subprocess.DEVNULL
     with log.open("w", encoding="utf-8") as errors:
         child = subprocess.Popen(
@@ -62,7 +62,7 @@ def process(
 
 
 def first_line(child: subprocess.Popen[str], log: Path) -> Any:
-    """The JSON that a process says when it is ready. Raises NotReady."""
+    """The line of JSON that a process prints when it is ready. Raises NotReady."""
     out: IO[str] | None = child.stdout
     line = out.readline() if out is not None else ""
     if not line:
@@ -71,7 +71,7 @@ def first_line(child: subprocess.Popen[str], log: Path) -> Any:
 
 
 def listening(child: subprocess.Popen[str], log: Path) -> dict[str, Any]:
-    """The line with which the proxy says that it listens. Raises NotReady."""
+    """The proxy's log line `listening`. Raises NotReady."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until and child.poll() is None:
         for line in log.read_text(encoding="utf-8").splitlines():
@@ -82,7 +82,7 @@ def listening(child: subprocess.Popen[str], log: Path) -> dict[str, Any]:
 
 
 def connectable(port: int, child: subprocess.Popen[str], log: Path) -> None:
-    """Wait until somebody listens. Raises NotReady."""
+    """Wait until a connection to `port` succeeds. Raises NotReady."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until and child.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
@@ -92,7 +92,7 @@ def connectable(port: int, child: subprocess.Popen[str], log: Path) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody has now."""
+    """A port that is free now."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])

@@ -1,7 +1,7 @@
-"""Peers: the proxy as its users run it, and what it is measured beside; each begins, is fed, and ends.
+"""The proxy as its users run it, and the servers it is compared with: how each is started, fed and stopped.
 
-A peer is asked for a `Serving`: where it listens, whose CPU and memory count, and how the load is to ask.
-Servers are on one core; what feeds them and what loads them is on the other.
+A peer returns a `Serving`: where it listens, whose CPU and memory count, and the load generator's options.
+Servers run on one core; the feed and the load generator run on the other.
 """
 
 from __future__ import annotations
@@ -36,38 +36,38 @@ RULES = """    rules:
 
 @dataclass(frozen=True)
 class Need:
-    """What a work asks of a peer."""
+    """What a work needs from a peer."""
 
     clients: int = 1000
     runs: int = 1
-    rate: float = 0.0  # events a second over all runs; 0: as fast as they arrive
+    rate: float = 0.0  # events per second over all runs; 0: as fast as they arrive
     burst: int = 1
     window: int = 8
     payload: int = 130
     text: str = ""
-    reading: int = 0  # of the clients; 0: all
+    reading: int = 0  # how many of the clients read; 0: all
     heartbeat: int = 15
     rules: str = RULES
-    streams: str = ""  # more settings of the proxy's stream
+    streams: str = ""  # more settings of the proxy's stream, as YAML
     teams: int = 1
     fed: bool = True
 
 
 @dataclass(frozen=True)
 class Serving:
-    """A peer that listens; `options` are the load's."""
+    """A peer that listens; `options` are for the load generator."""
 
     pid: int
     options: dict[str, Any] = field(default_factory=dict)
 
 
 class Peer(Protocol):
-    """Something that serves streams."""
+    """A server of streams."""
 
     name: str
 
     def serve(self, need: Need) -> contextlib.AbstractContextManager[Serving]:
-        """Begin, fed from another process; ended with the body."""
+        """Start it, fed from another process; it is stopped when the body ends."""
 
 
 def feed_command(way: str, need: Need, shm: Path, *more: str) -> list[str | Path]:
@@ -82,12 +82,12 @@ def feed_command(way: str, need: Need, shm: Path, *more: str) -> list[str | Path
         "--text": need.text,
         "--tenants": need.teams,
     }
-    told = [str(part) for pair in numbers.items() for part in pair]
-    return [PYTHON, HERE / "drive.py", way, *told, *more]
+    options = [str(part) for pair in numbers.items() for part in pair]
+    return [PYTHON, HERE / "drive.py", way, *options, *more]
 
 
 class Ours:
-    """`stream-proxy serve`: rules, ids, heartbeats, metrics and journal on; Hatchet is another process."""
+    """`stream-proxy serve` with rules, ids, heartbeats, metrics and log; the engine is another process."""
 
     name = "stream-proxy"
 
@@ -97,8 +97,8 @@ class Ours:
             here = Path(folder)
             shm, log = here / "shm", here / "feed.log"
             with process(feed_command("engine", need, shm), LOAD_CORE, log=log, pipes=True) as feed:
-                told = first_line(feed, log)
-                config, env = self._config(here, need, told)
+                ready = first_line(feed, log)
+                config, env = self._config(here, need, ready)
                 log = shm.parent / "logs" / "serve.log"  # the proxy watches its configuration's folder
                 log.parent.mkdir()
                 command = [SERVE, "serve", "--config", config, "--port", "0"]
@@ -106,22 +106,22 @@ class Ours:
                     url = listening(server, log)["url"]
                     paths = here / "paths"
                     paths.write_text(
-                        "".join(f"{self._path(n, run, need)}\n" for n, run in enumerate(told["runs"]))
+                        "".join(f"{self._path(n, run, need)}\n" for n, run in enumerate(ready["runs"]))
                     )
                     port = int(url.rstrip("/").rpartition(":")[2])
                     yield Serving(server.pid, {"port": port, "pids": server.pid, "paths": paths, "shm": shm})
 
-    def _config(self, here: Path, need: Need, told: dict[str, Any]) -> tuple[Path, dict[str, str]]:
+    def _config(self, here: Path, need: Need, ready: dict[str, Any]) -> tuple[Path, dict[str, str]]:
         stream = f"streams:\n  chunks:\n    heartbeat: {need.heartbeat}s\n    path: /runs/{{workflowRunId}}\n"
         stream += need.streams + need.rules
-        env = dict(told["env"])
+        env = dict(ready["env"])
         if need.teams == 1:
             path = here / "streams.yaml"
             path.write_text("version: 1\nhatchet:\n  token: ${HATCHET_CLIENT_TOKEN}\n" + stream)
             return path, env
         (here / "config" / "teams").mkdir(parents=True)
         lines = ["version: 1", "teams:"]
-        for number, token in enumerate(told["tokens"]):
+        for number, token in enumerate(ready["tokens"]):
             env[f"TOKEN_{number}"] = token
             lines += [f"  t{number}:", f"    hatchet: {{token: '${{TOKEN_{number}}}'}}", "    auth: none"]
             (here / "config" / "teams" / f"t{number}.yaml").write_text("version: 1\n" + stream)
@@ -133,7 +133,7 @@ class Ours:
 
 
 class Nchan:
-    """nginx with nchan; the load publishes over HTTP, as nchan wants it."""
+    """nginx with nchan; the load generator publishes over HTTP, as nchan requires."""
 
     name = "nchan"
 
@@ -158,7 +158,7 @@ class Nchan:
 
 
 class Python:
-    """A server of ours in Python that stands for a way of doing it; fed by lines on a socket."""
+    """A server in `servers/` that represents one approach in Python; fed with lines on a socket."""
 
     def __init__(self, name: str, file: str, python: Path = PEER_PYTHON) -> None:
         self.name = name
@@ -187,6 +187,6 @@ NCHAN = Nchan()
 BARE = Python("bare uvloop", "bare.py")
 TUTORIAL = Python("tutorial's way", "tutorial.py")
 UVICORN = Python("uvicorn alone", "uvicorn_alone.py")
-FLOOR = Python("the interpreter's floor", "floor.py")
+FLOOR = Python("the lower bound in Python", "floor.py")
 SSE_STARLETTE = Python("sse-starlette", "sse_starlette_way.py")
 PEERS: tuple[Peer, ...] = (OURS, NCHAN, BARE, TUTORIAL, SSE_STARLETTE)

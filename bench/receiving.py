@@ -1,4 +1,4 @@
-"""Receiving alone: what a process costs that only listens to the feed, for W2 and W6 to be held against."""
+"""Receiving alone: the cost of a process that only receives the feed, to compare W2 and W6 with."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from drive import Shared
 from machine import HERE, LOAD_CORE, PYTHON, SERVER_CORE, cpu, first_line, process
 from peers import Need, feed_command
 
-SETTLE = 2.0  # seconds until every subscription is there
+SETTLE = 2.0  # seconds until every subscription is open
 
 
 def receive(way: str, need: Need, seconds: float) -> dict[str, float]:
-    """CPU microseconds per event, and events a second."""
+    """CPU microseconds per event, and events per second."""
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         shm, log, own_log = here / "shm", here / "feed.log", here / "receive.log"
@@ -23,9 +23,9 @@ def receive(way: str, need: Need, seconds: float) -> dict[str, float]:
             process(feed_command("engine", need, shm), LOAD_CORE, log=log, pipes=True) as feed,
             process(command, SERVER_CORE, log=own_log, pipes=True) as receiver,
         ):
-            told = feed.stdout.readline() if feed.stdout else ""
+            ready = feed.stdout.readline() if feed.stdout else ""
             assert receiver.stdin is not None
-            receiver.stdin.write(told)
+            receiver.stdin.write(ready)
             receiver.stdin.flush()
 
             def come() -> int:

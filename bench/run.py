@@ -1,4 +1,4 @@
-"""Run works and print their tables: what `scripts/bench` runs.
+"""Runs works and prints their tables; `scripts/bench` starts this.
 
 scripts/bench                    every work, three repetitions of each
 scripts/bench w1 w1burst         these two
@@ -19,7 +19,7 @@ from works import WORKS, Work
 
 
 def fair() -> None:
-    """One team's burst beside another team (bench/fairness.py)."""
+    """One team's burst and another team's latency (bench/fairness.py)."""
     subprocess.run([str(PYTHON), str(HERE / "fairness.py"), "--cores", "--seconds", "8"], check=False)
 
 

@@ -1,7 +1,7 @@
-"""Starting: how soon `serve` answers and what it holds when idle; what `check` and `explain` take.
+"""How soon `serve` listens and how much memory it uses when idle; the time of `check` and `explain`.
 
-What is measured is compiled first, as an installed package is. Times are told as wall time and as CPU: on a
-machine that others use too, only the second is the program's.
+The modules are compiled first, as in an installed package. Times are wall time and CPU time: on a machine
+with other work, only the CPU time says something about the program.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ finally:
 """
 
 LIBRARIES = "import click, pydantic, pydantic.fields, pydantic.types"
-"""What every command needs before a line of ours: the floor."""
+"""What every command imports before the proxy's own modules: the lower bound."""
 
 
 def single(folder: Path) -> Path:
@@ -54,7 +54,7 @@ def single(folder: Path) -> Path:
 
 
 def hundred(folder: Path) -> Path:
-    """A hundred teams, fifty rules each; no two of them the same, so that nothing is read once for all."""
+    """A hundred teams with fifty rules each, all different, so that nothing can be shared between them."""
     (folder / "many" / "teams").mkdir(parents=True)
     teams = "".join(
         f"  t{n}:\n    hatchet: {{token: '${{HATCHET_CLIENT_TOKEN}}'}}\n    auth: none\n" for n in range(100)
@@ -67,7 +67,7 @@ def hundred(folder: Path) -> Path:
 
 
 def start(repeat: int) -> Table:
-    """Seconds to the listener, and to the end of a command; memory; whether gRPC was loaded."""
+    """Seconds until the listener is open or the command has ended; memory; whether gRPC was loaded."""
     columns = (
         ("cpu", "s of CPU", "{:.2f}"),
         ("wall", "s of wall time", "{:.2f}"),
@@ -117,11 +117,11 @@ def _run(arguments: list[str], env: dict[str, str]) -> dict[str, float]:
         text=True,
     )
     assert child.stderr is not None
-    told = child.stderr.read()
+    errors = child.stderr.read()
     _, _, used = os.wait4(child.pid, 0)
     return {
         "cpu": used.ru_utime + used.ru_stime,
         "wall": time.monotonic() - began,
         "mb": used.ru_maxrss / 1024,
-        "grpc": told.strip().endswith("True"),
+        "grpc": errors.strip().endswith("True"),
     }

@@ -1,7 +1,7 @@
-"""Tables: medians with their spread, and ratios within the same repetition.
+"""Tables of medians with their spread, and of ratios within one repetition.
 
-The machine drifts between repetitions by more than peers differ; what was measured side by side within one
-repetition is compared within it, and the ratio told is the median of those.
+The machine drifts between repetitions by more than the peers differ. So ratios are taken within one
+repetition, and the table shows their median.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Table:
     """One work's figures: repetitions of named rows."""
 
     def __init__(self, title: str, columns: Sequence[tuple[str, str, str]], first: str) -> None:
-        """`columns`: key, heading and format; `first` is the row that the others are compared with."""
+        """`columns`: key, heading and format; `first` is the row that all others are compared with."""
         self.title = title
         self.columns = columns
         self.first = first
@@ -31,7 +31,7 @@ class Table:
         return median(figures[key] for figures in self._rows[row])
 
     def ratio(self, row: str, key: str) -> tuple[float, float, float]:
-        """The first row's figure over `row`'s: median, least and most over the repetitions."""
+        """The first row's figure divided by `row`'s: median, lowest and highest over the repetitions."""
         pairs = zip(self._rows[self.first], self._rows[row], strict=False)
         ratios = [ours[key] / theirs[key] for ours, theirs in pairs if theirs[key]]
         return (median(ratios), min(ratios), max(ratios)) if ratios else (0.0, 0.0, 0.0)
@@ -56,8 +56,8 @@ class Table:
 
 
 def _spread(middle: float, least: float, most: float, form: str) -> str:
-    told: Callable[[float], str] = form.format
-    return told(middle) if least == most else f"{told(middle)} ({told(least)}–{told(most)})"
+    shown: Callable[[float], str] = form.format
+    return shown(middle) if least == most else f"{shown(middle)} ({shown(least)}–{shown(most)})"
 
 
 def _line(cells: Sequence[str]) -> str:

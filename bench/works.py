@@ -1,4 +1,4 @@
-"""Works: what is measured. Each measures `repeat` times, peers interleaved, into a table."""
+"""The works: each measures its peers `repeat` times, interleaved, and returns a table."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from table import Table
 Work = Callable[[int], Table]
 WARM, SECONDS = 1.0, 3.0
 CPU = ("us_cpu_ev", "µs of its CPU per delivery", "{:.2f}")
-LOST = ("lost", "lost or doubled", "{:.0f}")
+LOST = ("lost", "lost or repeated", "{:.0f}")
 RATE = ("ev_s", "events/s", "{:,.0f}")
 PER_CORE = ("per_core", "events per second of CPU", "{:,.0f}")
 P99 = ("p99_ms", "p99 ms", "{:.1f}")
 
 
 def measure(peer: Peer, need: Need, **more: Any) -> dict[str, Any]:
-    """One peer, begun anew, under one load."""
+    """One peer, newly started, under one load."""
     asked = {"conns": need.clients, "runs": need.runs, "warm": WARM, "dur": SECONDS, "timeout": 90}
     with peer.serve(need) as serving:
         found = load(**{**asked, **serving.options, **more})
@@ -45,25 +45,25 @@ def _each(
 
 
 def w1(repeat: int) -> Table:
-    """Fan-out: one run, 1,000 clients, events of 200 bytes, a window of 8 under way, as fast as it goes."""
+    """Fan-out: one run, 1,000 clients, events of 200 bytes, a window of 8 in flight, as fast as possible."""
     table = Table("W1: one run to 1,000 clients", (PER_CORE, RATE, CPU, P99, LOST), OURS.name)
     return _each(table, PEERS, repeat, lambda peer: measure(peer, Need()))
 
 
 def w1single(repeat: int) -> Table:
-    """The same with one event under way: nothing can be merged, so each event is a write to each client."""
+    """The same with one event in flight: nothing can be merged, so each event is one write per client."""
     table = Table("W1, one event at a time", (PER_CORE, RATE, CPU, P99, LOST), OURS.name)
     return _each(table, PEERS, repeat, lambda peer: measure(peer, Need(window=1)))
 
 
 def w1burst(repeat: int) -> Table:
-    """The same in bursts of 16, as a model's tokens come after a pause."""
+    """The same in bursts of 16, like a model's tokens after a pause."""
     table = Table("W1 in bursts of 16", (PER_CORE, RATE, CPU, P99, LOST), OURS.name)
     return _each(table, PEERS, repeat, lambda peer: measure(peer, Need(burst=16, window=64)))
 
 
 def w1latency(repeat: int) -> Table:
-    """p99 at half of what each one can by its CPU, one event at a time."""
+    """p99 at half of the rate that each peer's CPU allows, one event at a time."""
     columns = (P99, ("p50_ms", "p50 ms", "{:.1f}"), RATE, ("srv_util", "of a core", "{:.2f}"), LOST)
     table = Table("W1: latency at half load", columns, OURS.name)
 
@@ -78,7 +78,7 @@ TOKENS: Final = Need(clients=1000, runs=500, rate=10_000.0)
 
 
 def w2(repeat: int) -> Table:
-    """Token streams: 500 runs, 2 clients each, 20 tokens a second and run: CPU per event, two deliveries."""
+    """Token streams: 500 runs, 2 clients each, 20 tokens/s per run: CPU per event with its two deliveries."""
     from receiving import receive  # noqa: PLC0415
 
     per_event = ("us_event", "µs of CPU per event", "{:.1f}")
@@ -91,14 +91,14 @@ def w2(repeat: int) -> Table:
 
     for _ in range(repeat):
         for way in ("aio", "lean"):
-            told = receive(way, TOKENS, SECONDS)
-            table.add(f"receiving alone ({way})", {**told, "p99_ms": 0.0, "lost": 0})
+            alone = receive(way, TOKENS, SECONDS)
+            table.add(f"receiving alone ({way})", {**alone, "p99_ms": 0.0, "lost": 0})
         _each(table, (OURS, NCHAN, BARE, TUTORIAL), 1, figures)
     return table
 
 
 def w3(repeat: int) -> Table:
-    """10,000 clients of one run that wait: memory of each, and how long a round of heartbeats takes."""
+    """10,000 idle clients of one run: memory per client, and the time for a round of heartbeats."""
     columns = (
         ("kb_client", "KB per client", "{:.2f}"),
         ("kernel_kb", "and in the kernel", "{:.2f}"),
@@ -119,7 +119,7 @@ def w3(repeat: int) -> Table:
 
 
 def w4(repeat: int) -> Table:
-    """Connects a second, until the first byte of the answer; 64 at a time, 16 runs."""
+    """Connects per second, until the first byte of the answer; 64 at a time, 16 runs."""
     columns = (
         ("conn_core", "connects per second of CPU", "{:,.0f}"),
         ("conn_s", "connects/s", "{:,.0f}"),
@@ -138,7 +138,7 @@ def w4(repeat: int) -> Table:
 
 
 def w5(repeat: int) -> Table:
-    """100 of 1,000 clients stop reading, at half load: what it costs, and what the others feel."""
+    """100 of 1,000 clients stop reading, at half load: their memory, and the latency of the others."""
     columns = (
         P99,
         ("mb_slow", "MB per stuck client", "{:.3f}"),
@@ -208,7 +208,7 @@ def w6(repeat: int) -> Table:
 
 
 def w7(repeat: int) -> Table:
-    """Growth: the cost of a delivery as things grow a hundredfold; clients and runs beside the limit's."""
+    """Growth: the cost of a delivery as clients, runs, rules, teams or backlog grow a hundredfold."""
     many_rules = "    rules:\n" + "".join(
         f"      - {{events: step_stream, steps: other_{n}_*, data: payload}}\n" for n in range(999)
     )
@@ -236,7 +236,7 @@ def w7(repeat: int) -> Table:
     for _ in range(repeat):
         for name, peer, need in steps:
             try:
-                # until all that is asked of each run is known, also what its first chunk makes ask
+                # until every run's states are read, also the reads that its first chunk causes
                 settle, warm = (
                     max(0.3, 2 if need.runs > 1 else 0, need.runs / 200),
                     max(WARM, need.runs / 400),

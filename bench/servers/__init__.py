@@ -1,1 +1,1 @@
-"""The peers: what a stream proxy is measured beside, each as people write it."""
+"""The servers that the proxy is compared with, each written in the usual way."""

@@ -1,4 +1,4 @@
-"""The limit: a uvloop protocol that knows nothing but its clients; what comes in one turn is written at once.
+"""The limit: a uvloop protocol that only writes to its clients, once per turn of the loop.
 
 python bench/servers/bare.py PORT FEED_PORT
 """

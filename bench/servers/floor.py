@@ -1,7 +1,7 @@
-"""The interpreter's floor under a connect: the least that a proxy in Python must do for one.
+"""The lower bound of a connect in Python: the least that a proxy in Python must do.
 
 It reads the request as the proxy does, finds the run in a dictionary, counts the client, and writes a head
-with headers and a hint; no limits, no origins, no credentials, no cursor, no event_log.
+with headers and `retry:`. It has no limits, origins, credentials, cursors or log.
 
 python bench/servers/floor.py PORT FEED_PORT
 """

@@ -1,4 +1,4 @@
-"""How the peers in Python are fed: lines from another process, `<run> <JSON>`, over a socket on loopback."""
+"""The feed of the peers in Python: lines of `<run> <JSON>` from another process, over a loopback socket."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Publish = Callable[[int, bytes], None]
 
 
 async def listen(port: int, publish: Publish) -> asyncio.Server:
-    """Take lines on `port`; each goes to `publish` with its run's number."""
+    """Accept lines on `port`; each is passed to `publish` with its run's number."""
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():

@@ -1,9 +1,8 @@
-"""Receiving alone: every run of a feed, subscribed to over gRPC, and nothing done with what comes.
+"""Receiving alone: subscribes to every run of a feed over gRPC and only counts what arrives.
 
-    python bench/servers/receive.py lean|aio     reads the feed's JSON from its input; says how many came
+    python bench/servers/receive.py lean|aio     reads the feed's JSON from standard input; prints counts
 
-`aio` is grpc.aio as its documentation has it, with generated messages; `lean` is the proxy's own connection
-pool.
+`aio` is grpc.aio as in its documentation, with generated messages; `lean` is the proxy's own connection pool.
 """
 
 from __future__ import annotations
@@ -57,14 +56,14 @@ async def lean(host_port: str, token: str, runs: list[str]) -> None:
 
 
 async def main() -> None:
-    told = json.loads(sys.stdin.readline())
-    env = told["env"]
+    ready = json.loads(sys.stdin.readline())
+    env = ready["env"]
     way = {"aio": aio, "lean": lean}[sys.argv[1]]
     task = asyncio.create_task(
-        way(env["HATCHET_CLIENT_HOST_PORT"], env["HATCHET_CLIENT_TOKEN"], told["runs"])
+        way(env["HATCHET_CLIENT_HOST_PORT"], env["HATCHET_CLIENT_TOKEN"], ready["runs"])
     )
     loop = asyncio.get_running_loop()
-    while await loop.run_in_executor(None, sys.stdin.readline):  # asked how many came
+    while await loop.run_in_executor(None, sys.stdin.readline):  # each line asks for the count
         print(COME[0], flush=True)
         if task.done():
             task.result()

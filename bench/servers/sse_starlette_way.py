@@ -1,4 +1,4 @@
-"""sse-starlette: its EventSourceResponse on a Starlette route, a queue per client, JSON per client.
+"""sse-starlette: its EventSourceResponse on a Starlette route, with a queue and JSON encoding per client.
 
 python bench/servers/sse_starlette_way.py PORT FEED_PORT
 """

@@ -1,4 +1,4 @@
-"""The tutorial's way: FastAPI, a queue per client, JSON made anew for each of them.
+"""The way of the tutorials: FastAPI with a queue and JSON encoding per client.
 
 python bench/servers/tutorial.py PORT FEED_PORT
 """

@@ -1,4 +1,4 @@
-"""uvicorn alone: an ASGI application that only begins a stream: the floor under a connect.
+"""uvicorn alone: an ASGI application that only begins a stream, as a lower bound of a connect.
 
 python bench/servers/uvicorn_alone.py PORT FEED_PORT
 """
