@@ -1,8 +1,10 @@
-"""EventLog: what this process says to its operators, as verbs; nothing else writes log lines.
+"""The lines that this process logs, one method for each; nothing else writes log lines.
 
-The laws: a client's stream is one line, when it ends. No line holds a payload, a token or a ticket: the verbs
-have no place for them. What can go wrong a thousand times a second is said once a minute, with how many times
-it was held back (`Throttle`). A run's lines carry its ``traceparent``, so that they meet the run's own trace.
+- A client's stream is one line, written when the stream ends.
+- No line holds a payload, a token or a ticket: no method takes one.
+- What can happen a thousand times a second is logged at most once a minute, with how often it was left out
+  (`Throttle`).
+- The lines of a run carry its ``traceparent``, so that they can be joined with the run's own trace.
 
 Where the lines go is passed in (`Write`); `EventLog()` writes nowhere.
 """
@@ -16,10 +18,11 @@ from typing import Any, Final
 
 from proxy.core.clock import LoopClock
 from proxy.hatchet.errors import HatchetError
+from proxy.observability.health import TAP_REMEDY
 from proxy.observability.throttle import Throttle
 
 Write = Callable[[str, str, Mapping[str, Any]], None]
-"""Takes a level (debug, info, warning, error), the sentence and its fields; an exception may be a field."""
+"""Takes a level (debug, info, warning, error), a sentence and its fields; a field may be an exception."""
 
 TRACEPARENT: Final = re.compile(
     r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"
@@ -27,29 +30,30 @@ TRACEPARENT: Final = re.compile(
 MAX_PROBLEMS: Final = 10  # of a broken file: `stream-proxy check` shows all of them
 
 
-def _nowhere(level: str, event: str, fields: Mapping[str, Any]) -> None:
-    """Nobody reads."""
+def _write_nowhere(level: str, event: str, fields: Mapping[str, Any]) -> None:
+    """Drop the line."""
 
 
-def _at_once() -> None:
-    """Nothing waits."""
+def _flush_nothing() -> None:
+    """Nothing is buffered."""
 
 
 class EventLog:
-    """The event log of one process; `now` is monotonic seconds."""
+    """The event log of one process."""
 
     def __init__(
         self,
-        write: Write = _nowhere,
+        write: Write = _write_nowhere,
         *,
-        flush: Callable[[], None] = _at_once,
+        flush: Callable[[], None] = _flush_nothing,
         now: Callable[[], float] | None = None,
-        quiet: Throttle | None = None,
+        throttle: Throttle | None = None,
     ) -> None:
+        """`flush` returns when everything logged so far is written; `now` is in monotonic seconds."""
         self._write = write
-        self.flush: Final = flush  # what was said is out, when it returns
+        self.flush: Final = flush
         self._now = now or LoopClock().now
-        self._quiet = quiet or Throttle()
+        self._throttle = throttle or Throttle()
 
     # -- the process --
 
@@ -59,16 +63,16 @@ class EventLog:
         self._write("info", "listening", {**where, "teams": teams, "streams": streams, "version": version})
 
     def draining(self, *, clients: int, grace: float) -> None:
-        """A stop was asked for."""
+        """The process was asked to stop and has `grace` seconds."""
         self._write("info", "draining", {"clients": clients, "grace": grace})
 
     def stopped(self, *, seconds: float, left: int) -> None:
-        """All is closed; `left` clients had to be cut off. What was held back until now is told first."""
-        self._tell_held(math.inf)
+        """Everything is closed; `left` connections were cut. Lines that were left out are counted first."""
+        self._write_suppressed(math.inf)
         self._write("warning" if left else "info", "stopped", {"seconds": round(seconds, 3), "cut_off": left})
 
     def notice(self, event: str, **fields: Any) -> None:
-        """Something of the process that has no verb of its own; code writes it, no client can cause many."""
+        """Something of the process that has no method of its own; no client can cause many of them."""
         self._write("info", event, fields)
 
     # -- a team's file --
@@ -83,7 +87,7 @@ class EventLog:
         self._write("error", "reload failed", {"team": team, "found": len(problems), "problems": shown})
 
     def remarks(self, problems: Sequence[str]) -> None:
-        """What `check` has to say about files that are live all the same."""
+        """Warnings of `check` about files that are served all the same."""
         if problems:
             shown = list(problems[:MAX_PROBLEMS])
             self._write("warning", "check has remarks", {"found": len(problems), "problems": shown})
@@ -102,7 +106,7 @@ class EventLog:
         ending: str,
         traceparent: str | None = None,
     ) -> None:
-        """One client's stream ended: the one line of its life."""
+        """One client's stream has ended."""
         fields: dict[str, Any] = {
             "team": team,
             "stream": stream,
@@ -113,70 +117,81 @@ class EventLog:
             "ending": ending,
         }
         if traceparent is not None:
-            fields.update(_traced(traceparent))
+            fields.update(_trace_fields(traceparent))
         self._write("info", "stream over", fields)
 
     def refused(self, team: str, stream: str, reason: str) -> None:
-        """A request got no stream; quiet, because whoever is refused comes back."""
-        self._quietly("info", "refused", (team, stream, reason), team=team, stream=stream, reason=reason)
+        """A request got no stream; throttled, because refused clients try again."""
+        self._throttled("info", "refused", (team, stream, reason), team=team, stream=stream, reason=reason)
 
     def rule_failed(self, team: str, stream: str, rule: str, event: str, reason: str) -> None:
-        """An expression failed on an event of this type; `reason` never holds a value."""
+        """An expression failed on an event of the type `event`; `reason` never holds a value."""
         fields = {"team": team, "stream": stream, "rule": rule, "on": event, "reason": reason}
-        self._quietly("warning", "rule failed", (team, stream, rule), **fields)
+        self._throttled("warning", "rule failed", (team, stream, rule), **fields)
 
     # -- Hatchet --
 
     def trouble(
         self, team: str, error: HatchetError, *, run: str | None = None, traceparent: str | None = None
     ) -> None:
-        """A call to Hatchet failed; one line a minute for each kind of error, whichever run it was."""
-        of_run = {} if run is None else {"run": run, **_traced(traceparent)}
+        """A call to Hatchet failed; throttled by the kind of the error, whichever run it was for."""
+        of_run = {} if run is None else {"run": run, **_trace_fields(traceparent)}
         kind = type(error).__name__
-        self._quietly(
+        self._throttled(
             "warning", "trouble with Hatchet", (team, kind), team=team, kind=kind, why=str(error), **of_run
         )
 
     def recovered(self, team: str, *, seconds: float) -> None:
-        """Hatchet answers a team again, after so long."""
-        self._quietly("info", "Hatchet answers again", (team,), team=team, seconds=round(seconds, 1))
+        """Hatchet answers a team again after `seconds`."""
+        self._throttled("info", "Hatchet answers again", (team,), team=team, seconds=round(seconds, 1))
 
-    # -- what was not foreseen --
+    def subscriptions_used_up(self, team: str, *, limit: int) -> None:
+        """A run is followed by its state alone, because ``hatchet.subscriptions`` (`limit`) is reached."""
+        self._throttled(
+            "warning", "subscriptions used up", (team,), team=team, limit=limit, remedy=TAP_REMEDY
+        )
+
+    # -- errors that should not happen --
+
+    def unforeseen(self, team: str, error: Exception) -> None:
+        """Following a run failed in a way that should not be possible; it is tried again."""
+        kind = type(error).__name__
+        self._throttled("error", "unforeseen error", (team, kind), team=team, error=error)
 
     def foreign(self, logger: str, level: str, text: str, kind: str, error: BaseException | None) -> None:
-        """A library's line, asyncio's about a task of ours that died among them.
+        """A record of a library; asyncio's about a task that died with an exception are among them.
 
-        Lines of one `kind` (those that differ in their values alone) share a turn.
+        Records of one `kind` (they differ in values alone) are throttled together.
         """
-        held = self._quiet.ask((f"{logger}: {kind}",), self._now())
-        if held is not None:
+        suppressed = self._throttle.admit((f"{logger}: {kind}",), self._now())
+        if suppressed is not None:
             fields = {"logger": logger} if error is None else {"logger": logger, "error": error}
-            self._write(level, text, _with(fields, held))
+            self._write(level, text, _with_suppressed(fields, suppressed))
 
-    # -- quiet --
+    # -- throttling --
 
     def tick(self) -> None:
-        """Tell what was held back and did not happen again; call it every few seconds."""
-        self._tell_held(self._now())
+        """Log what was left out and did not happen again; to be called every few seconds."""
+        self._write_suppressed(self._now())
 
-    def _tell_held(self, now: float) -> None:
-        for thing, held in self._quiet.due(now):
-            line, *about = thing if isinstance(thing, tuple) else (str(thing),)
-            fields = {"line": line, "about": [str(part) for part in about], "times": held}
+    def _write_suppressed(self, now: float) -> None:
+        for key, suppressed in self._throttle.take_due(now):
+            line, *about = key if isinstance(key, tuple) else (str(key),)
+            fields = {"line": line, "about": [str(part) for part in about], "times": suppressed}
             self._write("info", "held back", fields)
 
-    def _quietly(self, level: str, event: str, about: tuple[str, ...], **fields: Any) -> None:
-        held = self._quiet.ask((event, *about), self._now())
-        if held is not None:
-            self._write(level, event, _with(fields, held))
+    def _throttled(self, level: str, event: str, about: tuple[str, ...], **fields: Any) -> None:
+        suppressed = self._throttle.admit((event, *about), self._now())
+        if suppressed is not None:
+            self._write(level, event, _with_suppressed(fields, suppressed))
 
 
-def _with(fields: Mapping[str, Any], held: int) -> Mapping[str, Any]:
-    return {**fields, "held_back": held} if held else fields
+def _with_suppressed(fields: Mapping[str, Any], suppressed: int) -> Mapping[str, Any]:
+    return {**fields, "held_back": suppressed} if suppressed else fields
 
 
-def _traced(traceparent: str | None) -> dict[str, str]:
-    """The field, where it is a traceparent at all: a run's metadata is its caller's."""
+def _trace_fields(traceparent: str | None) -> dict[str, str]:
+    """The field, if it is a valid traceparent: the metadata of a run is written by its caller."""
     if traceparent is None or TRACEPARENT.fullmatch(traceparent) is None:
         return {}
     return {"traceparent": traceparent}

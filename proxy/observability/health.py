@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
+TAP_REMEDY: Final = "trigger runs with one constant metadata pair and name it in hatchet.tap"
 OK: Final = 200
 NOT_FOUND: Final = 404
 UNAVAILABLE: Final = 503
@@ -71,12 +72,26 @@ class ConfigHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class SubscriptionHealth:
+    """How many runs have subscriptions of their own (`used` of `limit`: ``hatchet.subscriptions``).
+
+    `state_only` runs found the limit reached: they are followed by their state alone, without chunks. That
+    is no trouble in the sense of ``?strict``, because a deployment cannot wait for it to pass.
+    """
+
+    used: int = 0
+    limit: int = 0
+    state_only: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TeamHealth:
     """One team at one moment."""
 
     name: str
     upstream: UpstreamHealth = UpstreamHealth()
     config: ConfigHealth = ConfigHealth()
+    subscriptions: SubscriptionHealth = SubscriptionHealth()
 
     @property
     def is_fine(self) -> bool:
@@ -140,7 +155,13 @@ def _team(team: TeamHealth, started: float, now: float) -> dict[str, Any]:
     return {
         "upstream": _state(up.state.value, up.since or started, now, "trouble", up.trouble),
         "config": _state(config.state.value, config.since or started, now, "problem", config.problem),
+        "subscriptions": _subscriptions(team.subscriptions),
     }
+
+
+def _subscriptions(told: SubscriptionHealth) -> dict[str, Any]:
+    body = {"used": told.used, "limit": told.limit, "state_only_runs": told.state_only}
+    return {**body, "remedy": TAP_REMEDY} if told.state_only else body
 
 
 def _state(state: str, since: float, now: float, key: str, why: str | None) -> dict[str, Any]:

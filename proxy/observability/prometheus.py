@@ -215,6 +215,17 @@ def _of_health(health: Health | None) -> Iterator[Metric]:
 HEALTH_GAUGES: Final[tuple[tuple[str, str, Callable[[TeamHealth], float]], ...]] = (
     ("upstream_up", "0 while Hatchet does not answer this team.", lambda t: float(t.upstream.is_fine)),
     ("config_current", "0 while a team's file is broken.", lambda t: float(t.config.is_fine)),
+    ("subscriptions", "Runs that have subscriptions of their own now.", lambda t: t.subscriptions.used),
+    (
+        "subscriptions_limit",
+        "Its limit: hatchet.subscriptions.",
+        lambda t: t.subscriptions.limit,
+    ),
+    (
+        "state_only_runs",
+        "Runs followed without chunks, because the limit is reached.",
+        lambda t: t.subscriptions.state_only,
+    ),
     (
         "last_reload_timestamp_seconds",
         "Unix time of the last good reload.",

@@ -1,8 +1,8 @@
-"""Throttle: how often a thing may be said. Pure: the time is passed in.
+"""Limits how often a line is written. Pure: the time is passed in.
 
-The law: a thing is said at once the first time, then at most once per `every`, with how many times it was
-held back in between; what was held back is told in the end (`due`), even if it never happens again. However
-many different things happen, at most `things` + 1 are remembered: the rest share one turn (`OTHERS`).
+A key is admitted at once the first time, then at most once per `period`, with the number of times that it was
+suppressed in between. `take_due` returns what was suppressed and did not happen again, so nothing is lost.
+However many different keys there are, at most `max_keys` + 1 are remembered: the others share one (`OTHERS`).
 """
 
 from __future__ import annotations
@@ -10,54 +10,54 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Final
 
-EVERY: Final = 60.0  # seconds: a broken upstream is a line a minute, for as long as it is broken
-THINGS: Final = 1000  # more different troubles at once than a person can read
+PERIOD: Final = 60.0  # seconds: an upstream that is down for hours is one line a minute
+MAX_KEYS: Final = 1000  # different troubles at once: more than a person can read
 OTHERS: Final = "others"
 
 
-class _Turn:
-    """When a thing may be said again, and how often it was not."""
+class _Window:
+    """Until when a key is suppressed, and how often it was."""
 
-    __slots__ = ("held", "until")
+    __slots__ = ("suppressed", "until")
 
     def __init__(self, until: float) -> None:
         self.until = until
-        self.held = 0
+        self.suppressed = 0
 
 
 class Throttle:
-    """Decides whether something may be said now."""
+    """Decides whether a line with a key may be written now; times are seconds of one clock."""
 
-    def __init__(self, every: float = EVERY, things: int = THINGS) -> None:
-        self._every = every
-        self._things = things
-        self._turns: dict[Hashable, _Turn] = {}
+    def __init__(self, period: float = PERIOD, max_keys: int = MAX_KEYS) -> None:
+        self._period = period
+        self._max_keys = max_keys
+        self._windows: dict[Hashable, _Window] = {}
 
-    def ask(self, thing: Hashable, now: float) -> int | None:
-        """How often `thing` was held back since it was said last; None: hold it back now."""
-        turn = self._turns.get(thing)
-        if turn is None and len(self._turns) >= self._things:
-            thing = OTHERS
-            turn = self._turns.get(thing)
-        if turn is None:
-            self._turns[thing] = _Turn(now + self._every)
+    def admit(self, key: Hashable, now: float) -> int | None:
+        """How often `key` was suppressed since it was last admitted; None: suppress it now too."""
+        window = self._windows.get(key)
+        if window is None and len(self._windows) >= self._max_keys:
+            key = OTHERS
+            window = self._windows.get(key)
+        if window is None:
+            self._windows[key] = _Window(now + self._period)
             return 0
-        if now < turn.until:
-            turn.held += 1
+        if now < window.until:
+            window.suppressed += 1
             return None
-        held, turn.held = turn.held, 0
-        turn.until = now + self._every
-        return held
+        suppressed, window.suppressed = window.suppressed, 0
+        window.until = now + self._period
+        return suppressed
 
-    def due(self, now: float) -> list[tuple[Hashable, int]]:
-        """What was held back and whose time is over, with how often; what has been quiet is forgotten."""
-        told = []
-        for thing, turn in list(self._turns.items()):
-            if now < turn.until:
+    def take_due(self, now: float) -> list[tuple[Hashable, int]]:
+        """Keys whose period is over, with how often each was suppressed; others are forgotten."""
+        due = []
+        for key, window in list(self._windows.items()):
+            if now < window.until:
                 continue
-            if turn.held:
-                told.append((thing, turn.held))
-                turn.held, turn.until = 0, now + self._every
+            if window.suppressed:
+                due.append((key, window.suppressed))
+                window.suppressed, window.until = 0, now + self._period
             else:
-                del self._turns[thing]
-        return told
+                del self._windows[key]
+        return due

@@ -10,6 +10,7 @@ from config.model.files import ServerConfig, TeamConfig
 from proxy.core.clock import LoopClock
 from proxy.hatchet.upstream import Upstream
 from proxy.observability.counters import TeamCounters
+from proxy.observability.event_log import EventLog
 from proxy.runs.follower import RunFollower, RunSettings
 from proxy.runs.lag import LagMeter
 from proxy.runs.lookup import Finder
@@ -35,6 +36,7 @@ class RunLauncher:
         *,
         secret: bytes,
         counters: TeamCounters,
+        event_log: EventLog,
         grew: Callable[[int], None],
     ) -> None:
         """`secret` signs cursors; `grew` is told each change of what is kept, in bytes."""
@@ -46,9 +48,9 @@ class RunLauncher:
         self._counters = counters
         self._grew = grew
         self._clock = LoopClock()
-        self._quota = SubscriptionQuota(config.hatchet.subscriptions)
+        self.quota = SubscriptionQuota(config.hatchet.subscriptions)
         self._lag = LagMeter()
-        self._observer = RunCounters(counters)
+        self._observer = RunCounters(counters, event_log, config.name, self.quota)
         self.lookup = Finder(upstream, observer=self._observer)
         self._closing: set[asyncio.Task[None]] = set()  # taps that were replaced
 
@@ -56,7 +58,7 @@ class RunLauncher:
         """Open, replace or close the tap; runs that are followed keep what they have."""
         self._config = config
         self._server = server
-        self._quota.most = config.hatchet.subscriptions
+        self.quota.most = config.hatchet.subscriptions
         wanted = config.hatchet.tap
         pair = None if wanted is None else (wanted.key, wanted.value)
         if self.tap is not None and self.tap.pair != pair:
@@ -106,7 +108,7 @@ class RunLauncher:
             publish=session.publish,
             settings=RunSettings(check_after=self._server.check_after),
             clock=self._clock,
-            quota=self._quota,
+            quota=self.quota,
             lag=self._lag,
             observer=self._observer,
             pair=None if self.tap is None else self.tap.pair,

@@ -23,6 +23,7 @@ from proxy.observability.counters import TeamCounters
 from proxy.observability.event_log import EventLog
 from proxy.rules.ruleset import Rules
 from proxy.runs.lookup import Found
+from proxy.runs.quota import SubscriptionQuota
 from proxy.streams.stream import LiveStream
 from proxy.teams.memory_budget import MemoryBudget, Shrinkable
 from proxy.teams.monitored_upstream import MonitoredUpstream
@@ -57,7 +58,13 @@ class Team:
         self.limits = TeamLimits(config.limits)
         self._budget = MemoryBudget(counters, config.limits.backlog_bytes, self._holders)
         self._launcher = RunLauncher(
-            config, server, self.upstream, secret=secret, counters=counters, grew=self._budget.grew
+            config,
+            server,
+            self.upstream,
+            secret=secret,
+            counters=counters,
+            event_log=event_log,
+            grew=self._budget.grew,
         )
         self.runs = RunRegistry(self._launcher, counters, _retention(config, server))
         self.configure(config, server)
@@ -102,6 +109,11 @@ class Team:
         Raises RunUnknown, HistoryAway.
         """
         return await self._launcher.lookup.find(key, value, patience)
+
+    @property
+    def quota(self) -> SubscriptionQuota:
+        """How many runs may have subscriptions of their own, and how many have."""
+        return self._launcher.quota
 
     def _holders(self) -> list[Shrinkable]:
         """What the budget shrinks: the tap first, because no client reads what it keeps."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from config.model.files import TeamConfig
-from proxy.observability.health import ConfigHealth, ConfigState, TeamHealth, UpstreamHealth
+from proxy.observability.health import ConfigHealth, ConfigState, SubscriptionHealth, TeamHealth
 from proxy.teams.team import Team
 
 
@@ -41,8 +41,15 @@ class TeamState:
 
     def health(self) -> TeamHealth:
         """The team at this moment, for probes and metrics."""
-        upstream = UpstreamHealth() if self.team is None else self.team.upstream.health
-        return TeamHealth(self.name, upstream, self.config)
+        if self.team is None:
+            return TeamHealth(self.name, config=self.config)
+        quota = self.team.quota
+        return TeamHealth(
+            self.name,
+            self.team.upstream.health,
+            self.config,
+            SubscriptionHealth(used=quota.taken, limit=quota.most, state_only=quota.refused),
+        )
 
     def _become(self, state: ConfigState, problem: str | None) -> None:
         if (self.config.state, self.config.problem) != (state, problem) or self.config.since is None:

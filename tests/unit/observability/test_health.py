@@ -10,6 +10,7 @@ from proxy.observability.health import (
     ConfigHealth,
     ConfigState,
     Health,
+    SubscriptionHealth,
     TeamHealth,
     UpstreamHealth,
     UpstreamState,
@@ -90,9 +91,19 @@ def test_the_body_says_what_is_wrong_and_since_when() -> None:
             "trouble": "connection refused at hatchet:7077",
         },
         "config": {"state": "current", "since": "2026-09-21T14:13:20Z", "for": "1 h 1 min"},
+        "subscriptions": {"used": 0, "limit": 0, "state_only_runs": 0},
     }
     assert body["teams"]["chat"]["config"]["state"] == "last good"
     assert body["teams"]["chat"]["config"]["problem"] == "teams/chat.yaml:3:5: what"
+
+
+def test_runs_without_a_subscription_are_shown_with_the_remedy_and_are_no_trouble() -> None:
+    team = TeamHealth("search", subscriptions=SubscriptionHealth(used=8, limit=8, state_only=2))
+    answer = readyz(health(team), NOW, strict=True)
+    assert answer.status == 200
+    shown = answer.body["teams"]["search"]["subscriptions"]
+    assert (shown["used"], shown["limit"], shown["state_only_runs"]) == (8, 8, 2)
+    assert "hatchet.tap" in shown["remedy"]
 
 
 @pytest.mark.parametrize(

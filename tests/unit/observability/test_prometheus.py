@@ -12,6 +12,7 @@ from proxy.observability.health import (
     ConfigHealth,
     ConfigState,
     Health,
+    SubscriptionHealth,
     TeamHealth,
     UpstreamHealth,
     UpstreamState,
@@ -49,7 +50,11 @@ def well(
 ) -> Health:
     """One team, with reloads."""
     reloads = ConfigHealth(config, reloads={"ok": 7}, reloaded_at=1_790_000_000.0, reload_seconds=0.25)
-    return Health(0.0, "1.2.3", teams=(TeamHealth("payments", UpstreamHealth(upstream), reloads),))
+    return Health(
+        0.0,
+        "1.2.3",
+        teams=(TeamHealth("payments", UpstreamHealth(upstream), reloads, SubscriptionHealth(8, 9, 3)),),
+    )
 
 
 def samples(counts: Counters, health: Health | None = None) -> dict[str, float]:
@@ -129,6 +134,13 @@ def test_the_reloads_of_a_team_are_counted_by_result_and_dated() -> None:
     assert told['stream_proxy_reloads_total{result="ok",team="payments"}'] == 7
     assert told['stream_proxy_last_reload_timestamp_seconds{team="payments"}'] == 1_790_000_000.0
     assert told['stream_proxy_last_reload_duration_seconds{team="payments"}'] == 0.25
+
+
+def test_the_use_of_the_subscription_limit_is_shown_for_each_team() -> None:
+    shown = samples(Counters(), well())
+    assert shown['stream_proxy_subscriptions{team="payments"}'] == 8
+    assert shown['stream_proxy_subscriptions_limit{team="payments"}'] == 9
+    assert shown['stream_proxy_state_only_runs{team="payments"}'] == 3
 
 
 def test_each_scrape_reads_anew_and_leaves_nothing_behind() -> None:
