@@ -67,7 +67,7 @@ version: 1
 hatchet:
   token: ${{HATCHET_CLIENT_TOKEN:?create an API token in the Hatchet dashboard}}
   # The metadata pair that each streamed run carries. One subscription then serves all runs. In Python:
-  #   await workflow.aio_run_no_wait(input, additional_metadata={{"stream": "on"}})
+  #   await workflow.aio_run(input, wait_for_result=False, additional_metadata={{"stream": "on"}})
   tap: {{stream: "on"}}
 
 streams:

@@ -28,6 +28,9 @@ CHECKOUT: Final = HERE.parent.parent.parent
 OUTAGE: Final = 4.0  # seconds: long enough to see the page wait, short enough to see it go on
 MAX_BODY: Final = 10_000  # bytes; a trigger is some fifty
 
+METADATA: Final = {"origin": "demo page", "stream": "on"}
+"""Of each run that a button triggers: the second pair is the tap's in streams.example.yaml."""
+
 FILES: Final = {
     "/": ("index.html", "text/html"),
     "/demo/page.css": ("page.css", "text/css"),
@@ -84,7 +87,7 @@ class Buttons:
         try:
             asked = orjson.loads(await _body(request))
             workflow, given = asked["workflow"], asked.get("input", {})
-            run_id = await self._engine.trigger(workflow, given, {"origin": "demo page"})
+            run_id = await self._engine.trigger(workflow, given, METADATA)
         except (ValueError, KeyError, TypeError, AttributeError, UnknownWorkflow):
             return JSONResponse({"detail": "say which of the demo's workflows: chat, flaky, broken"}, 400)
         return JSONResponse({"run_id": run_id}, 201)
