@@ -143,22 +143,27 @@ class RunFollower:
         self.start()
         return await self._reader.first_state()
 
-    def feed(self, source: str, pulse: Pulse, since: float) -> None:
-        """A subscription that is not this run's own (`source`) has brought its events since `since`."""
+    def feed(self, source: str, pulse: Pulse, since: float, *, at: float | None = None) -> None:
+        """A subscription that is not this run's own (`source`) has brought its events since `since`.
+
+        `at`, here and below: when that happened, where it was kept meanwhile; None: now.
+        """
         if source in self._feeds or self._closed or self.over or not self._carries(source):
             return
         self._feeds[source] = self._reconciler.opened(
-            self._clock.now(), Selection.BY_METADATA, pulse, since=since
+            self._clock.now() if at is None else at, Selection.BY_METADATA, pulse, since=since
         )
         self._attend()
 
-    def deliver(self, event: LiveEvent, source: str) -> None:
+    def deliver(self, event: LiveEvent, source: str, *, at: float | None = None) -> None:
         """An event of this run from a subscription that feeds it."""
         state = self._feeds.get(source)
         if state is not None and not self._closed and event.run_id == self.run_id:
-            self._heard(state, event)
+            self._heard(state, event, self._clock.now() if at is None else at)
 
-    def unfeed(self, source: str, *, broken: bool = True, hung_up: bool = False) -> None:
+    def unfeed(
+        self, source: str, *, broken: bool = True, hung_up: bool = False, at: float | None = None
+    ) -> None:
         """That subscription is over; `broken`: it may have missed events; `hung_up`: the engine said so."""
         state = self._feeds.pop(source, None)
         if state is None or self._closed:
@@ -168,7 +173,7 @@ class RunFollower:
             self._tap_lost_at = now
         cause = GapCause.UPSTREAM if broken else None
         later = 0.0 if hung_up else self._rng.uniform(0.0, SPREAD)
-        self._reconciler.closed(state, now, cause, hung_up=hung_up, later=later)
+        self._reconciler.closed(state, now if at is None else at, cause, hung_up=hung_up, later=later)
         self._changed()
 
     @property
@@ -202,7 +207,7 @@ class RunFollower:
         if event.index is not None and event.at is not None and event.run_id == self.run_id:
             self._lag.observe(event.at)
         if event.run_id == self.run_id:
-            self._heard(state, event)
+            self._heard(state, event, self._clock.now())
 
     def subscription_closed(
         self, state: SubscriptionState, cause: GapCause | None, trouble: HatchetError | None, *, hung_up: bool
@@ -221,8 +226,7 @@ class RunFollower:
 
     # -- what happens --
 
-    def _heard(self, state: SubscriptionState, event: LiveEvent) -> None:
-        now = self._clock.now()
+    def _heard(self, state: SubscriptionState, event: LiveEvent, now: float) -> None:
         item = self._reconciler.next_in_order(state, event, now)
         if item is not None:
             self._publish((item,))

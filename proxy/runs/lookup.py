@@ -18,6 +18,7 @@ from proxy.core.events import GapCause
 from proxy.core.observations import LiveEvent
 from proxy.hatchet.errors import HatchetError, HistoryAway, RunUnknown
 from proxy.hatchet.upstream import Upstream
+from proxy.runs.event_buffer import EventBuffer, size_of
 from proxy.runs.follower import RunFollower
 from proxy.runs.observer import Observer
 from proxy.runs.reconcile.subscription_state import Pulse
@@ -28,7 +29,6 @@ CONFIRM: Final = 0.3  # seconds for which the first run told of must be confirme
 CONFIRM_PAUSE: Final = 0.05  # seconds between those looks
 HAND_OVER: Final = 6.0  # seconds after which the run's own subscription has caught up: the engine's hold is 5
 PICK_UP: Final = 10.0  # seconds within which somebody must have come for what was found
-OVERHEAD: Final = 400  # bytes that an event costs beside its payload, about
 MOST_KEPT: Final = 8 * 1024 * 1024  # bytes kept until the run takes over
 
 
@@ -56,7 +56,8 @@ class Search:
         self._finder = finder
         self._pulse = Pulse()
         self._open_since: float | None = None
-        self._heard: dict[str, list[LiveEvent | None]] = {}
+        self._heard: dict[str, EventBuffer] = {}
+        self._overflowed = False
         """run id -> its events; None marks where some were missed"""
         self._bytes = 0
         self._run: RunFollower | None = None
@@ -150,6 +151,8 @@ class Search:
         self._opened.set()
         if self._run is not None:
             self._run.feed(self.source, self._pulse, self._open_since)
+        for kept in self._heard.values():
+            kept.opened(self._open_since)
 
     def heard(self, event: LiveEvent) -> None:
         """An event of one of the runs that carry the pair."""
@@ -157,45 +160,40 @@ class Search:
         if self._run is not None:
             self._run.deliver(event, self.source)
             return
-        self._bytes += len(event.payload) + OVERHEAD
-        if self._bytes <= MOST_KEPT:
-            self._heard.setdefault(event.run_id, []).append(event)
-        else:
-            self._open_since = self._finder.clock.now()
-            self._missed(self._heard.get(event.run_id, []))
+        now = self._finder.clock.now()
+        kept = self._heard.get(event.run_id)
+        if kept is None:
+            kept = self._heard[event.run_id] = EventBuffer(
+                now if self._open_since is None else self._open_since
+            )
+        if not self._overflowed and self._bytes + size_of(event) <= MOST_KEPT:
+            self._bytes += kept.heard(event, now)
+        elif not self._overflowed:
+            self._overflowed = True  # from here on it is as if the subscription were broken
+            for each in self._heard.values():
+                each.closed(now, hung_up=False)
         self._first.set()
-
-    @staticmethod
-    def _missed(events: list[LiveEvent | None]) -> None:
-        if events and events[-1] is not None:
-            events.append(None)
 
     def ended(self, cause: GapCause, trouble: HatchetError | None, *, hung_up: bool) -> None:
         """The subscription is over, and will be opened again; the list is asked on."""
-        del cause, trouble, hung_up
+        del cause, trouble
         self._open_since = None
         if self._run is not None:
-            self._run.unfeed(self.source)
-        for events in self._heard.values():
-            self._missed(events)
+            self._run.unfeed(self.source, hung_up=hung_up)
+        for kept in self._heard.values():
+            kept.closed(self._finder.clock.now(), hung_up=hung_up)
 
     def hand_over(self, run: RunFollower) -> None:
         """Give `run` all that was heard of it; only the first run that comes gets what comes later."""
         if self._run is not None or self.task.done():
             return
         self._run = run
-        now = self._finder.clock.now()
-        events = self._heard.pop(run.run_id, [])
-        since = now if self._open_since is None or None in events else self._open_since
-        run.feed(self.source, self._pulse, since)
-        for event in events:
-            if event is None:
-                run.unfeed(self.source)
-                run.feed(self.source, self._pulse, now)
-            else:
-                run.deliver(event, self.source)
-        if self._open_since is None:
-            run.unfeed(self.source)
+        kept = self._heard.pop(run.run_id, None)
+        if kept is not None:
+            kept.give_to(run, self.source, self._pulse)
+        if self._open_since is not None:
+            now = self._finder.clock.now()
+            run.feed(self.source, self._pulse, now if self._overflowed else self._open_since)
         self._heard.clear()
 
 

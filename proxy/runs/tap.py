@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 from typing import Final
@@ -23,6 +22,7 @@ from proxy.core.events import GapCause
 from proxy.core.observations import Kind, LiveEvent
 from proxy.hatchet.errors import HatchetError
 from proxy.hatchet.upstream import Upstream
+from proxy.runs.event_buffer import EventBuffer
 from proxy.runs.follower import TAP, RunFollower
 from proxy.runs.lag import LagMeter
 from proxy.runs.observer import Observer
@@ -30,22 +30,11 @@ from proxy.runs.reconcile.subscription_state import Pulse
 from proxy.runs.subscription import Subscription
 
 BUDGET: Final = 64 * 1024 * 1024  # bytes kept where the team has no limit of its own
-OVERHEAD: Final = 400  # bytes that an event costs beside its payload, about
 ENDED_FOR: Final = 300.0  # seconds that a run is kept after something that looked like its end
 IDLE_FOR: Final = 3600.0  # seconds that a run is kept without an event: backoffs are minutes, not hours
 SWEEP: Final = 10.0  # seconds between two looks for runs to forget
 
 _STREAM: Final = Kind.STREAM
-
-
-@dataclass(slots=True)
-class Kept:
-    """The events of a run that nobody has asked for; None marks where the subscription broke."""
-
-    events: list[LiveEvent | None] = field(default_factory=list)
-    bytes: int = 0
-    ended: bool = False  # something looked like the run's end
-    used_at: float = 0.0
 
 
 class Tap:
@@ -75,7 +64,7 @@ class Tap:
         self._open_since: float | None = None  # None: it is not open
         self._forgot_at = float("-inf")  # when events of any run were dropped last
         self._runs: dict[str, RunFollower] = {}
-        self._kept: OrderedDict[str, Kept] = OrderedDict()  # the most recently used last
+        self._kept: OrderedDict[str, EventBuffer] = OrderedDict()  # the most recently used last
         self._sweeper: asyncio.Task[None] | None = None
         self._subscription = Subscription(
             partial(upstream.follow_metadata, key, value),
@@ -112,20 +101,11 @@ class Tap:
         """`run` is watched: it gets what was kept, and all that comes from now on."""
         self._runs[run.run_id] = run
         kept = self._kept.pop(run.run_id, None)
-        now = self._clock.now()
         if kept is not None:
             self._weigh(-kept.bytes)
-            since = now if None in kept.events else self._complete_since(now)
-            for event in kept.events:
-                if event is None:
-                    run.unfeed(TAP)
-                    continue
-                run.feed(TAP, self._pulse, since)
-                run.deliver(event, TAP)
-        if self._open_since is not None:
-            run.feed(TAP, self._pulse, self._complete_since(now))
-        elif kept is not None:
-            run.unfeed(TAP)
+            kept.give_to(run, TAP, self._pulse)
+        elif self._open_since is not None:
+            run.feed(TAP, self._pulse, self._complete_since(self._clock.now()))
 
     def _complete_since(self, now: float) -> float:
         """Since when everything that was brought of a run is still here."""
@@ -152,6 +132,8 @@ class Tap:
         self.trouble = None
         for run in list(self._runs.values()):
             run.feed(TAP, self._pulse, self._open_since)
+        for kept in self._kept.values():
+            kept.opened(self._open_since)
 
     def heard(self, event: LiveEvent) -> None:
         """An event of one of the runs that carry the pair."""
@@ -176,23 +158,18 @@ class Tap:
         for run in list(self._runs.values()):
             run.unfeed(TAP, hung_up=hung_up)
         for kept in self._kept.values():
-            if kept.events and kept.events[-1] is not None:  # also after a run's end: it may be a false one
-                kept.events.append(None)
+            kept.closed(self._clock.now(), hung_up=hung_up)
 
     # -- what is kept --
 
     def _keep(self, event: LiveEvent) -> None:
+        now = self._clock.now()
         kept = self._kept.get(event.run_id)
         if kept is None:
-            kept = self._kept[event.run_id] = Kept()
+            kept = self._kept[event.run_id] = EventBuffer(self._complete_since(now))
         else:
             self._kept.move_to_end(event.run_id)
-        size = OVERHEAD + len(event.payload)
-        kept.events.append(event)
-        kept.bytes += size
-        kept.ended = event.step_run_id is None
-        kept.used_at = self._clock.now()
-        self._weigh(size)
+        self._weigh(kept.heard(event, now))
         if self.bytes > self._budget:
             self.shrink(self._budget)
 
@@ -207,7 +184,7 @@ class Tap:
             for run_id, kept in list(self._kept.items()):
                 if now - kept.used_at < ENDED_FOR:
                     break  # the rest were used later
-                if kept.ended or now - kept.used_at >= IDLE_FOR:
+                if kept.run_is_over or now - kept.used_at >= IDLE_FOR:
                     del self._kept[run_id]
                     self._forgot_at = now
                     self._weigh(-kept.bytes)

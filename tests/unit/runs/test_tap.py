@@ -11,8 +11,9 @@ import pytest
 from proxy.core.events import Event, GapCause, Item, StepGap
 from proxy.core.observations import CoreState, CoreStep, Kind, LiveEvent, Status
 from proxy.hatchet.errors import HatchetAway
+from proxy.runs.event_buffer import OVERHEAD
 from proxy.runs.follower import TAP_WAIT, RunFollower
-from proxy.runs.tap import ENDED_FOR, IDLE_FOR, OVERHEAD, Tap
+from proxy.runs.tap import ENDED_FOR, IDLE_FOR, Tap
 from tests.support.fakes import FakeSubscription, FakeUpstream, HandClock, rest
 from tests.unit.runs.test_follower import RUN, TRACE, chunk, completed, core, failed, hangup, past, started
 

@@ -1,0 +1,82 @@
+"""The events of a run that nobody follows yet, with the times at which they came, and when it broke.
+
+A run that is followed later gets them as if it had been there: an end that has settled meanwhile has settled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from proxy.core.observations import LiveEvent
+from proxy.runs.reconcile.subscription_state import Pulse
+
+OVERHEAD: Final = 400  # bytes that an event costs beside its payload, about
+
+
+@dataclass(frozen=True, slots=True)
+class _Closed:
+    """The subscription was over; `hung_up`: the engine said so in its last event."""
+
+    hung_up: bool
+
+
+class Fed(Protocol):
+    """A run that is fed by a subscription of somebody else; times in seconds of its clock."""
+
+    def feed(self, source: str, pulse: Pulse, since: float, *, at: float | None = None) -> None:
+        """The subscription has brought its events since `since`."""
+
+    def deliver(self, event: LiveEvent, source: str, *, at: float | None = None) -> None:
+        """An event, that came at `at`; None: now."""
+
+    def unfeed(
+        self, source: str, *, broken: bool = True, hung_up: bool = False, at: float | None = None
+    ) -> None:
+        """The subscription is over."""
+
+
+def size_of(event: LiveEvent) -> int:
+    """How many bytes it takes to keep an event, about."""
+    return OVERHEAD + len(event.payload)
+
+
+class EventBuffer:
+    """What one subscription brought of one run; it was open, and nothing was dropped, from `since` on."""
+
+    __slots__ = ("_entries", "_since", "bytes", "run_is_over", "used_at")
+
+    def __init__(self, since: float) -> None:
+        self.bytes = 0
+        self.used_at = since
+        self.run_is_over = False  # its last event looked like it
+        self._since = since
+        self._entries: list[tuple[float, LiveEvent | _Closed | None]] = []  # None: it was opened again
+
+    def heard(self, event: LiveEvent, now: float) -> int:
+        """Keep an event; returns how many bytes that takes."""
+        size = size_of(event)
+        self._entries.append((now, event))
+        self.bytes += size
+        self.used_at = now
+        self.run_is_over = event.step_run_id is None
+        return size
+
+    def opened(self, now: float) -> None:
+        """The subscription was opened again."""
+        self._entries.append((now, None))
+
+    def closed(self, now: float, *, hung_up: bool) -> None:
+        """The subscription was over, also where its run seemed to be: that may have been a false end."""
+        self._entries.append((now, _Closed(hung_up)))
+
+    def give_to(self, run: Fed, source: str, pulse: Pulse) -> None:
+        """Let `run` have everything, in order, with the times at which it came."""
+        run.feed(source, pulse, self._since, at=self._since)
+        for at, entry in self._entries:
+            if entry is None:
+                run.feed(source, pulse, at, at=at)
+            elif isinstance(entry, _Closed):
+                run.unfeed(source, hung_up=entry.hung_up, at=at)
+            else:
+                run.deliver(entry, source, at=at)
