@@ -1,4 +1,6 @@
-"""What streams send of a run, as values: `Event`, `StepGap`, `Reset` and `End`, in one order.
+"""What streams receive of a run, as values: `Event`, `StepGap`, `Reset` and `End`, in one order.
+
+`proxy.runs.reconcile.reconciler` makes them.
 
 Ids are lower-case UUID text. Attempts count from 1. Times are ISO 8601 text in UTC with ``Z``.
 """
@@ -29,10 +31,10 @@ RUN_EVENTS: Final = frozenset({RUN_COMPLETED, RUN_FAILED, RUN_CANCELLED})
 
 @value
 class Event:
-    """One thing that happened in a run; the root that ``when`` and ``data`` see.
+    """One thing that happened in a run; the root of the expressions in ``when`` and ``data``.
 
-    ``payload`` is text for a chunk, else JSON-like (see the operator's contract). ``attempt`` and
-    ``step``, ``step_run_id`` are None on run events, ``index`` on everything but chunks.
+    ``payload`` is text for a chunk, else a JSON value (docs/configuration.md lists them by type). ``step``,
+    ``step_run_id`` and ``attempt`` are None on run events, ``index`` is None on everything but chunks.
     """
 
     type: str
@@ -48,17 +50,17 @@ class Event:
 
     @property
     def identity(self) -> tuple[str | None, int | None, str, int | None]:
-        """What this event is, however and how often it was told: (step run, attempt, type, index)."""
+        """(step run, attempt, type, index): equal for two reports of the same event."""
         return (self.step_run_id, self.attempt, self.type, self.index)
 
     @property
     def lasting(self) -> bool:
-        """Whether it can be told again from the run's state (everything but a chunk)."""
+        """Whether it can be rebuilt from the run's state (everything but a chunk)."""
         return self.type != STEP_STREAM
 
 
 class GapCause(StrEnum):
-    """Why chunks cannot be given any more."""
+    """Why chunks cannot be given any more (docs/delivery.md, "Gaps")."""
 
     JOINED_LATE = "joined_late"
     UPSTREAM = "upstream"
@@ -70,7 +72,7 @@ class GapCause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StepGap:
-    """Chunks of a step that nobody will get; ``missed`` is None where the number is unknown."""
+    """Chunks of a step that no client will get; ``missed`` is None where the number is unknown."""
 
     cause: GapCause
     step: str | None
@@ -82,7 +84,7 @@ class StepGap:
 class Reset:
     """Attempt ``attempt`` (2 or more) of ``step`` begins: what earlier attempts streamed is void.
 
-    With ``whole`` what the attempt itself streamed is void too: its whole text follows as one message.
+    With ``whole``, what the attempt itself has streamed is void too; its whole text follows as one message.
     """
 
     step: str

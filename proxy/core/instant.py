@@ -1,9 +1,8 @@
-"""Instants: times as whole nanoseconds since 1970 in UTC, parsed once where they enter and written once where
-they leave.
+"""Times as whole nanoseconds since 1970 in UTC: parsed when they arrive, written as text when they are sent.
 
 Hatchet sends times with up to nine digits after the second (protobuf in gRPC, RFC 3339 text in REST).
-Python's ``datetime`` holds six, and texts with different numbers of digits do not compare, so neither is used
-inside.
+Python's ``datetime`` holds only six, and times as text with different numbers of digits cannot be compared,
+so inside the proxy neither is used.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _RFC3339: Final = re.compile(
 
 
 def instant(text: str | None) -> int | None:
-    """An RFC 3339 time as nanoseconds since 1970; None for None and for a text that is no time.
+    """An RFC 3339 time as nanoseconds since 1970; None for None and for text that is not a time.
 
     A time without an offset is taken as UTC.
     """
@@ -49,9 +48,9 @@ def text_of(at: int | None) -> str | None:
     return f"{text}.{nanos:09d}".rstrip("0") + "Z" if nanos else text + "Z"
 
 
-@lru_cache(maxsize=64)  # bursts share their second, and making its text is the expensive part
+@lru_cache(maxsize=64)  # events of a burst share their second, and making its text is the expensive part
 def _text_of_second(seconds: int) -> str:
     try:
         return (_EPOCH + timedelta(seconds=seconds)).isoformat()
-    except OverflowError:  # a time that no calendar holds
+    except OverflowError:  # a year beyond 9999
         return _EPOCH.isoformat()

@@ -1,4 +1,4 @@
-"""What Hatchet says of a run, as values: `LiveEvent` (gRPC), `CoreState` (GetRunDetails), `PastState` (REST).
+"""What Hatchet reports of a run: `LiveEvent` (gRPC), `CoreState` (GetRunDetails), `PastState` (REST).
 
 Ids are lower-case UUID text. Attempts count from 1, the wire's ``retry_count`` from 0. Times are nanoseconds
 since 1970 (`proxy.core.instant`).
@@ -28,13 +28,13 @@ class Kind(Enum):
 
 @value
 class LiveEvent:
-    """One WorkflowEvent from a gRPC subscription, translated but not yet believed."""
+    """One WorkflowEvent from a gRPC subscription, translated but not yet checked against other evidence."""
 
     run_id: str
     kind: Kind
     step_run_id: str | None  # None: the event is about the run
     payload: str = ""
-    at: int | None = None  # nanoseconds since 1970: a chunk's worker's clock, else the engine's
+    at: int | None = None  # by the worker's clock for a chunk, else by the engine's
     retry_count: int | None = None  # absent on chunks and run events
     index: int | None = None  # chunks only
     hangup: bool = False
@@ -53,7 +53,7 @@ class Status(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CoreStep:
-    """A step in GetRunDetails; ``output`` is JSON text, trustworthy only once the run is done."""
+    """A step in GetRunDetails; ``output`` is JSON text, reliable only once the run is done."""
 
     name: str
     step_run_id: str
@@ -64,7 +64,7 @@ class CoreStep:
 
 @dataclass(frozen=True, slots=True)
 class CoreState:
-    """GetRunDetails: at once, but a finished step of a running run reads QUEUED without output."""
+    """GetRunDetails: up to date, but a finished step of a running run reads QUEUED, without output."""
 
     run_id: str
     status: Status
@@ -86,27 +86,25 @@ class PastTaskEvent:
 
 @dataclass(frozen=True, slots=True)
 class PastStep:
-    """A task in the REST history: 50-100 ms behind, but with outputs while the run goes on."""
+    """A task in the REST history: 50 to 100 ms behind, but with outputs while the run goes on."""
 
     name: str
     step_run_id: str
     status: Status
     retry_count: int
-    retries: int | None  # the step's own limit; None where the workflow's shape does not tell
+    retries: int | None  # the step's own limit; None where the answer does not include it
     output: Any = None  # parsed JSON; {} also for "returned nothing"
     error: str | None = None
     created_at: int | None = None
     started_at: int | None = None
     finished_at: int | None = None
     events: tuple[PastTaskEvent, ...] = ()  # oldest first
-    timeout: float | None = (
-        None  # seconds that an attempt may take; None where the workflow's shape does not tell
-    )
+    timeout: float | None = None  # seconds that an attempt may take; None where the answer does not say
 
 
 @dataclass(frozen=True, slots=True)
 class PastState:
-    """GET /api/v1/stable/workflow-runs/{id}: what the history knows of a run."""
+    """GET /api/v1/stable/workflow-runs/{id}: what the REST history knows about a run."""
 
     run_id: str
     status: Status
