@@ -1,6 +1,6 @@
-"""What a wheel carries beside the two packages: the repository's one example and one client, for the demo.
+"""Adds two files of the repository to a wheel, for the demo: the example YAML and the JavaScript client.
 
-An editable installation finds both where they are; copies there would be a second truth.
+An editable installation reads both from the repository, so that there is only one copy.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class DemoFiles(BuildHookInterface):  # type: ignore[type-arg,unused-ignore]
-    """Puts them beside the demo's page."""
+    """Puts both files beside the demo's page."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version != "editable":

@@ -48,7 +48,7 @@ def begun(others: int = 0) -> tuple[Reconciler, SubscriptionState]:
     return reconciler, subscription
 
 
-def tell(reconciler: Reconciler, subscription: SubscriptionState, event: LiveEvent) -> None:
+def feed(reconciler: Reconciler, subscription: SubscriptionState, event: LiveEvent) -> None:
     """As a follower does: the short cut where it holds, else the whole way."""
     if reconciler.next_in_order(subscription, event, 1.0) is None:
         reconciler.heard(subscription, event, 1.0)
@@ -61,7 +61,7 @@ def in_order(others: int) -> float:
     reconciler, subscription = begun(others)
     began = time.perf_counter()
     for event in events:
-        tell(reconciler, subscription, event)
+        feed(reconciler, subscription, event)
     return time.perf_counter() - began
 
 
@@ -84,8 +84,8 @@ def doubled() -> float:
     reconciler.heard(other, STARTED, 0.0)
     began = time.perf_counter()
     for event in events:
-        tell(reconciler, subscription, event)
-        tell(reconciler, other, event)
+        feed(reconciler, subscription, event)
+        feed(reconciler, other, event)
     return time.perf_counter() - began
 
 
@@ -95,20 +95,20 @@ def swapped() -> float:
     reconciler, subscription = begun()
     began = time.perf_counter()
     for n in range(0, COUNT, 2):
-        tell(reconciler, subscription, events[n + 1])
-        tell(reconciler, subscription, events[n])
+        feed(reconciler, subscription, events[n + 1])
+        feed(reconciler, subscription, events[n])
     return time.perf_counter() - began
 
 
 class AllAtOnce:
-    """An upstream that brings every chunk at once."""
+    """An upstream that delivers all chunks at once."""
 
     has_history = False
 
     def __init__(self, events: list[LiveEvent]) -> None:
         self.events = events
         self.took = 0.0
-        self.told = asyncio.Event()
+        self.delivered = asyncio.Event()
 
     async def follow(self, run_id: str, deliver: Deliver, opened: Callable[[], None] | None = None) -> None:
         if opened is not None:
@@ -119,7 +119,7 @@ class AllAtOnce:
         for event in self.events:
             deliver(event)
         self.took = time.perf_counter() - began
-        self.told.set()
+        self.delivered.set()
         await asyncio.sleep(60)
 
     async def follow_metadata(
@@ -145,17 +145,17 @@ def whole_run() -> float:
 
     async def measured() -> float:
         upstream = AllAtOnce(chunks())
-        told: list[int] = []
+        counts: list[int] = []
 
         def publish(items: Sequence[Item]) -> None:
-            told.append(len(items))
+            counts.append(len(items))
 
         run = RunFollower(RUN, upstream, publish=publish)
         run.start()
-        await upstream.told.wait()
+        await upstream.delivered.wait()
         await asyncio.sleep(0.2)
         await run.close()
-        assert sum(told) == COUNT + 1, sum(told)
+        assert sum(counts) == COUNT + 1, sum(counts)
         return upstream.took
 
     return asyncio.run(measured())

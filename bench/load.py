@@ -19,8 +19,8 @@ def build() -> None:
 
 def load(**options: Any) -> dict[str, Any]:
     """Run the load generator on its core; returns its figures. Raises NotReady if it failed."""
-    told = [f"{name}={value}" for name, value in options.items() if value is not None]
-    command = ["taskset", "-c", str(LOAD_CORE), str(PROGRAM), "busy=0", *told]
+    arguments = [f"{name}={value}" for name, value in options.items() if value is not None]
+    command = ["taskset", "-c", str(LOAD_CORE), str(PROGRAM), "busy=0", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         measured: dict[str, Any] = json.loads(done.stdout)

@@ -1,6 +1,6 @@
 /**
- * A run's picture from a stream-proxy stream: which step stands where, what it has streamed, and whether
- * that text may have holes. No dependencies; works in browsers and wherever an EventSource is at hand.
+ * Builds a picture of a run from a stream-proxy stream: the state of each step, the text it has streamed, and
+ * whether that text is complete. No dependencies; works in browsers and wherever there is an EventSource.
  *
  *     import { followRun } from "./stream-proxy.js";
  *
@@ -10,11 +10,11 @@
  *     });
  *     run.close();
  *
- * The law: a picture is never wrong, only incomplete, and then it says so (`step.complete`). Reconnecting is
- * EventSource's own work; what a stream sends again after a reconnect changes nothing that was right.
+ * A picture is never wrong, only incomplete, and then it says so (`step.complete`). EventSource does the
+ * reconnecting; frames that a stream sends again after a reconnect do not change a picture that was right.
  */
 
-/** The frames with which the proxy speaks for itself; see docs/delivery.md. */
+/** The names of the proxy's own frames; see docs/delivery.md. */
 export const CONTROL_FRAMES = [
   "stream.gap",
   "stream.reset",
@@ -27,11 +27,11 @@ export const CONTROL_FRAMES = [
 const ENDS = { step_completed: "completed", step_skipped: "skipped", step_failed: "failed", step_cancelled: "cancelled" };
 
 /**
- * What a frame of a team's rules says, in the picture's words. It understands the default data
- * (`{type, step, payload}`) and what else a rule may add: `attempt`, `index`, `recovered`, `text` for a chunk.
- * Rules with other names need a `read` of their own; null means that the frame is nothing to the picture.
+ * Translates a frame of a team's rules into the picture's names. It reads the default data (`{type, step, payload}`)
+ * and the fields that a rule may add: `attempt`, `index`, `recovered`, `text` for a chunk. Rules with other names need
+ * their own `read` function; null means that the picture ignores the frame.
  *
- * @param {string} name the SSE event's name, "message" where the rule names none
+ * @param {string} name the SSE event's name, "message" if the rule names none
  * @param {any} data the parsed data
  * @returns {{type: string, step?: string|null, attempt?: number|null, index?: number|null, payload?: any,
  *            recovered?: boolean} | null}
@@ -43,7 +43,7 @@ export function readFrame(name, data) {
   return { ...data, type, payload: data.text === undefined ? data.payload : data.text };
 }
 
-/** One step of the run, as far as the stream has told. */
+/** One step of the run, as far as the stream has reported it. */
 export class StepPicture {
   /** @param {string} name @param {boolean} doubted whether chunks may have been missed before it was first seen */
   constructor(name, doubted) {
@@ -51,7 +51,7 @@ export class StepPicture {
     /** @type {"started"|"streaming"|"retrying"|"completed"|"skipped"|"failed"|"cancelled"} */
     this.status = "started";
     this.attempt = 1;
-    /** What the step's last event carried: the output, or why it failed. */
+    /** The payload of the step's last event: the output, or the reason of the failure. */
     this.payload = undefined;
     /** Whether a gap was announced since the last chunk. */
     this.doubted = doubted;
@@ -59,9 +59,9 @@ export class StepPicture {
     this.clear();
   }
 
-  /** Forget what was streamed: another attempt begins. */
+  /** Forget the streamed text: another attempt begins. */
   clear() {
-    /** @type {any[]} chunks by index; in order of coming where the rules do not forward `index` */
+    /** @type {any[]} chunks by index; in order of arrival if the rules do not forward `index` */
     this.chunks = [];
     this.holes = false;
     this.unmarked = false;
@@ -69,12 +69,12 @@ export class StepPicture {
     this.joined = "";
   }
 
-  /** Whether the step has ended; only a new attempt (a replayed run) makes it go on. */
+  /** Whether the step has ended; only a new attempt (of a replayed run) changes that. */
   get over() {
     return this.status === "completed" || this.status === "skipped" || this.status === "failed" || this.status === "cancelled";
   }
 
-  /** What the current attempt has streamed, without what is missing. */
+  /** The text that the current attempt has streamed, without missing parts. */
   get text() {
     if (this.joined === null) this.joined = this.chunks.filter((chunk) => typeof chunk === "string").join("");
     return this.joined;
@@ -95,20 +95,20 @@ export class StepPicture {
     this.payload = undefined;
   }
 
-  /** @param {any} chunk @param {number|null|undefined} index @param {boolean} marked whether the attempt was told */
+  /** @param {any} chunk @param {number|null|undefined} index @param {boolean} marked whether the frame named the attempt */
   add(chunk, index, marked) {
     if (typeof index !== "number") {
       if (this.stale) {
         this.clear();
-        this.holes = true; // told again from somewhere: nothing proves that it is from the beginning
+        this.holes = true; // sent again from an unknown place: nothing proves that it is the beginning
       }
       index = this.chunks.length;
       this.holes ||= this.doubted;
     }
     this.stale = false;
     this.unmarked ||= !marked;
-    if (index in this.chunks) return; // told again after a reconnect
-    if (index >= this.chunks.length) this.doubted = false; // from here on, the indexes themselves show what is missing
+    if (index in this.chunks) return; // sent again after a reconnect
+    if (index >= this.chunks.length) this.doubted = false; // from here on the indexes show what is missing
     this.joined = index === this.chunks.length && this.joined !== null && typeof chunk === "string" ? this.joined + chunk : null;
     this.chunks[index] = chunk;
     this.held += 1;
@@ -116,7 +116,7 @@ export class StepPicture {
   }
 }
 
-/** All that a stream has told about a run. Pure: frames go in, the picture stands. */
+/** Everything that a stream has reported about a run. Pure: frames go in, no I/O. */
 export class RunPicture {
   /** @param {{read?: typeof readFrame}} [options] */
   constructor({ read = readFrame } = {}) {
@@ -125,14 +125,14 @@ export class RunPicture {
     this.steps = new Map();
     /** @type {"running"|"completed"|"failed"|"cancelled"} anything but running is the verified end */
     this.status = "running";
-    /** What the run's end carried, where a rule forwards `run_*` events. */
+    /** The payload of the run's end, if a rule forwards `run_*` events. */
     this.payload = undefined;
     /** Every announced gap, in order: {cause, step, attempt, missed}. */
     this.gaps = [];
     this.doubted = false;
   }
 
-  /** Whether the verified end was told. */
+  /** Whether the verified end has arrived. */
   get ended() {
     return this.status !== "running";
   }
@@ -165,17 +165,17 @@ export class RunPicture {
       if (attempt === step.attempt) step.doubted = true;
       return;
     }
-    this.doubted = true; // of steps that are not known yet, too
+    this.doubted = true; // also for steps that are not known yet
     for (const step of this.steps.values()) {
       if (!step.over || !step.complete) step.doubted = true;
-      step.stale = gap.cause === "unknown_cursor"; // the story begins anew: chunks without an index replace what stands
+      step.stale = gap.cause === "unknown_cursor"; // the stream begins anew: chunks without an index replace the text
     }
   }
 
   #reset({ step: name, attempt }) {
     const step = this.#step(name);
     if (attempt > step.attempt) step.begin(attempt);
-    else if (step.unmarked) step.clear(); // chunks of who knows which attempt came before it
+    else if (step.unmarked) step.clear(); // the chunks before it are of an unknown attempt
   }
 
   #event(event) {
@@ -185,8 +185,8 @@ export class RunPicture {
     const known = this.steps.has(event.step);
     const step = this.#step(event.step);
     const attempt = event.attempt ?? step.attempt;
-    // an earlier attempt, told again; but an end is an end: where the history cannot be asked, nobody knows
-    // which attempt it was, and the first is named
+    // an earlier attempt, sent again. But an end counts even so: without a history nobody knows which attempt
+    // it was, and the event names the first
     if (attempt < step.attempt && !(event.type in ENDS)) return;
     if (attempt > step.attempt) step.begin(attempt);
     if (event.type === "step_stream") step.add(event.payload, event.index, event.attempt != null);
@@ -203,18 +203,18 @@ export class RunPicture {
 /**
  * Follow a run with an EventSource until its verified end.
  *
- * `state` is one of: `connecting`; `open`; `waiting` (the proxy said come back later, `cause` says why);
- * `reconnecting`; and, for good: `ended` (verified), `expired` (the credentials' time is over: follow again with
- * fresh ones, `{picture: run.picture, lastEventId: run.lastEventId}`), `refused` (the answer was not a stream: no
- * such run, not allowed, …), `closed` (by `close()`).
+ * `state` is one of: `connecting`; `open`; `waiting` (the proxy sent `stream.wait`; `cause` says why); `reconnecting`;
+ * and the final states `ended` (verified), `expired` (the credentials have expired: follow again with new ones and
+ * `{picture: run.picture, lastEventId: run.lastEventId}`), `refused` (the answer was not a stream: no such run, not
+ * allowed, …), `closed` (by `close()`).
  *
  * @param {string} url
  * @param {object} [options]
  * @param {string[]} [options.events] event names that the stream's rules use, beside unnamed messages
  * @param {(run: RunFollower) => void} [options.onchange] after each frame and each change of `state`
- * @param {(name: string, data: any, event: MessageEvent) => void} [options.onframe] each frame as it came
+ * @param {(name: string, data: any, event: MessageEvent) => void} [options.onframe] each frame as it arrived
  * @param {RunPicture} [options.picture] a picture to go on with
- * @param {string} [options.lastEventId] where to go on
+ * @param {string} [options.lastEventId] the cursor to go on from
  * @param {boolean} [options.withCredentials] cookies for another origin
  * @param {typeof EventSource} [options.EventSource] another implementation
  */
@@ -244,7 +244,7 @@ export class RunFollower {
     }
   }
 
-  /** Stop; nothing is called afterwards. */
+  /** Stop; no function is called afterwards. */
   close() {
     this.#finish("closed");
   }
