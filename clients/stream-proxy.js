@@ -67,6 +67,9 @@ export class StepPicture {
     this.unmarked = false;
     this.held = 0;
     this.joined = "";
+    /** Whether the next chunk is the attempt's whole text, and whether the text was compared with the output. */
+    this.awaited = false;
+    this.repaired = false;
   }
 
   /** Whether the step has ended; only a new attempt (of a replayed run) changes that. */
@@ -82,7 +85,25 @@ export class StepPicture {
 
   /** Whether nothing is missing from `text` so far. */
   get complete() {
-    return !this.doubted && !this.holes && this.held === this.chunks.length;
+    return this.repaired || (!this.doubted && !this.holes && this.held === this.chunks.length);
+  }
+
+  /**
+   * A chunk that the proxy made from the step's output (a rule with `whole`): the whole text, or its missing end.
+   *
+   * @param {any} chunk @param {number|null|undefined} index 0 for the whole text
+   */
+  repair(chunk, index) {
+    if (this.repaired) return; // sent again after a reconnect
+    let repaired = index === this.chunks.length && this.held === index && !this.holes; // the end, and no hole before it
+    if (index === 0 || this.awaited || (this.stale && typeof index !== "number")) {
+      this.clear();
+      this.stale = false;
+      repaired = true;
+    }
+    this.add(chunk, index, true);
+    this.repaired = repaired;
+    if (repaired) this.doubted = false;
   }
 
   /** @param {number} attempt */
@@ -97,6 +118,7 @@ export class StepPicture {
 
   /** @param {any} chunk @param {number|null|undefined} index @param {boolean} marked whether the frame named the attempt */
   add(chunk, index, marked) {
+    if (this.repaired) return; // the text is whole: one of its chunks is sent again
     if (typeof index !== "number") {
       if (this.stale) {
         this.clear();
@@ -172,10 +194,12 @@ export class RunPicture {
     }
   }
 
-  #reset({ step: name, attempt }) {
+  #reset({ step: name, attempt, whole = false }) {
     const step = this.#step(name);
     if (attempt > step.attempt) step.begin(attempt);
+    else if (whole && attempt === step.attempt) step.clear();
     else if (step.unmarked) step.clear(); // the chunks before it are of an unknown attempt
+    if (whole && attempt === step.attempt) step.awaited = true;
   }
 
   #event(event) {
@@ -189,7 +213,8 @@ export class RunPicture {
     // it was, and the event names the first
     if (attempt < step.attempt && !(event.type in ENDS)) return;
     if (attempt > step.attempt) step.begin(attempt);
-    if (event.type === "step_stream") step.add(event.payload, event.index, event.attempt != null);
+    if (event.type === "step_stream" && (event.recovered || step.awaited)) step.repair(event.payload, event.index);
+    else if (event.type === "step_stream") step.add(event.payload, event.index, event.attempt != null);
     else if (event.type in ENDS) {
       step.status = ENDS[event.type];
       step.payload = event.payload;

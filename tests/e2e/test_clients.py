@@ -37,6 +37,18 @@ def reset(attempt: int, step: str = "write") -> tuple[str, Any]:
     return ("stream.reset", {"step": step, "attempt": attempt})
 
 
+def repair(index: int | None, text: str, attempt: int = 1) -> tuple[str, Any]:
+    """A chunk that the proxy made from the step's output, for a rule with `whole`."""
+    return (
+        "token",
+        {"step": "write", "attempt": attempt, "index": index, "text": text, "recovered": True},
+    )
+
+
+def reset_whole(attempt: int = 1, step: str = "write") -> tuple[str, Any]:
+    return ("stream.reset", {"step": step, "attempt": attempt, "whole": True})
+
+
 DONE = event("step_completed")
 ANEW = gap(None, None, "unknown_cursor")  # the story begins again
 END = ("stream.end", {"status": "completed"})
@@ -104,6 +116,38 @@ PICTURES: dict[str, tuple[Frames, str, int, str, bool]] = {
     "an attempt may be told by a gap first": (
         [chunk(0, "a"), gap("write", 2, "joined_late"), chunk(3, "D", attempt=2)],
         "streaming", 2, "D", False,
+    ),
+    "the missing end of a text makes it complete": (
+        [chunk(0, "a"), gap("write", 1), repair(1, "bc"), DONE],
+        "completed", 1, "abc", True,
+    ),
+    "the end of a text with a hole leaves the hole": (
+        [chunk(0, "a"), gap("write", 1), chunk(2, "c"), repair(3, "d"), DONE],
+        "completed", 1, "acd", False,
+    ),
+    "the whole text after a reset replaces what the attempt streamed": (
+        [gap("write", 1, "joined_late"), chunk(4, "e"), reset_whole(), repair(0, "abcde"), DONE],
+        "completed", 1, "abcde", True,
+    ),
+    "the whole text after a reset needs no mark of its own": (
+        [chunk(4, "e"), reset_whole(), ("token", {"step": "write", "text": "abcde"}), DONE],
+        "completed", 1, "abcde", True,
+    ),
+    "the whole text of a step that streamed unseen": (
+        [gap("write", 1, "joined_late"), repair(0, "abc"), DONE],
+        "completed", 1, "abc", True,
+    ),
+    "another process sends the chunks of a repaired text again": (
+        [chunk(0, "a"), repair(1, "bc"), DONE, ANEW, chunk(0, "a"), chunk(1, "b"), chunk(2, "c"), DONE],
+        "completed", 1, "abc", True,
+    ),
+    "another process sends the whole text of one that stands in part": (
+        [chunk(0, "a"), ANEW, repair(None, "abc"), DONE],
+        "completed", 1, "abc", True,
+    ),
+    "another attempt makes a repaired text void": (
+        [chunk(0, "a"), repair(1, "b"), reset(2), chunk(0, "A", attempt=2)],
+        "streaming", 2, "A", True,
     ),
     "another process tells it all again": (
         [chunk(0, "a"), chunk(1, "b"), ANEW, chunk(0, "a"), chunk(1, "b"), chunk(2, "c"), DONE],
@@ -219,6 +263,8 @@ any_frame = st.one_of(
         gap, st.none() | names, attempts, st.sampled_from(["joined_late", "backlog", "unknown_cursor"])
     ),
     st.builds(reset, st.integers(2, 3), names),
+    st.builds(reset_whole, st.integers(1, 3), names),
+    st.builds(repair, st.none() | st.integers(0, 4), st.sampled_from("xy"), st.integers(1, 3)),
     st.just(END),
     st.sampled_from([("message", "text"), ("message", None), ("message", [1]), ("message", {"other": 1})]),
 )  # fmt: skip

@@ -53,6 +53,8 @@ class StepPicture:
     chunks: dict[int, Any] = field(default_factory=dict)
     holes: bool = False
     unmarked: bool = False
+    awaited: bool = False  # the next chunk is the attempt's whole text
+    repaired: bool = False  # the text was compared with the step's output
 
     @property
     def over(self) -> bool:
@@ -68,18 +70,33 @@ class StepPicture:
 
     @property
     def complete(self) -> bool:
-        return not self.doubted and not self.holes and len(self.chunks) == self.length
+        return self.repaired or (not self.doubted and not self.holes and len(self.chunks) == self.length)
 
     def clear(self) -> None:
         self.chunks = {}
-        self.holes = self.unmarked = False
+        self.holes = self.unmarked = self.awaited = self.repaired = False
 
     def begin(self, attempt: int) -> None:
         self.clear()
         self.doubted = self.stale = False
         self.attempt, self.status, self.payload = attempt, "started", None
 
+    def repair(self, chunk: Any, index: int | None) -> None:
+        """A chunk that the proxy made from the step's output: the whole text, or its missing end."""
+        if self.repaired:
+            return
+        repaired = index == self.length == len(self.chunks) and not self.holes
+        if index == 0 or self.awaited or (self.stale and index is None):
+            self.clear()
+            self.stale = False
+            repaired = True
+        self.add(chunk, index, marked=True)
+        self.repaired = repaired
+        self.doubted = self.doubted and not repaired
+
     def add(self, chunk: Any, index: int | None, *, marked: bool) -> None:
+        if self.repaired:
+            return
         if index is None:
             if self.stale:
                 self.clear()
@@ -155,8 +172,11 @@ class RunPicture:
         step = self._step(reset["step"])
         if reset["attempt"] > step.attempt:
             step.begin(reset["attempt"])
-        elif step.unmarked:
+        elif (reset.get("whole") and reset["attempt"] == step.attempt) or step.unmarked:
             step.clear()
+        if reset.get("whole") and reset["attempt"] == step.attempt:
+            step.awaited = True
+            self._forget_chunks(step)
 
     def _event(self, event: Mapping[str, Any]) -> None:
         kind = event["type"]
@@ -184,6 +204,11 @@ class RunPicture:
 
     def _chunk(self, step: StepPicture, event: Mapping[str, Any], *, marked: bool) -> None:
         index = event.get("index")
+        if event.get("recovered") or step.awaited:
+            step.repair(event["payload"], index)
+            return
+        if step.repaired:
+            return
         if index is not None and index > step.length and not step.doubted:
             self.wrong.append(
                 f"{step.name}: chunks {step.length} to {index - 1} of attempt {step.attempt} lost unsaid"
@@ -202,6 +227,12 @@ class RunPicture:
         if event["type"] == "step_stream" and self._later_told(key):
             self.wrong.append(f"{key} out of order")
         self._told[key] = self._restarts
+
+    def _forget_chunks(self, step: StepPicture) -> None:
+        """The chunks of the attempt are void: its text comes again, from index 0."""
+        for key in [key for key in self._told if key[:3] == ("step_stream", step.name, step.attempt)]:
+            del self._told[key]
+        self._told.pop(("newest", step.name, step.attempt, self._restarts), None)
 
     def _later_told(self, key: tuple[Any, ...]) -> bool:
         _, step, attempt, index = key
@@ -251,6 +282,10 @@ def compare(step: StepPicture, true: TrueStep) -> Iterator[str]:
         return  # joined while the history could not be asked: the attempt was a guess, and the gap was told
     if step.attempt != true.attempt:
         yield f"attempt {step.attempt}, in truth {true.attempt}"
+        return
+    if step.repaired:
+        if step.text != "".join(true.chunks):
+            yield "a repaired text that is not what was sent"
         return
     if any(index >= len(true.chunks) or true.chunks[index] != chunk for index, chunk in step.chunks.items()):
         yield "a chunk that was never sent"
