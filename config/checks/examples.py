@@ -44,9 +44,14 @@ def check_tests(source: Source) -> None:
             said = "another test has this name"
             source.add(source.at((*path, "name")), "duplicate-name", said, "say what this one shows", WARNING)
         seen.add(str(title))
-        if isinstance(test.get("given"), dict):
+        given = test.get("given")
+        several = isinstance(given, list)
+        for place, event in enumerate(given if isinstance(given, list) else [given]):
+            if not isinstance(event, dict):
+                continue
             stream = streams.get(name) if isinstance(streams, dict) else None
-            Given(source, (*path, "given"), test["given"], repaired=repairs_texts(stream)).check()
+            where: Path = (*path, "given", place) if several else (*path, "given")
+            Given(source, where, event, repaired=repairs_texts(stream)).check()
         for part in ("given", "expect"):
             check_traps(source, (*path, part))
 

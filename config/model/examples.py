@@ -1,4 +1,4 @@
-"""The tests beside the rules: an event that is given, a message that is expected."""
+"""The tests beside the rules: events that are given, messages that are expected."""
 
 from __future__ import annotations
 
@@ -18,10 +18,28 @@ from config.model.types import (
 )
 
 
-def expected(value: Any) -> Any:
-    """``nothing``, or ``{event, data}``."""
+def events(value: Any) -> Any:
+    """One event as a mapping, or several of them, one after the other."""
+    if not isinstance(value, list | tuple):
+        return mapping(value)
+    if not value:
+        raise wrong("empty", "must not be an empty list", "give an event: {type: step_completed}")
+    return tuple(mapping(event) for event in value)
+
+
+def messages(value: Any) -> Any:
+    """``nothing``, a message, or several of them."""
     if isinstance(value, str) and value == "nothing":
         return value
+    if isinstance(value, list | tuple):
+        if not value:
+            raise wrong("empty", "must not be an empty list", "write `nothing` where no message is expected")
+        return tuple(message(each) for each in value)
+    return message(value)
+
+
+def message(value: Any) -> Any:
+    """``{event, data}``."""
     if not isinstance(value, dict):
         raise wrong(
             "expect",
@@ -42,55 +60,70 @@ def expected(value: Any) -> Any:
     return value
 
 
+EVENT_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "type": {"enum": list(EVENT_TYPES), "description": "Which event."},
+        "step": {"type": ["string", "null"], "description": "The step's name; null on run events."},
+        "payload": {"description": "What it carries: text for a chunk, else JSON."},
+        "attempt": {"type": ["integer", "null"], "minimum": 1, "description": "1 for the first try."},
+        "index": {"type": ["integer", "null"], "minimum": 0, "description": "A chunk's number, from 0."},
+        "metadata": {"type": "object", "description": "The run's additional metadata."},
+        "recovered": {"type": "boolean", "description": "Rebuilt from the run's state, never seen live."},
+        "run_id": {"type": "string", "description": "The run's id."},
+        "step_run_id": {"type": ["string", "null"], "description": "The step run's id."},
+        "at": {"type": ["string", "null"], "description": "When: ISO 8601, UTC."},
+    },
+    "required": ["type"],
+    "additionalProperties": False,
+}
 GIVEN_SCHEMA: Final = WithJsonSchema(
-    {
-        "type": "object",
-        "properties": {
-            "type": {"enum": list(EVENT_TYPES), "description": "Which event."},
-            "step": {"type": ["string", "null"], "description": "The step's name; null on run events."},
-            "payload": {"description": "What it carries: text for a chunk, else JSON."},
-            "attempt": {"type": ["integer", "null"], "minimum": 1, "description": "1 for the first try."},
-            "index": {"type": ["integer", "null"], "minimum": 0, "description": "A chunk's number, from 0."},
-            "metadata": {"type": "object", "description": "The run's additional metadata."},
-            "recovered": {"type": "boolean", "description": "Rebuilt from the run's state, never seen live."},
-            "run_id": {"type": "string", "description": "The run's id."},
-            "step_run_id": {"type": ["string", "null"], "description": "The step run's id."},
-            "at": {"type": ["string", "null"], "description": "When: ISO 8601, UTC."},
-        },
-        "required": ["type"],
-        "additionalProperties": False,
-    }
+    {"anyOf": [EVENT_SCHEMA, {"type": "array", "items": EVENT_SCHEMA, "minItems": 1}]}
 )
+MESSAGE_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {}},
+    "required": ["data"],
+    "additionalProperties": False,
+}
 EXPECT_SCHEMA: Final = WithJsonSchema(
     {
         "anyOf": [
             {"const": "nothing"},
-            {
-                "type": "object",
-                "properties": {"event": {"type": "string"}, "data": {}},
-                "required": ["data"],
-                "additionalProperties": False,
-            },
+            MESSAGE_SCHEMA,
+            {"type": "array", "items": MESSAGE_SCHEMA, "minItems": 1},
         ]
     }
 )
 
 
 class TestConfig(Block):
-    """An event that is given to a stream, and the message that is expected of it."""
+    """Events that are given to a stream, and the messages that are expected of it."""
 
     __test__ = False  # no test of ours, whatever pytest makes of the name
 
     name: Word = setting(..., "What the test shows.", "empty tokens are silent")
     stream: Word = setting(..., "The stream that is asked.", "chat")
-    given: Annotated[dict[str, Any], BeforeValidator(mapping), GIVEN_SCHEMA] = setting(
+    given: Annotated[Any, BeforeValidator(events), GIVEN_SCHEMA] = setting(
         ...,
-        "The event: at least its `type`; see the event's fields.",
+        "The event, at least its `type` (see the event's fields); or a list: events one after the other.",
         {"type": "step_stream", "step": "answer", "payload": "Hi"},
     )
-    expect: Annotated[Any, BeforeValidator(expected), EXPECT_SCHEMA] = setting(
+    expect: Annotated[Any, BeforeValidator(messages), EXPECT_SCHEMA] = setting(
         ...,
-        "`nothing`, or the message: its `data`, and its `event` where it has one.",
+        "`nothing`, or the message: its `data`, and its `event` where it has one; or a list of messages.",
         "nothing",
         {"event": "token", "data": {"text": "Hi"}},
     )
+
+    @property
+    def given_events(self) -> tuple[dict[str, Any], ...]:
+        """The events that are given, in order."""
+        return self.given if isinstance(self.given, tuple) else (self.given,)
+
+    @property
+    def expected_messages(self) -> tuple[dict[str, Any], ...]:
+        """The messages that are expected, in order."""
+        if self.expect == "nothing":
+            return ()
+        return self.expect if isinstance(self.expect, tuple) else (self.expect,)

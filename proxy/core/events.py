@@ -79,6 +79,11 @@ class StepGap:
     attempt: int | None
     missed: int | None
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """The data of its control frame, ``stream.gap``."""
+        return {"cause": self.cause.value, "step": self.step, "attempt": self.attempt, "missed": self.missed}
+
 
 @dataclass(frozen=True, slots=True)
 class Reset:
@@ -90,6 +95,12 @@ class Reset:
     step: str
     attempt: int
     whole: bool = False
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The data of its control frame, ``stream.reset``."""
+        data = {"step": self.step, "attempt": self.attempt}
+        return {**data, "whole": True} if self.whole else data
 
 
 @dataclass(frozen=True, slots=True)

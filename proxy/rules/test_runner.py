@@ -1,12 +1,13 @@
-"""The tests that stand beside the rules: an event in, the message that is expected, a verdict with reasons.
+"""Runs the tests that stand beside the rules: events in, the expected messages, a result with reasons.
 
-Data is compared as JSON values: the order of an object's fields does not matter, 1 is not true, 1 is 1.0.
+Data is compared as JSON values: the order of an object's fields does not matter, 1 is not true, 1 equals 1.0.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,28 +16,38 @@ from config.expressions.api import ExpressionProblem
 from config.model.files import TeamConfig, TestConfig
 from config.problems import ERROR, Place, Problem
 from proxy.core import json_codec
+from proxy.core.events import STEP_STREAM, Event, Reset, StepGap
+from proxy.rules.rule import Message
 from proxy.rules.ruleset import Rules, Verdict
 from proxy.rules.sample_event import GivenProblem, event_of
+from proxy.rules.whole import Repair, WholeTexts
 
 NOTHING: Final = "nothing"
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """One test that was run."""
+class TestResult:
+    """The result of one test."""
+
+    __test__ = False  # no test itself, whatever pytest makes of the name
 
     name: str
     stream: str
     passed: bool
-    problem: str | None = None  # why it could not be run at all
+    problem: str | None = None  # why it could not be run
     expected: str = NOTHING
     got: str = NOTHING
-    verdicts: tuple[Verdict, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()  # of every event that was given, in order
 
     @property
     def decided(self) -> str | None:
-        """The rule that decided; None where none matched."""
+        """The rule that decided the first event that any rule matched; None where none matched."""
         return next((verdict.rule for verdict in self.verdicts if verdict.matched), None)
+
+    @property
+    def reached(self) -> frozenset[str]:
+        """The rules that decided an event."""
+        return frozenset(verdict.rule for verdict in self.verdicts if verdict.matched)
 
     @property
     def diff(self) -> list[str]:
@@ -45,8 +56,8 @@ class Trial:
         return [line.rstrip("\n") for line in lines if not line.startswith("? ")]
 
 
-def run_tests(team: TeamConfig) -> list[Trial]:
-    """Run all tests of a team, in order."""
+def run_tests(team: TeamConfig) -> list[TestResult]:
+    """The results of all tests of a team, in order."""
     rules: dict[str, Rules] = {}
     return [_run(test, team, rules) for test in team.tests]
 
@@ -54,7 +65,7 @@ def run_tests(team: TeamConfig) -> list[Trial]:
 def failures(team: TeamConfig, places: Sequence[Place] = ()) -> tuple[Problem, ...]:
     """The team's failing tests as problems, for a reload; without any payload.
 
-    `places` says where each test stands; a team that no file tells has none.
+    `places` says where each test stands in its file; a team that came from no file has none.
     """
     known = places or ((f"tests of {team.name}", 1, 1),) * len(team.tests)
     return tuple(
@@ -62,17 +73,17 @@ def failures(team: TeamConfig, places: Sequence[Place] = ()) -> tuple[Problem, .
             *place,
             ERROR,
             "test-failed",
-            f"the test `{trial.name}` of stream `{trial.stream}` {_shortly(trial)}",
+            f"the test `{result.name}` of stream `{result.stream}` {_summary(result)}",
             "run stream-proxy test to see what differs",
         )
-        for trial, place in zip(run_tests(team), known, strict=True)
-        if not trial.passed
+        for result, place in zip(run_tests(team), known, strict=True)
+        if not result.passed
     )
 
 
-def unreached(team: TeamConfig, trials: Iterable[Trial]) -> list[tuple[str, str]]:
-    """(stream, rule) of every rule that decided no test."""
-    reached = {(trial.stream, trial.decided) for trial in trials}
+def unreached(team: TeamConfig, results: Iterable[TestResult]) -> list[tuple[str, str]]:
+    """(stream, rule) of every rule that decided an event of no test."""
+    reached = {(result.stream, rule) for result in results for rule in result.reached}
     return [
         (stream.name, rule.name)
         for stream in team.streams.values()
@@ -81,41 +92,81 @@ def unreached(team: TeamConfig, trials: Iterable[Trial]) -> list[tuple[str, str]
     ]
 
 
-def _shortly(trial: Trial) -> str:
-    if trial.problem is not None:
-        return f"cannot be run: {trial.problem}"
-    if NOTHING in (trial.expected, trial.got):
-        return f"expected {_kind(trial.expected)} and got {_kind(trial.got)}"
+def _summary(result: TestResult) -> str:
+    if result.problem is not None:
+        return f"cannot be run: {result.problem}"
+    if NOTHING in (result.expected, result.got):
+        return f"expected {_kind(result.expected)} and got {_kind(result.got)}"
     return "got another message than it expected"
 
 
-def _kind(said: str) -> str:
-    return said if said == NOTHING else "a message"
+def _kind(text: str) -> str:
+    return text if text == NOTHING else "a message"
 
 
-def _run(test: TestConfig, team: TeamConfig, compiled: dict[str, Rules]) -> Trial:
+def _run(test: TestConfig, team: TeamConfig, compiled: dict[str, Rules]) -> TestResult:
     stream = team.streams.get(test.stream)
     if stream is None:
         names = ", ".join(team.streams) or "none"
         problem = f"there is no stream `{test.stream}` (there are: {names})"
-        return Trial(test.name, test.stream, False, problem)
+        return TestResult(test.name, test.stream, False, problem)
     try:
         if test.stream not in compiled:
             compiled[test.stream] = Rules(stream)
-        event = event_of(test.given)
+        events = _events(test)
     except GivenProblem as wrong:
-        return Trial(test.name, test.stream, False, f"given: {wrong.message} ({wrong.hint})")
+        return TestResult(test.name, test.stream, False, f"given: {wrong.message} ({wrong.hint})")
     except ExpressionProblem as wrong:
-        return Trial(test.name, test.stream, False, f"an expression cannot be run: {wrong.message}")
-    verdicts = tuple(compiled[test.stream].verdicts(event))
-    message = next((verdict.message for verdict in verdicts if verdict.message is not None), None)
-    got: Any = NOTHING
-    if message is not None:
-        got = {"event": message.event, "data": json_codec.decode(message.data.decode())}
-    expected: Any = test.expect
-    if isinstance(expected, dict):
-        expected = {"event": expected.get("event"), "data": expected.get("data")}
-    return Trial(test.name, test.stream, same(expected, got), None, _told(expected), _told(got), verdicts)
+        return TestResult(test.name, test.stream, False, f"an expression cannot be run: {wrong.message}")
+    rules = compiled[test.stream]
+    verdicts = [rules.verdicts(event) for event in events]
+    got = _messages(rules, events, verdicts)
+    expected = [
+        {"event": message.get("event"), "data": message.get("data")} for message in test.expected_messages
+    ]
+    shown = _shown(expected), _shown(got)
+    every = tuple(verdict for each in verdicts for verdict in each)
+    return TestResult(test.name, test.stream, same(expected, got), None, *shown, every)
+
+
+def _events(test: TestConfig) -> list[Event]:
+    """The events of a test, chunks without an index numbered per step and attempt; raises GivenProblem."""
+    events: list[Event] = []
+    counts: Counter[tuple[str | None, int | None]] = Counter()
+    for given in test.given_events:
+        event = event_of(given)
+        key = (event.step, event.attempt)
+        if event.type == STEP_STREAM and "index" not in given:
+            event = event_of({**given, "index": counts[key]})
+        counts[key] += event.type == STEP_STREAM
+        events.append(event)
+    return events
+
+
+def _messages(
+    rules: Rules, events: Sequence[Event], verdicts: Sequence[Sequence[Verdict]]
+) -> list[dict[str, Any]]:
+    """What the stream sends for `events`, one after the other, what repairs a text included."""
+    texts = WholeTexts(rules)
+    sent: list[dict[str, Any]] = []
+    for event, each in zip(events, verdicts, strict=True):
+        # A single event is what a rule makes of it; only a sequence has chunks to compare an output with.
+        sent += [_outcome(found) for found in texts.before(event)] if len(events) > 1 else []
+        message = next((verdict.message for verdict in each if verdict.message is not None), None)
+        if message is not None:
+            texts.told(event, message)
+            sent.append(_message(message))
+    return sent
+
+
+def _outcome(found: StepGap | Reset | Repair) -> dict[str, Any]:
+    if isinstance(found, Repair):
+        return _message(found.message)
+    return {"event": "stream.reset" if isinstance(found, Reset) else "stream.gap", "data": found.data}
+
+
+def _message(message: Message) -> dict[str, Any]:
+    return {"event": message.event, "data": json_codec.decode(message.data.decode())}
 
 
 def same(one: Any, other: Any) -> bool:
@@ -129,10 +180,12 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _told(said: Any) -> str:
-    """A message as lines, for the diff."""
-    if said == NOTHING:
-        return NOTHING
-    data = json.dumps(said["data"], indent=2, ensure_ascii=False, sort_keys=True)
-    event = [] if said["event"] is None else [f"event: {said['event']}"]
-    return "\n".join([*event, f"data: {data}"])
+def _shown(messages: Sequence[dict[str, Any]]) -> str:
+    """Messages as lines, for the diff."""
+    lines: list[str] = []
+    for message in messages:
+        if message["event"] is not None:
+            lines.append(f"event: {message['event']}")
+        data = json.dumps(message["data"], indent=2, ensure_ascii=False, sort_keys=True)
+        lines.append(f"data: {data}")
+    return "\n".join(lines) or NOTHING

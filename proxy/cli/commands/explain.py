@@ -15,10 +15,11 @@ from config.model.files import StreamConfig
 from config.problems import ConfigError
 from proxy.cli.commands.config_files import PROBLEMS, USAGE, team_named, teams_at
 from proxy.core import json_codec
-from proxy.core.events import End, Event, Item, Reset, StepGap
+from proxy.core.events import STEP_COMPLETED, End, Event, Item, Reset, StepGap
 from proxy.formats import sse
 from proxy.rules.ruleset import Rules, Verdict
 from proxy.rules.sample_event import GivenProblem, event_of
+from proxy.rules.whole import Repair, WholeTexts
 
 STANDARD_INPUT: Final = "-"
 MOST_BYTES: Final = 64 << 20  # twice Hatchet's largest message: an event that could ever come fits
@@ -71,8 +72,9 @@ def command(
     except Wrong as wrong:
         click.echo(f"explain: {wrong}", err=True)
         sys.exit(USAGE)
+    texts = None if text is not None else WholeTexts(rules)  # one event says nothing of a step's chunks
     for item in items:
-        explain(rules, item)
+        explain(rules, item, texts)
 
 
 def _stream(path: Path, team_name: str | None, stream_name: str | None) -> StreamConfig:
@@ -136,22 +138,48 @@ def _content(text: str) -> str:
         ) from None
 
 
-def explain(rules: Rules, item: Item) -> None:
-    """Say what becomes of one thing that happened."""
+def explain(rules: Rules, item: Item, texts: WholeTexts | None = None) -> None:
+    """Prints what the stream sends for `item`; `texts` notes a whole run's texts, for rules with `whole`."""
+    for found in texts.before(item) if texts is not None else []:
+        _explain_outcome(found)
     if not isinstance(item, Event):
-        _explain_notice(rules, item)
+        if texts is not None and isinstance(item, StepGap) and texts.hold(item):
+            click.secho(f"a gap of step {item.step}", bold=True)
+            click.echo("  held until the step ends: a rule with `whole` may repair the text\n")
+        else:
+            _explain_notice(rules, item)
         return
     of = f" of step {item.step}" if item.step is not None else ""
     click.secho(f"{item.type}{of}", bold=True)
     verdicts = rules.verdicts(item)
     for verdict in verdicts:
         _explain_verdict(verdict)
+    for rule in rules.whole_rules(item.step) if item.type == STEP_COMPLETED and item.step else []:
+        whole = rules.whole_text(rule, item)
+        says = "gives no text" if whole is None else f"the chunks add up to {len(whole)} characters"
+        click.echo(f"  whole of {rule.name}: {says}")
     message = next((verdict.message for verdict in verdicts if verdict.message is not None), None)
     if message is None:
         why = "not forwarded" if any(v.matched for v in verdicts) else "no rule matches: not forwarded"
         click.echo(f"  {why}\n")
     else:
+        if texts is not None:
+            texts.told(item, message)
         _raw(sse.frame(message.data, event=message.event))
+
+
+def _explain_outcome(found: StepGap | Reset | Repair) -> None:
+    if isinstance(found, StepGap):
+        click.secho(f"a gap of step {found.step}, held until now", bold=True)
+        _raw(sse.control("gap", found.data))
+    elif isinstance(found, Reset):
+        click.secho(f"a reset of step {found.step}: its whole text follows", bold=True)
+        _raw(sse.control("reset", found.data))
+    else:
+        click.secho(
+            f"what the text of step {found.event.step} lacks, by rule {found.message.rule}", bold=True
+        )
+        _raw(sse.frame(found.message.data, event=found.message.event))
 
 
 def _explain_verdict(verdict: Verdict) -> None:
@@ -175,10 +203,9 @@ def _explain_notice(rules: Rules, item: StepGap | Reset | End) -> None:
     if item.step is not None and not rules.forwards_chunks(item.step):
         click.echo("  no rule forwards chunks of this step: not told\n")
     elif isinstance(item, Reset):
-        _raw(sse.control("reset", {"step": item.step, "attempt": item.attempt}))
+        _raw(sse.control("reset", item.data))
     else:
-        told = {"cause": item.cause.value, "step": item.step, "attempt": item.attempt, "missed": item.missed}
-        _raw(sse.control("gap", told))
+        _raw(sse.control("gap", item.data))
 
 
 def _raw(frame: bytes) -> None:

@@ -12,7 +12,7 @@ import click
 from config.model.files import TeamConfig
 from config.problems import ConfigError
 from proxy.cli.commands.config_files import PROBLEMS, USAGE, teams_at
-from proxy.rules.test_runner import Trial, run_tests, unreached
+from proxy.rules.test_runner import TestResult, run_tests, unreached
 
 MARKS: Final = {True: ("ok  ", "green"), False: ("FAIL", "red")}
 
@@ -48,35 +48,35 @@ def _report(team: TeamConfig, named: bool) -> int:
     """Say how a team's tests went; how many failed."""
     if named:
         click.secho(f"team {team.name}", bold=True)
-    trials = run_tests(team)
-    for trial in trials:
-        mark, colour = MARKS[trial.passed]
-        click.echo(f"{click.style(mark, fg=colour)}  {trial.name}")
-        if not trial.passed:
-            _explain(trial)
-    failed = sum(not trial.passed for trial in trials)
-    if not trials:
+    results = run_tests(team)
+    for result in results:
+        mark, colour = MARKS[result.passed]
+        click.echo(f"{click.style(mark, fg=colour)}  {result.name}")
+        if not result.passed:
+            _explain(result)
+    failed = sum(not result.passed for result in results)
+    if not results:
         click.echo("There are no tests: write some under `tests:`.")
         return 0
-    for stream, rule in unreached(team, trials):
+    for stream, rule in unreached(team, results):
         click.echo(f"{click.style('note', fg='yellow')}  no test reaches the rule {rule} of stream {stream}")
-    count = f"{len(trials)} test{'' if len(trials) == 1 else 's'}"
+    count = f"{len(results)} test{'' if len(results) == 1 else 's'}"
     click.echo(f"{count}, {failed} failed" if failed else f"{count}, all passed")
     return failed
 
 
-def _explain(trial: Trial) -> None:
-    if trial.problem is not None:
-        click.echo(f"      {trial.problem}")
+def _explain(result: TestResult) -> None:
+    if result.problem is not None:
+        click.echo(f"      {result.problem}")
         return
     click.echo("      - expected   + got")
-    for line in trial.diff:
+    for line in result.diff:
         colour = {"-": "red", "+": "green"}.get(line[0])
         click.echo("      " + click.style(line, fg=colour))
-    for verdict in trial.verdicts:
+    for verdict in result.verdicts:
         if verdict.asked:
             said = "decided" if verdict.matched else "did not match"
             why = f": {'; '.join(verdict.reasons)}" if verdict.reasons else ""
             click.echo(f"      rule {verdict.rule} {said}{why}")
-    if trial.decided is None:
+    if result.decided is None:
         click.echo("      no rule matched, so the event is not forwarded")

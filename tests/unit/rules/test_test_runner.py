@@ -32,10 +32,10 @@ streams:
 CARD = '{type: step_completed, step: charge, payload: {order_id: 7, card: {number: "4242", last4: "42"}}}'
 
 
-def trials_of(given: str, expect: str) -> Any:
+def result_of(given: str, expect: str) -> Any:
     test = f"\ntests:\n  - {{name: t, stream: checkout, given: {given}, expect: {expect}}}\n"
-    [trial] = run_tests(team_of(STREAMS + test))
-    return trial
+    [result] = run_tests(team_of(STREAMS + test))
+    return result
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def trials_of(given: str, expect: str) -> Any:
     ],
 )
 def test_a_test_passes_where_the_message_is_the_expected_one(given: str, expect: str) -> None:
-    assert trials_of(given, expect).passed
+    assert result_of(given, expect).passed
 
 
 @pytest.mark.parametrize(
@@ -65,13 +65,13 @@ def test_a_test_passes_where_the_message_is_the_expected_one(given: str, expect:
     ],
 )
 def test_a_test_fails_where_it_is_another(given: str, expect: str) -> None:
-    assert not trials_of(given, expect).passed
+    assert not result_of(given, expect).passed
 
 
-def test_a_trial_knows_which_rule_decided_and_why_the_earlier_ones_did_not() -> None:
-    trial = trials_of(CARD, "nothing")
-    assert trial.decided == "paid"
-    assert [(v.rule, v.matched, v.reasons) for v in trial.verdicts[:2]] == [
+def test_a_result_knows_which_rule_decided_and_why_the_earlier_ones_did_not() -> None:
+    result = result_of(CARD, "nothing")
+    assert result.decided == "paid"
+    assert [(v.rule, v.matched, v.reasons) for v in result.verdicts[:2]] == [
         ("tokens", False, ("it is for step_stream",)),
         ("paid", True, ()),
     ]
@@ -110,6 +110,55 @@ def test_a_failing_test_is_told_where_it_stands_in_its_file(tmp_path: Path) -> N
 def test_rules_that_decide_no_test_are_named() -> None:
     team = team_of(STREAMS + f"\ntests:\n  - {{name: t, stream: checkout, given: {CARD}, expect: nothing}}\n")
     assert unreached(team, run_tests(team)) == [("checkout", "tokens"), ("checkout", "ends")]
+
+
+# -- several events
+
+TEXTS = """
+streams:
+  chat:
+    rules:
+      - {name: tokens, events: step_stream, steps: answer, event: token, whole: payload.text, data: payload}
+      - {name: results, events: step_completed, event: result, data: type}
+"""
+
+
+def sequence(*given: str, expect: str) -> Any:
+    lines = "".join(f"      - {event}\n" for event in given)
+    test = f"\ntests:\n  - name: t\n    stream: chat\n    expect: {expect}\n    given:\n{lines}"
+    [result] = run_tests(team_of(TEXTS + test))
+    return result
+
+
+CHUNK = "{type: step_stream, step: answer, payload: Hel}"
+COMPLETED = "{type: step_completed, step: answer, payload: {text: Hello}}"
+
+
+def test_events_one_after_the_other_make_messages_one_after_the_other() -> None:
+    expect = "[{event: token, data: Hel}, {event: token, data: lo}, {event: result, data: step_completed}]"
+    assert sequence(CHUNK, COMPLETED, expect=expect).passed
+    assert not sequence(COMPLETED, CHUNK, expect=expect).passed
+    assert not sequence(CHUNK, COMPLETED, expect="{event: token, data: Hel}").passed
+
+
+def test_a_sequence_shows_a_reset_where_the_text_is_sent_again() -> None:
+    late = "{type: step_stream, step: answer, index: 1, payload: lo}"
+    result = sequence(late, COMPLETED, expect="nothing")
+    assert [line for line in result.got.splitlines() if line.startswith("event:")] == [
+        "event: token",
+        "event: stream.reset",
+        "event: token",
+        "event: result",
+    ]
+
+
+def test_every_rule_that_decides_an_event_of_a_sequence_is_reached() -> None:
+    result = sequence(CHUNK, COMPLETED, expect="nothing")
+    assert result.reached == {"tokens", "results"}
+
+
+def test_a_single_event_is_what_a_rule_makes_of_it() -> None:
+    assert sequence(COMPLETED, expect="{event: result, data: step_completed}").passed
 
 
 # -- the event that is given

@@ -165,6 +165,37 @@ def test_what_is_no_recording_is_said_with_its_line(lines: list[str], said: str)
         played(lines)
 
 
+# -- whole
+
+
+def whole_at(path: Path, expression: str) -> None:
+    rule = "when: payload != ''"
+    assert rule in YAML
+    path.write_text(YAML.replace(rule, f'steps: two\n        whole: "{expression}"'))
+
+
+def test_whole_is_explained_at_the_step_that_completes(path: Path) -> None:
+    whole_at(path, "payload.text")
+    event = '{"type": "step_completed", "step": "two", "payload": {"text": "Hello"}}'
+    _, said = run(path, "--stream", "chat", "--event", event)
+    assert b"  whole of tokens: the chunks add up to 5 characters\n" in said
+    _, said = run(path, "--stream", "chat", "--event", event.replace('"Hello"', "7"))
+    assert b"  whole of tokens: gives no text\n" in said
+
+
+def test_a_recorded_run_shows_what_repairs_a_text(path: Path) -> None:
+    whole_at(path, "'another text'")
+    status, said = run(path, "--recording", RECORDINGS / "postgres" / "dag_with_a_retry.jsonl")
+    assert status == 0
+    assert (
+        "a reset of step two: its whole text follows\n"
+        'event: stream.reset\ndata: {"step":"two","attempt":2,"whole":true}\n\n'
+        "what the text of step two lacks, by rule tokens\n"
+        'event: token\ndata: {"text":"another text","attempt":2}\n\n'
+        "step_completed of step two\n"
+    ) in said.decode()
+
+
 # -- imports
 
 
