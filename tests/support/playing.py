@@ -38,6 +38,7 @@ from proxy.core.observations import (
 )
 from proxy.runs.reconcile.reconciler import Reconciler
 from proxy.runs.reconcile.subscription_state import Selection, SubscriptionState
+from proxy.runs.reconcile.timing import SETTLE
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 LIFECYCLE_WAIT = 40.0  # seconds of a world's time after its last event in which the end must have come
@@ -156,7 +157,11 @@ class World:
     items: list[Item] = field(default_factory=list)
     short_cut: bool = True
     in_order: int = 0
+    lag_of_chunks: float = SETTLE  # seconds that an end waits for chunks, as a meter would measure it
     _answers: list[tuple[float, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.reconciler._settle_seconds = lambda: self.lag_of_chunks
 
     def until(self, t: float) -> None:
         """Let time pass, doing what is due."""
@@ -209,15 +214,18 @@ class World:
     def open(self, *, ordered: bool) -> SubscriptionState:
         return self.reconciler.opened(self.now, Selection.BY_RUN_ID if ordered else Selection.BY_METADATA)
 
-    def tell(self, line: SubscriptionState, event: LiveEvent) -> None:
-        if not self.reconciler.over:
-            item = self.reconciler.next_in_order(line, event, self.now) if self.short_cut else None
+    def tell(self, subscription: SubscriptionState, *events: LiveEvent) -> None:
+        """A subscription brings events, now."""
+        for event in events:
+            if self.reconciler.over:
+                return
+            item = self.reconciler.next_in_order(subscription, event, self.now) if self.short_cut else None
             if item is not None:
                 self.items.append(item)
                 self.in_order += 1
-                return
-            self.reconciler.heard(line, event, self.now)
-            self._take()
+            else:
+                self.reconciler.heard(subscription, event, self.now)
+                self._take()
 
     def close(self, line: SubscriptionState, cause: GapCause | None = GapCause.UPSTREAM) -> None:
         if not self.reconciler.over:

@@ -6,8 +6,8 @@
 | first one heard, and the history was asked afterwards              | the attempt that the history counts   |
 | a later attempt than that of the one before it has begun           | that one, or an earlier one by times  |
 | the attempt before it failed, and it began after that              | the next attempt                      |
-| a state says EVICTED, the step has ended, or for RERUN_WAIT        | the same attempt, run again from the  |
-| nothing speaks of another attempt                                 | top (a durable task)                  |
+| a state says EVICTED, the step has ended, or the history was       | the same attempt, run again from the  |
+| asked and for RERUN_WAIT nothing speaks of another attempt        | top (a durable task)                  |
 | else                                                              | not known yet: it waits               |
 """
 
@@ -71,9 +71,9 @@ def attribute(
         return _proven(one, evidence, history=history, over=over, now=now)
     if evidence.undecided or evidence.was_evicted or evidence.end is not None or over:
         return Attribution(attempt, rerun=True)
+    if not _answered(one, evidence):  # a failure that no subscription brought is known to the history alone
+        return Attribution(None, until=float("inf"))
     until = one.heard_at + RERUN_WAIT
-    if history and not _answered(one, evidence):
-        until = one.heard_at + 3 * RERUN_WAIT
     return Attribution(attempt, rerun=True) if now >= until else Attribution(None, until=until)
 
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from proxy.core.observations import Kind
 from proxy.runs.reconcile.placement import Execution
 from proxy.runs.reconcile.subscription_state import SubscriptionState
-from proxy.runs.reconcile.timing import SETTLE, SETTLE_MOST, SIGN_WAIT, VOUCH_WAIT
+from proxy.runs.reconcile.timing import SETTLE_MOST, SIGN_WAIT, VOUCH_WAIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class AttemptEnd:
 
     known_at: float  # when it was first known
     settled_at: float  # until then chunks that it overtook may come, on whichever subscription
+    settle: float  # seconds that chunks may lag behind such an end now
     told_live: bool  # the engine tells subscriptions of such an end
     followed: bool  # another attempt began after it
     at: int | None  # the engine's time of it, nanoseconds since 1970
@@ -63,7 +64,7 @@ def tail(
     `executions` are the step's; `subscriptions` those that are open and those that were.
     """
     last = next((one for one in reversed(executions) if one.attempt == attempt and one.last_index >= 0), None)
-    until = end.settled_at
+    until = min(end.settled_at, end.known_at + SETTLE_MOST)
     for one in subscriptions:
         if not one.complete or not _covers(one, step_run_id, attempt, last):
             continue
@@ -99,11 +100,10 @@ def _proof(one: SubscriptionState, attempt: tuple[str, int], end: AttemptEnd) ->
     if end.told_live and not end.followed:
         return None, end.known_at + VOUCH_WAIT  # another one brought the end, or a state: this one may still
     if not end.followed and _saw_stop(one, end):
-        return one.run_end_at + SETTLE, one.run_end_at + SETTLE
-    if one.pulse.at >= end.known_at + SETTLE:
-        return one.pulse.at, one.pulse.at
-    if one.pulse.at >= end.known_at:
-        return one.pulse.at + SETTLE, one.pulse.at + SETTLE
+        return one.run_end_at + end.settle, one.run_end_at + end.settle
+    sign = one.sign_of_life(attempt, end.known_at)
+    if sign is not None:
+        return sign + end.settle, sign + end.settle
     return None, end.known_at + (VOUCH_WAIT if end.followed else SIGN_WAIT)
 
 

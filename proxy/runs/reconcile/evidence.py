@@ -63,7 +63,7 @@ class Evidence:
         "history_attempt",
         "history_status",
         "id",
-        "joined_late",
+        "joined_in",
         "known_at",
         "name",
         "proven",
@@ -99,7 +99,7 @@ class Evidence:
         self.history_attempt = 0
         self.history_status: Status | None = None
         self.was_evicted = False  # a state said so: the attempt runs again from the top
-        self.joined_late = False  # it may have run before anyone listened
+        self.joined_in = 0  # attempts up to this one may have sent chunks before anyone listened
         self.end: Outcome | None = None
 
     def attempt_began(self, attempt: int, now: float) -> None:

@@ -66,8 +66,11 @@ def note_history(evidence: Evidence, known: PastStep, asked: float, now: float, 
 
 
 def has_run(known: PastStep) -> bool:
-    """Whether the last attempt was given to a worker, as far as the history knows."""
-    if known.started_at is not None or known.status is Status.RUNNING:
+    """Whether the last attempt was given to a worker, as far as the history knows.
+
+    A failure with an error ran: the engine gives none to a step that no worker got.
+    """
+    if known.started_at is not None or known.status is Status.RUNNING or known.error:
         return True
     if known.events:
         return any(told.type == STARTED and told.retry_count == known.retry_count for told in known.events)
@@ -128,18 +131,24 @@ def conclude(evidence: Evidence, known: CoreStep, core: CoreState, past: PastSte
         kind = STEP_SKIPPED if _was_skipped(evidence, known, core, past) else STEP_COMPLETED
         if end is None or end.type != kind or not end.live:
             payload = None if kind == STEP_SKIPPED else payloads.output(known.output)
-            ran = end.ran if end is not None else past is None or has_run(past)
+            ran = end.ran if end is not None else _may_have_run(evidence, past)
             since = end.known_at if end is not None else now
             evidence.end = Outcome(kind, evidence.proven, payload, at, False, since, now, ran)
     elif status is Status.FAILED:
         if end is None or end.type != STEP_FAILED or (evidence.without_text and known.error):
             evidence.end = None
             evidence.failed_for_good(now, known.error or (past.error if past is not None else None), at)
-            if past is not None and not has_run(past) and evidence.end is not None:
-                evidence.end.ran = False
+            if evidence.end is not None:
+                evidence.end.ran = evidence.end.ran and (bool(known.error) or _may_have_run(evidence, past))
     elif status is Status.CANCELLED and end is None:  # finished steps of a cancelled run read so, too
-        ran = past is None or has_run(past)
+        ran = _may_have_run(evidence, past)
         evidence.end = Outcome(STEP_CANCELLED, evidence.proven, None, at, False, now, now, ran)
+
+
+def _may_have_run(evidence: Evidence, past: PastStep | None) -> bool:
+    """Whether the proven attempt may have sent chunks: only a history that is as far as its end denies it."""
+    arrived = past is not None and past.status in AT_REST and past.retry_count + 1 >= evidence.proven
+    return not arrived or past is None or has_run(past)
 
 
 def _was_skipped(evidence: Evidence, known: CoreStep, core: CoreState, past: PastStep | None) -> bool:

@@ -65,11 +65,16 @@ class Step:
     __slots__ = ("evidence", "executions", "sequencer")
 
     def __init__(
-        self, step_run_id: str, now: float, subscriptions: Sequence[SubscriptionState], emitter: Emitter
+        self,
+        step_run_id: str,
+        now: float,
+        subscriptions: Sequence[SubscriptionState],
+        emitter: Emitter,
+        settle: Callable[[], float],
     ) -> None:
         self.evidence = Evidence(step_run_id, now)
         self.executions = Executions()
-        self.sequencer = Sequencer(self.evidence, self.executions, subscriptions, emitter)
+        self.sequencer = Sequencer(self.evidence, self.executions, subscriptions, emitter, settle)
 
 
 class Reconciler:
@@ -203,7 +208,7 @@ class Reconciler:
         if cause is GapCause.TOO_LARGE:
             for step in self._steps.values():
                 if not step.sequencer.ended:
-                    step.sequencer.cause = cause
+                    step.sequencer.too_large = True
         if cause is not None or not self._open:
             self._end.suspect()
             self.core_poll.want(now + later)
@@ -302,7 +307,7 @@ class Reconciler:
         self.history_poll.answered()
         self._checked_at = now
         if state is not None:
-            self._past = state
+            first, self._past = self._past is None, state
             tell_at = now + LIVE_WAIT if self._joined and (self._open or self._end.hint is not None) else now
             for known in sorted(state.steps, key=lambda one: one.created_at or 0):
                 step = self._step(known.step_run_id, now)
@@ -313,6 +318,8 @@ class Reconciler:
                 if step.evidence.without_text and not step.sequencer.ended:
                     self.core_poll.want(now)
                 self._note_waiting(step)
+                if first and self._joined:
+                    self._note_joined(step)
         behind = self._history_is_behind(now)
         self._history_asked = self._history_asked or not behind
         if state is None or behind or self._open_question(now):
@@ -525,6 +532,7 @@ class Reconciler:
         for one in self._open:
             if one.opened_at <= evidence.history_asked - WAITING_PROOF:
                 one.starts.add(key)
+                evidence.joined_in = min(evidence.joined_in, evidence.proven - 1)
             elif key not in one.starts:
                 self.history_poll.by(one.opened_at + WAITING_PROOF)
 
@@ -628,10 +636,13 @@ class Reconciler:
         """The first telling: of steps that may have begun before anyone listened, chunks may be missing."""
         self._joined = True
         for step in self._steps.values():
-            heard = any((step.evidence.id, step.evidence.proven) in one.starts for one in self._subscriptions)
-            if not heard:
-                step.evidence.joined_late = True
-                step.sequencer.cause = GapCause.JOINED_LATE
+            self._note_joined(step)
+
+    def _note_joined(self, step: Step) -> None:
+        """Attempts that nobody heard begin began before anyone listened, as far as the first states know."""
+        evidence = step.evidence
+        if not any((evidence.id, evidence.proven) in one.starts for one in self._subscriptions):
+            evidence.joined_in = evidence.proven
 
     def _waits_for_another(self, step: Step) -> bool:
         """Whether a step must not begin yet: an end that came before it is still to be told."""
@@ -749,7 +760,9 @@ class Reconciler:
     def _step(self, step_run_id: str, now: float) -> Step:
         step = self._steps.get(step_run_id)
         if step is None:
-            step = self._steps[step_run_id] = Step(step_run_id, now, self._subscriptions, self._emitter)
+            step = self._steps[step_run_id] = Step(
+                step_run_id, now, self._subscriptions, self._emitter, self._settle_seconds
+            )
             if self.core_state is not None:  # it was not there when the last core state was asked for
                 for one in self._open:
                     if one.opened_at <= self._core_asked:

@@ -9,7 +9,7 @@ told.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from proxy.core.events import STEP_RETRYING, STEP_STARTED, GapCause
@@ -19,7 +19,7 @@ from proxy.runs.reconcile.emitter import Emitter
 from proxy.runs.reconcile.evidence import Evidence, Outcome
 from proxy.runs.reconcile.placement import Execution, Executions
 from proxy.runs.reconcile.subscription_state import SubscriptionState
-from proxy.runs.reconcile.timing import HOLE_WAIT, SETTLE
+from proxy.runs.reconcile.timing import HOLE_WAIT
 
 MOST_RETRIES: Final = 100  # attempts that are told one by one; a jump of more is one retrying and one reset
 
@@ -32,15 +32,16 @@ class Sequencer:
         "_evidence",
         "_executions",
         "_hole_since",
+        "_settle",
         "_subscriptions",
         "attempt",
-        "cause",
         "due",
         "ended",
         "flowing",
         "gap_told",
         "started",
         "strayed",
+        "too_large",
     )
 
     def __init__(
@@ -49,18 +50,21 @@ class Sequencer:
         executions: Executions,
         subscriptions: Sequence[SubscriptionState],
         emitter: Emitter,
+        settle: Callable[[], float],
     ) -> None:
+        """`settle`: how many seconds chunks may lag behind an end now."""
         self._evidence = evidence
         self._executions = executions
         self._subscriptions = subscriptions
         self._emitter = emitter
+        self._settle = settle
         self._hole_since: float | None = None
         self.attempt = 1  # the attempt that is being told
         self.started = False
         self.ended = False
         self.gap_told = False  # a gap without a number was told of this attempt's end
         self.strayed = False  # a chunk was dropped as an earlier attempt's, and may be this one's
-        self.cause = GapCause.UPSTREAM  # why chunks of this attempt would be missing
+        self.too_large = False  # a subscription ended at a message that was too large: the next gap says so
         self.flowing: Execution | None = None  # its next chunk in order can be told at once
         self.due: float | None = None  # when more can be told, seconds of the run's clock
 
@@ -123,7 +127,7 @@ class Sequencer:
                 if now < self._hole_since + HOLE_WAIT and not last and not self._known_missing(one, first):
                     self._later(self._hole_since + HOLE_WAIT)
                     return False
-                self._emitter.gap(self._cause_of_hole(one), name, self.attempt, first - one.next)
+                self._emitter.gap(self._cause(one), name, self.attempt, first - one.next)
             self._hole_since = None
             while first in one.held:
                 event = self._executions.take(one, first)
@@ -135,11 +139,18 @@ class Sequencer:
 
     def _known_missing(self, one: Execution, first: int) -> bool:
         """Whether what is missing before `first` cannot come: it was sent before anyone listened."""
-        return (one.next == 0 and self._evidence.joined_late) or self._executions.overflowed
+        return self._joined_late(one) or self._executions.overflowed
 
-    def _cause_of_hole(self, one: Execution) -> GapCause:
-        cause, self.cause = self.cause, GapCause.UPSTREAM
-        return cause if one.next == 0 else GapCause.UPSTREAM
+    def _joined_late(self, one: Execution | None) -> bool:
+        """Whether what is missing may have been sent before anyone listened."""
+        return (one is None or one.next == 0) and self.attempt <= self._evidence.joined_in
+
+    def _cause(self, one: Execution | None) -> GapCause:
+        """Why chunks of the attempt are missing."""
+        if self.too_large:
+            self.too_large = False
+            return GapCause.TOO_LARGE
+        return GapCause.JOINED_LATE if self._joined_late(one) else GapCause.UPSTREAM
 
     def _leave(self, now: float, last: bool) -> bool:
         """Leave an attempt that another one followed; False while its tail may still be proven or come."""
@@ -147,7 +158,8 @@ class Sequencer:
         failure = evidence.failures.get(self.attempt)
         known_at = evidence.proven_at if failure is None else failure.known_at
         live = failure is not None and failure.live
-        end = AttemptEnd(known_at, known_at + (SETTLE if live else 0.0), live, followed=True, at=None)
+        settle = self._settle()
+        end = AttemptEnd(known_at, known_at + (settle if live else 0.0), settle, live, followed=True, at=None)
         verdict = self._verdict(end, now, last)
         if verdict.whole is None:
             self._later(verdict.until)
@@ -170,8 +182,7 @@ class Sequencer:
         for one in self._executions.all:
             if one.attempt is not None and one.attempt < next_attempt:
                 self._executions.drop(one)
-        self.gap_told = self.strayed = self._executions.overflowed = False
-        self.cause = GapCause.UPSTREAM
+        self.gap_told = self.strayed = self.too_large = self._executions.overflowed = False
         self._emitter.reset(evidence.name or "", next_attempt)
         return True
 
@@ -181,8 +192,9 @@ class Sequencer:
             return
         if end.ran or self._executions.all:
             heard = self._executions.of(self.attempt) is not None
-            settled_at = end.known_at + (SETTLE if end.live or heard else 0.0)
-            fact = AttemptEnd(end.known_at, settled_at, not end.stopped, followed=False, at=end.at)
+            settle = self._settle()
+            settled_at = end.known_at + (settle if end.live or heard else 0.0)
+            fact = AttemptEnd(end.known_at, settled_at, settle, not end.stopped, followed=False, at=end.at)
             verdict = self._verdict(fact, now, last)
             if verdict.whole is None:
                 self._later(verdict.until)
@@ -216,8 +228,7 @@ class Sequencer:
         if verdict.whole or self.gap_told:
             return
         self.gap_told = True
-        one = self._executions.of(self.attempt)
-        cause = self.cause if one is None or one.next == 0 else GapCause.UPSTREAM
+        cause = self._cause(self._executions.of(self.attempt))
         self._emitter.gap(cause, self._evidence.name, self.attempt, None)
 
     def _later(self, at: float) -> None:

@@ -62,6 +62,9 @@ class SubscriptionState:
     run_end: LiveEvent | None = None  # the last event about the run's end that it brought, and when
     run_end_at: float = float("-inf")
 
+    signs: dict[tuple[str, int], float] = field(default_factory=dict)
+    """(step run id, attempt) -> when it gave a sign of life after that attempt had ended"""
+
     @property
     def complete(self) -> bool:
         """Whether it brings every chunk that is sent while it is open."""
@@ -76,6 +79,16 @@ class SubscriptionState:
         """It brought what an attempt begins with."""
         self.starts.add((step_run_id, attempt))
         self.live_starts.setdefault((step_run_id, attempt), now)
+
+    def sign_of_life(self, attempt: tuple[str, int], ended_at: float) -> float | None:
+        """When it first brought anything after `attempt` had ended, as far as it was asked for.
+
+        The first: what a connection held back comes in one burst, and each later event of a shared
+        subscription must not begin the wait anew.
+        """
+        if self.pulse.at < ended_at:
+            return None
+        return self.signs.setdefault(attempt, self.pulse.at)
 
     @property
     def followed_until(self) -> float:
