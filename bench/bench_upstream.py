@@ -50,16 +50,16 @@ class Upstream:
         self.deliver: dict[str, Callable[[LiveEvent], None]] = {}
 
     async def follow(self, run_id: str, deliver: Any, opened: Any = None) -> None:
-        self.deliver[run_id] = deliver
-        opened()
         await asyncio.Event().wait()
 
-    async def follow_metadata(self, *_: Any) -> None:
+    async def follow_metadata(self, key: str, value: str, deliver: Any, opened: Any = None) -> None:
+        self.deliver[value] = deliver
+        opened()
         await asyncio.Event().wait()
 
     async def core(self, run_id: str) -> CoreState:
         step = CoreStep("feed", _step(run_id), Status.RUNNING)
-        return CoreState(run_id, Status.RUNNING, False, (step,), {"traceparent": "00-1-1-01"})
+        return CoreState(run_id, Status.RUNNING, False, (step,), {"traceparent": run_id})
 
     async def past(self, run_id: str) -> None:
         raise HatchetAway("there is no history")
@@ -102,6 +102,8 @@ async def prepared(runs: int) -> tuple[Http2, list[str], list[Life]]:
         await life.known(1.0)
         await life.channel(stream)
         translate = codec.live_event
+        while run_id not in upstream.deliver:
+            await asyncio.sleep(0)
         deliver = upstream.deliver[run_id]
         deliver(translate(_event(run_id, None)))
         call = Call(_into(translate, deliver), lambda *_: None)
