@@ -33,8 +33,8 @@ from proxy.observability.counters import TeamCounters
 from proxy.rules.ruleset import Rules
 from proxy.runs.follower import RunFollower
 from proxy.streams.backlog import Backlog
-from proxy.streams.retained import Kept
-from proxy.streams.run_session import Life
+from proxy.streams.retained import RetainedItem
+from proxy.streams.run_session import RunSession
 from proxy.streams.stream import LiveStream
 
 pb = protobuf.dispatcher_pb2
@@ -75,7 +75,7 @@ def _step(run_id: str) -> str:
     return "2" * 8 + run_id[8:]
 
 
-async def prepared(runs: int) -> tuple[Http2, list[str], list[Life]]:
+async def prepared(runs: int) -> tuple[Http2, list[str], list[RunSession]]:
     """A connection with one call per run; each run has one stream."""
     rules = tuple(
         RuleConfig(**{**rule, "name": f"rules[{n}]", "events": _listed(rule["events"]), **_steps(rule)})
@@ -94,13 +94,13 @@ async def prepared(runs: int) -> tuple[Http2, list[str], list[Life]]:
     ids, lives = [], []
     for number in range(runs):
         run_id = f"1111{number:04d}-1111-4111-8111-111111111111"
-        life = Life(
+        life = RunSession(
             run_id, team="t", number=1, secret=b"s" * 32, upstream=upstream, counts=counts,
-            kept=Backlog[Kept](1000, 1 << 20, grew), grew=grew, ended=lambda _: None,
+            retained=Backlog[RetainedItem](1000, 1 << 20, grew), grew=grew, ended=lambda _: None,
         )  # fmt: skip
         life.begin(RunFollower(run_id, upstream, publish=life.publish))
         await life.known(1.0)
-        await life.channel(stream)
+        await life.open(stream)
         translate = codec.live_event
         while run_id not in upstream.deliver:
             await asyncio.sleep(0)
@@ -184,7 +184,7 @@ async def main() -> None:
     if given.profile:
         pstats.Stats(profile).sort_stats("tottime").print_stats(35)
     for life in lives:
-        life.let_go()
+        life.drop()
         await life.run.close()
 
 

@@ -1,12 +1,13 @@
-"""Chunked: a response whose length nobody knows (RFC 9112, 7.1)."""
+"""Chunked transfer coding, for a response whose length is not known (RFC 9112, section 7.1)."""
 
 from __future__ import annotations
 
 from typing import Final
 
 LAST: Final = b"0\r\n\r\n"
+"""The last chunk, which ends the response."""
 
 
 def chunk(body: bytes) -> bytes:
-    """`body` as one chunk; it is never empty: that were the last."""
+    """`body` as one chunk. It must not be empty: an empty chunk ends the response."""
     return b"%x\r\n%b\r\n" % (len(body), body)

@@ -1,12 +1,13 @@
-"""Cursors to and from ids: a place in the frames of one run.
+"""Cursors: the ids of frames, which a client sends back to go on where it was.
 
 A cursor is ``RUN.SEAL.PLACE``: the run (22 characters of base64url, so that a cursor on a metadata path
 stays with its run), a seal, and a place: a frame's number, or ``end``.
 
-- The seal of a number is keyed with a secret of this process and binds team, stream, path value, rules
-  and the run's life in this process: a number from elsewhere, or a forged one, is simply unknown.
-- The seal of ``end`` is not keyed: every replica knows the verified end of a run without asking anyone,
-  and whoever forges one only shuts his own door (204).
+- The seal of a number is keyed with a secret of this process, and covers the team, the stream, the value in
+  the path, the rules and the number of the run session. A cursor of another process, or a forged one, is
+  therefore unknown.
+- The seal of ``end`` is not keyed: every replica recognises the end of a run without asking anyone. A client
+  that forges one only refuses itself the stream (204).
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from dataclasses import dataclass
 from typing import Final
 
 END_PLACE: Final = "end"
-SEAL_BYTES: Final = 8  # 64 bits: guessing one against a live process is hopeless, and ids stay short
+SEAL_BYTES: Final = 8  # 64 bits cannot be guessed by asking, and ids stay short
 _UUID: Final = re.compile("[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
-MAX_CURSOR: Final = 128  # characters; ours have at most 60, anything longer was never ours
+MAX_CURSOR: Final = 128  # characters; the longest cursor has some 60
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A cursor as it was read: whose it is remains to be seen. `place` is None at the end."""
+    """A cursor that was parsed but not verified (`Ids.holds`); `place` is None for ``end``."""
 
     run_id: str
     seal: str
@@ -35,7 +36,7 @@ class Cursor:
 
 
 def read_cursor(text: str) -> Cursor | None:
-    """Parse an id that came back; None where it cannot be one of ours."""
+    """Parse the id that a client sent back; None where it cannot be a cursor."""
     if len(text) > MAX_CURSOR or not text.isascii():
         return None
     parts = text.split(".")
@@ -53,7 +54,7 @@ def read_cursor(text: str) -> Cursor | None:
 
 
 def end_cursor(team: str, stream: str, run_id: str, value: str = "") -> str:
-    """The cursor of the verified end; `value` is what stood in a metadata path."""
+    """The cursor of a run's end; `value` is the text in a metadata path, empty for other paths."""
     digest = hashlib.blake2b(
         _join(team, stream, run_id, value), digest_size=SEAL_BYTES, person=b"end"
     ).digest()
@@ -61,14 +62,15 @@ def end_cursor(team: str, stream: str, run_id: str, value: str = "") -> str:
 
 
 class Ids:
-    """The ids of one channel: place to cursor, and whether a cursor is one of them."""
+    """Issues the cursors of one channel, and recognises them."""
 
     __slots__ = ("_prefix", "_seal", "end")
 
     def __init__(
-        self, secret: bytes, *, team: str, stream: str, run_id: str, value: str, rules: str, life: int
+        self, secret: bytes, *, team: str, stream: str, run_id: str, value: str, rules: str, session: int
     ) -> None:
-        joined = _join(team, stream, run_id, value, rules, str(life))
+        """`rules` is the fingerprint of the stream's rules, `session` the number of the run session."""
+        joined = _join(team, stream, run_id, value, rules, str(session))
         self._seal = _text(hashlib.blake2b(joined, digest_size=SEAL_BYTES, key=secret).digest())
         self._prefix = f"{_pack_run(run_id)}.{self._seal}.".encode()
         self.end = end_cursor(team, stream, run_id, value).encode()
@@ -78,18 +80,18 @@ class Ids:
         return b"%b%d" % (self._prefix, place)
 
     def frame(self, place: int, event: str | None, data: bytes) -> bytes:
-        """The frame numbered `place`; the same bytes as `frame` with its cursor gives, in one go."""
+        """The frame numbered `place`: the bytes of `sse.frame` with that cursor, made in one step."""
         if event is None:
             return b"id: %b%d\ndata: %b\n\n" % (self._prefix, place, data)
         return b"id: %b%d\nevent: %b\ndata: %b\n\n" % (self._prefix, place, event.encode(), data)
 
     def holds(self, cursor: Cursor) -> bool:
-        """Whether `cursor` is a numbered one of this very channel."""
+        """Whether this channel issued `cursor` for a frame."""
         return cursor.place is not None and cursor.seal == self._seal
 
 
 def run_id_of(text: str) -> str | None:
-    """The canonical run id (lower-case UUID) of what stood in a path, or None where it is not a UUID."""
+    """The canonical run id (a UUID in lower case) for the text in a path; None where it is not a UUID."""
     return text.lower() if _UUID.fullmatch(text) else None
 
 

@@ -20,10 +20,10 @@ from typing import Any, Final
 
 import uvicorn
 
-from proxy.server.http.app import Front
-from proxy.server.http.fast_path import KEEP_ALIVE, Doors
-from proxy.server.http.protocol import listen_for_signs
-from proxy.server.http.request_limits import GuardedProtocol
+from proxy.server.http.app import StreamApp
+from proxy.server.http.fast_path import KEEP_ALIVE, ConnectionFactory
+from proxy.server.http.request_limits import LimitedProtocol
+from proxy.server.http.sockets import limit_unacknowledged
 from proxy.teams.hub import Hub
 
 LISTEN_BACKLOG: Final = 2048  # connections that may wait to be accepted: a page full of users after a restart
@@ -37,17 +37,17 @@ class Server(uvicorn.Server):
 
     def __init__(
         self,
-        front: Front,
+        front: StreamApp,
         *,
         reload: Callable[[], None] | None = None,
         listening: Callable[[], None] | None = None,
     ) -> None:
         """`reload` answers SIGHUP; `listening` is called once requests and signals are answered."""
-        self._doors = Doors(front, ceiling=front.hub.max_connections)
+        self._connections = ConnectionFactory(front.hub, ceiling=front.hub.max_connections)
         super().__init__(
             uvicorn.Config(
                 front,
-                http=self._doors,  # type: ignore[arg-type]
+                http=self._connections,  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -83,10 +83,10 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        expected = self.hub.server.write_timeout
+        write_timeout = self.hub.server.write_timeout
         for sock in sockets or ():
-            listen_for_signs(sock, expected)
-        self._doors.expects_signs_within = expected if sockets else None
+            limit_unacknowledged(sock, write_timeout)
+        self._connections.write_timeout = write_timeout if sockets else None
         await super().startup(sockets)
         self._listening()
 
@@ -104,7 +104,7 @@ class Server(uvicorn.Server):
         for sock in sockets or ():
             sock.close()
         began, grace = time.monotonic(), self.hub.server.drain.grace
-        self.hub.event_log.draining(clients=len(self.hub.stays), grace=grace)
+        self.hub.event_log.draining(clients=len(self.hub.sessions), grace=grace)
         self.hub.drain()
         for connection in tuple(self.server_state.connections):
             connection.shutdown()
@@ -132,7 +132,7 @@ class AdminServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=GuardedProtocol,
+                http=LimitedProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,

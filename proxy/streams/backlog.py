@@ -1,17 +1,16 @@
-"""Backlog: the frames of one channel, numbered from 1, bounded, sealable; readers own only a place in it.
+"""Backlog: a bounded log of entries that are numbered from 1.
 
-The seam has few verbs (append, read from a place, seal, drop), so that a log which replicas share can take
-its place. The law:
+A reader of the log keeps only its *place*, the number of the last entry that it has. The verbs are few
+(append, read from a place, seal, drop), so that a log which replicas share can replace it.
 
-- What is recent lies in one piece, so a reader near the tail gets a slice, and all readers at one place
-  share the same joined bytes.
-- Under pressure chunks go first. Lasting entries (lifecycle: what a client must see) move aside and may
-  take half of the bounds; beyond that the oldest are forgotten too, by name, so that they can be made
-  again from the run's state.
-- What went is counted by step and attempt: a reader who was not there yet is told what he misses.
+- Recent entries lie in one list: a reader near the end gets a slice of it.
+- When a bound is exceeded the oldest entries are evicted. Chunks are gone then, and counted by step and
+  attempt, so that a reader can be told what it has missed. Lasting entries (lifecycle events, which every
+  client must see) are moved *aside*, where they may take half of the bounds; beyond that the oldest are
+  *forgotten*. Their identities are remembered, so that they can be made again from the run's state.
 - The newest entry is kept even if it is larger than the bounds.
 
-Pure and sync. The same class keeps a run's events (for streams that are opened later).
+It is used for the frames of a channel, and for the items of a run, from which later streams begin.
 """
 
 from __future__ import annotations
@@ -23,31 +22,32 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from proxy.core.value import value
 
-OVERHEAD: Final = (
-    120  # bytes that an entry costs beside its body, roughly: counted, or empty chunks were free
-)
-MAX_LOSSES: Final = 512  # steps whose losses are told one by one; beyond that one sum for the rest
-COMPACT_AT: Final = 256  # entries evicted before the list is cut: keeps eviction O(1) on average
+OVERHEAD: Final = 120
+"""Bytes that an entry takes beside its body, roughly. Without it empty chunks would be free."""
+MAX_LOSSES: Final = 512
+"""Attempts whose losses are counted one by one; those of all others make one sum."""
+COMPACT_AT: Final = 256
+"""Evicted entries before the list is cut: it keeps eviction O(1) on average."""
 
 
 class Entry(Protocol):
-    """What a backlog keeps."""
+    """What a backlog holds."""
 
     @property
     def size(self) -> int:
-        """Bytes, OVERHEAD included."""
+        """Bytes, `OVERHEAD` included."""
 
     @property
     def lasting(self) -> bool:
-        """Whether it should outlive chunks."""
+        """Whether it is moved aside when it is evicted."""
 
     @property
     def source(self) -> tuple[str, int] | None:
-        """Step and attempt of a chunk, for the losses."""
+        """Step and attempt of a chunk, for `Backlog.losses`."""
 
     @property
     def identity(self) -> Hashable | None:
-        """What to remember of a lasting entry once it is gone; None: nothing."""
+        """What is remembered of a lasting entry that was forgotten; None: nothing."""
 
 
 E = TypeVar("E", bound=Entry)
@@ -55,7 +55,7 @@ E = TypeVar("E", bound=Entry)
 
 @value
 class Frame:
-    """Numbered bytes, ready for the wire."""
+    """The bytes of one frame; its number is part of them."""
 
     body: bytes
     lasting: bool
@@ -69,7 +69,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Chunks of a step's attempt that went; `missed` is None where only "some" is known."""
+    """Evicted chunks of a step's attempt; `missed` is their number, None where only "some" is known."""
 
     step: str | None
     attempt: int | None
@@ -77,28 +77,28 @@ class Loss:
 
 
 class Backlog(Generic[E]):
-    """A bounded numbered log. `grew` hears every change of `bytes`, evictions included."""
+    """A bounded numbered log. `last` is the number of the newest entry, `bytes` what all entries take."""
 
     def __init__(self, events: int, max_bytes: int, grew: Callable[[int], None] | None = None) -> None:
+        """`events` and `max_bytes` are the bounds; `grew` is called with every change of `bytes`."""
         self.max_events = events
         self.max_bytes = max_bytes
         self.bytes = 0
-        self.last = 0  # number of the newest entry
+        self.last = 0
         self.sealed = False
-        self.gone = 0  # every chunk numbered up to here that is not in the recent piece is gone
         self._recent: list[E] = []
-        self._head = 0  # entries before it were evicted and wait for the cut
+        self._head = 0  # entries before this index were evicted; they are cut off later
         self._aside: deque[tuple[int, E]] = deque()
         self._aside_bytes = 0
         self._losses: dict[tuple[str | None, int | None], list[int]] = {}  # -> [first, last, count]
         self._forgotten: list[tuple[int, Hashable]] = []
-        self._grew = grew or _unheard
+        self._grew = grew or _ignore
 
-    # -- the four verbs --
+    # -- the log --
 
     def append(self, entry: E) -> int:
-        """Number an entry and keep it; the oldest go where the bounds ask for it."""
-        assert not self.sealed, "a sealed backlog takes nothing more"
+        """Add an entry and return its number; evict the oldest where a bound is exceeded."""
+        assert not self.sealed, "nothing is appended to a sealed backlog"
         size = entry.size
         recent = self._recent
         recent.append(entry)
@@ -110,40 +110,40 @@ class Backlog(Generic[E]):
         return self.last
 
     def read(self, place: int) -> Sequence[E]:
-        """What lies in one piece after `place`; only for a `place` that `reaches` says is within it."""
+        """The entries after `place`; only where `reaches(place)` is true."""
         return self._recent[place - self.last :] if place < self.last else ()
 
     def seal(self) -> None:
-        """Nothing more will come."""
+        """Nothing will be appended any more."""
         self.sealed = True
 
     def drop(self) -> None:
-        """Let everything go."""
+        """Let all entries go."""
         self._grew(-self.bytes)
         self.bytes = 0
         self._recent, self._head = [], 0
         self._aside.clear()
 
-    # -- what is there and what went --
+    # -- what is there, and what was evicted --
 
     def __len__(self) -> int:
         return len(self._recent) - self._head + len(self._aside)
 
     @property
     def first(self) -> int:
-        """Number of the first entry of the recent piece (`last` + 1 where it is empty)."""
+        """The number of the first recent entry; `last` + 1 where there is none."""
         return self.last - (len(self._recent) - self._head) + 1
 
     def reaches(self, place: int) -> bool:
-        """Whether everything after `place` lies in the recent piece."""
+        """Whether no entry after `place` was evicted."""
         return place + 1 >= self.first
 
     def aside(self, place: int) -> list[tuple[int, E]]:
-        """The lasting entries after `place` that were moved out of the recent piece, with their numbers."""
+        """The lasting entries after `place` that were moved aside, with their numbers."""
         return [(number, entry) for number, entry in self._aside if number > place]
 
     def losses(self, place: int) -> list[Loss]:
-        """The chunks after `place` that are gone, by step and attempt."""
+        """The chunks after `place` that were evicted, by step and attempt."""
         return [
             Loss(step, attempt, count if place < first else None)
             for (step, attempt), (first, last, count) in self._losses.items()
@@ -151,11 +151,11 @@ class Backlog(Generic[E]):
         ]
 
     def forgotten(self, place: int) -> dict[Hashable, int]:
-        """The lasting entries after `place` that are gone: what they were, and their numbers."""
+        """The identities of the lasting entries after `place` that were forgotten, and their numbers."""
         return {identity: number for number, identity in self._forgotten if number > place}
 
     def shrink(self, to_bytes: int) -> None:
-        """Let the oldest go until at most `to_bytes` are left (the newest stays)."""
+        """Evict the oldest entries until at most `to_bytes` are left; the newest is kept."""
         self._fit(self.max_events, to_bytes)
 
     # -- eviction --
@@ -177,14 +177,13 @@ class Backlog(Generic[E]):
 
     def _evict(self) -> None:
         number, entry = self.first, self._recent[self._head]
-        self._recent[self._head] = self._recent[-1]  # no longer holds the evicted entry alive
+        self._recent[self._head] = self._recent[-1]  # so that the evicted entry can be freed
         self._head += 1
         if entry.lasting:
             self._aside.append((number, entry))
             self._aside_bytes += entry.size
             return
         self._release(entry)
-        self.gone = number
         key = entry.source or (None, None)
         if key not in self._losses and len(self._losses) >= MAX_LOSSES:
             key = (None, None)
@@ -204,5 +203,5 @@ class Backlog(Generic[E]):
         self._grew(-entry.size)
 
 
-def _unheard(delta: int) -> None:
-    """Nobody counts."""
+def _ignore(delta: int) -> None:
+    """No one counts the bytes."""

@@ -1,4 +1,4 @@
-"""Kept: an item of a run as its life keeps it in a backlog: weighed, and able to say what it was."""
+"""The items of a run as a run session retains them: with their size, and an identity to rebuild them by."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from proxy.streams.backlog import OVERHEAD
 
 
 @value
-class Kept:
-    """An item as the life keeps it; what it was is asked only once it falls out."""
+class RetainedItem:
+    """An item in a backlog; `size` is in bytes. Its identity is computed only when it is evicted."""
 
     item: Item
     size: int
@@ -34,20 +34,20 @@ class Kept:
         return None if isinstance(item, End) else item
 
 
-def keep(item: Item) -> Kept:
-    """Weigh an item for the backlog of events."""
+def retain(item: Item) -> RetainedItem:
+    """Wrap `item` for a backlog, with an estimate of its size in bytes."""
     if not isinstance(item, Event):
-        return Kept(item, OVERHEAD)
+        return RetainedItem(item, OVERHEAD)
     payload = item.payload
-    return Kept(item, OVERHEAD + (len(payload) if payload.__class__ is str else _weight(payload)))
+    return RetainedItem(item, OVERHEAD + (len(payload) if payload.__class__ is str else _size(payload)))
 
 
-def _weight(payload: Any) -> int:
-    """About how many bytes a payload takes; containers are counted to a depth, not to the last leaf."""
+def _size(payload: Any) -> int:
+    """Estimate the bytes that a decoded JSON value takes."""
     if isinstance(payload, str):
         return len(payload)
     if isinstance(payload, dict):
-        return 64 + sum(len(str(key)) + _weight(value) for key, value in payload.items())
+        return 64 + sum(len(str(key)) + _size(value) for key, value in payload.items())
     if isinstance(payload, list):
-        return 64 + sum(_weight(value) for value in payload)
+        return 64 + sum(_size(value) for value in payload)
     return 16

@@ -1,17 +1,19 @@
-"""Life: one run in this process: the `Run` that follows it, its events as kept, and its channels.
+"""RunSession: one run in this process: its follower, its items so far, and a dispatcher for each stream.
 
-A life begins with its first client (or with the tap) and ends some time after its last one. All streams of a
-team on a run share it, so a run costs one upstream. A stream that is opened later starts from the kept
-events; what has fallen out of them is made again from the run's state.
+A run session begins with the run's first client (or with the tap) and ends some time after the last one has
+left. All streams of a team on a run share it, so a run costs one upstream however many clients and streams
+there are. A stream that is opened later starts from the retained items; lifecycle events that have been
+evicted from them are made again from the run's state.
 
-A life whose run is over stays for late clients. A run that was replayed since gets a new life: numbers of
-the old one are then unknown cursors, never another story's frames.
+The session of a run that is over stays for late clients. A run that was replayed since gets a new session,
+with a new `number`: cursors of the old one are then unknown, and never mean frames of another attempt at
+the run.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Final
 
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
@@ -23,17 +25,20 @@ from proxy.observability.counters import TeamCounters
 from proxy.runs.follower import RunFollower
 from proxy.runs.rebuild import rebuild
 from proxy.streams.backlog import Backlog, Frame
-from proxy.streams.channel import Channel, Sights, value_of
-from proxy.streams.retained import Kept, keep
+from proxy.streams.channel import Channel, DecodedEvents, value_of
+from proxy.streams.dispatcher import Dispatcher
+from proxy.streams.retained import RetainedItem, retain
 from proxy.streams.stream import LiveStream
 
-LOOK_PAUSE: Final = 0.2  # seconds between looks for a run that does not exist yet: the engine's lag is 0.1
+LOOKUP_PAUSE: Final = 0.2
+"""Seconds between lookups of a run that does not exist yet: the engine shows a new run after about 0.1 s."""
+REPLAY_CHECK: Final = 1.0
+"""Seconds for which "this run was not replayed" is believed: it bounds the calls for a run that is over."""
 CLOSED: Final = "the run was closed"
-REPLAY_LOOK: Final = 1.0  # seconds for which "it was not replayed" is believed: bounds calls per ended run
 
 
-class Life:
-    """One run in this process. `over` and `status` tell its verified end."""
+class RunSession:
+    """One run in this process; `status` is the one that the run ended with, None until then."""
 
     def __init__(
         self,
@@ -44,10 +49,14 @@ class Life:
         secret: bytes,
         upstream: Upstream,
         counts: TeamCounters,
-        kept: Backlog[Kept],
+        retained: Backlog[RetainedItem],
         grew: Callable[[int], None],
-        ended: Callable[[Life], None],
+        ended: Callable[[RunSession], None],
     ) -> None:
+        """`number` tells the sessions of a run apart, `secret` is the key of their cursors.
+
+        `grew` is called with every change of the bytes that are held, `ended` once the run is over.
+        """
         self.run_id = run_id
         self.number = number
         self.status: str | None = None
@@ -56,14 +65,14 @@ class Life:
         self._secret = secret
         self._upstream = upstream
         self._counts = counts
-        self._kept = kept
+        self._retained = retained
         self._grew = grew
         self._ended = ended
-        self._channels: dict[str, Channel] = {}
+        self._dispatchers: dict[str, Dispatcher] = {}
         self._opening: dict[str, asyncio.Lock] = {}
-        self._looking: asyncio.Task[CoreState] | None = None
+        self._lookup: asyncio.Task[CoreState] | None = None
         self._state: CoreState | None = None
-        self._replay_looked = 0.0
+        self._replay_checked_at = 0.0
         self.run: RunFollower
 
     def begin(self, run: RunFollower) -> None:
@@ -71,110 +80,110 @@ class Life:
         self.run = run
         run.start()
 
-    # -- the run tells --
+    # -- items in --
 
     def publish(self, items: Sequence[Item]) -> None:
-        """What happened, in order: kept, and offered to every channel."""
+        """Retain what happened, in order, and publish it on every stream that is open."""
         if self.closed:
             return
-        kept = self._kept
+        retained = self._retained
         for item in items:
-            kept.append(keep(item))
+            retained.append(retain(item))
             if isinstance(item, End):
                 self.status = item.status
-                kept.seal()
+                retained.seal()
         self._counts.events += len(items)
-        sights = Sights() if len(self._channels) > 1 else None
-        for channel in self._channels.values():
-            channel.offer(items, sights)
+        decoded = DecodedEvents() if len(self._dispatchers) > 1 else None
+        for dispatcher in self._dispatchers.values():
+            dispatcher.publish(items, decoded)
         if self.status is not None:
-            self._replay_looked = asyncio.get_running_loop().time()
+            self._replay_checked_at = asyncio.get_running_loop().time()
             self._counts.run_ends[self.status] += 1
             self._ended(self)
 
     @property
     def over(self) -> bool:
-        """Whether the verified end was told."""
+        """Whether the run has ended."""
         return self.status is not None
 
     @property
     def state(self) -> CoreState | None:
-        """The run's first state, once it is known."""
+        """The run's state when it was first read; None until then."""
         return self._state
 
     @property
     def traceparent(self) -> str | None:
-        """The run's own trace, where its metadata tells."""
-        told = None if self._state is None else self._state.metadata.get("traceparent")
-        return told if isinstance(told, str) else None
+        """The run's own trace context, where its metadata has one."""
+        found = None if self._state is None else self._state.metadata.get("traceparent")
+        return found if isinstance(found, str) else None
 
-    # -- clients ask --
+    # -- requests --
 
     async def known(self, patience: float) -> CoreState:
         """The run's first state; waits up to `patience` seconds for a run that does not exist yet.
 
-        Raises RunUnknown after that, and at once whatever else Hatchet answers.
+        Raises RunUnknown after that, and any other HatchetError at once.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience
         while True:
             try:
-                return await self._look()
+                return await self._look_up()
             except RunUnknown:
                 left = deadline - loop.time()
                 if left <= 0 or self.closed:
                     raise
-                await asyncio.sleep(min(LOOK_PAUSE, left))
+                await asyncio.sleep(min(LOOKUP_PAUSE, left))
 
-    async def _look(self) -> CoreState:
+    async def _look_up(self) -> CoreState:
         if self._state is None:
-            if self._looking is None or self._looking.done():
-                self._looking = asyncio.create_task(self.run.known())
-            looking = self._looking
+            if self._lookup is None or self._lookup.done():
+                self._lookup = asyncio.create_task(self.run.known())
+            lookup = self._lookup
             try:
-                self._state = await asyncio.shield(looking)
+                self._state = await asyncio.shield(lookup)
             except asyncio.CancelledError:
-                asks = asyncio.current_task()
-                if not looking.cancelled() or asks is None or asks.cancelling():
+                caller = asyncio.current_task()
+                if not lookup.cancelled() or caller is None or caller.cancelling():
                     raise
-                raise HatchetAway(CLOSED) from None  # the life was let go, not whoever asks
+                raise HatchetAway(CLOSED) from None  # the run was dropped; the caller was not cancelled
             finally:
-                del looking  # its error's traceback holds this frame
+                del lookup  # the traceback of its error holds this frame: a reference cycle
         return self._state
 
-    def opened(self, stream: LiveStream) -> Channel | None:
-        """The channel of `stream`, where it is open."""
-        return self._channels.get(stream.key)
+    def opened(self, stream: LiveStream) -> Dispatcher | None:
+        """The dispatcher of `stream`, where the stream is open."""
+        return self._dispatchers.get(stream.key)
 
-    async def channel(self, stream: LiveStream) -> Channel:
-        """The channel of `stream`, made from the kept events when it is first asked for.
+    async def open(self, stream: LiveStream) -> Dispatcher:
+        """The dispatcher of `stream`, made from the retained items when it is first asked for.
 
-        Raises HatchetError: the past cannot be had, or the life was let go meanwhile.
+        Raises HatchetError: evicted items cannot be made again now, or the run was dropped meanwhile.
         """
-        channel = self._channels.get(stream.key)
-        if channel is not None:
-            return channel
+        dispatcher = self._dispatchers.get(stream.key)
+        if dispatcher is not None:
+            return dispatcher
         async with self._opening.setdefault(stream.key, asyncio.Lock()):
-            channel = self._channels.get(stream.key)
-            if channel is None:
-                past = await self._past()  # before the last look: nothing may come between it and the channel
+            dispatcher = self._dispatchers.get(stream.key)
+            if dispatcher is None:
+                rebuilt = await self._rebuild_forgotten()
                 if self.closed:
-                    raise HatchetAway(CLOSED)  # nothing would ever come, not even the end
-                channel = self._open(stream, past)
-                self._channels[stream.key] = channel
-        return channel
+                    raise HatchetAway(CLOSED)  # nothing would ever be published on it, not even the end
+                # nothing is awaited from here on, so no item can come between the backlog and the channel
+                dispatcher = self._open(stream, rebuilt)
+                self._dispatchers[stream.key] = dispatcher
+        return dispatcher
 
     def holds(self, stream: LiveStream, cursor: Cursor) -> bool:
-        """Whether `cursor` is one of this life's channel of `stream`."""
-        channel = self._channels.get(stream.key)
-        return channel is not None and channel.ids.holds(cursor)
+        """Whether `cursor` was issued by this session for `stream`."""
+        dispatcher = self._dispatchers.get(stream.key)
+        return dispatcher is not None and dispatcher.channel.ids.holds(cursor)
 
-    async def _past(self) -> list[Event]:
-        """The events that have fallen out of what is kept, made again."""
-        return await self.rebuild() if self._kept.forgotten(0) else []
+    async def _rebuild_forgotten(self) -> list[Event]:
+        return await self.rebuild() if self._retained.forgotten(0) else []
 
-    def _open(self, stream: LiveStream, past: list[Event]) -> Channel:
-        config, kept = stream.config, self._kept
+    def _open(self, stream: LiveStream, rebuilt: list[Event]) -> Dispatcher:
+        config, retained = stream.config, self._retained
         state = self._state
         metadata = state.metadata if state is not None else {}
         channel = Channel(
@@ -186,30 +195,28 @@ class Life:
                 run_id=self.run_id,
                 value=value_of(metadata, config.metadata_key),
                 rules=stream.rules.fingerprint,
-                life=self.number,
+                session=self.number,
             ),
             Backlog[Frame](config.backlog.events, config.backlog.bytes, self._grew),
             self._counts.stream(config.name),
-            heartbeat=config.heartbeat,
-            restate=self.rebuild,
+            rebuild=self.rebuild,
         )
-        forgotten = kept.forgotten(0)
-        again = [event for event in past if event.identity in forgotten]
+        dispatcher = Dispatcher(channel, heartbeat=config.heartbeat)
+        forgotten = retained.forgotten(0)
+        events = [event for event in rebuilt if event.identity in forgotten]
         notices = [item for item in forgotten if isinstance(item, StepGap | Reset)]
-        channel.offer([*again, *notices])
-        if len(again) + len(notices) < len(
-            forgotten
-        ):  # while a run goes on, its state may not tell everything
-            channel.offer([StepGap(GapCause.BACKLOG, None, None, None)])
-        channel.offer(
-            [StepGap(GapCause.BACKLOG, loss.step, loss.attempt, loss.missed) for loss in kept.losses(0)]
+        dispatcher.publish([*events, *notices])
+        if len(events) + len(notices) < len(forgotten):  # the state may not tell all while the run goes on
+            dispatcher.publish([StepGap(GapCause.BACKLOG, None, None, None)])
+        dispatcher.publish(
+            [StepGap(GapCause.BACKLOG, loss.step, loss.attempt, loss.missed) for loss in retained.losses(0)]
         )
-        channel.offer([entry.item for _, entry in kept.aside(0)])
-        channel.offer([entry.item for entry in kept.read(kept.first - 1)])
-        return channel
+        dispatcher.publish([entry.item for _, entry in retained.aside(0)])
+        dispatcher.publish([entry.item for entry in retained.read(retained.first - 1)])
+        return dispatcher
 
     async def rebuild(self) -> list[Event]:
-        """Every lifecycle event that the run's state can tell now. Raises HatchetError."""
+        """Every lifecycle event that the run's state tells now. Raises HatchetError."""
         core = await self._upstream.core(self.run_id)
         return rebuild(core, await self._history())
 
@@ -221,58 +228,69 @@ class Life:
         except HatchetError:
             return None
 
+    # -- replays --
+
     @property
     def may_be_replayed(self) -> bool:
-        """Whether `replayed` would ask: what it said is believed for a while."""
-        return asyncio.get_running_loop().time() - self._replay_looked >= REPLAY_LOOK
+        """Whether `replayed` would ask Hatchet; its last answer is believed for `REPLAY_CHECK` seconds."""
+        return asyncio.get_running_loop().time() - self._replay_checked_at >= REPLAY_CHECK
 
     async def replayed(self) -> bool:
-        """Whether a run that was over goes on, or went on, since: then this life is not its story."""
+        """Whether the run, which was over, was replayed since: then this session does not describe it."""
         if not self.may_be_replayed:
             return False
         now = asyncio.get_running_loop().time()
         try:
             core = await self._upstream.core(self.run_id)
         except HatchetError:
-            return False  # what was verified stays true as far as anyone can tell
-        self._replay_looked = now
+            return False  # as far as anyone can tell, what was verified is still so
+        self._replay_checked_at = now
         if not core.done:
             return True
-        told = self._told()
-        return any(event.identity not in told for event in rebuild(core, await self._history()))
+        published = self._published_identities()
+        return any(event.identity not in published for event in rebuild(core, await self._history()))
 
-    def _told(self) -> set[Hashable]:
-        """What every lifecycle event was that this life has told."""
-        kept = [entry.identity for _, entry in self._kept.aside(0)]
-        recent = [entry.identity for entry in self._kept.read(self._kept.first - 1)]
-        return {*kept, *recent, *self._kept.forgotten(0)}
+    def _published_identities(self) -> set[Hashable]:
+        """The identities of all lifecycle events that were published."""
+        retained = self._retained
+        aside = [entry.identity for _, entry in retained.aside(0)]
+        recent = [entry.identity for entry in retained.read(retained.first - 1)]
+        return {*aside, *recent, *retained.forgotten(0)}
 
-    # -- the hub asks --
+    # -- memory and the end --
 
     @property
     def bytes(self) -> int:
-        """What is kept, frames and events."""
-        return self._kept.bytes + sum(channel.backlog.bytes for channel in self._channels.values())
+        """Bytes that the backlogs hold: retained items and frames."""
+        channels = (dispatcher.channel for dispatcher in self._dispatchers.values())
+        return self._retained.bytes + sum(channel.backlog.bytes for channel in channels)
 
     @property
     def channels(self) -> Sequence[Channel]:
         """The channels that are open."""
-        return tuple(self._channels.values())
+        return tuple(dispatcher.channel for dispatcher in self._dispatchers.values())
 
     def shrink(self, to_bytes: int) -> None:
-        """Give up the oldest, until about `to_bytes` are left."""
-        share = to_bytes // (1 + len(self._channels))
-        self._kept.shrink(share)
-        for channel in self._channels.values():
-            channel.backlog.shrink(share)
+        """Evict the oldest entries until about `to_bytes` are left."""
+        share = to_bytes // (1 + len(self._dispatchers))
+        self._retained.shrink(share)
+        for dispatcher in self._dispatchers.values():
+            dispatcher.channel.backlog.shrink(share)
 
-    def let_go(self) -> None:
-        """Give up all that is kept; nothing is taken any more."""
+    def close_streams_except(self, names: Collection[str]) -> None:
+        """End the sessions of every stream that is not among `names`, with `Ending.DROPPED`."""
+        for key in list(self._dispatchers):
+            name, _, _ = key.rpartition(":")  # see `LiveStream.key`
+            if name not in names:
+                self._dispatchers.pop(key).close()
+
+    def drop(self) -> None:
+        """Close it: sessions that are still open end with `Ending.DROPPED`, and all items are let go."""
         self.closed = True
-        if self._looking is not None:
-            self._looking.cancel()
-            self._looking = None
-        for channel in self._channels.values():
-            channel.close()
-        self._channels.clear()
-        self._kept.drop()
+        if self._lookup is not None:
+            self._lookup.cancel()
+            self._lookup = None
+        for dispatcher in self._dispatchers.values():
+            dispatcher.close()
+        self._dispatchers.clear()
+        self._retained.drop()

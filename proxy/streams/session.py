@@ -1,152 +1,195 @@
-"""Stay: one client's stream from its first byte to its ending, and all that was lent for it.
+"""Session: one client's connection to a stream, from the first byte to the end.
 
-A stay holds a place in a channel (`Reader`), a run (lease), a place within the limits, and the connection.
-It is told by both ends: the connection pauses, resumes or is lost; the reader comes to an ending. Whatever
-happens first, all is given back once, and one line is written.
+A session owns a subscriber, and gives back what was lent for it (the run, the client's place within the
+limits) exactly once, whatever happens first: the run ends, the client leaves, the credentials expire, or the
+process drains.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
+from proxy.access.admission import Lease
 from proxy.core.events import GapCause
 from proxy.formats import sse
-from proxy.streams.subscriber import Ending, Reader, Sink
-
-if TYPE_CHECKING:
-    from proxy.access.admission import Lease
-    from proxy.streams.channel import Channel
-    from proxy.streams.run_session import Life
-    from proxy.teams.hub import Hub
-    from proxy.teams.team import Team
+from proxy.streams.dispatcher import Dispatcher
+from proxy.streams.run_session import RunSession
+from proxy.streams.subscriber import Ending, Sink, Subscriber
 
 
-class StaySink(Sink, Protocol):
-    """A sink that can be ended."""
+class SinkListener(Protocol):
+    """Who is told about a sink's flow control."""
+
+    def pause(self) -> None:
+        """The sink should not be written to for now."""
+
+    def resume(self) -> None:
+        """The sink has room again."""
+
+    def lost(self) -> None:
+        """The connection is gone."""
+
+
+class SessionSink(Sink, Protocol):
+    """A response that a session writes to. Its `listener` is told about flow control."""
+
+    listener: SinkListener | None
 
     @property
     def paused(self) -> bool:
         """Whether it should not be written to for now."""
 
     def finish(self) -> None:
-        """The stream is over; what was written is still sent."""
+        """End the response; what was written is still sent."""
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close the connection at once, whatever is unsent."""
 
 
-class Stay:
+class Sessions:
+    """The sessions of this process, and which of them are paused because their client does not keep up."""
+
+    def __init__(self) -> None:
+        self._open: set[Session] = set()
+        self._paused: set[Session] = set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(tuple(self._open))
+
+    @property
+    def paused(self) -> frozenset[Session]:
+        """The paused ones."""
+        return frozenset(self._paused)
+
+    def stuck(self, since: float) -> list[Session]:
+        """Those whose sink has been full since `since` (the loop's time) or longer."""
+        return [session for session in self._paused if session.paused_before(since)]
+
+    def add(self, session: Session) -> None:
+        """A session begins."""
+        self._open.add(session)
+
+    def remove(self, session: Session) -> None:
+        """A session is over."""
+        self._open.discard(session)
+        self._paused.discard(session)
+
+    def pause(self, session: Session) -> None:
+        """A client does not keep up."""
+        self._paused.add(session)
+
+    def resume(self, session: Session) -> None:
+        """It keeps up again."""
+        self._paused.discard(session)
+
+
+class Session:
     """One client on one stream of one run."""
 
     __slots__ = (
-        "_began",
-        "_expiry",
-        "_hub",
-        "_lease",
-        "_life",
-        "_sink",
-        "_stream",
-        "_team",
-        "client",
-        "reader",
-    )
+        "_dispatcher", "_expiry", "_lease", "_on_end", "_sessions", "_sink", "_started_at",
+        "client", "run", "stream", "subscriber",
+    )  # fmt: skip
 
     def __init__(
         self,
-        hub: Hub,
-        team: Team,
-        sink: StaySink,
+        dispatcher: Dispatcher,
+        sink: SessionSink,
         *,
+        sessions: Sessions,
         stream: str,
-        life: Life,
+        run: RunSession,
         lease: Lease,
-        channel: Channel,
         place: int,
         gap: GapCause | None,
         client: str,
         expires_in: float | None,
+        on_end: Callable[[Session, Ending], None],
     ) -> None:
-        """`expires_in`: seconds until the credentials' time is over; None for no end."""
-        self._hub = hub
-        self._team = team
-        self._stream = stream
-        self._life = life
-        self._lease = lease
-        self._sink = sink
+        """`place` and `gap` say where the client's frames begin (see `Subscriber`).
+
+        `lease` is released at the end, `on_end` gives back the run. `client` is an address for the log.
+        `expires_in`: seconds until the credentials expire; None for never.
+        """
+        self.stream = stream
+        self.run = run
         self.client = client
-        self._began = time.monotonic()
-        self.reader = Reader(channel, sink, place, over=self._over, gap=gap)
+        self.subscriber = Subscriber(dispatcher.channel, sink, place, on_end=self._ended, gap=gap)
+        self._dispatcher = dispatcher
+        self._sink = sink
+        self._sessions = sessions
+        self._lease = lease
+        self._on_end = on_end
+        self._started_at = time.monotonic()
         self._expiry = None
         if expires_in is not None:
             self._expiry = asyncio.get_running_loop().call_later(max(0.0, expires_in), self._expire)
 
-    def begin(self) -> None:
-        """Be counted, and write what is there."""
-        counts = self.reader.channel.counts
+    def start(self) -> None:
+        """Count the client, and write what the channel holds."""
+        counts = self._dispatcher.channel.counts
         counts.clients += 1
         counts.opened += 1
-        self._hub.stays.add(self)
+        self._sessions.add(self)
+        self._sink.listener = self
         if self._sink.paused:
             self.pause()
-        self.reader.begin()
-        if self._hub.draining:
-            self._hub.farewell(self)
+        self._dispatcher.add(self.subscriber)
+        self.subscriber.start()
 
-    def say_last(self, body: bytes, ending: Ending) -> None:
-        """Write a last control frame and end."""
-        self.reader.say(body)
-        self.reader.finish(ending)
+    @property
+    def seconds(self) -> float:
+        """How long it has been open."""
+        return time.monotonic() - self._started_at
 
-    def abort(self) -> None:
-        """End a stay whose client takes nothing any more."""
-        self.reader.finish(Ending.STUCK)
+    def paused_before(self, moment: float) -> bool:
+        """Whether its sink has been full since `moment` (the loop's time) or longer."""
+        since = self.subscriber.paused_since
+        return since is not None and since <= moment
 
-    # -- the connection tells --
+    def end(self, ending: Ending, control: bytes = b"") -> None:
+        """End it with `ending`; `control` is a last frame for the client."""
+        if control:
+            self.subscriber.write_control(control)
+        self.subscriber.finish(ending)
+
+    # -- flow control --
 
     def pause(self) -> None:
-        """The client does not keep up."""
-        self.reader.pause(asyncio.get_running_loop().time())
-        self._hub.paused.add(self)
+        self.subscriber.pause(asyncio.get_running_loop().time())
+        self._sessions.pause(self)
 
     def resume(self) -> None:
-        """It does again."""
-        self._hub.paused.discard(self)
-        self.reader.resume()
+        self._sessions.resume(self)
+        self.subscriber.resume()
 
     def lost(self) -> None:
-        """The client is gone."""
-        self.reader.finish(Ending.LEFT)
+        self.subscriber.finish(Ending.LEFT)
 
-    # -- the ending --
+    # -- the end --
 
     def _expire(self) -> None:
-        self.say_last(sse.control("expired", {}), Ending.EXPIRED)
+        self.end(Ending.EXPIRED, sse.control("expired", {}))
 
-    def _over(self, ending: Ending) -> None:
-        counts = self.reader.channel.counts
+    def _ended(self, ending: Ending) -> None:
+        self._dispatcher.remove(self.subscriber)
+        counts = self._dispatcher.channel.counts
         counts.clients -= 1
-        name = str(ending)
-        counts.ends[name] += 1
+        counts.ends[str(ending)] += 1
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
-        self._hub.stays.discard(self)
-        self._hub.paused.discard(self)
+        self._sessions.remove(self)
+        self._sink.listener = None
         if ending is Ending.STUCK:
             self._sink.abort()
         elif ending is not Ending.LEFT:
             self._sink.finish()
         self._lease.release()
-        self._team.runs.release(self._life)
-        self._hub.event_log.stream_over(
-            team=self._team.name,
-            stream=self._stream,
-            run=self._life.run_id,
-            client=self.client,
-            seconds=time.monotonic() - self._began,
-            frames=self.reader.frames,
-            ending=name,
-            traceparent=self._life.traceparent,
-        )
+        self._on_end(self, ending)

@@ -1,4 +1,4 @@
-"""A stream as it is served: its configuration, its compiled rules, and who may see its runs."""
+"""A stream as it is served: its configuration, its compiled rules, and who may read it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from proxy.rules.ruleset import Rules
 
 
 class Allow(Protocol):
-    """A stream's ``allow``, compiled."""
+    """A stream's compiled `allow` expression."""
 
     def permits(self, root: Mapping[str, Any]) -> bool:
-        """Whether `root` (claims, run, request) may see the run."""
+        """Whether the client may read the run; `root` holds claims, run and request."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveStream:
-    """A stream as it is served: its configuration and its compiled rules."""
+    """A stream of a team; `key` tells it from a stream of the same name with other rules."""
 
     config: StreamConfig
     rules: Rules
-    allow: Allow | None  # None: whoever may ask at all
+    allow: Allow | None  # None: every authenticated client
     origins: Origins
-    metadata_key: str | None = None  # of its path, read once
-    key: str = field(init=False)  # what tells it from the same stream with other rules
+    metadata_key: str | None = None  # of the path's placeholder; None where it is the run id
+    key: str = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", f"{self.config.name}:{self.rules.fingerprint}")

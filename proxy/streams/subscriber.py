@@ -1,8 +1,9 @@
-"""Reader: one client's stream: a place in a channel's backlog, and the sink it is written to.
+"""Subscriber: one client's place in a channel, and the sink that its frames are written to.
 
-A reader owns nothing but its place. What is written lies in the sink's buffer at most (`Sink.paused` turns
-true when that is full); the rest stays in the backlog, and what falls out of it meanwhile is told as a gap.
-Every ending has a name (`Ending`), and a reader ends once.
+A subscriber buffers nothing itself. Frames that the client has not taken yet wait in the channel's backlog;
+the sink holds a bounded number of bytes and then pauses the subscriber. When the backlog evicts frames that
+a subscriber has not got, the client is sent a ``stream.gap`` in their place. A subscriber ends once, with a
+named `Ending`.
 """
 
 from __future__ import annotations
@@ -16,37 +17,43 @@ from proxy.core.events import GapCause, StepGap
 from proxy.hatchet.errors import HatchetError
 from proxy.streams.channel import Channel
 
-RECOVERY_PAUSE: Final = 1.0  # seconds between tries to make forgotten frames again while Hatchet is away
-RECOVERY_TRIES: Final = 30  # then the gap says that something is missing, and the stream goes on
+RECOVERY_PAUSE: Final = 1.0
+"""Seconds between attempts to make forgotten frames again while Hatchet is unreachable."""
+RECOVERY_ATTEMPTS: Final = 30
+"""Attempts, about half a minute; then the client is told that frames are missing and the stream goes on."""
 
 
 class Ending(StrEnum):
     """How a client's stream ended."""
 
-    END = "end"  # the verified end was written
+    END = "end"  # the client got the run's end
     LEFT = "left"  # the client closed the connection
-    STUCK = "stuck"  # it took nothing for `write_timeout`
-    EXPIRED = "expired"  # its credentials' time was over
-    DRAIN = "drain"  # this replica is going away
-    DROPPED = "dropped"  # the stream was withdrawn
+    STUCK = "stuck"  # the client took nothing for `write_timeout`
+    EXPIRED = "expired"  # the client's credentials expired
+    DRAIN = "drain"  # this replica is shutting down
+    DROPPED = "dropped"  # the stream's team or definition was removed
 
 
 class Sink(Protocol):
-    """Where a reader's bytes go."""
+    """Where a subscriber's bytes are written."""
 
     def write(self, body: bytes) -> None:
-        """Take bytes; never waits."""
+        """Take bytes, never empty; never waits."""
 
     def write_shared(self, body: bytes, chunk: bytes) -> None:
-        """The same for what many are written; `chunk` is `body` as `chunked.chunk` has it."""
+        """Take bytes that many subscribers are written; `chunk` is `body` as an HTTP chunk."""
 
 
-class Reader:
-    """One client on one channel, from a place on. `over` hears its `Ending`, once."""
+class Subscriber:
+    """One client on one channel, from a place on.
+
+    `place` is the number of the last frame that was written, `writable` whether frames may be written now,
+    `paused_since` the loop's time since when the sink is full (None: it is not).
+    """
 
     __slots__ = (
-        "_cause", "_first_gap", "_over", "_recovery", "_sink",
-        "busy", "channel", "ending", "frames", "paused", "paused_since", "place",
+        "_cause", "_first_gap", "_on_end", "_recovery", "_sink",
+        "channel", "ending", "frames", "paused_since", "place", "recovering", "writable",
     )  # fmt: skip
 
     def __init__(
@@ -55,60 +62,75 @@ class Reader:
         sink: Sink,
         place: int,
         *,
-        over: Callable[[Ending], None],
+        on_end: Callable[[Ending], None],
         gap: GapCause | None = None,
     ) -> None:
+        """`gap`: why the client has to be told at the beginning that it may have missed something.
+
+        `on_end` is called once.
+        """
         self.channel = channel
         self.place = place
-        self.paused = False
+        self.writable = True
         self.paused_since: float | None = None
-        self.busy = False  # lost frames are being made again
+        self.recovering = False  # forgotten frames are being made again
         self.ending: Ending | None = None
         self.frames = 0
         self._sink = sink
-        self._over = over
+        self._on_end = on_end
         self._first_gap = gap
         self._cause = GapCause.BACKLOG
         self._recovery: asyncio.Task[None] | None = None
 
-    def begin(self) -> None:
-        """Join the channel and write what it holds."""
-        self.channel.join(self)
+    def start(self) -> None:
+        """Write what the channel holds."""
         if self._first_gap is not None:
             self._write(self.channel.gap(StepGap(self._first_gap, None, None, None), self.place))
         self.pump()
         self._cause = GapCause.SLOW_CLIENT
 
     def take(self, frames: int, body: bytes, chunk: bytes) -> None:
-        """The fast path: the next so many frames, in the same bytes as others; the channel counts them."""
+        """Write the next `frames` frames as bytes that others get too; the dispatcher counts them."""
         self.place += frames
         self.frames += frames
         self._sink.write_shared(body, chunk)
 
     def pump(self) -> None:
-        """Write all that is there, until the sink is full."""
+        """Write everything that is new, until the sink is full."""
         channel = self.channel
-        while self.place != channel.backlog.last and not (self.paused or self.busy or self.ending):
-            if not channel.backlog.reaches(self.place):
-                self._cross()
+        backlog = channel.backlog
+        while self.writable and self.place != backlog.last:
+            if not backlog.reaches(self.place):
+                self._skip_evicted()
                 continue
             body, to = channel.batch(self.place)
-            if to == self.place:
-                break
             self._count(to - self.place)
             self.place = to
             self._write(body)
-        if channel.backlog.sealed and self.place == channel.backlog.last:
+        if backlog.sealed and self.place == backlog.last:
             self.finish(Ending.END)
 
-    def _cross(self) -> None:
-        """Step over what fell out of the backlog: say so, give what lasts, stand at what is kept."""
+    def beat(self, body: bytes) -> None:
+        """Write a heartbeat, also during a recovery; a client whose sink is full needs none."""
+        if self.paused_since is None and self.ending is None:
+            self._sink.write(body)
+
+    def write_control(self, body: bytes) -> None:
+        """Write a control frame that does not belong to the channel."""
+        if self.ending is None:
+            self._sink.write(body)
+
+    # -- evicted frames --
+
+    def _skip_evicted(self) -> None:
+        """Announce evicted chunks, write evicted lasting frames, and move on to what the backlog holds."""
         channel, place = self.channel, self.place
         for notice in channel.missed(place, self._cause):
             self._write(notice)
-        to = channel.backlog.first - 1  # what falls out while we ask is crossed by the next pump, from there
+        to = channel.backlog.first - 1  # what is evicted during a recovery is skipped by the next `pump`
         if channel.backlog.forgotten(place):
-            self.busy = True
+            self.recovering = True
+            self._update_writable()
             self._recovery = asyncio.get_running_loop().create_task(self._recover(place, to))
             return
         for _, frame in channel.backlog.aside(place):
@@ -118,61 +140,55 @@ class Reader:
 
     async def _recover(self, place: int, to: int) -> None:
         channel = self.channel
-        frames, whole = None, False
-        for _ in range(RECOVERY_TRIES):
+        frames, complete = None, False
+        for _ in range(RECOVERY_ATTEMPTS):
             try:
-                frames, whole = await channel.recover(place)
+                frames, complete = await channel.recover(place)
                 break
             except HatchetError:
                 await asyncio.sleep(RECOVERY_PAUSE)
         if frames is None:
             frames = channel.backlog.aside(place)
-        if not whole:
+        if not complete:
             self._write(channel.gap(StepGap(GapCause.BACKLOG, None, None, None), place))
         for number, frame in frames:
             if number <= to:
                 self._count(1)
                 self._write(frame.body)
         self.place = max(place, to)
-        self.busy = False
+        self.recovering = False
+        self._update_writable()
         self.pump()
 
-    def beat(self, body: bytes) -> None:
-        """Write a heartbeat, also while lost frames are asked for; who does not keep up needs none."""
-        if not (self.paused or self.ending):
-            self._sink.write(body)
-
-    def say(self, body: bytes) -> None:
-        """Write a control frame of the connection's own."""
-        if self.ending is None:
-            self._sink.write(body)
-
-    # -- the sink tells --
+    # -- flow control --
 
     def pause(self, now: float) -> None:
-        """The sink is full."""
-        self.paused = True
+        """The sink is full; `now` is the loop's time."""
         self.paused_since = now
+        self._update_writable()
 
     def resume(self) -> None:
         """The sink has room again."""
-        self.paused = False
         self.paused_since = None
+        self._update_writable()
         self.pump()
 
-    # -- the ending --
+    def _update_writable(self) -> None:
+        self.writable = self.paused_since is None and not self.recovering and self.ending is None
+
+    # -- the end --
 
     def finish(self, ending: Ending) -> None:
-        """End once, by the first name given."""
+        """End with `ending`; later calls change nothing."""
         if self.ending is not None:
             return
         self.ending = ending
+        self.writable = False
         if self._recovery is not None:
             self._recovery.cancel()
             self._recovery = None
-        self.channel.leave(self)
-        over, self._over = self._over, _told  # who hears it holds this reader: the two would keep each other
-        over(ending)
+        on_end, self._on_end = self._on_end, _ignore  # breaks the reference cycle with whoever is told
+        on_end(ending)
 
     def _write(self, body: bytes) -> None:
         self.channel.counts.bytes += len(body)
@@ -183,5 +199,5 @@ class Reader:
         self.channel.counts.frames += frames
 
 
-def _told(ending: Ending) -> None:
-    """It has been heard."""
+def _ignore(ending: Ending) -> None:
+    """The end has been reported."""

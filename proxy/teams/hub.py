@@ -26,7 +26,7 @@ from proxy.hatchet.upstream import Upstream
 from proxy.observability.counters import Counters
 from proxy.observability.event_log import EventLog
 from proxy.observability.health import Health
-from proxy.streams.session import Stay
+from proxy.streams.session import Session, Sessions
 from proxy.streams.subscriber import Ending
 from proxy.teams.team import Team
 from proxy.teams.team_state import TeamState
@@ -73,8 +73,7 @@ class Hub:
         self.server = ServerConfig()
         self.single = True  # the single-file form: paths have no team in front
         self.draining = False
-        self.stays: set[Stay] = set()  # clients that read
-        self.paused: set[Stay] = set()  # those among them whose sockets are full
+        self.sessions = Sessions()
         self.waiting: set[asyncio.Task[object]] = set()  # requests that are not answered yet
         self.max_connections: Final = ceiling(raise_file_limit())  # beyond it connections are closed at once
         # Clients of all teams. The rest of the connections is for answers that tell clients to wait.
@@ -177,7 +176,7 @@ class Hub:
 
     def is_full(self, *, waits: bool) -> bool:
         """Whether there is no room for another client; `waits`: the caller is in `waiting` itself."""
-        return len(self.stays) + len(self.waiting) - waits >= self.max_clients
+        return len(self.sessions) + len(self.waiting) - waits >= self.max_clients
 
     def start(self) -> None:
         """Begin to look for stuck clients."""
@@ -192,16 +191,14 @@ class Hub:
             self.event_log.tick()
             self.counters.loop_lag.observe(max(0.0, now - asked - SWEEP))
             oldest = now - self.server.write_timeout
-            for stay in tuple(self.paused):
-                since = stay.reader.paused_since
-                if since is not None and since <= oldest:
-                    stay.abort()
+            for session in self.sessions.stuck(oldest):
+                session.end(Ending.STUCK)
 
     def held(self) -> int:
         """About how many bytes are held for clients and runs, backlogs included."""
         teams = self.counters.teams.values()
         kept = sum(team.backlog_bytes + team.runs * RUN_BYTES for team in teams)
-        return kept + len(self.stays) * CLIENT_BYTES
+        return kept + len(self.sessions) * CLIENT_BYTES
 
     # -- health --
 
@@ -221,13 +218,13 @@ class Hub:
         self.draining = True
         for task in tuple(self.waiting):
             task.cancel()
-        for stay in tuple(self.stays):
-            self.farewell(stay)
+        for session in self.sessions:
+            self.farewell(session)
 
-    def farewell(self, stay: Stay) -> None:
+    def farewell(self, session: Session) -> None:
         """Send one client away."""
         pause = DRAIN_PAUSE + random.uniform(0.0, self.server.drain.spread)
-        stay.say_last(sse.control("drain", {}, retry_in=pause), Ending.DRAIN)
+        session.end(Ending.DRAIN, sse.control("drain", {}, retry_in=pause))
 
     async def close(self) -> None:
         """Close all teams."""

@@ -17,8 +17,8 @@ from proxy.runs.lookup import Finder
 from proxy.runs.quota import SubscriptionQuota
 from proxy.runs.tap import Tap
 from proxy.streams.backlog import Backlog
-from proxy.streams.retained import Kept
-from proxy.streams.run_session import Life
+from proxy.streams.retained import RetainedItem
+from proxy.streams.run_session import RunSession
 from proxy.teams.run_counters import RunCounters
 
 KEEP_EVENTS: Final = 1000  # events that a run session keeps where no stream's backlog is larger
@@ -76,31 +76,31 @@ class RunLauncher:
             )
             self.tap.start()
 
-    def create(self, run_id: str, number: int, ended: Callable[[Life], None]) -> Life:
+    def create(self, run_id: str, number: int, ended: Callable[[RunSession], None]) -> RunSession:
         """A session of a run, not started; `ended` is called at the run's verified end.
 
         `number` tells apart sessions of the same run: cursors of another one are not valid.
         """
         config = self._config
         backlogs = [stream.backlog for stream in config.streams.values()]
-        kept = Backlog[Kept](
+        retained = Backlog[RetainedItem](
             max([KEEP_EVENTS, *(backlog.events for backlog in backlogs)]),
             max([KEEP_BYTES, *(backlog.bytes for backlog in backlogs)]),
             self._grew,
         )
-        return Life(
+        return RunSession(
             run_id,
             team=config.name,
             number=number,
             secret=self._secret,
             upstream=self._upstream,
             counts=self._counters,
-            kept=kept,
+            retained=retained,
             grew=self._grew,
             ended=ended,
         )
 
-    def start(self, session: Life) -> None:
+    def start(self, session: RunSession) -> None:
         """Follow the run of `session`."""
         run = RunFollower(
             session.run_id,
@@ -117,7 +117,7 @@ class RunLauncher:
         if self.tap is not None:
             self.tap.attach(run)
 
-    def stop(self, session: Life) -> Coroutine[Any, Any, None]:
+    def stop(self, session: RunSession) -> Coroutine[Any, Any, None]:
         """Follow the run of `session` no longer; what is returned ends when nothing is left of it."""
         if self.tap is not None:
             self.tap.detach(session.run)

@@ -6,8 +6,6 @@ lingers for a while and is closed then, so that a client that reconnects finds i
 - a run that is going on lingers for ``server.linger``;
 - a run that is over lingers for the longest ``backlog.keep_after_end`` of the team's streams;
 - a run whose state was never read (it may not exist) does not linger.
-
-`lease` may have to ask Hatchet whether a run that is over was replayed; `try_lease` never waits.
 """
 
 from __future__ import annotations
@@ -19,19 +17,19 @@ from typing import Any, Protocol
 
 from proxy.hatchet.errors import HatchetAway
 from proxy.observability.counters import TeamCounters
-from proxy.streams.run_session import Life
+from proxy.streams.run_session import RunSession
 
 
 class Launcher(Protocol):
     """Creates, starts and stops the sessions of a registry."""
 
-    def create(self, run_id: str, number: int, ended: Callable[[Life], None]) -> Life:
+    def create(self, run_id: str, number: int, ended: Callable[[RunSession], None]) -> RunSession:
         """A session of the run, not started; `number` tells apart sessions of the same run."""
 
-    def start(self, session: Life) -> None:
+    def start(self, session: RunSession) -> None:
         """Follow the run and publish into `session`."""
 
-    def stop(self, session: Life) -> Coroutine[Any, Any, None]:
+    def stop(self, session: RunSession) -> Coroutine[Any, Any, None]:
         """Follow the run no longer; what is returned is done when nothing is left of it."""
 
 
@@ -48,7 +46,7 @@ class RetentionPolicy:
 class _Entry:
     """One run session and who uses it."""
 
-    session: Life
+    session: RunSession
     leases: int = 0
     closing: asyncio.TimerHandle | None = None  # closes the session when it has lingered long enough
 
@@ -74,10 +72,10 @@ class RunRegistry:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __iter__(self) -> Iterator[Life]:
+    def __iter__(self) -> Iterator[RunSession]:
         return iter([entry.session for entry in self._entries.values()])
 
-    def get(self, run_id: str) -> Life | None:
+    def get(self, run_id: str) -> RunSession | None:
         """The session of a run, if there is one; it is not leased."""
         entry = self._entries.get(run_id)
         return None if entry is None else entry.session
@@ -94,14 +92,14 @@ class RunRegistry:
 
     # -- leases --
 
-    async def lease(self, run_id: str, *, resumes: bool) -> Life:
+    async def lease(self, run_id: str, *, resumes: bool) -> RunSession:
         """The session of a run, created if there is none. Each `lease` needs a `release`.
 
         `resumes`: the client has a cursor of this very session. Without one, a session whose run is over is
         replaced if the run was replayed since. Raises HatchetAway where the team is closed.
         """
         entry = self._entries.get(run_id)
-        if entry is not None and entry.session.over and not resumes:
+        if entry is not None and entry.session.over and not resumes and entry.session.may_be_replayed:
             entry.leases += 1
             try:
                 if await entry.session.replayed() and self._entries.get(run_id) is entry:
@@ -110,14 +108,7 @@ class RunRegistry:
                 self.release(entry.session)
         return self._lease(run_id)
 
-    def try_lease(self, run_id: str, *, resumes: bool) -> Life | None:
-        """`lease` if Hatchet need not be asked for it, else None. Raises HatchetAway."""
-        session = self.get(run_id)
-        if session is not None and session.over and not resumes and session.may_be_replayed:
-            return None
-        return self._lease(run_id)
-
-    def _lease(self, run_id: str) -> Life:
+    def _lease(self, run_id: str) -> RunSession:
         entry = self._entries.pop(run_id, None)
         if entry is None:
             entry = self._create(run_id)
@@ -128,20 +119,20 @@ class RunRegistry:
         self._entries[run_id] = entry  # the most recently leased is last
         return entry.session
 
-    def release(self, session: Life) -> None:
+    def release(self, session: RunSession) -> None:
         """A client needs `session` no longer."""
         entry = self._entry_of(session)
         if entry is not None:
             entry.leases -= 1
             self._linger(entry)
 
-    def _run_over(self, session: Life) -> None:
+    def _run_over(self, session: RunSession) -> None:
         """The run of `session` has come to its verified end."""
         entry = self._entry_of(session)
         if entry is not None:
             self._linger(entry)
 
-    def _entry_of(self, session: Life) -> _Entry | None:
+    def _entry_of(self, session: RunSession) -> _Entry | None:
         entry = self._entries.get(session.run_id)
         return entry if entry is not None and entry.session is session else None
 
@@ -187,7 +178,7 @@ class RunRegistry:
         self._counters.runs = len(self._entries)
         if entry.closing is not None:
             entry.closing.cancel()
-        session.let_go()
+        session.drop()
         stopping = asyncio.get_running_loop().create_task(self._launcher.stop(session))
         self._stopping.add(stopping)
         stopping.add_done_callback(self._stopping.discard)

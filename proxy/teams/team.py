@@ -24,7 +24,9 @@ from proxy.observability.event_log import EventLog
 from proxy.rules.ruleset import Rules
 from proxy.runs.lookup import Found
 from proxy.runs.quota import SubscriptionQuota
+from proxy.streams.session import Session
 from proxy.streams.stream import LiveStream
+from proxy.streams.subscriber import Ending
 from proxy.teams.memory_budget import MemoryBudget, Shrinkable
 from proxy.teams.monitored_upstream import MonitoredUpstream
 from proxy.teams.router import Router
@@ -72,6 +74,7 @@ class Team:
     def configure(self, config: TeamConfig, server: ServerConfig) -> None:
         """Serve `config` from now on; open streams keep their rules until they end.
 
+        Open streams whose definition is gone end at once (`Ending.DROPPED`).
         Raises KeyProblem, and then nothing has changed.
         """
         allows = {name: stream.allow for name, stream in config.streams.items()}
@@ -87,6 +90,8 @@ class Team:
         self._budget.limit = config.limits.backlog_bytes
         self.runs.configure(_retention(config, server))
         self._launcher.configure(config, server)
+        for session in self.runs:
+            session.close_streams_except(streams)
 
     def _live(self, stream: StreamConfig, authenticator: Authenticator) -> LiveStream:
         counters = self.counters.stream(stream.name)
@@ -114,6 +119,21 @@ class Team:
     def quota(self) -> SubscriptionQuota:
         """How many runs may have subscriptions of their own, and how many have."""
         return self._launcher.quota
+
+    def session_ended(self, session: Session, ending: Ending) -> None:
+        """A client's stream ended: give back its run, and write its line in the event log."""
+        run = session.run
+        self.runs.release(run)
+        self._event_log.stream_over(
+            team=self.name,
+            stream=session.stream,
+            run=run.run_id,
+            client=session.client,
+            seconds=session.seconds,
+            frames=session.subscriber.frames,
+            ending=str(ending),
+            traceparent=run.traceparent,
+        )
 
     def _holders(self) -> list[Shrinkable]:
         """What the budget shrinks: the tap first, because no client reads what it keeps."""

@@ -1,4 +1,4 @@
-"""The doorway: a stream that is served in place is, to the byte, the one that uvicorn's way serves."""
+"""The fast path: to the byte the same responses as through uvicorn and ASGI."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from typing import Any
 import pytest
 from uvicorn.server import ServerState
 
-from proxy.server.http.fast_path import Doors, Doorway
-from proxy.server.http.protocol import SocketSink, StreamProtocol
+from proxy.server.http.fast_path import ConnectionFactory, FastPath
+from proxy.server.http.request_limits import LimitedProtocol
 from proxy.simulator import Engine
-from proxy.streams.session import Stay
-from proxy.streams.subscriber import Reader
+from proxy.streams.session import Session
+from proxy.streams.subscriber import Subscriber
 from tests.e2e.test_front import NOBODY, YAML, until
 from tests.support.served import Served, served
 
-IN_PLACE, BY_PARSER = "in place", "by the parser"
-WAYS = (IN_PLACE, BY_PARSER)
+FAST, BY_UVICORN = "fast path", "by uvicorn"
+WAYS = (FAST, BY_UVICORN)
+FOR_UVICORN = "Content-Length: 0"  # a header that the fast path leaves to uvicorn
 EPOCH = {"date": b"date: now", "retry": b"retry: soon"}
 
 
@@ -41,35 +42,36 @@ async def proxy(engine: Engine, tmp_path: Path) -> AsyncIterator[Served]:
 
 
 class Client:
-    """A client on a socket, who says a request in one piece (in place) or in two (by the parser)."""
+    """A client on a socket, whose requests go one of the two ways."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
 
-    async def asks(self, proxy: Served, path: str, *headers: str, way: str = IN_PLACE) -> None:
-        request = "\r\n".join([f"GET {path} HTTP/1.1", "Host: h", *headers, "", ""]).encode("latin-1")
-        pieces = [request] if way == IN_PLACE else [request[:9], request[9:]]
-        before = len(proxy.server.server_state.connections)
-        for number, piece in enumerate(pieces):
-            if number:  # the first is taken in, so that they do not come as one
-                await until(lambda: any(parsed(one) for one in proxy.server.server_state.connections))
-                assert len(proxy.server.server_state.connections) == before
-            self.writer.write(piece)
-            await self.writer.drain()
+    async def asks(self, proxy: Served, path: str, *headers: str, way: str = FAST) -> None:
+        extra = [] if way == FAST else [FOR_UVICORN]
+        request = "\r\n".join([f"GET {path} HTTP/1.1", "Host: h", *headers, *extra, "", ""])
+        self.writer.write(request.encode("latin-1"))
+        await self.writer.drain()
 
     async def hears(self, end: bytes = b"") -> bytes:
         """Up to `end`, or to the end of the connection; what differs between two moments is replaced."""
         async with asyncio.timeout(20):
             said = await (self.reader.readuntil(end) if end else self.reader.read())
         said = re.sub(rb"date: [^\r]+", EPOCH["date"], said)
-        return re.sub(rb"[0-9a-f]+\r\nretry: \d+", EPOCH["retry"], said)
+        return re.sub(rb"retry: \d{4}", EPOCH["retry"], said)
 
     def leaves(self) -> None:
         self.writer.close()
 
 
 Come = Callable[[], Awaitable[Client]]
+
+
+async def connections(proxy: Served) -> tuple[Any, ...]:
+    """The connections of the proxy, once there are any."""
+    await until(lambda: bool(proxy.server.server_state.connections))
+    return tuple(proxy.server.server_state.connections)
 
 
 @pytest.fixture
@@ -88,8 +90,8 @@ async def come(proxy: Served) -> AsyncIterator[Come]:
             await client.writer.wait_closed()
 
 
-def parsed(connection: object) -> bool:
-    return isinstance(connection, StreamProtocol)
+def by_uvicorn(connection: object) -> bool:
+    return isinstance(connection, LimitedProtocol)
 
 
 async def ended(engine: Engine, proxy: Served, come: Come, path: str = "/message/") -> str:
@@ -99,18 +101,30 @@ async def ended(engine: Engine, proxy: Served, come: Come, path: str = "/message
     await one.asks(proxy, path + run)
     await one.hears(b"0\r\n\r\n")
     one.leaves()
-    await until(lambda: not proxy.hub.stays)
+    await until(lambda: not proxy.hub.sessions)
     return run
 
 
-async def both(proxy: Served, come: Come, path: str, *headers: str, sure: bool = False) -> list[bytes]:
+def unchunked(response: bytes) -> bytes:
+    """The response with its body in one piece: where a chunk ends means nothing."""
+    head, _, rest = response.partition(b"\r\n\r\n")
+    body, last = b"", False
+    while not last:
+        size, _, rest = rest.partition(b"\r\n")
+        length = int(size, 16)
+        body, rest, last = body + rest[:length], rest[length + 2 :], length == 0
+    assert rest == b""
+    return head + b"\r\n\r\n" + body
+
+
+async def both(proxy: Served, come: Come, path: str, *headers: str) -> list[bytes]:
     heard = []
     for way in WAYS:
         one = await come()
         await one.asks(proxy, path, *headers, way=way)
-        heard.append(await one.hears(b"0\r\n\r\n"))
-        ways = {parsed(each) for each in proxy.server.server_state.connections}
-        assert not sure or ways <= {way == BY_PARSER}
+        heard.append(unchunked(await one.hears(b"0\r\n\r\n")))
+        ways = {by_uvicorn(each) for each in proxy.server.server_state.connections}
+        assert ways <= {way == BY_UVICORN}
         one.leaves()
         await until(lambda: not proxy.server.server_state.connections)
     return heard
@@ -128,7 +142,7 @@ async def both(proxy: Served, come: Come, path: str, *headers: str, sure: bool =
         ("", ("Origin: http://h",)),
     ],
 )
-async def test_both_ways_say_the_same_bytes(
+async def test_both_ways_send_the_same_bytes(
     engine: Engine, proxy: Served, come: Come, query: str, headers: tuple[str, ...]
 ) -> None:
     run = await ended(engine, proxy, come)
@@ -148,17 +162,17 @@ async def test_both_ways_share_with_listed_origins(engine: Engine, proxy: Served
     assert b"access-control-allow-origin" not in plain
 
 
-async def test_a_cursor_goes_on_where_it_stands_both_ways(engine: Engine, proxy: Served, come: Come) -> None:
+async def test_a_cursor_resumes_both_ways(engine: Engine, proxy: Served, come: Come) -> None:
     run = await ended(engine, proxy, come)
     whole, _ = await both(proxy, come, f"/message/{run}")
     ids = re.findall(rb"id: (\S+)", whole)
-    one, other = await both(proxy, come, f"/message/{run}", f"Last-Event-ID: {ids[1].decode()}", sure=True)
+    one, other = await both(proxy, come, f"/message/{run}", f"Last-Event-ID: {ids[1].decode()}")
     assert one == other
     assert re.findall(rb"id: (\S+)", one) == ids[2:]
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_connection_is_used_again_and_again(
+async def test_a_connection_is_used_for_several_streams(
     engine: Engine, proxy: Served, come: Come, way: str
 ) -> None:
     run = await ended(engine, proxy, come)
@@ -174,42 +188,55 @@ async def test_a_connection_is_used_again_and_again(
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_who_wants_it_closed_has_it_closed(engine: Engine, proxy: Served, come: Come, way: str) -> None:
+async def test_a_client_that_asks_for_it_has_its_connection_closed(
+    engine: Engine, proxy: Served, come: Come, way: str
+) -> None:
     run = await ended(engine, proxy, come)
     one = await come()
     await one.asks(proxy, f"/message/{run}", "Connection: close", way=way)
     assert (await one.hears()).endswith(b"0\r\n\r\n")
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_what_is_said_during_a_stream_closes_the_connection_after_it(
-    engine: Engine, proxy: Served, come: Come, way: str
+async def test_a_request_during_a_stream_is_not_answered_on_the_fast_path(
+    engine: Engine, proxy: Served, come: Come
 ) -> None:
     run = await engine.trigger("chat", {"message": "hi"})
-    first = await come()
-    await first.asks(proxy, f"/message/{run}")
-    await first.hears(b"\r\n\r\n")  # from now on the run is known
     one = await come()
-    await one.asks(proxy, f"/message/{run}", way=way)
+    await one.asks(proxy, f"/message/{run}")
     await one.hears(b"\r\n\r\n")
     one.writer.write(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
-    assert (await one.hears()).endswith(b"0\r\n\r\n")
-    first.leaves()
+    rest = await one.hears()
+    assert rest.endswith(b"0\r\n\r\n"), "the connection is closed after the stream"
+    assert b"HTTP/1.1" not in rest
 
 
-async def test_a_run_that_must_be_asked_for_is_waited_for_by_the_parsers_way(
+async def test_a_request_may_come_in_pieces(engine: Engine, proxy: Served, come: Come) -> None:
+    run = await ended(engine, proxy, come)
+    whole, _ = await both(proxy, come, f"/message/{run}")
+    one = await come()
+    request = f"GET /message/{run} HTTP/1.1\r\nHost: h\r\n\r\n".encode()
+    (connection,) = await connections(proxy)
+    for piece in (request[:9], request[9:60]):
+        one.writer.write(piece)
+        await until(lambda piece=piece: connection._received.endswith(piece))  # type: ignore[misc]
+    one.writer.write(request[60:])
+    assert unchunked(await one.hears(b"0\r\n\r\n")) == whole
+    one.leaves()
+
+
+async def test_a_run_that_must_be_looked_up_is_waited_for_on_the_fast_path(
     engine: Engine, proxy: Served, come: Come
 ) -> None:
     run = await engine.trigger("chat", {"message": "hi"})
     one = await come()
     await one.asks(proxy, f"/message/{run}")
     assert b"reading hatchet docs" in await one.hears(b"0\r\n\r\n")
-    assert {parsed(each) for each in proxy.server.server_state.connections} == {True}
+    assert {by_uvicorn(each) for each in proxy.server.server_state.connections} == {False}
     assert proxy.hub.counters.team("default").stream("simple").opened == 1
     one.leaves()
 
 
-async def test_whoever_leaves_while_he_waits_takes_everything_along(
+async def test_a_client_that_leaves_while_it_waits_leaves_nothing_behind(
     engine: Engine, proxy: Served, come: Come
 ) -> None:
     team = proxy.hub.teams["default"]
@@ -230,7 +257,7 @@ async def test_whoever_leaves_while_he_waits_takes_everything_along(
         ("/nowhere", (), b"404", None),
     ],
 )
-async def test_what_is_no_stream_is_answered_and_counted_once(
+async def test_a_refusal_is_counted_once_and_the_same_both_ways(
     engine: Engine,
     proxy: Served,
     come: Come,
@@ -241,38 +268,42 @@ async def test_what_is_no_stream_is_answered_and_counted_once(
     refusal: str | None,
 ) -> None:
     run, team = await ended(engine, proxy, come), proxy.hub.teams["default"]
-    one = await come()
-    await one.asks(proxy, path.replace("{run}", run), *headers, "Connection: close")
-    assert (await one.hears())[9:12] == status
-    assert dict(team.counters.refusals) == ({} if refusal is None else {refusal: 1})
+    told = []
+    for way in WAYS:
+        one = await come()
+        await one.asks(proxy, path.replace("{run}", run), *headers, "Connection: close", way=way)
+        told.append(await one.hears())
+    assert told[0] == told[1]
+    assert told[0][9:12] == status
+    assert dict(team.counters.refusals) == ({} if refusal is None else {refusal: 2})
     assert team.limits.connections == 0
 
 
 async def test_the_limit_holds_both_ways_together(engine: Engine, proxy: Served, come: Come) -> None:
     run = await engine.trigger("chat", {"message": "hi"})
     inside = [await come() for _ in range(3)]
-    for one, way in zip(inside, (IN_PLACE, IN_PLACE, BY_PARSER), strict=True):
+    for one, way in zip(inside, (FAST, FAST, BY_UVICORN), strict=True):
         await one.asks(proxy, f"/all/{run}", way=way)
         await one.hears(b"\r\n\r\n")
     late = await come()
     await late.asks(proxy, f"/all/{run}", "Connection: close")
     assert b"event: stream.wait" in await late.hears()
-    assert proxy.hub.teams["default"].limits.connections == len(proxy.hub.stays)
+    assert proxy.hub.teams["default"].limits.connections == len(proxy.hub.sessions)
     for one in inside:
         one.leaves()
     await until(lambda: proxy.hub.teams["default"].limits.connections == 0)
 
 
-async def test_a_drain_tells_both(engine: Engine, proxy: Served, come: Come) -> None:
+async def test_a_drain_ends_the_streams_of_both_ways(engine: Engine, proxy: Served, come: Come) -> None:
     run = await engine.trigger(
         "chat",
         {"message": "hi"},
     )
     clients = [await come() for _ in range(3)]
-    for one, way in zip(clients, (IN_PLACE, IN_PLACE, BY_PARSER), strict=True):
+    for one, way in zip(clients, (FAST, FAST, BY_UVICORN), strict=True):
         await one.asks(proxy, f"/all/{run}", way=way)
         await one.hears(b"\r\n\r\n")
-    assert any(isinstance(each, Doorway) for each in proxy.server.server_state.connections)
+    assert any(isinstance(each, FastPath) for each in proxy.server.server_state.connections)
     spare = await come()
     await until(lambda: len(proxy.server.server_state.connections) == 4)
     await proxy.stop()
@@ -281,7 +312,9 @@ async def test_a_drain_tells_both(engine: Engine, proxy: Served, come: Come) -> 
     assert await spare.hears() == b""
 
 
-async def test_the_clients_line_names_the_client_both_ways(engine: Engine, proxy: Served, come: Come) -> None:
+async def test_the_line_in_the_log_names_the_client_both_ways(
+    engine: Engine, proxy: Served, come: Come
+) -> None:
     run = await ended(engine, proxy, come)
     await both(proxy, come, f"/message/{run}")
     lines = [line for line in proxy.log if line["event"] == "stream over"]
@@ -291,7 +324,7 @@ async def test_the_clients_line_names_the_client_both_ways(engine: Engine, proxy
     assert told[0]["client"] == "127.0.0.1"
 
 
-async def test_a_client_who_left_leaves_nothing_for_the_collector(
+async def test_a_client_that_left_leaves_nothing_for_the_garbage_collector(
     engine: Engine, proxy: Served, come: Come
 ) -> None:
     run = await engine.trigger("chat", {"message": "hi"})
@@ -300,28 +333,30 @@ async def test_a_client_who_left_leaves_nothing_for_the_collector(
     await first.hears(b"\r\n\r\n")
     one = await come()
     await one.asks(proxy, f"/all/{run}")
-    await until(lambda: len(proxy.hub.stays) == 2)
+    await until(lambda: len(proxy.hub.sessions) == 2)
 
     def around() -> int:
-        return sum(isinstance(each, Doorway | SocketSink | Reader | Stay) for each in gc.get_objects())
+        return sum(isinstance(each, FastPath | Subscriber | Session) for each in gc.get_objects())
 
     gc.collect()
     gc.disable()  # from here on what goes, goes by its count
     try:
         before = around()
         one.leaves()
-        await until(lambda: len(proxy.hub.stays) == 1)
-        await until(lambda: around() == before - 4)
+        await until(lambda: len(proxy.hub.sessions) == 1)
+        await until(lambda: around() == before - 3)
     finally:
         gc.enable()
 
 
 @contextlib.asynccontextmanager
-async def strict_doors(proxy: Served, **strict: Any) -> AsyncIterator[tuple[Come, ServerState]]:
-    """Another listener of the same front, whose times are short."""
+async def strict_listener(proxy: Served, **strict: Any) -> AsyncIterator[tuple[Come, ServerState]]:
+    """Another listener of the same hub, with other limits."""
     state, config = ServerState(), proxy.server.config
-    doors = Doors(proxy.server.front, **strict)
-    server = await asyncio.get_running_loop().create_server(lambda: doors(config, state, {}), "127.0.0.1", 0)
+    connections = ConnectionFactory(proxy.hub, **strict)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: connections(config, state, {}), "127.0.0.1", 0
+    )
     clients: list[Client] = []
 
     async def come() -> Client:
@@ -337,9 +372,9 @@ async def strict_doors(proxy: Served, **strict: Any) -> AsyncIterator[tuple[Come
     await until(lambda: not state.connections)
 
 
-async def test_who_says_nothing_is_told_nothing_and_who_says_half_is_told_it_was_late(proxy: Served) -> None:
+async def test_a_silent_connection_is_closed_and_half_a_request_is_answered_with_408(proxy: Served) -> None:
     loop = asyncio.get_running_loop()
-    async with strict_doors(proxy, seconds=0.3) as (come, _):
+    async with strict_listener(proxy, request_seconds=0.3) as (come, _):
         came = loop.time()
         silent, slow = await come(), await come()
         await asyncio.sleep(0.2)
@@ -353,7 +388,7 @@ async def test_a_connection_that_is_not_used_again_is_closed(
     engine: Engine, proxy: Served, come: Come
 ) -> None:
     run = await ended(engine, proxy, come)
-    async with strict_doors(proxy, keep_alive=0.1) as (come_strictly, state):
+    async with strict_listener(proxy, keep_alive=0.1) as (come_strictly, state):
         one = await come_strictly()
         await one.asks(proxy, f"/message/{run}")
         assert (await one.hears()).endswith(b"0\r\n\r\n")
@@ -361,7 +396,7 @@ async def test_a_connection_that_is_not_used_again_is_closed(
 
 
 async def test_more_connections_than_the_process_holds_are_closed_at_once(proxy: Served) -> None:
-    async with strict_doors(proxy, ceiling=1) as (come, state):
+    async with strict_listener(proxy, ceiling=1) as (come, state):
         await come()
         await until(lambda: len(state.connections) == 1)
         second = await come()
@@ -370,8 +405,8 @@ async def test_more_connections_than_the_process_holds_are_closed_at_once(proxy:
         assert len(state.connections) == 1
 
 
-async def test_who_is_inside_is_handed_over_however_many_knock(proxy: Served) -> None:
-    async with strict_doors(proxy, ceiling=1) as (come, state):
+async def test_a_connection_is_handed_over_even_when_the_ceiling_is_reached_since(proxy: Served) -> None:
+    async with strict_listener(proxy, ceiling=1) as (come, state):
         one = await come()
         await until(lambda: len(state.connections) == 1)
         knocking: Any = object()  # aborted, and not gone yet

@@ -14,14 +14,16 @@ import pytest
 from httpx_sse import aconnect_sse
 
 from proxy.runs.follower import RunFollower
-from proxy.server.http.protocol import StreamProtocol
+from proxy.server.http.fast_path import FastPath
+from proxy.server.http.request_limits import LimitedProtocol
 from proxy.simulator import Engine
 from proxy.simulator.script.default import chat
 from proxy.simulator.script.model import Step, Workflow, script
 from proxy.streams.channel import Channel
-from proxy.streams.run_session import Life
-from proxy.streams.session import Stay
-from proxy.streams.subscriber import Reader
+from proxy.streams.dispatcher import Dispatcher
+from proxy.streams.run_session import RunSession
+from proxy.streams.session import Session
+from proxy.streams.subscriber import Subscriber
 from tests.e2e.test_front import NOBODY, until
 from tests.support.served import Served, served
 
@@ -37,7 +39,7 @@ streams:
     rules: [{events: ["*", step_stream], data: {type: type, payload: payload}}]
 """
 ENDLESS = Workflow("endless", (Step("wait", takes=100_000.0),))
-OURS = (Life, RunFollower, Channel, Stay, Reader, StreamProtocol)
+OURS = (RunSession, RunFollower, Channel, Dispatcher, Session, Subscriber, FastPath, LimitedProtocol)
 
 
 def held() -> dict[str, int]:

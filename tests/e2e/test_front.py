@@ -322,7 +322,7 @@ async def test_a_drain_tells_every_reader_and_ends(
 ) -> None:
     run = await engine.trigger("chat")
     hearing = asyncio.create_task(listen(client, f"/message/{run}", until="stream.drain"))
-    await until(lambda: bool(proxy.hub.stays))
+    await until(lambda: bool(proxy.hub.sessions))
     async with asyncio.timeout(5):
         await proxy.stop()
     heard = await hearing

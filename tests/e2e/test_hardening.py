@@ -200,7 +200,7 @@ async def test_what_is_too_long_or_no_http_is_refused(
     answer = await raw(proxy.url, request_bytes)
     # a flood may be cut off by a reset before its answer is read
     assert answer.startswith(b"HTTP/1.1 %d " % status) or answer == b""
-    assert not proxy.hub.stays
+    assert not proxy.hub.sessions
 
 
 async def test_a_body_is_not_read_beyond_what_a_ticket_needs(proxy: Served) -> None:

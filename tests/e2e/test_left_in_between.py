@@ -15,7 +15,7 @@ from proxy.hatchet.client import HatchetClient
 from proxy.hatchet.errors import HatchetAway
 from proxy.hatchet.upstream import Deliver
 from proxy.simulator import Engine
-from proxy.streams.run_session import REPLAY_LOOK
+from proxy.streams.run_session import REPLAY_CHECK
 from tests.e2e.test_front import NOBODY, until
 from tests.support.served import Served, served
 
@@ -81,7 +81,7 @@ async def test_who_leaves_while_a_replay_is_asked_for_gives_the_run_back(
     team = proxy.hub.teams["default"]
     assert team.runs.get(run) is not None
     await until(lambda: team.runs.leases(run) == 0)
-    await asyncio.sleep(REPLAY_LOOK)  # for so long it is believed that it was not replayed
+    await asyncio.sleep(REPLAY_CHECK)  # for so long it is believed that it was not replayed
     gates[-1].open.clear()
     host, _, port = proxy.url.removeprefix("http://").partition(":")
     _, writer = await asyncio.open_connection(host, int(port))
@@ -111,7 +111,7 @@ async def test_a_reload_that_comes_between_the_doorway_and_the_parser_keeps_no_p
     async with httpx.AsyncClient(base_url=proxy.url, timeout=20) as client:
         told = await client.get(f"/all/{run}")
     assert reloads == [1]
-    await until(lambda: team.limits.connections == 0 and not proxy.hub.stays)
+    await until(lambda: team.limits.connections == 0 and not proxy.hub.sessions)
     assert told.status_code == 200, "it began before the reload"
     assert "stream.end" in told.text
 
@@ -139,9 +139,9 @@ async def test_a_run_that_was_let_go_opens_no_stream_that_would_never_end(
     async with httpx.AsyncClient(base_url=proxy.url, timeout=20) as client:
         await client.get(f"/all/{run}")
     team = proxy.hub.teams["default"]
-    life, stream = team.runs.get(run), team.streams["all"]
-    assert life is not None
-    assert await life.channel(stream) is life.opened(stream)
+    session, stream = team.runs.get(run), team.streams["all"]
+    assert session is not None
+    assert await session.open(stream) is session.opened(stream)
     await team.close()
     with pytest.raises(HatchetAway):
-        await life.channel(stream)
+        await session.open(stream)

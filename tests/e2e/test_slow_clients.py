@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from proxy.server.http.protocol import HIGH_WATER, PATIENCE, SEND_BUFFER
+from proxy.server.http.sockets import HIGH_WATER, SEND_BUFFER, UNACKNOWLEDGED_FACTOR
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Script, Step, Workflow, script
 from proxy.streams.channel import BATCH
@@ -104,11 +104,11 @@ async def test_a_stuck_reader_is_disconnected_in_time_and_nobody_else_is(
         async with Ear(f"{proxy.url}/run/{run}") as quick:
             await begun(engine, quick, run)
             stuck = await Slow(proxy.url, f"/run/{run}").open(until=b"first")
-            await becomes(lambda: len(proxy.hub.stays) == 2)
+            await becomes(lambda: len(proxy.hub.sessions) == 2)
             await flood(engine, run, quick, 200)  # may take longer than the write timeout itself
             endings = proxy.hub.counters.team("default").stream("all").ends
             await becomes(lambda: endings["stuck"] == 1, 5)
-            await becomes(lambda: not proxy.hub.paused and len(proxy.hub.stays) == 1)
+            await becomes(lambda: not proxy.hub.sessions.paused and len(proxy.hub.sessions) == 1)
             await flood(engine, run, quick, 20)
             await stuck.read_all()  # the kernel's rest, then the connection's loss
             stuck.close()
@@ -127,16 +127,16 @@ async def test_a_stuck_readers_share_of_memory_is_bounded_the_kernels_buffers_co
             await begun(engine, quick, run)
             stuck = [await Slow(proxy.url, f"/run/{run}").open(until=b"first") for _ in range(5)]
             await flood(engine, run, quick, 300)  # 1.2 MB, far more than a reader's share
-            for stay in proxy.hub.paused:
-                transport = stay._sink._protocol.transport  # type: ignore[attr-defined]
+            for session in proxy.hub.sessions.paused:
+                transport = session._sink.transport  # type: ignore[attr-defined]
                 assert transport.get_write_buffer_size() <= HIGH_WATER + BATCH + SIZE
-                assert stay.reader.frames * SIZE < SHARE
-            assert len(proxy.hub.paused) == 5
+                assert session.subscriber.frames * SIZE < SHARE
+            assert len(proxy.hub.sessions.paused) == 5
             kept = proxy.hub.counters.team("default").backlog_bytes
             assert kept < 2_500_000, "what is kept is shared by all who read, the run's own events included"
             for one in stuck:
                 one.close()
-            await becomes(lambda: len(proxy.hub.stays) == 1)
+            await becomes(lambda: len(proxy.hub.sessions) == 1)
             await flood(engine, run, quick, 20)
             await engine.cancel(run)
             await quick.end()
@@ -150,7 +150,7 @@ async def test_a_slow_reader_delays_nobody(engine: Engine, tmp_path: Path) -> No
             await begun(engine, quick, run)
             slow = [await Slow(proxy.url, f"/run/{run}").open(until=b"first") for _ in range(20)]
             await flood(engine, run, quick, 200)
-            assert len(proxy.hub.paused) == 20
+            assert len(proxy.hub.sessions.paused) == 20
             delays = []
             for _ in range(20):
                 sent = time.monotonic()
@@ -169,10 +169,10 @@ async def test_who_resets_the_connection_is_gone_at_once(engine: Engine, tmp_pat
     async with proxied(tmp_path, engine, small()) as proxy:
         run = await engine.trigger("open")
         gone = await Slow(proxy.url, f"/run/{run}").open()
-        await becomes(lambda: len(proxy.hub.stays) == 1)
+        await becomes(lambda: len(proxy.hub.sessions) == 1)
         gone.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         gone.close()
-        await becomes(lambda: not proxy.hub.stays, 2)
+        await becomes(lambda: not proxy.hub.sessions, 2)
 
 
 async def test_a_peer_that_vanished_without_a_word_is_found_by_the_next_heartbeat(
@@ -182,15 +182,15 @@ async def test_a_peer_that_vanished_without_a_word_is_found_by_the_next_heartbea
     async with proxied(tmp_path, engine, small(heartbeat="1s")) as proxy:
         run = await engine.trigger("open")
         gone = await Slow(proxy.url, f"/run/{run}").open()
-        await becomes(lambda: len(proxy.hub.stays) == 1)
+        await becomes(lambda: len(proxy.hub.sessions) == 1)
         try:
             gone.sock.setsockopt(socket.IPPROTO_TCP, repair, 1)
         except OSError:
             gone.close()
             pytest.skip("only root may close a socket without a word")
         gone.close()
-        assert len(proxy.hub.stays) == 1, "nothing was said"
-        await becomes(lambda: not proxy.hub.stays, 4)
+        assert len(proxy.hub.sessions) == 1, "nothing was said"
+        await becomes(lambda: not proxy.hub.sessions, 4)
 
 
 async def test_tcp_waits_for_a_peer_that_acknowledges_nothing_as_long_as_the_write_timeout_says(
@@ -199,9 +199,9 @@ async def test_tcp_waits_for_a_peer_that_acknowledges_nothing_as_long_as_the_wri
     async with proxied(tmp_path, engine, small(write_timeout="7s")) as proxy:
         run = await engine.trigger("open")
         there = await Slow(proxy.url, f"/run/{run}").open()
-        (stay,) = proxy.hub.stays
-        sock = stay._sink._protocol.transport.get_extra_info("socket")  # type: ignore[attr-defined]
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7_000 * PATIENCE
+        (session,) = proxy.hub.sessions
+        sock = session._sink.transport.get_extra_info("socket")  # type: ignore[attr-defined]
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7_000 * UNACKNOWLEDGED_FACTOR
         there.close()
 
 

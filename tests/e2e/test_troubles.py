@@ -345,14 +345,14 @@ async def test_an_upstream_lingers_for_a_client_that_comes_back_and_no_longer(
         url = f"{proxy.url}/run/{run}"
         first = await once(url, count=1)
         runs = proxy.hub.teams["default"].runs
-        await becomes(lambda: not proxy.hub.stays)
+        await becomes(lambda: not proxy.hub.sessions)
         session = runs.get(run)
         assert session is not None
         again = asyncio.create_task(once(url, cursor=first[-1].id, count=1))
-        await becomes(lambda: proxy.hub.stays)
+        await becomes(lambda: proxy.hub.sessions)
         assert runs.get(run) is session
         again.cancel()
-        await becomes(lambda: not proxy.hub.stays)
+        await becomes(lambda: not proxy.hub.sessions)
         left = time.monotonic()
         await becomes(lambda: not len(runs))
         assert time.monotonic() - left == pytest.approx(1.0, abs=0.4)

@@ -61,7 +61,7 @@ def bent(draw: st.DrawFn, text: str) -> str:
 
 # -- cursors ------------------------------------------------------------------------------------------
 
-IDS: Final = Ids(b"s" * 32, team="t", stream="chat", run_id=RUN, value="", rules="r", life=1)
+IDS: Final = Ids(b"s" * 32, team="t", stream="chat", run_id=RUN, value="", rules="r", session=1)
 CURSORS: Final = (IDS.at(17).decode(), end_cursor("t", "chat", RUN))
 
 

@@ -23,9 +23,9 @@ from proxy.hatchet.upstream import Upstream
 from proxy.observability.counters import Counters
 from proxy.observability.event_log import EventLog
 from proxy.observability.log_writer import Log
-from proxy.server.http.app import Front
-from proxy.server.http.endpoints import side_doors
-from proxy.server.http.protocol import bound
+from proxy.server.http.app import StreamApp
+from proxy.server.http.endpoints import endpoints_app
+from proxy.server.http.sockets import bound
 from proxy.server.listener import Server
 from proxy.server.reloader import Reloader
 from proxy.teams.hub import Hub
@@ -68,7 +68,7 @@ async def served(
     sock = bound("127.0.0.1", 0)
     await process.start(load(path, env))
     hub.start()
-    server = Server(Front(hub, side_doors(hub)))
+    server = Server(StreamApp(hub, endpoints_app(hub)))
     task = asyncio.create_task(server.serve(sockets=[sock]))
     one = Served(f"http://127.0.0.1:{sock.getsockname()[1]}", hub, process, server, written, task)
     try:

@@ -67,7 +67,7 @@ def command(path: Path | None, port: int, speed: float) -> None:
 async def demo(path: Path, port: int, speed: float) -> int:
     """Run it until a signal; the exit status."""
     from proxy.cli.demo.workflows import demo_script  # noqa: PLC0415
-    from proxy.server.http.protocol import bound  # noqa: PLC0415
+    from proxy.server.http.sockets import bound  # noqa: PLC0415
     from proxy.simulator import Engine  # noqa: PLC0415
 
     try:
@@ -96,8 +96,8 @@ async def _serve(
     from proxy.hatchet.client import HatchetClient  # noqa: PLC0415
     from proxy.observability.counters import Counters  # noqa: PLC0415
     from proxy.observability.log_writer import open_event_log  # noqa: PLC0415
-    from proxy.server.http.app import Front  # noqa: PLC0415
-    from proxy.server.http.endpoints import side_doors  # noqa: PLC0415
+    from proxy.server.http.app import StreamApp  # noqa: PLC0415
+    from proxy.server.http.endpoints import endpoints_app  # noqa: PLC0415
     from proxy.server.listener import Server  # noqa: PLC0415
     from proxy.server.reloader import Reloader  # noqa: PLC0415
     from proxy.teams.hub import Hub  # noqa: PLC0415
@@ -110,7 +110,7 @@ async def _serve(
     _say(engine, path, config, sock.getsockname()[1])
     watcher = asyncio.create_task(watch(path, process.reload))
     try:
-        await Server(Front(hub, with_page(side_doors(hub), engine, path))).serve(sockets=[sock])
+        await Server(StreamApp(hub, with_page(endpoints_app(hub), engine, path))).serve(sockets=[sock])
     finally:
         watcher.cancel()
 

@@ -101,9 +101,9 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
     from proxy.observability.counters import Counters  # noqa: PLC0415
     from proxy.observability.log_writer import open_event_log  # noqa: PLC0415
     from proxy.server.gc_policy import GcPolicy  # noqa: PLC0415
-    from proxy.server.http.app import Front  # noqa: PLC0415
-    from proxy.server.http.endpoints import admin_app, side_doors  # noqa: PLC0415
-    from proxy.server.http.protocol import bound  # noqa: PLC0415
+    from proxy.server.http.app import StreamApp  # noqa: PLC0415
+    from proxy.server.http.endpoints import admin_app, endpoints_app  # noqa: PLC0415
+    from proxy.server.http.sockets import bound  # noqa: PLC0415
     from proxy.server.listener import AdminServer, Server  # noqa: PLC0415
     from proxy.server.reloader import Reloader  # noqa: PLC0415
     from proxy.teams.hub import Hub  # noqa: PLC0415
@@ -143,7 +143,7 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
             version=__version__,
         )
 
-    front = Front(hub, side_doors(hub, probes_too=admin is None))
+    front = StreamApp(hub, endpoints_app(hub, probes_too=admin is None))
     server = Server(front, reload=reload, listening=listening)
     watcher = asyncio.create_task(watch(path, load_again))
     async with contextlib.AsyncExitStack() as stack:

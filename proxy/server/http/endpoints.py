@@ -1,4 +1,4 @@
-"""The side doors: probes, metrics and tickets; everything that is no stream, as a Starlette application."""
+"""Probes, metrics and tickets: everything that is no stream, as a Starlette application."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.log.cursor import run_id_of
 from proxy.observability import health
 from proxy.observability.prometheus import render
-from proxy.server.http.responses import Answer, problem
+from proxy.server.http.responses import HttpResponse, problem
 from proxy.server.http.stream_request import allow_root
 from proxy.streams.stream import LiveStream
 from proxy.teams.hub import SINGLE, Hub
 from proxy.teams.team import Team
 
-RETRY_AFTER = (b"retry-after", b"5")
-MAX_ASKING: Final = 100  # per team: each may look for a run for `wait_for_run`, outside of the other limits
+RETRY_AFTER: Final = (b"retry-after", b"5")
+MAX_PENDING: Final = 100
+"""Requests of a team that wait for their run: each may take `wait_for_run`, and no other limit holds them."""
 
 
 def admin_app(hub: Hub) -> Starlette:
-    """Probes and metrics alone, for a port of their own."""
+    """Probes and metrics only, for a port of their own."""
     return Starlette(routes=_probes(hub), exception_handlers={HTTPException: _as_problem})
 
 
-def side_doors(hub: Hub, *, probes_too: bool = True) -> Starlette:
-    """Everything beside the streams; `probes_too` is False where they have a port of their own."""
-    tickets = TicketOffice(hub)
+def endpoints_app(hub: Hub, *, probes_too: bool = True) -> Starlette:
+    """Everything but the streams; `probes_too` is False where the probes have a port of their own."""
+    tickets = TicketEndpoint(hub)
     routes = [
         Route("/tickets", tickets, methods=["POST", "OPTIONS"]),
         Route("/{team}/tickets", tickets, methods=["POST", "OPTIONS"]),
@@ -61,7 +62,7 @@ def _probes(hub: Hub) -> list[Route]:
 
     async def metrics(request: Request) -> Response:
         accept = request.headers.get("accept", "")
-        # off the loop: a scrape of two hundred streams takes some 50 ms, which every stream would feel
+        # in a thread: a scrape of two hundred streams takes some 50 ms, which would delay every stream
         body, kind = await asyncio.to_thread(render, hub.counters, hub.health(), accept=accept)
         return Response(body, headers={"content-type": kind, "cache-control": "no-store"})
 
@@ -81,7 +82,7 @@ async def _as_problem(request: Request, error: Exception) -> Response:
     return _respond(problem(error.status_code, details.get(error.status_code, error.detail), headers=headers))
 
 
-def _respond(answer: Answer) -> Response:
+def _respond(answer: HttpResponse) -> Response:
     response = Response(answer.body, answer.status)
     response.raw_headers = list(answer.headers)
     if answer.status == 204:
@@ -91,69 +92,69 @@ def _respond(answer: Answer) -> Response:
     return response
 
 
-class TicketOffice:
-    """``POST /{team}/tickets``: a ticket for whoever presents a token that the stream's `allow` accepts."""
+class TicketEndpoint:
+    """``POST /{team}/tickets``: gives a ticket for a token that the stream's `allow` accepts."""
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
-        self._asking: Counter[str] = Counter()  # by team: questions to `allow` that wait for their run
+        self._pending: Counter[str] = Counter()  # requests that wait for their run, by team
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         response = _respond(await self._answer(Request(scope, receive)))
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request) -> Answer:
+    async def _answer(self, request: Request) -> HttpResponse:
         named = "team" in request.path_params
         name = str(request.path_params.get("team", SINGLE))
         team = None if self.hub.single == named else self.hub.teams.get(name)
         if team is None or not team.authenticator.mints:
             return problem(404, "there are no tickets here")
-        asked = RequestHead.read(request.scope["headers"], request.scope.get("query_string", b""))
+        head = RequestHead.read(request.scope["headers"], request.scope.get("query_string", b""))
         scheme = request.url.scheme
         if request.method == "OPTIONS":
-            verdict = team.origins.preflight(asked.headers, scheme, TICKET_METHODS)
+            verdict = team.origins.preflight(head.headers, scheme, TICKET_METHODS)
             if verdict.refused is None:
-                return Answer(204, list(verdict.headers))
+                return HttpResponse(204, list(verdict.headers))
             return problem(403, verdict.refused, headers=verdict.headers)
-        verdict = team.origins.judge(asked.headers, scheme)
+        verdict = team.origins.judge(head.headers, scheme)
         if verdict.refused is not None:
             return problem(403, verdict.refused, headers=verdict.headers)
         try:
-            wanted = TicketRequest.read(await _body(request))
+            ticket_request = TicketRequest.read(await _body(request))
         except BadTicketRequest as error:
             return problem(400, str(error), headers=verdict.headers)
         except (TimeoutError, ClientDisconnect):
-            return problem(408, "the request for a ticket did not come to its end", headers=verdict.headers)
-        stream = team.streams.get(wanted.stream)
-        if stream is not None:  # a page that may ask one stream must not get tickets for another
-            verdict = stream.origins.judge(asked.headers, scheme)
+            return problem(408, "the request for a ticket was not complete in time", headers=verdict.headers)
+        stream = team.streams.get(ticket_request.stream)
+        if stream is not None:  # a page that may read one stream must not get tickets for another
+            verdict = stream.origins.judge(head.headers, scheme)
             if verdict.refused is not None:
                 return problem(403, verdict.refused, headers=verdict.headers)
-        answer = await self._mint(team, stream, wanted, asked)
-        return Answer(answer.status, answer.headers + list(verdict.headers), answer.body)
+        answer = await self._mint(team, stream, ticket_request, head)
+        return HttpResponse(answer.status, answer.headers + list(verdict.headers), answer.body)
 
     async def _mint(
-        self, team: Team, stream: LiveStream | None, wanted: TicketRequest, asked: RequestHead
-    ) -> Answer:
+        self, team: Team, stream: LiveStream | None, ticket_request: TicketRequest, head: RequestHead
+    ) -> HttpResponse:
         try:
             by_metadata = stream is not None and stream.config.metadata_key is not None
-            run = wanted.run if by_metadata else run_id_of(wanted.run)
+            run = ticket_request.run if by_metadata else run_id_of(ticket_request.run)
             identity = await team.authenticator.authenticate(
-                asked, stream=wanted.stream, run=run or wanted.run, tickets=False
+                head, stream=ticket_request.stream, run=run or ticket_request.run, tickets=False
             )
             if stream is None:
                 return problem(404, "there is no such stream")
             if run is None:
                 return problem(400, "`run` is not a UUID")
             refused = team.limits.knock(time.monotonic())
-            if refused is not None or self._asking[team.name] >= MAX_ASKING:
+            if refused is not None or self._pending[team.name] >= MAX_PENDING:
                 which = refused.which if refused is not None else "requests for tickets"
                 return problem(
                     429, f"the limit {which} of this team is reached; try again later", headers=[RETRY_AFTER]
                 )
-            if not await self._allowed(team, stream, identity, asked, run):
+            if not await self._allowed(team, stream, identity, head, run):
                 return problem(403, "the rules of this stream do not allow you this run")
-            ticket, expires_at = team.authenticator.mint(identity, stream=wanted.stream, run=run)
+            ticket, expires_at = team.authenticator.mint(identity, stream=ticket_request.stream, run=run)
         except Unauthenticated as error:
             return problem(401, error.reason, headers=[(b"www-authenticate", error.challenge.encode())])
         except RunUnknown:
@@ -163,29 +164,31 @@ class TicketOffice:
                 503, "this cannot be answered at the moment; try again later", headers=[RETRY_AFTER]
             )
         body = orjson.dumps({"ticket": ticket, "expires_at": _moment(expires_at)})
-        return Answer(201, [(b"content-type", b"application/json"), (b"cache-control", b"no-store")], body)
+        return HttpResponse(
+            201, [(b"content-type", b"application/json"), (b"cache-control", b"no-store")], body
+        )
 
     async def _allowed(
-        self, team: Team, stream: LiveStream, identity: Identity, asked: RequestHead, run: str
+        self, team: Team, stream: LiveStream, identity: Identity, head: RequestHead, run: str
     ) -> bool:
         if stream.allow is None:
-            return True  # then a ticket may be had before its run exists
-        self._asking[team.name] += 1
+            return True  # so a ticket can be had before its run exists
+        self._pending[team.name] += 1
         try:
             state = await self._state(team, stream, run)
-            return stream.allow.permits(allow_root(identity, state, asked))
+            return stream.allow.permits(allow_root(identity, state, head))
         finally:
-            self._asking[team.name] -= 1
+            self._pending[team.name] -= 1
 
     async def _state(self, team: Team, stream: LiveStream, run: str) -> CoreState:
         run_id = run
         if stream.config.metadata_key is not None:
             run_id = (await team.find(stream.config.metadata_key, run, stream.config.wait_for_run)).run_id
-        life = await team.runs.lease(run_id, resumes=True)
+        session = await team.runs.lease(run_id, resumes=True)
         try:
-            return await life.known(stream.config.wait_for_run)
+            return await session.known(stream.config.wait_for_run)
         finally:
-            team.runs.release(life)
+            team.runs.release(session)
 
 
 async def _body(request: Request) -> bytes:

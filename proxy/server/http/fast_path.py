@@ -1,11 +1,14 @@
-"""Doorway: a connection that serves a stream in place, where nothing unusual is asked and nothing waited for.
+"""The fast path: a connection that answers requests for streams itself, without ASGI.
 
-Most connects are one plain GET for a run that is known. They need no parser, no ASGI, no task: the doorway
-reads the request (`plain`), asks what everybody is asked (`Visit`), and the stream's bytes go to the socket.
+    bytes -> RequestParser -> find_stream -> StreamRequest.start(sink = the connection) -> Session -> socket
 
-The law: the doorway decides nothing. Whatever is not a stream that begins at once (another request, another
-answer, a visit that has to wait) it hands over, with every byte that came and the visit as far as it got, to
-uvicorn's protocol, which has the connection from then on.
+Nearly every request is a plain GET for a stream. For those the connection is the session's sink: frames go
+straight to the transport, with no ASGI application, no task and no ``send`` per client and event. Any other
+request (another method, a body, an upgrade, another path, more than a few kilobytes) is handed to uvicorn's
+protocol with every byte that came, and uvicorn has the connection from then on.
+
+A connection does one thing at a time: it waits for a request, answers one, or streams. What a client sends
+meanwhile (no EventSource does) is not read, and its connection is closed afterwards.
 """
 
 from __future__ import annotations
@@ -17,45 +20,50 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from proxy.access.authenticator import RequestHead
-from proxy.formats.chunked import LAST
-from proxy.server.http import request_parser
-from proxy.server.http.app import Front
-from proxy.server.http.protocol import CLOSE, HIGH_WATER, Headers, SocketSink, StreamProtocol, head_of
-from proxy.server.http.request_limits import REQUEST_SECONDS
-from proxy.server.http.stream_request import Opened, Question, Visit
-from proxy.server.http.timeouts import Deadlines
+from proxy.formats.chunked import LAST, chunk
+from proxy.server.http.request_limits import REQUEST_SECONDS, LimitedProtocol
+from proxy.server.http.request_parser import Progress, RequestParser
+from proxy.server.http.responses import CHUNKED, CLOSE, Headers, HttpResponse, encode_head, problem
+from proxy.server.http.routing import find_stream
+from proxy.server.http.sockets import HIGH_WATER, limit_unacknowledged
+from proxy.server.http.stream_request import ClientRequest, StreamRequest
+from proxy.server.http.timeouts import TimeoutQueue
+from proxy.streams.session import SinkListener
+from proxy.teams.hub import Hub
 
 KEEP_ALIVE: Final = 75
-"""Seconds an idle connection stays; longer than nginx's 60 s, so that nginx is the one to close."""
-NOWHERE: Final = asyncio.Transport()  # before there is one
-MOST_HEADS: Final = 64
-"""Heads kept within a second: a stream has one for each of its listed origins that is around."""
+"""Seconds that an idle connection stays open; longer than nginx's 60 s, so that nginx is the one to close."""
+MAX_HEADS: Final = 64
+"""Response heads that are cached within a second: a stream has one for each listed origin in use."""
+NO_TRANSPORT: Final = asyncio.Transport()  # of a connection that is not made yet
 
 
-class Doors:
-    """What all connections of a loop share; called for each of them, as uvicorn calls its protocols."""
+class ConnectionFactory:
+    """Makes the connections of one listener and one loop, and holds what they share."""
 
     def __init__(
         self,
-        front: Front,
+        hub: Hub,
         *,
         ceiling: int | None = None,
         keep_alive: float = KEEP_ALIVE,
-        seconds: float = REQUEST_SECONDS,
+        request_seconds: float = REQUEST_SECONDS,
     ) -> None:
-        """`keep_alive`, `seconds`: how long a connection may say nothing between and before requests.
+        """`ceiling`: connections that are held at once, None for no limit; more are closed at once.
 
-        `ceiling`: connections that this process holds; None for no limit. It belongs to the running loop.
+        `keep_alive` and `request_seconds`: seconds that a connection may be silent between requests, and
+        from being accepted until its first request is here. Call it on the running loop.
         """
         loop = asyncio.get_running_loop()
-        self.front: Final = front
+        self.loop: Final = loop
+        self.hub: Final = hub
         self.ceiling: Final = ceiling
-        self.seconds: Final = seconds
-        self.arriving: Final = Deadlines(seconds, loop)  # accepted, and silent until now
-        self.idle: Final = Deadlines(keep_alive, loop)  # between two requests
-        self.expects_signs_within: float | None = None  # of connections that are accepted
+        self.request_seconds: Final = request_seconds
+        self.arriving: Final = TimeoutQueue(request_seconds, loop)  # a first or a begun request is awaited
+        self.idle: Final = TimeoutQueue(keep_alive, loop)  # between two requests
+        self.write_timeout: float | None = None  # what accepted sockets inherit (`limit_unacknowledged`)
         self._heads: dict[tuple[Any, ...], bytes] = {}
-        self._heads_begin: list[tuple[bytes, bytes]] | None = None
+        self._heads_for: Headers | None = None
 
     def __call__(
         self,
@@ -63,154 +71,216 @@ class Doors:
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> Doorway:
+    ) -> FastPath:
+        """A new connection; uvicorn calls it as it calls its protocol classes."""
         self.config, self.state, self.app_state = config, server_state, app_state
-        return Doorway(self)
+        return FastPath(self)
 
-    def parser(self, visit: Visit | None) -> StreamProtocol:
-        """The protocol that takes what is not served in place.
+    def uvicorn_protocol(self) -> LimitedProtocol:
+        """The protocol for what the fast path does not answer.
 
-        It knows no ceiling: the connection was counted when it came; who came since is not held against it.
+        It has no ceiling: the connection was counted when it was accepted.
         """
-        return StreamProtocol(self.config, self.state, self.app_state, visit=visit, seconds=self.seconds)
+        return LimitedProtocol(self.config, self.state, self.app_state, seconds=self.request_seconds)
 
-    def head(self, headers: Headers, keeps: bool) -> bytes:
-        """The head of a response that begins now; uvicorn makes its own headers anew each second."""
-        if self._heads_begin is not self.state.default_headers or len(self._heads) >= MOST_HEADS:
-            self._heads_begin = self.state.default_headers
+    def stream_head(self, headers: Headers, *, keep_alive: bool) -> bytes:
+        """The head of a stream's response; uvicorn replaces its default headers (the date) each second."""
+        if self._heads_for is not self.state.default_headers or len(self._heads) >= MAX_HEADS:
+            self._heads_for = self.state.default_headers
             self._heads.clear()
-        key = (*headers, keeps)
+        key = (*headers, keep_alive)
         head = self._heads.get(key)
         if head is None:
-            head = head_of([*self._heads_begin, *headers, *(() if keeps else (CLOSE,))])
+            head = encode_head(200, [*self._heads_for, *headers, *(() if keep_alive else (CLOSE,)), CHUNKED])
             self._heads[key] = head
         return head
 
 
-class Doorway(asyncio.Protocol):
-    """One connection, until it is handed over."""
+class FastPath(asyncio.Protocol):
+    """One connection, and the sink of the stream on it; until it is handed to uvicorn."""
 
-    __slots__ = ("_doors", "_keeps", "_sink", "_streaming", "_waits", "expects_signs_within", "transport")
+    __slots__ = (
+        "_busy", "_factory", "_keep_alive", "_parser", "_received", "_starting", "_timeout", "_unsent",
+        "_write_timeout", "listener", "paused", "transport",
+    )  # fmt: skip
 
-    def __init__(self, doors: Doors) -> None:
-        self._doors = doors
-        self._sink = SocketSink(self)
-        self._streaming = False
-        self._keeps = True
-        self._waits: Deadlines | None = None  # the list it is on
-        self.transport: asyncio.Transport = NOWHERE
-        self.expects_signs_within = doors.expects_signs_within
+    def __init__(self, factory: ConnectionFactory) -> None:
+        self.transport: asyncio.Transport = NO_TRANSPORT
+        self.listener: SinkListener | None = None
+        self.paused = False
+        self._factory = factory
+        self._busy = False  # a request is being answered, or a stream is under way
+        self._keep_alive = True
+        self._parser: RequestParser | None = None  # of a request that is here in part
+        self._received = b""  # the bytes of that request
+        self._starting: asyncio.Task[None] | None = None
+        self._timeout: TimeoutQueue | None = None  # the queue that it waits in
+        self._unsent = b""  # the beginning of a response, which goes out with the first frames
+        self._write_timeout = factory.write_timeout
 
     # -- the connection --
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        doors, connections = self._doors, self._doors.state.connections
+        factory, connections = self._factory, self._factory.state.connections
         self.transport = cast(asyncio.Transport, transport)
         connections.add(self)  # type: ignore[arg-type]
-        if doors.ceiling is not None and len(connections) > doors.ceiling:
+        if factory.ceiling is not None and len(connections) > factory.ceiling:
             self.transport.abort()
         else:
             self.transport.set_write_buffer_limits(high=HIGH_WATER)
-            self._wait_in(doors.arriving)
+            self._wait_in(factory.arriving)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._leave()
-        self._sink.lose()
+        self._factory.state.connections.discard(self)
+        self._stop_waiting()
+        self._parser = None
+        if self._starting is not None:
+            self._starting.cancel()
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener.lost()
 
     def shutdown(self) -> None:
-        """This replica goes away; who reads a stream was told (`Hub.drain`)."""
-        self.transport.close()
+        """The process drains: close it, or let it be closed after the answer that is under way."""
+        if self._busy:
+            self._keep_alive = False
+        else:
+            self.transport.close()
 
-    def late(self) -> None:
-        """Said nothing in its time, is told nothing: a browser's spare connection."""
-        self.transport.close()
+    def timed_out(self) -> None:
+        """No request came in time. A silent connection (a browser's spare one) is closed unanswered."""
+        self._timeout = None
+        if self._received:
+            self._hand_over(self._received, due=self._factory.loop.time())  # uvicorn's side answers 408
+        else:
+            self.transport.close()
 
-    def _leave(self) -> float | None:
-        """Be none of the doors' connections; when the request was due, where one was waited for."""
-        self._doors.state.connections.discard(self)
-        arriving = self._waits is self._doors.arriving
-        due = self._wait_no_more()
-        return due if arriving else None
+    def _wait_in(self, queue: TimeoutQueue) -> None:
+        self._timeout = queue
+        queue.add(self)
 
-    def _wait_in(self, deadlines: Deadlines) -> None:
-        self._waits = deadlines
-        deadlines.add(self)
-
-    def _wait_no_more(self) -> float | None:
-        waits, self._waits = self._waits, None
-        return None if waits is None else waits.take(self)
+    def _stop_waiting(self) -> float | None:
+        """Leave the timeout queue; when a request would have been due there (the loop's time)."""
+        queue, self._timeout = self._timeout, None
+        due = None if queue is None else queue.remove(self)
+        return due if queue is self._factory.arriving else None
 
     # -- a request --
 
     def data_received(self, data: bytes) -> None:
-        if self._streaming:
-            self._keeps = False  # nobody reads it: see proxy.server.http.protocol
+        if self._busy:
+            self._keep_alive = False
             return
-        request = request_parser.read(data)
-        visit = None if request is None else self._visit(request)
-        if request is None or visit is None:
-            self._hand_over(data)
+        parser, received = self._parser or RequestParser(), self._received + data
+        progress = parser.feed(data)
+        if progress is Progress.INCOMPLETE:
+            self._parser, self._received = parser, received
+            if self._timeout is not self._factory.arriving:
+                self._stop_waiting()
+                self._wait_in(self._factory.arriving)
             return
-        opened = visit.at_once()
-        if isinstance(opened, Opened):
-            self._keeps = request.keeps
-            try:
-                self._sink.take_over(None, opened.headers, visit.head())
-                self._doors.front.settle(visit, opened, self._sink)
-            finally:
-                visit.close()  # of what the stay did not take
-        else:
-            self._hand_over(data, visit)
+        self._parser, self._received = None, b""
+        request = self._stream_request(parser) if progress is Progress.COMPLETE else None
+        if request is None:
+            self._hand_over(received, due=self._stop_waiting())
+            return
+        self._stop_waiting()
+        self._busy, self._keep_alive = True, parser.keep_alive
+        self._starting = self._factory.loop.create_task(self._answer(request))
 
-    def _visit(self, request: request_parser.Plain) -> Visit | None:
-        """The question for a stream, where the path is one's."""
-        front = self._doors.front
-        found = front.find(request.path)
+    def _stream_request(self, parser: RequestParser) -> StreamRequest | None:
+        """The request for a stream, where the path is a stream's."""
+        hub = self._factory.hub
+        found = find_stream(hub, parser.path)
         if found is None:
             return None
         team, match = found
-        asked = RequestHead(request.headers, crumbs=request.cookies, text=request.query)
+        head = RequestHead(parser.headers, crumbs=parser.cookies, text=parser.query)
         peer = self.transport.get_extra_info("peername")
-        # The listener speaks no TLS; uvicorn's protocol would say the same.
-        question = Question(match.value, asked, "http", peer[0] if isinstance(peer, tuple) else "")
-        return Visit(front.hub, team, match.target, question)
+        address = peer[0] if isinstance(peer, tuple) else ""
+        # The listener speaks no TLS. Whatever does in front of it, uvicorn's way says http too.
+        return StreamRequest(hub, team, match.target, ClientRequest(match.value, head, "http", address))
 
-    def _hand_over(self, data: bytes, visit: Visit | None = None) -> None:
-        """From now on the connection is uvicorn's, as if it had been from the beginning."""
-        due = self._leave()
-        protocol = self._doors.parser(visit)
+    async def _answer(self, request: StreamRequest) -> None:
+        try:
+            response = await request.start(self)
+        except Exception as error:
+            context = {"message": "a request for a stream failed unexpectedly", "exception": error}
+            self._factory.loop.call_exception_handler(context)
+            response = problem(500, "the request could not be answered")
+        finally:
+            self._starting = None
+        if response is not None:
+            self._respond(response)
+
+    def _respond(self, response: HttpResponse) -> None:
+        headers = self._factory.state.default_headers
+        self.transport.write(response.encode(headers, keep_alive=self._keep_alive))
+        self._free()
+
+    def _free(self) -> None:
+        """Wait for the next request, or close the connection."""
+        self._busy = False
+        if not self._keep_alive:
+            self.transport.close()
+        elif not self.transport.is_closing():
+            self._wait_in(self._factory.idle)
+
+    def _hand_over(self, received: bytes, due: float | None) -> None:
+        """Give the connection and the bytes of its request to uvicorn; the request must be here by `due`."""
+        factory = self._factory
+        factory.state.connections.discard(self)
+        protocol = factory.uvicorn_protocol()
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
         if due is not None:
             protocol.expect_by(due)
-        if self._sink.paused:
-            protocol.pause_writing()  # by an earlier stream's last bytes: nobody would say it again
-        self._sink.lose()
-        protocol.data_received(data)
-        if visit is not None and protocol.cycle is None:
-            visit.close()  # the parser took no request out of it, so nobody else will
+        if self.paused:
+            protocol.pause_writing()  # the last bytes of an earlier stream are unsent; it is not told again
+        protocol.data_received(received)
 
-    # -- the stream --
+    # -- the sink --
 
-    def begin_stream(self, scope: object, headers: Headers) -> bytes | None:
-        """The response's head; nobody is in the way."""
-        self._wait_no_more()
-        self._streaming = True
-        return self._doors.head(headers, self._keeps)
+    def begin(self, headers: Headers, body: bytes) -> None:
+        factory = self._factory
+        self._unsent = factory.stream_head(headers, keep_alive=self._keep_alive) + chunk(body)
+        write_timeout = factory.hub.server.write_timeout
+        if self._write_timeout != write_timeout:  # it was reloaded
+            self._write_timeout = write_timeout
+            limit_unacknowledged(self.transport.get_extra_info("socket"), write_timeout)
 
-    def end_stream(self) -> None:
-        """Close the response; the connection waits for another request, or is closed."""
-        self._streaming = False
-        self.transport.write(LAST)
-        if not self._keeps:
-            self.transport.close()
-        elif not self.transport.is_closing():
-            self._wait_in(self._doors.idle)
+    def flush(self) -> None:
+        if self._unsent:
+            unsent, self._unsent = self._unsent, b""
+            self.transport.write(unsent)
 
-    # -- flow control --
+    def write(self, body: bytes) -> None:
+        if self._unsent:
+            unsent, self._unsent = self._unsent, b""
+            self.transport.write(unsent + chunk(body))
+        else:
+            self.transport.write(chunk(body))
+
+    def write_shared(self, body: bytes, chunk: bytes) -> None:
+        if self._unsent:
+            self.write(body)
+        else:
+            self.transport.write(chunk)
+
+    def finish(self) -> None:
+        self.transport.write(self._unsent + LAST)
+        self._unsent = b""
+        self._free()
+
+    def abort(self) -> None:
+        self.transport.abort()
 
     def pause_writing(self) -> None:
-        self._sink.pause()
+        self.paused = True
+        if self.listener is not None:
+            self.listener.pause()
 
     def resume_writing(self) -> None:
-        self._sink.resume()
+        self.paused = False
+        if self.listener is not None:
+            self.listener.resume()

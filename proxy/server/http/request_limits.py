@@ -1,16 +1,24 @@
-"""Guard: a uvicorn protocol that holds every request to a size, a time and a number.
+"""Limits on the size, the duration and the number of requests, for uvicorn's HTTP/1.1 protocol.
 
-uvicorn itself has none of these: a client could send a head byte by byte for ever, or one without end.
+uvicorn itself has none: a client could send a request byte by byte for ever, or one without end.
 
-The law: a request, head and body, is here within `REQUEST_SECONDS` of its first byte (a connection's first
-one: of being accepted), its line within `LINE_BYTES`, its head within `HEAD_BYTES` and `HEAD_COUNT`, its body
-within `BODY_BYTES`. What breaks it is answered, if nothing else is being answered, and its connection closed.
+    what                        limit               answer
+    request line                LINE_BYTES          414
+    all headers with the line   HEAD_BYTES          431
+    number of headers           HEAD_COUNT          431
+    body                        BODY_BYTES          413
+    whole request               REQUEST_SECONDS     408, counted from its first byte (a connection's first
+                                                    request: from being accepted)
+    requests in the pipeline    PIPELINED           429
 
-Sizes are counted twice: as headers come out of the parser, which is exact, and as raw bytes, because the
-parser keeps a header to itself until it is complete.
+The connection is closed after the answer. Where another response is under way it is closed without one, which
+would be read as a part of that response.
 
-Connections over the process's ceiling are closed at once: to a browser that is a network error, after which
-an EventSource comes back, while any status would end it.
+Sizes are counted twice: as the parser reports headers, which is exact, and as raw bytes, because the parser
+reports a header only once it is complete.
+
+Connections over the process's ceiling are closed at once. To a browser that is a network error, after which
+an EventSource reconnects, while any status would make it give up.
 """
 
 from __future__ import annotations
@@ -23,32 +31,34 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 REQUEST_SECONDS: Final = 10.0
-"""nginx waits 60 s for a head; browsers and proxies send theirs, and what asks for a ticket, at once."""
+"""nginx waits 60 s for a head; browsers and proxies send a request, even one for a ticket, at once."""
 LINE_BYTES: Final = 8 * 1024
-"""Of the request's target, where tickets and cursors stand; nginx and Apache take 8 KiB."""
+"""Bytes of the target, which may hold a ticket and a cursor; nginx and Apache take 8 KiB."""
 HEAD_BYTES: Final = 32 * 1024
-"""Of all headers with the target; nginx takes 4 x 8 KiB, Node 16 KiB: cookies of a large site fit."""
+"""Bytes of all headers with the target; nginx takes 4 x 8 KiB, Node 16 KiB: a large site's cookies fit."""
 HEAD_COUNT: Final = 100
-"""Headers; Apache takes 100, a browser behind two proxies sends 30."""
+"""Headers of a request; Apache takes 100, a browser behind two proxies sends 30."""
 BODY_BYTES: Final = 16 * 1024
-"""Of a body; the only one that is read is the request for a ticket, of 4 KiB at most."""
+"""Bytes of a body; the only one that is read is a request for a ticket, of 4 KiB at most."""
 PIPELINED: Final = 8
-"""Requests that may wait behind one that is being answered; browsers send none."""
+"""Requests that may wait behind the one that is being answered; browsers send none."""
 PER_HEADER: Final = 4
-"""Bytes that separate a header's name, value and the next one."""
+"""Bytes that separate a header's name, its value and the next header."""
+ABORT: Final = "stream_proxy.connection"
+"""The ASGI extension whose ``abort()`` closes the client's connection at once."""
 
 
 class _Refused(Exception):
-    """Raised out of a parser's callback, to stop the parser."""
+    """Raised in a callback of the parser, to stop it."""
 
 
-class GuardedProtocol(HttpToolsProtocol):
-    """HTTP/1.1 of uvicorn, within limits."""
+class LimitedProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1, within limits. Its requests carry the extension `ABORT`."""
 
     def __init__(
         self, *args: Any, ceiling: int | None = None, seconds: float = REQUEST_SECONDS, **kwargs: Any
     ) -> None:
-        """`ceiling`: connections that this process holds; None for no limit."""
+        """`ceiling`: connections that are held at once, None for no limit; `seconds` as `REQUEST_SECONDS`."""
         super().__init__(*args, **kwargs)
         self._ceiling: Final = ceiling
         self._seconds: Final = seconds
@@ -66,14 +76,14 @@ class GuardedProtocol(HttpToolsProtocol):
             self._begin()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.end_request()
+        self._end_request()
         super().connection_lost(exc)
 
     # -- a request --
 
     def data_received(self, data: bytes) -> None:
         if self._timer is None and not self._answering:
-            self._begin()  # even empty lines, which begin no request but stop uvicorn's keep-alive timer
+            self._begin()  # empty lines begin no request, but they stop uvicorn's keep-alive timer
         self._raw += len(data)
         super().data_received(data)
         if self._timer is not None and self._raw > HEAD_BYTES + BODY_BYTES:
@@ -81,6 +91,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
         if self._timer is None:
             self._begin()
 
@@ -109,7 +120,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self.end_request()
+        self._end_request()
         super().on_message_complete()
 
     @property
@@ -120,18 +131,13 @@ class GuardedProtocol(HttpToolsProtocol):
         self._raw = self._head = self._count = self._body = 0
         self._timer = self.loop.call_later(self._seconds, self._is_late)
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether no request is half here."""
-        return self._timer is None
-
     def expect_by(self, due: float) -> None:
-        """The request that has just begun must be here by then (the loop's time)."""
+        """The request that has just begun must be here by `due` (the loop's time)."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = self.loop.call_at(due, self._is_late)
 
-    def end_request(self) -> None:
+    def _end_request(self) -> None:
         """The request is here, or is not waited for any more."""
         if self._timer is not None:
             self._timer.cancel()
@@ -141,7 +147,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _is_late(self) -> None:
         if self._raw == 0:
-            self.transport.close()  # said nothing, is told nothing: a browser's spare connection
+            self.transport.close()  # no request came at all: a browser's spare connection
         else:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
 
@@ -150,15 +156,15 @@ class GuardedProtocol(HttpToolsProtocol):
         raise _Refused
 
     def send_400_response(self, msg: str) -> None:
-        """What uvicorn calls when its parser gave up, on its own or because we stopped it."""
+        """Called by uvicorn when its parser has failed, by itself or because `_stop` was called."""
         self._refuse(self._refusal)
 
     def _refuse(self, status: HTTPStatus) -> None:
-        self.end_request()
+        self._end_request()
         if self.transport.is_closing():
             return
         if self._answering:
-            self.transport.abort()  # another answer in the middle of one would be read as its part
+            self.transport.abort()  # an answer here would be read as part of the response that is under way
             return
         problem = {"type": "about:blank", "title": status.phrase, "status": status.value}
         body = json.dumps(problem, separators=(",", ":")).encode()

@@ -1,71 +1,118 @@
-"""Plain: the request of nearly every EventSource, read in one look; anything else is left to the parser.
+"""Reads the requests that the fast path answers: GET in HTTP/1.1, without a body or an upgrade.
 
-Plain is a GET in HTTP/1.1 that came whole and alone, without a body, an expectation or an upgrade, in
-characters that no parser could take for something else. The law: what is read here, llhttp reads the same way
-(`tests/unit/server/http/test_request_parser.py` holds them against each other). Whatever
-is unusual is not refused but not plain.
-
-A parser tells each header by a call; with a browser's fifteen that is a fifth of a connect's time.
+httptools (llhttp) parses, as it does for uvicorn, so both ways read the same bytes alike. A request that
+is not of this kind is not refused: uvicorn gets all its bytes, and decides.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Final
 
-MOST_BYTES: Final = 8 * 1024
-"""Of a plain request: the guard's limit of its first line alone, so that none of the guard's can be met."""
-MOST_HEADERS: Final = 50
-"""Half of the guard's."""
+import httptools
 
-_PLAIN: Final = re.compile(
-    rb"GET (/(?!/)[!\"$->@-~]*+)(?:\?([!\"$-~]*+))?+ HTTP/1\.1\r\n"  # a target of one meaning, no fragment
-    rb"((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:(?: ?[!-~\x80-\xff]++(?:[ \t]++[!-~\x80-\xff]++)*+)?+\r\n)*+)\r\n"
-)
-_NOT_PLAIN: Final = frozenset(
+MAX_BYTES: Final = 8 * 1024
+"""Of a request on the fast path. It is the limit of a request line alone, so no limit of
+`proxy.server.http.request_limits` can be exceeded within it but the number of headers."""
+MAX_HEADERS: Final = 50
+"""Half of what `proxy.server.http.request_limits` allows."""
+
+_OTHER_HEADERS: Final = frozenset(
     {"content-length", "expect", "http2-settings", "proxy-connection", "transfer-encoding", "upgrade"}
 )
+"""Requests with one of these are left to uvicorn: they have a body, or ask for another protocol."""
 
 
-@dataclass(slots=True)
-class Plain:
-    """A plain request: its path (still quoted) and query, headers by their names in lower case (the first
-    of each), all cookies, and whether the connection may be used again."""
+class Progress(Enum):
+    """How far a request has been read."""
 
-    path: str
-    query: str
-    headers: Mapping[str, str]
-    cookies: Sequence[str]
-    keeps: bool
+    INCOMPLETE = auto()
+    COMPLETE = auto()
+    OTHER = auto()  # not one for the fast path
 
 
-def read(data: bytes) -> Plain | None:
-    """The request that `data` is, or None where it is not plain."""
-    found = _PLAIN.fullmatch(data) if len(data) <= MOST_BYTES else None
-    if found is None:
-        return None
-    path, query, block = found.groups()
-    lines = block.decode("latin-1").split("\r\n")
-    if len(lines) > MOST_HEADERS:
-        return None
-    lines.pop()
-    headers: dict[str, str] = {}
-    cookies: list[str] = []
-    for line in lines:
-        name, _, value = line.partition(":")
-        name, value = name.lower(), value[1:] if value[:1] == " " else value
-        if name in headers:
-            if name in ("connection", "host"):
-                return None
-        else:
-            headers[name] = value
-        if name == "cookie":
-            cookies.append(value)
-    if not _NOT_PLAIN.isdisjoint(headers):
-        return None
-    connection = headers.get("connection", "keep-alive").lower()
-    if connection not in ("keep-alive", "close"):
-        return None
-    return Plain(path.decode(), (query or b"").decode(), headers, cookies, connection == "keep-alive")
+class RequestParser:
+    """Parses one request.
+
+    Once it is complete: `path` (still quoted) and `query`, `headers` by their names in lower case (the first
+    of each name), all Cookie headers, and `keep_alive`, whether the connection can be used again.
+    """
+
+    __slots__ = ("_count", "_parser", "_progress", "_size", "_url", "cookies", "headers", "keep_alive")
+
+    def __init__(self) -> None:
+        self.headers: dict[str, str] = {}
+        self.cookies: list[str] = []
+        self.keep_alive = True
+        self._url = b""
+        self._size = self._count = 0
+        self._progress = Progress.INCOMPLETE
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+
+    def feed(self, data: bytes) -> Progress:
+        """Parse the next bytes of the connection."""
+        self._size += len(data)
+        if self._size > MAX_BYTES:
+            return self._end(Progress.OTHER)
+        try:
+            self._httptools.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            return self._end(Progress.OTHER)
+        return self._progress if self._progress is Progress.INCOMPLETE else self._end(self._progress)
+
+    @property
+    def path(self) -> str:
+        """The target's path, still quoted."""
+        return self._url.partition(b"?")[0].decode()
+
+    @property
+    def query(self) -> str:
+        """What stands behind the target's first ``?``."""
+        return self._url.partition(b"?")[2].decode()
+
+    @property
+    def _httptools(self) -> httptools.HttpRequestParser:
+        assert self._parser is not None, "nothing is fed to a parser that is done"
+        return self._parser
+
+    def _end(self, progress: Progress) -> Progress:
+        self._parser = None  # it holds this object's methods: a reference cycle
+        return progress
+
+    # -- called by httptools --
+
+    def on_message_begin(self) -> None:
+        if self._progress is Progress.COMPLETE:
+            self._progress = Progress.OTHER  # a second request behind the first
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, raw_name: bytes, raw_value: bytes) -> None:
+        self._count += 1
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        if name not in self.headers:
+            self.headers[name] = value
+        elif name in ("connection", "host"):
+            self._progress = Progress.OTHER
+        if name == "cookie":  # HTTP/2 in front may have split it (RFC 9113, 8.2.3)
+            self.cookies.append(value)
+
+    def on_headers_complete(self) -> None:
+        parser, url = self._httptools, self._url
+        if (
+            parser.get_method() != b"GET"
+            or parser.get_http_version() != "1.1"
+            or self._count > MAX_HEADERS
+            or not _OTHER_HEADERS.isdisjoint(self.headers)
+            or url[:1] != b"/"
+            or url[:2] == b"//"  # which would be read as an authority
+            or b"#" in url
+            or not url.isascii()
+        ):
+            self._progress = Progress.OTHER
+        self.keep_alive = parser.should_keep_alive()
+
+    def on_message_complete(self) -> None:
+        if self._progress is Progress.INCOMPLETE:
+            self._progress = Progress.COMPLETE

@@ -1,8 +1,8 @@
-"""Answers: the responses that are no stream: problems (RFC 9457), waits, redirections of CORS.
+"""Responses that are no stream: problems (RFC 9457), and streams of one frame that tell a client to wait.
 
-An EventSource fails for good at every status but 200 and 204, so only what is final gets one. What will pass
-is a stream of its own: `stream.wait` with a longer `retry`, then the end of the response. Clients that do not
-take event streams get 503 or 429 with Retry-After instead.
+An EventSource gives up for good at every status but 200 and 204, so only what is final is answered with
+another one. What will pass is answered with a stream of its own: ``stream.wait`` with a longer `retry`, then
+the end of the response. Clients that do not accept event streams get 503 or 429 with Retry-After instead.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final
 import orjson
 
 from proxy.formats import sse
+from proxy.formats.chunked import LAST, chunk
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -24,25 +25,49 @@ STREAM_HEADERS: Final[Headers] = [
     (b"cache-control", b"no-cache, no-transform"),
     (b"x-accel-buffering", b"no"),
 ]
-WAIT_SECONDS: Final = 5.0  # at least, until a client that was told to wait comes back
-WAIT_FACTOR: Final = 2.0  # times the stream's own `retry`, where that is longer
+CLOSE: Final = (b"connection", b"close")
+CHUNKED: Final = (b"transfer-encoding", b"chunked")
+WAIT_SECONDS: Final = 5.0
+"""The least time after which a client that was told to wait reconnects."""
+WAIT_FACTOR: Final = 2.0
+"""Times the stream's own `retry`, where that is longer."""
+DRAIN_SECONDS: Final = 1.0
+"""Time after which a client reconnects whose request was interrupted by a drain: another replica is there."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """A whole response."""
 
     status: int
     headers: Headers
     body: bytes = b""
 
+    def encode(self, default_headers: Headers, *, keep_alive: bool) -> bytes:
+        """Its bytes in HTTP/1.1; `default_headers` come first. Chunked where it names no content-length."""
+        headers = [*default_headers, *self.headers, *(() if keep_alive else (CLOSE,))]
+        if self.status == HTTPStatus.NO_CONTENT:
+            return encode_head(self.status, headers)
+        if any(name == b"content-length" for name, _ in headers):
+            return encode_head(self.status, headers) + self.body
+        body = (chunk(self.body) if self.body else b"") + LAST
+        return encode_head(self.status, [*headers, CHUNKED]) + body
 
-def problem(status: int, detail: str, *, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
+
+def encode_head(status: int, headers: Headers) -> bytes:
+    """A response's status line and headers. Raises ValueError where a header holds a line break."""
+    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    if lines.count(b"\n") != len(headers):
+        raise ValueError("a header of the response holds a line break")
+    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, HTTPStatus(status).phrase.encode(), lines)
+
+
+def problem(status: int, detail: str, *, headers: Sequence[tuple[bytes, bytes]] = ()) -> HttpResponse:
     """An error as ``application/problem+json``; `detail` is one sentence for the client's developer."""
     body = orjson.dumps(
         {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     )
-    return Answer(
+    return HttpResponse(
         status,
         [
             (b"content-type", b"application/problem+json"),
@@ -55,25 +80,29 @@ def problem(status: int, detail: str, *, headers: Sequence[tuple[bytes, bytes]] 
 
 
 def jittered(seconds: float) -> float:
-    """`seconds`, give or take a third, so that clients do not come back in one instant."""
+    """`seconds`, plus or minus up to a third, so that clients do not all reconnect in one instant."""
     return seconds * random.uniform(2 / 3, 4 / 3)
 
 
-def wait(cause: str, accept: str | None, retry: float, detail: str) -> Answer:
-    """Come back later: `cause` is hatchet, limit or config."""
+def wait(cause: str, accept: str | None, retry: float, detail: str) -> HttpResponse:
+    """Tells the client to reconnect later.
+
+    `cause` is hatchet, limit or config; `accept` the request's Accept header (None: absent); `retry` the
+    stream's own reconnect time in seconds; `detail` a sentence for clients that accept no event stream.
+    """
     seconds = jittered(max(WAIT_SECONDS, WAIT_FACTOR * retry))
-    if not takes_events(accept):
+    if not accepts_event_stream(accept):
         status = 429 if cause == "limit" else 503
         return problem(status, detail, headers=[(b"retry-after", b"%d" % max(1, round(seconds)))])
-    return Answer(200, list(STREAM_HEADERS), sse.control("wait", {"cause": cause}, retry_in=seconds))
+    return HttpResponse(200, list(STREAM_HEADERS), sse.control("wait", {"cause": cause}, retry_in=seconds))
 
 
-def draining() -> Answer:
-    """For a client that is still in the door when this replica goes away."""
-    return Answer(200, list(STREAM_HEADERS), sse.control("drain", {}, retry_in=jittered(1.0)))
+def draining() -> HttpResponse:
+    """For a request that was not answered yet when this replica began to drain."""
+    return HttpResponse(200, list(STREAM_HEADERS), sse.control("drain", {}, retry_in=jittered(DRAIN_SECONDS)))
 
 
-def takes_events(accept: str | None) -> bool:
+def accepts_event_stream(accept: str | None) -> bool:
     """Whether an Accept header (None: absent) names ``text/event-stream`` or ``*/*``."""
     if accept is None:
         return True
@@ -85,5 +114,6 @@ def takes_events(accept: str | None) -> bool:
 
 
 def _is_zero(parameter: str) -> bool:
+    """Whether a parameter of a media range is a quality of zero."""
     name, _, value = parameter.partition("=")
     return name.strip() == "q" and value.strip().strip("0.") == "" and value.strip() != ""

@@ -1,163 +1,171 @@
-"""Visit: one client's request for a stream, from the question to its ending.
+"""StreamRequest: one client's request for a stream, from its first check to the session that it becomes.
 
-The order of the questions is the law: is it well formed (400), may this page ask (403), who asks (401), has
-he seen the end already (204), is there room (wait), does the run exist (404), may he see it (403). Nothing
-is sent before the last one is answered; from then on the channel writes.
-
-They are asked in steps (`proxy.core.resumable`): where nothing has to be waited for, a connection
-asks them by itself (`at_once`); the rest is done in a task (`open`), which goes on where that stopped.
+The checks are made in this order: is the request well formed (400), may this page ask (403), who asks (401),
+has the client seen the run's end already (204), is there room (``stream.wait``), does the run exist (404),
+may this client see it (403). Nothing is sent before the last check has passed; from then on the session
+writes to the sink.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from proxy.access.admission import Lease, Refused
 from proxy.access.authenticator import NOBODY, Identity, KeysUnavailable, RequestHead, Unauthenticated
 from proxy.core.events import GapCause
 from proxy.core.observations import CoreState
-from proxy.core.resumable import Asking, Wait, carried_out
 from proxy.core.value import value
 from proxy.formats import sse
 from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.log.cursor import Cursor, end_cursor, read_cursor, run_id_of
 from proxy.runs.lookup import Found
-from proxy.server.http.responses import STREAM_HEADERS, Answer, Headers, jittered, problem, wait
+from proxy.server.http.responses import (
+    STREAM_HEADERS,
+    Headers,
+    HttpResponse,
+    draining,
+    jittered,
+    problem,
+    wait,
+)
 from proxy.streams.channel import Channel
-from proxy.streams.run_session import Life
-from proxy.streams.session import Stay, StaySink
+from proxy.streams.session import Session, SessionSink
 from proxy.streams.stream import LiveStream
 from proxy.teams.hub import Hub
 from proxy.teams.team import Team
 
-MAX_VALUE: Final = 200  # characters of a metadata value in a path: the operator's contract
+MAX_VALUE: Final = 200  # characters of a metadata value in a path: part of the public contract
+
+
+class ResponseSink(SessionSink, Protocol):
+    """A response that has not begun yet."""
+
+    def begin(self, headers: Headers, body: bytes) -> None:
+        """Begin a response with status 200; both may wait for the first write, to go out with it."""
+
+    def flush(self) -> None:
+        """Send what still waits."""
 
 
 @value
-class Question:
-    """What the request says, without its transport; `value` is what stands in the path's placeholder."""
+class ClientRequest:
+    """What a client's request says, whatever transport it came by.
+
+    `value` is the text in the path's placeholder, `scheme` http or https, `address` the client's, for the
+    log. With `head_only` (HEAD) the checks are made and no stream begins.
+    """
 
     value: str
-    asked: RequestHead
+    head: RequestHead
     scheme: str
-    client: str
+    address: str
+    head_only: bool = False
 
     @property
     def accept(self) -> str | None:
-        return self.asked.headers.get("accept")
+        return self.head.headers.get("accept")
 
     @property
     def cursor(self) -> str:
-        """The cursor's text: the header wins over the query, which an EventSource repeats unchanged."""
-        return self.asked.headers.get("last-event-id") or self.asked.query.get("last_event_id") or ""
+        """The text of the cursor. The header wins over the query, which an EventSource repeats unchanged."""
+        return self.head.headers.get("last-event-id") or self.head.query.get("last_event_id") or ""
 
 
-@value
-class Opened:
-    """A stream that may begin: `place` and `gap` say where the reader stands."""
+class StreamRequest:
+    """One request for one stream of one team."""
 
-    channel: Channel
-    place: int
-    gap: GapCause | None
-    identity: Identity
-    headers: Headers
-
-
-class Visit:
-    """One request on one stream of one team."""
-
-    def __init__(self, hub: Hub, team: Team, stream: LiveStream, question: Question) -> None:
-        self.hub = hub
-        self.team = team
-        self.stream = stream
-        self.question = question
+    def __init__(self, hub: Hub, team: Team, stream: LiveStream, client: ClientRequest) -> None:
+        self._hub = hub
+        self._team = team
+        self._stream = stream
+        self._client = client
         self._cors: Headers = []
-        self._lease: Lease | None = None
-        self._life: Life | None = None
-        self._asking = self._opens()
-        self._waits = False  # it is asked in a task, which the hub counts
-        self._wait_for: Wait | None = None  # where `at_once` could not go on
-        self._answer: Opened | Answer | None = None
-        self._failed: Exception | None = None
-        self._metadata_key = stream.metadata_key
-        by_id = self._metadata_key is None
-        # What a ticket and the limits mean by "run": the canonical id, or the path's value.
-        self._run = (run_id_of(question.value) or "") if by_id else question.value
+        # What tickets and limits mean by "run": the canonical id, or the value in a metadata path.
+        by_id = stream.metadata_key is None
+        self._run = (run_id_of(client.value) or "") if by_id else client.value
 
-    def at_once(self) -> Opened | Answer | None:
-        """What can be answered without waiting; None where `open` is to go on from there."""
+    async def start(self, sink: ResponseSink) -> HttpResponse | None:
+        """Make the checks, then begin the response on `sink` and a session that writes to it.
+
+        Returns None once the session has begun, otherwise the response to send instead. Run it in a task of
+        its own: cancelled because the process drains it still returns a response, cancelled for any other
+        reason (the client has left) it gives back everything and raises CancelledError.
+        """
+        hub, task = self._hub, asyncio.current_task()
+        assert task is not None
+        hub.waiting.add(task)
         try:
-            self._wait_for = next(self._asking)
-        except StopIteration as done:
-            self._answer = self._told(done.value)
-        except Exception as error:
-            self._failed = error  # which `open` raises, where errors are answered
-        return self._answer
+            response = await self._answer(sink)
+        except asyncio.CancelledError:
+            if not hub.draining:
+                raise
+            task.uncancel()
+            response = draining()
+        finally:
+            hub.waiting.discard(task)
+        if response is None:
+            return None
+        if response.status >= 400:
+            self._count_refusal(str(response.status))
+        return HttpResponse(response.status, response.headers + self._cors, response.body)
 
-    async def open(self) -> Opened | Answer:
-        """Answer the questions in order. Whatever comes of it, `stay` or `close` must be called."""
-        if self._failed is not None:
-            raise self._failed
-        if self._answer is None:
-            self._waits = True
-            self._answer = self._told(await carried_out(self._asking, self._wait_for))
-        return self._answer
-
-    def close(self) -> None:
-        """Give back what was lent, unless a stay has it: the run, the place within the limits."""
-        if self._life is not None:
-            self.team.runs.release(self._life)
-        if self._lease is not None:
-            self._lease.release()
-        self._life = self._lease = None
-
-    def _told(self, answer: Opened | Answer) -> Opened | Answer:
-        """What is answered, counted where it is a refusal, with what a page of another origin needs."""
-        if isinstance(answer, Answer):
-            if answer.status >= 400:
-                self._refused(str(answer.status))
-            return Answer(answer.status, answer.headers + self._cors, answer.body)
-        return answer
-
-    def _opens(self) -> Asking[Opened | Answer]:
-        config = self.stream.config
-        refusal = self._well_formed() or self._origin()
+    async def _answer(self, sink: ResponseSink) -> HttpResponse | None:
+        team, config = self._team, self._stream.config
+        refusal = self._check_form() or self._check_origin()
         if refusal is not None:
             return refusal
+        identity = NOBODY
         try:
-            identity = NOBODY
-            if not self.team.authenticator.open:
-                identity = yield from self.team.authenticator.asks(
-                    self.question.asked, stream=config.name, run=self._run
+            if not team.authenticator.open:
+                identity = await team.authenticator.authenticate(
+                    self._client.head, stream=config.name, run=self._run
                 )
         except Unauthenticated as error:
             return problem(401, error.reason, headers=[(b"www-authenticate", error.challenge.encode())])
         except KeysUnavailable as error:
             return self._wait("config", str(error))
-        text = self.question.cursor
+        text = self._client.cursor
         cursor = read_cursor(text) if text else None
-        if cursor is not None and cursor.place is None and self._is_end(cursor, text):
-            return Answer(204, [(b"cache-control", b"no-store")])
-        if self.hub.is_full(waits=self._waits):
+        if cursor is not None and self._is_end(cursor, text):
+            return HttpResponse(204, [(b"cache-control", b"no-store")])
+        if self._hub.is_full(waits=True):
             return self._wait("limit", "this proxy holds as many connections as it can; try again later")
-        admitted = self.team.limits.admit(self._run, identity.subject, time.monotonic())
-        if isinstance(admitted, Refused):
-            return self._wait("limit", f"the limit {admitted.which} of this team is reached; try again later")
-        self._lease = admitted
+        lease = team.limits.admit(self._run, identity.subject, time.monotonic())
+        if isinstance(lease, Refused):
+            return self._wait("limit", f"the limit {lease.which} of this team is reached; try again later")
+        return await self._enter(identity, cursor, lease, sink)
+
+    async def _enter(
+        self, identity: Identity, cursor: Cursor | None, lease: Lease, sink: ResponseSink
+    ) -> HttpResponse | None:
+        """Begin the session that `lease` has room for, or give the lease back and say why there is none."""
+        session: Session | None = None
         try:
-            return (yield from self._find(identity, cursor, came_back=bool(text)))
+            opened = await self._open(identity, cursor, lease, sink)
+            if isinstance(opened, HttpResponse):
+                return opened
+            session = opened
         except RunUnknown:
             return problem(404, "there is no such run")
         except HatchetError as error:
-            self.hub.event_log.trouble(self.team.name, error)
+            self._hub.event_log.trouble(self._team.name, error)
             return self._wait("hatchet", "Hatchet cannot be asked at the moment; try again later")
+        finally:
+            if session is None:
+                lease.release()
+        session.start()
+        if self._hub.draining:
+            self._hub.farewell(session)
+        sink.flush()
+        return None
 
-    # -- is it well formed, may this page ask --
+    # -- is it well formed, may this page ask, has it seen the end --
 
-    def _well_formed(self) -> Answer | None:
-        value = self.question.value
-        if self._metadata_key is None:
+    def _check_form(self) -> HttpResponse | None:
+        value = self._client.value
+        if self._stream.metadata_key is None:
             if not self._run:
                 return problem(400, "the run id in the path is not a UUID")
         elif not 1 <= len(value) <= MAX_VALUE or any(ord(char) < 32 or ord(char) == 127 for char in value):
@@ -166,108 +174,111 @@ class Visit:
             )
         return None
 
-    def _origin(self) -> Answer | None:
-        verdict = self.stream.origins.judge(self.question.asked.headers, self.question.scheme)
+    def _check_origin(self) -> HttpResponse | None:
+        verdict = self._stream.origins.judge(self._client.head.headers, self._client.scheme)
         self._cors = list(verdict.headers)
-        if verdict.refused is not None:
-            return problem(403, verdict.refused)
-        return None
+        return None if verdict.refused is None else problem(403, verdict.refused)
 
     def _is_end(self, cursor: Cursor, text: str) -> bool:
-        by_metadata = self._metadata_key is not None
-        if not by_metadata and cursor.run_id != self._run:
+        """Whether the cursor is the one of the end of the run that is asked for."""
+        by_metadata = self._stream.metadata_key is not None
+        if cursor.place is not None or not (by_metadata or cursor.run_id == self._run):
             return False
-        value = self.question.value if by_metadata else ""
-        return text == end_cursor(self.team.name, self.stream.config.name, cursor.run_id, value)
+        value = self._client.value if by_metadata else ""
+        return text == end_cursor(self._team.name, self._stream.config.name, cursor.run_id, value)
 
-    # -- which run, and may he see it --
+    # -- which run, and may the client see it --
 
-    def _find(self, identity: Identity, cursor: Cursor | None, *, came_back: bool) -> Asking[Opened | Answer]:
-        team, stream, patience = self.team, self.stream, self.stream.config.wait_for_run
+    async def _open(
+        self, identity: Identity, cursor: Cursor | None, lease: Lease, sink: ResponseSink
+    ) -> Session | HttpResponse:
+        """The session, with the response begun; it owns `lease` from then on. Raises HatchetError."""
+        team, stream, patience = self._team, self._stream, self._stream.config.wait_for_run
         run_id, found = self._run, None
-        if self._metadata_key is not None:
-            run_id, found = yield from self._run_id(self._metadata_key, cursor, patience)
-        known = cursor is not None and cursor.run_id == run_id and cursor.place is not None
-        resumes = known and self._holds(run_id, cursor)
-        life: Life = team.runs.try_lease(run_id, resumes=resumes) or (
-            yield lambda: team.runs.lease(run_id, resumes=resumes)
-        )
-        self._life = life
-        if found is not None:
-            found.feed(life.run)
-        state: CoreState = life.state or (yield lambda: life.known(patience))
-        allow = stream.allow
-        if allow is not None and not allow.permits(allow_root(identity, state, self.question.asked)):
-            return problem(403, "the rules of this stream do not allow you this run")
-        channel: Channel = life.opened(stream) or (yield lambda: life.channel(stream))
-        place, gap = 0, GapCause.UNKNOWN_CURSOR if came_back else None
-        held = cursor is not None and channel.ids.holds(cursor)
-        if held and cursor is not None and cursor.place is not None and cursor.place <= channel.backlog.last:
-            place, gap = cursor.place, None
-        return Opened(channel, place, gap, identity, STREAM_HEADERS + self._cors)
+        if stream.metadata_key is not None:
+            run_id, found = await self._find_run(stream.metadata_key, cursor)
+        run = await team.runs.lease(run_id, resumes=self._resumes(run_id, cursor))
+        session: Session | None = None
+        try:
+            if found is not None:
+                found.feed(run.run)
+            state = run.state or await run.known(patience)
+            if stream.allow is not None and not stream.allow.permits(
+                allow_root(identity, state, self._client.head)
+            ):
+                return problem(403, "the rules of this stream do not allow you this run")
+            dispatcher = run.opened(stream) or await run.open(stream)
+            if self._client.head_only:
+                return HttpResponse(200, list(STREAM_HEADERS))
+            place, gap = self._place(dispatcher.channel, cursor)
+            sink.begin(STREAM_HEADERS + self._cors, sse.retry(jittered(stream.config.retry)))
+            expires_at = identity.expires_at
+            session = Session(
+                dispatcher,
+                sink,
+                sessions=self._hub.sessions,
+                stream=stream.config.name,
+                run=run,
+                lease=lease,
+                place=place,
+                gap=gap,
+                client=self._client.address,
+                expires_in=None if expires_at is None else expires_at - time.time(),
+                on_end=team.session_ended,
+            )
+            return session
+        finally:
+            if session is None:
+                team.runs.release(run)
 
-    def _run_id(self, key: str, cursor: Cursor | None, patience: float) -> Asking[tuple[str, Found | None]]:
+    def _place(self, channel: Channel, cursor: Cursor | None) -> tuple[int, GapCause | None]:
+        """Where the client's frames begin, and the gap to announce before them."""
+        place = None if cursor is None or not channel.ids.holds(cursor) else cursor.place
+        if place is not None and place <= channel.backlog.last:
+            return place, None
+        return 0, GapCause.UNKNOWN_CURSOR if self._client.cursor else None
+
+    async def _find_run(self, key: str, cursor: Cursor | None) -> tuple[str, Found | None]:
         """The run that carries the pair in the path, and what was heard of it while it was looked for."""
-        if cursor is not None and (yield from self._carries(cursor.run_id, key)):
+        if cursor is not None and await self._carries_pair(cursor.run_id, key):
             return cursor.run_id, None  # a cursor stays with its run, even if a newer one carries the pair
-        found: Found = yield lambda: self.team.find(key, self.question.value, patience)
+        found = await self._team.find(key, self._client.value, self._stream.config.wait_for_run)
         return found.run_id, found
 
-    def _carries(self, run_id: str, key: str) -> Asking[bool]:
-        """Whether a run that a cursor names carries the pair in the path: cursors are not believed."""
-        life = self.team.runs.get(run_id)
-        state: CoreState | None = None if life is None else life.state
+    async def _carries_pair(self, run_id: str, key: str) -> bool:
+        """Whether a cursor's run carries the pair in the path: the client may have made the cursor up."""
+        run = self._team.runs.get(run_id)
+        state: CoreState | None = None if run is None else run.state
         try:
             if state is None:
-                state = yield lambda: self.team.upstream.core(run_id) if life is None else life.known(0)
+                state = await (self._team.upstream.core(run_id) if run is None else run.known(0))
         except RunUnknown:
             return False
-        return state is not None and str(state.metadata.get(key, "")) == self.question.value
+        return str(state.metadata.get(key, "")) == self._client.value
 
-    def _holds(self, run_id: str, cursor: Cursor | None) -> bool:
-        life = self.team.runs.get(run_id)
-        return cursor is not None and life is not None and life.holds(self.stream, cursor)
+    def _resumes(self, run_id: str, cursor: Cursor | None) -> bool:
+        """Whether the client goes on with a stream that this process has served of that run."""
+        if cursor is None or cursor.run_id != run_id or cursor.place is None:
+            return False
+        run = self._team.runs.get(run_id)
+        return run is not None and run.holds(self._stream, cursor)
 
-    def _wait(self, cause: str, detail: str) -> Answer:
-        self._refused(f"wait_{cause}")
-        return wait(cause, self.question.accept, self.stream.config.retry, detail)
+    # -- refusals --
 
-    def _refused(self, reason: str) -> None:
-        self.team.counters.refusals[reason] += 1
-        self.hub.event_log.refused(self.team.name, self.stream.config.name, reason)
+    def _wait(self, cause: str, detail: str) -> HttpResponse:
+        self._count_refusal(f"wait_{cause}")
+        return wait(cause, self._client.accept, self._stream.config.retry, detail)
 
-    # -- the stream --
-
-    def head(self) -> bytes:
-        """The first bytes of the stream."""
-        return sse.retry(jittered(self.stream.config.retry))
-
-    def stay(self, opened: Opened, sink: StaySink) -> Stay:
-        """The stream itself, into `sink`; what was lent to this visit is the stay's from now on."""
-        assert self._life is not None and self._lease is not None
-        expires_at = opened.identity.expires_at
-        stay = Stay(
-            self.hub,
-            self.team,
-            sink,
-            stream=self.stream.config.name,
-            life=self._life,
-            lease=self._lease,
-            channel=opened.channel,
-            place=opened.place,
-            gap=opened.gap,
-            client=self.question.client,
-            expires_in=None if expires_at is None else expires_at - time.time(),
-        )
-        self._life = self._lease = None
-        return stay
+    def _count_refusal(self, reason: str) -> None:
+        self._team.counters.refusals[reason] += 1
+        self._hub.event_log.refused(self._team.name, self._stream.config.name, reason)
 
 
-def allow_root(identity: Identity, state: CoreState, asked: RequestHead) -> dict[str, Any]:
-    """What `allow` sees; a ticket is nobody's parameter."""
-    params = {name: value for name, value in asked.query.items() if name != "ticket"}
+def allow_root(identity: Identity, state: CoreState, head: RequestHead) -> dict[str, Any]:
+    """What an `allow` expression sees; a ticket is a credential and therefore no parameter."""
+    params = {name: value for name, value in head.query.items() if name != "ticket"}
     return {
         "claims": identity.claims,
         "run": {"id": state.run_id, "metadata": state.metadata},
-        "request": {"params": params, "origin": asked.headers.get("origin")},
+        "request": {"params": params, "origin": head.headers.get("origin")},
     }

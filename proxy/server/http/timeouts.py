@@ -1,8 +1,8 @@
-"""Deadlines: many who each have the same time, and one timer for all of them.
+"""TimeoutQueue: one timer for many connections that each have the same number of seconds.
 
-Who came first is due first, so the order of coming is the order of the deadlines; the timer stands at the
-oldest. Coming and going cost a dictionary's entry each, where a timer for each would cost more than the
-request that it guards.
+All have the same time, so they are due in the order in which they were added, and one timer for the oldest is
+enough. Adding and removing cost a dictionary entry each; a timer for each connection would cost more than
+the request that it guards.
 """
 
 from __future__ import annotations
@@ -11,42 +11,42 @@ import asyncio
 from typing import Final, Protocol
 
 
-class Mortal(Protocol):
-    """Who has a deadline."""
+class Waiting(Protocol):
+    """What can wait in a `TimeoutQueue`."""
 
-    def late(self) -> None:
-        """The time is over; told once, after it was taken off the list."""
+    def timed_out(self) -> None:
+        """Its time is over; called once, after it was removed."""
 
 
-class Deadlines:
-    """A list of those who have `seconds` from their coming."""
+class TimeoutQueue:
+    """Calls `timed_out` of everything that was added `seconds` ago and has not been removed."""
 
     def __init__(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
         self.seconds: Final = seconds
         self._loop: Final = loop
-        self._due: dict[Mortal, float] = {}  # in the order of coming
+        self._due: dict[Waiting, float] = {}  # in the order in which they are due
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._due)
 
-    def add(self, who: Mortal) -> None:
-        """From now on `who` has his time; he must not be on the list."""
-        due = self._due[who] = self._loop.time() + self.seconds
+    def add(self, waiting: Waiting) -> None:
+        """Give `waiting` its seconds from now on; it must not be in the queue."""
+        due = self._due[waiting] = self._loop.time() + self.seconds
         if self._timer is None:
-            self._timer = self._loop.call_at(due, self._look)
+            self._timer = self._loop.call_at(due, self._expire)
 
-    def take(self, who: Mortal) -> float | None:
-        """Take `who` off the list; when he would have been due (the loop's time), None: he is not on it."""
-        return self._due.pop(who, None)
+    def remove(self, waiting: Waiting) -> float | None:
+        """Take `waiting` out; when it would have been due (the loop's time), None where it is not there."""
+        return self._due.pop(waiting, None)
 
-    def _look(self) -> None:
+    def _expire(self) -> None:
         now = self._loop.time()
         self._timer = None
         while self._due:
-            who, due = next(iter(self._due.items()))
+            waiting, due = next(iter(self._due.items()))
             if due > now:
-                self._timer = self._loop.call_at(due, self._look)
+                self._timer = self._loop.call_at(due, self._expire)
                 return
-            del self._due[who]
-            who.late()
+            del self._due[waiting]
+            waiting.timed_out()

@@ -13,7 +13,7 @@ RUN = "d8ed70df-0872-463a-9a78-d6bd88db0b34"
 
 
 def ids(**changed: object) -> Ids:
-    parts = {"team": "t", "stream": "s", "run_id": RUN, "value": "", "rules": "r", "life": 1} | changed
+    parts = {"team": "t", "stream": "s", "run_id": RUN, "value": "", "rules": "r", "session": 1} | changed
     return Ids(b"secret", **parts)  # type: ignore[arg-type]
 
 
@@ -34,7 +34,14 @@ def test_a_cursor_comes_back_as_it_went() -> None:
 
 @pytest.mark.parametrize(
     "changed",
-    [{"team": "u"}, {"stream": "z"}, {"value": "v"}, {"rules": "q"}, {"life": 2}, {"run_id": RUN[:-1] + "5"}],
+    [
+        {"team": "u"},
+        {"stream": "z"},
+        {"value": "v"},
+        {"rules": "q"},
+        {"session": 2},
+        {"run_id": RUN[:-1] + "5"},
+    ],
 )
 def test_a_cursor_of_another_channel_is_not_held(changed: dict[str, object]) -> None:
     cursor = read_cursor(ids(**changed).at(1).decode())
@@ -43,15 +50,15 @@ def test_a_cursor_of_another_channel_is_not_held(changed: dict[str, object]) -> 
 
 
 def test_a_cursor_of_another_process_is_not_held() -> None:
-    other = Ids(b"other", team="t", stream="s", run_id=RUN, value="", rules="r", life=1)
+    other = Ids(b"other", team="t", stream="s", run_id=RUN, value="", rules="r", session=1)
     cursor = read_cursor(other.at(1).decode())
     assert cursor is not None
     assert not ids().holds(cursor)
 
 
 def test_the_end_is_the_same_in_every_process_and_for_changed_rules() -> None:
-    one = Ids(b"one", team="t", stream="s", run_id=RUN, value="", rules="r", life=1)
-    two = Ids(b"two", team="t", stream="s", run_id=RUN, value="", rules="q", life=9)
+    one = Ids(b"one", team="t", stream="s", run_id=RUN, value="", rules="r", session=1)
+    two = Ids(b"two", team="t", stream="s", run_id=RUN, value="", rules="q", session=9)
     assert one.end == two.end == end_cursor("t", "s", RUN).encode()
     cursor = read_cursor(one.end.decode())
     assert cursor is not None

@@ -10,7 +10,7 @@ import pytest
 
 from proxy.hatchet.errors import HatchetAway
 from proxy.observability.counters import TeamCounters
-from proxy.streams.run_session import Life
+from proxy.streams.run_session import RunSession
 from proxy.teams.run_registry import RetentionPolicy, RunRegistry
 
 
@@ -24,7 +24,7 @@ class PlayedRun:
 class PlayedSession:
     """A run session whose facts the test sets."""
 
-    def __init__(self, run_id: str, number: int, ended: Callable[[Life], None]) -> None:
+    def __init__(self, run_id: str, number: int, ended: Callable[[RunSession], None]) -> None:
         self.run_id = run_id
         self.number = number
         self.over = False
@@ -46,12 +46,12 @@ class PlayedSession:
 
     def end(self) -> None:
         self.over = True
-        self._ended(cast(Life, self))
+        self._ended(cast(RunSession, self))
 
     def shrink(self, to_bytes: int) -> None:
         self.shrunk_to = self.bytes = to_bytes
 
-    def let_go(self) -> None:
+    def drop(self) -> None:
         self.dropped += 1
 
 
@@ -63,14 +63,14 @@ class PlayedLauncher:
         self.stopping = asyncio.Event()
         self.stopping.set()
 
-    def create(self, run_id: str, number: int, ended: Callable[[Life], None]) -> Life:
+    def create(self, run_id: str, number: int, ended: Callable[[RunSession], None]) -> RunSession:
         self.log.append(f"create {run_id} {number}")
-        return cast(Life, PlayedSession(run_id, number, ended))
+        return cast(RunSession, PlayedSession(run_id, number, ended))
 
-    def start(self, session: Life) -> None:
+    def start(self, session: RunSession) -> None:
         self.log.append(f"start {session.run_id}")
 
-    def stop(self, session: Life) -> Coroutine[Any, Any, None]:
+    def stop(self, session: RunSession) -> Coroutine[Any, Any, None]:
         self.log.append(f"stop {session.run_id}")
         return self._stopped()
 
@@ -128,7 +128,7 @@ async def lease(runs: RunRegistry, run_id: str = "run", *, resumes: bool = False
 
 
 def release(runs: RunRegistry, session: PlayedSession) -> None:
-    runs.release(cast(Life, session))
+    runs.release(cast(RunSession, session))
 
 
 async def test_clients_of_a_run_share_a_session_that_is_in_the_registry_when_it_starts(
@@ -136,7 +136,7 @@ async def test_clients_of_a_run_share_a_session_that_is_in_the_registry_when_it_
 ) -> None:
     first, second = await lease(runs), await lease(runs)
     assert first is second
-    assert runs.get("run") is cast(Life, first)
+    assert runs.get("run") is cast(RunSession, first)
     assert runs.leases("run") == 2
     assert launcher.log == ["create run 1", "start run"]
     assert counters.runs == len(runs) == 1
@@ -223,15 +223,13 @@ async def test_a_client_that_leaves_while_hatchet_is_asked_leaves_no_lease(runs:
     assert runs.leases("run") == 0
 
 
-async def test_without_waiting_a_session_is_leased_only_if_nothing_has_to_be_asked(runs: RunRegistry) -> None:
-    session = cast(PlayedSession, runs.try_lease("run", resumes=False))
-    assert session is not None
+async def test_hatchet_is_not_asked_again_while_its_last_answer_is_believed(runs: RunRegistry) -> None:
+    session = await lease(runs)
     session.end()
-    assert runs.try_lease("run", resumes=False) is None
-    assert runs.try_lease("run", resumes=True) is not None
     session.may_be_replayed = False
-    assert runs.try_lease("run", resumes=False) is not None
-    assert runs.leases("run") == 3
+    assert await lease(runs) is session
+    assert not session.asked.is_set()
+    assert runs.leases("run") == 2
 
 
 async def test_beyond_the_limit_the_least_recently_leased_run_without_a_client_gives_way(

@@ -1,0 +1,48 @@
+"""Listening sockets and the TCP options of connections."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import Final
+
+HIGH_WATER: Final = 32 * 1024
+"""Bytes in user space at which a stream pauses, beside twice as many in the kernel: a client that reads is
+never kept waiting, and one that stops reading holds little memory."""
+SEND_BUFFER: Final = 64 * 1024
+"""SO_SNDBUF, which the kernel doubles: by default a client that stops reading hides megabytes there."""
+UNACKNOWLEDGED_FACTOR: Final = 2
+"""TCP gives a connection up after this many write timeouts without an acknowledgement; by default it takes a
+quarter of an hour. A client that acknowledges but reads nothing is ended by the write timeout before that."""
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A bound socket that does not listen yet, whose connections inherit `SEND_BUFFER`. Raises OSError.
+
+    It must not listen before signals are handled: whoever can connect must also be told about a drain.
+    """
+    family, kind, proto, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+def limit_unacknowledged(sock: socket.socket | None, write_timeout: float) -> None:
+    """Let TCP give up a peer that has vanished without a word (`UNACKNOWLEDGED_FACTOR`).
+
+    `write_timeout` is in seconds. Connections that are accepted from a listening socket inherit the option.
+    Nothing happens where the system does not know it, or `sock` is no TCP socket or closed.
+    """
+    if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        milliseconds = round(write_timeout * UNACKNOWLEDGED_FACTOR * 1000)
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)

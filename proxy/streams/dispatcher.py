@@ -1,0 +1,197 @@
+"""Dispatcher: writes the new frames of one channel to its subscribers, some of them in each turn of the loop.
+
+No task wakes per client and event. What was published in one turn of the loop is written in the next one,
+in a *round*:
+
+    turn 1   publish(a), publish(b)      frames 1 and 2 are appended, a round is scheduled
+    turn 2   round, part 1               the first `SUBSCRIBERS_PER_TURN` subscribers get frames 1 and 2
+    turn 3   publish(c); part 2          the others get frames 1, 2 and 3
+    turn 4   next round                  the first part gets frame 3
+
+So a run with many thousand clients never holds up the loop for longer than one part, and whatever was
+published meanwhile is merged into one write. Subscribers that stand at the same place and can be written to
+(nearly all of them) get the very same bytes, as one ready HTTP chunk. All others are pumped one by one
+(`Subscriber.pump`), which also tells them what they have missed.
+
+A round is finished early, within one turn, where the next frame could evict frames that the round has not
+written yet. A subscriber that keeps up therefore loses nothing, however large a frame is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from time import monotonic
+from typing import Final
+
+from proxy.core.events import End, Item
+from proxy.formats.chunked import chunk
+from proxy.formats.sse import HEARTBEAT
+from proxy.streams.backlog import Frame
+from proxy.streams.channel import Channel, DecodedEvents
+from proxy.streams.subscriber import Ending, Subscriber
+
+SUBSCRIBERS_PER_TURN: Final = 250
+"""Subscribers that are written to in one turn of the loop: some milliseconds, then other work has a turn."""
+TIMER_TOLERANCE: Final = 0.01
+"""Seconds that a heartbeat may come early: loops round their timers, and a second timer costs a wake-up."""
+
+
+class _Round:
+    """Frames that are on their way to the subscribers, and who has not got them yet."""
+
+    __slots__ = ("bytes", "frames", "place", "published_at", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: list[Subscriber] = []
+        self.place = 0  # where the subscribers stand that keep up
+        self.published_at = 0.0  # time.monotonic() of its oldest frame
+        self.frames = 0
+        self.bytes = 0
+
+
+class Dispatcher:
+    """The subscribers of one channel, and what they are written in this turn."""
+
+    def __init__(self, channel: Channel, *, heartbeat: float) -> None:
+        """`heartbeat`: seconds of silence after which every subscriber is written a comment."""
+        self.channel = channel
+        self.subscribers: set[Subscriber] = set()
+        self._heartbeat = heartbeat
+        self._loop = asyncio.get_running_loop()
+        self._scheduled = False
+        self._round = _Round()
+        self._dispatched = 0  # number of the last frame that belongs to a round
+        self._pending_bytes = 0  # bytes of the frames after it
+        self._pending_since = 0.0  # time.monotonic() of the first frame after it
+        self._timer: asyncio.TimerHandle | None = None
+        self._written_at = self._loop.time()
+
+    def publish(self, items: Iterable[Item], decoded: DecodedEvents | None = None) -> None:
+        """Append the frames of `items`, in order, and schedule a round for them.
+
+        `decoded` is shared with the other channels of the run, so that each event is decoded once.
+        """
+        channel = self.channel
+        before = channel.backlog.last
+        for item in items:
+            for frame in channel.frames(item, decoded):
+                self._append(frame)
+            if isinstance(item, End):
+                channel.backlog.seal()
+        if channel.backlog.last != before and self.subscribers and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._run_part)
+
+    def _append(self, frame: Frame) -> None:
+        """Append a frame; first finish the round where the backlog may evict what it has not written yet.
+
+        Lasting frames may take half of the backlog's bounds, so half is what chunks have for certain.
+        """
+        backlog, size, under_way = self.channel.backlog, frame.size, self._round
+        pending = backlog.last - self._dispatched
+        unwritten = pending + under_way.frames
+        if unwritten and (
+            self._pending_bytes + under_way.bytes + size > backlog.max_bytes // 2
+            or unwritten >= backlog.max_events // 2
+        ):
+            while self._write_part():
+                pass
+            pending = 0
+        if not pending:
+            self._pending_since = monotonic()
+        backlog.append(frame)
+        self._pending_bytes += size
+
+    # -- rounds --
+
+    def _run_part(self) -> None:
+        self._scheduled = self._write_part()
+        if self._scheduled:
+            self._loop.call_soon(self._run_part)
+
+    def _write_part(self) -> bool:
+        """Write to the next part of the subscribers; whether there is more to write after that."""
+        last, under_way = self.channel.backlog.last, self._round
+        if not under_way.waiting:
+            if last == self._dispatched:
+                return False
+            under_way.waiting = list(self.subscribers)
+            under_way.place, under_way.published_at = self._dispatched, self._pending_since
+            under_way.frames, under_way.bytes = last - self._dispatched, self._pending_bytes
+            self._dispatched, self._pending_bytes = last, 0
+        part = under_way.waiting[-SUBSCRIBERS_PER_TURN:]
+        del under_way.waiting[-SUBSCRIBERS_PER_TURN:]
+        self._write(part, under_way.place)
+        self._written_at = self._loop.time()
+        # not the loop's time: uvloop's stands still within a turn, and all of this happens within one
+        self.channel.counts.latency.observe(monotonic() - under_way.published_at, len(part))
+        if under_way.waiting:
+            return True
+        under_way.frames = under_way.bytes = 0
+        return last != self._dispatched
+
+    def _write(self, subscribers: list[Subscriber], place: int) -> None:
+        """Write what is new to `subscribers`; those at `place` share one HTTP chunk."""
+        channel, backlog = self.channel, self.channel.backlog
+        written, body, shared = 0, b"", b""
+        if backlog.reaches(place) and place != backlog.last and not backlog.sealed:
+            body, to = channel.batch(place)
+            shared = chunk(body) if to == backlog.last else b""
+        frames = backlog.last - place
+        for subscriber in subscribers:
+            if not subscriber.writable:
+                continue
+            if shared and subscriber.place == place:
+                subscriber.take(frames, body, shared)
+                written += 1
+            else:
+                subscriber.pump()
+        channel.counts.frames += written * frames
+        channel.counts.bytes += written * len(body)
+
+    # -- subscribers --
+
+    def add(self, subscriber: Subscriber) -> None:
+        """Write to `subscriber` from now on."""
+        self.subscribers.add(subscriber)
+        if self._timer is None:
+            self._written_at = self._loop.time()
+            self._timer = self._loop.call_later(self._heartbeat, self._check_heartbeat)
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """Write to `subscriber` no more."""
+        self.subscribers.discard(subscriber)
+
+    def close(self) -> None:
+        """End every subscriber with `Ending.DROPPED` and let the frames go."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for subscriber in tuple(self.subscribers):
+            subscriber.finish(Ending.DROPPED)
+        self.channel.backlog.drop()
+
+    # -- heartbeats --
+
+    def _check_heartbeat(self) -> None:
+        if not self.subscribers:
+            self._timer = None
+            return
+        now = self._loop.time()
+        due = self._written_at + self._heartbeat
+        if now + TIMER_TOLERANCE >= due:
+            self._written_at = now
+            self._beat(list(self.subscribers))
+        else:
+            self._timer = self._loop.call_at(due, self._check_heartbeat)
+
+    def _beat(self, waiting: list[Subscriber]) -> None:
+        """Write heartbeats to some subscribers now, and to the others in the next turns of the loop."""
+        for subscriber in waiting[-SUBSCRIBERS_PER_TURN:]:
+            subscriber.beat(HEARTBEAT)
+        del waiting[-SUBSCRIBERS_PER_TURN:]
+        if waiting:
+            self._timer = self._loop.call_later(0, self._beat, waiting)
+        else:
+            self._timer = self._loop.call_at(self._written_at + self._heartbeat, self._check_heartbeat)

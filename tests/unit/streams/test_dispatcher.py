@@ -1,0 +1,440 @@
+"""Items of a run go in; every subscriber gets the same bytes, and a gap where it was too slow."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import orjson
+
+from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
+from proxy.hatchet.errors import HatchetAway
+from proxy.log.cursor import Ids
+from proxy.observability.counters import StreamCounters
+from proxy.rules.ruleset import Message
+from proxy.streams.backlog import Backlog, Frame
+from proxy.streams.channel import BATCH, Channel
+from proxy.streams.dispatcher import SUBSCRIBERS_PER_TURN, Dispatcher
+from proxy.streams.subscriber import Ending, Subscriber
+
+RUN = "d8ed70df-0872-463a-9a78-d6bd88db0b34"
+
+
+class EverythingButHidden:
+    """Rules that forward all steps but `hidden`, and count how often they are asked."""
+
+    fingerprint = "f"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def message(self, event: Event, sight: object = None) -> Message | None:
+        self.asked += 1
+        if event.step == "hidden":
+            return None
+        return Message("rules[0]", None, orjson.dumps([event.type, event.step, event.payload]))
+
+    def forwards_chunks(self, step: str) -> bool:
+        return step != "hidden"
+
+
+class BufferSink:
+    """A sink that keeps what is written; full once it holds `room` bytes, until `resume`."""
+
+    def __init__(self, room: int = 1 << 30) -> None:
+        self.written = b""
+        self.room = room
+        self.subscriber: Subscriber | None = None
+
+    def write(self, body: bytes) -> None:
+        self.written += body
+        if len(self.written) > self.room and self.subscriber is not None:
+            self.subscriber.pause(0.0)
+
+    def write_shared(self, body: bytes, chunk: bytes) -> None:
+        assert chunk == b"%x\r\n%b\r\n" % (len(body), body)
+        self.write(body)
+
+    def resume(self) -> None:
+        self.room = 1 << 30
+        assert self.subscriber is not None
+        self.subscriber.resume()
+
+    @property
+    def data(self) -> list[str]:
+        return re.findall(r"^data: (.*)$", self.written.decode(), re.M)
+
+    @property
+    def ids(self) -> list[int]:
+        return [int(place) for place in re.findall(r"^id: .*\.(\d+)$", self.written.decode(), re.M)]
+
+
+def chunk(text: str, index: int = 0, step: str = "draft", attempt: int = 1) -> Event:
+    return Event("step_stream", RUN, step, "id-" + step, text, attempt, index)
+
+
+def completed(step: str) -> Event:
+    return Event("step_completed", RUN, step, "id-" + step, {}, 1)
+
+
+def dispatcher(
+    events: int = 1000,
+    size: int = 1 << 20,
+    rebuild: Callable[[], Coroutine[Any, Any, list[Event]]] | None = None,
+    heartbeat: float = 15.0,
+) -> Dispatcher:
+    async def nothing() -> list[Event]:
+        return []
+
+    ids = Ids(b"secret", team="t", stream="s", run_id=RUN, value="", rules="r", session=1)
+    channel = Channel(
+        EverythingButHidden(),  # type: ignore[arg-type]
+        ids,
+        Backlog[Frame](events, size),
+        StreamCounters(),
+        rebuild=rebuild or nothing,
+    )
+    return Dispatcher(channel, heartbeat=heartbeat)
+
+
+def join(
+    to: Dispatcher,
+    place: int = 0,
+    room: int = 1 << 30,
+    gap: GapCause | None = None,
+    sink: BufferSink | None = None,
+) -> tuple[Subscriber, BufferSink]:
+    sink = sink or BufferSink(room)
+
+    def ended(ending: Ending) -> None:
+        to.remove(subscriber)
+
+    subscriber = Subscriber(to.channel, sink, place, on_end=ended, gap=gap)
+    sink.subscriber = subscriber
+    to.add(subscriber)
+    subscriber.start()
+    return subscriber, sink
+
+
+async def turn() -> None:
+    """Let what was scheduled for the next turn of the loop happen."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_rules_run_once_however_many_subscribers_there_are() -> None:
+    one = dispatcher()
+    sinks = [join(one)[1] for _ in range(10)]
+    one.publish([chunk("a"), chunk("b", 1)])
+    await turn()
+    assert {sink.written for sink in sinks} == {sinks[0].written}
+    assert sinks[0].data == ['["step_stream","draft","a"]', '["step_stream","draft","b"]']
+    assert one.channel.rules.asked == 2  # type: ignore[attr-defined]
+    assert one.channel.counts.frames == 20
+
+
+async def test_a_subscriber_gets_the_backlog_and_then_what_is_published() -> None:
+    one = dispatcher()
+    one.publish([chunk("a")])
+    _, sink = join(one)
+    one.publish([chunk("b", 1)])
+    await turn()
+    assert sink.ids == [1, 2]
+
+
+async def test_a_subscriber_that_keeps_up_loses_nothing_to_a_frame_of_the_same_turn() -> None:
+    for one in (dispatcher(size=4096), dispatcher(events=2)):
+        _, sink = join(one)
+        one.publish([chunk("first"), chunk("x" * 100_000, 1), chunk("then", 2), chunk("last", 3)])
+        await turn()
+        assert sink.ids == [1, 2, 3, 4]
+        assert b"stream.gap" not in sink.written
+
+
+async def test_a_subscriber_that_reconnects_gets_the_later_frames() -> None:
+    one = dispatcher()
+    one.publish([chunk("a"), chunk("b", 1), chunk("c", 2)])
+    _, sink = join(one, place=2)
+    assert sink.ids == [3]
+
+
+async def test_the_end_is_written_once_and_ends_every_subscriber() -> None:
+    one = dispatcher()
+    subscriber, sink = join(one)
+    one.publish([completed("draft"), End("completed")])
+    await turn()
+    assert subscriber.ending is Ending.END
+    assert sink.written.endswith(b'.end\nevent: stream.end\ndata: {"status":"completed"}\n\n')
+    late, late_sink = join(one)
+    assert late.ending is Ending.END
+    assert late_sink.written == sink.written
+    assert one.subscribers == set()
+
+
+async def test_a_gap_repeats_the_last_id_and_hidden_steps_have_none() -> None:
+    one = dispatcher()
+    _, sink = join(one)
+    items: list[Item] = [
+        chunk("a"),
+        StepGap(GapCause.UPSTREAM, "draft", 1, 3),
+        StepGap(GapCause.UPSTREAM, "hidden", 1, 3),
+        Reset("draft", 2),
+        Reset("hidden", 2),
+    ]
+    one.publish(items)
+    await turn()
+    assert sink.ids == [1, 1, 3]
+    assert sink.data[1:] == [
+        '{"cause":"upstream","step":"draft","attempt":1,"missed":3}',
+        '{"step":"draft","attempt":2}',
+    ]
+
+
+async def test_a_late_subscriber_gets_a_gap_for_evicted_chunks_and_every_lifecycle_frame() -> None:
+    one = dispatcher(events=4)
+    one.publish([completed("first"), *(chunk(str(number), number) for number in range(10))])
+    _, sink = join(one)
+    assert sink.data[0] == '{"cause":"backlog","step":"draft","attempt":1,"missed":7}'
+    assert sink.data[1] == '["step_completed","first",{}]'
+    assert sink.ids == [0, 1, 9, 10, 11]
+
+
+async def test_only_the_slow_subscriber_gets_a_gap() -> None:
+    one = dispatcher(events=4)
+    slow, slow_sink = join(one, room=1)
+    _, fast_sink = join(one)
+    for number in range(10):
+        one.publish([chunk(str(number), number)])
+        await turn()
+    assert fast_sink.ids == list(range(1, 11))
+    assert slow_sink.ids == [1]
+    slow_sink.resume()
+    assert slow_sink.ids == [1, 1, 7, 8, 9, 10]
+    assert '"cause":"slow_client"' in slow_sink.data[1]
+    assert slow.place == 10
+
+
+async def test_a_paused_subscriber_that_resumes_in_time_misses_nothing() -> None:
+    one = dispatcher()
+    _, sink = join(one, room=1)
+    for number in range(10):
+        one.publish([chunk(str(number), number)])
+        await turn()
+    sink.resume()
+    assert sink.ids == list(range(1, 11))
+
+
+async def test_nothing_is_written_to_a_subscriber_that_is_up_to_date() -> None:
+    one = dispatcher()
+    join(one)
+    one.publish([chunk("a")])
+    _, sink = join(one)  # before the flush: it has all that is there
+    written = sink.written
+
+    def write(body: bytes) -> None:
+        raise AssertionError(f"was handed {body!r}")
+
+    sink.write = write  # type: ignore[method-assign]
+    await turn()
+    assert sink.written == written
+    assert sink.ids == [1]
+
+
+async def test_the_bytes_of_one_write_are_bounded() -> None:
+    one = dispatcher(size=1 << 30)
+    one.publish([chunk("x" * (BATCH // 2), number) for number in range(8)])
+    _, sink = join(one, room=BATCH // 4)
+    assert len(sink.written) < 2 * BATCH
+    sink.resume()
+    assert sink.ids == list(range(1, 9))
+
+
+async def test_forgotten_lifecycle_frames_are_made_again_with_their_own_ids() -> None:
+    async def rebuild() -> list[Event]:
+        return [completed(f"step {number}") for number in range(10)]
+
+    one = dispatcher(events=4, rebuild=rebuild)
+    one.publish([completed(f"step {number}") for number in range(10)])
+    _, sink = join(one)
+    await turn()
+    assert sink.ids == list(range(1, 11))
+    assert [orjson.loads(text)[1] for text in sink.data] == [f"step {number}" for number in range(10)]
+
+
+async def test_frames_that_are_evicted_during_a_recovery_are_not_skipped() -> None:
+    asked = asyncio.Event()
+    told = asyncio.Event()
+
+    async def rebuild() -> list[Event]:
+        asked.set()
+        await told.wait()
+        return [completed(f"step {number}") for number in range(20)]
+
+    one = dispatcher(events=4, rebuild=rebuild)
+    one.publish([completed(f"step {number}") for number in range(10)])
+    _, sink = join(one)
+    await asked.wait()
+    one.publish([completed(f"step {number}") for number in range(10, 20)])
+    told.set()
+    for _ in range(5):
+        await turn()
+    assert sink.ids == list(range(1, 21))
+
+
+async def test_forgotten_frames_that_cannot_be_made_again_are_announced() -> None:
+    async def rebuild() -> list[Event]:
+        return [completed("step 0")]
+
+    one = dispatcher(events=4, rebuild=rebuild)
+    one.publish([completed(f"step {number}") for number in range(10)])
+    _, sink = join(one)
+    await turn()
+    assert '{"cause":"backlog","step":null,"attempt":null,"missed":null}' in sink.data
+    assert sink.ids[0] == 0
+    assert sink.ids[-1] == 10
+
+
+async def test_while_hatchet_is_away_only_the_subscriber_that_lacks_forgotten_frames_waits() -> None:
+    async def away() -> list[Event]:
+        raise HatchetAway("refused")
+
+    one = dispatcher(events=4, rebuild=away)
+    one.publish([completed(f"step {number}") for number in range(10)])
+    subscriber, sink = join(one)
+    _, other = join(one, place=10)
+    one.publish([chunk("live")])
+    await turn()
+    assert subscriber.recovering
+    assert sink.ids == []
+    assert other.data == ['["step_stream","draft","live"]']
+    subscriber.finish(Ending.LEFT)
+
+
+async def test_the_first_gap_comes_before_all_frames() -> None:
+    one = dispatcher()
+    one.publish([chunk("a")])
+    _, sink = join(one, gap=GapCause.UNKNOWN_CURSOR)
+    assert sink.data[0] == '{"cause":"unknown_cursor","step":null,"attempt":null,"missed":null}'
+    assert sink.ids == [0, 1]
+
+
+async def test_a_subscriber_that_leaves_during_a_round_harms_no_other() -> None:
+    one = dispatcher()
+    subscribers = [join(one) for _ in range(5)]
+
+    class Leaving(BufferSink):
+        def write(self, body: bytes) -> None:
+            super().write(body)
+            for subscriber, _ in subscribers:
+                subscriber.finish(Ending.LEFT)
+
+    leaving = Leaving()
+    last, _ = join(one, sink=leaving)
+    one.publish([chunk("a")])
+    await turn()
+    assert leaving.ids == [1]
+    assert one.subscribers == {last}
+
+
+async def test_a_forgotten_reset_is_written_in_its_place() -> None:
+    one = dispatcher(events=6)
+    one.publish([chunk("a"), Reset("draft", 2)])
+    one.publish([completed(f"step{number}") for number in range(8)])
+    one.publish([chunk("b", attempt=2)])
+    await turn()
+    assert Reset("draft", 2) in one.channel.backlog.forgotten(0)
+    _, sink = join(one)
+    await turn()
+    assert '{"step":"draft","attempt":2}' in sink.data
+    assert sink.data.index('{"step":"draft","attempt":2}') < sink.data.index('["step_stream","draft","b"]')
+
+
+async def first_part(sinks: list[BufferSink]) -> list[BufferSink]:
+    """Let the loop turn until some were handed something; the others."""
+    async with asyncio.timeout(5):
+        while not any(sink.written for sink in sinks):
+            await asyncio.sleep(0)
+    return [sink for sink in sinks if not sink.written]
+
+
+async def parts(sinks: Sequence[BufferSink]) -> list[int]:
+    """How many of them written something in each turn of the loop, until all have."""
+    written = [0]
+    async with asyncio.timeout(5):
+        while written[-1] < len(sinks):
+            await asyncio.sleep(0)
+            written.append(sum(bool(sink.written) for sink in sinks))
+    return [after - before for before, after in itertools.pairwise(written)]
+
+
+async def test_a_round_for_very_many_takes_several_turns() -> None:
+    one = dispatcher()
+    sinks = [join(one)[1] for _ in range(2 * SUBSCRIBERS_PER_TURN + 10)]
+    one.publish([chunk("a")])
+    assert max(await parts(sinks)) == SUBSCRIBERS_PER_TURN
+    await turn()
+    assert {tuple(sink.ids) for sink in sinks} == {(1,)}
+
+
+async def test_what_is_published_during_a_round_reaches_all_in_order() -> None:
+    one = dispatcher()
+    sinks = [join(one)[1] for _ in range(2 * SUBSCRIBERS_PER_TURN + 10)]
+    one.publish([chunk("a")])
+    waiting = await first_part(sinks)
+    one.publish([chunk("b", 1), End("completed")])
+    late = join(one)[1]
+    await turn()
+    assert len(waiting) == SUBSCRIBERS_PER_TURN + 10
+    told = {(*sink.ids, sink.data[-1]) for sink in [*sinks, late]}
+    assert told == {(1, 2, '{"status":"completed"}')}
+    assert not one.subscribers
+
+
+async def test_a_subscriber_that_waits_for_its_turn_loses_nothing() -> None:
+    one = dispatcher(size=8000)
+    sinks = [join(one)[1] for _ in range(2 * SUBSCRIBERS_PER_TURN)]
+    one.publish([chunk("a" * 2000)])
+    waiting = await first_part(sinks)
+    one.publish([chunk("b" * 7000, 1), chunk("c", 2)])
+    await turn()
+    assert waiting
+    assert {tuple(sink.ids) for sink in sinks} == {(1, 2, 3)}
+    assert not any("gap" in sink.written.decode() for sink in sinks)
+
+
+async def test_a_subscriber_that_leaves_before_its_turn_gets_nothing() -> None:
+    one = dispatcher()
+    joined = [join(one) for _ in range(2 * SUBSCRIBERS_PER_TURN)]
+    one.publish([chunk("a")])
+    await first_part([sink for _, sink in joined])
+    left = [(subscriber, sink) for subscriber, sink in joined if not sink.written]
+    for subscriber, _ in left:
+        subscriber.finish(Ending.LEFT)
+    await turn()
+    assert len(left) == SUBSCRIBERS_PER_TURN
+    assert not any(sink.written for _, sink in left)
+
+
+async def test_heartbeats_for_very_many_take_several_turns() -> None:
+    one = dispatcher(heartbeat=0.02)
+    sinks = [join(one)[1] for _ in range(2 * SUBSCRIBERS_PER_TURN + 10)]
+    assert max(await parts(sinks)) == SUBSCRIBERS_PER_TURN
+    one.close()
+
+
+async def test_a_subscriber_that_leaves_during_a_round_of_heartbeats_gets_none() -> None:
+    one = dispatcher(heartbeat=0.02)
+    joined = [join(one) for _ in range(2 * SUBSCRIBERS_PER_TURN)]
+    async with asyncio.timeout(5):
+        while not any(sink.written for _, sink in joined):
+            await asyncio.sleep(0)
+    left = [(subscriber, sink) for subscriber, sink in joined if not sink.written]
+    for subscriber, _ in left:
+        subscriber.finish(Ending.LEFT)
+    await turn()
+    assert len(left) == SUBSCRIBERS_PER_TURN
+    assert not any(sink.written for _, sink in left)
+    one.close()
