@@ -1,5 +1,24 @@
-// sseload: bounded SSE load generator for loopback. gcc -O2 -o sseload sseload.c
-// usage: sseload key=value ...   prints one JSON line.
+// sseload: a load generator for Server-Sent Events on loopback. gcc -O2 -o sseload sseload.c
+// Usage: sseload key=value ...   It prints one line of JSON: what it measured.
+//
+//   mode=stream|idle|churn   stream: clients read events. idle: clients wait. churn: clients connect, read, leave, repeat
+//   port, path, paths        where to connect; path has one %d (the run's number); paths: a file with one path per run
+//   conns, runs              clients, and the runs that they are spread over
+//   hdr=NAME: VALUE          a request header; may be repeated
+//   maxinfl, ramp            connects in flight; connects per second (0: as fast as maxinfl allows)
+//   warm, dur, settle        seconds before measuring, of measuring, and after the last connect
+//   events                   stop after that many events per client
+//   slow                     share of the clients that stop reading after their first event
+//   rcvbuf, srcs             receive buffer in bytes; number of source addresses (127.0.0.1 and up)
+//   churnhdr=1               churn: a client leaves after the response head, not after its first event
+//   pids, core               the server's processes, whose CPU and memory (PSS) count, with their children; its core
+//   pub=nchan|mercure|pushpin, pubport, pubpath, pubconns, pubburst, rate, window, payload, jwt, trigger
+//                            for peers that are published to over HTTP; window: events in flight
+//   shm                      the file shared with drive.py: [0] events received, [1] over, [3] all connected
+//   busy=1                   poll without sleeping; timeout: seconds for all connects
+//
+// An event's data has "n", its sequence number within its run, and "t", CLOCK_MONOTONIC nanoseconds when it was due:
+// lost and repeated numbers are counted as gaps and dups; latency is the time from t until the event is read, in µs.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -32,10 +51,10 @@ static const char*mode="stream",*pathf="/sse/%d",*trigger=NULL,*pidstr="",*pubmo
 static int port=8000,conns=1,runs=1,maxinfl=128,busy=1,core=0,srcs=1,rcvbuf=0,pubport=0,pubconns=4,window=8,payload=130,tmo=60,pubburst=1;
 static double ramp=0,warm=1,dur=5,rate=0,slow=0,settle=0.3; static long events_expect=0;
 static char hdrs[2048]=""; static const char*jwt=""; static int churnhdr=0; 
-/* ---------------- paths: one a line, of run 0, 1, ... (where ids are not numbers) -------- */
+/* ---------------- paths: one per line, of run 0, 1, ... (if run ids are not numbers) -------- */
 static const char*pathsname=NULL; static char**paths;
 static void read_paths(int n){ FILE*F=fopen(pathsname,"r"); if(!F){perror(pathsname);exit(1);} paths=calloc(n,sizeof *paths); char L[512]; for(int i=0;i<n;i++){ if(!fgets(L,sizeof L,F)){fprintf(stderr,"paths: only %d\n",i);exit(1);} L[strcspn(L,"\r\n")]=0; paths[i]=strdup(L);} fclose(F);}
-/* ---------------- rounds of heartbeats: comments after a second of none begin one -------- */
+/* ---------------- rounds of heartbeats: a comment begins a round if there was none for a second -------- */
 
 /* ---------------- conn ---------------- */
 enum {C_FREE,C_CONN,C_HDR,C_BODY,C_SLOW,C_DEAD};
@@ -109,7 +128,7 @@ static void pub_one(int run,u64 n,u64 t){ static char pad[8192]; if(!pad[0])mems
   int merc=!strcmp(pubmode,"mercure"); if(merc){ /* form encoding as urllib does it */ static char eb[12000]; int o=sprintf(eb,"topic=r%d&data=",run); for(int i=0;i<bl;i++){ unsigned char ch=bodyb[i]; if((ch>='a'&&ch<='z')||(ch>='A'&&ch<='Z')||(ch>='0'&&ch<='9')||ch=='-'||ch=='_'||ch=='.') eb[o++]=ch; else o+=sprintf(eb+o,"%%%02X",ch);} eb[o]=0;
     int rl=snprintf(req,sizeof req,"POST %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s",pubpath,jwt,o,eb); pubc*p=&pc[run%pubconns]; if(p->ol+rl>p->oc){p->oc=(p->ol+rl)*2;p->ob=realloc(p->ob,p->oc);} memcpy(p->ob+p->ol,req,rl);p->ol+=rl;p->sent++; if(pubburst<=1)pub_flush(p); published++; return; }
   snprintf(pth,sizeof pth,pubpath,run); int rl=snprintf(req,sizeof req,"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",pth,bl,bodyb);
-  if(!strcmp(pubmode,"pushpin")){ /* control port closes after each request: one connection per publish */
+  if(!strcmp(pubmode,"pushpin")){ /* the control port closes after each request: one connection per publish */
     int f=socket(AF_INET,SOCK_STREAM,0); struct sockaddr_in a={.sin_family=AF_INET,.sin_port=htons(pubport)}; a.sin_addr.s_addr=htonl(0x7f000001u); if(connect(f,(void*)&a,sizeof a)){pub_errs++;close(f);return;} if(send(f,req,rl,MSG_NOSIGNAL)!=rl)pub_errs++; struct epoll_event e={.events=EPOLLIN,.data.u64=(1ull<<41)|f}; epoll_ctl(ep,EPOLL_CTL_ADD,f,&e); pc[0].sent++; published++; return; }
   pubc*p=&pc[run%pubconns]; if(p->ol+rl>p->oc){p->oc=(p->ol+rl)*2;p->ob=realloc(p->ob,p->oc);} memcpy(p->ob+p->ol,req,rl);p->ol+=rl;p->sent++; if(pubburst<=1)pub_flush(p); published++; }
 static void pub_step(void){ u64 n=now_ns(); if(!pub_on)return; 
