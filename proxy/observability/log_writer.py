@@ -31,16 +31,17 @@ from proxy.core import json_codec
 from proxy.hatchet.errors import HatchetError
 from proxy.observability.event_log import EventLog
 
-Said = tuple[datetime, str, str, Mapping[str, Any]]  # when, a level, the sentence and its fields
-Soon = Callable[[Callable[[], None]], object]
+Entry = tuple[datetime, str, str, Mapping[str, Any]]
+"""When it was logged, the level, the sentence and its fields."""
+Later = Callable[[Callable[[], None]], object]
 LEVELS: Final = ("debug", "info", "warning", "error")
-SPEAKING: Final = (HatchetError, OSError)
+SAFE_MESSAGES: Final = (HatchetError, OSError)  # exceptions whose messages never quote a payload
 MAX_TEXT: Final = 500  # characters of one field: a sentence fits, a payload does not
 MAX_ITEMS: Final = 20  # of a list in a field
-MAX_CHAIN: Final = 5  # exceptions told with the one that was caught
+MAX_CHAIN: Final = 5  # exceptions in a chain of causes
 MAX_WAITING: Final = 100  # lines that wait to be written together: some 30 KB
-MANY: Final = frozenset({"stream over"})  # lines of which a thousand a second are no trouble
-MOMENT: Final = 0.05  # seconds that a line may wait: who follows a log on a screen sees no difference
+MANY: Final = frozenset({"stream over"})  # lines that may come a thousand times a second
+MOMENT: Final = 0.05  # seconds that such a line may wait; nobody who follows a log notices
 MAX_PLACES: Final = 12  # of a traceback, the innermost
 
 _UNPRINTABLE: Final = re.compile(
@@ -55,64 +56,65 @@ _SECRET: Final = re.compile(
 )
 
 
-class Log:
-    """Writes to one text stream; `human` None: as the stream is a terminal or not."""
+class LogWriter:
+    """Writes to one text stream: readable lines if `human`, else JSON; None: readable on a terminal."""
 
     def __init__(
-        self, out: TextIO, *, human: bool | None = None, level: str = "info", soon: Soon | None = None
+        self, out: TextIO, *, human: bool | None = None, level: str = "info", later: Later | None = None
     ) -> None:
-        """`soon` calls back within a moment: until then lines of `MANY` wait, to be written together.
+        """`later` schedules a call: until then lines of `MANY` wait and are written together.
 
-        The order stays: any other line takes those that wait with it.
+        The order of lines is kept: any other line is written after those that wait. Without `later` every
+        line is written at once.
         """
         self._out = out
-        self._soon = soon
-        self._said: list[Said] = []  # that waits to be written
+        self._later = later
+        self._waiting: list[Entry] = []
         self._human = out.isatty() if human is None else human
-        self._line = _person(out) if self._human else _machine
+        self._line = _human_line(out) if self._human else _json_line
         self._levels = frozenset(LEVELS[LEVELS.index(level) :])
 
     def write(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
         """Write one line; never raises."""
         if level not in self._levels:
             return
-        self._said.append((datetime.now(UTC), level, event, fields))
-        if self._soon is None or event not in MANY or len(self._said) >= MAX_WAITING:
+        self._waiting.append((datetime.now(UTC), level, event, fields))
+        if self._later is None or event not in MANY or len(self._waiting) >= MAX_WAITING:
             self.flush()
-        elif len(self._said) == 1:
-            self._soon(self.flush)
+        elif len(self._waiting) == 1:
+            self._later(self.flush)
 
     def flush(self) -> None:
-        """Write what waits; never raises."""
-        said, self._said = self._said, []
-        if said:
-            text = None if self._human else _simple(said)
+        """Write the lines that wait; never raises."""
+        entries, self._waiting = self._waiting, []
+        if entries:
+            text = None if self._human else _simple(entries)
             if text is None:
-                text = "".join([self._line_of(*one) + "\n" for one in said])
+                text = "".join([self._line_of(*entry) + "\n" for entry in entries])
             with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
                 self._out.write(text)
                 self._out.flush()
 
     def _line_of(self, when: datetime, level: str, event: str, fields: Mapping[str, Any]) -> str:
-        told = {key: plain(value) for key, value in fields.items()}
-        if self._human and isinstance(told.get("error"), list):
-            told["exception"] = "\n".join(f"    | {line}" for line in told.pop("error"))
-        return self._line(when, level, clean(event), told)
+        cleaned = {key: plain(value) for key, value in fields.items()}
+        if self._human and isinstance(cleaned.get("error"), list):
+            cleaned["exception"] = "\n".join(f"    | {line}" for line in cleaned.pop("error"))
+        return self._line(when, level, clean(event), cleaned)
 
 
 def open_event_log(out: TextIO | None = None, *, human: bool | None = None, level: str = "info") -> EventLog:
-    """The event log of the process, on standard error, with the libraries' loggers in it.
+    """The event log of the process, on standard error, with the loggers of libraries routed to it.
 
-    Within a loop, lines of `MANY` are written together after a `MOMENT`, in order with all others.
+    Within an event loop, lines of `MANY` are written together after a `MOMENT`.
     """
-    log = Log(sys.stderr if out is None else out, human=human, level=level, soon=_in_a_moment())
-    atexit.register(log.flush)  # where nobody came to say that all is stopped
-    event_log = EventLog(log.write, flush=log.flush)
-    adopt(event_log)
+    writer = LogWriter(sys.stderr if out is None else out, human=human, level=level, later=_on_this_loop())
+    atexit.register(writer.flush)  # for a process that ends without `EventLog.stopped`
+    event_log = EventLog(writer.write, flush=writer.flush)
+    route_library_loggers(event_log)
     return event_log
 
 
-def _in_a_moment() -> Soon | None:
+def _on_this_loop() -> Later | None:
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -121,10 +123,10 @@ def _in_a_moment() -> Soon | None:
     return lambda call: None if loop.is_closed() else loop.call_later(MOMENT, call)
 
 
-def adopt(event_log: EventLog) -> None:
-    """Lead every library's logger to `event_log`."""
+def route_library_loggers(event_log: EventLog) -> None:
+    """Send the records of every library's logger to `event_log`, from WARNING on."""
     root = logging.getLogger()
-    root.handlers[:] = [_Foreign(event_log)]
+    root.handlers[:] = [_LibraryHandler(event_log)]
     root.setLevel(logging.WARNING)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
         logger = logging.getLogger(name)
@@ -135,8 +137,8 @@ def adopt(event_log: EventLog) -> None:
     logging.captureWarnings(True)
 
 
-class _Foreign(logging.Handler):
-    """A library's record to the event log."""
+class _LibraryHandler(logging.Handler):
+    """Passes a library's record to the event log."""
 
     def __init__(self, event_log: EventLog) -> None:
         super().__init__(logging.WARNING)
@@ -155,9 +157,9 @@ class _Foreign(logging.Handler):
 
 
 def clean(text: str) -> str:
-    """`text` as it may stand in a line: bounded, without control characters, without tokens."""
+    """`text` made safe for a line: cut to `MAX_TEXT`, control characters escaped, tokens redacted."""
     short = text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "…"
-    if "eyJ" in short or "Bearer " in short or "ticket=" in short:  # which every match has
+    if "eyJ" in short or "Bearer " in short or "ticket=" in short:  # every match of `_SECRET` has one of them
         short = _SECRET.sub("[redacted]", short)
     return short if short.isascii() and short.isprintable() else _UNPRINTABLE.sub(_escape, short)
 
@@ -168,7 +170,7 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """`value` as a field: texts cleaned, exceptions as their places, other objects by their type alone."""
+    """`value` made safe for a field: text cleaned, an exception as stack frames, other objects as types."""
     if isinstance(value, str):
         return clean(value)
     if value is None or isinstance(value, bool | int | float):
@@ -181,16 +183,17 @@ def plain(value: Any) -> Any:
 
 
 def places(error: BaseException) -> list[str]:
-    """An exception, the places it went through, and what it came from."""
-    told: list[str] = []
+    """The type and the stack frames of an exception and of its causes, one string each."""
+    lines: list[str] = []
     link: BaseException | None = error
     for _ in range(MAX_CHAIN):
         if link is None:
             break
-        told.append(type(link).__name__ + (f": {clean(str(link))}" if isinstance(link, SPEAKING) else ""))
-        told += _frames(link)
+        message = f": {clean(str(link))}" if isinstance(link, SAFE_MESSAGES) else ""
+        lines.append(type(link).__name__ + message)
+        lines += _frames(link)
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-    return told
+    return lines
 
 
 def _frames(error: BaseException) -> list[str]:
@@ -206,20 +209,20 @@ def _frames(error: BaseException) -> list[str]:
 # -- lines --
 
 Line = Callable[[datetime, str, str, dict[str, Any]], str]
-"""When it was said, a level, the sentence and its fields as one line."""
+"""Makes one line of an entry."""
 
-_AS_THEY_ARE: Final = frozenset({str, int, float, bool, type(None)})
+_PLAIN_TYPES: Final = frozenset({str, int, float, bool, type(None)})
 
 
-def _simple(said: Sequence[Said]) -> str | None:
-    """`_machine`'s lines of fields that need no cleaning, told by one look at all; None where one may.
+def _simple(entries: Sequence[Entry]) -> str | None:
+    """The lines of `_json_line` if no field of `entries` needs `plain`; None if one may.
 
-    Every stream's end is such a line. JSON escapes with a backslash what `clean` would, but for what is not
-    ASCII, and DEL.
+    The end of every stream is such a line, so this is the common case, decided by one look at all lines: JSON
+    writes a backslash for what `clean` would escape, except for DEL and what is not ASCII.
     """
-    if not all(_AS_THEY_ARE.issuperset(map(type, fields.values())) for _, _, _, fields in said):
+    if not all(_PLAIN_TYPES.issuperset(map(type, fields.values())) for _, _, _, fields in entries):
         return None
-    lines = [_machine(*one) for one in said]
+    lines = [_json_line(*entry) for entry in entries]
     text = " ".join(lines)
     if max(map(len, lines)) > MAX_TEXT or not (text.isascii() and text.isprintable()) or "\\" in text:
         return None
@@ -228,17 +231,17 @@ def _simple(said: Sequence[Said]) -> str | None:
     return "\n".join(lines) + "\n"
 
 
-def _machine(when: datetime, level: str, event: str, fields: Mapping[str, Any]) -> str:
-    """JSON, with UTC in ISO 8601: every stream's end is a line, so it goes no way around."""
+def _json_line(when: datetime, level: str, event: str, fields: Mapping[str, Any]) -> str:
+    """JSON with UTC in ISO 8601. Without structlog, because the end of every stream is such a line."""
     at = when.isoformat(timespec="microseconds")[:-6] + "Z"
     return json_codec.encode({"timestamp": at, "level": level, "event": event, **fields}).decode()
 
 
-def _person(out: TextIO) -> Line:
-    """structlog's lines for a terminal, with the local time of day."""
+def _human_line(out: TextIO) -> Line:
+    """The lines of structlog for a terminal, with the local time of day."""
     colours = out.isatty() and not os.environ.get("NO_COLOR")
     dev = _structlog().dev
-    # plain: `places` has told the exception; with rich loaded, an old structlog warns that it cannot draw it
+    # the exception is a field already (`places`); with rich loaded, an old structlog would warn about it
     render = dev.ConsoleRenderer(
         colors=colours, sort_keys=False, pad_event_to=0, exception_formatter=dev.plain_traceback
     )
@@ -251,9 +254,9 @@ def _person(out: TextIO) -> Line:
 
 
 def _structlog() -> Any:
-    """structlog, without the rich that it would import for tracebacks of its own: 4 MB and 40 ms.
+    """structlog without rich, which it would import for tracebacks: 4 MB and 40 ms.
 
-    Nothing is lost: tracebacks are told by `places`. Where rich is there already, it stays.
+    Tracebacks come from `places`, so nothing is lost. If rich is loaded already, it stays.
     """
     if "rich" in sys.modules:
         import structlog  # noqa: PLC0415

@@ -1,10 +1,14 @@
-"""Server: the assembled process: configuration, hub, front door, listener, signals, farewell.
+"""The listener: uvicorn, with our signals and our order of a drain.
 
-The order of a farewell (SIGTERM, SIGINT) is the law: close the listener, tell every reader (`stream.drain`),
-let their last bytes go out, close the hub, all within ``drain.grace``. uvicorn alone would wait for
-connections before anyone told the readers. A second signal ends the process at once.
+SIGTERM or SIGINT begins the drain, which takes at most ``drain.grace``:
 
-Exit statuses are the contract's: 0 after a drain, 1 problems in the YAML, 2 usage, 3 cannot listen.
+1. The listening sockets are closed: new connections go to other replicas.
+2. Every client is sent ``stream.drain``, and every waiting request is answered.
+3. Connections close when their last bytes are sent. After `ABORT_AFTER` of the grace period the rest is cut.
+4. The hub is closed.
+
+uvicorn alone would wait for the connections before it told any client. A second signal ends the process at
+once, with exit status 1.
 """
 
 from __future__ import annotations
@@ -26,27 +30,30 @@ from proxy.server.http.request_limits import LimitedProtocol
 from proxy.server.http.sockets import limit_unacknowledged
 from proxy.teams.hub import Hub
 
-LISTEN_BACKLOG: Final = 2048  # connections that may wait to be accepted: a page full of users after a restart
-POLL: Final = 0.05  # seconds between looks whether the last connection is closed
-ABORT_AFTER: Final = 0.8  # of the grace period: then connections that do not drain are cut
-LAST_WORDS: Final = 2.0  # seconds for Hatchet's connections to close
+LISTEN_BACKLOG: Final = 2048  # connections that wait to be accepted: all clients reconnect after a restart
+POLL: Final = 0.05  # seconds between checks whether the last connection is closed
+ABORT_AFTER: Final = 0.8  # of the grace period; then connections that do not drain are cut
+CLOSE_SECONDS: Final = 2.0  # for the connections to Hatchet to close
 
 
-class Server(uvicorn.Server):
-    """uvicorn, with our farewell and our signals."""
+class StreamServer(uvicorn.Server):
+    """The server of streams."""
 
     def __init__(
         self,
-        front: StreamApp,
+        app: StreamApp,
         *,
         reload: Callable[[], None] | None = None,
         listening: Callable[[], None] | None = None,
     ) -> None:
-        """`reload` answers SIGHUP; `listening` is called once requests and signals are answered."""
-        self._connections = ConnectionFactory(front.hub, ceiling=front.hub.max_connections)
+        """`reload` is called for SIGHUP, `listening` once requests and signals are handled.
+
+        It belongs to the running loop.
+        """
+        self._connections = ConnectionFactory(app.hub, ceiling=app.hub.max_connections)
         super().__init__(
             uvicorn.Config(
-                front,
+                app,
                 http=self._connections,  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
@@ -58,23 +65,23 @@ class Server(uvicorn.Server):
                 backlog=LISTEN_BACKLOG,
             )
         )
-        self.front = front
-        self.hub: Hub = front.hub
+        self.app = app
+        self.hub: Hub = app.hub
         self._reload = reload
         self._listening = listening or _nothing
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals go through the loop; the process ends by returning, not by raising them again."""
+        """Handle signals in the loop. uvicorn would raise them again at the end; this process returns."""
         loop = asyncio.get_running_loop()
         handled = []
-        for number, answer in (
+        for number, handler in (
             (signal.SIGTERM, self.stop),
             (signal.SIGINT, self.stop),
             (signal.SIGHUP, self._reload or _nothing),
         ):
             with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
-                loop.add_signal_handler(number, answer)
+                loop.add_signal_handler(number, handler)
                 handled.append(number)
         try:
             yield
@@ -91,14 +98,14 @@ class Server(uvicorn.Server):
         self._listening()
 
     def stop(self) -> None:
-        """Begin the farewell; asked twice, end at once."""
+        """Begin the drain; called again, end the process at once."""
         if self.should_exit:
             self.hub.event_log.flush()
             os._exit(1)
         self.should_exit = True
 
     async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Say farewell to every reader, then close."""
+        """Drain: the order is in the description of this module."""
         for server in self.servers:
             server.close()
         for sock in sockets or ():
@@ -108,17 +115,17 @@ class Server(uvicorn.Server):
         self.hub.drain()
         for connection in tuple(self.server_state.connections):
             connection.shutdown()
-        await self._emptied(grace * ABORT_AFTER)
+        await self._wait_until_empty(grace * ABORT_AFTER)
         left = tuple(self.server_state.connections)
         for connection in left:
             connection.transport.abort()
-        await self._emptied(grace - grace * ABORT_AFTER)
+        await self._wait_until_empty(grace - grace * ABORT_AFTER)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORDS):
+            async with asyncio.timeout(CLOSE_SECONDS):
                 await self.hub.close()
         self.hub.event_log.stopped(seconds=time.monotonic() - began, left=len(left))
 
-    async def _emptied(self, seconds: float) -> None:
+    async def _wait_until_empty(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         while (self.server_state.connections or self.server_state.tasks) and loop.time() < until:  # noqa: ASYNC110 - uvicorn's own sets
@@ -126,7 +133,7 @@ class Server(uvicorn.Server):
 
 
 class AdminServer(uvicorn.Server):
-    """Probes and metrics on a port of their own; outlives the farewell, so that it can say "draining"."""
+    """Probes and metrics on a port of their own; it answers during the drain, so `/readyz` can say so."""
 
     def __init__(self, app: Any) -> None:
         super().__init__(
@@ -143,7 +150,7 @@ class AdminServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals are the other server's."""
+        """Leave the signals to `StreamServer`."""
         yield
 
     @contextlib.asynccontextmanager
@@ -158,7 +165,7 @@ class AdminServer(uvicorn.Server):
 
 
 def run(main: Callable[[], Any]) -> Any:
-    """Run a coroutine function on uvloop where it is there."""
+    """Run a coroutine function, on uvloop if it is installed."""
     try:
         import uvloop  # noqa: PLC0415
     except ImportError:
@@ -168,4 +175,4 @@ def run(main: Callable[[], Any]) -> Any:
 
 
 def _nothing() -> None:
-    """Nobody asked."""
+    """Do nothing."""

@@ -390,7 +390,7 @@ async def test_a_secret_file_is_read_again_on_reload_and_what_was_signed_before_
         assert (await client.head(f"{path}?ticket={ticket}")).status_code == 200
         for key in keys:
             key.write_text("another secret of the payments team, as long: 0123456789")
-        await proxy.process.reload()
+        await proxy.reloader.reload()
         assert (await client.head(path, headers=bearer())).status_code == 401
         assert (await client.head(f"{path}?ticket={ticket}")).status_code == 401
         renewed = token("another secret of the payments team, as long: 0123456789", "HS256", aud="streams")
@@ -499,7 +499,7 @@ async def test_a_broken_team_waits_and_touches_nobody_else(
         ticket = await client.post("/payments/tickets", json={"stream": "chat", "run": NOBODY})
         assert (ticket.status_code, "retry-after" in ticket.headers) == (503, True)
         (folder / "teams" / "payments.yaml").write_text(PAYMENTS)
-        await proxy.process.reload()
+        await proxy.reloader.reload()
         hers = await run_of(engine)
         assert (await hears(client, f"/payments/chat/{hers}", bearer()))[-1] == "stream.end"
 

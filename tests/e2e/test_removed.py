@@ -73,7 +73,7 @@ async def test_the_open_streams_of_a_removed_team_end_and_the_client_meets_404(
         await until(lambda: len(proxy.hub.sessions) == 3)
         (tmp_path / "proxy.yaml").write_text(WITHOUT_B)
         (tmp_path / "teams" / "b.yaml").unlink()
-        await proxy.process.reload()
+        await proxy.reloader.reload()
         for stream in (removed, removed_too):
             async for _ in stream.aiter_raw():
                 pass  # to its end, which without the fix never comes
@@ -96,7 +96,7 @@ async def test_the_open_streams_of_a_removed_definition_end_and_others_of_the_te
     ):
         await until(lambda: len(proxy.hub.sessions) == 2)
         (tmp_path / "teams" / "b.yaml").write_text(TEAM)
-        await proxy.process.reload()
+        await proxy.reloader.reload()
         async for _ in removed.aiter_raw():
             pass
         assert endings(proxy) == [("b", "other", "dropped")]

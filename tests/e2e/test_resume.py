@@ -288,8 +288,8 @@ async def test_a_cursor_of_rules_that_were_changed_since_is_a_fresh_start_and_an
     async with Ear(url) as ear:
         await ear.until(lambda ear: len(ear.chunks) >= 3)
         old = ear.frames[-1].id
-        proxy.process.path.write_text(yaml(more=SMALL).replace("at: at", "when: at", 1))
-        await proxy.process.reload()
+        proxy.reloader.path.write_text(yaml(more=SMALL).replace("at: at", "when: at", 1))
+        await proxy.reloader.reload()
         changed = await once(url, cursor=old, until=lambda frame: '"step_stream"' in frame.data)
         assert changed[0].value == UNKNOWN
         assert all("when" in event for event in events(changed))
@@ -302,8 +302,8 @@ async def test_a_cursor_of_rules_that_were_changed_since_is_a_fresh_start_and_an
 async def test_an_unchanged_reload_keeps_every_cursor(engine: Engine, proxy: Served) -> None:
     run = await engine.trigger("brief")
     whole = await once(f"{proxy.url}/run/{run}")
-    proxy.process.path.write_text("# a comment\n" + yaml(more=SMALL))
-    await proxy.process.reload()
+    proxy.reloader.path.write_text("# a comment\n" + yaml(more=SMALL))
+    await proxy.reloader.reload()
     assert plain(await once(f"{proxy.url}/run/{run}", cursor=whole[3].id)) == plain(whole[4:])
 
 

@@ -198,7 +198,7 @@ async def test_a_token_that_is_replaced_in_its_file_goes_on_with_the_streams_tha
                 await becomes(lambda: proxy.hub.counters.team("default").troubles["TokenRefused"])
                 engine.gate.admit(new, tenant)
                 secret.write_text(new)
-                await proxy.process.reload()
+                await proxy.reloader.reload()
                 await ear.end()
         assert ear.judge(engine, run) == []
         assert ear.source.connections == 2, "it stayed open"

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,13 @@ from typing import Any
 import httpx
 
 from config.load import load
-from config.model.files import HatchetConfig
-from proxy.hatchet.upstream import Upstream
-from proxy.observability.counters import Counters
 from proxy.observability.event_log import EventLog
-from proxy.observability.log_writer import Log
-from proxy.server.http.app import StreamApp
-from proxy.server.http.endpoints import endpoints_app
+from proxy.observability.log_writer import LogWriter
+from proxy.server.assembly import Assembly
 from proxy.server.http.sockets import bound
-from proxy.server.listener import Server
+from proxy.server.listener import StreamServer
 from proxy.server.reloader import Reloader
-from proxy.teams.hub import Hub
+from proxy.teams.hub import Connect, Hub
 
 BIN = Path(sys.executable).parent
 
@@ -38,41 +34,43 @@ class Served:
     """A proxy that listens. `log` is what it wrote so far."""
 
     url: str
-    hub: Hub
-    process: Reloader
-    server: Server
+    proxy: Assembly
     written: io.StringIO
-    stopping: asyncio.Task[None]
+    serving: asyncio.Task[None]
+
+    @property
+    def hub(self) -> Hub:
+        return self.proxy.hub
+
+    @property
+    def reloader(self) -> Reloader:
+        return self.proxy.reloader
+
+    @property
+    def server(self) -> StreamServer:
+        return self.proxy.server
 
     @property
     def log(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.written.getvalue().splitlines()]
 
     async def stop(self) -> None:
-        """SIGTERM's way."""
-        self.server.should_exit = True
-        await self.stopping
+        """What SIGTERM does."""
+        self.proxy.server.should_exit = True
+        await self.serving
 
 
 @contextlib.asynccontextmanager
-async def served(
-    path: Path, env: Mapping[str, str], open_door: Callable[[HatchetConfig], Upstream] | None = None
-) -> AsyncIterator[Served]:
+async def served(path: Path, env: Mapping[str, str], connect: Connect | None = None) -> AsyncIterator[Served]:
     """The whole proxy on a free port of loopback, in this process."""
-    from proxy.hatchet.client import HatchetClient  # noqa: PLC0415
-
     written = io.StringIO()
-    event_log = EventLog(Log(written, human=False).write)
-    hub = Hub(open_door or (lambda config: HatchetClient(config, env)), Counters(), event_log)
-    process = Reloader(path, env, hub, event_log)
+    proxy = Assembly(path, env, EventLog(LogWriter(written, human=False).write), connect=connect)
     sock = bound("127.0.0.1", 0)
-    await process.start(load(path, env))
-    hub.start()
-    server = Server(StreamApp(hub, endpoints_app(hub)))
-    task = asyncio.create_task(server.serve(sockets=[sock]))
-    one = Served(f"http://127.0.0.1:{sock.getsockname()[1]}", hub, process, server, written, task)
+    await proxy.start(load(path, env))
+    task = asyncio.create_task(proxy.serve(sock))
+    one = Served(f"http://127.0.0.1:{sock.getsockname()[1]}", proxy, written, task)
     try:
-        while not (server.started or task.done()):
+        while not (proxy.server.started or task.done()):
             await asyncio.sleep(0.005)
         yield one
     finally:

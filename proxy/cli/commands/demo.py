@@ -91,28 +91,14 @@ async def demo(path: Path, port: int, speed: float) -> int:
 async def _serve(
     engine: Engine, path: Path, config: Config, env: Mapping[str, str], sock: socket.socket
 ) -> None:
-    from config.watch import watch  # noqa: PLC0415
     from proxy.cli.demo.page import with_page  # noqa: PLC0415
-    from proxy.hatchet.client import HatchetClient  # noqa: PLC0415
-    from proxy.observability.counters import Counters  # noqa: PLC0415
     from proxy.observability.log_writer import open_event_log  # noqa: PLC0415
-    from proxy.server.http.app import StreamApp  # noqa: PLC0415
-    from proxy.server.http.endpoints import endpoints_app  # noqa: PLC0415
-    from proxy.server.listener import Server  # noqa: PLC0415
-    from proxy.server.reloader import Reloader  # noqa: PLC0415
-    from proxy.teams.hub import Hub  # noqa: PLC0415
+    from proxy.server.assembly import Assembly  # noqa: PLC0415
 
-    event_log = open_event_log()
-    hub = Hub(lambda hatchet: HatchetClient(hatchet, env), Counters(), event_log)
-    process = Reloader(path, env, hub, event_log)
-    await process.start(config)
-    hub.start()
+    proxy = Assembly(path, env, open_event_log(), wrap=lambda other: with_page(other, engine, path))
+    await proxy.start(config)
     _say(engine, path, config, sock.getsockname()[1])
-    watcher = asyncio.create_task(watch(path, process.reload))
-    try:
-        await Server(StreamApp(hub, with_page(endpoints_app(hub), engine, path))).serve(sockets=[sock])
-    finally:
-        watcher.cancel()
+    await proxy.run(sock)
 
 
 def _say(engine: Engine, path: Path, config: Config, port: int) -> None:

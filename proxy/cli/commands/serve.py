@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import ipaddress
 import os
 import signal
@@ -17,8 +15,7 @@ from config.load import load
 from config.problems import ConfigError
 
 if TYPE_CHECKING:
-    from config.model.files import Config, HatchetConfig
-    from proxy.hatchet.upstream import Upstream
+    from config.model.files import Config
 
 PROBLEMS: Final = 1
 USAGE: Final = 2
@@ -48,9 +45,10 @@ def command(path: Path | None, host: str | None, port: int | None) -> None:
     stream-proxy serve --config streams.yaml
     stream-proxy serve --config /etc/stream-proxy --host 0.0.0.0
 
-    The files are watched: a good change is live within two seconds, a bad one is refused and logged, and
-    SIGHUP looks at once. SIGTERM tells every browser to reconnect and ends within the grace period. Exit
-    status: 0 after a drain, 1 problems in the YAML, 2 usage, 3 it cannot listen there.
+    The files are watched: a good change is live within two seconds, a bad one is refused and logged. SIGHUP
+    reloads at once. SIGTERM tells every browser to reconnect and ends the process within the grace period; a
+    second SIGTERM ends it at once. Exit status: 0 after a drain, 1 problems in the YAML or ended at once,
+    2 usage, 3 it cannot listen there.
     """
     if path is None:
         raise click.UsageError("say which YAML to serve: --config PATH, or STREAM_PROXY_CONFIG")
@@ -61,13 +59,13 @@ def command(path: Path | None, host: str | None, port: int | None) -> None:
         sys.exit(USAGE if error.unreadable else PROBLEMS)
     host = host or config.server.host
     port = config.server.port if port is None else port
-    _refuse_open_doors(config, host)
-    from proxy.server.listener import run  # noqa: PLC0415 - what is wrong with the YAML is said before uvicorn is loaded
+    _refuse_open_teams(config, host)
+    from proxy.server.listener import run  # noqa: PLC0415 - problems in the YAML are shown before uvicorn is loaded
 
     sys.exit(run(lambda: serve(path, config, host, port)))
 
 
-def _refuse_open_doors(config: Config, host: str) -> None:
+def _refuse_open_teams(config: Config, host: str) -> None:
     if _is_loopback(host):
         return
     from proxy.server.reloader import teams_without_auth  # noqa: PLC0415
@@ -85,7 +83,7 @@ def _refuse_open_doors(config: Config, host: str) -> None:
 
 
 def _is_loopback(host: str) -> bool:
-    """By what it is, not by how it begins: 127.example.com is somebody's name."""
+    """Whether the address itself is loopback: 127.example.com is somebody's name."""
     if host == "localhost":
         return True
     try:
@@ -95,78 +93,29 @@ def _is_loopback(host: str) -> bool:
 
 
 async def serve(path: Path, config: Config, host: str, port: int) -> int:
-    """Serve until a signal says farewell; the exit status."""
-    from config.watch import watch  # noqa: PLC0415
-    from proxy import __version__  # noqa: PLC0415
-    from proxy.observability.counters import Counters  # noqa: PLC0415
+    """Serve until a signal ends the process; the exit status."""
     from proxy.observability.log_writer import open_event_log  # noqa: PLC0415
-    from proxy.server.gc_policy import GcPolicy  # noqa: PLC0415
-    from proxy.server.http.app import StreamApp  # noqa: PLC0415
-    from proxy.server.http.endpoints import admin_app, endpoints_app  # noqa: PLC0415
+    from proxy.server.assembly import Assembly  # noqa: PLC0415
     from proxy.server.http.sockets import bound  # noqa: PLC0415
-    from proxy.server.listener import AdminServer, Server  # noqa: PLC0415
-    from proxy.server.reloader import Reloader  # noqa: PLC0415
-    from proxy.teams.hub import Hub  # noqa: PLC0415
 
     try:
         sock = bound(host, port)
         admin = None if config.server.admin_port is None else bound(host, config.server.admin_port)
     except OSError as error:
         return _cannot_listen(host, port, error)
-    event_log = open_event_log()
-    counts = Counters()
-    hub = Hub(_open_door, counts, event_log)
-    cycles = GcPolicy(counts.collector_pauses, hub.held)
-    process = Reloader(path, os.environ, hub, event_log, on_loopback=_is_loopback(host))
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def load_again() -> None:
-        await process.reload()
-        cycles.reloaded()
-
-    def reload() -> None:
-        task = asyncio.get_running_loop().create_task(load_again())
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    await process.start(config)
-    hub.start()
-    url = f"http://{host}:{sock.getsockname()[1]}/"
-    admin_url = None if admin is None else f"http://{host}:{admin.getsockname()[1]}/"
-
-    def listening() -> None:
-        event_log.listening(
-            url=url,
-            admin_url=admin_url,
-            teams=len(hub.teams),
-            streams=sum(len(team.streams) for team in hub.teams.values()),
-            version=__version__,
-        )
-
-    front = StreamApp(hub, endpoints_app(hub, probes_too=admin is None))
-    server = Server(front, reload=reload, listening=listening)
-    watcher = asyncio.create_task(watch(path, load_again))
-    async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(cycles.kept())
-        stack.callback(watcher.cancel)
-        if admin is not None:
-            await stack.enter_async_context(AdminServer(admin_app(hub)).beside(admin))
-        try:
-            await server.serve(sockets=[sock])
-            _deaf_to_signals()
-        except OSError as error:  # somebody else was bound there too, and listened first
-            return _cannot_listen(host, port, error)
+    on_loopback = _is_loopback(host)
+    proxy = Assembly(path, os.environ, open_event_log(), on_loopback=on_loopback, admin=admin)
+    await proxy.start(config)
+    try:
+        await proxy.run(sock, host=host)
+    except OSError as error:  # another process had bound the same address, and listened first
+        return _cannot_listen(host, port, error)
+    _ignore_signals()
     return 0
 
 
-def _open_door(config: HatchetConfig) -> Upstream:
-    from proxy.hatchet.client import HatchetClient  # noqa: PLC0415
-
-    return HatchetClient(config, os.environ)
-
-
-def _deaf_to_signals() -> None:
-    """The farewell is said: a signal now would only spoil the exit status."""
+def _ignore_signals() -> None:
+    """Everything is closed: another signal could only spoil the exit status."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 

@@ -17,7 +17,14 @@ from hypothesis import strategies as st
 
 from proxy.hatchet.errors import HatchetAway
 from proxy.observability.event_log import EventLog
-from proxy.observability.log_writer import MAX_WAITING, Log, adopt, clean, open_event_log, plain
+from proxy.observability.log_writer import (
+    MAX_WAITING,
+    LogWriter,
+    clean,
+    open_event_log,
+    plain,
+    route_library_loggers,
+)
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ0ZW5hbnQifQ.c2lnbmF0dXJl"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -29,7 +36,7 @@ class Page:
     def __init__(self, *, human: bool = False) -> None:
         self.out = io.StringIO()
         self.time = 0.0
-        self.event_log = EventLog(Log(self.out, human=human).write, now=lambda: self.time)
+        self.event_log = EventLog(LogWriter(self.out, human=human).write, now=lambda: self.time)
 
     @property
     def text(self) -> str:
@@ -211,8 +218,9 @@ def test_an_unexpected_error_is_readable_for_a_person() -> None:
 def test_an_unexpected_error_is_one_line_where_rich_is_loaded_too() -> None:
     program = (
         "import sys, warnings, rich, structlog; warnings.simplefilter('error')\n"
-        "from proxy.observability.log_writer import Log; from proxy.observability.event_log import EventLog\n"
-        "EventLog(Log(sys.stdout, human=True).write, now=lambda: 0.0).foreign(\n"
+        "from proxy.observability.log_writer import LogWriter\n"
+        "from proxy.observability.event_log import EventLog\n"
+        "EventLog(LogWriter(sys.stdout, human=True).write, now=lambda: 0.0).foreign(\n"
         "    'asyncio', 'error', 'Task exception was never retrieved', 'it', RuntimeError('payload'))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -241,7 +249,7 @@ def test_a_journal_without_a_place_to_write_is_silent() -> None:
 
 def test_libraries_speak_through_the_journal_and_hold_their_reprs(loggers: None) -> None:
     page = Page()
-    adopt(page.event_log)
+    route_library_loggers(page.event_log)
     logging.getLogger("asyncio").error(
         "Task exception was never retrieved\nfuture: <Task exception=X('4242')>"
     )
@@ -256,7 +264,7 @@ def test_libraries_speak_through_the_journal_and_hold_their_reprs(loggers: None)
 
 def test_a_library_that_floods_is_held_back_however_its_values_differ(loggers: None) -> None:
     page = Page()
-    adopt(page.event_log)
+    route_library_loggers(page.event_log)
     for number in range(1000):
         logging.getLogger("aiohttp.client").warning("connection %d broke", number)
     assert [line["event"] for line in page.lines] == ["connection 0 broke"]
@@ -266,7 +274,7 @@ def test_the_access_log_is_off_because_tickets_travel_in_query_strings(
     loggers: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = Page()
-    adopt(page.event_log)
+    route_library_loggers(page.event_log)
     logging.getLogger("uvicorn.access").error("GET /chat/1?ticket=abc")
     assert page.text == ""
     assert capsys.readouterr().err == ""
@@ -274,7 +282,7 @@ def test_the_access_log_is_off_because_tickets_travel_in_query_strings(
 
 async def test_a_task_that_died_is_told_without_what_it_died_of(loggers: None) -> None:
     page = Page()
-    adopt(page.event_log)
+    route_library_loggers(page.event_log)
     loop = asyncio.get_running_loop()
     error = ValueError("4242")
     loop.call_exception_handler({"message": "Task exception was never retrieved", "exception": error})
@@ -308,8 +316,8 @@ FIELDS = st.dictionaries(st.sampled_from("abcdef"), st.one_of(SHORT, PLANTED, st
 @example({"a": "\x1b[2J", "b": "\u202e"})
 def test_what_is_written_at_one_look_is_what_would_be_written_with_care(fields: dict[str, Any]) -> None:
     quick, careful = io.StringIO(), io.StringIO()
-    Log(quick, human=False).write("info", "said", fields)
-    Log(careful, human=False).write("info", "said", {**fields, "list": []})  # which is looked at item by item
+    LogWriter(quick, human=False).write("info", "said", fields)
+    LogWriter(careful, human=False).write("info", "said", {**fields, "list": []})  # not simple
     told = json.loads(careful.getvalue())
     del told["list"], told["timestamp"]
     line = json.loads(quick.getvalue())
@@ -320,7 +328,7 @@ def test_what_is_written_at_one_look_is_what_would_be_written_with_care(fields: 
 
 def test_ends_of_streams_are_written_together_and_in_order_with_all_others() -> None:
     out, calls = io.StringIO(), list[Callable[[], None]]()
-    log = Log(out, human=False, soon=calls.append)
+    log = LogWriter(out, human=False, later=calls.append)
     event_log = EventLog(log.write, flush=log.flush)
     stream_over(event_log, frames=1)
     stream_over(event_log, frames=2)
@@ -338,7 +346,7 @@ def test_ends_of_streams_are_written_together_and_in_order_with_all_others() -> 
 
 def test_lines_that_wait_are_bounded() -> None:
     out = io.StringIO()
-    event_log = EventLog(Log(out, human=False, soon=lambda call: None).write)
+    event_log = EventLog(LogWriter(out, human=False, later=lambda call: None).write)
     for _ in range(MAX_WAITING):
         stream_over(event_log)
     assert len(out.getvalue().splitlines()) == MAX_WAITING

@@ -1,0 +1,123 @@
+"""The proxy, assembled from its parts: once, for ``serve``, for the demo and for the tests.
+
+files ── Reloader ── Hub ── teams
+                      │
+socket ── StreamServer ── Front ── streams
+                            └── probes, metrics, tickets (or whatever wraps them)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from config.model.files import Config, HatchetConfig
+from config.watch import watch
+from proxy import __version__
+from proxy.hatchet.upstream import Upstream
+from proxy.observability.counters import Counters
+from proxy.observability.event_log import EventLog
+from proxy.server.gc_policy import GcPolicy
+from proxy.server.http.app import App, StreamApp
+from proxy.server.http.endpoints import admin_app, endpoints_app
+from proxy.server.listener import AdminServer, StreamServer
+from proxy.server.reloader import Reloader
+from proxy.teams.hub import Connect, Hub
+
+
+class Assembly:
+    """One proxy: `start` it with a configuration, then `serve` on a socket until it is stopped."""
+
+    def __init__(
+        self,
+        path: Path,
+        env: Mapping[str, str],
+        event_log: EventLog,
+        *,
+        connect: Connect | None = None,
+        on_loopback: bool = True,
+        admin: socket.socket | None = None,
+        wrap: Callable[[App], App] | None = None,
+    ) -> None:
+        """`path` has the YAML, `env` its variables. It belongs to the running loop.
+
+        `connect` makes the client of a team's Hatchet; the default speaks to the configured address.
+        `on_loopback`: the listener is on loopback, so teams need no authentication.
+        `admin`: a bound socket for probes and metrics, which are then not on the main one.
+        `wrap` adds routes around everything that is no stream.
+        """
+        self.hub = Hub(connect or _connector(env), Counters(), event_log)
+        self.reloader = Reloader(path, env, self.hub, event_log, on_loopback=on_loopback)
+        self._gc_policy = GcPolicy(self.hub.counters.collector_pauses, self.hub.held)
+        self._event_log = event_log
+        self._path = path
+        self._admin = admin
+        self._urls: list[str] = []  # for the log line `listening`: the streams', the probes'
+        self._reloads: set[asyncio.Task[None]] = set()
+        other = endpoints_app(self.hub, probes_too=admin is None)
+        app = StreamApp(self.hub, other if wrap is None else wrap(other))
+        self.server = StreamServer(app, reload=self._reload_soon, listening=self._listening)
+
+    async def start(self, config: Config) -> None:
+        """Serve the teams of `config`; nothing listens yet."""
+        await self.reloader.start(config)
+        self.hub.start()
+
+    async def serve(self, sock: socket.socket) -> None:
+        """Listen on `sock` until SIGTERM, SIGINT or `server.should_exit`, then drain. Raises OSError."""
+        if self._admin is None:
+            await self.server.serve(sockets=[sock])
+            return
+        async with AdminServer(admin_app(self.hub)).beside(self._admin):
+            await self.server.serve(sockets=[sock])
+
+    async def run(self, sock: socket.socket, *, host: str | None = None) -> None:
+        """`serve` as a process of its own: watch the files and take over the garbage collector.
+
+        `host`: the address for the log line `listening`; None: no such line. Raises OSError.
+        """
+        if host is not None:
+            self._urls = [_url(host, each) for each in (sock, self._admin) if each is not None]
+        watching = asyncio.create_task(watch(self._path, self._reload))
+        with contextlib.ExitStack() as stack:
+            stack.callback(watching.cancel)
+            stack.enter_context(self._gc_policy.kept())
+            await self.serve(sock)
+
+    async def _reload(self) -> None:
+        await self.reloader.reload()
+        self._gc_policy.reloaded()
+
+    def _reload_soon(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    def _listening(self) -> None:
+        if not self._urls:
+            return
+        url, *admin_url = self._urls
+        teams = self.hub.teams.values()
+        self._event_log.listening(
+            url=url,
+            admin_url=admin_url[0] if admin_url else None,
+            teams=len(teams),
+            streams=sum(len(team.streams) for team in teams),
+            version=__version__,
+        )
+
+
+def _connector(env: Mapping[str, str]) -> Connect:
+    def connect(config: HatchetConfig) -> Upstream:
+        from proxy.hatchet.client import HatchetClient  # noqa: PLC0415 - gRPC, only where there is a team
+
+        return HatchetClient(config, env)
+
+    return connect
+
+
+def _url(host: str, sock: socket.socket) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}/"
