@@ -149,6 +149,26 @@ def test_every_link_within_the_repository_leads_somewhere(file: Path, link: str)
     assert (file.parent / link).exists()
 
 
+ANCHORS: Final = [
+    pytest.param(file, link, anchor, id=f"{file.relative_to(ROOT)} {link}#{anchor}")
+    for file in DOCUMENTS
+    for link, anchor in re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", file.read_text(encoding="utf-8"))
+    if "://" not in link
+]
+
+
+def anchor_of(heading: str) -> str:
+    """A heading's anchor, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize(("file", "link", "anchor"), ANCHORS)
+def test_every_link_to_a_heading_finds_it(file: Path, link: str, anchor: str) -> None:
+    target = file.parent / link if link else file
+    headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.M)
+    assert anchor in {anchor_of(heading) for heading in headings}
+
+
 def test_the_readme_leads_to_every_document() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     unmentioned = [str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md")]
