@@ -5,6 +5,7 @@ from __future__ import annotations
 from proxy.simulator.stubs import workflows_pb2
 
 QUEUED, RUNNING, COMPLETED, FAILED, CANCELLED = "QUEUED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"
+EVICTED = "EVICTED"  # a durable task that waits off its worker: not over
 OVER = frozenset({COMPLETED, FAILED, CANCELLED})
 
 STATUS = {
@@ -13,4 +14,5 @@ STATUS = {
     COMPLETED: workflows_pb2.COMPLETED,
     FAILED: workflows_pb2.FAILED,
     CANCELLED: workflows_pb2.CANCELLED,
+    EVICTED: workflows_pb2.EVICTED,
 }

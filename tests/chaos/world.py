@@ -126,5 +126,5 @@ def _begun(run: Run, step: StepRun) -> bool:
     """Whether a worker took the step's last attempt; cancelled before, it has streamed nothing."""
     return any(
         line.step_run_id == step.id and line.type == "STARTED" and line.retry_count == step.retry_count
-        for line in run.read_model.lines
+        for line in run.read_model.events
     )

@@ -73,7 +73,8 @@ class RestApi:
         run = next((one for one in found if one is not None and one.known(now)), None)
         if run is None:
             raise _problem(web.HTTPNotFound, "not found")
-        if self._gate.tenant(request.headers.get("Authorization")) is not run.tenant:
+        tenant = self._gate.tenant(request.headers.get("Authorization"))
+        if tenant is None or tenant.id != run.tenant_id:
             raise _problem(web.HTTPForbidden, "Please provide valid credentials")
         return run
 

@@ -14,10 +14,11 @@ from proxy.simulator.api.workflow_views import action, id_of, workflow_config
 from proxy.simulator.recordings.parser import stamp
 from proxy.simulator.state.entities import Run, StepRun
 from proxy.simulator.state.read_model import TaskEvent, TaskView
-from proxy.simulator.statuses import FAILED, OVER
+from proxy.simulator.statuses import EVICTED, FAILED, OVER
 
 NO_STEP = "00000000-0000-0000-0000-000000000000"
 NEVER = "0001-01-01T00:00:00Z"
+ON_WORKER = frozenset({"ASSIGNED", "SENT_TO_WORKER", "STARTED", "FINISHED"})  # events that name a worker
 _WORKER = "b2959e71-5612-4c63-b893-18f11e78e109"
 
 
@@ -61,7 +62,7 @@ def _run(run: Run, seen: list[tuple[StepRun, TaskView]], now: float) -> dict[str
         "metadata": _meta(run.id, run.created_at),
         "output": _run_output(run, seen),
         "status": run.history_status,
-        "tenantId": run.tenant.id,
+        "tenantId": run.tenant_id,
         "workflowId": _name_id(run, "workflow"),
         "workflowVersionId": _name_id(run, "version"),
     }
@@ -86,8 +87,8 @@ def _task(run: Run, step: StepRun, past: TaskView, now: float) -> dict[str, Any]
         **_summary(run, step, past),
         "createdAt": NEVER,
         "input": _task_input(run, parents),
-        "isDurable": False,
-        "isEvicted": False,
+        "isDurable": step.step.evicts is not None,
+        "isEvicted": past.status == EVICTED,
         "output": json.loads(past.output) if past.output else {},
     }
 
@@ -110,7 +111,7 @@ def _summary(run: Run, step: StepRun, past: TaskView) -> dict[str, Any]:
         "taskExternalId": step.id,
         "taskId": step.number,
         "taskInsertedAt": stamp(step.created_at),
-        "tenantId": run.tenant.id,
+        "tenantId": run.tenant_id,
         "type": "TASK",
         "workflowId": _name_id(run, "workflow"),
         "workflowRunExternalId": run.id,
@@ -159,7 +160,7 @@ def _event(run: Run, line: TaskEvent) -> dict[str, Any]:
         "taskId": line.step_run_id,
         "timestamp": stamp(line.at),
     }
-    if line.type in ("ASSIGNED", "SENT_TO_WORKER", "STARTED", "FINISHED"):
+    if line.type in ON_WORKER:
         event["workerId"] = _WORKER
     return event
 
@@ -202,4 +203,4 @@ def _display_name(name: str, at: float) -> str:
 
 
 def _name_id(run: Run, name: str) -> str:
-    return id_of(run.tenant.id, run.workflow.name, name)
+    return id_of(run.tenant_id, run.workflow.name, name)

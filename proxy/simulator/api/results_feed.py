@@ -23,13 +23,13 @@ class ResultsFeed:
 
     async def done_runs(self, requests: AsyncIterator[bytes]) -> AsyncIterator[Run]:
         """The runs that were asked for, as they get done, until the client asks no more."""
-        self._core.done_told.append(self._told)
+        self._core.on_done.append(self._on_done)
         asking = asyncio.create_task(self._ask(requests))
         try:
             while (run := await self._done.get()) is not None:
                 yield run
         finally:
-            self._core.done_told.remove(self._told)
+            self._core.on_done.remove(self._on_done)
             asking.cancel()
 
     async def _ask(self, requests: AsyncIterator[bytes]) -> None:
@@ -44,9 +44,9 @@ class ResultsFeed:
     def _look(self, run_id: str) -> None:
         run = self._tenant.runs.get(run_id)
         if run is not None and run.done:
-            self._told(run)
+            self._on_done(run)
 
-    def _told(self, run: Run) -> None:
-        if run.id in self._asked and run.tenant is self._tenant:
+    def _on_done(self, run: Run) -> None:
+        if run.id in self._asked and run.tenant_id == self._tenant.id:
             self._asked.discard(run.id)
             self._done.put_nowait(run)

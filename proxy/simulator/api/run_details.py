@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from proxy.simulator.quirks import Quirks
 from proxy.simulator.state.entities import Run, StepRun
-from proxy.simulator.statuses import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING, STATUS
+from proxy.simulator.statuses import CANCELLED, COMPLETED, EVICTED, FAILED, QUEUED, RUNNING, STATUS
 from proxy.simulator.stubs import dispatcher_pb2, workflows_pb2
 
 
@@ -20,10 +20,11 @@ def run_details(run: Run, quirks: Quirks) -> workflows_pb2.GetRunDetailsResponse
     statuses = []
     for name, step in run.steps.items():
         shown = run.done or (bool(step.ended) and not quirks.finished_reads_queued)
-        status = step.ended if shown else (RUNNING if step.on_worker else QUEUED)
+        status = step.ended if shown else _unfinished(step)
         statuses.append(status)
         detail = answer.task_runs[name]
         detail.external_id, detail.readable_id, detail.status = step.id, name, STATUS[status]
+        detail.is_evicted = status == EVICTED
         if shown:
             detail.error = step.error
             if step.output is not None:
@@ -32,13 +33,19 @@ def run_details(run: Run, quirks: Quirks) -> workflows_pb2.GetRunDetailsResponse
     return answer
 
 
+def _unfinished(step: StepRun) -> str:
+    if step.evicted:
+        return EVICTED
+    return RUNNING if step.on_worker else QUEUED
+
+
 def _derived(statuses: list[str]) -> str:
     """DeriveWorkflowRunStatus: FAILED before RUNNING, and RUNNING wherever statuses differ."""
     if len(set(statuses)) == 1:
         return statuses[0]
     if FAILED in statuses:
         return FAILED
-    if RUNNING in statuses or QUEUED in statuses or not statuses:
+    if not statuses or any(status in (RUNNING, QUEUED, EVICTED) for status in statuses):
         return RUNNING
     return CANCELLED
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from proxy.simulator.script.model import Script, Step, Workflow
-from proxy.simulator.state.entities import ON_FAILURE
+from proxy.simulator.script.model import ON_FAILURE, Script, Step, Workflow
+from proxy.simulator.state.attempts import go_duration
 
 
 def workflows_answer(tenant: str, script: Script, part: str) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def _declared(workflow: Workflow, step: Step, name: str) -> dict[str, Any]:
         "Retries": step.retries,
         "RetryBackoffFactor": step.backoff.factor if step.backoff else None,
         "RetryBackoffMaxSeconds": int(step.backoff.longest) if step.backoff else None,
-        "ScheduleTimeout": "5m",
+        "ScheduleTimeout": go_duration(step.schedule_timeout),
         "Timeout": f"{step.timeout:g}s",
         "TriggerConditions": [],
     }

@@ -1,31 +1,40 @@
-"""RecordedRun: a recorded run that happens again, now: told on the bus, answered by time, faster if wanted.
+"""RecordedRun: a recorded run that is played again now: published on the bus, and answered by time.
 
-What is told is what the engine told; how a subscription hears it (looked up late, held for 5 s, hung up) is
-up to the embedded engine's own quirks, as for any run.
+It publishes what the engine sent. How a subscription receives it (looked up late, held for 5 s, hung up)
+depends on the embedded engine's own quirks, as for any run.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from proxy.simulator.messages import Message
 from proxy.simulator.random_source import RandomSource
 from proxy.simulator.recordings.parser import UUID, Recording, stamp, text_of, wall
 from proxy.simulator.statuses import QUEUED, STATUS
 from proxy.simulator.stubs import workflows_pb2
 from proxy.simulator.world import World
 
-if TYPE_CHECKING:
-    from proxy.simulator.state.tenant import Tenant
+Publish = Callable[[Message, Mapping[str, Any]], None]  # a message, and its run's metadata
 
 
 class RecordedRun:
-    """One telling of a recording; its ids are the recorded ones, or new."""
+    """One replay of a recording, `speed` times as fast; its ids are the recorded ones, or new."""
 
-    def __init__(self, world: World, tenant: Tenant, name: str, recording: Recording, speed: float) -> None:
-        self.tenant, self.name, self.id = tenant, name, recording.run_id
+    def __init__(  # noqa: PLR0917 - what a run needs of its engine
+        self,
+        world: World,
+        tenant_id: str,
+        publish: Publish,
+        name: str,
+        recording: Recording,
+        speed: float,
+    ) -> None:
+        self.tenant_id, self.name, self.id = tenant_id, name, recording.run_id
+        self._publish = publish
         self.metadata: dict[str, Any] = dict(recording.metadata)
         self.created_at = world.scheduler.wall()
         self._world, self._recording, self._speed = world, recording, speed
@@ -36,7 +45,7 @@ class RecordedRun:
             self.metadata.setdefault("traceparent", f"00-{world.random.hex(32)}-{world.random.hex(16)}-01")
 
     def renamed(self, random: RandomSource, metadata: Mapping[str, Any]) -> RecordedRun:
-        """With new ids, and the metadata of who triggered it."""
+        """Give it new ids, and the metadata of its trigger."""
         known = {self._recording.run_id, *(message.step_run_id or "" for _, message in self._recording.told)}
         known |= {step["external_id"] for _, core in self._recording.cores for step in _steps(core).values()}
         self._ids = {old: random.uuid() for old in sorted(known) if UUID.fullmatch(old)}
@@ -45,7 +54,7 @@ class RecordedRun:
         return self
 
     def begin(self) -> RecordedRun:
-        """Put all that will be told on the scheduler."""
+        """Schedule everything that will be published."""
         for seconds, message in self._recording.told:
             at = None if message.at is None else message.at + self._shift
             mine = replace(
@@ -55,11 +64,8 @@ class RecordedRun:
                 at=at,
                 _shared=None,
             )
-            self._world.scheduler.after(seconds / self._speed, self._tell, mine)
+            self._world.scheduler.after(seconds / self._speed, self._publish, mine, self.metadata)
         return self
-
-    def _tell(self, message: Any) -> None:
-        self.tenant.bus.publish_recorded(message, self.metadata)
 
     def _id(self, old: str) -> str:
         return self._ids.get(old, old)
@@ -119,7 +125,7 @@ class RecordedRun:
             "createdAt": now,
             "input": {},
         }
-        run |= {"displayName": self.name, "tenantId": self.tenant.id}
+        run |= {"displayName": self.name, "tenantId": self.tenant_id}
         names = {self._id(step["external_id"]): name for name, step in self._all_steps().items()}
         shape = [
             {"taskExternalId": task["taskExternalId"], "taskName": names.get(task["taskExternalId"], "")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,19 +15,23 @@ from config.problems import ConfigError, Problem, errors
 from config.source.reader import read
 from proxy.simulator.script.model import (
     NOTHING,
+    ON_SUCCESS,
     Backoff,
     Child,
     Chunks,
+    Death,
+    Eviction,
     Failure,
     Scope,
     Script,
     Step,
     Workflow,
+    leaves,
 )
 from proxy.simulator.script.schema import (
     ChunkBlock,
     ChunksBlock,
-    OnFailureBlock,
+    FailsBlock,
     ScriptFile,
     StepBlock,
     WorkflowBlock,
@@ -64,12 +69,16 @@ def check_script(file: str, raw: bytes) -> tuple[ScriptFile | None, tuple[Proble
 
 
 def _workflow(name: str, block: WorkflowBlock) -> Workflow:
-    failure = block.on_failure
+    failure, success = block.on_failure, block.on_success
     steps = tuple(_step(of, step) for of, step in block.steps.items())
-    return Workflow(name, steps, _step(failure.name, failure) if failure is not None else None)
+    if success is not None:
+        last = _step(success.name + ON_SUCCESS, success)
+        steps = (*steps, replace(last, parents=leaves(steps)))
+    cleanup = _step(failure.name, failure) if failure is not None else None
+    return Workflow(name, steps, cleanup, block.max_runs)
 
 
-def _step(name: str, block: StepBlock | OnFailureBlock) -> Step:
+def _step(name: str, block: StepBlock) -> Step:
     return Step(
         name=name,
         parents=block.parents or (),
@@ -81,11 +90,18 @@ def _step(name: str, block: StepBlock | OnFailureBlock) -> Step:
             for one in block.children
         ),
         output=_output(block),
-        fails=Failure(block.fails.error, block.fails.attempts, block.fails.final) if block.fails else None,
+        fails=_failure(block.fails) if block.fails else None,
+        dies=Death(block.dies.at, block.dies.noticed, block.dies.attempts) if block.dies else None,
+        evicts=Eviction(block.evicts.after, block.evicts.away) if block.evicts else None,
         retries=block.retries,
         backoff=Backoff(block.backoff.factor, block.backoff.longest) if block.backoff else None,
         timeout=block.timeout,
+        lingers=block.lingers,
+        schedule_timeout=block.schedule_timeout,
+        no_worker=block.no_worker,
+        batch=block.batch,
         skipped=_formula(block.skip_if) if block.skip_if else block.skip,
+        cancelled=_formula(block.cancel_if) if block.cancel_if else None,
         cancels=block.cancels,
         deaf=block.deaf,
     )
@@ -99,9 +115,15 @@ def _output(block: StepBlock) -> Any:
     return NOTHING if block.output is NOTHING else block.output
 
 
+def _failure(block: FailsBlock) -> Failure:
+    error = block.error if block.size is None else block.error.ljust(block.size, ".")
+    return Failure(error, block.attempts, block.final, block.first)
+
+
 def _chunks(block: ChunksBlock) -> Chunks:
     if block.texts is not None:
-        return Chunks(tuple(_chunk(one) for one in block.texts), block.every)
+        pauses = {number: one.after for number, one in enumerate(block.texts) if one.after}
+        return Chunks(tuple(_chunk(one) for one in block.texts), block.every, pauses)
     if block.text is not None:
         return Chunks(cut(block.text, block.by), block.every)
     if block.of is not None:

@@ -1,6 +1,7 @@
-"""The script's YAML: each field declared once, read and complained about as streams.yaml is.
+"""The script's YAML: each field declared once, read and checked as streams.yaml is.
 
-Blocks as written; ``loading`` makes a `Script` of them, ``checking`` says what concerns several fields.
+These are the blocks as written. ``loader`` makes a `Script` of them, ``validation`` checks what concerns
+several fields.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from config.model.types import (
     wrong,
 )
 from proxy.simulator.quirks import facts
-from proxy.simulator.script.model import NOTHING
+from proxy.simulator.script.model import NAME, NOTHING
 
 QUIRKS: Final = tuple(name for name, _, _ in facts())
 MOST_RETRIES: Final = 100
@@ -51,6 +52,15 @@ def hexadecimal(value: Any) -> str:
             "hex", f"must be pairs of hexadecimal digits, but this is {kind(value)}", 'like "fffe00"'
         ) from None
     return str(value)
+
+
+def hatchet_name(value: Any) -> str:
+    """The name of a workflow or a step, as the engine accepts it."""
+    if NAME.fullmatch(written := text(value)):
+        return written
+    raise wrong(
+        "name", f"must match the regex ^{NAME.pattern}$, but this is {kind(value)}", "Hatchet refuses it"
+    )
 
 
 def chunk(value: Any) -> Any:
@@ -76,6 +86,7 @@ class ChunkBlock(Block):
         None, "Its bytes as hexadecimal digits; they need not be UTF-8.", '"fffe00"'
     )
     size: Size | None = setting(None, "How large it is.", "20KiB")
+    after: Duration = setting("0ms", "A pause before it, beside `every`.", "7s")
 
 
 class ChunksBlock(Block):
@@ -112,7 +123,26 @@ class FailsBlock(Block):
         "RuntimeError: scripted failure", "The error, as `Type: message`.", "ValueError: boom"
     )
     attempts: Count | None = setting(None, "So many attempts fail; by default all.", 1)
+    first: Count = setting(1, "The first attempt that fails; those of a replay count on.", 2)
     final: Flag = setting(False, "Whether no retry may follow, whatever `retries` says.", "true")
+    size: Size | None = setting(None, "How long the error is made.", "200KiB")
+
+
+class DiesBlock(Block):
+    """A worker that dies: the engine gives the step to another, which is no retry of `retries`."""
+
+    attempts: Count = setting(1, "In so many attempts.", 2)
+    at: Duration = setting("0ms", "So long after the attempt began.", "300ms")
+    noticed: Duration = setting("30s", "How long the engine takes to notice.", "2s")
+
+
+class EvictsBlock(Block):
+    """A durable task that is evicted while it waits, and then runs again from the top in the same attempt."""
+
+    after: Annotated[int, BeforeValidator(integer(0, MOST_CHUNKS))] = setting(
+        0, "It waits after so many chunks.", 5
+    )
+    away: Duration = setting("2s", "How long it is off its worker.", "500ms")
 
 
 class ChildBlock(Block):
@@ -151,9 +181,24 @@ class StepBlock(Block):
         None, "How long a retry waits; by default not at all.", {"factor": 2}
     )
     timeout: Lasting = setting("60s", "How long an attempt may take.", "3s")
+    lingers: Duration = setting(
+        "0ms", "How long its worker streams on after a timeout, beside the next attempt.", "1s"
+    )
+    schedule_timeout: Lasting = setting("5m", "How long it may wait for a worker.", "2s")
+    no_worker: Flag = setting(False, "Whether no worker ever takes it: `schedule_timeout` ends it.", "true")
+    batch: Duration | None = setting(None, "For a batch task: how long it waits for its batch.", "200ms")
+    dies: Annotated[DiesBlock, PART] | None = setting(
+        None, "Attempts in which its worker dies.", {"at": "300ms", "noticed": "2s"}
+    )
+    evicts: Annotated[EvictsBlock, PART] | None = setting(
+        None, "For a durable task: when it is evicted.", {"after": 5, "away": "2s"}
+    )
     skip: Flag = setting(False, "Whether it is skipped.", "true")
     skip_if: Expression | None = setting(
         None, "Whether it is skipped, as a JMESPath expression.", "parents.start.skip_me"
+    )
+    cancel_if: Expression | None = setting(
+        None, "Whether it is cancelled instead of run, as a JMESPath expression.", "parents.start.stop"
     )
     cancels: Flag = setting(False, "Whether it cancels itself when it has worked for `takes`.", "true")
     deaf: Flag = setting(False, "Whether it goes on streaming after a cancellation.", "true")
@@ -162,7 +207,17 @@ class StepBlock(Block):
 class OnFailureBlock(StepBlock):
     """The step that runs when another has failed."""
 
-    name: Word = setting("on_failure", "Its name; Hatchet adds `-on-failure`.", "cleanup")
+    name: Annotated[str, BeforeValidator(hatchet_name)] = setting(
+        "on_failure", "Its name; Hatchet adds `-on-failure`.", "cleanup"
+    )
+
+
+class OnSuccessBlock(StepBlock):
+    """The step that runs when all others have succeeded."""
+
+    name: Annotated[str, BeforeValidator(hatchet_name)] = setting(
+        "on_success", "Its name; Hatchet adds `-on-success`.", "report"
+    )
 
 
 class WorkflowBlock(Block):
@@ -173,6 +228,12 @@ class WorkflowBlock(Block):
     )
     on_failure: Annotated[OnFailureBlock, PART] | None = setting(
         None, "A step that runs when another has failed.", {"name": "cleanup"}
+    )
+    on_success: Annotated[OnSuccessBlock, PART] | None = setting(
+        None, "A step that runs when all others have succeeded.", {"name": "report"}
+    )
+    max_runs: Count | None = setting(
+        None, "How many runs may go on at once; a further one is cancelled (CANCEL_NEWEST).", 1
     )
 
 

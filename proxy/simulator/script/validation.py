@@ -1,4 +1,4 @@
-"""What is wrong with a script beyond its single fields: parents, cycles, children, expressions."""
+"""What is wrong with a script beyond its single fields: names, parents, cycles, children, expressions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from config.expressions.types import ANY, Shape, known, record
 from config.model.types import nearest
 from config.problems import ERROR, WARNING, Severity
 from config.source.nodes import Path, Source
-from proxy.simulator.script.model import NOTHING
+from proxy.simulator.script.model import NAME, NOTHING
 from proxy.simulator.script.schema import ScriptFile, StepBlock, WorkflowBlock
 
 CHUNK_KINDS = ("texts", "text", "of", "count")
@@ -24,6 +24,7 @@ def check(source: Source, file: ScriptFile) -> None:
     if not file.workflows:
         source.add(source.key_at(("workflows",)), "empty", "there are no workflows", "write one")
     for name, workflow in file.workflows.items():
+        _name(source, ("workflows", name), name)
         _workflow(source, ("workflows", name), workflow, list(file.workflows))
     runs = {name: [child for _, child in _children(workflow)] for name, workflow in file.workflows.items()}
     if cycle := find_cycle(runs):
@@ -63,14 +64,21 @@ def _workflow(source: Source, path: Path, workflow: WorkflowBlock, names: list[s
     if not workflow.steps:
         source.add(source.key_at((*path, "steps")), "empty", "the workflow has no steps", "write one")
     parents = {name: list(step.parents or ()) for name, step in workflow.steps.items()}
+    lowered: dict[str, str] = {}
     for name, step in workflow.steps.items():
+        _name(source, (*path, "steps", name), name)
+        if name.lower() in lowered:
+            said = f"`{name}` and `{lowered[name.lower()]}` are one name in lower case, as the SDK writes it"
+            source.add(source.key_at((*path, "steps", name)), "duplicate-step", said, "rename one")
+        lowered[name.lower()] = name
         _parents(source, (*path, "steps", name), name, parents)
         _step(source, (*path, "steps", name), step)
     if cycle := find_cycle({name: [one for one in of if one in parents] for name, of in parents.items()}):
         at = source.at((*path, "steps", cycle[0], "parents"))
         source.add(at, "cycle", f"the steps wait for each other: {' → '.join(cycle)}", "take one parent away")
-    if workflow.on_failure is not None:
-        _on_failure(source, (*path, "on_failure"), workflow)
+    for key, last in (("on_failure", workflow.on_failure), ("on_success", workflow.on_success)):
+        if last is not None:
+            _last_step(source, (*path, key), last)
     for at_path, child in _children(workflow):
         _child(source, (*path, *at_path), child, names)
 
@@ -93,12 +101,18 @@ def _parents(source: Source, path: Path, name: str, parents: Mapping[str, Sequen
         seen.add(parent)
 
 
-def _on_failure(source: Source, path: Path, workflow: WorkflowBlock) -> None:
-    step = workflow.on_failure
-    assert step is not None
+def _name(source: Source, path: Path, name: str) -> None:
+    if not NAME.fullmatch(name):
+        said = f"Hatchet refuses the name `{name}`"
+        source.add(source.key_at(path), "name", said, f"it must match the regex ^{NAME.pattern}$")
+
+
+def _last_step(source: Source, path: Path, step: StepBlock) -> None:
+    """The step on failure or on success."""
     if step.parents:
-        at = source.key_at((*path, "parents"))
-        source.add(at, "on-failure", "the step on failure has no parents", "it runs when any step has failed")
+        at, key = source.key_at((*path, "parents")), str(path[-1])
+        said = f"the step {key.replace('_', ' ')} has no parents"
+        source.add(at, key.replace("_", "-"), said, "Hatchet runs it after all others")
     _step(source, path, step)
 
 
@@ -111,7 +125,7 @@ def _step(source: Source, path: Path, step: StepBlock) -> None:
     if step.chunks is not None:
         _chunks(source, (*path, "chunks"), step)
     fields = _scope(step)
-    for inner in ("output_of", "skip_if"):
+    for inner in ("output_of", "skip_if", "cancel_if"):
         _expression(source, (*path, inner), getattr(step, inner), fields)
     for index, child in enumerate(step.children):
         _one_of(
@@ -170,8 +184,9 @@ def _children(workflow: WorkflowBlock) -> Iterator[tuple[Path, str]]:
     for name, step in workflow.steps.items():
         for index, child in enumerate(step.children):
             yield ("steps", name, "children", index, "workflow"), child.workflow
-    for index, child in enumerate(workflow.on_failure.children if workflow.on_failure else ()):
-        yield ("on_failure", "children", index, "workflow"), child.workflow
+    for key, last in (("on_failure", workflow.on_failure), ("on_success", workflow.on_success)):
+        for index, child in enumerate(last.children if last else ()):
+            yield (key, "children", index, "workflow"), child.workflow
 
 
 def find_cycle(edges: Mapping[str, Sequence[str]]) -> list[str]:

@@ -4,17 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from proxy.simulator.scheduler import Cancellable
-from proxy.simulator.script.model import Step, Workflow
+from proxy.simulator.script.model import ON_FAILURE, Step, Workflow
 from proxy.simulator.state.read_model import ReadModel
+from proxy.simulator.state.worker import Act
 from proxy.simulator.statuses import QUEUED
 
-if TYPE_CHECKING:
-    from proxy.simulator.state.tenant import Tenant
 
-ON_FAILURE = "-on-failure"
+@dataclass(slots=True)
+class Invocation:
+    """A worker that plays one attempt. After a timeout it may go on beside the next one."""
+
+    acts: Iterator[Act]
+    due: float  # the scheduler's time of its next act
+    next_index: int = 0
+    ends_at: float | None = (
+        None  # set when the engine has given it up: it streams until then, and only streams
+    )
+    timer: Cancellable | None = None
+    stopped: bool = False
+
+    def stop(self) -> None:
+        """It does nothing any more."""
+        self.stopped = True
+        if self.timer is not None:
+            self.timer.cancel()
 
 
 @dataclass(slots=True)
@@ -27,46 +43,55 @@ class StepRun:
     created_at: float
     number: int
     generation: int  # of the run, when this step last began
-    turn: int = 0  # the generation in which it was told that its turn will come
-    retry_count: int = 0
+    reset_planned: int = 0  # the generation in which its reset was planned
+    retry_count: int = 0  # what the history shows: grows with each retry, replay and reassignment
+    failures: int = 0  # the application's own, since the latest replay: what `retries` limits
+    deaths: int = 0  # of its workers
+    evicted: bool = False  # it waits off its worker
+    evictions: int = 0  # in this attempt
     on_worker: bool = False
     ended: str = ""  # COMPLETED, FAILED or CANCELLED once it is over for good
     skipped: bool = False
     output: str | None = None  # JSON text
     error: str = ""
-    next_index: int = 0
-    acts: Iterator[Any] | None = None
+    invocation: Invocation | None = None
     timers: list[Cancellable] = field(default_factory=list)
-    due: float = 0.0  # when the worker's next act is, on the scheduler
-    work: Cancellable | None = None  # the worker's own timer: outlives a cancellation it does not notice
     children: dict[str, Any] = field(default_factory=dict)  # results of child runs, by workflow
-    replayed_from: int = 0  # the retry count with which the latest replay began
 
     @property
     def attempt(self) -> int:
         """Counted from 1."""
         return self.retry_count + 1
 
+    @property
+    def next_index(self) -> int:
+        """The index that the next chunk of the current attempt gets."""
+        return 0 if self.invocation is None else self.invocation.next_index
+
+    @next_index.setter
+    def next_index(self, index: int) -> None:
+        if self.invocation is not None:
+            self.invocation.next_index = index
+
     def reset(self, generation: int) -> None:
         """Begin again, in a replay."""
         self.stop()
-        self.generation = self.turn = generation
+        self.generation = self.reset_planned = generation
         self.retry_count += 1
-        self.replayed_from = self.retry_count
+        self.failures = self.evictions = 0
         self.ended, self.skipped, self.output, self.error = "", False, None, ""
 
     def forget_plans(self) -> None:
-        """What the engine planned for this step does not happen; its worker goes on."""
+        """Cancel what the engine planned for this step; its worker goes on."""
         for timer in self.timers:
             timer.cancel()
         self.timers.clear()
 
     def stop(self) -> None:
-        """Neither what was planned happens, nor does the worker go on."""
+        """Cancel what the engine planned, and stop the worker."""
         self.forget_plans()
-        if self.work is not None:
-            self.work.cancel()
-        self.acts = None
+        if self.invocation is not None:
+            self.invocation.stop()
 
 
 @dataclass(slots=True)
@@ -74,7 +99,7 @@ class Run:
     """One run of a workflow, in the core."""
 
     id: str
-    tenant: Tenant
+    tenant_id: str
     workflow: Workflow
     input: Any
     metadata: dict[str, Any]
@@ -83,9 +108,10 @@ class Run:
     parent_step_run_id: str | None = None
     steps: dict[str, StepRun] = field(default_factory=dict)  # by name, in the order of creation
     outputs: dict[str, Any] = field(default_factory=dict)  # of finished steps, by name
-    coming: set[str] = field(default_factory=set)  # steps that will be created in a moment
+    planned: set[str] = field(default_factory=set)  # steps that will be created in a moment
     failed: bool = False
     cancelled: bool = False  # by a user
+    over_limit: bool = False  # begun while as many runs went on as the workflow allows
     generation: int = 0  # grows with each replay
     settling: int = -1  # the generation that is about to be done
     done: bool = False  # what GetRunDetails says
@@ -96,7 +122,7 @@ class Run:
         return self.read_model.known(now)
 
     def plan(self) -> Iterator[tuple[str, Step, tuple[str, ...]]]:
-        """Every step there will be: its name, script and parents; the one on failure after all others."""
+        """Every step there will be: its name, script and parents; the on-failure task comes last."""
         for step in self.workflow.steps:
             yield step.name, step, step.parents
         failure = self.workflow.on_failure
@@ -120,7 +146,7 @@ class Run:
 
     @property
     def seems_settled(self) -> bool:
-        """Whether every step has an end, be it from before the replay."""
+        """Whether every step has an end, perhaps one from before the replay."""
         return len(self.steps) == self.total and all(step.ended for step in self.steps.values())
 
     def scope(self, step: StepRun) -> Mapping[str, Any]:

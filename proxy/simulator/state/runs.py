@@ -1,8 +1,8 @@
-"""Core: the truth of all runs: which steps there are, whose turn it is, and when a run is done.
+"""Core: the true state of all runs: which steps there are, which of them begins next, when a run is done.
 
-Synchronous, on a scheduler. Its "done" lies once: while a DAG is replayed its steps are reset one by one, and
-between one's end and the next one's turn every step has an end, so the run reads done, with the results of
-before.
+Synchronous, on a scheduler. Its "done" is wrong in one case: while a DAG is replayed its steps are reset one
+by one. Between the end of one step and the reset of the next every step has an end, so the run reads done,
+with the results of before.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from proxy.simulator.recordings.replayer import RecordedRun
 from proxy.simulator.scheduler import Scheduler
 from proxy.simulator.script.model import Script, Step
 from proxy.simulator.state.attempts import Attempts
-from proxy.simulator.state.emit import READ_SIDE_LEARNS_RUN, tell_chunk, tell_started, write
+from proxy.simulator.state.emit import READ_SIDE_LEARNS_RUN, Emitter
 from proxy.simulator.state.entities import Run, StepRun
 from proxy.simulator.state.read_model import ReadModel
 from proxy.simulator.state.tenant import Tenant
@@ -27,10 +27,10 @@ from proxy.simulator.world import World
 
 DONE = (0.05, 0.27)  # after the last step; the hangup comes some 50 ms after it
 DONE_AT_ONCE = (0.0, 0.0)
-COMING = (0.013, 0.03)  # a step's, after its parents' end
-TURN = (0.04, 0.08)  # a replayed step's, after its parents' end
-CHILD_TOLD = (0.02, 0.05)
-MAX_RUNS = 20_000  # done ones included, so that an engine that runs for weeks does not grow
+CREATE_DELAY = (0.013, 0.03)  # from the end of a step's parents to its creation
+RESET_DELAY = (0.04, 0.08)  # from the end of its parents to the reset of a replayed step
+CHILD_RESULT_DELAY = (0.02, 0.05)
+MAX_RUNS = 20_000  # the oldest done ones beyond it are forgotten: an engine may run for weeks
 
 
 class UnknownWorkflow(Exception):
@@ -45,8 +45,10 @@ class Core:
         self.world = world
         self.tenants = [Tenant(world.random.uuid(), world) for _ in range(tenants)]
         self.recordings: dict[str, tuple[Recording, float]] = {}  # by workflow, with their speed
-        self.done_told: list[Callable[[Run], None]] = []
-        self._attempts = Attempts(world, self._go_on, self._spawn)
+        self.on_done: list[Callable[[Run], None]] = []
+        self._by_id = {tenant.id: tenant for tenant in self.tenants}
+        self._emitter = Emitter(world, {tenant.id: tenant.bus for tenant in self.tenants})
+        self._attempts = Attempts(world, self._emitter, self._go_on, self._spawn)
         self._parents: dict[str, tuple[Run, StepRun, set[str]]] = {}
 
     @property
@@ -62,7 +64,7 @@ class Core:
         return self.world.quirks
 
     def stop(self) -> None:
-        """Nothing that was planned for any step happens any more."""
+        """Cancel what is planned for each step, and publish nothing more."""
         for tenant in self.tenants:
             tenant.bus.muted = True
             for run in tenant.runs.values():
@@ -77,14 +79,14 @@ class Core:
         metadata: Mapping[str, Any] | None = None,
         parent_step_run_id: str | None = None,
     ) -> Run | RecordedRun:
-        """Begin a run, or a telling of a recorded one. Raises UnknownWorkflow."""
+        """Begin a run, or a replay of a recorded one. Raises UnknownWorkflow."""
         if workflow in self.recordings:
             return self.play_recording(tenant, workflow, metadata or {})
         if workflow not in self.script.workflows:
             raise UnknownWorkflow(workflow)
         run = Run(
             id=self.random.uuid(),
-            tenant=tenant,
+            tenant_id=tenant.id,
             workflow=self.script.workflows[workflow],
             input={} if input is None else input,
             metadata=self._metadata(metadata or {}),
@@ -92,16 +94,22 @@ class Core:
             read_model=ReadModel(self.scheduler.now() + self.world.lag(READ_SIDE_LEARNS_RUN)),
             parent_step_run_id=parent_step_run_id,
         )
+        most = run.workflow.max_runs
+        run.over_limit = most is not None and self._going_on(tenant, workflow) >= most
         tenant.runs[run.id] = run
         self._go_on(run)
         return run
 
+    @staticmethod
+    def _going_on(tenant: Tenant, workflow: str) -> int:
+        return sum(run.workflow.name == workflow and not run.settled for run in tenant.runs.values())
+
     def play_recording(
         self, tenant: Tenant, name: str, metadata: Mapping[str, Any] | None = None
     ) -> RecordedRun:
-        """Tell a recorded run; under its recorded id where there is no metadata of who triggers it."""
+        """Play a recorded run again: with new ids where `metadata` is given, else under its recorded id."""
         recording, speed = self.recordings[name]
-        run = RecordedRun(self.world, tenant, name, recording, speed)
+        run = RecordedRun(self.world, tenant.id, tenant.bus.publish_recorded, name, recording, speed)
         if metadata is not None:
             run.renamed(self.random, metadata)
         tenant.recorded[run.id] = run
@@ -111,7 +119,7 @@ class Core:
         self, run: Run, step: StepRun, chunk: bytes, index: int | None, at: float | None = None
     ) -> None:
         """A chunk that a foreign worker sends."""
-        tell_chunk(self.world, run, step, chunk, index=index, at=self.scheduler.wall() if at is None else at)
+        self._emitter.chunk(run, step, chunk, index, self.scheduler.wall() if at is None else at)
 
     def cancel(self, run: Run) -> None:
         """A user's cancellation; finished steps of a DAG read CANCELLED in the core from then on."""
@@ -120,7 +128,7 @@ class Core:
         run.cancelled = True
         for step in list(run.steps.values()):
             if step.ended and self.quirks.cancel_forgets_results:
-                write(self.world, run, step, "CANCELLED")
+                self._emitter.record(run, step, "CANCELLED")
                 step.ended, step.output, step.error = CANCELLED, None, ""
             elif not step.ended:
                 self._attempts.cancel(run, step)
@@ -130,39 +138,43 @@ class Core:
         """A user's replay of a run that is over: the same ids, the next retry count, and it goes on."""
         if run.settled:
             for step in run.steps.values():
-                write(self.world, run, step, "RETRIED_BY_USER")
+                self._emitter.record(run, step, "RETRIED_BY_USER")
             run.generation += 1
             run.done = run.failed = run.cancelled = False
             self._go_on(run)
 
-    # -- whose turn it is --------------------------------------------------------------------------
+    # -- which step begins next --------------------------------------------------------------------------
 
     def _go_on(self, run: Run) -> None:
         for name, step, parents in run.plan():
             known = run.steps.get(name)
-            if name in run.coming or (known is not None and run.generation in (known.generation, known.turn)):
+            if name in run.planned or (
+                known is not None and run.generation in (known.generation, known.reset_planned)
+            ):
                 continue
             if not all(run.is_over(parent) for parent in parents):
                 continue
             if known is None and not parents:
                 self._create(run, step, name)
             elif known is None:
-                run.coming.add(name)
-                self.scheduler.after(self.random.between(COMING), self._create, run, step, name)
+                run.planned.add(name)
+                self.scheduler.after(self.random.between(CREATE_DELAY), self._create, run, step, name)
             elif parents:
-                known.turn = run.generation
-                self.scheduler.after(self.random.between(TURN), self._reset, run, known, run.generation)
+                known.reset_planned = run.generation
+                self.scheduler.after(
+                    self.random.between(RESET_DELAY), self._reset, run, known, run.generation
+                )
             else:
                 self._reset(run, known, run.generation)
         self._settle(run)
 
     def _create(self, run: Run, step: Step, name: str) -> None:
         step_run_id = run.id if run.workflow.is_task else self.random.uuid()
-        run.coming.discard(name)
+        run.planned.discard(name)
         made = StepRun(step_run_id, step, name, self.scheduler.wall(), len(run.steps) + 1, run.generation)
         run.steps[name] = made
-        run.tenant.add_step(run, made)
-        tell_started(self.world, run, made)
+        self._by_id[run.tenant_id].add_step(run, made)
+        self._emitter.started(run, made)
         self._start(run, made)
         self._settle(run)
 
@@ -171,14 +183,21 @@ class Core:
             return
         run.done = False
         step.reset(generation)
-        write(self.world, run, step, "RETRYING")
+        self._emitter.record(run, step, "RETRYING")
         self._start(run, step)
         self._settle(run)
 
     def _start(self, run: Run, step: StepRun) -> None:
         parents = [run.steps[name] for name in step.step.parents]
         cleanup = step.step is run.workflow.on_failure
-        if run.cancelled or any(parent.ended in (FAILED, CANCELLED) for parent in parents):
+        if run.over_limit and not parents:
+            self._attempts.cancel_by_limit(run, step)
+            self._go_on(run)
+        elif (
+            run.cancelled
+            or any(parent.ended in (FAILED, CANCELLED) for parent in parents)
+            or step.step.is_cancelled(run.scope(step))
+        ):
             self._attempts.cancel(run, step)
             self._go_on(run)
         elif (
@@ -194,7 +213,7 @@ class Core:
 
     def _spawn(self, run: Run, step: StepRun, act: Spawn) -> None:
         runs = [
-            self.trigger(run.tenant, act.child.workflow, act.input, run.metadata, step.id)
+            self.trigger(self._by_id[run.tenant_id], act.child.workflow, act.input, run.metadata, step.id)
             for _ in range(act.child.count)
         ]
         waiting = {one.id for one in runs}  # children are of the script, never recorded
@@ -203,7 +222,7 @@ class Core:
 
     def _child_settled(self, child: Run) -> None:
         run, step, waiting = self._parents.pop(child.id)
-        if step.ended or step.acts is None:
+        if step.ended or step.invocation is None or step.invocation.stopped:
             return
         waiting.discard(child.id)
         outputs = child.outputs
@@ -214,7 +233,6 @@ class Core:
             error = f"FailedTaskRunExceptionGroup: Workflow run {child.id} failed."
             self._attempts.fail(run, step, error, False)
         elif not waiting:
-            step.due = self.scheduler.now()
             self._attempts.go_on(run, step)
 
     # -- ends ----------------------------------------------------------------------------------------
@@ -226,16 +244,16 @@ class Core:
                 late = DONE if self.quirks.done_after_hangup else DONE_AT_ONCE
                 self.scheduler.after(self.random.between(late), self._done, run, run.generation)
                 if run.id in self._parents:
-                    self.scheduler.after(self.random.between(CHILD_TOLD), self._child_settled, run)
+                    self.scheduler.after(self.random.between(CHILD_RESULT_DELAY), self._child_settled, run)
         elif run.generation and self.quirks.false_done_of_replay and run.seems_settled:
             run.done = True
 
     def _done(self, run: Run, generation: int) -> None:
         if run.generation == generation:
             run.done = True
-            for told in tuple(self.done_told):
-                told(run)
-            run.tenant.forget_done(MAX_RUNS)
+            for call in tuple(self.on_done):
+                call(run)
+            self._by_id[run.tenant_id].forget_done(MAX_RUNS)
 
     def _metadata(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
         if "traceparent" in metadata or not self.quirks.traceparent:

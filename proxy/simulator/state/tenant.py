@@ -1,15 +1,11 @@
-"""Tenant: a bus and the runs of one tenant; nothing of it is seen by another."""
+"""Tenant: the bus and the runs of one tenant, which no other tenant sees."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from proxy.simulator.recordings.replayer import RecordedRun
 from proxy.simulator.state.entities import Run, StepRun
 from proxy.simulator.state.pubsub import Bus
 from proxy.simulator.world import World
-
-if TYPE_CHECKING:
-    from proxy.simulator.recordings.replayer import RecordedRun
 
 
 class Tenant:
@@ -23,7 +19,7 @@ class Tenant:
         self._step_runs: dict[str, tuple[Run, StepRun]] = {}
 
     def add_step(self, run: Run, step: StepRun) -> None:
-        """A step of one of the runs has come into being."""
+        """A step of one of the runs has been created."""
         self._step_runs[step.id] = (run, step)
 
     def step_run(self, step_run_id: str) -> tuple[Run, StepRun] | None:

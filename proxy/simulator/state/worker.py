@@ -1,7 +1,7 @@
-"""The worker that never registers: what one attempt of a scripted step does, act by act.
+"""The simulated worker: what one attempt of a scripted step does, act by act.
 
-Pure: an attempt is a generator of acts. Who plays it decides what time means, and stops asking where the
-attempt has timed out or was cancelled.
+Pure: an attempt is a generator of acts. Its caller decides how time passes, and stops the attempt by asking
+for no further act.
 """
 
 from __future__ import annotations
@@ -23,14 +23,24 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """put_stream."""
+    """Send a chunk with put_stream."""
 
     chunk: bytes
 
 
 @dataclass(frozen=True, slots=True)
+class Evict:
+    """Wait for `seconds` as a durable task: the engine evicts it and later runs it again from the top.
+
+    In that second run of the attempt the wait is over at once.
+    """
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Spawn:
-    """Trigger child runs and wait for their results, which are laid under the children's workflow."""
+    """Trigger child runs and wait for their results, which are stored under the children's workflow."""
 
     child: Child
     input: Any
@@ -45,7 +55,7 @@ class Return:
 
 @dataclass(frozen=True, slots=True)
 class Raise:
-    """Fail this attempt."""
+    """Fail this attempt; `final`: with an error that is not retried."""
 
     error: str
     final: bool
@@ -53,17 +63,17 @@ class Raise:
 
 @dataclass(frozen=True, slots=True)
 class CancelMyself:
-    """ctx.cancel()."""
+    """Call ctx.cancel()."""
 
 
-Act = Wait | Put | Spawn | Return | Raise | CancelMyself
+Act = Wait | Put | Evict | Spawn | Return | Raise | CancelMyself
 
 
 def attempt(step: Step, scope: Scope, children: Mapping[str, Any]) -> Iterator[Act]:
-    """The acts of one attempt; `children` is filled with results as they come."""
+    """The acts of one attempt; `children` is filled with the results of child runs as they come."""
     try:
         yield from _attempt(step, scope, children)
-    except Exception as failure:  # a formula that fails is a step that fails, as its code would
+    except Exception as failure:  # an expression that fails is a step that fails, as its code would
         yield Raise(f"{type(failure).__name__}: the script's formula failed", final=True)
 
 
@@ -72,11 +82,7 @@ def _attempt(step: Step, scope: Scope, children: Mapping[str, Any]) -> Iterator[
         yield Wait(step.takes)
     if step.cancels:
         yield CancelMyself()
-    chunks = step.chunks.given(scope)
-    for number, chunk in enumerate(chunks):
-        if number and step.chunks.every:
-            yield Wait(step.chunks.every)
-        yield Put(chunk)
+    yield from _chunks(step, scope)
     if step.then:
         yield Wait(step.then)
     for child in step.children:
@@ -84,6 +90,20 @@ def _attempt(step: Step, scope: Scope, children: Mapping[str, Any]) -> Iterator[
     if step.fails is not None and step.fails.strikes(scope["attempt"]):
         yield Raise(step.fails.error, step.fails.final)
     yield Return(output(step, {**scope, "children": dict(children)}))
+
+
+def _chunks(step: Step, scope: Scope) -> Iterator[Act]:
+    evicts = step.evicts
+    chunks = step.chunks.given(scope)
+    for number, chunk in enumerate(chunks):
+        if evicts is not None and number == evicts.after:
+            yield Evict(evicts.away)
+        wait = step.chunks.pauses.get(number, 0.0) + (step.chunks.every if number else 0.0)
+        if wait:
+            yield Wait(wait)
+        yield Put(chunk)
+    if evicts is not None and evicts.after >= len(chunks):
+        yield Evict(evicts.away)
 
 
 def output(step: Step, scope: Scope) -> str | None:

@@ -66,7 +66,7 @@ WRONG = {
     "no steps": ("a: {steps: {}}", "4:7: error: the workflow has no steps (write one)"),
     "a parent on failure": (
         "a: {steps: {one: {}}, on_failure: {parents: one}}",
-        "4:38: error: the step on failure has no parents (it runs when any step has failed)",
+        "4:38: error: the step on failure has no parents (Hatchet runs it after all others)",
     ),
     "no file of ours": ("a: [", "5:1: error: "),
 }
