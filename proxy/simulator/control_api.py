@@ -37,6 +37,7 @@ class ControlApi:
             "refuse-tokens": self._refuse_tokens,
             "limit": self._limit,
             "history": self._history,
+            "chunk-lag": self._chunk_lag,
             "bad-chunk": self._bad_chunk,
             "silence": self._silence,
         }
@@ -106,31 +107,35 @@ class ControlApi:
 
     async def _end_streams(self, told: Mapping[str, Any]) -> Mapping[str, Any]:
         ended = self._engine.streams
-        self._engine.end_streams()
+        self._engine.faults.end_streams()
         return {"ended": ended}
 
     async def _outage(self, told: Mapping[str, Any]) -> Mapping[str, Any]:
-        await self._engine.outage(_seconds(told))
+        await self._engine.faults.outage(_seconds(told))
         return {}
 
     async def _refuse_tokens(self, told: Mapping[str, Any]) -> Mapping[str, Any]:
-        self._engine.refuse_tokens(_on(told))
+        self._engine.faults.refuse_tokens(_on(told))
         return {}
 
     async def _limit(self, told: Mapping[str, Any]) -> Mapping[str, Any]:
-        self._engine.limit_calls(float(told["per_second"]))
+        self._engine.faults.limit_calls(float(told["per_second"]))
         return {}
 
     async def _history(self, told: Mapping[str, Any]) -> Mapping[str, Any]:
-        self._engine.hide_history(not _on(told))
+        self._engine.faults.hide_history(not _on(told))
+        return {}
+
+    async def _chunk_lag(self, told: Mapping[str, Any]) -> Mapping[str, Any]:
+        self._engine.faults.lag_chunks(_seconds(told))
         return {}
 
     async def _bad_chunk(self, told: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {"sent": self._engine.bad_chunk(told.get("run_id"))}
+        return {"sent": self._engine.faults.bad_chunk(told.get("run_id"))}
 
     async def _silence(self, told: Mapping[str, Any]) -> Mapping[str, Any]:
-        self._engine.mute()
-        self._engine.later(_seconds(told), lambda: self._engine.mute(False))
+        self._engine.faults.mute()
+        self._engine.faults.later(_seconds(told), lambda: self._engine.faults.mute(False))
         return {}
 
 

@@ -1,30 +1,27 @@
-"""Engine: a Hatchet in miniature, in this process, on loopback ports of its own.
+"""Engine: a small Hatchet in this process, on loopback ports of its own.
 
     async with Engine(script, seed=1) as engine:
         run_id = await engine.trigger("chat", {"question": "why?"})
+        await engine.faults.outage(2.0)
 
-It speaks gRPC and REST as hatchet-sdk does; what can be broken on purpose is a method here and a path under
-/control.
+It speaks gRPC and REST as hatchet-sdk does. What can be made to go wrong is a method of `faults` and a path
+under /control.
 """
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import grpc
-import grpc.aio
 from aiohttp import web
 
 from proxy.simulator.api.grpc import GrpcApi
-from proxy.simulator.api.grpc_lean import LeanServer
+from proxy.simulator.api.listener import HOST, GrpcListener, PortTaken
 from proxy.simulator.api.rest import RestApi
 from proxy.simulator.control_api import ControlApi
-from proxy.simulator.faults import Mischief
+from proxy.simulator.faults import Faults
 from proxy.simulator.gate import Gate
 from proxy.simulator.quirks import Quirks
 from proxy.simulator.random_source import RandomSource
@@ -33,30 +30,18 @@ from proxy.simulator.scheduler import LoopScheduler
 from proxy.simulator.script.default import default
 from proxy.simulator.script.loader import load_script
 from proxy.simulator.script.model import Script
+from proxy.simulator.state.entities import Run
 from proxy.simulator.state.runs import Core
 from proxy.simulator.tokens import token
 from proxy.simulator.world import World
 
-HOST = "127.0.0.1"
-OPTIONS = (
-    ("grpc.so_reuseport", 0),  # a taken port is an error, not a shared one
-    ("grpc.max_send_message_length", -1),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),  # the SDK pings every 10 s
-    ("grpc.http2.max_ping_strikes", 0),
-)
-MESSAGE_LIMIT = 4 * 1024 * 1024
 
+class Engine:
+    """One engine.
 
-class PortTaken(OSError):
-    """The engine cannot listen where it was told to."""
-
-
-class Engine(Mischief):
-    """One engine; `quirks` are laid over the script's, `speed` makes its workers (not its waits) faster.
-
-    `lean` serves gRPC without grpcio, for benchmarks. A script's file that is wrong raises
-    `config.problems.ConfigError`.
+    `quirks` go over the script's. `speed` makes its workers faster, not its own waits. `seed` makes ids,
+    delays and chances the same each time. A `port` or `api_port` of 0 is any free one. `lean` serves gRPC
+    without grpcio, for benchmarks. Raises `config.problems.ConfigError` for a script with a mistake.
     """
 
     def __init__(
@@ -78,10 +63,8 @@ class Engine(Mischief):
         self._port, self._api_port = port, api_port
         self._recordings = dict(recordings or {})
         self._lean = lean
-        self._server: grpc.aio.Server | LeanServer | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
 
-    # -- life ------------------------------------------------------------------------------------
+    # -- start and stop --------------------------------------------------------------------------
 
     async def __aenter__(self) -> Engine:
         await self.start()
@@ -93,19 +76,19 @@ class Engine(Mischief):
         await self.stop()
 
     async def start(self) -> None:
-        """Listen. Raises PortTaken."""
-        scheduler = LoopScheduler()
-        random = RandomSource(self._seed)
-        self.core = Core(
-            self._script, World(scheduler, random, self._quirks, self._speed), tenants=self._tenants
-        )
+        """Listen on both ports. Raises PortTaken."""
+        scheduler, random = LoopScheduler(), RandomSource(self._seed)
+        world = World(scheduler, random, self._quirks, self._speed)
+        self.core = Core(self._script, world, tenants=self._tenants)
         self.core.recordings = {
             name: (recording, self._speed) for name, recording in self._recordings.items()
         }
         self.gate = Gate(scheduler)
-        self.wire = GrpcApi(self.core, self.gate)
+        self.grpc = GrpcApi(self.core, self.gate)
         self.rest = RestApi(self.core, self.gate)
-        await self._listen()
+        self._listener = GrpcListener(self.grpc, self._port, lean=self._lean)
+        self.faults = Faults(self.core, scheduler, self.gate, self.grpc, self.rest, self._listener)
+        await self._listener.open(limited=self.quirks.message_limit)
         await self._listen_rest()
         self.tokens = tuple(
             token(one.id, self.host_port, self.api_url, random.uuid(), scheduler.wall())
@@ -115,37 +98,11 @@ class Engine(Mischief):
             self.gate.admit(mine, tenant)
 
     async def stop(self) -> None:
-        """End every stream and both listeners."""
-        for task in tuple(self._tasks):
-            task.cancel()
+        """End every stream and close both ports."""
         self.core.stop()
-        self.gate.unmute()
-        await self._hush(graceful=True)
+        self.faults.stop()
+        await self._listener.close(graceful=True)
         await self._runner.cleanup()
-
-    async def _listen(self) -> None:
-        if self._lean:
-            await self._listen_lean()
-            return
-        limit = MESSAGE_LIMIT if self.quirks.message_limit else -1
-        options = (*OPTIONS, ("grpc.max_receive_message_length", limit))
-        server = grpc.aio.server(handlers=(self.wire,), options=options)
-        try:
-            with socket.create_server((HOST, self._port)):
-                pass  # asked first: gRPC writes lines of its own about a port that is taken
-            self._port = server.add_insecure_port(f"{HOST}:{self._port}")
-        except (OSError, RuntimeError):
-            raise PortTaken(f"cannot listen on {HOST}:{self._port}: the port is taken") from None
-        await server.start()
-        self._server = server
-
-    async def _listen_lean(self) -> None:
-        server = LeanServer(self.wire)
-        try:
-            self._port = await server.listen(HOST, self._port)
-        except OSError:
-            raise PortTaken(f"cannot listen on {HOST}:{self._port}: the port is taken") from None
-        self._server = server
 
     async def _listen_rest(self) -> None:
         app = web.Application()
@@ -157,34 +114,26 @@ class Engine(Mischief):
         try:
             await site.start()
         except OSError:
-            await self._hush(graceful=False)
+            await self._listener.close(graceful=False)
             await self._runner.cleanup()
             raise PortTaken(f"cannot listen on {HOST}:{self._api_port}: the port is taken") from None
         self._api_port = self._runner.addresses[0][1]
 
-    async def _hush(self, graceful: bool) -> None:
-        if self._server is None:
-            return
-        server, self._server = self._server, None
-        if graceful:
-            self.wire.end_streams()
-        await server.stop(0.2 if graceful else None)
+    # -- addresses -------------------------------------------------------------------------------
 
     @property
     def listening(self) -> bool:
-        """Whether the gRPC side is there."""
-        return self._server is not None
-
-    # -- where it is -------------------------------------------------------------------------------
+        """Whether the gRPC port is open."""
+        return self._listener.listening
 
     @property
     def host_port(self) -> str:
-        """Where it speaks gRPC."""
-        return f"{HOST}:{self._port}"
+        """The address of gRPC."""
+        return f"{HOST}:{self._listener.port}"
 
     @property
     def api_url(self) -> str:
-        """Where it speaks REST, and is controlled."""
+        """The address of REST and of the control port."""
         return f"http://{HOST}:{self._api_port}"
 
     @property
@@ -194,11 +143,11 @@ class Engine(Mischief):
 
     @property
     def env(self) -> dict[str, str]:
-        """What hatchet-sdk reads from its environment to come here."""
+        """The environment with which hatchet-sdk connects to this engine."""
         return self.env_of(0)
 
     def env_of(self, tenant: int) -> dict[str, str]:
-        """The environment for one of the tenants."""
+        """The environment for one of the tenants, counted from 0."""
         return {
             "HATCHET_CLIENT_TOKEN": self.tokens[tenant],
             "HATCHET_CLIENT_TLS_STRATEGY": "none",
@@ -212,33 +161,49 @@ class Engine(Mischief):
         return self.core.quirks
 
     def switch(self, **quirks: bool) -> None:
-        """Switch quirks from now on. Raises ValueError for a name that is none."""
+        """Switch quirks from now on. Raises ValueError for an unknown name."""
         self.core.world.quirks = self.core.world.quirks.switched(**quirks)
 
-    # -- what a test does with runs ------------------------------------------------------------------
+    # -- runs ------------------------------------------------------------------------------------
 
     async def trigger(
         self, workflow: str, input: Any = None, metadata: Mapping[str, Any] | None = None, *, tenant: int = 0
     ) -> str:
-        """Begin a run. Raises UnknownWorkflow (over gRPC the engine does not tell)."""
+        """Begin a run; its id. Raises UnknownWorkflow (over gRPC such a trigger is answered with an id)."""
         return self.core.trigger(self.core.tenants[tenant], workflow, input, metadata).id
 
     def play_recording(self, name: str) -> str:
-        """Begin a telling of a recorded run, under its recorded id."""
+        """Play a recorded run again, under its recorded id."""
         return self.core.play_recording(self.core.tenants[0], name).id
 
     async def cancel(self, run_id: str) -> None:
-        """A user's cancellation."""
+        """A user's cancellation. Raises KeyError."""
         self.core.cancel(self.run(run_id))
 
     async def replay(self, run_id: str) -> None:
-        """A user's replay of a run that is over."""
+        """A user's replay of a run that is over. Raises KeyError."""
         self.core.replay(self.run(run_id))
+
+    def run(self, run_id: str) -> Run:
+        """The true state of a run. Raises KeyError."""
+        return self.core.run(run_id)
+
+    def put(self, run_id: str, step: str, chunk: bytes | str, index: int | None = None) -> None:
+        """A chunk out of turn, as if the step's worker had sent it; the next index by default.
+
+        Raises KeyError.
+        """
+        run = self.run(run_id)
+        raw = chunk.encode() if isinstance(chunk, str) else chunk
+        if index is None:
+            self.core.put_next_chunk(run, run.steps[step], raw)
+        else:
+            self.core.put_chunk(run, run.steps[step], raw, index)
 
     @property
     def streams(self) -> int:
         """How many subscriptions are open now."""
-        return len(self.wire.subscriptions)
+        return len(self.grpc.subscriptions)
 
     @property
     def calls(self) -> Mapping[str, int]:

@@ -1,4 +1,4 @@
-"""Mischief: everything that can go wrong with an engine, on command."""
+"""Faults: everything that can be made to go wrong with an engine, on command."""
 
 from __future__ import annotations
 
@@ -7,116 +7,100 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from proxy.simulator.api.grpc import GrpcApi
+from proxy.simulator.api.listener import GrpcListener
 from proxy.simulator.api.rest import RestApi
 from proxy.simulator.gate import RATE, Gate
 from proxy.simulator.scheduler import LoopScheduler
-from proxy.simulator.state.entities import Run
 from proxy.simulator.state.runs import Core
 
+NOT_UTF8 = b"\xff\xfe\x00bad"
 
-class Mischief:
-    """What an engine can be made to do wrong; `Engine` says how it listens."""
 
-    core: Core
-    gate: Gate
-    wire: GrpcApi
-    rest: RestApi
-    _tasks: set[asyncio.Task[None]]
+class Faults:
+    """What an engine can be made to do wrong. Each fault lasts until it is taken back."""
 
-    async def _listen(self) -> None:
-        raise NotImplementedError
+    def __init__(  # noqa: PLR0917 - the parts of an engine
+        self,
+        core: Core,
+        scheduler: LoopScheduler,
+        gate: Gate,
+        grpc: GrpcApi,
+        rest: RestApi,
+        listener: GrpcListener,
+    ) -> None:
+        self._core, self._scheduler, self._gate = core, scheduler, gate
+        self._grpc, self._rest, self._listener = grpc, rest, listener
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def _hush(self, graceful: bool) -> None:
-        raise NotImplementedError
-
-    @property
-    def listening(self) -> bool:
-        """Whether the gRPC side is there."""
-        raise NotImplementedError
-
-    def run(self, run_id: str) -> Run:
-        """The truth of a run. Raises KeyError."""
-        for tenant in self.core.tenants:
-            if run_id in tenant.runs:
-                return tenant.runs[run_id]
-        raise KeyError(run_id)
-
-    def put(self, run_id: str, step: str, chunk: bytes | str, index: int | None = None) -> None:
-        """A chunk out of turn, as if the step's worker had sent it."""
-        run = self.run(run_id)
-        one = run.steps[step]
-        raw = chunk.encode() if isinstance(chunk, str) else chunk
-        if index is None:
-            index, one.next_index = one.next_index, one.next_index + 1
-        self.core.put_chunk(run, one, raw, index)
+    def stop(self) -> None:
+        """Nothing that was planned happens; callers that wait get their answers."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        self._gate.unmute()
 
     def end_streams(self) -> None:
-        """Every subscription ends with OK and without hangup; the engine stays."""
-        self.wire.end_streams()
+        """End every subscription with OK and without hangup; the engine stays."""
+        self._grpc.end_streams()
 
-    async def go_away(self) -> None:
-        """Shut the gRPC side down: streams end (with OK, if graceful), then connections are refused."""
-        await self._hush(graceful=self.core.quirks.graceful_restart)
+    async def stop_grpc(self) -> None:
+        """Close the gRPC port: streams end (with OK, if graceful), then connections are refused."""
+        await self._listener.close(graceful=self._core.quirks.graceful_restart)
 
-    async def come_back(self) -> None:
-        """Listen again, on the same port."""
-        if not self.listening:
-            await self._listen()
+    async def start_grpc(self) -> None:
+        """Open the gRPC port again."""
+        await self._listener.open(limited=self._core.quirks.message_limit)
 
     async def outage(self, seconds: float) -> None:
-        """Away for so long, then back; returns as soon as it is away."""
-        await self.go_away()
-        self._spawn_later(seconds, self.come_back())
+        """Close the gRPC port and open it after so long; returns as soon as it is closed."""
+        await self.stop_grpc()
+        self._spawn_later(seconds, self.start_grpc())
 
     def refuse_tokens(self, refusing: bool = True) -> None:
-        """Take no token until told otherwise; streams that are open stay."""
-        self.gate.refusing = refusing
+        """Accept no token; open streams stay open."""
+        self._gate.refusing = refusing
 
     def limit_calls(self, per_second: float = RATE) -> None:
         """Allow so many calls per second and token (0: none)."""
-        self.gate.limit(per_second)
+        self._gate.limit(per_second)
 
     def hide_history(self, away: bool = True) -> None:
-        """The REST API answers 503."""
-        self.rest.away = away
+        """Answer 503 on the REST API."""
+        self._rest.away = away
 
     def lag_history(self, seconds: float = 0.0) -> None:
         """The read side learns of everything so much later than it otherwise would."""
-        self.core.world.behind = seconds
+        self._core.world.history_lag = seconds
+
+    def lag_chunks(self, seconds: float = 0.0) -> None:
+        """Chunks come so much later, lifecycle events do not: a tenant that is flooded with chunks."""
+        self._core.world.chunk_lag = seconds
 
     def jump_clock(self, seconds: float = 0.0) -> None:
-        """The wall clock is wrong by so much: what workers and engine write is."""
-        scheduler = self.core.scheduler
-        assert isinstance(scheduler, LoopScheduler)
-        scheduler.jumped = seconds
+        """The wall clock of the engine and its workers is wrong by so much."""
+        self._scheduler.jumped = seconds
 
     def mute(self, muted: bool = True) -> None:
-        """Drop everything that would be told, answer nothing: packets that never arrive."""
-        for tenant in self.core.tenants:
+        """Drop everything that is published, and answer no call: packets that never arrive."""
+        for tenant in self._core.tenants:
             tenant.bus.muted = muted
         if muted:
-            self.gate.mute()
+            self._gate.mute()
         else:
-            self.gate.unmute()
+            self._gate.unmute()
 
     def bad_chunk(self, run_id: str | None = None) -> int:
-        """A chunk that is not UTF-8 from each step that is running; how many there were."""
+        """A chunk that is not UTF-8 from each step that is running; how many there were. Raises KeyError."""
         sent = 0
-        for run in self._running(run_id):
+        for run in [self._core.run(run_id)] if run_id is not None else list(self._core.running()):
             for step in run.steps.values():
                 if step.on_worker:
-                    self.put(run.id, step.name, b"\xff\xfe\x00bad")
+                    self._core.put_next_chunk(run, step, NOT_UTF8)
                     sent += 1
         return sent
 
-    def _running(self, run_id: str | None) -> list[Run]:
-        if run_id is not None:
-            return [self.run(run_id)]
-        return list(self.core.running())
-
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         """Call something after so long, unless the engine stops before."""
-        self.core.scheduler.after(seconds, call)
+        self._scheduler.after(seconds, call)
 
     def _spawn_later(self, seconds: float, what: Coroutine[Any, Any, None]) -> None:
         async def wait() -> None:

@@ -1,8 +1,8 @@
-"""Quirks: the ways in which Hatchet's event stream lies, each with its own switch.
+"""Quirks: the one list of what Hatchet's engine does against expectation, each with its own switch.
 
-All are on by default, because the real engine has them all. A name is written with dashes in scripts, on the
-command line and over the control port, with underscores in Python. `newer_engine` is the one exception: it
-stands for engines after August 2026 and is off.
+All are on by default, because the real engine has them all; `newer_engine` alone is off: it stands for
+engines after August 2026. A name is written with dashes in scripts, on the command line and over the control
+port, with underscores in Python. docs/engine.md has the same list.
 """
 
 from __future__ import annotations
@@ -22,25 +22,28 @@ class Quirks:
     """Which facts of the engine hold."""
 
     flush_buffers: bool = _quirk(
-        "each kind of event waits in a buffer of its own, 0 to 40 ms until its flush: ends overtake chunks"
+        "each kind of event waits in its own buffer, up to 40 ms, for a flush: ends overtake chunks by up to "
+        "20 ms, and the end of a run may close a subscription before its last chunks"
     )
     sorted_flush: bool = _quirk(
-        "by metadata, the chunks of one flush are sorted by index across runs and steps"
+        "by metadata, the chunks of one flush are sorted by index, across runs and steps"
     )
     subscription_cost: bool = _quirk(
-        "a flush calls the tenant's subscriptions one after the other, 2 ms each: a dozen delay all chunks"
+        "a flush calls all subscriptions of the tenant one after the other, 2 ms each: with 24 of them "
+        "chunks lag by seconds"
     )
     false_end_of_dag: bool = _quirk(
-        "a DAG that begins to run is called COMPLETED with hangup, 40-90 ms after the trigger"
+        "a DAG that begins to run gives WORKFLOW_RUN COMPLETED with hangup, 40-90 ms after the trigger"
     )
     false_end_of_attempt: bool = _quirk(
-        "a failed attempt with retries left is called the run's FAILED with hangup"
+        "a failed attempt with retries left gives WORKFLOW_RUN FAILED with hangup"
     )
     early_subscription_waits: bool = _quirk(
-        "subscribed before the read side knows the run: looked up again a second later, ten times"
+        "a subscription by run id that comes before the read side knows the run is looked up again each "
+        "second, ten times"
     )
     five_second_hold: bool = _quirk(
-        "by run id, chunks are held for 5 s from who has not seen index 0 of the attempt"
+        "by run id, chunks of an attempt whose index 0 the subscription has not seen are held for 5 s"
     )
     finished_reads_queued: bool = _quirk(
         "GetRunDetails calls a finished step QUEUED, without output, while the run goes on"
@@ -48,16 +51,21 @@ class Quirks:
     done_after_hangup: bool = _quirk("GetRunDetails says done up to 0.25 s after the hangup")
     history_lag: bool = _quirk("the REST history is 50-100 ms behind")
     silent_timeout: bool = _quirk("a step that times out gives no step event")
-    silent_cancel: bool = _quirk("a cancelled step gives no step event")
+    silent_cancel: bool = _quirk(
+        "a step that is cancelled by a user, itself or its parents gives no step event"
+    )
     silent_skip: bool = _quirk("a skipped step gives no end")
-    late_large_payloads: bool = _quirk("messages over 8 KB are overtaken by the hangup, and lost if they are")
+    late_large_payloads: bool = _quirk(
+        "with the Postgres queue, messages over 4.2 KB come up to 1 s late: later ones overtake them, and "
+        "the hangup loses them"
+    )
     bad_chunk_ends_all: bool = _quirk(
         "a chunk that is not UTF-8 ends every subscription to its run with INTERNAL"
     )
     late_started: bool = _quirk(
-        "STARTED comes after its parent's COMPLETED, and may come after the first chunk"
+        "STARTED comes after the COMPLETED of the step's parent, and may come after the step's first chunk"
     )
-    late_backoff: bool = _quirk("a retry with backoff starts up to half a minute later than it should")
+    late_backoff: bool = _quirk("a retry with backoff starts up to half a minute late")
     late_timeout: bool = _quirk("a timeout is noticed up to a second late")
     cancel_forgets_results: bool = _quirk(
         "after a user's cancellation finished steps read CANCELLED in GetRunDetails, without output"
@@ -67,7 +75,8 @@ class Quirks:
     )
     chunks_after_cancel: bool = _quirk("a worker that does not notice a cancellation goes on streaming")
     metadata_hangup: bool = _quirk(
-        "by metadata, the stream hangs up when no run seen is active; COMPLETED takes one off"
+        "by metadata, the stream hangs up when no run that it has seen is active: COMPLETED of a run makes "
+        "it inactive, FAILED and CANCELLED keep it active"
     )
     metadata_disorder: bool = _quirk("by metadata, 2 of 1,000 chunks come out of order")
     traceparent: bool = _quirk("the engine puts a traceparent into every run's metadata")
@@ -75,26 +84,27 @@ class Quirks:
     graceful_restart: bool = _quirk(
         "an engine that shuts down ends every stream with OK, then refuses connections"
     )
-    message_limit: bool = _quirk("the engine takes no message over 4 MiB")
+    message_limit: bool = _quirk("the engine accepts no message over 4 MiB")
     rate_limit: bool = _quirk("1000 calls per second and token, ten times that for the dispatcher")
     lifecycle_events: bool = _quirk("off: SERVER_DISABLE_TENANT_PUBS, only chunks are sent")
     newer_engine: bool = _quirk(
-        "subscribes first, then looks the run up; tells the end to those who come after it", on=False
+        "the engine subscribes first and then looks the run up, and sends the end of a run that is over",
+        on=False,
     )
 
     def switched(self, **switches: bool) -> Quirks:
-        """With some quirks on or off. Raises ValueError for a name that is none."""
+        """These quirks with some switched on or off. Raises ValueError for an unknown name."""
         return dataclasses.replace(self, **{attribute(name): on for name, on in switches.items()})
 
 
 NONE = Quirks(
     **{f.name: f.name in ("lifecycle_events", "metadata_hangup") for f in dataclasses.fields(Quirks)}
 )
-"""An engine that never lies (lifecycle events are sent; that is no lie)."""
+"""An engine without quirks. Lifecycle events and the hangup by metadata are no quirks in this sense."""
 
 
 def attribute(name: str) -> str:
-    """The attribute of a quirk's written name. Raises ValueError with a proposal."""
+    """The attribute for a written name. Raises ValueError, which names the nearest known one."""
     known = {f.name for f in dataclasses.fields(Quirks)}
     plain = name.replace("-", "_")
     if plain in known:

@@ -116,24 +116,24 @@ class Faults:
     async def _away(self, least: float, most: float, *, graceful: bool) -> None:
         """The core's state survives, as Hatchet's does in its database."""
         self.engine.switch(graceful_restart=graceful)
-        await self.engine.go_away()
+        await self.engine.faults.stop_grpc()
         await self._for(least, most)
-        await self.engine.come_back()
+        await self.engine.faults.start_grpc()
 
     async def _end_streams(self) -> None:
-        self.engine.end_streams()
+        self.engine.faults.end_streams()
 
     async def _silence(self) -> None:
         """It tells nothing and answers nobody; what it would have told is lost, and so are its streams."""
-        self.engine.mute()
+        self.engine.faults.mute()
         await self._for(0.2, 2.0)
-        self.engine.end_streams()
-        self.engine.mute(False)
+        self.engine.faults.end_streams()
+        self.engine.faults.mute(False)
 
     async def _refuse(self) -> None:
-        self.engine.refuse_tokens()
+        self.engine.faults.refuse_tokens()
         await self._for(0.2, 2.0)
-        self.engine.refuse_tokens(False)
+        self.engine.faults.refuse_tokens(False)
 
     async def _replace_token(self) -> None:
         """Revoked while streams are open; the new one comes a while later, in the same file."""
@@ -141,26 +141,26 @@ class Faults:
         head, body, _ = old.split(".")
         new = f"{head}.{body}.{self.dice.randbytes(6).hex()}"  # another signature: another token
         tenant = self.engine.gate.withdraw(old)
-        self.engine.end_streams()
+        self.engine.faults.end_streams()
         await self._for(0.2, 2.0)
         self.engine.gate.admit(new, tenant)
         self.token.write_text(new)
 
     async def _limit(self) -> None:
-        self.engine.limit_calls(0)
+        self.engine.faults.limit_calls(0)
         await self._for(0.2, 2.0)
-        self.engine.limit_calls()
+        self.engine.faults.limit_calls()
 
     async def _hide_history(self) -> None:
-        self.engine.hide_history()
+        self.engine.faults.hide_history()
         await self._for(0.2, 3.0)
-        self.engine.hide_history(False)
+        self.engine.faults.hide_history(False)
 
     async def _lag_history(self) -> None:
         """Everything that concludes from the read side is as late: false ends, and who subscribes early."""
-        self.engine.lag_history(self.dice.uniform(0.5, 5.0))
+        self.engine.faults.lag_history(self.dice.uniform(0.5, 5.0))
         await self._for(0.5, 4.0)
-        self.engine.lag_history()
+        self.engine.faults.lag_history()
 
     async def _no_lifecycle(self) -> None:
         self.engine.switch(lifecycle_events=False)
@@ -169,9 +169,9 @@ class Faults:
 
     async def _jump(self) -> None:
         """The wall clock of workers and engine, forth or back, and right again."""
-        self.engine.jump_clock(self.dice.choice([-3600.0, -5.0, -0.5, 0.5, 5.0, 3600.0]))
+        self.engine.faults.jump_clock(self.dice.choice([-3600.0, -5.0, -0.5, 0.5, 5.0, 3600.0]))
         await self._for(0.2, 3.0)
-        self.engine.jump_clock()
+        self.engine.faults.jump_clock()
 
     # -- runs --
 

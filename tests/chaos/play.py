@@ -257,14 +257,14 @@ class Play:
 
 async def _heal(engine: Engine, made: list[Replica], faults: Faults) -> None:
     """A fault may have been stopped half-way."""
-    engine.mute(False)
-    engine.refuse_tokens(False)
-    engine.limit_calls()
-    engine.hide_history(False)
-    engine.lag_history()
-    engine.jump_clock()
+    engine.faults.mute(False)
+    engine.faults.refuse_tokens(False)
+    engine.faults.limit_calls()
+    engine.faults.hide_history(False)
+    engine.faults.lag_history()
+    engine.faults.jump_clock()
     engine.switch(lifecycle_events=True)
-    await engine.come_back()
+    await engine.faults.start_grpc()
     engine.gate.admit(faults.token.read_text(), engine.core.tenants[0])
     for one in made:
         for wire in one.wires:

@@ -60,11 +60,57 @@ async def test_what_it_prints_is_enough_to_come_to_it(tmp_path: Path) -> None:
         assert any(line.startswith("# tenant 1: HATCHET_CLIENT_TOKEN=") for line in others)
 
 
+async def test_the_env_file_is_read_by_a_shell_and_kept_from_others(tmp_path: Path) -> None:
+    file = tmp_path / "engine.env"
+    async with running("--env-file", str(file)) as (env, _):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        assert dict(line.split("=", 1) for line in lines) == env
+        assert file.stat().st_mode & 0o077 == 0
+
+
+async def test_detached_it_returns_exports_that_a_shell_can_evaluate(tmp_path: Path) -> None:
+    pid_file = tmp_path / "engine.pid"
+    arguments = [*FREE, "--detach", "--pid-file", str(pid_file), "--quirk", "traceparent=off"]
+    shell = 'eval "$("$@")" && env'
+    child = await asyncio.create_subprocess_exec(
+        "sh", "-c", shell, "sh", *RUN, *arguments, stdout=asyncio.subprocess.PIPE, cwd=TESTS.parent
+    )
+    out, _ = await child.communicate()
+    env = dict(line.split("=", 1) for line in out.decode().splitlines() if "=" in line)
+    pid = int(env["STREAM_PROXY_ENGINE_PID"])
+    try:
+        assert pid_file.read_text(encoding="utf-8") == f"{pid}\n"
+        async with Client(place(env)) as client:
+            run_id = await client.trigger("chat")
+            assert b"traceparent" not in (await client.details(run_id)).additional_metadata
+    finally:
+        os.kill(pid, signal.SIGTERM)
+
+
+async def test_detached_it_returns_the_status_and_the_message_of_a_failed_start() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        child = await asyncio.create_subprocess_exec(
+            *RUN,
+            "--detach",
+            "--port",
+            port,
+            "--api-port",
+            "0",
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=TESTS.parent,
+        )
+        out, complaint = await child.communicate()
+        assert (child.returncode, out) == (3, b"")
+        assert f"cannot listen on 127.0.0.1:{port}: the port is taken" in complaint.decode()
+
+
 async def test_it_serves_a_script_and_a_recording() -> None:
     recording = TESTS / "recordings" / "rabbitmq" / "fast_task.jsonl"
     script = str(TESTS.parent / "examples" / "agent.yaml")
     async with running(script, "--recording", str(recording), "--quirk", "traceparent=off") as (env, others):
-        told = next(line for line in others if line.startswith("# telling fast_task as run "))
+        told = next(line for line in others if line.startswith("# playing fast_task as run "))
         async with Client(place(env)) as client:
             assert (await client.details(told.rpartition(" ")[2])).task_runs
             agent = await client.trigger("agent")

@@ -20,8 +20,11 @@ from proxy.simulator.script.schema import (
     ChildBlock,
     ChunkBlock,
     ChunksBlock,
+    DiesBlock,
+    EvictsBlock,
     FailsBlock,
     OnFailureBlock,
+    OnSuccessBlock,
     ScriptFile,
     StepBlock,
     WorkflowBlock,
@@ -36,6 +39,8 @@ BLOCKS: dict[str, type[BaseModel]] = {
     "`chunks`": ChunksBlock,
     "An entry of `texts`": ChunkBlock,
     "`fails`": FailsBlock,
+    "`dies`": DiesBlock,
+    "`evicts`": EvictsBlock,
     "`backoff`": BackoffBlock,
     "An entry of `children`": ChildBlock,
 }
@@ -62,8 +67,9 @@ def test_each_blocks_table_is_the_codes(title: str) -> None:
     assert f"### {title}\n\n{table(BLOCKS[title])}\n" in TEXT
 
 
-def test_the_step_on_failure_differs_by_its_name_only() -> None:
-    assert set(OnFailureBlock.model_fields) - set(StepBlock.model_fields) == {"name"}
+@pytest.mark.parametrize("block", [OnFailureBlock, OnSuccessBlock])
+def test_the_steps_on_failure_and_on_success_differ_by_their_name_only(block: type[BaseModel]) -> None:
+    assert set(block.model_fields) - set(StepBlock.model_fields) == {"name"}
 
 
 def quirks() -> str:

@@ -143,7 +143,7 @@ async def test_the_end_cursor_gets_204_without_asking_hatchet(
 ) -> None:
     run = await engine.trigger("chat")
     end = (await listen(client, f"/all/{run}"))[-1]
-    await engine.go_away()
+    await engine.faults.stop_grpc()
     answer = await client.get(f"/all/{run.upper()}", headers={"Last-Event-ID": end.id})
     assert (answer.status_code, answer.content) == (204, b"")
     answer = await client.get(f"/all/{run}", params={"last_event_id": end.id})
@@ -244,7 +244,7 @@ async def test_while_hatchet_is_away_clients_are_told_to_wait(
     engine: Engine, client: httpx.AsyncClient, proxy: Served
 ) -> None:
     run = await engine.trigger("chat")
-    await engine.go_away()
+    await engine.faults.stop_grpc()
     answer = await client.get(f"/message/{run}", headers={"Accept": "text/event-stream"})
     assert answer.status_code == 200
     retry, _, rest = answer.text.partition("\n")
@@ -254,7 +254,7 @@ async def test_while_hatchet_is_away_clients_are_told_to_wait(
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) > 0
     assert [line for line in proxy.log if line["event"] == "trouble with Hatchet"]
-    await engine.come_back()
+    await engine.faults.start_grpc()
     async with asyncio.timeout(20):
         while (heard := await listen(client, f"/message/{run}", until=""))[-1].event == "stream.wait":
             await asyncio.sleep(0.2)
@@ -265,7 +265,7 @@ async def test_a_refused_token_is_told_as_such_in_the_log(
     engine: Engine, client: httpx.AsyncClient, proxy: Served
 ) -> None:
     run = await engine.trigger("chat")
-    engine.refuse_tokens()
+    engine.faults.refuse_tokens()
     heard = await listen(client, f"/message/{run}", until="stream.wait")
     assert heard[-1].json() == {"cause": "hatchet"}
     assert "TokenRefused" in {line.get("kind") for line in proxy.log}

@@ -724,12 +724,12 @@ async def test_planted_secrets_are_found_nowhere(engine: Engine, folder: Path, e
         await client.get(f"/locked/chat/{run}", params={"ticket": ticket})
         await raw(proxy.url, get(f"/locked/chat/{run}?ticket={ticket}", "broken header"))
         await raw(proxy.url, f"GET /x?ticket={ticket} HTTP/9.9\r\nAuthorization: {good}\r\n\r\n".encode())
-        await engine.go_away()
+        await engine.faults.stop_grpc()
         await haul.ask(client, "GET", f"/locked/chat/{NOBODY}", headers=good)
-        await engine.come_back()
-        engine.refuse_tokens()
+        await engine.faults.start_grpc()
+        engine.faults.refuse_tokens()
         await haul.ask(client, "GET", f"/open/chat/{NOBODY}")
-        engine.refuse_tokens(False)
+        engine.faults.refuse_tokens(False)
         for broken in _broken_files(folder):
             (folder / "proxy.yaml").write_text(broken)
             os.kill(proxy.process.pid, 1)  # SIGHUP: read the files again

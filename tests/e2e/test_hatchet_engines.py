@@ -282,30 +282,30 @@ async def test_each_way_in_which_an_engine_fails_is_told_and_passes() -> None:
         run_id = await place.trigger("contract_slow")
         await place.door.core(run_id)
 
-        engine.refuse_tokens()
+        engine.faults.refuse_tokens()
         with pytest.raises(TokenRefused):
             await place.door.core(run_id)
-        engine.refuse_tokens(False)
+        engine.faults.refuse_tokens(False)
 
-        engine.limit_calls(0)
+        engine.faults.limit_calls(0)
         with pytest.raises(RateLimited):
             await place.door.core(run_id)
-        engine.limit_calls()
+        engine.faults.limit_calls()
 
-        engine.hide_history()
+        engine.faults.hide_history()
         with pytest.raises(HistoryAway, match="503"):
             await place.door.past(run_id)
-        engine.hide_history(False)
+        engine.faults.hide_history(False)
 
         following = asyncio.create_task(place.door.follow(run_id, lambda event: None))
         await place.door.core(run_id)
-        engine.end_streams()
+        engine.faults.end_streams()
         await following  # OK: it says nothing about the run
 
-        await engine.go_away()
+        await engine.faults.stop_grpc()
         with pytest.raises(HatchetAway):
             await place.door.core(run_id)
-        await engine.come_back()
+        await engine.faults.start_grpc()
         await place.done_or_running(run_id)
         await place.door.close()
 

@@ -53,11 +53,11 @@ async def test_an_outage_under_load_is_a_few_lines_and_each_stream_one() -> None
             first = [asyncio.Event() for _ in range(READERS)]
             readers = [asyncio.create_task(read(f"{url}/streams/live/{run}", one)) for one in first]
             await asyncio.gather(*(one.wait() for one in first))
-            await engine.go_away()
+            await engine.faults.stop_grpc()
             stranger = "/streams/live/11111111-1111-4111-8111-111111111111"
             told = await asyncio.gather(*(connect(client, stranger) for _ in range(REFUSED)))
             await asyncio.sleep(AWAY)
-            await engine.come_back()
+            await engine.faults.start_grpc()
             await asyncio.gather(*readers)
             assert await proxy.stop() == 0
         found = lines(proxy.said)

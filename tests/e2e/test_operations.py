@@ -52,7 +52,7 @@ async def test_a_team_in_trouble_is_told_as_the_document_says(tmp_path: Path) ->
     yaml = tmp_path / "streams.yaml"
     yaml.write_text(example().read_text())
     async with Engine(seed=1) as engine:
-        await engine.go_away()
+        await engine.faults.stop_grpc()
         async with serving(yaml, engine.env) as (_, url):
             async with asyncio.timeout(45):
                 while (await shell(f"curl -fsS '{url}/readyz?strict'", {}))[0] == 0:

@@ -195,8 +195,8 @@ async def test_at_the_end_every_replica_says_204_even_while_hatchet_is_away(
     run = await engine.trigger("brief", metadata={"message": "m1"})
     end = (await once(f"{proxy.url}/run/{run}"))[-1].id
     mine = (await once(f"{proxy.url}/mine/m1"))[-1].id
-    await engine.go_away()
-    engine.hide_history()
+    await engine.faults.stop_grpc()
+    engine.faults.hide_history()
     calls = dict(engine.calls)
     for url in (proxy.url, other.url):
         assert await status(f"{url}/run/{run}", cursor=end) == 204

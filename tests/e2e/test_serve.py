@@ -131,12 +131,12 @@ async def test_it_starts_while_hatchet_is_away_and_streams_once_it_is_back(
     yaml: Path, engine: Engine
 ) -> None:
     run = await engine.trigger("chat")
-    await engine.go_away()
+    await engine.faults.stop_grpc()
     proxy = await Command(yaml, engine.env).start()
     async with httpx.AsyncClient(base_url=proxy.url, timeout=20) as client:
         first = await client.get(f"/message/{run}")
         assert 'event: stream.wait\ndata: {"cause":"hatchet"}' in first.text
-        await engine.come_back()
+        await engine.faults.start_grpc()
         async with asyncio.timeout(30):
             while "stream.wait" in (text := (await client.get(f"/message/{run}")).text):
                 await asyncio.sleep(0.2)

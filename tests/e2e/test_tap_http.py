@@ -119,9 +119,9 @@ async def test_what_the_tap_missed_is_announced(engine: Engine, proxy: Served) -
     run = await engine.trigger("long", metadata=PAIR)
     async with Ear(f"{proxy.url}/run/{run}") as ear:
         await ear.until(lambda ear: len(ear.chunks) > 5)
-        await engine.go_away()
+        await engine.faults.stop_grpc()
         await asyncio.sleep(0.5)  # some ten chunks
-        await engine.come_back()
+        await engine.faults.start_grpc()
         await ear.end()
     assert ear.judge(engine, run) == []
     assert "upstream" in {gap["cause"] for gap in ear.gaps}

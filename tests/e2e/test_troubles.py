@@ -44,9 +44,9 @@ async def engine() -> AsyncIterator[Engine]:
 
 
 async def shut_down(engine: Engine) -> None:
-    await engine.go_away()
+    await engine.faults.stop_grpc()
     await asyncio.sleep(0.7)
-    await engine.come_back()
+    await engine.faults.start_grpc()
 
 
 async def killed(engine: Engine) -> None:
@@ -55,38 +55,38 @@ async def killed(engine: Engine) -> None:
 
 
 async def unavailable(engine: Engine) -> None:
-    await engine.go_away()
+    await engine.faults.stop_grpc()
     await asyncio.sleep(2.0)
-    await engine.come_back()
+    await engine.faults.start_grpc()
 
 
 async def ended_with_ok(engine: Engine) -> None:
-    engine.end_streams()
+    engine.faults.end_streams()
 
 
 async def silent(engine: Engine) -> None:
-    engine.mute()
+    engine.faults.mute()
     await asyncio.sleep(1.0)
-    engine.mute(False)
+    engine.faults.mute(False)
 
 
 async def exhausted(engine: Engine) -> None:
-    engine.limit_calls(0)
-    engine.end_streams()
+    engine.faults.limit_calls(0)
+    engine.faults.end_streams()
     await asyncio.sleep(1.0)
-    engine.limit_calls()
+    engine.faults.limit_calls()
 
 
 async def refused(engine: Engine) -> None:
-    engine.refuse_tokens()
-    engine.end_streams()
+    engine.faults.refuse_tokens()
+    engine.faults.end_streams()
     await asyncio.sleep(1.0)
-    engine.refuse_tokens(False)
+    engine.faults.refuse_tokens(False)
 
 
 async def without_history(engine: Engine) -> None:
-    engine.hide_history()
-    engine.end_streams()
+    engine.faults.hide_history()
+    engine.faults.end_streams()
 
 
 async def without_lifecycle(engine: Engine) -> None:
@@ -171,7 +171,7 @@ async def test_a_chunk_that_is_no_utf8_costs_that_chunk_and_is_announced(
         run = await engine.trigger("middle")
         async with Ear(f"{proxy.url}/run/{run}") as ear:
             await ear.until(lambda ear: len(ear.chunks) > 3)
-            engine.bad_chunk(run)
+            engine.faults.bad_chunk(run)
             await ear.end()
     assert ear.picture.wrong == []
     assert "upstream" in causes(ear.frames)
@@ -194,7 +194,7 @@ async def test_a_token_that_is_replaced_in_its_file_goes_on_with_the_streams_tha
                 head, body, _ = engine.token.split(".")
                 new = f"{head}.{body}.bmV3"  # another signature: another token of the same tenant
                 tenant = engine.gate.withdraw(engine.token)
-                engine.end_streams()
+                engine.faults.end_streams()
                 await becomes(lambda: proxy.hub.counters.team("default").troubles["TokenRefused"])
                 engine.gate.admit(new, tenant)
                 secret.write_text(new)
@@ -213,7 +213,7 @@ async def test_a_history_that_lags_by_seconds_delays_nothing_but_what_only_it_kn
         run = await engine.trigger("dag")
         async with Ear(f"{proxy.url}/run/{run}") as ear:
             await ear.until(lambda ear: ear.chunks)
-            engine.lag_history(30)
+            engine.faults.lag_history(30)
             await ear.end()
     assert ear.judge(engine, run) == []
 
@@ -271,7 +271,7 @@ async def test_a_wall_clock_that_jumps_changes_nothing(engine: Engine, tmp_path:
         async with Ear(f"{proxy.url}/run/{run}") as ear:
             for count, seconds in ((5, 3600.0), (20, -3600.0), (40, 0.0)):
                 await ear.until(lambda ear, count=count: len(ear.chunks) > count)  # type: ignore[misc]
-                engine.jump_clock(seconds)
+                engine.faults.jump_clock(seconds)
             await ear.end()
     assert ear.judge(engine, run) == []
     hours = {datetime.fromisoformat(event["at"][:19]).hour for event in ear.chunks}

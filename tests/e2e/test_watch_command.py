@@ -66,7 +66,7 @@ async def test_a_run_that_does_not_exist_is_1_after_wait_for_run(path: Path) -> 
 
 async def test_a_refused_token_is_1_and_an_absent_hatchet_is_waited_for(path: Path) -> None:
     async with Engine() as engine:
-        engine.refuse_tokens()
+        engine.faults.refuse_tokens()
         async with running("watch", NOBODY, "--config", path, env=engine.env) as one:
             assert await one.ended(within=30) == 1
         assert "Hatchet refuses the token" in one.said

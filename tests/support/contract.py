@@ -20,6 +20,7 @@ from proxy.simulator.recordings.client import Client
 STEP, RUN = dispatcher_pb2.RESOURCE_TYPE_STEP_RUN, dispatcher_pb2.RESOURCE_TYPE_WORKFLOW_RUN
 BOUND = 0.25  # a subscription opened so long after the trigger is bound at once
 PATIENCE = 25.0
+OVER = ("COMPLETED", "FAILED", "CANCELLED")
 NOBODY = "11111111-1111-4111-8111-111111111111"
 
 
@@ -40,6 +41,23 @@ class Heard:
 
     def chunks(self) -> list[tuple[float, str]]:
         return [(t, e.event_payload) for t, e in self.said(STEP, "STREAM")]
+
+    def ends(self) -> set[str]:
+        """The ids of the steps whose COMPLETED has come."""
+        return {event.resource_id for _, event in self.said(STEP, "COMPLETED")}
+
+    def has_chunk_after_its_end(self) -> bool:
+        """Whether a chunk of a step came after the step's COMPLETED."""
+        ended: set[str] = set()
+        for _, event in self.events:
+            if (
+                event.resource_type == STEP
+                and event.event_type == dispatcher_pb2.RESOURCE_EVENT_TYPE_COMPLETED
+            ):
+                ended.add(event.resource_id)
+            elif event.HasField("event_index") and event.resource_id in ended:
+                return True
+        return False
 
     def gap_free(self) -> bool:
         indexes = [e.event_index for _, e in self.said(STEP, "STREAM")]
@@ -70,6 +88,16 @@ class Trial:
         heard = Heard()
         self.tasks.append(asyncio.create_task(self._follow(heard)))
         return heard
+
+    def follow_pair(self) -> Heard:
+        """By the run's metadata pair, opened again at once wherever it ended, until the trial is closed."""
+        heard = Heard()
+        self.tasks.append(asyncio.create_task(self._follow_pair(heard)))
+        return heard
+
+    async def _follow_pair(self, heard: Heard) -> None:
+        while True:
+            await self._listen(Heard(heard.events), None, self.pair)
 
     async def _follow(self, heard: Heard) -> None:
         while True:
@@ -115,6 +143,15 @@ class Trial:
     async def history(self) -> Any:
         status, answer = await self.client.history(self.run_id)
         return answer if status == 200 else None
+
+    async def finished_history(self) -> Any:
+        """The history once it says that the run is over: on a busy engine some time after the core does."""
+
+        async def over() -> bool:
+            return ((await self.history()) or {}).get("run", {}).get("status") in OVER
+
+        await self.until(over)
+        return await self.history()
 
     async def close(self) -> None:
         for task in self.tasks:

@@ -3,7 +3,8 @@
     HATCHET_CLIENT_TOKEN=… python tests/support/real_worker.py tests/support/contract.yaml
 
 Each step plays the acts of its script (`proxy.simulator.state.worker`) with the SDK's own means: put_stream,
-sleep, raise, return, child runs, cancel.
+sleep, raise, return, child runs, cancel, a durable wait. What a script cannot make a real engine do (a death
+of its worker, a batch of one) is played as a plain step.
 """
 
 from __future__ import annotations
@@ -17,12 +18,34 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from hatchet_sdk import Context, Hatchet, NonRetryableException, ParentCondition
+from hatchet_sdk import (
+    ConcurrencyExpression,
+    ConcurrencyLimitStrategy,
+    Context,
+    DesiredWorkerLabel,
+    DurableContext,
+    EvictionPolicy,
+    Hatchet,
+    NonRetryableException,
+    ParentCondition,
+)
 from pydantic import BaseModel, ConfigDict
 
 from proxy.simulator.script.loader import load_script
-from proxy.simulator.script.model import Script, Step, Workflow
-from proxy.simulator.state.worker import Act, CancelMyself, Put, Raise, Return, Spawn, Wait, attempt
+from proxy.simulator.script.model import ON_SUCCESS, Script, Step, Workflow
+from proxy.simulator.state.worker import (
+    Act,
+    CancelMyself,
+    Evict,
+    Put,
+    Raise,
+    Return,
+    Spawn,
+    Wait,
+    attempt,
+)
+
+EVICTED_AFTER = timedelta(seconds=1)  # of waiting
 
 
 class Anything(BaseModel):
@@ -42,29 +65,52 @@ def build(hatchet: Hatchet, script: Script) -> list[Any]:
 
 def _task(hatchet: Hatchet, workflow: Workflow, built: dict[str, Any]) -> Any:
     step = workflow.steps[0]
-    declare = hatchet.task(name=workflow.name, input_validator=Anything, **_options(step))
-    return declare(_function(step, {}, built))
+    options = {"name": workflow.name, "input_validator": Anything, **_options(step)}
+    if step.evicts is not None:
+        options["eviction_policy"] = EvictionPolicy(ttl=EVICTED_AFTER, allow_capacity_eviction=False)
+    declare: Any = hatchet.task if step.evicts is None else hatchet.durable_task
+    return declare(**options)(_function(step, {}, built) if step.evicts is None else _durable(step))
 
 
 def _dag(hatchet: Hatchet, workflow: Workflow, built: dict[str, Any]) -> Any:
-    made = hatchet.workflow(name=workflow.name, input_validator=Anything)
+    made = hatchet.workflow(
+        name=workflow.name, input_validator=Anything, concurrency=_limit(workflow.max_runs)
+    )
     tasks: dict[str, Any] = {}
     for step in workflow.steps:
+        if step.name.endswith(ON_SUCCESS):
+            name = step.name.removesuffix(ON_SUCCESS)
+            made.on_success_task(name=name, **_options(step))(_function(step, {}, built))
+            continue
         parents = [tasks[name] for name in step.parents]
         skip: list[Any] = (
             [ParentCondition(parent=parents[0], expression="true")] if step.skipped is True else []
         )
-        tasks[step.name] = made.task(name=step.name, parents=parents, skip_if=skip, **_options(step))(
-            _function(step, tasks, built)
+        cancel: list[Any] = (
+            [] if step.cancelled is None else [ParentCondition(parent=parents[0], expression="true")]
         )
+        tasks[step.name] = made.task(
+            name=step.name, parents=parents, skip_if=skip, cancel_if=cancel, **_options(step)
+        )(_function(step, tasks, built))
     failure = workflow.on_failure
     if failure is not None:
         made.on_failure_task(name=failure.name, **_options(failure))(_function(failure, {}, built))
     return made
 
 
+def _limit(most: int | None) -> ConcurrencyExpression | None:
+    if most is None:
+        return None
+    newest = ConcurrencyLimitStrategy.CANCEL_NEWEST
+    return ConcurrencyExpression(expression="'all'", max_runs=most, limit_strategy=newest)
+
+
 def _options(step: Step) -> dict[str, Any]:
     options: dict[str, Any] = {"retries": step.retries, "execution_timeout": timedelta(seconds=step.timeout)}
+    options["schedule_timeout"] = timedelta(seconds=step.schedule_timeout)
+    if step.no_worker:
+        label = DesiredWorkerLabel(key="is-there", value="no", required=True)
+        options["desired_worker_labels"] = [label]
     if step.backoff is not None:
         options |= {"backoff_factor": step.backoff.factor, "backoff_max_seconds": int(step.backoff.longest)}
     return options
@@ -101,6 +147,23 @@ def _function(step: Step, tasks: dict[str, Any], built: dict[str, Any]) -> Calla
     chosen: Callable[..., Any] = deaf if step.deaf else listening
     chosen.__name__ = step.name.replace("-", "_")
     return chosen
+
+
+def _durable(step: Step) -> Callable[..., Any]:
+    async def durable(input: Anything, ctx: DurableContext) -> Any:
+        for act in _acts(step, {}, input, ctx, {}):
+            match act:
+                case Put():
+                    await ctx.aio_put_stream(_chunk(act.chunk))
+                case Wait():
+                    await asyncio.sleep(act.seconds)
+                case Evict():
+                    await ctx.aio_sleep_for(timedelta(seconds=act.seconds))
+                case Return() | Raise():
+                    return _end(act)
+        return None
+
+    return durable
 
 
 def _acts(

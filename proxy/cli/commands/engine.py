@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -14,6 +18,10 @@ from config.problems import ConfigError
 from proxy.simulator import Engine, PortTaken
 from proxy.simulator.quirks import attribute, facts
 from proxy.simulator.recordings.parser import NotARecording, load_recording
+
+START: Final = "from proxy.cli.main import start; start()"
+READY: Final = "# gRPC on"  # the last line at the start
+OWNER_ONLY: Final = 0o600  # a token is a secret
 
 
 def quirk_switches(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, bool]:
@@ -32,9 +40,22 @@ def quirk_switches(ctx: click.Context, param: click.Parameter, values: tuple[str
 
 @click.command(epilog="Quirks: " + ", ".join(name for name, _, _ in facts()) + ".")
 @click.argument("script", required=False, type=click.Path(path_type=Path))
-@click.option("--port", default=7077, show_default=True, help="Where to speak gRPC; 0: any free port.")
-@click.option("--api-port", default=8888, show_default=True, help="Where to speak REST, and be controlled.")
+@click.option("--port", default=7077, show_default=True, help="The port of gRPC; 0: any free one.")
+@click.option("--api-port", default=8888, show_default=True, help="The port of REST and of control.")
 @click.option("--token-file", type=click.Path(dir_okay=False, path_type=Path), help="Write the token there.")
+@click.option(
+    "--env-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write hatchet-sdk's environment there, as NAME=value lines.",
+)
+@click.option(
+    "--pid-file", type=click.Path(dir_okay=False, path_type=Path), help="Write the process id there."
+)
+@click.option(
+    "--detach",
+    is_flag=True,
+    help="Start it in the background, and return when it listens. See docs/engine.md.",
+)
 @click.option(
     "--quirk", "quirks", multiple=True, callback=quirk_switches, metavar="NAME=on|off", help="Switch a quirk."
 )
@@ -49,7 +70,7 @@ def quirk_switches(ctx: click.Context, param: click.Parameter, values: tuple[str
 @click.option(
     "--recording",
     type=click.Path(path_type=Path),
-    help="Tell a recorded run, at once and whenever its file's name is triggered; --speed is its speed then.",
+    help="Play a recorded run, at once and whenever its file's name is triggered; --speed is its speed then.",
 )
 @click.option(
     "--speed",
@@ -63,22 +84,31 @@ def command(  # noqa: PLR0917 - click gives them by name
     port: int,
     api_port: int,
     token_file: Path | None,
+    env_file: Path | None,
+    pid_file: Path | None,
+    detach: bool,
     quirks: dict[str, bool],
     tenants: int,
     seed: int | None,
     recording: Path | None,
     speed: float,
 ) -> None:
-    """A Hatchet in miniature, with all the real one's quirks, for demos and tests.
+    """A small Hatchet with the quirks of the real one, for demos and tests.
 
     SCRIPT is a YAML file with workflows (see docs/engine.md); without it there is the tutorial's `chat`.
     """
+    if detach:
+        sys.exit(_detach(click.get_current_context()))
 
     def ready() -> None:
         if recording is not None:
-            click.echo(f"# telling {recording.stem} as run {engine.play_recording(recording.stem)}")
+            click.echo(f"# playing {recording.stem} as run {engine.play_recording(recording.stem)}")
         if token_file is not None:
-            token_file.write_text(engine.token + "\n", encoding="utf-8")
+            _write(token_file, engine.token + "\n")
+        if env_file is not None:
+            _write(env_file, "".join(f"{name}={value}\n" for name, value in engine.env.items()))
+        if pid_file is not None:
+            _write(pid_file, f"{os.getpid()}\n")
 
     try:
         engine = Engine(
@@ -121,3 +151,48 @@ async def _serve(engine: Engine, ready: Callable[[], None]) -> None:
         )
         sys.stdout.flush()
         await stop.wait()
+
+
+def _write(file: Path, text: str) -> None:
+    file.touch(mode=OWNER_ONLY)
+    file.write_text(text, encoding="utf-8")
+
+
+def _detach(ctx: click.Context) -> int:
+    """Start the command in a session of its own and print what it prints until it listens; the status."""
+    command = [sys.executable, "-c", START, "engine", *_arguments(ctx)]
+    with tempfile.TemporaryFile() as complaints:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+            start_new_session=True,
+        )
+        assert child.stdout is not None
+        for line in child.stdout:
+            click.echo(line, nl=False)
+            if line.startswith(READY):
+                click.echo(f"export STREAM_PROXY_ENGINE_PID={child.pid}")
+                return 0
+        complaints.seek(0)
+        click.echo(complaints.read().decode(errors="replace"), err=True, nl=False)
+        return child.wait()
+
+
+def _arguments(ctx: click.Context) -> list[str]:
+    """The arguments of this call, without --detach."""
+    arguments: list[str] = []
+    for parameter in ctx.command.params:
+        value = ctx.params[str(parameter.name)]
+        if parameter.name == "detach" or value is None:
+            continue
+        if parameter.name == "quirks":
+            for name, on in value.items():
+                arguments += ["--quirk", f"{name}={'on' if on else 'off'}"]
+        elif isinstance(parameter, click.Argument):
+            arguments.append(str(value))
+        else:
+            arguments += [parameter.opts[0], str(value)]
+    return arguments

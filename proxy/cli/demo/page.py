@@ -94,7 +94,7 @@ class Buttons:
 
     async def outage(self, request: Request) -> Response:
         """Take the engine away for a while."""
-        await self._engine.outage(OUTAGE)
+        await self._engine.faults.outage(OUTAGE)
         return JSONResponse({"seconds": OUTAGE}, 202)
 
 

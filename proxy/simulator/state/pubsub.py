@@ -122,10 +122,13 @@ class Bus:
             at = max(scheduler.now() + random.between(LARGE_DELAY), self._large_at.get(message.run_id, 0.0))
             self._large_at[message.run_id] = at
             scheduler.after(at - scheduler.now(), self._arrive, message, metadata)
-        elif delay is None:
-            self._arrive(message, metadata)
+            return
+        wait = 0.0 if delay is None else random.between(delay)
+        wait += self._world.chunk_lag if message.is_chunk else 0.0
+        if wait:
+            scheduler.after(wait, self._arrive, message, metadata)
         else:
-            scheduler.after(random.between(delay), self._arrive, message, metadata)
+            self._arrive(message, metadata)
 
     def publish_recorded(self, message: Message, metadata: Mapping[str, Any]) -> None:
         """Publish a message of a recording: the time at which it was recorded includes every delay."""

@@ -121,6 +121,18 @@ class Core:
         """A chunk that a foreign worker sends."""
         self._emitter.chunk(run, step, chunk, index, self.scheduler.wall() if at is None else at)
 
+    def put_next_chunk(self, run: Run, step: StepRun, chunk: bytes) -> None:
+        """A chunk with the next index of the step's attempt."""
+        index, step.next_index = step.next_index, step.next_index + 1
+        self.put_chunk(run, step, chunk, index)
+
+    def run(self, run_id: str) -> Run:
+        """The run with that id, of any tenant. Raises KeyError."""
+        for tenant in self.tenants:
+            if run_id in tenant.runs:
+                return tenant.runs[run_id]
+        raise KeyError(run_id)
+
     def cancel(self, run: Run) -> None:
         """A user's cancellation; finished steps of a DAG read CANCELLED in the core from then on."""
         if run.settled:

@@ -67,7 +67,7 @@ async def slow_run(engine: Engine, client: Client) -> tuple[str, Listening]:
 
 async def test_streams_end_with_ok_and_without_hangup(engine: Engine, client: Client) -> None:
     _, listening = await slow_run(engine, client)
-    engine.end_streams()
+    engine.faults.end_streams()
     assert await listening.end() == "OK"
     assert not any(event.hangup for event in listening.events)
 
@@ -77,7 +77,7 @@ async def test_an_outage_ends_streams_with_ok_refuses_connections_and_passes(
 ) -> None:
     run_id, listening = await slow_run(engine, client)
     port = engine.host_port
-    await engine.outage(0.5)
+    await engine.faults.outage(0.5)
     assert await listening.end() == "OK"
     async with Client(place(engine.env)) as fresh:
         assert await refusal(fresh.details(run_id)) == "UNAVAILABLE"
@@ -90,38 +90,38 @@ async def test_an_outage_ends_streams_with_ok_refuses_connections_and_passes(
 async def test_a_crash_ends_streams_with_an_error(engine: Engine, client: Client) -> None:
     _, listening = await slow_run(engine, client)
     engine.switch(graceful_restart=False)
-    await engine.go_away()
+    await engine.faults.stop_grpc()
     assert (await listening.end()).partition(":")[0] in ("UNAVAILABLE", "CANCELLED")
 
 
 async def test_tokens_are_refused_and_taken_again(engine: Engine, client: Client) -> None:
     run_id = await client.trigger("contract_task")
-    engine.refuse_tokens()
+    engine.faults.refuse_tokens()
     assert await refusal(client.details(run_id)) == "UNAUTHENTICATED"
-    engine.refuse_tokens(False)
+    engine.faults.refuse_tokens(False)
     assert (await client.details(run_id)).task_runs
 
 
 async def test_over_the_limit_is_resource_exhausted_and_passes(engine: Engine, client: Client) -> None:
     run_id = await client.trigger("contract_task")
-    engine.limit_calls(0)
+    engine.faults.limit_calls(0)
     with pytest.raises(grpc.aio.AioRpcError, match="admin rate limit exceeded") as refused:
         await client.details(run_id)
     assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-    engine.limit_calls()
+    engine.faults.limit_calls()
     assert (await client.details(run_id)).task_runs
 
 
 async def test_the_history_goes_away_alone(engine: Engine, client: Client) -> None:
     run_id = await client.trigger("contract_task")
-    engine.hide_history()
+    engine.faults.hide_history()
     assert (await client.history(run_id))[0] == 503
     assert (await client.details(run_id)).task_runs
 
 
 async def test_a_bad_chunk_now(engine: Engine, client: Client) -> None:
     run_id, listening = await slow_run(engine, client)
-    assert engine.bad_chunk(run_id) == 1
+    assert engine.faults.bad_chunk(run_id) == 1
     assert (
         await listening.end() == "INTERNAL: grpc: error while marshaling: string field contains invalid UTF-8"
     )
@@ -129,13 +129,13 @@ async def test_a_bad_chunk_now(engine: Engine, client: Client) -> None:
 
 async def test_silence_is_silence_and_what_was_said_in_it_is_lost(engine: Engine, client: Client) -> None:
     run_id, listening = await slow_run(engine, client)
-    engine.mute()
+    engine.faults.mute()
     asked = asyncio.create_task(client.details(run_id))
     before = len(listening.events)
     await asyncio.sleep(0.4)
     assert len(listening.events) == before
     assert not asked.done()
-    engine.mute(False)
+    engine.faults.mute(False)
     assert (await asked).task_runs
     await listening.leave()
 

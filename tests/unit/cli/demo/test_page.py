@@ -56,7 +56,7 @@ async def test_nonsense_begins_nothing(page: httpx.AsyncClient, body: bytes) -> 
 
 async def test_hatchet_can_be_taken_away(page: httpx.AsyncClient, engine: Engine) -> None:
     assert (await page.post("/demo/outage")).json() == {"seconds": 4.0}
-    await engine.come_back()
+    await engine.faults.start_grpc()
 
 
 def test_a_wheel_carries_what_the_demo_shows() -> None:

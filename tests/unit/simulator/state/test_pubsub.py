@@ -37,7 +37,8 @@ class Setting:
 
     def __init__(self, seed: int = 1, **quirks: bool) -> None:
         self.scheduler = ManualScheduler()
-        self.bus = Bus(World(self.scheduler, RandomSource(seed), Quirks().switched(**quirks)))
+        self.world = World(self.scheduler, RandomSource(seed), Quirks().switched(**quirks))
+        self.bus = Bus(self.world)
         self.tap = self.subscriber()
         self.bus.subscribe_to_pair("stream", "on", self.tap)
 
@@ -153,3 +154,14 @@ def test_the_same_seed_gives_the_same_times() -> None:
 
     assert times(7) == times(7)
     assert times(7) != times(8)
+
+
+def test_a_lag_of_chunks_leaves_lifecycle_events_alone() -> None:
+    setting = Setting()
+    setting.world.chunk_lag = 5.0
+    setting.chunk(0.0, 0)
+    setting.end(0.01)
+    setting.scheduler.advance(6)
+    (ended, end), (came, chunk) = setting.tap.messages
+    assert (end.kind, chunk.kind) == (messages.COMPLETED, messages.STREAM)
+    assert came - ended > 4.9
