@@ -80,7 +80,7 @@ def _dag(hatchet: Hatchet, workflow: Workflow, built: dict[str, Any]) -> Any:
     for step in workflow.steps:
         if step.name.endswith(ON_SUCCESS):
             name = step.name.removesuffix(ON_SUCCESS)
-            made.on_success_task(name=name, **_options(step))(_function(step, {}, built))
+            made.on_success_task(name=name, **_options(step))(_function(step, tasks, built))
             continue
         parents = [tasks[name] for name in step.parents]
         skip: list[Any] = (

@@ -213,7 +213,7 @@ class Core:
             self._attempts.cancel(run, step)
             self._go_on(run)
         elif (
-            any(parent.skipped for parent in parents)
+            any(_reads_skipped(run, parent) for parent in parents)
             or (cleanup and not run.failed)
             or step.step.is_skipped(run.scope(step))
         ):
@@ -275,3 +275,9 @@ class Core:
     def running(self) -> Iterator[Run]:
         """The runs of all tenants that are not done."""
         return (run for tenant in self.tenants for run in tenant.runs.values() if not run.done)
+
+
+def _reads_skipped(run: Run, step: StepRun) -> bool:
+    """Whether the engine takes a step for skipped: it goes by the output, also one that the step returned."""
+    output = run.outputs.get(step.name)
+    return isinstance(output, dict) and output.get("skipped") is True
