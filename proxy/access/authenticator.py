@@ -10,7 +10,7 @@ keys cannot be had, that is no answer at all, and the client is to wait (`KeysUn
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +19,6 @@ from urllib.parse import parse_qsl
 from config.model.files import AuthConfig
 from proxy.access.errors import BadToken, KeyProblem, KeysUnavailable, TicketRefused
 from proxy.access.jwks import KeySets
-from proxy.core.resumable import Asking, carried_out
 
 if TYPE_CHECKING:
     from proxy.access.jwt import JwtVerifier
@@ -124,7 +123,7 @@ class _Way:
     by: str
     told: str
     take: Callable[[RequestHead], str | None]
-    judge: Callable[[str, str, str], Asking[Identity]]
+    judge: Callable[[str, str, str], Awaitable[Identity]]
 
 
 class Authenticator:
@@ -182,10 +181,6 @@ class Authenticator:
         `tickets` is False where a ticket is asked for: a ticket begets no ticket. Raises Unauthenticated,
         and KeysUnavailable where nobody can say.
         """
-        return await carried_out(self.asks(asked, stream=stream, run=run, tickets=tickets))
-
-    def asks(self, asked: RequestHead, *, stream: str, run: str, tickets: bool = True) -> Asking[Identity]:
-        """`authenticate` in steps: only a token that is not known from before has to be waited for."""
         reason: str | None = None
         away: KeysUnavailable | None = None
         for way in self._ways:
@@ -193,7 +188,7 @@ class Authenticator:
             if credential is None or (way.by == "ticket" and not tickets):
                 continue
             try:
-                return (yield from way.judge(credential, stream, run))
+                return await way.judge(credential, stream, run)
             except (BadToken, TicketRefused) as refused:
                 reason = reason or str(refused)
             except KeysUnavailable as problem:
@@ -231,20 +226,18 @@ class Authenticator:
         if kind == "ticket":
             return _Way(kind, "a ticket", lambda asked: asked.query.get("ticket") or None, self._judge_ticket)
 
-        def judge(credential: str, stream: str, run: str) -> Asking[Identity]:
-            claims, expires_at = tokens.known(credential) or (yield lambda: tokens.read(credential))
+        async def judge(credential: str, stream: str, run: str) -> Identity:
+            claims, expires_at = tokens.known(credential) or await tokens.read(credential)
             return Identity(claims, _subject(claims), expires_at, kind)
 
         if kind == "cookie":
             return _Way(kind, f"the cookie {name}", lambda asked: asked.cookies.get(name) or None, judge)
         return _Way(kind, "a bearer token", _bearer, judge)
 
-    def _judge_nobody(self, credential: str, stream: str, run: str) -> Asking[Identity]:
-        yield from ()
+    async def _judge_nobody(self, credential: str, stream: str, run: str) -> Identity:
         return NOBODY
 
-    def _judge_ticket(self, credential: str, stream: str, run: str) -> Asking[Identity]:
-        yield from ()
+    async def _judge_ticket(self, credential: str, stream: str, run: str) -> Identity:
         if self._tickets is None:
             raise TicketRefused("tickets are not accepted here")
         ticket = self._tickets.read(credential, stream=stream, run=run, named=self._named.get(stream))

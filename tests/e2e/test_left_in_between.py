@@ -1,4 +1,4 @@
-"""Whoever leaves, or is overtaken by a reload, while he is handed on leaves nothing behind."""
+"""A client that leaves, or a reload that comes, before a stream has begun leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from config.model.files import HatchetConfig
 from proxy.core.observations import CoreState
 from proxy.hatchet.client import HatchetClient
 from proxy.hatchet.errors import HatchetAway
-from proxy.hatchet.upstream import Deliver
 from proxy.simulator import Engine
 from proxy.streams.run_session import REPLAY_CHECK
 from tests.e2e.test_front import NOBODY, until
@@ -32,21 +31,18 @@ streams:
 
 
 class Gate(HatchetClient):
-    """A way to Hatchet whose answers can be held back."""
+    """A client of Hatchet whose answers can be held back."""
 
     def __init__(self, config: HatchetConfig, engine: Engine) -> None:
         super().__init__(config, engine.env)
         self.open = asyncio.Event()
         self.open.set()
-        self.when_followed: Callable[[], None] = lambda: None
+        self.when_asked: Callable[[], None] = lambda: None
 
     async def core(self, run_id: str) -> CoreState:
+        self.when_asked()
         await self.open.wait()
         return await super().core(run_id)
-
-    async def follow(self, run_id: str, deliver: Deliver, opened: Callable[[], None] | None = None) -> None:
-        self.when_followed()
-        await super().follow(run_id, deliver, opened)
 
 
 @pytest.fixture
@@ -72,7 +68,7 @@ async def proxy(engine: Engine, tmp_path: Path, gates: list[Gate]) -> AsyncItera
         yield one
 
 
-async def test_who_leaves_while_a_replay_is_asked_for_gives_the_run_back(
+async def test_a_client_that_leaves_while_hatchet_is_asked_for_a_replay_gives_the_run_back(
     engine: Engine, proxy: Served, gates: list[Gate]
 ) -> None:
     run = await engine.trigger("chat", {"message": "hi"})
@@ -94,7 +90,7 @@ async def test_who_leaves_while_a_replay_is_asked_for_gives_the_run_back(
     await until(lambda: not len(team.runs))
 
 
-async def test_a_reload_that_comes_between_the_doorway_and_the_parser_keeps_no_place(
+async def test_a_reload_while_a_request_waits_for_its_run_keeps_no_place(
     engine: Engine, proxy: Served, gates: list[Gate]
 ) -> None:
     team = proxy.hub.teams["default"]
@@ -106,7 +102,7 @@ async def test_a_reload_that_comes_between_the_doorway_and_the_parser_keeps_no_p
             reloads.append(team.limits.connections)
             team.configure(without, team.server)
 
-    gates[-1].when_followed = reload  # the run's own task begins before the request's does
+    gates[-1].when_asked = reload  # while the request waits for the run's state
     run = await engine.trigger("chat", {"message": "hi"})
     async with httpx.AsyncClient(base_url=proxy.url, timeout=20) as client:
         told = await client.get(f"/all/{run}")
@@ -116,7 +112,7 @@ async def test_a_reload_that_comes_between_the_doorway_and_the_parser_keeps_no_p
     assert "stream.end" in told.text
 
 
-async def test_who_waits_for_a_run_of_a_team_that_is_taken_away_is_told_to_come_back(
+async def test_a_client_that_waits_for_a_run_of_a_removed_team_is_told_to_reconnect(
     engine: Engine, proxy: Served, gates: list[Gate]
 ) -> None:
     gates[-1].open.clear()
@@ -132,9 +128,7 @@ async def test_who_waits_for_a_run_of_a_team_that_is_taken_away_is_told_to_come_
     gates[-1].open.set()
 
 
-async def test_a_run_that_was_let_go_opens_no_stream_that_would_never_end(
-    engine: Engine, proxy: Served
-) -> None:
+async def test_a_dropped_run_opens_no_stream(engine: Engine, proxy: Served) -> None:
     run = await engine.trigger("chat", {"message": "hi"})
     async with httpx.AsyncClient(base_url=proxy.url, timeout=20) as client:
         await client.get(f"/all/{run}")
