@@ -1,7 +1,8 @@
 """A small Hatchet with the quirks of the real one: for demos, tests and teams' own CI.
 
-The model of runs is synchronous and plays on an scheduler (`state`, `script`, `recordings`); around it
-stand its faces (`api` for gRPC and REST, `control_api`) and what holds them together (`engine`).
+The model of runs is synchronous and runs on a scheduler (`state`, `script`, `recordings`). `api` serves it
+over gRPC and REST, `control_api` controls it, `faults` breaks it, and `engine` puts the parts together.
+`quirks` lists what the real engine does against expectation.
 """
 
 from proxy.simulator.api.listener import PortTaken

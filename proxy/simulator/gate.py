@@ -1,4 +1,4 @@
-"""Gate: who may come in, how often, and whether the engine is there at all."""
+"""Gate: which tokens are accepted, how many calls, and whether the engine answers at all."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ LIMITED = {
 
 
 class Bucket:
-    """Tokens that come back with time."""
+    """A token bucket: `rate` calls a second, and as many at once."""
 
     def __init__(self, scheduler: Scheduler, rate: float) -> None:
         self._scheduler, self._rate = scheduler, rate
         self._left, self._at = rate, scheduler.now()
 
     def take(self) -> bool:
-        """Whether there was one."""
+        """Take one call's token; whether there was one."""
         now = self._scheduler.now()
         self._left = min(self._rate, self._left + (now - self._at) * self._rate)
         self._at = now
@@ -36,28 +36,28 @@ class Bucket:
 
 
 class Gate:
-    """The engine's tokens, limits and outages."""
+    """The engine's tokens, rate limits and silence."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._tenants: dict[str, Tenant] = {}
         self._buckets: dict[tuple[str, str], Bucket] = {}
-        self._quiet = asyncio.Event()
-        self._quiet.set()
+        self._answering = asyncio.Event()
+        self._answering.set()
         self.refusing = False
         self.rate = RATE
         self.calls: dict[str, int] = {}
 
     def admit(self, token: str, tenant: Tenant) -> None:
-        """From now on `token` is `tenant`'s."""
+        """Accept `token` for `tenant`."""
         self._tenants[token] = tenant
 
     def withdraw(self, token: str) -> Tenant:
-        """From now on `token` is nobody's; whose it was. Raises KeyError."""
+        """Accept `token` no more; returns its tenant. Raises KeyError."""
         return self._tenants.pop(token)
 
     def tenant(self, authorization: str | None) -> Tenant | None:
-        """Whose the header's token is; None: refused."""
+        """The tenant of an authorization header's token; None where it is refused."""
         kind, _, token = (authorization or "").partition(" ")
         return None if self.refusing or kind.lower() != "bearer" else self._tenants.get(token.strip())
 
@@ -76,16 +76,16 @@ class Gate:
         return self._buckets[key].take()
 
     def mute(self) -> None:
-        """Answer nothing until `unmute`: callers wait."""
-        self._quiet.clear()
+        """Let every call wait until `unmute`."""
+        self._answering.clear()
 
     def unmute(self) -> None:
-        self._quiet.set()
+        self._answering.set()
 
-    async def heard(self) -> None:
-        """Come back once the engine is not mute."""
-        await self._quiet.wait()
+    async def wait_until_answering(self) -> None:
+        """Wait while the engine is mute."""
+        await self._answering.wait()
 
     def count(self, method: str) -> None:
-        """One call more of a method, for tests that count what a client asks."""
+        """Count a call of a method, for tests of what a client asks."""
         self.calls[method] = self.calls.get(method, 0) + 1

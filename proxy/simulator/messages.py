@@ -20,7 +20,7 @@ ENDS = frozenset({COMPLETED, FAILED, CANCELLED})
 
 @dataclass(slots=True)
 class Message:
-    """One thing that is told; `step_run_id` is None where it is about the run itself."""
+    """One message. `step_run_id` is None where it is about the run itself; `at` is wall clock time."""
 
     run_id: str
     kind: pb.ResourceEventType

@@ -1,4 +1,4 @@
-"""RandomSource: every random choice of an engine, from one seed, so that a run can be had again."""
+"""RandomSource: every random choice of an engine, from one seed, so that a run can be repeated."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import uuid
 
 
 class RandomSource:
-    """A seeded source of delays, ids and chances; without a seed each engine is another."""
+    """A seeded source of delays, ids and chances; without a seed each engine differs."""
 
     def __init__(self, seed: int | None = None) -> None:
         self._random = random.Random(seed)

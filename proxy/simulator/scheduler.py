@@ -1,7 +1,8 @@
-"""Scheduler: what shall happen when; the only thing in the model that knows time.
+"""Scheduler: calls at a later time; the only thing in the model that knows time.
 
-The model of runs is synchronous: it asks its scheduler to call something later and never waits. On a loop
-that is `LoopScheduler`; in tests it is `ManualScheduler`, whose hours pass in no time and always alike.
+The model of runs is synchronous: it asks its scheduler to call something later and never waits. On an event
+loop that is `LoopScheduler`. In tests it is `ManualScheduler`, whose time passes at once and always in the
+same way.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from typing import Any, Final, Protocol
 
 
 class Cancellable(Protocol):
-    """Something that has been put on the scheduler."""
+    """A planned call."""
 
     def cancel(self) -> None:
-        """Take it off; nothing happens if it is over."""
+        """Do not make the call; nothing happens if it was made."""
 
 
 class Scheduler(Protocol):
-    """Seconds that only go forwards, and calls at a time."""
+    """A clock, and calls at a later time."""
 
     def now(self) -> float:
         """Monotonic seconds; only differences mean something."""
@@ -43,7 +44,7 @@ class LoopScheduler:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._offset = time.time() - self._loop.time()
-        self.jumped = 0.0  # seconds by which the wall clock is wrong
+        self.jumped = 0.0  # seconds by which the wall clock is wrong, see `Faults.jump_clock`
 
     def now(self) -> float:
         return self._loop.time()
@@ -56,7 +57,7 @@ class LoopScheduler:
 
 
 class _Entry:
-    """A call in the heap of a `ManualScheduler`."""
+    """A planned call of a `ManualScheduler`."""
 
     def __init__(self, call: Callable[..., None], args: tuple[Any, ...]) -> None:
         self.call, self.args, self.off = call, args, False
@@ -66,7 +67,7 @@ class _Entry:
 
 
 class ManualScheduler:
-    """Time that passes only when it is told to."""
+    """Time that passes only in `advance`."""
 
     def __init__(self, wall: float = 1_800_000_000.0) -> None:
         self._now = 0.0
@@ -86,7 +87,7 @@ class ManualScheduler:
         return entry
 
     def advance(self, seconds: float) -> None:
-        """Let so much time pass; what is due happens in its order."""
+        """Let so many seconds pass; calls are made in the order of their times."""
         until = self._now + seconds
         while self._heap and self._heap[0][0] <= until:
             at, _, entry = heapq.heappop(self._heap)

@@ -1,4 +1,4 @@
-"""Tokens: shaped like Hatchet's (a JWT that says where the engine is), good for this engine alone."""
+"""Tokens: shaped like Hatchet's (a JWT that says where the engine is), accepted by this engine alone."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Heard:
     events: list[tuple[float, dispatcher_pb2.WorkflowEvent]] = field(default_factory=list)
     ended: tuple[float, str, str] | None = None
 
-    def give(self, wire: bytes) -> None:
+    def send(self, wire: bytes) -> None:
         self.events.append((self.scheduler.now(), dispatcher_pb2.WorkflowEvent.FromString(wire)))
 
     def end(self, status: str, details: str = "") -> None:

@@ -1,7 +1,7 @@
-"""The gRPC face: the calls of hatchet-sdk that a stream proxy, a trigger and a chunk's sender make.
+"""The gRPC API: the calls of hatchet-sdk with which runs are triggered, subscribed to, read, and sent chunks.
 
-Generic handlers on bytes: each WorkflowEvent is encoded once for all who hear it. Other methods are
-UNIMPLEMENTED: no worker registers here. Statuses and details are the real engine's.
+Generic handlers on bytes: a WorkflowEvent is encoded once for all subscriptions. Other methods are
+UNIMPLEMENTED: no worker registers here. Statuses and details are those of the real engine.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class GrpcApi(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 
     async def _tenant(self, context: Context, method: str) -> Tenant:
         self._gate.count(method.rpartition("/")[2])
-        await self._gate.heard()
+        await self._gate.wait_until_answering()
         metadata = dict(context.invocation_metadata() or ())
         tenant = self._gate.tenant(_text(metadata.get("authorization")))
         if tenant is None:
@@ -84,7 +84,7 @@ class GrpcApi(grpc.GenericRpcHandler):  # type: ignore[type-arg]
             self.close(subscription)
 
     async def open(self, raw: bytes, context: Context, listener: Listener) -> Subscription:
-        """SubscribeToWorkflowEvents; what is told goes to `listener`."""
+        """SubscribeToWorkflowEvents; its events go to `listener`."""
         tenant = await self._tenant(context, SUBSCRIBE)
         request = dispatcher_pb2.SubscribeToWorkflowEventsRequest.FromString(raw)
         subscription: Subscription
@@ -157,7 +157,7 @@ class GrpcApi(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         try:
             return self._core.trigger(tenant, request.name, input, metadata, parent).id
         except UnknownWorkflow:
-            return self._core.random.uuid()  # the engine gives an id here too, and never begins the run
+            return self._core.random.uuid()  # the engine answers with an id too, and never begins the run
 
     async def _cancel(self, raw: bytes, context: Context) -> bytes:
         tenant = await self._tenant(context, stubs.CANCEL_TASKS)
@@ -196,7 +196,7 @@ class GrpcApi(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 
 
 def runs_of(tenant: Tenant, ids: list[str]) -> list[Run]:
-    """The runs that are meant by ids of runs or of their steps."""
+    """The runs with these ids, which are those of runs or of their steps."""
     found = (tenant.runs.get(id.lower()) or (tenant.step_run(id.lower()) or (None,))[0] for id in ids)
     return [run for run in found if run is not None]
 

@@ -1,8 +1,8 @@
-"""Lean: the same gRPC face on asyncio alone, for benchmarks that want 20,000 chunks a second from one core.
+"""The same gRPC API on asyncio alone, for benchmarks that need 20,000 chunks a second from one core.
 
 grpc.aio takes some 60 µs to send one message; here it is a fraction of that, because what is sent in one turn
-of the loop is written at once. Just enough HTTP/2 for one kind of client: no TLS, no requests that stream (so
-nobody waits for results here), no priorities. Flow control is kept. (RFC 9113, RFC 7541, PROTOCOL-HTTP2.md)
+of the loop is written at once. Just enough HTTP/2 for one kind of client: no TLS, no requests that stream
+(so no SubscribeToWorkflowRuns), no priorities. Flow control is kept. (RFC 9113, RFC 7541, PROTOCOL-HTTP2.md)
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class Connection(asyncio.Protocol):
             if path == SUBSCRIBE:
                 stream.subscription = await self._wire.open(request, context, stream)
             elif path in self._wire.calls:
-                stream.give(await self._wire.calls[path](request, context))
+                stream.send(await self._wire.calls[path](request, context))
                 stream.end("OK")
             else:
                 raise Abort(UNIMPLEMENTED, f"the lean engine has no {path}")

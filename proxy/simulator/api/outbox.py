@@ -1,4 +1,4 @@
-"""Outbox: what a subscription has to say and its stream has not yet sent."""
+"""Outbox: what a subscription has sent and its gRPC stream has not yet written."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections import deque
 
 
 class Outbox:
-    """A feed's listener on the loop: bytes in, and someone who waits for them."""
+    """A subscription's listener: a queue of messages, and the task that waits for them."""
 
     def __init__(self) -> None:
         self.waiting: deque[bytes] = deque()
         self.ended: tuple[str, str] | None = None
         self._more: asyncio.Future[None] | None = None
 
-    def give(self, wire: bytes) -> None:
+    def send(self, wire: bytes) -> None:
         self.waiting.append(wire)
         self._wake()
 
@@ -27,7 +27,7 @@ class Outbox:
             self._more.set_result(None)
 
     async def more(self) -> None:
-        """Come back when there is something to send, or the end."""
+        """Wait until there is a message, or the end."""
         if not self.waiting and self.ended is None:
             self._more = asyncio.get_running_loop().create_future()
             await self._more

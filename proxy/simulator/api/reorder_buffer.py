@@ -1,10 +1,15 @@
-"""ReorderBuffer: how the engine orders the chunks of a by-run subscription, and why they come 5 s late.
+"""ReorderBuffer: how the engine orders the chunks of a subscription by run id, and why they come 5 s late.
 
-It expects index 0 of each step. A chunk with another index waits until the gap is filled, the step ends, or
-5 s have passed; after the 5 s the next index that comes is taken for the expected one. When a step ends
-without anything waiting the expectation stays, so the chunks of a next attempt, from 0 again, wait too. Two
-seconds after a step's end all that is known of it is dropped, waiting chunks included. The end of a run
-releases nothing.
+It expects index 0 of each step first.
+
+- A chunk with another index waits until the gap is filled, the step ends, or 5 s have passed. After the 5 s
+  the next index that comes is the expected one.
+- The end of a step releases what waits, and then index 0 is expected again. Where nothing waits, the
+  expected index stays: the chunks of a next attempt, from 0 again, wait too.
+- So a chunk that its step's end has overtaken passes at once if nothing waited, and else waits.
+- Two seconds after a step's end its state is dropped, with the chunks that wait. The end of a run releases
+  none.
+
 (internal/services/dispatcher/server.go, StreamEventBuffer)
 """
 
@@ -17,23 +22,23 @@ from proxy.simulator.scheduler import Scheduler
 
 HOLD = 5.0
 FORGET = 2.0
-SWEEP = 1.0  # how often what has ended is looked for
-FRESH = -1
+SWEEP = 1.0  # seconds between two clean-ups of ended steps
+FRESH = -1  # the next index that comes is the expected one
 
 
 class ReorderBuffer:
-    """Takes messages, gives them on in the engine's idea of order."""
+    """Takes messages and passes them on in the engine's order."""
 
-    def __init__(self, scheduler: Scheduler, give: Callable[[Message], None]) -> None:
+    def __init__(self, scheduler: Scheduler, pass_on: Callable[[Message], None]) -> None:
         self._scheduler = scheduler
-        self._give = give
+        self._pass_on = pass_on
         self._waiting: dict[str, list[Message]] = {}
         self._expected: dict[str, int] = {}
         self._ended: dict[str, float] = {}
         self._open = True
 
     def close(self) -> None:
-        """Give nothing any more."""
+        """Pass nothing on any more."""
         self._open = False
 
     def add(self, message: Message) -> None:
@@ -42,10 +47,10 @@ class ReorderBuffer:
         if step is None or not message.is_chunk:
             if step is not None and message.kind in ENDS:
                 self._step_ended(step)
-            self._give(message)
+            self._pass_on(message)
             return
         if message.index is None:
-            self._give(message)
+            self._pass_on(message)
             return
         self._chunk(step, message.index, message)
 
@@ -56,7 +61,7 @@ class ReorderBuffer:
         waiting = self._waiting.get(step)
         if index == expected and not waiting:
             self._expected[step] = expected + 1
-            self._give(message)
+            self._pass_on(message)
             return
         self._waiting.setdefault(step, []).append(message)
         self._waiting[step].sort(key=lambda one: one.index or 0)
@@ -68,14 +73,14 @@ class ReorderBuffer:
         waiting = self._waiting[step]
         while waiting and waiting[0].index == self._expected[step]:
             self._expected[step] += 1
-            self._give(waiting.pop(0))
+            self._pass_on(waiting.pop(0))
         if not waiting:
             del self._waiting[step]
 
     def _held_too_long(self, step: str) -> None:
         if self._open and step in self._waiting:
             for message in self._waiting.pop(step):
-                self._give(message)
+                self._pass_on(message)
             self._expected[step] = FRESH
 
     def _step_ended(self, step: str) -> None:
@@ -83,12 +88,12 @@ class ReorderBuffer:
         if waiting:
             self._expected.pop(step, None)
             for message in waiting:
-                self._give(message)
+                self._pass_on(message)
         self._ended[step] = self._scheduler.now()
         self._scheduler.after(FORGET + SWEEP / 2, self._forget, step)
 
     def _forget(self, step: str) -> None:
         if self._scheduler.now() - self._ended[step] < FORGET:
-            return  # it has ended once more since
+            return  # it has ended again since
         self._waiting.pop(step, None)
         self._expected.pop(step, None)

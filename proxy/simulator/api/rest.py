@@ -1,7 +1,6 @@
-"""The REST face: the history of a run, the list of runs, cancel, replay, trigger.
+"""The REST API: the history of a run, the list of runs, cancel, replay, trigger.
 
-Statuses are the real engine's: a run that is not there is 404 before anyone is asked who they are; a wrong
-token is 403, and so is none.
+Statuses are the real engine's: an unknown run is 404 for every caller; a wrong token is 403, and so is none.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class RestApi:
 
     async def _enter(self, request: web.Request, name: str) -> None:
         self._gate.count(name)
-        await self._gate.heard()
+        await self._gate.wait_until_answering()
         if self.away:
             raise _problem(web.HTTPServiceUnavailable, "unavailable")
 

@@ -1,7 +1,7 @@
 """What the read side answers: V1WorkflowRunDetails and the list of runs, as JSON-like values.
 
-The shapes are the engine's, field by field (compare tests/recordings/rest/); what it knows is a fold over the
-run's read_model as far as it has become visible.
+The shapes are the engine's, field by field (compare tests/recordings/rest/). The content is what the run's
+read model shows at the time of the call.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _WORKER = "b2959e71-5612-4c63-b893-18f11e78e109"
 
 def run_answer(run: Run, now: float) -> dict[str, Any]:
     """GET /api/v1/stable/workflow-runs/{id} at scheduler time `now`."""
-    pasts = run.read_model.steps(now)
-    seen = [(step, pasts[step.id]) for step in reversed(run.steps.values()) if step.id in pasts]
+    views = run.read_model.steps(now)
+    seen = [(step, views[step.id]) for step in reversed(run.steps.values()) if step.id in views]
     return {
         "run": _run(run, seen, now),
         "shape": [_shape(run, step) for step, _ in seen],
         "taskEvents": []
         if run.workflow.is_task
-        else [_event(run, line) for line in reversed(run.read_model.visible(now))],
-        "tasks": [_task(run, step, past, now) for step, past in seen],
+        else [_event(run, event) for event in reversed(run.read_model.visible(now))],
+        "tasks": [_task(run, step, view, now) for step, view in seen],
         "workflowConfig": workflow_config(run.workflow),
     }
 
@@ -51,8 +51,8 @@ def list_answer(runs: Iterable[Run], now: float, offset: int, limit: int) -> dic
 
 def _run(run: Run, seen: list[tuple[StepRun, TaskView]], now: float) -> dict[str, Any]:
     over = run.history_status in OVER
-    started = [past.started_at for _, past in seen if past.started_at is not None]
-    ended = [past.finished_at for _, past in seen if past.finished_at is not None] if over else []
+    started = [view.started_at for _, view in seen if view.started_at is not None]
+    ended = [view.finished_at for _, view in seen if view.finished_at is not None] if over else []
     answer: dict[str, Any] = {
         "additionalMetadata": run.metadata,
         "createdAt": stamp(run.created_at),
@@ -81,32 +81,32 @@ def _run_output(run: Run, seen: list[tuple[StepRun, TaskView]]) -> Any:
     return json.loads(latest[1].output) if latest else {}
 
 
-def _task(run: Run, step: StepRun, past: TaskView, now: float) -> dict[str, Any]:
+def _task(run: Run, step: StepRun, view: TaskView, now: float) -> dict[str, Any]:
     parents = {name: run.outputs.get(name) for name in step.step.parents if name in run.outputs}
     return {
-        **_summary(run, step, past),
+        **_summary(run, step, view),
         "createdAt": NEVER,
         "input": _task_input(run, parents),
         "isDurable": step.step.evicts is not None,
-        "isEvicted": past.status == EVICTED,
-        "output": json.loads(past.output) if past.output else {},
+        "isEvicted": view.status == EVICTED,
+        "output": json.loads(view.output) if view.output else {},
     }
 
 
-def _summary(run: Run, step: StepRun, past: TaskView) -> dict[str, Any]:
+def _summary(run: Run, step: StepRun, view: TaskView) -> dict[str, Any]:
     answer: dict[str, Any] = {
         "actionId": action(run.workflow, step.name),
         "additionalMetadata": run.metadata,
-        "attempt": past.retry_count + 1,
+        "attempt": view.retry_count + 1,
         "createdAt": stamp(step.created_at),
         "displayName": _display_name(step.name, step.created_at),
-        "errorMessage": past.error if past.status == FAILED else "",
+        "errorMessage": view.error if view.status == FAILED else "",
         "input": {},
         "metadata": _meta(step.id, step.created_at),
         "numSpawnedChildren": 0,
         "output": {},
-        "retryCount": past.retry_count,
-        "status": past.status,
+        "retryCount": view.retry_count,
+        "status": view.status,
         "stepId": _name_id(run, step.name),
         "taskExternalId": step.id,
         "taskId": step.number,
@@ -117,60 +117,60 @@ def _summary(run: Run, step: StepRun, past: TaskView) -> dict[str, Any]:
         "workflowRunExternalId": run.id,
         "workflowVersionId": _name_id(run, "version"),
     }
-    if past.started_at is not None:
-        answer["startedAt"] = stamp(past.started_at)
-    if past.finished_at is not None:
-        answer["finishedAt"] = stamp(past.finished_at)
-        if past.started_at is not None:
-            answer["duration"] = int((past.finished_at - past.started_at) * 1000)
+    if view.started_at is not None:
+        answer["startedAt"] = stamp(view.started_at)
+    if view.finished_at is not None:
+        answer["finishedAt"] = stamp(view.finished_at)
+        if view.started_at is not None:
+            answer["duration"] = int((view.finished_at - view.started_at) * 1000)
     return answer
 
 
 def _row(run: Run, now: float) -> dict[str, Any]:
-    pasts = run.read_model.steps(now)
-    seen = [(step, pasts[step.id]) for step in reversed(run.steps.values()) if step.id in pasts]
+    views = run.read_model.steps(now)
+    seen = [(step, views[step.id]) for step in reversed(run.steps.values()) if step.id in views]
     if run.workflow.is_task and seen:
-        step, past = seen[0]
-        row = _summary(run, step, past)
-        row["output"] = json.loads(past.output) if past.output else {}
+        step, view = seen[0]
+        row = _summary(run, step, view)
+        row["output"] = json.loads(view.output) if view.output else {}
         children = []
     else:
         row = {**_run(run, seen, now), "actionId": "", "attempt": 1, "retryCount": 0, "numSpawnedChildren": 0}
         row |= {"output": {}, "stepId": NO_STEP}
         row |= {"taskExternalId": run.id, "taskId": 0, "taskInsertedAt": stamp(run.created_at), "type": "DAG"}
         row["workflowRunExternalId"] = run.id
-        children = [{**_summary(run, step, past), "workflowName": run.workflow.name} for step, past in seen]
+        children = [{**_summary(run, step, view), "workflowName": run.workflow.name} for step, view in seen]
     if run.parent_step_run_id is not None:
         row["parentTaskExternalId"] = run.parent_step_run_id
     return {**row, "children": children, "workflowName": run.workflow.name}
 
 
-def _event(run: Run, line: TaskEvent) -> dict[str, Any]:
-    step = run.step_by_id(line.step_run_id)
+def _event(run: Run, event: TaskEvent) -> dict[str, Any]:
+    step = run.step_by_id(event.step_run_id)
     name = step.name if step is not None else ""
-    event: dict[str, Any] = {
-        "attempt": line.retry_count + 1,
-        "errorMessage": line.error,
-        "eventType": line.type,
-        "id": line.number,
-        "message": _event_message(line),
-        "output": line.output,
-        "retryCount": line.retry_count,
-        "taskDisplayName": _display_name(name, step.created_at if step is not None else line.at),
-        "taskId": line.step_run_id,
-        "timestamp": stamp(line.at),
+    shown: dict[str, Any] = {
+        "attempt": event.retry_count + 1,
+        "errorMessage": event.error,
+        "eventType": event.type,
+        "id": event.number,
+        "message": _event_message(event),
+        "output": event.output,
+        "retryCount": event.retry_count,
+        "taskDisplayName": _display_name(name, step.created_at if step is not None else event.at),
+        "taskId": event.step_run_id,
+        "timestamp": stamp(event.at),
     }
-    if line.type in ON_WORKER:
-        event["workerId"] = _WORKER
-    return event
+    if event.type in ON_WORKER:
+        shown["workerId"] = _WORKER
+    return shown
 
 
-def _event_message(line: TaskEvent) -> str:
-    if line.type == "SENT_TO_WORKER":
+def _event_message(event: TaskEvent) -> str:
+    if event.type == "SENT_TO_WORKER":
         return "Sent task run to the assigned worker"
-    if line.type == "RETRYING":
-        return f"This is retry number {line.retry_count}."
-    return line.message
+    if event.type == "RETRYING":
+        return f"This is retry number {event.retry_count}."
+    return event.message
 
 
 def _shape(run: Run, step: StepRun) -> dict[str, Any]:

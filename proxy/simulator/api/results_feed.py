@@ -1,4 +1,4 @@
-"""ResultsFeed: who waits for the results of runs (SubscribeToWorkflowRuns, hatchet-sdk's `aio_result`)."""
+"""ResultsFeed: the results of runs for SubscribeToWorkflowRuns (hatchet-sdk's `aio_result`)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from proxy.simulator.state.runs import Core
 from proxy.simulator.state.tenant import Tenant
 from proxy.simulator.stubs import dispatcher_pb2
 
-LOOK_EVERY = 1.0  # for runs that were done before they were asked for
+LOOK_AFTER = 1.0  # seconds, for a run that was done before its id came: the engine polls each second
 
 
 class ResultsFeed:
-    """One client's open questions: run ids come in, each run goes out once, when it is done."""
+    """The runs that one client waits for: ids come in, each run goes out once, when it is done."""
 
     def __init__(self, core: Core, tenant: Tenant) -> None:
         self._core, self._tenant = core, tenant
@@ -22,7 +22,7 @@ class ResultsFeed:
         self._done: asyncio.Queue[Run | None] = asyncio.Queue()
 
     async def done_runs(self, requests: AsyncIterator[bytes]) -> AsyncIterator[Run]:
-        """The runs that were asked for, as they get done, until the client asks no more."""
+        """Yield each run when it is done, until the client ends its side."""
         self._core.on_done.append(self._on_done)
         asking = asyncio.create_task(self._ask(requests))
         try:
@@ -37,7 +37,7 @@ class ResultsFeed:
             async for raw in requests:
                 run_id = dispatcher_pb2.SubscribeToWorkflowRunsRequest.FromString(raw).workflow_run_id.lower()
                 self._asked.add(run_id)
-                self._core.scheduler.after(LOOK_EVERY, self._look, run_id)
+                self._core.scheduler.after(LOOK_AFTER, self._look, run_id)
         finally:
             self._done.put_nowait(None)
 

@@ -1,4 +1,4 @@
-"""What the core answers: GetRunDetails, and the results for who waits for a run."""
+"""What the core answers: GetRunDetails, and the results of SubscribeToWorkflowRuns."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _derived(statuses: list[str]) -> str:
 
 
 def run_results(run: Run, now: float) -> dispatcher_pb2.WorkflowRunEvent:
-    """What SubscribeToWorkflowRuns says of a done run."""
+    """The answer of SubscribeToWorkflowRuns for a run that is done."""
     return dispatcher_pb2.WorkflowRunEvent(
         workflow_run_id=run.id,
         event_type=dispatcher_pb2.WORKFLOW_RUN_EVENT_TYPE_FINISHED,

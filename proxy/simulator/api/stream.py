@@ -1,4 +1,4 @@
-"""Stream: one call of the lean face: what `GrpcApi` takes for its context, and a feed's listener."""
+"""Stream: one call of the lean server: the context of a `GrpcApi` method, and a subscription's listener."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Carrier(Protocol):
         """Write frames."""
 
     def ended(self, number: int) -> None:
-        """The stream has said its last."""
+        """The stream is over."""
 
 
 class Stream:
@@ -56,7 +56,7 @@ class Stream:
     async def abort(self, code: grpc.StatusCode, details: str = "") -> NoReturn:
         raise Abort(code, details)
 
-    def give(self, wire: bytes) -> None:
+    def send(self, wire: bytes) -> None:
         """One message; sent as far as the windows allow."""
         self._open()
         body = MESSAGE.pack(0, len(wire)) + wire
@@ -70,8 +70,8 @@ class Stream:
         """The status, after all that is waiting."""
         self._open()
         code = grpc.StatusCode[status].value[0]
-        told = _literal(b"grpc-status", str(code).encode())
-        self._trailers = told + (_literal(b"grpc-message", quote(details).encode()) if details else b"")
+        ended = _literal(b"grpc-status", str(code).encode())
+        self._trailers = ended + (_literal(b"grpc-message", quote(details).encode()) if details else b"")
         self.flush()
 
     def flush(self) -> None:

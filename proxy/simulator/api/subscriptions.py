@@ -33,7 +33,7 @@ OK, NOT_FOUND, INTERNAL = "OK", "NOT_FOUND", "INTERNAL"
 class Listener(Protocol):
     """The client's side of a subscription."""
 
-    def give(self, wire: bytes) -> None:
+    def send(self, wire: bytes) -> None:
         """The bytes of one WorkflowEvent."""
 
     def end(self, status: str, details: str = "") -> None:
@@ -54,7 +54,7 @@ class Outlet:
         """Send a message; one that cannot be encoded ends the subscription, and so does a hangup."""
         wire = message.wire(self._world.scheduler.wall(), hangup)
         if wire is not None:
-            self._listener.give(wire)
+            self._listener.send(wire)
         elif self._world.quirks.bad_chunk_ends_all:
             self.end(INTERNAL, INVALID)
         if hangup:

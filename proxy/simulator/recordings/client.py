@@ -1,7 +1,6 @@
-"""Client: an engine, real or embedded, asked in its own words; nothing is translated, nothing is forgiven.
+"""Client: a thin client of an engine, real or embedded: it passes statuses and events on as they come.
 
-For recorders and for the contract suite, which must see statuses and events as they come. The proxy itself
-goes through ``proxy.hatchet.client``.
+For recorders and for the contract suite. The proxy itself uses ``proxy.hatchet.client``.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ STABLE = "/api/v1/stable"
 
 
 class Client:
-    """One tenant's view of an engine."""
+    """The calls of one tenant."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._at = endpoint

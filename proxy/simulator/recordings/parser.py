@@ -1,8 +1,8 @@
-"""Recording: a file of what a real engine said of one run, understood once, to be told again.
+"""Recording: a file of what a real engine sent and answered about one run, parsed to be played again.
 
-The lines of all subscriptions are laid together to what the engine told (each event once, when it was first
-heard), and what the core and the history answered, by time. Payloads that a recording only describes are made
-up, of the same length. (The format: tests/recordings/README.md)
+The lines of all subscriptions are merged: each event once, at the time at which it was first received. The
+answers of the core and of the history are kept by time. A payload that the recording only describes is
+replaced by filling of the same length. (The format: tests/recordings/README.md)
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from proxy.simulator import messages
 from proxy.simulator.messages import Message
 from proxy.simulator.stubs import dispatcher_pb2
 
-SAME_RUN_EVENT = 0.15  # seconds within which two subscriptions heard the same event about the run
+SAME_RUN_EVENT = 0.15  # seconds within which two subscriptions receive the same event about the run
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 STEP_RUN = "RESOURCE_TYPE_STEP_RUN"
 
 
 class NotARecording(ValueError):
-    """A file that is no recording; the text says where and why."""
+    """A file that is not a recording; the text says where and why."""
 
 
 @dataclass(slots=True)
 class Recording:
-    """What was told and answered, each with its seconds since the trigger."""
+    """What was published and answered, each with its seconds since the trigger."""
 
     run_id: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
-    told: list[tuple[float, Message]] = field(default_factory=list)
-    cores: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
-    pasts: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
-    begun: float | None = None  # the wall clock at the trigger, as far as timestamps tell
+    published: list[tuple[float, Message]] = field(default_factory=list)
+    states: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
+    histories: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
+    triggered_at: float | None = None  # the wall clock at the trigger, derived from timestamps
 
     @property
-    def lasts(self) -> float:
-        """Seconds from the trigger to the last that is known."""
-        return max((seconds for seconds, _ in (*self.told, *self.cores, *self.pasts)), default=0.0)
+    def duration(self) -> float:
+        """Seconds from the trigger to the last line."""
+        return max((seconds for seconds, _ in (*self.published, *self.states, *self.histories)), default=0.0)
 
 
 def load_recording(path: Path) -> Recording:
@@ -52,32 +52,32 @@ def load_recording(path: Path) -> Recording:
 
 def parse_recording(name: str, lines: Iterable[str]) -> Recording:
     """A recording's lines. Raises NotARecording."""
-    made = _Maker()
+    builder = _Builder()
     for number, line in enumerate(lines, 1):
         try:
             if line.strip():
-                made.take(json.loads(line))
+                builder.add(json.loads(line))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise NotARecording(
                 f"{name}:{number}: not a line of a recording ({type(error).__name__})"
             ) from None
-    if not made.recording.run_id:
+    if not builder.recording.run_id:
         raise NotARecording(f"{name}: no line says which run was triggered")
-    made.recording.told.sort(key=lambda one: one[0])
-    return made.recording
+    builder.recording.published.sort(key=lambda one: one[0])
+    return builder.recording
 
 
-class _Maker:
-    """Takes lines in the order of time."""
+class _Builder:
+    """Builds a recording from its lines, which must come in the order of time."""
 
     def __init__(self) -> None:
         self.recording = Recording()
-        self._heard: set[tuple[Any, ...]] = set()
+        self._seen: set[tuple[Any, ...]] = set()
         self._run_events: list[tuple[float, int]] = []
         self._latest: tuple[str, int] | None = None  # the step and index of the latest chunk
         self._broken: list[float] = []
 
-    def take(self, line: Mapping[str, Any]) -> None:
+    def add(self, line: Mapping[str, Any]) -> None:
         seconds = float(line["t"])
         match line["source"]:
             case "trigger":
@@ -87,10 +87,10 @@ class _Maker:
             case "live" if line.get("ended") == "INTERNAL":
                 self._bad_chunk(seconds)
             case "GetRunDetails":
-                self.recording.cores.append((seconds, line["answer"]))
+                self.recording.states.append((seconds, line["answer"]))
                 self.recording.metadata |= line["answer"].get("additional_metadata") or {}
             case "REST workflow-runs":
-                self.recording.pasts.append((seconds, line["answer"]))
+                self.recording.histories.append((seconds, line["answer"]))
 
     def _event(self, seconds: float, event: Mapping[str, Any]) -> None:
         kind: messages.Kind = dispatcher_pb2.ResourceEventType.Value(event["event_type"])  # type: ignore[assignment]
@@ -99,9 +99,9 @@ class _Maker:
         if step is None and any(k == kind and abs(t - seconds) < SAME_RUN_EVENT for t, k in self._run_events):
             return
         key = (step, kind, event["event_timestamp"] if kind == messages.STREAM else retry)
-        if step is not None and key in self._heard:
+        if step is not None and key in self._seen:
             return
-        self._heard.add(key)
+        self._seen.add(key)
         at = wall(event["event_timestamp"])
         if step is None:
             self._run_events.append((seconds, kind))
@@ -109,14 +109,16 @@ class _Maker:
             self._begun(at, seconds)
         if kind == messages.STREAM and step is not None:
             self._latest = (step, index or 0)
-        told_at = at if kind in (messages.STREAM, messages.STARTED) else None
+        published_at = at if kind in (messages.STREAM, messages.STARTED) else None
         payload = text_of(event["event_payload"]).encode()
         run_id = event["workflow_run_id"]
-        self.recording.told.append((seconds, Message(run_id, kind, step, payload, told_at, retry, index)))
+        self.recording.published.append(
+            (seconds, Message(run_id, kind, step, payload, published_at, retry, index))
+        )
 
     def _begun(self, at: float, seconds: float) -> None:
-        begun = self.recording.begun
-        self.recording.begun = at - seconds if begun is None else min(begun, at - seconds)
+        begun = self.recording.triggered_at
+        self.recording.triggered_at = at - seconds if begun is None else min(begun, at - seconds)
 
     def _bad_chunk(self, seconds: float) -> None:
         if any(abs(one - seconds) < SAME_RUN_EVENT for one in self._broken):
@@ -124,11 +126,11 @@ class _Maker:
         self._broken.append(seconds)
         step, index = self._latest or (self.recording.run_id, -1)
         bad = Message(self.recording.run_id, messages.STREAM, step, b"\xff", None, None, index + 1)
-        self.recording.told.append((seconds, bad))
+        self.recording.published.append((seconds, bad))
 
 
 def text_of(value: Any) -> str:
-    """A text as recorded: itself, or made up where it is only described."""
+    """A text as recorded, or filling of its length where it is only described."""
     if isinstance(value, str):
         return value
     if not isinstance(value, Mapping):

@@ -1,8 +1,8 @@
-"""Record: what an engine says of one run, written as it comes, in the format of tests/recordings/.
+"""Recorder: writes what an engine sends and answers about one run, in the format of tests/recordings/.
 
-Two subscriptions are kept open until the run is done (by run id, and by the run's own traceparent), the
-core's state and the history are asked ten times a second and written when they change. Payloads are only
-described, unless they are wanted.
+Two subscriptions stay open until the run is done: by run id, and by the run's own traceparent. The core's
+state and the history are polled ten times a second and written when they change. Payloads are only
+described, unless the caller asks for them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from proxy.simulator.recordings.client import Client
 
 EVERY = 0.1
 AGAIN = 0.25
-AFTER_END = 1.0  # a run that is not done again within this was really done
+AFTER_END = 1.0  # seconds for which a run must read done: during a replay it reads so for a moment
 HEAD = 40
 LONG = 400
 TRACEPARENT = "traceparent"
@@ -32,7 +32,7 @@ Write = Callable[[str], None]
 
 
 class Refused(Exception):
-    """The engine does not let the run be recorded; the text is its status and its details."""
+    """The engine refuses a call; the text is its status and its details."""
 
 
 class Recorder:
@@ -44,7 +44,7 @@ class Recorder:
         self._latest: dict[str, Any] = {}
 
     async def record(self) -> None:
-        """Write until the run is done. Raises Refused where it cannot be asked for."""
+        """Write until the run is done. Raises Refused where the engine refuses a call."""
         try:
             await self._record()
         except grpc.aio.AioRpcError as error:
@@ -97,7 +97,7 @@ class Recorder:
             self._latest[source] = answer
             self._line(source, answer=answer)
 
-    # -- what is written of an answer --------------------------------------------------------------
+    # -- what an answer is reduced to --------------------------------------------------------------
 
     def _event(self, event: dispatcher_pb2.WorkflowEvent) -> dict[str, Any]:
         known = MessageToDict(event, preserving_proto_field_name=True)
@@ -129,7 +129,7 @@ class Recorder:
         if status != 200 or not isinstance(answer, Mapping):
             return {"http": status}
         run = answer["run"]
-        told = ("taskExternalId", "actionId", "status", "attempt", "retryCount")
+        fields = ("taskExternalId", "actionId", "status", "attempt", "retryCount")
         happened = ("taskId", "timestamp", "eventType", "retryCount")
         return {
             "http": status,
@@ -140,7 +140,7 @@ class Recorder:
             },
             "tasks": [
                 {
-                    **{key: task.get(key) for key in told},
+                    **{key: task.get(key) for key in fields},
                     "output": self._value(task.get("output")),
                     "errorMessage": self._text(task.get("errorMessage") or ""),
                 }

@@ -39,15 +39,18 @@ class RecordedRun:
         self.created_at = world.scheduler.wall()
         self._world, self._recording, self._speed = world, recording, speed
         self._begun = world.scheduler.now()
-        self._shift = self.created_at - (recording.begun or self.created_at)
+        self._shift = self.created_at - (recording.triggered_at or self.created_at)
         self._ids: dict[str, str] = {}
         if world.quirks.traceparent:
             self.metadata.setdefault("traceparent", f"00-{world.random.hex(32)}-{world.random.hex(16)}-01")
 
     def renamed(self, random: RandomSource, metadata: Mapping[str, Any]) -> RecordedRun:
         """Give it new ids, and the metadata of its trigger."""
-        known = {self._recording.run_id, *(message.step_run_id or "" for _, message in self._recording.told)}
-        known |= {step["external_id"] for _, core in self._recording.cores for step in _steps(core).values()}
+        known = {
+            self._recording.run_id,
+            *(message.step_run_id or "" for _, message in self._recording.published),
+        }
+        known |= {step["external_id"] for _, core in self._recording.states for step in _steps(core).values()}
         self._ids = {old: random.uuid() for old in sorted(known) if UUID.fullmatch(old)}
         self.id = self._ids[self._recording.run_id]
         self.metadata |= metadata
@@ -55,7 +58,7 @@ class RecordedRun:
 
     def begin(self) -> RecordedRun:
         """Schedule everything that will be published."""
-        for seconds, message in self._recording.told:
+        for seconds, message in self._recording.published:
             at = None if message.at is None else message.at + self._shift
             mine = replace(
                 message,
@@ -90,11 +93,11 @@ class RecordedRun:
 
     @property
     def done(self) -> bool:
-        return bool(_latest(self._recording.cores, self.elapsed).get("done"))
+        return bool(_latest(self._recording.states, self.elapsed).get("done"))
 
     def details(self) -> workflows_pb2.GetRunDetailsResponse:
         """GetRunDetails as it was answered at this moment of the recording."""
-        core = _latest(self._recording.cores, self.elapsed) or self._recording.cores[0][1]
+        core = _latest(self._recording.states, self.elapsed) or self._recording.states[0][1]
         answer = workflows_pb2.GetRunDetailsResponse(
             input=b"{}",
             status=core.get("status", "QUEUED"),
@@ -156,12 +159,12 @@ class RecordedRun:
 
     def _all_steps(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for _, core in self._recording.cores:
+        for _, core in self._recording.states:
             found |= _steps(core)
         return found
 
     def _past(self) -> dict[str, Any] | None:
-        return _latest(self._recording.pasts, self.elapsed) or None
+        return _latest(self._recording.histories, self.elapsed) or None
 
 
 def _latest(answers: list[tuple[float, dict[str, Any]]], elapsed: float) -> dict[str, Any]:

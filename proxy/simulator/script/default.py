@@ -1,4 +1,4 @@
-"""The workflow that is there without a script: the tutorial's `chat`, five to eight seconds to its answer."""
+"""The workflow of an engine without a script: the tutorial's `chat`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _answer(scope: Scope) -> str:
 
 
 def words(text: str) -> tuple[bytes, ...]:
-    """A text in the pieces in which a model would give it: words, each with the space before it."""
+    """A text cut as a model would stream it: words, each with the space before it."""
     first, *rest = text.split(" ")
     return (first.encode(), *(f" {word}".encode() for word in rest))
 
@@ -71,5 +71,5 @@ def chat() -> Workflow:
 
 
 def default() -> Script:
-    """The script of an engine that was given none."""
+    """The script of an engine that got none."""
     return script(chat())

@@ -40,7 +40,7 @@ class Chunks:
     every: float = 0.1
     pauses: Mapping[int, float] = field(default_factory=dict)
 
-    def given(self, scope: Scope) -> tuple[bytes, ...]:
+    def of(self, scope: Scope) -> tuple[bytes, ...]:
         """The chunks of one attempt."""
         return self.texts if isinstance(self.texts, tuple) else self.texts(scope)
 

@@ -36,7 +36,7 @@ def check(source: Source, file: ScriptFile) -> None:
 def check_parts(source: Source) -> None:
     """Note what is wrong in a script that has blocks which cannot be read: in the others, one by one.
 
-    What needs all of a workflow's steps, or all workflows (cycles), is not asked where one is missing.
+    Cycles are not checked here: that needs all steps of a workflow, or all workflows.
     """
     workflows = mapping(source.data, "workflows")
     for name, written in workflows.items():

@@ -94,7 +94,7 @@ def _attempt(step: Step, scope: Scope, children: Mapping[str, Any]) -> Iterator[
 
 def _chunks(step: Step, scope: Scope) -> Iterator[Act]:
     evicts = step.evicts
-    chunks = step.chunks.given(scope)
+    chunks = step.chunks.of(scope)
     for number, chunk in enumerate(chunks):
         if evicts is not None and number == evicts.after:
             yield Evict(evicts.away)

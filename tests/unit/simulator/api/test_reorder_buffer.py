@@ -11,7 +11,7 @@ from proxy.simulator.api.reorder_buffer import ReorderBuffer
 from proxy.simulator.messages import Message
 from proxy.simulator.scheduler import ManualScheduler
 
-Given = list[tuple[float, int | str]]
+Timed = list[tuple[float, int | str]]
 
 
 @pytest.fixture
@@ -20,18 +20,18 @@ def scheduler() -> ManualScheduler:
 
 
 @pytest.fixture
-def given() -> Given:
+def passed() -> Timed:
     return []
 
 
 @pytest.fixture
-def add(scheduler: ManualScheduler, given: Given) -> Callable[[int | str], None]:
-    def give(message: Message) -> None:
+def add(scheduler: ManualScheduler, passed: Timed) -> Callable[[int | str], None]:
+    def pass_on(message: Message) -> None:
         kinds = {messages.FAILED: "failed", messages.COMPLETED: "completed", messages.STARTED: "started"}
-        told = message.index if message.index is not None else kinds.get(message.kind, "")
-        given.append((scheduler.now(), "over" if message.step_run_id is None else told))
+        what = message.index if message.index is not None else kinds.get(message.kind, "")
+        passed.append((scheduler.now(), "over" if message.step_run_id is None else what))
 
-    buffer = ReorderBuffer(scheduler, give)
+    buffer = ReorderBuffer(scheduler, pass_on)
 
     def add(what: int | str) -> None:
         kinds = {"failed": messages.FAILED, "completed": messages.COMPLETED, "started": messages.STARTED}
@@ -45,7 +45,7 @@ def add(scheduler: ManualScheduler, given: Given) -> Callable[[int | str], None]
     return add
 
 
-CASES: dict[str, tuple[Given, Given]] = {
+CASES: dict[str, tuple[Timed, Timed]] = {
     "in order, at once": ([(0, 0), (0.1, 1), (0.2, 2)], [(0, 0), (0.1, 1), (0.2, 2)]),
     "a swap is put right": ([(0, 0), (0.1, 2), (0.2, 1)], [(0, 0), (0.2, 1), (0.2, 2)]),
     "who has not seen index 0 waits 5 s": ([(0, 4), (1, 5)], [(5, 4), (5, 5)]),
@@ -66,10 +66,10 @@ CASES: dict[str, tuple[Given, Given]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_the_buffer_gives_and_when(
-    case: str, scheduler: ManualScheduler, given: Given, add: Callable[[int | str], None]
+    case: str, scheduler: ManualScheduler, passed: Timed, add: Callable[[int | str], None]
 ) -> None:
     comes, wanted = CASES[case]
     for at, what in comes:
         scheduler.after(at, add, what)
     scheduler.advance(20)
-    assert [(round(t, 3), what) for t, what in given] == wanted
+    assert [(round(t, 3), what) for t, what in passed] == wanted

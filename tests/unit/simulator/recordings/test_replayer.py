@@ -32,14 +32,16 @@ BOUND_AT_ONCE = {"early_subscription_waits": False}  # the chat's first chunk co
 @pytest.mark.parametrize("path", SCENARIOS)
 def test_every_recording_can_be_read(path: Path) -> None:
     recording = load_recording(path)
-    assert recording.told
-    assert recording.cores[-1][1]["done"]
+    assert recording.published
+    assert recording.states[-1][1]["done"]
 
 
 @pytest.mark.parametrize("path", SCENARIOS)
 def test_what_is_told_has_every_event_that_any_subscription_heard_and_none_twice(path: Path) -> None:
     recording = load_recording(path)
-    mine = [(m.step_run_id or m.run_id, m.kind, m.index, m.retry_count, m.payload) for _, m in recording.told]
+    mine = [
+        (m.step_run_id or m.run_id, m.kind, m.index, m.retry_count, m.payload) for _, m in recording.published
+    ]
     chunks = [one for one in mine if one[2] is not None and one[4] != b"\xff"]
     heard = set()
     for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
@@ -116,10 +118,10 @@ async def test_recording_a_run_gives_what_can_be_told_again() -> None:
         await Recorder(client, run_id, lines.append, payloads=True).record()
     recording = parse_recording("mine", lines)
     assert recording.run_id == run_id
-    chunks = [message for _, message in recording.told if message.index is not None]
+    chunks = [message for _, message in recording.published if message.index is not None]
     assert {message.index for message in chunks} == set(range(len(chunks)))
     assert b"".join(message.payload for message in chunks).startswith(b"You asked: why?")
-    assert recording.cores[-1][1]["status"] == "COMPLETED"
+    assert recording.states[-1][1]["status"] == "COMPLETED"
 
 
 async def test_a_recording_has_no_payload_unless_it_is_wanted() -> None:
@@ -131,7 +133,7 @@ async def test_a_recording_has_no_payload_unless_it_is_wanted() -> None:
     assert "SECRET" not in text
     assert "reading hatchet docs" not in text
     parsed = parse_recording("mine", lines)
-    assert {len(m.payload) for _, m in parsed.told if m.index == 0} == {len("You")}
+    assert {len(m.payload) for _, m in parsed.published if m.index == 0} == {len("You")}
 
 
 async def test_a_run_that_is_not_there_is_not_recorded() -> None:
@@ -150,5 +152,5 @@ def test_what_is_no_recording_is_said_with_its_line() -> None:
 
 def test_statuses_of_recordings_are_those_of_the_protocol() -> None:
     for case in SCENARIOS:
-        for _, core in load_recording(case.values[0]).cores:  # type: ignore[arg-type]
+        for _, core in load_recording(case.values[0]).states:  # type: ignore[arg-type]
             workflows_pb2.RunStatus.Value(core["status"])
