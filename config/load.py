@@ -1,7 +1,7 @@
-"""Paths to a `Config`, or a `ConfigError` with every problem; team by team.
+"""Loads a configuration from a path: a `Config`, or a `ConfigError` with every problem.
 
-A file is the single-file form. A folder is the directory form: ``proxy.yaml`` and ``teams/*.yaml``. A
-team's file that is broken is that team's matter: it is in ``Config.broken`` and nobody else is touched.
+A file is the single-file form. A folder is the directory form: ``proxy.yaml`` and ``teams/*.yaml``. A team
+whose file is broken is listed in ``Config.broken``; the other teams are loaded all the same.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ def load(path: Path, env: Mapping[str, str]) -> Config:
 
 
 def survey(path: Path, env: Mapping[str, str]) -> list[Checked]:
-    """Every file at `path`, checked; raises ConfigError only where there is nothing to judge.
+    """Checks every file at `path`; raises ConfigError only where a file cannot be read.
 
-    A file that lies in ``teams/`` is a team's, also judged by the ``proxy.yaml`` above it, if there is one.
+    A file in a folder ``teams/`` is checked as a team's file, and against the ``proxy.yaml`` above the
+    folder, if there is one.
     """
     if path.is_dir():
         proxy = check(str(path / PROXY), content(path / PROXY), Form.PROXY, env)
@@ -53,7 +54,10 @@ def survey(path: Path, env: Mapping[str, str]) -> list[Checked]:
 
 
 def beside(path: Path, env: Mapping[str, str]) -> Checked | None:
-    """A proxy.yaml, where there is one that can be read at all; its own problems are told elsewhere."""
+    """The checked proxy.yaml at `path`; None where it cannot be read or has no teams.
+
+    Its own problems are not reported for a team's file.
+    """
     try:
         proxy = check(str(path), content(path), Form.PROXY, env)
     except ConfigError:
@@ -62,7 +66,7 @@ def beside(path: Path, env: Mapping[str, str]) -> Checked | None:
 
 
 def content(path: Path) -> bytes:
-    """A file's bytes, one more than may be at most; raises ConfigError where it cannot be read."""
+    """A file's bytes, at most one more than is allowed; raises ConfigError where it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(MOST_BYTES + 1)
@@ -73,7 +77,7 @@ def content(path: Path) -> bytes:
 
 
 def unreadable(path: Path, reason: str, hint: str = "") -> ConfigError:
-    """There is nothing to judge."""
+    """The error for a path that cannot be read."""
     hint = hint or "is the path right, and may this user read it?"
     return ConfigError([Problem(str(path), 1, 1, ERROR, "unreadable", reason, hint)], unreadable=True)
 
@@ -90,14 +94,14 @@ def single(path: Path, env: Mapping[str, str]) -> Config:
 
 
 def places_of_tests(source: Source, file: TeamFile) -> tuple[Place, ...]:
-    """Where each test of a file stands, in order."""
+    """File, line and column of each test of a file, in order."""
     return tuple(
         (source.file, *source.place(source.at(("tests", number)))) for number in range(len(file.tests))
     )
 
 
 def team_files(folder: Path) -> list[Path]:
-    """The teams' files of a directory form, in the order of their names; hidden ones are none."""
+    """The teams' files of a directory form, sorted by name; hidden files are left out."""
     inside = folder / TEAMS
     try:
         found = sorted(inside.iterdir()) if inside.is_dir() else []
@@ -147,7 +151,10 @@ def directory(folder: Path, env: Mapping[str, str]) -> Config:
 def check_team(
     path: Path, env: Mapping[str, str], proxy: Checked | None, held: bytes | None = None
 ) -> Checked:
-    """A team's file, checked, also against what `proxy` grants; one that cannot be read is broken."""
+    """Checks a team's file, also against what `proxy` grants; a file that cannot be read is broken.
+
+    `held` is the file's content where it was read already.
+    """
     try:
         held = content(path) if held is None else held
     except ConfigError as error:
@@ -158,22 +165,22 @@ def check_team(
     if proxy is not None and path.stem not in teams:
         hint = (
             nearest(path.stem, list(teams))
-            or f"the platform team adds it there, under `teams:`, as `{path.stem}:`"
+            or f"the platform team adds it to {PROXY}, under `teams:`, as `{path.stem}:`"
         )
-        said = f"{PROXY} grants no team `{path.stem}`, so nobody can reach these streams"
+        said = f"{PROXY} grants no team `{path.stem}`, so these streams cannot be reached"
         found.insert(0, Problem(str(path), 1, 1, ERROR, "team-not-granted", said, hint))
     twin = path.with_suffix(".yml" if path.suffix == ".yaml" else ".yaml")
     if twin.exists():
         said = f"the team `{path.stem}` has two files, and files are never merged"
         found.insert(
-            0, Problem(str(path), 1, 1, ERROR, "two-files", said, f"take {path.name} or {twin.name} away")
+            0, Problem(str(path), 1, 1, ERROR, "two-files", said, f"remove {path.name} or {twin.name}")
         )
     return replace(result, problems=tuple(found), model=None if errors(found) else result.model)
 
 
 def without_file(folder: Path, name: str, proxy: Checked) -> Problem:
-    """A granted team that has no file yet."""
+    """The warning for a granted team that has no file."""
     line, column = proxy.source.place(proxy.source.key_at(("teams", name)))
     said = f"the team `{name}` has no file, so it has no streams"
-    hint = f"write {folder.name}/{TEAMS}/{name}.yaml, or take the team away"
+    hint = f"write {folder.name}/{TEAMS}/{name}.yaml, or remove the team"
     return Problem(proxy.source.file, line, column, WARNING, "team-without-file", said, hint)

@@ -1,4 +1,4 @@
-"""A complaint about the YAML, as a value: where, how bad, what is wrong and what to write instead.
+"""A problem of the YAML, as a value: its place, its severity, what is wrong and what to write instead.
 
 A problem never contains a secret, an environment variable's value or a payload's value.
 Lines and columns count from 1.
@@ -19,7 +19,7 @@ WARNING: Final = "warning"
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing that is wrong (error) or probably not meant (warning)."""
+    """One mistake (error), or something that is probably not meant (warning)."""
 
     file: str
     line: int
@@ -39,9 +39,9 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; ``problems`` has everything that is wrong with it, at once.
+    """The configuration cannot be used; ``problems`` lists everything that is wrong with it.
 
-    ``unreadable``: there was nothing to judge, because a path does not exist or cannot be read.
+    ``unreadable``: nothing was checked, because a path does not exist or cannot be read.
     """
 
     def __init__(self, problems: Iterable[Problem], *, unreadable: bool = False) -> None:
@@ -51,5 +51,5 @@ class ConfigError(Exception):
 
 
 def errors(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """Those that keep a file from going live."""
+    """The problems that keep a file from going live."""
     return tuple(problem for problem in problems if problem.severity == ERROR)

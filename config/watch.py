@@ -1,9 +1,10 @@
-"""A change of the configuration's files, noticed within two seconds and told once they are quiet.
+"""Notices a change of the configuration's files within two seconds, and reports it once they are settled.
 
-Whatever the change looks like, it is seen by what the files then are: an editor's rename-over, a plain
-write, a ConfigMap's symlink that is swapped, a secret's file that is replaced. The system's notices only
-make us look sooner; where they do not come (network file systems, a target outside the folder, no watches
-left), a look every second finds it. What becomes of the change is the callback's matter.
+A change is found by comparing what the files are. So it does not matter whether an editor renamed a file, a
+file was written in place, a ConfigMap's symlink was swapped or a secret's file was replaced. Notices of the
+operating system only make the comparison happen sooner. Where they do not come (network file systems, a
+target outside the folder, no watches left), the comparison once a second finds the change. What happens then
+is up to the callback.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from config.problems import ConfigError
 from config.source.reader import MOST_BYTES
 from config.source.variables import REFERENCE
 
-BEAT: Final = 1.0  # seconds between looks without a notice; two seconds are promised
-QUIET: Final = 0.2  # the files must have stayed the same for so long: no half-written file is read
-IMPATIENCE: Final = 1.0  # but a file that never rests is read all the same
+POLL_EVERY: Final = 1.0  # seconds between comparisons without a notice: two seconds are promised
+SETTLED_AFTER: Final = 0.2  # seconds that the files must not change: no half-written file is read
+SETTLE_TIMEOUT: Final = 1.0  # seconds: a file that changes all the time is read nevertheless
 
 Stamp = tuple[int, int, int, int] | None
 Fingerprint = dict[str, Stamp]
@@ -33,24 +34,24 @@ Fingerprint = dict[str, Stamp]
 async def watch(
     path: Path, changed: Callable[[], Awaitable[None]], *, ready: asyncio.Event | None = None
 ) -> None:
-    """Calls `changed` after each change of what is at `path`; never returns.
+    """Calls `changed` after each change of the files at `path`; never returns.
 
-    `ready` is set once a change cannot be missed any more.
+    `ready` is set as soon as no change can be missed any more.
     """
-    stirred = asyncio.Event()
-    notices = asyncio.create_task(listen(path, stirred))
+    noticed = asyncio.Event()
+    notices = asyncio.create_task(listen(path, noticed))
     try:
         known = await asyncio.to_thread(fingerprint, path)
         if ready is not None:
             ready.set()
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(BEAT):  # wait_for can swallow a cancellation
-                    await stirred.wait()
-            stirred.clear()
+                async with asyncio.timeout(POLL_EVERY):  # wait_for can swallow a cancellation
+                    await noticed.wait()
+            noticed.clear()
             now = await asyncio.to_thread(fingerprint, path)
             if now != known:
-                known = await quiet(path, now)
+                known = await settled(path, now)
                 await changed()
     finally:
         notices.cancel()
@@ -58,10 +59,10 @@ async def watch(
             await notices
 
 
-async def quiet(path: Path, seen: Fingerprint) -> Fingerprint:
-    """Waits until the files rest; what they are then."""
-    for _ in range(round(IMPATIENCE / QUIET)):
-        await asyncio.sleep(QUIET)
+async def settled(path: Path, seen: Fingerprint) -> Fingerprint:
+    """Waits until the files stop changing; their fingerprint then."""
+    for _ in range(round(SETTLE_TIMEOUT / SETTLED_AFTER)):
+        await asyncio.sleep(SETTLED_AFTER)
         now = await asyncio.to_thread(fingerprint, path)
         if now == seen:
             break
@@ -69,22 +70,22 @@ async def quiet(path: Path, seen: Fingerprint) -> Fingerprint:
     return seen
 
 
-async def listen(path: Path, stirred: asyncio.Event) -> None:
-    """Sets `stirred` at each notice of the system; without notices it ends, and the beat remains."""
+async def listen(path: Path, noticed: asyncio.Event) -> None:
+    """Sets `noticed` at each notice of the operating system; returns where there are none."""
     folder, below = folder_of(path)
     with contextlib.suppress(OSError, RuntimeError):
         async for _ in awatch(folder, watch_filter=None, debounce=50, step=20, recursive=below):
-            stirred.set()
+            noticed.set()
 
 
 def folder_of(path: Path) -> tuple[Path, bool]:
-    """The folder to watch, and whether what is below it counts too."""
+    """The folder to watch, and whether its subfolders are watched too."""
     below = path.is_dir()
     return (path if below else path.absolute().parent), below
 
 
 def fingerprint(path: Path) -> Fingerprint:
-    """What is at `path` now: each file that counts, by what tells one version from another."""
+    """The version of each file of the configuration at `path`, by its name."""
     found: Fingerprint = {}
     for file in files(path):
         found[str(file)] = stamp(file)
@@ -94,7 +95,7 @@ def fingerprint(path: Path) -> Fingerprint:
 
 
 def files(path: Path) -> Iterator[Path]:
-    """The configuration's files."""
+    """The files and folders of the configuration."""
     if not path.is_dir():
         yield path
         return
@@ -105,7 +106,7 @@ def files(path: Path) -> Iterator[Path]:
 
 
 def secrets(file: Path) -> list[str]:
-    """The files that `${file:…}` names in a configuration's file."""
+    """The files that a configuration's file names with `${file:…}`."""
     try:
         with file.open("rb") as opened:
             text = opened.read(MOST_BYTES).decode("utf-8", errors="replace")
@@ -115,7 +116,7 @@ def secrets(file: Path) -> list[str]:
 
 
 def stamp(file: Path) -> Stamp:
-    """A file's version, symlinks followed; None where there is none."""
+    """What identifies a file's version, symlinks followed; None where there is no file."""
     try:
         found = os.stat(file)  # noqa: PTH116 - a path with a NUL byte raises ValueError here, nothing else does
     except (OSError, ValueError):

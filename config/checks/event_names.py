@@ -51,7 +51,7 @@ def taken(patterns: Iterable[str], *, steps: bool) -> frozenset[str]:
     return frozenset(name for name in among if matches_event(asked, name))
 
 
-def complaint(pattern: str) -> tuple[str, str, str] | None:
+def event_problem(pattern: str) -> tuple[str, str, str] | None:
     """Code, message and hint about a name or glob that means no event; None where it means one."""
     if any(matches_event((pattern,), name) for name in EVENT_TYPES):
         return None

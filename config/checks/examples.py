@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from config.checks.event_names import RUN_EVENTS, complaint, is_glob
-from config.checks.step_names import step_complaint
+from config.checks.event_names import RUN_EVENTS, event_problem, is_glob
+from config.checks.step_names import step_problem
 from config.expressions.types import EVENT_TYPES
 from config.model.types import nearest
 from config.problems import WARNING
@@ -89,7 +89,7 @@ class Given:
         if not isinstance(self.type, str):
             self.wrong("type", "an event's `type` is text", f"one of {', '.join(EVENT_TYPES)}")
             return
-        found = complaint(self.type)
+        found = event_problem(self.type)
         if found is not None or is_glob(self.type):
             message, hint = (
                 found[1:]
@@ -114,7 +114,7 @@ class Given:
                     )
         elif "step" in self.event and (not isinstance(step, str) or not step):
             self.wrong("step", "an event's `step` is the step's name", "in quotes, if it looks like a number")
-        elif isinstance(step, str) and (found := step_complaint(step)) is not None:
+        elif isinstance(step, str) and (found := step_problem(step)) is not None:
             self.source.add(self.source.at((*self.path, "step")), *found, WARNING)
 
     def check_numbers(self) -> None:

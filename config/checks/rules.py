@@ -9,22 +9,22 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from config.checks.event_names import RUN_EVENTS, complaint, is_glob, taken
+from config.checks.event_names import RUN_EVENTS, event_problem, is_glob, taken
 from config.checks.leaks import check_details
 from config.checks.reachability import Reach, Taker
-from config.checks.step_names import step_complaint
+from config.checks.step_names import step_problem
 from config.expressions.api import event_fields, lint
 from config.expressions.globs import CHUNKS, matches
 from config.expressions.types import EVENT_TYPES, Shape
 from config.model.files import DEFAULT_DATA
 from config.model.types import nearest
 from config.problems import ERROR, WARNING, Severity
-from config.source.nodes import MOST_SAID, Path, Source
+from config.source.nodes import MOST_REPORTED, Path, Source
 
 RESERVED: Final = ("open", "error")  # EventSource fires these itself
 CONTROL_FRAMES: Final = "stream."
 LINE_BREAK: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
-MOST_COMPLAINTS: Final = 20  # about one expression
+MOST_DIAGNOSTICS: Final = 20  # about one expression
 MOST_EXPRESSION_TEXT: Final = 128 << 10  # of one file; reading that much takes about a second
 
 
@@ -57,9 +57,9 @@ class Expressions:
                 self.known[key] = []
                 self.stop(path)
                 return
-            self.known[key] = lint(text, fields, result)[:MOST_COMPLAINTS]
+            self.known[key] = lint(text, fields, result)[:MOST_DIAGNOSTICS]
         for found in self.known[key]:
-            if self.source.enough or self.source.said[WARNING] > MOST_SAID:
+            if self.source.enough or self.source.reported[WARNING] > MOST_REPORTED:
                 return
             severity: Severity = ERROR if found.severity == ERROR else WARNING
             place = self.source.inside(path, found.position)
@@ -129,7 +129,7 @@ def check_globs(source: Source, path: Path, rules: Sequence[Any]) -> None:
     if any(pattern == CHUNKS for _, pattern in named):
         return
     for place, pattern in named:
-        if matches((pattern,), CHUNKS) and complaint(pattern) is None:
+        if matches((pattern,), CHUNKS) and event_problem(pattern) is None:
             said = (
                 f"`{pattern}` takes no chunks: globs do not match `{CHUNKS}`, "
                 "and no rule of this stream names it"
@@ -149,11 +149,11 @@ def check_rule(
     events = names_in(source, (*path, "events")) if "events" in rule else []
     steps = names_in(source, (*path, "steps")) if "steps" in rule else []
     for place, pattern in events:
-        found = complaint(pattern)
+        found = event_problem(pattern)
         if found is not None:
             source.add(source.at(place), *found)
     for place, pattern in steps:
-        unlikely = step_complaint(pattern)
+        unlikely = step_problem(pattern)
         if unlikely is not None:
             source.add(source.at(place), *unlikely, WARNING)
     matched = taken((pattern for _, pattern in events), steps="steps" in rule)
@@ -170,7 +170,7 @@ def check_rule(
         )
     check_whole(source, path, rule, matched)
     check_expressions(path, rule, shapes, expressions, tuple(sorted(matched)) or EVENT_TYPES)
-    if not matched or any(complaint(pattern) for _, pattern in events):
+    if not matched or any(event_problem(pattern) for _, pattern in events):
         return None
     name = rule.get("name")
     return Taker(
@@ -208,7 +208,7 @@ def check_reach_of_steps(
     if (
         events
         and not taken((name for _, name in events), steps=True)
-        and not any(complaint(n) for _, n in events)
+        and not any(event_problem(n) for _, n in events)
     ):
         said = "this rule never matches: run events belong to no step, and it names steps"
         source.add(source.key_at((*path, "steps")), "never-matches", said, hint)

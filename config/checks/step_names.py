@@ -12,7 +12,7 @@ LEGAL: Final = re.compile(r"[a-zA-Z0-9.\-_*?]*")
 CHARACTERS: Final = "a step's name has letters a-z and A-Z, digits, `.`, `-` and `_`"
 
 
-def step_complaint(name: str) -> tuple[str, str, str] | None:
+def step_problem(name: str) -> tuple[str, str, str] | None:
     """Code, message and hint about a step's name or glob that no step can have; None where one can.
 
     Upper case is doubtful only: hatchet-sdk for Python lowers a step's name (``_parse_task_name`` in its

@@ -1,11 +1,11 @@
-"""JMESPath for rules: compile once, lint with plain words, evaluate safely.
+"""JMESPath for rules: expressions are linted, compiled once and evaluated within a budget.
 
     compile_expression("payload.items[0].name").evaluate(event) -> a JSON value
     compile_allow("claims.sub == run.metadata.user_id").permits(root) -> bool
-    lint("payload.itmes") -> [Complaint(...)]
+    lint("payload.itmes") -> [Diagnostic(...)]
 
-The law: evaluation ends soon (a budget), gives only what JSON can say, and an error never contains a
-value of the event. Nothing is compiled that could explode.
+Evaluation ends soon (it has a budget) and gives JSON values only. An error never contains a value of the
+event. An expression whose result could grow exponentially is not compiled.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from config.expressions import lint as lints
+from config.expressions import lint as linter
 from config.expressions import types
-from config.expressions.ast import Complaint, ExpressionFailed, ExpressionProblem
+from config.expressions.ast import Diagnostic, ExpressionFailed, ExpressionProblem
 from config.expressions.budget import WORK_LIMIT, Meter, weigh
 from config.expressions.comparison import falsy
 from config.expressions.compiler import Lowering
@@ -25,11 +25,12 @@ from config.expressions.types import ALLOW_FIELDS, EVENT_FIELDS, Shape, event_fi
 from config.expressions.validation import check_structure
 
 RESULT_LIMIT: Final = 64 * 1024 * 1024
-"""Characters of JSON that one value may be: twice Hatchet's largest message (``max_message``, 32 MiB),
-so that whatever came in whole can go out whole, and a few copies of it cannot."""
+"""The largest value in characters of JSON: twice Hatchet's largest message (``max_message``, 32 MiB), so that
+any payload can be sent once, but not several copies of a large one."""
 
 FEW_COPIES: Final = 4
-"""So many copies of the event are not weighed, which costs time: they stay near RESULT_LIMIT."""
+"""A result with at most so many copies of the event is not weighed: weighing takes time, and such a result
+stays near RESULT_LIMIT."""
 
 
 def check_size(value: Any) -> None:
@@ -39,10 +40,10 @@ def check_size(value: Any) -> None:
 
 
 class Expression:
-    """A compiled expression; `evaluate` may be called again and again, by one thread at a time."""
+    """A compiled expression, for one thread at a time."""
 
     def __init__(self, text: str, meter: Meter | None = None) -> None:
-        """Compile `text`; raises ExpressionProblem. A shared `meter` is filled by its owner."""
+        """Compile `text`; raises ExpressionProblem. The owner of a shared `meter` fills it."""
         tree, tokens = parse(text)
         check_structure(tree, tokens)
         self.text = text
@@ -68,7 +69,7 @@ class Expression:
         except ExpressionFailed:
             raise
         except Exception as error:
-            # What Python itself refuses: a number too large, a recursion too deep. Its text may quote values.
+            # Python itself refuses: a number too large, a recursion too deep. Its text may quote values.
             raise ExpressionFailed(f"cannot be evaluated on this event ({type(error).__name__})") from None
         if self.copies > FEW_COPIES:
             check_size(result)
@@ -80,7 +81,7 @@ class Expression:
 
 
 class Allow:
-    """A compiled `allow`: true permits, anything else refuses, and so does every doubt."""
+    """A compiled `allow`: only true permits; any other value refuses, and so does an error."""
 
     def __init__(self, text: str) -> None:
         """Compile `text`; raises ExpressionProblem."""
@@ -91,11 +92,11 @@ class Allow:
         self._closure = Lowering(self._meter, strict=True).lower(tree)
 
     def permits(self, root: Mapping[str, Any]) -> bool:
-        """Whether `root` (claims, run, request) is let in; never raises."""
+        """Whether `root` (claims, run, request) is permitted; never raises."""
         return self.refusal(root) is None
 
     def refusal(self, root: Mapping[str, Any]) -> str | None:
-        """Why `root` is refused, without a value of it; None where it is let in."""
+        """Why `root` is refused, without a value of it; None where it is permitted."""
         self._meter.left = WORK_LIMIT
         try:
             result = self._closure(root)
@@ -109,7 +110,7 @@ class Allow:
 def compile_expression(text: str, meter: Meter | None = None) -> Expression:
     """Compile `when` or `data`; raises ExpressionProblem.
 
-    A `meter` is what several expressions have together; its owner sets `left` to WORK_LIMIT per event.
+    Several expressions can share a `meter`; its owner sets `left` to WORK_LIMIT for each event.
     """
     return Expression(text, meter)
 
@@ -121,8 +122,8 @@ def compile_allow(text: str) -> Allow:
 
 def lint(
     text: str, fields: Shape | Mapping[str, Any] = EVENT_FIELDS, result: str | None = None
-) -> list[Complaint]:
-    """All that is wrong or doubtful in `text`, in the order of its positions; never raises.
+) -> list[Diagnostic]:
+    """The errors and warnings about `text`, in the order of their positions; never raises.
 
     `fields` is what the root has: EVENT_FIELDS, ALLOW_FIELDS, or `event_fields(...)` of a rule's events.
     `result` is the JSON type that the expression must give, like "string"; None where any will do.
@@ -130,8 +131,8 @@ def lint(
     try:
         tree, tokens = parse(text)
     except ExpressionProblem as problem:
-        return [problem.complaint]
-    return lints.complaints(tree, tokens, types.of(fields), result)
+        return [problem.diagnostic]
+    return linter.diagnostics(tree, tokens, types.of(fields), result)
 
 
 __all__ = [
@@ -141,7 +142,7 @@ __all__ = [
     "FEW_COPIES",
     "WORK_LIMIT",
     "Allow",
-    "Complaint",
+    "Diagnostic",
     "Expression",
     "ExpressionFailed",
     "ExpressionProblem",

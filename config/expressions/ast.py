@@ -1,7 +1,7 @@
-"""A parsed expression as a tree of nodes that know where they stand, and the two ways to go wrong.
+"""A parsed expression as a tree of nodes with positions, and the two exceptions of expressions.
 
-The ground under everything about expressions: no JMESPath library here, no IO. A position counts
-characters of the expression's text, from 0.
+All modules about expressions build on this one; it uses neither the JMESPath library nor IO. A position
+counts characters of the expression's text, from 0.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One word of an expression's text; `old_literal` is a backtick literal that is no JSON."""
+    """One token of an expression's text; `old_literal`: a literal in backticks that is no JSON."""
 
     kind: str
     position: int
@@ -41,8 +41,8 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
-class Complaint:
-    """One thing that is wrong (or doubtful) in an expression, and what to write instead."""
+class Diagnostic:
+    """An error or a warning about an expression, and what to write instead."""
 
     position: int
     severity: str  # error | warning
@@ -52,7 +52,7 @@ class Complaint:
 
 
 class ExpressionProblem(ValueError):
-    """The text is no expression that can be run; found before anything is live."""
+    """The text is no expression that can be run; raised when it is compiled."""
 
     def __init__(self, position: int, message: str, hint: str | None = None, code: str = "syntax") -> None:
         super().__init__(message)
@@ -62,9 +62,9 @@ class ExpressionProblem(ValueError):
         self.code = code
 
     @property
-    def complaint(self) -> Complaint:
-        """The same as a complaint."""
-        return Complaint(self.position, "error", self.code, self.message, self.hint)
+    def diagnostic(self) -> Diagnostic:
+        """This problem as a diagnostic."""
+        return Diagnostic(self.position, "error", self.code, self.message, self.hint)
 
 
 class ExpressionFailed(Exception):

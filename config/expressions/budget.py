@@ -1,4 +1,4 @@
-"""The allowance of work that evaluation has, and what values weigh"""
+"""The budget of work for one evaluation, and the weight of values."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any, Final
 from config.expressions.ast import ExpressionFailed
 
 WORK_LIMIT: Final = 200_000
-"""Node visits per event and stream: about a tenth of a second, which is what other streams may be held up
-for by one hostile event; honest expressions over large events stay hundreds of times below."""
+"""Node visits per event and stream: about a tenth of a second, the longest time that one hostile event may
+delay other streams. Usual expressions over large events need a hundredth of it."""
 
 CHARACTERS_PER_UNIT: Final = 64
-"""Building text is some hundred times cheaper than visiting nodes: 12 MB of it use up the meter."""
+"""Building text is about a hundred times cheaper than visiting nodes: 12 MB of text use up the budget."""
 
 
 class Meter:
-    """What is left of one evaluation's allowance."""
+    """What is left of one evaluation's budget."""
 
     __slots__ = ("left",)
 
@@ -23,7 +23,7 @@ class Meter:
         self.left = WORK_LIMIT
 
     def spend(self, amount: int) -> None:
-        """Take `amount` units; raises ExpressionFailed when there is not so much left."""
+        """Take `amount` units; raises ExpressionFailed where fewer are left."""
         self.left -= amount
         if self.left < 0:
             raise ExpressionFailed("needs too much work on this event: it was stopped")
@@ -32,8 +32,8 @@ class Meter:
 def weigh(value: Any, meter: Meter) -> int:
     """Roughly how many characters of JSON `value` is.
 
-    Values can share parts, so a small one in memory may be a giant one when it is written or compared:
-    what is shared is looked at (and spent from the meter) once, and counted each time.
+    Values can share parts, so a value that is small in memory may be huge when it is written or compared. A
+    shared part is visited (and spent from the meter) once, and counted each time it occurs.
     """
     known: dict[int, int] = {}
     waiting = [value]

@@ -1,8 +1,8 @@
-"""Truth and comparison as the library has them, and as `allow` needs them.
+"""Truth and comparison: as in the library, and strictly for `allow`.
 
-False-like are false, null and empty strings, arrays, objects; 0 is true. 1 is not true. Numbers and strings
-have an order among themselves, anything else gives null. *Strictly* (for `allow`) a side that is null, or
-holds a null, proves nothing: it ends the whole evaluation with `SideMissing`.
+False-like are false, null and empty strings, arrays and objects; 0 is not false-like. 1 does not equal true.
+Numbers are ordered among themselves, and so are strings; any other ordering gives null. Under `allow` a side
+that is null or contains a null proves nothing: it ends the whole evaluation with `SideMissing`.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def falsy(value: Any) -> bool:
 
 
 def equals(left: Any, right: Any) -> bool:
-    """Equal as the library has it: 1 is not true, 0 is not false (at the top; within arrays they are)."""
+    """Equality as in the library: 1 is not true and 0 not false, except within arrays and objects."""
     if left.__class__ is bool or right.__class__ is bool:
         return left is right
     return bool(left == right)
 
 
 def holds_null(value: Any, meter: Meter) -> bool:
-    """Whether `value` is null or a container with a null in it: a comparison that proves nothing."""
+    """Whether `value` is null or a container with a null in it."""
     waiting = [value]
     while waiting:
         item = waiting.pop()
@@ -56,13 +56,13 @@ def holds_null(value: Any, meter: Meter) -> bool:
 
 
 def needs_meter(node: Node) -> bool:
-    """Whether the comparison could walk through containers; with a text or by order it cannot."""
+    """Whether the comparison can visit containers; comparing with a text or by order cannot."""
     texts = (child.kind == "literal" and child.value.__class__ is str for child in node.children)
     return node.value not in _ORDER and not any(texts)
 
 
 def comparison(node: Node, left: Closure, right: Closure, meter: Meter) -> Closure:
-    """The closure of a comparator; the commonest shapes come without the questions that others need."""
+    """The closure of a comparator, with short forms for the most common shapes."""
     first, second = node.children
     if node.value in _ORDER:
         if second.kind == "literal" and second.value.__class__ in NUMBERS:
@@ -80,7 +80,7 @@ def comparison(node: Node, left: Closure, right: Closure, meter: Meter) -> Closu
 
 
 def strict_comparison(node: Node, left: Closure, right: Closure, meter: Meter) -> Closure:
-    """The same for `allow`."""
+    """The closure of a comparator under `allow`."""
     same = _equality(meter)
     compare = same if node.value in ("eq", "ne") else _ordering(node.value)
     opposite = node.value == "ne"

@@ -1,12 +1,12 @@
-"""A tree of nodes, turned once into Python closures: value in, value out.
+"""Compiles a tree of nodes to Python closures that take a value and return a value.
 
-The law: on JSON values a closure gives what the library's interpreter gives (the compliance suite and
-random expressions are the judges), six times faster, and never more than `WORK_LIMIT` work: whatever
-visits a list's elements first spends its length times what one visit costs.
+On JSON values a closure returns what the library's interpreter returns (tested with the compliance suite and
+random expressions), six times faster, and within `WORK_LIMIT`: whatever visits the elements of a list first
+spends the list's length times the cost of one visit.
 
-``allow`` is lowered *strictly*: a comparison with a side that is null, or holds a null, ends the whole
-evaluation with `SideMissing`; every comparison is made, so that it does not matter where it stands.
-Trees come from `config.expressions.api`: never deeper than 64, chains of one operator in one node.
+``allow`` is lowered *strictly*: a comparison with a side that is null, or contains a null, ends the whole
+evaluation with `SideMissing`. Every comparison is evaluated, so that its position does not matter. Trees come
+from `config.expressions.api`: at most 64 levels deep, with chains of one operator in one node.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from config.expressions.functions import FUNCTIONS, ExpressionReference, Functio
 
 
 class Lowering:
-    """Lowers one tree; `metered` tells afterwards whether its closures spend from the meter."""
+    """Lowers one tree to closures; `metered` then tells whether they spend from the meter."""
 
     def __init__(self, meter: Meter, strict: bool = False) -> None:
         self._meter = meter
@@ -298,7 +298,7 @@ CALL: Final = 5  # a function's call takes about as long as visiting so many oth
 
 
 def cost_of(node: Node) -> int:
-    """What one evaluation of `node` costs at most, lists inside it aside: its nodes, calls counted more."""
+    """The cost of one evaluation of `node` without the lists in it: its nodes, with extra for calls."""
     return sum(CALL if each.kind == "function_expression" else 1 for each in node.walk())
 
 
@@ -313,7 +313,7 @@ def _eager(sides: list[Closure], until_falsy: bool) -> Closure:
 
 
 def _refusing_nulls(function: Function) -> Function:
-    """In `allow`, to_string(null) == to_string(null) and contains([null], null) must not be true."""
+    """Under `allow`, to_string(null) == to_string(null) and contains([null], null) must not be true."""
 
     def call(meter: Meter, *arguments: Any) -> Any:
         if holds_null(arguments[-1], meter):

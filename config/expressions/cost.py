@@ -1,4 +1,4 @@
-"""How many times an expression can repeat the event in its result, told from its text alone.
+"""How often an expression can repeat the event in its result, computed from its text alone.
 
 ``[@, @] | [@, @] | …`` doubles with each stage: thirty stages are a billion copies, yet cost nothing
 until they are written as JSON. Paths that cannot overlap (``{a: payload.a, b: payload.b}``) count once.
@@ -14,7 +14,7 @@ from config.expressions.ast import Node
 COPIES_LIMIT: Final = 64
 """Copies of the event in one value. Honest mappings stay below ten, explosions pass any bound."""
 
-_ENOUGH: Final = 1 << 40  # beyond it the exact number says nothing more
+_ENOUGH: Final = 1 << 40  # beyond this the exact number does not matter
 
 _ONE_OF_ARGUMENTS: Final = frozenset({"not_null"})
 _OF_FIRST: Final = frozenset({"max_by", "min_by", "sort_by"})

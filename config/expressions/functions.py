@@ -1,8 +1,8 @@
-"""JMESPath's functions, each with the types it takes; they never put a value into an error.
+"""JMESPath's functions, each with the types it takes. No error contains a value.
 
-The same results as the library ``jmespath`` 1.x (its compliance suite is the judge), except that
-nothing here can give NaN or an infinity, `merge` takes nothing but objects (the library checks the
-first alone), and that everything whose work grows with the event spends from the `Meter`.
+The results are those of the library ``jmespath`` 1.x (tested with its compliance suite), with three
+differences: no function returns NaN or an infinity, `merge` takes only objects (the library checks the first
+argument alone), and a function whose work grows with the event spends from the `Meter`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from config.expressions.budget import CHARACTERS_PER_UNIT, Meter, weigh
 
 
 class ExpressionReference:
-    """What ``&expression`` is: a function to apply to each element, and what one call costs."""
+    """The value of ``&expression``: a function to apply to each element, and the cost of one call."""
 
     __slots__ = ("apply", "cost")
 
@@ -46,7 +46,7 @@ def type_name(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """What one argument may be: types by name, and for arrays which element types (all alike)."""
+    """The types of one argument: by name, and for arrays those of the elements, all alike."""
 
     types: tuple[str, ...]  # empty: anything
     elements: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ class Param:
         return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
     def check(self, value: Any, function: str, meter: Meter) -> None:
-        """Raise ExpressionFailed unless `value` fits; elements of arrays are looked at too."""
+        """Raise ExpressionFailed unless `value` fits; elements of arrays are checked too."""
         if not self.types:
             return
         if type_name(value) not in self.types:

@@ -1,7 +1,7 @@
-"""What is wrong or doubtful in an expression that can be read: fields, types, literals.
+"""Finds errors and warnings in an expression that can be parsed: fields, types, literals.
 
-A walk over the tree with what is known of each value before any event comes (`Shape`). What can never be
-right is an error, what may fail on some event is a warning; both say what to write instead.
+It walks the tree with what is known of each value before any event arrives (`Shape`). What is wrong on every
+event is an error, what may fail on some events is a warning; both say what to write instead.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from config.expressions import lint_messages
-from config.expressions.ast import Complaint, Node, Token
+from config.expressions.ast import Diagnostic, Node, Token
 from config.expressions.cost import plain_path
 from config.expressions.functions import FUNCTIONS, type_name
 from config.expressions.types import ANY, Shape, known
 from config.expressions.validation import structural
 
 Guards = frozenset[tuple[str | int, ...]]
-"""Paths that are known to be there, because a condition asked for them."""
+"""Paths that are not null, because a condition tested them."""
 
 
-def complaints(tree: Node, tokens: list[Token], root: Shape, wanted: str | None = None) -> list[Complaint]:
-    """All complaints, in the order of their positions; `wanted` is the type that the expression must give."""
+def diagnostics(tree: Node, tokens: list[Token], root: Shape, wanted: str | None = None) -> list[Diagnostic]:
+    """All diagnostics in the order of their positions; `wanted` is the type that the result must have."""
     found = [*structural(tree, tokens), *lint_messages.words(tokens)]
     walk = _Walk(tokens, strict="claims" in (root.fields or {}))
     result = walk.visit(tree, root.at((0,)), frozenset())
@@ -29,26 +29,26 @@ def complaints(tree: Node, tokens: list[Token], root: Shape, wanted: str | None 
         found.append(lint_messages.never_true(tree, result))
     if wanted is not None and result.kind not in ("any", wanted):
         found.append(lint_messages.wrong_result(tree, result, wanted))
-    known_places = {(complaint.position, complaint.code) for complaint in found}
+    known_places = {(diagnostic.position, diagnostic.code) for diagnostic in found}
     found += [other for other in walk.found if (other.position, other.code) not in known_places]
-    return sorted(found, key=lambda complaint: (complaint.position, complaint.severity))
+    return sorted(found, key=lambda diagnostic: (diagnostic.position, diagnostic.severity))
 
 
 @dataclass
 class _Walk:
-    """The walk's findings; shapes go down and come back up, guards go down only."""
+    """The walk and its findings: shapes are passed down and returned, guards are passed down only."""
 
     tokens: list[Token]
     strict: bool  # the root is that of `allow`
 
     def __post_init__(self) -> None:
-        self.found: list[Complaint] = []
-        self._said: set[tuple[int, str]] = set()
+        self.found: list[Diagnostic] = []
+        self._reported: set[tuple[int, str]] = set()
         self._at = {token.position: token for token in self.tokens}
         self._scopes = 0
 
     def visit(self, node: Node, value: Shape, guards: Guards) -> Shape:
-        """What `node` gives on `value`."""
+        """The shape of the result of `node` on `value`."""
         visit = getattr(self, f"_{node.kind}", None)
         if visit is None:
             return ANY
@@ -57,17 +57,17 @@ class _Walk:
             return Shape(shape.kind, shape.fields, False, shape.choices, shape.path)
         return shape
 
-    def _say(self, complaint: Complaint | None) -> None:
-        if complaint is not None and (complaint.position, complaint.code) not in self._said:
-            self._said.add((complaint.position, complaint.code))
-            self.found.append(complaint)
+    def _report(self, diagnostic: Diagnostic | None) -> None:
+        if diagnostic is not None and (diagnostic.position, diagnostic.code) not in self._reported:
+            self._reported.add((diagnostic.position, diagnostic.code))
+            self.found.append(diagnostic)
 
     def _quoted(self, node: Node) -> bool:
         token = self._at.get(node.position)
         return node.kind == "field" and token is not None and token.kind == "quoted_identifier"
 
     def _elements(self) -> Shape:
-        """An element of a list: a scope of its own."""
+        """The shape of an element of a list, in a scope of its own."""
         self._scopes += 1
         return Shape(nullable=True, path=(self._scopes,))
 
@@ -89,9 +89,9 @@ class _Walk:
             if name in value.fields:
                 inner = value.fields[name]
                 return Shape(inner.kind, inner.fields, inner.nullable or value.nullable, inner.choices, path)
-            self._say(lint_messages.unknown_field(node, value, self._quoted(node)))
+            self._report(lint_messages.unknown_field(node, value, self._quoted(node)))
         elif value.kind not in ("any", "object"):
-            self._say(lint_messages.no_fields(node, value))
+            self._report(lint_messages.no_fields(node, value))
         return Shape(path=path)
 
     def _index(self, node: Node, value: Shape, guards: Guards) -> Shape:
@@ -119,7 +119,7 @@ class _Walk:
         return Shape(last.kind) if last.kind == "boolean" else ANY
 
     def _asked_for(self, node: Node, value: Shape) -> Guards:
-        """Paths that are there where `node` is true."""
+        """Paths that are not null where `node` is true."""
         if node.kind == "and_expression":
             return frozenset().union(*(self._asked_for(child, value) for child in node.children))
         asked: tuple[Node, ...] = (node,)
@@ -137,7 +137,7 @@ class _Walk:
         shapes = [self.visit(child, value, guards) for child in node.children]
         kinds = {shape.kind for shape in shapes}
         kind = shapes[-1].kind if len(kinds | {"any"}) <= 2 else "any"
-        # In `payload.name || 'none'` the last says what is there when nothing else is.
+        # In `payload.name || 'none'` the last side is the result where all others are missing.
         return Shape(kind if kinds == {kind} else "any", nullable=shapes[-1].nullable)
 
     def _not_expression(self, node: Node, value: Shape, guards: Guards) -> Shape:
@@ -149,29 +149,31 @@ class _Walk:
         self._check_quotes(node)
         for side, other, literal in ((left, right, node.children[1]), (right, left, node.children[0])):
             if literal.kind == "literal" and literal.value is None and self.strict:
-                self._say(lint_messages.null_comparison(node))
+                self._report(lint_messages.null_comparison(node))
             elif literal.kind == "literal":
                 self._check_literal(node, side, literal)
             elif node.value in ("eq", "ne") and not _can_be_equal(side, other):
-                self._say(lint_messages.never_equal(node, side, other))
+                self._report(lint_messages.never_equal(node, side, other))
                 break
         return known("boolean", nullable=node.value not in ("eq", "ne"))
 
     def _check_quotes(self, node: Node) -> None:
         right = node.children[1]
-        if self._quoted(right) and (right.position, "unknown-field") not in self._said:
-            self._say(lint_messages.double_quotes(right))  # else it is said already, with the same hint
+        if self._quoted(right) and (right.position, "unknown-field") not in self._reported:
+            self._report(
+                lint_messages.double_quotes(right)
+            )  # otherwise it was reported already, with the same hint
 
     def _check_literal(self, node: Node, side: Shape, literal: Node) -> None:
         token = self._at.get(literal.position)
         if token is not None and token.old_literal:
-            return  # said already, and it is not what was meant
+            return  # reported already, and it is not what was meant
         if side.choices and isinstance(literal.value, str) and literal.value not in side.choices:
-            self._say(lint_messages.no_such_choice(literal, side))
+            self._report(lint_messages.no_such_choice(literal, side))
         elif node.value in ("eq", "ne"):
             other = known(type_name(literal.value), nullable=literal.value is None)
             if not _can_be_equal(side, other):
-                self._say(lint_messages.never_equal(node, side, other))
+                self._report(lint_messages.never_equal(node, side, other))
 
     # -- lists
 
@@ -221,7 +223,7 @@ class _Walk:
         if function is None or not function.takes(len(shapes)):
             return ANY
         for index, (child, shape) in enumerate(zip(node.children, shapes, strict=True)):
-            self._say(lint_messages.argument(node.value, child, shape, function.param(index)))
+            self._report(lint_messages.argument(node.value, child, shape, function.param(index)))
         if node.value == "not_null":
             return Shape(
                 shapes[-1].kind if len({s.kind for s in shapes}) == 1 else "any",

@@ -1,8 +1,7 @@
-"""An expression's text as a tree: the only place that knows the library ``jmespath``.
+"""Parses an expression's text to a tree; the only module that uses the library ``jmespath``.
 
-Its parser is kept and only told to remember where things stand (it throws positions away). Its
-messages speak to people who know the grammar, so `config.expressions.syntax_hints` says them again in
-plain words.
+The library's parser does not keep positions, so a subclass records them. Its error messages are for readers
+who know the grammar; `config.expressions.syntax_hints` replaces them.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ SHORT: Final = 100
 
 
 def parse(text: str) -> tuple[Node, list[Token]]:
-    """The tree and the words of `text`, neither to be changed; raises ExpressionProblem."""
+    """The tree and the tokens of `text`, which must not be changed; raises ExpressionProblem."""
     return _remembered(text) if len(text) <= SHORT else _parse(text)
 
 
@@ -84,7 +83,7 @@ def _too_deep(position: int) -> ExpressionProblem:
 
 
 class _Words(_LibraryLexer):  # type: ignore[misc]
-    """The library's lexer, but old-style literals are marked instead of warned about."""
+    """The library's lexer; old-style literals are marked instead of warned about."""
 
     def _consume_literal(self) -> dict[str, Any]:
         start = self._position
@@ -104,7 +103,7 @@ class _Words(_LibraryLexer):  # type: ignore[misc]
 
 
 class _Reader(_LibraryParser):  # type: ignore[misc]
-    """The library's parser; every node it begins remembers its ``start``."""
+    """The library's parser; every node has its ``start``."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -127,7 +126,7 @@ class _Reader(_LibraryParser):  # type: ignore[misc]
         return parsed
 
     def _check_nesting(self) -> None:
-        """Brackets are counted before the parser recurses into them."""
+        """Refuses too many nested brackets before the parser recurses into them."""
         open_brackets = prefixes = 0
         for token in self.tokens:
             if token.kind in _OPENING:
@@ -174,7 +173,7 @@ class _Reader(_LibraryParser):  # type: ignore[misc]
 
 
 def _node(parsed: dict[str, Any], position: int, depth: int) -> Node:
-    """The node and all below it; a chain of one kind is one node: ``a | b | c`` has three children."""
+    """Converts a node and all below it. A chain is one node: ``a | b | c`` has three children."""
     position = parsed.get("start", position)
     if depth > DEPTH_LIMIT:
         raise _too_deep(position)
@@ -189,7 +188,7 @@ def _node(parsed: dict[str, Any], position: int, depth: int) -> Node:
 
 
 def _links(kind: str, children: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The links of a chain, first to last; the parser nests them to the left, a level for each."""
+    """The links of a chain, first to last; the library nests them to the left, one level each."""
     reversed_links: list[dict[str, Any]] = []
     while children[0]["type"] == kind:
         reversed_links.extend(reversed(children[1:]))

@@ -1,7 +1,7 @@
-"""What to say when an expression cannot be read: plain words, and what to write instead.
+"""The error messages for expressions that cannot be parsed, with what to write instead.
 
-Written for someone who has never seen JMESPath; each hint is for a mistake that people make because
-another language does it so.
+They are for readers who have never seen JMESPath. Each hint is for a mistake that people make because another
+language writes it that way.
 """
 
 from __future__ import annotations
@@ -18,8 +18,14 @@ _CHARACTERS: Final = {
     "+": ("there is no `+` in an expression", "to put texts together write join('', [a, b])"),
     "$": ("there is no `$` in an expression", "it starts at the event already: write payload, not $.payload"),
     "-": ("there is no `-` here", "numbers stand in backticks, e.g. `-1`; there is no subtraction"),
-    "/": ("there is no `/` in an expression", "there is no arithmetic; divide in the step or in the browser"),
-    "%": ("there is no `%` in an expression", "there is no arithmetic; reckon in the step or in the browser"),
+    "/": (
+        "there is no `/` in an expression",
+        "there is no arithmetic; compute it in the step or in the browser",
+    ),
+    "%": (
+        "there is no `%` in an expression",
+        "there is no arithmetic; compute it in the step or in the browser",
+    ),
     "?": ("a `?` stands only in a filter", "write items[?price > `10`], and a || b for a default"),
     ";": ("there is no `;` in an expression", "an expression is one value; take the `;` away"),
     "\\": ("a `\\` stands only inside quotes", "take it away, or put the text in single quotes"),
@@ -40,7 +46,7 @@ _WORDS: Final = {
 
 
 def dashed_name(text: str, position: int) -> str | None:
-    """The dashed word that covers `position`, e.g. ``order-id``."""
+    """The word with dashes at `position`, e.g. ``order-id``."""
     for match in _DASHED.finditer(text):
         if match.start() <= position < match.end():
             return match.group()
@@ -48,7 +54,7 @@ def dashed_name(text: str, position: int) -> str | None:
 
 
 def for_unknown_character(text: str, position: int) -> ExpressionProblem:
-    """The text has a character or a quote that begins nothing."""
+    """The error for a character or a quote that begins no token."""
     character = text[position] if position < len(text) else ""
     if character in "'\"`":
         return _unclosed(text, position, character)
@@ -72,7 +78,7 @@ def for_unknown_character(text: str, position: int) -> ExpressionProblem:
 
 def _dashed(name: str, start: int) -> ExpressionProblem:
     hint = f'put it in double quotes: "{name}"'
-    if start == 0:  # YAML would take the quotes for its own
+    if start == 0:  # YAML would take the quotes for the scalar's
         hint += f""", and in YAML single ones around the whole value: '"{name}"'"""
     return ExpressionProblem(start, f"the name {name} has a dash", hint)
 
@@ -109,7 +115,7 @@ _CLOSERS: Final = {"lparen": ")", "lbracket": "]", "filter": "]", "lbrace": "}"}
 
 
 def for_early_end(text: str, tokens: list[Token]) -> ExpressionProblem:
-    """The text ends where something must follow."""
+    """The error for a text that ends too early."""
     waiting: list[str] = []
     for token in tokens:
         if token.kind in _CLOSERS:
@@ -136,7 +142,7 @@ def for_early_end(text: str, tokens: list[Token]) -> ExpressionProblem:
 
 
 def for_surprise(text: str, tokens: list[Token], position: int) -> ExpressionProblem:
-    """A word stands where it cannot stand."""
+    """The error for a token in a place where it cannot be."""
     index = next((n for n, token in enumerate(tokens) if token.position == position), len(tokens) - 1)
     token = tokens[index]
     before = tokens[index - 1] if index else None

@@ -1,4 +1,4 @@
-"""What an expression can know of its root before any event comes: names, types, and what may be null."""
+"""What is known of an expression's root before any event arrives: fields, types, and what may be null."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _FAILURES: Final = frozenset({"step_failed", "step_retrying", "run_failed"})
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A value that is not there yet; kind ``any`` is one of which nothing is known."""
+    """What is known of a value in advance; of kind ``any`` nothing is known."""
 
     kind: str = "any"  # any | object | array | string | number | boolean | null
     fields: Mapping[str, Shape] | None = None  # of an object: these and no others
     nullable: bool = True
     choices: tuple[str, ...] = ()  # of a string
-    path: tuple[str | int, ...] | None = None  # how it is written, behind the number of its scope
+    path: tuple[str | int, ...] | None = None  # the path as written, after the number of its scope
 
     def at(self, path: tuple[str | int, ...] | None) -> Shape:
-        """The same, found there."""
+        """The same shape, at another path."""
         return replace(self, path=path)
 
     @property
@@ -49,12 +49,12 @@ ANY: Final = Shape()
 
 
 def known(kind: str, nullable: bool = False, choices: tuple[str, ...] = ()) -> Shape:
-    """A value of which the type is known."""
+    """The shape of a value whose type is known."""
     return Shape(kind, nullable=nullable, choices=choices)
 
 
 def record(**fields: Shape) -> Shape:
-    """An object with these fields and no others."""
+    """The shape of an object with these fields and no others."""
     return Shape("object", fields, nullable=False)
 
 
@@ -105,13 +105,13 @@ def _payload(events: set[str], payload: str) -> Shape:
         fields = {"message": known("string"), "detail": known("string")}
         if "run_failed" in events:
             fields["step"] = known("string", nullable=True)
-        # Of an attempt that another follows, the history sometimes knows no more than that it was.
+        # Of a failed attempt before the last one, the history sometimes knows only that there was one.
         return Shape("object", fields, nullable="step_retrying" in events)
     return ANY
 
 
 EVENT_FIELDS: Final = event_fields()
-"""The event, for a rule of which nothing more is known."""
+"""The event, for a rule whose events are not known."""
 
 ALLOW_FIELDS: Final = record(
     claims=Shape("object", nullable=False),

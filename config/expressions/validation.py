@@ -1,4 +1,4 @@
-"""What makes an expression impossible to run, whatever the event: functions, references, explosions."""
+"""Finds what makes an expression impossible to run on any event: functions, references, explosions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any, Final
 
-from config.expressions.ast import Complaint, ExpressionProblem, Node, Token
+from config.expressions.ast import Diagnostic, ExpressionProblem, Node, Token
 from config.expressions.cost import COPIES_LIMIT, copies_of
 from config.expressions.functions import FUNCTIONS
 
@@ -38,13 +38,13 @@ _FOREIGN: Final = {
 
 
 def check_structure(tree: Node, tokens: list[Token]) -> None:
-    """Raise the first structural complaint as an ExpressionProblem."""
-    for complaint in structural(tree, tokens):
-        raise ExpressionProblem(complaint.position, complaint.message, complaint.hint, complaint.code)
+    """Raise the first structural diagnostic as an ExpressionProblem."""
+    for diagnostic in structural(tree, tokens):
+        raise ExpressionProblem(diagnostic.position, diagnostic.message, diagnostic.hint, diagnostic.code)
 
 
-def structural(tree: Node, tokens: list[Token]) -> Iterator[Complaint]:
-    """All complaints that make the expression impossible to run."""
+def structural(tree: Node, tokens: list[Token]) -> Iterator[Diagnostic]:
+    """All diagnostics that make the expression impossible to run."""
     for token in tokens:
         if token.kind == "literal" and not _is_json(token.value):
             yield _error(
@@ -66,8 +66,8 @@ def structural(tree: Node, tokens: list[Token]) -> Iterator[Complaint]:
         )
 
 
-def _error(position: int, code: str, message: str, hint: str | None) -> Complaint:
-    return Complaint(position, "error", code, message, hint)
+def _error(position: int, code: str, message: str, hint: str | None) -> Diagnostic:
+    return Diagnostic(position, "error", code, message, hint)
 
 
 def _is_json(value: Any) -> bool:
@@ -83,7 +83,7 @@ def _is_json(value: Any) -> bool:
     return True
 
 
-def _function(node: Node) -> Iterator[Complaint]:
+def _function(node: Node) -> Iterator[Diagnostic]:
     function = FUNCTIONS.get(node.value)
     if function is None:
         close = [_FOREIGN[node.value.lower()]] if node.value.lower() in _FOREIGN else []
@@ -137,7 +137,7 @@ def usage(name: str) -> str:
     return _USAGES.get(name, f"{name}(payload.value)")
 
 
-def _strays(nodes: list[Node]) -> Iterator[Complaint]:
+def _strays(nodes: list[Node]) -> Iterator[Diagnostic]:
     """`&` outside of a function's arguments has no value."""
     arguments = {id(child) for node in nodes if node.kind == "function_expression" for child in node.children}
     for node in nodes:

@@ -1,1 +1,1 @@
-"""The blocks of the YAML files, declared field by field, and how they resolve to what the proxy uses."""
+"""The blocks of the YAML files, declared field by field, and their resolution to what the proxy uses."""

@@ -1,4 +1,4 @@
-"""Who may connect, how much, and where the proxy listens."""
+"""Authentication, limits, and the listener."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ Credential = Annotated[str, BeforeValidator(credential)]
 
 
 class JwtConfig(Block):
-    """How a token is verified: by the keys of an identity provider, or by one key."""
+    """How a token is verified: with the keys of an identity provider, or with one key."""
 
     jwks_url: Url | None = setting(
         None, "Where the identity provider publishes its keys.", "https://id.example.com/jwks.json"
@@ -85,7 +85,7 @@ class JwtConfig(Block):
 
 
 class TicketsConfig(Block):
-    """Short-lived tickets for a browser's EventSource, which can send no header."""
+    """Short-lived tickets for EventSource, which cannot send an Authorization header."""
 
     key: Secret = setting(
         ...,
@@ -96,7 +96,7 @@ class TicketsConfig(Block):
 
 
 class AuthConfig(Block):
-    """Who is asking: the credentials that are looked at, and how they are verified."""
+    """Authentication: which credentials are accepted, and how they are verified."""
 
     jwt: Annotated[JwtConfig, PART] = setting(
         ...,
@@ -119,7 +119,7 @@ class AuthConfig(Block):
 
 
 def written_none(value: Any) -> Any:
-    """``none``, as a word; an empty value would be an open door by accident."""
+    """``none`` as a word: with an empty value a team would be open by accident."""
     if isinstance(value, AuthConfig) or (isinstance(value, str) and value == "none"):
         return None if isinstance(value, str) else value
     if isinstance(value, dict):
@@ -138,7 +138,7 @@ AUTH_SENTENCE: Final = (
 
 
 class LimitsConfig(Block):
-    """A team's limits; those that are not written are not applied."""
+    """A team's limits. A limit that is not written does not apply."""
 
     connections: Count | None = setting(None, "Open connections.", 5000)
     connections_per_run: Count | None = setting(None, "Open connections on one run.", 500)
@@ -151,7 +151,7 @@ class LimitsConfig(Block):
 
 
 class DrainConfig(Block):
-    """How the process takes its leave."""
+    """The drain: how the process stops."""
 
     grace: Duration = setting("20s", "At most so long between SIGTERM and exit.", "20s")
     spread: Duration = setting("10s", "Over so long the clients' reconnects are spread.", "10s")
@@ -162,7 +162,7 @@ def port_or_none(value: Any) -> Any:
 
 
 class ServerConfig(Block):
-    """The listener; the command line and the environment win over it."""
+    """The listener. The command line and the environment override it."""
 
     host: Word = setting("127.0.0.1", "The address to listen on.", "0.0.0.0")
     port: Port = setting(8080, "The port to listen on.", 8080)

@@ -100,7 +100,7 @@ EXPECT_SCHEMA: Final = WithJsonSchema(
 class TestConfig(Block):
     """Events that are given to a stream, and the messages that are expected of it."""
 
-    __test__ = False  # no test of ours, whatever pytest makes of the name
+    __test__ = False  # not a test itself, although pytest would take it for one by its name
 
     name: Word = setting(..., "What the test shows.", "empty tokens are silent")
     stream: Word = setting(..., "The stream that is asked.", "chat")

@@ -1,4 +1,4 @@
-"""How a block of the YAML is declared: a model whose fields have a default, a sentence, an example."""
+"""Declares a block of the YAML: a model whose fields have a default, a sentence and an example."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from config.model.types import (
 
 
 def setting(default: Any, sentence: str, *examples: Any, **more: Any) -> Any:
-    """A field: its default as the YAML would say it (``...``: it must be written), a sentence, examples."""
+    """A field: its default as it would be written in YAML (``...``: required), a sentence, examples."""
     return Field(default=default, description=sentence, examples=list(examples) or None, **more)
 
 
 def part(value: Any) -> Any:
-    """A mapping, or a block that code made."""
+    """A mapping from the YAML, or a block made by code."""
     return value if isinstance(value, BaseModel) else mapping(value)
 
 
@@ -26,7 +26,7 @@ PART: Final = BeforeValidator(part)
 
 
 class Block(BaseModel):
-    """A mapping of the YAML: unknown keys are errors, values do not change."""
+    """A mapping of the YAML. Unknown keys are errors; values never change."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, defer_build=True, validate_default=True, hide_input_in_errors=True

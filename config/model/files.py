@@ -1,10 +1,9 @@
-"""The YAML's blocks: each field declared once, with its type, default, sentence and example.
+"""The blocks of the YAML: each field is declared once, with its type, default, sentence and example.
 
-Parsing, complaints, the JSON Schema, ``docs/configuration.md`` and redaction follow from these
-declarations. Defaults are written as in the YAML and read by the field's own type. What a block's name
-ends in tells what it is: ``…Block`` and ``…File`` are as written, ``…Config`` is what the proxy uses.
-Durations are seconds and sizes bytes, once read. What concerns several fields is in
-``config.checks.checker``.
+Parsing, error messages, the JSON Schema, ``docs/configuration.md`` and redaction follow from these
+declarations. A default is written as in the YAML and read by the field's own type. The end of a block's name
+tells what it is: ``…Block`` and ``…File`` are as written, ``…Config`` is what the proxy uses. Durations are
+seconds and sizes are bytes once they are read. ``config.checks.checker`` checks what concerns several fields.
 """
 
 from __future__ import annotations
@@ -125,7 +124,7 @@ class SingleFile(TeamFile):
 
 
 class GrantBlock(Block):
-    """What the platform team grants a team."""
+    """What the platform team grants to a team."""
 
     hatchet: Annotated[HatchetConfig, PART] = setting(
         ..., "How the team's Hatchet is reached.", {"token": "${file:/run/secrets/payments-hatchet}"}
@@ -152,7 +151,7 @@ class ProxyFile(Block):
 
 
 class TeamConfig(Block):
-    """A team as the proxy uses it; ``auth_written`` tells a written ``auth: none`` from none written."""
+    """A team as the proxy uses it; ``auth_written``: the key `auth` is written, be it ``none``."""
 
     name: str
     hatchet: HatchetConfig
@@ -165,12 +164,12 @@ class TeamConfig(Block):
 
 @dataclass(frozen=True)
 class Config:
-    """All that is configured.
+    """A whole configuration.
 
-    ``teams`` can be served. ``broken`` are granted teams whose file is missing what it needs: their
-    ``grants`` have hatchet, auth and limits, but no streams. ``ignored`` are the errors of files that no
-    granted team owns; ``warnings`` keep nothing from going live. ``tests_at`` says where each of a team's
-    tests stands; apart from the team, which does not change when its file gets another line.
+    ``teams`` can be served. ``broken`` are granted teams whose file has errors; their ``grants`` have
+    hatchet, auth and limits, but no streams. ``ignored`` are errors in files of teams that are not granted.
+    ``warnings`` keep nothing from going live. ``tests_at`` has the place of each test of a team. It is kept
+    apart from the team, so that a team does not change when a line is added to its file.
     """
 
     server: ServerConfig

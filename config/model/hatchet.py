@@ -75,7 +75,7 @@ TAP_SCHEMA: Final = WithJsonSchema(
 
 
 class HatchetConfig(Block):
-    """How a team's Hatchet is reached; the rest comes out of the token and `HATCHET_CLIENT_*`."""
+    """How a team's Hatchet is reached; what is not written comes from the token and `HATCHET_CLIENT_*`."""
 
     token: Secret = setting(
         ...,
@@ -84,7 +84,7 @@ class HatchetConfig(Block):
         "${file:/run/secrets/hatchet}",
     )
     host_port: Address | None = setting(
-        None, "The engine's gRPC address; by default the token's.", "hatchet:7077"
+        None, "The engine's gRPC address; by default the one in the token.", "hatchet:7077"
     )
     tls: Annotated[Literal["tls", "mtls", "none"], choice("tls", "mtls", "none")] | None = setting(
         None,
@@ -94,9 +94,11 @@ class HatchetConfig(Block):
     ca: Word | None = setting(
         None, "A file with the certificates that the engine's is checked against.", "/etc/hatchet/ca.pem"
     )
-    cert: Word | None = setting(None, "A file with our certificate, for `mtls`.", "/etc/hatchet/client.pem")
+    cert: Word | None = setting(
+        None, "A file with the proxy's certificate, for `mtls`.", "/etc/hatchet/client.pem"
+    )
     key: Word | None = setting(
-        None, "A file with our certificate's key, for `mtls`.", "/etc/hatchet/client.key"
+        None, "A file with the key of the proxy's certificate, for `mtls`.", "/etc/hatchet/client.key"
     )
     api: Api = setting(
         "auto",
@@ -104,7 +106,7 @@ class HatchetConfig(Block):
         "https://hatchet.example.com",
     )
     max_message: Size = setting(
-        "32MiB", "What is larger is lost, and announced as a gap (`too_large`).", "32MiB"
+        "32MiB", "The largest message. A larger one is lost, and announced as a gap (`too_large`).", "32MiB"
     )
     tap: Annotated[TapConfig, BeforeValidator(pair), TAP_SCHEMA] | None = setting(
         None,
@@ -113,8 +115,8 @@ class HatchetConfig(Block):
     )
     subscriptions: CountOrZero = setting(
         8,
-        "At most so many runs without the pair of `tap` are followed by subscriptions of their own at once: "
-        "each costs the engine work for every event of the tenant. "
+        "How many runs without the pair of `tap` are followed by their own subscription at once, at most: "
+        "each subscription costs the engine work for every event of the tenant. "
         "A run beyond that is served from its state, with a gap for each step's chunks.",
         8,
     )

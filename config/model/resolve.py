@@ -1,4 +1,4 @@
-"""Files as written to what the proxy uses: names and paths filled in, shapes laid under their rules' data."""
+"""Turns files as written into what the proxy uses: with names, paths and shapes filled in."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ DEFAULT_TEAM = "default"
 
 
 def given(block: RuleBlock | StreamBlock) -> dict[str, Any]:
-    """A block's fields as they are."""
+    """A block's fields by name, values unchanged."""
     return {name: getattr(block, name) for name in type(block).model_fields}
 
 
 def rule(block: RuleBlock, number: int, shapes: dict[str, dict[str, str]]) -> RuleConfig:
-    """A rule, named, with its data complete; `use` must name a shape and goes with a mapping only."""
+    """A rule with its name and complete data. A `use` must name a shape, and goes with a mapping only."""
     data: str | dict[str, str] = DEFAULT_DATA if block.data is None else block.data
     if block.use is not None:
         own = block.data if isinstance(block.data, dict) else {}
@@ -34,18 +34,18 @@ def rule(block: RuleBlock, number: int, shapes: dict[str, dict[str, str]]) -> Ru
 
 
 def stream(name: str, block: StreamBlock, shapes: dict[str, dict[str, str]]) -> StreamConfig:
-    """A stream, named, with its path."""
+    """A stream with its name and path."""
     rules = tuple(rule(each, number, shapes) for number, each in enumerate(block.rules))
     return StreamConfig(**{**given(block), "name": name, "path": path_of(name, block.path), "rules": rules})
 
 
 def path_of(name: str, path: str | None) -> str:
-    """A stream's path, the default one where none is written."""
+    """A stream's path: as written, or the default."""
     return f"/streams/{name}/{{workflowRunId}}" if path is None else path
 
 
 def grant(name: str, block: GrantBlock | SingleFile) -> TeamConfig:
-    """What a team is granted; no streams yet."""
+    """A team with what it is granted, without streams."""
     return TeamConfig(
         name=name,
         hatchet=block.hatchet,
@@ -56,6 +56,6 @@ def grant(name: str, block: GrantBlock | SingleFile) -> TeamConfig:
 
 
 def team(granted: TeamConfig, file: TeamFile) -> TeamConfig:
-    """A granted team with its own streams and tests."""
+    """A granted team with the streams and tests of its file."""
     streams = {name: stream(name, block, file.shapes) for name, block in file.streams.items()}
     return granted.model_copy(update={"streams": streams, "tests": file.tests})

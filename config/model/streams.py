@@ -78,7 +78,7 @@ DATA_SCHEMA: Final = WithJsonSchema(
 
 
 def one_or_fields(value: Any) -> str:
-    """Which of the two a `data` is; pydantic then complains about that one only."""
+    """Which of the two forms `data` has, so that pydantic reports errors of that form only."""
     return "fields" if isinstance(value, dict) else "one"
 
 
@@ -90,7 +90,7 @@ Data = Annotated[Expressions, BeforeValidator(mapped), DATA_SCHEMA]
 
 
 class RuleBlock(Block):
-    """A rule: which events it takes, and what becomes of them."""
+    """A rule: which events it takes, and which message it makes of them."""
 
     name: Word | None = setting(
         None,
@@ -125,7 +125,7 @@ class RuleBlock(Block):
     )
     use: Word | None = setting(
         None,
-        "A shape (see `shapes`) whose fields are the data; the rule's own `data` fields are laid over it.",
+        "A shape (see `shapes`) whose fields are the data; the rule's own `data` fields override them.",
         "result",
     )
     data: Data | None = setting(
@@ -136,7 +136,7 @@ class RuleBlock(Block):
         "payload.result",
     )
     nulls: Annotated[Literal["keep", "drop"], choice("keep", "drop")] = setting(
-        "keep", "What becomes of fields that came out null.", "drop"
+        "keep", "Whether fields whose value is null are kept or dropped.", "drop"
     )
     whole: Expression | None = setting(
         None,
@@ -151,23 +151,23 @@ class RuleBlock(Block):
         WithJsonSchema({"enum": ["skip", "null", None]}),
     ] = setting(
         "skip",
-        "What becomes of an event on which an expression fails: it is skipped, or what failed becomes null.",
+        "What happens to an event on which an expression fails: it is skipped, or the failed value is null.",
         "null",
     )
 
 
 class RuleConfig(RuleBlock):
-    """A rule as the proxy uses it: named, its shape laid under its data."""
+    """A rule as the proxy uses it: with its name, and with its shape merged into its data."""
 
     name: str
     data: Data = setting(DEFAULT_DATA, "What is sent.")
 
 
 class BacklogConfig(Block):
-    """What is kept of a run's frames, for those who come late or come back."""
+    """How much of a run's frames is kept for clients that join late or reconnect."""
 
-    events: Count = setting(1000, "At most so many frames.", 1000)
-    bytes: Size = setting("1MiB", "At most so much.", "1MiB")
+    events: Count = setting(1000, "How many frames at most.", 1000)
+    bytes: Size = setting("1MiB", "How many bytes at most.", "1MiB")
     keep_after_end: Duration = setting("5m", "How long a finished run's frames are kept.", "5m")
 
 
@@ -176,18 +176,18 @@ class CorsConfig(Block):
 
     origins: Annotated[tuple[Origin, ...], BeforeValidator(many), one_or_many(ORIGIN_SCHEMA)] = setting(
         ...,
-        "The origins that may: scheme, host, and port where it is not the usual one.",
+        "The origins: scheme, host, and port if it is not the default port.",
         ["https://app.example.com"],
     )
-    credentials: Flag = setting(False, "Whether such pages may send cookies.", True)
+    credentials: Flag = setting(False, "Whether these pages may send cookies.", True)
 
 
 class StreamBlock(Block):
-    """A stream: a path, and the rules that say what of a run goes to the browser."""
+    """A stream: a path, and the rules that decide what of a run is sent to the browser."""
 
     path: Template | None = setting(
         None,
-        "Where it is served: with `{workflowRunId}` or `{metadata.KEY}`; "
+        "The path of its URL, with `{workflowRunId}` or `{metadata.KEY}`; "
         "by default `/streams/NAME/{workflowRunId}`.",
         "/chat/{workflowRunId}",
         "/message/{metadata.message_id}",
@@ -198,17 +198,19 @@ class StreamBlock(Block):
         "an event that none matches is not forwarded.",
         [{"events": "step_completed"}],
     )
-    heartbeat: Lasting = setting("15s", "A comment is sent after so long without traffic.", "15s")
+    heartbeat: Lasting = setting("15s", "A comment is sent after this time without traffic.", "15s")
     retry: Lasting = setting(
         "3s", "How long a browser waits before it reconnects, jittered by a third.", "3s"
     )
-    wait_for_run: Duration = setting("10s", "How long a client may be ahead of its run.", "10s")
+    wait_for_run: Duration = setting(
+        "10s", "How long a client waits for a run that does not exist yet.", "10s"
+    )
     backlog: Annotated[BacklogConfig, PART] = setting(
-        {}, "What is kept of each run.", {"events": 1000, "bytes": "1MiB", "keep_after_end": "5m"}
+        {}, "How much of each run is kept.", {"events": 1000, "bytes": "1MiB", "keep_after_end": "5m"}
     )
     cors: Annotated[CorsConfig, PART] | None = setting(
         None,
-        "Which other origins may read it; by default none.",
+        "Which pages of other origins may read it; by default none.",
         {"origins": ["https://app.example.com"], "credentials": True},
     )
     allow: Expression | None = setting(
@@ -219,7 +221,7 @@ class StreamBlock(Block):
 
 
 class StreamConfig(StreamBlock):
-    """A stream as the proxy uses it: named, with its path and its rules complete."""
+    """A stream as the proxy uses it: with its name, its path and complete rules."""
 
     name: str
     path: str
@@ -227,7 +229,7 @@ class StreamConfig(StreamBlock):
 
     @property
     def metadata_key(self) -> str | None:
-        """The KEY of ``{metadata.KEY}`` in the path; None where runs are asked for by their own id."""
+        """The KEY of ``{metadata.KEY}`` in the path; None where the path has a run id."""
         for placeholder in PLACEHOLDER.findall(self.path):
             if placeholder.startswith("metadata."):
                 return str(placeholder.removeprefix("metadata."))

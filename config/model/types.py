@@ -1,8 +1,8 @@
-"""The small types of the YAML: text, numbers, durations, sizes, lists of one, secrets, origins.
+"""The scalar types of the YAML: text, numbers, durations, sizes, one or a list, secrets, origins.
 
-Each type reads what stands in the file (validation context ``{"yaml": True}``) strictly and says what to
-write instead; values given by code (numbers of seconds, numbers of bytes) are taken as they are.
-No message repeats a value that came out of a variable: such text is a `Resolved`.
+A value from a file (validation context ``{"yaml": True}``) is read strictly, and an error says what to write
+instead. A value given by code (a number of seconds or bytes) is taken as it is. No message repeats a value
+that came from a variable: such text is a `Resolved`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
     "wrong",
 ]
 
-VARIABLE: Final = r"\$\{"  # a value that is, or contains, a variable passes every pattern of the schema
+VARIABLE: Final = r"\$\{"  # a value with a variable in it passes every pattern of the schema
 BOOLEANS_OF_YAML_1_1: Final = {
     "yes": "true",
     "on": "true",
@@ -42,7 +42,7 @@ BOOLEANS_OF_YAML_1_1: Final = {
 
 
 def text(value: Any) -> str:
-    """Text; a number or a boolean must be quoted, so that nobody wonders what it became."""
+    """Text; a number or a boolean must be quoted to be text."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool | int | float):
@@ -69,7 +69,7 @@ def integer(least: int, most: int) -> Callable[[Any], int]:
             value = int(value)
         if isinstance(value, str) and value.isdecimal() and not isinstance(value, Resolved):
             raise wrong(
-                "wrong-type", f"must be a number, but this is the text {shown(value)}", "take the quotes away"
+                "wrong-type", f"must be a number, but this is the text {shown(value)}", "remove the quotes"
             )
         if isinstance(value, bool) or not isinstance(value, int):
             raise wrong("wrong-type", f"must be a whole number, but this is {kind(value)}")
@@ -117,7 +117,7 @@ def listed(value: Any) -> tuple[Any, ...]:
 
 
 def mapping(value: Any) -> Any:
-    """A mapping, said in YAML's words."""
+    """A mapping; the error describes it as YAML."""
     if isinstance(value, dict):
         return value
     found = "text" if isinstance(value, str) else kind(value)
@@ -132,7 +132,7 @@ class Hidden(SecretStr):
 
 
 def secret(value: Any) -> SecretStr:
-    """A secret: text that is never shown."""
+    """A secret: text that is never printed."""
     if isinstance(value, SecretStr):
         return Hidden(value.get_secret_value())
     if not isinstance(value, str):
@@ -145,7 +145,7 @@ def secret(value: Any) -> SecretStr:
 
 
 def one_of(*choices: str) -> Callable[[Any], str]:
-    """One word of a few; the complaint names them all and the nearest."""
+    """One of a few words; the error lists them and proposes the nearest."""
 
     def read(value: Any) -> str:
         if isinstance(value, str) and value in choices:
@@ -173,7 +173,7 @@ def url(value: Any) -> str:
 
 
 def origin(value: Any) -> str:
-    """An origin as a browser sends it: scheme, host, port where it is not the scheme's own; or ``*``."""
+    """An origin as a browser sends it: scheme, host, and port if not the scheme's default; or ``*``."""
     written = word(value)
     form = "an origin is scheme://host[:port], like https://app.example.com"
     if written == "*":
@@ -208,7 +208,7 @@ def origin(value: Any) -> str:
 
 
 def variable_or(schema: dict[str, Any]) -> WithJsonSchema:
-    """A schema that also lets a variable stand there."""
+    """A schema that also accepts a variable."""
     return WithJsonSchema({"anyOf": [schema, {"type": "string", "pattern": VARIABLE}]})
 
 

@@ -1,6 +1,6 @@
-"""Durations and sizes: an integer and a unit, and what to write instead of what only looks like one.
+"""Durations and sizes: an integer and a unit, with hints for values that only look like one.
 
-From the YAML (validation context ``{"yaml": True}``) the unit is a must; code gives seconds and bytes.
+In the YAML (validation context ``{"yaml": True}``) the unit is required; code gives seconds and bytes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def duration(least: float = 0.0) -> Callable[[Any, ValidationInfo], float]:
 
 
 def duration_hint(value: Any) -> str:
-    """What to write instead of what only looks like a duration."""
+    """What to write instead of a value that is no duration."""
     form = "a whole number and ms, s, m or h, like 500ms, 15s, 5m, 1h"
     if isinstance(value, Resolved):
         return form
@@ -75,7 +75,7 @@ def size(value: Any, info: ValidationInfo) -> int:
 
 
 def size_hint(value: Any) -> str:
-    """What to write instead of what only looks like a size."""
+    """What to write instead of a value that is no size."""
     form = "a whole number and B, KiB, MiB or GiB, like 512KiB, 1MiB"
     if isinstance(value, Resolved):
         return form

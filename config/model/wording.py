@@ -1,4 +1,4 @@
-"""How values are spoken of in complaints: what they are, what was probably meant, and never a secret."""
+"""How error messages describe values: their type, the nearest valid word, and never a secret."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any, Final, cast
 from pydantic_core import PydanticCustomError
 
 REDACTED: Final = "[redacted]"
-LONGEST_QUOTE: Final = 60  # of a value in a message: enough to find it, too little to fill a screen
+LONGEST_QUOTE: Final = 60  # characters of a value in a message: enough to find the value in the file
 
 
 class Resolved(str):
-    """Text that came out of ``${…}``: never shown; read as a number or a boolean where one is due."""
+    """Text that came from ``${…}``: never shown, and read as a number or a boolean where one is needed."""
 
     __slots__ = ()
 
 
 def wrong(code: str, message: str, hint: str = "") -> PydanticCustomError:
-    """An error with words of ours; braces are doubled because pydantic formats the template."""
+    """A validation error with code, message and hint; braces are doubled because pydantic formats it."""
     return PydanticCustomError(
         cast(Any, code), cast(Any, message.replace("{", "{{").replace("}", "}}")), {"hint": hint}
     )
@@ -41,7 +41,7 @@ def shown(value: object) -> str:
 
 
 def kind(value: object) -> str:
-    """What a value is, in the words of someone who writes YAML."""
+    """A value's type and text, described as YAML."""
     if value is None:
         return "empty"
     if isinstance(value, bool):

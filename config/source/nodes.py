@@ -1,6 +1,6 @@
-"""A file's text and the values in it, each of which knows where it stands.
+"""A file's text and the values in it, each with its position.
 
-Places inside are indices into the text; lines and columns are made of them when something is said.
+Positions are indices into the text; they become lines and columns when a problem is reported.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from config.source.offsets import offsets
 from config.source.variables import Substitution
 
 Path = tuple[str | int, ...]
-MOST_PROBLEMS: Final = 200  # of one file are shown: nobody reads more, and a broken generator makes thousands
-MOST_SAID: Final = 1000  # errors, and as many warnings, are remembered
+MOST_PROBLEMS: Final = 200  # shown for one file; a broken generator can make thousands
+MOST_REPORTED: Final = 1000  # errors, and as many warnings, are kept for one file
 
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A value and where it stands: `start` and `end` are indices into the text."""
+    """A value and its position: `start` and `end` are indices into the text."""
 
     start: int
     end: int
@@ -31,9 +31,9 @@ class Node:
     style: str | None = None
     written: str | None = None  # a scalar's text before its variables were resolved
     substitution: Substitution | None = None
-    fields: dict[str, tuple[int, Node]] | None = None  # of a mapping: where the key stands, and its value
+    fields: dict[str, tuple[int, Node]] | None = None  # of a mapping: the position of each key, and its value
     items: list[Node] | None = None  # of a list
-    weight: int = 1  # how many nodes, aliases expanded
+    weight: int = 1  # the number of nodes, aliases expanded
 
 
 def scalars(node: Node) -> Iterator[Node]:
@@ -50,15 +50,17 @@ def scalars(node: Node) -> Iterator[Node]:
 
 @dataclass(eq=False)
 class Source:
-    """A file's text, its nodes, and what was wrong with them."""
+    """A file's text, its nodes, and the problems found so far."""
 
     file: str
     text: str
     root: Node | None = None
     problems: list[Problem] = field(default_factory=list)
-    spoiled: set[int] = field(default_factory=set)  # where nodes begin about which enough is said
+    spoiled: set[int] = field(
+        default_factory=set
+    )  # start of each node that has a problem already, so that no more are reported
     starts: list[int] = field(default_factory=list)
-    said: Counter[Severity] = field(default_factory=Counter)
+    reported: Counter[Severity] = field(default_factory=Counter)
     places: dict[int, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -71,8 +73,8 @@ class Source:
 
     @property
     def enough(self) -> bool:
-        """Whether so much is wrong already that looking further helps nobody."""
-        return self.said[ERROR] > MOST_PROBLEMS
+        """Whether so many errors were found that checking further is useless."""
+        return self.reported[ERROR] > MOST_PROBLEMS
 
     def place(self, index: int) -> tuple[int, int]:
         """Line and column, from 1."""
@@ -85,9 +87,9 @@ class Source:
         return self.text[self.starts[number - 1] : end].rstrip("\r\n")
 
     def add(self, index: int, code: str, message: str, hint: str = "", severity: Severity = ERROR) -> None:
-        """Notes a problem at an index of the text."""
-        self.said[severity] += 1
-        if self.said[severity] > MOST_SAID:
+        """Reports a problem at an index of the text."""
+        self.reported[severity] += 1
+        if self.reported[severity] > MOST_REPORTED:
             return
         line, column = self.place(index)
         self.problems.append(Problem(self.file, line, column, severity, code, message, hint))
@@ -107,19 +109,19 @@ class Source:
         return found
 
     def at(self, path: Path) -> int:
-        """Where the value at a path begins."""
+        """The start of the value at a path."""
         node = self.node(path)
         return node.start if node else 0
 
     def key_at(self, path: Path) -> int:
-        """Where the key of the last step of a path stands; a list's item has none: where it begins."""
+        """The position of the last key of a path; for an item of a list, the start of the item."""
         parent = self.node(path[:-1])
         if parent is not None and parent.fields is not None and path[-1] in parent.fields:
             return parent.fields[str(path[-1])][0]
         return self.at(path)
 
     def inside(self, path: Path, offset: int) -> int:
-        """Where a character of a scalar's text stands, quotes, folding and variables considered."""
+        """The position of a character of a scalar's value, with quotes, folding and variables considered."""
         node = self.node(path)
         if node is None or node.written is None:
             return self.at(path)
@@ -128,7 +130,7 @@ class Source:
         return self.written_at(node, offset)
 
     def written_at(self, node: Node, offset: int) -> int:
-        """Where a character of a scalar's text as written stands."""
+        """The position of a character of a scalar's text as written."""
         if node.start not in self.places:
             raw = self.text[node.start : node.end]
             self.places[node.start] = offsets(raw, node.style, node.written or "")

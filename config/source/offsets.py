@@ -1,8 +1,8 @@
-"""Where each character of a scalar's value stands in the file: plain, quoted and block scalars alike.
+"""The position in the file of each character of a scalar's value: plain, quoted and block scalars.
 
-An expression's complaint names an offset in the expression; the operator wants the file's line and column.
-The scalar is read once more here, by libyaml's rules, but each character keeps its index. Should that
-reading ever differ from the parser's, every character is said to stand where the scalar begins.
+A problem of an expression has an offset in the expression; the operator needs the file's line and column. The
+scalar is read once more here, by libyaml's rules, and each character keeps its index. If that reading differs
+from the parser's, every character gets the position of the scalar's start.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ESCAPES: Final = {
 }
 HEX: Final = {"x": 2, "u": 4, "U": 8}
 BREAK: Final = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
-DEEPEST_INDENT: Final = 80  # an indentation indicator counts from the parent's, so some are tried
+DEEPEST_INDENT: Final = 80  # an indentation indicator is relative to the parent, so several are tried
 
 Placed = list[tuple[str, int]]
 
@@ -26,9 +26,9 @@ Placed = list[tuple[str, int]]
 def offsets(raw: str, style: str | None, value: str) -> list[int]:
     """The index in `raw` of each character of `value`, and of its end."""
     if style in ("|", ">"):
-        candidates = (block(raw, style, indent) for indent in indents(raw))
+        candidates = (block_scalar(raw, style, indent) for indent in indents(raw))
     else:
-        candidates = (flow(raw, style) for _ in range(1))
+        candidates = (flow_scalar(raw, style) for _ in range(1))
     for placed in candidates:
         if "".join(character for character, _ in placed) == value:
             return [index for _, index in placed] + [placed[-1][1] + 1 if placed else 0]
@@ -36,7 +36,7 @@ def offsets(raw: str, style: str | None, value: str) -> list[int]:
 
 
 def indents(raw: str) -> Iterator[int | None]:
-    """How far a block's text may be indented: as its first line, or less where an indicator says so."""
+    """The possible indentations of a block's text: its first line's, or less with an indicator."""
     yield None
     header, _, rest = raw.partition("\n")
     if re.search("[1-9]", header.partition("#")[0]):
@@ -52,7 +52,7 @@ def line_break(raw: str, index: int) -> tuple[str, int] | None:
     return ("\n" if match[0] in ("\r\n", "\r", "\n", "\x85") else match[0]), len(match[0])
 
 
-def flow(raw: str, style: str | None) -> Placed:
+def flow_scalar(raw: str, style: str | None) -> Placed:
     """Plain, ``'single'`` and ``"double"`` scalars."""
     out: Placed = []
     index, end = (1, len(raw) - 1) if style in ("'", '"') else (0, len(raw))
@@ -71,7 +71,7 @@ def flow(raw: str, style: str | None) -> Placed:
 
 
 def fold(raw: str, index: int, end: int, out: Placed, *, joined: bool) -> int:
-    """Blanks and line breaks: blanks alone stay; one break is a space, more are one less."""
+    """Blanks and line breaks: blanks alone are kept; one break is a space, n breaks are n - 1."""
     blanks: Placed = []
     first: tuple[str, int] | None = None
     more: Placed = []
@@ -116,8 +116,8 @@ def escape(raw: str, index: int, end: int, out: Placed) -> int:
     return index + 2
 
 
-def block(raw: str, style: str, indent: int | None) -> Placed:
-    """Literal (``|``) and folded (``>``) scalars; without `indent` the first text line tells it."""
+def block_scalar(raw: str, style: str, indent: int | None) -> Placed:
+    """Literal (``|``) and folded (``>``) scalars; `indent` None is the first line's indentation."""
     header = BREAK.search(raw)
     if header is None:
         return []

@@ -1,8 +1,9 @@
-"""YAML text to values that know their line: libyaml's events, composed to nodes here.
+"""Reads YAML text into nodes that know their line, from libyaml's events.
 
-Composed here and not by PyYAML's composer, so that nothing in a file can cost more than its size: it ends
-at the first event too deep, too many, or expanded too often by aliases. No tags, directives, merge keys
-or second documents; keys are text. Variables are resolved inside scalars, or refused (a team's file).
+PyYAML's own composer is not used, so that no file can cost more than its size: reading stops at the
+first event that is too deep, one too many, or expanded too often by aliases. Tags, directives, merge keys and
+second documents are refused; keys are text. Variables are resolved inside scalars, or refused (in a team's
+file).
 """
 
 from __future__ import annotations
@@ -17,26 +18,28 @@ from yaml.cyaml import CParser  # type: ignore[attr-defined]
 from config.model.types import Resolved
 from config.source.nodes import Node, Source
 from config.source.scalars import NotAScalar, resolve
-from config.source.syntax_errors import Complaint, explain
+from config.source.syntax_errors import SyntaxProblem, explain
 from config.source.variables import OPEN, Fault, substitute
 
 MOST_BYTES: Final = 1 << 20  # as much as a Kubernetes ConfigMap may hold
-MOST_NODES: Final = 50_000  # a file of that many values takes under half a second
-MOST_REFERENCES: Final = 1000  # variables: each may be a file that is read
-DEEPEST: Final = 32  # the format itself needs 8; the rest is for payloads in tests
-CONTROL: Final = re.compile(  # what libyaml refuses too; a set of all else would take `re` 4 ms at each start
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]|[\ud800-\udfff]"
+MOST_NODES: Final = 50_000  # checking so many values takes under half a second
+MOST_REFERENCES: Final = 1000  # variables: each may read a file
+DEEPEST: Final = 32  # levels; the format needs 8, payloads in tests the rest
+CONTROL: Final = (
+    re.compile(  # as libyaml; the complement as a set would take `re` 4 ms to compile at each start
+        "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]|[\ud800-\udfff]"
+    )
 )
 DIRECTIVE: Final = re.compile("^%", re.MULTILINE)
 CONTENT: Final = re.compile(r"^[ \t]*[^#\s]", re.MULTILINE)
 
 
 class Stop(Exception):
-    """The rest of the file cannot be read; the problem is already said."""
+    """The rest of the file cannot be read; the problem is already reported."""
 
 
 def read(file: str, content: bytes, env: Mapping[str, str] | None) -> Source:
-    """Reads a file's content; `env` None refuses variables. What is wrong is in ``.problems``."""
+    """Reads a file's content; its errors are in ``problems``. Without `env` variables are refused."""
     source = Source(file, "")
     if len(content) > MOST_BYTES:
         hint = "split it into teams, or take generated parts out"
@@ -60,7 +63,7 @@ def read(file: str, content: bytes, env: Mapping[str, str] | None) -> Source:
 
 
 def refuse_characters(source: Source) -> None:
-    """Control characters and directives, at their exact places."""
+    """Reports the first control character or directive, and stops there."""
     if match := CONTROL.search(source.text):
         hint = 'in a quoted text write it as an escape, like "\\u001b"'
         source.add(match.start(), "control-character", f"a control character (U+{ord(match[0]):04X})", hint)
@@ -72,7 +75,7 @@ def refuse_characters(source: Source) -> None:
 
 
 class Composer:
-    """Events to nodes, counted."""
+    """Composes events to nodes, and counts them."""
 
     def __init__(self, source: Source, env: Mapping[str, str] | None) -> None:
         self.source = source
@@ -82,7 +85,7 @@ class Composer:
         self.events = self.parse()
 
     def parse(self) -> Iterator[Any]:
-        """The parser's events; its errors in words of ours."""
+        """The parser's events; its errors are translated."""
         parser = CParser(self.source.text)
         try:
             while True:
@@ -101,12 +104,12 @@ class Composer:
                 )
             )
         except (yaml.YAMLError, ValueError) as error:
-            self.stop(Complaint(0, "syntax", f"this is not YAML: {type(error).__name__}", ""))
+            self.stop(SyntaxProblem(0, "syntax", f"this is not YAML: {type(error).__name__}", ""))
         finally:
             parser.dispose()
 
-    def stop(self, complaint: Complaint) -> NoReturn:
-        self.source.add(complaint.index, complaint.code, complaint.message, complaint.hint)
+    def stop(self, found: SyntaxProblem) -> NoReturn:
+        self.source.add(found.index, found.code, found.message, found.hint)
         raise Stop
 
     def compose(self) -> Node:
@@ -114,20 +117,22 @@ class Composer:
         next(self.events)
         event = next(self.events)
         if isinstance(event, yaml.StreamEndEvent):
-            self.stop(Complaint(0, "empty", "the file is empty", "begin with `version: 1`"))
+            self.stop(SyntaxProblem(0, "empty", "the file is empty", "begin with `version: 1`"))
         root = self.node(next(self.events), 0)
         next(self.events)
         event = next(self.events)
         if not isinstance(event, yaml.StreamEndEvent):
             hint = "take the `---` away, or make it two files"
-            self.stop(Complaint(start_of(event), "second-document", "a second document begins here", hint))
+            self.stop(
+                SyntaxProblem(start_of(event), "second-document", "a second document begins here", hint)
+            )
         return root
 
     def node(self, event: Any, depth: int) -> Node:
         index = start_of(event)
         if depth > DEEPEST:
             self.stop(
-                Complaint(
+                SyntaxProblem(
                     index, "too-deep", f"nested deeper than {DEEPEST} levels", "is a bracket not closed?"
                 )
             )
@@ -151,14 +156,16 @@ class Composer:
         if self.nodes > MOST_NODES:
             said = "the file's aliases expand to too much" if more > 1 else "the file has too many values"
             hint = f"at most {MOST_NODES} values, each use of an alias counted in full"
-            self.stop(Complaint(index, "too-many", said, hint))
+            self.stop(SyntaxProblem(index, "too-many", said, hint))
 
     def alias(self, event: Any) -> Node:
         node = self.anchors.get(event.anchor)
         index = start_of(event)
         if node is None:
             hint = f'if a glob is meant, put it in quotes: "*{event.anchor}"'
-            self.stop(Complaint(index, "alias", f"there is no anchor `&{event.anchor}` before this", hint))
+            self.stop(
+                SyntaxProblem(index, "alias", f"there is no anchor `&{event.anchor}` before this", hint)
+            )
         self.count(node.weight, index)
         return node
 
@@ -195,7 +202,7 @@ class Composer:
         return node
 
     def begin(self, event: Any, style: str | None) -> int:
-        """Where the scalar itself begins, behind its anchor and tag."""
+        """The start of the scalar itself, after its anchor and tag."""
         index: int = start_of(event)
         while event.anchor is not None or event.tag is not None:
             match = re.compile(r"[&!]\S*\s*").match(self.source.text, index, event.end_mark.index)
@@ -215,7 +222,7 @@ class Composer:
             self.references += text.count(OPEN)
             if self.references > MOST_REFERENCES or self.resolved > MOST_BYTES:
                 hint = f"at most {MOST_REFERENCES} in a file, and 1 MiB of what they stand for"
-                self.stop(Complaint(node.start, "too-many", "the file has too many variables", hint))
+                self.stop(SyntaxProblem(node.start, "too-many", "the file has too many variables", hint))
             done = substitute(text, self.env)
             self.resolved += len(done.text)
             node.value, node.substitution, faults = Resolved(done.text), done, done.faults
@@ -265,7 +272,7 @@ class Composer:
         """A key's text, as it is written."""
         if not isinstance(event, yaml.ScalarEvent):
             hint = "is a `{` or `[` too many, or are quotes missing?"
-            self.stop(Complaint(start_of(event), "key", "a key must be text", hint))
+            self.stop(SyntaxProblem(start_of(event), "key", "a key must be text", hint))
         self.count(1, start_of(event))
         if OPEN in event.value:
             self.source.add(

@@ -1,7 +1,7 @@
-"""What a plain scalar is, by YAML 1.2's core schema: text, null, a boolean or a number.
+"""Resolves plain scalars by YAML 1.2's core schema: text, null, a boolean or a number.
 
-YAML 1.1's traps are text here (``yes``, ``on``, ``1:30``, ``2026-01-01``), as in YAML 1.2, or refused
-where the two versions read different numbers (``012``).
+What only YAML 1.1 takes for something else is text, as in YAML 1.2 (``yes``, ``on``, ``1:30``,
+``2026-01-01``), or refused where the two versions read different numbers (``012``).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OTHER_BASE: Final = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 NOT_JSON: Final = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 LEADING_ZERO: Final = re.compile(r"[-+]?0[0-9_]+")
-MOST_DIGITS: Final = 400  # more than any number in JSON has; Python refuses to read 4300
+MOST_DIGITS: Final = 400  # more than any number in JSON has; Python itself refuses 4300
 
 TRAPS: Final = (
     (re.compile(r"(?i:yes|no|on|off|y|n)"), "a boolean"),
@@ -33,7 +33,7 @@ Scalar = str | int | float | bool | None
 
 
 class NotAScalar(Exception):
-    """The text is no value here: `code`, what is wrong and what to write instead."""
+    """The text is refused as a value: `code`, what is wrong, and what to write instead."""
 
     def __init__(self, code: str, message: str, hint: str) -> None:
         super().__init__(message)
@@ -68,7 +68,7 @@ def resolve(text: str) -> Scalar:
 
 
 def is_text(text: str) -> bool:
-    """Whether a plain scalar is text, here and in YAML 1.1."""
+    """Whether a plain scalar is text both here and in YAML 1.1."""
     try:
         return isinstance(resolve(text), str) and trap(text) is None
     except NotAScalar:
@@ -76,7 +76,7 @@ def is_text(text: str) -> bool:
 
 
 def trap(text: str) -> str | None:
-    """What YAML 1.1 would make of a plain scalar that is text here: ``a boolean``, ``a date``…; or None."""
+    """What YAML 1.1 makes of a plain scalar that is text here, like ``a boolean``; None if text too."""
     if len(text) > MOST_DIGITS:
         return None
     return next((named for pattern, named in TRAPS if pattern.fullmatch(text)), None)

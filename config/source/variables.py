@@ -1,6 +1,6 @@
 """``${NAME}``, ``${NAME:-default}``, ``${NAME:?message}`` and ``${file:/path}``, inside one scalar's text.
 
-Resolved after parsing, so that a value can never add a key or a line. What comes out is marked
+They are resolved after parsing, so that a value can never add a key or a line. The resulting text is marked
 (`config.model.types.Resolved`) and never shown. No message has a variable's value or a file's content.
 """
 
@@ -16,15 +16,15 @@ OPEN: Final = "${"
 REFERENCE: Final = re.compile(
     r"\$\{(?:file:(?P<path>[^${}]*)|(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::(?P<how>[-?])(?P<rest>[^{}]*))?)\}"
 )
-LARGEST_FILE: Final = (
-    64 << 10
-)  # a certificate chain fits, a mistake (a log, a device) does not fill the memory
+LARGEST_FILE: Final = 64 << 10
+"""Bytes: enough for a certificate chain, and a log file named by mistake does not fill the memory."""
+
 FORMS: Final = "the forms are ${NAME}, ${NAME:-default}, ${NAME:?message} and ${file:/path}"
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of the resolved text and where it came from in the written one."""
+    """A part of the resolved text, and its offset in the written text."""
 
     start: int
     written: int
@@ -33,7 +33,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with a reference: at which offset of the written text, and what to do."""
+    """An error in a reference: its offset in the written text, what is wrong, and what to do."""
 
     offset: int
     code: str
@@ -50,7 +50,7 @@ class Substitution:
     faults: tuple[Fault, ...]
 
     def written(self, offset: int) -> int:
-        """The offset in the written text of one in the resolved text."""
+        """The offset in the written text of an offset in the resolved text."""
         piece = max((piece for piece in self.pieces if piece.start <= offset), key=lambda piece: piece.start)
         return piece.written + (offset - piece.start if piece.literal else 0)
 
@@ -73,7 +73,7 @@ def substitute(text: str, env: Mapping[str, str]) -> Substitution:
                 Fault(
                     match.start(),
                     "leftover-variable",
-                    f"{what(match)} holds another `${{`",
+                    f"{named(match)} holds another `${{`",
                     "a value is taken as it is: resolve it before it gets there",
                 )
             )
@@ -87,20 +87,20 @@ def substitute(text: str, env: Mapping[str, str]) -> Substitution:
 
 
 def leftover(literal: str, start: int) -> list[Fault]:
-    """A ``${`` that is no reference."""
+    """The fault for a ``${`` that is no reference."""
     offset = literal.find(OPEN)
     if offset < 0:
         return []
     return [Fault(start + offset, "leftover-variable", "`${` begins a variable, but this is none", FORMS)]
 
 
-def what(match: re.Match[str]) -> str:
-    """The reference in words."""
+def named(match: re.Match[str]) -> str:
+    """How a message names the reference."""
     return f"the file {match['path']}" if match["path"] is not None else f"the variable {match['name']}"
 
 
 def resolved(match: re.Match[str], env: Mapping[str, str]) -> str | Fault:
-    """What one reference stands for."""
+    """The value of one reference."""
     if match["path"] is not None:
         return content(match["path"], match.start())
     name, how, rest = match["name"], match["how"], match["rest"]
@@ -116,7 +116,7 @@ def resolved(match: re.Match[str], env: Mapping[str, str]) -> str | Fault:
 
 
 def content(path: str, offset: int) -> str | Fault:
-    """A file's text without the line's end that editors and `echo` put there."""
+    """A file's text without the line break at its end, which editors and `echo` add."""
     if not path.startswith("/"):
         return Fault(
             offset, "variable-file", f"the file `{path}` has no absolute path", "write ${file:/path}"

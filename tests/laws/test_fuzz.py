@@ -293,11 +293,11 @@ EVENTS: Final = st.builds(
 @SLOW
 @given(st.text(max_size=100) | EXPRESSIONS | EXPRESSIONS.flatmap(bent), PAYLOADS)
 def test_any_expression_is_complained_of_or_ends_in_a_value_or_a_failure(text: str, payload: Any) -> None:
-    complaints = lint(text)
+    diagnostics = lint(text)
     try:
         expression = compile_expression(text)
     except ExpressionProblem:
-        assert any(complaint.severity == ERROR for complaint in complaints)
+        assert any(diagnostic.severity == ERROR for diagnostic in diagnostics)
         return
     began = time.monotonic()
     try:

@@ -162,10 +162,10 @@ def _one_of(source: Source, path: Path, kinds: Sequence[str]) -> None:
 
 
 def _expression(source: Source, path: Path, text: str | None, fields: Shape) -> None:
-    for complaint in lint(text, fields) if text is not None else ():
-        at = source.inside(path, complaint.position)
-        severity: Severity = WARNING if complaint.severity == WARNING else ERROR
-        source.add(at, complaint.code, complaint.message, complaint.hint or "", severity)
+    for diagnostic in lint(text, fields) if text is not None else ():
+        at = source.inside(path, diagnostic.position)
+        severity: Severity = WARNING if diagnostic.severity == WARNING else ERROR
+        source.add(at, diagnostic.code, diagnostic.message, diagnostic.hint or "", severity)
 
 
 def _scope(step: StepBlock) -> Shape:

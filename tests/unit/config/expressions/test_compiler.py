@@ -115,13 +115,13 @@ def test_any_text_is_compiled_or_refused_as_the_library_does(text: str) -> None:
     root: dict[str, Any] = {"a": [1, {"b": 2}], "b": {"a": "x"}}
     worked, expected = theirs(text, root)
     done, result = ours(text, root)
-    complaints = lint(text, {"a": None, "b": None})
-    assert all(0 <= complaint.position <= len(text) for complaint in complaints)
+    diagnostics = lint(text, {"a": None, "b": None})
+    assert all(0 <= diagnostic.position <= len(text) for diagnostic in diagnostics)
     if done:
         assert worked
         assert said(result) == said(expected)
     elif worked:  # refused before it runs: `&` without a function, a slice's step of 0 on nothing
-        assert any(complaint.severity == "error" for complaint in complaints)
+        assert any(diagnostic.severity == "error" for diagnostic in diagnostics)
 
 
 @settings(max_examples=500)

@@ -48,9 +48,9 @@ def test_a_case_of_the_suite(given: Any, case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", [pytest.param(c, id=name) for name, _, c in CASES])
 def test_lint_has_an_answer_for_every_case(case: dict[str, Any]) -> None:
-    complaints = lint(case["expression"], {})
-    for complaint in complaints:
-        assert 0 <= complaint.position <= len(case["expression"])
-        assert complaint.message
+    diagnostics = lint(case["expression"], {})
+    for diagnostic in diagnostics:
+        assert 0 <= diagnostic.position <= len(case["expression"])
+        assert diagnostic.message
     if case.get("error") in ("syntax", "unknown-function", "invalid-arity"):
-        assert any(complaint.severity == "error" for complaint in complaints)
+        assert any(diagnostic.severity == "error" for diagnostic in diagnostics)

@@ -6,7 +6,7 @@ import pytest
 
 from config.expressions.api import (
     ALLOW_FIELDS,
-    Complaint,
+    Diagnostic,
     ExpressionProblem,
     compile_expression,
     event_fields,
@@ -76,7 +76,7 @@ SYNTAX = [
     ("payload.a * `2`", 10, "`*` cannot stand here", "there is no multiplication; * alone means every field"),
     ("payload === 'x'", 10, "a single `=` compares nothing", "write == to compare"),
     ("payload.a / payload.b", 10, "there is no `/` in an expression",
-     "there is no arithmetic; divide in the step or in the browser"),
+     "there is no arithmetic; compute it in the step or in the browser"),
     ("payload.a ? 'x' : 'y'", 10, "a `?` stands only in a filter",
      "write items[?price > `10`], and a || b for a default"),
     ("payload == \u201cx\u201d", 11, "a curly quotation mark means nothing here",
@@ -91,14 +91,14 @@ SYNTAX = [
 def test_what_cannot_be_read_is_said_in_plain_words(
     text: str, position: int, message: str, hint: str
 ) -> None:
-    assert lint(text) == [Complaint(position, "error", "syntax", message, hint)]
+    assert lint(text) == [Diagnostic(position, "error", "syntax", message, hint)]
     with pytest.raises(ExpressionProblem) as caught:
         compile_expression(text)
     assert (caught.value.position, caught.value.message, caught.value.hint) == (position, message, hint)
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "diagnostic"),
     [
         ("lenght(type)", "0 error unknown-function: there is no function lenght() (did you mean length()?)"),
         ("len(type)", "0 error unknown-function: there is no function len() (did you mean length()?)"),
@@ -155,18 +155,18 @@ def test_what_cannot_be_read_is_said_in_plain_words(
          "or null (give it a default: starts_with(…not_null(payload.a, '')…))"),
     ],
 )  # fmt: skip
-def test_what_can_be_read_but_is_wrong_is_said_with_what_to_write(text: str, complaint: str) -> None:
-    assert told(text) == [complaint]
+def test_what_can_be_read_but_is_wrong_is_said_with_what_to_write(text: str, diagnostic: str) -> None:
+    assert told(text) == [diagnostic]
 
 
 def test_a_missing_field_under_a_function_is_both_unknown_and_may_be_missing() -> None:
-    assert [complaint.code for complaint in lint("length(items)")] == ["unknown-field", "may-be-missing"]
+    assert [diagnostic.code for diagnostic in lint("length(items)")] == ["unknown-field", "may-be-missing"]
     assert "not_null(items, `[]`)" in (lint("length(items)")[1].hint or "")
 
 
-def test_all_complaints_come_at_once_in_the_order_of_their_places() -> None:
-    complaints = lint("lenght(paylod) == `foo` && setp == 'x'")
-    assert [(complaint.position, complaint.code) for complaint in complaints] == [
+def test_all_diagnostics_come_at_once_in_the_order_of_their_positions() -> None:
+    diagnostics = lint("lenght(paylod) == `foo` && setp == 'x'")
+    assert [(diagnostic.position, diagnostic.code) for diagnostic in diagnostics] == [
         (0, "unknown-function"),
         (7, "unknown-field"),
         (18, "literal-string"),
@@ -224,7 +224,7 @@ def test_many_different_fields_are_no_explosion() -> None:
 
 
 def codes(text: str, *events: str, payload: str = "text", steps: list[str] | None = None) -> list[str]:
-    return [complaint.code for complaint in lint(text, event_fields(events, payload, steps))]
+    return [diagnostic.code for diagnostic in lint(text, event_fields(events, payload, steps))]
 
 
 def test_the_text_of_a_chunk_is_never_missing_and_has_no_fields() -> None:
@@ -256,15 +256,15 @@ def test_allow_sees_claims_run_and_request() -> None:
     assert (
         lint("claims.sub == run.metadata.user_id && request.params.x == request.origin", ALLOW_FIELDS) == []
     )
-    [complaint] = lint("claims.sub == run.user_id", ALLOW_FIELDS)
-    assert (complaint.position, complaint.message) == (18, "`run` has no field `user_id`")
-    [complaint] = lint("clams.sub == 'x'", ALLOW_FIELDS)
-    assert complaint.hint == "did you mean claims?"
+    [diagnostic] = lint("claims.sub == run.user_id", ALLOW_FIELDS)
+    assert (diagnostic.position, diagnostic.message) == (18, "`run` has no field `user_id`")
+    [diagnostic] = lint("clams.sub == 'x'", ALLOW_FIELDS)
+    assert diagnostic.hint == "did you mean claims?"
 
 
 def test_under_allow_a_comparison_with_null_is_warned_of() -> None:
-    [complaint] = lint("claims.sub != `null`", ALLOW_FIELDS)
-    assert complaint.message == "under allow a comparison with null refuses everybody"
+    [diagnostic] = lint("claims.sub != `null`", ALLOW_FIELDS)
+    assert diagnostic.message == "under allow a comparison with null refuses everybody"
 
 
 @pytest.mark.parametrize(
@@ -277,5 +277,5 @@ def test_under_allow_a_comparison_with_null_is_warned_of() -> None:
     ],
 )
 def test_under_allow_what_is_never_true_is_warned_of(text: str, what: str) -> None:
-    [complaint] = lint(text, ALLOW_FIELDS)
-    assert complaint.message == f"under allow only true lets in, and this is {what}: it refuses everybody"
+    [diagnostic] = lint(text, ALLOW_FIELDS)
+    assert diagnostic.message == f"under allow only true lets in, and this is {what}: it refuses everybody"
