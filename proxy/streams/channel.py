@@ -14,7 +14,9 @@ from proxy.core.events import STEP_STREAM, End, Event, GapCause, Item, Reset, St
 from proxy.formats import sse
 from proxy.log.cursor import Ids
 from proxy.observability.counters import StreamCounters
+from proxy.rules.rule import Message
 from proxy.rules.ruleset import Rules, Sight
+from proxy.rules.whole import Repair, WholeTexts
 from proxy.streams.backlog import Backlog, Frame
 
 BATCH: Final = 64 * 1024
@@ -55,6 +57,7 @@ class Channel:
         self.backlog = backlog
         self.counts = counts
         self._rebuild = rebuild
+        self._texts = WholeTexts(rules) if rules.repairs_texts else None
         self._batch: tuple[int, int, bytes, int] | None = None  # (from, newest, bytes, to) of the last batch
 
     # -- items in --
@@ -65,6 +68,20 @@ class Channel:
         Append them all before the next item is converted: their numbers are part of their bytes.
         """
         number = self.backlog.last + 1
+        if self._texts is None:
+            return self._frames(item, number, decoded)
+        frames: list[Frame] = []
+        for outcome in self._texts.before(item):
+            if isinstance(outcome, Repair):
+                frames.append(self._message(outcome.event, outcome.message, number + len(frames)))
+            else:
+                frames += self._frames(outcome, number + len(frames), None)
+        if not (isinstance(item, StepGap) and self._texts.hold(item)):
+            frames += self._frames(item, number + len(frames), decoded)
+        return tuple(frames)
+
+    def _frames(self, item: Item, number: int, decoded: DecodedEvents | None) -> tuple[Frame, ...]:
+        """The frames of `item` itself: one, or none where the rules do not forward it."""
         if isinstance(item, Event):
             frame = self._event(item, number, None if decoded is None else decoded.of(item))
             return () if frame is None else (frame,)
@@ -80,6 +97,11 @@ class Channel:
         message = self.rules.message(event, decoded)
         if message is None:
             return None
+        if self._texts is not None:
+            self._texts.told(event, message)
+        return self._message(event, message, number)
+
+    def _message(self, event: Event, message: Message, number: int) -> Frame:
         self.counts.forwarded[message.rule] += 1
         body = self.ids.frame(number, message.event, message.data)
         if event.type == STEP_STREAM:
@@ -88,8 +110,7 @@ class Channel:
 
     def _notice(self, item: StepGap | Reset, number: int) -> Frame:
         if isinstance(item, Reset):
-            data = {"step": item.step, "attempt": item.attempt}
-            return Frame(sse.control("reset", data, cursor=self.ids.at(number)), True, None, item)
+            return Frame(sse.control("reset", item.data, cursor=self.ids.at(number)), True, None, item)
         return Frame(self.gap(item, number - 1), True, None, item)
 
     # -- bytes out --
@@ -115,11 +136,7 @@ class Channel:
     def gap(self, gap: StepGap, place: int) -> bytes:
         """The bytes of a ``stream.gap`` for a client at `place`; it repeats the cursor of that place."""
         self.counts.gaps[gap.cause.value] += 1
-        return sse.control(
-            "gap",
-            {"cause": gap.cause.value, "step": gap.step, "attempt": gap.attempt, "missed": gap.missed},
-            cursor=self.ids.at(place),
-        )
+        return sse.control("gap", gap.data, cursor=self.ids.at(place))
 
     def missed(self, place: int, cause: GapCause) -> list[bytes]:
         """One ``stream.gap`` for each attempt whose chunks after `place` were evicted."""

@@ -27,6 +27,7 @@ class EverythingButHidden:
     """Rules that forward all steps but `hidden`, and count how often they are asked."""
 
     fingerprint = "f"
+    repairs_texts = False
 
     def __init__(self) -> None:
         self.asked = 0
