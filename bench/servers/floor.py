@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 import uvloop
 from lines import listen
 
-from proxy.server.http import request_parser
+from proxy.server.http.request_parser import Progress, RequestParser
 
 PORT, FEED = int(sys.argv[1]), int(sys.argv[2])
 HEAD = (
@@ -34,8 +34,8 @@ class Client(asyncio.Protocol):
         self.run = ""
 
     def data_received(self, data: bytes) -> None:
-        request = request_parser.read(data)
-        if request is None:
+        request = RequestParser()
+        if request.feed(data) is not Progress.COMPLETE:
             self.transport.abort()
             return
         self.run = request.path.rpartition("/")[2]
