@@ -62,7 +62,7 @@ async def proxy(folder: Path, engines: dict[str, dict[str, str]]) -> tuple[Proce
     (folder / "teams").mkdir()
     lines = ["version: 1", "teams:"]
     for team, env in engines.items():
-        at = f'host_port: "{env["HATCHET_CLIENT_HOST_PORT"]}", tls: none, api: "off"'
+        at = f'host_port: "{env["HATCHET_CLIENT_HOST_PORT"]}", tls: none, api: "off", tap: {{stream: "on"}}'
         lines += [f"  {team}:", f'    hatchet: {{token: "${{{team.upper()}}}", {at}}}', "    auth: none"]
         (folder / "teams" / f"{team}.yaml").write_text(TEAM)
     (folder / "proxy.yaml").write_text("\n".join(lines) + "\n")

@@ -81,18 +81,14 @@ class Assembly:
         """
         if host is not None:
             self._urls = [_url(host, each) for each in (sock, self._admin) if each is not None]
-        watching = asyncio.create_task(watch(self._path, self._reload))
+        watching = asyncio.create_task(watch(self._path, self.reloader.reload))
         with contextlib.ExitStack() as stack:
             stack.callback(watching.cancel)
-            stack.enter_context(self._gc_policy.kept())
+            stack.enter_context(self._gc_policy.applied())
             await self.serve(sock)
 
-    async def _reload(self) -> None:
-        await self.reloader.reload()
-        self._gc_policy.reloaded()
-
     def _reload_soon(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._reload())
+        task = asyncio.get_running_loop().create_task(self.reloader.reload())
         self._reloads.add(task)
         task.add_done_callback(self._reloads.discard)
 

@@ -16,8 +16,11 @@ import pytest
 from httpx_sse import aconnect_sse
 
 from proxy.simulator import Engine
+from proxy.simulator.script.model import Chunks, Step, Workflow, script
+from tests.support.delivering import Slow
 from tests.support.served import BIN, Command
 
+FULL = 800_000  # bytes: more than the buffers of a socket and of a connection hold
 YAML = """
 version: 1
 hatchet: {token: "${HATCHET_CLIENT_TOKEN:?make one in the dashboard}"}
@@ -111,20 +114,38 @@ async def test_sigterm_drains_and_ends_with_zero(yaml: Path, engine: Engine) -> 
     assert not [line for line in proxy.lines if "Traceback" in line]
 
 
-async def test_a_second_sigterm_ends_at_once(yaml: Path, engine: Engine) -> None:
-    proxy = await Command(yaml, engine.env).start()
-    run = await engine.trigger("chat")
-    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
-    writer.write(f"GET /message/{run} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    await reader.readuntil(b"retry:")
-    os.kill(proxy.process.pid, signal.SIGSTOP)
-    os.kill(proxy.process.pid, signal.SIGTERM)
-    os.kill(proxy.process.pid, signal.SIGCONT)
-    await asyncio.sleep(0.05)
-    proxy.terminate()
-    async with asyncio.timeout(2):
-        await proxy.ended()
-    writer.close()
+async def test_a_second_sigterm_ends_a_drain_that_a_stuck_client_holds_up(tmp_path: Path) -> None:
+    yaml = tmp_path / "streams.yaml"
+    yaml.write_text(
+        YAML.replace("grace: 3s", "grace: 10m").replace("data: {type:", "data: {text: payload, type:")
+    )
+    chunks = Chunks(tuple(b"x" * 4000 for _ in range(300)), 0.001)
+    talk = Step("talk", takes=0.05, chunks=chunks)
+    workflow = Workflow("long", (talk, Step("wait", ("talk",), takes=600.0, timeout=900.0)))
+    async with Engine(script(workflow), seed=3) as engine:
+        proxy = await Command(yaml, engine.env).start()
+        run = await engine.trigger("long")
+        stuck = await Slow(proxy.url, f"/message/{run}").open()
+        received = 0
+        async with (
+            httpx.AsyncClient(base_url=proxy.url, timeout=60) as client,
+            client.stream("GET", f"/message/{run}") as stream,
+        ):
+            async for piece in stream.aiter_raw():
+                received += len(piece)
+                if received > FULL:  # so the other client, which reads nothing, has full buffers
+                    break
+        proxy.terminate()
+        while True:
+            line = await asyncio.to_thread(proxy.process.stderr.readline)  # type: ignore[union-attr]
+            if json.loads(line)["event"] == "draining":
+                break
+        proxy.terminate()
+        assert await proxy.ended() == 1
+        assert not [line for line in proxy.lines if "stopped" in line], (
+            "it did not wait for the end of the drain"
+        )
+        stuck.close()
 
 
 async def test_it_starts_while_hatchet_is_away_and_streams_once_it_is_back(
