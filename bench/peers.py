@@ -27,6 +27,10 @@ from machine import (
     process,
 )
 
+SUBSCRIPTIONS = 10_000
+"""Runs that may have a subscription of their own: every run of every work. The default limit protects a real
+engine; here it would only leave out most of the work that is measured."""
+
 RULES = """    rules:
       - events: step_stream
         payload: json
@@ -117,13 +121,15 @@ class Ours:
         env = dict(ready["env"])
         if need.teams == 1:
             path = here / "streams.yaml"
-            path.write_text("version: 1\nhatchet:\n  token: ${HATCHET_CLIENT_TOKEN}\n" + stream)
+            hatchet = f"hatchet: {{token: '${{HATCHET_CLIENT_TOKEN}}', subscriptions: {SUBSCRIPTIONS}}}\n"
+            path.write_text("version: 1\n" + hatchet + stream)
             return path, env
         (here / "config" / "teams").mkdir(parents=True)
         lines = ["version: 1", "teams:"]
         for number, token in enumerate(ready["tokens"]):
             env[f"TOKEN_{number}"] = token
-            lines += [f"  t{number}:", f"    hatchet: {{token: '${{TOKEN_{number}}}'}}", "    auth: none"]
+            hatchet = f"{{token: '${{TOKEN_{number}}}', subscriptions: {SUBSCRIPTIONS}}}"
+            lines += [f"  t{number}:", f"    hatchet: {hatchet}", "    auth: none"]
             (here / "config" / "teams" / f"t{number}.yaml").write_text("version: 1\n" + stream)
         (here / "config" / "proxy.yaml").write_text("\n".join(lines) + "\n")
         return here / "config", env
