@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from random import Random
 from typing import Any, Final
 
@@ -96,6 +97,7 @@ class StateReader:
                 answer.set_exception(HatchetAway(CLOSED))
         tasks = self.stop()
         self.trouble = None  # tracebacks hold frames
+        self._changed = _nothing  # what is called holds this reader: the two would keep each other
         return tasks
 
     def stop(self) -> list[asyncio.Task[None]]:
@@ -134,9 +136,8 @@ class StateReader:
         try:
             state = await self._upstream.core(self._run_id)
         except HatchetError as trouble:
-            refused = trouble
-            return lambda: self._no_core(refused)
-        return lambda: self._got_core(state)
+            return partial(self._no_core, trouble)  # no local name: its traceback holds this frame
+        return partial(self._got_core, state)
 
     def _got_core(self, state: CoreState) -> None:
         self.trouble = None
@@ -170,7 +171,7 @@ class StateReader:
             state = await self._upstream.past(self._run_id)
         except HatchetError:
             return self._history_unavailable
-        return lambda: self._got_history(state)
+        return partial(self._got_history, state)
 
     def _got_history(self, state: PastState | None) -> None:
         try:
@@ -181,3 +182,7 @@ class StateReader:
 
     def _history_unavailable(self) -> None:
         self._reconciler.history_unavailable(self._clock.now(), self._rng.uniform(0.5, 1.0))
+
+
+def _nothing() -> None:
+    """The run was closed."""

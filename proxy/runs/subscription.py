@@ -42,6 +42,22 @@ class Listener(Protocol):
         """It is over, and will be opened again. `hung_up`: the engine said so in its last event."""
 
 
+class _Nobody:
+    """The listener of a subscription that was closed."""
+
+    def opened(self) -> None:
+        """Nobody is told."""
+
+    def heard(self, event: LiveEvent) -> None:
+        """Nobody is told."""
+
+    def ended(self, cause: GapCause, trouble: HatchetError | None, *, hung_up: bool) -> None:
+        """Nobody is told."""
+
+
+_NOBODY: Final = _Nobody()
+
+
 class Backoff:
     """When to open again: at once or nearly the first time, then ever later, jittered, bounded."""
 
@@ -88,7 +104,7 @@ class Subscription:
     ) -> None:
         self.backoff = Backoff(rng)
         self._open = open_
-        self._listener = listener
+        self._listener: Listener = listener
         self._kind = kind
         self._clock = clock
         self._observer = observer
@@ -107,6 +123,7 @@ class Subscription:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
+        self._listener = _NOBODY  # the listener holds this subscription: the two would keep each other
         return task
 
     @property

@@ -97,7 +97,7 @@ class SubscriptionSet:
         self.refused = False  # there is no place for this run
         self._run_id = run_id
         self._upstream = upstream
-        self._inputs = inputs
+        self._inputs: Inputs | None = inputs  # None: closed
         self._quota = quota
         self._clock = clock
         self._rng = rng
@@ -140,6 +140,7 @@ class SubscriptionSet:
         """End all; returns the tasks that end, to be awaited."""
         for own in self._own:
             own.state = None
+        self._inputs = None  # the run holds this set: the two would keep each other
         self._drop(self._own)
         self._leave_quota()
         return list(self._ending)
@@ -164,6 +165,7 @@ class SubscriptionSet:
         self._open(Selection.BY_RUN_ID, "run", partial(self._upstream.follow, self._run_id))
 
     def _open(self, selection: Selection, kind: str, open_: Callable[..., object]) -> None:
+        assert self._inputs is not None, "nothing is opened after `close`"
         own = _Own(selection, self._clock.now(), self._inputs)
         own.subscription = Subscription(
             open_,  # type: ignore[arg-type]
@@ -184,7 +186,7 @@ class SubscriptionSet:
                 self._ending.add(task)
                 task.add_done_callback(self._ending.discard)
             state, own.state = own.state, None
-            if state is not None:
+            if state is not None and self._inputs is not None:
                 self._inputs.subscription_closed(state, None, None, hung_up=False)
 
     def _take_place(self) -> bool:

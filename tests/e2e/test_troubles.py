@@ -298,7 +298,8 @@ def test_a_thousand_runs_do_not_come_back_in_one_instant() -> None:
 async def test_thirty_runs_find_a_restarted_engine_again_spread_and_whole(
     engine: Engine, tmp_path: Path
 ) -> None:
-    async with served(config(tmp_path, yaml(server=SERVER)), engine.env) as proxy:
+    text = yaml(server=SERVER, hatchet=", subscriptions: 30")
+    async with served(config(tmp_path, text), engine.env) as proxy:
         runs = [await engine.trigger("talk") for _ in range(30)]
         ears = [Ear(f"{proxy.url}/run/{run}") for run in runs]
         for ear in ears:
