@@ -1,4 +1,4 @@
-"""What the contract suite and its like need of an engine: where it is, who listens to it, what it refuses."""
+"""Helpers of the contract suite: an engine's address, one run with its subscriptions, refused calls."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def place(env: dict[str, str]) -> Endpoint:
 
 
 @dataclass
-class Heard:
-    """What one subscription heard, and when, in seconds since the trigger."""
+class Received:
+    """The events of one subscription, each with its seconds since the trigger, and how it ended."""
 
     events: list[tuple[float, dispatcher_pb2.WorkflowEvent]] = field(default_factory=list)
     ended: tuple[float, str, str] | None = None
 
-    def said(self, resource: int, kind: str) -> list[tuple[float, dispatcher_pb2.WorkflowEvent]]:
+    def of_kind(self, resource: int, kind: str) -> list[tuple[float, dispatcher_pb2.WorkflowEvent]]:
         number = dispatcher_pb2.ResourceEventType.Value(f"RESOURCE_EVENT_TYPE_{kind}")
         return [(t, e) for t, e in self.events if (e.resource_type, e.event_type) == (resource, number)]
 
     def chunks(self) -> list[tuple[float, str]]:
-        return [(t, e.event_payload) for t, e in self.said(STEP, "STREAM")]
+        return [(t, e.event_payload) for t, e in self.of_kind(STEP, "STREAM")]
 
     def ends(self) -> set[str]:
         """The ids of the steps whose COMPLETED has come."""
-        return {event.resource_id for _, event in self.said(STEP, "COMPLETED")}
+        return {event.resource_id for _, event in self.of_kind(STEP, "COMPLETED")}
 
     def has_chunk_after_its_end(self) -> bool:
         """Whether a chunk of a step came after the step's COMPLETED."""
@@ -60,12 +60,12 @@ class Heard:
         return False
 
     def gap_free(self) -> bool:
-        indexes = [e.event_index for _, e in self.said(STEP, "STREAM")]
+        indexes = [e.event_index for _, e in self.of_kind(STEP, "STREAM")]
         return indexes == list(range(indexes[0], indexes[0] + len(indexes)))
 
 
 class Trial:
-    """One run, listened to."""
+    """One run and its subscriptions."""
 
     def __init__(self, client: Client, run_id: str, key: str) -> None:
         self.client, self.run_id, self.pair = client, run_id, ("contract", key)
@@ -78,42 +78,42 @@ class Trial:
     async def at(self, seconds: float) -> None:
         await asyncio.sleep(max(0.0, seconds - self.now()))
 
-    def listen(self, run_id: str | None = None, pair: tuple[str, str] | None = None) -> Heard:
-        heard = Heard()
-        self.tasks.append(asyncio.create_task(self._listen(heard, run_id, pair)))
-        return heard
+    def listen(self, run_id: str | None = None, pair: tuple[str, str] | None = None) -> Received:
+        received = Received()
+        self.tasks.append(asyncio.create_task(self._listen(received, run_id, pair)))
+        return received
 
-    def follow(self) -> Heard:
-        """By run id, opened again at once wherever it ended before the run did: past a false end."""
-        heard = Heard()
-        self.tasks.append(asyncio.create_task(self._follow(heard)))
-        return heard
+    def follow(self) -> Received:
+        """Subscribe by run id, and again at once where the stream ends before the run: past a false end."""
+        received = Received()
+        self.tasks.append(asyncio.create_task(self._follow(received)))
+        return received
 
-    def follow_pair(self) -> Heard:
-        """By the run's metadata pair, opened again at once wherever it ended, until the trial is closed."""
-        heard = Heard()
-        self.tasks.append(asyncio.create_task(self._follow_pair(heard)))
-        return heard
+    def follow_pair(self) -> Received:
+        """Subscribe by the run's metadata pair, and again at once where the stream ends, until `close`."""
+        received = Received()
+        self.tasks.append(asyncio.create_task(self._follow_pair(received)))
+        return received
 
-    async def _follow_pair(self, heard: Heard) -> None:
+    async def _follow_pair(self, received: Received) -> None:
         while True:
-            await self._listen(Heard(heard.events), None, self.pair)
+            await self._listen(Received(received.events), None, self.pair)
 
-    async def _follow(self, heard: Heard) -> None:
+    async def _follow(self, received: Received) -> None:
         while True:
-            one = Heard(heard.events)
+            one = Received(received.events)
             await self._listen(one, self.run_id, None)
             if (await self.state()).done:
-                heard.ended = one.ended
+                received.ended = one.ended
                 return
 
-    async def _listen(self, heard: Heard, run_id: str | None, pair: tuple[str, str] | None) -> None:
+    async def _listen(self, received: Received, run_id: str | None, pair: tuple[str, str] | None) -> None:
         try:
             async for event in self.client.subscribe(run_id, pair):
-                heard.events.append((self.now(), event))
-            heard.ended = (self.now(), "OK", "")
+                received.events.append((self.now(), event))
+            received.ended = (self.now(), "OK", "")
         except grpc.aio.AioRpcError as error:
-            heard.ended = (self.now(), error.code().name, error.details() or "")
+            received.ended = (self.now(), error.code().name, error.details() or "")
 
     async def until(
         self, true: Callable[[], bool] | Callable[[], Awaitable[bool]], within: float = PATIENCE
@@ -129,7 +129,7 @@ class Trial:
         return await self.client.details(self.run_id)
 
     async def done(self) -> workflows_pb2.GetRunDetailsResponse:
-        """The state once it says done, and does so for 0.3 s."""
+        """The state, once it has said done for 0.3 s: during a replay it says so for a moment."""
 
         async def lasting() -> bool:
             if not (await self.state()).done:
@@ -159,7 +159,7 @@ class Trial:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
-Begin = Callable[..., Awaitable[tuple[Trial, Heard]]]
+Begin = Callable[..., Awaitable[tuple[Trial, Received]]]
 Status = workflows_pb2.RunStatus
 
 
@@ -173,11 +173,11 @@ async def refusal(call: Awaitable[Any]) -> str:
     return refused.value.code().name
 
 
-TRIES = 12  # runs of which at least one must show what a real engine does only now and then
+TRIES = 12  # runs, of which one at least must show what a real engine does only now and then
 
 
 async def now_and_then(shows: Callable[[], Awaitable[bool]]) -> bool:
-    """Whether one run of a few shows it."""
+    """Whether one run of TRIES shows it."""
     for _ in range(TRIES):
         if await shows():
             return True

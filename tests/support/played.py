@@ -1,4 +1,4 @@
-"""A script played on virtual time: the model without sockets, subscribed to as the recordings were."""
+"""A script played on manual time: the model without sockets, subscribed to as the recordings were."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ BEFORE = 0.4  # the recordings' metadata subscription was there so long before t
 
 
 @dataclass
-class Heard:
-    """A subscription's listener that keeps all."""
+class Received:
+    """A subscription's listener that keeps everything."""
 
     scheduler: ManualScheduler
     events: list[tuple[float, dispatcher_pb2.WorkflowEvent]] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Played:
             script, World(self.scheduler, RandomSource(seed), Quirks().switched(**(quirks or {})))
         )
         self.tenant = self.core.tenants[0]
-        self.heard: dict[str, Heard] = {}
+        self.received: dict[str, Received] = {}
         self.by_pair("by_metadata_before_trigger")
         self.scheduler.advance(BEFORE)
         self.begun = self.scheduler.now()
@@ -63,13 +63,13 @@ class Played:
 
     def by_pair(self, name: str) -> None:
         """Subscribe by the run's metadata."""
-        self.heard[name] = Heard(self.scheduler)
-        MetadataSubscription(self.core, self.tenant, "stream_key", "k", self.heard[name])
+        self.received[name] = Received(self.scheduler)
+        MetadataSubscription(self.core, self.tenant, "stream_key", "k", self.received[name])
 
     def by_run(self, name: str) -> None:
         """Subscribe by the run's id."""
-        self.heard[name] = Heard(self.scheduler)
-        RunSubscription(self.core, self.tenant, self.run.id, self.heard[name])
+        self.received[name] = Received(self.scheduler)
+        RunSubscription(self.core, self.tenant, self.run.id, self.received[name])
 
     def at(self, seconds: float) -> None:
         """Let time pass until so long after the trigger."""
@@ -91,7 +91,7 @@ class Played:
         return names if self.run.workflow.is_task else {**names, self.run.id: "(run)"}
 
 
-def told(event: dispatcher_pb2.WorkflowEvent, names: dict[str, str]) -> tuple[Any, ...]:
+def summary(event: dispatcher_pb2.WorkflowEvent, names: dict[str, str]) -> tuple[Any, ...]:
     """What an event says, without ids and times."""
     kind = dispatcher_pb2.ResourceEventType.Name(event.event_type).removeprefix("RESOURCE_EVENT_TYPE_")
     whole = event.resource_type == dispatcher_pb2.RESOURCE_TYPE_WORKFLOW_RUN

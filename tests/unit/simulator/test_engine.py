@@ -16,18 +16,18 @@ from tests.support.contract import place
 async def test_without_a_script_there_is_the_tutorials_chat() -> None:
     async with Engine(quirks=NONE, speed=20) as engine, Client(place(engine.env)) as client:
         run_id = await client.trigger("chat", {"question": "what is hatchet?"})
-        told = [event async for event in client.subscribe(run_id)]
-        text = "".join(event.event_payload for event in told if event.HasField("event_index"))
+        sent = [event async for event in client.subscribe(run_id)]
+        text = "".join(event.event_payload for event in sent if event.HasField("event_index"))
         assert text.startswith("You asked: what is hatchet? Hatchet runs durable workflows")
-        assert told[-1].hangup
+        assert sent[-1].hangup
         assert (await client.details(run_id)).done
 
 
-async def test_an_honest_engine_tells_each_event_once_in_order() -> None:
+async def test_without_quirks_each_event_comes_once_and_in_order() -> None:
     async with Engine(quirks=NONE, speed=20, seed=4) as engine, Client(place(engine.env)) as client:
         run_id = await client.trigger("chat")
-        told = [event async for event in client.subscribe(run_id)]
-        kinds = [event.event_type for event in told if not event.HasField("event_index")]
+        sent = [event async for event in client.subscribe(run_id)]
+        kinds = [event.event_type for event in sent if not event.HasField("event_index")]
         started, completed = (
             dispatcher_pb2.RESOURCE_EVENT_TYPE_STARTED,
             dispatcher_pb2.RESOURCE_EVENT_TYPE_COMPLETED,
@@ -47,13 +47,13 @@ async def test_a_tenant_does_not_see_anothers_runs() -> None:
             assert (await stranger.history(run_id))[0] == 403
 
 
-async def test_a_taken_port_is_said(unused_tcp_port: int) -> None:
+async def test_a_taken_port_is_reported(unused_tcp_port: int) -> None:
     async with Engine(port=unused_tcp_port):
         with pytest.raises(PortTaken, match=f"127.0.0.1:{unused_tcp_port}"):
             await Engine(port=unused_tcp_port).start()
 
 
-async def test_a_taken_api_port_is_said_and_nothing_stays_behind(unused_tcp_port: int) -> None:
+async def test_a_taken_api_port_is_reported_and_nothing_is_left_open(unused_tcp_port: int) -> None:
     async with Engine(api_port=unused_tcp_port):
         with pytest.raises(PortTaken, match=f"127.0.0.1:{unused_tcp_port}"):
             await Engine(api_port=unused_tcp_port).start()

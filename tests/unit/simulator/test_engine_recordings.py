@@ -1,7 +1,7 @@
-"""What the embedded engine says of a workflow is what a real engine said of it: same shape, order and quirks.
+"""The embedded engine sends and answers what a real engine was recorded to: same shape, order and quirks.
 
-Each subscription of each recording must be had from the model, event for event, for one seed of many: delays
-are random, and what they decide (who is bound before the false end, who is not) the recordings decided once.
+For each subscription of each recording there must be a seed with which the model sends the same, event for
+event. Delays are random: they decide for example whether a subscription is bound before the false end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 
 from proxy.hatchet.protobuf import workflows_pb2
 from proxy.simulator.api.rest_views import list_answer
-from tests.support.played import TESTS, Played, told
+from tests.support.played import TESTS, Played, summary
 
 RECORDINGS = TESTS / "recordings"
 SEEDS = range(60)
@@ -53,7 +53,7 @@ def subscriptions() -> Iterator[Any]:
 
 
 def recorded(path: Path, subscription: str) -> tuple[list[tuple[Any, ...]], str | None]:
-    """What one subscription of a recording heard, in the words of `told`, and how it ended."""
+    """What one subscription of a recording received, as `summary` writes it, and how it ended."""
     story, ended = [], None
     names = step_names(path)
     for line in lines(path):
@@ -106,13 +106,13 @@ def plays(scenario: str) -> list[Played]:
 
 
 @pytest.mark.parametrize(("path", "subscription"), list(subscriptions()))
-def test_each_recorded_subscription_is_one_that_the_model_tells(path: Path, subscription: str) -> None:
+def test_the_model_can_send_each_recorded_subscription(path: Path, subscription: str) -> None:
     wanted, ended = recorded(path, subscription)
     stories = []
     for played in plays(path.stem):
-        heard = played.heard[subscription]
-        story = [told(event, played.names()) for _, event in heard.events]
-        status = heard.ended[1] if heard.ended else None
+        received = played.received[subscription]
+        story = [summary(event, played.names()) for _, event in received.events]
+        status = received.ended[1] if received.ended else None
         if story == wanted and status == ended:
             return
         stories.append((story, status))

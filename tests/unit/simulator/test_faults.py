@@ -37,7 +37,7 @@ class Listening:
 
     def __init__(self, client: Client, run_id: str) -> None:
         self.events: list[dispatcher_pb2.WorkflowEvent] = []
-        self.heard = asyncio.Event()
+        self.received = asyncio.Event()
         self._task = asyncio.create_task(self._listen(client, run_id))
 
     async def _listen(self, client: Client, run_id: str) -> str:
@@ -45,7 +45,7 @@ class Listening:
             async for event in client.subscribe(run_id):
                 self.events.append(event)
                 if event.HasField("event_index"):
-                    self.heard.set()
+                    self.received.set()
         except grpc.aio.AioRpcError as error:
             return f"{error.code().name}: {error.details()}"
         return "OK"
@@ -61,7 +61,7 @@ class Listening:
 async def slow_run(engine: Engine, client: Client) -> tuple[str, Listening]:
     run_id = await client.trigger("contract_slow")
     listening = Listening(client, run_id)
-    await asyncio.wait_for(listening.heard.wait(), 5)
+    await asyncio.wait_for(listening.received.wait(), 5)
     return run_id, listening
 
 
@@ -94,7 +94,7 @@ async def test_a_crash_ends_streams_with_an_error(engine: Engine, client: Client
     assert (await listening.end()).partition(":")[0] in ("UNAVAILABLE", "CANCELLED")
 
 
-async def test_tokens_are_refused_and_taken_again(engine: Engine, client: Client) -> None:
+async def test_tokens_are_refused_and_accepted_again(engine: Engine, client: Client) -> None:
     run_id = await client.trigger("contract_task")
     engine.faults.refuse_tokens()
     assert await refusal(client.details(run_id)) == "UNAUTHENTICATED"
@@ -102,7 +102,9 @@ async def test_tokens_are_refused_and_taken_again(engine: Engine, client: Client
     assert (await client.details(run_id)).task_runs
 
 
-async def test_over_the_limit_is_resource_exhausted_and_passes(engine: Engine, client: Client) -> None:
+async def test_a_call_over_the_limit_is_resource_exhausted_for_a_while(
+    engine: Engine, client: Client
+) -> None:
     run_id = await client.trigger("contract_task")
     engine.faults.limit_calls(0)
     with pytest.raises(grpc.aio.AioRpcError, match="admin rate limit exceeded") as refused:
@@ -119,7 +121,7 @@ async def test_the_history_goes_away_alone(engine: Engine, client: Client) -> No
     assert (await client.details(run_id)).task_runs
 
 
-async def test_a_bad_chunk_now(engine: Engine, client: Client) -> None:
+async def test_a_bad_chunk_ends_the_stream_with_internal(engine: Engine, client: Client) -> None:
     run_id, listening = await slow_run(engine, client)
     assert engine.faults.bad_chunk(run_id) == 1
     assert (
@@ -127,7 +129,9 @@ async def test_a_bad_chunk_now(engine: Engine, client: Client) -> None:
     )
 
 
-async def test_silence_is_silence_and_what_was_said_in_it_is_lost(engine: Engine, client: Client) -> None:
+async def test_a_mute_engine_answers_nothing_and_loses_what_is_published(
+    engine: Engine, client: Client
+) -> None:
     run_id, listening = await slow_run(engine, client)
     engine.faults.mute()
     asked = asyncio.create_task(client.details(run_id))
@@ -140,7 +144,7 @@ async def test_silence_is_silence_and_what_was_said_in_it_is_lost(engine: Engine
     await listening.leave()
 
 
-async def test_who_left_is_no_subscription(engine: Engine, client: Client) -> None:
+async def test_a_client_that_has_left_has_no_subscription(engine: Engine, client: Client) -> None:
     _, listening = await slow_run(engine, client)
     assert engine.streams == 1
     await listening.leave()
@@ -163,18 +167,20 @@ async def control(http: aiohttp.ClientSession, engine: Engine, act: str, **body:
         return answer.status, await answer.json()
 
 
-async def test_the_control_port_says_what_there_is(engine: Engine, http: aiohttp.ClientSession) -> None:
+async def test_the_control_port_gives_an_overview(engine: Engine, http: aiohttp.ClientSession) -> None:
     async with http.get(f"{engine.api_url}/control") as answer:
-        told = await answer.json()
-    assert told["quirks"]["traceparent"] is True
-    assert "contract_task" in told["workflows"]
-    assert {"trigger", "cancel", "replay", "outage", "quirks"} <= set(told["acts"])
+        sent = await answer.json()
+    assert sent["quirks"]["traceparent"] is True
+    assert "contract_task" in sent["workflows"]
+    assert {"trigger", "cancel", "replay", "outage", "quirks"} <= set(sent["acts"])
 
 
-async def test_runs_are_begun_cancelled_and_replayed(engine: Engine, http: aiohttp.ClientSession) -> None:
-    status, told = await control(http, engine, "trigger", workflow="contract_slow", metadata={"a": "b"})
+async def test_the_control_port_triggers_cancels_and_replays_runs(
+    engine: Engine, http: aiohttp.ClientSession
+) -> None:
+    status, sent = await control(http, engine, "trigger", workflow="contract_slow", metadata={"a": "b"})
     assert status == 200
-    run = engine.run(told["run_id"])
+    run = engine.run(sent["run_id"])
     assert run.metadata["a"] == "b"
     await control(http, engine, "chunk", run_id=run.id, step="contract_slow", text="hello")
     await control(http, engine, "cancel", run_id=run.id)
@@ -183,7 +189,9 @@ async def test_runs_are_begun_cancelled_and_replayed(engine: Engine, http: aioht
     assert run.steps["contract_slow"].retry_count == 1
 
 
-async def test_things_are_broken_and_quirks_switched(engine: Engine, http: aiohttp.ClientSession) -> None:
+async def test_the_control_port_makes_faults_and_switches_quirks(
+    engine: Engine, http: aiohttp.ClientSession
+) -> None:
     assert await control(http, engine, "quirks", **{"traceparent": False}) == (200, {})
     assert engine.quirks.traceparent is False
     assert await control(http, engine, "refuse-tokens", on=True) == (200, {})
@@ -209,9 +217,9 @@ async def test_things_are_broken_and_quirks_switched(engine: Engine, http: aioht
         ("outage", {"seconds": -1}, 400, "seconds must be between 0 and a day's"),
     ],
 )
-async def test_what_cannot_be_done_is_said(  # noqa: PLR0917 - a row of the table
+async def test_an_invalid_control_request_is_refused_with_the_reason(  # noqa: PLR0917 - a row of the table
     engine: Engine, http: aiohttp.ClientSession, act: str, body: dict[str, Any], status: int, said: str
 ) -> None:
-    answered, told = await control(http, engine, act, **body)
+    answered, sent = await control(http, engine, act, **body)
     assert answered == status
-    assert told["message"].startswith(said)
+    assert sent["message"].startswith(said)

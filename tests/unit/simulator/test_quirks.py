@@ -1,4 +1,4 @@
-"""Each quirk, on and off, on virtual time: what is told is the fact with it, and the truth without."""
+"""Each quirk, on and off, on manual time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from proxy.hatchet.protobuf import dispatcher_pb2, workflows_pb2
 from proxy.simulator.quirks import NONE, Quirks, attribute, facts
-from tests.support.played import Heard, Played
+from tests.support.played import Played, Received
 
 STEP, RUN = dispatcher_pb2.RESOURCE_TYPE_STEP_RUN, dispatcher_pb2.RESOURCE_TYPE_WORKFLOW_RUN
 STARTED = dispatcher_pb2.RESOURCE_EVENT_TYPE_STARTED
@@ -26,17 +26,17 @@ def played(
     return play
 
 
-def kinds(heard: Heard, resource: int) -> list[str]:
+def kinds(received: Received, resource: int) -> list[str]:
     names = dispatcher_pb2.ResourceEventType
-    return [names.Name(e.event_type)[20:] for _, e in heard.events if e.resource_type == resource]
+    return [names.Name(e.event_type)[20:] for _, e in received.events if e.resource_type == resource]
 
 
-def first(play: Played) -> Heard:
-    return play.heard["by_metadata_before_trigger"]
+def first(play: Played) -> Received:
+    return play.received["by_metadata_before_trigger"]
 
 
-def chunk_times(heard: Heard, play: Played) -> list[float]:
-    return [t - play.begun for t, e in heard.events if e.HasField("event_index")]
+def chunk_times(received: Received, play: Played) -> list[float]:
+    return [t - play.begun for t, e in received.events if e.HasField("event_index")]
 
 
 def tail(seed: int, **quirks: bool) -> tuple[list[int | None], list[int | None]]:
@@ -47,12 +47,12 @@ def tail(seed: int, **quirks: bool) -> tuple[list[int | None], list[int | None]]
     play = Played("tail", seed, quirks={"metadata_disorder": False, **quirks})
     play.later(0.25, "joined")
     play.at(3)
-    return indexes(first(play)), indexes(play.heard["joined"])
+    return indexes(first(play)), indexes(play.received["joined"])
 
 
-def indexes(heard: Heard) -> list[int | None]:
-    told = [e for _, e in heard.events if e.resource_type == STEP and e.event_type != STARTED]
-    return [e.event_index if e.HasField("event_index") else None for e in told]
+def indexes(received: Received) -> list[int | None]:
+    sent = [e for _, e in received.events if e.resource_type == STEP and e.event_type != STARTED]
+    return [e.event_index if e.HasField("event_index") else None for e in sent]
 
 
 def test_flush_buffers() -> None:
@@ -106,17 +106,20 @@ def test_false_end_of_attempt(on: bool, ends: list[str]) -> None:
 
 
 def test_early_subscription_waits() -> None:
-    late = played("chat", "early_subscription_waits", True, join=0.0).heard["joined"]
-    early = played("chat", "early_subscription_waits", False, join=0.0).heard["joined"]
+    late = played("chat", "early_subscription_waits", True, join=0.0).received["joined"]
+    early = played("chat", "early_subscription_waits", False, join=0.0).received["joined"]
     assert late.events[0][0] - 0.4 > 1.0
     assert early.events[0][0] - 0.4 < 0.2
 
 
 def test_five_second_hold() -> None:
     held = played("long", "five_second_hold", True, join=0.5)
-    assert chunk_times(held.heard["joined"], held) == [] or chunk_times(held.heard["joined"], held)[0] > 3.0
+    assert (
+        chunk_times(held.received["joined"], held) == []
+        or chunk_times(held.received["joined"], held)[0] > 3.0
+    )
     free = played("long", "five_second_hold", False, join=0.5)
-    assert chunk_times(free.heard["joined"], free)[0] < 0.7
+    assert chunk_times(free.received["joined"], free)[0] < 0.7
 
 
 def test_finished_reads_queued() -> None:
@@ -154,12 +157,12 @@ def test_silent_ends_of_steps(workflow: str, quirk: str, kind: str) -> None:
 
 
 def test_silent_skip() -> None:
-    for on, told in ((True, 0), (False, 1)):
+    for on, sent in ((True, 0), (False, 1)):
         play = Played("dag2", 1, quirks={"silent_skip": on, "false_end_of_dag": False})
         play.at(8)
         skipped = play.run.steps["skipped"].id
         ends = [e for _, e in first(play).events if e.resource_id == skipped]
-        assert len(ends) == 1 + told
+        assert len(ends) == 1 + sent
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -279,12 +282,12 @@ def test_lifecycle_events() -> None:
 
 
 def test_newer_engine() -> None:
-    early = played("chat", "newer_engine", True, join=0.0).heard["joined"]
+    early = played("chat", "newer_engine", True, join=0.0).received["joined"]
     assert early.events[0][0] - 0.4 < 0.2
-    late = played("fast", "newer_engine", True, join=5.0).heard["joined"]
+    late = played("fast", "newer_engine", True, join=5.0).received["joined"]
     assert kinds(late, RUN) == ["COMPLETED"]
     assert late.events[0][1].hangup
-    older = played("fast", "newer_engine", False, join=5.0).heard["joined"]
+    older = played("fast", "newer_engine", False, join=5.0).received["joined"]
     assert older.events == []
 
 
@@ -295,18 +298,18 @@ def test_every_quirk_has_a_name_a_default_and_a_fact() -> None:
     assert all(fact for _, _, fact in facts())
 
 
-def test_a_name_that_is_no_quirk_is_refused_with_the_nearest() -> None:
+def test_an_unknown_quirk_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ValueError, match="did you mean 'five-second-hold'"):
         attribute("five-seconds-hold")
 
 
-def test_without_quirks_every_subscription_hears_the_same_story() -> None:
+def test_without_quirks_every_subscription_receives_the_same_events() -> None:
     play = Played("dagr", 3)
     play.core.world.quirks = NONE
     play.by_run("by_run")
     play.at(5)
     stories = [
-        [(e.resource_id, e.event_type, e.event_payload, e.hangup) for _, e in play.heard[name].events[-8:]]
+        [(e.resource_id, e.event_type, e.event_payload, e.hangup) for _, e in play.received[name].events[-8:]]
         for name in ("by_metadata_before_trigger", "by_run")
     ]
     assert stories[0] == stories[1]

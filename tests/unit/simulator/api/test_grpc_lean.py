@@ -31,16 +31,16 @@ async def client(engine: Engine) -> AsyncIterator[Client]:
         yield client
 
 
-async def test_a_whole_run_is_told_and_ends(client: Client) -> None:
+async def test_a_whole_run_is_sent_and_ends(client: Client) -> None:
     run_id = await client.trigger("contract_dag")
-    told = [event async for event in client.subscribe(run_id)]
-    assert [one.event_payload for one in told if one.HasField("event_index")] == [
+    sent = [event async for event in client.subscribe(run_id)]
+    assert [one.event_payload for one in sent if one.HasField("event_index")] == [
         "the",
         "quick",
         "brown",
         "fox",
     ]
-    assert told[-1].hangup
+    assert sent[-1].hangup
     assert (await client.details(run_id)).done
 
 
@@ -53,11 +53,11 @@ async def test_refusals_have_their_statuses_and_details(client: Client) -> None:
 async def test_messages_larger_than_every_window_arrive_whole() -> None:
     async with Engine(script(LARGE), quirks=NONE, lean=True) as engine, Client(place(engine.env)) as client:
         run_id = await client.trigger("large")
-        told = [event async for event in client.subscribe(run_id)]
-        assert [len(one.event_payload) for one in told if one.HasField("event_index")] == [1_000_000] * 3
+        sent = [event async for event in client.subscribe(run_id)]
+        assert [len(one.event_payload) for one in sent if one.HasField("event_index")] == [1_000_000] * 3
 
 
-async def test_who_leaves_is_forgotten(client: Client, engine: Engine) -> None:
+async def test_a_client_that_leaves_is_forgotten(client: Client, engine: Engine) -> None:
     run_id = await client.trigger("contract_slow")
     stream = client.subscribe(run_id)
     await anext(stream)

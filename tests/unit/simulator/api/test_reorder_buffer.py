@@ -65,7 +65,7 @@ CASES: dict[str, tuple[Timed, Timed]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_the_buffer_gives_and_when(
+def test_what_the_buffer_passes_on_and_when(
     case: str, scheduler: ManualScheduler, passed: Timed, add: Callable[[int | str], None]
 ) -> None:
     comes, wanted = CASES[case]

@@ -1,4 +1,4 @@
-"""A recorded run is told again, and what is recorded of it is the recording: a bug report becomes a test."""
+"""A recorded run is played again, and a record of that is the same recording: bug reports become tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from proxy.simulator.scheduler import ManualScheduler
 from proxy.simulator.state.runs import Core
 from proxy.simulator.world import World
 from tests.support.contract import place
-from tests.support.played import RECORDED, TESTS, Heard, told
+from tests.support.played import RECORDED, TESTS, Received, summary
 from tests.support.waiting import until
 from tests.unit.simulator.test_engine_recordings import SCENARIOS, recorded, step_names
 
@@ -37,18 +37,18 @@ def test_every_recording_can_be_read(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SCENARIOS)
-def test_what_is_told_has_every_event_that_any_subscription_heard_and_none_twice(path: Path) -> None:
+def test_a_replay_has_every_event_that_any_subscription_received_and_none_twice(path: Path) -> None:
     recording = load_recording(path)
     mine = [
         (m.step_run_id or m.run_id, m.kind, m.index, m.retry_count, m.payload) for _, m in recording.published
     ]
     chunks = [one for one in mine if one[2] is not None and one[4] != b"\xff"]
-    heard = set()
+    received = set()
     for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
         event = line.get("event", {})
         if "event_index" in event:
-            heard.add((event["resource_id"], event["event_index"], event["event_timestamp"]))
-    assert len(chunks) == len(heard)
+            received.add((event["resource_id"], event["event_index"], event["event_timestamp"]))
+    assert len(chunks) == len(received)
 
 
 def replaying(recording: Recording) -> tuple[ManualScheduler, Core]:
@@ -66,14 +66,14 @@ def test_a_replay_reaches_a_subscription_as_the_recorded_run_reached_it() -> Non
     run = core.play_recording(core.tenants[0], "tokens")
     assert run.id == recording.run_id
     scheduler.advance(0.2 / FAST)
-    heard = Heard(scheduler)
-    RunSubscription(core, core.tenants[0], run.id, heard)
+    received = Received(scheduler)
+    RunSubscription(core, core.tenants[0], run.id, received)
     scheduler.advance(5.0 / FAST)
     names = step_names(TOKENS)
     wanted, ended = recorded(TOKENS, "after_200ms")
-    assert [told(event, names) for _, event in heard.events] == wanted
-    assert heard.ended is not None
-    assert heard.ended[1] == ended
+    assert [summary(event, names) for _, event in received.events] == wanted
+    assert received.ended is not None
+    assert received.ended[1] == ended
     assert run.details().done
     assert json.loads(run.details().task_runs["start"].output) == {"status": "reading hatchet docs"}
     answer = run.answer()
@@ -84,12 +84,12 @@ def test_a_replay_reaches_a_subscription_as_the_recorded_run_reached_it() -> Non
 def test_a_recording_can_be_triggered_and_gets_ids_of_its_own() -> None:
     recording = load_recording(TOKENS)
     scheduler, core = replaying(recording)
-    heard = Heard(scheduler)
-    MetadataSubscription(core, core.tenants[0], "mine", "yes", heard)
+    received = Received(scheduler)
+    MetadataSubscription(core, core.tenants[0], "mine", "yes", received)
     run = core.trigger(core.tenants[0], "tokens", {}, {"mine": "yes"})
     assert run.id != recording.run_id
     scheduler.advance(5.0 / FAST)
-    events = [event for _, event in heard.events]
+    events = [event for _, event in received.events]
     assert [one.event_payload for one in events if one.HasField("event_index")][-1] == "true"
     assert {one.workflow_run_id for one in events} == {run.id}
     assert isinstance(run, RecordedRun)
@@ -111,7 +111,7 @@ async def test_a_recorded_run_is_served_over_grpc_and_rest() -> None:
         assert (status, answer["run"]["status"]) == (200, "COMPLETED")
 
 
-async def test_recording_a_run_gives_what_can_be_told_again() -> None:
+async def test_a_run_that_was_recorded_can_be_played_again() -> None:
     lines: list[str] = []
     async with Engine(speed=2, seed=2, quirks=BOUND_AT_ONCE) as engine, Client(place(engine.env)) as client:
         run_id = await client.trigger("chat", {"question": "why?"})
@@ -124,7 +124,7 @@ async def test_recording_a_run_gives_what_can_be_told_again() -> None:
     assert recording.states[-1][1]["status"] == "COMPLETED"
 
 
-async def test_a_recording_has_no_payload_unless_it_is_wanted() -> None:
+async def test_a_recording_has_no_payloads_unless_asked_for() -> None:
     lines: list[str] = []
     async with Engine(speed=2, quirks=BOUND_AT_ONCE) as engine, Client(place(engine.env)) as client:
         run_id = await client.trigger("chat", {"question": "SECRET?"}, {"user": "SECRET"})
@@ -143,7 +143,7 @@ async def test_a_run_that_is_not_there_is_not_recorded() -> None:
             await recorder.record()
 
 
-def test_what_is_no_recording_is_said_with_its_line() -> None:
+def test_a_file_that_is_no_recording_is_refused_with_its_line() -> None:
     with pytest.raises(NotARecording, match="x:2: not a line of a recording"):
         parse_recording("x", ['{"t": 0, "source": "trigger", "workflow_run_id": "a"}', '{"t": "soon"}'])
     with pytest.raises(NotARecording, match="no line says which run"):

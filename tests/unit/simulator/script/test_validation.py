@@ -1,4 +1,4 @@
-"""A script that is wrong is told so: file, line, column, what is wrong and what to write instead."""
+"""A script that is wrong is sent so: file, line, column, what is wrong and what to write instead."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def script(workflows: str) -> bytes:
 
 
 @pytest.mark.parametrize("mistake", WRONG)
-def test_every_mistake_is_said_with_its_place(mistake: str) -> None:
+def test_every_mistake_is_reported_with_its_place(mistake: str) -> None:
     workflows, said = WRONG[mistake]
     written, problems = check_script("x.yaml", script(workflows))
     assert written is None
@@ -86,7 +86,7 @@ def test_every_mistake_is_said_with_its_place(mistake: str) -> None:
         assert [str(problem) for problem in problems] == [f"x.yaml:{said}"]
 
 
-def test_an_unknown_quirk_is_said_with_the_nearest() -> None:
+def test_an_unknown_quirk_is_reported_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="did you mean `five-second-hold`"):
         parse_script("x", b"version: 1\nquirks: {five-seconds-hold: false}\nworkflows: {a: {steps: {a: {}}}}")
 
