@@ -15,8 +15,10 @@ DOCUMENT = (TESTS.parent / "docs/delivery.md").read_text(encoding="utf-8")
 
 
 def names_in(name: str) -> set[str]:
-    tree = ast.parse(next(TESTS.rglob(name)).read_text(encoding="utf-8"))
-    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    """The tests in all files of that name."""
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in TESTS.rglob(name)]
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {node.name for tree in trees for node in tree.body if isinstance(node, functions)}
 
 
 def test_every_guarantee_names_tests_that_exist() -> None:
