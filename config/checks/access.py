@@ -1,4 +1,4 @@
-"""What is wrong between several fields of ``hatchet``, ``auth``, ``cors`` and ``server``."""
+"""Checks across several fields of ``hatchet``, ``auth``, ``cors`` and ``server``."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ def mapping(data: Any, *keys: str) -> dict[str, Any]:
 
 
 def check_server(source: Source) -> None:
-    """The drain: clients must be told before the process is gone."""
+    """The drain: every client must be told to reconnect before the process ends."""
     drain = mapping(source.data, "server", "drain")
     spread, grace = seconds(drain.get("spread", "10s")), seconds(drain.get("grace", "20s"))
     if spread is not None and grace is not None and spread > grace:
         place = source.at(("server", "drain", "spread" if "spread" in drain else "grace"))
-        said = "`spread` is longer than `grace`: the process would be gone before all have been told"
+        said = (
+            "`spread` is longer than `grace`: the process would end before every client is told to reconnect"
+        )
         source.add(place, "drain", said, "make `spread` shorter, or `grace` longer")
 
 
@@ -40,7 +42,7 @@ def seconds(value: Any) -> float | None:
 
 
 def check_team_names(source: Source) -> None:
-    """What `proxy.yaml` grants."""
+    """The teams that `proxy.yaml` grants."""
     teams = mapping(source.data, "teams")
     if "teams" in mapping(source.data) and not teams and isinstance(source.data["teams"], dict):
         source.add(source.at(("teams",)), "empty", "`teams` is empty", "name a team, with its `hatchet:`")
@@ -50,7 +52,7 @@ def check_team_names(source: Source) -> None:
             source.add(
                 source.key_at(path),
                 "team-name",
-                f"`{name}` is the proxy's own path, and no team's name",
+                f"`{name}` is the proxy's own path and cannot be a team's name",
                 "choose another",
             )
         elif not TEAM_NAME.fullmatch(name):
@@ -68,7 +70,7 @@ def check_grant(source: Source, path: Path) -> None:
 
 
 def check_hatchet(source: Source, path: Path, hatchet: dict[str, Any]) -> None:
-    """TLS files and the TLS mode that uses them; a team whose chunks no subscription could ever bring."""
+    """TLS files and the TLS mode that uses them; a team that no subscription could bring chunks."""
     if hatchet.get("tls") == "mtls":
         for needed in ("cert", "key"):
             if needed not in hatchet:
@@ -85,7 +87,7 @@ def check_hatchet(source: Source, path: Path, hatchet: dict[str, Any]) -> None:
                 source.key_at((*path, named)),
                 "no-effect",
                 f"`{named}` is not used with `tls: none`",
-                "take it away",
+                "remove it",
                 WARNING,
             )
     if hatchet.get("subscriptions") == 0 and "tap" not in hatchet:
@@ -99,13 +101,13 @@ def check_hatchet(source: Source, path: Path, hatchet: dict[str, Any]) -> None:
 
 
 def check_auth(source: Source, path: Path, auth: dict[str, Any]) -> None:
-    """One way to verify tokens; tickets where they are asked for."""
+    """The verification of tokens, and tickets that are both configured and accepted."""
     jwt, given = mapping(auth, "jwt"), auth.get("from", ["bearer"])
     if jwt:
         check_jwt(source, (*path, "jwt"), jwt)
     sources = [given] if isinstance(given, str) else given if isinstance(given, list) else []
     if "ticket" in sources and "tickets" not in auth:
-        hint = "add `tickets: {key: …}`, or take `ticket` away"
+        hint = "add `tickets: {key: …}`, or remove `ticket`"
         source.add(
             source.at((*path, "from")), "tickets", "`from` has `ticket`, but there is no `tickets`", hint
         )
@@ -114,7 +116,7 @@ def check_auth(source: Source, path: Path, auth: dict[str, Any]) -> None:
         source.add(
             source.key_at((*path, "tickets")),
             "tickets",
-            "tickets are given out, but `from` does not look at them",
+            "tickets are issued, but `from` does not accept them",
             hint,
             WARNING,
         )
@@ -122,7 +124,7 @@ def check_auth(source: Source, path: Path, auth: dict[str, Any]) -> None:
 
 
 def check_jwt(source: Source, path: Path, jwt: dict[str, Any]) -> None:
-    """Keys and algorithms that fit each other: a public key must never serve as a shared secret."""
+    """Keys and algorithms that fit: a public key must never be used as a shared secret."""
     if ("jwks_url" in jwt) == ("key" in jwt):
         hint = "`jwks_url` for an identity provider, `key` for one key of your own"
         said = "has both `jwks_url` and `key`" if "key" in jwt else "needs `jwks_url` or `key`"
@@ -140,23 +142,23 @@ def check_jwt(source: Source, path: Path, jwt: dict[str, Any]) -> None:
             place, "jwt", said, "anybody could sign with the public key: name RS256, ES256 or the like"
         )
     elif named and not public and isinstance(key, str) and key and len(shared) < len(named):
-        said = "this algorithm needs a public key in PEM, and `key` is none"
+        said = "this algorithm needs a public key in PEM, and `key` is not one"
         source.add(place, "jwt", said, "write HS256 for a shared secret, or give the key in PEM")
     elif not public and shared:
         secret_length(source, (*path, "key"), key)
     if "audience" not in jwt:
-        said = "without `audience` only tokens that name none are accepted, whoever they are for"
+        said = "without `audience` only tokens without `aud` are accepted, whoever they were issued for"
         source.add(
-            source.key_at(path), "jwt", said, "add `audience: NAME`, what your tokens have in `aud`", WARNING
+            source.key_at(path), "jwt", said, "add `audience: NAME`, the `aud` of your tokens", WARNING
         )
     url = jwt.get("jwks_url")
     if isinstance(url, str) and PLAIN_HTTP.match(url) and not LOOPBACK.match(url):
-        said = "keys that come over plain http can be exchanged on the way"
+        said = "keys that are fetched over plain http can be replaced on the way"
         source.add(source.at((*path, "jwks_url")), "jwt", said, "write https://", WARNING)
 
 
 def secret_length(source: Source, path: Path, secret: Any) -> None:
-    """A short secret can be guessed; how short is not said."""
+    """Warns of a short secret, which can be guessed, without saying how short it is."""
     node = source.node(path)
     if not isinstance(secret, str) or node is None or node.start in source.spoiled or not secret:
         return
@@ -168,7 +170,7 @@ def secret_length(source: Source, path: Path, secret: Any) -> None:
 
 
 def check_cors(source: Source) -> None:
-    """`*` and cookies do not go together."""
+    """Refuses `*` together with credentials."""
     for _, path, block in streams_of(source):
         cors = mapping(block, "cors")
         origins = [cors["origins"]] if isinstance(cors.get("origins"), str) else cors.get("origins")
@@ -180,7 +182,7 @@ def check_cors(source: Source) -> None:
 
 
 def check_against_grant(source: Source, hatchet: Any, auth: Any) -> None:
-    """What a team's streams need of its grant: the history, and somebody to have claims."""
+    """What a team's streams need of its grant: the history, and authentication for claims."""
     if isinstance(hatchet, dict) and hatchet.get("api") == "off":
         for path in metadata_paths(source):
             said = "finding a run by its metadata needs the history, and `api` is `off`"
@@ -189,11 +191,11 @@ def check_against_grant(source: Source, hatchet: Any, auth: Any) -> None:
         for _, path, block in streams_of(source):
             allow = block.get("allow")
             if isinstance(allow, str) and re.search(r"\bclaims\b", allow):
-                said = "without `auth` nobody has claims, so this refuses everybody"
+                said = "without `auth` there are no claims, so this refuses every client"
                 source.add(
                     source.at((*path, "allow")),
                     "no-claims",
                     said,
-                    "write `auth:` with `jwt:`, or take the claims out",
+                    "write `auth:` with `jwt:`, or remove the claims",
                     WARNING,
                 )

@@ -1,7 +1,7 @@
-"""A file's text to every Problem at once, and to the model where there is no error.
+"""Checks a file: all its problems at once, and its model where there is no error.
 
-The model says what a single field may be; the ``check_…`` files say what must be right between fields.
-These look at the values as they stand, so that a mistake in one place hides none in another.
+The model checks single fields; the ``check_…`` functions check what concerns several fields. These work on
+the values as they are written, so that a mistake in one place hides no mistake in another.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from config.source.reader import read
 
 
 class Form(Enum):
-    """What a file is: the whole configuration, the platform team's part of it, or a team's."""
+    """The form of a file: the whole configuration, the platform team's file, or a team's file."""
 
     SINGLE = SingleFile
     PROXY = ProxyFile
@@ -43,7 +43,7 @@ class Form(Enum):
 
 @dataclass(frozen=True)
 class Checked:
-    """A file that was checked: its problems in the order of the lines, and its model if none is an error."""
+    """A checked file: its problems in the order of the lines, and its model if none is an error."""
 
     source: Source
     problems: tuple[Problem, ...]
@@ -56,8 +56,8 @@ def check(
 ) -> Checked:
     """Checks a file's content.
 
-    Without `form` the key `teams` tells what it is. `granted` is what stands in proxy.yaml for the team
-    whose file this is, as plain values; None where that is not known.
+    Without `form` the key `teams` decides which form it has. `granted` is the entry of proxy.yaml for the
+    team of this file, as plain values; None where it is not known.
     """
     source = read(file, content, None if form is Form.TEAM else env)
     if form is None:
@@ -80,7 +80,7 @@ def check(
 
 
 def ordered(problems: list[Problem]) -> tuple[Problem, ...]:
-    """In the order of the lines, each once; a flood is cut off."""
+    """The problems in the order of the lines, each once, at most MOST_PROBLEMS."""
     found = sorted(
         dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column, problem.severity)
     )
@@ -88,14 +88,20 @@ def ordered(problems: list[Problem]) -> tuple[Problem, ...]:
         last = found[MOST_PROBLEMS]
         said = f"and {len(found) - MOST_PROBLEMS} more problems"
         rest = Problem(
-            last.file, last.line, last.column, ERROR, "too-many", said, "mend the first ones, and check again"
+            last.file,
+            last.line,
+            last.column,
+            ERROR,
+            "too-many",
+            said,
+            "correct these first, then check again",
         )
         return (*found[:MOST_PROBLEMS], rest)
     return tuple(found)
 
 
 def between(source: Source, form: Form, granted: Any) -> None:
-    """What must be right between fields."""
+    """Runs the checks that concern several fields."""
     if form is Form.PROXY:
         check_server(source)
         check_team_names(source)
@@ -109,7 +115,7 @@ def between(source: Source, form: Form, granted: Any) -> None:
         check_against_grant(source, mapping(source.data, "hatchet"), mapping(source.data).get("auth"))
         return
     for match in JWT.finditer(source.text):
-        hint = "take it out, and renew it: who can read this file has it; secrets belong into proxy.yaml"
+        hint = "remove it, and issue a new one: who can read this file has it; secrets belong in proxy.yaml"
         source.add(match.start(), "secret-in-team-file", "this looks like a token", hint)
     if isinstance(granted, dict):
         check_against_grant(source, granted.get("hatchet"), granted.get("auth"))
@@ -139,7 +145,7 @@ def check_streams(source: Source, *, at_root: bool) -> None:
                 source.key_at(("shapes", name)),
                 "unused-shape",
                 said,
-                f"write `use: {name[:60]}` in a rule, or take it away",
+                f"write `use: {name[:60]}` in a rule, or remove it",
                 WARNING,
             )
             for place, text in data_of(shape, ("shapes", name)):

@@ -1,4 +1,4 @@
-"""Event names and globs as operators write them: which events a pattern takes, and what was meant instead."""
+"""Event names and globs in rules: which events a pattern takes, and hints for wrong names."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ from config.model.types import nearest
 STEP_EVENTS: Final = tuple(name for name in EVENT_TYPES if name.startswith("step_"))
 RUN_EVENTS: Final = tuple(name for name in EVENT_TYPES if name.startswith("run_"))
 
-NO_TIMEOUT: Final = "Hatchet never says that a step timed out: it comes as `step_failed`"
-NO_RUN_START: Final = "Hatchet never says that a run starts: `step_started` is the first that comes"
+NO_TIMEOUT: Final = "Hatchet has no event for a timeout: it is a `step_failed`"
+NO_RUN_START: Final = "Hatchet has no event for the start of a run: `step_started` is the first event"
 NO_QUEUE: Final = (
-    "`step_started` comes when Hatchet creates the step; there is nothing between that and its end"
+    "`step_started` is sent when Hatchet creates the step; there is no event between that and its end"
 )
 
 NEVER_SENT: Final = {
     **dict.fromkeys(("step_timed_out", "step_timeout", "step_timedout", "timed_out", "timeout"), NO_TIMEOUT),
-    **dict.fromkeys(
-        ("run_timed_out", "run_timeout"), "a run in which a step timed out comes as `run_failed`"
-    ),
+    **dict.fromkeys(("run_timed_out", "run_timeout"), "a run in which a step timed out is a `run_failed`"),
     **dict.fromkeys(("run_started", "run_start", "run_created", "run_queued", "run_running"), NO_RUN_START),
     **dict.fromkeys(("workflow_started", "workflow_run_started", "started", "start"), NO_RUN_START),
     **dict.fromkeys(("step_queued", "step_assigned", "step_running", "step_created"), NO_QUEUE),
@@ -40,7 +38,7 @@ NEVER_SENT: Final = {
 
 
 def is_glob(pattern: str) -> bool:
-    """Whether a name has characters that stand for others."""
+    """Whether a name has wildcards."""
     return any(character in pattern for character in "*?")
 
 
@@ -52,7 +50,7 @@ def taken(patterns: Iterable[str], *, steps: bool) -> frozenset[str]:
 
 
 def event_problem(pattern: str) -> tuple[str, str, str] | None:
-    """Code, message and hint about a name or glob that means no event; None where it means one."""
+    """Code, message and hint about a name or glob that matches no event; None where it matches one."""
     if any(matches_event((pattern,), name) for name in EVENT_TYPES):
         return None
     if matches((pattern,), CHUNKS):
@@ -68,5 +66,5 @@ def event_problem(pattern: str) -> tuple[str, str, str] | None:
 
 
 def short(name: str) -> str:
-    """A name, cut where it is absurdly long."""
+    """A name, shortened where it is very long."""
     return name if len(name) <= 60 else name[:60] + "…"

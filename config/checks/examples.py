@@ -1,4 +1,4 @@
-"""What is wrong with the tests beside the rules: streams that are not there, events that cannot be."""
+"""Checks the tests beside the rules: their streams exist, and their events are possible."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def check_tests(source: Source) -> None:
                 continue
             stream = streams.get(name) if isinstance(streams, dict) else None
             where: Path = (*path, "given", place) if several else (*path, "given")
-            Given(source, where, event, repaired=repairs_texts(stream)).check()
+            GivenEvent(source, where, event, repaired=repairs_texts(stream)).check()
         for part in ("given", "expect"):
             check_traps(source, (*path, part))
 
@@ -62,7 +62,7 @@ def repairs_texts(stream: Any) -> bool:
     return isinstance(rules, list) and any(isinstance(rule, dict) and "whole" in rule for rule in rules)
 
 
-class Given:
+class GivenEvent:
     """The event that a test gives."""
 
     def __init__(self, source: Source, path: Path, event: dict[str, Any], *, repaired: bool) -> None:
@@ -110,7 +110,7 @@ class Given:
             for field in ("step", "step_run_id", "attempt"):
                 if self.event.get(field) is not None:
                     self.wrong(
-                        field, f"`{self.type}` is about the whole run: its `{field}` is null", "take it away"
+                        field, f"`{self.type}` is about the whole run: its `{field}` is null", "remove it"
                     )
         elif "step" in self.event and (not isinstance(step, str) or not step):
             self.wrong("step", "an event's `step` is the step's name", "in quotes, if it looks like a number")
@@ -123,9 +123,7 @@ class Given:
         if attempt is not None and self.type not in RUN_EVENTS and not number(attempt, 1):
             self.wrong("attempt", "`attempt` is a whole number from 1", "1 is the first try")
         if index is not None and self.type != "step_stream":
-            self.wrong(
-                "index", f"only `step_stream` has an `index`, and this is `{self.type}`", "take it away"
-            )
+            self.wrong("index", f"only `step_stream` has an `index`, and this is `{self.type}`", "remove it")
         elif index is not None and not number(index, 0):
             self.wrong("index", "`index` is a whole number from 0", "0 is the first chunk of an attempt")
 
@@ -140,7 +138,7 @@ class Given:
             self.wrong("recovered", "`recovered` is true or false")
         elif self.event.get("recovered") is True and self.type == "step_stream" and not self.repaired:
             said = "a chunk is only recovered where a rule of the stream has `whole`"
-            self.wrong("recovered", said, "take it away")
+            self.wrong("recovered", said, "remove it")
 
     def check_payload(self) -> None:
         """What the payload of such an event can be."""
@@ -152,7 +150,7 @@ class Given:
                 )
                 self.wrong("payload", "a chunk's payload is text", hint)
         elif self.type in WITHOUT_PAYLOAD and payload is not None:
-            self.wrong("payload", f"the payload of `{self.type}` is null", "take it away")
+            self.wrong("payload", f"the payload of `{self.type}` is null", "remove it")
         elif self.type in FAILURE and payload is not None:
             known = FAILURE[str(self.type)]
             if not isinstance(payload, dict):
@@ -180,7 +178,7 @@ def number(value: Any, least: int) -> bool:
 
 
 def check_traps(source: Source, path: Path) -> None:
-    """Plain text that another YAML reader would take for something else, in values that are free."""
+    """Warns of plain text in a test that a YAML 1.1 reader would read as another type."""
     node = source.node(path)
     for scalar in scalars(node) if node is not None else ():
         if scalar.style is None and isinstance(scalar.value, str) and scalar.substitution is None:

@@ -1,7 +1,7 @@
-"""Which rules let out a failure's `detail` (it holds tracebacks) or all that a run gave.
+"""Finds rules that forward a failure's `detail`, which holds tracebacks, or the outputs of all steps.
 
-Asked by trying: the rule's expressions are evaluated on an event in which the detail is a mark, and the
-mark is looked for in what comes out. So it does not matter how an expression gets there.
+The rule's expressions are evaluated on a sample event whose detail is a marker, and the result is searched
+for the marker. So it does not matter how an expression reaches the detail.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SAFER: Final = "send payload.message, or a constant like \"'Something went wrong
 
 
 def sample(event: str) -> dict[str, Any]:
-    """An event whose payload has the mark where it should not get out."""
+    """A sample event whose payload has the marker in the place that should not be forwarded."""
     payload: dict[str, Any] = {"message": "m", "detail": MARK, "step": "s"}
     if event == ENDS:
         payload = {MARK: {"output": 1}}
@@ -40,7 +40,7 @@ def sample(event: str) -> dict[str, Any]:
 
 
 def lets_out(text: str, event: str) -> bool:
-    """Whether the mark comes out of an expression."""
+    """Whether an expression's result has the marker."""
     try:
         return marked(compile_expression(text).evaluate(sample(event)))
     except (ExpressionProblem, ExpressionFailed):
@@ -48,7 +48,7 @@ def lets_out(text: str, event: str) -> bool:
 
 
 def marked(value: Any) -> bool:
-    """Whether a value has the mark in it."""
+    """Whether a value contains the marker."""
     if isinstance(value, str):
         return MARK in value
     if isinstance(value, Mapping):
@@ -57,7 +57,7 @@ def marked(value: Any) -> bool:
 
 
 def check_details(source: Source, data: Iterable[tuple[Path, Any]], events: Iterable[str]) -> None:
-    """Warns at each of a rule's expressions that lets a detail, or a run's whole output, out."""
+    """Warns at each expression of a rule that forwards a detail, or a run's whole output."""
     failing = [event for event in FAILURES if event in events]
     ending = [ENDS] if ENDS in events else []
     for path, text in data:
@@ -65,8 +65,8 @@ def check_details(source: Source, data: Iterable[tuple[Path, Any]], events: Iter
         if not isinstance(text, str) or node is None or node.start in source.spoiled or source.enough:
             continue
         if found := next((event for event in failing if lets_out(text, event)), None):
-            said = f"the `detail` of `{found}` gets out here, and details hold tracebacks"
+            said = f"this forwards the `detail` of `{found}`, and details hold tracebacks"
             source.add(node.start, "detail", said, SAFER, WARNING)
         elif any(lets_out(text, event) for event in ending):
-            said = f"every step's output gets out here: that is the payload of `{ENDS}`"
+            said = f"this forwards every step's output: that is the payload of `{ENDS}`"
             source.add(node.start, "detail", said, "name what is needed, like payload.answer.text", WARNING)

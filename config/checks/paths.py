@@ -1,4 +1,4 @@
-"""What is wrong with the streams' paths: placeholders, characters, two streams for one request."""
+"""Checks the streams' paths: placeholders, characters, two streams for one request."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from config.source.nodes import Path, Source
 
 RUN: Final = "workflowRunId"
 METADATA: Final = "metadata."
-OWN_PATHS: Final = ("healthz", "readyz", "metrics")  # the proxy's own; no stream and no team is called so
+OWN_PATHS: Final = ("healthz", "readyz", "metrics")  # the proxy's own: no name for a stream or a team
 LITERAL: Final = re.compile(r"[A-Za-z0-9._~!$&'()+,;=:@-]+")
 KEY: Final = re.compile(r"[^\s{}/:]{1,200}")
 STREAM_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-LONGEST: Final = 200  # of a path: more is no address that anybody types
+LONGEST: Final = 200  # characters of a path
 FORM: Final = "like /chat/{workflowRunId} or /message/{metadata.message_id}"
 
 
 def streams_of(source: Source) -> list[tuple[str, Path, dict[str, Any]]]:
-    """The streams that are mappings at all: name, path to it, its fields."""
+    """The streams that are mappings: name, path in the file, fields."""
     data = source.data if isinstance(source.data, dict) else {}
     streams = data.get("streams")
     if not isinstance(streams, dict):
@@ -32,7 +32,7 @@ def streams_of(source: Source) -> list[tuple[str, Path, dict[str, Any]]]:
 
 
 def check_paths(source: Source, *, at_root: bool) -> None:
-    """All streams' names and paths; `at_root`: beside the proxy's own (the single-file form)."""
+    """Checks all names and paths; `at_root`: they share the root with the proxy's own paths."""
     templates = Templates()
     for name, path, block in streams_of(source):
         if source.enough:
@@ -53,7 +53,7 @@ def check_paths(source: Source, *, at_root: bool) -> None:
 
 
 def check_template(source: Source, place: Path, template: str, *, at_root: bool) -> bool:
-    """One path; True where it can be compared with others."""
+    """Checks one path; True where it can be compared with the others."""
     start = source.node(place)
     if start is None or start.start in source.spoiled:
         return False
@@ -107,11 +107,11 @@ def unknown_placeholder(name: str) -> tuple[str, str] | None:
 
 
 def how_many(source: Source, place: Path, placeholders: list[str]) -> bool:
-    """Exactly one placeholder says which run is meant."""
+    """Checks that exactly one placeholder names the run."""
     if len(placeholders) == 1:
         return True
     if not placeholders:
-        said = "this path does not say which run is meant"
+        said = "this path does not name the run"
         source.add(
             source.at(place),
             "path",
@@ -119,19 +119,19 @@ def how_many(source: Source, place: Path, placeholders: list[str]) -> bool:
             f"add /{{{RUN}}}, or /{{metadata.KEY}} for the application's own id",
         )
     else:
-        source.add(source.at(place), "path", "this path says twice which run is meant", f"keep one: {FORM}")
+        source.add(source.at(place), "path", "this path names the run twice", f"keep one: {FORM}")
     return False
 
 
 class Templates:
-    """The paths so far, by what makes two of them answer one request; each has one placeholder."""
+    """The paths checked so far, indexed so that two paths for the same request are found."""
 
     def __init__(self) -> None:
         self.same: dict[tuple[str, ...], str] = {}
         self.crossing: dict[tuple[int, int, tuple[str, ...]], str] = {}
 
     def collide(self, source: Source, place: Path, name: str, segments: list[str]) -> None:
-        """Notes whether an earlier stream answers the same requests, always or sometimes."""
+        """Reports an earlier stream that answers the same requests, or some of them."""
         at = source.at(place) if place[-1] == "path" else source.key_at(place)
         here = next(n for n, segment in enumerate(segments) if "{" in segment)
         key = tuple("{}" if "{" in segment else segment for segment in segments)

@@ -1,4 +1,4 @@
-"""Which events earlier rules of a stream leave for later ones, as far as names and globs tell it."""
+"""Finds rules that get no event because earlier rules take them all, judged by names and globs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Final
 
 from config.checks.event_names import RUN_EVENTS, is_glob
 
-MOST_COMPARISONS: Final = 200_000  # of globs in one stream (a tenth of a second); past that nothing is said
+MOST_COMPARISONS: Final = (
+    200_000  # of globs in one stream, a tenth of a second; beyond that nothing is reported
+)
 
 
 @dataclass(frozen=True)
-class Taker:
-    """A rule, and which events of which steps (None: of all) it takes; `always`: whatever they hold."""
+class RuleReach:
+    """What a rule takes: events of some steps (None: of all); `always`: it has no `when`."""
 
     name: str
     events: frozenset[str]
@@ -24,25 +26,25 @@ class Taker:
 
 
 @dataclass
-class Gone:
-    """What is gone of one event: all of it, or that of some steps; each with the rule that takes it."""
+class Taken:
+    """What earlier rules take of one event: all, or that of some steps; with the rule that takes it."""
 
     all: str | None = None
     steps: dict[str, str] = field(default_factory=dict)
     globs: list[tuple[re.Pattern[str], str, str]] = field(default_factory=list)
 
 
-class Reach:
-    """What the rules so far have taken."""
+class Reachability:
+    """What the rules checked so far take."""
 
     def __init__(self) -> None:
-        self.gone: dict[str, Gone] = {}
+        self.gone: dict[str, Taken] = {}
         self.compared = 0
 
-    def add(self, rule: Taker) -> None:
-        """Notes what a rule takes from those after it."""
+    def add(self, rule: RuleReach) -> None:
+        """Adds what a rule takes from the rules after it."""
         for event in rule.events if rule.always else ():
-            gone = self.gone.setdefault(event, Gone())
+            gone = self.gone.setdefault(event, Taken())
             if rule.steps is None or (event not in RUN_EVENTS and "*" in rule.steps):
                 gone.all = gone.all or rule.name
             for step in rule.steps or ():
@@ -51,8 +53,8 @@ class Reach:
                 else:
                     gone.steps.setdefault(step, rule.name)
 
-    def takers(self, rule: Taker) -> dict[str, str]:
-        """The events of `rule` that never get to it, each with the rule that takes them."""
+    def takers(self, rule: RuleReach) -> dict[str, str]:
+        """The events of `rule` that never reach it, each with the rule that takes them."""
         found = {}
         for event in rule.events:
             gone = self.gone.get(event)
@@ -61,15 +63,15 @@ class Reach:
                 found[event] = by
         return found
 
-    def taker(self, gone: Gone, steps: Iterable[str] | None) -> str | None:
-        """Who takes all of an event's steps that are wanted; None where something is left."""
+    def taker(self, gone: Taken, steps: Iterable[str] | None) -> str | None:
+        """The rule that takes an event of all these steps; None where some are left."""
         if gone.all is not None or steps is None:
             return gone.all
         by = [self.taker_of(gone, step) for step in steps]
         return by[0] if by and all(by) else None
 
-    def taker_of(self, gone: Gone, step: str) -> str | None:
-        """Who takes all that one name or glob means."""
+    def taker_of(self, gone: Taken, step: str) -> str | None:
+        """The rule that takes all steps of one name or glob; None where some are left."""
         if step in gone.steps:
             return gone.steps[step]
         self.compared += len(gone.globs)
@@ -79,9 +81,9 @@ class Reach:
 
 
 def covers(pattern: re.Pattern[str], wide: str, narrow: str) -> bool:
-    """Whether every name that `narrow` matches is matched by `wide`, as far as that is plain to see."""
+    """Whether `wide` matches every name that `narrow` matches; False where that is not obvious."""
     if wide == narrow:
         return True
-    # A `*` takes whatever the other's `*` and `?` stand for; a `?` would take a `*` literally.
+    # A `*` covers the other's `*` and `?`; a `?` would match a `*` literally.
     plain = not is_glob(narrow) or "?" not in wide
     return plain and pattern.match(narrow) is not None

@@ -1,9 +1,8 @@
-"""What must never be shown of a file: the values of secret fields, and what looks like one.
+"""Finds what must not be shown of a file: the values of secret fields, and what may be one.
 
-Which fields are secret the model says (their type is `Secret`). In the blocks that have such fields every
-unknown key counts as one too: it may be a secret's name misspelt. Where there is no tree, because the
-file is no YAML, lines that begin like a secret's are masked. What came out of a variable is shown nowhere,
-be it a secret or not.
+The model declares which fields are secret (their type is `Secret`). In a block with such fields every
+unknown key counts as secret too: it may be a misspelt secret. Where the file is no YAML and so has no tree,
+lines that begin like a secret's are masked. Text from a variable is never shown, secret or not.
 """
 
 from __future__ import annotations
@@ -18,22 +17,22 @@ from pydantic import BaseModel, SecretStr
 from config.checks.schema_errors import bare, block, field_of
 from config.model.files import ProxyFile, SingleFile, TeamFile
 from config.model.types import REDACTED
-from config.source.nodes import Node, Source, scalars
+from config.source.nodes import Source, YamlNode, scalars
 
 Span = tuple[int, int]
-FILES: Final = (SingleFile, TeamFile, ProxyFile)  # a block that stands in the wrong file is what it is
+FILES: Final = (SingleFile, TeamFile, ProxyFile)  # a block in the wrong file still has its secrets
 REFERENCE: Final = re.compile(r"['\"]?\$\{([A-Za-z_][A-Za-z0-9_]*(:\?[^{}]*)?|file:[^{}]*)\}['\"]?")
 SECRET_LINE: Final = re.compile(
     r"(?i)(?:token|key|secret|passw[a-z]{0,9})['\"]?[ \t]{0,9}:[ \t]{1,99}([^\s#{\[][^\r\n]*)"
 )
 JWT: Final = re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*)*")
-TELLING: Final = re.compile(r"\w{6,}")  # parts of a value that a message may quote on their own
-UNLIKELY: Final = 8  # so long a text stands in no word of ours, so it is masked inside words too
-SHORTEST: Final = 3  # of what is masked inside a message: less would mask words
+TELLING: Final = re.compile(r"\w{6,}")  # parts of a value that a message may quote
+UNLIKELY: Final = 8  # characters: no word of a message is as long, so it is masked inside words too
+SHORTEST: Final = 3  # characters of what is masked inside a message: shorter text would mask words
 
 
 def secret_spans(source: Source, model: type[BaseModel]) -> list[Span]:
-    """Where secrets stand in the text."""
+    """The spans of the text that are secret."""
     spans = [match.span() for match in JWT.finditer(source.text)]
     if source.root is None:
         spans += [match.span(1) for match in SECRET_LINE.finditer(source.text)]
@@ -43,7 +42,7 @@ def secret_spans(source: Source, model: type[BaseModel]) -> list[Span]:
     return sorted(span for span in spans if not REFERENCE.fullmatch(source.text[slice(*span)].rstrip()))
 
 
-def secret_nodes(node: Node, kind: Any) -> Iterator[Node]:
+def secret_nodes(node: YamlNode, kind: Any) -> Iterator[YamlNode]:
     """The nodes below `node`, which is of type `kind`, that hold secrets."""
     if not leads_to_secrets(kind):
         return
@@ -93,14 +92,14 @@ def has_secrets(model: type[BaseModel]) -> bool:
 
 
 def secret_words(source: Source, spans: Iterable[Span]) -> list[str]:
-    """The texts that no message may have, the longest first."""
+    """The texts that no message may contain, the longest first."""
     words = {source.text[start:end].strip().strip("'\"") for start, end in spans}
     if source.root is not None:
         words.update(*(values(scalar) for scalar in scalars(source.root)))
     return sorted((word for word in words if len(word) >= SHORTEST), key=len, reverse=True)
 
 
-def values(scalar: Node) -> set[str]:
+def values(scalar: YamlNode) -> set[str]:
     """What came out of a scalar's variables, and longer words in it; a default is written there anyway."""
     if scalar.substitution is None:
         return set()

@@ -1,6 +1,6 @@
-"""What is wrong with a stream's rules: events, expressions, names, and rules that never get an event.
+"""Checks a stream's rules: events, expressions, names, and rules that get no event.
 
-Works on the values as they stand in the file, so that one mistake does not hide another.
+It works on the values as they are written, so that one mistake does not hide another.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from config.checks.event_names import RUN_EVENTS, event_problem, is_glob, taken
 from config.checks.leaks import check_details
-from config.checks.reachability import Reach, Taker
+from config.checks.reachability import Reachability, RuleReach
 from config.checks.step_names import step_problem
 from config.expressions.api import event_fields, lint
 from config.expressions.globs import CHUNKS, matches
@@ -21,15 +21,15 @@ from config.model.types import nearest
 from config.problems import ERROR, WARNING, Severity
 from config.source.nodes import MOST_REPORTED, Path, Source
 
-RESERVED: Final = ("open", "error")  # EventSource fires these itself
+RESERVED: Final = ("open", "error")  # EventSource dispatches these itself
 CONTROL_FRAMES: Final = "stream."
 LINE_BREAK: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 MOST_DIAGNOSTICS: Final = 20  # about one expression
-MOST_EXPRESSION_TEXT: Final = 128 << 10  # of one file; reading that much takes about a second
+MOST_EXPRESSION_TEXT: Final = 128 << 10  # in one file; linting that much takes about a second
 
 
 class Expressions:
-    """Lints expressions at their places; the same text in the same surroundings once."""
+    """Lints the expressions of a file, each text once for the same events."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -66,16 +66,16 @@ class Expressions:
             self.source.add(place, found.code, found.message, found.hint or "", severity)
 
     def stop(self, path: Path) -> None:
-        """Says once that it is too much."""
+        """Reports once that the file has too much expression text."""
         if self.read < 1 << 40:
-            hint = "take generated rules out, or split the file"
+            hint = "remove generated rules, or split the file"
             said = f"more than {MOST_EXPRESSION_TEXT >> 10} KiB of expressions in one file"
             self.source.add(self.source.at(path), "too-large", said, hint)
             self.read = 1 << 40
 
 
 def names_in(source: Source, path: Path) -> list[tuple[Path, str]]:
-    """The names at a path where one or a list may stand; what is no text is complained about elsewhere."""
+    """The names at a path that holds one or a list; other values are reported by the model."""
     node = source.node(path)
     if node is None:
         return []
@@ -87,14 +87,14 @@ def names_in(source: Source, path: Path) -> list[tuple[Path, str]]:
 
 
 def check_rules(source: Source, path: Path, shapes: Mapping[str, Any], expressions: Expressions) -> None:
-    """All rules of the stream at `path` (…, "rules")."""
+    """Checks all rules of the stream at `path` (…, "rules")."""
     node = source.node(path)
     if node is None or node.items is None:
         return
     if not node.items:
         source.add(node.start, "no-rules", "this stream forwards nothing", "add a rule", WARNING)
     check_globs(source, path, node.value)
-    before = Reach()
+    before = Reachability()
     seen: dict[str, int] = {}
     for number, value in enumerate(node.value):
         if not isinstance(value, dict) or source.enough:
@@ -108,7 +108,7 @@ def check_rules(source: Source, path: Path, shapes: Mapping[str, Any], expressio
                     source.at((*here, "name")),
                     "duplicate-name",
                     said,
-                    "errors and metrics would mix them up",
+                    "errors and metrics could not tell them apart",
                     WARNING,
                 )
             seen[taker.name] = number
@@ -144,8 +144,8 @@ def check_globs(source: Source, path: Path, rules: Sequence[Any]) -> None:
 
 def check_rule(
     source: Source, path: Path, rule: dict[str, Any], shapes: Mapping[str, Any], expressions: Expressions
-) -> Taker | None:
-    """One rule; what it takes, or None where that cannot be said."""
+) -> RuleReach | None:
+    """Checks one rule; what it takes, or None where that is not known."""
     events = names_in(source, (*path, "events")) if "events" in rule else []
     steps = names_in(source, (*path, "steps")) if "steps" in rule else []
     for place, pattern in events:
@@ -165,7 +165,7 @@ def check_rule(
             source.key_at((*path, "payload")),
             "no-effect",
             said,
-            "take it away: other payloads are JSON anyway",
+            "remove it: other payloads are JSON anyway",
             WARNING,
         )
     check_whole(source, path, rule, matched)
@@ -173,7 +173,7 @@ def check_rule(
     if not matched or any(event_problem(pattern) for _, pattern in events):
         return None
     name = rule.get("name")
-    return Taker(
+    return RuleReach(
         name if isinstance(name, str) else f"rules[{path[-1]}]",
         matched,
         tuple(step for _, step in steps) if "steps" in rule else None,
@@ -191,7 +191,7 @@ def check_whole(source: Source, path: Path, rule: dict[str, Any], events: frozen
         source.add(place, "whole", said, f"write it on the rule with `events: {CHUNKS}`")
     elif rule.get("payload") == "json":
         said = "`whole` compares texts, and this rule reads chunks as JSON"
-        source.add(place, "whole", said, "take `payload: json` away, or `whole`")
+        source.add(place, "whole", said, "remove `payload: json`, or `whole`")
     elif "steps" not in rule:
         said = "without `steps` this text is sent for every step, also for those that stream nothing"
         source.add(place, "whole", said, "name the steps that stream, like `steps: answer`", WARNING)
@@ -200,10 +200,10 @@ def check_whole(source: Source, path: Path, rule: dict[str, Any], events: frozen
 def check_reach_of_steps(
     source: Source, path: Path, rule: dict[str, Any], events: Sequence[tuple[Path, str]]
 ) -> None:
-    """A rule with steps never takes run events."""
+    """Reports run events in a rule with steps, which never gets them."""
     if "steps" not in rule:
         return
-    hint = "take `steps` away, or write a rule of its own for the run's events"
+    hint = "remove `steps`, or write a rule of its own for the run's events"
     runs = [(place, name) for place, name in events if name in RUN_EVENTS]
     if (
         events
@@ -217,20 +217,20 @@ def check_reach_of_steps(
         source.add(
             source.at(place),
             "never-matches",
-            f"`{name}` never gets here: the rule names steps",
+            f"`{name}` never reaches this rule: the rule names steps",
             hint,
             WARNING,
         )
 
 
 def check_event_name(source: Source, path: Path, rule: dict[str, Any]) -> None:
-    """The SSE event's name."""
+    """Checks the name of the SSE event."""
     name = rule.get("event")
     if not isinstance(name, str):
         return
     place = source.at((*path, "event"))
     if name in RESERVED:
-        hint = "an EventSource fires this itself, for its own connection; choose another, like `problem`"
+        hint = "EventSource dispatches this itself, for its own connection; choose another, like `problem`"
         source.add(place, "reserved-event", f"`event` may not be `{name}`", hint)
     elif name.startswith(CONTROL_FRAMES):
         hint = "these names are the proxy's own frames; choose another"
@@ -251,7 +251,7 @@ def check_expressions(
     expressions: Expressions,
     events: tuple[str, ...],
 ) -> None:
-    """`when`, `data` and the shape that is used."""
+    """Lints `when`, `whole`, `data` and the shape that is used."""
     payload = "json" if rule.get("payload") == "json" else "text"
     fields = event_fields(events, payload)
     surroundings = f"{events} {payload}"
@@ -265,7 +265,7 @@ def check_expressions(
 
 
 def sent(path: Path, rule: dict[str, Any], shapes: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
-    """The expressions of what a rule sends, its shape's and its own; the default's stand at the rule."""
+    """The expressions of a rule's data and of its shape; the default's have the path of the rule."""
     own = rule.get("data")
     use = rule.get("use")
     if isinstance(use, str) and isinstance(shapes.get(use), dict):
@@ -287,7 +287,7 @@ def data_of(data: Any, path: Path) -> Iterator[tuple[Path, Any]]:
 
 
 def check_use(source: Source, path: Path, rule: dict[str, Any], shapes: Mapping[str, Any]) -> None:
-    """`use` names a shape, and goes with a mapping."""
+    """Checks that `use` names a shape and that `data` is a mapping."""
     use = rule.get("use")
     if not isinstance(use, str):
         return
@@ -302,19 +302,19 @@ def check_use(source: Source, path: Path, rule: dict[str, Any], shapes: Mapping[
             source.at((*path, "data")),
             "use-and-data",
             said,
-            "write fields (`data: {name: expression}`), or take one of the two away",
+            "write fields (`data: {name: expression}`), or remove one of the two",
         )
 
 
-def check_reach(source: Source, path: Path, rule: Taker, gone: Mapping[str, str]) -> None:
-    """Whether earlier rules leave anything for this one."""
+def check_reach(source: Source, path: Path, rule: RuleReach, gone: Mapping[str, str]) -> None:
+    """Reports events that earlier rules take from this one."""
     if len(gone) == len(rule.events):
         names = ", ".join(sorted({f"`{name}`" for name in gone.values()}))
         hint = "the first rule that matches decides: put the narrower one first, or give the other a `when`"
-        said = f"no event ever gets to this rule: they all go to {names}"
+        said = f"no event reaches this rule: {names} takes them all"
         source.add(source.at(path), "unreachable", said, hint)
         return
     for place, name in names_in(source, (*path, "events")):
         if name in gone and not is_glob(name):
-            said = f"`{name}` never gets here: `{gone[name]}` takes it"
-            source.add(source.at(place), "unreachable", said, "take it away, or put this rule first", WARNING)
+            said = f"`{name}` never reaches this rule: `{gone[name]}` takes it"
+            source.add(source.at(place), "unreachable", said, "remove it, or put this rule first", WARNING)

@@ -1,4 +1,4 @@
-"""Values against the model: each of pydantic's errors as a Problem with its line, in words of ours."""
+"""Validates values against the model; each of pydantic's errors becomes a Problem with its line."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from config.model.types import nearest
-from config.source.nodes import MOST_PROBLEMS, Node, Path, Source
+from config.source.nodes import MOST_PROBLEMS, Path, Source, YamlNode
 from config.source.scalars import is_text
 
 PLAIN: Final = re.compile(r"[A-Za-z0-9/_.$][\w ./=!'{}$:-]*(?<! )")
 BRACKETS: Final = re.compile(r"[{}\[\],]")
-ELSEWHERE: Final = {  # keys that are right, but in another place
+ELSEWHERE: Final = {  # keys that belong in another place
     ("ProxyFile", "streams"): "streams live in teams/NAME.yaml, one file for each team",
     (
         "ProxyFile",
@@ -44,7 +44,7 @@ ELSEWHERE: Final = {  # keys that are right, but in another place
 
 
 def validate(source: Source, model: type[BaseModel]) -> BaseModel | None:
-    """The file as `model`, or None with the problems noted in `source`."""
+    """The file as `model`, or None with the problems added to `source`."""
     found = None
     try:
         found = model.model_validate(source.data, context={"yaml": True})
@@ -55,7 +55,7 @@ def validate(source: Source, model: type[BaseModel]) -> BaseModel | None:
 
 
 def left_empty(source: Source, root: type[BaseModel]) -> bool:
-    """Notes each key that may be left out, but not left empty: `allow:` must not mean that nobody asks."""
+    """Reports each key that is left empty: an empty `allow:` must not mean that every client is allowed."""
     said = {(problem.line, problem.column) for problem in source.problems}
     found = False
     for path in empties(source.root):
@@ -73,7 +73,7 @@ def left_empty(source: Source, root: type[BaseModel]) -> bool:
 
 
 def fragment(data: Any, model: type[BaseModel]) -> BaseModel | None:
-    """A part of a file as `model`, or None; what is wrong with it is said elsewhere."""
+    """A part of a file as `model`, or None; its problems are reported elsewhere."""
     try:
         return model.model_validate(data, context={"yaml": True})
     except ValidationError:
@@ -81,7 +81,7 @@ def fragment(data: Any, model: type[BaseModel]) -> BaseModel | None:
 
 
 def note(source: Source, root: type[BaseModel], error: Any) -> None:
-    """One of pydantic's errors, at its place."""
+    """Adds one of pydantic's errors, at its place."""
     path = written_path(source, error["loc"])
     kind = error["type"]
     if kind == "extra_forbidden":
@@ -104,7 +104,7 @@ def note(source: Source, root: type[BaseModel], error: Any) -> None:
         source.add(node.start, kind, f"{said} {error['msg']}", hint)
 
 
-def empties(node: Node | None, path: Path = ()) -> Iterator[Path]:
+def empties(node: YamlNode | None, path: Path = ()) -> Iterator[Path]:
     """The paths of the keys that have no value."""
     if node is None:
         return
@@ -119,7 +119,7 @@ def empties(node: Node | None, path: Path = ()) -> Iterator[Path]:
 
 
 def written_path(source: Source, loc: Path) -> Path:
-    """Where an error is, without the steps that are pydantic's own (the tag of a union, a mapping's key)."""
+    """The path of an error without pydantic's own steps (the tag of a union, the key of a mapping)."""
     path: Path = ()
     for position, step in enumerate(loc):
         node = source.node(path)
@@ -135,12 +135,12 @@ def written_path(source: Source, loc: Path) -> Path:
 
 
 def owner(path: Path) -> str:
-    """The name of the key that a list stands under."""
+    """The name of the key that holds a list."""
     return next((str(step) for step in reversed(path) if isinstance(step, str)), "file")
 
 
 def unknown(source: Source, root: type[BaseModel], path: Path) -> None:
-    """An unknown key, with what was probably meant."""
+    """Adds the error for an unknown key, with the nearest known one."""
     key = str(path[-1])
     model = model_at(root, path[:-1])
     known = keys(model) if model else []
@@ -153,7 +153,7 @@ def unknown(source: Source, root: type[BaseModel], path: Path) -> None:
 
 
 def example_hint(root: type[BaseModel], path: Path) -> str:
-    """How the field at a path, or the one that it is an entry of, can be written."""
+    """An example of the field at a path, or of the field that contains it."""
     while path:
         model = model_at(root, path[:-1])
         field = field_of(model, path[-1]) if model else None
@@ -211,7 +211,7 @@ def model_at(model: type[BaseModel] | None, path: Path) -> type[BaseModel] | Non
     return block(kind)
 
 
-@cache  # as many types as the model has
+@cache  # at least the number of types in the model
 def bare(kind: Any) -> Any:
     """A type without its annotations and without None."""
     while True:

@@ -80,7 +80,7 @@ class Expression:
         return not falsy(self.evaluate(root))
 
 
-class Allow:
+class AllowExpression:
     """A compiled `allow`: only true permits; any other value refuses, and so does an error."""
 
     def __init__(self, text: str) -> None:
@@ -115,9 +115,9 @@ def compile_expression(text: str, meter: Meter | None = None) -> Expression:
     return Expression(text, meter)
 
 
-def compile_allow(text: str) -> Allow:
+def compile_allow(text: str) -> AllowExpression:
     """Compile `allow`; raises ExpressionProblem."""
-    return Allow(text)
+    return AllowExpression(text)
 
 
 def lint(
@@ -141,7 +141,7 @@ __all__ = [
     "EVENT_FIELDS",
     "FEW_COPIES",
     "WORK_LIMIT",
-    "Allow",
+    "AllowExpression",
     "Diagnostic",
     "Expression",
     "ExpressionFailed",

@@ -1,7 +1,9 @@
 """Parses an expression's text to a tree; the only module that uses the library ``jmespath``.
 
-The library's parser does not keep positions, so a subclass records them. Its error messages are for readers
-who know the grammar; `config.expressions.syntax_hints` replaces them.
+The library's parser does not keep positions, so a subclass records them. It uses the library's private
+methods, which is why ``pyproject.toml`` pins the exact version; the compliance suite runs against it. The
+library's error messages are for readers who know the grammar, so `config.expressions.syntax_hints` replaces
+them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The model as JSON Schema, for editors: they complete and complain while one types.
+"""Renders the model as JSON Schema, so that editors complete and check the YAML.
 
-What pydantic makes of the declarations, told in YAML's terms: a key may be missing but never empty, and
-``none`` is a word. The files beside this one (``*.schema.json``) are kept current by a test.
+pydantic's schema is adapted to the YAML: a key may be missing but never empty, and ``none`` is a word. A test
+keeps the files ``config/*.schema.json`` current.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def schema(form: str) -> dict[str, Any]:
 
 
 def text(form: str) -> str:
-    """The same as a file."""
+    """The JSON Schema of a form as the text of its file."""
     return json.dumps(schema(form), indent=2, ensure_ascii=False) + "\n"
 
 
 def told(made: dict[str, Any], model: type[BaseModel]) -> None:
-    """One block's schema in YAML's terms."""
+    """One block's schema, adapted to the YAML."""
     made["title"] = model.__name__.removesuffix("Block").removesuffix("Config").removesuffix("File")
     for name, field in made.get("properties", {}).items():
         declared = field_of(model, name)

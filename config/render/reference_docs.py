@@ -1,4 +1,4 @@
-"""``docs/configuration.md``, made of the same declarations as the schema; a test keeps it current."""
+"""Writes ``docs/configuration.md`` from the same declarations as the schema; a test keeps it current."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ FIRST: Final = """\
 <!-- Made by `config/render/reference_docs.py` from the declarations in `config/model/files.py`;
 a test keeps it current. -->
 
-An editor with a YAML language server completes and checks as one types if the first line names the schema
-(`stream-proxy schema > streams.schema.json`). `stream-proxy check PATH` finds every mistake before it is
-live; a running proxy notices a changed file within two seconds and keeps the last good version of a team
-whose file is wrong.
+An editor with a YAML language server completes and checks the file while you type, if its first line
+names the schema (`stream-proxy schema > streams.schema.json`). `stream-proxy check PATH` finds every
+mistake before it is live. A running proxy notices a changed file within two seconds; a team whose file is
+wrong keeps its last good version.
 
 ```yaml
 # yaml-language-server: $schema=./streams.schema.json
 version: 1
 hatchet:
   token: ${HATCHET_CLIENT_TOKEN:?create an API token in the Hatchet dashboard}
+  tap: {stream: "on"} # the metadata pair that each streamed run carries
 
 streams:
   chat:
@@ -37,14 +38,17 @@ streams:
         data: {type: type, payload: payload, messageId: run_id}
 ```
 
+[tap.md](tap.md) shows how the application gives its runs the pair of `tap`, in Python, TypeScript and Go.
+
 ## How it is read
 
-YAML 1.2: `yes`, `on`, `1:30` and `2026-01-01` are text, `012` is refused, and so are duplicate keys, tags,
-merge keys and unknown keys. Durations are a whole number and `ms`, `s`, `m` or `h`; sizes a whole number and
-`B`, `KiB`, `MiB` or `GiB`. A key may be left out, but never left empty.
+YAML 1.2: `yes`, `on`, `1:30` and `2026-01-01` are text, `012` is refused, and so are duplicate keys,
+tags, merge keys and unknown keys. Durations are a whole number and `ms`, `s`, `m` or `h`; sizes a whole
+number and `B`, `KiB`, `MiB` or `GiB`. A key may be left out, but never left empty.
 
 `${NAME}`, `${NAME:-default}`, `${NAME:?message}` and `${file:/path}` are resolved inside values, after
-parsing, so that a value can never add a key. A team's own file has none. Secrets are printed as `[redacted]`.
+parsing, so that a value can never add a key. A team's own file has none. Secrets are printed as
+`[redacted]`.
 
 A file may have 1 MiB, 50,000 values, 32 levels and 128 KiB of expressions.
 
@@ -58,9 +62,9 @@ A file may have 1 MiB, 50,000 values, 32 levels and 128 KiB of expressions.
 | `run_id`, `step_run_id` | Hatchet's ids |
 | `attempt` | 1 for the first try; null on run events |
 | `index` | a chunk's number within its step and attempt, from 0; null elsewhere |
-| `at` | when: ISO 8601, UTC; null where nothing tells |
+| `at` | when: ISO 8601, UTC; null where the time is not known |
 | `metadata` | the run's additional metadata |
-| `recovered` | true where the event was rebuilt from the run's state |
+| `recovered` | true where the event was rebuilt from the run's state, or repairs a text (`whole`) |
 
 | event | comes | payload |
 |---|---|---|
@@ -80,8 +84,61 @@ draws a warning. Expressions are [JMESPath](https://jmespath.org): texts in sing
 (`step == 'answer'`), numbers in backticks (``attempt > `1` ``), fields by their names
 (`payload.items[0].name`; between `{` and `}` a value with brackets needs double quotes around it).
 
-`allow` sees `claims` (the token's), `run` (`id`, `metadata`) and `request` (`params`, `origin`); anything but
-true refuses.
+`allow` sees `claims` (the token's), `run` (`id`, `metadata`) and `request` (`params`, `origin`); anything
+but true refuses.
+
+## Which events a rule takes
+
+`events` has names and globs. Globs match lifecycle events only: `step_*` is every `step_…` event but
+`step_stream`, `"*"` is every event but `step_stream`. Chunks are taken only by a rule that names
+`step_stream`, because they can hold what must not reach a browser. Such a rule should name the `steps`
+that stream: gaps are announced for these steps only.
+
+A step's name has letters, digits, `.`, `-` and `_`. The Python SDK turns it into lower case, so a rule for
+`Generate_Answer` never matches; write `generate_answer`.
+
+## Text that repairs itself: `whole`
+
+Hatchet delivers each chunk at most once, and a client may join late. Most steps that stream a text also
+return it. `whole` on a rule for chunks says where the whole text is in the step's output:
+
+```yaml
+version: 1
+hatchet:
+  token: ${HATCHET_CLIENT_TOKEN}
+  tap: {stream: "on"}
+
+streams:
+  chat:
+    rules:
+      - events: step_stream
+        steps: answer
+        whole: payload.text # of step_completed: the output of the step
+        event: token
+        data: {step: step, attempt: attempt, index: index, recovered: recovered, text: payload}
+
+tests:
+  - name: the missing end of a text comes when the step completes
+    stream: chat
+    given:
+      - {type: step_stream, step: answer, payload: Hel}
+      - {type: step_completed, step: answer, payload: {text: Hello}}
+    expect:
+      - {event: token, data: {step: answer, attempt: 1, index: 0, recovered: false, text: Hel}}
+      - {event: token, data: {step: answer, attempt: 1, index: 1, recovered: true, text: lo}}
+```
+
+When the step completes, the text that was sent is compared with this value:
+
+| sent so far | what follows before `step_completed` |
+|---|---|
+| the whole text | nothing |
+| a beginning of it, or nothing | the rest as one message of the rule: `recovered: true`, the next `index` |
+| another text | `stream.reset` with `"whole": true`, then the whole text as one message |
+
+Gaps of such a step are held until it ends. They are announced if the step fails or is retried, or if
+`whole` fails or gives no text; they are dropped if the text was complete or is repaired. If other rules
+without `whole` forward chunks of the same step, their chunks stay unproven and the gaps are announced.
 
 """
 SINGLE: Final = """\
@@ -91,9 +148,9 @@ SINGLE: Final = """\
 MANY: Final = """\
 ## Many teams: a folder
 
-`proxy.yaml` is the platform team's, `teams/NAME.yaml` each team's own: `version`, `streams`, `shapes` and
-`tests`, no secrets and no `${`. A team's streams live under `/NAME/…`. A broken file leaves that team on its
-last good version and touches nobody else.
+`proxy.yaml` belongs to the platform team. `teams/NAME.yaml` belongs to one team; it has `version`,
+`streams`, `shapes` and `tests`, no secrets and no `${`. The paths of a team's streams begin with
+`/NAME/`. A team whose file is broken keeps its last good version; other teams are not affected.
 
 ```yaml
 # proxy.yaml
@@ -101,7 +158,7 @@ version: 1
 server: {host: 127.0.0.1, port: 8080}
 teams:
   payments:
-    hatchet: {token: "${PAYMENTS_HATCHET_TOKEN:-get one in the dashboard}"}
+    hatchet: {token: "${PAYMENTS_HATCHET_TOKEN:-get one in the dashboard}", tap: {stream: "on"}}
     auth: none
 ```
 
@@ -131,7 +188,7 @@ def markdown() -> str:
 
 
 def sections(model: type[BaseModel], path: str, seen: set[type[BaseModel]]) -> str:
-    """A block's table, then those of the blocks in it; each block once."""
+    """The table of a block, then the tables of the blocks in it; each block once."""
     seen.add(model)
     made = table(model, path)
     for name, field in model.model_fields.items():
@@ -156,7 +213,7 @@ def row(name: str, field: FieldInfo) -> str:
 
 
 def default(field: FieldInfo) -> str:
-    """A default as the YAML would say it."""
+    """A default as it is written in YAML."""
     if field.is_required():
         return "must be written"
     value: Any = field.default

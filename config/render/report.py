@@ -1,7 +1,7 @@
-"""Problems for people, programs and GitHub: text with the line and a caret, JSON, workflow commands.
+"""Renders problems for people, programs and GitHub: text with a caret, JSON, workflow commands.
 
-Pure: what is written is returned. A line is shown with its secrets masked, and only as much of a long one
-as surrounds the place.
+Pure: the text is returned. A line is shown with its secrets masked; of a long line only the part around the
+problem is shown.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from config.model.types import REDACTED
 from config.problems import ERROR, WARNING, Problem
 
 WIDEST: Final = 110  # characters of a line that are shown
-BEFORE: Final = 60  # of them at most so many before the place
+BEFORE: Final = 60  # characters of them before the problem, at most
 COLOURS: Final = {
     "error": "1;31",
     "warning": "1;33",
@@ -65,7 +65,7 @@ def one(problem: Problem, checked: Checked, paint: Paint) -> str:
 
 
 def excerpt_of(problem: Problem, checked: Checked) -> tuple[str, str] | None:
-    """The line as it is shown, and the blanks before the caret; None for a file that has no text."""
+    """The line as shown, and the blanks before the caret; None for a file without text."""
     source = checked.source
     if not source.text or problem.line > len(source.starts):
         return None

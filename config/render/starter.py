@@ -9,7 +9,7 @@ from typing import Final
 from config.checks.paths import OWN_PATHS
 from config.checks.schema_errors import flow
 
-ANY_STEP: Final = "answer"  # the example's step where none is known
+ANY_STEP: Final = "answer"  # the step in the example where no step is known
 LINE: Final = 100  # columns; longer lists go over several lines
 
 

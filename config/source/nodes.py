@@ -22,21 +22,21 @@ MOST_REPORTED: Final = 1000  # errors, and as many warnings, are kept for one fi
 
 
 @dataclass(slots=True, eq=False)
-class Node:
+class YamlNode:
     """A value and its position: `start` and `end` are indices into the text."""
 
     start: int
     end: int
     value: Any
     style: str | None = None
-    written: str | None = None  # a scalar's text before its variables were resolved
+    written: str | None = None  # a scalar's text before its variables are resolved
     substitution: Substitution | None = None
-    fields: dict[str, tuple[int, Node]] | None = None  # of a mapping: the position of each key, and its value
-    items: list[Node] | None = None  # of a list
+    fields: dict[str, tuple[int, YamlNode]] | None = None  # of a mapping: key position and value
+    items: list[YamlNode] | None = None  # of a list
     weight: int = 1  # the number of nodes, aliases expanded
 
 
-def scalars(node: Node) -> Iterator[Node]:
+def scalars(node: YamlNode) -> Iterator[YamlNode]:
     """The scalars below a node."""
     if node.fields is not None:
         for _, value in node.fields.values():
@@ -54,7 +54,7 @@ class Source:
 
     file: str
     text: str
-    root: Node | None = None
+    root: YamlNode | None = None
     problems: list[Problem] = field(default_factory=list)
     spoiled: set[int] = field(
         default_factory=set
@@ -94,7 +94,7 @@ class Source:
         line, column = self.place(index)
         self.problems.append(Problem(self.file, line, column, severity, code, message, hint))
 
-    def node(self, path: Path) -> Node | None:
+    def node(self, path: Path) -> YamlNode | None:
         """The node at a path, or the deepest one on the way to it."""
         found = self.root
         for step in path:
@@ -129,7 +129,7 @@ class Source:
             offset = node.substitution.written(offset)
         return self.written_at(node, offset)
 
-    def written_at(self, node: Node, offset: int) -> int:
+    def written_at(self, node: YamlNode, offset: int) -> int:
         """The position of a character of a scalar's text as written."""
         if node.start not in self.places:
             raw = self.text[node.start : node.end]

@@ -16,7 +16,7 @@ import yaml
 from yaml.cyaml import CParser  # type: ignore[attr-defined]
 
 from config.model.types import Resolved
-from config.source.nodes import Node, Source
+from config.source.nodes import Source, YamlNode
 from config.source.scalars import NotAScalar, resolve
 from config.source.syntax_errors import SyntaxProblem, explain
 from config.source.variables import OPEN, Fault, substitute
@@ -80,7 +80,7 @@ class Composer:
     def __init__(self, source: Source, env: Mapping[str, str] | None) -> None:
         self.source = source
         self.env = env
-        self.anchors: dict[str, Node] = {}
+        self.anchors: dict[str, YamlNode] = {}
         self.nodes = self.references = self.resolved = 0
         self.events = self.parse()
 
@@ -112,7 +112,7 @@ class Composer:
         self.source.add(found.index, found.code, found.message, found.hint)
         raise Stop
 
-    def compose(self) -> Node:
+    def compose(self) -> YamlNode:
         """The only document's root."""
         next(self.events)
         event = next(self.events)
@@ -128,7 +128,7 @@ class Composer:
             )
         return root
 
-    def node(self, event: Any, depth: int) -> Node:
+    def node(self, event: Any, depth: int) -> YamlNode:
         index = start_of(event)
         if depth > DEEPEST:
             self.stop(
@@ -158,7 +158,7 @@ class Composer:
             hint = f"at most {MOST_NODES} values, each use of an alias counted in full"
             self.stop(SyntaxProblem(index, "too-many", said, hint))
 
-    def alias(self, event: Any) -> Node:
+    def alias(self, event: Any) -> YamlNode:
         node = self.anchors.get(event.anchor)
         index = start_of(event)
         if node is None:
@@ -169,7 +169,7 @@ class Composer:
         self.count(node.weight, index)
         return node
 
-    def tag(self, event: Any, node: Node) -> None:
+    def tag(self, event: Any, node: YamlNode) -> None:
         written = self.source.text[start_of(event) :].split(None, 1)[0]
         hint = "take it away"
         if isinstance(event, yaml.ScalarEvent) and not written.startswith("!!"):
@@ -181,10 +181,10 @@ class Composer:
         self.source.add(start_of(event), "tag", f"`{written}` is a YAML tag, and there are none here", hint)
         self.source.spoiled.add(node.start)
 
-    def scalar(self, event: Any) -> Node:
+    def scalar(self, event: Any) -> YamlNode:
         text, style = event.value, event.style
         plain = event.implicit[0] and style not in ("'", '"', "|", ">")
-        node = Node(
+        node = YamlNode(
             self.begin(event, style),
             event.end_mark.index,
             text,
@@ -211,7 +211,7 @@ class Composer:
             index = match.end()
         return index
 
-    def variables(self, node: Node, text: str) -> None:
+    def variables(self, node: YamlNode, text: str) -> None:
         """Resolves a scalar's variables; a team's file has none."""
         if self.env is None:
             hint = "secrets and variables belong into proxy.yaml, which the platform team keeps"
@@ -231,8 +231,8 @@ class Composer:
             self.source.add(place, fault.code, fault.message, fault.hint)
             self.source.spoiled.add(node.start)
 
-    def sequence(self, event: Any, depth: int) -> Node:
-        items: list[Node] = []
+    def sequence(self, event: Any, depth: int) -> YamlNode:
+        items: list[YamlNode] = []
         weight = 1
         for inner in self.events:
             if isinstance(inner, yaml.SequenceEndEvent):
@@ -240,10 +240,10 @@ class Composer:
             items.append(self.node(inner, depth + 1))
             weight += items[-1].weight
         value = [item.value for item in items]
-        return Node(start_of(event), inner.end_mark.index, value, items=items, weight=weight)
+        return YamlNode(start_of(event), inner.end_mark.index, value, items=items, weight=weight)
 
-    def mapping(self, event: Any, depth: int) -> Node:
-        fields: dict[str, tuple[int, Node]] = {}
+    def mapping(self, event: Any, depth: int) -> YamlNode:
+        fields: dict[str, tuple[int, YamlNode]] = {}
         weight = 1
         for inner in self.events:
             if isinstance(inner, yaml.MappingEndEvent):
@@ -266,7 +266,7 @@ class Composer:
             else:
                 fields[key] = (inner.start_mark.index, value)
         values = {key: node.value for key, (_, node) in fields.items()}
-        return Node(start_of(event), inner.end_mark.index, values, fields=fields, weight=weight)
+        return YamlNode(start_of(event), inner.end_mark.index, values, fields=fields, weight=weight)
 
     def key(self, event: Any, depth: int) -> str:
         """A key's text, as it is written."""

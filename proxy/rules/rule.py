@@ -1,7 +1,7 @@
-"""One rule, compiled: whether an event is for it, and what it says of it.
+"""One compiled rule: whether it takes an event, and the message that it makes of the event.
 
-Whatever fails is reported and, unless the rule says null, stops the event (`Stopped`): what failed here is
-never given to a later rule, because that could leak.
+A failure is reported and stops the event (`Stopped`), unless the rule has ``on_error: null``. The event is
+not offered to a later rule, because that could leak data.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from proxy.core.events import STEP_STREAM, Event
 from proxy.core.value import value
 
 Failed = Callable[[str, str, str], None]
-"""Told of each failure: the rule's name, the event's type, a reason without any value."""
+"""Called for each failure with the rule's name, the event's type, and a reason without any value."""
 
 
 class RuleLike(Protocol):
-    """What of a rule's configuration matters here (`config.model.files.RuleConfig` has it)."""
+    """The part of a rule's configuration that is used here (of `config.model.files.RuleConfig`)."""
 
     @property
     def name(self) -> str: ...
@@ -65,14 +65,16 @@ class Message:
     whole: int | None = None
 
 
-class Sight:
-    """An event as expressions see it; decoded once, however many rules and streams ask."""
+class DecodedEvent:
+    """The root that expressions see of an event; decoded once for all rules and streams."""
 
     __slots__ = ("_refused", "_text", "event", "json")
 
     def __init__(self, event: Event) -> None:
         self.event = event
-        self.json: dict[str, Any] | None = None  # the event with its chunk read as JSON, once somebody asked
+        self.json: dict[str, Any] | None = (
+            None  # the event with its chunk read as JSON, once it was asked for
+        )
         self._text: dict[str, Any] | None = None
         self._refused: json_codec.NotJson | None = None
 
@@ -82,7 +84,7 @@ class Sight:
             self._text = self._with(self.event.payload)
         return self._text
 
-    def decoded(self) -> dict[str, Any]:
+    def json_root(self) -> dict[str, Any]:
         """The event with its chunk read as JSON; raises NotJson."""
         if self._refused is not None:
             raise self._refused.with_traceback(None)
@@ -116,7 +118,7 @@ class Sight:
 
 
 class Stopped(Exception):
-    """The event is decided and not forwarded; the failure is already reported."""
+    """The event is not forwarded because of a failure, which is already reported."""
 
 
 class Rule:
@@ -147,7 +149,7 @@ class Rule:
         self._weighed = copies_of_all(field.tree for field in fields.values()) > FEW_COPIES
 
     def mismatch(self, event_type: str, step: str | None) -> str | None:
-        """Why events of this type and step are not for this rule; None where they are."""
+        """Why the rule does not take events of this type and step; None where it does."""
         if not matches_event(self.config.events, event_type):
             by_glob = matches(self.config.events, event_type)
             return f"it is for {_listed(self.config.events)}" + (
@@ -159,31 +161,31 @@ class Rule:
             return "a rule with steps never matches run events"
         return None if matches(self.config.steps, step) else f"it is for steps {_listed(self.config.steps)}"
 
-    def view(self, sight: Sight, failed: Failed) -> dict[str, Any]:
-        """The root for this rule's expressions; raises Stopped where the chunk cannot be read."""
-        if not self._json or sight.event.type != STEP_STREAM:
-            return sight.root()
-        if sight.json is not None:
-            return sight.json
+    def view(self, decoded: DecodedEvent, failed: Failed) -> dict[str, Any]:
+        """The root for the rule's expressions; raises Stopped where the chunk cannot be read."""
+        if not self._json or decoded.event.type != STEP_STREAM:
+            return decoded.root()
+        if decoded.json is not None:
+            return decoded.json
         try:
-            return sight.decoded()
+            return decoded.json_root()
         except json_codec.NotJson as error:
             failed(self.name, STEP_STREAM, f"the chunk {error}")
             if self._null_on_error:
-                return sight.without_payload()
+                return decoded.without_payload()
             raise Stopped from None
 
     def holds(self, root: dict[str, Any], failed: Failed) -> bool:
-        """Whether `when` says yes; raises Stopped where it cannot be told."""
+        """Whether `when` is true-like; raises Stopped where it fails."""
         try:
-            told = self._when(root)
-            return told is True or (told is not False and not falsy(told))
+            found = self._when(root)
+            return found is True or (found is not False and not falsy(found))
         except ExpressionFailed as failure:
             failed(self.name, root["type"], f"when: {failure.reason}")
             raise Stopped from None
 
     def shape(self, root: dict[str, Any], failed: Failed) -> Message:
-        """The message; raises Stopped where a field fails and the rule says skip."""
+        """The message; raises Stopped where a field fails and the rule has ``on_error: skip``."""
         try:
             value: Any = {name: evaluate(root) for name, evaluate in self._fields}
         except ExpressionFailed:
@@ -226,7 +228,7 @@ class Rule:
         return None
 
     def _shape_slowly(self, root: dict[str, Any], failed: Failed) -> dict[str, Any]:
-        """Field by field, so that each failure is told."""
+        """Evaluates field by field, so that each failure is reported."""
         value = {}
         for name, evaluate in self._fields:
             try:

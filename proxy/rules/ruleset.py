@@ -1,8 +1,9 @@
 """A stream's rules: Event -> Message or None.
 
-The law: the first rule that matches an event decides it, alone. Type and step are matched before anything
-is decoded. What fails (a chunk that is no JSON, a `when`, a field) never falls through to a later rule,
-because that could leak; it is reported with rule, event type and a reason, never with a value.
+The first rule that matches an event decides it alone. Type and step are matched before anything is decoded.
+An event on which something fails (a chunk that is no JSON, a `when`, a field) is never offered to a later
+rule, because that could leak data. The failure is reported with rule, event type and a reason, never with a
+value.
 """
 
 from __future__ import annotations
@@ -15,22 +16,22 @@ from typing import Any, Final, Protocol
 
 from config.expressions.api import WORK_LIMIT, Meter
 from proxy.core.events import STEP_STREAM, Event
-from proxy.rules.rule import Failed, Message, Rule, RuleLike, Sight, Stopped
+from proxy.rules.rule import DecodedEvent, Failed, Message, Rule, RuleLike, Stopped
 
 KNOWN_STEPS: Final = 1024
-"""(type, step) pairs whose rules are remembered; more than any workflow has, and it bounds the memory."""
+"""(type, step) pairs whose rules are cached: more than any workflow has, and it bounds the memory."""
 
 
 class StreamLike(Protocol):
-    """What of a stream's configuration matters here (`config.model.files.StreamConfig` has it)."""
+    """The part of a stream's configuration that is used here (of `config.model.files.StreamConfig`)."""
 
     @property
     def rules(self) -> Iterable[RuleLike]: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What one rule makes of an event; a rule that an earlier one left nothing for was not `asked`."""
+class RuleVerdict:
+    """What one rule makes of an event; not `asked`: an earlier rule had decided the event."""
 
     rule: str
     asked: bool
@@ -40,7 +41,7 @@ class Verdict:
 
 
 def _silent(rule: str, event_type: str, reason: str) -> None:
-    """Nobody wants to know of failures."""
+    """Ignores a failure."""
 
 
 class Rules:
@@ -60,23 +61,23 @@ class Rules:
         """The rules' names, in order."""
         return tuple(rule.name for rule in self._rules)
 
-    def message(self, event: Event, sight: Sight | None = None) -> Message | None:
-        """What the stream says of `event`; None where it is not forwarded.
+    def message(self, event: Event, decoded: DecodedEvent | None = None) -> Message | None:
+        """The message for `event`; None where it is not forwarded.
 
-        Hand the same `Sight` of an event to several streams and its chunk is decoded once for all.
+        Several streams that are given the same `decoded` form of an event decode its chunk once.
         """
         candidates = self._candidates.get((event.type, event.step))
         if candidates is None:
             candidates = self._select(event.type, event.step)
         if not candidates:
             return None
-        if sight is None:
-            sight = Sight(event)
+        if decoded is None:
+            decoded = DecodedEvent(event)
         failed = self._failed
         self._meter.left = WORK_LIMIT
         try:
             for rule in candidates:
-                root = rule.view(sight, failed)
+                root = rule.view(decoded, failed)
                 if not rule.conditional or rule.holds(root, failed):
                     return rule.shape(root, failed)
         except Stopped:
@@ -84,7 +85,7 @@ class Rules:
         return None
 
     def forwards_chunks(self, step: str) -> bool:
-        """Whether a chunk of `step` could ever be forwarded (a rule with `when` may or may not)."""
+        """Whether a rule takes chunks of `step`; its `when` may still refuse them."""
         return bool(self._select(STEP_STREAM, step))
 
     def whole_rules(self, step: str) -> list[Rule]:
@@ -100,33 +101,33 @@ class Rules:
     def whole_text(self, rule: Rule, completed: Event) -> str | None:
         """What `rule` says the chunks add up to of the attempt that `completed` ends; None where no text."""
         self._meter.left = WORK_LIMIT
-        return rule.whole_text(Sight(completed).root(), self._failed)
+        return rule.whole_text(DecodedEvent(completed).root(), self._failed)
 
     def whole_message(self, rule: Rule, chunk: Event) -> Message | None:
         """What `rule` alone makes of a chunk that repairs a text; None where it does not forward it."""
         self._meter.left = WORK_LIMIT
         try:
-            root = rule.view(Sight(chunk), self._failed)
+            root = rule.view(DecodedEvent(chunk), self._failed)
             return rule.shape(root, self._failed) if rule.holds(root, self._failed) else None
         except Stopped:
             return None
 
-    def verdicts(self, event: Event) -> list[Verdict]:
-        """What each rule makes of `event`, in order, for people; the reports go into the reasons."""
-        verdicts: list[Verdict] = []
+    def verdicts(self, event: Event) -> list[RuleVerdict]:
+        """What each rule makes of `event`, in order; failures become the verdicts' reasons."""
+        verdicts: list[RuleVerdict] = []
         self._meter.left = WORK_LIMIT
-        sight, decided = Sight(event), False
+        decoded, decided = DecodedEvent(event), False
         for rule in self._rules:
             if decided:
-                verdicts.append(Verdict(rule.name, False, False, None, ("an earlier rule decided",)))
+                verdicts.append(RuleVerdict(rule.name, False, False, None, ("an earlier rule decided",)))
                 continue
-            verdict = _verdict(rule, sight)
+            verdict = _verdict(rule, decoded)
             decided = verdict.matched
             verdicts.append(verdict)
         return verdicts
 
     def _select(self, event_type: str, step: str | None) -> tuple[Rule, ...]:
-        """The rules to ask, up to the first that decides without being asked."""
+        """The rules that take such events, up to the first one that has no `when`."""
         known = self._candidates.get((event_type, step))
         if known is not None:
             return known
@@ -142,27 +143,29 @@ class Rules:
         return tuple(chosen)
 
 
-def _verdict(rule: Rule, sight: Sight) -> Verdict:
-    event = sight.event
+def _verdict(rule: Rule, decoded: DecodedEvent) -> RuleVerdict:
+    event = decoded.event
     mismatch = rule.mismatch(event.type, event.step)
     if mismatch is not None:
-        return Verdict(rule.name, True, False, None, (mismatch,))
+        return RuleVerdict(rule.name, True, False, None, (mismatch,))
     reasons: list[str] = []
 
     def failed(name: str, event_type: str, reason: str) -> None:
         reasons.append(reason)
 
     try:
-        root = rule.view(sight, failed)
+        root = rule.view(decoded, failed)
         if not rule.holds(root, failed):
-            return Verdict(rule.name, True, False, None, (*reasons, f"when is not true: {rule.config.when}"))
-        return Verdict(rule.name, True, True, rule.shape(root, failed), tuple(reasons))
+            return RuleVerdict(
+                rule.name, True, False, None, (*reasons, f"when is not true: {rule.config.when}")
+            )
+        return RuleVerdict(rule.name, True, True, rule.shape(root, failed), tuple(reasons))
     except Stopped:
-        return Verdict(rule.name, True, True, None, tuple(reasons))
+        return RuleVerdict(rule.name, True, True, None, tuple(reasons))
 
 
 def fingerprint(rules: Iterable[RuleLike]) -> str:
-    """The same text for rules that say the same, in every process; names aside, they change no frame."""
+    """A text that is equal in every process for rules that make equal frames; names do not count."""
     said: list[Mapping[str, Any]] = [
         {
             "events": list(rule.events),
@@ -180,4 +183,4 @@ def fingerprint(rules: Iterable[RuleLike]) -> str:
     return hashlib.sha256(json.dumps(said).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-__all__ = ["Failed", "Message", "Rules", "Sight", "Verdict", "fingerprint"]
+__all__ = ["DecodedEvent", "Failed", "Message", "RuleVerdict", "Rules", "fingerprint"]

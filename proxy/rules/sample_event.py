@@ -1,7 +1,7 @@
-"""An event as a person writes it, for tests and `explain`: what is not stated is filled in.
+"""Makes an event from the fields that a person writes, for tests and `explain`; the others are filled in.
 
-The law: only the fields that matter need be written; what is written wrong is refused with what to write
-instead. The filled-in values are constants, so that a test means the same everywhere.
+Only the fields that matter need to be written. A wrong field is refused with what to write instead. The
+filled-in values are constants, so that a test has the same result everywhere.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FIELDS: Final = (*_TYPES, "payload")
 
 
 class GivenProblem(ValueError):
-    """The event cannot be; the message says why, `hint` what to write instead."""
+    """No such event is possible; the message says why, `hint` what to write instead."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -44,7 +44,7 @@ class GivenProblem(ValueError):
 
 
 def event_of(given: Mapping[str, Any]) -> Event:
-    """The event that `given` says; raises GivenProblem."""
+    """The event with the fields `given`; raises GivenProblem."""
     _check(given)
     kind = given["type"]
     of_run = kind in RUN_EVENTS
@@ -66,7 +66,7 @@ def event_of(given: Mapping[str, Any]) -> Event:
 def _check(given: Mapping[str, Any]) -> None:
     for name in given:
         if name not in FIELDS:
-            # letters in another order are the commonest slip, and difflib alone prefers other words
+            # swapped letters are the most common mistake, and difflib prefers other words then
             close = [field for field in FIELDS if sorted(field) == sorted(str(name))]
             close = close or get_close_matches(str(name), FIELDS, 1)
             hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(FIELDS)}"
@@ -106,7 +106,7 @@ def _check_type(given: Mapping[str, Any]) -> None:
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(EVENT_TYPES)}"
         raise GivenProblem(f"there is no event `{kind}`", hint)
     if kind in RUN_EVENTS and given.get("step") is not None:
-        raise GivenProblem(f"`{kind}` is about the run, it has no step", "take the step out")
+        raise GivenProblem(f"`{kind}` is about the run, it has no step", "remove the step")
     try:
         json_codec.encode(given.get("payload"))
     except json_codec.NotJson as error:

@@ -18,7 +18,7 @@ from config.problems import ERROR, Place, Problem
 from proxy.core import json_codec
 from proxy.core.events import STEP_STREAM, Event, Reset, StepGap
 from proxy.rules.rule import Message
-from proxy.rules.ruleset import Rules, Verdict
+from proxy.rules.ruleset import Rules, RuleVerdict
 from proxy.rules.sample_event import GivenProblem, event_of
 from proxy.rules.whole import Repair, WholeTexts
 
@@ -37,7 +37,7 @@ class TestResult:
     problem: str | None = None  # why it could not be run
     expected: str = NOTHING
     got: str = NOTHING
-    verdicts: tuple[Verdict, ...] = ()  # of every event that was given, in order
+    verdicts: tuple[RuleVerdict, ...] = ()  # of every event that was given, in order
 
     @property
     def decided(self) -> str | None:
@@ -144,7 +144,7 @@ def _events(test: TestConfig) -> list[Event]:
 
 
 def _messages(
-    rules: Rules, events: Sequence[Event], verdicts: Sequence[Sequence[Verdict]]
+    rules: Rules, events: Sequence[Event], verdicts: Sequence[Sequence[RuleVerdict]]
 ) -> list[dict[str, Any]]:
     """What the stream sends for `events`, one after the other, what repairs a text included."""
     texts = WholeTexts(rules)

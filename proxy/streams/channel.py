@@ -15,7 +15,7 @@ from proxy.formats import sse
 from proxy.log.cursor import Ids
 from proxy.observability.counters import StreamCounters
 from proxy.rules.rule import Message
-from proxy.rules.ruleset import Rules, Sight
+from proxy.rules.ruleset import DecodedEvent, Rules
 from proxy.rules.whole import Repair, WholeTexts
 from proxy.streams.backlog import Backlog, Frame
 
@@ -29,13 +29,13 @@ class DecodedEvents:
     __slots__ = ("_decoded",)
 
     def __init__(self) -> None:
-        self._decoded: dict[int, Sight] = {}
+        self._decoded: dict[int, DecodedEvent] = {}
 
-    def of(self, event: Event) -> Sight:
+    def of(self, event: Event) -> DecodedEvent:
         """The decoded form of `event`, which must stay alive as long as this object."""
         decoded = self._decoded.get(id(event))
         if decoded is None:
-            decoded = self._decoded[id(event)] = Sight(event)
+            decoded = self._decoded[id(event)] = DecodedEvent(event)
         return decoded
 
 
@@ -93,7 +93,7 @@ class Channel:
             self.counts.resets += 1
         return (self._notice(item, number),)
 
-    def _event(self, event: Event, number: int, decoded: Sight | None = None) -> Frame | None:
+    def _event(self, event: Event, number: int, decoded: DecodedEvent | None = None) -> Frame | None:
         message = self.rules.message(event, decoded)
         if message is None:
             return None

@@ -10,7 +10,7 @@ from typing import Final
 import click
 
 from proxy.core.events import STEP_STREAM, End, Event, Item
-from proxy.rules.ruleset import Rules, Verdict
+from proxy.rules.ruleset import Rules, RuleVerdict
 
 NARROWEST: Final = 40  # characters of data that are shown, however narrow the terminal
 
@@ -61,7 +61,7 @@ def _end(item: End) -> str:
     return click.style(f"stream.end     {item.status}", bold=True)
 
 
-def why_not(verdicts: Sequence[Verdict]) -> str:
+def why_not(verdicts: Sequence[RuleVerdict]) -> str:
     """Why an event is not forwarded: the failure of the rule that decided, or each rule's reason."""
     for verdict in verdicts:
         if verdict.matched:

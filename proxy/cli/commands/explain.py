@@ -17,7 +17,7 @@ from proxy.cli.commands.config_files import PROBLEMS, USAGE, team_named, teams_a
 from proxy.core import json_codec
 from proxy.core.events import STEP_COMPLETED, End, Event, Item, Reset, StepGap
 from proxy.formats import sse
-from proxy.rules.ruleset import Rules, Verdict
+from proxy.rules.ruleset import Rules, RuleVerdict
 from proxy.rules.sample_event import GivenProblem, event_of
 from proxy.rules.whole import Repair, WholeTexts
 
@@ -182,7 +182,7 @@ def _explain_outcome(found: StepGap | Reset | Repair) -> None:
         _raw(sse.frame(found.message.data, event=found.message.event))
 
 
-def _explain_verdict(verdict: Verdict) -> None:
+def _explain_verdict(verdict: RuleVerdict) -> None:
     if not verdict.asked:
         said, colour = "not asked", "bright_black"
     elif verdict.matched:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from config.model.files import RuleConfig, StreamConfig
 from proxy.core.events import Event
-from proxy.rules.ruleset import Message, Rules, Sight
+from proxy.rules.ruleset import DecodedEvent, Message, Rules
 from tests.support.streams import Said, stream_of
 
 
@@ -195,18 +195,18 @@ def test_what_json_does_not_know_is_not_json(text: str) -> None:
     assert len(said.failures) == 1
 
 
-def test_a_chunk_is_decoded_once_for_all_rules_and_streams_that_share_its_sight() -> None:
+def test_a_chunk_is_decoded_once_for_all_rules_and_streams_that_share_its_decoded_form() -> None:
     one = Said("""
         - {events: step_stream, payload: json, when: payload.no}
         - {events: step_stream, payload: json, data: payload}
     """)
     other = Said("- {events: step_stream, payload: json, data: payload}")
     event = Event("step_stream", "r", "s", "i", '{"a": 1}', 1, 0)
-    sight = Sight(event)
-    assert one.rules.message(event, sight) is not None
-    decoded = sight.decoded()
-    assert other.rules.message(event, sight) is not None
-    assert sight.decoded() is decoded
+    shared = DecodedEvent(event)
+    assert one.rules.message(event, shared) is not None
+    root = shared.json_root()
+    assert other.rules.message(event, shared) is not None
+    assert shared.json_root() is root
 
 
 def test_nothing_is_decoded_for_a_step_that_no_rule_is_for() -> None:

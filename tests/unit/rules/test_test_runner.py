@@ -198,7 +198,7 @@ def test_a_chunk_may_be_given_as_text_or_as_what_its_json_says() -> None:
         ({"type": "step_failed", "metadata": None},
          "the event's metadata must be a mapping", "write metadata: {}"),
         ({"type": "run_failed", "step": "x"},
-         "`run_failed` is about the run, it has no step", "take the step out"),
+         "`run_failed` is about the run, it has no step", "remove the step"),
     ],
 )  # fmt: skip
 def test_an_event_that_cannot_be_is_refused_with_what_to_write(

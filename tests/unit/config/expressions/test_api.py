@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from config.expressions.api import (
-    Allow,
+    AllowExpression,
     ExpressionFailed,
     ExpressionProblem,
     compile_allow,
@@ -180,5 +180,5 @@ def test_an_error_refuses(text: str) -> None:
 
 
 def test_allow_that_needs_too_much_work_refuses() -> None:
-    allow: Allow = compile_allow("sort(claims.roles)[0] == 'a' || `true`")
+    allow: AllowExpression = compile_allow("sort(claims.roles)[0] == 'a' || `true`")
     assert not allow.permits(root(claims={"roles": ["a"] * 500_000}))
