@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl
 from config.model.files import AuthConfig
 from proxy.access.errors import BadToken, KeyProblem, KeysUnavailable, TicketRefused
 from proxy.access.jwks import KeySets
+from proxy.core.tasks import in_task
 
 if TYPE_CHECKING:
     from proxy.access.jwt import JwtVerifier
@@ -227,7 +228,10 @@ class Authenticator:
             return _Way(kind, "a ticket", lambda asked: asked.query.get("ticket") or None, self._judge_ticket)
 
         async def judge(credential: str, stream: str, run: str) -> Identity:
-            claims, expires_at = tokens.known(credential) or await tokens.read(credential)
+            known = tokens.known(credential)
+            if known is None:
+                await in_task()  # the issuer's keys may have to be fetched
+            claims, expires_at = known or await tokens.read(credential)
             return Identity(claims, _subject(claims), expires_at, kind)
 
         if kind == "cookie":

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from config.model.files import Config, HatchetConfig, ServerConfig, TeamConfig
 from proxy import __version__
@@ -74,7 +74,7 @@ class Hub:
         self.single = True  # the single-file form: paths have no team in front
         self.draining = False
         self.sessions = Sessions()
-        self.waiting: set[asyncio.Task[object]] = set()  # requests that are not answered yet
+        self.waiting: set[asyncio.Task[Any]] = set()  # requests that are not answered yet
         self.max_connections: Final = ceiling(raise_file_limit())  # beyond it connections are closed at once
         # Clients of all teams. The rest of the connections is for answers that tell clients to wait.
         self.max_clients: Final = self.max_connections - self.max_connections // 16
@@ -173,6 +173,11 @@ class Hub:
         return self._states.setdefault(name, TeamState(name))
 
     # -- clients --
+
+    def wait_for(self, task: asyncio.Task[Any]) -> None:
+        """Count the client whose request `task` answers; a drain cancels it."""
+        self.waiting.add(task)
+        task.add_done_callback(self.waiting.discard)
 
     def is_full(self, *, waits: bool) -> bool:
         """Whether there is no room for another client; `waits`: the caller is in `waiting` itself."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from proxy.core.tasks import in_task
 from proxy.hatchet.errors import HatchetAway
 from proxy.observability.counters import TeamCounters
 from proxy.streams.run_session import RunSession
@@ -100,6 +101,7 @@ class RunRegistry:
         """
         entry = self._entries.get(run_id)
         if entry is not None and entry.session.over and not resumes and entry.session.may_be_replayed:
+            await in_task()
             entry.leases += 1
             try:
                 if await entry.session.replayed() and self._entries.get(run_id) is entry:

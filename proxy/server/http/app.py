@@ -67,15 +67,16 @@ class StreamApp:
         elif method in METHODS:
             address = scope["client"][0] if scope.get("client") else ""
             client = ClientRequest(match.value, head, scheme, address, head_only=method == "HEAD")
-            await _serve(StreamRequest(self.hub, team, match.target, client), scope, receive, send)
+            await _serve(self.hub, StreamRequest(self.hub, team, match.target, client), scope, receive, send)
         else:
             await _send_response(send, scope, problem(405, "a stream is read with GET", headers=[ALLOW]))
 
 
-async def _serve(request: StreamRequest, scope: Scope, receive: Receive, send: Send) -> None:
+async def _serve(hub: Hub, request: StreamRequest, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a request for a stream, and stop when the client leaves."""
     sink = AsgiSink(scope.get("extensions", {}).get(ABORT, {}).get("abort"))
-    starting = asyncio.ensure_future(request.start(sink))
+    starting = asyncio.create_task(request.start(sink))
+    hub.wait_for(starting)
     leaving = asyncio.ensure_future(_disconnected(receive))
 
     def left(done: asyncio.Future[None]) -> None:

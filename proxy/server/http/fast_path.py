@@ -20,6 +20,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from proxy.access.authenticator import RequestHead
+from proxy.core.tasks import start_eagerly
 from proxy.formats.chunked import LAST, chunk
 from proxy.server.http.request_limits import REQUEST_SECONDS, LimitedProtocol
 from proxy.server.http.request_parser import Progress, RequestParser
@@ -186,7 +187,10 @@ class FastPath(asyncio.Protocol):
             return
         self._stop_waiting()
         self._busy, self._keep_alive = True, parser.keep_alive
-        self._starting = self._factory.loop.create_task(self._answer(request))
+        task = start_eagerly(self._answer(request))
+        if task is not None:
+            self._starting = task
+            self._factory.hub.wait_for(task)
 
     def _stream_request(self, parser: RequestParser) -> StreamRequest | None:
         """The request for a stream, where the path is a stream's."""

@@ -16,6 +16,7 @@ from proxy.access.admission import Lease, Refused
 from proxy.access.authenticator import NOBODY, Identity, KeysUnavailable, RequestHead, Unauthenticated
 from proxy.core.events import GapCause
 from proxy.core.observations import CoreState
+from proxy.core.tasks import in_task
 from proxy.core.value import value
 from proxy.formats import sse
 from proxy.hatchet.errors import HatchetError, RunUnknown
@@ -89,22 +90,19 @@ class StreamRequest:
     async def start(self, sink: ResponseSink) -> HttpResponse | None:
         """Make the checks, then begin the response on `sink` and a session that writes to it.
 
-        Returns None once the session has begun, otherwise the response to send instead. Run it in a task of
-        its own: cancelled because the process drains it still returns a response, cancelled for any other
-        reason (the client has left) it gives back everything and raises CancelledError.
+        Returns None once the session has begun, otherwise the response to send instead. It runs without a
+        task until it has to wait (`proxy.core.tasks`); its task then belongs among `Hub.waiting`. Cancelled
+        because the process drains it still returns a response, cancelled for any other reason (the client
+        has left) it gives back everything and raises CancelledError.
         """
-        hub, task = self._hub, asyncio.current_task()
-        assert task is not None
-        hub.waiting.add(task)
         try:
             response = await self._answer(sink)
         except asyncio.CancelledError:
-            if not hub.draining:
+            task = asyncio.current_task()
+            if task is None or not self._hub.draining:
                 raise
             task.uncancel()
             response = draining()
-        finally:
-            hub.waiting.discard(task)
         if response is None:
             return None
         if response.status >= 400:
@@ -130,7 +128,7 @@ class StreamRequest:
         cursor = read_cursor(text) if text else None
         if cursor is not None and self._is_end(cursor, text):
             return HttpResponse(204, [(b"cache-control", b"no-store")])
-        if self._hub.is_full(waits=True):
+        if self._hub.is_full(waits=asyncio.current_task() in self._hub.waiting):
             return self._wait("limit", "this proxy holds as many connections as it can; try again later")
         lease = team.limits.admit(self._run, identity.subject, time.monotonic())
         if isinstance(lease, Refused):
@@ -202,6 +200,8 @@ class StreamRequest:
         try:
             if found is not None:
                 found.feed(run.run)
+            if run.state is None or run.opened(stream) is None:
+                await in_task()
             state = run.state or await run.known(patience)
             if stream.allow is not None and not stream.allow.permits(
                 allow_root(identity, state, self._client.head)
@@ -240,6 +240,7 @@ class StreamRequest:
 
     async def _find_run(self, key: str, cursor: Cursor | None) -> tuple[str, Found | None]:
         """The run that carries the pair in the path, and what was heard of it while it was looked for."""
+        await in_task()
         if cursor is not None and await self._carries_pair(cursor.run_id, key):
             return cursor.run_id, None  # a cursor stays with its run, even if a newer one carries the pair
         found = await self._team.find(key, self._client.value, self._stream.config.wait_for_run)
