@@ -65,6 +65,12 @@ def test_flush_buffers() -> None:
         assert late == [*range(min(i for i in late if i is not None), 20), None]
 
 
+def test_the_end_of_a_run_comes_after_its_chunks_by_metadata_on_an_idle_engine() -> None:
+    for seed in range(40):
+        tap, _ = tail(seed, history_lag=False)
+        assert set(tap) == {*range(20), None}
+
+
 def test_sorted_flush() -> None:
     def in_order(on: bool) -> bool:
         play = Played("big", 1, quirks={"sorted_flush": on, "metadata_disorder": False})
