@@ -17,7 +17,7 @@ from tests.support.tools import missing
 
 CLIENTS: Final = 5_000
 AT_ONCE: Final = 500  # connects under way at the same time
-GRACE: Final = 10.0  # seconds
+GRACE: Final = 30.0  # seconds: the process must end within it, whatever else the machine does
 SPREAD: Final = 10.0
 KEPT: Final = 600  # bytes of what a client was told last
 

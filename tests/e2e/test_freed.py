@@ -24,8 +24,9 @@ from proxy.streams.dispatcher import Dispatcher
 from proxy.streams.run_session import RunSession
 from proxy.streams.session import Session
 from proxy.streams.subscriber import Subscriber
-from tests.e2e.test_front import NOBODY, until
+from tests.e2e.test_front import NOBODY
 from tests.support.served import Served, served
+from tests.support.waiting import until
 
 YAML = """
 version: 1
@@ -67,8 +68,10 @@ def counted(proxy: Served) -> Iterator[dict[str, int]]:
     """What was held before, in a world without a collector."""
     gc.collect()
     gc.disable()
-    yield held()
-    gc.enable()
+    try:
+        yield held()
+    finally:
+        gc.enable()
 
 
 async def read(proxy: Served, run: str, *, to_the_end: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from httpx_sse import ServerSentEvent, aconnect_sse
 
 from proxy.simulator import Engine
 from tests.support.served import Served, served
+from tests.support.waiting import until
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 YAML = """
@@ -77,13 +78,6 @@ async def listen(
             if told.event == until:
                 break
     return heard
-
-
-async def until(true: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait for something of another task's; fails after `seconds`."""
-    async with asyncio.timeout(seconds):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 def told(heard: list[ServerSentEvent]) -> list[dict[str, Any]]:
@@ -219,10 +213,10 @@ async def test_head_tells_the_headers_of_the_stream(engine: Engine, client: http
 
 
 async def test_a_run_triggered_while_the_client_waits_is_its_stream(
-    engine: Engine, client: httpx.AsyncClient
+    engine: Engine, client: httpx.AsyncClient, proxy: Served
 ) -> None:
     hearing = asyncio.create_task(listen(client, "/mine/m-1"))
-    await asyncio.sleep(0.3)  # the client is there first
+    await until(lambda: proxy.hub.waiting and engine.streams, "the client is there first")
     run = await engine.trigger("chat", metadata={"message_id": "m-1"})
     heard = await hearing
     assert {json.loads(one.data)["run"] for one in heard if "run" in one.data} == {run}
@@ -235,9 +229,11 @@ async def test_a_run_triggered_while_the_client_waits_is_its_stream(
     newer = await engine.trigger("chat", metadata={"message_id": "m-1"})
     answer = await client.get("/mine/m-1", headers={"Last-Event-ID": heard[-1].id})
     assert answer.status_code == 204, "a cursor stays with its run, even if a newer one carries the pair"
-    async with asyncio.timeout(5):  # the history's list is a little behind
-        while json.loads((await listen(client, "/mine/m-1"))[0].data)["run"] != newer:
-            await asyncio.sleep(0.05)
+
+    async def newest() -> bool:
+        return bool(json.loads((await listen(client, "/mine/m-1"))[0].data)["run"] == newer)
+
+    await until(newest, "the history lists the newer run")  # it is a little behind
 
 
 async def test_while_hatchet_is_away_clients_are_told_to_wait(

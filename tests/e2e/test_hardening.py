@@ -20,7 +20,6 @@ import asyncio
 import json
 import os
 import re
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -47,8 +46,10 @@ from proxy.server.http.request_limits import BODY_BYTES, HEAD_BYTES, HEAD_COUNT,
 from proxy.simulator import Engine
 from proxy.simulator.script.default import chat
 from proxy.simulator.script.model import Chunks, Step, Workflow, script
+from tests.support.cost import relative_cost
 from tests.support.issuer import token
 from tests.support.served import Command, Served, served
+from tests.support.waiting import until
 
 NOBODY: Final = "00000000-0000-4000-8000-000000000000"
 SECRET: Final = "planted-jwt-secret-0123456789-0123456789-0123456789"
@@ -233,9 +234,8 @@ async def test_two_hundred_slow_heads_cost_nobody_a_place_for_long(folder: Path,
     loris = [asyncio.create_task(_drip(command.port)) for _ in range(200)]
     try:
         async with httpx.AsyncClient(base_url=command.url) as client:
-            began = time.monotonic()
             assert (await client.get("/healthz")).status_code == 200
-            assert time.monotonic() - began < 2
+        assert not any(task.done() for task in loris), "answered while all of them are still sending"
         ended = await asyncio.wait_for(asyncio.gather(*loris), REQUEST_SECONDS + 10)
         assert set(ended) <= {b"HTTP/1.1 408", b""}
     finally:
@@ -268,9 +268,9 @@ async def test_a_process_stops_before_its_file_limit_and_goes_on_living(
     try:
         for _ in range(files + 50):
             crowd.append(await asyncio.open_connection("127.0.0.1", command.port))
-        await asyncio.sleep(0.2)  # until the last of them was looked at
-        open_files = len(list(Path(f"/proc/{command.process.pid}/fd").iterdir()))
-        assert open_files < files
+        open_files = Path(f"/proc/{command.process.pid}/fd")
+        await until(lambda: len(list(open_files.iterdir())) > files // 2, "the process has accepted many")
+        assert len(list(open_files.iterdir())) < files
         for _, writer in crowd:
             writer.close()
         async with httpx.AsyncClient(base_url=command.url) as client:
@@ -479,9 +479,9 @@ def bombs() -> Iterator[tuple[str, bytes]]:
 
 @pytest.mark.parametrize(("name", "content"), list(bombs()), ids=[name for name, _ in bombs()])
 def test_a_yaml_bomb_is_a_problem_and_soon(name: str, content: bytes) -> None:
-    began = time.process_time()
-    checked = check("team.yaml", content, Form.TEAM, {})
-    assert time.process_time() - began < 5
+    found = []
+    assert relative_cost(lambda: found.append(check("team.yaml", content, Form.TEAM, {}))) < 100
+    (checked,) = found
     assert checked.model is None
     assert len(checked.problems) <= 201
     assert not Path("pwned").exists()
@@ -505,10 +505,11 @@ def test_a_yaml_bomb_is_a_problem_and_soon(name: str, content: bytes) -> None:
     ids=lambda text: text[:12],
 )
 def test_an_expression_that_could_explode_is_never_compiled(text: str) -> None:
-    began = time.process_time()
-    with pytest.raises(ExpressionProblem):
-        compile_expression(text)
-    assert time.process_time() - began < 2
+    def compiled() -> None:
+        with pytest.raises(ExpressionProblem):
+            compile_expression(text)
+
+    assert relative_cost(compiled) < 40
 
 
 @pytest.mark.parametrize(
@@ -532,12 +533,14 @@ def test_evaluation_has_a_budget_whatever_the_event(text: str) -> None:
     except ExpressionProblem:
         return
     event = {"type": "step_completed", "payload": [f"item {n}" for n in range(20_000)]}
-    began = time.process_time()
-    try:
-        expression.evaluate(event)
-    except ExpressionFailed as failed:
-        assert "item" not in failed.reason
-    assert time.process_time() - began < 3
+
+    def evaluate() -> None:
+        try:
+            expression.evaluate(event)
+        except ExpressionFailed as failed:
+            assert "item" not in failed.reason
+
+    assert relative_cost(evaluate) < 60
 
 
 def test_a_rule_that_runs_out_of_its_budget_is_told_and_nothing_is_sent() -> None:

@@ -15,8 +15,9 @@ from proxy.hatchet.client import HatchetClient
 from proxy.hatchet.errors import HatchetAway
 from proxy.simulator import Engine
 from proxy.streams.run_session import REPLAY_CHECK
-from tests.e2e.test_front import NOBODY, until
+from tests.e2e.test_front import NOBODY
 from tests.support.served import Served, served
+from tests.support.waiting import until
 
 YAML = """
 version: 1

@@ -11,8 +11,8 @@ import pytest
 
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Step, Workflow, script
-from tests.e2e.test_front import until
 from tests.support.served import Served, served
+from tests.support.waiting import until
 
 PROXY = """
 version: 1

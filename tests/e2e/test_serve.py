@@ -46,12 +46,6 @@ def stream_proxy(*arguments: str, **env: str) -> subprocess.CompletedProcess[str
     )
 
 
-async def until(true: Callable[[], bool], seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not true():
-            await asyncio.sleep(0.02)
-
-
 @pytest.fixture
 def yaml(tmp_path: Path) -> Path:
     path = tmp_path / "streams.yaml"

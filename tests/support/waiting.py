@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -12,13 +13,13 @@ POLL: Final = 0.01  # seconds between two looks at what has no event of its own
 
 async def until(
     holds: Callable[[], object | Awaitable[object]],
-    what: str,
+    what: str = "",
     within: float = DEADLINE,
     every: float = POLL,
 ) -> None:
     """Wait until `holds` returns something true; it may be a coroutine function.
 
-    `what` says in the failure message what was waited for. Raises AssertionError after `within` seconds.
+    Raises AssertionError after `within` seconds, with `what` or else the source of `holds`.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within
@@ -28,5 +29,12 @@ async def until(
         if answer:
             return
         if loop.time() > deadline:
-            raise AssertionError(f"not within {within} s: {what} (last: {answer!r})")
+            raise AssertionError(f"not within {within} s: {what or _source(holds)} (last: {answer!r})")
         await asyncio.sleep(every)
+
+
+def _source(holds: Callable[[], object]) -> str:
+    try:
+        return inspect.getsource(holds).strip()
+    except (OSError, TypeError):
+        return repr(holds)

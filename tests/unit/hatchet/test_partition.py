@@ -1,4 +1,4 @@
-"""A network that swallows everything, connections that are dropped, peers that never answer."""
+"""Network partitions, connections that are lost, peers that never answer."""
 
 from __future__ import annotations
 
@@ -9,29 +9,26 @@ import pytest
 
 from proxy.hatchet.client import HatchetClient
 from proxy.hatchet.errors import HatchetAway
-from proxy.hatchet.grpc.base import CONNECT_TIMEOUT, KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
+from proxy.hatchet.grpc.base import KEEPALIVE_TIMEOUT
 from tests.support.relay import relay
 from tests.support.stage import RUN, config, stage
 from tests.unit.hatchet.test_client import TRANSPORTS, answered, first_event
 
-SLACK = 3.0  # seconds for a busy machine
 
-
-async def test_a_partition_is_noticed_within_the_keepalives_times() -> None:
-    """Both transports side by side, at their real times; neither sooner than a healthy silence may last."""
+async def test_a_partition_is_noticed_by_keepalives() -> None:
+    """Both transports at their real times, 18 s; neither before the answer to a ping is overdue."""
     async with stage() as engine, relay(engine.port) as between:
         address = f"127.0.0.1:{between.port}"
-        doors = [HatchetClient(config(host_port=address), env) for env in TRANSPORTS.values()]
-        tasks = [(await first_event(door))[0] for door in doors]
+        clients = [HatchetClient(config(host_port=address), env) for env in TRANSPORTS.values()]
+        tasks = [(await first_event(client))[0] for client in clients]
         between.silent = True
         began = time.monotonic()
         for task in tasks:
             with pytest.raises(HatchetAway, match="keepalives"):
                 await task
-            took = time.monotonic() - began
-            assert KEEPALIVE_TIMEOUT < took < KEEPALIVE_TIME + KEEPALIVE_TIMEOUT + SLACK
-        for door in doors:
-            await door.close()
+            assert time.monotonic() - began > KEEPALIVE_TIMEOUT
+        for client in clients:
+            await client.close()
 
 
 @pytest.mark.parametrize("env", TRANSPORTS.values(), ids=TRANSPORTS)
@@ -39,28 +36,24 @@ async def test_a_dropped_connection_ends_its_calls_and_the_next_call_makes_a_new
     env: dict[str, str],
 ) -> None:
     async with stage() as engine, relay(engine.port) as between:
-        door = HatchetClient(config(host_port=f"127.0.0.1:{between.port}"), env)
-        task, _ = await first_event(door)
+        client = HatchetClient(config(host_port=f"127.0.0.1:{between.port}"), env)
+        task, _ = await first_event(client)
         await between.close()
         with pytest.raises(HatchetAway):
             await task
-        await answered(door)
-        await door.close()
+        await answered(client)
+        await client.close()
 
 
-async def test_a_peer_that_accepts_and_never_speaks_is_given_up() -> None:
+async def test_a_peer_that_accepts_and_never_sends_is_an_error() -> None:
     async with stage() as engine, relay(engine.port) as between:
         between.silent = True
-        door = HatchetClient(config(host_port=f"127.0.0.1:{between.port}"), {})
-        began = time.monotonic()
-        with pytest.raises(HatchetAway):
-            await door.core(RUN)
-        assert time.monotonic() - began < CONNECT_TIMEOUT
-        waiting = asyncio.create_task(door.follow(RUN, lambda event: None))
-        with pytest.raises(HatchetAway):
-            await waiting
-        assert time.monotonic() - began < CONNECT_TIMEOUT + SLACK
-        await door.close()
+        client = HatchetClient(config(host_port=f"127.0.0.1:{between.port}"), {})
+        with pytest.raises(HatchetAway, match="DEADLINE_EXCEEDED"):  # the call's time is over first
+            await client.core(RUN)
+        with pytest.raises(HatchetAway, match="UNAVAILABLE: timed out"):  # then the attempt to connect
+            await client.follow(RUN, lambda event: None)
+        await client.close()
 
 
 async def test_a_server_that_speaks_http_1_is_named_as_such() -> None:
@@ -70,7 +63,7 @@ async def test_a_server_that_speaks_http_1_is_named_as_such() -> None:
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
-        door = HatchetClient(config(host_port=f"127.0.0.1:{server.sockets[0].getsockname()[1]}"), {})
+        client = HatchetClient(config(host_port=f"127.0.0.1:{server.sockets[0].getsockname()[1]}"), {})
         with pytest.raises(HatchetAway, match="does not speak gRPC"):
-            await door.core(RUN)
-        await door.close()
+            await client.core(RUN)
+        await client.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -22,7 +23,7 @@ async def engine() -> AsyncIterator[Engine]:
 
 @pytest.fixture
 async def page(engine: Engine) -> AsyncIterator[httpx.AsyncClient]:
-    rest = PlainTextResponse("the proxy's own doors")
+    rest = PlainTextResponse("the proxy's")
     transport = httpx.ASGITransport(app=with_page(rest, engine, example()))
     async with httpx.AsyncClient(transport=transport, base_url="http://demo") as asked:
         yield asked
@@ -36,8 +37,25 @@ async def test_the_pages_files_are_served(page: httpx.AsyncClient, path: str) ->
     assert "://" not in answer.text.replace("http://www.w3.org/2000/svg", ""), "the page asks nobody else"
 
 
-async def test_everything_else_is_the_proxys(page: httpx.AsyncClient) -> None:
-    assert (await page.get("/healthz")).text == "the proxy's own doors"
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+@pytest.mark.parametrize(
+    "path", ["/healthz", "/readyz", "/streams/live/x", "/streams/tickets", "/demons", "/x"]
+)
+async def test_every_other_request_reaches_the_proxy_unchanged(
+    engine: Engine, method: str, path: str
+) -> None:
+    seen: list[tuple[str, str, bytes, bytes]] = []
+
+    async def proxy(scope: Any, receive: Any, send: Any) -> None:
+        body = (await receive())["body"]
+        seen.append((scope["method"], scope["path"], scope["query_string"], body))
+        await PlainTextResponse("the proxy's")(scope, receive, send)
+
+    transport = httpx.ASGITransport(app=with_page(proxy, engine, example()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://demo") as asked:
+        answer = await asked.request(method, f"{path}?a=b", content=b"body")
+    assert answer.text == "the proxy's"
+    assert seen == [(method, path, b"a=b", b"body")]
 
 
 @pytest.mark.parametrize("workflow", ["chat", "flaky", "broken"])

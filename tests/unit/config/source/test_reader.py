@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path as FilePath
-from time import process_time
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from config.checks.checker import Form, check
 from config.model.types import Resolved
 from config.source.nodes import Path, Source
 from config.source.reader import CONTROL, DEEPEST, MOST_NODES, read
+from tests.support.cost import relative_cost
 
 ROOT = FilePath(__file__).resolve().parents[4]
 
@@ -316,14 +316,14 @@ MONSTERS = {
 
 
 @pytest.mark.parametrize("name", MONSTERS)
-def test_no_file_takes_more_than_two_seconds(name: str) -> None:
+def test_no_file_takes_more_than_forty_times_the_reference(name: str) -> None:
     content = MONSTERS[name].encode()
-    began = process_time()
-    checked = check("f.yaml", content, None, {"A": "x" * 1000})
-    seconds = process_time() - began
+    found = []
+    cost = relative_cost(lambda: found.append(check("f.yaml", content, None, {"A": "x" * 1000})))
+    (checked,) = found
     assert checked.problems
     assert len(checked.problems) <= 201
-    assert seconds < 2.0
+    assert cost < 40, "two seconds on the machine of docs/performance.md"
 
 
 @pytest.mark.parametrize("name", ["many lines", "many values", "wrong events", "ten megabytes"])
