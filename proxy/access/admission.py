@@ -1,10 +1,10 @@
-"""A team's limits on its clients, and the process's own: counts and one token bucket, pure.
+"""The limits of a team on its clients, and the limit of the process: counters and a token bucket, pure.
 
-What is not written is not limited. A client that is refused waits (`stream.wait`, cause limit) and comes
-back; only admitted clients count. The clock is handed in.
+A limit that is not configured does not exist. A client beyond a limit gets `stream.wait` with the cause
+`limit` and reconnects later; only admitted clients count. The clock is passed in.
 
-``connections_per_subject`` counts by the token's ``sub``; clients without one (``auth: none``, a token
-without ``sub``) cannot be told apart and are held by the other limits only.
+``connections_per_subject`` counts by the token's ``sub``. Clients without one (``auth: none``, a token
+without ``sub``) cannot be told apart, so only the other limits apply to them.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import Final
 from config.model.files import LimitsConfig
 
 SPARE_FILES: Final = 64
-"""Descriptors for what is no client: listeners, logs, one channel per team, the history, the issuers."""
+"""File descriptors for everything but clients: listeners, logs, connections to Hatchet and to issuers."""
 SPARE_SHARE: Final = 16
-"""And one in so many of all: gRPC opens more under load, and accept() must never meet the limit itself."""
+"""One in so many descriptors is spare too: gRPC opens more under load, and accept() must never fail."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No place now; `which` is the limit's name in the configuration."""
+    """A limit is reached; `which` is its name in the configuration."""
 
     which: str
 
 
 class Lease:
-    """A client's place; `release` gives it back, once."""
+    """An admitted client; `release` ends its being counted, and has no effect the second time."""
 
     __slots__ = ("_limits", "_run", "_subject")
 
@@ -42,11 +42,11 @@ class Lease:
     def release(self) -> None:
         limits, self._limits = self._limits, None
         if limits is not None:
-            limits._take_back(self._run, self._subject)
+            limits._release(self._run, self._subject)
 
 
 class TeamLimits:
-    """Who of a team's clients may come in; outlives reloads, so that clients who are here stay counted."""
+    """Admits the clients of a team; outlives reloads, so that connected clients stay counted."""
 
     def __init__(self, config: LimitsConfig) -> None:
         self._config = config
@@ -58,7 +58,7 @@ class TeamLimits:
         self._counted_at: float | None = None
 
     def configure(self, config: LimitsConfig) -> None:
-        """New limits from now on; nobody who is here is sent away."""
+        """Use new limits from now on; connected clients stay."""
         if config.connects_per_second != self._config.connects_per_second:
             self._tokens = float(config.connects_per_second or 0)
         self._config = config
@@ -66,11 +66,11 @@ class TeamLimits:
 
     @property
     def connections(self) -> int:
-        """Clients that are here."""
+        """How many clients are connected."""
         return self._connections
 
     def admit(self, run: str, subject: str | None, now: float) -> Lease | Refused:
-        """A place for one more client on `run` (as in the path), or the limit in the way."""
+        """Admit a client of `run` (as in the path), or name the limit that is reached; `now` in seconds."""
         which = (self._full(run, subject) or self._too_fast(now)) if self._limited else None
         if which is not None:
             return Refused(which)
@@ -80,8 +80,11 @@ class TeamLimits:
             self._by_subject[subject] += 1
         return Lease(self, run, subject)
 
-    def knock(self, now: float) -> Refused | None:
-        """Whether somebody who wants no place (a ticket) comes too fast: he counts as a new connection."""
+    def admit_request(self, now: float) -> Refused | None:
+        """Count a request for a ticket against ``connects_per_second``.
+
+        The limit if it is reached, else None.
+        """
         which = self._too_fast(now)
         return None if which is None else Refused(which)
 
@@ -98,7 +101,7 @@ class TeamLimits:
         return None
 
     def _too_fast(self, now: float) -> str | None:
-        """A bucket of one second's worth: a team whose page has just gone live is not punished for it."""
+        """Take a token. The bucket holds one second's worth, so a burst after a quiet time is admitted."""
         rate = self._config.connects_per_second
         if rate is None:
             return None
@@ -110,32 +113,32 @@ class TeamLimits:
         self._tokens -= 1
         return None
 
-    def _take_back(self, run: str, subject: str | None) -> None:
+    def _release(self, run: str, subject: str | None) -> None:
         self._connections -= 1
         _decrease(self._by_run, run)
         if subject is not None:
             _decrease(self._by_subject, subject)
 
 
-def ceiling(files: int) -> int:
-    """How many connections a process with room for `files` descriptors may hold, all teams together."""
+def max_connections(files: int) -> int:
+    """How many connections a process with `files` descriptors may hold, of all teams together."""
     return max(1, files - SPARE_FILES - files // SPARE_SHARE)
 
 
 def raise_file_limit() -> int:
-    """Take as many descriptors as the system grants this process; how many that is now."""
+    """Raise the soft limit of file descriptors to the hard one; returns the limit that is in force."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == hard:
         return soft
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (ValueError, OSError):  # macOS names a hard limit that it does not give
+    except (ValueError, OSError):  # macOS reports a hard limit that it does not grant
         return soft
     return hard
 
 
 def _limits_clients(config: LimitsConfig) -> bool:
-    """Whether anything is written that can be in a client's way."""
+    """Whether any limit on clients is configured."""
     written = (
         *(config.connections, config.connections_per_run, config.connections_per_subject),
         *(config.runs, config.connects_per_second),

@@ -1,10 +1,12 @@
-"""Who is asking: credentials in, an `Identity` out, or `Unauthenticated`, or `KeysUnavailable`.
+"""Authenticates a request: credentials in; an `Identity`, `Unauthenticated` or `KeysUnavailable` out.
 
-The ways of a team (``auth.from``) are tried in their order and the first credential that is *good* counts.
-One that is present but bad does not stop the others: EventSource repeats its URL, old ticket included, and
-browsers send every cookie they have; whoever could profit from that could as well leave the bad one out.
-If none is good, the first bad one gives the reason; if a good answer was only prevented by an issuer whose
-keys cannot be had, that is no answer at all, and the client is to wait (`KeysUnavailable`).
+The sources of credentials in ``auth.from`` are tried in their order, and the first *good* credential
+counts. A bad one does not stop the search: EventSource repeats its URL with an expired ticket in it, and
+a browser sends every cookie that it has. That is safe, because a client could as well leave the bad
+credential out.
+
+If no credential is good, the first bad one gives the reason. If a token could not be judged because its
+issuer's keys are unavailable, nothing is decided: the client is told to wait (`KeysUnavailable`).
 """
 
 from __future__ import annotations
@@ -40,12 +42,12 @@ class Unauthenticated(Exception):
 
 
 class RequestHead:
-    """What a request brings along; never printed, for it holds credentials.
+    """Headers, cookies and query of a request; never printed, because they hold credentials.
 
-    Cookies and the query are read by the first who asks for them: most requests bring neither.
+    Cookies and the query are parsed on first use, because most requests have neither.
     """
 
-    __slots__ = ("_cookies", "_crumbs", "_query", "_text", "headers")
+    __slots__ = ("_cookie_headers", "_cookies", "_query", "_text", "headers")
 
     def __init__(
         self,
@@ -53,33 +55,36 @@ class RequestHead:
         cookies: Mapping[str, str] | None = None,
         query: Mapping[str, str] | None = None,
         *,
-        crumbs: Sequence[str] = (),
+        cookie_headers: Sequence[str] = (),
         text: str = "",
     ) -> None:
-        """`crumbs` are Cookie headers, `text` is the query; where a name comes twice the first counts."""
+        """`cookie_headers` and `text` (the query) are not parsed yet.
+
+        Of a repeated name the first value counts.
+        """
         self.headers: Final = headers
         self._cookies = cookies
         self._query = query
-        self._crumbs = crumbs
+        self._cookie_headers = cookie_headers
         self._text = text
 
     @classmethod
     def read(cls, headers: Iterable[tuple[bytes, bytes]], query: bytes) -> RequestHead:
-        """Out of raw headers and a query string."""
+        """From raw ASGI headers and a query string."""
         found: dict[str, str] = {}
-        crumbs: list[str] = []
+        cookie_headers: list[str] = []
         for raw_name, raw_value in headers:
             name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
             found.setdefault(name, value)
             if name == "cookie":  # HTTP/2 in front may have split it (RFC 9113, 8.2.3)
-                crumbs.append(value)
-        return cls(found, crumbs=crumbs, text=query.decode("latin-1"))
+                cookie_headers.append(value)
+        return cls(found, cookie_headers=cookie_headers, text=query.decode("latin-1"))
 
     @property
     def cookies(self) -> Mapping[str, str]:
         """By name."""
         if self._cookies is None:
-            self._cookies = _cookies(crumb for header in self._crumbs for crumb in header.split(";"))
+            self._cookies = _cookies(pair for header in self._cookie_headers for pair in header.split(";"))
         return self._cookies
 
     @property
@@ -95,10 +100,10 @@ def _query(text: str) -> dict[str, str]:
     return dict(reversed(pairs))
 
 
-def _cookies(crumbs: Iterable[str]) -> dict[str, str]:
+def _cookies(pairs: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for crumb in crumbs:
-        name, equals, value = crumb.partition("=")
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
         if equals:
             found.setdefault(name.strip(), value.strip().strip('"'))
     return found
@@ -106,11 +111,11 @@ def _cookies(crumbs: Iterable[str]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who asks, for how long; `by` is none, bearer, cookie or ticket."""
+    """An authenticated client; `by` is the kind of its credential: none, bearer, cookie or ticket."""
 
     claims: Mapping[str, Any] = field(repr=False)
     subject: str | None
-    expires_at: float | None  # seconds since the epoch; from then on the answer would be 401
+    expires_at: float | None  # Unix seconds: when the credential expires; None: never
     by: str
 
 
@@ -118,17 +123,17 @@ NOBODY: Final = Identity({}, None, None, "none")
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
-    """One entry of ``auth.from``: where the credential lies, and how it is judged."""
+class _Source:
+    """One entry of ``auth.from``: how a credential is taken from a request, and how it is verified."""
 
     by: str
-    told: str
+    name: str  # for error messages
     take: Callable[[RequestHead], str | None]
-    judge: Callable[[str, str, str], Awaitable[Identity]]
+    verify: Callable[[str, str, str], Awaitable[Identity]]
 
 
 class Authenticator:
-    """A team's front: asks who is there. ``auth: none`` is one with a single way that takes anybody."""
+    """Authenticates the clients of a team. With ``auth: none`` its single source accepts everybody."""
 
     def __init__(
         self,
@@ -139,15 +144,18 @@ class Authenticator:
         allows: Mapping[str, str | None] | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`allows` are the texts of the streams' `allow` (None: the stream has none): tickets carry what
-        these name of the claims, and all of them for a stream that is not among them.
+        """`allows`: the `allow` expression of each stream, None for a stream without one.
 
-        `key_sets` outlives reloads. Raises KeyProblem where the configured key or algorithms cannot work.
+        A ticket carries the claims that its stream's expression names; all claims if the stream is not in
+        `allows`. `key_sets` outlives reloads. Raises KeyProblem if the configured key or algorithms cannot
+        work.
         """
         self._realm: Final = f'Bearer realm="{team}"'
         self._named: Mapping[str, frozenset[str] | None] = {}
         self._tickets: Tickets | None = None
-        self._ways: tuple[_Way, ...] = (_Way("none", "anybody", lambda asked: "", self._judge_nobody),)
+        self._sources: tuple[_Source, ...] = (
+            _Source("none", "anybody", lambda asked: "", self._verify_nobody),
+        )
         if auth is None:
             return
         from proxy.access.jwt import JwtVerifier  # noqa: PLC0415
@@ -157,39 +165,40 @@ class Authenticator:
         if auth.tickets is not None and "ticket" in auth.from_:
             key, lifetime = auth.tickets.key.get_secret_value(), auth.tickets.lifetime
             self._tickets = Tickets(key, team=team, lifetime=lifetime, now=now)
-        self._ways = self._ways_of(auth, JwtVerifier(auth.jwt, key_sets or KeySets(), now=now))
+        self._sources = self._sources_of(auth, JwtVerifier(auth.jwt, key_sets or KeySets(), now=now))
 
     @property
     def open(self) -> bool:
-        """Whether anybody may come (``auth: none``)."""
-        return self._ways[0].by == "none"
+        """Whether everybody is accepted (``auth: none``)."""
+        return self._sources[0].by == "none"
 
     @property
-    def mints(self) -> bool:
-        """Whether tickets can be had here; if not, the path for them is not there either."""
+    def issues_tickets(self) -> bool:
+        """Whether tickets are issued; if not, there is no path for them either."""
         return self._tickets is not None
 
     @property
-    def cookies_count(self) -> bool:
-        """Whether a browser may bring credentials without the page's doing (see `proxy.access.origins`)."""
-        return any(way.by == "cookie" for way in self._ways)
+    def accepts_cookies(self) -> bool:
+        """Whether cookies are credentials: a browser sends them without the page's doing (see `origins`)."""
+        return any(source.by == "cookie" for source in self._sources)
 
     async def authenticate(
         self, asked: RequestHead, *, stream: str, run: str, tickets: bool = True
     ) -> Identity:
-        """Who asks for this stream and run (a run's id in lower case, or a metadata path's value).
+        """The identity of a client that asks for `stream` and `run`.
 
-        `tickets` is False where a ticket is asked for: a ticket begets no ticket. Raises Unauthenticated,
-        and KeysUnavailable where nobody can say.
+        `run` is a run id in lower case, or the value in a metadata path.
+        `tickets` is False for a request for a ticket: a ticket is not issued for a ticket. Raises
+        Unauthenticated and KeysUnavailable.
         """
         reason: str | None = None
         away: KeysUnavailable | None = None
-        for way in self._ways:
-            credential = way.take(asked)
-            if credential is None or (way.by == "ticket" and not tickets):
+        for source in self._sources:
+            credential = source.take(asked)
+            if credential is None or (source.by == "ticket" and not tickets):
                 continue
             try:
-                return await way.judge(credential, stream, run)
+                return await source.verify(credential, stream, run)
             except (BadToken, TicketRefused) as refused:
                 reason = reason or str(refused)
             except KeysUnavailable as problem:
@@ -199,7 +208,7 @@ class Authenticator:
         raise self._unauthenticated(reason)
 
     def mint(self, identity: Identity, *, stream: str, run: str) -> tuple[str, float]:
-        """A ticket and its end (seconds since the epoch); ask `allow` first. Raises Unauthenticated."""
+        """A ticket and when it expires (Unix seconds); check `allow` first. Raises Unauthenticated."""
         if self._tickets is None or identity.by not in ("bearer", "cookie"):
             raise self._unauthenticated("a ticket is given for a token only")
         try:
@@ -215,19 +224,21 @@ class Authenticator:
 
     def _unauthenticated(self, reason: str | None) -> Unauthenticated:
         if reason is None:
-            ways = ", ".join(way.told for way in self._ways)
+            ways = ", ".join(source.name for source in self._sources)
             return Unauthenticated(f"no credentials were given; accepted are: {ways}", self._realm)
-        # RFC 6750, 3.1; our reasons hold neither quotes nor anything that came with the request
+        # RFC 6750, 3.1; a reason holds neither quotes nor anything from the request
         return Unauthenticated(reason, f'{self._realm}, error="invalid_token", error_description="{reason}"')
 
-    def _ways_of(self, auth: AuthConfig, tokens: JwtVerifier) -> tuple[_Way, ...]:
-        return tuple(self._way(*each.partition(":")[::2], tokens) for each in auth.from_)
+    def _sources_of(self, auth: AuthConfig, tokens: JwtVerifier) -> tuple[_Source, ...]:
+        return tuple(self._source(*each.partition(":")[::2], tokens) for each in auth.from_)
 
-    def _way(self, kind: str, name: str, tokens: JwtVerifier) -> _Way:
+    def _source(self, kind: str, name: str, tokens: JwtVerifier) -> _Source:
         if kind == "ticket":
-            return _Way(kind, "a ticket", lambda asked: asked.query.get("ticket") or None, self._judge_ticket)
+            return _Source(
+                kind, "a ticket", lambda asked: asked.query.get("ticket") or None, self._verify_ticket
+            )
 
-        async def judge(credential: str, stream: str, run: str) -> Identity:
+        async def verify(credential: str, stream: str, run: str) -> Identity:
             known = tokens.known(credential)
             if known is None:
                 await in_task()  # the issuer's keys may have to be fetched
@@ -235,13 +246,13 @@ class Authenticator:
             return Identity(claims, _subject(claims), expires_at, kind)
 
         if kind == "cookie":
-            return _Way(kind, f"the cookie {name}", lambda asked: asked.cookies.get(name) or None, judge)
-        return _Way(kind, "a bearer token", _bearer, judge)
+            return _Source(kind, f"the cookie {name}", lambda asked: asked.cookies.get(name) or None, verify)
+        return _Source(kind, "a bearer token", _bearer, verify)
 
-    async def _judge_nobody(self, credential: str, stream: str, run: str) -> Identity:
+    async def _verify_nobody(self, credential: str, stream: str, run: str) -> Identity:
         return NOBODY
 
-    async def _judge_ticket(self, credential: str, stream: str, run: str) -> Identity:
+    async def _verify_ticket(self, credential: str, stream: str, run: str) -> Identity:
         if self._tickets is None:
             raise TicketRefused("tickets are not accepted here")
         ticket = self._tickets.read(credential, stream=stream, run=run, named=self._named.get(stream))

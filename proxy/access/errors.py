@@ -1,7 +1,7 @@
-"""What is said about credentials: requests for tickets, and what can be wrong; values alone.
+"""Errors about credentials and the request for a ticket; values without dependencies.
 
-They stand apart from what verifies (keys, tokens, tickets), so that a proxy without ``auth`` loads neither
-PyJWT nor cryptography: 10 MB and a tenth of a second of a sidecar.
+They are apart from the verification (keys, tokens, tickets), so that a proxy without ``auth`` loads neither
+PyJWT nor cryptography: 10 MB and 0.1 s of a sidecar.
 """
 
 from __future__ import annotations
@@ -11,34 +11,34 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_REQUEST: Final = 4096
-"""Bytes of a request for a ticket: a stream's name and a run's id."""
+"""Bytes of the body of a request for a ticket: a stream's name and a run id."""
 MAX_RUN: Final = 200
-"""Characters of a run's id or of a metadata path's value, as in the contract."""
+"""Characters of a run id or of the value in a metadata path."""
 
 
 class KeyProblem(ValueError):
-    """The configured key cannot do what the configuration asks of it; the text says why, without the key."""
+    """The configured key cannot work with the configuration; the text says why and does not hold the key."""
 
 
 class KeysUnavailable(Exception):
-    """The issuer's keys cannot be had now, so nobody can say whether the token is good; will pass."""
+    """The issuer's keys cannot be fetched now, so the token cannot be judged; temporary."""
 
 
 class BadToken(Exception):
-    """The token is not good; the text says why, without the token."""
+    """The token is not valid; the text says why and does not hold the token."""
 
 
 class TicketRefused(Exception):
-    """The ticket is not good for this; the text says why, without the ticket."""
+    """The ticket is not valid here; the text says why and does not hold the ticket."""
 
 
 class BadTicketRequest(ValueError):
-    """The body of a request for a ticket cannot be read; the text says what is expected."""
+    """The body of a request for a ticket is malformed; the text says what is expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class TicketRequest:
-    """What a ticket is asked for."""
+    """The stream and the run that a ticket is requested for."""
 
     stream: str
     run: str

@@ -22,30 +22,30 @@ if TYPE_CHECKING:
     from proxy.access.keys import Key, PublishedKey
 
 FRESH: Final = 300.0
-"""Seconds after which a set is looked at again (PyJWT's own client too); a revoked key lives so long."""
+"""Seconds after which a set is refreshed (as in PyJWT's client): a revoked key is accepted so long."""
 STALE: Final = 3600.0
-"""Seconds after which a request waits for the new set: in a quiet night nothing looked."""
+"""Seconds after which a request waits for the new set: without requests nothing was refreshed."""
 USABLE: Final = 24 * 3600.0
-"""Seconds that a set serves through an outage; tokens live hours, so nobody has a good one after a day."""
+"""Seconds for which a set is used while the issuer is down; a token rarely lives longer than a day."""
 SOONEST: Final = 10.0
-"""Seconds that pay for one fetch: forged key ids must not turn us against the issuer."""
+"""Seconds per fetch on average: tokens with forged key ids must not make us flood the issuer."""
 BURST: Final = 5
-"""Fetches that may come faster than that: a rotation or two while people are logging in."""
+"""Fetches that may come faster than that: a key rotation or two."""
 PATIENCE: Final = 5.0
-"""Seconds for one fetch, all of it; a browser is waiting."""
+"""Seconds for a whole fetch; a browser is waiting."""
 MAX_SET_BYTES: Final = 1 << 20
 """A set of a hundred RSA keys is 60 KB."""
 MISSING_FOR: Final = 30.0
-"""Seconds for which a key that the issuer did not have is not asked for again; a CDN may lag behind."""
+"""Seconds for which an unknown key is not fetched again; then again, because a CDN may lag behind."""
 MAX_MISSING: Final = 256
-"""Key ids remembered as unknown; more are forgotten, which costs a fetch, not memory."""
+"""Key ids remembered as unknown. Forgetting them costs a fetch; keeping all would cost memory."""
 
 Fetch = Callable[[str], Awaitable[bytes]]
-"""Gives the document behind a URL; raises OSError, ValueError or TimeoutError."""
+"""Fetches the document at a URL; raises OSError, ValueError or TimeoutError."""
 
 
 class KeySet:
-    """An issuer's published keys behind one URL: cached, coalesced, patient with outages."""
+    """The published keys at one URL: cached, fetched once for all that wait, kept during outages."""
 
     def __init__(self, url: str, fetch: Fetch, clock: Clock, patience: float = PATIENCE) -> None:
         self.url: Final = url
@@ -74,11 +74,14 @@ class KeySet:
         return found
 
     @property
-    def at_hand(self) -> Sequence[Key]:
+    def cached(self) -> Sequence[Key]:
         return tuple(key.key for key in self._keys) if self._age() <= FRESH else ()
 
     async def _freshened(self) -> bool:
-        """Have keys that may be used; whether they were fetched just now. Raises KeysUnavailable."""
+        """Make sure that there are usable keys.
+
+        Whether they were fetched just now. Raises KeysUnavailable.
+        """
         age = self._age()
         if age <= STALE:
             if age > FRESH:
@@ -105,9 +108,9 @@ class KeySet:
         self._missing[key_id, algorithm] = self._clock.now()
 
     async def _renew(self) -> bool:
-        """Fetch, or join the fetch that is under way; False: not now, or it failed."""
+        """Fetch, or join the running fetch; False if the rate limit forbids it or it failed."""
         fetching = self._begin()
-        # Shielded: a client that goes away must not take the fetch from the others.
+        # Shielded: a client that leaves must not cancel the fetch that others wait for.
         return fetching is not None and await asyncio.shield(fetching)
 
     def _begin(self) -> asyncio.Task[bool] | None:
@@ -125,7 +128,7 @@ class KeySet:
         return True
 
     async def _load(self) -> bool:
-        from proxy.access.keys import read_set  # noqa: PLC0415 - cryptography, only where keys are
+        from proxy.access.keys import read_set  # noqa: PLC0415 - loads cryptography
 
         try:
             async with asyncio.timeout(self._patience):
@@ -146,7 +149,7 @@ class KeySet:
 
 
 class KeySets:
-    """All sets of the process, one per URL: teams that trust one issuer share its keys, over reloads too."""
+    """The key sets of the process, one for each URL; shared by teams and kept over reloads."""
 
     def __init__(self, fetch: Fetch | None = None, clock: Clock | None = None) -> None:
         self._clock: Final = clock or LoopClock()
@@ -166,8 +169,8 @@ class KeySets:
             await self._session.close()
 
     async def _over_http(self, url: str) -> bytes:
-        """GET, bounded, without cookies or redirects: the operator wrote where the keys are."""
-        import aiohttp  # noqa: PLC0415 - 0.2 s and 8 MB that only an issuer's keys need
+        """GET with a size limit, without cookies and redirects: only the configured address is trusted."""
+        import aiohttp  # noqa: PLC0415 - 0.2 s and 8 MB, for issuers only
 
         if self._session is None:
             self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())

@@ -1,6 +1,6 @@
-"""A team's JWTs: which algorithms, whose keys, for whom. PyJWT does the cryptography and the claims.
+"""Verifies the JWTs of a team. PyJWT does the cryptography and checks the claims.
 
-Tokens must expire (``exp``): a stream lasts until its credentials' time is over, so there must be one.
+A token must have ``exp``, because a stream ends when its credentials expire.
 ``aud`` is checked as RFC 7519 (4.1.3) says: a token that names audiences is refused where none is configured.
 The algorithm is one of the configured list *and* one that the key is made for; the header only picks.
 """
@@ -25,11 +25,11 @@ from proxy.access.tickets import TYPE
 from proxy.access.token_cache import TokenCache
 
 MAX_TOKEN: Final = 8192
-"""Characters; what a request line or a header holds in most servers. More costs time before it is refused."""
+"""Characters: the length of a request line or a header in most servers. Parsing more would cost time."""
 FOREVER: Final = 253_402_300_799.0
-"""The end of the year 9999: what an issuer sets beyond it, no timer and no date can hold."""
+"""The end of the year 9999: timers and dates cannot represent later times."""
 MAX_TRIES: Final = 8
-"""Keys tried for a token that names none; issuers with more keys name them."""
+"""Keys tried for a token without a key id; issuers with more keys use ids."""
 
 _REASONS: Final = (
     (bad.ExpiredSignatureError, "the token has expired"),
@@ -47,7 +47,7 @@ _SIGNATURE: Final = "the token is not signed with a key and an algorithm that ar
 
 
 class JwtVerifier:
-    """A team's JWTs: which algorithms, whose keys, for whom."""
+    """Verifies tokens by the team's algorithms, keys, audience and issuer."""
 
     def __init__(self, config: JwtConfig, key_sets: KeySets, *, now: Callable[[], float] = time.time) -> None:
         """Raises KeyProblem."""
@@ -61,14 +61,14 @@ class JwtVerifier:
         self._weak: Final = isinstance(self._keys, FixedKey) and self._keys.weak
 
     def known(self, token: str) -> tuple[Mapping[str, Any], float] | None:
-        """What `read` said of a token that is still good by the keys at hand; None: `read` must say it."""
-        keys = self._keys.at_hand
+        """The result of `read` for a token that was verified before and is still valid; None: call `read`."""
+        keys = self._keys.cached
         return self._verified.recall(token, keys, self._now()) if keys else None
 
     async def read(self, token: str) -> tuple[Mapping[str, Any], float]:
-        """The claims of a token that is good now, and when it is not any more (seconds since the epoch).
+        """The claims of a valid token, and when it expires (Unix seconds, leeway included).
 
-        Raises BadToken, and KeysUnavailable where nobody can say.
+        Raises BadToken and KeysUnavailable.
         """
         algorithm, key_id = self._header(token)
         keys = await self._keys.candidates(key_id, algorithm)
@@ -100,7 +100,7 @@ class JwtVerifier:
         return str(algorithm), header.get("kid")
 
     def _decode(self, token: str, key: Key, algorithm: str) -> Mapping[str, Any]:
-        with _quiet() if self._weak else nullcontext():
+        with _without_key_length_warning() if self._weak else nullcontext():
             claims: Mapping[str, Any] = jwt.decode(
                 token,
                 key,
@@ -114,8 +114,8 @@ class JwtVerifier:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """A short HMAC secret is complained of where the configuration is checked, not at each request."""
+def _without_key_length_warning() -> Iterator[None]:
+    """A short HMAC secret is reported when the configuration is checked, not at each request."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InsecureKeyLengthWarning)
         yield

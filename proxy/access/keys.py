@@ -1,7 +1,7 @@
-"""The keys that tokens are checked with: one fixed key, or those that an issuer publishes.
+"""The keys that tokens are verified with: one configured key, or those that an issuer publishes.
 
-A key fits an algorithm by what it *is* (its type and curve), never by what a token's header says of it:
-a public RSA key is no HMAC secret, whoever asks. Symmetric keys in a published set are ignored.
+Which algorithms a key may verify follows from its own type and curve, never from the header of a token:
+a public RSA key is never used as an HMAC secret. Symmetric keys in a published set are ignored.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Key = PublicKey | bytes
 """What PyJWT verifies with: a public key, or an HMAC secret."""
 
 MAX_KEYS: Final = 100
-"""Of a published set; issuers publish two or three."""
+"""Keys read from a published set; issuers publish two or three."""
 MIN_RSA_BITS: Final = 2048
 """RFC 7518, 3.3 and 3.5."""
 
@@ -36,11 +36,11 @@ _CURVES: Final = MappingProxyType(
 _HMACS: Final = frozenset({"HS256", "HS384", "HS512"})
 _RSAS: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 ALGORITHMS: Final = _HMACS | _RSAS | frozenset(_CURVES) | {"EdDSA"}
-"""All that a team may list; ``none`` is not among them and never will be."""
+"""All that a team may list. ``none`` is not among them."""
 
 
 def fits(key: Key, algorithm: str) -> bool:
-    """Whether a key of this kind may verify this algorithm; this is what stops algorithm confusion."""
+    """Whether `key` may verify `algorithm`; this prevents algorithm confusion."""
     if isinstance(key, bytes):
         return algorithm in _HMACS
     if isinstance(key, rsa.RSAPublicKey):
@@ -51,21 +51,21 @@ def fits(key: Key, algorithm: str) -> bool:
 
 
 class Keys(Protocol):
-    """Where the keys come from."""
+    """A source of keys."""
 
     async def candidates(self, key_id: str | None, algorithm: str) -> Sequence[Key]:
         """The keys that could have signed a token with this header. Raises KeysUnavailable."""
 
     @property
-    def at_hand(self) -> Sequence[Key]:
-        """All keys, as far as they may be used without asking anybody; none where somebody is to be asked."""
+    def cached(self) -> Sequence[Key]:
+        """The keys that may be used without a fetch; none if the set must be refreshed first."""
 
 
 class FixedKey:
-    """One key out of the configuration: an HMAC secret, or a PEM with a public key or a certificate."""
+    """The configured key: an HMAC secret, or a PEM with a public key or a certificate."""
 
     def __init__(self, text: str, algorithms: Sequence[str]) -> None:
-        """Raises KeyProblem where no listed algorithm can be checked with this key."""
+        """Raises KeyProblem if the key fits none of `algorithms`."""
         self._key: Final = _read_pem(text) if "-----BEGIN " in text else text.encode()
         if not self._key:
             raise KeyProblem("auth.jwt.key is empty")
@@ -74,11 +74,11 @@ class FixedKey:
 
     @property
     def weak(self) -> bool:
-        """Whether it is a secret that is shorter than RFC 7518 (3.2) wants for the longest HMAC."""
+        """Whether it is a secret shorter than RFC 7518 (3.2) requires for the longest HMAC."""
         return isinstance(self._key, bytes) and len(self._key) < 64
 
     @property
-    def at_hand(self) -> Sequence[Key]:
+    def cached(self) -> Sequence[Key]:
         return (self._key,)
 
     async def candidates(self, key_id: str | None, algorithm: str) -> Sequence[Key]:
@@ -149,5 +149,5 @@ def _published(entry: Mapping[str, Any]) -> PublishedKey | None:
         return None
     pinned = entry.get("alg")
     if not isinstance(key, PublicKey) or not isinstance(pinned, str | None):
-        return None  # a private key in a published set is a disaster, not a key
+        return None  # a private key in a published set is ignored
     return PublishedKey(key_id, pinned, key)

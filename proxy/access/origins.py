@@ -1,17 +1,16 @@
-"""Which pages may ask: a decision over a request's headers, pure.
+"""Which web pages may make a request: decided by its headers, pure.
 
-A page of another origin must be listed in the stream's `cors`; the request's own host always may. Everyone
-else is refused with 403, not only left without CORS headers: a browser would send the request, cookies
-included, and what a page may not read it can still set off or measure.
+A page of another origin must be listed in the stream's `cors`. A page of the request's own host always
+may. Any other page gets 403: without CORS headers alone the browser would still send the request, cookies
+included.
 
-The own host is compared without the scheme, because TLS usually ends before this proxy: a page of
-``https://app.example.com`` is the own one of ``Host: app.example.com`` however the request came here, ports
-that are a scheme's usual ones left out. Only where the request is known to have come over https must the
-page have come over https too.
+The own host is compared without the scheme, because TLS usually ends in front of this proxy: a page of
+``https://app.example.com`` is of the own host if ``Host`` is ``app.example.com``; default ports are left out.
+Only if the request is known to have come over https must the page be https too.
 
-A request without ``Origin`` (a same-origin GET, curl, a server) passes, unless a browser says that another
-site set it off (``Sec-Fetch-Site: cross-site``) and cookies are credentials here. ``Origin: null`` is
-nobody's page.
+A request without ``Origin`` (a same-origin GET, curl, a server) passes, unless the browser says that
+another site caused it (``Sec-Fetch-Site: cross-site``) and cookies are credentials here. ``Origin: null``
+never passes.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ Headers = tuple[tuple[bytes, bytes], ...]
 STREAM_METHODS: Final = "GET, HEAD, OPTIONS"
 TICKET_METHODS: Final = "POST, OPTIONS"
 REQUEST_HEADERS: Final = b"Accept, Authorization, Cache-Control, Content-Type, Last-Event-ID"
-"""What EventSource, its polyfills and fetch clients send; anything else is no business of a stream."""
+"""What EventSource, its polyfills and fetch clients send."""
 MAX_AGE: Final = b"600"
-"""Seconds for which a browser remembers a preflight: a changed `cors` is felt within ten minutes."""
+"""Seconds for which a browser caches a preflight: a changed `cors` takes effect within ten minutes."""
 _USUAL_PORTS: Final = {"http": 80, "https": 443}
 _VARY: Final = (b"vary", b"Origin, Sec-Fetch-Site")
 
 
 @dataclass(frozen=True, slots=True)
 class OriginDecision:
-    """Whether the page may ask; `headers` belong on whatever is answered, refusals and errors included."""
+    """Whether the page may; `headers` are for every response, refusals and errors included."""
 
     headers: Headers
     refused: str | None = None
@@ -53,22 +52,22 @@ _ALLOWED: Final = OriginDecision((_VARY,))
 
 
 class Origins:
-    """A stream's answer to pages."""
+    """Decides for one stream."""
 
-    def __init__(self, cors: CorsConfig | None, *, cookies_count: bool) -> None:
-        """`cookies_count`: whether a cookie is among the team's credentials."""
+    def __init__(self, cors: CorsConfig | None, *, accepts_cookies: bool) -> None:
+        """`accepts_cookies`: whether cookies are credentials of the team."""
         listed = () if cors is None else cors.origins
         self._all: Final = "*" in listed
         self._listed: Final = frozenset(canonical(origin) for origin in listed) - {None}
         self._credentials: Final = cors is not None and cors.credentials and not self._all
-        self._cookies_count: Final = cookies_count
+        self._accepts_cookies: Final = accepts_cookies
 
-    def judge(self, headers: Mapping[str, str], scheme: str) -> OriginDecision:
-        """A request's verdict; `headers` with names in lower case, `scheme` as the request came here."""
+    def decide(self, headers: Mapping[str, str], scheme: str) -> OriginDecision:
+        """The decision on a request; `headers` with names in lower case, `scheme` as it arrived here."""
         origin = headers.get("origin")
         if origin is None:
             foreign = headers.get("sec-fetch-site", "").strip().lower() == "cross-site"
-            return _REFUSED_SITE if foreign and self._cookies_count else _ALLOWED
+            return _REFUSED_SITE if foreign and self._accepts_cookies else _ALLOWED
         if canonical(origin) in self._listed:
             return OriginDecision((_VARY, *self._shared_with(origin)))
         if is_own(origin, headers.get("host", ""), scheme):
@@ -78,8 +77,8 @@ class Origins:
     def preflight(
         self, headers: Mapping[str, str], scheme: str, methods: str = STREAM_METHODS
     ) -> OriginDecision:
-        """The verdict on an OPTIONS request, with what a page may do."""
-        verdict = self.judge(headers, scheme)
+        """The decision on an OPTIONS request, with what the page may do."""
+        verdict = self.decide(headers, scheme)
         if verdict.refused is not None or "origin" not in headers:
             return verdict
         rights = (
@@ -113,12 +112,12 @@ def canonical(origin: str) -> tuple[str, str, int] | None:
     written = f"[{host}]" if ":" in host else host
     spelled = f"{parts.scheme}://{written}" + ("" if port is None else f":{port}")
     if origin.lower() != spelled:
-        return None  # a path, a user, a line end: no browser says that
+        return None  # a path, a user, a line end: no browser sends that
     return parts.scheme, host, port or _USUAL_PORTS.get(parts.scheme, 0)
 
 
 def is_own(origin: str, host: str, scheme: str) -> bool:
-    """Whether a page of `origin` is of the very host that was asked."""
+    """Whether a page of `origin` is of the host of the request."""
     page = canonical(origin)
     if page is None or (scheme == "https" and page[0] != "https"):
         return False
@@ -126,7 +125,7 @@ def is_own(origin: str, host: str, scheme: str) -> bool:
 
 
 def every_cors(config: TeamConfig) -> CorsConfig | None:
-    """The pages of all the team's streams, for what belongs to no single one (tickets)."""
+    """The origins of all streams of a team, for requests that belong to no single one (tickets)."""
     listed = [stream.cors for stream in config.streams.values() if stream.cors is not None]
     if not listed:
         return None

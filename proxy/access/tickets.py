@@ -1,12 +1,12 @@
 """Tickets: short-lived credentials in a URL, for EventSource, which can set no headers.
 
-A ticket is a JWT (HS256) that the proxy signs for one team, one stream and one run (or one value on a
-metadata path). Every replica with the team's key accepts it until it expires, and nothing is remembered of
-it. The signing key is derived from the configured one and the team's name, so that tickets and the team's
-own tokens never verify as each other, not even where an operator gave both the same secret.
+A ticket is a JWT (HS256) that the proxy signs for one team, one stream and one run (or one value of a
+metadata path). Every replica with the team's key accepts it until it expires; no state is kept. The
+signing key is derived from the configured one and the team's name, so tickets and the team's own tokens
+never verify as each other, even if both are configured with the same secret.
 
-It stands in a URL, where others' logs may see it: it carries of the token's claims only ``sub`` and what
-the stream's `allow` names, and it is void as soon as `allow` comes to ask for more.
+URLs are logged by others, so a ticket carries only ``sub`` and the claims that the stream's `allow` names. If
+`allow` later names more claims, the ticket is no longer valid.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from jwt.exceptions import ExpiredSignatureError, PyJWTError
 from proxy.access.errors import TicketRefused
 
 TYPE: Final = "stream-ticket+jwt"
-"""The header's ``typ`` (RFC 8725, 3.11): no other token is a ticket, and a ticket is no other token."""
+"""The ``typ`` header (RFC 8725, 3.11), so that no other token is accepted as a ticket, or the reverse."""
 MAX_TICKET: Final = 4096
-"""Characters; request lines end at 8 KiB in this proxy and in most that stand before it."""
+"""Characters; this proxy and most others limit request lines to 8 KiB."""
 
 # JMESPath's three ways to quote, as its lexer reads them: a backslash takes the next character with it.
 _QUOTED: Final = re.compile(r"""'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
@@ -37,17 +37,17 @@ _NAMED: Final = re.compile(r"(?<![\w.])claims\s*\.\s*([A-Za-z_]\w*)(?!\w|\s*\()"
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A ticket that was found good."""
+    """A valid ticket."""
 
     claims: Mapping[str, Any]
     expires_at: float
 
 
 def claims_named(allow: str | None) -> frozenset[str] | None:
-    """The token's claims that an `allow` can see, or None where that might be all of them.
+    """The claims that the expression `allow` can read, or None if that may be all of them.
 
-    Read off the text and on the safe side: only plain ``claims.name`` counts, and whatever could reach a
-    claim in another way (``claims`` as a whole, ``@``, ``*``, a quoted name) means all.
+    Decided by the text, conservatively: only plain ``claims.name`` counts. Whatever may read claims in
+    another way (``claims`` as a whole, ``@``, ``*``, a quoted name) means all.
     """
     if allow is None:
         return frozenset()
@@ -58,10 +58,10 @@ def claims_named(allow: str | None) -> frozenset[str] | None:
 
 
 class Tickets:
-    """Signs and reads the tickets of one team."""
+    """Signs and verifies the tickets of one team."""
 
     def __init__(self, key: str, *, team: str, lifetime: float, now: Callable[[], float] = time.time) -> None:
-        """`lifetime` in seconds; `now` in seconds since the epoch."""
+        """`lifetime` in seconds; `now` in Unix seconds."""
         self._key: Final = _derive(key, team)
         self._lifetime: Final = lifetime
         self._now: Final = now
@@ -75,9 +75,9 @@ class Tickets:
         named: frozenset[str] | None,
         until: float | None,
     ) -> tuple[str, float]:
-        """A ticket and when it expires (seconds since the epoch), never after `until`.
+        """A ticket and when it expires (Unix seconds), not later than `until`.
 
-        `named` are the claims that `allow` can see, None for all. Raises TicketRefused.
+        `named` are the claims that `allow` can read, None for all. Raises TicketRefused.
         """
         expires_at = int(min(self._now() + self._lifetime, until if until is not None else float("inf")))
         if expires_at <= self._now():
@@ -96,7 +96,7 @@ class Tickets:
         return ticket, float(expires_at)
 
     def read(self, ticket: str, *, stream: str, run: str, named: frozenset[str] | None) -> Ticket:
-        """What a ticket grants on this stream and run, where `allow` sees `named`. Raises TicketRefused."""
+        """Verify a ticket for `stream` and `run`; `named` as in `mint`. Raises TicketRefused."""
         if len(ticket) > MAX_TICKET:
             raise TicketRefused("the ticket is too long")
         payload = self._verified(ticket)
@@ -127,6 +127,6 @@ class Tickets:
 
 
 def _derive(key: str, team: str) -> str:
-    """The team's signing key; text, because PyJWT looks whether bytes are a DER key by mistake."""
+    """The team's signing key, as text: PyJWT could take bytes for a DER key."""
     info = b"hatchet-stream-proxy ticket 1 " + team.encode()
     return urlsafe_b64encode(HKDF(SHA256(), 32, salt=None, info=info).derive(key.encode())).decode()

@@ -1,9 +1,11 @@
-"""TokenCache: tokens whose signatures were good, so that who comes back is not computed again.
+"""Tokens whose signatures were verified, so that a client that reconnects costs no second verification.
 
-A signature of RSA costs more than the rest of a connect, and after a network's hiccup everybody comes back
-at once. The laws: a token is known by its digest alone; it is known until its time is over, and only while
-the very key that verified it is one that its issuer publishes (keys that are fetched anew are other keys);
-nothing is remembered of a token that was refused; a team's new configuration begins with nothing.
+Verifying an RSA signature costs more than the rest of a connect, and after an interruption of the network all
+clients reconnect at once.
+
+- A token is remembered by its digest, until it expires.
+- It is valid only while the key that verified it is still among the current keys.
+- Refused tokens are not remembered. A new configuration of the team begins with an empty cache.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-MOST_CHARACTERS: Final = 1 << 20
-"""Of all tokens that are remembered: some 2,000 of a usual size, whose claims take a few MB."""
+MAX_CHARACTERS: Final = 1 << 20
+"""Of all remembered tokens: about 2,000 of the usual size, whose claims take a few MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +28,9 @@ class _Entry:
 
 
 class TokenCache:
-    """A team's tokens that were good, the oldest forgotten first."""
+    """The verified tokens of a team; the oldest are forgotten first."""
 
-    def __init__(self, most: int = MOST_CHARACTERS) -> None:
+    def __init__(self, most: int = MAX_CHARACTERS) -> None:
         self._most: Final = most
         self._size = 0
         self._entries: dict[bytes, _Entry] = {}
@@ -37,7 +39,7 @@ class TokenCache:
         return len(self._entries)
 
     def remember(self, token: str, key: object, claims: Mapping[str, Any], until: float) -> None:
-        """`token` was verified with `key`, and is good until then."""
+        """`token` was verified with `key` and is valid until `until` (Unix seconds)."""
         self._forget(_digest(token))
         self._entries[_digest(token)] = _Entry(key, claims, until, len(token))
         self._size += len(token)
@@ -47,7 +49,10 @@ class TokenCache:
     def recall(
         self, token: str, keys: Sequence[object], now: float
     ) -> tuple[Mapping[str, Any], float] | None:
-        """Its claims and its end, where it was verified with one of `keys` and its time is not over."""
+        """The claims of `token` and when it expires.
+
+        If it was verified with one of `keys` and is still valid.
+        """
         digest = _digest(token)
         entry = self._entries.get(digest)
         if entry is None:

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from config.model.files import Config, HatchetConfig, ServerConfig, TeamConfig
 from proxy import __version__
-from proxy.access.admission import ceiling, raise_file_limit
+from proxy.access.admission import max_connections, raise_file_limit
 from proxy.access.errors import KeyProblem
 from proxy.access.jwks import KeySets
 from proxy.formats import sse
@@ -75,7 +75,7 @@ class Hub:
         self.draining = False
         self.sessions = Sessions()
         self.waiting: set[asyncio.Task[Any]] = set()  # requests that are not answered yet
-        self.max_connections: Final = ceiling(raise_file_limit())  # beyond it connections are closed at once
+        self.max_connections: Final = max_connections(raise_file_limit())  # more are closed at once
         # Clients of all teams. The rest of the connections is for answers that tell clients to wait.
         self.max_clients: Final = self.max_connections - self.max_connections // 16
         self.started: Final = time.time()

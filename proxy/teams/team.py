@@ -85,7 +85,7 @@ class Team:
         self.authenticator = authenticator
         self.streams = streams
         self.router = Router({stream.config.path: stream for stream in streams.values()})
-        self.origins = Origins(every_cors(config), cookies_count=authenticator.cookies_count)
+        self.origins = Origins(every_cors(config), accepts_cookies=authenticator.accepts_cookies)
         self.limits.configure(config.limits)
         self._budget.limit = config.limits.backlog_bytes
         self.runs.configure(_retention(config, server))
@@ -104,7 +104,7 @@ class Team:
             stream,
             Rules(stream, failed),
             None if stream.allow is None else compile_allow(stream.allow),
-            Origins(stream.cors, cookies_count=authenticator.cookies_count),
+            Origins(stream.cors, accepts_cookies=authenticator.accepts_cookies),
             stream.metadata_key,
         )
 

@@ -157,7 +157,9 @@ def test_any_bearer_token_is_refused(text: str) -> None:
 
 # -- pages and paths --------------------------------------------------------------------------------------
 
-PAGES: Final = Origins(CorsConfig(origins=("https://app.example.com",), credentials=True), cookies_count=True)
+PAGES: Final = Origins(
+    CorsConfig(origins=("https://app.example.com",), credentials=True), accepts_cookies=True
+)
 
 
 @given(
@@ -165,7 +167,7 @@ PAGES: Final = Origins(CorsConfig(origins=("https://app.example.com",), credenti
     st.text() | st.sampled_from(["app.example.com", "streams.example.com"]),
 )
 def test_any_origin_is_allowed_only_as_it_is_listed_or_as_the_own_host(origin: str, host: str) -> None:
-    verdict = PAGES.judge({"origin": origin, "host": host}, "http")
+    verdict = PAGES.decide({"origin": origin, "host": host}, "http")
     shared = [value for name, value in verdict.headers if name == b"access-control-allow-origin"]
     assert shared in ([], [origin.encode("latin-1", "replace")])
     if shared:

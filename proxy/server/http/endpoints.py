@@ -107,7 +107,7 @@ class TicketEndpoint:
         named = "team" in request.path_params
         name = str(request.path_params.get("team", SINGLE))
         team = None if self.hub.single == named else self.hub.teams.get(name)
-        if team is None or not team.authenticator.mints:
+        if team is None or not team.authenticator.issues_tickets:
             return problem(404, "there are no tickets here")
         head = RequestHead.read(request.scope["headers"], request.scope.get("query_string", b""))
         scheme = request.url.scheme
@@ -116,7 +116,7 @@ class TicketEndpoint:
             if verdict.refused is None:
                 return HttpResponse(204, list(verdict.headers))
             return problem(403, verdict.refused, headers=verdict.headers)
-        verdict = team.origins.judge(head.headers, scheme)
+        verdict = team.origins.decide(head.headers, scheme)
         if verdict.refused is not None:
             return problem(403, verdict.refused, headers=verdict.headers)
         try:
@@ -127,7 +127,7 @@ class TicketEndpoint:
             return problem(408, "the request for a ticket was not complete in time", headers=verdict.headers)
         stream = team.streams.get(ticket_request.stream)
         if stream is not None:  # a page that may read one stream must not get tickets for another
-            verdict = stream.origins.judge(head.headers, scheme)
+            verdict = stream.origins.decide(head.headers, scheme)
             if verdict.refused is not None:
                 return problem(403, verdict.refused, headers=verdict.headers)
         answer = await self._mint(team, stream, ticket_request, head)
@@ -146,7 +146,7 @@ class TicketEndpoint:
                 return problem(404, "there is no such stream")
             if run is None:
                 return problem(400, "`run` is not a UUID")
-            refused = team.limits.knock(time.monotonic())
+            refused = team.limits.admit_request(time.monotonic())
             if refused is not None or self._pending[team.name] >= MAX_PENDING:
                 which = refused.which if refused is not None else "requests for tickets"
                 return problem(

@@ -199,7 +199,7 @@ class FastPath(asyncio.Protocol):
         if found is None:
             return None
         team, match = found
-        head = RequestHead(parser.headers, crumbs=parser.cookies, text=parser.query)
+        head = RequestHead(parser.headers, cookie_headers=parser.cookies, text=parser.query)
         peer = self.transport.get_extra_info("peername")
         address = peer[0] if isinstance(peer, tuple) else ""
         # The listener speaks no TLS. Whatever does in front of it, uvicorn's way says http too.

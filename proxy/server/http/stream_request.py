@@ -173,7 +173,7 @@ class StreamRequest:
         return None
 
     def _check_origin(self) -> HttpResponse | None:
-        verdict = self._stream.origins.judge(self._client.head.headers, self._client.scheme)
+        verdict = self._stream.origins.decide(self._client.head.headers, self._client.scheme)
         self._cors = list(verdict.headers)
         return None if verdict.refused is None else problem(403, verdict.refused)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.model.files import LimitsConfig
-from proxy.access.admission import Lease, Refused, TeamLimits, ceiling, raise_file_limit
+from proxy.access.admission import Lease, Refused, TeamLimits, max_connections, raise_file_limit
 
 
 def admitted(limits: TeamLimits, run: str = "r", subject: str | None = "ada", now: float = 0.0) -> Lease:
@@ -96,10 +96,10 @@ def test_clients_that_find_no_place_do_not_use_up_the_rate() -> None:
 def test_who_knocks_takes_no_place_but_counts_for_the_rate() -> None:
     limits = TeamLimits(LimitsConfig(connections=1, connects_per_second=3))
     admitted(limits)
-    assert limits.knock(0.0) is None and limits.knock(0.0) is None
-    assert limits.knock(0.0) == Refused("connects_per_second")
+    assert limits.admit_request(0.0) is None and limits.admit_request(0.0) is None
+    assert limits.admit_request(0.0) == Refused("connects_per_second")
     assert limits.connections == 1
-    assert TeamLimits(LimitsConfig()).knock(0.0) is None
+    assert TeamLimits(LimitsConfig()).admit_request(0.0) is None
 
 
 def test_a_clock_that_goes_back_gives_nothing() -> None:
@@ -165,7 +165,7 @@ def test_whatever_comes_and_goes_no_limit_is_exceeded_and_nothing_is_left_over(
 
 @pytest.mark.parametrize(("files", "connections"), [(1024, 896), (65536, 61376), (256, 176), (10, 1)])
 def test_the_process_stops_before_the_file_limit(files: int, connections: int) -> None:
-    assert ceiling(files) == connections
+    assert max_connections(files) == connections
 
 
 def test_the_file_limit_is_raised_to_what_the_system_grants() -> None:

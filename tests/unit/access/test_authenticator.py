@@ -61,7 +61,7 @@ def good(**claims: Any) -> str:
 async def test_without_auth_anybody_is_nobody_in_particular() -> None:
     anyone = Authenticator(None, team="default")
     assert await who(anyone) == Identity({}, None, None, "none")
-    assert anyone.open and not anyone.mints and not anyone.cookies_count
+    assert anyone.open and not anyone.issues_tickets and not anyone.accepts_cookies
 
 
 @pytest.mark.parametrize("by", ["bearer", "cookie"])
@@ -106,7 +106,7 @@ async def test_a_ticket_begets_no_ticket() -> None:
 
 async def test_a_way_that_is_not_listed_is_not_looked_at() -> None:
     only_bearer = front(ways=("bearer",))
-    assert not only_bearer.mints and not only_bearer.cookies_count
+    assert not only_bearer.issues_tickets and not only_bearer.accepts_cookies
     assert (
         "no credentials were given; accepted are: a bearer token"
         in (await refusal(only_bearer, cookie=good(), ticket="t")).reason

@@ -11,9 +11,9 @@ APP = "https://app.example.com"
 HOST = "streams.example.com"
 
 
-def origins(*listed: str, credentials: bool = False, cookies_count: bool = True) -> Origins:
+def origins(*listed: str, credentials: bool = False, accepts_cookies: bool = True) -> Origins:
     cors = CorsConfig(origins=listed, credentials=credentials) if listed else None
-    return Origins(cors, cookies_count=cookies_count)
+    return Origins(cors, accepts_cookies=accepts_cookies)
 
 
 def asks(origin: str | None = None, *, host: str = HOST, site: str | None = None) -> dict[str, str]:
@@ -22,7 +22,7 @@ def asks(origin: str | None = None, *, host: str = HOST, site: str | None = None
 
 
 def test_a_listed_origin_is_told_that_it_may_read() -> None:
-    verdict = origins(APP, credentials=True).judge(asks(APP), "http")
+    verdict = origins(APP, credentials=True).decide(asks(APP), "http")
     assert verdict.refused is None
     assert verdict.headers == (
         (b"vary", b"Origin, Sec-Fetch-Site"),
@@ -33,7 +33,7 @@ def test_a_listed_origin_is_told_that_it_may_read() -> None:
 
 
 def test_credentials_are_only_allowed_where_they_are_configured() -> None:
-    headers = dict(origins(APP).judge(asks(APP), "http").headers)
+    headers = dict(origins(APP).decide(asks(APP), "http").headers)
     assert headers[b"access-control-allow-origin"] == APP.encode()
     assert b"access-control-allow-credentials" not in headers
 
@@ -41,7 +41,7 @@ def test_credentials_are_only_allowed_where_they_are_configured() -> None:
 def test_a_star_allows_every_page_without_credentials() -> None:
     everyone = origins("*", credentials=True)
     for page in (APP, "http://localhost:3000", "null"):
-        headers = dict(everyone.judge(asks(page), "http").headers)
+        headers = dict(everyone.decide(asks(page), "http").headers)
         assert headers[b"access-control-allow-origin"] == b"*"
         assert b"access-control-allow-credentials" not in headers
 
@@ -72,7 +72,7 @@ def test_a_star_allows_every_page_without_credentials() -> None:
 def test_a_page_that_is_neither_listed_nor_of_this_host_is_refused(
     page: str, listed: tuple[str, ...]
 ) -> None:
-    verdict = origins(*listed, cookies_count=False).judge(asks(page), "http")
+    verdict = origins(*listed, accepts_cookies=False).decide(asks(page), "http")
     assert verdict.refused is not None
     assert verdict.headers == ((b"vary", b"Origin, Sec-Fetch-Site"),)
 
@@ -92,7 +92,7 @@ def test_a_page_that_is_neither_listed_nor_of_this_host_is_refused(
 )
 def test_a_page_of_the_own_host_may_ask(page: str, host: str, scheme: str) -> None:
     assert is_own(page, host, scheme)
-    assert origins().judge(asks(page, host=host), scheme).refused is None
+    assert origins().decide(asks(page, host=host), scheme).refused is None
 
 
 @pytest.mark.parametrize(
@@ -115,15 +115,15 @@ def test_a_page_of_another_port_host_or_lower_scheme_is_not_the_own_one(
 
 
 def test_without_an_origin_only_what_another_site_set_off_is_refused_and_only_for_cookies() -> None:
-    with_cookies, without = origins(), origins(cookies_count=False)
-    assert with_cookies.judge(asks(site="cross-site"), "http").refused is not None
-    assert without.judge(asks(site="cross-site"), "http").refused is None
+    with_cookies, without = origins(), origins(accepts_cookies=False)
+    assert with_cookies.decide(asks(site="cross-site"), "http").refused is not None
+    assert without.decide(asks(site="cross-site"), "http").refused is None
     for site in (None, "same-origin", "same-site", "none"):
-        assert with_cookies.judge(asks(site=site), "http").refused is None
+        assert with_cookies.decide(asks(site=site), "http").refused is None
 
 
 def test_a_listed_page_may_come_from_another_site() -> None:
-    assert origins(APP).judge(asks(APP, site="cross-site"), "http").refused is None
+    assert origins(APP).decide(asks(APP, site="cross-site"), "http").refused is None
 
 
 def test_a_preflight_says_what_a_page_may_do() -> None:
@@ -167,4 +167,4 @@ def test_origins_are_compared_by_scheme_host_and_port(
 
 
 def test_apps_and_extensions_can_be_listed() -> None:
-    assert origins("capacitor://localhost").judge(asks("capacitor://localhost"), "http").refused is None
+    assert origins("capacitor://localhost").decide(asks("capacitor://localhost"), "http").refused is None

@@ -54,7 +54,7 @@ def is_complete(data: bytes) -> bool:
     reference = ReferenceParser(data)
     url = httptools.parse_url(reference.url)
     theirs = RequestHead.read(reference.headers, url.query or b"")
-    ours = RequestHead(request.headers, crumbs=request.cookies, text=request.query)
+    ours = RequestHead(request.headers, cookie_headers=request.cookies, text=request.query)
     assert reference.parser.get_method() == b"GET"
     assert reference.parser.get_http_version() == "1.1"
     assert reference.requests == 1
