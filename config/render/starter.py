@@ -76,9 +76,9 @@ streams:
     rules:                            # the first rule that matches an event decides; no match: not sent
       - name: tokens
         events: step_stream           # a chunk that a step sends with put_stream
-{of_tokens}        when: payload != ''
+{of_tokens}        # whole: payload.text         # if the step returns its text: sends what was missing
         event: token                  # source.addEventListener("token", …)
-        data: {{type: type, step: step, attempt: attempt, index: index, text: payload}}
+        data: {{type: type, step: step, attempt: attempt, index: index, recovered: recovered, text: payload}}
       - name: results
         events: [step_completed, step_skipped, step_cancelled]
 {only}        event: result
@@ -97,11 +97,9 @@ tests:
   - name: tokens are forwarded as they come
     stream: {name}
     given: {{type: step_stream, step: {example}, index: 3, payload: "Hi"}}
-    expect: {{event: token, data: {{type: step_stream, step: {example}, attempt: 1, index: 3, text: "Hi"}}}}
-  - name: empty tokens are not forwarded
-    stream: {name}
-    given: {{type: step_stream, step: {example}, payload: ""}}
-    expect: nothing
+    expect:
+      event: token
+      data: {{type: step_stream, step: {example}, attempt: 1, index: 3, recovered: false, text: "Hi"}}
   - name: a result is forwarded whole
     stream: {name}
     given: {{type: step_completed, step: {example}, payload: {{text: "Hi"}}}}

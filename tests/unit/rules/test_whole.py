@@ -169,6 +169,16 @@ def test_what_the_rules_when_refuses_is_not_sent_by_a_repair_and_the_gap_is_let_
     assert out == [token("a "), gap(), "step_completed"]
 
 
+def test_a_text_that_the_rules_when_refuses_whole_is_not_reset() -> None:
+    told = Told(RULES.replace("whole:", "when: \"!contains(payload, 'secret')\", whole:"))
+    out = told(chunk("x"), completed({"text": "a secret"}))
+    assert out == [token("x"), gap(), "step_completed"]
+
+
+def test_a_gap_of_another_attempt_than_the_one_that_completed_is_let_out() -> None:
+    assert Told()(chunk("a"), gap(2), completed({"text": "a"}))[1:] == [gap(2), "step_completed"]
+
+
 def test_chunks_that_the_rule_does_not_forward_are_no_part_of_the_text() -> None:
     told = Told(RULES.replace("whole:", "when: payload != '', whole:"))
     assert told(chunk("a"), chunk("", 1), chunk("b", 2), completed({"text": "abc"})) == [
