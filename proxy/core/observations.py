@@ -100,6 +100,7 @@ class PastStep:
     finished_at: int | None = None
     events: tuple[PastTaskEvent, ...] = ()  # oldest first
     timeout: float | None = None  # seconds that an attempt may take; None where the answer does not say
+    children: tuple[str, ...] = ()  # names of the steps that it is declared to be a parent of
 
 
 @dataclass(frozen=True, slots=True)

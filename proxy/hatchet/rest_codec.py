@@ -7,7 +7,7 @@ The shapes are those of `GET /api/v1/stable/workflow-runs/{id}` (V1WorkflowRunDe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from proxy.core.instant import instant
@@ -25,7 +25,8 @@ def past_state(answer: Mapping[str, Any]) -> PastState:
     names = dict(_shape_names(answer))
     declared = dict(_declared(answer.get("workflowConfig")))
     events = _events_by_step(answer)
-    steps = [_step(task, names, declared, events) for task in answer.get("tasks") or ()]
+    children = _children(declared.values())
+    steps = [_step(task, names, declared, events, children) for task in answer.get("tasks") or ()]
     return PastState(
         run_id=str(run["metadata"]["id"]).lower(),
         status=Status(run["status"]),
@@ -40,6 +41,7 @@ def _step(
     names: Mapping[str, str],
     declared: Mapping[str, Mapping[str, Any]],
     events: Mapping[str, list[PastTaskEvent]],
+    children: Mapping[str, list[str]],
 ) -> PastStep:
     step_run_id = str(task.get("taskExternalId") or task["metadata"]["id"]).lower()
     action = str(task.get("actionId") or "")
@@ -58,6 +60,7 @@ def _step(
         finished_at=_time(task.get("finishedAt")),
         events=tuple(events.get(step_run_id, ())),
         timeout=_seconds(config.get("Timeout")),
+        children=tuple(children.get(str(name), ())),
     )
 
 
@@ -72,6 +75,15 @@ def _declared(config: Mapping[str, Any] | None) -> Iterator[tuple[str, Mapping[s
     for task in [*((config or {}).get("Tasks") or ()), (config or {}).get("onFailureJob")]:
         if task and task.get("Action"):
             yield str(task["Action"]), task
+
+
+def _children(declared: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The names of each step's children, by its name."""
+    children: dict[str, list[str]] = {}
+    for task in declared:
+        for parent in task.get("Parents") or ():
+            children.setdefault(str(parent), []).append(str(task["ReadableId"]))
+    return children
 
 
 def _events_by_step(answer: Mapping[str, Any]) -> dict[str, list[PastTaskEvent]]:

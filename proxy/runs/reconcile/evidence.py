@@ -55,6 +55,7 @@ class Evidence:
 
     __slots__ = (
         "began",
+        "children",
         "created_at",
         "end",
         "failed_since",
@@ -82,6 +83,7 @@ class Evidence:
         self.name: str | None = None
         self.known_at = now  # when the step was first heard of
         self.created_at: int | None = None  # orders the steps
+        self.children: tuple[str, ...] = ()  # names of the steps that begin after this one has ended
         self.started_live = False
         self.started_at: int | None = None
         self.start_tell_at = 0.0

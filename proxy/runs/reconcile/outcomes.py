@@ -31,6 +31,7 @@ SCHEDULE_TIMEOUT: Final = "SCHEDULING_TIMED_OUT"
 def note_history(evidence: Evidence, known: PastStep, asked: float, now: float, tell_at: float) -> None:
     """Take in what the history says of a step; `tell_at`: when an end that it tells may be told."""
     evidence.history_asked = asked
+    evidence.children = known.children
     evidence.created_at = known.created_at if evidence.created_at is None else evidence.created_at
     evidence.started_at = known.created_at if evidence.started_at is None else evidence.started_at
     evidence.retries = evidence.retries if known.retries is None else known.retries

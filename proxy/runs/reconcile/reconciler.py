@@ -36,6 +36,7 @@ from proxy.runs.reconcile.timing import (
     JOIN_SETTLE,
     JOIN_WAIT,
     LIVE_WAIT,
+    PARENT_WAIT,
     REST,
     SEAM,
     SETTLE,
@@ -557,7 +558,10 @@ class Reconciler:
     def _open_question(self, now: float) -> bool:
         if self._end.phase is Phase.CLAIMED or self._state_only or self._unheard(now):
             return True
-        return any(step.evidence.undecided or step.executions.unplaced for step in self._steps.values())
+        return any(
+            step.evidence.undecided or step.executions.unplaced or not step.sequencer.started
+            for step in self._steps.values()
+        )
 
     def _history_is_behind(self, now: float) -> bool:
         """Whether the history, at a join, does not agree yet with the core state about what runs."""
@@ -609,7 +613,7 @@ class Reconciler:
         for step in self._in_order():
             if step.executions.unplaced:
                 self._attribute(step, now)
-            if self._waits_for_another(step):
+            if self._waits_for_another(step, now):
                 calm = False
                 continue
             step.sequencer.advance(now)
@@ -644,17 +648,37 @@ class Reconciler:
         if not any((evidence.id, evidence.proven) in one.starts for one in self._subscriptions):
             evidence.joined_in = evidence.proven
 
-    def _waits_for_another(self, step: Step) -> bool:
-        """Whether a step must not begin yet: an end that came before it is still to be told."""
+    def _waits_for_another(self, step: Step, now: float) -> bool:
+        """Whether a step must not begin yet: a parent's end, or one that came before it, is still to be told.
+
+        The engine publishes ends and beginnings apart from each other, so a child's beginning may come first.
+        """
+        evidence = step.evidence
         if step.sequencer.started:
             return False
         for other in self._steps.values():
             end = other.evidence.end
-            if other is step or end is None or other.sequencer.ended or not other.sequencer.started:
+            if other is step or other.sequencer.ended:
                 continue
-            if end.live and end.known_at <= step.evidence.known_at:
+            if evidence.name in other.evidence.children:
+                if end is not None or self._awaits_parent(evidence, other.evidence, now):
+                    return True
+            elif (
+                end is not None and end.live and other.sequencer.started and end.known_at <= evidence.known_at
+            ):
                 return True
         return False
+
+    def _awaits_parent(self, evidence: Evidence, parent: Evidence, now: float) -> bool:
+        """Whether a parent's end, which nobody has told, may still be known in time."""
+        until = evidence.known_at + PARENT_WAIT
+        if now >= until:
+            return False
+        self._wake(until)
+        knows_at = evidence.known_at + HISTORY_LAG
+        if self._askable and parent.history_asked < knows_at:
+            self.history_poll.by(knows_at)
+        return True
 
     def _close(self, now: float) -> None:
         """Tell the verified end if it can be told; else say until when it waits."""
@@ -690,6 +714,10 @@ class Reconciler:
             known = states.get(step.evidence.id)
             if known is not None and not step.sequencer.ended:
                 outcomes.conclude(step.evidence, known, core, past.get(step.evidence.id), now)
+        for step in in_order:
+            if self._waits_for_another(step, now):
+                waits = True
+                continue
             self._attribute(step, now, over=True)
             step.sequencer.advance(now)
             if step.sequencer.due is not None and not step.sequencer.ended:

@@ -95,6 +95,10 @@ history's lag before the join must come before what happens after it."""
 LIVE_WAIT: Final = 0.25
 """News that a state tells waits so long for the same news from a subscription, which has the details."""
 
+PARENT_WAIT: Final = JOIN_SETTLE
+"""A step waits so long for the end of a parent that nobody has told: it began after that. The history knows
+it."""
+
 # -- the end -----------------------------------------------------------------------------------
 
 REPLAY_PAUSE: Final = 0.08
