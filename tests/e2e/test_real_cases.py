@@ -94,12 +94,12 @@ CASES: Final = {
     ),
     "an output that looks like a skipped step's": Case(
         "says_skipped",
-        Expected("completed", {"mine": COMPLETED, "after": COMPLETED}, {"after": ["mine"]}),
+        Expected("completed", {"mine": COMPLETED, "after": SKIPPED}, {"after": ["mine"]}),
         0.5,
     ),
     "a schedule timeout": Case(
         "unscheduled",
-        Expected("failed", {"fine": COMPLETED, "stuck": FAILED, "below": CANCELLED}, {"stuck": ["fine"]}),
+        Expected("cancelled", {"fine": COMPLETED, "stuck": FAILED, "below": CANCELLED}, {"stuck": ["fine"]}),
         2.0,
     ),
     "a first attempt fails with a large error": Case(

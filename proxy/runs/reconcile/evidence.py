@@ -43,6 +43,7 @@ class Outcome:
     known_at: float
     tell_at: float  # a state is ahead of the live event at times: not to be told before
     ran: bool = True  # False: the attempt never ran, so it sent no chunk
+    confirmed: bool = True  # False: a cancellation that the history may know to be a schedule timeout
 
     @property
     def stopped(self) -> bool:
@@ -146,6 +147,17 @@ class Evidence:
             if self.end is not None:
                 end.known_at = self.end.known_at
             self.end = end
+
+    def confirm_cancellation(self, attempt: int, now: float, *, failed: bool) -> None:
+        """The history knows how `attempt` ended: a schedule timeout is a cancellation on subscriptions, and a
+        failure in the history, which has the reason."""
+        end = self.end
+        if end is None or end.type != STEP_CANCELLED or end.attempt != attempt:
+            return
+        if failed:
+            self.end = None
+        else:
+            end.confirmed, end.tell_at = True, min(end.tell_at, now)
 
     def failed_for_good(
         self, now: float, text: str | None = None, at: int | None = None, wait: float = 0.0

@@ -52,6 +52,8 @@ def note_history(evidence: Evidence, known: PastStep, asked: float, now: float, 
         evidence.began[attempt] = known.started_at
     if known.status is Status.RUNNING and not evidence.undecided:
         evidence.running = True
+    if known.status in AT_REST:
+        evidence.confirm_cancellation(attempt, now, failed=known.status is Status.FAILED)
     if known.status is Status.FAILED:
         _says_failed(evidence, known, attempt, now)
         return

@@ -31,6 +31,7 @@ from proxy.runs.reconcile.run_end import Phase, RunEnd
 from proxy.runs.reconcile.sequencer import Sequencer
 from proxy.runs.reconcile.subscription_state import EndHeard, Pulse, Selection, SubscriptionState
 from proxy.runs.reconcile.timing import (
+    CANCEL_WAIT,
     FAILED_WAIT,
     HISTORY_LAG,
     JOIN_SETTLE,
@@ -470,7 +471,7 @@ class Reconciler:
                 output = payloads.output(event.payload)
                 evidence.ended(Outcome(STEP_COMPLETED, attempt, output, event.at, True, now, now))
             elif kind is Kind.CANCELLED:
-                evidence.ended(Outcome(STEP_CANCELLED, attempt, None, event.at, True, now, now))
+                self._cancelled(evidence, attempt, event.at, now)
             else:
                 evidence.attempt_failed(attempt, event.payload, event.at, now, live=True)
                 one.began(evidence.id, attempt + 1, now)
@@ -483,6 +484,14 @@ class Reconciler:
         if evidence.name is None:
             self.core_poll.want(now)
         self._attribute(step, now)
+
+    def _cancelled(self, evidence: Evidence, attempt: int, at: int | None, now: float) -> None:
+        """A subscription brought a cancellation; only the history can tell a schedule timeout from others."""
+        ask = self._askable
+        tell_at = now + CANCEL_WAIT if ask else now
+        evidence.ended(Outcome(STEP_CANCELLED, attempt, None, at, True, now, tell_at, confirmed=not ask))
+        if ask:
+            self._want_history(now)
 
     def _attribute(self, step: Step, now: float, *, over: bool = False) -> None:
         """Decide which attempts the executions are that wait."""
@@ -559,7 +568,10 @@ class Reconciler:
         if self._end.phase is Phase.CLAIMED or self._state_only or self._unheard(now):
             return True
         return any(
-            step.evidence.undecided or step.executions.unplaced or not step.sequencer.started
+            step.evidence.undecided
+            or step.executions.unplaced
+            or not step.sequencer.started
+            or not (step.sequencer.ended or step.evidence.end is None or step.evidence.end.confirmed)
             for step in self._steps.values()
         )
 

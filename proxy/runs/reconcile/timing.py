@@ -80,6 +80,10 @@ FAILED_WAIT: Final = 1.0
 """FAILED in the history is believed to be final when it has stood so long: one that will be retried reads
 FAILED for some 60 ms."""
 
+CANCEL_WAIT: Final = 1.0
+"""A cancellation that a subscription brought waits so long for the history, which knows whether it was a
+schedule timeout: a failure, with the reason."""
+
 FAILURE_TEXT_WAIT: Final = 1.0
 """A failure waits so long for its text: a timeout's is in the core state alone, once the run is done."""
 
