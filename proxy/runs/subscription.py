@@ -23,6 +23,9 @@ from proxy.runs.observer import Observer
 SPREAD: Final = 0.25  # seconds over which subscriptions reconnect after an end that nobody hung up
 SLOWEST: Final = 5.0  # seconds between two attempts at most
 STEADY: Final = 5.0  # seconds that a subscription has lasted when its end counts as the first one again
+AT_ONCE: Final = (
+    3  # hangups in a row after which it is opened at once: a DAG's start may bring two false ends
+)
 BURST: Final = 20  # openings in a row, whatever they bring; a tap of short runs is hung up often
 RATE: Final = 10.0  # ... and then so many a second: a hangup after each event must not be a storm
 
@@ -78,8 +81,10 @@ class Backoff:
         """It is over; `lasted`: for how many seconds it was open."""
         if lasted >= STEADY:
             self._tries = 0
-        if self._tries == 0:
-            wait = 0.0 if hung_up else self._rng.uniform(0.0, SPREAD)
+        if hung_up and self._tries < AT_ONCE:
+            wait = 0.0
+        elif self._tries == 0:
+            wait = self._rng.uniform(0.0, SPREAD)
         else:
             wait = min(SPREAD * 2**self._tries, SLOWEST) * self._rng.uniform(0.5, 1.0)
         self._tries = min(self._tries + 1, 16)

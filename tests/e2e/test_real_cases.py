@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -273,4 +274,90 @@ async def test_nothing_is_lost_unsaid_whenever_a_client_joins(place: Place, name
             verdict = place.judge(listener, run_id, proxy, case.expected)
             report(name, proxy, moment, verdict)
             wrong += [f"{proxy}, joined {moment:g} s, {run_id}: {what}" for what in verdict.wrong]
+    assert not wrong
+
+
+async def watched(place: Place, workflow: str, expected: Expected) -> list[str]:
+    """Trigger a run, watch it from its start through both proxies; what is wrong with what they told."""
+    return await followed(place, await place.trigger(workflow), workflow, expected)
+
+
+async def followed(
+    place: Place, run_id: str, name: str, expected: Expected, moment: float = 0.0
+) -> list[str]:
+    """Watch a run from now on through both proxies; what is wrong with what they told."""
+    wrong = []
+    got = await asyncio.gather(*(place.listen(proxy, run_id) for proxy in place.urls))
+    for proxy, listener in zip(place.urls, got, strict=True):
+        verdict = place.judge(listener, run_id, proxy, expected)
+        report(name, proxy, moment, verdict)
+        wrong += [f"{proxy}, {run_id}: {what}" for what in verdict.wrong]
+    return wrong
+
+
+async def test_a_failure_after_a_replay_is_not_final_while_it_is_tried_again(place: Place) -> None:
+    expected = Expected("completed", {"replayed": COMPLETED})
+    run_id = await place.trigger("replayed")
+    await place.done(run_id)
+    await place.client.act("replay", run_id)
+    await place.until_sent(run_id, lambda sent: any(line.execution == 2 for line in sent))
+    assert not await followed(place, run_id, "replayed", expected)
+
+
+async def test_an_attempt_whose_worker_was_killed_is_not_a_failure(
+    place: Place, folder: Path, worker_env: dict[str, str]
+) -> None:
+    expected = Expected("completed", {"worker_lost": COMPLETED})
+    command = worker_command(folder / "sent.jsonl", "worker_lost")
+    with ExitStack() as stack:
+        workers = {}
+        for name in ("first", "second"):
+            out = folder / f"{name}.out"
+            made = stack.enter_context(process(command, worker_env, out))
+            await asyncio.to_thread(says, out, "waiting for tasks", made)
+            workers[made.pid] = made
+        run_id = await place.trigger("worker_lost")
+        clients = asyncio.create_task(followed(place, run_id, "worker lost", expected))
+        sent = await place.until_sent(run_id, lambda sent: any(line.index == 5 for line in sent))
+        os.kill(sent[-1].pid, signal.SIGKILL)
+        assert not await clients
+
+
+async def test_while_one_run_sends_thousands_of_chunks_another_loses_nothing_unsaid(place: Place) -> None:
+    flood = await place.trigger("flood")
+    flooded = asyncio.create_task(
+        followed(place, flood, "the flood itself", Expected("completed", {"flood": COMPLETED}))
+    )
+    await place.until_sent(flood, lambda sent: len(sent) > 200)
+    wrong = await watched(place, "two_steps", CASES["ends overtake chunks"].expected)
+    assert not wrong + await flooded
+
+
+async def test_a_run_that_its_concurrency_limit_cancels_has_no_gap(place: Place) -> None:
+    first = await place.trigger("one_at_a_time")
+    await place.until_sent(first, lambda sent: len(sent) > 2)
+    second = await place.trigger("one_at_a_time")
+    wrong = await followed(
+        place, second, "cancelled as the newest", Expected("cancelled", {"one_at_a_time": CANCELLED})
+    )
+    wrong += await followed(
+        place, first, "the run that was first", Expected("completed", {"one_at_a_time": COMPLETED}), 1.0
+    )
+    assert not wrong
+
+
+async def test_what_finished_just_before_a_join_is_told_at_once_and_before_what_follows(place: Place) -> None:
+    expected = Expected("completed", {"early": COMPLETED, "slow": COMPLETED}, {"slow": ["early"]})
+    wrong = []
+    for _ in range(3):
+        run_id = await place.trigger("just_before")
+        await place.until_sent(run_id, lambda sent: any(line.what == "returned" for line in sent))
+        await asyncio.sleep(0.05)
+        got = await asyncio.gather(*(place.listen(proxy, run_id) for proxy in place.urls))
+        for proxy, listener in zip(place.urls, got, strict=True):
+            verdict = place.judge(listener, run_id, proxy, expected)
+            report("just before the join", proxy, 0.05, verdict)
+            wait = listener.when(COMPLETED, "early") - listener.joined_at
+            print(f" told after {wait:.3f} s", end="", flush=True)
+            wrong += verdict.wrong
     assert not wrong
