@@ -1,1 +1,1 @@
-"""Values that cross packages, JSON encoding and the clock; no input or output."""
+"""Values that cross packages, times, JSON, the clock and eager tasks; no input or output."""
