@@ -253,6 +253,43 @@ async def test_the_bytes_of_one_write_are_bounded() -> None:
     assert sink.ids == list(range(1, 9))
 
 
+async def test_more_than_one_write_of_frames_reaches_all_subscribers_whole() -> None:
+    one = dispatcher(size=1 << 30)
+    sinks = [join(one)[1] for _ in range(3)]
+    one.publish([chunk("x" * (BATCH // 2), number) for number in range(8)])
+    await turn()
+    assert {tuple(sink.ids) for sink in sinks} == {tuple(range(1, 9))}
+
+
+async def test_a_heartbeat_is_only_due_after_silence() -> None:
+    one = dispatcher(heartbeat=1000.0)
+    _, sink = join(one)
+    one._check_heartbeat()
+    assert sink.written == b""
+    one._written_at -= 1000.0
+    one._check_heartbeat()
+    assert sink.written == b":\n"
+    one._written_at -= 1000.0
+    one.publish([chunk("a")])
+    await turn()
+    one._check_heartbeat()
+    assert sink.written.count(b":\n\n") == 0
+    assert sink.written.startswith(b":\nid: ")
+    one.close()
+
+
+async def test_a_paused_subscriber_gets_no_heartbeat_and_one_in_recovery_does() -> None:
+    one = dispatcher()
+    subscriber, sink = join(one)
+    subscriber.pause(0.0)
+    subscriber.beat(b":\n")
+    assert sink.written == b""
+    subscriber.resume()
+    subscriber.recovering = True
+    subscriber.beat(b":\n")
+    assert sink.written == b":\n"
+
+
 async def test_forgotten_lifecycle_frames_are_made_again_with_their_own_ids() -> None:
     async def rebuild() -> list[Event]:
         return [completed(f"step {number}") for number in range(10)]

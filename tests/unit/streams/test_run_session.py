@@ -1,0 +1,191 @@
+"""Run sessions: streams that open late, replays, and what happens to clients when one is dropped."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from config.model.files import BacklogConfig, RuleConfig, StreamConfig
+from proxy.core.events import End
+from proxy.core.observations import CoreState, Status
+from proxy.hatchet.errors import HatchetAway, RunUnknown
+from proxy.observability.counters import TeamCounters
+from proxy.rules.ruleset import Rules
+from proxy.runs.rebuild import rebuild
+from proxy.streams.backlog import Backlog
+from proxy.streams.dispatcher import Dispatcher
+from proxy.streams.retained import RetainedItem
+from proxy.streams.run_session import RunSession
+from proxy.streams.stream import LiveStream
+from proxy.streams.subscriber import Ending, Subscriber
+from tests.support.fakes import FakeUpstream
+from tests.unit.streams.test_dispatcher import RUN, BufferSink, chunk, completed
+
+
+def stream(name: str = "s") -> LiveStream:
+    rule = RuleConfig(name="rules[0]", events=("*", "step_stream"), data="payload")
+    config = StreamConfig(name=name, path="/{workflowRunId}", rules=(rule,), backlog=BacklogConfig())
+    return LiveStream(config, Rules(config), None, cast(Any, None))
+
+
+class PlayedRun:
+    """A follower whose state the test gives."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[CoreState] = asyncio.get_running_loop().create_future()
+        self.asked = 0
+
+    def start(self) -> None:
+        """The test publishes."""
+
+    async def known(self) -> CoreState:
+        self.asked += 1
+        return await self.answer
+
+
+def session(upstream: FakeUpstream | None = None, events: int = 1000) -> RunSession:
+    one = RunSession(
+        RUN,
+        team="t",
+        number=1,
+        secret=b"secret",
+        upstream=upstream or FakeUpstream(has_history=False),
+        counts=TeamCounters(),
+        retained=Backlog[RetainedItem](events, 1 << 20),
+        grew=lambda delta: None,
+        ended=lambda ended: None,
+    )
+    one.begin(cast(Any, PlayedRun()))
+    return one
+
+
+def join(to: Dispatcher) -> tuple[BufferSink, list[Ending]]:
+    sink, endings = BufferSink(), list[Ending]()
+
+    def ended(ending: Ending) -> None:
+        endings.append(ending)
+        to.remove(subscriber)
+
+    subscriber = Subscriber(to.channel, sink, 0, on_end=ended)
+    to.add(subscriber)
+    subscriber.start()
+    return sink, endings
+
+
+def state(*, done: bool = False) -> CoreState:
+    return CoreState(RUN, Status.COMPLETED if done else Status.RUNNING, done, ())
+
+
+async def test_a_stream_that_is_opened_late_begins_with_the_retained_items() -> None:
+    one = session()
+    one.publish([chunk("a"), chunk("b", 1)])
+    sink, _ = join(await one.open(stream()))
+    assert sink.data == ['"a"', '"b"']
+
+
+async def test_items_that_no_backlog_holds_any_more_are_a_gap_for_a_late_stream() -> None:
+    one = session(events=4)
+    one.publish([chunk(str(number), number) for number in range(10)])
+    sink, _ = join(await one.open(stream()))
+    assert sink.data[0] == '{"cause":"backlog","step":"draft","attempt":1,"missed":6}'
+    assert sink.data[1:] == ['"6"', '"7"', '"8"', '"9"']
+
+
+async def test_forgotten_events_that_the_state_does_not_tell_are_a_gap_for_a_late_stream() -> None:
+    upstream = FakeUpstream(has_history=False)
+    upstream.cores[RUN] = state()
+    one = session(upstream, events=4)
+    one.publish([completed(f"step {number}") for number in range(10)])
+    sink, _ = join(await one.open(stream()))
+    assert '{"cause":"backlog","step":null,"attempt":null,"missed":null}' in sink.data
+
+
+async def test_dropping_a_run_ends_its_clients_and_nothing_is_published_after_that() -> None:
+    one, streams = session(), [stream("s"), stream("other")]
+    joined = [join(await one.open(each)) for each in streams]
+    one.drop()
+    assert [endings for _, endings in joined] == [[Ending.DROPPED], [Ending.DROPPED]]
+    one.publish([chunk("late")])
+    assert all(sink.written == b"" for sink, _ in joined)
+    assert one.bytes == 0
+    with pytest.raises(HatchetAway):
+        await one.open(streams[0])
+
+
+async def test_only_the_clients_of_removed_streams_are_dropped() -> None:
+    one, kept, removed = session(), stream("kept"), stream("removed")
+    (_, kept_endings), (_, removed_endings) = join(await one.open(kept)), join(await one.open(removed))
+    one.close_streams_except({"kept"})
+    assert (kept_endings, removed_endings) == ([], [Ending.DROPPED])
+    assert one.opened(kept) is not None
+    assert one.opened(removed) is None
+
+
+async def test_whoever_waits_for_the_state_of_a_dropped_run_is_told_that_hatchet_is_away() -> None:
+    one = session()
+    waiting = [asyncio.create_task(one.known(10.0)) for _ in range(2)]
+    await asyncio.sleep(0)
+    one.drop()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [HatchetAway, HatchetAway]
+
+
+async def test_a_client_that_stops_waiting_for_the_state_leaves_the_others_waiting() -> None:
+    one = session()
+    run = cast(PlayedRun, one.run)
+    first, second = (asyncio.create_task(one.known(10.0)) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    run.answer.set_result(state())
+    assert await second == state()
+    assert run.asked == 1
+    assert first.cancelled()
+
+
+async def test_a_run_that_does_not_exist_is_looked_up_until_the_patience_is_over() -> None:
+    one = session()
+    run = cast(PlayedRun, one.run)
+    run.answer.set_exception(RunUnknown("no such run"))
+    with pytest.raises(RunUnknown):
+        await one.known(0.0)
+    assert run.asked == 1
+    with pytest.raises(RunUnknown):
+        await one.known(0.01)
+    assert run.asked > 2
+
+
+async def over(upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch) -> RunSession:
+    """A session whose run is over, at a time when a replay may be asked for again."""
+    one = session(upstream)
+    one.publish([*rebuild(state(done=True), None), End("completed")])
+    monkeypatch.setattr("proxy.streams.run_session.REPLAY_CHECK", 0.0)
+    return one
+
+
+@pytest.mark.parametrize(("done", "replayed"), [(True, False), (False, True)])
+async def test_a_run_that_was_over_and_goes_on_was_replayed(
+    monkeypatch: pytest.MonkeyPatch, *, done: bool, replayed: bool
+) -> None:
+    upstream = FakeUpstream(has_history=False)
+    upstream.cores[RUN] = state(done=done)
+    one = await over(upstream, monkeypatch)
+    assert await one.replayed() is replayed
+
+
+async def test_without_an_answer_a_run_counts_as_not_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    upstream = FakeUpstream(has_history=False)
+    upstream.cores[RUN] = HatchetAway("down")
+    one = await over(upstream, monkeypatch)
+    assert await one.replayed() is False
+
+
+async def test_the_last_answer_is_believed_for_a_while() -> None:
+    upstream = FakeUpstream(has_history=False)
+    upstream.cores[RUN] = state()
+    one = session(upstream)
+    one.publish([End("completed")])
+    assert await one.replayed() is False
+    assert upstream.calls == []
