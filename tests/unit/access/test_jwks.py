@@ -86,6 +86,11 @@ async def test_the_set_is_fetched_when_it_is_needed_and_then_kept(scene: Scene) 
     assert scene.issuer.asked == 1
 
 
+async def test_an_unknown_key_of_the_first_token_costs_one_fetch(scene: Scene) -> None:
+    assert await scene.knocks(SECOND, kid="2") == "refused"
+    assert scene.issuer.asked == 1, "the set was fetched a moment ago"
+
+
 async def test_a_thousand_clients_at_once_cost_one_fetch(scene: Scene) -> None:
     assert set(await asyncio.gather(*(scene.knocks() for _ in range(1000)))) == {"in"}
     assert scene.issuer.asked == 1
