@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.streams.backlog import OVERHEAD, Backlog, Frame, Loss
+from proxy.streams.backlog import MAX_LOSSES, OVERHEAD, Backlog, Frame, Loss
 
 
 def chunk(body: bytes = b"c", step: str = "s", attempt: int = 1) -> Frame:
@@ -61,6 +61,34 @@ def test_too_many_lasting_frames_are_forgotten_by_name() -> None:
     kept = [number for number, _ in backlog.aside(0)]
     recent = list(range(backlog.first, backlog.last + 1))
     assert sorted([*gone.values(), *kept, *recent]) == list(range(1, 11))
+
+
+def test_lasting_frames_take_half_of_the_bounds_at_most() -> None:
+    backlog = Backlog[Frame](20, 100_000)
+    for number in range(30):
+        backlog.append(lasting(f"step {number}"))
+        backlog.append(chunk())
+    for _ in range(30):
+        backlog.append(chunk())
+    assert len(backlog.aside(0)) <= 11
+    assert len(backlog.read(backlog.first - 1)) >= 9
+
+
+def test_the_losses_of_very_many_attempts_are_summed_up() -> None:
+    backlog = Backlog[Frame](1, 100_000)
+    for number in range(MAX_LOSSES + 101):
+        backlog.append(chunk(step=f"step {number}"))
+    losses = backlog.losses(0)
+    assert len(losses) == MAX_LOSSES + 1
+    assert Loss(None, None, 100) in losses
+
+
+def test_evicted_frames_are_let_go_in_a_long_stream() -> None:
+    backlog = Backlog[Frame](10, 100_000)
+    for _ in range(5000):
+        backlog.append(chunk())
+    assert len(backlog._recent) < 1000
+    assert len(backlog) == 10
 
 
 def test_the_newest_frame_is_kept_even_if_it_is_larger_than_the_bound() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import orjson
+import pytest
 
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
 from proxy.hatchet.errors import HatchetAway
@@ -135,6 +136,7 @@ async def test_rules_run_once_however_many_subscribers_there_are() -> None:
     assert sinks[0].data == ['["step_stream","draft","a"]', '["step_stream","draft","b"]']
     assert one.channel.rules.asked == 2  # type: ignore[attr-defined]
     assert one.channel.counts.frames == 20
+    assert one.channel.counts.bytes == sum(len(sink.written) for sink in sinks)
 
 
 async def test_a_subscriber_gets_the_backlog_and_then_what_is_published() -> None:
@@ -188,6 +190,8 @@ async def test_a_gap_repeats_the_last_id_and_hidden_steps_have_none() -> None:
     one.publish(items)
     await turn()
     assert sink.ids == [1, 1, 3]
+    assert one.channel.counts.resets == 1
+    assert one.channel.counts.gaps == {"upstream": 1}
     assert sink.data[1:] == [
         '{"cause":"upstream","step":"draft","attempt":1,"missed":3}',
         '{"step":"draft","attempt":2}',
@@ -261,6 +265,56 @@ async def test_more_than_one_write_of_frames_reaches_all_subscribers_whole() -> 
     assert {tuple(sink.ids) for sink in sinks} == {tuple(range(1, 9))}
 
 
+async def test_a_subscriber_ends_once_with_the_first_ending() -> None:
+    one, endings = dispatcher(), list[Ending]()
+    subscriber = Subscriber(one.channel, BufferSink(), 0, on_end=endings.append)
+    subscriber.start()
+    subscriber.finish(Ending.STUCK)
+    subscriber.finish(Ending.LEFT)
+    assert endings == [Ending.STUCK]
+    assert subscriber.ending is Ending.STUCK
+
+
+async def test_a_subscriber_that_leaves_during_a_recovery_is_written_nothing() -> None:
+    answer = asyncio.Event()
+
+    async def rebuild() -> list[Event]:
+        await answer.wait()
+        return [completed(f"step {number}") for number in range(10)]
+
+    one = dispatcher(events=4, rebuild=rebuild)
+    one.publish([completed(f"step {number}") for number in range(10)])
+    subscriber, sink = join(one)
+    await turn()
+    subscriber.finish(Ending.LEFT)
+    answer.set()
+    await turn()
+    assert sink.written == b""
+
+
+async def test_a_recovery_that_is_tried_again_writes_each_frame_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("proxy.streams.subscriber.RECOVERY_PAUSE", 0)
+    asked = 0
+
+    async def rebuild() -> list[Event]:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            one.publish([completed(f"step {number}") for number in range(10, 20)])
+            raise HatchetAway("refused")
+        return [completed(f"step {number}") for number in range(20)]
+
+    one = dispatcher(events=4, rebuild=rebuild)
+    one.publish([completed(f"step {number}") for number in range(10)])
+    _, sink = join(one)
+    async with asyncio.timeout(10):
+        while 20 not in sink.ids:
+            await asyncio.sleep(0)
+    assert sink.ids == list(range(1, 21))
+
+
 async def test_a_heartbeat_is_only_due_after_silence() -> None:
     one = dispatcher(heartbeat=1000.0)
     _, sink = join(one)
@@ -273,8 +327,8 @@ async def test_a_heartbeat_is_only_due_after_silence() -> None:
     one.publish([chunk("a")])
     await turn()
     one._check_heartbeat()
-    assert sink.written.count(b":\n\n") == 0
     assert sink.written.startswith(b":\nid: ")
+    assert not sink.written.endswith(b":\n"), "a frame was written since"
     one.close()
 
 
