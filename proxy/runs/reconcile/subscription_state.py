@@ -97,16 +97,16 @@ class SubscriptionState:
             return self.closed_at + SEAM
         return float("-inf")
 
-    def stays_open(self, ended_at: float, until: float) -> bool:
+    def stays_open(self, ended_at: float, until: float, *, seams: bool) -> bool:
         """Whether nothing that came between an end at `ended_at` and `until` can have been missed.
 
         The engine hangs up a subscription when the last run that it brought is over, 5 to 100 ms after the
         last step's end. Where that is late enough for nearly every chunk that the end overtook, and the next
-        one is opened at once, the two count as one.
+        one is opened at once, the two count as one; but not where chunks lag behind (`seams` False).
         """
         if self.closed_at is None or self.closed_at >= until:
             return True
         following = self.successor
-        if following is None or self.closed_at < ended_at + SEAM_AFTER:
+        if not seams or following is None or self.closed_at < ended_at + SEAM_AFTER:
             return False
-        return following.stays_open(ended_at, until)
+        return following.stays_open(ended_at, until, seams=seams)

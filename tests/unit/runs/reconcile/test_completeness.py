@@ -14,7 +14,7 @@ from proxy.core.events import (
 )
 from proxy.core.observations import Kind, LiveEvent, Status
 from proxy.runs.reconcile.subscription_state import SubscriptionState
-from proxy.runs.reconcile.timing import SETTLE, SETTLE_MOST, SIGN_WAIT, VOUCH_WAIT
+from proxy.runs.reconcile.timing import SEAM_AFTER, SETTLE, SETTLE_MOST, SIGN_WAIT, VOUCH_WAIT
 from tests.support.playing import World, legal
 from tests.support.scenario import (
     OTHER,
@@ -266,6 +266,22 @@ def test_an_end_that_is_heard_again_on_a_subscription_that_hangs_up_proves_nothi
     made.until(6.0)
     assert told(made, STEP_COMPLETED)
     assert gaps(made) == [TAIL]
+
+
+@pytest.mark.parametrize(("lag", "whole"), [(0.0, True), (0.2, False)])
+def test_a_subscription_that_is_hung_up_after_an_end_counts_as_unbroken_unless_chunks_lag(
+    lag: float, whole: bool
+) -> None:
+    made, one = streaming()
+    if lag:
+        lagging(made, lag)
+    made.tell(one, completed(1))
+    made.until(1.0 + SEAM_AFTER + 0.002)
+    made.reconciler.closed(one, made.now, hung_up=True)
+    made.open(ordered=False)
+    made.until(3.0)
+    assert told(made, STEP_COMPLETED)
+    assert gaps(made) == ([] if whole else [TAIL])
 
 
 # -- ends that no subscription is told of --
