@@ -49,47 +49,62 @@ def attribute(
     before: Execution | None,
     evidence: Evidence,
     *,
+    newer: int,
     history: bool,
     over: bool,
     now: float,
 ) -> Attribution:
     """Which attempt `one` is.
 
-    `before` is the newest execution before it whose attempt is known. `history`: the history can be asked.
-    `over`: nothing more will be known.
+    `before` is the newest execution before it whose attempt is known, `newer` the number of those after it.
+    `history`: the history can be asked. `over`: nothing more will be known.
     """
     if before is None or before.attempt is None:
-        return _first(one, evidence, history=history, over=over, now=now)
+        return _first(one, evidence, newer=newer, history=history, over=over, now=now)
     attempt = before.attempt
     if before.first_at is not None and one.first_at is not None and one.first_at < before.first_at - _JITTER:
         return Attribution(NOBODY)  # older than an execution whose attempt is known
     if evidence.proven < attempt:  # taken for a later one, and evidence says otherwise
         return Attribution(attempt, rerun=True)
-    if evidence.undecided and _began_after_failure(one, evidence, evidence.proven):
-        return Attribution(evidence.proven + 1)
     if evidence.proven > attempt:
-        return _proven(one, evidence, history=history, over=over, now=now)
-    if evidence.undecided or evidence.was_evicted or evidence.end is not None or over:
+        if evidence.undecided and _began_after_failure(one, evidence, evidence.proven):
+            return Attribution(evidence.proven + 1)
+        return _proven(one, evidence, newer=newer, history=history, over=over, now=now)
+    goes_on = one.first_index > before.last_index
+    if evidence.undecided:
+        heard_before = one.heard_at < evidence.failures[attempt].known_at
+        if goes_on and (heard_before or not _began_after_failure(one, evidence, attempt)):
+            return Attribution(attempt, rerun=True)
+        return Attribution(attempt + 1)
+    if evidence.was_evicted or evidence.end is not None or over:
         return Attribution(attempt, rerun=True)
-    if not _answered(one, evidence):  # a failure that no subscription brought is known to the history alone
-        return Attribution(None, until=float("inf"))
     until = one.heard_at + RERUN_WAIT
+    if goes_on:  # after a break
+        if _answered(one, evidence):  # and the history counts no other attempt
+            return Attribution(attempt, rerun=True)
+        if history:
+            until += RERUN_WAIT
+    elif not _answered(one, evidence):  # a failure that no subscription brought is known to the history alone
+        return Attribution(None, until=float("inf"))
     return Attribution(attempt, rerun=True) if now >= until else Attribution(None, until=until)
 
 
-def _first(one: Execution, evidence: Evidence, *, history: bool, over: bool, now: float) -> Attribution:
+def _first(
+    one: Execution, evidence: Evidence, *, newer: int, history: bool, over: bool, now: float
+) -> Attribution:
     failure = evidence.failures.get(evidence.proven) if evidence.undecided else None
     if failure is not None:
         if failure.live and _began_after_failure(one, evidence, evidence.proven):
             return Attribution(evidence.proven + 1)
         if not failure.live and failure.known_at < one.heard_at - ATTEMPT_WAIT:
             return Attribution(evidence.proven + 1)
-    return _proven(one, evidence, history=history, over=over, now=now)
+    return _proven(one, evidence, newer=newer, history=history, over=over, now=now)
 
 
-def _proven(one: Execution, evidence: Evidence, *, history: bool, over: bool, now: float) -> Attribution:
-    """The proven attempt, once nothing can say that another one has begun, or that this is an earlier
-    one's."""
+def _proven(
+    one: Execution, evidence: Evidence, *, newer: int, history: bool, over: bool, now: float
+) -> Attribution:
+    """The proven attempt, once nothing can say that another one has begun, or that it is an earlier one's."""
     proven = evidence.proven
     begun = one.begun
     if begun is not None and begun[0] == proven and _still_the_same(evidence, begun[1], now):
@@ -102,10 +117,14 @@ def _proven(one: Execution, evidence: Evidence, *, history: bool, over: bool, no
     attempt = _by_times(one, evidence)
     if attempt is not None:
         return Attribution(attempt)
+    if over and newer:
+        # Executions that nothing else tells apart are the attempts one by one, if there are as many of them.
+        return Attribution(proven - newer if one.number == proven - newer else NOBODY)
     if evidence.history_status is Status.QUEUED and evidence.history_attempt == proven:
-        return Attribution(
-            NOBODY
-        )  # no attempt sends anything while it waits for a worker, or the history is behind
+        # No attempt sends anything while it waits for a worker: an earlier one did, or the history is behind.
+        failure = evidence.failures.get(proven - 1)
+        heard_before = failure is not None and failure.live and one.heard_at <= failure.known_at
+        return Attribution(proven - 1 if heard_before else NOBODY)
     return Attribution(proven)
 
 
@@ -114,7 +133,10 @@ def _by_times(one: Execution, evidence: Evidence) -> int | None:
 
     NOBODY where it is an earlier one than the proven attempt and it is not known which; None: unknown.
     """
-    attempt: int = evidence.proven
+    proven: int = evidence.proven
+    attempt = min(proven, evidence.history_attempt) if _answered(one, evidence) else proven
+    if attempt == 1:
+        return 1
     if one.first_at is None:
         return None
     while attempt > 1:
@@ -122,10 +144,10 @@ def _by_times(one: Execution, evidence: Evidence) -> int | None:
         failure = evidence.failures.get(attempt - 1)
         if began is not None:
             earlier = one.first_at < began - _START_LAG
-        elif failure is not None and failure.at is not None:
-            earlier = one.first_at < failure.at
+        elif failure is not None and failure.failed_at is not None:
+            earlier = one.first_at < failure.failed_at
         else:
-            return None if attempt == evidence.proven else NOBODY
+            return None if attempt == proven else NOBODY
         if not earlier:
             break
         attempt -= 1
@@ -133,10 +155,7 @@ def _by_times(one: Execution, evidence: Evidence) -> int | None:
 
 
 def _still_the_same(evidence: Evidence, begun_at: float, now: float) -> bool:
-    """Whether no attempt can have ended unheard since:
-
-    the engine tells no subscription of a timeout alone.
-    """
+    """Whether no attempt can have ended unheard since then: a timeout is the only end without an event."""
     if evidence.retries is not None and evidence.proven > evidence.retries:
         return True
     return now < begun_at + (evidence.timeout if evidence.timeout is not None else SHORTEST_TIMEOUT)
@@ -147,11 +166,13 @@ def _answered(one: Execution, evidence: Evidence) -> bool:
 
 
 def _began_after_failure(one: Execution, evidence: Evidence, attempt: int) -> bool:
-    """Whether it began after the attempt failed:
+    """Whether it began after the attempt failed: by time, where both are known, else by what was heard first.
 
-    by time, where both are known, else by what was heard first.
+    A failure that a subscription brought is timed when the engine passed it on, up to a second late: what was
+    sent before that may have been sent before or after the failure.
     """
     failure = evidence.failures[attempt]
-    if failure.at is not None and one.first_at is not None:
-        return one.first_at >= failure.at
+    at = failure.failed_at if failure.failed_at is not None else failure.at
+    if at is not None and one.first_at is not None:
+        return one.first_at >= at
     return failure.known_at <= one.heard_at

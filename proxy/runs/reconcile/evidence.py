@@ -24,11 +24,12 @@ class Failure:
     """How an attempt failed."""
 
     text: str | None  # None: only the count is known
-    at: int | None
+    at: int | None  # what clients are told; a subscription's is when the engine passed the failure on
     live: bool  # a subscription brought it
     known_at: float
     by_itself: bool  # the application failed or timed out: the engine counts it against the step's retries
     stopped: bool = False  # its code may go on for a while: a timeout
+    failed_at: int | None = None  # when it failed, by the history
 
 
 @dataclass(slots=True)
@@ -128,15 +129,19 @@ class Evidence:
         """`attempt` failed. Whether another one follows is not said by that."""
         self.attempt_began(attempt, now)
         known = self.failures.get(attempt)
-        if known is None or (live and not known.live) or (known.text is None and text):
-            since = now if known is None else known.known_at
-            live = live or (known is not None and known.live)
-            by_itself = by_itself or (known is not None and known.by_itself)
-            self.failures[attempt] = Failure(text, at, live, since, by_itself, stopped)
+        failed_at = None if live else at
+        if known is None:
+            self.failures[attempt] = Failure(text, at, live, now, by_itself, stopped, failed_at)
             while len(self.failures) > MOST_FAILURES:
                 del self.failures[next(iter(self.failures))]
-        elif known.at is None:
-            known.at = at
+            return
+        if (live and not known.live) or (known.text is None and text):
+            known.text, known.at = text, at
+        known.live = known.live or live
+        known.by_itself = known.by_itself or by_itself
+        known.stopped = known.stopped or stopped
+        known.at = at if known.at is None else known.at
+        known.failed_at = failed_at if known.failed_at is None else known.failed_at
 
     def ended(self, end: Outcome) -> None:
         """The step has ended so; an end of an attempt that another one followed is none."""

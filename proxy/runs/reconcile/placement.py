@@ -114,9 +114,12 @@ class _Candidate:
     oldest: bool
     newest: bool
     over: int | None
+    unbroken: bool
 
 
-def place(event: LiveEvent, executions: Sequence[Execution], over: Sequence[int | None]) -> tuple[int, Place]:
+def place(
+    event: LiveEvent, executions: Sequence[Execution], over: Sequence[int | None], unbroken: Sequence[bool]
+) -> tuple[int, Place]:
     """Which execution a chunk is of.
 
     `executions` are the step's, oldest first; `over` has for each the time (nanoseconds) after which it sent
@@ -125,7 +128,9 @@ def place(event: LiveEvent, executions: Sequence[Execution], over: Sequence[int 
     """
     chunk = _Chunk(event.index or 0, event.at)
     last = len(executions) - 1
-    candidates = [_Candidate(one, n == 0, n == last, over[n]) for n, one in enumerate(executions)]
+    candidates = [
+        _Candidate(one, n == 0, n == last, over[n], unbroken[n]) for n, one in enumerate(executions)
+    ]
     for rule in RULES:
         for n in range(last, -1, -1):
             found = rule(chunk, candidates[n])
@@ -146,7 +151,7 @@ def _next(chunk: _Chunk, candidate: _Candidate) -> Place | None:
     doubt.
     """
     one = candidate.one
-    if chunk.index != one.last_index + 1 or _before(chunk.at, one.last_at):
+    if chunk.index != one.last_index + 1 or _before(chunk.at, one.last_at) or not candidate.unbroken:
         return None
     slack = _SKEW if candidate.newest else _JITTER
     if candidate.over is not None and chunk.at is not None and chunk.at > candidate.over + slack:
@@ -185,7 +190,7 @@ def _later(chunk: _Chunk, candidate: _Candidate) -> Place | None:
     A worker's clock may have been put back: then only the one execution that there is can have sent it.
     """
     one = candidate.one
-    if chunk.index <= one.last_index or _after(chunk.at, candidate.over):
+    if chunk.index <= one.last_index or _after(chunk.at, candidate.over) or not candidate.unbroken:
         return None
     follows = chunk.index == one.last_index + 1 and candidate.newest
     if not _before(chunk.at, one.last_at) or follows or (candidate.newest and candidate.oldest):

@@ -31,6 +31,7 @@ from proxy.runs.reconcile.run_end import Phase, RunEnd
 from proxy.runs.reconcile.sequencer import Sequencer
 from proxy.runs.reconcile.subscription_state import EndHeard, Pulse, Selection, SubscriptionState
 from proxy.runs.reconcile.timing import (
+    ATTEMPT_WAIT,
     CANCEL_WAIT,
     FAILED_WAIT,
     HISTORY_LAG,
@@ -326,6 +327,10 @@ class Reconciler:
         self._history_asked = self._history_asked or not behind
         if state is None or behind or self._open_question(now):
             self.history_poll.again(now)
+        for step in self._steps.values():
+            for execution in step.executions.unplaced:
+                if asked < execution.heard_at + HISTORY_LAG:
+                    self.history_poll.by(max(now, execution.heard_at + HISTORY_LAG))
         self._settle(now)
 
     def history_unavailable(self, now: float, jitter: float = 1.0) -> None:
@@ -367,7 +372,7 @@ class Reconciler:
             self.core_poll.want(now)
         if event.index is None:
             event = _numbered(event, executions)
-        execution, what = self._execution(step, event, now)
+        execution, what = self._execution(one, step, event, now)
         if execution is None:
             self._too_late(step, event)
             return
@@ -388,18 +393,34 @@ class Reconciler:
             if execution.attempt is None and self._has_history:
                 self.history_poll.by(now + HISTORY_LAG)
 
-    @staticmethod
-    def _execution(step: Step, event: LiveEvent, now: float) -> tuple[Execution | None, Place]:
+    def _execution(
+        self, one: SubscriptionState, step: Step, event: LiveEvent, now: float
+    ) -> tuple[Execution | None, Place]:
         """The execution that a chunk is of; None where it would begin another one after the step's end."""
         executions = step.executions
-        over = [Reconciler._over_at(step, each) for each in executions.all]
-        n, what = place(event, executions.all, over)
+        over = [self._over_at(step, each) for each in executions.all]
+        unbroken = [self._unbroken(one, step, each) for each in executions.all]
+        n, what = place(event, executions.all, over, unbroken)
         if what is Place.BEGINS and step.sequencer.ended:
             return None, what
         execution = executions.begin(now) if what is Place.BEGINS else executions.all[n]
         if what is not Place.KNOWN:
             execution.note(event.index or 0, event.at)
         return execution, what
+
+    def _unbroken(self, one: SubscriptionState, step: Step, execution: Execution) -> bool:
+        """Whether no attempt can have begun unheard since the execution's last chunk.
+
+        It is so where the subscription that brings the next one brought that one too, or another one that is
+        still open did, and where no attempt can follow.
+        """
+        evidence = step.evidence
+        if evidence.retries is not None and evidence.proven > evidence.retries:
+            return True
+        key = (evidence.id, execution.number)
+        return key in one.last_chunk or any(
+            each.last_chunk.get(key) == execution.last_index for each in self._open
+        )
 
     def _overtaken(self, one: SubscriptionState, step: Step, execution: Execution, now: float) -> None:
         """A chunk came after its attempt's end: more may come, so the settling time begins again."""
@@ -416,18 +437,7 @@ class Reconciler:
             self._too_late(step, event)
             return
         self.late += 1
-        sequencer.strayed = sequencer.strayed or not self._explained(step, execution, event)
-
-    @staticmethod
-    def _explained(step: Step, execution: Execution, event: LiveEvent) -> bool:
-        """Whether a chunk surely is of an earlier attempt:
-
-        sent before that failed, or by code that was stopped.
-        """
-        failure = step.evidence.failures.get(execution.attempt or 0)
-        if failure is None:
-            return False
-        return failure.stopped or (failure.at is not None and event.at is not None and event.at <= failure.at)
+        sequencer.strayed = True
 
     @staticmethod
     def _over_at(step: Step, execution: Execution) -> int | None:
@@ -496,12 +506,13 @@ class Reconciler:
     def _attribute(self, step: Step, now: float, *, over: bool = False) -> None:
         """Decide which attempts the executions are that wait."""
         before: Execution | None = None
-        for execution in step.executions.all:
+        for n, execution in enumerate(step.executions.all, start=1):
             if execution.attempt is None:
                 decided = attribute(
                     execution,
                     before,
                     step.evidence,
+                    newer=len(step.executions.all) - n,
                     history=self._askable,
                     over=over,
                     now=now,
@@ -517,8 +528,7 @@ class Reconciler:
                     step.executions.continues(execution, before)
             if execution.attempt is not None:
                 if execution.attempt < step.sequencer.attempt and execution.held:
-                    if not all(self._explained(step, execution, event) for event in execution.held.values()):
-                        step.sequencer.strayed = True
+                    step.sequencer.strayed = True
                     self.late += step.executions.drop(execution)
                 before = execution
 
@@ -730,6 +740,13 @@ class Reconciler:
             if self._waits_for_another(step, now):
                 waits = True
                 continue
+            self._attribute(step, now)
+            if step.executions.unplaced and self._askable:
+                until = max(one.heard_at for one in step.executions.unplaced) + ATTEMPT_WAIT
+                if now < until:
+                    self._wake(until)
+                    waits = True
+                    continue
             self._attribute(step, now, over=True)
             step.sequencer.advance(now)
             if step.sequencer.due is not None and not step.sequencer.ended:

@@ -182,7 +182,7 @@ class Sequencer:
         for one in self._executions.all:
             if one.attempt is not None and one.attempt < next_attempt:
                 self._executions.drop(one)
-        self.gap_told = self.strayed = self.too_large = self._executions.overflowed = False
+        self.gap_told = self.too_large = self._executions.overflowed = False
         self._emitter.reset(evidence.name or "", next_attempt)
         return True
 
@@ -220,9 +220,20 @@ class Sequencer:
         )
         if verdict.whole is None and last:
             return NOT_PROVEN
-        if verdict is WHOLE and (self._executions.overflowed or self.strayed):
+        if verdict is WHOLE and (self._executions.overflowed or self._may_have_strayed):
             return NOT_PROVEN
         return verdict
+
+    @property
+    def _may_have_strayed(self) -> bool:
+        """Whether a chunk that was dropped as an earlier attempt's may be of this one:
+
+        not if this began with 0.
+        """
+        if not self.strayed:
+            return False
+        one = self._executions.of(self.attempt)
+        return one is None or one.first_index > 0
 
     def _tell_gap(self, verdict: Verdict) -> None:
         if verdict.whole or self.gap_told:
