@@ -22,6 +22,8 @@ from tests.support.playing import World, legal
 from tests.support.thousands import many
 from tests.support.worlds import RUN, Told, Truth, misplaced, truth, unsaid
 
+pytestmark = pytest.mark.timeout(600)  # thousands of runs, on a machine that may do other work
+
 
 def subscriptions_of(rng: Random, run: Truth, began: float, over: float) -> list[Told]:
     """One subscription or two; what happens from `began` to `over` comes at `over`, in order, or never."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,8 @@ from proxy.runs.reconcile.reconciler import Reconciler
 from tests.support.playing import LIFECYCLE_WAIT, World, identities, legal
 from tests.support.thousands import many
 from tests.support.worlds import RUN, Told, Truth, mishaps, misplaced, truth, unsaid, wordless
+
+pytestmark = pytest.mark.timeout(600)  # thousands of runs, on a machine that may do other work
 
 seeds = st.integers(min_value=0, max_value=2**48)
 

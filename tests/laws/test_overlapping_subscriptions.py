@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -19,6 +20,8 @@ from proxy.runs.reconcile.subscription_state import SubscriptionState
 from tests.support.playing import LIFECYCLE_WAIT, World, legal
 from tests.support.thousands import many
 from tests.support.worlds import RUN, stamp
+
+pytestmark = pytest.mark.timeout(600)  # thousands of runs, on a machine that may do other work
 
 STEP = "00000000-0000-0000-0000-000000000064"
 HOLD = 5.0  # seconds that the engine holds chunks back by run id

@@ -14,6 +14,8 @@ from tests.support.playing import World
 from tests.support.thousands import many
 from tests.support.worlds import RUN, mishaps, truth
 
+pytestmark = pytest.mark.timeout(600)  # thousands of runs, on a machine that may do other work
+
 
 def played(seed: int, *, has_history: bool, short_cut: bool) -> World:
     rng = Random(seed)

@@ -64,13 +64,16 @@ def attribute(
     attempt = before.attempt
     if before.first_at is not None and one.first_at is not None and one.first_at < before.first_at - _JITTER:
         return Attribution(NOBODY)  # older than an execution whose attempt is known
+    goes_on = one.first_index > before.last_index
     if evidence.proven < attempt:  # taken for a later one, and evidence says otherwise
         return Attribution(attempt, rerun=True)
     if evidence.proven > attempt:
         if evidence.undecided and _began_after_failure(one, evidence, evidence.proven):
             return Attribution(evidence.proven + 1)
-        return _proven(one, evidence, newer=newer, history=history, over=over, now=now)
-    goes_on = one.first_index > before.last_index
+        decided = _proven(one, evidence, newer=newer, history=history, over=over, now=now)
+        if decided.attempt is None or decided.attempt > attempt:
+            return decided
+        return Attribution(attempt, rerun=True) if goes_on else Attribution(NOBODY)
     if evidence.undecided:
         heard_before = one.heard_at < evidence.failures[attempt].known_at
         if goes_on and (heard_before or not _began_after_failure(one, evidence, attempt)):

@@ -256,10 +256,13 @@ class Reconciler:
         at, last_at = event.at, execution.last_at
         if (at is not None and last_at is not None and at < last_at) or len(step.executions.all) > 1:
             return None
+        key = (step.evidence.id, execution.number)
+        if key not in one.last_chunk:
+            return None
         if self._end.phase is not Phase.RUNNING or event.run_id != self.run_id or self._emitter.items:
             return None
         self._heard_at = one.heard_at = one.pulse.at = now
-        one.last_chunk[step.evidence.id, execution.number] = index
+        one.last_chunk[key] = index
         execution.last_index = index
         execution.last_at = at
         execution.told(index, at)

@@ -148,7 +148,7 @@ async def test_what_a_tap_missed_of_a_run_that_nobody_watched_is_a_gap(team: Tea
     await rest()
     team.line.tell(*of_other(chunk(3)))
     team.watch(OTHER)
-    await team.clock.turn(1)
+    await team.clock.turn(3)
     assert team.gaps() == [StepGap(GapCause.UPSTREAM, "task", 1, 2)]
     assert team.told().count("step_stream") == 2
 
