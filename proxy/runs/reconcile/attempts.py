@@ -75,14 +75,33 @@ def attribute(
             return decided
         return Attribution(attempt, rerun=True) if goes_on else Attribution(NOBODY)
     if evidence.undecided:
-        heard_before = one.heard_at < evidence.failures[attempt].known_at
-        if goes_on and (heard_before or not _began_after_failure(one, evidence, attempt)):
-            return Attribution(attempt, rerun=True)
-        return Attribution(attempt + 1)
+        return _after_failure(one, evidence, goes_on=goes_on, history=history, over=over, now=now)
     if evidence.was_evicted or evidence.end is not None or over:
         return Attribution(attempt, rerun=True)
+    return _same_again(one, evidence, goes_on=goes_on, history=history, now=now)
+
+
+def _after_failure(
+    one: Execution, evidence: Evidence, *, goes_on: bool, history: bool, over: bool, now: float
+) -> Attribution:
+    """The attempt before it failed, and nothing says yet that another one followed."""
+    attempt = evidence.proven
+    failure = evidence.failures[attempt]
+    if goes_on and (one.heard_at < failure.known_at or not _began_after_failure(one, evidence, attempt)):
+        return Attribution(attempt, rerun=True)
+    until = one.heard_at + ATTEMPT_WAIT
+    if history and not failure.live and not over and now < until and not _answered(one, evidence):
+        return Attribution(None, until=until)  # more attempts may have failed unheard
+    return Attribution(attempt + 1)
+
+
+def _same_again(
+    one: Execution, evidence: Evidence, *, goes_on: bool, history: bool, now: float
+) -> Attribution:
+    """Nothing speaks of another attempt than that of the one before it: it goes on after a break, or runs again."""
+    attempt = evidence.proven
     until = one.heard_at + RERUN_WAIT
-    if goes_on:  # after a break
+    if goes_on:
         if _answered(one, evidence):  # and the history counts no other attempt
             return Attribution(attempt, rerun=True)
         if history:
