@@ -98,7 +98,7 @@ def _after_failure(
 def _same_again(
     one: Execution, evidence: Evidence, *, goes_on: bool, history: bool, now: float
 ) -> Attribution:
-    """Nothing speaks of another attempt than that of the one before it: it goes on after a break, or runs again."""
+    """No other attempt than that of the one before it is known: it goes on after a break, or runs again."""
     attempt = evidence.proven
     until = one.heard_at + RERUN_WAIT
     if goes_on:
