@@ -1,6 +1,6 @@
-"""About: what a bug report needs to know of the machine and of the libraries that may be at fault.
+"""The facts for a bug report: the machine and the versions of the libraries that may be at fault.
 
-No paths of the configuration, no environment values, no names of hosts: it can be pasted anywhere.
+No configuration paths, no values of the environment and no host names, so it can be pasted anywhere.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The command ``stream-proxy``: names the commands, imports only the one that is called.
+"""The command ``stream-proxy``: lists the commands and imports only the one that is called.
 
-`check` and `explain` answer at once because nothing here imports gRPC, Starlette or uvicorn. A command
-lives in ``proxy/cli/commands/<name>.py`` as a click command named `command`.
+`check` and `explain` start fast because nothing here imports gRPC, Starlette or uvicorn. A command is a click
+command named `command` in ``proxy/cli/commands/<name>.py``.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ COMMANDS: Final = {
     "watch": "Watch a live run through a stream, in the terminal.",
     "schema": "Print the JSON Schema for editors.",
     "init": "Write a first streams.yaml for a workflow.",
-    "demo": "The whole thing on this machine: engine, proxy, page.",
-    "engine": "An embedded Hatchet in miniature, for demos and tests.",
+    "demo": "Run an engine, the proxy and a page on this machine.",
+    "engine": "Run a small embedded Hatchet engine, for demos and tests.",
     "record": "Record a run from a Hatchet engine, for replays.",
 }
 COLLECT_AFTER: Final = 50_000
-"""New objects before a look for cycles. Imports and reading the YAML make hundreds of thousands that stay;
-looking at those again and again, as by default after 700, is a fifth of a start."""
+"""New objects before a garbage collection during the start. Imports and the YAML make hundreds of thousands
+of objects that stay; collecting after each 700, the default, takes a fifth of the start."""
 
 
 class Commands(click.Group):
-    """A group that knows its commands by name and imports them when they are called."""
+    """A group that imports a command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -51,7 +51,7 @@ class Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-def _tell_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+def _show_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
     if not wanted or ctx.resilient_parsing:
         return
     if ctx.params.get("verbose"):
@@ -65,7 +65,7 @@ def _tell_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--verbose", is_flag=True, is_eager=True, help="With --version: what a bug report needs.")
-@click.option("--version", is_flag=True, expose_value=False, callback=_tell_version, help="Show the version.")
+@click.option("--version", is_flag=True, expose_value=False, callback=_show_version, help="Show the version.")
 def main(verbose: bool) -> None:
     """Server-Sent Events for Hatchet workflow runs, shaped by YAML.
 
@@ -78,8 +78,8 @@ def main(verbose: bool) -> None:
 
 
 def start() -> None:
-    """The console script: the process made ready to start at once, then the command."""
-    # Plugins of pydantic would be looked for in every installed distribution, and there is none for us.
+    """The console script: prepare the process for a fast start, then run the command."""
+    # pydantic would look for plugins in every installed distribution; there are none.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     gc.set_threshold(COLLECT_AFTER)
     main()

@@ -1,7 +1,7 @@
-"""Counters: plain numbers that the floors add to, and that metrics and logs read; passed in, never global.
+"""Plain numbers that the packages add to, and that metrics and logs read; passed in, never global.
 
-Adding to an attribute costs next to nothing on the hot path. Labels are bounded: team, stream, rule, cause;
-never a run id.
+Adding to an attribute costs next to nothing on the hot path. Labels are bounded (team, stream, rule, cause);
+a run id is never one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ PAUSE_BOUNDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2
 
 
 class Histogram:
-    """Observations in buckets, as Prometheus counts them (not yet summed up)."""
+    """Observations in buckets; the buckets are not cumulative."""
 
     __slots__ = ("bounds", "buckets", "total")
 
@@ -37,11 +37,11 @@ class Histogram:
 
 @dataclass(slots=True)
 class StreamCounters:
-    """What one stream of a team did."""
+    """The counters of one stream of a team."""
 
     clients: int = 0
     opened: int = 0
-    frames: int = 0  # deliveries: one frame to one client
+    frames: int = 0  # a frame to two clients counts twice
     bytes: int = 0  # to sockets, before HTTP framing
     forwarded: Counter[str] = field(default_factory=Counter)  # by rule
     rule_errors: Counter[str] = field(default_factory=Counter)  # by rule
@@ -53,9 +53,9 @@ class StreamCounters:
 
 @dataclass(slots=True)
 class TeamCounters:
-    """What one team did."""
+    """The counters of one team."""
 
-    events: int = 0  # from Hatchet, as told in order
+    events: int = 0  # of runs, after they were put in order
     runs: int = 0
     run_ends: Counter[str] = field(default_factory=Counter)  # by status
     subscriptions: Counter[str] = field(default_factory=Counter)  # open now, by kind
@@ -68,18 +68,18 @@ class TeamCounters:
     streams: dict[str, StreamCounters] = field(default_factory=dict)
 
     def stream(self, name: str) -> StreamCounters:
-        """The counts of a stream, made when first asked for."""
+        """The counters of a stream, created on first use."""
         return self.streams.setdefault(name, StreamCounters())
 
 
 @dataclass(slots=True)
 class Counters:
-    """All of a process."""
+    """The counters of a process."""
 
     teams: dict[str, TeamCounters] = field(default_factory=dict)
     loop_lag: Histogram = field(default_factory=Histogram)
     collector_pauses: Histogram = field(default_factory=lambda: Histogram(PAUSE_BOUNDS))
 
     def team(self, name: str) -> TeamCounters:
-        """The counts of a team, made when first asked for."""
+        """The counters of a team, created on first use."""
         return self.teams.setdefault(name, TeamCounters())

@@ -1,13 +1,11 @@
-"""Metrics: renders `Counters` for ``/metrics``, read at the scrape; owns and counts nothing itself.
+"""Renders `Counters` and `Health` for ``/metrics`` at the time of the scrape; owns and counts nothing itself.
 
-What is told is a table (`FAMILIES`): name, kind, what it means, labels, and where the numbers lie. Labels are
-team, stream, rule and a few closed sets (cause, kind, status …); never a run, a client or a path, so the
-number of series is bounded by the configuration. The dashboard and the alert rules under ``deploy/`` name
-only what this table has; a test holds them to it.
+`FAMILIES` and `HEALTH_GAUGES` are tables of what is exposed. Labels are team, stream, rule and a few closed
+sets (cause, kind, status …), never a run, a client or a path, so the configuration bounds the
+number of series. A test holds the dashboard and the alert rules in ``deploy/`` to these tables.
 
-`render` may run in a thread of its own: it copies each table before it walks it.
-
-prometheus_client is imported at the first scrape: a sidecar that nobody scrapes does not carry it.
+`render` may run in a thread of its own: it copies each table before it iterates over it. prometheus_client is
+imported at the first scrape, so a sidecar that is never scraped does not load it.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ class Family:
     rows: Callable[[Counters], Iterable[Row]]
 
 
-# -- where the numbers lie --
+# -- how the numbers are read --
 
 
 def _of_team(read: Callable[[TeamCounters], float]) -> Callable[[Counters], Iterator[Row]]:
@@ -80,7 +78,7 @@ STREAM: Final = ("team", "stream")
 
 FAMILIES: Final = (
     # one stream of a team
-    Family("clients", "gauge", "Clients that are reading now.", STREAM, _of_stream(lambda s: s.clients)),
+    Family("clients", "gauge", "Open streams of clients.", STREAM, _of_stream(lambda s: s.clients)),
     Family("streams_opened", "counter", "Streams opened by clients.", STREAM, _of_stream(lambda s: s.opened)),
     Family(
         "stream_ends",
@@ -89,9 +87,15 @@ FAMILIES: Final = (
         (*STREAM, "ending"),
         _by_stream(lambda s: s.ends),
     ),
-    Family("frames", "counter", "Frames given, one to one client.", STREAM, _of_stream(lambda s: s.frames)),
     Family(
-        "sent_bytes", "counter", "Bytes given, before HTTP framing.", STREAM, _of_stream(lambda s: s.bytes)
+        "frames",
+        "counter",
+        "Frames sent; a frame to two clients counts twice.",
+        STREAM,
+        _of_stream(lambda s: s.frames),
+    ),
+    Family(
+        "sent_bytes", "counter", "Bytes sent, before HTTP framing.", STREAM, _of_stream(lambda s: s.bytes)
     ),
     Family(
         "forwarded",
@@ -107,10 +111,16 @@ FAMILIES: Final = (
         (*STREAM, "rule"),
         _by_stream(lambda s: s.rule_errors),
     ),
-    Family("gaps", "counter", "Gaps told to clients.", (*STREAM, "cause"), _by_stream(lambda s: s.gaps)),
-    Family("resets", "counter", "Attempts that began anew.", STREAM, _of_stream(lambda s: s.resets)),
+    Family("gaps", "counter", "Gaps sent to clients.", (*STREAM, "cause"), _by_stream(lambda s: s.gaps)),
+    Family(
+        "resets",
+        "counter",
+        "Attempts that began again, sent to clients.",
+        STREAM,
+        _of_stream(lambda s: s.resets),
+    ),
     # one team
-    Family("runs", "gauge", "Runs held now.", TEAM, _of_team(lambda t: t.runs)),
+    Family("runs", "gauge", "Runs followed or kept now.", TEAM, _of_team(lambda t: t.runs)),
     Family(
         "run_ends", "counter", "TokenCache ends of runs.", (*TEAM, "status"), _by_team(lambda t: t.run_ends)
     ),
@@ -136,7 +146,7 @@ FAMILIES: Final = (
     Family(
         "false_ends",
         "counter",
-        "Ends that the run's state did not confirm.",
+        "Ends of runs that the run's state did not confirm.",
         TEAM,
         _of_team(lambda t: t.false_ends),
     ),
@@ -157,18 +167,18 @@ FAMILIES: Final = (
 
 def render(counts: Counters, health: Health | None = None, *, accept: str = "") -> tuple[bytes, str]:
     """The scrape's body and its content type, as the request's Accept asks for."""
-    from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415 - see the file's law
+    from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415 - see above
     from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
 
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Reading(counts, health))
+    registry.register(_ScrapeCollector(counts, health))
     ProcessCollector(registry=registry)
     encode, content_type = choose_encoder(accept)
     return encode(registry), content_type
 
 
-class _Reading:
-    """A collector in prometheus_client's sense, for one scrape."""
+class _ScrapeCollector:
+    """A collector of prometheus_client, for one scrape."""
 
     def __init__(self, counts: Counters, health: Health | None) -> None:
         self._counts = counts
@@ -183,14 +193,14 @@ class _Reading:
         yield _metric("build_info", "gauge", "The version that runs.", ("version",), [((__version__,), 1)])
         latency = [((team, name), stream.latency) for team, name, stream in _streams(self._counts)]
         yield _histogram(
-            "delivery_latency_seconds", "From an event's coming in to the socket.", STREAM, latency
+            "delivery_latency_seconds", "From the arrival of an event to the socket.", STREAM, latency
         )
         yield _histogram(
             "loop_lag_seconds", "How late the event loop was.", (), [((), self._counts.loop_lag)]
         )
         yield _histogram(
             "collector_pause_seconds",
-            "How long Python's collector stopped the loop.",
+            "How long garbage collections stopped the event loop.",
             (),
             [((), self._counts.collector_pauses)],
         )

@@ -1,8 +1,8 @@
-"""Router: which stream a path means, and what stands in its placeholder.
+"""Finds the stream that a path means, and the value of its placeholder.
 
-A template has one placeholder, ``{workflowRunId}`` or ``{metadata.KEY}``, alone in its segment (`check` sees
-to it), so the look-up is a dictionary's, however many streams a team has. Paths are split before they are
-unquoted, so ``%2f`` never makes a segment.
+A template has one placeholder, ``{workflowRunId}`` or ``{metadata.KEY}``, alone in its segment (`check`
+requires it). So finding a path is a dictionary look-up, however many streams a team has. Paths are split
+before they are unquoted: ``%2f`` never makes a segment.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ T = TypeVar("T")
 
 @value
 class Match(Generic[T]):
-    """A path's stream, and the text in the placeholder (unquoted)."""
+    """The stream of a path, and the unquoted value of the placeholder."""
 
     target: T
     value: str
 
 
 class Router(Generic[T]):
-    """Templates to targets, built once."""
+    """The path templates of a team and their targets."""
 
     def __init__(self, templates: Mapping[str, T]) -> None:
         self._whole: dict[tuple[str, ...], T] = {}
-        self._by_metadata: set[tuple[str, ...]] = set()  # an empty value there is a bad value, no other path
+        self._by_metadata: set[tuple[str, ...]] = set()  # an empty value there is a bad request
         self._sizes: set[int] = set()
         for template, target in templates.items():
             self._add(template, target)
 
     def _add(self, template: str, target: T) -> None:
         segments = [unquote(segment) for segment in template.split("/")]
-        holes = [place for place, text in enumerate(segments) if PLACEHOLDER.fullmatch(text)]
-        if not holes:
-            return  # `check` lets none through; a path that names no run leads nowhere
-        by_metadata = segments[holes[0]].startswith("{metadata.")
-        segments[holes[0]] = "\0"
+        placeholders = [place for place, text in enumerate(segments) if PLACEHOLDER.fullmatch(text)]
+        if not placeholders:
+            return  # `check` refuses such a template; without a run there is nothing to serve
+        by_metadata = segments[placeholders[0]].startswith("{metadata.")
+        segments[placeholders[0]] = "\0"
         self._whole[tuple(segments)] = target
         if by_metadata:
             self._by_metadata.add(tuple(segments))
         self._sizes.add(len(segments))
 
     def match(self, raw_path: str) -> Match[T] | None:
-        """The stream of a path as it came (still quoted), or None."""
+        """The stream of a path (still quoted), or None."""
         parts = raw_path.split("/")
         if len(parts) in self._sizes:
             segments = [unquote(part) for part in parts] if "%" in raw_path else parts

@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from proxy.cli.commands.event_printer import Telling
+from proxy.cli.commands.event_printer import EventPrinter
 from proxy.cli.main import main
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
 from proxy.simulator.engine import Engine
@@ -89,12 +89,12 @@ class Heard:
 
     def __init__(self, rules: str) -> None:
         self.lines: list[str] = []
-        self._telling = Telling(Said(rules).rules, lambda line: self.lines.append(click.unstyle(line)))
+        self._printer = EventPrinter(Said(rules).rules, lambda line: self.lines.append(click.unstyle(line)))
 
     def of(self, *items: Item) -> list[str]:
         self.lines.clear()
         for item in items:
-            self._telling.tell(item)
+            self._printer.show(item)
         return self.lines
 
 
@@ -109,7 +109,7 @@ def test_gaps_and_resets_are_told_only_where_chunks_are_forwarded() -> None:
     ) == [
         "stream.gap     a  3 chunks cannot be given: joined_late",
         "stream.gap     b  some chunks cannot be given: upstream"
-        "  not told: no rule forwards chunks of this step",
+        "  not sent: no rule forwards chunks of this step",
         "stream.gap     the whole stream  some chunks cannot be given: unknown_cursor",
         "stream.reset   a  attempt 2 begins",
         "stream.end     failed",
@@ -121,9 +121,9 @@ def test_chunks_that_are_kept_back_alike_are_counted() -> None:
     chunks = [Event("step_stream", "r", "a", "i", text, 1, n) for n, text in enumerate("xxxaxx")]
     assert heard.of(*chunks, End("completed")) == [
         "step_stream    a#0  not forwarded: no rule matches (r: when is not true: payload != 'x')",
-        "               … 2 more chunks of step a, likewise",
+        "               … 2 more chunks of step a, for the same reason",
         'step_stream    a#3  r → message "a"',
         "step_stream    a#4  not forwarded: no rule matches (r: when is not true: payload != 'x')",
-        "               … 1 more chunk of step a, likewise",
+        "               … 1 more chunk of step a, for the same reason",
         "stream.end     completed",
     ]

@@ -1,4 +1,4 @@
-"""Teams' streams from the YAML alone, for commands that talk to nobody: no token or secret is needed."""
+"""The streams of teams from the YAML alone, for commands that need no connection, token or secret."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _ABSENT: Final = frozenset({"unset-variable", "variable-file"})
 
 
 def teams_at(path: Path, env: Mapping[str, str]) -> tuple[list[TeamConfig], list[Problem]]:
-    """The teams at `path` (a file, a team's file, a folder), and what keeps others from being read.
+    """The teams at `path` (a file, a team's file, a folder), and the problems of teams that cannot be read.
 
-    Raises ConfigError where nothing can be read, or a single file has problems.
+    Raises ConfigError if nothing can be read, or if a single file has problems.
     """
     if path.is_dir():
         return _directory(path, env)
@@ -36,7 +36,7 @@ def teams_at(path: Path, env: Mapping[str, str]) -> tuple[list[TeamConfig], list
 
 
 def team_named(teams: list[TeamConfig], name: str | None) -> TeamConfig:
-    """The team that is meant; raises LookupError with one sentence."""
+    """The team called `name`, or the only one; raises LookupError with a sentence for the user."""
     names = ", ".join(team.name for team in teams) or "none"
     if name is None:
         if len(teams) != 1:
@@ -81,7 +81,7 @@ def _single(path: Path, env: Mapping[str, str]) -> TeamConfig:
 
 
 def _without_variables(text: bytes, env: Mapping[str, str]) -> bytes:
-    """`text` with a word in the place of every variable and file that is not there."""
+    """`text` with a placeholder for every variable and file that does not exist."""
 
     def stand_in(match: re.Match[str]) -> str:
         return UNSET if isinstance(resolved(match, env), Fault) else match.group()

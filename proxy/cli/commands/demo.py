@@ -45,27 +45,27 @@ CANNOT_LISTEN: Final = 3
     type=click.FloatRange(0.1, 100),
     default=1.0,
     show_default=True,
-    help="Make the workers so many times faster.",
+    help="Run the workers this many times faster.",
 )
 def command(path: Path | None, port: int, speed: float) -> None:
-    """The whole thing on this machine: engine, proxy, page.
+    """Run an engine, the proxy and a page on this machine.
 
     \b
     stream-proxy demo
     stream-proxy demo --config streams.yaml --port 9000
 
-    Starts an embedded Hatchet with three workflows (chat, flaky, broken) and all the real one's quirks,
-    serves the YAML on it, and a page whose buttons start runs. Nothing is written, nothing leaves this
-    machine; Ctrl-C ends all of it.
+    Starts an embedded Hatchet engine with three workflows (chat, flaky, broken), the proxy with the YAML, and
+    a page whose buttons start runs. The engine imitates the odd behaviour of the real one. Nothing is written
+    to disk and nothing leaves this machine. Ctrl-C stops everything.
     """
-    from proxy.cli.demo.page import example  # noqa: PLC0415 - help answers without the engine being loaded
+    from proxy.cli.demo.page import example  # noqa: PLC0415 - --help needs no engine
 
-    # not uvloop, which `serve` takes: the embedded engine in this process stalls on it now and then
+    # not uvloop, which `serve` uses: the embedded engine in this process sometimes stalls on it
     sys.exit(asyncio.run(demo(path or example(), port, speed)))
 
 
 async def demo(path: Path, port: int, speed: float) -> int:
-    """Run it until a signal; the exit status."""
+    """Run until a signal; returns the exit status."""
     from proxy.cli.demo.workflows import demo_script  # noqa: PLC0415
     from proxy.server.http.sockets import bound  # noqa: PLC0415
     from proxy.simulator import Engine  # noqa: PLC0415
@@ -97,11 +97,11 @@ async def _serve(
 
     proxy = Assembly(path, env, open_event_log(), wrap=lambda other: with_page(other, engine, path))
     await proxy.start(config)
-    _say(engine, path, config, sock.getsockname()[1])
+    _print_addresses(engine, path, config, sock.getsockname()[1])
     await proxy.run(sock)
 
 
-def _say(engine: Engine, path: Path, config: Config, port: int) -> None:
+def _print_addresses(engine: Engine, path: Path, config: Config, port: int) -> None:
     click.echo(f"Hatchet  embedded, gRPC on {engine.host_port}, REST and /control on {engine.api_url}")
     click.echo(f"YAML     {path} (edit it: a good change is live at once)")
     for team in config.teams.values():

@@ -1,4 +1,4 @@
-"""What `watch` says of each thing that happened: one line, but chunks kept back alike are counted."""
+"""The lines of `watch`: one for each event; chunks that are not forwarded for the same reason are counted."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from proxy.rules.ruleset import Rules, RuleVerdict
 NARROWEST: Final = 40  # characters of data that are shown, however narrow the terminal
 
 
-class Telling:
-    """Says line after line; chunks of a step that are kept back for one reason are counted."""
+class EventPrinter:
+    """Prints what becomes of each event; counts chunks of a step that are not forwarded for one reason."""
 
     def __init__(self, rules: Rules, say: Callable[[str], None]) -> None:
         self._rules = rules
         self._say = say
-        self._kept: tuple[str | None, str] | None = None
+        self._withheld: tuple[str | None, str] | None = None
         self._more = 0
 
-    def tell(self, item: Item) -> None:
-        """Say what becomes of `item`."""
+    def show(self, item: Item) -> None:
+        """Print what becomes of `item`."""
         if not isinstance(item, Event):
             self._other(None)
             self._say(_end(item) if isinstance(item, End) else _notice(self._rules, item))
@@ -43,17 +43,18 @@ class Telling:
         if not self._other((item.step, why) if item.type == STEP_STREAM else None):
             self._say(click.style(f"{head}  not forwarded: {why}", fg="bright_black"))
 
-    def _other(self, kept: tuple[str | None, str] | None) -> bool:
-        """Whether it is one more of the same; else the count of those is said."""
-        if kept is not None and kept == self._kept:
+    def _other(self, withheld: tuple[str | None, str] | None) -> bool:
+        """Whether it is another chunk of the same kind; if not, the count of those is printed."""
+        if withheld is not None and withheld == self._withheld:
             self._more += 1
             return True
         if self._more:
             more = (
-                f"{self._more} more chunk{'' if self._more == 1 else 's'} of step {(self._kept or ('',))[0]}"
+                f"{self._more} more chunk{'' if self._more == 1 else 's'}"
+                f" of step {(self._withheld or ('',))[0]}"
             )
-            self._say(click.style(f"{'':14} … {more}, likewise", fg="bright_black"))
-        self._kept, self._more = kept, 0
+            self._say(click.style(f"{'':14} … {more}, for the same reason", fg="bright_black"))
+        self._withheld, self._more = withheld, 0
         return False
 
 
@@ -71,7 +72,7 @@ def why_not(verdicts: Sequence[RuleVerdict]) -> str:
 
 
 def _notice(rules: Rules, item: Item) -> str:
-    """A gap or a reset; one of a step whose chunks the stream does not forward is not told."""
+    """A gap or a reset; it is not sent for a step whose chunks the stream does not forward."""
     step: str | None = getattr(item, "step", None)
     attempt: int | None = getattr(item, "attempt", None)
     cause = getattr(item, "cause", None)
@@ -82,12 +83,12 @@ def _notice(rules: Rules, item: Item) -> str:
         count = "some chunks" if missed is None else f"{missed} chunk{'' if missed == 1 else 's'}"
         said = f"stream.gap     {step or 'the whole stream'}  {count} cannot be given: {cause.value}"
     if step is not None and not rules.forwards_chunks(step):
-        return click.style(f"{said}  not told: no rule forwards chunks of this step", fg="bright_black")
+        return click.style(f"{said}  not sent: no rule forwards chunks of this step", fg="bright_black")
     return click.style(said, fg="yellow")
 
 
 def _short(text: str) -> str:
-    """Cut to the terminal's width on a terminal, whole in a pipe."""
+    """`text`, cut to the width of a terminal; whole in a pipe."""
     if not sys.stdout.isatty():
         return text
     room = max(NARROWEST, os.get_terminal_size(sys.stdout.fileno()).columns - NARROWEST)

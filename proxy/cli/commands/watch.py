@@ -14,7 +14,7 @@ import click
 
 from config.problems import ConfigError
 from proxy.cli.commands.config_files import PROBLEMS, USAGE, team_named
-from proxy.cli.commands.event_printer import Telling
+from proxy.cli.commands.event_printer import EventPrinter
 from proxy.core.events import End, Item
 from proxy.hatchet.errors import HatchetError, RunUnknown, TokenRefused
 from proxy.rules.ruleset import Rules
@@ -111,7 +111,7 @@ async def watch(
     """Say what becomes of each event of the run until its verified end; the exit status."""
     from proxy.runs.follower import RunFollower, RunSettings  # noqa: PLC0415
 
-    telling = Telling(Rules(stream), say)
+    printer = EventPrinter(Rules(stream), say)
     told: asyncio.Queue[Item] = asyncio.Queue()
 
     def publish(items: Sequence[Item]) -> None:
@@ -130,7 +130,7 @@ async def watch(
             except TimeoutError:
                 trouble = _say_trouble(run.trouble, trouble, say)
                 continue
-            telling.tell(item)
+            printer.show(item)
             if isinstance(item, End):
                 return 0
     finally:
