@@ -1,0 +1,246 @@
+"""The rules of placement one by one: which execution sent a chunk."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.core.observations import LiveEvent
+from proxy.runs.reconcile import placement
+from proxy.runs.reconcile.placement import MOST_EXECUTIONS, Execution, Executions, Place, place
+from proxy.runs.reconcile.timing import CLOCK_JITTER, CLOCK_SKEW
+from tests.support.scenario import at, chunk
+
+JUST = CLOCK_JITTER * 0.9
+MORE = CLOCK_JITTER * 1.1
+
+
+def execution(
+    *heard: tuple[int, float], told: int = 0, number: int = 1, forgotten: bool = False
+) -> Execution:
+    """An execution that sent chunks (index, time); the first `told` of them were told."""
+    one = Execution(number, 0.0)
+    for n, (index, t) in enumerate(heard):
+        one.note(index, at(t))
+        if n < told:
+            one.told(index, at(t))
+        else:
+            one.held[index] = chunk(index, t)
+    if forgotten:
+        one.recent.clear()
+    return one
+
+
+def untimed(index: int) -> LiveEvent:
+    event = chunk(index, 0.0)
+    return LiveEvent(event.run_id, event.kind, event.step_run_id, "", None, None, index)
+
+
+def placed(
+    event: LiveEvent, *executions: Execution, over: dict[int, float] | None = None
+) -> tuple[int, Place]:
+    """Where `event` is placed; `over`: position -> the time of its failure."""
+    times = {n: at(t) for n, t in (over or {}).items()}
+    return place(event, executions, [times.get(n) for n in range(len(executions))])
+
+
+THREE = ((0, 1.0), (1, 1.1), (2, 1.2))  # chunks 0 to 2, a tenth of a second apart
+
+
+def test_the_first_chunk_of_a_step_begins_an_execution() -> None:
+    assert placed(chunk(0, 1.0)) == (-1, Place.BEGINS)
+    assert placed(chunk(7, 1.0)) == (-1, Place.BEGINS)
+
+
+# -- again --
+
+
+@pytest.mark.parametrize("told", [0, 3])
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_the_same_index_and_time_is_known(told: int, index: int) -> None:
+    assert placed(chunk(index, THREE[index][1]), execution(*THREE, told=told)) == (0, Place.KNOWN)
+
+
+def test_the_same_chunk_is_known_in_the_execution_that_has_it_though_it_continues_another() -> None:
+    first, second = execution(*THREE, told=3), execution((0, 2.0), (1, 2.1), number=2)
+    assert placed(chunk(2, 1.2), first, second) == (0, Place.KNOWN)
+
+
+def test_an_index_that_waits_with_another_time_is_not_the_same_chunk() -> None:
+    assert placed(chunk(1, 5.0), execution(*THREE)) == (-1, Place.BEGINS)
+
+
+# -- next --
+
+
+def test_the_index_after_the_last_adds() -> None:
+    assert placed(chunk(3, 1.3), execution(*THREE)) == (0, Place.ADDS)
+
+
+def test_the_next_index_may_be_timed_a_little_earlier_but_not_more() -> None:
+    first, second = execution(*THREE), execution((0, 3.0), (1, 3.1), (2, 3.2), number=2)
+    assert placed(chunk(3, 3.2 - JUST), first, second) == (1, Place.ADDS)
+    assert placed(chunk(3, 3.2 - MORE), first, second) == (0, Place.ADDS)
+
+
+def test_the_next_index_after_the_failure_of_an_older_execution_is_not_its() -> None:
+    first, second = execution(*THREE, told=3), execution((0, 2.0), number=2)
+    assert placed(chunk(3, 1.4), first, second, over={0: 1.5}) == (0, Place.ADDS)
+    assert placed(chunk(3, 1.5 + JUST), first, second, over={0: 1.5}) == (0, Place.ADDS)
+    found, what = placed(chunk(3, 2.3), first, second, over={0: 1.5})
+    assert (found, what) == (1, Place.ADDS), "chunks 1 and 2 of the newer one are missing"
+
+
+def test_the_newest_execution_may_go_on_after_its_failure_by_the_difference_of_two_clocks() -> None:
+    one = execution(*THREE)
+    assert placed(chunk(3, 1.5 + CLOCK_SKEW * 0.9), one, over={0: 1.5}) == (0, Place.ADDS)
+    assert placed(chunk(3, 1.5 + CLOCK_SKEW * 1.1), one, over={0: 1.5}) == (-1, Place.BEGINS)
+
+
+def test_a_zombie_goes_on_beside_the_next_attempt() -> None:
+    zombie = execution((23, 1.0), (24, 1.1), told=2)
+    fresh = execution((0, 1.15), (1, 1.25), number=2)
+    assert placed(chunk(25, 1.2), zombie, fresh) == (0, Place.ADDS)
+    assert placed(chunk(2, 1.35), zombie, fresh) == (1, Place.ADDS)
+
+
+# -- missing --
+
+
+def test_a_hole_is_filled_where_the_time_fits() -> None:
+    one = execution((0, 1.0), (3, 1.3))
+    assert placed(chunk(2, 1.2), one) == (0, Place.ADDS)
+    assert placed(chunk(2, 1.3 + MORE), one) == (-1, Place.BEGINS)
+
+
+def test_an_index_before_the_first_that_was_heard_fits_the_oldest_execution_at_any_time() -> None:
+    assert placed(chunk(1, 0.5), execution((3, 1.3), (4, 1.4))) == (0, Place.ADDS)
+
+
+def test_an_index_before_the_first_of_a_newer_execution_fits_only_after_its_beginning() -> None:
+    first, second = execution(*THREE, told=3), execution((3, 2.3), (4, 2.4), number=2)
+    assert placed(chunk(1, 2.3), first, second) == (1, Place.ADDS)
+    assert placed(chunk(1, 1.05), first, second) != (1, Place.ADDS)
+
+
+def test_an_index_that_waits_already_fills_no_hole() -> None:
+    one = execution((0, 1.0), (2, 1.2), (4, 1.4))
+    assert placed(chunk(2, 1.25), one)[1] is not Place.ADDS
+
+
+# -- told --
+
+
+def test_a_chunk_whose_time_was_forgotten_is_known_where_it_fits() -> None:
+    assert placed(chunk(1, 1.1), execution(*THREE, told=3, forgotten=True)) == (0, Place.KNOWN)
+
+
+def test_an_index_that_begins_again_later_is_another_execution() -> None:
+    assert placed(chunk(0, 2.0), execution(*THREE, told=3)) == (-1, Place.BEGINS)
+    assert placed(chunk(1, 2.1), execution(*THREE, told=3)) == (-1, Place.BEGINS)
+
+
+def test_the_first_index_again_with_another_time_is_another_execution() -> None:
+    assert placed(chunk(0, 1.05), execution(*THREE, told=3, forgotten=True)) == (-1, Place.BEGINS)
+
+
+def test_a_chunk_before_the_first_that_was_told_is_late() -> None:
+    one = execution((5, 1.5), (6, 1.6), told=2)
+    assert placed(chunk(4, 1.4), one) == (0, Place.LATE)
+    assert placed(untimed(4), one) == (0, Place.LATE)
+
+
+def test_a_chunk_before_the_first_of_a_newer_execution_is_not_its_late_one() -> None:
+    first, second = execution(*THREE, told=3), execution((5, 2.5), (6, 2.6), told=2, number=2)
+    assert placed(chunk(4, 2.4), first, second)[0] == 0
+    assert placed(chunk(4, 2.5), first, second) == (1, Place.LATE)
+
+
+def test_a_told_index_from_before_the_execution_is_late() -> None:
+    one = execution((0, 1.0), (1, 1.1), (2, 1.2), told=3, forgotten=True)
+    assert placed(chunk(2, 0.5), one) == (0, Place.LATE)
+
+
+# -- later --
+
+
+def test_a_later_index_adds_and_leaves_a_hole() -> None:
+    assert placed(chunk(9, 2.0), execution(*THREE)) == (0, Place.ADDS)
+
+
+def test_a_later_index_after_the_failure_begins_another_execution() -> None:
+    assert placed(chunk(9, 2.0), execution(*THREE), over={0: 1.5}) == (-1, Place.BEGINS)
+
+
+def test_a_later_index_of_an_earlier_time_fits_only_the_one_execution_that_there_is() -> None:
+    assert placed(chunk(9, 0.5), execution(*THREE)) == (0, Place.ADDS)
+    first, second = execution(*THREE), execution((0, 2.0), number=2)
+    assert placed(chunk(9, 0.5), first, second) == (-1, Place.BEGINS)
+
+
+def test_chunks_without_a_time_are_placed_by_index() -> None:
+    one = execution(*THREE, told=3)
+    assert placed(untimed(3), one) == (0, Place.ADDS)
+    assert placed(untimed(7), one) == (0, Place.ADDS)
+    assert placed(untimed(1), one) == (0, Place.KNOWN)
+
+
+def test_the_rules_are_tried_in_this_order() -> None:
+    names = [rule.__name__ for rule in placement.RULES]
+    assert names == ["_again", "_next", "_missing", "_told", "_later"]
+
+
+# -- what is kept --
+
+
+def test_what_waits_is_bounded_by_number_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement, "MOST_HELD", 3)
+    executions = Executions()
+    one = executions.begin(0.0)
+    assert [executions.hold(one, chunk(n, 1.0, "x")) for n in range(5)] == [True] * 3 + [False] * 2
+    assert executions.overflowed
+    assert (executions.count, executions.bytes) == (3, 3)
+    executions.take(one, 0)
+    assert (executions.count, executions.bytes) == (2, 2)
+    assert executions.drop(one) == 2
+    assert (executions.count, executions.bytes) == (0, 0)
+    monkeypatch.setattr(placement, "MOST_HELD_BYTES", 10)
+    assert executions.hold(one, chunk(0, 1.0, "x" * 10))
+    assert not executions.hold(one, chunk(1, 1.0, "x"))
+
+
+def test_an_index_that_waits_is_not_held_twice() -> None:
+    executions = Executions()
+    one = executions.begin(0.0)
+    assert executions.hold(one, chunk(0, 1.0, "first"))
+    assert not executions.hold(one, chunk(0, 1.0, "other"))
+    assert one.held[0].payload == "first"
+    assert not executions.overflowed
+
+
+def test_the_oldest_execution_is_forgotten_when_there_are_too_many() -> None:
+    executions = Executions()
+    first = executions.begin(0.0)
+    executions.hold(first, chunk(0, 1.0, "x"))
+    for _ in range(MOST_EXECUTIONS):
+        executions.begin(0.0)
+    assert len(executions.all) == MOST_EXECUTIONS
+    assert first not in executions.all
+    assert (executions.count, executions.bytes) == (0, 0)
+    assert [one.number for one in executions.all] == list(range(2, MOST_EXECUTIONS + 2))
+
+
+def test_an_execution_that_runs_again_goes_on_where_the_one_before_was_told() -> None:
+    executions = Executions()
+    before, again = executions.begin(0.0), executions.begin(1.0)
+    before.attempt = 1
+    for n in range(3):
+        before.note(n, at(1))
+        before.told(n, at(1))
+    executions.hold(before, chunk(4, 1.0))
+    for n in range(4):
+        executions.hold(again, chunk(n, 2.0))
+    executions.continues(again, before)
+    assert (again.attempt, again.next) == (1, 3)
+    assert sorted(again.held) == [3, 4]
+    assert before.held == {}
+    assert executions.count == 2
