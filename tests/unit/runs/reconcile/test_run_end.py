@@ -186,7 +186,9 @@ def test_a_history_has_arrived_when_every_step_is_at_rest_in_the_attempt_that_is
 # -- the run's own event --
 
 
-def ended(step: str, name: str, type_: str, payload: object, t: float | None, known: float = 0.0) -> Evidence:
+def ended(
+    step: str, name: str, type_: str, payload: object, *, t: float | None, known: float = 0.0
+) -> Evidence:
     evidence = Evidence(step, 0.0)
     evidence.name = name
     when = None if t is None else at(t)
@@ -200,8 +202,8 @@ def test_a_completed_run_has_the_outputs_of_its_steps_by_name() -> None:
         CoreStep("two", OTHER, Status.COMPLETED, '{"skipped": true}'),
     )
     evidences = [
-        ended(STEP, "one", STEP_COMPLETED, {"a": 1}, 1),
-        ended(OTHER, "two", STEP_SKIPPED, None, 2),
+        ended(STEP, "one", STEP_COMPLETED, {"a": 1}, t=1),
+        ended(OTHER, "two", STEP_SKIPPED, None, t=2),
         Evidence("of no state", 0.0),
     ]
     kind, payload, when, recovered = run_event(core(Status.COMPLETED, *steps), None, evidences, HINT)
@@ -211,14 +213,14 @@ def test_a_completed_run_has_the_outputs_of_its_steps_by_name() -> None:
 
 def test_a_failed_run_has_the_failure_that_came_first() -> None:
     evidences = [
-        ended(STEP, "one", STEP_FAILED, {"message": "later", "detail": "later"}, 5, known=1),
-        ended(OTHER, "two", STEP_FAILED, {"message": "first", "detail": "first"}, 4, known=2),
+        ended(STEP, "one", STEP_FAILED, {"message": "later", "detail": "later"}, t=5, known=1),
+        ended(OTHER, "two", STEP_FAILED, {"message": "first", "detail": "first"}, t=4, known=2),
     ]
     state = core_pair(Status.FAILED, Status.FAILED, Status.FAILED)
     kind, payload, when, recovered = run_event(state, None, evidences, None)
     assert (kind, payload) == (RUN_FAILED, {"message": "first", "detail": "first", "step": "two"})
     assert (when, recovered) == (None, True)
-    evidences[1] = ended(OTHER, "two", STEP_FAILED, {"message": "untimed", "detail": ""}, None, known=2)
+    evidences[1] = ended(OTHER, "two", STEP_FAILED, {"message": "untimed", "detail": ""}, t=None, known=2)
     assert run_event(state, None, evidences, None)[1]["step"] == "one", "by when they were heard"
     assert run_event(state, None, [], None)[1] == {"message": "", "detail": "", "step": None}
 
