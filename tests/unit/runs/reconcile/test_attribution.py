@@ -1,0 +1,207 @@
+"""Which attempt an execution is: each row of the table, and what makes the difference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxy.core.events import STEP_COMPLETED
+from proxy.core.observations import Status
+from proxy.runs.reconcile.attempts import NOBODY, Attribution, attribute
+from proxy.runs.reconcile.evidence import Evidence, Outcome
+from proxy.runs.reconcile.placement import Execution
+from proxy.runs.reconcile.timing import (
+    ATTEMPT_WAIT,
+    CLOCK_JITTER,
+    HISTORY_LAG,
+    RERUN_WAIT,
+    SHORTEST_TIMEOUT,
+    START_LAG,
+)
+from tests.support.scenario import STEP, at
+
+NEVER = float("inf")
+ANSWERED = HISTORY_LAG  # seconds after a chunk was heard at which the history must have been asked
+
+
+def known(**facts: Any) -> Evidence:
+    evidence = Evidence(STEP, 0.0)
+    for name, value in facts.items():
+        setattr(evidence, name, value)
+    return evidence
+
+
+def heard(sent: float | None, now: float | None = None, attempt: int | None = None) -> Execution:
+    """An execution whose first chunk was sent at `sent` and heard at `now`, if that was later."""
+    one = Execution(1, sent if now is None and sent is not None else now or 0.0)
+    one.first_at = None if sent is None else at(sent)
+    one.attempt = attempt
+    return one
+
+
+def decide(
+    one: Execution,
+    evidence: Evidence,
+    *,
+    before: Execution | None = None,
+    history: bool = True,
+    over: bool = False,
+    now: float | None = None,
+) -> Attribution:
+    when = one.heard_at if now is None else now
+    return attribute(one, before, evidence, history=history, over=over, now=when)
+
+
+# -- the first execution that was heard --
+
+
+def test_what_its_own_subscription_brought_the_start_of_is_that_attempt_at_once() -> None:
+    one = heard(0.5)
+    one.begun = (1, 0.4)
+    assert decide(one, known()).attempt == 1
+
+
+def test_a_start_is_worth_nothing_once_a_timeout_may_have_passed_unheard() -> None:
+    one = heard(3.0)
+    one.begun = (1, 3.0 - SHORTEST_TIMEOUT)
+    assert decide(one, known()).attempt is None
+    assert decide(one, known(timeout=60.0)).attempt == 1
+    assert decide(one, known(retries=0)).attempt == 1, "no attempt can follow"
+    assert decide(one, known(retries=1)).attempt is None
+
+
+def test_a_start_of_an_earlier_attempt_is_worth_nothing() -> None:
+    one = heard(0.5)
+    one.begun = (1, 0.4)
+    assert decide(one, known(proven=2)).attempt is None
+
+
+def test_it_waits_for_an_answer_of_the_history_and_not_for_ever() -> None:
+    one = heard(5.0)
+    waiting = decide(one, known())
+    assert (waiting.attempt, waiting.until) == (None, 5.0 + ATTEMPT_WAIT)
+    assert decide(one, known(history_asked=5.0 + ANSWERED - 0.01)).attempt is None
+    assert decide(one, known(history_asked=5.0 + ANSWERED)).attempt == 1
+    assert decide(one, known(), now=5.0 + ATTEMPT_WAIT).attempt == 1
+    assert decide(one, known(), history=False).attempt == 1
+    assert decide(one, known(), over=True).attempt == 1
+
+
+def test_an_answer_that_counts_attempts_is_believed() -> None:
+    assert decide(heard(5.0), known(proven=3, history_asked=6.0)).attempt == 3
+
+
+def test_it_is_of_the_attempt_in_whose_time_its_first_chunk_was_sent() -> None:
+    began = {2: at(4.0), 3: at(6.0)}
+    evidence = known(proven=3, history_asked=9.0, began=began)
+    assert decide(heard(6.5), evidence).attempt == 3
+    assert decide(heard(6.0 - START_LAG * 0.9), evidence).attempt == 3
+    assert decide(heard(6.0 - START_LAG * 1.1), evidence).attempt == 2
+    assert decide(heard(3.0), evidence).attempt == 1
+
+
+def test_it_is_of_an_earlier_attempt_where_that_failed_after_its_first_chunk() -> None:
+    evidence = known(history_asked=9.0)
+    evidence.attempt_failed(1, "E", at(4.0), 4.0, live=False)
+    evidence.attempt_began(2, 4.0)
+    assert decide(heard(3.0), evidence).attempt == 1
+    assert decide(heard(4.0), evidence).attempt == 2
+
+
+def test_it_is_nobodys_where_it_is_an_earlier_attempts_and_it_is_not_known_which() -> None:
+    evidence = known(proven=3, history_asked=9.0, began={3: at(6.0)})
+    assert decide(heard(5.0), evidence).attempt == NOBODY
+
+
+def test_without_times_the_proven_attempt_is_believed_unless_it_waits_for_a_worker() -> None:
+    evidence = known(proven=2, history_asked=9.0)
+    assert decide(heard(5.0), evidence).attempt == 2
+    evidence.history_status, evidence.history_attempt = Status.QUEUED, 2
+    assert decide(heard(5.0), evidence).attempt == NOBODY
+    evidence.history_attempt = 1
+    assert decide(heard(5.0), evidence).attempt == 2
+
+
+def test_a_first_attempt_that_is_said_to_wait_is_believed_all_the_same() -> None:
+    evidence = known(history_asked=9.0, history_status=Status.QUEUED, history_attempt=1)
+    assert decide(heard(5.0), evidence).attempt == 1
+
+
+def test_it_is_the_next_attempt_where_the_proven_one_failed_live_before_it() -> None:
+    evidence = known()
+    evidence.attempt_failed(1, "E", at(4.0), 4.0, live=True)
+    assert decide(heard(4.5), evidence).attempt == 2
+    assert decide(heard(3.5), evidence, now=9.0).attempt == 1
+
+
+def test_a_failure_that_only_a_state_tells_must_have_been_known_for_some_time() -> None:
+    evidence = known(history_asked=9.0)
+    evidence.attempt_failed(1, "E", at(4.0), 4.0, live=False)
+    assert decide(heard(4.0 + ATTEMPT_WAIT * 0.9), evidence).attempt == 1
+    assert decide(heard(4.0 + ATTEMPT_WAIT * 1.1), evidence).attempt == 2
+
+
+# -- an execution after one whose attempt is known --
+
+
+def test_one_that_is_older_than_that_is_nobodys() -> None:
+    before = heard(5.0, attempt=1)
+    assert decide(heard(5.0 - CLOCK_JITTER * 1.1, now=6.0), known(), before=before).attempt == NOBODY
+    assert decide(heard(5.0 - CLOCK_JITTER * 0.9, now=6.0), known(), before=before).attempt is None
+    assert decide(heard(None, now=6.0), known(), before=before).attempt is None
+
+
+def test_one_after_the_failure_is_the_next_attempt_and_one_before_it_the_same_again() -> None:
+    evidence = known()
+    evidence.attempt_failed(1, "E", at(6.0), 6.0, live=True)
+    before = heard(1.0, attempt=1)
+    assert decide(heard(6.0, now=6.5), evidence, before=before) == Attribution(2)
+    assert decide(heard(5.0, now=6.5), evidence, before=before) == Attribution(1, rerun=True)
+
+
+def test_where_times_are_missing_what_was_heard_first_decides() -> None:
+    evidence = known()
+    evidence.attempt_failed(1, "E", None, 6.0, live=True)
+    before = heard(1.0, attempt=1)
+    assert decide(heard(7.0), evidence, before=before) == Attribution(2)
+    assert decide(heard(5.5), evidence, before=before) == Attribution(1, rerun=True)
+
+
+def test_a_later_attempt_that_is_proven_takes_it() -> None:
+    before = heard(1.0, attempt=1)
+    evidence = known(proven=2, history_asked=9.0)
+    assert decide(heard(5.0), evidence, before=before) == Attribution(2)
+    waiting = decide(heard(5.0), known(proven=2), before=before)
+    assert (waiting.attempt, waiting.until) == (None, 5.0 + ATTEMPT_WAIT)
+
+
+def test_an_evicted_attempt_runs_again() -> None:
+    before = heard(1.0, attempt=1)
+    assert decide(heard(5.0), known(was_evicted=True), before=before) == Attribution(1, rerun=True)
+
+
+def test_after_the_end_it_is_the_same_attempt_again() -> None:
+    evidence = known()
+    evidence.ended(Outcome(STEP_COMPLETED, 1, {}, at(6.0), live=True, known_at=6.0, tell_at=6.0))
+    before = heard(1.0, attempt=1)
+    assert decide(heard(5.0, now=6.0), evidence, before=before) == Attribution(1, rerun=True)
+    assert decide(heard(5.0), known(), before=before, over=True) == Attribution(1, rerun=True)
+
+
+def test_without_an_answer_of_the_history_it_waits_for_other_evidence() -> None:
+    before = heard(1.0, attempt=1)
+    for history in (True, False):
+        waiting = decide(heard(5.0), known(), before=before, history=history, now=500.0)
+        assert (waiting.attempt, waiting.until) == (None, NEVER)
+
+
+def test_with_an_answer_it_is_the_same_attempt_again_when_nothing_spoke_of_another() -> None:
+    before = heard(1.0, attempt=1)
+    evidence = known(history_asked=5.0 + ANSWERED)
+    waiting = decide(heard(5.0), evidence, before=before)
+    assert (waiting.attempt, waiting.until) == (None, 5.0 + RERUN_WAIT)
+    assert decide(heard(5.0), evidence, before=before, now=5.0 + RERUN_WAIT) == Attribution(1, rerun=True)
+
+
+def test_an_execution_of_nobody_is_not_what_the_next_is_judged_by() -> None:
+    undecided = heard(1.0)
+    assert decide(heard(5.0), known(history_asked=9.0), before=undecided).attempt == 1
