@@ -65,8 +65,6 @@ def attribute(
     if before.first_at is not None and one.first_at is not None and one.first_at < before.first_at - _JITTER:
         return Attribution(NOBODY)  # older than an execution whose attempt is known
     goes_on = one.first_index > before.last_index
-    if evidence.proven < attempt:  # taken for a later one, and evidence says otherwise
-        return Attribution(attempt, rerun=True)
     if evidence.proven > attempt:
         if evidence.undecided and _began_after_failure(one, evidence, evidence.proven):
             return Attribution(evidence.proven + 1)

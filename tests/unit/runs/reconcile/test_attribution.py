@@ -24,15 +24,21 @@ ANSWERED = HISTORY_LAG  # seconds after a chunk was heard at which the history m
 
 
 def known(**facts: Any) -> Evidence:
+    """Evidence; a history that was asked counts the attempts that are proven, unless said otherwise."""
     evidence = Evidence(STEP, 0.0)
+    if "history_asked" in facts:
+        evidence.history_attempt = facts.get("proven", 1)
     for name, value in facts.items():
         setattr(evidence, name, value)
     return evidence
 
 
-def heard(sent: float | None, now: float | None = None, attempt: int | None = None) -> Execution:
-    """An execution whose first chunk was sent at `sent` and heard at `now`, if that was later."""
-    one = Execution(1, sent if now is None and sent is not None else now or 0.0)
+def heard(
+    sent: float | None, now: float | None = None, attempt: int | None = None, first: int = 0, number: int = 1
+) -> Execution:
+    """Three chunks of an execution; the first was sent at `sent` and heard at `now`, if that was later."""
+    one = Execution(number, sent if now is None and sent is not None else now or 0.0)
+    one.first_index, one.last_index = first, first + 2
     one.first_at = None if sent is None else at(sent)
     one.attempt = attempt
     return one
@@ -43,12 +49,13 @@ def decide(
     evidence: Evidence,
     *,
     before: Execution | None = None,
+    newer: int = 0,
     history: bool = True,
     over: bool = False,
     now: float | None = None,
 ) -> Attribution:
     when = one.heard_at if now is None else now
-    return attribute(one, before, evidence, history=history, over=over, now=when)
+    return attribute(one, before, evidence, newer=newer, history=history, over=over, now=when)
 
 
 # -- the first execution that was heard --
@@ -103,6 +110,7 @@ def test_it_is_of_an_earlier_attempt_where_that_failed_after_its_first_chunk() -
     evidence = known(history_asked=9.0)
     evidence.attempt_failed(1, "E", at(4.0), 4.0, live=False)
     evidence.attempt_began(2, 4.0)
+    evidence.history_attempt = 2
     assert decide(heard(3.0), evidence).attempt == 1
     assert decide(heard(4.0), evidence).attempt == 2
 
@@ -117,8 +125,19 @@ def test_without_times_the_proven_attempt_is_believed_unless_it_waits_for_a_work
     assert decide(heard(5.0), evidence).attempt == 2
     evidence.history_status, evidence.history_attempt = Status.QUEUED, 2
     assert decide(heard(5.0), evidence).attempt == NOBODY
-    evidence.history_attempt = 1
-    assert decide(heard(5.0), evidence).attempt == 2
+    evidence.attempt_failed(1, "E", None, 6.0, live=True)
+    assert decide(heard(5.0), evidence).attempt == 1, "it was heard before the failure of the one before"
+
+
+def test_an_attempt_that_the_history_does_not_count_yet_is_not_believed() -> None:
+    assert decide(heard(5.0), known(proven=2, history_asked=9.0, history_attempt=1)).attempt == 1
+
+
+def test_executions_that_nothing_tells_apart_are_the_attempts_one_by_one_when_all_is_over() -> None:
+    evidence = known(proven=2)
+    assert decide(heard(1.0, number=1), evidence, newer=1, over=True).attempt == 1
+    assert decide(heard(1.0, number=1), evidence, newer=2, over=True).attempt == NOBODY
+    assert decide(heard(1.0, number=1), evidence, newer=0, over=True).attempt == 2
 
 
 def test_a_first_attempt_that_is_said_to_wait_is_believed_all_the_same() -> None:
@@ -150,12 +169,14 @@ def test_one_that_is_older_than_that_is_nobodys() -> None:
     assert decide(heard(None, now=6.0), known(), before=before).attempt is None
 
 
-def test_one_after_the_failure_is_the_next_attempt_and_one_before_it_the_same_again() -> None:
+def test_one_that_goes_on_is_of_the_failed_attempt_where_it_was_sent_before_the_failure() -> None:
     evidence = known()
     evidence.attempt_failed(1, "E", at(6.0), 6.0, live=True)
     before = heard(1.0, attempt=1)
     assert decide(heard(6.0, now=6.5), evidence, before=before) == Attribution(2)
-    assert decide(heard(5.0, now=6.5), evidence, before=before) == Attribution(1, rerun=True)
+    assert decide(heard(5.0, now=6.5), evidence, before=before) == Attribution(2), "it begins again at 0"
+    assert decide(heard(5.0, now=6.5, first=3), evidence, before=before) == Attribution(1, rerun=True)
+    assert decide(heard(6.0, now=6.5, first=3), evidence, before=before) == Attribution(2)
 
 
 def test_where_times_are_missing_what_was_heard_first_decides() -> None:
@@ -163,13 +184,17 @@ def test_where_times_are_missing_what_was_heard_first_decides() -> None:
     evidence.attempt_failed(1, "E", None, 6.0, live=True)
     before = heard(1.0, attempt=1)
     assert decide(heard(7.0), evidence, before=before) == Attribution(2)
-    assert decide(heard(5.5), evidence, before=before) == Attribution(1, rerun=True)
+    assert decide(heard(5.5, first=3), evidence, before=before) == Attribution(1, rerun=True)
+    assert decide(heard(7.0, first=3), evidence, before=before) == Attribution(2)
 
 
 def test_a_later_attempt_that_is_proven_takes_it() -> None:
     before = heard(1.0, attempt=1)
     evidence = known(proven=2, history_asked=9.0)
     assert decide(heard(5.0), evidence, before=before) == Attribution(2)
+    evidence.began[2] = at(6.0)
+    assert decide(heard(5.0), evidence, before=before) == Attribution(NOBODY), "two of attempt 1"
+    assert decide(heard(5.0, first=3), evidence, before=before) == Attribution(1, rerun=True), "it goes on"
     waiting = decide(heard(5.0), known(proven=2), before=before)
     assert (waiting.attempt, waiting.until) == (None, 5.0 + ATTEMPT_WAIT)
 
@@ -200,6 +225,36 @@ def test_with_an_answer_it_is_the_same_attempt_again_when_nothing_spoke_of_anoth
     waiting = decide(heard(5.0), evidence, before=before)
     assert (waiting.attempt, waiting.until) == (None, 5.0 + RERUN_WAIT)
     assert decide(heard(5.0), evidence, before=before, now=5.0 + RERUN_WAIT) == Attribution(1, rerun=True)
+
+
+def test_one_that_goes_on_after_a_break_is_the_same_attempt_once_the_history_counts_no_other() -> None:
+    before, one = heard(1.0, attempt=1), heard(5.0, first=3)
+    assert decide(one, known(history_asked=5.0 + ANSWERED), before=before) == Attribution(1, rerun=True)
+    waiting = decide(one, known(), before=before)
+    assert (waiting.attempt, waiting.until) == (None, 5.0 + 2 * RERUN_WAIT)
+    waiting = decide(one, known(), before=before, history=False)
+    assert (waiting.attempt, waiting.until) == (None, 5.0 + RERUN_WAIT)
+    assert decide(one, known(), before=before, now=5.0 + 2 * RERUN_WAIT) == Attribution(1, rerun=True)
+
+
+def test_one_that_goes_on_and_was_heard_before_the_failure_is_the_failed_attempts() -> None:
+    evidence = known()
+    evidence.attempt_failed(1, "E", at(4.0), 6.0, live=True)
+    before = heard(1.0, attempt=1)
+    assert decide(heard(5.0, first=3), evidence, before=before) == Attribution(1, rerun=True)
+    assert decide(heard(5.0), evidence, before=before) == Attribution(2)
+    assert decide(heard(5.0, now=6.5, first=3), evidence, before=before) == Attribution(2)
+
+
+def test_after_a_failure_that_only_the_history_tells_its_next_answer_is_waited_for() -> None:
+    evidence = known()
+    evidence.attempt_failed(1, "E", at(4.0), 4.5, live=False)
+    before = heard(1.0, attempt=1)
+    waiting = decide(heard(5.0), evidence, before=before)
+    assert (waiting.attempt, waiting.until) == (None, 5.0 + ATTEMPT_WAIT)
+    assert decide(heard(5.0), evidence, before=before, now=5.0 + ATTEMPT_WAIT) == Attribution(2)
+    assert decide(heard(5.0), evidence, before=before, history=False) == Attribution(2)
+    assert decide(heard(5.0), evidence, before=before, over=True) == Attribution(2)
 
 
 def test_an_execution_of_nobody_is_not_what_the_next_is_judged_by() -> None:

@@ -36,11 +36,19 @@ def untimed(index: int) -> LiveEvent:
 
 
 def placed(
-    event: LiveEvent, *executions: Execution, over: dict[int, float] | None = None
+    event: LiveEvent,
+    *executions: Execution,
+    over: dict[int, float] | None = None,
+    broken: tuple[int, ...] = (),
 ) -> tuple[int, Place]:
-    """Where `event` is placed; `over`: position -> the time of its failure."""
+    """Where `event` is placed.
+
+    `over`: position -> the time of its failure. `broken`: positions of executions since whose last chunk an
+    attempt may have begun unheard.
+    """
     times = {n: at(t) for n, t in (over or {}).items()}
-    return place(event, executions, [times.get(n) for n in range(len(executions))])
+    several = range(len(executions))
+    return place(event, executions, [times.get(n) for n in several], [n not in broken for n in several])
 
 
 THREE = ((0, 1.0), (1, 1.1), (2, 1.2))  # chunks 0 to 2, a tenth of a second apart
@@ -101,6 +109,13 @@ def test_a_zombie_goes_on_beside_the_next_attempt() -> None:
     fresh = execution((0, 1.15), (1, 1.25), number=2)
     assert placed(chunk(25, 1.2), zombie, fresh) == (0, Place.ADDS)
     assert placed(chunk(2, 1.35), zombie, fresh) == (1, Place.ADDS)
+
+
+def test_after_a_break_the_next_and_later_indices_begin_an_execution_of_their_own() -> None:
+    one = execution(*THREE)
+    assert placed(chunk(3, 1.3), one, broken=(0,)) == (-1, Place.BEGINS)
+    assert placed(chunk(9, 1.9), one, broken=(0,)) == (-1, Place.BEGINS)
+    assert placed(chunk(1, 1.1), one, broken=(0,)) == (0, Place.KNOWN)
 
 
 # -- missing --

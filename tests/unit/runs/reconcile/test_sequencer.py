@@ -212,10 +212,18 @@ def test_an_end_of_a_step_that_never_ran_needs_no_proof(bench: Bench) -> None:
 
 
 def test_a_proof_is_void_where_a_chunk_was_dropped_that_may_be_of_this_attempt(bench: Bench) -> None:
-    bench.execution(1, chunk(0, 0))
+    bench.evidence.joined_in = 1
+    bench.execution(1, chunk(2, 0))
     bench.sequencer.strayed = True
     bench.end(0.0)
     assert bench.advance(1.0)[-2:] == ["gap upstream 1 None", f"{STEP_COMPLETED} 1"]
+
+
+def test_a_chunk_that_was_dropped_is_not_of_an_attempt_that_began_with_chunk_0(bench: Bench) -> None:
+    bench.execution(1, chunk(0, 0))
+    bench.sequencer.strayed = True
+    bench.end(0.0)
+    assert bench.advance(1.0)[-2:] == ["0@0", f"{STEP_COMPLETED} 1"]
 
 
 def test_a_proof_is_void_where_too_much_waited(bench: Bench) -> None:
@@ -237,12 +245,12 @@ def test_an_attempt_that_another_one_followed_is_left_with_its_retrying_and_a_re
 
 def test_what_waits_of_an_attempt_that_was_left_is_dropped(bench: Bench) -> None:
     first = bench.execution(1)
-    bench.sequencer.strayed = bench.sequencer.too_large = bench.executions.overflowed = True
+    bench.sequencer.too_large = bench.executions.overflowed = True
     bench.evidence.attempt_began(2, 0.0)
     bench.advance(2.0)
     assert first.held == {}
     state = bench.sequencer
-    assert (state.strayed, state.too_large, state.gap_told) == (False, False, False)
+    assert (state.too_large, state.gap_told) == (False, False)
     assert not bench.executions.overflowed
 
 
