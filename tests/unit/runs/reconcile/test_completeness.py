@@ -13,8 +13,9 @@ from proxy.core.events import (
     StepGap,
 )
 from proxy.core.observations import Kind, LiveEvent, Status
-from proxy.runs.reconcile.subscription_state import SubscriptionState
-from proxy.runs.reconcile.timing import SEAM_AFTER, SETTLE, SETTLE_MOST, SIGN_WAIT, VOUCH_WAIT
+from proxy.runs.reconcile.completeness import AttemptEnd, Verdict, tail
+from proxy.runs.reconcile.subscription_state import Pulse, Selection, SubscriptionState
+from proxy.runs.reconcile.timing import SEAM, SEAM_AFTER, SETTLE, SETTLE_MOST, SIGN_WAIT, VOUCH_WAIT
 from tests.support.playing import World, legal
 from tests.support.scenario import (
     OTHER,
@@ -492,3 +493,76 @@ def test_without_a_history_a_retry_that_is_cancelled_has_a_gap_where_nobody_was_
     made.until(40)
     assert told(made, STEP_CANCELLED) == [(2, None)]
     assert [gap.attempt for gap in gaps(made)] == ([1, 2] if by_id else [2])
+
+
+# -- the proof itself --
+
+
+def proof(
+    *, kind: Kind | None = None, at_: float | None = 3.1, followed: bool = False, end_at: float | None = 3.0
+) -> Verdict:
+    """The verdict at 10 s on a stop at 3 s, where a subscription has brought a run event at 3.1 s."""
+    one = SubscriptionState(Selection.BY_METADATA, 0.0, Pulse())
+    one.starts.add((STEP, 1))
+    if kind is not None:
+        one.run_end = LiveEvent(RUN, kind, None, "", None if at_ is None else at(at_), hangup=True)
+        one.run_end_at = 3.1
+    end = AttemptEnd(
+        known_at=3.0,
+        settled_at=3.0,
+        settle=SETTLE,
+        told_live=False,
+        followed=followed,
+        at=None if end_at is None else at(end_at),
+    )
+    return tail(STEP, 1, [], end, [one], now=10.0)
+
+
+def test_a_run_event_proves_a_stop_where_it_is_not_older_than_the_stop() -> None:
+    assert proof().whole is False
+    assert proof(kind=Kind.CANCELLED).whole is True
+    assert proof(kind=Kind.FAILED).whole is True
+    assert proof(kind=Kind.FAILED, at_=2.9).whole is False
+    assert proof(kind=Kind.COMPLETED).whole is False, "the engine says so while a run goes on"
+    assert proof(kind=Kind.CANCELLED, followed=True).whole is False
+
+
+def test_a_run_event_without_a_time_proves_a_stop_only_where_it_says_cancelled() -> None:
+    assert proof(kind=Kind.CANCELLED, at_=None).whole is True
+    assert proof(kind=Kind.CANCELLED, end_at=None).whole is True
+    assert proof(kind=Kind.FAILED, at_=None).whole is False
+
+
+def test_a_subscription_that_was_hung_up_at_once_after_the_end_is_waited_for_until_the_next_is_open() -> None:
+    made, one = streaming()
+    made.tell(one, completed(1))
+    made.until(1.0 + SEAM_AFTER)
+    made.reconciler.closed(one, made.now, GapCause.UPSTREAM, hung_up=True)
+    made.until(1.0 + SETTLE - 0.001)
+    assert not told(made, STEP_COMPLETED)
+    made.until(2.0)
+    assert gaps(made) == [TAIL]
+
+
+def test_two_subscriptions_without_a_seam_count_as_one() -> None:
+    made, one = streaming()
+    made.tell(one, completed(1))
+    made.until(1.0 + SEAM_AFTER)
+    made.reconciler.closed(one, made.now, GapCause.UPSTREAM, hung_up=True)
+    made.until(made.now + SEAM / 2)
+    made.open(ordered=False)
+    made.until(2.0)
+    assert told(made, STEP_COMPLETED)
+    assert gaps(made) == []
+
+
+@pytest.mark.parametrize("seam", ["too early", "too long"])
+def test_a_seam_that_is_too_early_or_too_long_breaks_the_proof(seam: str) -> None:
+    made, one = streaming()
+    made.tell(one, completed(1))
+    made.until(1.0 + SEAM_AFTER * (0.9 if seam == "too early" else 1.0))
+    made.reconciler.closed(one, made.now, GapCause.UPSTREAM, hung_up=True)
+    made.until(made.now + SEAM * (0.5 if seam == "too early" else 1.1))
+    made.open(ordered=False)
+    made.until(2.0)
+    assert gaps(made) == [TAIL]
