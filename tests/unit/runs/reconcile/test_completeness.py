@@ -556,6 +556,18 @@ def test_two_subscriptions_without_a_seam_count_as_one() -> None:
     assert gaps(made) == []
 
 
+def test_the_next_subscription_is_waited_for_though_the_end_has_settled() -> None:
+    made, one = streaming()
+    made.tell(one, completed(1))
+    made.until(1.0 + SETTLE * 0.9)
+    made.reconciler.closed(one, made.now, GapCause.UPSTREAM, hung_up=True)
+    made.until(made.now + SEAM * 0.9)
+    assert not told(made, STEP_COMPLETED)
+    made.open(ordered=False)
+    made.until(2.0)
+    assert gaps(made) == []
+
+
 @pytest.mark.parametrize("seam", ["too early", "too long"])
 def test_a_seam_that_is_too_early_or_too_long_breaks_the_proof(seam: str) -> None:
     made, one = streaming()

@@ -192,6 +192,11 @@ def test_a_later_index_of_an_earlier_time_fits_only_the_one_execution_that_there
     assert placed(chunk(9, 0.5), first, second) == (-1, Place.BEGINS)
 
 
+def test_the_index_after_the_last_fits_the_newest_execution_though_its_clock_was_put_back() -> None:
+    first, second = execution(*THREE, told=3), execution((2, 2.0), (3, 2.1), number=2)
+    assert placed(chunk(4, 1.5), first, second) == (1, Place.ADDS)
+
+
 def test_chunks_without_a_time_are_placed_by_index() -> None:
     one = execution(*THREE, told=3)
     assert placed(untimed(3), one) == (0, Place.ADDS)
