@@ -12,7 +12,7 @@ from proxy.core.events import GapCause
 from proxy.core.observations import LiveEvent
 from proxy.hatchet.errors import BadChunk, HatchetAway, HatchetError, MessageTooLarge, RunUnknown
 from proxy.hatchet.upstream import Deliver
-from proxy.runs.subscription import BURST, RATE, SLOWEST, SPREAD, STEADY, Backoff, Subscription
+from proxy.runs.subscription import AT_ONCE, BURST, RATE, SLOWEST, SPREAD, STEADY, Backoff, Subscription
 from tests.support.fakes import FakeSubscription, HandClock, rest
 from tests.unit.runs.test_follower import RUN, Counts, chunk, hangup
 
@@ -110,8 +110,9 @@ async def test_a_hangup_of_the_one_before_is_not_the_next_ones(held: Held) -> No
     assert held.now is not None
     held.now.tell(hangup())
     await held.end()
+    held.told.clear()
     await held.end()
-    assert held.told[-1] == "ended upstream None"
+    assert held.told[0] == "ended upstream None"
 
 
 @pytest.mark.parametrize(
@@ -215,11 +216,20 @@ def test_the_next_ends_cost_ever_more_up_to_the_slowest() -> None:
     for n in range(12):
         now = 1000.0 * n
         backoff.opening(now)
-        backoff.ended(now, hung_up=True, lasted=0.0)
+        backoff.ended(now, hung_up=False, lasted=0.0)
         waits.append(backoff.at - now)
-    assert waits[0] == 0.0
+    assert waits[0] <= SPREAD
     assert all(SPREAD * 2**n * 0.5 <= waits[n] <= SPREAD * 2**n for n in range(1, 4))
     assert all(SLOWEST / 2 <= wait <= SLOWEST for wait in waits[6:])
+
+
+def test_so_many_hangups_in_a_row_cost_nothing_and_the_next_one_does() -> None:
+    backoff = Backoff(Random(7))
+    for _ in range(AT_ONCE):
+        backoff.ended(100.0, hung_up=True, lasted=0.0)
+        assert backoff.at == 100.0
+    backoff.ended(100.0, hung_up=True, lasted=0.0)
+    assert backoff.at > 100.0
 
 
 @pytest.mark.parametrize("how", ["it spoke", "it lasted"])
