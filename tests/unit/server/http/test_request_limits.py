@@ -192,7 +192,12 @@ async def test_a_silent_connection_is_closed_without_an_answer() -> None:
 
 async def test_empty_lines_do_not_keep_an_idle_connection() -> None:
     async with listener(seconds=0.1) as one:
-        assert (await one.answer_to(get(close=False), b"\r\n")).startswith(OK)
+        reader, writer = await one.connect()
+        writer.write(get(close=False))
+        assert (await reader.readuntil(b"0\r\n\r\n")).startswith(OK)
+        writer.write(b"\r\n")  # it stops the keep-alive timer of uvicorn
+        assert (await reader.read())[:12] in (b"HTTP/1.1 408", b"")
+        writer.close()
         assert not one.state.connections
 
 
