@@ -7,7 +7,7 @@ is not of this kind is not refused: uvicorn gets all its bytes, and decides.
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import Final
+from typing import Any, Final
 
 import httptools
 
@@ -38,16 +38,28 @@ class RequestParser:
     of each name), all Cookie headers, and `keep_alive`, whether the connection can be used again.
     """
 
-    __slots__ = ("_count", "_parser", "_progress", "_size", "_url", "cookies", "headers", "keep_alive")
+    __slots__ = (
+        "_count",
+        "_parser",
+        "_progress",
+        "_size",
+        "_url",
+        "cookies",
+        "headers",
+        "keep_alive",
+        "path",
+        "query",
+    )
 
     def __init__(self) -> None:
         self.headers: dict[str, str] = {}
         self.cookies: list[str] = []
         self.keep_alive = True
+        self.path = self.query = ""
         self._url = b""
         self._size = self._count = 0
         self._progress = Progress.INCOMPLETE
-        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self._parser: Any = httptools.HttpRequestParser(self)  # None once the request is read
 
     def feed(self, data: bytes) -> Progress:
         """Parse the next bytes of the connection."""
@@ -55,25 +67,10 @@ class RequestParser:
         if self._size > MAX_BYTES:
             return self._end(Progress.OTHER)
         try:
-            self._httptools.feed_data(data)
+            self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             return self._end(Progress.OTHER)
         return self._progress if self._progress is Progress.INCOMPLETE else self._end(self._progress)
-
-    @property
-    def path(self) -> str:
-        """The target's path, still quoted."""
-        return self._url.partition(b"?")[0].decode()
-
-    @property
-    def query(self) -> str:
-        """What stands behind the target's first ``?``."""
-        return self._url.partition(b"?")[2].decode()
-
-    @property
-    def _httptools(self) -> httptools.HttpRequestParser:
-        assert self._parser is not None, "nothing is fed to a parser that is done"
-        return self._parser
 
     def _end(self, progress: Progress) -> Progress:
         self._parser = None  # it holds this object's methods: a reference cycle
@@ -99,7 +96,7 @@ class RequestParser:
             self.cookies.append(value)
 
     def on_headers_complete(self) -> None:
-        parser, url = self._httptools, self._url
+        parser, url = self._parser, self._url
         if (
             parser.get_method() != b"GET"
             or parser.get_http_version() != "1.1"
@@ -111,6 +108,9 @@ class RequestParser:
             or not url.isascii()
         ):
             self._progress = Progress.OTHER
+            return
+        path, _, query = url.partition(b"?")
+        self.path, self.query = path.decode(), query.decode()
         self.keep_alive = parser.should_keep_alive()
 
     def on_message_complete(self) -> None:

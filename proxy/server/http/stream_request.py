@@ -128,7 +128,8 @@ class StreamRequest:
         cursor = read_cursor(text) if text else None
         if cursor is not None and self._is_end(cursor, text):
             return HttpResponse(204, [(b"cache-control", b"no-store")])
-        if self._hub.is_full(waits=asyncio.current_task() in self._hub.waiting):
+        waiting = self._hub.waiting
+        if self._hub.is_full(waits=bool(waiting) and asyncio.current_task() in waiting):
             return self._wait("limit", "this proxy holds as many connections as it can; try again later")
         lease = team.limits.admit(self._run, identity.subject, time.monotonic())
         if isinstance(lease, Refused):
@@ -236,7 +237,8 @@ class StreamRequest:
         place = None if cursor is None or not channel.ids.holds(cursor) else cursor.place
         if place is not None and place <= channel.backlog.last:
             return place, None
-        return 0, GapCause.UNKNOWN_CURSOR if self._client.cursor else None
+        came_back = cursor is not None or self._client.cursor != ""
+        return 0, GapCause.UNKNOWN_CURSOR if came_back else None
 
     async def _find_run(self, key: str, cursor: Cursor | None) -> tuple[str, Found | None]:
         """The run that carries the pair in the path, and what was heard of it while it was looked for."""
