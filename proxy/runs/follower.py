@@ -177,10 +177,10 @@ class RunFollower:
         self._changed()
 
     @property
-    def fed_by_itself(self) -> bool:
-        """Whether its own subscription, or the tap, brings its events now, or it is over."""
+    def does_without_searches(self) -> bool:
+        """Whether its own subscription, or the tap, brings all that a search brings, or it is over."""
         searches = [state for source, state in self._feeds.items() if source != TAP]
-        return self.over or self._closed or self._reconciler.has_spoken(searches)
+        return self.over or self._closed or self._reconciler.does_without(searches)
 
     async def close(self) -> None:
         """End everything, and wait for it; nothing is published after that."""

@@ -27,7 +27,7 @@ from proxy.runs.subscription import Subscription
 LOOK_AGAIN: Final = 1.0  # seconds between looks into the list while waiting: what the subscription missed
 CONFIRM: Final = 0.3  # seconds for which the first run told of must be confirmed by the list: it lags 0.1
 CONFIRM_PAUSE: Final = 0.05  # seconds between those looks
-HAND_OVER: Final = 6.0  # seconds after which the run's own subscription has caught up: the engine's hold is 5
+HAND_OVER: Final = 30.0  # seconds after which a search ends, whatever the run's own subscription brings
 PICK_UP: Final = 10.0  # seconds within which somebody must have come for what was found
 MOST_KEPT: Final = 8 * 1024 * 1024  # bytes kept until the run takes over
 
@@ -89,7 +89,11 @@ class Search:
             while clock.now() < started + PICK_UP and self._run is None:
                 await clock.sleep(0.25)
             started = clock.now()
-            while clock.now() < started + HAND_OVER and self._run is not None and not self._run.fed_by_itself:
+            while (
+                clock.now() < started + HAND_OVER
+                and self._run is not None
+                and not self._run.does_without_searches
+            ):
                 await clock.sleep(0.25)
         finally:
             ending = self._subscription.close()

@@ -63,10 +63,9 @@ def tail(
 
     `executions` are the step's; `subscriptions` those that are open and those that were.
     """
-    last = next((one for one in reversed(executions) if one.attempt == attempt and one.last_index >= 0), None)
     until = min(end.settled_at, end.known_at + SETTLE_MOST)
     for one in subscriptions:
-        if not one.complete or not _covers(one, step_run_id, attempt, last):
+        if not one.complete or not covers(one, step_run_id, attempt, executions):
             continue
         proven_at, hope_until = _proof(one, (step_run_id, attempt), end)
         if proven_at is not None:
@@ -82,18 +81,18 @@ def tail(
     return Verdict(None, until) if now < until else NOT_PROVEN
 
 
-def _covers(one: SubscriptionState, step_run_id: str, attempt: int, last: Execution | None) -> bool:
+def covers(one: SubscriptionState, step_run_id: str, attempt: int, executions: Sequence[Execution]) -> bool:
     """Whether it was unbroken from the last chunk that was told, or from before the attempt began."""
+    last = next(
+        (each for each in reversed(executions) if each.attempt == attempt and each.last_index >= 0), None
+    )
     if last is None:
         return (step_run_id, attempt) in one.starts
     return one.last_chunk.get((step_run_id, last.number)) == last.last_index
 
 
 def _proof(one: SubscriptionState, attempt: tuple[str, int], end: AttemptEnd) -> tuple[float | None, float]:
-    """From when on the tail is proven if it stays open until then (None:
-
-    not yet), and how long to hope for that.
-    """
+    """From when on the tail is proven if it stays open until then (None: not yet), and how long to hope."""
     heard = one.ends.get(attempt)
     if heard is not None:
         return heard.settled_at, heard.settled_at

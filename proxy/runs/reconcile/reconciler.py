@@ -23,6 +23,7 @@ from proxy.core.events import STEP_CANCELLED, STEP_COMPLETED, End, Event, GapCau
 from proxy.core.observations import CoreState, Kind, LiveEvent, PastState, Status
 from proxy.runs.reconcile import outcomes, payloads, run_end
 from proxy.runs.reconcile.attempts import attribute
+from proxy.runs.reconcile.completeness import covers
 from proxy.runs.reconcile.emitter import Emitter
 from proxy.runs.reconcile.evidence import Evidence, Outcome
 from proxy.runs.reconcile.placement import Execution, Executions, Place, place
@@ -164,9 +165,16 @@ class Reconciler:
             one.status in outcomes.AT_REST or one.retry_count for one in past.steps
         )
 
-    def has_spoken(self, others: Iterable[SubscriptionState] = ()) -> bool:
-        """Whether a subscription that is open, and none of `others`, has brought something of this run."""
-        return any(not one.silent for one in self._open if all(one is not other for other in others))
+    def does_without(self, others: Iterable[SubscriptionState]) -> bool:
+        """Whether subscriptions that are open beside `others` can prove the tail of every step under way."""
+        left = [one for one in self._open if one.complete and all(one is not other for other in others)]
+        under_way = [
+            step for step in self._steps.values() if step.sequencer.started and not step.sequencer.ended
+        ]
+        return any(not one.silent for one in left) and all(
+            any(covers(one, step.evidence.id, step.sequencer.attempt, step.executions.all) for one in left)
+            for step in under_way
+        )
 
     # -- a subscription's life --
 
@@ -180,8 +188,10 @@ class Reconciler:
         one = SubscriptionState(selection, now if since is None else since, pulse or Pulse())
         alone = not self._open
         for before in self._subscriptions:
-            if before.hung_up and before.closed_at is not None and before.successor is None:
-                before.successor = one if now <= before.closed_at + SEAM else None
+            if before.hung_up and before.successor is None and now <= (before.closed_at or now) + SEAM:
+                before.successor = one
+                one.starts |= before.starts  # what both were open for began after the first one was opened
+                one.live_starts.update(before.live_starts)
         self._subscriptions.append(one)
         self._forget_closed()
         if self._heard_at is None:
@@ -630,7 +640,7 @@ class Reconciler:
             return
         if self._heard_at is not None:
             self._wake(self._check_at)
-        if not self._joined and self._end.phase is not Phase.CLAIMED and not self._may_join(now):
+        if not self._joined and not self._may_join(now):
             return
         if not self._joined:
             self._join(now)
