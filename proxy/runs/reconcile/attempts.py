@@ -154,10 +154,11 @@ def _by_times(one: Execution, evidence: Evidence) -> int | None:
     NOBODY where it is an earlier one than the proven attempt and it is not known which; None: unknown.
     """
     proven: int = evidence.proven
-    attempt = min(proven, evidence.history_attempt) if _answered(one, evidence) else proven
-    if attempt == 1:
-        return 1
-    if one.first_at is None:
+    attempt, waits = proven, False
+    if _answered(one, evidence):  # it is none that had not begun when the history was asked
+        waits = evidence.history_status is Status.QUEUED
+        attempt = max(min(proven, evidence.history_attempt - waits), 1)
+    if one.first_at is None or (attempt == 1 and waits):
         return None
     while attempt > 1:
         began = evidence.began.get(attempt)
@@ -167,7 +168,7 @@ def _by_times(one: Execution, evidence: Evidence) -> int | None:
         elif failure is not None and failure.failed_at is not None:
             earlier = one.first_at < failure.failed_at
         else:
-            return None if attempt == proven else NOBODY
+            return None if attempt >= proven - waits else NOBODY
         if not earlier:
             break
         attempt -= 1
