@@ -72,7 +72,9 @@ async def test_a_scrape_tells_all_that_was_promised_and_nothing_that_grows(tmp_p
     async with Engine(speed=5, seed=1) as engine, serving(yaml, engine.env) as (proxy, url):
         run = await engine.trigger("chat", {})
         await read(f"{url}/streams/live/{run}")
-        await read(f"{url}/streams/live/{run}?last_event_id=of-another-process")  # a gap, cause unknown_cursor
+        await read(
+            f"{url}/streams/live/{run}?last_event_id=of-another-process"
+        )  # a gap, cause unknown_cursor
         before = await scrape(url)
         await knock(url, run)
         after = await scrape(url)
