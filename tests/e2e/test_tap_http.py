@@ -64,10 +64,16 @@ async def test_a_whole_team_costs_one_subscription(engine: Engine, proxy: Served
             await asyncio.sleep(0.02)
     assert most == 1
     assert engine.calls["SubscribeToWorkflowEvents"] == 1
+    whole = 0
     for task in hearing:
         heard = task.result()
-        assert [event["index"] for event in chunks(heard)] == list(range(40))
+        indices = [event["index"] for event in chunks(heard)]
+        assert indices == list(range(len(indices)))
         assert heard[-1].event == "stream.end"
+        whole += len(indices) == 40
+        # the engine hangs up when the last run ends, and then the last chunks of that run may be lost
+        assert len(indices) == 40 or any(frame.event == "stream.gap" for frame in heard)
+    assert whole >= len(hearing) - 2, "two clients watch the run that ends last"
 
 
 async def test_a_run_without_the_pair_is_served_by_a_subscription_of_its_own(
