@@ -1,1 +1,1 @@
-"""Follows one run at Hatchet: subscriptions, state reads, the bridge, the tap and the lookup by metadata."""
+"""Follows one run at Hatchet: subscriptions, state reads, the team's tap and the lookup by metadata."""

@@ -1,6 +1,7 @@
-"""The events of a run that nobody follows yet, with the times at which they came, and when it broke.
+"""Buffers the events of a run that has no follower yet, with their times and the subscription's breaks.
 
-A run that is followed later gets them as if it had been there: an end that has settled meanwhile has settled.
+A follower that begins later gets them with the times at which they came. So an end whose settling time has
+passed meanwhile needs no new one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class _Closed:
 
 
 class Fed(Protocol):
-    """A run that is fed by a subscription of somebody else; times in seconds of its clock."""
+    """A run that gets events from a subscription that is not its own; times in seconds of its clock."""
 
     def feed(self, source: str, pulse: Pulse, since: float, *, at: float | None = None) -> None:
         """The subscription has brought its events since `since`."""
@@ -37,19 +38,19 @@ class Fed(Protocol):
 
 
 def size_of(event: LiveEvent) -> int:
-    """How many bytes it takes to keep an event, about."""
+    """How many bytes an event takes in memory, about."""
     return OVERHEAD + len(event.payload)
 
 
 class EventBuffer:
-    """What one subscription brought of one run; it was open, and nothing was dropped, from `since` on."""
+    """One run's events from one subscription, which was open, without a dropped event, from `since` on."""
 
     __slots__ = ("_entries", "_since", "bytes", "run_is_over", "used_at")
 
     def __init__(self, since: float) -> None:
         self.bytes = 0
         self.used_at = since
-        self.run_is_over = False  # its last event looked like it
+        self.run_is_over = False  # the last event says so; it may be a false end
         self._since = since
         self._entries: list[tuple[float, LiveEvent | _Closed | None]] = []  # None: it was opened again
 
@@ -67,11 +68,11 @@ class EventBuffer:
         self._entries.append((now, None))
 
     def closed(self, now: float, *, hung_up: bool) -> None:
-        """The subscription was over, also where its run seemed to be: that may have been a false end."""
+        """The subscription was over; noted even if the run seemed over, since that may be a false end."""
         self._entries.append((now, _Closed(hung_up)))
 
     def give_to(self, run: Fed, source: str, pulse: Pulse) -> None:
-        """Let `run` have everything, in order, with the times at which it came."""
+        """Give `run` all events and breaks, in order, with the times at which they came."""
         run.feed(source, pulse, self._since, at=self._since)
         for at, entry in self._entries:
             if entry is None:

@@ -1,10 +1,11 @@
 """Follows one run of one team: reads states, subscribes, wakes up when something is due, and publishes items.
 
-    Subscription ──heard──▶                       ──plan──▶ StateReader, SubscriptionSet, wake-up
-    tap, search  ──deliver─▶  Reconciler (decides)
-    StateReader  ──core────▶                       ──items─▶ publish
+    Subscription ──heard────▶                        ──plan───▶  StateReader, SubscriptionSet, wake-up
+    tap, search  ──deliver──▶  Reconciler (decides)
+    StateReader  ──core─────▶                        ──items──▶  publish
 
-Trouble with Hatchet never ends a run: it is kept in `trouble` and tried again. Only the verified end does.
+An error of Hatchet never ends a run: it is kept in `trouble`, and the call is tried again. Only the verified
+end ends a run.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from proxy.runs.state_reader import CLOSED, StateReader
 from proxy.runs.subscription import SPREAD
 from proxy.runs.subscriptions import SubscriptionSet
 
-NEAREST: Final = 0.002  # seconds: whatever goes wrong with what is due, a run never spins
+NEAREST: Final = 0.002  # seconds between two wake-ups at least: a mistake in a due time is no busy loop
 TAP_WAIT: Final = 1.0  # seconds that a run waits for a tap that broke before it subscribes by itself
 TAP: Final = "tap"
 
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """What operators may turn."""
+    """What operators can set."""
 
     check_after: float = 15.0  # seconds without an event after which the states are read
 
@@ -94,9 +95,8 @@ class RunFollower:
             rng=self._rng,
             observer=self._observer,
         )
-        self._feeds: dict[
-            str, SubscriptionState
-        ] = {}  # subscriptions of others that bring this run, by their names
+        # Subscriptions of others (the tap, searches) that bring this run's events, by name.
+        self._feeds: dict[str, SubscriptionState] = {}
         self._tap_lost_at = float("-inf")
         self._trouble: HatchetError | None = None  # of a subscription
         self._sleeper: asyncio.Task[None] | None = None
@@ -118,12 +118,12 @@ class RunFollower:
 
     @property
     def trouble(self) -> HatchetError | None:
-        """What is wrong with Hatchet, as far as this run has met it."""
+        """The last error of Hatchet that this run met, until a call succeeds."""
         return self._reader.trouble or self._trouble
 
     @property
     def state_only(self) -> bool:
-        """Whether it is told from its states alone, because the team's subscriptions are used up."""
+        """Whether its events come from its states alone, because the team's subscriptions are used up."""
         return self._subscriptions.refused
 
     def start(self) -> None:
@@ -144,9 +144,10 @@ class RunFollower:
         return await self._reader.first_state()
 
     def feed(self, source: str, pulse: Pulse, since: float, *, at: float | None = None) -> None:
-        """A subscription that is not this run's own (`source`) has brought its events since `since`.
+        """`source`, a subscription that is not this run's own, brings the run's events, since `since`.
 
-        `at`, here and below: when that happened, where it was kept meanwhile; None: now.
+        `at`: when the subscription was opened, for one whose events were buffered; None: now. `deliver` and
+        `unfeed` take `at` in the same way. All times are seconds of the run's clock.
         """
         if source in self._feeds or self._closed or self.over or not self._carries(source):
             return
@@ -156,7 +157,7 @@ class RunFollower:
         self._attend()
 
     def deliver(self, event: LiveEvent, source: str, *, at: float | None = None) -> None:
-        """An event of this run from a subscription that feeds it."""
+        """An event of this run from the subscription `source`; `at`: when it came, None: now."""
         state = self._feeds.get(source)
         if state is not None and not self._closed and event.run_id == self.run_id:
             self._heard(state, event, self._clock.now() if at is None else at)
@@ -164,7 +165,10 @@ class RunFollower:
     def unfeed(
         self, source: str, *, broken: bool = True, hung_up: bool = False, at: float | None = None
     ) -> None:
-        """That subscription is over; `broken`: it may have missed events; `hung_up`: the engine said so."""
+        """`source` brings nothing more, from `at` on (None: now).
+
+        `broken`: events may be missing. `hung_up`: its last event had the engine's hangup flag.
+        """
         state = self._feeds.pop(source, None)
         if state is None or self._closed:
             return
@@ -178,7 +182,7 @@ class RunFollower:
 
     @property
     def does_without_searches(self) -> bool:
-        """Whether its own subscription, or the tap, brings all that a search brings, or it is over."""
+        """Whether it needs no search: its own subscription or the tap brings as much, or the run is over."""
         searches = [state for source, state in self._feeds.items() if source != TAP]
         return self.over or self._closed or self._reconciler.does_without(searches)
 
@@ -191,8 +195,8 @@ class RunFollower:
             tasks.append(self._sleeper)
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
-        self._publish = _to_nobody  # who hears it holds this run: the two would keep each other
-        self._sleeper = self._trouble = None  # tracebacks hold this run too
+        self._publish = _to_nobody  # breaks a reference cycle: the receiver of items holds this run
+        self._sleeper = self._trouble = None  # breaks cycles too: their tracebacks hold this run
 
     # -- its own subscriptions --
 
@@ -258,7 +262,7 @@ class RunFollower:
         self._counted = (reconciler.false_ends, reconciler.late)
 
     def _attend(self) -> None:
-        """Do all that is due, and see to it that the next is."""
+        """Do everything that is due now, and set the wake-up for what is due next."""
         if self._closed or not self._started:
             return
         now = self._clock.now()
@@ -301,7 +305,7 @@ class RunFollower:
         return until if TAP not in self._feeds and now < until else None
 
     def _carries(self, source: str) -> bool:
-        """Whether the run is one that the tap brings, as far as is known."""
+        """Whether `source` brings this run's events; the tap does if the run carries its pair."""
         state = self.state
         if source != TAP or self.pair is None or state is None:
             return True
@@ -324,7 +328,7 @@ class RunFollower:
         self._attend()
 
     def _stop(self) -> None:
-        """The end was published: nothing is asked of Hatchet any more."""
+        """The end was published: stop all calls to Hatchet."""
         if self._stopped:
             return
         self._stopped = True

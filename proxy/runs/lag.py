@@ -1,8 +1,8 @@
-"""How far chunks lag behind at the engine, measured, and how long an end waits for them therefore.
+"""Measures how far chunks lag behind at the engine, and derives how long an end waits for them.
 
 A chunk carries its worker's time. The smallest difference between that and its arrival is the difference of
-the two clocks and the way; what is more is lag. An idle engine flushes chunks every 20 to 40 ms; a flooded
-one keeps them for seconds while ends overtake them.
+the two clocks plus the network's delay; anything above it is lag. An idle engine flushes chunks every 20 to
+40 ms; an overloaded one keeps them for seconds while ends overtake them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from proxy.core.instant import SECOND
 from proxy.runs.reconcile.timing import LAG_FACTOR, LAG_IDLE, SETTLE
 
 WINDOW: Final = 2 * SECOND  # the largest lag of the last one to two windows counts
-DRIFT: Final = (
-    1_000  # nanoseconds per millisecond by which the smallest difference is forgotten: clocks drift
-)
+# Nanoseconds per millisecond by which the smallest difference grows again: clocks drift.
+DRIFT: Final = 1_000
 
 
 class LagMeter:
@@ -54,7 +53,7 @@ class LagMeter:
 
     @property
     def seconds(self) -> float:
-        """The largest lag of late, in seconds."""
+        """The largest lag of the last one to two windows, in seconds."""
         if self._wall() >= self._window_ends:
             self._roll(self._wall())
         return max(self._recent, self._last) / SECOND

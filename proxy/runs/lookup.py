@@ -1,8 +1,8 @@
 """Finder: runs by the application's own id, a metadata pair; before, during and after the run.
 
 The history's list knows the newest run that carries the pair and has no parent. Where it knows none yet, a
-subscription by the pair waits beside it, so that a browser that comes before the trigger gets the first
-token: what it tells is kept, handed over to the run (`Found.feed`), and followed until the run's own
+subscription by the pair is opened as well, so that a browser that comes before the trigger gets the first
+token. Its events are buffered and handed over to the run (`Found.feed`); it stays open until the run's own
 subscription has caught up. Clients that wait for the same pair share one search.
 """
 
@@ -25,22 +25,22 @@ from proxy.runs.reconcile.subscription_state import Pulse
 from proxy.runs.subscription import Subscription
 
 LOOK_AGAIN: Final = 1.0  # seconds between looks into the list while waiting: what the subscription missed
-CONFIRM: Final = 0.3  # seconds for which the first run told of must be confirmed by the list: it lags 0.1
+CONFIRM: Final = 0.3  # seconds within which the list may name another run than the first one: it lags 0.1
 CONFIRM_PAUSE: Final = 0.05  # seconds between those looks
 HAND_OVER: Final = 30.0  # seconds after which a search ends, whatever the run's own subscription brings
-PICK_UP: Final = 10.0  # seconds within which somebody must have come for what was found
+PICK_UP: Final = 10.0  # seconds after which a found run that nobody takes is given up
 MOST_KEPT: Final = 8 * 1024 * 1024  # bytes kept until the run takes over
 
 
 class Found:
-    """A run that was found; what was heard of it meanwhile is handed over by `feed`."""
+    """A run that was found; `feed` hands over the events that were received meanwhile."""
 
     def __init__(self, run_id: str, search: Search | None = None) -> None:
         self.run_id = run_id
         self._search = search
 
     def feed(self, run: RunFollower) -> None:
-        """Tell `run` what was heard of it, and all that is heard until its own subscription has caught up."""
+        """Give `run` the events received so far, and later ones until its own subscription has caught up."""
         if self._search is not None:
             self._search.hand_over(run)
 
@@ -56,9 +56,8 @@ class Search:
         self._finder = finder
         self._pulse = Pulse()
         self._open_since: float | None = None
-        self._heard: dict[str, EventBuffer] = {}
-        self._overflowed = False
-        """run id -> its events; None marks where some were missed"""
+        self._heard: dict[str, EventBuffer] = {}  # run id -> its events
+        self._overflowed = False  # the buffers hold MOST_KEPT: later events were dropped
         self._bytes = 0
         self._run: RunFollower | None = None
         self._first = asyncio.Event()
@@ -109,7 +108,7 @@ class Search:
         return "find:{}={}".format(*self.pair)
 
     async def _either(self, event: asyncio.Event, seconds: float) -> None:
-        """Until that happens, or so much time has passed."""
+        """Wait until `event` is set, or for `seconds`."""
         ways = {
             asyncio.ensure_future(event.wait()),
             asyncio.ensure_future(self._finder.clock.sleep(seconds)),
@@ -133,7 +132,7 @@ class Search:
         return run_id is not None
 
     async def _confirm(self) -> None:
-        """The first run told of is meant, unless the list soon names another: children come later."""
+        """Take the first run that was received, unless the list soon names another: children come later."""
         clock = self._finder.clock
         first = next(iter(self._heard))
         until = clock.now() + CONFIRM
@@ -147,10 +146,10 @@ class Search:
         if not self.found.done():
             self.found.set_result(Found(run_id, self))
 
-    # -- what is heard --
+    # -- events --
 
     def opened(self) -> None:
-        """The subscription by the pair is bound."""
+        """The subscription by the pair is open."""
         self._open_since = self._finder.clock.now()
         self._opened.set()
         if self._run is not None:
@@ -173,13 +172,13 @@ class Search:
         if not self._overflowed and self._bytes + size_of(event) <= MOST_KEPT:
             self._bytes += kept.heard(event, now)
         elif not self._overflowed:
-            self._overflowed = True  # from here on it is as if the subscription were broken
+            self._overflowed = True  # events are missing from here on, as if the subscription had broken
             for each in self._heard.values():
                 each.closed(now, hung_up=False)
         self._first.set()
 
     def ended(self, cause: GapCause, trouble: HatchetError | None, *, hung_up: bool) -> None:
-        """The subscription is over, and will be opened again; the list is asked on."""
+        """The subscription is over, and will be opened again; the list is still asked."""
         del cause, trouble
         self._open_since = None
         if self._run is not None:
@@ -188,7 +187,7 @@ class Search:
             kept.closed(self._finder.clock.now(), hung_up=hung_up)
 
     def hand_over(self, run: RunFollower) -> None:
-        """Give `run` all that was heard of it; only the first run that comes gets what comes later."""
+        """Give `run` all events received of it; only the first run that comes gets the later ones."""
         if self._run is not None or self.task.done():
             return
         self._run = run

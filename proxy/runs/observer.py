@@ -1,10 +1,10 @@
-"""What happens around runs that operators count; the default counts nothing."""
+"""An interface for counting what happens around runs."""
 
 from __future__ import annotations
 
 
 class Observer:
-    """Is told of what happens around runs; subclass it to count."""
+    """Receives what happens around runs, and counts nothing; subclass it to count."""
 
     def false_end(self) -> None:
         """The engine said that a run was over, and it was not."""
@@ -19,7 +19,7 @@ class Observer:
         """Chunks came after their attempt or their run was over."""
 
     def state_only(self, change: int) -> None:
-        """A run is told from its states alone, for want of a place (+1), or not any more (-1)."""
+        """A run is served from its states alone because no place was free (+1), or not any more (-1)."""
 
     def unforeseen(self, error: Exception) -> None:
-        """Something went wrong that should not be possible; it is tried again."""
+        """An error that should not be possible was caught; the operation is tried again."""

@@ -1,7 +1,7 @@
 """How many runs of a team may have subscriptions of their own at once.
 
-Each subscription makes the engine look at every event of the tenant: N runs that are watched one by one cost
-it N². A dozen break it for everybody, so this is protection, not thrift. Runs that the team's tap brings need
+Each subscription makes the engine look at every event of the tenant, so N runs with a subscription each cost
+it N². A dozen overload it for the whole tenant; the quota protects it. Runs that the team's tap brings need
 none.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-MOST: Final = 8  # `hatchet.subscriptions` where it is not written
+MOST: Final = 8  # the default of `hatchet.subscriptions`
 
 
 class SubscriptionQuota:
@@ -18,7 +18,7 @@ class SubscriptionQuota:
     def __init__(self, most: int = MOST) -> None:
         self.most = most
         self.taken = 0
-        self.refused = 0  # how many runs are told from their states alone, for want of a place
+        self.refused = 0  # how many runs are served from their states alone because no place was free
 
     def take(self) -> bool:
         """Take a place; False where there is none."""

@@ -1,4 +1,4 @@
-"""A recorded run again: the lines of a recording through the reconciler, as if they happened now.
+"""Replays a recorded run: gives the lines of a recording to the reconciler as if they happened now.
 
 The format is that of ``tests/recordings/README.md``. Every subscription of the recording takes part; reads of
 a state are answered with what the recording knew at that moment. Nothing waits: time is the recording's.
@@ -37,12 +37,12 @@ class NotARecording(ValueError):
 
 
 POLLED: Final = 0.1
-"""Seconds between the recorder's looks at the states: what it wrote was true up to so much earlier."""
+"""Seconds between the recorder's reads of the states: a state may be true from so much earlier on."""
 
 
 @dataclass
 class _Player:
-    """What is known at each moment of the recording, and what came of it so far."""
+    """What is known at each moment of the recording, and the items so far."""
 
     reconciler: Reconciler
     subscriptions: dict[str, SubscriptionState] = field(default_factory=dict)
@@ -97,7 +97,7 @@ class _Player:
 
 
 def played(texts: Iterable[str]) -> list[Item]:
-    """Everything that a stream would be told of the recorded run, in order; raises NotARecording."""
+    """Every item of the recorded run, in order. Raises NotARecording."""
     lines = list(_lines(texts))
     run_id = next((line["workflow_run_id"] for line in lines if line["source"] == "trigger"), None)
     if not isinstance(run_id, str):
@@ -146,14 +146,14 @@ def _learn(player: _Player, line: dict[str, Any], run_id: str, now: float) -> No
 
 
 def _tell(player: _Player, line: dict[str, Any], run_id: str, now: float) -> None:
-    """A line of a subscription's life."""
+    """A line about a subscription."""
     player.until(now)
     if line["source"] == "live":
         player.hear(line, run_id, now)
 
 
 def _text(value: Any) -> str:
-    """A text as it came; a long one that the recorder shortened is told as what it wrote."""
+    """A text as it came; for a long one that the recorder shortened, what the recorder wrote."""
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -1,4 +1,4 @@
-"""Reads a run's two states when the reconciler's plan says so; and who waits for the first one."""
+"""Reads a run's two states when the reconciler's plan says so; callers can wait for the first core state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLOSED: Final = "the run was closed"
 class StateReader:
     """The reads of one run; `changed` is called after each answer.
 
-    An answer that does not come is asked for again.
+    A read that fails is tried again.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class StateReader:
         observer: Observer,
         changed: Callable[[], None],
     ) -> None:
-        self.trouble: HatchetError | None = None  # why the core state cannot be had
+        self.trouble: HatchetError | None = None  # why the last read of the core state failed
         self._run_id = run_id
         self._upstream = upstream
         self._reconciler = reconciler
@@ -85,7 +85,7 @@ class StateReader:
             del answer  # its error's traceback holds this frame
 
     def hatchet_spoke(self) -> None:
-        """Something came from Hatchet: it is there."""
+        """An event came from Hatchet, so it can be reached: forget the last error."""
         if self.trouble is not None:
             self.trouble = None
             self._reconciler.core_poll.answered()
@@ -97,11 +97,11 @@ class StateReader:
                 answer.set_exception(HatchetAway(CLOSED))
         tasks = self.stop()
         self.trouble = None  # tracebacks hold frames
-        self._changed = _nothing  # what is called holds this reader: the two would keep each other
+        self._changed = _nothing  # breaks a reference cycle: the callee holds this reader
         return tasks
 
     def stop(self) -> list[asyncio.Task[None]]:
-        """End the reads under way; nothing is asked any more."""
+        """Cancel the reads that are under way."""
         tasks = [task for task in (self._core, self._history) if task is not None]
         for task in tasks:
             task.cancel()
@@ -124,7 +124,7 @@ class StateReader:
     async def _contained(
         self, asking: Coroutine[Any, Any, Callable[[], None]], unavailable: Callable[[], None]
     ) -> Callable[[], None] | None:
-        """What to do with the answer; a mistake of ours is counted, and asked again later."""
+        """What to do with the answer; an error of the proxy itself is counted, and the read tried again."""
         try:
             return await asking
         except Exception as error:

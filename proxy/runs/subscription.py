@@ -1,9 +1,9 @@
 """One subscription at Hatchet that is opened again for as long as it is wanted.
 
-Everything that is subscribed to (one run, a team's tap, a search by metadata) is a `Subscription`: it opens,
-reads, ends, waits and opens again, and tells its listener. The waiting is bounded from both sides: the first
-end costs nothing or little, and no engine, however it behaves, is asked more often than BURST times and then
-RATE times a second.
+A run's own subscription, a team's tap and a search by metadata are each a `Subscription`: it opens, reads,
+ends, waits, opens again, and calls its listener. After its first end it is opened again at once (a hangup) or
+within SPREAD seconds; after more ends in a row it waits longer, up to SLOWEST. However often the engine ends
+it, it is opened at most BURST times in a row, then RATE times a second.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from proxy.hatchet.errors import BadChunk, HatchetError, MessageTooLarge, RunUnk
 from proxy.hatchet.upstream import Deliver
 from proxy.runs.observer import Observer
 
-SPREAD: Final = 0.25  # seconds over which subscriptions reconnect after an end that nobody hung up
+SPREAD: Final = 0.25  # seconds over which subscriptions reconnect after an end that was no hangup
 SLOWEST: Final = 5.0  # seconds between two attempts at most
-STEADY: Final = 5.0  # seconds that a subscription has lasted when its end counts as the first one again
-AT_ONCE: Final = (
-    3  # hangups in a row after which it is opened at once: a DAG's start may bring two false ends
-)
+STEADY: Final = 5.0  # seconds; the end of a subscription that was open for so long counts as the first again
+# Hangups in a row after which it is opened at once: a DAG's start may bring two false ends.
+AT_ONCE: Final = 3
 BURST: Final = 20  # openings in a row, whatever they bring; a tap of short runs is hung up often
 RATE: Final = 10.0  # ... and then so many a second: a hangup after each event must not be a storm
 
@@ -33,36 +32,36 @@ Open = Callable[[Deliver, Callable[[], None]], Coroutine[Any, Any, None]]
 
 
 class Listener(Protocol):
-    """Who is told of a subscription's life."""
+    """Receives what happens on a subscription."""
 
     def opened(self) -> None:
-        """The request is on the wire: what happens from now on is brought."""
+        """The request is on the wire: it brings what happens from now on."""
 
     def heard(self, event: LiveEvent) -> None:
-        """An event."""
+        """It has brought an event."""
 
     def ended(self, cause: GapCause, trouble: HatchetError | None, *, hung_up: bool) -> None:
-        """It is over, and will be opened again. `hung_up`: the engine said so in its last event."""
+        """It is over, and will be opened again. `hung_up`: its last event had the engine's hangup flag."""
 
 
 class _Nobody:
     """The listener of a subscription that was closed."""
 
     def opened(self) -> None:
-        """Nobody is told."""
+        """Do nothing."""
 
     def heard(self, event: LiveEvent) -> None:
-        """Nobody is told."""
+        """Do nothing."""
 
     def ended(self, cause: GapCause, trouble: HatchetError | None, *, hung_up: bool) -> None:
-        """Nobody is told."""
+        """Do nothing."""
 
 
 _NOBODY: Final = _Nobody()
 
 
 class Backoff:
-    """When to open again: at once or nearly the first time, then ever later, jittered, bounded."""
+    """When to open again: at once or soon the first time, then after growing, jittered, bounded waits."""
 
     def __init__(self, rng: Random) -> None:
         self.at = 0.0  # seconds of the clock: not before
@@ -93,7 +92,7 @@ class Backoff:
             self.at = max(self.at, self._allowed_at + (1.0 - self._allowance) / RATE)
 
     def spoke(self) -> None:
-        """It brought something of a step: all is well."""
+        """It brought an event of a step, so it works: begin again with the shortest wait."""
         self._tries = 0
 
     def soon(self, at: float) -> None:
@@ -124,11 +123,11 @@ class Subscription:
             self._task = asyncio.get_running_loop().create_task(self._keep_open())
 
     def close(self) -> asyncio.Task[None] | None:
-        """End it for good; the listener is told nothing more. Returns the task that ends, to be awaited."""
+        """End it for good; the listener is not called any more. Returns the task that ends, to be awaited."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-        self._listener = _NOBODY  # the listener holds this subscription: the two would keep each other
+        self._listener = _NOBODY  # breaks a reference cycle: the listener holds this subscription
         return task
 
     @property
@@ -152,7 +151,7 @@ class Subscription:
             self._listener.ended(cause, trouble, hung_up=self._hung_up)
 
     async def _once(self) -> tuple[GapCause, HatchetError | None]:
-        """Follow it until it ends: why chunks may be missing then, and what went wrong."""
+        """Follow it until it ends. Returns why chunks may be missing from then on, and the error, if any."""
         self._is_open = self._hung_up = False
         self._observer.subscribed(self._kind, +1)
         try:

@@ -1,10 +1,9 @@
-"""The subscriptions that a run has of its own: none while the team's tap brings it, else one, within the
-quota.
+"""A run's own subscriptions: none while the team's tap brings its events, else one, within the quota.
 
-A run is followed by its own trace: the engine puts a `traceparent` into every run's metadata, and a
-subscription by that pair needs no look-up, holds nothing back and brings every chunk. Only a run without one
-is followed by its id. Opened too early such a subscription sleeps for a second, so a second one is opened 0.1
-s later while the run is young, and the one that speaks first stays.
+A run is followed by its own trace: the engine puts a `traceparent` into every run's metadata. The engine
+needs no look-up for a subscription by that pair, holds nothing back, and sends every chunk. Only a run
+without one is followed by its id. The engine delays such a subscription for a second if it comes too early.
+So a second one is opened 0.1 s later while the run is young, and the one that brings the first event stays.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from proxy.runs.reconcile.subscription_state import Selection, SubscriptionState
 from proxy.runs.subscription import Subscription
 
 TRACE: Final = "traceparent"
-SECOND_AFTER: Final = 0.1  # seconds after the first one by id: one that is opened by then is bound at once
-CHOICE: Final = 2.0  # seconds after which one of two by id has to do: the engine's sleep is a second
+SECOND_AFTER: Final = 0.1  # seconds after the first one by id: one that is opened then is not delayed
+CHOICE: Final = 2.0  # seconds after which only one of two by id is kept: the engine's delay is a second
 QUOTA_PAUSE: Final = 0.5  # seconds until a run without a place asks for one again
 
 
 class Inputs(Protocol):
-    """What the run is told of its subscriptions."""
+    """Receives what happens on a run's own subscriptions."""
 
     def subscription_opened(self, selection: Selection) -> SubscriptionState:
         """One is bound."""
@@ -50,7 +49,7 @@ class Inputs(Protocol):
 
 
 class _Own:
-    """One of them: the listener between `Subscription` and the run."""
+    """One of a run's own subscriptions: the listener between `Subscription` and the run."""
 
     def __init__(self, selection: Selection, opened_at: float, inputs: Inputs) -> None:
         self.selection = selection
@@ -94,7 +93,7 @@ class SubscriptionSet:
         rng: Random,
         observer: Observer,
     ) -> None:
-        self.refused = False  # there is no place for this run
+        self.refused = False  # the quota has no place for this run
         self._run_id = run_id
         self._upstream = upstream
         self._inputs: Inputs | None = inputs  # None: closed
@@ -108,9 +107,9 @@ class SubscriptionSet:
         self._ending: set[asyncio.Task[None]] = set()
 
     def update(self, now: float, state: CoreState | None, *, wanted: bool, young: bool) -> float | None:
-        """See to it that the run has what it needs; returns when to look again.
+        """Open or close subscriptions as the run needs them; returns when to call again.
 
-        `wanted`: nobody else brings its events. `young`: a subscription by its id may have been put to sleep.
+        `wanted`: no tap brings its events. `young`: the engine may have delayed a subscription by its id.
         """
         if not wanted or state is None:
             self._drop(self._own)
@@ -132,7 +131,7 @@ class SubscriptionSet:
         return self._choose(now, young=young)
 
     def hatchet_is_back(self, now: float) -> None:
-        """Open what waits to be opened again, soon."""
+        """Shorten the wait of the subscriptions that are to be opened again."""
         for own in self._own:
             own.subscription.backoff.soon(now + self._rng.uniform(0.0, 0.25))
 
@@ -140,13 +139,13 @@ class SubscriptionSet:
         """End all; returns the tasks that end, to be awaited."""
         for own in self._own:
             own.state = None
-        self._inputs = None  # the run holds this set: the two would keep each other
+        self._inputs = None  # breaks a reference cycle: the run holds this set
         self._drop(self._own)
         self._leave_quota()
         return list(self._ending)
 
     def _choose(self, now: float, *, young: bool) -> float | None:
-        """Of two by id, keep the one that speaks first; returns when to choose again."""
+        """Of two by id, keep the one that brings the first event; returns when to choose again."""
         if self._second_at is not None and now >= self._second_at:
             self._second_at = None
             if young and len(self._own) == 1 and not self._own[0].spoke:

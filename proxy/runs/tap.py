@@ -1,11 +1,12 @@
 """The tap: one subscription by a metadata pair for a whole team, instead of one for each run.
 
-    Hatchet ──▶ tap ──▶ a run that somebody watches: delivered at once
-                   └──▶ a run that nobody has asked for yet: kept, within a budget
+    Hatchet ──▶ tap ──▶ a run that has a follower: delivered at once
+                   └──▶ a run that has none yet: buffered, within a budget
 
-What is kept (the least recently used goes first) is what a client that comes later gets, from the first token
-on. The engine ends the subscription whenever it believes that no run is active; it is opened again at once.
-What happened in between nobody knows, so every run is told that the subscription broke.
+A client that comes later gets the buffered events, from the first token on. Where the budget is exceeded,
+the buffer of the least recently used run is dropped. The engine ends the subscription whenever it believes
+that no run is active; it is opened again at once. Events in between may be missing, so every run is notified
+that the subscription broke.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _STREAM: Final = Kind.STREAM
 
 
 class Tap:
-    """A team's tap on the pair `key`: `value`; `grew` is told each change of what is kept, in bytes."""
+    """A team's tap on the pair `key`: `value`; `grew` gets each change of the buffers' size, in bytes."""
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class Tap:
     # -- runs --
 
     def attach(self, run: RunFollower) -> None:
-        """`run` is watched: it gets what was kept, and all that comes from now on."""
+        """`run` gets what was buffered for it, and all its events from now on."""
         self._runs[run.run_id] = run
         kept = self._kept.pop(run.run_id, None)
         if kept is not None:
@@ -108,17 +109,17 @@ class Tap:
             run.feed(TAP, self._pulse, self._complete_since(self._clock.now()))
 
     def _complete_since(self, now: float) -> float:
-        """Since when everything that was brought of a run is still here."""
+        """Since when no event of any run was missed or dropped."""
         return now if self._open_since is None else max(self._open_since, self._forgot_at)
 
     def detach(self, run: RunFollower) -> None:
-        """`run` is not watched any more; what comes is kept again."""
+        """`run` gets no more events; they are buffered again."""
         if self._runs.get(run.run_id) is run:
             del self._runs[run.run_id]
             self._forgot_at = self._clock.now()
 
     def shrink(self, to_bytes: int) -> None:
-        """Forget runs, the least recently used first, until at most `to_bytes` are kept."""
+        """Drop the buffers of runs, the least recently used first, until they hold at most `to_bytes`."""
         while self.bytes > to_bytes and self._kept:
             _, kept = self._kept.popitem(last=False)
             self._forgot_at = self._clock.now()
@@ -127,7 +128,7 @@ class Tap:
     # -- the subscription --
 
     def opened(self) -> None:
-        """It is bound."""
+        """It is open."""
         self._open_since = self._clock.now()
         self.trouble = None
         for run in list(self._runs.values()):
@@ -194,4 +195,4 @@ class Tap:
 
 
 def _nobody(change: int) -> None:
-    """Nobody wants to know."""
+    """Ignore a change."""

@@ -1,14 +1,17 @@
 """Which attempt an execution of a step is: decided by evidence, or not yet.
 
-| known of the step                                                 | the execution is                      |
-|--------------------------------------------------------------------|---------------------------------------|
-| first one heard, on a subscription that was open at the start      | that attempt                          |
-| first one heard, and the history was asked afterwards              | the attempt that the history counts   |
-| a later attempt than that of the one before it has begun           | that one, or an earlier one by times  |
-| the attempt before it failed, and it began after that              | the next attempt                      |
-| a state says EVICTED, the step has ended, or the history was       | the same attempt, run again from the  |
-| asked and for RERUN_WAIT nothing speaks of another attempt        | top (a durable task)                  |
-| else                                                              | not known yet: it waits               |
+"The one before" is the newest earlier execution whose attempt is known.
+
+| known of the step                                               | the execution is                         |
+|-----------------------------------------------------------------|------------------------------------------|
+| the first one; its subscription brought the attempt's beginning | that attempt                             |
+| the first one; the history was asked after its first chunk      | the attempt that the history counts      |
+| a later attempt than that of the one before has begun           | that attempt, or by times an earlier one |
+| the attempt of the one before failed, and this one began later  | the next attempt                         |
+| a state says EVICTED, or the step has ended                     | the same attempt, run again from the top |
+| the history was asked, and for RERUN_WAIT no source has named   | the same attempt, run again from the top |
+| another attempt                                                 | (a durable task)                         |
+| else                                                            | not known yet: it waits                  |
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from proxy.runs.reconcile.timing import (
     START_LAG,
 )
 
-NOBODY: Final = 0  # the attempt of an execution of which nobody can say whose it is: it is never told
+NOBODY: Final = 0  # stands for an attempt that cannot be known: the execution's chunks are never emitted
 
 _JITTER: Final = int(CLOCK_JITTER * SECOND)
 _START_LAG: Final = int(START_LAG * SECOND)
@@ -37,7 +40,7 @@ _START_LAG: Final = int(START_LAG * SECOND)
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """`attempt` None: not known yet, decide again at `until`. `rerun`: it tells an attempt's chunks again."""
+    """`attempt` None: not known yet, decide again at `until`. `rerun`: it sends an attempt's chunks again."""
 
     attempt: int | None
     rerun: bool = False
@@ -56,7 +59,7 @@ def attribute(
 ) -> Attribution:
     """Which attempt `one` is.
 
-    `before` is the newest execution before it whose attempt is known, `newer` the number of those after it.
+    `before` is the newest earlier execution whose attempt is known, `newer` the number of later executions.
     `history`: the history can be asked. `over`: nothing more will be known.
     """
     if before is None or before.attempt is None:
@@ -89,7 +92,7 @@ def _after_failure(
         return Attribution(attempt, rerun=True)
     until = one.heard_at + ATTEMPT_WAIT
     if history and not failure.live and not over and now < until and not _answered(one, evidence):
-        return Attribution(None, until=until)  # more attempts may have failed unheard
+        return Attribution(None, until=until)  # more attempts may have failed unnoticed
     return Attribution(attempt + 1)
 
 
@@ -124,7 +127,7 @@ def _first(
 def _proven(
     one: Execution, evidence: Evidence, *, newer: int, history: bool, over: bool, now: float
 ) -> Attribution:
-    """The proven attempt, once nothing can say that another one has begun, or that it is an earlier one's."""
+    """The proven attempt, once no source can still say that the execution is a later or an earlier one."""
     proven = evidence.proven
     begun = one.begun
     if begun is not None and begun[0] == proven and _still_the_same(evidence, begun[1], now):
@@ -138,7 +141,7 @@ def _proven(
     if attempt is not None:
         return Attribution(attempt)
     if over and newer:
-        # Executions that nothing else tells apart are the attempts one by one, if there are as many of them.
+        # Where nothing else distinguishes the executions: one for each attempt, if their numbers agree.
         return Attribution(proven - newer if one.number == proven - newer else NOBODY)
     if evidence.history_status is Status.QUEUED and evidence.history_attempt == proven:
         # No attempt sends anything while it waits for a worker: an earlier one did, or the history is behind.
@@ -151,7 +154,8 @@ def _proven(
 def _by_times(one: Execution, evidence: Evidence) -> int | None:
     """The attempt in whose time the first chunk was sent: after its beginning, before its failure.
 
-    NOBODY where it is an earlier one than the proven attempt and it is not known which; None: unknown.
+    NOBODY: it is an earlier one than the proven attempt, and which one is not known. None: the times decide
+    nothing.
     """
     proven: int = evidence.proven
     attempt, waits = proven, False
@@ -176,7 +180,7 @@ def _by_times(one: Execution, evidence: Evidence) -> int | None:
 
 
 def _still_the_same(evidence: Evidence, begun_at: float, now: float) -> bool:
-    """Whether no attempt can have ended unheard since then: a timeout is the only end without an event."""
+    """Whether no attempt can have ended unnoticed since then: only a timeout ends one without an event."""
     if evidence.retries is not None and evidence.proven > evidence.retries:
         return True
     return now < begun_at + (evidence.timeout if evidence.timeout is not None else SHORTEST_TIMEOUT)
@@ -187,7 +191,7 @@ def _answered(one: Execution, evidence: Evidence) -> bool:
 
 
 def _began_after_failure(one: Execution, evidence: Evidence, attempt: int) -> bool:
-    """Whether it began after the attempt failed: by time, where both are known, else by what was heard first.
+    """Whether it began after the attempt failed: by time, where both are known, else by what came first.
 
     A failure that a subscription brought is timed when the engine passed it on, up to a second late: what was
     sent before that may have been sent before or after the failure.

@@ -1,18 +1,18 @@
-"""Whether every chunk of an attempt was told: proven, not proven, or to be asked again at a time.
+"""Whether every chunk of an attempt was received: proven, not proven, or to be asked again at a time.
 
 **An attempt is whole when that is proven; else it has a gap.** Nothing is assumed. The proofs:
 
-    the beginning   chunk 0 was told, or a subscription by metadata was open before the attempt began
-    the middle      indices without a hole (the sequencer sees to that)
-    the tail        one subscription by metadata brought the last chunk that was told (or was open before the
-    attempt
-                    began, where there was none), was unbroken from then on, and
-                      a) brought the attempt's end and stayed open for the settling time, or
-                      b) for an end that the engine tells no subscription of: gave a sign of life after it,
-                      and
-                         stayed open for the settling time
+    the beginning   chunk 0 was received, or a subscription by metadata was open before the attempt began
+    the middle      the indices have no hole (checked by the sequencer)
+    the tail        one subscription by metadata
+                    - brought the last chunk of the attempt (where there was none: was open before it began),
+                    - was unbroken from then on,
+                    - brought the attempt's end; or, where the engine sends no event for such an end, brought
+                      any event after it (a sign of life),
+                    - and stayed open for the settling time after that.
 
-By run id nothing proves a tail: the engine forgets a step at its end, with the chunks that the end overtook.
+A subscription by run id proves no tail: the engine forgets a step at its end, with the chunks that the end
+overtook.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from proxy.runs.reconcile.timing import SETTLE, SETTLE_MOST, SIGN_WAIT, VOUCH_WA
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`whole` is None while it may still be proven: then it is to be asked again at `until`."""
+    """`whole` None: it may still be proven, ask again at `until` (seconds of the run's clock)."""
 
     whole: bool | None
     until: float = 0.0
@@ -43,9 +43,9 @@ class AttemptEnd:
     """How an attempt came to its end, as far as the proof needs it; times in seconds of the run's clock."""
 
     known_at: float  # when it was first known
-    settled_at: float  # until then chunks that it overtook may come, on whichever subscription
+    settled_at: float  # until then chunks that it overtook may come, on any subscription
     settle: float  # seconds that chunks may lag behind such an end now
-    told_live: bool  # the engine tells subscriptions of such an end
+    told_live: bool  # the engine sends subscriptions an event for such an end
     followed: bool  # another attempt began after it
     at: int | None  # the engine's time of it, nanoseconds since 1970
 
@@ -59,9 +59,9 @@ def tail(
     *,
     now: float,
 ) -> Verdict:
-    """Whether the tail of an attempt was told, when all of its chunks that were heard are told.
+    """Whether the tail of an attempt was received; called when all of its received chunks are emitted.
 
-    `executions` are the step's; `subscriptions` those that are open and those that were.
+    `executions` are the step's; `subscriptions` those that are open and those that are over.
     """
     until = min(end.settled_at, end.known_at + SETTLE_MOST)
     for one in subscriptions:
@@ -82,7 +82,7 @@ def tail(
 
 
 def covers(one: SubscriptionState, step_run_id: str, attempt: int, executions: Sequence[Execution]) -> bool:
-    """Whether it was unbroken from the last chunk that was told, or from before the attempt began."""
+    """Whether it was unbroken since the attempt's last chunk; where there is none, since before it began."""
     last = next(
         (each for each in reversed(executions) if each.attempt == attempt and each.last_index >= 0), None
     )
@@ -92,12 +92,15 @@ def covers(one: SubscriptionState, step_run_id: str, attempt: int, executions: S
 
 
 def _proof(one: SubscriptionState, attempt: tuple[str, int], end: AttemptEnd) -> tuple[float | None, float]:
-    """From when on the tail is proven if it stays open until then (None: not yet), and how long to hope."""
+    """When the tail is proven if `one` stays open until then, and until when to wait.
+
+    The first is None while nothing has come that begins the settling time.
+    """
     heard = one.ends.get(attempt)
     if heard is not None:
         return heard.settled_at, heard.settled_at
     if end.told_live and not end.followed:
-        return None, end.known_at + VOUCH_WAIT  # another one brought the end, or a state: this one may still
+        return None, end.known_at + VOUCH_WAIT  # the end came from elsewhere; this one may still bring it
     if not end.followed and _saw_stop(one, end):
         return one.run_end_at + end.settle, one.run_end_at + end.settle
     sign = one.sign_of_life(attempt, end.known_at)
@@ -107,7 +110,7 @@ def _proof(one: SubscriptionState, attempt: tuple[str, int], end: AttemptEnd) ->
 
 
 def _saw_stop(one: SubscriptionState, end: AttemptEnd) -> bool:
-    """Whether it brought the run's end after the step was stopped: a run that goes on is called completed."""
+    """Whether it brought the run's end after the step was stopped; COMPLETED may be a false end."""
     event = one.run_end
     if event is None or event.kind is Kind.COMPLETED:
         return False

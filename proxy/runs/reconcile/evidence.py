@@ -1,7 +1,7 @@
-"""What is known of one step run: facts as they come, from any source in any order; queries, and no decisions.
+"""What is known of one step run: facts from any source, in any order; queries, and no decisions.
 
-Three rules hold between facts: a later attempt voids an end of an earlier one; what a subscription brought
-outranks what a state says, because it has the details; the first time at which a thing was known stays.
+Three rules for facts that disagree: a later attempt voids the end of an earlier one; a subscription's event
+outranks a state, because it has the details; of two times at which a fact was known the first one stays.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from proxy.core.observations import Status
 from proxy.runs.reconcile import payloads
 from proxy.runs.reconcile.timing import FAILURE_TEXT_WAIT
 
-MOST_FAILURES: Final = (
-    1_000  # attempts whose failure is remembered one by one; a jump of more is a number only
-)
+# Attempts whose failure is remembered one by one; older ones are dropped.
+MOST_FAILURES: Final = 1_000
 
 
 @dataclass(slots=True)
@@ -24,7 +23,7 @@ class Failure:
     """How an attempt failed."""
 
     text: str | None  # None: only the count is known
-    at: int | None  # what clients are told; a subscription's is when the engine passed the failure on
+    at: int | None  # the time that clients get; a subscription's is when the engine passed the failure on
     live: bool  # a subscription brought it
     known_at: float
     by_itself: bool  # the application failed or timed out: the engine counts it against the step's retries
@@ -42,13 +41,13 @@ class Outcome:
     at: int | None
     live: bool
     known_at: float
-    tell_at: float  # a state is ahead of the live event at times: not to be told before
+    tell_at: float  # not emitted before: the live event may come later than the state, and has the details
     ran: bool = True  # False: the attempt never ran, so it sent no chunk
     confirmed: bool = True  # False: a cancellation that the history may know to be a schedule timeout
 
     @property
     def stopped(self) -> bool:
-        """Whether the engine tells no subscription of such an end: a cancellation, a timeout."""
+        """Whether the engine sends no event for such an end: a cancellation, a timeout."""
         return self.type == STEP_CANCELLED or (self.type == STEP_FAILED and payloads.timed_out(self.payload))
 
 
@@ -83,7 +82,7 @@ class Evidence:
     def __init__(self, step_run_id: str, now: float) -> None:
         self.id = step_run_id
         self.name: str | None = None
-        self.known_at = now  # when the step was first heard of
+        self.known_at = now  # when the step was first known
         self.created_at: int | None = None  # orders the steps
         self.children: tuple[str, ...] = ()  # names of the steps that begin after this one has ended
         self.started_live = False
@@ -91,19 +90,18 @@ class Evidence:
         self.start_tell_at = 0.0
         self.proven = 1  # the highest attempt that is known to have begun
         self.proven_at = now
-        self.began: dict[int, int] = {}  # attempt -> the history's word for when it began, nanoseconds
+        self.began: dict[int, int] = {}  # attempt -> when it began by the history, nanoseconds
         self.failures: dict[int, Failure] = {}
         self.failed_since: tuple[int, float] | None = None  # (attempt, since when the history says FAILED)
         self.retries: int | None = None  # the step's limit; None: not known
         self.timeout: float | None = None  # seconds after which the engine stops an attempt; None: not known
         self.running = False  # as the last state has it
-        self.history_asked = float(
-            "-inf"
-        )  # when the last answer of the history about this step was asked for
+        # When the last answer of the history about this step was asked for.
+        self.history_asked = float("-inf")
         self.history_attempt = 0
         self.history_status: Status | None = None
         self.was_evicted = False  # a state said so: the attempt runs again from the top
-        self.joined_in = 0  # attempts up to this one may have sent chunks before anyone listened
+        self.joined_in = 0  # attempts up to this one may have sent chunks before a subscription was open
         self.end: Outcome | None = None
 
     def attempt_began(self, attempt: int, now: float) -> None:
@@ -126,7 +124,7 @@ class Evidence:
         by_itself: bool = True,
         stopped: bool = False,
     ) -> None:
-        """`attempt` failed. Whether another one follows is not said by that."""
+        """`attempt` failed; another one may follow or not."""
         self.attempt_began(attempt, now)
         known = self.failures.get(attempt)
         failed_at = None if live else at
@@ -144,7 +142,7 @@ class Evidence:
         known.failed_at = failed_at if known.failed_at is None else known.failed_at
 
     def ended(self, end: Outcome) -> None:
-        """The step has ended so; an end of an attempt that another one followed is none."""
+        """The step has ended; ignored for an attempt that another one followed."""
         self.attempt_began(end.attempt, end.known_at)
         if end.attempt < self.proven:
             return
@@ -154,8 +152,10 @@ class Evidence:
             self.end = end
 
     def confirm_cancellation(self, attempt: int, now: float, *, failed: bool) -> None:
-        """The history knows how `attempt` ended: a schedule timeout is a cancellation on subscriptions, and a
-        failure in the history, which has the reason."""
+        """The history has the end of `attempt`, which a subscription called cancelled.
+
+        `failed`: the history calls it a failure: a schedule timeout, and the history has the reason.
+        """
         end = self.end
         if end is None or end.type != STEP_CANCELLED or end.attempt != attempt:
             return
@@ -169,7 +169,7 @@ class Evidence:
     ) -> None:
         """The proven attempt was the last one, and failed. `text` is a state's, where it has one.
 
-        It may be told `wait` seconds from now, without a text not before FAILURE_TEXT_WAIT has passed.
+        The end is emitted `wait` seconds from now or later; without a text, after FAILURE_TEXT_WAIT.
         """
         known = self.failures.get(self.proven)
         live = known is not None and known.live
@@ -185,13 +185,13 @@ class Evidence:
 
     @property
     def without_text(self) -> bool:
-        """Whether it is known to have failed, but not with which text."""
+        """Whether the step has failed, and the text of the failure is not known."""
         end = self.end
         return end is not None and end.type == STEP_FAILED and not end.payload["detail"]
 
     @property
     def undecided(self) -> bool:
-        """Whether the proven attempt failed, and nothing says yet whether another one follows."""
+        """Whether the proven attempt failed, and it is not known yet whether another one follows."""
         return self.end is None and self.proven in self.failures
 
     @property

@@ -1,10 +1,12 @@
-"""What the core state and the history say of a step, as evidence; and what a done state says of one that
-nobody told.
+"""Turns what the core state and the history say of a step into evidence.
 
-The core state names steps and says who runs; a step's outcome is in it only once the run is done. The history
-counts attempts and knows outcomes before that, 50 to 100 ms late. Where the two disagree about a step that is
-at rest (a schedule timeout reads CANCELLED in the core and FAILED in the history), the history has the
-details.
+`note_history` takes in an answer of the history. `conclude` takes a step's end from a done core state, where
+no subscription brought that end.
+
+The core state names the steps and says which are running; it has a step's outcome only once the run is done.
+The history counts attempts and has outcomes before that, 50 to 100 ms late. Where the two disagree about a
+step that has ended, the history is right: a schedule timeout is CANCELLED in the core state, FAILED in the
+history.
 """
 
 from __future__ import annotations
@@ -24,12 +26,14 @@ FAILURES: Final = frozenset({"FAILED", "TIMED_OUT"})  # task events of the histo
 TIMED_OUT: Final = "TIMED_OUT"
 SKIPPED: Final = "SKIPPED"
 STARTED: Final = "STARTED"
-REPLAYED: Final = "RETRIED_BY_USER"  # of all steps at once; one that does not run again yet reads as before
+REPLAYED: Final = (
+    "RETRIED_BY_USER"  # for all steps at once; until a step runs again its status is the old one
+)
 SCHEDULE_TIMEOUT: Final = "SCHEDULING_TIMED_OUT"
 
 
 def note_history(evidence: Evidence, known: PastStep, asked: float, now: float, tell_at: float) -> None:
-    """Take in what the history says of a step; `tell_at`: when an end that it tells may be told."""
+    """Take in what the history says of a step; `tell_at`: before this its end is not emitted."""
     evidence.history_asked = asked
     evidence.children = known.children
     evidence.created_at = known.created_at if evidence.created_at is None else evidence.created_at
@@ -124,7 +128,7 @@ def prove_retries(core: CoreState, evidences: Iterable[Evidence], now: float) ->
 
 
 def conclude(evidence: Evidence, known: CoreStep, core: CoreState, past: PastStep | None, now: float) -> None:
-    """A done state's word on a step whose end was not told yet."""
+    """Take a step's end, if it was not emitted yet, from a done core state."""
     status = _status(known, core)
     at = past.finished_at if past is not None else None
     end = evidence.end
@@ -149,15 +153,15 @@ def conclude(evidence: Evidence, known: CoreStep, core: CoreState, past: PastSte
 
 
 def _may_have_run(evidence: Evidence, past: PastStep | None) -> bool:
-    """Whether the proven attempt may have sent chunks: only a history that is as far as its end denies it."""
+    """Whether the proven attempt may have sent chunks; only a history that has its end can deny it."""
     arrived = past is not None and past.status in AT_REST and past.retry_count + 1 >= evidence.proven
     return not arrived or past is None or has_run(past)
 
 
 def _was_skipped(evidence: Evidence, known: CoreStep, core: CoreState, past: PastStep | None) -> bool:
-    """Whether the engine skipped it:
+    """Whether the engine skipped the step.
 
-    its mark in the core is an output that a step may also have returned itself.
+    The history says so. The core state alone has only an output, which a step may also return itself.
     """
     if past is not None and past.events and past.status in AT_REST:
         return any(told.type == SKIPPED for told in past.events)

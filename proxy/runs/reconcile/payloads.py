@@ -1,7 +1,7 @@
-"""What an ended attempt left behind, read from what the engine says: an output, or a failure.
+"""The payload of an ended attempt, from what the engine sends: an output, or a failure.
 
 Outputs are JSON text whose equal value counts, not its text (the engine reorders keys). A failure's text is
-`Type: message`, a traceback, and a line of the engine's own JSON, which is no business of any reader.
+`Type: message`, a traceback, and a line of the engine's own JSON, which is not shown to clients.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def failure(text: str | None) -> dict[str, str]:
 
 
 def timed_out(payload: Any) -> bool:
-    """Whether that is a timeout's failure: never told live, and its text may be missing."""
+    """Whether that is a timeout's failure: the engine sends no event for it, and its text may be missing."""
     message = payload.get("message", "") if isinstance(payload, dict) else ""
     return not message or message.startswith(_TIMEOUTS)
 

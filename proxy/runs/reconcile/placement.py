@@ -1,15 +1,15 @@
-"""Which execution of a step sent a chunk, and which attempt that execution is.
+"""Which execution of a step sent a chunk.
 
 Chunks carry no attempt. But each execution of a step's code numbers its chunks from 0, and their times grow.
-So chunks are first put together into executions, whichever subscription brought them:
+So the chunks of all subscriptions are first grouped into executions:
 
     worker        0   1   2   3  | fails          zombie:    4   5        (a timed-out attempt's code goes on)
     next worker                     0   1   2   3   4
                  \\___________/      \\_______________/
                   execution 1          execution 2
 
-and an execution then gets its attempt from evidence: STARTED, a failure, an end, the history. A chunk alone
-never begins an attempt. An execution whose attempt is not known yet waits.
+Then `attempts.attribute` decides by evidence (STARTED, a failure, an end, the history) which attempt an
+execution is. A chunk alone never begins an attempt. An execution whose attempt is not known yet waits.
 
 `place` is pure; `Executions` keeps the state that it looks at.
 """
@@ -26,7 +26,7 @@ from proxy.core.instant import SECOND
 from proxy.core.observations import LiveEvent
 from proxy.runs.reconcile.timing import CLOCK_JITTER, CLOCK_SKEW
 
-RECENT: Final = 32  # chunks whose exact time is remembered after they were told
+RECENT: Final = 32  # chunks whose exact time is remembered after they were emitted
 MOST_HELD: Final = 50_000  # chunks of one step that wait; what comes beyond is a gap, not memory
 MOST_HELD_BYTES: Final = 8 * 1024 * 1024  # likewise: a few chunks of the largest size
 MOST_EXECUTIONS: Final = 64  # executions of one step that are remembered
@@ -36,7 +36,7 @@ _SKEW: Final = int(CLOCK_SKEW * SECOND)
 
 
 class Execution:
-    """One execution of a step: its chunks that wait, and what is remembered of those that were told."""
+    """One execution of a step: its chunks that wait, and what is remembered of those that were emitted."""
 
     __slots__ = (
         "attempt",
@@ -56,18 +56,16 @@ class Execution:
         self.number = number
         self.attempt: int | None = None  # None: not known yet
         self.begun: tuple[int, float] | None = None
-        """(attempt, seconds):
-
-        the beginning that the subscription of its first chunk brought before it, and when
-        """
-        self.heard_at = now  # when its first chunk was heard
+        """(attempt, seconds): the beginning of an attempt that came before the first chunk, on the same
+        subscription, and when"""
+        self.heard_at = now  # when its first chunk was received
         self.first_index = 0
         self.first_at: int | None = None
-        self.last_index = -1  # the highest index that was heard
+        self.last_index = -1  # the highest index that was received
         self.last_at: int | None = None
-        self.next = 0  # what is below was told, or announced as missing
+        self.next = 0  # lower indices were emitted, or announced as missing
         self.held: dict[int, LiveEvent] = {}
-        self.recent: deque[tuple[int, int | None]] = deque(maxlen=RECENT)  # (index, at) of what was told
+        self.recent: deque[tuple[int, int | None]] = deque(maxlen=RECENT)  # (index, at) of emitted chunks
 
     def knows(self, index: int, at: int | None) -> bool:
         """Whether exactly this chunk is here already."""
@@ -77,7 +75,7 @@ class Execution:
         return (index, at) in self.recent
 
     def note(self, index: int, at: int | None) -> None:
-        """A chunk of this execution was heard."""
+        """A chunk of this execution was received."""
         if self.last_index < 0 or index < self.first_index:
             self.first_index = index
             self.first_at = at
@@ -86,7 +84,7 @@ class Execution:
             self.last_at = at if at is not None else self.last_at
 
     def told(self, index: int, at: int | None) -> None:
-        """A chunk of this execution was told; the next is the one after it."""
+        """A chunk of this execution was emitted; the next is the one after it."""
         self.next = index + 1
         self.recent.append((index, at))
 
@@ -96,7 +94,7 @@ class Place(Enum):
 
     ADDS = "adds"  # it belongs there and was not there yet
     KNOWN = "known"  # it is there already
-    LATE = "late"  # it belongs there, but what is behind it was told already
+    LATE = "late"  # it belongs there, but later chunks were emitted already
     BEGINS = "begins"  # it is of no execution that is known: it begins another
 
 
@@ -120,11 +118,12 @@ class _Candidate:
 def place(
     event: LiveEvent, executions: Sequence[Execution], over: Sequence[int | None], unbroken: Sequence[bool]
 ) -> tuple[int, Place]:
-    """Which execution a chunk is of.
+    """Which execution a chunk belongs to.
 
-    `executions` are the step's, oldest first; `over` has for each the time (nanoseconds) after which it sent
-    nothing more, as far as a failure of its own says, else None. Returns the position in `executions` (-1 for
-    BEGINS). The first rule of RULES that holds for an execution decides; among executions the newest.
+    `executions` are the step's, oldest first. `over` has for each the time in nanoseconds at which it failed,
+    after which it sent nothing more, else None. `unbroken` has for each whether no attempt can have begun
+    unnoticed since its last chunk. Returns the position in `executions` (-1 for BEGINS). The first rule of
+    RULES that holds for an execution decides; among executions the newest.
     """
     chunk = _Chunk(event.index or 0, event.at)
     last = len(executions) - 1
@@ -171,8 +170,7 @@ def _missing(chunk: _Chunk, candidate: _Candidate) -> Place | None:
 
 
 def _told(chunk: _Chunk, candidate: _Candidate) -> Place | None:
-    """A chunk that was told, or announced as missing, and whose exact time is forgotten, where its time
-    fits."""
+    """A chunk that was emitted or announced as missing; its exact time is forgotten, and its time fits."""
     one = candidate.one
     if chunk.index >= one.next or _after(chunk.at, one.last_at):
         return None
@@ -232,7 +230,7 @@ class Executions:
         return [one for one in self.all if one.attempt is None]
 
     def begin(self, now: float) -> Execution:
-        """Another execution, from the chunk that was just heard."""
+        """Another execution, which begins with the chunk that was just received."""
         number = self.all[-1].number + 1 if self.all else 1
         one = Execution(number, now)
         self.all.append(one)
@@ -270,7 +268,7 @@ class Executions:
         return dropped
 
     def continues(self, one: Execution, before: Execution) -> None:
-        """`one` tells again what `before` told, and goes on from there (the same attempt, run again)."""
+        """`one` sends again what `before` sent, and goes on from there (the same attempt, run again)."""
         one.attempt = before.attempt
         one.next = before.next
         for index in [index for index in before.held if index not in one.held]:

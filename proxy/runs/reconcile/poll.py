@@ -52,7 +52,7 @@ class Poll:
         self.at = self._not_before
 
     def again(self, now: float) -> None:
-        """The answer, or its absence, left the question open."""
+        """The question is still open: read again, after a longer wait each time."""
         wait = min(POLL_FIRST * 2**self._tries, POLL_SLOWEST)
         self._tries = min(self._tries + 1, 16)
         self._not_later_than(now + wait)

@@ -1,16 +1,17 @@
 """One run's observations in; items and a plan out. No IO, no clock, no loop: every input brings its `now`.
 
-    in     opened, heard, closed (a subscription's life)    core, history (states that were asked for)    tick
-    out    take() -> items, in order, each once             plan -> when to tick, when to read which state
+    in     opened, heard, closed (of a subscription)    core, history (answers to state reads)    tick
+    out    take() -> items, in order, each once         plan -> when to tick, when to read which state
 
 Two rules decide about chunks:
 
     A chunk belongs to the attempt that the evidence proves, or waits.       placement, attempts
     An attempt is whole when that is proven, or it has a gap.                completeness, sequencer
 
-and one about the end: it is told exactly when the core state says done (run_end). The sources tell different
-parts: a subscription what happens, the core state names and the end, the history the past. So nothing is told
-before the core state has come and, within JOIN_SETTLE, a history that agrees with it.
+and one about the end: it is emitted exactly when the core state says done (run_end). Each source knows a
+different part: subscriptions bring what happens, the core state has names and the end, the history has the
+past. So nothing is emitted before the core state has come and, within JOIN_SETTLE, a history that agrees with
+it.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Plan:
     due: float | None  # when to call `tick`
     read_core_at: float | None
     read_history_at: float | None
-    over: bool  # the verified end was told: nothing more is needed
+    over: bool  # the verified end was emitted: nothing more is needed
 
 
 class Step:
@@ -100,7 +101,7 @@ class Reconciler:
         self.run_id = run_id
         self.core_poll = Poll()
         self.history_poll = Poll()
-        self.late = 0  # chunks that came after their attempt was left
+        self.late = 0  # chunks that came after their attempt was over
         self.foreign = 0  # events of another run
         self.core_state: CoreState | None = None
         self._has_history = has_history
@@ -111,9 +112,9 @@ class Reconciler:
         self._subscriptions: list[SubscriptionState] = []  # open ones, and the last that are over
         self._end = RunEnd()
         self._past: PastState | None = None
-        self._history_asked = False  # whether its first answer, or the word that there is none, has come
+        self._history_asked = False  # whether its first answer has come, or an error instead
         self._history_gone = False  # it gave no answer last time
-        self._joined = False  # the first items were told
+        self._joined = False  # the first items were emitted
         self._began: float | None = None  # when the first core state came
         self._core_asked = float("-inf")  # when the last core state was asked for
         self._heard_at: float | None = None
@@ -138,7 +139,7 @@ class Reconciler:
 
     @property
     def over(self) -> bool:
-        """Whether the verified end was told."""
+        """Whether the verified end was emitted."""
         return self._end.phase is Phase.OVER
 
     @property
@@ -152,9 +153,9 @@ class Reconciler:
 
     @property
     def young(self) -> bool:
-        """Whether the run may have just begun:
+        """Whether the run may have just begun.
 
-        the engine may put a subscription by its id to sleep for a second.
+        The engine may delay a subscription by the id of such a run for a second.
         """
         core, past = self.core_state, self._past
         if core is None:
@@ -176,14 +177,14 @@ class Reconciler:
             for step in under_way
         )
 
-    # -- a subscription's life --
+    # -- subscriptions --
 
     def opened(
         self, now: float, selection: Selection, pulse: Pulse | None = None, *, since: float | None = None
     ) -> SubscriptionState:
-        """A subscription is bound at the engine; its events are given to `heard` with what this returns.
+        """A subscription is open; its events are given to `heard` with the state that this returns.
 
-        `pulse`: of a subscription that several runs share. `since`: when that was bound, if earlier.
+        `pulse`: of a subscription that several runs share. `since`: when that was opened, if earlier.
         """
         one = SubscriptionState(selection, now if since is None else since, pulse or Pulse())
         alone = not self._open
@@ -196,7 +197,7 @@ class Reconciler:
         self._forget_closed()
         if self._heard_at is None:
             self._heard_at = now
-        if alone and self.core_state is not None:  # what happened while nobody listened?
+        if alone and self.core_state is not None:  # events may be missing from while none was open
             self._want_history(now)
             self.core_poll.want(now)
         return one
@@ -249,9 +250,9 @@ class Reconciler:
         self._settle(now)
 
     def next_in_order(self, one: SubscriptionState, event: LiveEvent, now: float) -> Event | None:
-        """The item of a chunk that simply continues what is being told; else None, and nothing is changed.
+        """The item of a chunk that simply continues its step; else None, and nothing is changed.
 
-        The short cut for nearly every event. It tells what `heard` would tell at once: the step flows (its
+        The short cut for nearly every event. It returns what `heard` would emit at once: the step flows (its
         attempt is known, nothing waits, nothing was announced), the index is the next one and the time is not
         earlier.
         """
@@ -312,9 +313,9 @@ class Reconciler:
         self._settle(now)
 
     def history(self, state: PastState | None, now: float) -> None:
-        """The history's answer (None:
+        """The history's answer, asked for when `history_poll.begin` was called.
 
-        it does not know the run), asked for when `history_poll.begin` was called.
+        `state` None: the history does not know the run.
         """
         if self.over:
             return
@@ -347,7 +348,7 @@ class Reconciler:
         self._settle(now)
 
     def history_unavailable(self, now: float, jitter: float = 1.0) -> None:
-        """The history gives no answer; what only it knows stays open."""
+        """The history gave no answer; what only it knows stays open."""
         self._history_asked = True
         self._history_gone = True
         self.history_poll.unavailable(now, jitter)
@@ -356,26 +357,25 @@ class Reconciler:
     # -- time --
 
     def tick(self, now: float) -> None:
-        """So much time has passed: what was waited for until now is waited for no longer."""
+        """Time has passed: act on every wait that ends at or before `now`."""
         if not self.over and self._heard_at is not None and now >= self._check_at:
             self._heard_at = self._checked_at = now
             self.core_poll.want(now)
             self._want_history(now)
         if not self.over and self._rested_at is not None and now >= self._rested_at + REST:
-            self._rested_at = float(
-                "inf"
-            )  # once: the next step makes itself heard, or `check_after` is there
+            # Only once: a next step brings an event, and else `check_after` brings a read.
+            self._rested_at = float("inf")
             self._end.suspect()
             self.core_poll.want(now)
         self._settle(now)
 
     def state_only(self, now: float, state_only: bool) -> None:
-        """Whether the run has no subscription and will get none for now: it is told from its states."""
+        """Whether the run has no subscription and gets none for now: its items come from the states alone."""
         if state_only != self._state_only:
             self._state_only = state_only
             self._settle(now)
 
-    # -- what is heard --
+    # -- events --
 
     def _chunk(self, one: SubscriptionState, step: Step, event: LiveEvent, now: float) -> None:
         evidence, executions, sequencer = step.evidence, step.executions, step.sequencer
@@ -409,7 +409,7 @@ class Reconciler:
     def _execution(
         self, one: SubscriptionState, step: Step, event: LiveEvent, now: float
     ) -> tuple[Execution | None, Place]:
-        """The execution that a chunk is of; None where it would begin another one after the step's end."""
+        """The execution that a chunk belongs to; None if it would begin another one after the step's end."""
         executions = step.executions
         over = [self._over_at(step, each) for each in executions.all]
         unbroken = [self._unbroken(one, step, each) for each in executions.all]
@@ -422,10 +422,10 @@ class Reconciler:
         return execution, what
 
     def _unbroken(self, one: SubscriptionState, step: Step, execution: Execution) -> bool:
-        """Whether no attempt can have begun unheard since the execution's last chunk.
+        """Whether no attempt can have begun unnoticed since the execution's last chunk.
 
-        It is so where the subscription that brings the next one brought that one too, or another one that is
-        still open did, and where no attempt can follow.
+        True where no other attempt can follow; where `one` has brought a chunk of this execution; and where
+        another subscription that is still open has brought the last one.
         """
         evidence = step.evidence
         if evidence.retries is not None and evidence.proven > evidence.retries:
@@ -444,7 +444,7 @@ class Reconciler:
             one.ends[key] = EndHeard(heard.at, settled_at)
 
     def _of_no_use(self, step: Step, execution: Execution, event: LiveEvent) -> None:
-        """A chunk of an attempt that was left, or of a step that has ended."""
+        """A chunk of an attempt that is over, or of a step that has ended."""
         sequencer = step.sequencer
         if sequencer.ended and execution.attempt in {None, sequencer.attempt}:
             self._too_late(step, event)
@@ -464,12 +464,12 @@ class Reconciler:
         return failure.at if execution.first_at < failure.at else None
 
     def _too_late(self, step: Step, event: LiveEvent) -> None:
-        """A chunk came after the step's end was told, and it was not known to be missing."""
+        """A chunk came after the step's end was emitted, and it was not known to be missing."""
         self.late += 1
         end, sequencer = step.evidence.end, step.sequencer
         if self.over or end is None or sequencer.gap_told:
             return
-        # The code of a step that was stopped may go on for a while: what it sends then belongs to nobody.
+        # The code of a stopped step may go on for a while; what it sends after the end is not wanted.
         before = end.at is not None and event.at is not None and event.at < end.at
         if before or not end.stopped:
             sequencer.gap_told = True
@@ -509,7 +509,7 @@ class Reconciler:
         self._attribute(step, now)
 
     def _cancelled(self, evidence: Evidence, attempt: int, at: int | None, now: float) -> None:
-        """A subscription brought a cancellation; only the history can tell a schedule timeout from others."""
+        """A subscription brought a cancellation; only the history knows whether it was a schedule timeout."""
         ask = self._askable
         tell_at = now + CANCEL_WAIT if ask else now
         evidence.ended(Outcome(STEP_CANCELLED, attempt, None, at, True, now, tell_at, confirmed=not ask))
@@ -517,7 +517,7 @@ class Reconciler:
             self._want_history(now)
 
     def _attribute(self, step: Step, now: float, *, over: bool = False) -> None:
-        """Decide which attempts the executions are that wait."""
+        """Decide which attempts the waiting executions are."""
         before: Execution | None = None
         for n, execution in enumerate(step.executions.all, start=1):
             if execution.attempt is None:
@@ -554,8 +554,10 @@ class Reconciler:
             evidence.attempt_began(evidence.proven + 1, now)
 
     def _note_waiting(self, step: Step) -> None:
-        """Subscriptions that were open before an attempt began, by the history's word that it waits for a
-        worker."""
+        """Note which subscriptions were open before an attempt began.
+
+        That is known where the history says that the attempt still waits for a worker.
+        """
         evidence = step.evidence
         if evidence.history_status is not Status.QUEUED or evidence.running or evidence.end is not None:
             return
@@ -578,9 +580,9 @@ class Reconciler:
             self.core_poll.again(now)
 
     def _unheard(self, now: float) -> bool:
-        """Whether the run is young and silent:
+        """Whether the run is young, and its subscriptions have brought nothing yet.
 
-        what began before its subscriptions were bound they cannot bring.
+        They cannot bring what began before they were open.
         """
         young = self._began is not None and now < self._began + SILENT_YOUNG
         silent = bool(self._open) and all(one.silent for one in self._open)
@@ -611,9 +613,8 @@ class Reconciler:
             return False
         if past is None:
             return False
-        if (
-            past.status in outcomes.AT_REST
-        ):  # it speaks of an end that the core does not know: older than a replay
+        # The history has an end and the core state has none: the history's answer is older than a replay.
+        if past.status in outcomes.AT_REST:
             return True
         known = {step.step_run_id: step.status for step in past.steps}
         for step in core.steps:
@@ -630,10 +631,10 @@ class Reconciler:
             if self._joined and not evidence.started_live and self._open:
                 evidence.start_tell_at = now + LIVE_WAIT
 
-    # -- telling --
+    # -- emitting --
 
     def _settle(self, now: float) -> None:
-        """Tell what can be told, decide what to wait for."""
+        """Emit what can be emitted, and decide what to wait for."""
         self._due = None
         self._calm = False
         if self.over or self.core_state is None:
@@ -672,19 +673,19 @@ class Reconciler:
         return False
 
     def _join(self, now: float) -> None:
-        """The first telling: of steps that may have begun before anyone listened, chunks may be missing."""
+        """Begin to emit; note the attempts that may have begun before any subscription was open."""
         self._joined = True
         for step in self._steps.values():
             self._note_joined(step)
 
     def _note_joined(self, step: Step) -> None:
-        """Attempts that nobody heard begin began before anyone listened, as far as the first states know."""
+        """Note that the attempt may have begun before any subscription was open, unless one was."""
         evidence = step.evidence
         if not any((evidence.id, evidence.proven) in one.starts for one in self._subscriptions):
             evidence.joined_in = evidence.proven
 
     def _waits_for_another(self, step: Step, now: float) -> bool:
-        """Whether a step must not begin yet: a parent's end, or one that came before it, is still to be told.
+        """Whether a step must not begin yet: a parent's end, or another earlier one, is still to be emitted.
 
         The engine publishes ends and beginnings apart from each other, so a child's beginning may come first.
         """
@@ -705,7 +706,7 @@ class Reconciler:
         return False
 
     def _awaits_parent(self, evidence: Evidence, parent: Evidence, now: float) -> bool:
-        """Whether a parent's end, which nobody has told, may still be known in time."""
+        """Whether a parent's end, which no event has brought, may still come in time."""
         until = evidence.known_at + PARENT_WAIT
         if now >= until:
             return False
@@ -716,7 +717,7 @@ class Reconciler:
         return True
 
     def _close(self, now: float) -> None:
-        """Tell the verified end if it can be told; else say until when it waits."""
+        """Emit the verified end if nothing has to be waited for; else set when to try again."""
         core = self.core_state
         assert core is not None
         evidences = {step_id: step.evidence for step_id, step in self._steps.items()}
@@ -784,7 +785,7 @@ class Reconciler:
         return step.sequencer.ended or (end is not None and end.live)
 
     def _rest(self, now: float) -> None:
-        """Every step has ended: if no next one begins, that is the end, though nobody says so."""
+        """Note since when every step has ended; if no step follows, the run may be over without an event."""
         resting = bool(self._steps) and all(step.sequencer.ended for step in self._steps.values())
         if not resting:
             self._rested_at = None
@@ -812,8 +813,8 @@ class Reconciler:
     def _core_alone(self) -> bool:
         """Whether the core state alone says that this is the end, and it may be one between a replay's steps.
 
-        A task has no such pauses, and what was heard from a step's beginning on is in the run's first
-        telling.
+        A run of one task has no such pauses, and a run with a step whose STARTED was received is in its first
+        execution, not in a replay.
         """
         if self._askable or self.core_state is None or len(self.core_state.steps) < 2:
             return False
@@ -821,7 +822,7 @@ class Reconciler:
 
     @property
     def _check_at(self) -> float:
-        """When the states are read for no other reason than that nothing was heard."""
+        """When the states are read for no other reason than that no event came."""
         heard = self._heard_at if self._heard_at is not None else 0.0
         running = sum(step.sequencer.started and not step.sequencer.ended for step in self._steps.values())
         # The chunks of one step say nothing about the others.
@@ -864,7 +865,7 @@ def _created(step: Step) -> tuple[bool, int]:
 
 
 def _numbered(event: LiveEvent, executions: Executions) -> LiveEvent:
-    """A chunk of an SDK that numbers none: in the order in which they come."""
+    """A chunk of an SDK that does not number them, with its number by arrival."""
     index = executions.all[-1].last_index + 1 if executions.all else 0
     return LiveEvent(
         event.run_id,

@@ -1,13 +1,13 @@
-"""Whether the run is over: from hints that lie to the verified end.
+"""Whether the run is over: from hints, which may be false, to the verified end.
 
     RUNNING ── hint ──▶ SUSPECTED ── core done ──▶ CLAIMED ── stands, or every end is known ──▶ OVER
        ▲                    │                         │
        └── a step goes on ──┴──── core not done ──────┘
 
 A hint is a run event, a hangup or the end of a subscription: the engine sends them also while the run goes
-on, so they only make the proxy read the core state. A done state is a claim: between two steps of a replay it
-says done for some 80 ms, so where a replay is possible it must stand. Everything about the phase of a run
-lives in this file.
+on, so they only make the proxy read the core state. A done state is a claim: between two steps of a replay
+the core state says done for some 80 ms, so where a replay is possible it must still say so after that.
+Everything about the phase of a run is in this file.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class RunEnd:
 
     def __init__(self) -> None:
         self.phase = Phase.RUNNING
-        self.hint: LiveEvent | None = None  # the last run event, where nothing has disproved it
+        self.hint: LiveEvent | None = None  # the last run event, unless something disproved it
         self.hint_at = 0.0
-        self.polls_left = 0  # reads of the core state that the last hint is still worth
+        self.polls_left = 0  # how often the core state is still to be read because of the last hint
         self.claimed_at = 0.0
         self.stands = False  # the core state has said done for longer than a replay's pause
-        self.stirred_at = float("-inf")  # when something of a step that is no chunk was heard last
+        self.stirred_at = float("-inf")  # when a step's last event came that is no chunk
         self.false_ends = 0
 
     def suspect(self) -> None:
@@ -72,7 +72,7 @@ class RunEnd:
         self.suspect()
 
     def goes_on(self) -> None:
-        """Something of a step happened: what was said of the end is not true, or not any more."""
+        """An event of a step came: the hint was false, or the run goes on again."""
         self.polls_left = 0
         if self.phase is Phase.SUSPECTED:
             self.phase = Phase.RUNNING
@@ -122,7 +122,7 @@ class RunEnd:
         listening: bool,
         history_behind: bool,
     ) -> float | None:
-        """Until when a claimed end waits; None: it can be told now; infinity: for another core state.
+        """Until when a claimed end waits; None: it can be emitted now; infinity: for another core state.
 
         `all_heard`: subscriptions brought every step's end. `doubtful`: a replay is possible. `alone`:
         nothing but the core state can say that it goes on. `listening`: a subscription may still bring what
@@ -143,7 +143,7 @@ class RunEnd:
 
 
 def history_arrived(past: PastState | None, core: CoreState, steps: Mapping[str, Evidence]) -> bool:
-    """Whether the history is where the done core state is: it tells of attempts, which the core does not."""
+    """Whether the history is as new as the done core state; it has the attempts, the core state has not."""
     if past is None or past.status not in AT_REST:
         return False
     known = {step.step_run_id: step for step in past.steps}
@@ -186,7 +186,7 @@ def _outputs(core: CoreState, in_order: Sequence[Evidence]) -> dict[str, Any]:
 
 
 def _first_failure(in_order: Sequence[Evidence]) -> dict[str, Any]:
-    """The failure that came first: by the engine's times where all have one, else by when they were heard."""
+    """The failure that came first: by the engine's times if all have one, else by when they were received."""
     failed = [one for one in in_order if one.end is not None and one.end.type == STEP_FAILED]
     if not failed:
         return {"message": "", "detail": "", "step": None}

@@ -2,9 +2,9 @@
 
     started (once)  ->  for each attempt: its chunks by index, retrying, reset  ->  the step's end (once)
 
-An attempt is over when a later one is known to have begun, or the step has ended. A missing index is waited
-for HOLE_WAIT, then it is a gap. Before an attempt is left, `completeness.tail` says whether all of it was
-told.
+An attempt is over when a later one is known to have begun, or when the step has ended. The sequencer waits
+HOLE_WAIT for a missing index, then emits a gap. Before it goes on to the next attempt, `completeness.tail`
+says whether all chunks of this one were received.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from proxy.runs.reconcile.placement import Execution, Executions
 from proxy.runs.reconcile.subscription_state import SubscriptionState
 from proxy.runs.reconcile.timing import HOLE_WAIT
 
-MOST_RETRIES: Final = 100  # attempts that are told one by one; a jump of more is one retrying and one reset
+MOST_RETRIES: Final = 100  # attempts emitted one by one; a jump of more is one retrying and one reset
 
 
 class Sequencer:
-    """What was told of one step, and what can be told next."""
+    """What was emitted of one step, and what can be emitted next."""
 
     __slots__ = (
         "_emitter",
@@ -59,17 +59,17 @@ class Sequencer:
         self._emitter = emitter
         self._settle = settle
         self._hole_since: float | None = None
-        self.attempt = 1  # the attempt that is being told
+        self.attempt = 1  # the attempt whose chunks are emitted now
         self.started = False
         self.ended = False
-        self.gap_told = False  # a gap without a number was told of this attempt's end
-        self.strayed = False  # a chunk was dropped as an earlier attempt's, and may be this one's
+        self.gap_told = False  # a gap without a number was emitted at this attempt's end
+        self.strayed = False  # a chunk was dropped as an earlier attempt's; it may belong to this one
         self.too_large = False  # a subscription ended at a message that was too large: the next gap says so
-        self.flowing: Execution | None = None  # its next chunk in order can be told at once
-        self.due: float | None = None  # when more can be told, seconds of the run's clock
+        self.flowing: Execution | None = None  # its next chunk in order can be emitted at once
+        self.due: float | None = None  # when more can be emitted, seconds of the run's clock
 
     def advance(self, now: float, *, last: bool = False) -> None:
-        """Tell all that can be told; `last`: nothing more will come, so nothing is waited for."""
+        """Emit all that can be emitted now; `last`: nothing more will come, so it waits for nothing."""
         self.due = None
         self.flowing = None
         evidence = self._evidence
@@ -79,7 +79,7 @@ class Sequencer:
             if not self._chunks(now, last):
                 return
             if self._executions.unplaced and not last:
-                return  # its chunks may be of this attempt
+                return  # their chunks may belong to this attempt
             if self.attempt < evidence.proven:
                 if not self._leave(now, last):
                     return
@@ -113,7 +113,7 @@ class Sequencer:
         return True
 
     def _chunks(self, now: float, last: bool) -> bool:
-        """Tell the chunks of the attempt by index; False while a missing one is waited for."""
+        """Emit the attempt's chunks by index; False while it waits for a missing one."""
         one = self._executions.of(self.attempt)
         name = self._evidence.name
         while one is not None and one.held:
@@ -138,11 +138,14 @@ class Sequencer:
         return True
 
     def _known_missing(self, one: Execution, first: int) -> bool:
-        """Whether what is missing before `first` cannot come: it was sent before anyone listened."""
+        """Whether the chunks missing before `first` cannot come.
+
+        They were sent before the first subscription was open, or were dropped because too many waited.
+        """
         return self._joined_late(one) or self._executions.overflowed
 
     def _joined_late(self, one: Execution | None) -> bool:
-        """Whether what is missing may have been sent before anyone listened."""
+        """Whether missing chunks may have been sent before the first subscription was open."""
         return (one is None or one.next == 0) and self.attempt <= self._evidence.joined_in
 
     def _cause(self, one: Execution | None) -> GapCause:
@@ -153,7 +156,7 @@ class Sequencer:
         return GapCause.JOINED_LATE if self._joined_late(one) else GapCause.UPSTREAM
 
     def _leave(self, now: float, last: bool) -> bool:
-        """Leave an attempt that another one followed; False while its tail may still be proven or come."""
+        """Go on to the next attempt; False while the tail of this one may still come, or be proven."""
         evidence = self._evidence
         failure = evidence.failures.get(self.attempt)
         known_at = evidence.proven_at if failure is None else failure.known_at
@@ -226,9 +229,9 @@ class Sequencer:
 
     @property
     def _may_have_strayed(self) -> bool:
-        """Whether a chunk that was dropped as an earlier attempt's may be of this one:
+        """Whether a chunk that was dropped as an earlier attempt's may belong to this attempt.
 
-        not if this began with 0.
+        It cannot where this attempt's chunks begin with index 0.
         """
         if not self.strayed:
             return False

@@ -13,12 +13,12 @@ class Selection(Enum):
     """How a subscription selects its events."""
 
     BY_RUN_ID = "by_run_id"
-    """The engine orders chunks, holds back what does not begin with index 0, and forgets a step at its end:
-    an end on such a subscription says nothing about the chunks before it."""
+    """The engine orders chunks, holds back what does not begin with index 0, and forgets a step at its end.
+    An end on such a subscription says nothing about the chunks before it."""
 
     BY_METADATA = "by_metadata"
-    """Chunks come as they are sent, all of them, in one order of their own: chunks that were sent before an
-    end come at most the settling time after it."""
+    """All chunks come as they are sent, apart from other events: chunks that were sent before an end come at
+    most the settling time after it."""
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class Pulse:
 
 @dataclass(slots=True, frozen=True)
 class EndHeard:
-    """An attempt's end on one subscription: when it came, and from when on its chunks are all there."""
+    """An attempt's end on one subscription: when it came, and from when on no more chunks of it can come."""
 
     at: float
     settled_at: float
@@ -56,14 +56,14 @@ class SubscriptionState:
     starts: set[tuple[str, int]] = field(default_factory=set)
     """(step run id, attempt): attempts that began after it was opened"""
     live_starts: dict[tuple[str, int], float] = field(default_factory=dict)
-    """... whose beginning it brought itself (STARTED, or the failure before): when that came"""
+    """those of `starts` whose beginning (STARTED, or the failure before) it brought -> when that came"""
     ends: dict[tuple[str, int], EndHeard] = field(default_factory=dict)
     """(step run id, attempt) -> the end that it brought"""
-    run_end: LiveEvent | None = None  # the last event about the run's end that it brought, and when
-    run_end_at: float = float("-inf")
+    run_end: LiveEvent | None = None  # the last event about the run's end that it brought
+    run_end_at: float = float("-inf")  # when that came
 
     signs: dict[tuple[str, int], float] = field(default_factory=dict)
-    """(step run id, attempt) -> when it gave a sign of life after that attempt had ended"""
+    """(step run id, attempt) -> when it first brought anything after that attempt had ended"""
 
     @property
     def complete(self) -> bool:
@@ -76,15 +76,14 @@ class SubscriptionState:
         return self.heard_at == float("-inf")
 
     def began(self, step_run_id: str, attempt: int, now: float) -> None:
-        """It brought what an attempt begins with."""
+        """It brought the beginning of an attempt."""
         self.starts.add((step_run_id, attempt))
         self.live_starts.setdefault((step_run_id, attempt), now)
 
     def sign_of_life(self, attempt: tuple[str, int], ended_at: float) -> float | None:
-        """When it first brought anything after `attempt` had ended, as far as it was asked for.
+        """When it first brought anything after `attempt` had ended; None: nothing yet.
 
-        The first: what a connection held back comes in one burst, and each later event of a shared
-        subscription must not begin the wait anew.
+        The first time is kept, because each later event of a shared subscription would begin the wait anew.
         """
         if self.pulse.at < ended_at:
             return None
@@ -92,7 +91,7 @@ class SubscriptionState:
 
     @property
     def followed_until(self) -> float:
-        """Until when the next one may be opened so that the two count as one."""
+        """Until when the next subscription may be opened so that the two count as one."""
         if self.hung_up and self.successor is None and self.closed_at is not None:
             return self.closed_at + SEAM
         return float("-inf")
@@ -101,8 +100,9 @@ class SubscriptionState:
         """Whether nothing that came between an end at `ended_at` and `until` can have been missed.
 
         The engine hangs up a subscription when the last run that it brought is over, 5 to 100 ms after the
-        last step's end. Where that is late enough for nearly every chunk that the end overtook, and the next
-        one is opened at once, the two count as one; but not where chunks lag behind (`seams` False).
+        last step's end. Nearly every chunk that the end overtook has come after SEAM_AFTER. So a subscription
+        that was hung up later than that, and its successor, count as one; but not where chunks lag behind
+        (`seams` False).
         """
         if self.closed_at is None or self.closed_at >= until:
             return True

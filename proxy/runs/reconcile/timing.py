@@ -35,20 +35,20 @@ LAG_FACTOR: Final = 1.5
 than those that were measured."""
 
 SETTLE_MOST: Final = 3.0
-"""An end waits no longer than this for chunks, however far they lag behind: then it is told with a gap."""
+"""An end waits no longer than this for chunks, however far they lag behind: then it is emitted with a gap."""
 
 VOUCH_WAIT: Final = 0.3
-"""An end that one subscription told waits so long for the same end on a subscription that can prove the
+"""An end that one subscription brought waits so long for the same end on a subscription that can prove the
 tail."""
 
 SIGN_WAIT: Final = 1.0
-"""The end of a step that no subscription is told of (a timeout, a cancellation) waits so long for a sign of
-life of a subscription that heard the attempt."""
+"""The end of a step for which the engine sends no event (a timeout, a cancellation) waits so long for any
+later event on a subscription that brought the attempt's chunks."""
 
 # -- attempts ----------------------------------------------------------------------------------
 
 HISTORY_LAG: Final = 0.1
-"""The history is so far behind (50 to 100 ms): an answer that was asked for so long after a chunk was heard
+"""The history is so far behind (50 to 100 ms): an answer that was asked for so long after a chunk came
 knows the attempt that sent it."""
 
 WAITING_PROOF: Final = 0.3
@@ -69,7 +69,7 @@ ATTEMPT_WAIT: Final = 0.35
 that is known to run is believed. Longer than HISTORY_LAG and two round trips."""
 
 RERUN_WAIT: Final = 1.0
-"""Chunks that begin again at index 0 are taken for the same attempt, told again (an evicted durable task),
+"""Chunks that begin again at index 0 are taken for the same attempt, run again (an evicted durable task),
 when for so long nothing has said that another attempt began. Failures come within 60 ms, the history within
 100."""
 
@@ -97,10 +97,10 @@ JOIN_SETTLE: Final = 0.4
 history's lag before the join must come before what happens after it."""
 
 LIVE_WAIT: Final = 0.25
-"""News that a state tells waits so long for the same news from a subscription, which has the details."""
+"""What a state says first waits so long for the event of a subscription, which has the details."""
 
 PARENT_WAIT: Final = JOIN_SETTLE
-"""A step waits so long for the end of a parent that nobody has told: it began after that. The history knows
+"""A step that has begun waits so long for its parent's end, where no event brought that. The history has
 it."""
 
 # -- the end -----------------------------------------------------------------------------------
@@ -120,8 +120,8 @@ REST: Final = 0.3
 over."""
 
 SILENT_YOUNG: Final = 0.25
-"""A run that is silent for so long after its first state is looked at again: what happened before the
-subscription was bound is known to the states alone."""
+"""For so long after the first state, while the subscriptions have brought nothing, the states are read again:
+only they know what happened before the subscription was open."""
 
 STATE_ONLY_EVERY: Final = 1.0
 """How often the states are read of a run that has no subscription because the team's are used up."""
