@@ -1,1 +1,1 @@
-"""The process: listener, reload and garbage-collector policy."""
+"""The process: listener, signals, the order of a drain, reload, assembly, garbage-collector policy."""

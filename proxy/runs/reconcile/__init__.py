@@ -1,1 +1,1 @@
-"""The pure core of a followed run: observations in; ordered items, and what to read next, out."""
+"""The pure core of a followed run: observations in; ordered items, gaps, and what to read next, out."""
