@@ -30,7 +30,7 @@ class Refused:
 
 
 class Lease:
-    """An admitted client; `release` ends its being counted, and has no effect the second time."""
+    """An admitted client; after `release` it is no longer counted. A second `release` has no effect."""
 
     __slots__ = ("_limits", "_run", "_subject")
 

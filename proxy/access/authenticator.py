@@ -31,7 +31,7 @@ __all__ = ["Authenticator", "Identity", "KeyProblem", "KeysUnavailable", "Reques
 
 
 class Unauthenticated(Exception):
-    """No credential is good; `reason` is a sentence for anyone, `challenge` the WWW-Authenticate header."""
+    """No credential is good; `reason` may be shown to anybody, `challenge` is the WWW-Authenticate header."""
 
     status: Final = HTTPStatus.UNAUTHORIZED
 
@@ -179,7 +179,7 @@ class Authenticator:
 
     @property
     def accepts_cookies(self) -> bool:
-        """Whether cookies are credentials: a browser sends them without the page's doing (see `origins`)."""
+        """Whether cookies are credentials, which a browser sends by itself (see `origins`)."""
         return any(source.by == "cookie" for source in self._sources)
 
     async def authenticate(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FRESH: Final = 300.0
 """Seconds after which a set is refreshed (as in PyJWT's client): a revoked key is accepted so long."""
 STALE: Final = 3600.0
-"""Seconds after which a request waits for the new set: without requests nothing was refreshed."""
+"""Seconds after which a request waits for the new set. Only requests cause a refresh, so a set may be old."""
 USABLE: Final = 24 * 3600.0
 """Seconds for which a set is used while the issuer is down; a token rarely lives longer than a day."""
 SOONEST: Final = 10.0
@@ -36,7 +36,7 @@ PATIENCE: Final = 5.0
 MAX_SET_BYTES: Final = 1 << 20
 """A set of a hundred RSA keys is 60 KB."""
 MISSING_FOR: Final = 30.0
-"""Seconds for which an unknown key is not fetched again; then again, because a CDN may lag behind."""
+"""Seconds for which an unknown key is not fetched again. Later it is, because a CDN may lag behind."""
 MAX_MISSING: Final = 256
 """Key ids remembered as unknown. Forgetting them costs a fetch; keeping all would cost memory."""
 
@@ -45,7 +45,7 @@ Fetch = Callable[[str], Awaitable[bytes]]
 
 
 class KeySet:
-    """The published keys at one URL: cached, fetched once for all that wait, kept during outages."""
+    """The published keys at one URL: cached, fetched once for all waiting requests, kept during outages."""
 
     def __init__(self, url: str, fetch: Fetch, clock: Clock, patience: float = PATIENCE) -> None:
         self.url: Final = url
@@ -78,9 +78,9 @@ class KeySet:
         return tuple(key.key for key in self._keys) if self._age() <= FRESH else ()
 
     async def _freshened(self) -> bool:
-        """Make sure that there are usable keys.
+        """Make sure that there are usable keys; returns whether they were fetched just now.
 
-        Whether they were fetched just now. Raises KeysUnavailable.
+        Raises KeysUnavailable.
         """
         age = self._age()
         if age <= STALE:

@@ -6,7 +6,7 @@ included.
 
 The own host is compared without the scheme, because TLS usually ends in front of this proxy: a page of
 ``https://app.example.com`` is of the own host if ``Host`` is ``app.example.com``; default ports are left out.
-Only if the request is known to have come over https must the page be https too.
+If the request is known to have come over https, the page must be https too.
 
 A request without ``Origin`` (a same-origin GET, curl, a server) passes, unless the browser says that
 another site caused it (``Sec-Fetch-Site: cross-site``) and cookies are credentials here. ``Origin: null``
@@ -36,7 +36,7 @@ _VARY: Final = (b"vary", b"Origin, Sec-Fetch-Site")
 
 @dataclass(frozen=True, slots=True)
 class OriginDecision:
-    """Whether the page may; `headers` are for every response, refusals and errors included."""
+    """Whether the page may make the request; `headers` go into every response, also refusals and errors."""
 
     headers: Headers
     refused: str | None = None
@@ -46,7 +46,7 @@ _REFUSED_ORIGIN: Final = OriginDecision(
     (_VARY,), "the Origin of the page is not listed in the cors of this stream, and not this host"
 )
 _REFUSED_SITE: Final = OriginDecision(
-    (_VARY,), "a page of another site set this request off, and said no Origin"
+    (_VARY,), "a page of another site caused this request and sent no Origin"
 )
 _ALLOWED: Final = OriginDecision((_VARY,))
 

@@ -1,4 +1,4 @@
-"""Tickets: short-lived credentials in a URL, for EventSource, which can set no headers.
+"""Tickets: short-lived credentials in a URL, for EventSource, which cannot set headers.
 
 A ticket is a JWT (HS256) that the proxy signs for one team, one stream and one run (or one value of a
 metadata path). Every replica with the team's key accepts it until it expires; no state is kept. The
@@ -46,8 +46,8 @@ class Ticket:
 def claims_named(allow: str | None) -> frozenset[str] | None:
     """The claims that the expression `allow` can read, or None if that may be all of them.
 
-    Decided by the text, conservatively: only plain ``claims.name`` counts. Whatever may read claims in
-    another way (``claims`` as a whole, ``@``, ``*``, a quoted name) means all.
+    Decided by the text, conservatively: only plain ``claims.name`` counts. An expression that may read claims
+    in another way (``claims`` as a whole, ``@``, ``*``, a quoted name) counts as reading all.
     """
     if allow is None:
         return frozenset()

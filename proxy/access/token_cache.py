@@ -1,4 +1,4 @@
-"""Tokens whose signatures were verified, so that a client that reconnects costs no second verification.
+"""A cache of verified tokens: the token of a client that reconnects is not verified again.
 
 Verifying an RSA signature costs more than the rest of a connect, and after an interruption of the network all
 clients reconnect at once.
@@ -51,7 +51,7 @@ class TokenCache:
     ) -> tuple[Mapping[str, Any], float] | None:
         """The claims of `token` and when it expires.
 
-        If it was verified with one of `keys` and is still valid.
+        None unless one of `keys` verified it and it is still valid.
         """
         digest = _digest(token)
         entry = self._entries.get(digest)

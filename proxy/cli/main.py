@@ -19,7 +19,7 @@ COMMANDS: Final = {
     "serve": "Serve streams to browsers.",
     "check": "Find every mistake in the YAML before it is live.",
     "test": "Run the tests that stand beside the rules.",
-    "explain": "Show what each rule makes of an event.",
+    "explain": "Show the result of each rule for an event.",
     "watch": "Watch a live run through a stream, in the terminal.",
     "schema": "Print the JSON Schema for editors.",
     "init": "Write a first streams.yaml for a workflow.",
@@ -64,14 +64,16 @@ def _show_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--verbose", is_flag=True, is_eager=True, help="With --version: what a bug report needs.")
+@click.option(
+    "--verbose", is_flag=True, is_eager=True, help="With --version: print the facts that a bug report needs."
+)
 @click.option("--version", is_flag=True, expose_value=False, callback=_show_version, help="Show the version.")
 def main(verbose: bool) -> None:
     """Server-Sent Events for Hatchet workflow runs, shaped by YAML.
 
     \b
     First steps:
-      stream-proxy demo                 see it run, with an embedded engine
+      stream-proxy demo                 try it, with an embedded engine
       stream-proxy check streams.yaml   find every mistake before it is live
       stream-proxy serve --config streams.yaml
     """

@@ -1,6 +1,6 @@
 """Plain numbers that the packages add to, and that metrics and logs read; passed in, never global.
 
-Adding to an attribute costs next to nothing on the hot path. Labels are bounded (team, stream, rule, cause);
+Adding to an attribute costs almost nothing on the hot path. Labels are bounded (team, stream, rule, cause);
 a run id is never one.
 """
 

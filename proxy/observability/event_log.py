@@ -2,8 +2,8 @@
 
 - A client's stream is one line, written when the stream ends.
 - No line holds a payload, a token or a ticket: no method takes one.
-- What can happen a thousand times a second is logged at most once a minute, with how often it was left out
-  (`Throttle`).
+- A line that could come a thousand times a second is logged at most once a minute, with the number of lines
+  that were suppressed (`Throttle`).
 - The lines of a run carry its ``traceparent``, so that they can be joined with the run's own trace.
 
 Where the lines go is passed in (`Write`); `EventLog()` writes nowhere.
@@ -67,12 +67,12 @@ class EventLog:
         self._write("info", "draining", {"clients": clients, "grace": grace})
 
     def stopped(self, *, seconds: float, left: int) -> None:
-        """Everything is closed; `left` connections were cut. Lines that were left out are counted first."""
+        """Everything is closed; `left` connections were cut. Counts of suppressed lines are logged first."""
         self._write_suppressed(math.inf)
         self._write("warning" if left else "info", "stopped", {"seconds": round(seconds, 3), "cut_off": left})
 
     def notice(self, event: str, **fields: Any) -> None:
-        """Something of the process that has no method of its own; no client can cause many of them."""
+        """Any other line about the process; not for lines that clients can cause in number."""
         self._write("info", event, fields)
 
     # -- a team's file --
@@ -87,7 +87,7 @@ class EventLog:
         self._write("error", "reload failed", {"team": team, "found": len(problems), "problems": shown})
 
     def remarks(self, problems: Sequence[str]) -> None:
-        """Warnings of `check` about files that are served all the same."""
+        """Warnings of `check` about files that are served anyway."""
         if problems:
             shown = list(problems[:MAX_PROBLEMS])
             self._write("warning", "check has remarks", {"found": len(problems), "problems": shown})
@@ -159,9 +159,9 @@ class EventLog:
         self._throttled("error", "unforeseen error", (team, kind), team=team, error=error)
 
     def foreign(self, logger: str, level: str, text: str, kind: str, error: BaseException | None) -> None:
-        """A record of a library; asyncio's about a task that died with an exception are among them.
+        """A record of a library's logger, for example asyncio's about a task that ended with an exception.
 
-        Records of one `kind` (they differ in values alone) are throttled together.
+        Records of one `kind` differ only in values; they are throttled together.
         """
         suppressed = self._throttle.admit((f"{logger}: {kind}",), self._now())
         if suppressed is not None:
@@ -171,7 +171,7 @@ class EventLog:
     # -- throttling --
 
     def tick(self) -> None:
-        """Log what was left out and did not happen again; to be called every few seconds."""
+        """Log the counts of suppressed lines that did not come again; to be called every few seconds."""
         self._write_suppressed(self._now())
 
     def _write_suppressed(self, now: float) -> None:

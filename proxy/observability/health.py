@@ -1,9 +1,9 @@
 """The answers of ``/healthz`` and ``/readyz``, computed from a snapshot of the process; pure.
 
-- ``/healthz`` is 200 as long as the event loop runs. A restart would cure nothing else.
+- ``/healthz`` is 200 as long as the event loop runs. A restart would not help against anything else.
 - ``/readyz`` is about this pod: configuration loaded, not draining. Trouble of a team (Hatchet unreachable, a
   broken file) is reported in the body and leaves the pod ready: otherwise the outage of one team would take
-  every team offline, and a client waits better on an open stream than on a refused connection.
+  every team offline, and clients would find a refused connection instead of an open stream to wait on.
 - With ``?strict`` it is 503 while any team has trouble. ``?team=NAME`` looks at one team and is strict (404
   for a team that does not exist).
 - A team that has not called Hatchet yet has no trouble.
@@ -76,7 +76,7 @@ class SubscriptionHealth:
     """How many runs have subscriptions of their own (`used` of `limit`: ``hatchet.subscriptions``).
 
     `state_only` runs found the limit reached: they are followed by their state alone, without chunks. That
-    is no trouble in the sense of ``?strict``, because a deployment cannot wait for it to pass.
+    is no trouble in the sense of ``?strict``, because a deployment must not wait for it to end.
     """
 
     used: int = 0
@@ -159,14 +159,14 @@ def _team(team: TeamHealth, started: float, now: float) -> dict[str, Any]:
     }
 
 
-def _subscriptions(told: SubscriptionHealth) -> dict[str, Any]:
-    body = {"used": told.used, "limit": told.limit, "state_only_runs": told.state_only}
-    return {**body, "remedy": TAP_REMEDY} if told.state_only else body
+def _subscriptions(health: SubscriptionHealth) -> dict[str, Any]:
+    body = {"used": health.used, "limit": health.limit, "state_only_runs": health.state_only}
+    return {**body, "remedy": TAP_REMEDY} if health.state_only else body
 
 
 def _state(state: str, since: float, now: float, key: str, why: str | None) -> dict[str, Any]:
-    told = {"state": state, "since": _moment(since), "for": spell(now - since)}
-    return told if why is None else {**told, key: why}
+    body = {"state": state, "since": _moment(since), "for": spell(now - since)}
+    return body if why is None else {**body, key: why}
 
 
 def _moment(at: float) -> str:

@@ -3,8 +3,8 @@
 - A text cannot start a line of its own or move the cursor: control characters are escaped and lengths are
   bounded.
 - An exception is written as its type and its stack frames. Its message is written only for types whose
-  messages never hold a payload (`SPEAKING`). Other objects are written as their type.
-- Text that looks like a token is redacted wherever it stands. This is the last safeguard, not the first.
+  messages never hold a payload (`SAFE_MESSAGES`). Other objects are written as their type.
+- Text that looks like a token is redacted in every field. This is the last safeguard, not the first.
 - Frequent lines (`MANY`) are buffered for `MOMENT` seconds and written together, which costs less than one
   write each. The order of lines is kept.
 - A log that cannot be written to (full disk, closed pipe) never stops a stream.
@@ -41,7 +41,7 @@ MAX_ITEMS: Final = 20  # of a list in a field
 MAX_CHAIN: Final = 5  # exceptions in a chain of causes
 MAX_WAITING: Final = 100  # lines that wait to be written together: some 30 KB
 MANY: Final = frozenset({"stream over"})  # lines that may come a thousand times a second
-MOMENT: Final = 0.05  # seconds that such a line may wait; nobody who follows a log notices
+MOMENT: Final = 0.05  # seconds that such a line may wait; too short to notice in a log
 MAX_PLACES: Final = 12  # of a traceback, the innermost
 
 _UNPRINTABLE: Final = re.compile(
@@ -217,8 +217,8 @@ _PLAIN_TYPES: Final = frozenset({str, int, float, bool, type(None)})
 def _simple(entries: Sequence[Entry]) -> str | None:
     """The lines of `_json_line` if no field of `entries` needs `plain`; None if one may.
 
-    The end of every stream is such a line, so this is the common case, decided by one look at all lines: JSON
-    writes a backslash for what `clean` would escape, except for DEL and what is not ASCII.
+    The end of every stream is such a line, so this is the common case, decided by one check of all lines
+    together: JSON writes a backslash for what `clean` would escape, except for DEL and what is not ASCII.
     """
     if not all(_PLAIN_TYPES.issuperset(map(type, fields.values())) for _, _, _, fields in entries):
         return None

@@ -2,7 +2,7 @@
 
 `FAMILIES` and `HEALTH_GAUGES` are tables of what is exposed. Labels are team, stream, rule and a few closed
 sets (cause, kind, status …), never a run, a client or a path, so the configuration bounds the
-number of series. A test holds the dashboard and the alert rules in ``deploy/`` to these tables.
+number of series. A test checks that the dashboard and the alert rules in ``deploy/`` use only these tables.
 
 `render` may run in a thread of its own: it copies each table before it iterates over it. prometheus_client is
 imported at the first scrape, so a sidecar that is never scraped does not load it.
@@ -122,10 +122,16 @@ FAMILIES: Final = (
     # one team
     Family("runs", "gauge", "Runs followed or kept now.", TEAM, _of_team(lambda t: t.runs)),
     Family(
-        "run_ends", "counter", "TokenCache ends of runs.", (*TEAM, "status"), _by_team(lambda t: t.run_ends)
+        "run_ends", "counter", "Verified ends of runs.", (*TEAM, "status"), _by_team(lambda t: t.run_ends)
     ),
     Family("backlog_bytes", "gauge", "Bytes kept in backlogs.", TEAM, _of_team(lambda t: t.backlog_bytes)),
-    Family("events", "counter", "Events of runs, as put in order.", TEAM, _of_team(lambda t: t.events)),
+    Family(
+        "events",
+        "counter",
+        "Events of runs, after they were put in order.",
+        TEAM,
+        _of_team(lambda t: t.events),
+    ),
     Family(
         "upstream_subscriptions",
         "gauge",

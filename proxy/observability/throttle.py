@@ -11,7 +11,7 @@ from collections.abc import Hashable
 from typing import Final
 
 PERIOD: Final = 60.0  # seconds: an upstream that is down for hours is one line a minute
-MAX_KEYS: Final = 1000  # different troubles at once: more than a person can read
+MAX_KEYS: Final = 1000  # different errors at once: more than a person can read
 OTHERS: Final = "others"
 
 

@@ -1,4 +1,4 @@
-"""The listener: uvicorn, with our signals and our order of a drain.
+"""The listener: uvicorn with its own handling of signals and its own drain.
 
 SIGTERM or SIGINT begins the drain, which takes at most ``drain.grace``:
 
@@ -7,8 +7,8 @@ SIGTERM or SIGINT begins the drain, which takes at most ``drain.grace``:
 3. Connections close when their last bytes are sent. After `ABORT_AFTER` of the grace period the rest is cut.
 4. The hub is closed.
 
-uvicorn alone would wait for the connections before it told any client. A second signal ends the process at
-once, with exit status 1.
+uvicorn alone would wait for the connections before it sends anything to the clients. A second signal ends the
+process at once, with exit status 1.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CLOSE_SECONDS: Final = 2.0  # for the connections to Hatchet to close
 
 
 class StreamServer(uvicorn.Server):
-    """The server of streams."""
+    """The server of the streams; it belongs to the running event loop."""
 
     def __init__(
         self,
@@ -46,10 +46,7 @@ class StreamServer(uvicorn.Server):
         reload: Callable[[], None] | None = None,
         listening: Callable[[], None] | None = None,
     ) -> None:
-        """`reload` is called for SIGHUP, `listening` once requests and signals are handled.
-
-        It belongs to the running loop.
-        """
+        """`reload` is called for SIGHUP, `listening` once requests and signals are handled."""
         self._connections = ConnectionFactory(app.hub, ceiling=app.hub.max_connections)
         super().__init__(
             uvicorn.Config(
@@ -98,14 +95,14 @@ class StreamServer(uvicorn.Server):
         self._listening()
 
     def stop(self) -> None:
-        """Begin the drain; called again, end the process at once."""
+        """Begin the drain; a second call ends the process at once."""
         if self.should_exit:
             self.hub.event_log.flush()
             os._exit(1)
         self.should_exit = True
 
     async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Drain: the order is in the description of this module."""
+        """Drain in the order that the module's docstring gives."""
         for server in self.servers:
             server.close()
         for sock in sockets or ():

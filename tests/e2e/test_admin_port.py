@@ -1,4 +1,4 @@
-"""Probes and metrics on a port of their own: there alone, and still there while the listener is closed."""
+"""Probes and metrics on the admin port: on that port only, and also while the listener is closed."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ streams:
   chat: {{rules: [{{events: step_stream, data: {{text: payload}}}}]}}
 """
 CHUNK: Final = b"x" * 100_000
-CHUNKS: Final = 120  # more than all buffers between here and a client who does not read
+CHUNKS: Final = 120  # more than all buffers between here and a client that does not read
 
 
 def floods() -> Script:
-    """A run that says more than a client who does not read can be given."""
+    """A run that streams more than fits into the buffers of a client that does not read."""
     step = Step("talk", chunks=Chunks((CHUNK,) * CHUNKS, 0.005), then=60.0, timeout=120.0)
     return script(Workflow("floods", (step,)))
 
@@ -42,7 +42,7 @@ async def two_ports(folder: Path) -> AsyncIterator[tuple[Engine, Running, str, s
         yield engine, proxy, url, f"http://127.0.0.1:{port}"
 
 
-async def test_probes_and_metrics_are_at_the_admin_port_alone(tmp_path: Path) -> None:
+async def test_probes_and_metrics_are_on_the_admin_port_only(tmp_path: Path) -> None:
     async with two_ports(tmp_path) as (engine, proxy, url, admin), httpx.AsyncClient() as client:
         for path in ("/healthz", "/readyz", "/metrics"):
             assert (await client.get(admin + path)).status_code == 200
@@ -52,7 +52,7 @@ async def test_probes_and_metrics_are_at_the_admin_port_alone(tmp_path: Path) ->
         assert json.loads(proxy.said.splitlines()[0])["admin_url"] == f"{admin}/"
 
 
-async def test_while_a_stuck_client_holds_up_the_farewell_readyz_says_draining(tmp_path: Path) -> None:
+async def test_readyz_says_draining_while_a_stuck_client_delays_the_drain(tmp_path: Path) -> None:
     async with two_ports(tmp_path) as (engine, proxy, url, admin), httpx.AsyncClient() as client:
         run = await engine.trigger("floods", {})
         _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]), limit=1024)

@@ -1,4 +1,4 @@
-"""The alert rules and the dashboard: only what /metrics has, firing where they should, each explained."""
+"""The alert rules and the dashboard: they use existing metrics, fire when they should, and are explained."""
 
 from __future__ import annotations
 
@@ -115,6 +115,6 @@ def test_no_alert_is_explained_that_is_not_there() -> None:
     assert sorted(explained) == sorted(rule["alert"] for rule in alerts())
 
 
-def test_metrics_of_an_idle_process_are_there_too() -> None:
+def test_an_idle_process_has_metrics_too() -> None:
     body, _ = render(Counters(), Health(0.0, "1"))
     assert b"stream_proxy_draining 0.0" in body

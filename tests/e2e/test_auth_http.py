@@ -1,4 +1,4 @@
-"""Many teams on one proxy, as strangers, colleagues and other teams meet it: over HTTP, on an engine."""
+"""Authentication and isolation of several teams on one proxy, over HTTP, on the embedded engine."""
 
 from __future__ import annotations
 
@@ -134,13 +134,13 @@ async def ask_ticket(
     return await client.post(f"/{team}/tickets", json={"stream": "chat", "run": run, **more}, headers=headers)
 
 
-# -- who is asking ----------------------------------------------------------------------------------
+# -- authentication ---------------------------------------------------------------------------------
 
 
 async def test_without_credentials_the_answer_is_401_and_says_what_is_accepted(
     engine: Engine, client: httpx.AsyncClient
 ) -> None:
-    for run in (await run_of(engine), NOBODY):  # a stranger learns nothing of runs
+    for run in (await run_of(engine), NOBODY):  # without credentials the response does not depend on the run
         answer = await client.get(f"/payments/chat/{run}")
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"] == 'Bearer realm="payments"'
@@ -169,14 +169,14 @@ async def test_what_is_wrong_with_a_token_is_said_without_the_token(client: http
         assert headers["Authorization"][-20:] not in str(answer.headers) + answer.text
 
 
-async def test_a_token_of_one_team_is_nothing_to_another(engine: Engine, client: httpx.AsyncClient) -> None:
+async def test_a_token_of_one_team_is_refused_by_another(engine: Engine, client: httpx.AsyncClient) -> None:
     run = await run_of(engine, tenant=1)
     assert (await client.get(f"/search/chat/{run}", headers=bearer())).status_code == 401
     assert (await client.get(f"/payments/chat/{run}", headers=of_search())).status_code == 401
     assert (await hears(client, f"/search/chat/{run}", of_search()))[-1] == "stream.end"
 
 
-async def test_while_the_issuer_was_never_there_clients_wait_instead_of_failing(
+async def test_clients_wait_while_the_issuer_was_never_reachable(
     engine: Engine, client: httpx.AsyncClient, issuer: Issuer
 ) -> None:
     issuer.status = 503
@@ -191,7 +191,7 @@ async def test_while_the_issuer_was_never_there_clients_wait_instead_of_failing(
 # -- tickets ----------------------------------------------------------------------------------------
 
 
-async def test_a_ticket_opens_its_stream_on_every_replica(
+async def test_a_ticket_is_accepted_for_its_stream_on_every_replica(
     engine: Engine, client: httpx.AsyncClient, folder: Path, env: dict[str, str]
 ) -> None:
     run = await run_of(engine)
@@ -207,7 +207,7 @@ async def test_a_ticket_opens_its_stream_on_every_replica(
         assert (await hears(elsewhere, path))[-1] == "stream.end"
 
 
-async def test_a_ticket_opens_nothing_else(engine: Engine, client: httpx.AsyncClient) -> None:
+async def test_a_ticket_is_refused_for_anything_else(engine: Engine, client: httpx.AsyncClient) -> None:
     run, other = await run_of(engine), await run_of(engine)
     ticket = (await ask_ticket(client, run, bearer(role="staff"))).json()["ticket"]
     for path in (f"/payments/chat/{other}", f"/payments/staff/{run}", f"/search/chat/{run}"):
@@ -218,7 +218,7 @@ async def test_a_ticket_opens_nothing_else(engine: Engine, client: httpx.AsyncCl
     assert as_bearer.status_code == 401
 
 
-async def test_a_ticket_is_only_given_for_what_allow_accepts(
+async def test_a_ticket_is_issued_only_for_what_allow_accepts(
     engine: Engine, client: httpx.AsyncClient
 ) -> None:
     hers, his = await run_of(engine), await run_of(engine, "bob")
@@ -234,14 +234,14 @@ async def test_a_ticket_is_only_given_for_what_allow_accepts(
     assert huge.status_code == 400
 
 
-async def test_a_ticket_begets_no_ticket(engine: Engine, client: httpx.AsyncClient) -> None:
+async def test_no_ticket_is_issued_for_a_ticket(engine: Engine, client: httpx.AsyncClient) -> None:
     run = await run_of(engine)
     ticket = (await ask_ticket(client, run, bearer())).json()["ticket"]
     again = await client.post(f"/payments/tickets?ticket={ticket}", json={"stream": "chat", "run": run})
     assert again.status_code == 401
 
 
-async def test_a_ticket_does_not_outlive_its_token_nor_help_whom_allow_refuses_later(
+async def test_a_ticket_expires_with_its_token_and_allow_is_checked_again(
     engine: Engine, client: httpx.AsyncClient
 ) -> None:
     run, until = await run_of(engine), int(time.time()) + 100
@@ -252,7 +252,7 @@ async def test_a_ticket_does_not_outlive_its_token_nor_help_whom_allow_refuses_l
     assert banned.status_code == 403
 
 
-async def test_when_a_tickets_time_is_over_the_stream_says_so_and_the_next_answer_is_401(
+async def test_a_stream_ends_when_its_ticket_expires_and_the_next_response_is_401(
     engine: Engine, client: httpx.AsyncClient
 ) -> None:
     run = await engine.trigger("endless", tenant=1)
@@ -279,7 +279,7 @@ async def test_a_ticket_never_appears_in_a_log(
 # -- allow --------------------------------------------------------------------------------------------
 
 
-async def test_anothers_run_is_refused_and_another_teams_run_looks_like_none(
+async def test_another_users_run_is_refused_and_another_teams_run_is_unknown(
     engine: Engine, client: httpx.AsyncClient
 ) -> None:
     his, theirs = await run_of(engine, "bob"), await run_of(engine, tenant=1)
@@ -302,7 +302,7 @@ async def test_anothers_run_is_refused_and_another_teams_run_looks_like_none(
     "claims",
     [{"sub": None}, {"sub": ""}, {"sub": None, "user_id": "ada"}, {"sub": "ADA"}, {"sub": "ada "}],
 )
-async def test_allow_is_not_fooled_by_what_is_missing_empty_or_alike(
+async def test_allow_refuses_missing_empty_and_similar_values(
     engine: Engine, client: httpx.AsyncClient, claims: dict[str, Any]
 ) -> None:
     owned, unowned = await run_of(engine), await engine.trigger("chat")
@@ -324,7 +324,7 @@ async def test_an_end_cursor_is_204_with_good_credentials_only_and_without_askin
 # -- pages ----------------------------------------------------------------------------------------------
 
 
-async def test_a_foreign_page_is_refused_before_anything_is_asked(
+async def test_a_foreign_page_is_refused_before_hatchet_is_called(
     engine: Engine, client: httpx.AsyncClient
 ) -> None:
     run = await run_of(engine)
@@ -361,7 +361,7 @@ async def test_a_page_gets_no_ticket_for_a_stream_that_does_not_list_it(
     assert answer.status_code == 403
 
 
-async def test_a_page_may_ask_whether_it_may_post(client: httpx.AsyncClient) -> None:
+async def test_a_preflight_for_tickets_is_answered(client: httpx.AsyncClient) -> None:
     asking = {**PAGE, "Access-Control-Request-Method": "POST"}
     answer = await client.options("/payments/tickets", headers=asking)
     assert answer.status_code == 204
@@ -374,7 +374,7 @@ async def test_a_page_may_ask_whether_it_may_post(client: httpx.AsyncClient) -> 
 # -- secrets that change ------------------------------------------------------------------------------------
 
 
-async def test_a_secret_file_is_read_again_on_reload_and_what_was_signed_before_is_void(
+async def test_a_secret_file_is_read_again_on_reload_and_older_tokens_are_refused(
     engine: Engine, folder: Path, env: dict[str, str], tmp_path: Path
 ) -> None:
     keys = tmp_path / "jwt-key", tmp_path / "ticket-key"
@@ -397,7 +397,7 @@ async def test_a_secret_file_is_read_again_on_reload_and_what_was_signed_before_
         assert (await client.head(path, headers={"Authorization": f"Bearer {renewed}"})).status_code == 200
 
 
-async def test_a_public_key_in_a_file_checks_tokens(
+async def test_a_public_key_in_a_file_verifies_tokens(
     engine: Engine, folder: Path, env: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "public.pem").write_text(pem(private_key("ES256", "first")))
@@ -436,7 +436,7 @@ async def test_over_its_limit_a_subject_waits_and_others_do_not(
             continue  # until the proxy has noticed that the two are gone
 
 
-async def test_runs_that_nobody_reads_any_more_give_way_to_new_ones(
+async def test_runs_without_clients_are_closed_for_new_ones(
     engine: Engine, folder: Path, env: dict[str, str]
 ) -> None:
     config = PROXY.replace("linger: 200ms", "linger: 1m").replace("connections_per_subject: 2", "runs: 2")
@@ -455,7 +455,7 @@ async def test_runs_that_nobody_reads_any_more_give_way_to_new_ones(
         assert [session.run_id for session in followed] == runs[-2:]
 
 
-async def test_who_asks_for_tickets_too_fast_is_told_to_come_back(
+async def test_ticket_requests_over_the_rate_get_429_with_retry_after(
     engine: Engine, folder: Path, env: dict[str, str]
 ) -> None:
     proxy_yaml = PROXY.replace("connections_per_subject: 2", "connects_per_second: 3")
@@ -468,17 +468,20 @@ async def test_who_asks_for_tickets_too_fast_is_told_to_come_back(
         assert "retry-after" in answers[statuses.index(429)].headers
 
 
-# -- open doors -------------------------------------------------------------------------------------------
+# -- teams without auth ------------------------------------------------------------------------------------
 
 
-async def test_beyond_loopback_a_reload_opens_no_door_that_is_not_written_open(
+async def test_beyond_loopback_a_reload_opens_a_team_only_for_auth_none(
     engine: Engine, folder: Path, env: dict[str, str]
 ) -> None:
     run = await run_of(engine)
     async with served(folder, env) as proxy, httpx.AsyncClient(base_url=proxy.url) as client:
         beyond = Reloader(folder, env, proxy.hub, proxy.hub.event_log, on_loopback=False)
         block = PROXY[PROXY.index("    auth:") : PROXY.index("    limits:")]
-        for written, status in (("", 401), ("    auth: none\n", 403)):  # 403: nobody has claims
+        for written, status in (
+            ("", 401),
+            ("    auth: none\n", 403),
+        ):  # 403: without auth there are no claims
             (folder / "proxy.yaml").write_text(PROXY.replace(block, written))
             await beyond.reload()
             assert (await client.get(f"/payments/chat/{run}")).status_code == status
@@ -488,7 +491,7 @@ async def test_beyond_loopback_a_reload_opens_no_door_that_is_not_written_open(
 # -- teams --------------------------------------------------------------------------------------------------
 
 
-async def test_a_broken_team_waits_and_touches_nobody_else(
+async def test_clients_of_a_broken_team_wait_and_other_teams_are_not_affected(
     engine: Engine, folder: Path, env: dict[str, str]
 ) -> None:
     (folder / "teams" / "payments.yaml").write_text("version: 1\nstreams: [")

@@ -1,4 +1,4 @@
-"""The bench's parts: a feed that keeps to its window, and ratios that compare within a repetition."""
+"""The parts of the benchmark: the feed keeps its window, and ratios are taken within a repetition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In a browser: the demo's page, and a plain EventSource through everything that happens to one."""
+"""In a browser: the demo's page, and a plain EventSource in outages, restarts and refusals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.processes import demo, free_port, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(150)]  # a browser on a busy machine takes its time
 
-END: Final = 30_000  # milliseconds: a run takes some eight seconds, an end that nobody tells fifteen more
+END: Final = 30_000  # milliseconds: a run takes some eight seconds, an end without an event fifteen more
 KEY: Final = "a key for tests that is long enough for HS256"
 SITES: Final = 6  # connections that a browser opens to one host over HTTP/1.1
 
@@ -77,7 +77,7 @@ async def test_a_click_on_the_demos_page_leads_to_the_verified_end(tmp_path: Pat
     assert complaints == []
 
 
-async def test_a_second_attempt_drops_what_the_first_has_said(tmp_path: Path) -> None:
+async def test_a_second_attempt_replaces_the_text_of_the_first(tmp_path: Path) -> None:
     async with demo("--speed", "2") as (_, url), chromium() as browser:
         page = await browser.new_page()
         await start(page, url, '[data-workflow="flaky"]')
@@ -98,7 +98,7 @@ async def test_a_failing_run_is_shown_as_failed(tmp_path: Path) -> None:
         assert await page.locator('.step[data-status="failed"] .name').all_inner_texts() == ["reason_docs"]
 
 
-async def test_late_joins_reloads_and_cuts_all_see_the_whole_story(tmp_path: Path) -> None:
+async def test_late_joins_reloads_and_cut_connections_all_get_the_whole_run(tmp_path: Path) -> None:
     async with demo("--speed", "2") as (_, url), chromium() as browser:
         page = await browser.new_page(viewport={"width": 1180, "height": 800})
         await start(page, url)
@@ -106,7 +106,9 @@ async def test_late_joins_reloads_and_cuts_all_see_the_whole_story(tmp_path: Pat
         await page.reload()
         await page.wait_for_selector('[data-step="generate_response"] .text:not(:empty)', timeout=END)
         await page.click("#join")
-        await page.evaluate("document.querySelector('.cut').click()")  # there even if the run is over by now
+        await page.evaluate(
+            "document.querySelector('.cut').click()"
+        )  # the button exists even if the run is over by now
         await page.screenshot(path=artifact("demo-late.png", tmp_path))
         await expect(page.locator(".end:visible")).to_have_count(2, timeout=END)
         for reader in (0, 1):
@@ -132,7 +134,7 @@ async def test_streams_survive_an_outage_of_hatchet() -> None:
 
 
 def config_for(folder: Path, origin: str) -> Path:
-    """The example, asking for a cookie, open to one other origin."""
+    """The example with a cookie as its credential and one other origin listed."""
     text = (
         example()
         .read_text(encoding="utf-8")
@@ -160,9 +162,7 @@ async def test_an_event_source_with_credentials_from_another_origin(tmp_path: Pa
         stream = f"{url}/streams/live/{await engine.trigger('chat', {})}"
         await page.goto(friend)
         assert (await page.evaluate(FOLLOW, [stream, True]))["tokens"] == ANSWER
-        assert (await page.evaluate(FOLLOW, [stream, False]))[
-            "end"
-        ] == "refused"  # no cookie goes with it: 401
+        assert (await page.evaluate(FOLLOW, [stream, False]))["end"] == "refused"  # no cookie is sent: 401
         await page.goto(stranger)
         assert (await page.evaluate(FOLLOW, [stream, True]))["end"] == "refused"  # not listed: 403
 
@@ -206,7 +206,7 @@ async def test_one_page_has_six_connections_and_the_seventh_stream_waits() -> No
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
-async def test_an_event_source_comes_back_after_the_proxy_was_restarted(sign: signal.Signals) -> None:
+async def test_an_event_source_reconnects_after_a_restart_of_the_proxy(sign: signal.Signals) -> None:
     port = free_port()
     async with Engine(demo_script()) as engine, chromium() as browser:
         page = await browser.new_page()

@@ -1,4 +1,4 @@
-"""The clients: what a picture makes of frames, in JavaScript and Python alike, and what `judge` finds."""
+"""The clients: the picture that JavaScript and Python compute from frames, and the findings of `judge`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def reset_whole(attempt: int = 1, step: str = "write") -> tuple[str, Any]:
 
 
 DONE = event("step_completed")
-ANEW = gap(None, None, "unknown_cursor")  # the story begins again
+ANEW = gap(None, None, "unknown_cursor")  # the stream starts anew
 END = ("stream.end", {"status": "completed"})
 
 
@@ -239,7 +239,7 @@ def in_javascript(node: subprocess.Popen[str], frames: Frames) -> Any:
 
 
 @pytest.mark.parametrize("case", PICTURES)
-def test_javascript_sees_the_same_picture(case: str, javascript: subprocess.Popen[str]) -> None:
+def test_javascript_computes_the_same_picture(case: str, javascript: subprocess.Popen[str]) -> None:
     frames = PICTURES[case][0]
     assert in_javascript(javascript, frames) == dump(picture_of(frames))
 
@@ -321,13 +321,13 @@ VERDICTS: dict[str, tuple[Frames, list[str]]] = {
 
 
 @pytest.mark.parametrize("case", VERDICTS)
-def test_the_judge_finds_what_no_gap_excuses(case: str) -> None:
+def test_the_judge_finds_losses_without_a_gap(case: str) -> None:
     frames, verdict = VERDICTS[case]
     found = judge(picture_of(frames), TRUTH)
     assert found == verdict
 
 
-def test_the_follower_does_what_its_documentation_says() -> None:
+def test_the_follower_behaves_as_documented() -> None:
     ran = subprocess.run(
         [need("node"), "--test", "follower.test.mjs"],
         cwd=ROOT / "tests/e2e/js",

@@ -1,4 +1,4 @@
-"""nginx as it is configured for Kubernetes: replicas come and go by their names, runs stay together."""
+"""nginx as configured for Kubernetes: replicas start and stop; all clients of a run reach one replica."""
 
 from __future__ import annotations
 
@@ -79,13 +79,13 @@ async def cluster(folder: Path) -> AsyncIterator[tuple[NameServer, str]]:
 
 
 async def spread(url: str) -> dict[str, str]:
-    """Which replica each run meets."""
+    """The replica that each run is routed to."""
     async with httpx.AsyncClient(base_url=url) as client:
         return {run: (await client.get(f"/chat/{run}")).text for run in RUNS}
 
 
 async def settled(url: str, replicas: set[str]) -> dict[str, str]:
-    """The same, once these replicas are met and two looks at it agree."""
+    """The same, once these replicas answer and two readings agree."""
     last: dict[str, str] = {}
     async with asyncio.timeout(30):
         while (found := await spread(url)) != last or {*found.values()} != replicas:

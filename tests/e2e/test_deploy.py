@@ -1,4 +1,4 @@
-"""What lies under deploy/, each file checked by a tool that knows its kind; no network, no cluster."""
+"""The files under deploy/, each checked by a tool for its kind; without network and cluster."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_kubernetes_own_schemas_accept_the_manifests(path: Path, version: str | 
     assert "passed" in run(TOOLS / "kubernetes-validate", "--strict", *chosen, path)
 
 
-def test_every_proxy_in_a_pod_has_probes_resources_and_a_way_out() -> None:
+def test_every_proxy_in_a_pod_has_probes_resources_and_time_to_drain() -> None:
     assert len(proxies()) == 2
     for container, _ in proxies():
         assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
@@ -114,7 +114,7 @@ def test_the_memory_limits_hold_what_the_configured_limits_allow() -> None:
         assert 1.2 * most < limits[name], f"{name}: {most:.0f} MB at its limits"
 
 
-def test_every_container_of_ours_can_do_nothing_but_its_work() -> None:
+def test_every_container_of_ours_has_minimal_privileges() -> None:
     for container, pod in proxies():
         has = {**pod.get("securityContext", {}), **container["securityContext"]}
         assert has["runAsNonRoot"]
@@ -156,7 +156,7 @@ def test_every_config_map_and_secret_that_is_mounted_is_there() -> None:
     assert secrets <= {*objects("Secret")}
 
 
-def test_the_sidecars_streams_are_sound(tmp_path: Path) -> None:
+def test_the_sidecars_streams_pass_check(tmp_path: Path) -> None:
     path = tmp_path / "streams.yaml"
     path.write_text(objects("ConfigMap")["shop-streams"]["data"]["streams.yaml"])
     config = load(path, {"HATCHET_CLIENT_TOKEN": "a-token"})
@@ -164,7 +164,7 @@ def test_the_sidecars_streams_are_sound(tmp_path: Path) -> None:
     assert not config.warnings
 
 
-def test_the_standalone_configuration_is_sound_and_its_tests_pass(tmp_path: Path) -> None:
+def test_the_standalone_configuration_passes_check_and_its_tests(tmp_path: Path) -> None:
     secrets = tmp_path / "secrets"
     (tmp_path / "teams").mkdir()
     secrets.mkdir()
@@ -206,7 +206,7 @@ NAME_SERVER: Final = "kube-dns.kube-system.svc.cluster.local"  # a name that onl
 
 
 def upstream(place: str) -> str:
-    """The replicas as nginx is told of them there."""
+    """The upstream block of nginx in that file."""
     if place == "kubernetes":
         told: str = objects("ConfigMap")["stream-proxy-front"]["data"]["upstream.conf"]
         return told.replace(NAME_SERVER, "127.0.0.1")
@@ -250,7 +250,7 @@ def test_compose_publishes_on_loopback_alone_and_waits_for_a_drain() -> None:
     assert seconds(told["services"]["proxy-1"]["stop_grace_period"]) > 20 + GOODBYE
 
 
-def test_composes_streams_are_sound() -> None:
+def test_the_streams_of_compose_pass_check() -> None:
     config = load(COMPOSE.parent / "streams.yaml", {"HATCHET_CLIENT_TOKEN": "a-token"})
     assert not config.warnings
 

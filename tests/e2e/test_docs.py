@@ -145,7 +145,7 @@ LINKS: Final = [
 
 
 @pytest.mark.parametrize(("file", "link"), LINKS)
-def test_every_link_within_the_repository_leads_somewhere(file: Path, link: str) -> None:
+def test_every_link_within_the_repository_has_a_target(file: Path, link: str) -> None:
     assert (file.parent / link).exists()
 
 

@@ -1,4 +1,4 @@
-"""A farewell to five thousand clients: each is told, each when to come back, and the process ends in time."""
+"""A drain with five thousand clients: each gets stream.drain with a reconnect time, and the process ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLIENTS: Final = 5_000
 AT_ONCE: Final = 500  # connects under way at the same time
 GRACE: Final = 30.0  # seconds: the process must end within it, whatever else the machine does
 SPREAD: Final = 10.0
-KEPT: Final = 600  # bytes of what a client was told last
+KEPT: Final = 600  # bytes of a client's last frames
 
 YAML: Final = f"""
 version: 1
@@ -34,18 +34,18 @@ class Client:
     """A plain socket that reads a stream to its end."""
 
     def __init__(self) -> None:
-        self.told = b""
+        self.received = b""
         self.closed_at = 0.0
         self.opened = asyncio.Event()
 
-    async def run(self, port: int, path: str, door: asyncio.Semaphore) -> None:
-        async with door:
+    async def run(self, port: int, path: str, at_once: asyncio.Semaphore) -> None:
+        async with at_once:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n".encode())
-            self.told = await reader.readuntil(b"retry: ")
+            self.received = await reader.readuntil(b"retry: ")
         self.opened.set()
         while piece := await reader.read(65536):
-            self.told = (self.told + piece)[-KEPT:]
+            self.received = (self.received + piece)[-KEPT:]
         self.closed_at = time.monotonic()
         writer.close()
 
@@ -64,12 +64,12 @@ def endless() -> Script:
     return script(Workflow("endless", (step,)))
 
 
-def retry_hint(told: bytes) -> float:
-    """The last hint when to come back, in seconds."""
-    return int(re.findall(rb"retry: (\d+)", told)[-1]) / 1000
+def retry_hint(received: bytes) -> float:
+    """The last reconnect time that was sent, in seconds."""
+    return int(re.findall(rb"retry: (\d+)", received)[-1]) / 1000
 
 
-async def test_five_thousand_clients_are_told_and_the_process_ends_in_time(tmp_path: Path) -> None:
+async def test_five_thousand_clients_get_stream_drain_and_the_process_ends_in_time(tmp_path: Path) -> None:
     enough_files()
     yaml = tmp_path / "streams.yaml"
     yaml.write_text(YAML)
@@ -87,8 +87,8 @@ async def test_five_thousand_clients_are_told_and_the_process_ends_in_time(tmp_p
     assert "Traceback" not in proxy.said
     assert took < GRACE
     assert max(client.closed_at for client in clients) - began < GRACE / 2
-    assert sum(b"event: stream.drain" in client.told for client in clients) == CLIENTS
-    hints = sorted(retry_hint(client.told) for client in clients)
+    assert sum(b"event: stream.drain" in client.received for client in clients) == CLIENTS
+    hints = sorted(retry_hint(client.received) for client in clients)
     assert hints[0] >= PAUSE
     assert hints[-1] <= PAUSE + SPREAD
     for tenth in range(10):  # spread evenly: no second of them is empty or crowded

@@ -1,4 +1,4 @@
-"""``stream-proxy engine`` and ``record`` as an operator meets them."""
+"""``stream-proxy engine`` and ``record`` as an operator uses them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def running(*arguments: str) -> AsyncIterator[tuple[dict[str, str], list[s
         assert await child.wait() == 0
 
 
-async def test_what_it_prints_is_enough_to_come_to_it(tmp_path: Path) -> None:
+async def test_the_printed_environment_is_enough_to_connect(tmp_path: Path) -> None:
     file = tmp_path / "token"
     async with running("--token-file", str(file), "--tenants", "2") as (env, others):
         async with Client(place(env)) as client:
@@ -110,14 +110,14 @@ async def test_it_serves_a_script_and_a_recording() -> None:
     recording = TESTS / "recordings" / "rabbitmq" / "fast_task.jsonl"
     script = str(TESTS.parent / "examples" / "agent.yaml")
     async with running(script, "--recording", str(recording), "--quirk", "traceparent=off") as (env, others):
-        told = next(line for line in others if line.startswith("# playing fast_task as run "))
+        playing = next(line for line in others if line.startswith("# playing fast_task as run "))
         async with Client(place(env)) as client:
-            assert (await client.details(told.rpartition(" ")[2])).task_runs
+            assert (await client.details(playing.rpartition(" ")[2])).task_runs
             agent = await client.trigger("agent")
             assert b"traceparent" not in (await client.details(agent)).additional_metadata
 
 
-def test_a_script_with_mistakes_ends_it_with_all_of_them(tmp_path: Path) -> None:
+def test_a_script_with_mistakes_ends_the_command_with_all_of_them(tmp_path: Path) -> None:
     script = tmp_path / "x.yaml"
     script.write_text("version: 1\nworkflows: {a: {steps: {one: {parents: two, retires: 1, takes: 5}}}}\n")
     result = CliRunner().invoke(engine_command, [str(script), *FREE])
@@ -140,7 +140,7 @@ def test_a_taken_port_is_status_three() -> None:
 
 
 @pytest.mark.parametrize("quirk", ["five-second-hold", "five-second-hold=maybe", "nonsense=on"])
-def test_a_quirk_that_is_none_is_a_usage_error(quirk: str) -> None:
+def test_an_unknown_quirk_is_a_usage_error(quirk: str) -> None:
     assert CliRunner().invoke(engine_command, ["--quirk", quirk, *FREE]).exit_code == 2
 
 
@@ -170,9 +170,9 @@ async def test_a_run_is_recorded_into_a_file(tmp_path: Path) -> None:
     assert [line for line in lines if line["source"] == "GetRunDetails"][-1]["answer"]["done"]
 
 
-async def test_a_run_that_is_not_there_is_said() -> None:
+async def test_an_unknown_run_is_reported() -> None:
     async with Engine() as engine:
-        assert await record(engine.env, NOBODY) == (1, "Hatchet says NOT_FOUND: workflow run not found\n")
+        assert await record(engine.env, NOBODY) == (1, "Hatchet answered NOT_FOUND: workflow run not found\n")
 
 
 def test_without_a_token_nothing_can_be_recorded() -> None:

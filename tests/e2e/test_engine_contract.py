@@ -307,7 +307,7 @@ async def test_a_subscription_by_run_id_at_the_trigger_begins_a_second_late(
     begin: Begin, request: pytest.FixtureRequest
 ) -> None:
     async def slept() -> bool:
-        """The fact says "often": a quick engine binds at once now and then."""
+        """The fact says "often": a fast engine sometimes binds at once."""
         trial, _ = await begin("contract_slow")
         received = trial.listen(trial.run_id)
         await trial.until(lambda: bool(received.events))
@@ -494,7 +494,7 @@ async def test_a_steps_end_may_overtake_its_last_chunks_by_metadata(
         await trial.done()
         await trial.until(lambda: len(again.ends()) == 2)
         await asyncio.sleep(0.1)
-        assert len(again.of_kind(STEP, "STREAM")) >= 39  # the end of the run may take the last one with it
+        assert len(again.of_kind(STEP, "STREAM")) >= 39  # the end of the run may drop the last one
         return again.has_chunk_after_its_end()
 
     saw = await now_and_then(overtaken)
@@ -504,7 +504,7 @@ async def test_a_steps_end_may_overtake_its_last_chunks_by_metadata(
 
 
 async def test_a_silent_step_streams_on_by_metadata_and_is_held_by_run_id(begin: Begin) -> None:
-    """Who joins by run id after the first chunk gets the later ones with the step's end, or 5 s late."""
+    """A subscription by run id after the first chunk gets the later ones with the step's end, or 5 s late."""
     trial, _ = await begin("contract_silent")
     await trial.at(2.0)
     by_id, by_pair = trial.listen(trial.run_id), trial.listen(pair=trial.pair)

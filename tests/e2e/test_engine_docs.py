@@ -97,11 +97,11 @@ async def test_every_act_of_the_control_port_is_there() -> None:
 
 
 @pytest.mark.parametrize("script", re.findall(r"```yaml\n(version: 1\n.*?)```", TEXT, re.DOTALL))
-def test_every_script_in_it_is_without_a_complaint(script: str) -> None:
+def test_every_script_in_it_loads_without_problems(script: str) -> None:
     assert check_script("docs/engine.md", script.encode())[1] == ()
 
 
-if __name__ == "__main__":  # prints the tables, for who changes a block
+if __name__ == "__main__":  # prints the tables, to copy after a change of a block
     for title, block in BLOCKS.items():
         print(f"### {title}\n\n{table(block)}\n")
     print(quirks())

@@ -84,7 +84,7 @@ async def application(env: dict[str, str], tmp_path: Path) -> dict[str, Any]:
     return said
 
 
-async def test_hatchet_sdk_finds_a_hatchet(tmp_path: Path) -> None:
+async def test_hatchet_sdk_works_with_the_embedded_engine(tmp_path: Path) -> None:
     async with Engine(SCRIPT, quirks=QUIRKS, seed=3) as engine:
         said = await application(engine.env, tmp_path)
     assert said["run"] == {"contract_task": {"fine": True}}

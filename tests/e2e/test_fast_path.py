@@ -1,4 +1,4 @@
-"""The fast path: to the byte the same responses as through uvicorn and ASGI."""
+"""The fast path: its responses are byte for byte those of uvicorn and ASGI."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def proxy(engine: Engine, tmp_path: Path) -> AsyncIterator[Served]:
 
 
 class Client:
-    """A client on a socket, whose requests go one of the two ways."""
+    """A client on a socket whose requests take one of the two paths."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -56,7 +56,7 @@ class Client:
         await self.writer.drain()
 
     async def hears(self, end: bytes = b"") -> bytes:
-        """Up to `end`, or to the end of the connection; what differs between two moments is replaced."""
+        """The bytes up to `end` or the end of the connection, with dates and retry times replaced."""
         async with asyncio.timeout(20):
             said = await (self.reader.readuntil(end) if end else self.reader.read())
         said = re.sub(rb"date: [^\r]+", EPOCH["date"], said)
@@ -143,7 +143,7 @@ async def both(proxy: Served, come: Come, path: str, *headers: str) -> list[byte
         ("", ("Origin: http://h",)),
     ],
 )
-async def test_both_ways_send_the_same_bytes(
+async def test_both_paths_send_the_same_bytes(
     engine: Engine, proxy: Served, come: Come, query: str, headers: tuple[str, ...]
 ) -> None:
     run = await ended(engine, proxy, come)
@@ -154,7 +154,9 @@ async def test_both_ways_send_the_same_bytes(
     assert b"reading hatchet docs" in one
 
 
-async def test_both_ways_share_with_listed_origins(engine: Engine, proxy: Served, come: Come) -> None:
+async def test_both_paths_send_cors_headers_to_listed_origins(
+    engine: Engine, proxy: Served, come: Come
+) -> None:
     run = await ended(engine, proxy, come, "/all/")
     one, other = await both(proxy, come, f"/all/{run}", "Origin: https://app.example.com")
     assert one == other
@@ -163,7 +165,7 @@ async def test_both_ways_share_with_listed_origins(engine: Engine, proxy: Served
     assert b"access-control-allow-origin" not in plain
 
 
-async def test_a_cursor_resumes_both_ways(engine: Engine, proxy: Served, come: Come) -> None:
+async def test_a_cursor_resumes_on_both_paths(engine: Engine, proxy: Served, come: Come) -> None:
     run = await ended(engine, proxy, come)
     whole, _ = await both(proxy, come, f"/message/{run}")
     ids = re.findall(rb"id: (\S+)", whole)
@@ -242,7 +244,7 @@ async def test_a_client_that_leaves_while_it_waits_leaves_nothing_behind(
 ) -> None:
     team = proxy.hub.teams["default"]
     one = await come()
-    await one.asks(proxy, f"/mine/{NOBODY}")  # which is waited for two seconds
+    await one.asks(proxy, f"/mine/{NOBODY}")  # the proxy waits for it for two seconds
     await until(lambda: len(proxy.hub.waiting) == 1 and team.limits.connections == 1)
     one.leaves()
     await until(lambda: not proxy.hub.waiting and team.limits.connections == 0)
@@ -258,7 +260,7 @@ async def test_a_client_that_leaves_while_it_waits_leaves_nothing_behind(
         ("/nowhere", (), b"404", None),
     ],
 )
-async def test_a_refusal_is_counted_once_and_the_same_both_ways(
+async def test_a_refusal_is_counted_once_and_equally_on_both_paths(
     engine: Engine,
     proxy: Served,
     come: Come,
@@ -280,7 +282,7 @@ async def test_a_refusal_is_counted_once_and_the_same_both_ways(
     assert team.limits.connections == 0
 
 
-async def test_the_limit_holds_both_ways_together(engine: Engine, proxy: Served, come: Come) -> None:
+async def test_the_limit_covers_both_paths_together(engine: Engine, proxy: Served, come: Come) -> None:
     run = await engine.trigger("chat", {"message": "hi"})
     inside = [await come() for _ in range(3)]
     for one, way in zip(inside, (FAST, FAST, BY_UVICORN), strict=True):
@@ -295,7 +297,7 @@ async def test_the_limit_holds_both_ways_together(engine: Engine, proxy: Served,
     await until(lambda: proxy.hub.teams["default"].limits.connections == 0)
 
 
-async def test_a_drain_ends_the_streams_of_both_ways(engine: Engine, proxy: Served, come: Come) -> None:
+async def test_a_drain_ends_the_streams_of_both_paths(engine: Engine, proxy: Served, come: Come) -> None:
     run = await engine.trigger(
         "chat",
         {"message": "hi"},
@@ -313,9 +315,7 @@ async def test_a_drain_ends_the_streams_of_both_ways(engine: Engine, proxy: Serv
     assert await spare.hears() == b""
 
 
-async def test_the_line_in_the_log_names_the_client_both_ways(
-    engine: Engine, proxy: Served, come: Come
-) -> None:
+async def test_the_log_line_names_the_client_on_both_paths(engine: Engine, proxy: Served, come: Come) -> None:
     run = await ended(engine, proxy, come)
     await both(proxy, come, f"/message/{run}")
     lines = [line for line in proxy.log if line["event"] == "stream over"]
@@ -340,7 +340,7 @@ async def test_a_client_that_left_leaves_nothing_for_the_garbage_collector(
         return sum(isinstance(each, FastPath | Subscriber | Session) for each in gc.get_objects())
 
     gc.collect()
-    gc.disable()  # from here on what goes, goes by its count
+    gc.disable()  # from here on only reference counts free objects
     try:
         before = around()
         one.leaves()

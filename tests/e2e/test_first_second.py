@@ -33,7 +33,7 @@ def delays(ear: Ear, joined: float) -> list[float]:
 
 
 async def heard(place: Place, folder: Path, workflow: str, after: float) -> tuple[Ear, list[float]]:
-    """What a client heard that connected so long after the trigger, and each chunk's delay."""
+    """What a client received that connected `after` seconds after the trigger, and each chunk's delay."""
     env = place.env
     async with served(config(folder, yaml()), env) as proxy:
         run = await place.trigger(workflow)
@@ -47,7 +47,7 @@ async def heard(place: Place, folder: Path, workflow: str, after: float) -> tupl
 
 
 @pytest.mark.parametrize("after", [0.0, 0.05])
-async def test_who_connects_50_ms_after_the_trigger_gets_each_token_as_it_is_sent(
+async def test_a_client_50_ms_after_the_trigger_gets_each_token_as_it_is_sent(
     place: Place, tmp_path: Path, after: float
 ) -> None:
     ear, found = await heard(place, tmp_path, "contract_slow", after)
@@ -57,7 +57,9 @@ async def test_who_connects_50_ms_after_the_trigger_gets_each_token_as_it_is_sen
     assert ear.picture.wrong == []
 
 
-async def test_who_connects_in_mid_step_gets_the_next_token_at_once(place: Place, tmp_path: Path) -> None:
+async def test_a_client_that_joins_in_mid_step_gets_the_next_token_at_once(
+    place: Place, tmp_path: Path
+) -> None:
     ear, found = await heard(place, tmp_path, "contract_slow", 2.0)
     assert max(found) < PROMISED
     assert [gap["cause"] for gap in ear.gaps] == ["joined_late"]

@@ -1,4 +1,4 @@
-"""Clients that others wrote, on the demo as users run it: httpx-sse, curl, npm's eventsource; and our own."""
+"""Foreign clients on the demo: httpx-sse, curl, npm's eventsource; and our own clients."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_httpx_sse_reads_the_tutorials_endpoint_as_unnamed_messages() -> N
 
 
 @pytest.mark.parametrize(("workflow", "truth"), [("chat", CHAT), ("flaky", FLAKY)])
-async def test_the_reference_client_sees_the_truth(workflow: str, truth: Truth) -> None:
+async def test_the_reference_client_gets_the_actual_run(workflow: str, truth: Truth) -> None:
     async with demo(*FAST) as (_, url):
         run_id = await trigger(url, workflow)
         picture = await picture_of(f"{url}/streams/live/{run_id}")
@@ -119,10 +119,10 @@ async def test_a_signal_ends_the_demo_cleanly_while_a_stream_is_open(sign: signa
             assert await ending == 0
     assert last == "stream.drain"
     assert "Traceback" not in one.said
-    assert one.said.rstrip().endswith("gone.")
+    assert one.said.rstrip().endswith("have ended.")
 
 
-async def test_the_demo_says_in_one_sentence_that_its_port_is_taken() -> None:
+async def test_the_demo_reports_a_taken_port_in_one_sentence() -> None:
     async with (
         demo(*FAST) as (_, url),
         running("demo", "--port", url.rpartition(":")[2], program=PROGRAM) as other,

@@ -1,4 +1,4 @@
-"""What is let go of is freed by its reference counts: Python's collector has nothing to find.
+"""Closed streams and runs are freed by reference counts, without Python's garbage collector.
 
 The collector is off in these tests. What is counted is what it would have had to find.
 """
@@ -65,7 +65,7 @@ async def proxy(engine: Engine, tmp_path: Path) -> AsyncIterator[Served]:
 
 @pytest.fixture
 def counted(proxy: Served) -> Iterator[dict[str, int]]:
-    """What was held before, in a world without a collector."""
+    """The counts before the test, with the garbage collector off."""
     gc.collect()
     gc.disable()
     try:
@@ -93,9 +93,7 @@ async def test_a_client_that_left_and_its_run_are_freed(
     await until(lambda: held() == counted)
 
 
-async def test_a_run_that_came_to_its_end_is_freed(
-    engine: Engine, proxy: Served, counted: dict[str, int]
-) -> None:
+async def test_a_run_that_has_ended_is_freed(engine: Engine, proxy: Served, counted: dict[str, int]) -> None:
     for _ in range(3):
         await read(proxy, await engine.trigger("chat", {"message": "hi"}), to_the_end=True)
     await until(lambda: proxy.hub.teams["default"].runs.idle)
@@ -109,7 +107,7 @@ async def test_a_run_that_does_not_exist_is_freed(proxy: Served, counted: dict[s
     await until(lambda: held() == counted)
 
 
-async def test_a_run_that_could_not_be_asked_for_is_freed(
+async def test_a_run_that_could_not_be_looked_up_is_freed(
     engine: Engine, proxy: Served, counted: dict[str, int]
 ) -> None:
     run = await engine.trigger("endless")

@@ -1,4 +1,4 @@
-"""HTTP as a client meets it: statuses, headers, frames, ids, from a proxy on an embedded engine."""
+"""HTTP as a client sees it: statuses, headers, frames and ids of a proxy on the embedded engine."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def client(proxy: Served) -> AsyncIterator[httpx.AsyncClient]:
 async def listen(
     client: httpx.AsyncClient, path: str, cursor: str | None = None, until: str = "stream.end"
 ) -> list[ServerSentEvent]:
-    """What an EventSource hears until a frame named `until`."""
+    """The events that an EventSource receives until a frame named `until`."""
     headers = {} if cursor is None else {"Last-Event-ID": cursor}
     heard: list[ServerSentEvent] = []
     async with aconnect_sse(client, "GET", path, headers=headers) as source:
@@ -84,7 +84,7 @@ def told(heard: list[ServerSentEvent]) -> list[dict[str, Any]]:
     return [one.json() for one in heard if one.event == "told"]
 
 
-async def test_the_tutorials_endpoint_comes_out_byte_for_byte(
+async def test_the_tutorials_endpoint_is_sent_byte_for_byte(
     engine: Engine, client: httpx.AsyncClient
 ) -> None:
     run = await engine.trigger("chat", {"message": "hi"})
@@ -104,12 +104,12 @@ async def test_the_tutorials_endpoint_comes_out_byte_for_byte(
     assert [line for line in lines if line.startswith("event: ")] == ["event: stream.end"]
 
 
-async def test_before_during_and_after_a_run_everyone_sees_the_same_story(
+async def test_clients_before_during_and_after_a_run_get_the_same_events(
     engine: Engine, client: httpx.AsyncClient
 ) -> None:
     run = await engine.trigger("chat", {"message": "hi"})
     first = asyncio.create_task(listen(client, f"/all/{run}"))
-    await asyncio.sleep(0.15)  # anywhere in the middle: the story must not depend on it
+    await asyncio.sleep(0.15)  # anywhere in the middle: the events must not depend on it
     second = asyncio.create_task(listen(client, f"/all/{run}"))
     one, two = await first, await second
     late = await listen(client, f"/all/{run}")
@@ -192,7 +192,7 @@ async def test_a_cursor_of_another_run_never_shows_another_runs_frame(
         ("HEAD", f"/message/{NOBODY}", 404),
     ],
 )
-async def test_what_is_final_is_a_problem_with_a_status(
+async def test_a_permanent_error_is_a_problem_document_with_a_status(
     client: httpx.AsyncClient, method: str, path: str, status: int
 ) -> None:
     answer = await client.request(method, path)
@@ -204,7 +204,7 @@ async def test_what_is_final_is_a_problem_with_a_status(
         assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
 
 
-async def test_head_tells_the_headers_of_the_stream(engine: Engine, client: httpx.AsyncClient) -> None:
+async def test_head_sends_the_headers_of_the_stream(engine: Engine, client: httpx.AsyncClient) -> None:
     run = await engine.trigger("chat")
     answer = await client.head(f"/all/{run}")
     assert answer.status_code == 200
@@ -212,7 +212,7 @@ async def test_head_tells_the_headers_of_the_stream(engine: Engine, client: http
     assert answer.content == b""
 
 
-async def test_a_run_triggered_while_the_client_waits_is_its_stream(
+async def test_a_client_that_waits_gets_the_run_once_it_is_triggered(
     engine: Engine, client: httpx.AsyncClient, proxy: Served
 ) -> None:
     hearing = asyncio.create_task(listen(client, "/mine/m-1"))
@@ -236,7 +236,7 @@ async def test_a_run_triggered_while_the_client_waits_is_its_stream(
     await until(newest, "the history lists the newer run")  # it is a little behind
 
 
-async def test_while_hatchet_is_away_clients_are_told_to_wait(
+async def test_while_hatchet_is_unreachable_clients_get_stream_wait(
     engine: Engine, client: httpx.AsyncClient, proxy: Served
 ) -> None:
     run = await engine.trigger("chat")
@@ -257,7 +257,7 @@ async def test_while_hatchet_is_away_clients_are_told_to_wait(
     assert heard[-1].json() == {"status": "completed"}
 
 
-async def test_a_refused_token_is_told_as_such_in_the_log(
+async def test_a_refused_token_is_named_in_the_log(
     engine: Engine, client: httpx.AsyncClient, proxy: Served
 ) -> None:
     run = await engine.trigger("chat")
@@ -302,7 +302,7 @@ async def test_a_page_of_the_own_host_needs_no_cors(
     assert (await client.head(f"/all/{run}", headers={"Origin": proxy.url})).status_code == 200
 
 
-async def test_a_client_that_leaves_takes_its_upstream_along_after_linger(
+async def test_the_upstream_of_a_client_that_left_is_closed_after_linger(
     engine: Engine, client: httpx.AsyncClient, proxy: Served
 ) -> None:
     run = await engine.trigger("chat")
@@ -313,7 +313,7 @@ async def test_a_client_that_leaves_takes_its_upstream_along_after_linger(
     assert proxy.hub.counters.team("default").backlog_bytes == 0
 
 
-async def test_a_drain_tells_every_reader_and_ends(
+async def test_a_drain_sends_stream_drain_to_every_client_and_ends(
     engine: Engine, client: httpx.AsyncClient, proxy: Served
 ) -> None:
     run = await engine.trigger("chat")
@@ -343,7 +343,7 @@ async def test_probes_and_metrics_answer_beside_the_streams(
     assert run not in text
 
 
-async def test_what_a_client_does_is_one_line_without_payload(
+async def test_each_stream_is_logged_as_one_line_without_payload(
     engine: Engine, client: httpx.AsyncClient, proxy: Served
 ) -> None:
     run = await engine.trigger("chat", {"message": "secret question"})

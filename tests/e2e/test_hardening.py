@@ -1,4 +1,4 @@
-"""What an attacker may try, and what comes of it; to be read from top to bottom beside SECURITY.md.
+"""What an attacker may try, and the result, in the order of SECURITY.md.
 
 Most scenes are played against the whole proxy on a real socket (`served`), those about processes against the
 command itself (`Command`). Two teams share it: `open` lets everybody in, `locked` asks for a token.
@@ -150,7 +150,7 @@ async def client(proxy: Served) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def raw(url: str, *pieces: bytes) -> bytes:
-    """What comes back for bytes that no HTTP client would send, up to the end of the connection."""
+    """The response to bytes that no HTTP client would send, up to the end of the connection."""
     where = httpx.URL(url)
     reader, writer = await asyncio.open_connection(where.host, where.port)
     try:
@@ -195,7 +195,7 @@ def bearer(**claims: Any) -> dict[str, str]:
         (b"\x00" * 1000, 400),
     ],
 )
-async def test_what_is_too_long_or_no_http_is_refused(
+async def test_a_request_that_is_too_long_or_not_http_is_refused(
     proxy: Served, request_bytes: bytes, status: int
 ) -> None:
     answer = await raw(proxy.url, request_bytes)
@@ -204,14 +204,14 @@ async def test_what_is_too_long_or_no_http_is_refused(
     assert not proxy.hub.sessions
 
 
-async def test_a_body_is_not_read_beyond_what_a_ticket_needs(proxy: Served) -> None:
+async def test_a_body_is_not_read_beyond_the_size_of_a_ticket_request(proxy: Served) -> None:
     for path in ("/locked/tickets", f"/open/chat/{NOBODY}", "/healthz"):
         head = f"POST {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 10000000\r\n\r\n"
         answer = await raw(proxy.url, head.encode(), *(b"x" * 65536 for _ in range(40)))
         assert answer[:12] in (b"HTTP/1.1 413", b"HTTP/1.1 400", b"HTTP/1.1 405", b"HTTP/1.1 401", b"")
 
 
-async def test_other_methods_and_upgrades_open_nothing(proxy: Served, client: httpx.AsyncClient) -> None:
+async def test_other_methods_and_upgrades_are_refused(proxy: Served, client: httpx.AsyncClient) -> None:
     for method in ("PUT", "PATCH", "DELETE", "TRACE", "POST", "PROPFIND"):
         answer = await client.request(method, f"/open/chat/{NOBODY}")
         assert answer.status_code in (400, 405), method
@@ -228,7 +228,9 @@ async def test_other_methods_and_upgrades_open_nothing(proxy: Served, client: ht
     )
 
 
-async def test_two_hundred_slow_heads_cost_nobody_a_place_for_long(folder: Path, env: dict[str, str]) -> None:
+async def test_two_hundred_slow_requests_do_not_block_others_for_long(
+    folder: Path, env: dict[str, str]
+) -> None:
     """Slow loris: a byte now and then, never a whole head."""
     command = await Command(folder, env).start()
     loris = [asyncio.create_task(_drip(command.port)) for _ in range(200)]
@@ -259,7 +261,7 @@ async def _drip(port: int) -> bytes:
         writer.close()
 
 
-async def test_a_process_stops_before_its_file_limit_and_goes_on_living(
+async def test_a_process_refuses_connections_before_its_file_limit_and_keeps_running(
     folder: Path, env: dict[str, str]
 ) -> None:
     files = 200
@@ -286,7 +288,7 @@ async def test_a_process_stops_before_its_file_limit_and_goes_on_living(
         assert await command.ended() == 0
 
 
-# -- 2 paths: no way from one team, stream or run to another --------------------------------------------
+# -- 2 paths: isolation of teams, streams and runs ------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -334,7 +336,9 @@ async def test_no_path_leads_to_another_teams_run_without_its_credentials(
     assert b"told" not in answer and b"event:" not in answer
 
 
-async def test_a_run_id_is_one_run_however_it_is_written(engine: Engine, client: httpx.AsyncClient) -> None:
+async def test_a_run_id_names_one_run_however_it_is_written(
+    engine: Engine, client: httpx.AsyncClient
+) -> None:
     run = await engine.trigger("chat")
     for written in (f"{{{run}}}", run.replace("-", ""), f"urn:uuid:{run}", f" {run}", f"{run}\n", run[:-1]):
         assert (await client.get(f"/open/chat/{quote(written, safe='')}")).status_code == 400
@@ -358,7 +362,7 @@ class Eavesdropper(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 
 
 async def test_tokens_of_two_teams_never_meet_on_one_connection(folder: Path, env: dict[str, str]) -> None:
-    """Not even where both teams' Hatchet is one address, as it is for two tenants of one engine."""
+    """Also where both teams' Hatchet has one address, as for two tenants of one engine."""
     listener, server = Eavesdropper(), grpc.aio.server()
     server.add_generic_rpc_handlers((listener,))
     port = server.add_insecure_port("127.0.0.1:0")
@@ -396,7 +400,7 @@ def frames(stream: bytes) -> Iterator[dict[str, str]]:
             yield {name.decode(): value.removeprefix(b" ").decode() for name, _, value in fields}
 
 
-async def test_a_payload_cannot_make_a_frame_of_its_own(engine: Engine, client: httpx.AsyncClient) -> None:
+async def test_a_payload_cannot_inject_a_frame(engine: Engine, client: httpx.AsyncClient) -> None:
     run = await engine.trigger("inject")
     async with client.stream("GET", f"/open/chat/{run}") as response:
         body = b"".join([part async for part in response.aiter_bytes()])
@@ -414,7 +418,7 @@ async def test_a_payload_cannot_make_a_frame_of_its_own(engine: Engine, client: 
 @pytest.mark.parametrize(
     "name", ["a\\nid: 1", "a\\rb", "a\\u2028", "stream.end", "stream.", "open", "error", "a\\0"]
 )
-def test_a_rule_cannot_name_an_event_that_is_not_its_own(name: str) -> None:
+def test_a_rule_cannot_name_a_reserved_event(name: str) -> None:
     text = f'version: 1\nstreams: {{s: {{rules: [{{events: ["*", step_stream], event: "{name}"}}]}}}}\n'
     problems = check("t.yaml", text.encode(), Form.TEAM, {}).problems
     assert [problem for problem in problems if problem.severity == ERROR]
@@ -424,7 +428,7 @@ def test_a_rule_cannot_name_an_event_that_is_not_its_own(name: str) -> None:
 @pytest.mark.parametrize(
     "evil", ["x%0d%0aSet-Cookie:%20a=b", "x%0aX: y", "%0d%0a%0d%0a<html>", "x%00y", "x%1b[2J"]
 )
-async def test_a_request_cannot_make_a_header_of_the_answer(proxy: Served, evil: str) -> None:
+async def test_a_request_cannot_inject_a_response_header(proxy: Served, evil: str) -> None:
     for target in (
         f"/open/own/{evil}",
         f"/open/chat/{evil}",
@@ -435,7 +439,7 @@ async def test_a_request_cannot_make_a_header_of_the_answer(proxy: Served, evil:
         assert b"\x1b" not in head + body and b"<html>" not in body
 
 
-async def test_nothing_can_write_a_line_of_its_own_into_the_log(
+async def test_nothing_can_inject_a_log_line(
     engine: Engine, proxy: Served, client: httpx.AsyncClient
 ) -> None:
     evil = 'x\r\n{"level":"error","event":"forged"}\x1b[2J\u2028'
@@ -478,7 +482,7 @@ def bombs() -> Iterator[tuple[str, bytes]]:
 
 
 @pytest.mark.parametrize(("name", "content"), list(bombs()), ids=[name for name, _ in bombs()])
-def test_a_yaml_bomb_is_a_problem_and_soon(name: str, content: bytes) -> None:
+def test_a_yaml_bomb_is_refused_quickly(name: str, content: bytes) -> None:
     found = []
     assert relative_cost(lambda: found.append(check("team.yaml", content, Form.TEAM, {}))) < 100
     (checked,) = found
@@ -543,7 +547,7 @@ def test_evaluation_has_a_budget_whatever_the_event(text: str) -> None:
     assert relative_cost(evaluate) < 60
 
 
-def test_a_rule_that_runs_out_of_its_budget_is_told_and_nothing_is_sent() -> None:
+def test_a_rule_over_its_budget_is_reported_and_nothing_is_sent() -> None:
     checked = check(
         "t.yaml", TEAM.replace("data: run_id", 'data: "map(&payload, payload)"').encode(), Form.TEAM, {}
     )
@@ -563,9 +567,7 @@ def test_a_rule_that_runs_out_of_its_budget_is_told_and_nothing_is_sent() -> Non
 # -- 5 cursors: forged, foreign, oversized ----------------------------------------------------------------
 
 
-async def test_a_cursor_that_is_not_ours_is_a_fresh_start_with_one_gap(
-    engine: Engine, client: httpx.AsyncClient
-) -> None:
+async def test_a_foreign_cursor_starts_anew_with_one_gap(engine: Engine, client: httpx.AsyncClient) -> None:
     run, other = await engine.trigger("chat"), await engine.trigger("chat")
     whole = await _listen(client, f"/open/chat/{run}", "")
     mine, foreign = whole[-2]["id"], (await _listen(client, f"/open/chat/{other}", ""))[-2]["id"]
@@ -605,7 +607,7 @@ async def _listen(client: httpx.AsyncClient, path: str, cursor: str) -> list[dic
 
 
 @pytest.mark.parametrize("cursor", [b"\x00", b"a\x00b", b"\r", b"\xff\xfe", b"\x7f"])
-async def test_a_cursor_of_control_characters_crashes_nothing(
+async def test_a_cursor_of_control_characters_is_handled(
     engine: Engine, proxy: Served, cursor: bytes
 ) -> None:
     run = await engine.trigger("chat")
@@ -616,23 +618,23 @@ async def test_a_cursor_of_control_characters_crashes_nothing(
     assert answer[:12] in (b"HTTP/1.1 200", b"HTTP/1.1 400")
 
 
-# -- 6 accidents: what nobody thought of tells nobody anything --------------------------------------------
+# -- 6 accidents: unforeseen errors reveal nothing --------------------------------------------------------
 
 
 class Exploding(HatchetClient):
-    """A door that fails in a way that no error class foresees, with a secret in its text."""
+    """A client of Hatchet that raises an unforeseen exception with a secret in its text."""
 
     async def core(self, run_id: str) -> Any:
         raise RuntimeError(f"planted-in-an-exception {self!r}")
 
 
-async def test_an_unforeseen_exception_tells_the_client_and_the_log_nothing_of_its_text(
+async def test_the_text_of_an_unforeseen_exception_reaches_neither_client_nor_log(
     folder: Path, env: dict[str, str]
 ) -> None:
-    def open_door(config: HatchetConfig) -> Upstream:
+    def open_client(config: HatchetConfig) -> Upstream:
         return Exploding(config, env)
 
-    async with served(folder, env, open_door) as proxy, httpx.AsyncClient(base_url=proxy.url) as client:
+    async with served(folder, env, open_client) as proxy, httpx.AsyncClient(base_url=proxy.url) as client:
         try:
             answer = await client.get(f"/open/chat/{NOBODY}", timeout=3)
             assert "planted" not in answer.text and "Traceback" not in answer.text
@@ -646,7 +648,7 @@ async def test_an_unforeseen_exception_tells_the_client_and_the_log_nothing_of_i
 
 
 class Haul:
-    """Everything that anybody could read of a proxy's work."""
+    """Everything that a proxy writes: responses, log, metrics."""
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
@@ -688,7 +690,7 @@ async def command(folder: Path, env: Mapping[str, str], haul: Haul) -> AsyncIter
 
 @pytest.mark.timeout(120)
 async def test_planted_secrets_are_found_nowhere(engine: Engine, folder: Path, env: dict[str, str]) -> None:
-    """A day's work of a proxy: good and bad clients, good and broken files, Hatchet away; then a search."""
+    """Good and bad clients, good and broken files, an outage of Hatchet; then all output is searched."""
     run, haul = await engine.trigger("chat", {"message": "planted-payload"}, tenant=1), Haul()
     good, wrong = (
         bearer(sub="ada"),
@@ -745,7 +747,7 @@ async def test_planted_secrets_are_found_nowhere(engine: Engine, folder: Path, e
 
 
 def _broken_files(folder: Path) -> list[str]:
-    """Secrets where they do not belong, so that each complaint is tempted to quote one."""
+    """Secrets in wrong places, where an error message might quote one."""
     good = (folder / "proxy.yaml").read_text()
     places = {
         "lifetime: 10m": 'lifetime: "${SECRET}"',
@@ -784,7 +786,7 @@ def _check(folder: Path, env: Mapping[str, str]) -> str:
     return text
 
 
-# -- and what SECURITY.md says is so ------------------------------------------------------------------------
+# -- SECURITY.md is true -----------------------------------------------------------------------------------
 
 
 def test_security_md_names_tests_that_exist_and_limits_that_hold() -> None:

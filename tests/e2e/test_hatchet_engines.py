@@ -1,4 +1,4 @@
-"""The door on whole engines, the embedded one and a real one, beside hatchet-sdk's own client.
+"""The Hatchet client on whole engines, embedded and real, compared with hatchet-sdk's own client.
 
 The real engine is the one of HATCHET_CLIENT_TOKEN (marker ``real``); its worker is started here.
 """
@@ -78,12 +78,12 @@ class Place:
         return str(reference.workflow_run_id)
 
     async def listen(self, key: str, value: str, events: list[LiveEvent], opened: asyncio.Event) -> None:
-        """By metadata, again whenever the engine hangs up, which it does whenever it sees no active run."""
+        """Subscribe by metadata, again after each hangup: the engine hangs up when it sees no active run."""
         while True:
             await self.door.follow_metadata(key, value, events.append, opened.set)
 
     async def done(self, run_id: str) -> CoreState:
-        """The state at the run's end; the test's time limit is the judge."""
+        """The state at the run's end; the test's timeout bounds the wait."""
         while True:
             state = await self.door.core(run_id)
             if state.done:
@@ -131,7 +131,7 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
 
 @pytest.fixture(scope="module")
 def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A hatchet-sdk worker with the contract's workflows; runs wait in the queue until it is there."""
+    """A hatchet-sdk worker with the contract's workflows; runs wait in the queue until it has started."""
     log = tmp_path_factory.mktemp("worker") / "log"
     with (
         log.open("wb") as out,
@@ -146,7 +146,7 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         process.terminate()
 
 
-async def test_a_dag_is_told_live_in_the_core_and_in_the_history(place: Place) -> None:
+async def test_a_dag_is_seen_live_in_the_core_and_in_the_history(place: Place) -> None:
     key = str(uuid4())
     events: list[LiveEvent] = []
     opened = asyncio.Event()
@@ -193,7 +193,7 @@ async def test_hatchets_own_client_gets_the_same_chunks_as_we_do(place: Place) -
     assert common == [text for text in theirs if text in set(got)]
 
 
-async def test_a_retry_is_told_with_its_attempt(place: Place) -> None:
+async def test_a_retry_is_sent_with_its_attempt(place: Place) -> None:
     run_id = await place.trigger("contract_dag_retry")
     events: list[LiveEvent] = []
     await place.follow(run_id, events)
@@ -218,7 +218,7 @@ async def test_failed_skipped_and_on_failure_steps(place: Place) -> None:
     assert "cleanup-on-failure" in {step.name for step in past.steps} | {step.name for step in state.steps}
 
 
-async def test_unknown_runs_and_wrong_tokens_are_told_apart(place: Place) -> None:
+async def test_unknown_runs_and_wrong_tokens_are_distinct_errors(place: Place) -> None:
     with pytest.raises(RunUnknown):
         await place.door.core(str(uuid4()))
     assert await place.door.past(str(uuid4())) is None
@@ -276,7 +276,7 @@ async def test_a_message_over_max_message_is_too_large_in_the_core_and_the_histo
     await small.close()
 
 
-async def test_each_way_in_which_an_engine_fails_is_told_and_passes() -> None:
+async def test_each_failure_of_an_engine_is_reported_and_recovered_from() -> None:
     async with Engine(SCRIPT, seed=1) as engine:
         place = Place(engine.env)
         run_id = await place.trigger("contract_slow")
@@ -310,7 +310,7 @@ async def test_each_way_in_which_an_engine_fails_is_told_and_passes() -> None:
         await place.door.close()
 
 
-async def test_the_steps_of_a_workflow_are_told(place: Place) -> None:
+async def test_the_steps_of_a_workflow_are_listed(place: Place) -> None:
     assert await place.door.workflow_steps("contract_dag") == ("one", "two", "three")
     assert await place.door.workflow_steps("contract_dag_fine") == ("one", "two", "cleanup-on-failure")
     assert await place.door.workflow_steps("contract") is None

@@ -60,7 +60,7 @@ def machine_paths() -> set[str]:
 
 
 def configured_indexes() -> set[str]:
-    """Hosts that pip and npm are told to ask on this machine."""
+    """Hosts in the configuration of pip and npm on this machine."""
     urls = [
         value for name, value in os.environ.items() if re.search(r"INDEX_URL|REGISTRY|PROXY", name.upper())
     ]
@@ -107,7 +107,7 @@ def test_no_registry_or_proxy_of_the_machine_is_in_the_tree() -> None:
 def test_the_host_name_of_the_machine_is_not_in_the_tree() -> None:
     name = socket.gethostname()
     if len(name) < 8 or name in PUBLIC:
-        return  # too short to be told from a word
+        return  # too short to differ from a word
     assert files_with(name.encode(), whole_word=True) == []
 
 

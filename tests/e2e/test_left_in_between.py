@@ -69,7 +69,7 @@ async def proxy(engine: Engine, tmp_path: Path, gates: list[Gate]) -> AsyncItera
         yield one
 
 
-async def test_a_client_that_leaves_while_hatchet_is_asked_for_a_replay_gives_the_run_back(
+async def test_a_client_that_leaves_during_the_lookup_of_a_replay_releases_the_run(
     engine: Engine, proxy: Served, gates: list[Gate]
 ) -> None:
     run = await engine.trigger("chat", {"message": "hi"})
@@ -91,7 +91,7 @@ async def test_a_client_that_leaves_while_hatchet_is_asked_for_a_replay_gives_th
     await until(lambda: not len(team.runs))
 
 
-async def test_a_reload_while_a_request_waits_for_its_run_keeps_no_place(
+async def test_a_reload_while_a_request_waits_for_its_run_leaks_no_lease(
     engine: Engine, proxy: Served, gates: list[Gate]
 ) -> None:
     team = proxy.hub.teams["default"]
@@ -113,7 +113,7 @@ async def test_a_reload_while_a_request_waits_for_its_run_keeps_no_place(
     assert "stream.end" in told.text
 
 
-async def test_a_client_that_waits_for_a_run_of_a_removed_team_is_told_to_reconnect(
+async def test_a_client_that_waits_for_a_run_of_a_removed_team_gets_a_reconnect_time(
     engine: Engine, proxy: Served, gates: list[Gate]
 ) -> None:
     gates[-1].open.clear()

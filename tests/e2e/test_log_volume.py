@@ -1,4 +1,4 @@
-"""The log of a whole process while things go wrong: few lines, all of them whole, nothing private in them."""
+"""The log of a whole process during failures: few lines, each complete, nothing private."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def connect(client: httpx.AsyncClient, path: str) -> str:
     return answer.text
 
 
-async def test_an_outage_under_load_is_a_few_lines_and_each_stream_one() -> None:
+async def test_an_outage_under_load_writes_a_few_lines_and_each_stream_one() -> None:
     async with Engine(demo_script(), speed=2, seed=1) as engine:
         async with serving(example(), engine.env) as (proxy, url), unlimited_client(url) as client:
             run = await engine.trigger("chat", {})
@@ -71,7 +71,7 @@ async def test_an_outage_under_load_is_a_few_lines_and_each_stream_one() -> None
     assert found[-1]["event"] == "stopped"
 
 
-async def test_a_runs_lines_carry_its_trace_and_no_line_anything_private(tmp_path: Path) -> None:
+async def test_the_lines_of_a_run_have_its_trace_and_nothing_private(tmp_path: Path) -> None:
     async with Engine(demo_script(), speed=6, seed=2) as engine:
         async with serving(example(), engine.env) as (proxy, url), httpx.AsyncClient(base_url=url) as client:
             run = await engine.trigger("chat", {"card": "4242-4242"})

@@ -1,4 +1,4 @@
-"""What a scrape tells of a process that has served: every promised number, under labels that cannot grow."""
+"""A scrape of a process that has served: every documented metric, with bounded labels."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def read(url: str) -> None:
 
 
 async def knock(url: str, run: str) -> None:
-    """What scanners ask for: other teams, other streams, no run at all, with words of their own."""
+    """Requests of scanners: other teams, other streams, no run, invented names."""
     async with httpx.AsyncClient(base_url=url) as client:
         for number in range(STRANGERS):
             for path in (
@@ -66,7 +66,7 @@ async def failed_reload(proxy: Running, yaml: Path, url: str) -> dict[str, float
     return {dict(labels)["team"]: seconds for labels, seconds in took.items()}
 
 
-async def test_a_scrape_tells_all_that_was_promised_and_nothing_that_grows(tmp_path: Path) -> None:
+async def test_a_scrape_has_every_documented_metric_and_bounded_labels(tmp_path: Path) -> None:
     yaml = tmp_path / "streams.yaml"
     yaml.write_text(example().read_text())
     async with Engine(speed=5, seed=1) as engine, serving(yaml, engine.env) as (proxy, url):

@@ -1,4 +1,4 @@
-"""Through nginx as it comes: its buffering stays on, and streams flow all the same."""
+"""Through nginx with its defaults: streams flow although its buffering is on."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_a_stream_flows_through_nginx_with_its_default_buffering(tmp_path:
     assert seconds > 1, "the whole run came at once: nginx has buffered it"
 
 
-async def test_ten_readers_through_nginx_see_one_story(tmp_path: Path) -> None:
+async def test_ten_clients_through_nginx_get_the_same_events(tmp_path: Path) -> None:
     async with demo(*FAST) as (_, url), nginx(url, tmp_path) as front:
         run_id = await trigger(url)
         told = await asyncio.gather(*(spread(f"{front}/streams/live/{run_id}") for _ in range(10)))

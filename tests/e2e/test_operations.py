@@ -48,7 +48,7 @@ async def test_every_command_that_is_shown_does_what_it_says() -> None:
     assert len(COMMANDS) > 10
 
 
-async def test_a_team_in_trouble_is_told_as_the_document_says(tmp_path: Path) -> None:
+async def test_a_team_in_trouble_is_reported_as_documented(tmp_path: Path) -> None:
     yaml = tmp_path / "streams.yaml"
     yaml.write_text(example().read_text())
     async with Engine(seed=1) as engine:

@@ -1,4 +1,4 @@
-"""README.md, followed by somebody new: in an empty folder, line by line, to a run in the terminal."""
+"""README.md, followed line by line from an empty folder to a run in the terminal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def steps() -> list[str]:
 
 
 def try_(line: str, folder: Path, env: dict[str, str]) -> str:
-    """What a command of ours says in `folder`."""
+    """The output of a command of ours in `folder`."""
     done = subprocess.run(
         [COMMAND, *line.split()[1:]], cwd=folder, env=env, capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""What a real engine does otherwise, case by case, through the whole proxy: nothing is lost without a gap.
+"""The cases in which a real engine behaves differently, through the whole proxy: every loss has a gap.
 
 Each case is a workflow of `tests.support.case_worker`. Runs of it are joined at the trigger, 50 ms and 1 s
 later, in mid-step and after the end, through a proxy that has the team's tap and through one that has not;
@@ -172,7 +172,7 @@ class Place:
         return listener
 
     def judge(self, listener: Listener, run_id: str, proxy: str, expected: Expected) -> Verdict:
-        """What is wrong with what a client got."""
+        """The errors in what a client got."""
         since = 0.0 if proxy == "tap" else listener.joined_at
         return judge(listener.frames, self.sent(run_id), expected, since)
 
@@ -265,7 +265,7 @@ def report(name: str, proxy: str, moment: float, verdict: Verdict) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_nothing_is_lost_unsaid_whenever_a_client_joins(place: Place, name: str) -> None:
+async def test_every_loss_is_announced_whenever_a_client_joins(place: Place, name: str) -> None:
     case = CASES[name]
     runs = await asyncio.gather(*(joined(place, case, moment) for moment in case.moments))
     wrong = []
@@ -278,14 +278,14 @@ async def test_nothing_is_lost_unsaid_whenever_a_client_joins(place: Place, name
 
 
 async def watched(place: Place, workflow: str, expected: Expected) -> list[str]:
-    """Trigger a run, watch it from its start through both proxies; what is wrong with what they told."""
+    """Trigger a run, watch it from its start through both proxies; the errors in what they sent."""
     return await followed(place, await place.trigger(workflow), workflow, expected)
 
 
 async def followed(
     place: Place, run_id: str, name: str, expected: Expected, moment: float = 0.0
 ) -> list[str]:
-    """Watch a run from now on through both proxies; what is wrong with what they told."""
+    """Watch a run from now on through both proxies; the errors in what they sent."""
     wrong = []
     got = await asyncio.gather(*(place.listen(proxy, run_id) for proxy in place.urls))
     for proxy, listener in zip(place.urls, got, strict=True):
@@ -323,7 +323,9 @@ async def test_an_attempt_whose_worker_was_killed_is_not_a_failure(
         assert not await clients
 
 
-async def test_while_one_run_sends_thousands_of_chunks_another_loses_nothing_unsaid(place: Place) -> None:
+async def test_while_one_run_sends_thousands_of_chunks_every_loss_of_another_is_announced(
+    place: Place,
+) -> None:
     flood = await place.trigger("flood")
     flooded = asyncio.create_task(
         followed(place, flood, "the flood itself", Expected("completed", {"flood": COMPLETED}))
@@ -346,7 +348,7 @@ async def test_a_run_that_its_concurrency_limit_cancels_has_no_gap(place: Place)
     assert not wrong
 
 
-async def test_what_finished_just_before_a_join_is_told_at_once_and_before_what_follows(place: Place) -> None:
+async def test_steps_that_finished_just_before_a_join_are_sent_at_once_and_in_order(place: Place) -> None:
     expected = Expected("completed", {"early": COMPLETED, "slow": COMPLETED}, {"slow": ["early"]})
     wrong = []
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Streams of a team or a definition that is removed: they end, and the client meets 404."""
+"""Streams of a team or a definition that is removed: they end, and the client gets 404."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_the_open_streams_of_a_removed_team_end_and_the_client_meets_404(
         await proxy.reloader.reload()
         for stream in (removed, removed_too):
             async for _ in stream.aiter_raw():
-                pass  # to its end, which without the fix never comes
+                pass  # until the end of the stream, which a removed stream must have
         assert endings(proxy) == [("b", "live", "dropped")] * 2
         assert len(proxy.hub.sessions) == 1
         assert (await client.get(f"/b/live/{run}")).status_code == 404

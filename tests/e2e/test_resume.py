@@ -1,4 +1,4 @@
-"""Resume, over HTTP: a cursor that comes back to the same process, to another, too late, to a wrong door."""
+"""Resume, over HTTP: a cursor at the same process, at another, too late, and for another stream."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def plain(frames: list[Any]) -> list[tuple[str, str, str]]:
 # -- the same process --
 
 
-async def test_in_mid_run_a_client_that_comes_and_goes_misses_nothing_and_hears_nothing_twice(
+async def test_a_client_that_reconnects_in_mid_run_gets_every_frame_once(
     engine: Engine, proxy: Served
 ) -> None:
     run = await engine.trigger("dag")
@@ -96,7 +96,7 @@ async def test_in_mid_run_a_client_that_comes_and_goes_misses_nothing_and_hears_
     assert own_gaps(steady.frames) == []
 
 
-async def test_after_the_end_each_cursor_gives_exactly_the_rest(engine: Engine, proxy: Served) -> None:
+async def test_after_the_end_each_cursor_gets_exactly_the_later_frames(engine: Engine, proxy: Served) -> None:
     run = await engine.trigger("retry")
     url = f"{proxy.url}/run/{run}"
     whole = await once(url)
@@ -108,7 +108,7 @@ async def test_after_the_end_each_cursor_gives_exactly_the_rest(engine: Engine, 
     assert await status(url, cursor=whole[-1].id) == 204
 
 
-async def test_the_cursor_may_come_in_the_query_and_the_header_wins(engine: Engine, proxy: Served) -> None:
+async def test_the_cursor_may_be_in_the_query_and_the_header_wins(engine: Engine, proxy: Served) -> None:
     run = await engine.trigger("brief")
     url = f"{proxy.url}/run/{run}"
     whole = await once(url)
@@ -133,7 +133,7 @@ async def test_ids_that_differ_in_case_are_one_run_with_one_cursor(engine: Engin
 # -- from elsewhere --
 
 
-async def test_after_a_kill_nothing_is_lost_unsaid_and_what_lasts_comes_again_recovered(
+async def test_after_a_kill_losses_are_announced_and_lifecycle_events_are_sent_again(
     engine: Engine, tmp_path: Path
 ) -> None:
     path = config(tmp_path, yaml())
@@ -159,7 +159,7 @@ async def test_after_a_kill_nothing_is_lost_unsaid_and_what_lasts_comes_again_re
         assert await status(f"{replica.url}/run/{run}", cursor=ear.frames[-1].id) == 204
 
 
-async def test_on_another_replica_the_story_begins_anew_with_one_gap_and_no_frame_is_lost_unsaid(
+async def test_another_replica_starts_anew_with_one_gap_and_every_loss_is_announced(
     engine: Engine, proxy: Served, other: Served
 ) -> None:
     run = await engine.trigger("dag")
@@ -176,7 +176,7 @@ async def test_on_another_replica_the_story_begins_anew_with_one_gap_and_no_fram
     assert sorted(kinds) == sorted(lasting(ear.frames))
 
 
-async def test_a_cursor_of_before_the_end_on_another_replica_after_it_gives_the_results_and_the_end(
+async def test_an_older_cursor_on_another_replica_after_the_end_gets_the_results_and_the_end(
     engine: Engine, proxy: Served, other: Served
 ) -> None:
     run = await engine.trigger("dag")
@@ -189,7 +189,7 @@ async def test_a_cursor_of_before_the_end_on_another_replica_after_it_gives_the_
     assert moved[-1].event == "stream.end"
 
 
-async def test_at_the_end_every_replica_says_204_even_while_hatchet_is_away(
+async def test_at_the_end_every_replica_answers_204_even_while_hatchet_is_unreachable(
     engine: Engine, proxy: Served, other: Served
 ) -> None:
     run = await engine.trigger("brief", metadata={"message": "m1"})
@@ -206,7 +206,9 @@ async def test_at_the_end_every_replica_says_204_even_while_hatchet_is_away(
     assert dict(engine.calls) == calls
 
 
-async def test_an_end_is_an_end_only_where_it_belongs(engine: Engine, proxy: Served) -> None:
+async def test_a_cursor_of_the_end_is_valid_for_its_own_stream_and_run_only(
+    engine: Engine, proxy: Served
+) -> None:
     one, two = await engine.trigger("brief"), await engine.trigger("brief")
     end = (await once(f"{proxy.url}/run/{one}"))[-1].id
     for path in (f"/run/{two}", f"/small/{one}", f"/small/{two}"):
@@ -215,10 +217,10 @@ async def test_an_end_is_an_end_only_where_it_belongs(engine: Engine, proxy: Ser
         assert told[-1].event == "stream.end"
 
 
-# -- fallen out --
+# -- dropped from the backlog --
 
 
-async def test_chunks_that_fell_out_of_the_backlog_are_counted_and_what_lasts_is_given(
+async def test_chunks_dropped_from_the_backlog_are_counted_and_lifecycle_events_are_sent(
     engine: Engine, proxy: Served
 ) -> None:
     run = await engine.trigger("talk")
@@ -241,7 +243,7 @@ async def test_chunks_that_fell_out_of_the_backlog_are_counted_and_what_lasts_is
     assert lasting(fresh) == lasting(whole)
 
 
-async def test_lifecycle_frames_that_fell_out_too_are_made_again_under_their_own_ids(
+async def test_lifecycle_frames_dropped_from_the_backlog_are_rebuilt_with_their_ids(
     engine: Engine, proxy: Served
 ) -> None:
     run = await engine.trigger("wide")
@@ -264,10 +266,10 @@ async def test_lifecycle_frames_that_fell_out_too_are_made_again_under_their_own
     assert numbers == sorted(numbers)
 
 
-# -- the wrong door --
+# -- cursors of something else --
 
 
-async def test_a_cursor_of_another_run_stream_or_life_is_a_fresh_start_with_one_gap(
+async def test_a_cursor_of_another_run_stream_or_process_starts_anew_with_one_gap(
     engine: Engine, proxy: Served
 ) -> None:
     run, twin = await engine.trigger("brief"), await engine.trigger("brief")
@@ -280,7 +282,7 @@ async def test_a_cursor_of_another_run_stream_or_life_is_a_fresh_start_with_one_
         assert plain(told[1:]) == plain(whole), cursor
 
 
-async def test_a_cursor_of_rules_that_were_changed_since_is_a_fresh_start_and_an_open_stream_goes_on(
+async def test_after_a_rule_change_an_old_cursor_starts_anew_and_open_streams_continue(
     engine: Engine, proxy: Served
 ) -> None:
     run = await engine.trigger("dag")
@@ -299,7 +301,7 @@ async def test_a_cursor_of_rules_that_were_changed_since_is_a_fresh_start_and_an
     assert ear.judge(engine, run) == []
 
 
-async def test_an_unchanged_reload_keeps_every_cursor(engine: Engine, proxy: Served) -> None:
+async def test_a_reload_without_changes_keeps_every_cursor(engine: Engine, proxy: Served) -> None:
     run = await engine.trigger("brief")
     whole = await once(f"{proxy.url}/run/{run}")
     proxy.reloader.path.write_text("# a comment\n" + yaml(more=SMALL))
@@ -307,7 +309,7 @@ async def test_an_unchanged_reload_keeps_every_cursor(engine: Engine, proxy: Ser
     assert plain(await once(f"{proxy.url}/run/{run}", cursor=whole[3].id)) == plain(whole[4:])
 
 
-async def test_another_teams_cursor_shows_nothing_of_the_other_team(tmp_path: Path) -> None:
+async def test_a_cursor_of_another_team_shows_nothing_of_that_team(tmp_path: Path) -> None:
     (tmp_path / "teams").mkdir()
     text = yaml().partition("streams:")[2]
     config(
@@ -350,7 +352,7 @@ async def test_after_keep_after_end_a_cursor_is_unknown_and_the_results_are_rebu
     assert {event["recovered"] for event in events(late)} == {True}
 
 
-async def test_a_run_that_is_replayed_tells_its_new_story_and_204_stays(
+async def test_a_replayed_run_sends_its_new_events_and_end_cursors_still_get_204(
     engine: Engine, proxy: Served
 ) -> None:
     run = await engine.trigger("talk")
@@ -366,7 +368,7 @@ async def test_a_run_that_is_replayed_tells_its_new_story_and_204_stays(
     assert await status(url, cursor=second[-1].id) == 204
 
 
-async def test_while_a_dag_is_replayed_the_end_of_before_is_not_told_again(
+async def test_the_end_before_a_replay_is_not_sent_again_during_the_replay(
     engine: Engine, proxy: Served
 ) -> None:
     run = await engine.trigger("dag")

@@ -1,4 +1,4 @@
-"""Restarts behind the nginx of deploy/: nothing is lost unsaid, and no EventSource dies of a 502."""
+"""Restarts behind the nginx of deploy/: every loss is announced, and no EventSource ends on a 502."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BETWEEN: Final = (
 )
 DOWN: Final = 4.0  # seconds without any replica: longer than the wait that nginx asks for at least
 
-# follows a run and tells what it went through; lives on through waits, as any page does
+# follows a run and records its events; reconnects after waits, as any page does
 FOLLOW: Final = """
 ([url]) => new Promise((resolve) => {
   const told = { tokens: "", waits: [], drains: 0, gaps: 0, end: null };
@@ -56,7 +56,7 @@ FOLLOW: Final = """
 
 
 def config(folder: Path, *, origin: str | None = None) -> Path:
-    """The example with a short farewell; open to `origin`."""
+    """The example with a short drain, and `origin` listed."""
     text = example().read_text(encoding="utf-8") + "server: {drain: {grace: 8s, spread: 1s}}\n"
     if origin is not None:
         text = text.replace("    rules:\n", f'    cors: {{origins: ["{origin}"]}}\n    rules:\n')
@@ -66,7 +66,7 @@ def config(folder: Path, *, origin: str | None = None) -> Path:
 
 
 async def follow(url: str) -> RunPicture:
-    """A run's picture, through whatever happens on the way."""
+    """A run's picture, with all reconnects on the way."""
     picture = RunPicture()
     async with EventSource(url, patience=0.3) as source:
         async for frame in source.frames():
@@ -85,7 +85,7 @@ async def runs_at(port: int) -> int:
 
 
 class Replicas:
-    """Two replicas at ports of their own, each restarted as a rollout does it."""
+    """Two replicas at ports of their own, each restarted as in a rollout."""
 
     def __init__(self, config: Path, env: dict[str, str], stack: AsyncExitStack) -> None:
         self.ports = [free_port(), free_port()]
@@ -100,7 +100,7 @@ class Replicas:
         return one
 
     async def restart(self, number: int) -> None:
-        """SIGTERM, the exit status of a drain, and there it is again."""
+        """Send SIGTERM, check the exit status of the drain, and start the replica again."""
         old = self._running[number]
         assert await old.stop() == 0
         assert "Traceback" not in old.said
@@ -116,7 +116,7 @@ async def two_replicas(folder: Path, speed: float = 1.0) -> AsyncIterator[tuple[
         yield engine, replicas, url
 
 
-async def test_a_rolling_restart_of_two_replicas_under_load_loses_nothing_unsaid(tmp_path: Path) -> None:
+async def test_a_rolling_restart_of_two_replicas_under_load_announces_every_loss(tmp_path: Path) -> None:
     followers: list[asyncio.Task[RunPicture]] = []
     async with two_replicas(tmp_path) as (engine, replicas, url):
         for _ in range(RUNS):
@@ -130,7 +130,7 @@ async def test_a_rolling_restart_of_two_replicas_under_load_loses_nothing_unsaid
     assert any(picture.gaps for picture in pictures), "nobody was restarted under: too early or too late"
 
 
-async def test_all_clients_of_a_run_meet_at_one_replica(tmp_path: Path) -> None:
+async def test_all_clients_of_a_run_are_routed_to_one_replica(tmp_path: Path) -> None:
     async with two_replicas(tmp_path, speed=4) as (engine, replicas, url):
         streams = [f"{url}/streams/live/{await engine.trigger('chat', {})}" for _ in range(RUNS)]
         pictures = [asyncio.create_task(follow(stream)) for stream in streams for _ in range(READERS)]
@@ -144,7 +144,7 @@ async def test_all_clients_of_a_run_meet_at_one_replica(tmp_path: Path) -> None:
 
 
 async def restarted_under_a_browser(folder: Path, shipped: Path = SHIPPED) -> dict[str, Any]:
-    """What a page on another origin was told by its EventSource while the only replica was restarted."""
+    """The events of a page on another origin while the only replica was restarted."""
     port = free_port()
     async with (
         another_origin() as origin,
@@ -167,7 +167,7 @@ async def restarted_under_a_browser(folder: Path, shipped: Path = SHIPPED) -> di
 
 
 @pytest.mark.browser
-async def test_an_event_source_lives_through_a_restart_of_the_only_replica(tmp_path: Path) -> None:
+async def test_an_event_source_survives_a_restart_of_the_only_replica(tmp_path: Path) -> None:
     told = await restarted_under_a_browser(tmp_path)
     assert told["end"] == "completed"
     assert told["drains"] == 1
@@ -177,7 +177,7 @@ async def test_an_event_source_lives_through_a_restart_of_the_only_replica(tmp_p
 
 
 @pytest.mark.browser
-async def test_without_our_error_page_it_would_die_of_the_502(tmp_path: Path) -> None:
+async def test_without_our_error_page_an_event_source_ends_on_a_502(tmp_path: Path) -> None:
     plain = tmp_path / "shipped"
     plain.mkdir()
     for path in SHIPPED.glob("*.conf"):
@@ -186,7 +186,7 @@ async def test_without_our_error_page_it_would_die_of_the_502(tmp_path: Path) ->
     assert told["end"] == "dead"
 
 
-async def test_who_does_not_want_a_stream_gets_an_honest_503(tmp_path: Path) -> None:
+async def test_a_request_that_does_not_accept_streams_gets_503(tmp_path: Path) -> None:
     path = "/streams/live/11111111-1111-4111-8111-111111111111"
     async with front(tmp_path, [free_port()]) as url, httpx.AsyncClient(base_url=url) as client:
         stream = await client.get(
@@ -211,5 +211,7 @@ async def test_the_access_log_has_no_query_strings(tmp_path: Path) -> None:
     async with front(tmp_path, [free_port()]) as url, httpx.AsyncClient() as client:
         await client.get(f"{url}/chat/1?ticket=a-secret")
     log = (tmp_path / "access.log").read_text()
-    assert re.search(r'"GET /chat/1" 200 .* 502$', log, re.MULTILINE), "what the replica said is not told"
+    assert re.search(r'"GET /chat/1" 200 .* 502$', log, re.MULTILINE), (
+        "the response of the replica is not passed on"
+    )
     assert "a-secret" not in log

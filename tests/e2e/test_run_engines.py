@@ -1,6 +1,6 @@
 """Runs followed on an engine: embedded always, a real one where HATCHET_CLIENT_TOKEN is set.
 
-Every workflow of the contract, joined at many moments, side by side: each telling must be legal, end, and
+Every workflow of the contract, joined at many moments, side by side: each result must be legal, end, and
 have the lifecycle events that the run's final states tell. Then the promises about the first second and the
 mid-step join, by the clock.
 """
@@ -55,8 +55,8 @@ pytestmark = pytest.mark.timeout(120)
 
 
 @dataclass
-class Telling:
-    """A run as it was told, and when."""
+class Published:
+    """The items of a run, and when each was published."""
 
     run: RunFollower | None = None
     items: list[tuple[float, Item]] = field(default_factory=list)
@@ -77,9 +77,9 @@ class Telling:
 
 @dataclass
 class Place:
-    """An engine: our door to it, and a client that triggers."""
+    """An engine: our Hatchet client, and a client that triggers."""
 
-    door: HatchetClient
+    hatchet: HatchetClient
     client: Client
     env: Mapping[str, str]
     runs: list[RunFollower] = field(default_factory=list)
@@ -87,12 +87,12 @@ class Place:
     async def trigger(self, workflow: str, metadata: dict[str, str] | None = None) -> str:
         return await self.client.trigger(workflow, {}, metadata or {})
 
-    def follow(self, run_id: str, **more: Any) -> Telling:
-        telling = Telling()
-        telling.run = RunFollower(run_id, self.door, publish=telling.publish, **more)
-        self.runs.append(telling.run)
-        telling.run.start()
-        return telling
+    def follow(self, run_id: str, **more: Any) -> Published:
+        published = Published()
+        published.run = RunFollower(run_id, self.hatchet, publish=published.publish, **more)
+        self.runs.append(published.run)
+        published.run.start()
+        return published
 
 
 @pytest.fixture(scope="module")
@@ -121,13 +121,13 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
         await engine.start()
         env = engine.env
     config = HatchetConfig.model_validate({"token": env["HATCHET_CLIENT_TOKEN"]})
-    door = HatchetClient(config, env)
+    hatchet = HatchetClient(config, env)
     async with Client(endpoint(config, env)) as client:
-        made = Place(door, client, env)
+        made = Place(hatchet, client, env)
         yield made
         for run in made.runs:
             await run.close()
-    await door.close()
+    await hatchet.close()
     if engine is not None:
         await engine.stop()
 
@@ -142,11 +142,11 @@ async def test_every_workflow_joined_at_many_moments(place: Place) -> None:
     async def judged(workflow: str, join: float) -> str | None:
         run_id = await place.trigger(workflow)
         await asyncio.sleep(join)
-        telling = place.follow(run_id)
-        await asyncio.wait_for(telling.ended.wait(), 60)
+        published = place.follow(run_id)
+        await asyncio.wait_for(published.ended.wait(), 60)
         await asyncio.sleep(0.5)
-        items = telling.plain()
-        expected = identities(rebuild(await place.door.core(run_id), await place.door.past(run_id)))
+        items = published.plain()
+        expected = identities(rebuild(await place.hatchet.core(run_id), await place.hatchet.past(run_id)))
         try:
             legal(items)
             assert identities(items) == expected
@@ -161,78 +161,78 @@ async def test_every_workflow_joined_at_many_moments(place: Place) -> None:
 HOLD: Final = 5.0  # seconds for which the engine holds chunks of a subscription that began in mid-step
 
 
-def late(told: float, event: Event, joined: float) -> float:
-    """How long after its sending (or our joining) a chunk was told; one machine, one clock."""
+def late(at: float, event: Event, joined: float) -> float:
+    """Seconds from a chunk's sending (or our joining) to its publishing; one machine, one clock."""
     assert event.at is not None
     sent = datetime.fromisoformat(event.at[:26].rstrip("Z") + "+00:00").timestamp()
-    return told - max(sent - time.time() + time.monotonic(), joined)
+    return at - max(sent - time.time() + time.monotonic(), joined)
 
 
-async def test_joined_in_mid_step_the_next_chunk_comes_long_before_the_engines_hold_is_over(
+async def test_joined_in_mid_step_the_next_chunk_arrives_before_the_engine_releases_it(
     place: Place,
 ) -> None:
     run_id = await place.trigger("contract_slow")
     await asyncio.sleep(2)
     joined = time.monotonic()
-    telling = place.follow(run_id)
-    await asyncio.wait_for(telling.ended.wait(), 60)
-    items = telling.plain()
+    published = place.follow(run_id)
+    await asyncio.wait_for(published.ended.wait(), 60)
+    items = published.plain()
     legal(items)
-    assert max(late(t, event, joined) for t, event in telling.chunks()) < HOLD / 2
+    assert max(late(t, event, joined) for t, event in published.chunks()) < HOLD / 2
     gaps = [item for item in items if isinstance(item, StepGap)]
     assert [gap.cause for gap in gaps] == [GapCause.JOINED_LATE]
-    assert gaps[0].missed == telling.chunks()[0][1].index
-    indices = [event.index or 0 for _, event in telling.chunks()]
+    assert gaps[0].missed == published.chunks()[0][1].index
+    indices = [event.index or 0 for _, event in published.chunks()]
     assert indices == list(range(indices[0], 80)), "after that nothing is missing"
 
 
-async def test_joined_right_after_the_trigger_the_tokens_come_as_they_are_sent(place: Place) -> None:
+async def test_joined_right_after_the_trigger_tokens_arrive_as_they_are_sent(place: Place) -> None:
     run_id = await place.trigger("contract_slow")
     await asyncio.sleep(0.05)
     joined = time.monotonic()
-    telling = place.follow(run_id)
-    await asyncio.wait_for(telling.ended.wait(), 60)
-    legal(telling.plain())
-    assert len(telling.chunks()) > 70
-    assert max(late(t, event, joined) for t, event in telling.chunks()) < HOLD / 2
+    published = place.follow(run_id)
+    await asyncio.wait_for(published.ended.wait(), 60)
+    legal(published.plain())
+    assert len(published.chunks()) > 70
+    assert max(late(t, event, joined) for t, event in published.chunks()) < HOLD / 2
 
 
 async def test_across_a_retry_no_chunk_is_held_back(place: Place) -> None:
     run_id = await place.trigger("contract_retry")
     await asyncio.sleep(0.15)
-    telling = place.follow(run_id)
-    await asyncio.wait_for(telling.ended.wait(), 60)
-    items = telling.plain()
+    published = place.follow(run_id)
+    await asyncio.wait_for(published.ended.wait(), 60)
+    items = published.plain()
     legal(items)
     assert [item.attempt for item in items if isinstance(item, Reset)] == [2]
-    second = [event.payload for _, event in telling.chunks() if event.attempt == 2]
+    second = [event.payload for _, event in published.chunks() if event.attempt == 2]
     gaps = [item for item in items if isinstance(item, StepGap) and item.attempt == 2]
     assert second == ["c0", "c1", "c2"] or gaps
-    times = [t for t, event in telling.chunks() if event.attempt == 2]
+    times = [t for t, event in published.chunks() if event.attempt == 2]
     assert not times or times[0] < times[-1], "not all at once at the end"
 
 
-async def test_through_a_tap_everything_is_told_from_the_first_token_though_nobody_watched(
+async def test_a_tap_gets_everything_from_the_first_token_without_clients(
     place: Place,
 ) -> None:
     pair = ("stream", "heart")
-    tap = Tap(*pair, place.door)
+    tap = Tap(*pair, place.hatchet)
     tap.start()
     await until(lambda: tap.live, "the tap's subscription is open")
     run_ids = [await place.trigger("contract_dag", {"stream": "heart"}) for _ in range(5)]
     await asyncio.sleep(1.3)
-    tellings = []
+    results = []
     for run_id in run_ids:
-        telling = Telling()
-        telling.run = RunFollower(run_id, place.door, publish=telling.publish, pair=pair)
-        place.runs.append(telling.run)
-        tap.attach(telling.run)
-        telling.run.start()
-        tellings.append(telling)
-    for telling in tellings:
-        await asyncio.wait_for(telling.ended.wait(), 60)
-        items = telling.plain()
+        published = Published()
+        published.run = RunFollower(run_id, place.hatchet, publish=published.publish, pair=pair)
+        place.runs.append(published.run)
+        tap.attach(published.run)
+        published.run.start()
+        results.append(published)
+    for published in results:
+        await asyncio.wait_for(published.ended.wait(), 60)
+        items = published.plain()
         legal(items)
-        assert [event.payload for _, event in telling.chunks()] == ["the", "quick", "brown", "fox"]
+        assert [event.payload for _, event in published.chunks()] == ["the", "quick", "brown", "fox"]
         assert not [item for item in items if isinstance(item, StepGap) and item.step == "three"]
     await tap.close()

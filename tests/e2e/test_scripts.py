@@ -1,4 +1,4 @@
-"""The scripts: they parse, can be run, say what they do, and CI runs the same checks as everybody."""
+"""The scripts: they parse, are executable and describe themselves; CI runs the same checks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCRIPTS: Final = [*sorted((ROOT / "scripts").iterdir()), ROOT / ".ci/run"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
-def test_a_script_parses_and_says_what_it_does(script: Path) -> None:
+def test_a_script_parses_and_describes_itself(script: Path) -> None:
     first, second, *_ = script.read_text(encoding="utf-8").splitlines()
     assert first.startswith("#")
     if not first.startswith("#!"):  # sourced by others

@@ -1,4 +1,4 @@
-"""The command ``serve`` as an operator meets it: exit statuses, one sentence, signals, reload."""
+"""The command ``serve`` as an operator uses it: exit statuses, messages, signals, reload."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_missing_token_is_one_sentence_that_names_it(yaml: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_without_a_path_or_with_one_that_cannot_be_read_it_is_usage(tmp_path: Path) -> None:
+def test_a_missing_or_unreadable_path_is_a_usage_error(tmp_path: Path) -> None:
     for arguments in (("serve",), ("serve", "--config", str(tmp_path / "none.yaml"))):
         done = stream_proxy(*arguments)
         assert done.returncode == 2
@@ -85,7 +85,7 @@ def test_a_taken_port_is_status_three_and_one_sentence(yaml: Path) -> None:
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_beyond_loopback_authentication_must_be_spoken_of(yaml: Path) -> None:
+def test_beyond_loopback_authentication_must_be_configured(yaml: Path) -> None:
     done = stream_proxy("serve", "--config", str(yaml), "--host", "0.0.0.0", HATCHET_CLIENT_TOKEN="x")
     assert done.returncode == 1
     assert "auth: none" in done.stderr
@@ -142,7 +142,7 @@ async def test_a_second_sigterm_ends_a_drain_that_a_stuck_client_holds_up(tmp_pa
         stuck.close()
 
 
-async def test_it_starts_while_hatchet_is_away_and_streams_once_it_is_back(
+async def test_serve_starts_while_hatchet_is_unreachable_and_streams_once_it_answers(
     yaml: Path, engine: Engine
 ) -> None:
     run = await engine.trigger("chat")
@@ -201,7 +201,7 @@ async def test_a_changed_file_is_live_within_two_seconds_and_a_broken_one_never(
     assert told.count("reloaded") == 2
 
 
-async def test_sighup_looks_at_once(yaml: Path, engine: Engine) -> None:
+async def test_sighup_reloads_at_once(yaml: Path, engine: Engine) -> None:
     proxy = await Command(yaml, engine.env).start()
     yaml.write_text(YAML.replace("events:", "evnts:"))
     proxy.process.send_signal(signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""Slow, stuck and vanished readers: told what they missed, sent away in time, and noticed by nobody else."""
+"""Slow, stuck and vanished clients: they get gaps, are disconnected in time, and do not delay others."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def proxied(folder: Path, engine: Engine, text: str) -> AsyncIterator[Serv
 
 
 async def flood(engine: Engine, run: str, ear: Ear, count: int) -> None:
-    """Chunks as fast as the one who reads takes them, so that he misses none."""
+    """Send chunks as fast as `ear` reads them, so that it misses none."""
     first = len(ear.chunks)
     for number in range(count):
         engine.put(run, "open", f"{number:08d}".ljust(SIZE, "x"))
@@ -56,14 +56,14 @@ async def flood(engine: Engine, run: str, ear: Ear, count: int) -> None:
 
 
 async def begun(engine: Engine, ear: Ear, run: str) -> None:
-    """Until chunks flow: whatever the engine holds back at the beginning is behind us."""
+    """Wait until chunks flow and the engine holds none back any more."""
     async with asyncio.timeout(8):
         while not ear.chunks:
             engine.put(run, "open", "first")
             await asyncio.sleep(0.05)
 
 
-async def test_who_reads_too_slowly_is_told_what_he_missed_and_then_gets_exactly_what_came_later(
+async def test_a_slow_client_gets_a_gap_and_then_exactly_the_later_frames(
     engine: Engine, tmp_path: Path
 ) -> None:
     async with proxied(tmp_path, engine, small()) as proxy:
@@ -96,9 +96,7 @@ async def test_who_reads_too_slowly_is_told_what_he_missed_and_then_gets_exactly
     )
 
 
-async def test_a_stuck_reader_is_disconnected_in_time_and_nobody_else_is(
-    engine: Engine, tmp_path: Path
-) -> None:
+async def test_only_a_stuck_client_is_disconnected_and_in_time(engine: Engine, tmp_path: Path) -> None:
     async with proxied(tmp_path, engine, small(write_timeout="1s")) as proxy:
         run = await engine.trigger("open")
         async with Ear(f"{proxy.url}/run/{run}") as quick:
@@ -118,7 +116,7 @@ async def test_a_stuck_reader_is_disconnected_in_time_and_nobody_else_is(
     assert quick.source.connections == 2, "the stream, and the 204 behind its end"
 
 
-async def test_a_stuck_readers_share_of_memory_is_bounded_the_kernels_buffers_counted_in(
+async def test_the_memory_of_a_stuck_client_is_bounded_kernel_buffers_included(
     engine: Engine, tmp_path: Path
 ) -> None:
     async with proxied(tmp_path, engine, small()) as proxy:
@@ -155,7 +153,7 @@ async def median_delay(engine: Engine, run: str, ear: Ear) -> float:
     return sorted(delays)[len(delays) // 2]
 
 
-async def test_a_slow_reader_delays_nobody(engine: Engine, tmp_path: Path) -> None:
+async def test_a_slow_client_does_not_delay_others(engine: Engine, tmp_path: Path) -> None:
     async with proxied(tmp_path, engine, small()) as proxy:
         run = await engine.trigger("open")
         async with Ear(f"{proxy.url}/run/{run}") as quick:
@@ -173,7 +171,7 @@ async def test_a_slow_reader_delays_nobody(engine: Engine, tmp_path: Path) -> No
             await quick.end()
 
 
-async def test_who_resets_the_connection_is_gone_at_once(engine: Engine, tmp_path: Path) -> None:
+async def test_a_client_that_resets_its_connection_is_removed_at_once(engine: Engine, tmp_path: Path) -> None:
     async with proxied(tmp_path, engine, small(heartbeat="10m")) as proxy:  # no heartbeat finds it
         run = await engine.trigger("open")
         gone = await Slow(proxy.url, f"/run/{run}").open()
@@ -183,9 +181,7 @@ async def test_who_resets_the_connection_is_gone_at_once(engine: Engine, tmp_pat
         await becomes(lambda: not proxy.hub.sessions)
 
 
-async def test_a_peer_that_vanished_without_a_word_is_found_by_the_next_heartbeat(
-    engine: Engine, tmp_path: Path
-) -> None:
+async def test_a_vanished_peer_is_detected_by_the_next_heartbeat(engine: Engine, tmp_path: Path) -> None:
     repair = 19  # TCP_REPAIR: closing such a socket sends nothing, as a machine that lost its power
     async with proxied(tmp_path, engine, small(heartbeat="1s")) as proxy:
         run = await engine.trigger("open")
@@ -201,7 +197,7 @@ async def test_a_peer_that_vanished_without_a_word_is_found_by_the_next_heartbea
         await becomes(lambda: not proxy.hub.sessions)
 
 
-async def test_tcp_waits_for_a_peer_that_acknowledges_nothing_as_long_as_the_write_timeout_says(
+async def test_tcp_waits_for_acknowledgements_as_long_as_the_write_timeout(
     engine: Engine, tmp_path: Path
 ) -> None:
     async with proxied(tmp_path, engine, small(write_timeout="7s")) as proxy:
@@ -214,7 +210,7 @@ async def test_tcp_waits_for_a_peer_that_acknowledges_nothing_as_long_as_the_wri
 
 
 @pytest.mark.parametrize("seconds", [1, 2])
-async def test_a_heartbeat_comes_after_exactly_so_long_without_traffic(
+async def test_a_heartbeat_is_sent_after_exactly_the_configured_silence(
     engine: Engine, tmp_path: Path, seconds: int
 ) -> None:
     async with proxied(tmp_path, engine, small(heartbeat=f"{seconds}s")) as proxy:

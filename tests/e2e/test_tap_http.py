@@ -1,4 +1,4 @@
-"""The tap, over HTTP: one upstream for a whole team, and every token from the first for who comes late."""
+"""The tap, over HTTP: one upstream for a team, and late clients get every token from the first."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def proxy(engine: Engine, tmp_path: Path) -> AsyncIterator[Served]:
         yield one
 
 
-async def test_who_joins_two_seconds_late_gets_everything_from_the_first_token(
+async def test_a_client_two_seconds_late_gets_everything_from_the_first_token(
     engine: Engine, proxy: Served
 ) -> None:
     run = await engine.trigger("long", metadata=PAIR)
@@ -46,7 +46,7 @@ async def test_who_joins_two_seconds_late_gets_everything_from_the_first_token(
     assert ear.judge(engine, run) == []
 
 
-async def test_who_joins_after_the_end_gets_every_token_too(engine: Engine, proxy: Served) -> None:
+async def test_a_client_after_the_end_gets_every_token(engine: Engine, proxy: Served) -> None:
     run = await engine.trigger("dag", metadata=PAIR)
     await becomes(lambda: engine.run(run).settled)
     heard = await once(f"{proxy.url}/run/{run}")
@@ -88,7 +88,7 @@ async def test_a_run_without_the_pair_is_served_by_a_subscription_of_its_own(
     assert engine.calls["SubscribeToWorkflowEvents"] > 1
 
 
-async def test_what_is_kept_for_nobody_yet_is_bounded_and_the_newest_are_kept(
+async def test_runs_kept_without_clients_are_bounded_and_the_newest_are_kept(
     engine: Engine, tmp_path: Path
 ) -> None:
     text = yaml(hatchet=TAPPED, more=f"limits: {{backlog_bytes: {LIMITED}B}}")
@@ -109,7 +109,7 @@ async def test_what_is_kept_for_nobody_yet_is_bounded_and_the_newest_are_kept(
         assert first[-1].event == "stream.end"
 
 
-async def test_a_tap_that_hangs_up_between_runs_is_opened_again_and_nothing_is_missed(tmp_path: Path) -> None:
+async def test_a_tap_that_ends_between_runs_is_opened_again_and_misses_nothing(tmp_path: Path) -> None:
     path = config(tmp_path, yaml(hatchet=TAPPED))
     async with Engine(workflows(), seed=12) as engine, served(path, engine.env) as proxy:
         for _ in range(3):
@@ -121,7 +121,7 @@ async def test_a_tap_that_hangs_up_between_runs_is_opened_again_and_nothing_is_m
             assert [event["index"] for event in chunks(heard)] == list(range(8)), own_gaps(heard)
 
 
-async def test_what_the_tap_missed_is_announced(engine: Engine, proxy: Served) -> None:
+async def test_chunks_that_the_tap_missed_are_announced(engine: Engine, proxy: Served) -> None:
     run = await engine.trigger("long", metadata=PAIR)
     async with Ear(f"{proxy.url}/run/{run}") as ear:
         await ear.until(lambda ear: len(ear.chunks) > 5)

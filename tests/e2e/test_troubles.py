@@ -1,4 +1,4 @@
-"""The upstream's troubles, over HTTP: whatever breaks, open streams stay, and nothing is lost unsaid."""
+"""Failures of the upstream, over HTTP: open streams stay open, and every loss is announced."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ TROUBLES: Final[Mapping[str, Break]] = {
 
 
 async def lived_through(folder: Path, number: int, trouble: Break) -> list[str]:
-    """One trouble, on an engine of its own; what was wrong with the stream that was open meanwhile."""
+    """One failure, on an engine of its own; returns the errors of the stream that was open meanwhile."""
     folder = folder / str(number)
     folder.mkdir()
     path = config(folder, yaml(server=SERVER))
@@ -129,13 +129,13 @@ async def lived_through(folder: Path, number: int, trouble: Break) -> list[str]:
         return wrong
 
 
-async def test_an_open_stream_lives_through(tmp_path: Path) -> None:
+async def test_an_open_stream_survives(tmp_path: Path) -> None:
     each = (lived_through(tmp_path, number, trouble) for number, trouble in enumerate(TROUBLES.values()))
     verdicts = dict(zip(TROUBLES, await asyncio.gather(*each), strict=True))
     assert {name: wrong for name, wrong in verdicts.items() if wrong} == {}
 
 
-async def test_chunks_that_were_lost_in_between_are_announced(engine: Engine, tmp_path: Path) -> None:
+async def test_chunks_lost_during_an_outage_are_announced(engine: Engine, tmp_path: Path) -> None:
     async with served(config(tmp_path, yaml(server=SERVER)), engine.env) as proxy:
         run = await engine.trigger("middle")
         async with Ear(f"{proxy.url}/run/{run}") as ear:
@@ -151,7 +151,7 @@ async def test_chunks_that_were_lost_in_between_are_announced(engine: Engine, tm
     ]
 
 
-async def test_a_partition_is_noticed_and_healed(engine: Engine, tmp_path: Path) -> None:
+async def test_a_partition_is_detected_and_recovered_from(engine: Engine, tmp_path: Path) -> None:
     async with relay(int(engine.host_port.rpartition(":")[2])) as between:
         env = {**engine.env, "HATCHET_CLIENT_HOST_PORT": f"127.0.0.1:{between.port}"}
         async with served(config(tmp_path, yaml(server=SERVER)), env) as proxy:
@@ -180,7 +180,7 @@ async def test_a_chunk_that_is_no_utf8_costs_that_chunk_and_is_announced(
     assert len(ear.chunks) > 30
 
 
-async def test_a_token_that_is_replaced_in_its_file_goes_on_with_the_streams_that_are_open(
+async def test_open_streams_continue_after_their_token_is_replaced_in_its_file(
     tmp_path: Path,
 ) -> None:
     async with Engine(workflows(), seed=22, tenants=1) as engine:
@@ -207,7 +207,7 @@ async def test_a_token_that_is_replaced_in_its_file_goes_on_with_the_streams_tha
         assert engine.token not in proxy.written.getvalue()
 
 
-async def test_a_history_that_lags_by_seconds_delays_nothing_but_what_only_it_knows(
+async def test_a_lagging_history_delays_only_what_the_history_alone_knows(
     engine: Engine, tmp_path: Path
 ) -> None:
     async with served(config(tmp_path, yaml(server=SERVER)), engine.env) as proxy:
@@ -219,7 +219,7 @@ async def test_a_history_that_lags_by_seconds_delays_nothing_but_what_only_it_kn
     assert ear.judge(engine, run) == []
 
 
-async def test_a_file_that_says_history_off_serves_all_the_same(engine: Engine, tmp_path: Path) -> None:
+async def test_with_history_off_streams_are_served(engine: Engine, tmp_path: Path) -> None:
     async with served(config(tmp_path, yaml(server=SERVER, hatchet=", api: off")), engine.env) as proxy:
         run = await engine.trigger("retry")
         async with Ear(f"{proxy.url}/run/{run}") as ear:
@@ -279,7 +279,7 @@ async def test_a_wall_clock_that_jumps_changes_nothing(engine: Engine, tmp_path:
     assert len(hours) == 3, "the clock did jump"
 
 
-def test_a_thousand_runs_do_not_come_back_in_one_instant() -> None:
+def test_a_thousand_runs_do_not_reconnect_at_the_same_time() -> None:
     backoffs = [Reconnecting(Random(number)) for number in range(1000)]
     for tries in range(12):
         for backoff in backoffs:
@@ -296,7 +296,7 @@ def test_a_thousand_runs_do_not_come_back_in_one_instant() -> None:
         assert max(slot) < 200, (tries, slot)
 
 
-async def test_thirty_runs_find_a_restarted_engine_again_spread_and_whole(
+async def test_thirty_runs_reconnect_to_a_restarted_engine_spread_and_complete(
     engine: Engine, tmp_path: Path
 ) -> None:
     engine.switch(subscription_cost=False)  # it would delay each chunk by seconds: another test's subject
@@ -320,7 +320,7 @@ async def test_thirty_runs_find_a_restarted_engine_again_spread_and_whole(
 # -- early, lingering, hints --
 
 
-async def test_a_client_may_come_before_its_run_by_the_applications_own_id(
+async def test_a_client_may_connect_before_its_run_by_the_applications_own_id(
     tmp_path: Path, engine: Engine
 ) -> None:
     mine = """
@@ -340,7 +340,7 @@ async def test_a_client_may_come_before_its_run_by_the_applications_own_id(
     assert heard[-1].event == "stream.end"
 
 
-async def test_an_upstream_lingers_for_a_client_that_comes_back_and_no_longer(
+async def test_a_run_is_kept_for_linger_after_its_last_client_and_no_longer(
     tmp_path: Path, engine: Engine
 ) -> None:
     text = yaml(server="{linger: 1s, drain: {grace: 3s, spread: 1s}}")

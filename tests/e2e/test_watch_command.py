@@ -48,23 +48,23 @@ async def test_a_run_is_shown_to_its_verified_end_with_what_is_not_forwarded_and
     assert one.said.endswith("stream.end     completed\n")
 
 
-async def test_ctrl_c_leaves_the_run_alone_without_a_traceback(path: Path) -> None:
+async def test_ctrl_c_ends_watch_without_a_traceback_and_the_run_continues(path: Path) -> None:
     async with Engine(speed=0.1) as engine:
         run_id = await engine.trigger("chat", {}, {})
         async with running("watch", run_id.upper(), "--config", path, env=engine.env) as one:
             await one.says("step_started")
             assert await one.stop(signal.SIGINT) == 130
     assert "Traceback" not in one.said
-    assert one.said.endswith("left; the run goes on\n")
+    assert one.said.endswith("stopped watching; the run continues\n")
 
 
-async def test_a_run_that_does_not_exist_is_1_after_wait_for_run(path: Path) -> None:
+async def test_a_run_that_does_not_exist_is_status_1_after_wait_for_run(path: Path) -> None:
     async with Engine() as engine, running("watch", NOBODY, "--config", path, env=engine.env) as one:
         assert await one.ended(within=30) == 1
     assert one.said == "the run does not exist yet\nthere is no such run for this team's token\n"
 
 
-async def test_a_refused_token_is_1_and_an_absent_hatchet_is_waited_for(path: Path) -> None:
+async def test_a_refused_token_is_status_1_and_watch_waits_while_hatchet_is_unreachable(path: Path) -> None:
     async with Engine() as engine:
         engine.faults.refuse_tokens()
         async with running("watch", NOBODY, "--config", path, env=engine.env) as one:
@@ -76,7 +76,7 @@ async def test_a_refused_token_is_1_and_an_absent_hatchet_is_waited_for(path: Pa
         assert await one.stop(signal.SIGINT) == 130
 
 
-def test_what_makes_no_sense_is_2(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_arguments_are_status_2(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HATCHET_CLIENT_TOKEN", "t")
     for words in (["no-uuid"], [NOBODY, "--stream", "x"], [NOBODY, "--team", "x"]):
         result = CliRunner().invoke(main, ["watch", *words, "--config", str(path)])
@@ -85,7 +85,7 @@ def test_what_makes_no_sense_is_2(path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 class Heard:
-    """What is said of items, without colours."""
+    """The printed lines for items, without colours."""
 
     def __init__(self, rules: str) -> None:
         self.lines: list[str] = []
@@ -98,7 +98,7 @@ class Heard:
         return self.lines
 
 
-def test_gaps_and_resets_are_told_only_where_chunks_are_forwarded() -> None:
+def test_gaps_and_resets_are_shown_as_sent_only_where_chunks_are_forwarded() -> None:
     heard = Heard("- {name: r, events: step_stream, steps: a, data: payload}")
     assert heard.of(
         StepGap(GapCause.JOINED_LATE, "a", 1, 3),
@@ -107,16 +107,16 @@ def test_gaps_and_resets_are_told_only_where_chunks_are_forwarded() -> None:
         Reset("a", 2),
         End("failed"),
     ) == [
-        "stream.gap     a  3 chunks cannot be given: joined_late",
-        "stream.gap     b  some chunks cannot be given: upstream"
+        "stream.gap     a  3 chunks cannot be sent: joined_late",
+        "stream.gap     b  some chunks cannot be sent: upstream"
         "  not sent: no rule forwards chunks of this step",
-        "stream.gap     the whole stream  some chunks cannot be given: unknown_cursor",
+        "stream.gap     the whole stream  some chunks cannot be sent: unknown_cursor",
         "stream.reset   a  attempt 2 begins",
         "stream.end     failed",
     ]
 
 
-def test_chunks_that_are_kept_back_alike_are_counted() -> None:
+def test_chunks_withheld_for_the_same_reason_are_counted() -> None:
     heard = Heard("- {name: r, events: step_stream, when: payload != 'x', data: payload}")
     chunks = [Event("step_stream", "r", "a", "i", text, 1, n) for n, text in enumerate("xxxaxx")]
     assert heard.of(*chunks, End("completed")) == [

@@ -1,4 +1,4 @@
-"""`whole` through a real process: whenever a client joins, its text is right in the end, without a gap."""
+"""`whole` in a real process: whenever a client joins, its final text is complete, without a gap."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def followed(url: str, picture: RunPicture) -> list[Frame]:
 
 
 @pytest.mark.parametrize("after", [0.0, 0.5, None], ids=["at the trigger", "in mid-step", "after the end"])
-async def test_the_text_is_whole_in_the_end_whenever_a_client_joins(
+async def test_the_text_is_complete_in_the_end_whenever_a_client_joins(
     tmp_path: Path, after: float | None
 ) -> None:
     file = tmp_path / "streams.yaml"

@@ -1,4 +1,4 @@
-"""``stream-proxy check``: every mistake, before it is live."""
+"""``stream-proxy check``: finds every mistake in the YAML before it is live."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FINE, PROBLEMS, USAGE = 0, 1, 2
 @click.option(
     "--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True
 )
-@click.option("--strict", is_flag=True, help="Warnings are problems too.")
+@click.option("--strict", is_flag=True, help="Treat warnings as problems.")
 def command(paths: tuple[Path, ...], form: str, strict: bool) -> None:
     """Find every mistake in the YAML before it is live.
 
@@ -31,7 +31,7 @@ def command(paths: tuple[Path, ...], form: str, strict: bool) -> None:
     stream-proxy check /etc/stream-proxy      proxy.yaml and teams/*.yaml
     stream-proxy check teams/payments.yaml    one team's file
 
-    Exit status: 0 fine, 1 problems, 2 usage (a path that cannot be read too).
+    Exit status: 0 no problems, 1 problems, 2 usage, or a path cannot be read.
     """
     checked: list[Checked] = []
     status = FINE
@@ -49,7 +49,7 @@ def command(paths: tuple[Path, ...], form: str, strict: bool) -> None:
 
 
 def show(checked: list[Checked], form: str) -> None:
-    """Writes the report; colours only for a person at a terminal."""
+    """Writes the report; with colours only on a terminal."""
     if form == "json":
         click.echo(as_json(checked), nl=False)
     elif form == "github":

@@ -40,7 +40,7 @@ def team_named(teams: list[TeamConfig], name: str | None) -> TeamConfig:
     names = ", ".join(team.name for team in teams) or "none"
     if name is None:
         if len(teams) != 1:
-            raise LookupError(f"say which team: --team NAME (there are: {names})")
+            raise LookupError(f"name the team: --team NAME (there are: {names})")
         return teams[0]
     for found in teams:
         if found.name == name:

@@ -84,7 +84,7 @@ async def demo(path: Path, port: int, speed: float) -> int:
                 click.echo(str(error), err=True)
                 return USAGE if error.unreadable else PROBLEMS
             await _serve(engine, path, config, env, sock)
-    click.echo("Stopped: page, proxy and engine are gone.")
+    click.echo("Stopped: the page, the proxy and the engine have ended.")
     return 0
 
 
@@ -103,9 +103,9 @@ async def _serve(
 
 def _print_addresses(engine: Engine, path: Path, config: Config, port: int) -> None:
     click.echo(f"Hatchet  embedded, gRPC on {engine.host_port}, REST and /control on {engine.api_url}")
-    click.echo(f"YAML     {path} (edit it: a good change is live at once)")
+    click.echo(f"YAML     {path} (edit it: a valid change is live at once)")
     for team in config.teams.values():
         for stream in team.streams.values():
             click.echo(f"stream   {stream.name}: http://{HOST}:{port}{stream.path}")
-    click.echo(f"\nOpen http://{HOST}:{port}/ and click. Ctrl-C ends all of it.\n")
+    click.echo(f"\nOpen http://{HOST}:{port}/ and start a run. Ctrl-C stops everything.\n")
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""``stream-proxy engine``: an embedded Hatchet on two ports of this machine."""
+"""``stream-proxy engine``: an embedded Hatchet engine on two ports of this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from proxy.simulator.quirks import attribute, facts
 from proxy.simulator.recordings.parser import NotARecording, load_recording
 
 START: Final = "from proxy.cli.main import start; start()"
-READY: Final = "# gRPC on"  # the last line at the start
+READY: Final = "# gRPC on"  # the last line that the engine prints at its start
 OWNER_ONLY: Final = 0o600  # a token is a secret
 
 
@@ -40,46 +40,55 @@ def quirk_switches(ctx: click.Context, param: click.Parameter, values: tuple[str
 
 @click.command(epilog="Quirks: " + ", ".join(name for name, _, _ in facts()) + ".")
 @click.argument("script", required=False, type=click.Path(path_type=Path))
-@click.option("--port", default=7077, show_default=True, help="The port of gRPC; 0: any free one.")
-@click.option("--api-port", default=8888, show_default=True, help="The port of REST and of control.")
-@click.option("--token-file", type=click.Path(dir_okay=False, path_type=Path), help="Write the token there.")
+@click.option("--port", default=7077, show_default=True, help="The port of gRPC; 0 takes a free one.")
+@click.option(
+    "--api-port", default=8888, show_default=True, help="The port of REST and /control; 0 takes a free one."
+)
+@click.option(
+    "--token-file", type=click.Path(dir_okay=False, path_type=Path), help="Write the token to this file."
+)
 @click.option(
     "--env-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write hatchet-sdk's environment there, as NAME=value lines.",
+    help="Write the environment for hatchet-sdk to this file, as NAME=value lines.",
 )
 @click.option(
-    "--pid-file", type=click.Path(dir_okay=False, path_type=Path), help="Write the process id there."
+    "--pid-file", type=click.Path(dir_okay=False, path_type=Path), help="Write the process id to this file."
 )
 @click.option(
     "--detach",
     is_flag=True,
-    help="Start it in the background, and return when it listens. See docs/engine.md.",
+    help="Start the engine in the background and return when it listens. See docs/engine.md.",
 )
 @click.option(
-    "--quirk", "quirks", multiple=True, callback=quirk_switches, metavar="NAME=on|off", help="Switch a quirk."
+    "--quirk",
+    "quirks",
+    multiple=True,
+    callback=quirk_switches,
+    metavar="NAME=on|off",
+    help="Switch a quirk on or off.",
 )
 @click.option(
     "--tenants",
     default=1,
     show_default=True,
     type=click.IntRange(1, 1000),
-    help="How many tenants there are.",
+    help="The number of tenants.",
 )
-@click.option("--seed", type=int, help="Make delays, ids and chances the same each time.")
+@click.option("--seed", type=int, help="Make delays, ids and random choices the same in every run.")
 @click.option(
     "--recording",
     type=click.Path(path_type=Path),
-    help="Play a recorded run, at once and whenever its file's name is triggered; --speed is its speed then.",
+    help="Play a recorded run at the start and when its file's name is triggered, at --speed.",
 )
 @click.option(
     "--speed",
     default=1.0,
     show_default=True,
     type=click.FloatRange(0.01, 1000),
-    help="Make workers, or a recording, so many times faster.",
+    help="Run workers, or a recording, this many times faster.",
 )
-def command(  # noqa: PLR0917 - click gives them by name
+def command(  # noqa: PLR0917 - click passes them by name
     script: Path | None,
     port: int,
     api_port: int,
@@ -93,9 +102,9 @@ def command(  # noqa: PLR0917 - click gives them by name
     recording: Path | None,
     speed: float,
 ) -> None:
-    """A small Hatchet with the quirks of the real one, for demos and tests.
+    """Run a small Hatchet engine with the quirks of the real one, for demos and tests.
 
-    SCRIPT is a YAML file with workflows (see docs/engine.md); without it there is the tutorial's `chat`.
+    SCRIPT is a YAML file with workflows (see docs/engine.md); the default is the tutorial's workflow `chat`.
     """
     if detach:
         sys.exit(_detach(click.get_current_context()))
@@ -159,14 +168,17 @@ def _write(file: Path, text: str) -> None:
 
 
 def _detach(ctx: click.Context) -> int:
-    """Start the command in a session of its own and print what it prints until it listens; the status."""
+    """Start the command in its own process session and print its output until it listens.
+
+    Returns the exit status.
+    """
     command = [sys.executable, "-c", START, "engine", *_arguments(ctx)]
-    with tempfile.TemporaryFile() as complaints:
+    with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=complaints,
+            stderr=errors,
             text=True,
             start_new_session=True,
         )
@@ -176,8 +188,8 @@ def _detach(ctx: click.Context) -> int:
             if line.startswith(READY):
                 click.echo(f"export STREAM_PROXY_ENGINE_PID={child.pid}")
                 return 0
-        complaints.seek(0)
-        click.echo(complaints.read().decode(errors="replace"), err=True, nl=False)
+        errors.seek(0)
+        click.echo(errors.read().decode(errors="replace"), err=True, nl=False)
         return child.wait()
 
 

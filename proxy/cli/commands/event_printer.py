@@ -12,11 +12,11 @@ import click
 from proxy.core.events import STEP_STREAM, End, Event, Item
 from proxy.rules.ruleset import Rules, RuleVerdict
 
-NARROWEST: Final = 40  # characters of data that are shown, however narrow the terminal
+NARROWEST: Final = 40  # characters of data shown at least, on a narrow terminal too
 
 
 class EventPrinter:
-    """Prints what becomes of each event; counts chunks of a step that are not forwarded for one reason."""
+    """Prints a line for each event, and a count of chunks of a step that are withheld for one reason."""
 
     def __init__(self, rules: Rules, say: Callable[[str], None]) -> None:
         self._rules = rules
@@ -25,7 +25,7 @@ class EventPrinter:
         self._more = 0
 
     def show(self, item: Item) -> None:
-        """Print what becomes of `item`."""
+        """Print whether `item` is forwarded, and as what."""
         if not isinstance(item, Event):
             self._other(None)
             self._say(_end(item) if isinstance(item, End) else _notice(self._rules, item))
@@ -44,7 +44,7 @@ class EventPrinter:
             self._say(click.style(f"{head}  not forwarded: {why}", fg="bright_black"))
 
     def _other(self, withheld: tuple[str | None, str] | None) -> bool:
-        """Whether it is another chunk of the same kind; if not, the count of those is printed."""
+        """Whether a chunk is withheld for the same reason as the last one; if not, print the count."""
         if withheld is not None and withheld == self._withheld:
             self._more += 1
             return True
@@ -72,7 +72,7 @@ def why_not(verdicts: Sequence[RuleVerdict]) -> str:
 
 
 def _notice(rules: Rules, item: Item) -> str:
-    """A gap or a reset; it is not sent for a step whose chunks the stream does not forward."""
+    """The line for a gap or a reset; neither is sent for a step whose chunks the stream does not forward."""
     step: str | None = getattr(item, "step", None)
     attempt: int | None = getattr(item, "attempt", None)
     cause = getattr(item, "cause", None)
@@ -81,14 +81,14 @@ def _notice(rules: Rules, item: Item) -> str:
     else:
         missed = getattr(item, "missed", None)
         count = "some chunks" if missed is None else f"{missed} chunk{'' if missed == 1 else 's'}"
-        said = f"stream.gap     {step or 'the whole stream'}  {count} cannot be given: {cause.value}"
+        said = f"stream.gap     {step or 'the whole stream'}  {count} cannot be sent: {cause.value}"
     if step is not None and not rules.forwards_chunks(step):
         return click.style(f"{said}  not sent: no rule forwards chunks of this step", fg="bright_black")
     return click.style(said, fg="yellow")
 
 
 def _short(text: str) -> str:
-    """`text`, cut to the width of a terminal; whole in a pipe."""
+    """`text`, cut to the width of a terminal; not cut in a pipe."""
     if not sys.stdout.isatty():
         return text
     room = max(NARROWEST, os.get_terminal_size(sys.stdout.fileno()).columns - NARROWEST)

@@ -1,4 +1,4 @@
-"""``stream-proxy explain``: what each rule makes of an event, and the frame that results."""
+"""``stream-proxy explain``: shows the result of each rule for an event, and the frame that is sent."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from proxy.rules.sample_event import GivenProblem, event_of
 from proxy.rules.whole import Repair, WholeTexts
 
 STANDARD_INPUT: Final = "-"
-MOST_BYTES: Final = 64 << 20  # twice Hatchet's largest message: an event that could ever come fits
+MOST_BYTES: Final = 64 << 20  # twice Hatchet's largest message, so every possible event fits
 
 
 class Wrong(Exception):
-    """What was asked makes no sense; one sentence."""
+    """The arguments are not usable; the text is one sentence for the user."""
 
 
 @click.command()
@@ -40,12 +40,12 @@ class Wrong(Exception):
     "--recording",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="A recorded run (stream-proxy record): every event of it.",
+    help="A recorded run (stream-proxy record): explain each of its events.",
 )
 def command(
     path: Path, stream_name: str | None, team_name: str | None, text: str | None, recording: Path | None
 ) -> None:
-    """Show what each rule makes of an event, and the frame that results.
+    """Show the result of each rule for an event, and the frame that is sent.
 
     \b
     stream-proxy explain streams.yaml --stream chat \\
@@ -54,7 +54,7 @@ def command(
     stream-proxy explain streams.yaml --stream chat --recording run.jsonl
 
     Fields of the event that are not given are filled in. The frame is what a browser gets, without its
-    `id:` line, which differs from process to process. Nothing is asked of Hatchet. Exit status: 0 explained,
+    `id:` line, which differs from process to process. Hatchet is not called. Exit status: 0 explained,
     1 the YAML has problems, 2 usage.
     """
     if "NO_COLOR" in os.environ:
@@ -72,7 +72,7 @@ def command(
     except Wrong as wrong:
         click.echo(f"explain: {wrong}", err=True)
         sys.exit(USAGE)
-    texts = None if text is not None else WholeTexts(rules)  # one event says nothing of a step's chunks
+    texts = None if text is not None else WholeTexts(rules)  # a single event does not show a step's chunks
     for item in items:
         explain(rules, item, texts)
 
@@ -88,7 +88,7 @@ def _stream(path: Path, team_name: str | None, stream_name: str | None) -> Strea
     names = ", ".join(team.streams) or "none"
     if stream_name is None:
         if len(team.streams) != 1:
-            raise Wrong(f"say which stream: --stream NAME (there are: {names})")
+            raise Wrong(f"name the stream: --stream NAME (there are: {names})")
         return next(iter(team.streams.values()))
     if stream_name not in team.streams:
         raise Wrong(f"there is no stream {stream_name} (there are: {names})")
@@ -101,7 +101,7 @@ def _items(text: str | None, recording: Path | None) -> Iterator[Item] | list[It
     if text is not None:
         return [_event(text)]
     assert recording is not None
-    from proxy.runs.replay import NotARecording, played  # noqa: PLC0415 - an event needs no history
+    from proxy.runs.replay import NotARecording, played  # noqa: PLC0415 - a single event needs no replay
 
     try:
         return played(recording.read_text(encoding="utf-8").splitlines())
@@ -139,7 +139,7 @@ def _content(text: str) -> str:
 
 
 def explain(rules: Rules, item: Item, texts: WholeTexts | None = None) -> None:
-    """Prints what the stream sends for `item`; `texts` notes a whole run's texts, for rules with `whole`."""
+    """Prints what the stream sends for `item`; `texts` records the texts of a run, for rules with `whole`."""
     for found in texts.before(item) if texts is not None else []:
         _explain_outcome(found)
     if not isinstance(item, Event):
@@ -176,15 +176,13 @@ def _explain_outcome(found: StepGap | Reset | Repair) -> None:
         click.secho(f"a reset of step {found.step}: its whole text follows", bold=True)
         _raw(sse.control("reset", found.data))
     else:
-        click.secho(
-            f"what the text of step {found.event.step} lacks, by rule {found.message.rule}", bold=True
-        )
+        click.secho(f"the missing text of step {found.event.step}, by rule {found.message.rule}", bold=True)
         _raw(sse.frame(found.message.data, event=found.message.event))
 
 
 def _explain_verdict(verdict: RuleVerdict) -> None:
     if not verdict.asked:
-        said, colour = "not asked", "bright_black"
+        said, colour = "not evaluated", "bright_black"
     elif verdict.matched:
         said, colour = "matched" if verdict.message is not None else "decided", "green"
     else:
@@ -201,7 +199,7 @@ def _explain_notice(rules: Rules, item: StepGap | Reset | End) -> None:
     what = "a reset" if isinstance(item, Reset) else "a gap"
     click.secho(f"{what} of step {item.step}", bold=True)
     if item.step is not None and not rules.forwards_chunks(item.step):
-        click.echo("  no rule forwards chunks of this step: not told\n")
+        click.echo("  no rule forwards chunks of this step: not sent\n")
     elif isinstance(item, Reset):
         _raw(sse.control("reset", item.data))
     else:

@@ -1,4 +1,4 @@
-"""``stream-proxy init``: a first streams.yaml, with the steps of a workflow that Hatchet knows."""
+"""``stream-proxy init``: writes a first streams.yaml with the steps of a workflow."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ PROBLEMS = 1
     type=click.Path(path_type=Path, allow_dash=True),
     default=Path("streams.yaml"),
     show_default=True,
-    help="Where to; - prints it.",
+    help="The file to write; - prints the YAML.",
 )
-@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def command(
     *,
     steps: tuple[str, ...],
@@ -56,22 +56,24 @@ def command(
     stream-proxy init start answer --tokens answer      these steps; `answer` sends chunks
     stream-proxy init                                   every step
 
-    Exit status: 0 written, 1 Hatchet did not tell the steps, 2 usage (the file is there already, too).
+    Exit status: 0 written, 1 Hatchet did not give the steps, 2 usage, or the file exists already.
     """
     if workflow is not None and steps:
-        raise click.UsageError("either --workflow, which asks for the steps, or the steps themselves")
+        raise click.UsageError(
+            "give either --workflow, which asks Hatchet for the steps, or the steps themselves"
+        )
     shown = str(output) == "-"
     if not shown and output.exists() and not force:
-        raise click.UsageError(f"{output} is there already; --force writes over it")
+        raise click.UsageError(f"{output} exists already; --force overwrites it")
     found = ask(workflow) if workflow is not None else steps
     known = tuple(dict.fromkeys(found))
-    if known and (strangers := [step for step in streaming if step not in known]):
-        raise click.UsageError(f"--tokens {strangers[0]}: the workflow's steps are {', '.join(known)}")
+    if known and (unknown := [step for step in streaming if step not in known]):
+        raise click.UsageError(f"--tokens {unknown[0]}: the workflow's steps are {', '.join(known)}")
     text = starter(
         stream_name(stream or workflow or "chat"), known, tuple(dict.fromkeys(streaming)), metadata
     )
     found_problems = check(str(output), text.encode(), Form.SINGLE, {TOKEN: "unset"}).problems
-    # Hatchet itself told the names of a workflow's steps: upper case is right there, whatever `check` doubts.
+    # Step names from Hatchet are right, upper case included, so the warning of `check` about them is dropped.
     doubtful = "step-name" if workflow is not None else None
     wrong = [problem for problem in found_problems if problem.code != doubtful]
     if wrong:  # a step's name or a metadata key that the file cannot have
@@ -87,7 +89,7 @@ def command(
 
 
 def ask(workflow: str) -> tuple[str, ...]:
-    """The steps of a workflow, as Hatchet's REST history tells them."""
+    """The steps of a workflow, from Hatchet's REST history."""
     token = os.environ.get(TOKEN, "")
     if not token:
         raise click.UsageError(
@@ -107,11 +109,11 @@ def ask(workflow: str) -> tuple[str, ...]:
 
 
 async def asked(token: str, workflow: str) -> tuple[str, ...] | None:
-    """Asks once, and closes the door."""
-    from proxy.hatchet.client import HatchetClient  # noqa: PLC0415 - it loads gRPC
+    """Ask Hatchet once; None if it does not know the workflow. Raises HatchetError."""
+    from proxy.hatchet.client import HatchetClient  # noqa: PLC0415 - loads gRPC
 
-    door = HatchetClient(HatchetConfig.model_validate({"token": token}), os.environ)
+    client = HatchetClient(HatchetConfig.model_validate({"token": token}), os.environ)
     try:
-        return await door.workflow_steps(workflow)
+        return await client.workflow_steps(workflow)
     finally:
-        await door.close()
+        await client.close()

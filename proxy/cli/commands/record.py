@@ -1,4 +1,4 @@
-"""``stream-proxy record``: a run, as an engine tells it, into a file that `engine --recording` takes."""
+"""``stream-proxy record``: records a run of an engine into a file for `engine --recording`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ from proxy.simulator.recordings.recorder import Recorder, Refused
 @click.command()
 @click.argument("run_id", type=click.UUID)
 @click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="The file; default: standard output."
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write.  [default: standard output]",
 )
-@click.option("--payloads", is_flag=True, help="Write payloads too; without it only their lengths.")
+@click.option("--payloads", is_flag=True, help="Write payloads too, not only their lengths.")
 def command(run_id: object, out: Path | None, payloads: bool) -> None:
     """Record a run from a Hatchet engine, for replays.
 
-    The engine is the one of HATCHET_CLIENT_TOKEN and its like. Lasts until the run is done.
+    The engine is the one that HATCHET_CLIENT_TOKEN and the other HATCHET_CLIENT_ variables name. Ends when
+    the run is done.
     """
     token = os.environ.get("HATCHET_CLIENT_TOKEN", "")
     if not token:
@@ -40,7 +43,7 @@ def command(run_id: object, out: Path | None, payloads: bool) -> None:
             with out.open("w", encoding="utf-8") as file:
                 asyncio.run(_record(token, str(run_id), file, payloads))
     except Refused as refused:
-        click.echo(f"Hatchet says {refused}", err=True)
+        click.echo(f"Hatchet answered {refused}", err=True)
         sys.exit(1)
     except HatchetError as error:
         click.echo(str(error), err=True)

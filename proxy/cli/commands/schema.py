@@ -1,4 +1,4 @@
-"""``stream-proxy schema``: the JSON Schema, for editors."""
+"""``stream-proxy schema``: prints the JSON Schema for editors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def command(form: str) -> None:
     \b
     stream-proxy schema > streams.schema.json
 
-    Then the YAML's first line makes editors with a YAML language server complete and check as one types:
+    With this first line in the YAML, editors with a YAML language server complete and check it:
 
     \b
     # yaml-language-server: $schema=./streams.schema.json

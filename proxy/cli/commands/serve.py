@@ -45,13 +45,13 @@ def command(path: Path | None, host: str | None, port: int | None) -> None:
     stream-proxy serve --config streams.yaml
     stream-proxy serve --config /etc/stream-proxy --host 0.0.0.0
 
-    The files are watched: a good change is live within two seconds, a bad one is refused and logged. SIGHUP
-    reloads at once. SIGTERM tells every browser to reconnect and ends the process within the grace period; a
-    second SIGTERM ends it at once. Exit status: 0 after a drain, 1 problems in the YAML or ended at once,
-    2 usage, 3 it cannot listen there.
+    The files are watched: a valid change is live within two seconds, an invalid one is refused and logged.
+    SIGHUP reloads at once. SIGTERM tells every browser to reconnect and ends the process within the grace
+    period; a second SIGTERM ends it at once. Exit status: 0 after a drain, 1 problems in the YAML or ended at
+    once, 2 usage, 3 the address cannot be listened on.
     """
     if path is None:
-        raise click.UsageError("say which YAML to serve: --config PATH, or STREAM_PROXY_CONFIG")
+        raise click.UsageError("name the YAML to serve: --config PATH, or STREAM_PROXY_CONFIG")
     try:
         config = load(path, os.environ)
     except ConfigError as error:
@@ -75,15 +75,15 @@ def _refuse_open_teams(config: Config, host: str) -> None:
         names = ", ".join(open_teams)
         where = "at the top of the file" if config.single else f"in proxy.yaml (teams: {names})"
         click.echo(
-            f"serve: refusing to listen on {host}, beyond loopback, without authentication: "
-            f"write `auth:` {where}, or `auth: none` to let everybody in",
+            f"serve: refusing to listen on {host}, which is not loopback, without authentication: "
+            f"write `auth:` {where}, or `auth: none` to admit everybody",
             err=True,
         )
         sys.exit(PROBLEMS)
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether the address itself is loopback: 127.example.com is somebody's name."""
+    """Whether the address itself is loopback: 127.example.com is a name that may resolve to any."""
     if host == "localhost":
         return True
     try:
@@ -108,14 +108,14 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
     await proxy.start(config)
     try:
         await proxy.run(sock, host=host)
-    except OSError as error:  # another process had bound the same address, and listened first
+    except OSError as error:  # another process bound the same address and listened first
         return _cannot_listen(host, port, error)
     _ignore_signals()
     return 0
 
 
 def _ignore_signals() -> None:
-    """Everything is closed: another signal could only spoil the exit status."""
+    """Everything is closed, so another signal must not change the exit status."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 

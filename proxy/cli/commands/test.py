@@ -27,8 +27,8 @@ def command(path: Path) -> None:
     stream-proxy test /etc/stream-proxy            all teams
     stream-proxy test teams/payments.yaml          one team's file
 
-    No token is needed, and nothing is asked of Hatchet. A failing test shows what differs, which rule
-    decided, and why the earlier ones did not. Exit status: 0 all pass, 1 some fail or the YAML has
+    No token is needed, and Hatchet is not called. A failing test shows what differs, which rule
+    decided, and why the earlier rules did not match. Exit status: 0 all pass, 1 some fail or the YAML has
     problems, 2 the path cannot be read.
     """
     if "NO_COLOR" in os.environ:
@@ -45,7 +45,7 @@ def command(path: Path) -> None:
 
 
 def _report(team: TeamConfig, named: bool) -> int:
-    """Say how a team's tests went; how many failed."""
+    """Print the results of a team's tests; returns how many failed."""
     if named:
         click.secho(f"team {team.name}", bold=True)
     results = run_tests(team)

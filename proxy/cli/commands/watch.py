@@ -1,4 +1,4 @@
-"""``stream-proxy watch``: a live run through a stream, in the terminal, and what is kept back, and why."""
+"""``stream-proxy watch``: shows a live run in the terminal, and why events are not forwarded."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from proxy.hatchet.upstream import Upstream
 
 INTERRUPTED: Final = 130  # what a shell expects after Ctrl-C
-TRY_AGAIN: Final = 0.5  # seconds between looks for a run that does not exist yet, or a Hatchet that is away
-LOOK_UP: Final = 1.0  # seconds of silence after which trouble with Hatchet is asked for
+TRY_AGAIN: Final = 0.5  # seconds between lookups while the run does not exist or Hatchet is unreachable
+LOOK_UP: Final = 1.0  # seconds without an event after which an error of Hatchet is shown
 
 Say = Callable[[str], None]
 
@@ -51,7 +51,7 @@ def command(run_id: str, stream_name: str | None, team_name: str | None, path: P
     stream-proxy watch 8ff4f149-099e-4c16-a8d1-0535f8c79b83 --stream chat
 
     Shows each message as a browser gets it, and each event that is not forwarded, with the reason. It
-    subscribes like the proxy does and ends at the run's verified end; Ctrl-C leaves the run alone.
+    subscribes as the proxy does and ends at the run's verified end. Ctrl-C ends it; the run continues.
     Exit status: 0 the run ended, 1 the YAML has problems, the run is unknown or the token refused, 2 usage.
     """
     if "NO_COLOR" in os.environ:
@@ -64,7 +64,7 @@ def command(run_id: str, stream_name: str | None, team_name: str | None, path: P
     try:
         sys.exit(asyncio.run(_watch(run_id, team, stream)))
     except KeyboardInterrupt:
-        click.echo("left; the run goes on", err=True)
+        click.echo("stopped watching; the run continues", err=True)
         sys.exit(INTERRUPTED)
 
 
@@ -89,34 +89,34 @@ def _chosen(path: Path, team_name: str | None, stream_name: str | None) -> tuple
         return team, next(iter(team.streams.values()))
     if stream_name is None or stream_name not in team.streams:
         what = (
-            "say which stream: --stream NAME" if stream_name is None else f"there is no stream {stream_name}"
+            "name the stream: --stream NAME" if stream_name is None else f"there is no stream {stream_name}"
         )
         raise click.UsageError(f"{what} (there are: {names})")
     return team, team.streams[stream_name]
 
 
 async def _watch(run_id: str, team: TeamConfig, stream: StreamConfig) -> int:
-    from proxy.hatchet.client import HatchetClient  # noqa: PLC0415 - gRPC only once there is something to watch
+    from proxy.hatchet.client import HatchetClient  # noqa: PLC0415 - loads gRPC
 
-    door = HatchetClient(team.hatchet, os.environ)
+    client = HatchetClient(team.hatchet, os.environ)
     try:
-        return await watch(run_id, stream, door, click.echo, check_after=15.0)
+        return await watch(run_id, stream, client, click.echo, check_after=15.0)
     finally:
-        await door.close()
+        await client.close()
 
 
 async def watch(
     run_id: str, stream: StreamConfig, upstream: Upstream, say: Say, *, check_after: float
 ) -> int:
-    """Say what becomes of each event of the run until its verified end; the exit status."""
+    """Print a line for each event of the run until its verified end; returns the exit status."""
     from proxy.runs.follower import RunFollower, RunSettings  # noqa: PLC0415
 
     printer = EventPrinter(Rules(stream), say)
-    told: asyncio.Queue[Item] = asyncio.Queue()
+    queue: asyncio.Queue[Item] = asyncio.Queue()
 
-    def publish(items: Sequence[Item]) -> None:
-        for item in items:
-            told.put_nowait(item)
+    def publish(new: Sequence[Item]) -> None:
+        for item in new:
+            queue.put_nowait(item)
 
     run = RunFollower(run_id, upstream, publish=publish, settings=RunSettings(check_after=check_after))
     run.start()
@@ -126,7 +126,7 @@ async def watch(
         trouble: str | None = None
         while True:
             try:
-                item = await asyncio.wait_for(told.get(), LOOK_UP)
+                item = await asyncio.wait_for(queue.get(), LOOK_UP)
             except TimeoutError:
                 trouble = _say_trouble(run.trouble, trouble, say)
                 continue
@@ -138,7 +138,11 @@ async def watch(
 
 
 async def _found(known: Callable[[], object], patience: float, say: Say) -> bool:
-    """Wait for the run as a client would: `patience` for the run, for Hatchet as long as it takes."""
+    """Wait for the run as the proxy does.
+
+    At most `patience` seconds for the run to exist; while Hatchet is unreachable, without limit.
+    Returns whether there is a run to watch.
+    """
     loop = asyncio.get_running_loop()
     until = loop.time() + patience
     trouble: str | None = None

@@ -1,4 +1,4 @@
-// The demo's page: a click triggers a run; each reader is one EventSource with its own picture of it.
+// The demo's page: a click triggers a run; each reader is one EventSource with its own state of the run.
 import { followRun } from "./stream-proxy.js";
 
 const STREAM = "/streams/live/";
@@ -11,8 +11,8 @@ const copyOf = (template) => $(template).content.firstElementChild.cloneNode(tru
 const WORDS = {
   connecting: "connecting",
   open: "live",
-  waiting: "asked to wait",
-  reconnecting: "coming back",
+  waiting: "waiting",
+  reconnecting: "reconnecting",
   ended: "ended",
   refused: "refused",
   expired: "expired",
@@ -48,11 +48,11 @@ class Reader {
     this.draw();
   }
 
-  /** Leave and come back where it stood: what a reload with a kept cursor, or a lost network, amounts to. */
+  /** Close the connection and resume with the cursor, as after a lost network. */
   cut() {
     const { picture, lastEventId } = this.run;
     this.run.close();
-    this.note("connection cut; back with the cursor");
+    this.note("connection cut; resumed with the cursor");
     this.follow({ picture, lastEventId });
   }
 
@@ -179,8 +179,8 @@ $("outage").onclick = async () => {
   const button = $("outage");
   button.disabled = true;
   const { seconds } = await (await fetch("/demo/outage", { method: "POST" })).json();
-  for (const reader of current.readers) reader.note(`Hatchet is away for ${seconds} s`);
-  button.textContent = "Hatchet is away…";
+  for (const reader of current.readers) reader.note(`Hatchet is unreachable for ${seconds} s`);
+  button.textContent = "Hatchet is unreachable…";
   setTimeout(() => {
     button.disabled = false;
     button.textContent = "Take Hatchet away";

@@ -1,6 +1,6 @@
-"""The demo's routes: the page and its files, and what its buttons do to the engine.
+"""The demo's routes: the page, its files and the actions of its buttons on the engine.
 
-Everything else goes on to the proxy's own doors, so that page and streams share one origin.
+Every other request is passed to the proxy's application, so the page and the streams have one origin.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ App = Callable[
 HERE: Final = Path(__file__).resolve().parent
 CHECKOUT: Final = HERE.parent.parent.parent
 
-OUTAGE: Final = 4.0  # seconds: long enough to see the page wait, short enough to see it go on
-MAX_BODY: Final = 10_000  # bytes; a trigger is some fifty
+OUTAGE: Final = 4.0  # seconds: long enough to see the page wait and then continue
+MAX_BODY: Final = 10_000  # bytes; the body of a trigger has about fifty
 
 METADATA: Final = {"origin": "demo page", "stream": "on"}
-"""Of each run that a button triggers: the second pair is the tap's in streams.example.yaml."""
+"""The metadata of each run that a button triggers; the second pair is the tap's in streams.example.yaml."""
 
 FILES: Final = {
     "/": ("index.html", "text/html"),
@@ -54,7 +54,7 @@ def _beside_or(name: str, elsewhere: Path) -> Path:
 
 
 def with_page(rest: App, engine: Engine, config: Path) -> Router:
-    """The application that answers for the page and hands everything else to `rest`."""
+    """An application that serves the page and passes every other request to `rest`."""
     files = {path: (HERE / name, kind) for path, (name, kind) in FILES.items()}
     files["/demo/stream-proxy.js"] = (client(), "text/javascript")
     files["/demo/streams.yaml"] = (config, "text/plain")
@@ -77,23 +77,23 @@ def _file(path: Path, kind: str) -> Callable[[Request], Awaitable[Response]]:
 
 
 class Buttons:
-    """What a click does to the engine."""
+    """The actions of the page's buttons on the engine."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     async def run(self, request: Request) -> Response:
-        """Trigger a run: ``{"workflow": "chat", "input": …}`` to 201 ``{"run_id": …}``."""
+        """Trigger a run: ``{"workflow": "chat", "input": …}``; answers 201 ``{"run_id": …}``."""
         try:
             asked = orjson.loads(await _body(request))
             workflow, given = asked["workflow"], asked.get("input", {})
             run_id = await self._engine.trigger(workflow, given, METADATA)
         except (ValueError, KeyError, TypeError, AttributeError, UnknownWorkflow):
-            return JSONResponse({"detail": "say which of the demo's workflows: chat, flaky, broken"}, 400)
+            return JSONResponse({"detail": "name one of the demo's workflows: chat, flaky, broken"}, 400)
         return JSONResponse({"run_id": run_id}, 201)
 
     async def outage(self, request: Request) -> Response:
-        """Take the engine away for a while."""
+        """Make the engine unreachable for `OUTAGE` seconds."""
         await self._engine.faults.outage(OUTAGE)
         return JSONResponse({"seconds": OUTAGE}, 202)
 

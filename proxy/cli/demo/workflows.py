@@ -1,4 +1,4 @@
-"""The demo's workflows: the tutorial's chat, once as it should be, once with a second try, once in vain."""
+"""The demo's workflows: the tutorial's chat, the same with a retry, and the same with a failure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FALSE_START: Final = (
 
 
 def words(text: str) -> tuple[bytes, ...]:
-    """A text in the pieces in which a model would give it: words, each with the space before it."""
+    """A text in chunks as a model streams it: words, each with the space before it."""
     first, *rest = text.split(" ")
     return (first.encode(), *(f" {word}".encode() for word in rest))
 
@@ -52,7 +52,7 @@ TRYING_AGAIN: Final = replace(
     ANSWERING,
     chunks=Chunks(lambda scope: words(FALSE_START if scope["attempt"] == 1 else ANSWER), WORD_EVERY),
     fails=Failure("ConnectionError: the model went away", attempts=1),
-    retries=2,  # without backoff: the engine, like the real one, can take half a minute for that
+    retries=2,  # without backoff: the engine, like the real one, can add half a minute for it
 )
 FAILING: Final = replace(
     REASON, chunks=Chunks(words(THOUGHTS)[:9], THOUGHT_EVERY), fails=Failure("ValueError: page two is empty")
@@ -60,7 +60,7 @@ FAILING: Final = replace(
 
 
 def demo_script() -> Script:
-    """What the demo's engine can run."""
+    """The script of the demo's engine."""
     return script(
         Workflow("chat", (START, LOAD, REASON, ANSWERING)),
         Workflow("flaky", (START, LOAD, REASON, TRYING_AGAIN)),

@@ -1,4 +1,4 @@
-"""A team's limits: who gets a place, what is given back, and what a reload does not break."""
+"""A team's limits: which clients are admitted, releases, and reloads with other limits."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def refused(limits: TeamLimits, run: str = "r", subject: str | None = "ada", now
     return refusal.which
 
 
-def test_what_is_not_written_is_not_limited() -> None:
+def test_no_limit_applies_unless_it_is_configured() -> None:
     limits = TeamLimits(LimitsConfig())
     for _ in range(10_000):
         admitted(limits)
     assert limits.connections == 10_000
 
 
-def test_a_team_has_so_many_connections_and_gets_a_place_back_once() -> None:
+def test_connections_of_a_team_are_limited_and_a_lease_is_released_once() -> None:
     limits = TeamLimits(LimitsConfig(connections=2))
     first, _ = admitted(limits, "a"), admitted(limits, "b")
     assert refused(limits, "c") == "connections"
@@ -41,7 +41,7 @@ def test_a_team_has_so_many_connections_and_gets_a_place_back_once() -> None:
     assert refused(limits, "d") == "connections"
 
 
-def test_each_run_has_so_many_connections() -> None:
+def test_connections_per_run_are_limited() -> None:
     limits = TeamLimits(LimitsConfig(connections_per_run=1))
     lease = admitted(limits, "a")
     assert refused(limits, "a") == "connections_per_run"
@@ -50,20 +50,20 @@ def test_each_run_has_so_many_connections() -> None:
     admitted(limits, "a")
 
 
-def test_each_subject_has_so_many_connections_over_all_runs() -> None:
+def test_connections_per_subject_are_limited_over_all_runs() -> None:
     limits = TeamLimits(LimitsConfig(connections_per_subject=2))
     admitted(limits, "a"), admitted(limits, "b")
     assert refused(limits, "c") == "connections_per_subject"
     admitted(limits, "c", "bea")
 
 
-def test_clients_without_a_subject_cannot_be_told_apart_and_are_not() -> None:
+def test_clients_without_a_subject_are_not_limited_per_subject() -> None:
     limits = TeamLimits(LimitsConfig(connections_per_subject=1))
     for _ in range(3):
         admitted(limits, subject=None)
 
 
-def test_so_many_runs_are_followed_and_more_clients_on_them_are_welcome() -> None:
+def test_runs_are_limited_and_more_clients_of_an_open_run_are_admitted() -> None:
     limits = TeamLimits(LimitsConfig(runs=2))
     leases = [admitted(limits, "a"), admitted(limits, "b"), admitted(limits, "b")]
     assert refused(limits, "c") == "runs"
@@ -73,7 +73,7 @@ def test_so_many_runs_are_followed_and_more_clients_on_them_are_welcome() -> Non
     admitted(limits, "c")
 
 
-def test_connects_per_second_may_come_at_once_and_then_at_that_rate() -> None:
+def test_connects_per_second_admits_a_burst_and_then_that_rate() -> None:
     limits = TeamLimits(LimitsConfig(connects_per_second=10))
     for _ in range(10):
         admitted(limits, now=100.0)
@@ -85,7 +85,7 @@ def test_connects_per_second_may_come_at_once_and_then_at_that_rate() -> None:
     assert refused(limits, now=1000.0) == "connects_per_second"
 
 
-def test_clients_that_find_no_place_do_not_use_up_the_rate() -> None:
+def test_clients_refused_by_another_limit_do_not_use_up_the_rate() -> None:
     limits = TeamLimits(LimitsConfig(connections_per_run=1, connects_per_second=2))
     admitted(limits, "a")
     for _ in range(100):
@@ -93,7 +93,7 @@ def test_clients_that_find_no_place_do_not_use_up_the_rate() -> None:
     admitted(limits, "b")
 
 
-def test_who_knocks_takes_no_place_but_counts_for_the_rate() -> None:
+def test_a_ticket_request_takes_no_connection_but_counts_for_the_rate() -> None:
     limits = TeamLimits(LimitsConfig(connections=1, connects_per_second=3))
     admitted(limits)
     assert limits.admit_request(0.0) is None and limits.admit_request(0.0) is None
@@ -102,14 +102,14 @@ def test_who_knocks_takes_no_place_but_counts_for_the_rate() -> None:
     assert TeamLimits(LimitsConfig()).admit_request(0.0) is None
 
 
-def test_a_clock_that_goes_back_gives_nothing() -> None:
+def test_a_clock_that_goes_back_admits_nobody() -> None:
     limits = TeamLimits(LimitsConfig(connects_per_second=1))
     admitted(limits, now=100.0)
     assert refused(limits, now=50.0) == "connects_per_second"
     assert refused(limits, now=50.5) == "connects_per_second"
 
 
-def test_new_limits_hold_from_now_on_and_send_nobody_away() -> None:
+def test_new_limits_apply_at_once_and_disconnect_nobody() -> None:
     limits = TeamLimits(LimitsConfig())
     leases = [admitted(limits) for _ in range(3)]
     limits.configure(LimitsConfig(connections=2))
@@ -138,7 +138,7 @@ def test_a_reload_that_leaves_the_rate_alone_does_not_fill_the_bucket() -> None:
         max_size=60,
     )
 )
-def test_whatever_comes_and_goes_no_limit_is_exceeded_and_nothing_is_left_over(
+def test_no_limit_is_ever_exceeded_and_all_counts_return_to_zero(
     story: list[tuple[bool, str, str | None, int]],
 ) -> None:
     config = LimitsConfig(connections=5, connections_per_run=3, connections_per_subject=2, runs=2)

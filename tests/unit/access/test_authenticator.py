@@ -1,4 +1,4 @@
-"""Who is asking: ways, tokens, tickets, and what is told to those who are refused."""
+"""Authentication: sources of credentials, tokens, tickets, and the reasons of refusals."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def good(**claims: Any) -> str:
     return token(SECRET, "HS256", **claims)
 
 
-# -- the ways ---------------------------------------------------------------------------------------
+# -- the sources ------------------------------------------------------------------------------------
 
 
-async def test_without_auth_anybody_is_nobody_in_particular() -> None:
+async def test_without_auth_everybody_gets_the_anonymous_identity() -> None:
     anyone = Authenticator(None, team="default")
     assert await who(anyone) == Identity({}, None, None, "none")
     assert anyone.open and not anyone.issues_tickets and not anyone.accepts_cookies
@@ -71,13 +71,13 @@ async def test_a_token_is_taken_from_the_header_and_from_the_cookie(by: str) -> 
     assert identity == Identity({"sub": "ada", "exp": exp, "role": "admin"}, "ada", exp + 30, by)
 
 
-async def test_a_stream_lasts_until_the_next_answer_would_be_401_leeway_included() -> None:
+async def test_an_identity_expires_with_the_token_leeway_included() -> None:
     exp = int(time.time()) - 10
     identity = await who(front(), bearer=good(exp=exp))
     assert identity.expires_at == exp + 30
 
 
-async def test_a_token_for_ever_is_one_until_the_end_of_all_dates() -> None:
+async def test_a_token_with_a_huge_exp_expires_with_the_last_date() -> None:
     by = front()
     identity = await who(by, bearer=good(exp=1e300))
     assert identity.expires_at == 253_402_300_799 + 30
@@ -85,7 +85,7 @@ async def test_a_token_for_ever_is_one_until_the_end_of_all_dates() -> None:
     assert by.mint(identity, stream="chat", run=RUN)[1] <= time.time() + 600
 
 
-async def test_a_ticket_opens_what_it_was_given_for() -> None:
+async def test_a_ticket_is_accepted_for_its_own_stream_and_run() -> None:
     by = front()
     identity = await who(by, bearer=good(email="ada@example.com"))
     ticket, expires_at = by.mint(identity, stream="chat", run=RUN)
@@ -95,7 +95,7 @@ async def test_a_ticket_opens_what_it_was_given_for() -> None:
             await by.authenticate(asked(ticket=ticket), stream=stream, run=run)
 
 
-async def test_a_ticket_begets_no_ticket() -> None:
+async def test_no_ticket_is_issued_for_a_ticket() -> None:
     by = front()
     ticket, _ = by.mint(await who(by, bearer=good()), stream="chat", run=RUN)
     with pytest.raises(Unauthenticated, match="no credentials"):
@@ -104,7 +104,7 @@ async def test_a_ticket_begets_no_ticket() -> None:
         by.mint(await who(by, ticket=ticket), stream="chat", run=RUN)
 
 
-async def test_a_way_that_is_not_listed_is_not_looked_at() -> None:
+async def test_a_source_that_is_not_listed_is_ignored() -> None:
     only_bearer = front(ways=("bearer",))
     assert not only_bearer.issues_tickets and not only_bearer.accepts_cookies
     assert (
@@ -119,11 +119,11 @@ async def test_the_first_good_credential_in_the_teams_order_counts() -> None:
     assert (await who(front(ways=("cookie:session", "bearer")), **both)).subject == "cyd"
 
 
-async def test_an_old_ticket_in_a_repeated_url_does_not_spoil_a_good_cookie() -> None:
+async def test_an_expired_ticket_does_not_prevent_a_good_cookie() -> None:
     assert (await who(front(ways=("ticket", "cookie:session")), ticket="old", cookie=good())).by == "cookie"
 
 
-async def test_a_stale_cookie_does_not_spoil_a_good_ticket() -> None:
+async def test_a_stale_cookie_does_not_prevent_a_good_ticket() -> None:
     by = front()
     ticket, _ = by.mint(await who(by, bearer=good()), stream="chat", run=RUN)
     assert (await who(by, cookie=good(exp=1), ticket=ticket)).by == "ticket"
@@ -137,7 +137,7 @@ async def test_if_no_credential_is_good_the_first_bad_one_gives_the_reason() -> 
     )
 
 
-async def test_who_brings_nothing_is_told_what_is_accepted() -> None:
+async def test_a_request_without_credentials_gets_the_list_of_accepted_ones() -> None:
     refused = await refusal(front())
     assert refused.reason == (
         "no credentials were given; accepted are: a bearer token, the cookie session, a ticket"
@@ -221,7 +221,7 @@ async def test_an_algorithm_that_is_not_listed_is_refused_even_with_the_right_ke
 
 
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", "", None, ["RS256"], {"RS256": 1}, 7])
-async def test_none_and_whatever_is_no_algorithm_are_refused(alg: Any) -> None:
+async def test_none_and_unknown_algorithms_are_refused(alg: Any) -> None:
     body = json.dumps({"sub": "eve", "exp": int(time.time()) + 60}).encode()
     parts = [base64url_encode(json.dumps({"alg": alg, "typ": "JWT"}).encode()), base64url_encode(body)]
     for signature in (b"", b"AAAA"):
@@ -240,7 +240,7 @@ async def test_a_public_key_is_never_an_hmac_secret(listed: list[str]) -> None:
         assert "not signed" in (await refusal(by, bearer=b".".join([head, body, signature]).decode())).reason
 
 
-async def test_keys_that_a_token_brings_along_are_not_looked_at() -> None:
+async def test_keys_inside_a_token_are_ignored() -> None:
     eves = private_key("RS256", "eve")
     for headers in ({"jwk": jwk(eves)}, {"jku": "http://127.0.0.1:9/"}, {"x5u": "http://127.0.0.1:9/"}):
         forged = jwt.encode({"sub": "eve", "exp": time.time() + 60}, eves, algorithm="RS256", headers=headers)
@@ -248,7 +248,7 @@ async def test_keys_that_a_token_brings_along_are_not_looked_at() -> None:
         assert "not signed" in (await refusal(by, bearer=forged)).reason
 
 
-async def test_tokens_and_tickets_never_pass_for_each_other_even_with_one_secret() -> None:
+async def test_tokens_and_tickets_never_verify_as_each_other_even_with_one_secret() -> None:
     same = {"key": SECRET, "lifetime": "10m"}
     by = front({"key": SECRET, "algorithms": ["HS256"]}, tickets=same)
     ticket, _ = by.mint(await who(by, bearer=good()), stream="chat", run=RUN)
@@ -269,7 +269,7 @@ async def test_a_token_of_another_team_is_refused() -> None:
         base64url_encode(b"[" * 5000).decode() + ".e30.AA",
     ],
 )
-async def test_rubbish_is_refused_and_never_repeated(bearer: str) -> None:
+async def test_a_malformed_token_is_refused_and_never_quoted(bearer: str) -> None:
     refused = await refusal(front(), bearer=bearer)
     assert len(bearer) < 2 or bearer not in f"{refused.reason} {refused.challenge}"
 
@@ -280,7 +280,7 @@ async def test_a_short_secret_works_without_a_warning_per_request() -> None:
     assert await who(front({"key": "short", "algorithms": ["HS256"]}), bearer=signed)
 
 
-async def test_a_subject_is_a_text_or_there_is_none() -> None:
+async def test_a_subject_that_is_not_a_text_is_ignored() -> None:
     assert (await who(front(), bearer=good(sub=None))).subject is None
     assert (await who(front(), bearer=good(sub=""))).subject is None
 
@@ -300,13 +300,13 @@ async def test_a_subject_is_a_text_or_there_is_none() -> None:
         ({"algorithms": ["RS256"]}, "jwks_url or key"),
     ],
 )
-async def test_a_key_that_cannot_work_is_a_problem_at_once(config: dict[str, Any], says: str) -> None:
+async def test_a_key_that_cannot_work_is_refused_at_the_start(config: dict[str, Any], says: str) -> None:
     with pytest.raises(KeyProblem, match=says) as problem:
         front(config)
     assert SECRET not in str(problem.value) and "nope" not in str(problem.value)
 
 
-# -- what a request brings ------------------------------------------------------------------------------
+# -- the request head -----------------------------------------------------------------------------------
 
 
 def test_a_request_is_read_from_raw_headers_and_query() -> None:
@@ -322,7 +322,7 @@ def test_a_request_is_read_from_raw_headers_and_query() -> None:
     assert found.query == {"ticket": "t+1", "last_event_id": "", "x": "\ufffd"}
 
 
-def test_what_holds_credentials_does_not_print_them() -> None:
+def test_objects_with_credentials_do_not_print_them() -> None:
     assert "planted" not in repr(
         RequestHead({"authorization": "planted"}, {"s": "planted"}, {"ticket": "planted"})
     )

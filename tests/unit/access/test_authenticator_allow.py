@@ -1,4 +1,4 @@
-"""`allow` cannot be fooled: what is missing, null, of another type, or an error never lets anybody in."""
+"""`allow` admits for `true` only: missing values, null, other types and errors refuse the client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def root(
     params: dict[str, str] | None = None,
     origin: str | None = None,
 ) -> dict[str, Any]:
-    """What `allow` sees, as the front door makes it."""
+    """The input of `allow`, as the server builds it."""
     return {
         "claims": claims or {},
         "run": {"id": RUN, "metadata": metadata or {}},
@@ -50,7 +50,7 @@ ADA = {"sub": "ada", "role": "staff", "org": {"id": 7, "roles": ["reader"]}, "ad
         ("`true`", {}),
     ],
 )
-def test_who_may_gets_in(allow: str, metadata: dict[str, Any]) -> None:
+def test_a_true_allow_admits_the_client(allow: str, metadata: dict[str, Any]) -> None:
     assert compile_allow(allow).permits(root(ADA, metadata))
 
 
@@ -70,7 +70,7 @@ def test_who_may_gets_in(allow: str, metadata: dict[str, Any]) -> None:
         f"{OWNER} | @",
     ],
 )
-def test_nobody_is_the_owner_of_what_nobody_owns(
+def test_missing_and_empty_values_never_match_as_owner(
     allow: str, claims: dict[str, Any], metadata: dict[str, Any]
 ) -> None:
     assert not compile_allow(allow).permits(root(claims, metadata))
@@ -97,7 +97,7 @@ def test_nobody_is_the_owner_of_what_nobody_owns(
         "!(claims.org.id == claims.org.nothing)",
     ],
 )
-def test_a_comparison_with_a_missing_or_null_side_refuses_the_whole(allow: str) -> None:
+def test_a_comparison_with_a_missing_or_null_side_refuses_the_client(allow: str) -> None:
     claims, metadata = {**ADA, "nothing": None}, {"user_id": "ada"}
     assert not compile_allow(allow).permits(root(claims, metadata))
 
@@ -148,7 +148,7 @@ def test_types_are_not_mixed_up() -> None:
     assert not by_number.permits(root({"org": {"id": "7"}}, {"org": 7}))
 
 
-def test_what_a_request_says_is_no_claim() -> None:
+def test_request_parameters_are_not_claims() -> None:
     allow = compile_allow("claims.role == 'staff'")
     assert not allow.permits(root({}, {}, {"claims": "x", "role": "staff", "claims.role": "staff"}))
     assert not compile_allow("request.origin == run.metadata.page").permits(root(ADA, {"page": None}))
@@ -160,7 +160,7 @@ def test_the_reason_of_a_refusal_holds_no_value() -> None:
         assert refusal is not None and "planted" not in refusal
 
 
-# -- and with whom the door has let in ------------------------------------------------------------------
+# -- together with the authenticator --------------------------------------------------------------------
 
 
 def team(allow: str | None) -> Authenticator:
@@ -200,9 +200,7 @@ async def by_ticket(door: Authenticator, identity: Identity) -> Identity:
     ],
 )
 @pytest.mark.parametrize("more", [{}, {"banned": True}, {"role": None}, {"org": None}])
-async def test_a_ticket_is_judged_exactly_as_the_token_it_was_given_for(
-    allow: str, more: dict[str, Any]
-) -> None:
+async def test_allow_decides_on_a_ticket_exactly_as_on_its_token(allow: str, more: dict[str, Any]) -> None:
     door, judge = team(allow), compile_allow(allow)
     whole = await by_token(door, **{**ADA, **more})
     carried = await by_ticket(door, whole)
@@ -212,7 +210,7 @@ async def test_a_ticket_is_judged_exactly_as_the_token_it_was_given_for(
         )
 
 
-async def test_without_a_token_claims_are_empty_and_open_nothing_that_asks_for_one() -> None:
+async def test_without_a_token_claims_are_empty_and_match_nothing() -> None:
     nobody = await Authenticator(None, team="t").authenticate(RequestHead({}, {}, {}), stream="chat", run=RUN)
     assert nobody.claims == {}
     assert not compile_allow(OWNER).permits(root(dict(nobody.claims), {"user_id": "ada"}))

@@ -1,4 +1,4 @@
-"""What a token, a ticket or a published key set may cost: lengths, numbers of keys, and one fetch."""
+"""Bounds of tokens, tickets and published key sets: lengths, numbers of keys, and one fetch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Issuers' keys: caching, rotation, outages, and what a published set may not do to us."""
+"""Issuers' keys: caching, rotation, outages, and hostile key sets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ALGORITHMS = ("RS256", "ES256", "EdDSA")
 
 
 class HandClock:
-    """A clock that is turned by hand."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.time = 1000.0
@@ -60,7 +60,7 @@ class Scene:
         auth = AuthConfig.model_validate({"jwt": keys, "from": ["bearer"]})
         return Authenticator(auth, team="payments", key_sets=self.key_sets)
 
-    async def knocks(self, key: Any = FIRST, kid: str | None = "1", algorithm: str = "RS256") -> str:
+    async def connect(self, key: Any = FIRST, kid: str | None = "1", algorithm: str = "RS256") -> str:
         bearer = token(key, algorithm, kid=kid)
         try:
             asked = RequestHead({"authorization": f"Bearer {bearer}"}, {}, {})
@@ -82,41 +82,41 @@ async def scene() -> AsyncIterator[Scene]:
 
 async def test_the_set_is_fetched_when_it_is_needed_and_then_kept(scene: Scene) -> None:
     assert scene.issuer.asked == 0
-    assert [await scene.knocks() for _ in range(5)] == ["in"] * 5
+    assert [await scene.connect() for _ in range(5)] == ["in"] * 5
     assert scene.issuer.asked == 1
 
 
 async def test_an_unknown_key_of_the_first_token_costs_one_fetch(scene: Scene) -> None:
-    assert await scene.knocks(SECOND, kid="2") == "refused"
+    assert await scene.connect(SECOND, kid="2") == "refused"
     assert scene.issuer.asked == 1, "the set was fetched a moment ago"
 
 
 async def test_a_thousand_clients_at_once_cost_one_fetch(scene: Scene) -> None:
-    assert set(await asyncio.gather(*(scene.knocks() for _ in range(1000)))) == {"in"}
+    assert set(await asyncio.gather(*(scene.connect() for _ in range(1000)))) == {"in"}
     assert scene.issuer.asked == 1
 
 
 async def test_teams_that_trust_one_issuer_share_its_keys_and_a_reload_keeps_them(scene: Scene) -> None:
-    await scene.knocks()
+    await scene.connect()
     scene.team = scene.front()
-    assert await scene.knocks() == "in"
+    assert await scene.connect() == "in"
     assert scene.issuer.asked == 1
 
 
-async def test_a_new_key_is_known_at_once(scene: Scene) -> None:
-    await scene.knocks()
+async def test_a_new_key_is_accepted_at_once(scene: Scene) -> None:
+    await scene.connect()
     scene.issuer.keys.append(jwk(SECOND, kid="2"))
-    assert await scene.knocks(SECOND, "2") == "in"
-    assert await scene.knocks(FIRST, "1") == "in"
+    assert await scene.connect(SECOND, "2") == "in"
+    assert await scene.connect(FIRST, "1") == "in"
     assert scene.issuer.asked == 2
 
 
-async def test_a_revoked_key_is_forgotten_when_the_set_is_looked_at_again(scene: Scene) -> None:
-    await scene.knocks()
+async def test_a_revoked_key_is_refused_after_the_next_refresh(scene: Scene) -> None:
+    await scene.connect()
     scene.issuer.keys[:] = [jwk(SECOND, kid="2")]
-    assert await scene.knocks() == "in"
+    assert await scene.connect() == "in"
     scene.clock.time += STALE + 1
-    assert await scene.knocks() == "refused"
+    assert await scene.connect() == "refused"
 
 
 @pytest.fixture
@@ -133,16 +133,16 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return tokens
 
 
-async def test_an_old_set_is_renewed_behind_the_requests_back(scene: Scene) -> None:
-    await scene.knocks()
+async def test_an_old_set_is_refreshed_in_the_background(scene: Scene) -> None:
+    await scene.connect()
     scene.issuer.keys[:] = [jwk(SECOND, kid="2")]
     scene.clock.time += FRESH + 1
-    assert await scene.knocks() == "in"  # nobody waits for the issuer
+    assert await scene.connect() == "in"  # the request does not wait for the issuer
     key_set = scene.key_sets.at(scene.issuer.url)
     assert key_set._fetching is not None
     await key_set._fetching
     assert scene.issuer.asked == 2
-    assert await scene.knocks() == "refused"
+    assert await scene.connect() == "refused"
 
 
 async def test_a_valid_token_is_not_verified_again_until_its_key_is_old_or_revoked(
@@ -172,7 +172,9 @@ async def test_a_valid_token_is_not_verified_again_until_its_key_is_old_or_revok
     assert len(verified) > before
 
 
-async def test_a_new_configuration_knows_no_token(scene: Scene, verified: list[str]) -> None:
+async def test_a_new_configuration_starts_with_an_empty_token_cache(
+    scene: Scene, verified: list[str]
+) -> None:
     asked = RequestHead({"authorization": f"Bearer {token(FIRST, 'RS256', kid='1')}"})
     await scene.team.authenticate(asked, stream="chat", run="r")
     scene.team = scene.front()
@@ -180,30 +182,30 @@ async def test_a_new_configuration_knows_no_token(scene: Scene, verified: list[s
     assert len(verified) == 2
 
 
-async def test_forged_key_ids_are_refused_and_do_not_make_us_hammer_the_issuer(scene: Scene) -> None:
-    await scene.knocks()
-    answers = [await scene.knocks(SECOND, f"forged-{n}") for n in range(50)]
+async def test_forged_key_ids_are_refused_and_fetches_stay_limited(scene: Scene) -> None:
+    await scene.connect()
+    answers = [await scene.connect(SECOND, f"forged-{n}") for n in range(50)]
     assert answers[: BURST - 1] == ["refused"] * (BURST - 1)
-    assert set(answers[BURST - 1 :]) == {"waits"}  # a final no would end an EventSource for good
+    assert set(answers[BURST - 1 :]) == {"waits"}  # a final refusal would end an EventSource
     assert scene.issuer.asked == BURST
-    assert await scene.knocks() == "in"
+    assert await scene.connect() == "in"
     scene.clock.time += SOONEST
-    assert await scene.knocks(SECOND, "forged-99") == "refused"
+    assert await scene.connect(SECOND, "forged-99") == "refused"
 
 
-async def test_a_key_that_the_issuer_did_not_have_is_not_asked_for_again_at_once(scene: Scene) -> None:
-    assert {await scene.knocks(SECOND, "2") for _ in range(50)} == {"refused"}
+async def test_a_missing_key_is_not_fetched_again_at_once(scene: Scene) -> None:
+    assert {await scene.connect(SECOND, "2") for _ in range(50)} == {"refused"}
     assert scene.issuer.asked <= 2
     asked = scene.issuer.asked
     scene.issuer.keys.append(jwk(SECOND, kid="2"))
     scene.clock.time += MISSING_FOR
-    assert await scene.knocks(SECOND, "2") == "in"
+    assert await scene.connect(SECOND, "2") == "in"
     assert scene.issuer.asked == asked + 1
 
 
 @pytest.mark.parametrize("outage", ["status", "body", "redirect", "empty"])
-async def test_an_outage_is_survived_on_the_keys_that_are_there(scene: Scene, outage: str) -> None:
-    assert await scene.knocks() == "in"
+async def test_cached_keys_are_used_during_an_outage_of_the_issuer(scene: Scene, outage: str) -> None:
+    assert await scene.connect() == "in"
     if outage == "status":
         scene.issuer.status = 503
     elif outage == "redirect":
@@ -214,29 +216,29 @@ async def test_an_outage_is_survived_on_the_keys_that_are_there(scene: Scene, ou
         scene.issuer.keys.clear()
     for _ in range(10):
         scene.clock.time += USABLE / 11
-        assert await scene.knocks() == "in"
+        assert await scene.connect() == "in"
     scene.clock.time += USABLE
-    assert await scene.knocks() == "waits"
+    assert await scene.connect() == "waits"
 
 
-async def test_while_the_issuer_cannot_be_asked_a_new_key_waits_instead_of_failing(scene: Scene) -> None:
-    await scene.knocks()
+async def test_a_token_with_a_new_key_waits_while_the_issuer_is_unreachable(scene: Scene) -> None:
+    await scene.connect()
     scene.issuer.status = 500
-    assert await scene.knocks(SECOND, "2") == "waits"
+    assert await scene.connect(SECOND, "2") == "waits"
     scene.issuer.status = 200
     scene.issuer.keys.append(jwk(SECOND, kid="2"))
-    assert await scene.knocks(SECOND, "2") == "in"
+    assert await scene.connect(SECOND, "2") == "in"
 
 
-async def test_an_issuer_that_was_never_there_is_not_the_clients_fault() -> None:
+async def test_a_client_waits_for_an_issuer_that_never_answered() -> None:
     issuer = Issuer()
     issuer.url = "http://127.0.0.1:9/jwks.json"  # the discard port: nobody listens
     scene = Scene(issuer)
-    assert await scene.knocks() == "waits"
+    assert await scene.connect() == "waits"
     await scene.key_sets.close()
 
 
-async def test_a_client_that_leaves_does_not_take_the_fetch_from_the_others() -> None:
+async def test_a_client_that_leaves_does_not_cancel_the_fetch_of_the_others() -> None:
     release = asyncio.Event()
 
     async def slow(url: str) -> bytes:
@@ -252,7 +254,7 @@ async def test_a_client_that_leaves_does_not_take_the_fetch_from_the_others() ->
     assert len(await stayer) == 1
 
 
-async def test_an_issuer_that_never_finishes_is_given_up() -> None:
+async def test_a_fetch_that_does_not_finish_is_given_up() -> None:
     async def silent(url: str) -> bytes:
         await asyncio.Event().wait()
         return b""
@@ -261,16 +263,16 @@ async def test_an_issuer_that_never_finishes_is_given_up() -> None:
         await KeySet("https://id.example.com", silent, HandClock(), patience=0.05).candidates("1", "RS256")
 
 
-async def test_a_set_without_end_is_not_read_to_its_end(scene: Scene) -> None:
+async def test_a_set_over_the_size_limit_is_not_read_further(scene: Scene) -> None:
     scene.issuer.body = json.dumps({"keys": scene.issuer.keys}).encode() + b" " * MAX_SET_BYTES
-    assert await scene.knocks() == "waits"
+    assert await scene.connect() == "waits"
 
 
-async def test_a_token_without_a_key_id_is_tried_with_what_fits(scene: Scene) -> None:
+async def test_a_token_without_a_key_id_is_tried_with_each_fitting_key(scene: Scene) -> None:
     scene.issuer.keys.append(jwk(private_key("ES256"), "ES256"))
-    assert await scene.knocks(FIRST, None) == "in"
-    assert await scene.knocks(private_key("ES256"), None, "ES256") == "in"
-    assert await scene.knocks(SECOND, None) == "refused"
+    assert await scene.connect(FIRST, None) == "in"
+    assert await scene.connect(private_key("ES256"), None, "ES256") == "in"
+    assert await scene.connect(SECOND, None) == "refused"
 
 
 @pytest.mark.parametrize(
@@ -286,26 +288,26 @@ async def test_a_token_without_a_key_id_is_tried_with_what_fits(scene: Scene) ->
         {"n": "AQAB"},
     ],
 )
-async def test_a_key_that_is_not_meant_for_this_is_not_used(scene: Scene, spoilt: dict[str, Any]) -> None:
+async def test_a_key_for_another_use_is_ignored(scene: Scene, spoilt: dict[str, Any]) -> None:
     scene.issuer.keys[:] = [{**jwk(FIRST, kid="1"), **spoilt}, jwk(SECOND, kid="2")]
-    assert await scene.knocks() == "refused"
-    assert await scene.knocks(SECOND, "2") == "in"
+    assert await scene.connect() == "refused"
+    assert await scene.connect(SECOND, "2") == "in"
 
 
-async def test_a_published_secret_is_nobodys_key(scene: Scene) -> None:
+async def test_a_published_symmetric_key_is_ignored(scene: Scene) -> None:
     secret = b"known to everyone" * 4
     scene.issuer.keys.append({"kty": "oct", "k": jwt.utils.base64url_encode(secret).decode(), "kid": "3"})
     scene.algorithms = ("RS256", "HS256")
     scene.team = scene.front()
-    assert await scene.knocks(secret, "3", "HS256") == "refused"
+    assert await scene.connect(secret, "3", "HS256") == "refused"
 
 
 async def test_a_public_key_of_the_set_is_never_an_hmac_secret(scene: Scene) -> None:
     scene.algorithms = ("RS256", "HS256")
     scene.team = scene.front()
     for known in (json.dumps(scene.issuer.keys[0]), scene.issuer.keys[0]["n"]):
-        secret = jwt.utils.base64url_encode(known.encode())  # in whatever form: it is not asked
-        assert await scene.knocks(secret, "1", "HS256") == "refused"
+        secret = jwt.utils.base64url_encode(known.encode())  # the form does not matter: the key is ignored
+        assert await scene.connect(secret, "1", "HS256") == "refused"
 
 
 def test_a_private_key_in_a_published_set_is_not_used() -> None:
@@ -328,6 +330,6 @@ def test_a_short_rsa_key_verifies_nothing() -> None:
         *(b"\xff", b'{"keys": ' + b"[" * 100_000),
     ],
 )
-def test_what_is_no_set_is_no_set(text: bytes) -> None:
+def test_a_document_that_is_not_a_key_set_is_refused(text: bytes) -> None:
     with pytest.raises((ValueError, RecursionError)):
         read_set(text)

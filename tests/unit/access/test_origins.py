@@ -1,4 +1,4 @@
-"""Which pages may ask: own, listed, foreign, and those that say nothing."""
+"""Which pages may make requests: own, listed, foreign, and those without an Origin."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def asks(origin: str | None = None, *, host: str = HOST, site: str | None = None
     return {name: value for name, value in headers.items() if value is not None}
 
 
-def test_a_listed_origin_is_told_that_it_may_read() -> None:
+def test_a_listed_origin_gets_cors_headers() -> None:
     verdict = origins(APP, credentials=True).decide(asks(APP), "http")
     assert verdict.refused is None
     assert verdict.headers == (
@@ -90,7 +90,7 @@ def test_a_page_that_is_neither_listed_nor_of_this_host_is_refused(
         ("https://Streams.Example.com", "STREAMS.example.com", "https"),
     ],
 )
-def test_a_page_of_the_own_host_may_ask(page: str, host: str, scheme: str) -> None:
+def test_a_page_of_the_own_host_is_allowed(page: str, host: str, scheme: str) -> None:
     assert is_own(page, host, scheme)
     assert origins().decide(asks(page, host=host), scheme).refused is None
 
@@ -114,7 +114,7 @@ def test_a_page_of_another_port_host_or_lower_scheme_is_not_the_own_one(
     assert not is_own(page, host, scheme)
 
 
-def test_without_an_origin_only_what_another_site_set_off_is_refused_and_only_for_cookies() -> None:
+def test_without_an_origin_only_cross_site_requests_are_refused_and_only_with_cookies() -> None:
     with_cookies, without = origins(), origins(accepts_cookies=False)
     assert with_cookies.decide(asks(site="cross-site"), "http").refused is not None
     assert without.decide(asks(site="cross-site"), "http").refused is None
@@ -122,7 +122,7 @@ def test_without_an_origin_only_what_another_site_set_off_is_refused_and_only_fo
         assert with_cookies.decide(asks(site=site), "http").refused is None
 
 
-def test_a_listed_page_may_come_from_another_site() -> None:
+def test_a_listed_page_of_another_site_is_allowed() -> None:
     assert origins(APP).decide(asks(APP, site="cross-site"), "http").refused is None
 
 

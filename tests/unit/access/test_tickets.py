@@ -1,4 +1,4 @@
-"""Tickets: what they are bound to, what they carry, and that nothing else passes for one."""
+"""Tickets: what they are bound to, which claims they carry, and that nothing else is accepted as one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def body_of(ticket: str) -> dict[str, Any]:
     return body
 
 
-def test_a_ticket_opens_its_stream_and_run_on_every_replica() -> None:
+def test_a_ticket_is_valid_for_its_stream_and_run_on_every_replica() -> None:
     ticket, expires_at = tickets().mint({"sub": "ada"}, stream="chat", run=RUN, named=frozenset(), until=SOON)
     another_replica = tickets()
     found = another_replica.read(ticket, stream="chat", run=RUN, named=frozenset())
@@ -56,12 +56,12 @@ def test_a_ticket_is_for_one_stream_and_one_run(stream: str, run: str) -> None:
 
 
 @pytest.mark.parametrize("reader", [tickets(team="search"), tickets(key="another key")])
-def test_a_ticket_is_its_teams_alone_even_where_two_teams_share_a_key(reader: Tickets) -> None:
+def test_a_ticket_is_valid_for_its_team_only_even_if_two_teams_share_a_key(reader: Tickets) -> None:
     with pytest.raises(TicketRefused, match="not this team's"):
         reader.read(mint(), stream="chat", run=RUN, named=frozenset())
 
 
-def test_a_ticket_never_outlives_the_token_it_was_given_for() -> None:
+def test_a_ticket_expires_no_later_than_its_token() -> None:
     until = time.time() + 30.7
     _, expires_at = tickets().mint({}, stream="chat", run=RUN, named=frozenset(), until=until)
     assert until - 1 < expires_at <= until
@@ -87,7 +87,7 @@ def test_a_ticket_carries_only_the_subject_and_what_allow_names() -> None:
     assert body_of(mint(claims=claims, named=None))["claims"] == claims
 
 
-def test_a_ticket_is_void_when_allow_asks_for_a_claim_that_it_does_not_carry() -> None:
+def test_a_ticket_is_refused_when_allow_names_a_claim_that_it_lacks() -> None:
     ticket = mint(named=frozenset({"org"}))
     assert tickets().read(ticket, stream="chat", run=RUN, named=frozenset())
     for now_named in (frozenset({"org", "banned"}), None):
@@ -129,19 +129,19 @@ def payload() -> dict[str, Any]:
         "x" * (MAX_TICKET + 1),
     ],
 )
-def test_what_the_team_did_not_sign_is_no_ticket(forged: str) -> None:
+def test_a_ticket_that_the_team_did_not_sign_is_refused(forged: str) -> None:
     with pytest.raises(TicketRefused):
         tickets().read(forged, stream="chat", run=RUN, named=frozenset())
 
 
-def test_a_token_that_happens_to_be_signed_with_the_very_key_is_still_no_ticket() -> None:
+def test_a_token_signed_with_the_ticket_key_is_no_ticket() -> None:
     own = tickets()
     signed = jwt.encode(payload(), own._key, algorithm="HS256")
     with pytest.raises(TicketRefused):
         own.read(signed, stream="chat", run=RUN, named=frozenset())
 
 
-def test_refusals_never_repeat_the_ticket() -> None:
+def test_refusals_never_quote_the_ticket() -> None:
     for forged in (mint(tickets(key="another")), "planted-secret-in-a-ticket"):
         with pytest.raises(TicketRefused) as refused:
             tickets().read(forged, stream="chat", run=RUN, named=frozenset())
@@ -168,10 +168,10 @@ def test_refusals_never_repeat_the_ticket() -> None:
         ('claims."sub" == run.id', None),
         ("claims.[sub, org]", None),
         ("values(claims)", None),
-        ("run.claims.x == 'y'", None),  # not the token's, but who would risk it
+        ("run.claims.x == 'y'", None),  # not the token's claims, but counted to be safe
     ],
 )
-def test_which_claims_an_allow_can_see_is_read_on_the_safe_side(
+def test_claims_that_allow_may_read_are_found_conservatively(
     allow: str | None, named: set[str] | None
 ) -> None:
     assert claims_named(allow) == named
@@ -199,6 +199,6 @@ def test_a_request_for_a_ticket_is_two_texts() -> None:
         b'{"stream": "chat", "run": "r"}' + b" " * 5000,
     ],
 )
-def test_any_other_request_for_a_ticket_is_told_what_was_expected(body: bytes) -> None:
+def test_a_malformed_ticket_request_gets_the_expected_form(body: bytes) -> None:
     with pytest.raises(BadTicketRequest, match=r"expected a JSON object"):
         TicketRequest.read(body)

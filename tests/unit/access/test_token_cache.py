@@ -1,4 +1,4 @@
-"""JwtVerifier that were verified: known while they are good by the very key, and no longer."""
+"""The cache of verified tokens: an entry is valid until the token expires or its key is replaced."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ KEY, OTHER = object(), object()
 CLAIMS = {"sub": "u"}
 
 
-def test_a_token_is_known_until_its_time_is_over() -> None:
+def test_a_token_is_remembered_until_it_expires() -> None:
     verified = TokenCache()
     verified.remember("t", KEY, CLAIMS, 100.0)
     assert verified.recall("t", (OTHER, KEY), 99.9) == (CLAIMS, 100.0)
@@ -17,14 +17,16 @@ def test_a_token_is_known_until_its_time_is_over() -> None:
     assert len(verified) == 0
 
 
-def test_a_token_goes_with_its_key() -> None:
+def test_a_token_is_forgotten_with_its_key() -> None:
     verified = TokenCache()
     verified.remember("t", KEY, CLAIMS, 100.0)
     assert verified.recall("t", (OTHER,), 0.0) is None
-    assert verified.recall("t", (KEY,), 0.0) is None, "a key that was away for a moment must verify it anew"
+    assert verified.recall("t", (KEY,), 0.0) is None, (
+        "after its key was missing once, the token must be verified again"
+    )
 
 
-def test_an_equal_key_is_another_key() -> None:
+def test_an_equal_key_object_is_another_key() -> None:
     verified = TokenCache()
     verified.remember("t", b"".join([b"a", b"b"]), CLAIMS, 100.0)
     assert verified.recall("t", (b"".join([b"a", b"b"]),), 0.0) is None

@@ -1,4 +1,4 @@
-"""What `stream-proxy --version` says: the version, and with --verbose all that a bug report needs."""
+"""`stream-proxy --version`: the version, and with --verbose the facts that a bug report needs."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def test_the_version_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("arguments", [("--version", "--verbose"), ("--verbose", "--version")])
-def test_verbose_says_the_versions_of_everything_that_may_be_at_fault(arguments: tuple[str, ...]) -> None:
+def test_verbose_prints_the_version_of_each_library(arguments: tuple[str, ...]) -> None:
     facts = dict(line.split(maxsplit=1) for line in told(*arguments).splitlines())
     assert facts["stream-proxy"] == __version__
     assert facts["grpcio"] == importlib.metadata.version("grpcio")
     assert {*LIBRARIES} <= {*facts}
 
 
-def test_every_library_of_ours_is_named() -> None:
+def test_every_dependency_is_listed() -> None:
     required = importlib.metadata.requires("hatchet-stream-proxy") or []
     names = [re.match(r"[\w-]+", line) for line in required if "extra" not in line]
     ours = {name[0].lower() for name in names if name is not None}
@@ -41,7 +41,7 @@ def test_every_library_of_ours_is_named() -> None:
     assert ours <= {*LIBRARIES}
 
 
-def test_nothing_in_it_is_private(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_facts_hold_nothing_private(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HATCHET_CLIENT_TOKEN", "a-token-of-ours")
     text = "\n".join(lines())
     for private in ("a-token-of-ours", str(Path.home()), str(Path.cwd()), os.uname().nodename):

@@ -44,18 +44,18 @@ def run(*arguments: str) -> Result:
         ([FINE, "--frobnicate"], 2),
     ],
 )
-def test_the_exit_status_says_how_it_went(arguments: list[str], status: int) -> None:
+def test_the_exit_status_tells_problems_from_usage_errors(arguments: list[str], status: int) -> None:
     assert run(*arguments).exit_code == status
 
 
-def test_json_goes_to_standard_output_and_nothing_else_does() -> None:
+def test_only_json_goes_to_standard_output() -> None:
     result = run("--format", "json", WRONG, FINE, "/does/not/exist.yaml")
     found = json.loads(result.stdout)
     assert {each["file"] for each in found} == {WRONG, "/does/not/exist.yaml"}
     assert result.stderr == ""
 
 
-def test_fine_is_an_empty_array_in_json_and_silence_for_github() -> None:
+def test_without_problems_json_is_an_empty_array_and_github_is_empty() -> None:
     assert json.loads(run("--format", "json", FINE).stdout) == []
     assert run("--format", "github", FINE).stdout == ""
     assert run(FINE).stdout == "1 file: no problems\n"
@@ -66,7 +66,7 @@ def test_a_path_given_twice_is_checked_once() -> None:
 
 
 def on_a_terminal(**env: str) -> str:
-    """What the program writes where standard output is a terminal."""
+    """The output of the program on a terminal."""
     outer, inner = pty.openpty()
     program = [sys.executable, "-c", "from proxy.cli.main import start; start()", "check", WRONG]
     try:
@@ -94,7 +94,7 @@ def test_colours_are_for_terminals_that_want_them() -> None:
     assert "\x1b" not in run(WRONG).stdout
 
 
-def test_it_answers_at_once_because_it_loads_nothing_that_serves() -> None:
+def test_check_does_not_load_grpc_nor_the_server() -> None:
     program = (
         "import sys\nfrom proxy.cli.main import main\ntry: main()\nexcept SystemExit: pass\n"
         "print([name for name in sys.modules if name.partition('.')[0] in"

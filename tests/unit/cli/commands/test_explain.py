@@ -1,4 +1,4 @@
-"""`stream-proxy explain`: each rule in turn, the frame byte for byte; recordings; without gRPC."""
+"""`stream-proxy explain`: each rule in order, the frame byte for byte, recordings; gRPC is not loaded."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run(*words: object, given: str | None = None) -> tuple[int, bytes]:
     return result.exit_code, result.output_bytes
 
 
-def test_each_rule_is_told_in_turn_and_then_the_frame_byte_for_byte(path: Path) -> None:
+def test_each_rule_is_shown_in_order_and_then_the_frame_byte_for_byte(path: Path) -> None:
     event = '{"type": "step_completed", "step": "start", "run_id": "r", "payload": {"a": "é\\n😀"}}'
     status, said = run(path, "--stream", "chat", "--event", event)
     assert status == 0
@@ -57,7 +57,7 @@ def test_each_rule_is_told_in_turn_and_then_the_frame_byte_for_byte(path: Path) 
             "step_completed of step start\n"
             "  tokens: no match: it is for step_stream\n"
             "  results: matched\n"
-            "  sizes: not asked: an earlier rule decided\n"
+            "  sizes: not evaluated: an earlier rule decided\n"
             'data: {"type":"step_completed","payload":{"a":"é\\n😀"},"messageId":"r"}\n'
             "\n"
         ).encode()
@@ -70,7 +70,7 @@ def test_a_named_message_has_its_event_line(path: Path) -> None:
     assert said.endswith(b'event: token\ndata: {"text":"Hi","attempt":1}\n\n')
 
 
-def test_the_first_reason_why_not_is_told(path: Path) -> None:
+def test_the_first_reason_of_a_mismatch_is_shown(path: Path) -> None:
     _, said = run(path, "--event", '{"type": "step_stream", "payload": ""}')
     assert b"  tokens: no match: when is not true: payload != ''\n" in said
     assert said.endswith(b"  no rule matches: not forwarded\n\n")
@@ -104,13 +104,13 @@ def test_an_event_may_come_from_a_file_or_from_standard_input(path: Path, tmp_pa
         ([], "explain: give either --event or --recording"),
     ],
 )
-def test_what_makes_no_sense_is_2_with_one_sentence(path: Path, words: list[str], said: str) -> None:
+def test_unusable_arguments_are_status_2_with_one_sentence(path: Path, words: list[str], said: str) -> None:
     status, output = run(path, *words)
     assert status == 2
     assert said in output.decode()
 
 
-def test_problems_in_the_yaml_are_1_and_no_yaml_is_2(tmp_path: Path) -> None:
+def test_problems_in_the_yaml_are_status_1_and_a_missing_file_is_2(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(YAML.replace("step_stream", "step_strm"))
     assert run(tmp_path / "s.yaml", "--event", "{}")[0] == 1
     assert run(tmp_path / "none.yaml", "--event", "{}")[0] == 2
@@ -123,7 +123,7 @@ def test_in_the_directory_form_the_team_is_named(tmp_path: Path) -> None:
         (tmp_path / "teams" / f"{name}.yaml").write_text(text)
     event = '{"type": "step_failed"}'
     status, said = run(tmp_path, "--event", event)
-    assert status == 2 and b"say which team: --team NAME (there are: a, b)" in said
+    assert status == 2 and b"name the team: --team NAME (there are: a, b)" in said
     status, said = run(tmp_path, "--team", "b", "--stream", "s", "--event", event)
     assert status == 0 and said.endswith(b'data: "b"\n\n')
 
@@ -131,7 +131,7 @@ def test_in_the_directory_form_the_team_is_named(tmp_path: Path) -> None:
 # -- recordings
 
 
-def test_every_recording_comes_to_its_verified_end() -> None:
+def test_every_recording_reaches_its_verified_end() -> None:
     for file in sorted(RECORDINGS.glob("*/*.jsonl")):
         items = played(file.read_text().splitlines())
         assert isinstance(items[-1], End), file
@@ -160,7 +160,7 @@ def test_a_recorded_run_is_explained_event_by_event(path: Path) -> None:
          "line 2 is not as a recording has it"),
     ],
 )  # fmt: skip
-def test_what_is_no_recording_is_said_with_its_line(lines: list[str], said: str) -> None:
+def test_a_malformed_recording_is_reported_with_its_line(lines: list[str], said: str) -> None:
     with pytest.raises(NotARecording, match=said):
         played(lines)
 
@@ -190,7 +190,7 @@ def test_a_recorded_run_shows_what_repairs_a_text(path: Path) -> None:
     assert (
         "a reset of step two: its whole text follows\n"
         'event: stream.reset\ndata: {"step":"two","attempt":2,"whole":true}\n\n'
-        "what the text of step two lacks, by rule tokens\n"
+        "the missing text of step two, by rule tokens\n"
         'event: token\ndata: {"text":"another text","attempt":2}\n\n'
         "step_completed of step two\n"
     ) in said.decode()

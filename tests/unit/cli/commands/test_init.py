@@ -34,7 +34,7 @@ def test_the_starter_passes_check_strict(steps: tuple[str, ...], metadata: str |
     assert results.steps == (steps or None)
 
 
-def test_the_steps_that_stream_can_be_named_and_the_last_one_is_meant_otherwise() -> None:
+def test_streaming_steps_can_be_named_and_default_to_the_last_step() -> None:
     given = starter("chat", ("plan", "answer", "mail"), streaming=("plan", "answer"))
     checked = check("f.yaml", given.encode(), Form.SINGLE, ENV)
     assert isinstance(checked.model, SingleFile)
@@ -49,7 +49,7 @@ def test_the_starters_own_tests_pass() -> None:
         assert [result.name for result in results if not result.passed] == []
 
 
-def test_many_steps_go_over_several_lines() -> None:
+def test_many_steps_are_written_over_several_lines() -> None:
     steps = tuple(f"a_step_with_a_long_name_{n}" for n in range(9))
     text = starter("chat", steps)
     assert check("f.yaml", text.encode(), Form.SINGLE, ENV).problems == ()
@@ -62,7 +62,7 @@ def test_many_steps_go_over_several_lines() -> None:
     )
 )
 @settings(max_examples=100)
-def test_any_step_name_survives(steps: list[str]) -> None:
+def test_any_step_name_is_written_correctly(steps: list[str]) -> None:
     wanted = tuple(step for step in dict.fromkeys(steps) if step.strip())
     checked = check("f.yaml", starter("chat", wanted).encode(), Form.SINGLE, ENV)
     if "${" not in "".join(wanted):
@@ -79,11 +79,11 @@ def test_any_step_name_survives(steps: list[str]) -> None:
         ("…", "chat-stream"),
     ],
 )
-def test_a_stream_is_called_as_the_workflow_as_far_as_a_path_allows(workflow: str, name: str) -> None:
+def test_a_stream_is_named_after_the_workflow_as_far_as_a_path_allows(workflow: str, name: str) -> None:
     assert stream_name(workflow) == name
 
 
-def test_it_writes_the_file_and_says_what_is_next(tmp_path: Path) -> None:
+def test_init_writes_the_file_and_names_the_next_command(tmp_path: Path) -> None:
     file = tmp_path / "streams.yaml"
     result = CliRunner().invoke(command, ["start", "answer", "-o", str(file)])
     assert result.exit_code == 0
@@ -91,7 +91,7 @@ def test_it_writes_the_file_and_says_what_is_next(tmp_path: Path) -> None:
     assert file.read_text() == starter("chat", ("start", "answer"))
 
 
-def test_it_writes_over_nothing_unless_it_is_told_to(tmp_path: Path) -> None:
+def test_init_overwrites_a_file_only_with_force(tmp_path: Path) -> None:
     file = tmp_path / "streams.yaml"
     file.write_text("mine")
     assert CliRunner().invoke(command, ["-o", str(file)]).exit_code == 2
@@ -99,7 +99,7 @@ def test_it_writes_over_nothing_unless_it_is_told_to(tmp_path: Path) -> None:
     assert CliRunner().invoke(command, ["--force", "-o", str(file)]).exit_code == 0
 
 
-def test_it_prints_where_a_dash_says_so() -> None:
+def test_init_prints_the_yaml_for_a_dash() -> None:
     result = CliRunner().invoke(command, ["one", "--stream", "mine", "--metadata", "id", "-o", "-"])
     assert result.output == starter("mine", ("one",), metadata="id")
 
@@ -110,13 +110,13 @@ def test_a_streaming_step_that_the_workflow_does_not_have_is_refused() -> None:
     assert "--tokens anwser: the workflow's steps are start, answer" in result.output
 
 
-def test_it_cannot_ask_without_a_token() -> None:
+def test_init_needs_a_token_for_a_workflow() -> None:
     result = CliRunner().invoke(command, ["--workflow", "x", "-o", "-"], env={"HATCHET_CLIENT_TOKEN": ""})
     assert result.exit_code == 2
     assert "HATCHET_CLIENT_TOKEN is not set" in result.output
 
 
-def test_a_token_that_is_none_is_said() -> None:
+def test_a_malformed_token_is_reported() -> None:
     result = CliRunner().invoke(command, ["--workflow", "x", "-o", "-"], env={"HATCHET_CLIENT_TOKEN": "bad"})
     assert result.exit_code == 1
     assert "is no Hatchet API token" in result.output
@@ -133,12 +133,12 @@ async def asking(workflow: str) -> Result:
         return await asyncio.to_thread(CliRunner().invoke, command, arguments, env=engine.env)
 
 
-async def test_it_asks_hatchet_for_a_workflows_steps() -> None:
+async def test_init_gets_a_workflows_steps_from_hatchet() -> None:
     result = await asking("chat")
     assert result.output == starter("chat", ("start", "load_docs", "reason_docs", "generate_response"))
 
 
-async def test_a_workflow_that_hatchet_does_not_know_is_said() -> None:
+async def test_an_unknown_workflow_is_reported() -> None:
     result = await asking("nothing")
     assert result.exit_code == 1
     assert "knows no workflow 'nothing'" in result.output

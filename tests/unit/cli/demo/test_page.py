@@ -1,4 +1,4 @@
-"""The demo's routes, apart from a browser: files, buttons, and what they make of nonsense."""
+"""The demo's routes without a browser: files, buttons and malformed requests."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_every_other_request_reaches_the_proxy_unchanged(
 
 
 @pytest.mark.parametrize("workflow", ["chat", "flaky", "broken"])
-async def test_a_click_begins_a_run(page: httpx.AsyncClient, engine: Engine, workflow: str) -> None:
+async def test_a_click_triggers_a_run(page: httpx.AsyncClient, engine: Engine, workflow: str) -> None:
     answer = await page.post("/demo/runs", json={"workflow": workflow})
     assert answer.status_code == 201
     assert engine.run(answer.json()["run_id"]).workflow.name == workflow
@@ -68,16 +68,16 @@ async def test_a_click_begins_a_run(page: httpx.AsyncClient, engine: Engine, wor
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"null", b"1", b'{"workflow": 7}', b'{"workflow": "other"}', b"x" * 20_000]
 )
-async def test_nonsense_begins_nothing(page: httpx.AsyncClient, body: bytes) -> None:
+async def test_a_malformed_request_triggers_nothing(page: httpx.AsyncClient, body: bytes) -> None:
     assert (await page.post("/demo/runs", content=body)).status_code == 400
 
 
-async def test_hatchet_can_be_taken_away(page: httpx.AsyncClient, engine: Engine) -> None:
+async def test_the_outage_button_makes_hatchet_unreachable(page: httpx.AsyncClient, engine: Engine) -> None:
     assert (await page.post("/demo/outage")).json() == {"seconds": 4.0}
     await engine.faults.start_grpc()
 
 
-def test_a_wheel_carries_what_the_demo_shows() -> None:
+def test_a_wheel_contains_the_files_of_the_demo() -> None:
     carried = re.findall(r'"force_include"\]\["(.+)"\] = "(.+)"', (CHECKOUT / "hatch_build.py").read_text())
     assert [CHECKOUT / source for source, _ in carried] == [example(), client()]
     assert {target.rpartition("/")[0] for _, target in carried} == {"proxy/cli/demo"}
