@@ -1,1 +1,1 @@
-"""The event log of a run and the cursors into it."""
+"""Cursors: positions in a run's frames, and message frames with their cursors."""

@@ -24,12 +24,14 @@ from proxy.runs.observer import Observer
 from proxy.runs.reconcile.subscription_state import Pulse
 from proxy.runs.subscription import Subscription
 
-LOOK_AGAIN: Final = 1.0  # seconds between looks into the list while waiting: what the subscription missed
+LOOK_AGAIN: Final = (
+    1.0  # seconds between reads of the list while waiting: it has what the subscription missed
+)
 CONFIRM: Final = 0.3  # seconds within which the list may name another run than the first one: it lags 0.1
-CONFIRM_PAUSE: Final = 0.05  # seconds between those looks
+CONFIRM_PAUSE: Final = 0.05  # seconds between those reads
 HAND_OVER: Final = 30.0  # seconds after which a search ends, whatever the run's own subscription brings
 PICK_UP: Final = 10.0  # seconds after which a found run that nobody takes is given up
-MOST_KEPT: Final = 8 * 1024 * 1024  # bytes kept until the run takes over
+MOST_KEPT: Final = 8 * 1024 * 1024  # bytes buffered until the run takes over
 
 
 class Found:

@@ -105,7 +105,7 @@ def played(texts: Iterable[str]) -> list[Item]:
     has_history = any(line["source"].startswith("REST") for line in lines)
     player = _Player(Reconciler(run_id, has_history=has_history))
     player.reconciler.core_poll.want(0.0)
-    for read in (_learn, _tell):  # the states first: each look is answered from all that was recorded
+    for read in (_learn, _tell):  # the states first: each read is answered from all that was recorded
         for number, line in enumerate(lines, 1):
             try:
                 read(player, line, run_id, max(float(line["t"]), 0.0))

@@ -30,10 +30,12 @@ from proxy.runs.observer import Observer
 from proxy.runs.reconcile.subscription_state import Pulse
 from proxy.runs.subscription import Subscription
 
-BUDGET: Final = 64 * 1024 * 1024  # bytes kept where the team has no limit of its own
-ENDED_FOR: Final = 300.0  # seconds that a run is kept after something that looked like its end
-IDLE_FOR: Final = 3600.0  # seconds that a run is kept without an event: backoffs are minutes, not hours
-SWEEP: Final = 10.0  # seconds between two looks for runs to forget
+BUDGET: Final = 64 * 1024 * 1024  # bytes of buffers, where the team has no limit of its own
+ENDED_FOR: Final = 300.0  # seconds that a run is buffered after something that looked like its end
+IDLE_FOR: Final = (
+    3600.0  # seconds that a run is buffered without an event: a retry's backoff is minutes, not hours
+)
+SWEEP: Final = 10.0  # seconds between two searches for buffers to drop
 
 _STREAM: Final = Kind.STREAM
 
@@ -161,7 +163,7 @@ class Tap:
         for kept in self._kept.values():
             kept.closed(self._clock.now(), hung_up=hung_up)
 
-    # -- what is kept --
+    # -- buffers --
 
     def _keep(self, event: LiveEvent) -> None:
         now = self._clock.now()

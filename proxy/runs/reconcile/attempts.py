@@ -99,7 +99,7 @@ def _after_failure(
 def _same_again(
     one: Execution, evidence: Evidence, *, goes_on: bool, history: bool, now: float
 ) -> Attribution:
-    """No other attempt than that of the one before it is known: it goes on after a break, or runs again."""
+    """Only the attempt of the execution before is known: it goes on after a break, or runs again."""
     attempt = evidence.proven
     until = one.heard_at + RERUN_WAIT
     if goes_on:

@@ -11,117 +11,118 @@ from typing import Final
 # -- chunks ------------------------------------------------------------------------------------
 
 HOLE_WAIT: Final = 0.25
-"""A missing index is waited for so long, then it is a gap. On a subscription by metadata 23 of 10,000 chunks
-came out of order, by milliseconds; by run id the engine's own buffer waits 5 s, which a reader of tokens will
-not."""
+"""How long a missing index is waited for before it is a gap. On a subscription by metadata 23 of 10,000
+chunks came out of order, by milliseconds. By run id the engine's own buffer waits 5 s, which is too long
+for a client that shows tokens."""
 
 SETTLE: Final = 0.025
-"""The least time for which an end waits for chunks that it overtook. The engine flushes each kind of event by
-itself, chunks every 20 or 40 ms and an end 20 ms after it came: so an end can be 20 ms ahead. Measured on an
-idle engine and at a load of 6: 1 to 14 ms in one step of four, never more."""
+"""The least time for which an end waits for chunks that it overtook. The engine flushes each kind of event
+by itself, chunks every 20 or 40 ms and an end 20 ms after it came, so an end can be 20 ms ahead. Measured
+on an idle engine and at a load of 6: an end was 1 to 14 ms ahead in one step of four, never more."""
 
 SEAM_AFTER: Final = 0.012
-"""A subscription that is hung up so long after an end, and opened again at once, counts as unbroken: of 170
-last steps those chunks that were lost between the two were lost at hangups 8 to 11 ms after the end."""
+"""How long after an end a hangup must come so that the subscription counts as unbroken, if the next one is
+opened within SEAM. In 170 last steps, chunks were lost only at hangups 8 to 11 ms after the end."""
 
 SEAM: Final = 0.01
-"""... when the next one is opened within this time."""
+"""How long after such a hangup the next subscription may be opened."""
 
 LAG_IDLE: Final = 0.05
-"""So far chunks lag behind on an idle engine, by those flushes (4 to 50 ms measured)."""
+"""How far chunks lag behind on an idle engine because of its flushes (measured: 4 to 50 ms)."""
 
 LAG_FACTOR: Final = 1.5
-"""Where they lag further, an end waits so many times the excess: the chunks that are still to come are later
-than those that were measured."""
+"""An end waits this many times the lag above LAG_IDLE: the chunks that are still to come are later than
+those that were measured."""
 
 SETTLE_MOST: Final = 3.0
-"""An end waits no longer than this for chunks, however far they lag behind: then it is emitted with a gap."""
+"""How long an end waits for chunks at most, however far they lag behind. Then it is emitted with a gap."""
 
 VOUCH_WAIT: Final = 0.3
-"""An end that one subscription brought waits so long for the same end on a subscription that can prove the
+"""How long an end that one subscription brought waits for the same end on a subscription that can prove the
 tail."""
 
 SIGN_WAIT: Final = 1.0
-"""The end of a step for which the engine sends no event (a timeout, a cancellation) waits so long for any
-later event on a subscription that brought the attempt's chunks."""
+"""How long the end of a step waits for any later event on a subscription that brought the attempt's chunks,
+where the engine sends no event for the end itself (a timeout, a cancellation)."""
 
 # -- attempts ----------------------------------------------------------------------------------
 
 HISTORY_LAG: Final = 0.1
-"""The history is so far behind (50 to 100 ms): an answer that was asked for so long after a chunk came
-knows the attempt that sent it."""
+"""How far the history is behind (50 to 100 ms). An answer that was asked for this long after a chunk came
+knows the attempt that sent the chunk."""
 
 WAITING_PROOF: Final = 0.3
-"""The history says that an attempt waits for a worker: so it had not begun this long before it was asked.
-Three times its lag, because that grows under load."""
+"""Where the history says that an attempt waits for a worker, the attempt had not begun this long before the
+question. Three times HISTORY_LAG, because the lag grows under load."""
 
 START_LAG: Final = 0.025
-"""A worker's first chunk may be timed so much before the worker's own word that the attempt began."""
+"""How much earlier than the attempt's start, as its worker reports it, the first chunk may be timed."""
 
 CLOCK_JITTER: Final = 0.01
-"""Threads of one worker time their chunks this much out of order."""
+"""How much out of order threads of one worker may time their chunks."""
 
 CLOCK_SKEW: Final = 1.0
-"""A failure is timed by the engine, a chunk by its worker: two clocks that may be this far apart."""
+"""How far two clocks may be apart: the engine times a failure, a worker times its chunks."""
 
 ATTEMPT_WAIT: Final = 0.35
-"""Chunks wait so long for an answer of the history that says which attempt they belong to; then the attempt
-that is known to run is believed. Longer than HISTORY_LAG and two round trips."""
+"""How long chunks wait for an answer of the history that says which attempt sent them. Then the attempt
+that is known to run is assumed. Longer than HISTORY_LAG and two round trips."""
 
 RERUN_WAIT: Final = 1.0
-"""Chunks that begin again at index 0 are taken for the same attempt, run again (an evicted durable task),
-when for so long nothing has said that another attempt began. Failures come within 60 ms, the history within
-100."""
+"""How long chunks that begin again at index 0 wait for a source that names another attempt. Then the same
+attempt runs again (an evicted durable task). Failures come within 60 ms, the history within 100 ms."""
 
 SHORTEST_TIMEOUT: Final = 1.0
-"""The engine looks for attempts that take too long once a second: before that none has timed out."""
+"""An attempt younger than this has not timed out: the engine looks for timeouts once a second."""
 
 FAILED_WAIT: Final = 1.0
-"""FAILED in the history is believed to be final when it has stood so long: one that will be retried reads
-FAILED for some 60 ms."""
+"""How long the history must say FAILED before that is final: before a retry it says FAILED for some 60
+ms."""
 
 CANCEL_WAIT: Final = 1.0
-"""A cancellation that a subscription brought waits so long for the history, which knows whether it was a
-schedule timeout: a failure, with the reason."""
+"""How long a cancellation that a subscription brought waits for the history, which knows whether it was a
+schedule timeout: that is a failure, with a reason."""
 
 FAILURE_TEXT_WAIT: Final = 1.0
-"""A failure waits so long for its text: a timeout's is in the core state alone, once the run is done."""
+"""How long a failure waits for its text: a timeout's text is only in the core state, once the run is
+done."""
 
 # -- joining -----------------------------------------------------------------------------------
 
 JOIN_WAIT: Final = 0.25
-"""The first items wait so long for the first answer of the history, which knows the order and the outputs."""
+"""How long the first items wait for the first answer of the history, which has the order and the
+outputs."""
 
 JOIN_SETTLE: Final = 0.4
-"""... and so long for an answer that agrees with the core state about what runs: what finished within the
-history's lag before the join must come before what happens after it."""
+"""How long the first items wait for a history that agrees with the core state about which steps run. Items
+of steps that ended within the history's lag before must come before later items."""
 
 LIVE_WAIT: Final = 0.25
-"""What a state says first waits so long for the event of a subscription, which has the details."""
+"""How long a change that a state shows first waits for the subscription's event, which has the details."""
 
 PARENT_WAIT: Final = JOIN_SETTLE
-"""A step that has begun waits so long for its parent's end, where no event brought that. The history has
-it."""
+"""How long a step that has begun waits for its parent's end, where no event brought that end. The history
+has it."""
 
 # -- the end -----------------------------------------------------------------------------------
 
 REPLAY_PAUSE: Final = 0.08
-"""Between two steps of a replay the core state says done for so long: a second done state that was asked for
-later than this is a proof."""
+"""How long the core state says done between two steps of a replay. A second done state, asked for later
+than this after the first, is a proof."""
 
 ALONE: Final = 1.0
-"""... and so long where nothing but the core state can say that a replay goes on."""
+"""The same where only the core state can show that a replay goes on."""
 
 CLOSE_WAIT: Final = 1.0
-"""The verified end waits so long for the details that only the history has."""
+"""How long the verified end waits for details that only the history has."""
 
 REST: Final = 0.3
-"""When all known steps have ended and for so long none has begun, the core state is asked whether the run is
+"""How long after the end of all known steps, if none begins, the core state is asked whether the run is
 over."""
 
 SILENT_YOUNG: Final = 0.25
-"""For so long after the first state, while the subscriptions have brought nothing, the states are read again:
-only they know what happened before the subscription was open."""
+"""How long after the first state the states are read again, while the subscriptions have brought nothing:
+only the states know what happened before the subscriptions were open."""
 
 STATE_ONLY_EVERY: Final = 1.0
 """How often the states are read of a run that has no subscription because the team's are used up."""
@@ -129,19 +130,20 @@ STATE_ONLY_EVERY: Final = 1.0
 # -- polling -----------------------------------------------------------------------------------
 
 POLL_NEAREST: Final = 0.05
-"""Two reads of one state are never nearer than this: a storm of reasons is one read each 50 ms."""
+"""The least time between two reads of one state: many reasons at once are one read each 50 ms."""
 
 POLL_FIRST: Final = 0.1
-"""An answer that decided nothing is asked for again after so long, then at doubled distances."""
+"""How long after an answer that decided nothing the state is read again; doubled each time."""
 
 POLL_SLOWEST: Final = 5.0
-"""... up to this: an open question costs one call per 5 s."""
+"""The most that this time grows to: an open question costs one call per 5 s."""
 
 AWAY_FIRST: Final = 0.3
-"""A source that gave no answer is left alone for so long, doubled each time."""
+"""How long a source that gave no answer is not asked; doubled each time."""
 
 AWAY_SLOWEST: Final = 5.0
-"""... up to this: a thousand runs must not keep a source down."""
+"""The most that this time grows to. Not shorter, because the calls of a thousand runs must not keep a source
+down."""
 
 END_POLLS: Final = 6
-"""Reads after something that looked like the end: after 0, 0.1, 0.3, 0.7, 1.5 and 3.1 s."""
+"""Reads of the core state after a hint of the run's end: after 0, 0.1, 0.3, 0.7, 1.5 and 3.1 s."""
