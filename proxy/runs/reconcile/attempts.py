@@ -26,6 +26,7 @@ from proxy.runs.reconcile.placement import Execution
 from proxy.runs.reconcile.timing import (
     ATTEMPT_WAIT,
     CLOCK_JITTER,
+    FAILED_WAIT,
     HISTORY_LAG,
     RERUN_WAIT,
     SHORTEST_TIMEOUT,
@@ -121,6 +122,9 @@ def _first(
             return Attribution(evidence.proven + 1)
         if not failure.live and failure.known_at < one.heard_at - ATTEMPT_WAIT:
             return Attribution(evidence.proven + 1)
+        until = failure.known_at + FAILED_WAIT
+        if failure.live and history and not over and now < until:
+            return Attribution(None, until=until)  # whether another attempt followed is known by then
     return _proven(one, evidence, newer=newer, history=history, over=over, now=now)
 
 
