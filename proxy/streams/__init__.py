@@ -1,1 +1,1 @@
-"""Delivers one run to many clients: backlog, channel, subscriber and session."""
+"""Delivers one run to many clients: backlog, channel, dispatcher, subscriber and session."""
