@@ -14,6 +14,7 @@ import httpx
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Chunks, Script, Step, Workflow, script
 from tests.support.processes import Running, free_port, serving
+from tests.support.waiting import until
 
 YAML: Final = """
 version: 1
@@ -58,13 +59,21 @@ async def test_readyz_says_draining_while_a_stuck_client_delays_the_drain(tmp_pa
         _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]), limit=1024)
         writer.write(f"GET /streams/chat/{run} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         sent = f'stream_proxy_forwarded_total{{rule="rules[0]",stream="chat",team="default"}} {CHUNKS}.0'
-        async with asyncio.timeout(30):
-            while sent not in (await client.get(f"{admin}/metrics")).text:
-                await asyncio.sleep(0.05)
+
+        answer = await client.get(f"{admin}/readyz")
+        assert answer.status_code == 200
+
+        async def forwarded() -> bool:
+            return sent in (await client.get(f"{admin}/metrics")).text
+
+        async def not_ready() -> bool:
+            nonlocal answer
+            answer = await client.get(f"{admin}/readyz")
+            return answer.status_code != 200
+
+        await until(forwarded, "every chunk is forwarded")
         stopping = asyncio.create_task(proxy.stop())
-        async with asyncio.timeout(4):
-            while (answer := await client.get(f"{admin}/readyz")).status_code == 200:
-                await asyncio.sleep(0.02)
+        await until(not_ready, "the drain has begun")
         assert (answer.status_code, answer.json()["status"], answer.json()["draining"]) == (
             503,
             "draining",

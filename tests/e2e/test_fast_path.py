@@ -378,7 +378,6 @@ async def test_a_silent_connection_is_closed_and_half_a_request_is_answered_with
     async with strict_listener(proxy, request_seconds=0.3) as (come, _):
         came = loop.time()
         silent, slow = await come(), await come()
-        await asyncio.sleep(0.2)
         slow.writer.write(b"GET /message/x HTT")
         assert (await slow.hears()).startswith(b"HTTP/1.1 408 ")
         assert await silent.hears() == b""

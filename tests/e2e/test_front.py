@@ -109,7 +109,8 @@ async def test_clients_before_during_and_after_a_run_get_the_same_events(
 ) -> None:
     run = await engine.trigger("chat", {"message": "hi"})
     first = asyncio.create_task(listen(client, f"/all/{run}"))
-    await asyncio.sleep(0.15)  # anywhere in the middle: the events must not depend on it
+    async with client.stream("GET", f"/all/{run}") as third:
+        await anext(aiter(third.aiter_lines()))  # the run is followed, and somewhere in its middle
     second = asyncio.create_task(listen(client, f"/all/{run}"))
     one, two = await first, await second
     late = await listen(client, f"/all/{run}")
@@ -251,9 +252,13 @@ async def test_while_hatchet_is_unreachable_clients_get_stream_wait(
     assert int(answer.headers["retry-after"]) > 0
     assert [line for line in proxy.log if line["event"] == "trouble with Hatchet"]
     await engine.faults.start_grpc()
-    async with asyncio.timeout(20):
-        while (heard := await listen(client, f"/message/{run}", until=""))[-1].event == "stream.wait":
-            await asyncio.sleep(0.2)
+    heard: list[ServerSentEvent] = []
+
+    async def streams_again() -> bool:
+        heard[:] = await listen(client, f"/message/{run}", until="")
+        return heard[-1].event != "stream.wait"
+
+    await until(streams_again, "Hatchet answers again")
     assert heard[-1].json() == {"status": "completed"}
 
 

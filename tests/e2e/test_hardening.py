@@ -276,13 +276,14 @@ async def test_a_process_refuses_connections_before_its_file_limit_and_keeps_run
         for _, writer in crowd:
             writer.close()
         async with httpx.AsyncClient(base_url=command.url) as client:
-            for _ in range(50):
+
+            async def healthy() -> bool:
                 try:
-                    answer = await client.get("/healthz")
-                    break
+                    return (await client.get("/healthz")).status_code == 200
                 except httpx.TransportError:
-                    await asyncio.sleep(0.1)
-            assert answer.status_code == 200
+                    return False
+
+            await until(healthy, "it accepts again")
     finally:
         command.terminate()
         assert await command.ended() == 0
@@ -768,13 +769,15 @@ def _broken_files(folder: Path) -> list[str]:
 
 async def _until_reload_failed(client: httpx.AsyncClient, haul: Haul) -> None:
     pattern = re.compile(r'stream_proxy_\w*reloads\w*\{[^}]*"failed"[^}]*\} ([0-9.]+)')
-    async with asyncio.timeout(15):
-        while True:
-            found = sum(float(n) for n in pattern.findall((await client.get("/metrics")).text))
-            if found > haul.failed:
-                haul.failed = found
-                return
-            await asyncio.sleep(0.05)
+
+    async def failed() -> float:
+        return sum(float(n) for n in pattern.findall((await client.get("/metrics")).text))
+
+    async def one_more() -> bool:
+        return await failed() > haul.failed
+
+    await until(one_more, "the reload has failed")
+    haul.failed = await failed()
 
 
 def _check(folder: Path, env: Mapping[str, str]) -> str:

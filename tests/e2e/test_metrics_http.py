@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from pathlib import Path
 from typing import Final
@@ -14,6 +13,7 @@ from proxy.cli.demo.page import example
 from proxy.simulator import Engine
 from tests.support.eventsource import EventSource
 from tests.support.processes import Running, serving
+from tests.support.waiting import until
 
 PROMISED: Final = (
     "clients", "runs", "upstream_subscriptions", "events_total", "frames_total", "sent_bytes_total",
@@ -57,11 +57,12 @@ async def knock(url: str, run: str) -> None:
 async def failed_reload(proxy: Running, yaml: Path, url: str) -> dict[str, float]:
     """How long the reload of a broken file took, by team, once it was counted."""
     yaml.write_text(yaml.read_text() + "mistake: 1\n")
-    async with asyncio.timeout(20):
-        while (("result", "failed"), ("team", "default")) not in (await scrape(url))[
-            "stream_proxy_reloads_total"
-        ]:
-            await asyncio.sleep(0.05)
+
+    async def counted() -> bool:
+        failed = (("result", "failed"), ("team", "default"))
+        return failed in (await scrape(url))["stream_proxy_reloads_total"]
+
+    await until(counted, "the failed reload is counted")
     took = (await scrape(url))["stream_proxy_last_reload_duration_seconds"]
     return {dict(labels)["team"]: seconds for labels, seconds in took.items()}
 

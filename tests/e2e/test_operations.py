@@ -14,6 +14,7 @@ from proxy.simulator import Engine
 from proxy.streams.subscriber import Ending
 from tests.support.processes import serving
 from tests.support.tools import ROOT, need
+from tests.support.waiting import until
 
 TEXT: Final = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 COMMANDS: Final = [
@@ -54,9 +55,11 @@ async def test_a_team_in_trouble_is_reported_as_documented(tmp_path: Path) -> No
     async with Engine(seed=1) as engine:
         await engine.faults.stop_grpc()
         async with serving(yaml, engine.env) as (_, url):
-            async with asyncio.timeout(45):
-                while (await shell(f"curl -fsS '{url}/readyz?strict'", {}))[0] == 0:
-                    await asyncio.sleep(0.1)
+
+            async def not_ready() -> bool:
+                return (await shell(f"curl -fsS '{url}/readyz?strict'", {}))[0] != 0
+
+            await until(not_ready, "the team is in trouble", within=45)
             assert '"state": "away"' in (await shell(f"curl -sS '{url}/readyz?team=default'", {}))[1]
             assert (await shell(f"curl -fsS {url}/readyz", {}))[0] == 0
             assert (await shell(f"curl -fsS '{url}/readyz?team=nobody'", {}))[0] != 0

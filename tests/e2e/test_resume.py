@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Final
 import pytest
 
 from proxy.simulator import Engine
+from proxy.streams import run_session
 from tests.chaos.replicas import replicas
 from tests.support.delivering import (
     Ear,
@@ -53,6 +53,12 @@ SMALL: Final = """
     path: /mine/{metadata.message}
     rules: [{events: ["*", step_stream], data: {type: type, run: run_id}}]
 """
+
+
+@pytest.fixture
+def asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each request asks Hatchet whether an ended run was replayed; in production once a second."""
+    monkeypatch.setattr(run_session, "REPLAY_CHECK", 0.0)
 
 
 @pytest.fixture
@@ -353,12 +359,11 @@ async def test_after_keep_after_end_a_cursor_is_unknown_and_the_results_are_rebu
 
 
 async def test_a_replayed_run_sends_its_new_events_and_end_cursors_still_get_204(
-    engine: Engine, proxy: Served
+    engine: Engine, proxy: Served, asks_again: None
 ) -> None:
     run = await engine.trigger("talk")
     url = f"{proxy.url}/run/{run}"
     first = await once(url)
-    await asyncio.sleep(1.1)  # for a second after the end "it was not replayed" is believed
     await engine.replay(run)
     assert await status(url, cursor=first[-1].id) == 204
     second = await once(url)
@@ -369,12 +374,11 @@ async def test_a_replayed_run_sends_its_new_events_and_end_cursors_still_get_204
 
 
 async def test_the_end_before_a_replay_is_not_sent_again_during_the_replay(
-    engine: Engine, proxy: Served
+    engine: Engine, proxy: Served, asks_again: None
 ) -> None:
     run = await engine.trigger("dag")
     url = f"{proxy.url}/run/{run}"
     await once(url)
-    await asyncio.sleep(1.1)
     await engine.replay(run)  # between its steps core and history both say done, with the results of before
     assert (await once(url))[-1].event == "stream.end"
     assert all(step.attempt == 2 and step.ended for step in engine.run(run).steps.values())

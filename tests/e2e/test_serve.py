@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import httpx
@@ -19,6 +19,7 @@ from proxy.simulator import Engine
 from proxy.simulator.script.model import Step, Workflow, script
 from tests.support.delivering import Slow
 from tests.support.served import BIN, Command
+from tests.support.waiting import until
 
 FULL = 800_000  # bytes: more than the buffers of a socket and of a connection hold
 YAML = """
@@ -152,18 +153,20 @@ async def test_serve_starts_while_hatchet_is_unreachable_and_streams_once_it_ans
         first = await client.get(f"/message/{run}")
         assert 'event: stream.wait\ndata: {"cause":"hatchet"}' in first.text
         await engine.faults.start_grpc()
-        async with asyncio.timeout(30):
-            while "stream.wait" in (text := (await client.get(f"/message/{run}")).text):
-                await asyncio.sleep(0.2)
-        assert 'event: stream.end\ndata: {"status":"completed"}' in text
+        texts: list[str] = []
+
+        async def streams() -> bool:
+            texts.append((await client.get(f"/message/{run}")).text)
+            return "stream.wait" not in texts[-1]
+
+        await until(streams, "Hatchet is back")
+        assert 'event: stream.end\ndata: {"status":"completed"}' in texts[-1]
     proxy.terminate()
     assert await proxy.ended() == 0
     assert [line for line in proxy.lines if "trouble with Hatchet" in line]
 
 
-async def test_a_changed_file_is_live_within_two_seconds_and_a_broken_one_never(
-    yaml: Path, engine: Engine
-) -> None:
+async def test_a_changed_file_becomes_live_and_a_broken_one_never(yaml: Path, engine: Engine) -> None:
     proxy = await Command(yaml, engine.env).start()
     run = await engine.trigger("chat")
 
@@ -178,10 +181,11 @@ async def test_a_changed_file_is_live_within_two_seconds_and_a_broken_one_never(
             assert answer.status_code == 200
             return str(answer.json()["teams"]["default"]["config"]["state"])
 
-        async def becomes(asked: Callable[[], object], wanted: str) -> None:
-            async with asyncio.timeout(4):
-                while await asked() != wanted:  # type: ignore[misc]
-                    await asyncio.sleep(0.05)
+        async def becomes(asked: Callable[[], Awaitable[str]], wanted: str) -> None:
+            async def is_so() -> bool:
+                return await asked() == wanted
+
+            await until(is_so, f"{asked.__name__}: {wanted}")
 
         assert await version() == "one"
         other = yaml.with_name("other.yaml")

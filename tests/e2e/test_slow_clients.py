@@ -19,6 +19,7 @@ from proxy.simulator.script.model import Script, Step, Workflow, script
 from proxy.streams.channel import BATCH
 from tests.support.delivering import Ear, Slow, becomes, chunks, config, own_gaps, yaml
 from tests.support.served import Served, served
+from tests.support.waiting import until
 
 SIZE: Final = 4000  # characters of each chunk
 SHARE: Final = HIGH_WATER + BATCH + 2 * SEND_BUFFER + 64 * 1024  # the last: the client's own kernel, at most
@@ -57,10 +58,13 @@ async def flood(engine: Engine, run: str, ear: Ear, count: int) -> None:
 
 async def begun(engine: Engine, ear: Ear, run: str) -> None:
     """Wait until chunks flow and the engine holds none back any more."""
-    async with asyncio.timeout(8):
-        while not ear.chunks:
+
+    def flows() -> bool:
+        if not ear.chunks:
             engine.put(run, "open", "first")
-            await asyncio.sleep(0.05)
+        return bool(ear.chunks)
+
+    await until(flows, every=0.05)
 
 
 async def test_a_slow_client_gets_a_gap_and_then_exactly_the_later_frames(

@@ -17,6 +17,7 @@ from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client
 from proxy.simulator.script.model import Step, Workflow, script
 from tests.support.playing import legal
+from tests.support.waiting import until
 
 STEPS = ("one", "two", "three", "four")
 JOINS = 20  # at as many moments of the replay
@@ -60,9 +61,8 @@ async def test_who_joins_during_a_replay_is_told_the_new_story_to_its_own_end(ap
 async def joined(engine: Engine, door: HatchetClient, client: Client, delay: float, api: str) -> None:
     run_id = await client.trigger("chain", {}, {})
     await done(engine, run_id)
-    await asyncio.sleep(0.2)  # the history has it, too
     await engine.replay(run_id)
-    await asyncio.sleep(delay)
+    await asyncio.sleep(delay)  # the moment of the join is the case
     telling = Telling()
     run = RunFollower(run_id, door, publish=telling.publish)
     run.start()
@@ -75,5 +75,5 @@ async def joined(engine: Engine, door: HatchetClient, client: Client, delay: flo
 
 
 async def done(engine: Engine, run_id: str) -> None:
-    while not engine.run(run_id).done:
-        await asyncio.sleep(0.02)
+    run = engine.run(run_id)
+    await until(lambda: run.done and run.history_status == "COMPLETED")

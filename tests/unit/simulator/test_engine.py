@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import grpc.aio
 import pytest
 
@@ -11,6 +9,7 @@ from proxy.hatchet.protobuf import dispatcher_pb2
 from proxy.simulator import NONE, Engine, PortTaken
 from proxy.simulator.recordings.client import Client
 from tests.support.contract import place
+from tests.support.waiting import until
 
 
 async def test_without_a_script_there_is_the_tutorials_chat() -> None:
@@ -43,7 +42,12 @@ async def test_a_tenant_does_not_see_anothers_runs() -> None:
                 await stranger.details(run_id)
             assert refused.value.code() == grpc.StatusCode.NOT_FOUND
             assert (await stranger.list_runs([("since", "2020-01-01T00:00:00Z")]))[1]["rows"] == []
-            await asyncio.sleep(0.1)
+
+            async def in_the_history() -> bool:
+                return (await owner.history(run_id))[0] == 200
+
+            async with Client(place(engine.env)) as owner:
+                await until(in_the_history)  # before that, the history does not know the run at all
             assert (await stranger.history(run_id))[0] == 403
 
 

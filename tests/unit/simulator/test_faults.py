@@ -15,6 +15,7 @@ from proxy.hatchet.protobuf import dispatcher_pb2
 from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client
 from tests.support.contract import place, refusal
+from tests.support.waiting import until
 
 SCRIPT = Path(__file__).parent.parent.parent / "support" / "contract.yaml"
 QUIRKS = {"early_subscription_waits": False, "five_second_hold": False, "metadata_disorder": False}
@@ -81,10 +82,17 @@ async def test_an_outage_ends_streams_with_ok_refuses_connections_and_passes(
     assert await listening.end() == "OK"
     async with Client(place(engine.env)) as fresh:
         assert await refusal(fresh.details(run_id)) == "UNAVAILABLE"
-    await asyncio.sleep(0.7)
+
+    async def answers() -> bool:
+        async with Client(place(engine.env)) as fresh:  # one that has not learned to back off
+            try:
+                return bool((await fresh.details(run_id)).task_runs)
+            except grpc.aio.AioRpcError as error:
+                assert error.code() == grpc.StatusCode.UNAVAILABLE
+                return False
+
+    await until(answers, "the outage is over")
     assert engine.host_port == port
-    async with Client(place(engine.env)) as fresh:
-        assert (await fresh.details(run_id)).task_runs
 
 
 async def test_a_crash_ends_streams_with_an_error(engine: Engine, client: Client) -> None:
@@ -135,12 +143,17 @@ async def test_a_mute_engine_answers_nothing_and_loses_what_is_published(
     run_id, listening = await slow_run(engine, client)
     engine.faults.mute()
     asked = asyncio.create_task(client.details(run_id))
-    before = len(listening.events)
-    await asyncio.sleep(0.4)
-    assert len(listening.events) == before
+    (step,) = engine.run(run_id).steps.values()
+    before, lost = len(listening.events), step.next_index
+    # The fourth may still be on its way when the engine speaks again; the first three were dropped by then.
+    await until(lambda: step.next_index >= lost + 4, "four chunks were published meanwhile")
     assert not asked.done()
     engine.faults.mute(False)
     assert (await asked).task_runs
+    last = step.next_index
+    await until(lambda: any(event.event_index >= last for event in listening.events), "chunks come again")
+    heard = {event.event_index for event in listening.events[before:] if event.HasField("event_index")}
+    assert not heard & set(range(lost, lost + 3)), "what was published meanwhile is lost"
     await listening.leave()
 
 
@@ -148,9 +161,7 @@ async def test_a_client_that_has_left_has_no_subscription(engine: Engine, client
     _, listening = await slow_run(engine, client)
     assert engine.streams == 1
     await listening.leave()
-    async with asyncio.timeout(5):
-        while engine.streams:
-            await asyncio.sleep(0.01)
+    await until(lambda: not engine.streams)
 
 
 # -- the control port ------------------------------------------------------------------------------

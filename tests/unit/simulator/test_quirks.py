@@ -8,18 +8,28 @@ import pytest
 
 from proxy.hatchet.protobuf import dispatcher_pb2, workflows_pb2
 from proxy.simulator.quirks import NONE, Quirks, attribute, facts
-from tests.support.played import Played, Received
+from proxy.simulator.script.loader import load_script
+from proxy.simulator.script.model import Script
+from tests.support.played import RECORDED, TESTS, Played, Received
 
 STEP, RUN = dispatcher_pb2.RESOURCE_TYPE_STEP_RUN, dispatcher_pb2.RESOURCE_TYPE_WORKFLOW_RUN
 STARTED = dispatcher_pb2.RESOURCE_EVENT_TYPE_STARTED
 SEEDS = range(8)
+CONTRACT = load_script(TESTS / "support" / "contract.yaml")
 
 
 def played(
-    workflow: str, quirk: str, on: bool, *, seed: int = 1, lasts: float = 8.0, join: float | None = None
+    workflow: str,
+    quirk: str,
+    on: bool,
+    *,
+    seed: int = 1,
+    lasts: float = 8.0,
+    join: float | None = None,
+    script: Script = RECORDED,
 ) -> Played:
     """A run with that one quirk on or off, all others as they are; joined by run id at `join`."""
-    play = Played(workflow, seed, quirks={quirk: on})
+    play = Played(workflow, seed, script=script, quirks={quirk: on})
     if join is not None:
         play.later(join, "joined")
     play.at(lasts)
@@ -119,13 +129,22 @@ def test_early_subscription_waits() -> None:
 
 
 def test_five_second_hold() -> None:
-    held = played("long", "five_second_hold", True, join=0.5)
-    assert (
-        chunk_times(held.received["joined"], held) == []
-        or chunk_times(held.received["joined"], held)[0] > 3.0
+    held, free = (
+        played("contract_slow", "five_second_hold", on, join=0.5, lasts=12, script=CONTRACT)
+        for on in (True, False)
     )
-    free = played("long", "five_second_hold", False, join=0.5)
-    assert chunk_times(free.received["joined"], free)[0] < 0.7
+    late, prompt = (chunk_times(play.received["joined"], play) for play in (held, free))
+    assert prompt[0] < 0.7
+    assert late[0] == pytest.approx(prompt[0] + 5.0, abs=0.05), "5 s after the first chunk that was held"
+    assert len(late) == len(prompt) > 70, "held, not lost"
+
+
+def test_the_end_of_a_step_releases_its_held_chunks() -> None:
+    held = played("long", "five_second_hold", True, join=0.5)
+    times, sent = chunk_times(held.received["joined"], held), chunk_times(first(held), held)
+    assert len(times) == 25, "all that were sent after the join"
+    assert set(times) == {times[0]}, "all at once"
+    assert sent[-1] < times[0] < sent[-1] + 0.2
 
 
 def test_finished_reads_queued() -> None:

@@ -8,6 +8,7 @@ import itertools
 from proxy.hatchet.grpc import frames
 from proxy.hatchet.grpc.connection import LARGE_READ, SLICE, Connection
 from proxy.hatchet.grpc.read_scheduler import BUSY_BURST, BUSY_RATE, READ_PAUSE, SLICE_TIME, ReadScheduler
+from tests.support.waiting import until
 
 EVENT = frames.frame(frames.DATA, 0, 1, b"an event")
 PING = frames.frame(frames.PING, 0, 0, b"are you?")
@@ -57,8 +58,7 @@ def connected(scheduler: ReadScheduler | None = None) -> tuple[Connection, Memor
 
 
 async def reads_on(transport: MemoryTransport) -> None:
-    while not transport.reading:
-        await asyncio.sleep(READ_PAUSE / 5)
+    await until(lambda: transport.reading, every=READ_PAUSE / 5)
 
 
 async def test_a_burst_is_parsed_one_slice_a_turn_and_nothing_is_read_meanwhile() -> None:
@@ -91,7 +91,8 @@ async def test_while_a_team_is_busy_the_next_read_waits_for_a_read_pause() -> No
         await asyncio.sleep(0)
         assert not transport.reading
         await reads_on(transport)
-    await asyncio.sleep(2 * BUSY_BURST / BUSY_RATE)
+    drains = 2 * BUSY_BURST / BUSY_RATE  # seconds until the fullest bucket is empty
+    await asyncio.sleep(drains)
     connection.data_received(EVENT * (BUSY_BURST - 1))
     assert transport.reading
     connection.connection_lost(None)

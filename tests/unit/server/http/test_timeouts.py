@@ -3,62 +3,100 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Final, cast
+
+import pytest
 
 from proxy.server.http.timeouts import TimeoutQueue
+
+SECONDS: Final = 8  # whole numbers, so that sums of times are exact
+
+
+class HandLoop:
+    """The part of an event loop that a `TimeoutQueue` uses; time passes when `turn` is called."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, call: Callable[[], None]) -> object:
+        self.timers.append((when, call))
+        return self.timers[-1]  # the handle
+
+    def turn(self, seconds: float) -> None:
+        """Let `seconds` pass; each timer is called at its time."""
+        until = self.now + seconds
+        while due := [timer for timer in self.timers if timer[0] <= until]:
+            self.timers.remove(first := min(due, key=lambda timer: timer[0]))
+            self.now = max(self.now, first[0])
+            first[1]()
+        self.now = until
 
 
 class Entry:
     """Remembers when it was timed out."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: HandLoop) -> None:
+        self._loop = loop
         self.at: float | None = None
-        self.called = asyncio.Event()
 
     def timed_out(self) -> None:
-        assert not self.called.is_set()
-        self.at = asyncio.get_running_loop().time()
-        self.called.set()
+        assert self.at is None
+        self.at = self._loop.time()
 
 
-async def test_each_is_timed_out_when_its_own_time_is_over() -> None:
-    loop = asyncio.get_running_loop()
-    queue, entries, added_at = TimeoutQueue(0.05, loop), [Entry() for _ in range(3)], []
+@pytest.fixture
+def loop() -> HandLoop:
+    return HandLoop()
+
+
+@pytest.fixture
+def queue(loop: HandLoop) -> TimeoutQueue:
+    return TimeoutQueue(SECONDS, cast("asyncio.AbstractEventLoop", loop))
+
+
+def test_each_is_timed_out_when_its_own_time_is_over_and_by_one_timer(
+    loop: HandLoop, queue: TimeoutQueue
+) -> None:
+    entries = [Entry(loop) for _ in range(3)]
     for entry in entries:
-        added_at.append(loop.time())
         queue.add(entry)
-        await asyncio.sleep(0.02)  # so that their times differ
-    await asyncio.gather(*(entry.called.wait() for entry in entries))
-    for entry, at in zip(entries, added_at, strict=True):
-        assert entry.at is not None
-        assert entry.at >= at + 0.05
-    assert [entry.at for entry in entries] == sorted(entry.at or 0 for entry in entries)
+        assert len(loop.timers) == 1
+        loop.turn(2)
+    loop.turn(SECONDS)
+    assert [entry.at for entry in entries] == [1000 + SECONDS, 1002 + SECONDS, 1004 + SECONDS]
     assert len(queue) == 0
+    assert loop.timers == []
 
 
-async def test_a_removed_entry_is_not_called_and_one_that_is_added_again_has_all_its_time() -> None:
-    loop = asyncio.get_running_loop()
-    queue, removed, again = TimeoutQueue(0.05, loop), Entry(), Entry()
-    before = loop.time()
+def test_a_removed_entry_is_not_called_and_one_that_is_added_again_has_all_its_time(
+    loop: HandLoop, queue: TimeoutQueue
+) -> None:
+    removed, again = Entry(loop), Entry(loop)
     queue.add(removed)
     queue.add(again)
-    due = queue.remove(again)
-    assert due is not None
-    assert before + 0.05 <= due <= loop.time() + 0.05
+    assert queue.remove(again) == 1000 + SECONDS
     assert queue.remove(removed) is not None
     assert queue.remove(removed) is None
-    await asyncio.sleep(0.03)  # so that the second time ends later than the first would have
-    added_at = loop.time()
+    loop.turn(5)
     queue.add(again)
-    await again.called.wait()
-    assert again.at is not None
-    assert again.at >= added_at + 0.05
-    assert not removed.called.is_set()
+    loop.turn(2 * SECONDS)
+    assert again.at == 1005 + SECONDS
+    assert removed.at is None
 
 
-async def test_an_entry_that_is_added_when_the_queue_was_empty_is_timed_out_too() -> None:
-    queue, first, second = TimeoutQueue(0.01, asyncio.get_running_loop()), Entry(), Entry()
+def test_an_entry_that_is_added_when_the_queue_was_empty_is_timed_out_too(
+    loop: HandLoop, queue: TimeoutQueue
+) -> None:
+    first, second = Entry(loop), Entry(loop)
     queue.add(first)
-    await first.called.wait()
+    loop.turn(SECONDS)
+    assert first.at is not None
     queue.add(second)
-    await second.called.wait()
+    loop.turn(SECONDS)
+    assert second.at == first.at + SECONDS
     assert len(queue) == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from proxy.simulator import NONE, Engine
 from proxy.simulator.recordings.client import Client
 from proxy.simulator.script.model import Chunks, Step, Workflow, script
 from tests.support.contract import NOBODY, place, refusal
+from tests.support.waiting import until
 
 LARGE = Workflow("large", (Step("large", takes=0.1, chunks=Chunks((b"x" * 1_000_000,) * 3, 0.0), output={}),))
 CONTRACT = Path(__file__).parents[3] / "support" / "contract.yaml"
@@ -63,9 +63,7 @@ async def test_a_client_that_leaves_is_forgotten(client: Client, engine: Engine)
     await anext(stream)
     assert engine.streams == 1
     await stream.aclose()  # type: ignore[attr-defined]
-    async with asyncio.timeout(5):
-        while engine.streams:
-            await asyncio.sleep(0.01)
+    await until(lambda: not engine.streams)
 
 
 async def test_compressed_requests_are_read(engine: Engine) -> None:
