@@ -208,10 +208,11 @@ class RunFollower:
 
     def subscription_heard(self, state: SubscriptionState, event: LiveEvent) -> None:
         """One brought an event."""
-        if event.index is not None and event.at is not None and event.run_id == self.run_id:
+        if event.run_id != self.run_id:
+            return
+        if event.index is not None and event.at is not None:
             self._lag.observe(event.at)
-        if event.run_id == self.run_id:
-            self._heard(state, event, self._clock.now())
+        self._heard(state, event, self._clock.now())
 
     def subscription_closed(
         self, state: SubscriptionState, cause: GapCause | None, trouble: HatchetError | None, *, hung_up: bool

@@ -121,7 +121,8 @@ class Reconciler:
         self._checked_at = 0.0
         self._rested_at: float | None = None  # since when every step that is known has ended
         self._due: float | None = None
-        self._calm = False  # no step waits for anything: a chunk in order changes nothing else
+        self._calm = False
+        """Whether the run goes on and no step waits for anything; `_settle` sets it after other inputs."""
         self._state_only = False
 
     # -- out --
@@ -256,28 +257,32 @@ class Reconciler:
         attempt is known, nothing waits, nothing was announced), the index is the next one and the time is not
         earlier.
         """
+        if not self._calm or event.kind is not _STREAM:
+            return None
         step = self._steps.get(event.step_run_id or "")
-        if step is None or (execution := step.sequencer.flowing) is None or event.kind is not _STREAM:
+        if step is None or (execution := step.sequencer.flowing) is None:
             return None
         index = event.index
-        if not self._calm or index != execution.next or index == 0 or execution.held or event.hangup:
+        if not index or index != execution.next or event.hangup or execution.held:
             return None
-        if self._due is not None and self._due <= now:
+        due = self._due
+        if due is not None and due <= now:
             return None
         at, last_at = event.at, execution.last_at
         if (at is not None and last_at is not None and at < last_at) or len(step.executions.all) > 1:
             return None
-        key = (step.evidence.id, execution.number)
-        if key not in one.last_chunk:
+        evidence, last_chunk = step.evidence, one.last_chunk
+        key = (evidence.id, execution.number)
+        if key not in last_chunk:
             return None
-        if self._end.phase is not Phase.RUNNING or event.run_id != self.run_id or self._emitter.items:
+        emitter = self._emitter
+        if event.run_id != self.run_id or emitter.items:
             return None
         self._heard_at = one.heard_at = one.pulse.at = now
-        one.last_chunk[key] = index
-        execution.last_index = index
+        last_chunk[key] = execution.last_index = index
         execution.last_at = at
         execution.told(index, at)
-        return self._emitter.chunk(step.evidence.name or "", event, step.sequencer.attempt)
+        return emitter.chunk(evidence.name or "", event, step.sequencer.attempt)
 
     # -- states --
 
@@ -656,7 +661,7 @@ class Reconciler:
             if step.sequencer.due is not None:
                 self._wake(step.sequencer.due)
             calm = calm and step.sequencer.due is None and not step.executions.unplaced
-        self._calm = calm
+        self._calm = calm and self._end.phase is Phase.RUNNING
         if self._end.phase is Phase.CLAIMED:
             self._close(now)
         else:
