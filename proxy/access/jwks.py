@@ -3,8 +3,8 @@
 A set older than `FRESH` is refreshed in the background. A set older than `STALE` is refreshed while the
 request waits. A token that names an unknown key triggers a fetch at once (key rotation), within a rate limit
 that protects the issuer. If the issuer is down, the cached keys are used for up to `USABLE` seconds. If the
-issuer cannot be asked and the cached keys do not decide, `KeysUnavailable` tells the client to wait: a token
-is never rejected for lack of keys.
+issuer is unreachable and the cached keys do not decide, `KeysUnavailable` is raised and the client waits: a
+token is never rejected for lack of keys.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class KeySet:
             return found
         if not await self._renew():
             raise KeysUnavailable(
-                "the token names a key that is not known yet, and the issuer cannot be asked now"
+                "the token names a key that is not known yet, and the issuer is unreachable now"
             )
         found = self._look(key_id, algorithm)
         if not found:

@@ -38,8 +38,8 @@ def alerts() -> list[dict[str, Any]]:
 
 
 def dashboard() -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(DASHBOARD.read_text())
-    return told
+    loaded: dict[str, Any] = json.loads(DASHBOARD.read_text())
+    return loaded
 
 
 def expressions() -> list[str]:

@@ -51,12 +51,12 @@ streams:
     wait_for_run: 200ms
     cors: {origins: ["https://app.example.com"], credentials: true}
     allow: claims.sub == run.metadata.user_id
-    rules: [{events: ["*", step_stream], event: told, data: {type: type, step: step}}]
+    rules: [{events: ["*", step_stream], event: run_event, data: {type: type, step: step}}]
   staff:
     path: /staff/{workflowRunId}
     wait_for_run: 200ms
     allow: claims.role == 'staff' && !(claims.banned)
-    rules: [{events: ["*", step_stream], event: told, data: {type: type}}]
+    rules: [{events: ["*", step_stream], event: run_event, data: {type: type}}]
 """
 SEARCH = """
 version: 1
@@ -64,7 +64,7 @@ streams:
   chat:
     path: /chat/{workflowRunId}
     wait_for_run: 200ms
-    rules: [{events: ["*", step_stream], event: told, data: {type: type}}]
+    rules: [{events: ["*", step_stream], event: run_event, data: {type: type}}]
 """
 
 
@@ -120,11 +120,13 @@ async def run_of(engine: Engine, user: str = "ada", tenant: int = 0) -> str:
     return await engine.trigger("chat", metadata={"user_id": user}, tenant=tenant)
 
 
-async def hears(client: httpx.AsyncClient, path: str, headers: dict[str, str] | None = None) -> list[str]:
+async def frame_names(
+    client: httpx.AsyncClient, path: str, headers: dict[str, str] | None = None
+) -> list[str]:
     """The names of the frames up to the end of the stream."""
     async with aconnect_sse(client, "GET", path, headers=headers or {}) as source:
         assert source.response.status_code == 200, await source.response.aread()
-        return [told.event async for told in source.aiter_sse() if told.data]
+        return [frame.event async for frame in source.aiter_sse() if frame.data]
 
 
 async def ask_ticket(
@@ -153,9 +155,9 @@ async def test_a_token_opens_a_stream_from_the_header_and_from_the_cookie(
     engine: Engine, client: httpx.AsyncClient
 ) -> None:
     run = await run_of(engine)
-    assert (await hears(client, f"/payments/chat/{run}", bearer()))[-1] == "stream.end"
+    assert (await frame_names(client, f"/payments/chat/{run}", bearer()))[-1] == "stream.end"
     cookie = {"Cookie": "a=b; session=" + bearer()["Authorization"].removeprefix("Bearer ")}
-    assert (await hears(client, f"/payments/chat/{run}", cookie))[-1] == "stream.end"
+    assert (await frame_names(client, f"/payments/chat/{run}", cookie))[-1] == "stream.end"
 
 
 async def test_what_is_wrong_with_a_token_is_said_without_the_token(client: httpx.AsyncClient) -> None:
@@ -173,7 +175,7 @@ async def test_a_token_of_one_team_is_refused_by_another(engine: Engine, client:
     run = await run_of(engine, tenant=1)
     assert (await client.get(f"/search/chat/{run}", headers=bearer())).status_code == 401
     assert (await client.get(f"/payments/chat/{run}", headers=of_search())).status_code == 401
-    assert (await hears(client, f"/search/chat/{run}", of_search()))[-1] == "stream.end"
+    assert (await frame_names(client, f"/search/chat/{run}", of_search()))[-1] == "stream.end"
 
 
 async def test_clients_wait_while_the_issuer_was_never_reachable(
@@ -181,11 +183,11 @@ async def test_clients_wait_while_the_issuer_was_never_reachable(
 ) -> None:
     issuer.status = 503
     run = await run_of(engine, tenant=1)
-    assert await hears(client, f"/search/chat/{run}", of_search()) == ["stream.wait"]
+    assert await frame_names(client, f"/search/chat/{run}", of_search()) == ["stream.wait"]
     answer = await client.get(f"/search/chat/{run}", headers={**of_search(), "Accept": "text/html"})
     assert answer.status_code == 503 and "retry-after" in answer.headers
     issuer.status = 200
-    assert (await hears(client, f"/search/chat/{run}", of_search()))[-1] == "stream.end"
+    assert (await frame_names(client, f"/search/chat/{run}", of_search()))[-1] == "stream.end"
 
 
 # -- tickets ----------------------------------------------------------------------------------------
@@ -202,9 +204,9 @@ async def test_a_ticket_is_accepted_for_its_stream_on_every_replica(
     assert set(given) == {"ticket", "expires_at"}
     assert 590 < datetime.fromisoformat(given["expires_at"]).timestamp() - time.time() <= 600
     path = f"/payments/chat/{run}?ticket={given['ticket']}"
-    assert (await hears(client, path))[-1] == "stream.end"
+    assert (await frame_names(client, path))[-1] == "stream.end"
     async with served(folder, env) as replica, httpx.AsyncClient(base_url=replica.url) as elsewhere:
-        assert (await hears(elsewhere, path))[-1] == "stream.end"
+        assert (await frame_names(elsewhere, path))[-1] == "stream.end"
 
 
 async def test_a_ticket_is_refused_for_anything_else(engine: Engine, client: httpx.AsyncClient) -> None:
@@ -247,7 +249,7 @@ async def test_a_ticket_expires_with_its_token_and_allow_is_checked_again(
     run, until = await run_of(engine), int(time.time()) + 100
     given = (await ask_ticket(client, run, bearer(exp=until, role="staff"), stream="staff")).json()
     assert datetime.fromisoformat(given["expires_at"]).timestamp() <= until
-    assert (await hears(client, f"/payments/staff/{run}?ticket={given['ticket']}"))[-1] == "stream.end"
+    assert (await frame_names(client, f"/payments/staff/{run}?ticket={given['ticket']}"))[-1] == "stream.end"
     banned = await ask_ticket(client, run, bearer(role="staff", banned=True), stream="staff")
     assert banned.status_code == 403
 
@@ -258,7 +260,7 @@ async def test_a_stream_ends_when_its_ticket_expires_and_the_next_response_is_40
     run = await engine.trigger("endless", tenant=1)
     given = (await ask_ticket(client, run, of_search(), team="search")).json()
     path = f"/search/chat/{run}?ticket={given['ticket']}"
-    names = await hears(client, path)
+    names = await frame_names(client, path)
     assert names[-1] == "stream.expired"
     assert time.time() >= datetime.fromisoformat(given["expires_at"]).timestamp()
     assert (await client.get(path)).status_code == 401
@@ -269,7 +271,7 @@ async def test_a_ticket_never_appears_in_a_log(
 ) -> None:
     run = await run_of(engine)
     ticket = (await ask_ticket(client, run, bearer())).json()["ticket"]
-    await hears(client, f"/payments/chat/{run}?ticket={ticket}")
+    await frame_names(client, f"/payments/chat/{run}?ticket={ticket}")
     await client.get(f"/payments/chat/{run}?ticket={ticket}x")
     await client.get(f"/payments/nothing/{run}?ticket={ticket}")
     assert ticket[:30] not in proxy.written.getvalue()
@@ -315,7 +317,7 @@ async def test_an_end_cursor_is_204_with_good_credentials_only_and_without_askin
 ) -> None:
     run = await run_of(engine)
     async with aconnect_sse(client, "GET", f"/payments/chat/{run}", headers=bearer()) as source:
-        end = [told async for told in source.aiter_sse()][-1].id
+        end = [frame async for frame in source.aiter_sse()][-1].id
     path, cursor = f"/payments/chat/{run}", {"Last-Event-ID": end}
     assert (await client.get(path, headers={**bearer(sub="bob"), **cursor})).status_code == 204
     assert (await client.get(path, headers=cursor)).status_code == 401
@@ -427,12 +429,12 @@ async def test_over_its_limit_a_subject_waits_and_others_do_not(
         client.stream("GET", path, headers=bearer()) as two,
     ):
         assert (one.status_code, two.status_code) == (200, 200)
-        assert await hears(client, path, bearer()) == ["stream.wait"]
+        assert await frame_names(client, path, bearer()) == ["stream.wait"]
         impatient = await client.get(path, headers={**bearer(), "Accept": "application/json"})
         assert impatient.status_code == 429 and "retry-after" in impatient.headers
-        assert (await hears(client, f"/payments/chat/{his}", bearer(sub="bob")))[-1] == "stream.end"
+        assert (await frame_names(client, f"/payments/chat/{his}", bearer(sub="bob")))[-1] == "stream.end"
     async with asyncio.timeout(10):
-        while (await hears(client, path, bearer()))[-1] != "stream.end":
+        while (await frame_names(client, path, bearer()))[-1] != "stream.end":
             continue  # until the proxy has noticed that the two are gone
 
 
@@ -497,14 +499,14 @@ async def test_clients_of_a_broken_team_wait_and_other_teams_are_not_affected(
     (folder / "teams" / "payments.yaml").write_text("version: 1\nstreams: [")
     run = await run_of(engine, tenant=1)
     async with served(folder, env) as proxy, httpx.AsyncClient(base_url=proxy.url) as client:
-        assert (await hears(client, f"/search/chat/{run}", of_search()))[-1] == "stream.end"
-        assert await hears(client, f"/payments/chat/{NOBODY}", bearer()) == ["stream.wait"]
+        assert (await frame_names(client, f"/search/chat/{run}", of_search()))[-1] == "stream.end"
+        assert await frame_names(client, f"/payments/chat/{NOBODY}", bearer()) == ["stream.wait"]
         ticket = await client.post("/payments/tickets", json={"stream": "chat", "run": NOBODY})
         assert (ticket.status_code, "retry-after" in ticket.headers) == (503, True)
         (folder / "teams" / "payments.yaml").write_text(PAYMENTS)
         await proxy.reloader.reload()
         hers = await run_of(engine)
-        assert (await hears(client, f"/payments/chat/{hers}", bearer()))[-1] == "stream.end"
+        assert (await frame_names(client, f"/payments/chat/{hers}", bearer()))[-1] == "stream.end"
 
 
 @pytest.mark.parametrize(
@@ -524,6 +526,6 @@ async def test_a_team_file_names_no_secret_address_or_other_team(
 ) -> None:
     (folder / "teams" / "payments.yaml").write_text(PAYMENTS + secret + "\n")
     async with served(folder, env) as proxy, httpx.AsyncClient(base_url=proxy.url) as client:
-        assert await hears(client, f"/payments/chat/{NOBODY}") == ["stream.wait"]
+        assert await frame_names(client, f"/payments/chat/{NOBODY}") == ["stream.wait"]
         assert env["SEARCH"] not in proxy.written.getvalue()
         assert json.loads((await client.get("/readyz")).text)["teams"]["search"]

@@ -58,16 +58,16 @@ async def test_the_feed_keeps_to_its_window_and_ends_with_the_load(
 
 
 def test_a_ratio_is_the_median_of_those_within_a_repetition(table: Any) -> None:
-    told = table("W", (("rate", "events/s", "{:.0f}"),), "ours")
+    results = table("W", (("rate", "events/s", "{:.0f}"),), "ours")
     for ours, theirs in (
         (100, 50),
         (200, 50),
         (900, 300),
     ):  # the machine drifts; within a repetition it does not
-        told.add("ours", {"rate": ours})
-        told.add("theirs", {"rate": theirs})
-    assert told.ratio("theirs", "rate") == (3.0, 2.0, 4.0)
-    assert "| theirs | 50 (50\N{EN DASH}300) | 3.00 (2.00\N{EN DASH}4.00) |" in told.text()
+        results.add("ours", {"rate": ours})
+        results.add("theirs", {"rate": theirs})
+    assert results.ratio("theirs", "rate") == (3.0, 2.0, 4.0)
+    assert "| theirs | 50 (50\N{EN DASH}300) | 3.00 (2.00\N{EN DASH}4.00) |" in results.text()
 
 
 def test_a_flame_graph_draws_the_loop_alone_and_no_place_of_the_machine() -> None:

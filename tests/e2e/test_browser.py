@@ -28,22 +28,22 @@ SITES: Final = 6  # connections that a browser opens to one host over HTTP/1.1
 # follow a run with a bare EventSource; the promise is what came, by the time of the end or a final error
 FOLLOW: Final = """
 ([url, withCredentials]) => new Promise((resolve) => {
-  const told = { tokens: "", gaps: 0, opened: 0, lost: 0, end: null };
+  const seen = { tokens: "", gaps: 0, opened: 0, lost: 0, end: null };
   const source = new EventSource(url, { withCredentials });
-  window.told = told;
-  source.onopen = () => (told.opened += 1);
+  window.seen = seen;
+  source.onopen = () => (seen.opened += 1);
   source.addEventListener("token", ({ data }) => {
     const { step, text } = JSON.parse(data);
-    if (step === "generate_response") told.tokens += text;
+    if (step === "generate_response") seen.tokens += text;
   });
-  source.addEventListener("stream.gap", () => (told.gaps += 1));
+  source.addEventListener("stream.gap", () => (seen.gaps += 1));
   source.addEventListener("stream.end", ({ data }) => {
     source.close();
-    resolve({ ...told, end: JSON.parse(data).status });
+    resolve({ ...seen, end: JSON.parse(data).status });
   });
   source.onerror = () => {
-    told.lost += 1;
-    if (source.readyState === EventSource.CLOSED) resolve({ ...told, end: "refused" });
+    seen.lost += 1;
+    if (source.readyState === EventSource.CLOSED) resolve({ ...seen, end: "refused" });
   };
 })
 """
@@ -176,8 +176,8 @@ async def test_ten_browser_contexts_on_one_run() -> None:
         pages = [await (await browser.new_context()).new_page() for _ in range(10)]
         await asyncio.gather(*(page.goto(f"{url}/healthz") for page in pages))
         stream = f"{url}/streams/live/{await engine.trigger('chat', {})}"
-        told = await asyncio.gather(*(page.evaluate(FOLLOW, [stream, False]) for page in pages))
-        assert [one["tokens"] for one in told] == [ANSWER] * 10
+        seen = await asyncio.gather(*(page.evaluate(FOLLOW, [stream, False]) for page in pages))
+        assert [one["tokens"] for one in seen] == [ANSWER] * 10
         assert engine.streams <= 1
 
 
@@ -214,11 +214,11 @@ async def test_an_event_source_reconnects_after_a_restart_of_the_proxy(sign: sig
             await page.goto(f"{url}/healthz")
             stream = f"{url}/streams/live/{await engine.trigger('chat', {})}"
             following = asyncio.create_task(page.evaluate(FOLLOW, [stream, False]))
-            await page.wait_for_function("window.told && window.told.tokens.length > 60", timeout=END)
+            await page.wait_for_function("window.seen && window.seen.tokens.length > 60", timeout=END)
             await first.stop(sign)
         async with serving(example(), engine.env, port):
-            told: dict[str, Any] = await following
-    assert told["end"] == "completed"
-    assert told["opened"] >= 2
-    assert told["gaps"] >= 1
-    assert ANSWER.startswith(told["tokens"][:60])
+            seen: dict[str, Any] = await following
+    assert seen["end"] == "completed"
+    assert seen["opened"] >= 2
+    assert seen["gaps"] >= 1
+    assert ANSWER.startswith(seen["tokens"][:60])

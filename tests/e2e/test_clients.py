@@ -113,7 +113,7 @@ PICTURES: dict[str, tuple[Frames, str, int, str, bool]] = {
         [chunk(0, "a"), reset(2), gap("write", 1), chunk(0, "A", attempt=2)],
         "streaming", 2, "A", True,
     ),
-    "an attempt may be told by a gap first": (
+    "a gap may be the first frame of an attempt": (
         [chunk(0, "a"), gap("write", 2, "joined_late"), chunk(3, "D", attempt=2)],
         "streaming", 2, "D", False,
     ),
@@ -161,7 +161,7 @@ PICTURES: dict[str, tuple[Frames, str, int, str, bool]] = {
         [chunk(0, "a"), DONE, ANEW, event("step_completed", recovered=True)],
         "completed", 1, "a", True,
     ),
-    "an older attempt told again changes nothing": (
+    "an older attempt sent again changes nothing": (
         [chunk(0, "A", attempt=2), ANEW, chunk(0, "a"), event("step_retrying"), reset(2)],
         "streaming", 2, "A", False,
     ),

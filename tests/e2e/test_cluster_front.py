@@ -68,9 +68,9 @@ async def cluster(folder: Path) -> AsyncIterator[tuple[NameServer, str]]:
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(lambda: names, local_addr=("127.0.0.1", 0))
     name_port = transport.get_extra_info("sockname")[1]
-    told = yaml.safe_load((ROOT / "deploy/kubernetes/front.yaml").read_text())["data"]["upstream.conf"]
-    told = told.replace("kube-dns.kube-system.svc.cluster.local", f"127.0.0.1:{name_port}")
-    nginx_folder(folder, upstream=told.replace(":8080 resolve", f":{replica_port} resolve"), port=port)
+    template = yaml.safe_load((ROOT / "deploy/kubernetes/front.yaml").read_text())["data"]["upstream.conf"]
+    template = template.replace("kube-dns.kube-system.svc.cluster.local", f"127.0.0.1:{name_port}")
+    nginx_folder(folder, upstream=template.replace(":8080 resolve", f":{replica_port} resolve"), port=port)
     async with AsyncExitStack() as stack:
         stack.callback(transport.close)
         for host in (FIRST, SECOND):

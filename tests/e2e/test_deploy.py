@@ -182,9 +182,9 @@ def test_the_standalone_configuration_passes_check_and_its_tests(tmp_path: Path)
 
 
 def test_nginx_in_kubernetes_is_the_nginx_of_this_folder() -> None:
-    told = objects("ConfigMap")["stream-proxy-front"]["data"]
+    loaded = objects("ConfigMap")["stream-proxy-front"]["data"]
     for name in ("nginx.conf", "http.conf", "location.conf"):
-        assert told[name] == (DEPLOY / "nginx" / name).read_text(), (
+        assert loaded[name] == (DEPLOY / "nginx" / name).read_text(), (
             f"front.yaml: {name} differs from deploy/nginx"
         )
 
@@ -192,11 +192,11 @@ def test_nginx_in_kubernetes_is_the_nginx_of_this_folder() -> None:
 def test_nginx_knows_every_replica_by_its_name() -> None:
     (replicas,) = objects("StatefulSet").values()
     name, names = replicas["metadata"]["name"], replicas["spec"]["serviceName"]
-    told = re.findall(r"^ +server (\S+):8080 resolve", upstream("kubernetes"), re.MULTILINE)
+    loaded = re.findall(r"^ +server (\S+):8080 resolve", upstream("kubernetes"), re.MULTILINE)
     wanted = [
         f"{name}-{number}.{names}.streams.svc.cluster.local" for number in range(replicas["spec"]["replicas"])
     ]
-    assert told == wanted
+    assert loaded == wanted
     assert objects("Service")[names]["spec"]["clusterIP"] == "None"
 
 
@@ -208,8 +208,8 @@ NAME_SERVER: Final = "kube-dns.kube-system.svc.cluster.local"  # a name that onl
 def upstream(place: str) -> str:
     """The upstream block of nginx in that file."""
     if place == "kubernetes":
-        told: str = objects("ConfigMap")["stream-proxy-front"]["data"]["upstream.conf"]
-        return told.replace(NAME_SERVER, "127.0.0.1")
+        loaded: str = objects("ConfigMap")["stream-proxy-front"]["data"]["upstream.conf"]
+        return loaded.replace(NAME_SERVER, "127.0.0.1")
     return (DEPLOY / place / "upstream.conf").read_text()
 
 
@@ -234,20 +234,20 @@ def test_the_compose_schema_accepts_the_compose_file() -> None:
 
 
 def test_every_file_that_compose_mounts_or_builds_from_is_there() -> None:
-    (told,) = documents(COMPOSE)
-    for name, service in told["services"].items():
+    (loaded,) = documents(COMPOSE)
+    for name, service in loaded["services"].items():
         for volume in service.get("volumes", ()):
             source = volume.split(":")[0]
-            assert source in told["volumes"] or (COMPOSE.parent / source).is_file(), f"{name}: {source}"
+            assert source in loaded["volumes"] or (COMPOSE.parent / source).is_file(), f"{name}: {source}"
         if "build" in service:
             assert (COMPOSE.parent / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
 
 
 def test_compose_publishes_on_loopback_alone_and_waits_for_a_drain() -> None:
-    (told,) = documents(COMPOSE)
-    for service in told["services"].values():
+    (loaded,) = documents(COMPOSE)
+    for service in loaded["services"].values():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
-    assert seconds(told["services"]["proxy-1"]["stop_grace_period"]) > 20 + GOODBYE
+    assert seconds(loaded["services"]["proxy-1"]["stop_grace_period"]) > 20 + GOODBYE
 
 
 def test_the_streams_of_compose_pass_check() -> None:

@@ -132,8 +132,8 @@ def test_every_command_is_in_the_readme_and_explains_itself(name: str) -> None:
         command = main.get_command(parent, name)
         assert command is not None
         with click.Context(command, info_name=name, parent=parent) as context:
-            told = command.get_help(context)
-    assert len(told.splitlines()) > 3
+            help_text = command.get_help(context)
+    assert len(help_text.splitlines()) > 3
 
 
 LINKS: Final = [

@@ -1,4 +1,4 @@
-"""The contract: what a stream proxy may rely on, and what it must survive, of any Hatchet engine.
+"""The contract of a Hatchet engine: what a stream proxy may rely on, and what it must tolerate.
 
 Runs against the embedded engine always; against a real one where HATCHET_CLIENT_TOKEN is set (marker `real`),
 with `tests/support/real_worker.py` running the same workflows (tests/support/contract.yaml).

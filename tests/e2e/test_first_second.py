@@ -1,6 +1,6 @@
 """The first second and the mid-step join, over HTTP, by the clock: embedded with all quirks, and a real one.
 
-A delay is the time from a chunk's being sent (or the client's connecting, if that was later) to its arrival.
+A delay is the time from the sending of a chunk (or the connect, if that was later) to its arrival.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ async def test_a_client_50_ms_after_the_trigger_gets_each_token_as_it_is_sent(
 ) -> None:
     ear, found = await heard(place, tmp_path, "contract_slow", after)
     assert max(found) < PROMISED
-    assert len(found) >= 75, "of 80; what was sent before we were there is announced"
+    assert len(found) >= 75, "of 80; chunks from before the connect are announced"
     assert len(found) == 80 or ear.gaps
     assert ear.picture.wrong == []
 

@@ -31,10 +31,10 @@ async def test_httpx_sse_reads_the_tutorials_endpoint_as_unnamed_messages() -> N
         async with httpx_sse.aconnect_sse(client, "GET", f"{url}/message/{run_id}") as source:
             events = [event async for event in source.aiter_sse()]
     assert [event.event for event in events] == ["message"] * 4 + ["stream.end"]
-    told = [json.loads(event.data) for event in events[:4]]
-    assert [list(one) for one in told] == [["type", "payload", "messageId"]] * 4
-    assert {one["messageId"] for one in told} == {run_id}
-    assert told[0]["payload"] == {"status": "reading the docs"}
+    result = [json.loads(event.data) for event in events[:4]]
+    assert [list(one) for one in result] == [["type", "payload", "messageId"]] * 4
+    assert {one["messageId"] for one in result} == {run_id}
+    assert result[0]["payload"] == {"status": "reading the docs"}
     assert events[0].data.startswith('{"type":"step_completed","payload":{"status":"reading the docs"}')
     assert json.loads(events[-1].data) == {"status": "completed"}
 
@@ -65,13 +65,13 @@ async def test_npms_eventsource_with_the_javascript_client() -> None:
         follow = (need("node"), str(ROOT / "tests/e2e/js/follow.mjs"))
         async with running(f"{url}/streams/live/{run_id}", "token", "step", "run", program=follow) as node:
             await node.ended(30)
-            told = json.loads(node.said)
-    assert (told["state"], told["status"]) == ("ended", "completed")
-    assert list(told["steps"]) == list(STEPS)
-    assert {name: told["steps"][name] for name in STREAMING} == TOLD
-    assert all(cursor for _, _, cursor in told["frames"])
+            result = json.loads(node.said)
+    assert (result["state"], result["status"]) == ("ended", "completed")
+    assert list(result["steps"]) == list(STEPS)
+    assert {name: result["steps"][name] for name in STREAMING} == TOLD
+    assert all(cursor for _, _, cursor in result["frames"])
     ids = [
-        cursor for name, _, cursor in told["frames"] if name != "stream.gap"
+        cursor for name, _, cursor in result["frames"] if name != "stream.gap"
     ]  # a gap repeats where one stands
     assert len(set(ids)) == len(ids)
 

@@ -1,6 +1,6 @@
 """Closed streams and runs are freed by reference counts, without Python's garbage collector.
 
-The collector is off in these tests. What is counted is what it would have had to find.
+The collector is off in these tests. The tests count the objects that it would have to find.
 """
 
 from __future__ import annotations

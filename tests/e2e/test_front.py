@@ -35,7 +35,7 @@ streams:
     cors: {origins: ["https://app.example.com"], credentials: true}
     rules:
       - events: ["*", step_stream]
-        event: told
+        event: run_event
         data: {type: type, step: step, attempt: attempt, index: index, payload: payload, recovered: recovered}
   mine:
     path: /mine/{metadata.message_id}
@@ -73,15 +73,15 @@ async def listen(
     heard: list[ServerSentEvent] = []
     async with aconnect_sse(client, "GET", path, headers=headers) as source:
         source.response.raise_for_status()
-        async for told in source.aiter_sse():
-            heard.append(told)
-            if told.event == until:
+        async for frame in source.aiter_sse():
+            heard.append(frame)
+            if frame.event == until:
                 break
     return heard
 
 
-def told(heard: list[ServerSentEvent]) -> list[dict[str, Any]]:
-    return [one.json() for one in heard if one.event == "told"]
+def run_events(heard: list[ServerSentEvent]) -> list[dict[str, Any]]:
+    return [one.json() for one in heard if one.event == "run_event"]
 
 
 async def test_the_tutorials_endpoint_is_sent_byte_for_byte(
@@ -115,11 +115,11 @@ async def test_clients_before_during_and_after_a_run_get_the_same_events(
     one, two = await first, await second
     late = await listen(client, f"/all/{run}")
     assert [(e.id, e.data) for e in one] == [(e.id, e.data) for e in two] == [(e.id, e.data) for e in late]
-    steps = [(e["type"], e["step"]) for e in told(one) if e["type"] != "step_stream"]
+    steps = [(e["type"], e["step"]) for e in run_events(one) if e["type"] != "step_stream"]
     for name in ("start", "load_docs", "reason_docs", "generate_response"):
         assert steps.index(("step_started", name)) < steps.index(("step_completed", name))
     assert steps[-1] == ("run_completed", None)
-    chunks = [e for e in told(one) if e["type"] == "step_stream"]
+    chunks = [e for e in run_events(one) if e["type"] == "step_stream"]
     assert [e["index"] for e in chunks] == list(range(len(chunks)))
     assert "".join(e["payload"] for e in chunks).startswith("You asked: hi")
 
@@ -216,10 +216,10 @@ async def test_head_sends_the_headers_of_the_stream(engine: Engine, client: http
 async def test_a_client_that_waits_gets_the_run_once_it_is_triggered(
     engine: Engine, client: httpx.AsyncClient, proxy: Served
 ) -> None:
-    hearing = asyncio.create_task(listen(client, "/mine/m-1"))
+    listening = asyncio.create_task(listen(client, "/mine/m-1"))
     await until(lambda: proxy.hub.waiting and engine.streams, "the client is there first")
     run = await engine.trigger("chat", metadata={"message_id": "m-1"})
-    heard = await hearing
+    heard = await listening
     assert {json.loads(one.data)["run"] for one in heard if "run" in one.data} == {run}
     assert json.loads(heard[0].data)["type"] == "step_started"
     chunks = [one for one in heard if '"step_stream"' in one.data]
@@ -311,7 +311,7 @@ async def test_the_upstream_of_a_client_that_left_is_closed_after_linger(
     engine: Engine, client: httpx.AsyncClient, proxy: Served
 ) -> None:
     run = await engine.trigger("chat")
-    await listen(client, f"/all/{run}", until="told")
+    await listen(client, f"/all/{run}", until="run_event")
     assert proxy.hub.counters.team("default").runs == 1
     await until(lambda: not proxy.hub.counters.team("default").runs)
     await until(lambda: not engine.streams)
@@ -322,11 +322,11 @@ async def test_a_drain_sends_stream_drain_to_every_client_and_ends(
     engine: Engine, client: httpx.AsyncClient, proxy: Served
 ) -> None:
     run = await engine.trigger("chat")
-    hearing = asyncio.create_task(listen(client, f"/message/{run}", until="stream.drain"))
+    listening = asyncio.create_task(listen(client, f"/message/{run}", until="stream.drain"))
     await until(lambda: bool(proxy.hub.sessions))
     async with asyncio.timeout(5):
         await proxy.stop()
-    heard = await hearing
+    heard = await listening
     assert heard[-1].event == "stream.drain"
     assert heard[-1].data == "{}"
     assert heard[-1].retry is not None

@@ -1,15 +1,15 @@
 """What an attacker may try, and the result, in the order of SECURITY.md.
 
-Most scenes are played against the whole proxy on a real socket (`served`), those about processes against the
-command itself (`Command`). Two teams share it: `open` lets everybody in, `locked` asks for a token.
+Most tests run against the whole proxy on a real socket (`served`), those about processes against the
+command itself (`Command`). Two teams share it: `open` admits everybody, `locked` needs a token.
 
     1  requests      lines, heads, bodies, slowness, numbers
-    2  paths         no way from one team, stream or run to another
+    2  paths         isolation of teams, streams and runs
     3  injection     into frames, headers and logs
     4  bombs         YAML and expressions of a team's file
     5  cursors       forged, foreign, too long
-    6  accidents     an exception tells nobody anything
-    7  secrets       planted everywhere, found nowhere
+    6  accidents     an exception reveals nothing
+    7  secrets       planted in all inputs, found in no output
 
 Tokens, tickets, keys: test_auth*.py, test_tickets.py. Pages: test_origins.py. Random input: test_fuzz.py.
 """
@@ -100,7 +100,7 @@ streams:
   chat:
     path: /chat/{workflowRunId}
     wait_for_run: 100ms
-    rules: [{events: ["*", step_stream], event: told, data: {type: type, step: step, payload: payload}}]
+    rules: [{events: ["*", step_stream], event: run_event, data: {type: type, step: step, payload: payload}}]
   own:
     path: /own/{metadata.key}
     wait_for_run: 100ms
@@ -334,7 +334,7 @@ async def test_no_path_leads_to_another_teams_run_without_its_credentials(
     run = await engine.trigger("chat", tenant=1)
     answer = await raw(proxy.url, get(target.format(run=run)))
     assert answer.split(b" ", 2)[1] in (b"400", b"401", b"404"), answer[:200]
-    assert b"told" not in answer and b"event:" not in answer
+    assert b"run_event" not in answer and b"event:" not in answer
 
 
 async def test_a_run_id_names_one_run_however_it_is_written(
@@ -405,11 +405,13 @@ async def test_a_payload_cannot_inject_a_frame(engine: Engine, client: httpx.Asy
     run = await engine.trigger("inject")
     async with client.stream("GET", f"/open/chat/{run}") as response:
         body = b"".join([part async for part in response.aiter_bytes()])
-    told = list(frames(body))
-    assert all(set(frame) <= {"id", "event", "data", "retry"} for frame in told)
-    assert [frame["event"] for frame in told if "event" in frame].count("stream.end") == 1
-    assert len([frame for frame in told if "retry" in frame]) == 1
-    payloads = [json.loads(frame["data"])["payload"] for frame in told if frame.get("event") == "told"]
+    received = list(frames(body))
+    assert all(set(frame) <= {"id", "event", "data", "retry"} for frame in received)
+    assert [frame["event"] for frame in received if "event" in frame].count("stream.end") == 1
+    assert len([frame for frame in received if "retry" in frame]) == 1
+    payloads = [
+        json.loads(frame["data"])["payload"] for frame in received if frame.get("event") == "run_event"
+    ]
     texts = [payload for payload in payloads if isinstance(payload, str)]
     outputs = [payload["text"] for payload in payloads if isinstance(payload, dict) and "text" in payload]
     assert texts == list(INJECTED) or outputs == [list(INJECTED)]
@@ -559,7 +561,7 @@ def test_a_rule_over_its_budget_is_reported_and_nothing_is_sent() -> None:
 
     rule = {"name": "r", "events": "*", "data": "map(&map(&map(&@, payload), payload), payload)"}
     config = StreamConfig.model_validate({"name": "own", "path": stream["path"], "rules": [rule]})
-    rules = Rules(config, lambda *told: failures.append(told))
+    rules = Rules(config, lambda *failure: failures.append(failure))
     event = Event("step_completed", NOBODY, "s", payload=["planted"] * 20_000)
     if rules.message(event) is None:
         assert failures and "planted" not in str(failures)
@@ -590,15 +592,15 @@ async def test_a_foreign_cursor_starts_anew_with_one_gap(engine: Engine, client:
         "0",
     ]
     for cursor in forged:
-        told = await _listen(client, f"/open/chat/{run}", cursor)
-        assert _gaps(told) == ["unknown_cursor", *_gaps(whole)], cursor
-        assert [f["data"] for f in told if f.get("event") == "told"] == [
-            f["data"] for f in whole if f.get("event") == "told"
+        received = await _listen(client, f"/open/chat/{run}", cursor)
+        assert _gaps(received) == ["unknown_cursor", *_gaps(whole)], cursor
+        assert [f["data"] for f in received if f.get("event") == "run_event"] == [
+            f["data"] for f in whole if f.get("event") == "run_event"
         ]
 
 
-def _gaps(told: list[dict[str, str]]) -> list[str]:
-    return [json.loads(frame["data"])["cause"] for frame in told if frame.get("event") == "stream.gap"]
+def _gaps(received: list[dict[str, str]]) -> list[str]:
+    return [json.loads(frame["data"])["cause"] for frame in received if frame.get("event") == "stream.gap"]
 
 
 async def _listen(client: httpx.AsyncClient, path: str, cursor: str) -> list[dict[str, str]]:
@@ -645,7 +647,7 @@ async def test_the_text_of_an_unforeseen_exception_reaches_neither_client_nor_lo
         assert "planted" not in proxy.written.getvalue()
 
 
-# -- 7 secrets: planted everywhere, found nowhere -----------------------------------------------------------
+# -- 7 secrets: planted in all inputs, found in no output ---
 
 
 class Haul:

@@ -57,7 +57,7 @@ class Place:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.sdk = Hatchet(config=self._sdk_config())
-        self.door = self.open()
+        self.hatchet = self.open()
 
     def _sdk_config(self) -> ClientConfig:
         given: dict[str, Any] = {
@@ -80,12 +80,12 @@ class Place:
     async def listen(self, key: str, value: str, events: list[LiveEvent], opened: asyncio.Event) -> None:
         """Subscribe by metadata, again after each hangup: the engine hangs up when it sees no active run."""
         while True:
-            await self.door.follow_metadata(key, value, events.append, opened.set)
+            await self.hatchet.follow_metadata(key, value, events.append, opened.set)
 
     async def done(self, run_id: str) -> CoreState:
         """The state at the run's end; the test's timeout bounds the wait."""
         while True:
-            state = await self.door.core(run_id)
+            state = await self.hatchet.core(run_id)
             if state.done:
                 return state
             await asyncio.sleep(0.1)
@@ -94,22 +94,22 @@ class Place:
         """The state as soon as the engine answers again."""
         while True:
             try:
-                return await self.door.core(run_id)
+                return await self.hatchet.core(run_id)
             except HatchetAway:
                 await asyncio.sleep(0.05)
 
     async def settled(self, run_id: str) -> PastState:
         """The history at the run's end: it lags behind the core."""
         while True:
-            past = await self.door.past(run_id)
+            past = await self.hatchet.past(run_id)
             if past is not None and past.status not in (Status.QUEUED, Status.RUNNING):
                 return past
             await asyncio.sleep(0.1)
 
     async def follow(self, run_id: str, events: list[LiveEvent]) -> None:
         """Every event until the state says done, subscribing again as often as it needs."""
-        while not (await self.door.core(run_id)).done:
-            await self.door.follow(run_id, events.append)
+        while not (await self.hatchet.core(run_id)).done:
+            await self.hatchet.follow(run_id, events.append)
             await asyncio.sleep(0.02)
 
 
@@ -121,12 +121,12 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
         request.getfixturevalue("worker")
         made = Place(dict(os.environ))
         yield made
-        await made.door.close()
+        await made.hatchet.close()
         return
     async with Engine(SCRIPT, seed=1) as engine:
         made = Place(engine.env)
         yield made
-        await made.door.close()
+        await made.hatchet.close()
 
 
 @pytest.fixture(scope="module")
@@ -150,10 +150,10 @@ async def test_a_dag_is_seen_live_in_the_core_and_in_the_history(place: Place) -
     key = str(uuid4())
     events: list[LiveEvent] = []
     opened = asyncio.Event()
-    early = asyncio.create_task(place.listen("door", key, events, opened))
+    early = asyncio.create_task(place.listen("label", key, events, opened))
     await opened.wait()
     await asyncio.sleep(0.2)  # an engine takes a moment to be listening: nothing says when
-    run_id = await place.trigger("contract_dag", door=key)
+    run_id = await place.trigger("contract_dag", label=key)
     state = await place.done(run_id)
     past = await place.settled(run_id)
     early.cancel()
@@ -166,12 +166,12 @@ async def test_a_dag_is_seen_live_in_the_core_and_in_the_history(place: Place) -
         Status.COMPLETED,
         dict.fromkeys(("one", "two", "three"), Status.COMPLETED),
     )
-    assert state.metadata["door"] == key
+    assert state.metadata["label"] == key
     assert "traceparent" in state.metadata
     assert past.status is Status.COMPLETED
     assert {step.name: step.output for step in past.steps}["three"] == {"three": 3}
     assert {step.step_run_id for step in past.steps} == {step.step_run_id for step in state.steps}
-    assert await place.door.find("door", key) == run_id
+    assert await place.hatchet.find("label", key) == run_id
 
 
 async def test_hatchets_own_client_gets_the_same_chunks_as_we_do(place: Place) -> None:
@@ -220,10 +220,10 @@ async def test_failed_skipped_and_on_failure_steps(place: Place) -> None:
 
 async def test_unknown_runs_and_wrong_tokens_are_distinct_errors(place: Place) -> None:
     with pytest.raises(RunUnknown):
-        await place.door.core(str(uuid4()))
-    assert await place.door.past(str(uuid4())) is None
-    assert await place.door.find("door", str(uuid4())) is None
-    await MonitoredUpstream(place.door, EventLog(), "chat", TeamCounters()).check()
+        await place.hatchet.core(str(uuid4()))
+    assert await place.hatchet.past(str(uuid4())) is None
+    assert await place.hatchet.find("label", str(uuid4())) is None
+    await MonitoredUpstream(place.hatchet, EventLog(), "chat", TeamCounters()).check()
     stranger = place.open(place.token[:-4] + "AAAA")
     calls: list[Any] = [
         stranger.core(str(uuid4())),
@@ -237,9 +237,9 @@ async def test_unknown_runs_and_wrong_tokens_are_distinct_errors(place: Place) -
 
 async def test_a_run_is_found_by_any_value(place: Place) -> None:
     async def one(value: str) -> None:
-        run_id = await place.trigger("contract_task", door=value)
+        run_id = await place.trigger("contract_task", label=value)
         await place.settled(run_id)
-        assert await place.door.find("door", value) == run_id, value
+        assert await place.hatchet.find("label", value) == run_id, value
 
     values = ["a:b", "a, b", "a&b=c", "ü☀", "100%", '"quoted"', "a\\b"]
     await asyncio.gather(*(one(f"{value} {uuid4()}") for value in values))
@@ -250,9 +250,9 @@ async def test_a_chunk_that_is_no_utf8_is_a_bad_chunk_and_the_next_subscription_
     await asyncio.sleep(0.2)
     ends: list[str] = []
     events: list[LiveEvent] = []
-    while not (await place.door.core(run_id)).done:
+    while not (await place.hatchet.core(run_id)).done:
         try:
-            await place.door.follow(run_id, events.append)
+            await place.hatchet.follow(run_id, events.append)
         except BadChunk as error:
             ends.append(type(error).__name__)
     assert ends == ["BadChunk"]
@@ -269,7 +269,7 @@ async def test_a_message_over_max_message_is_too_large_in_the_core_and_the_histo
     )
     with pytest.raises(MessageTooLarge):
         await small.core(run_id)
-    state = await place.door.core(run_id)
+    state = await place.hatchet.core(run_id)
     assert len(state.steps[0].output or "") >= 100 * 1024
     past = await place.settled(run_id)
     assert past.status is Status.COMPLETED
@@ -280,40 +280,40 @@ async def test_each_failure_of_an_engine_is_reported_and_recovered_from() -> Non
     async with Engine(SCRIPT, seed=1) as engine:
         place = Place(engine.env)
         run_id = await place.trigger("contract_slow")
-        await place.door.core(run_id)
+        await place.hatchet.core(run_id)
 
         engine.faults.refuse_tokens()
         with pytest.raises(TokenRefused):
-            await place.door.core(run_id)
+            await place.hatchet.core(run_id)
         engine.faults.refuse_tokens(False)
 
         engine.faults.limit_calls(0)
         with pytest.raises(RateLimited):
-            await place.door.core(run_id)
+            await place.hatchet.core(run_id)
         engine.faults.limit_calls()
 
         engine.faults.hide_history()
         with pytest.raises(HistoryAway, match="503"):
-            await place.door.past(run_id)
+            await place.hatchet.past(run_id)
         engine.faults.hide_history(False)
 
-        following = asyncio.create_task(place.door.follow(run_id, lambda event: None))
-        await place.door.core(run_id)
+        following = asyncio.create_task(place.hatchet.follow(run_id, lambda event: None))
+        await place.hatchet.core(run_id)
         engine.faults.end_streams()
         await following  # OK: it says nothing about the run
 
         await engine.faults.stop_grpc()
         with pytest.raises(HatchetAway):
-            await place.door.core(run_id)
+            await place.hatchet.core(run_id)
         await engine.faults.start_grpc()
         await place.done_or_running(run_id)
-        await place.door.close()
+        await place.hatchet.close()
 
 
 async def test_the_steps_of_a_workflow_are_listed(place: Place) -> None:
-    assert await place.door.workflow_steps("contract_dag") == ("one", "two", "three")
-    assert await place.door.workflow_steps("contract_dag_fine") == ("one", "two", "cleanup-on-failure")
-    assert await place.door.workflow_steps("contract") is None
+    assert await place.hatchet.workflow_steps("contract_dag") == ("one", "two", "three")
+    assert await place.hatchet.workflow_steps("contract_dag_fine") == ("one", "two", "cleanup-on-failure")
+    assert await place.hatchet.workflow_steps("contract") is None
 
 
 async def test_a_finished_run_ends_its_subscription_without_an_error(place: Place) -> None:
@@ -321,7 +321,7 @@ async def test_a_finished_run_ends_its_subscription_without_an_error(place: Plac
     await place.settled(run_id)
     events: list[LiveEvent] = []
     try:
-        await asyncio.wait_for(place.door.follow(run_id, events.append), 15)
+        await asyncio.wait_for(place.hatchet.follow(run_id, events.append), 15)
     except HatchetError as error:
         pytest.fail(f"{error}")
     assert [event for event in events if event.step_run_id] == []

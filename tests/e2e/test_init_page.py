@@ -53,8 +53,8 @@ async def frames_of(url: str) -> list[Frame]:
 def picture_of(frames: list[Frame]) -> dict[str, Any]:
     """The picture that clients/stream-proxy.js computes from the frames."""
     given = json.dumps([[frame.event, frame.value] for frame in frames]) + "\n"
-    told = subprocess.run([need("node"), PICTURES], input=given, capture_output=True, text=True, check=True)
-    return dict(json.loads(told.stdout))
+    result = subprocess.run([need("node"), PICTURES], input=given, capture_output=True, text=True, check=True)
+    return dict(json.loads(result.stdout))
 
 
 async def test_a_page_with_the_file_of_init_sees_every_step_end_and_no_gap_where_nothing_streams(
@@ -97,6 +97,8 @@ async def test_follow_run_reaches_the_end_with_the_event_names_of_init(tmp_path:
         async with serving(file, engine.env) as (_, url):
             run_id = await engine.trigger("good", {}, PAIR)
             words = (need("node"), FOLLOW, f"{url}/good/{run_id}", *EVENTS)
-            told = json.loads(await asyncio.to_thread(subprocess.check_output, words, timeout=60))
-    assert (told["state"], told["status"]) == ("ended", "completed")
-    assert {name: step["status"] for name, step in told["steps"].items()} == dict.fromkeys(NAMES, "completed")
+            result = json.loads(await asyncio.to_thread(subprocess.check_output, words, timeout=60))
+    assert (result["state"], result["status"]) == ("ended", "completed")
+    assert {name: step["status"] for name, step in result["steps"].items()} == dict.fromkeys(
+        NAMES, "completed"
+    )

@@ -1,6 +1,6 @@
 """Nothing of the machine that wrote a file may be in it: no path, no host, no registry, no name, no secret.
 
-What may not be found is computed where the test runs (home directory, checkout, temporary folder, pip's and
+The forbidden texts are computed where the test runs (home directory, checkout, temporary folder, pip's and
 npm's configured indexes, host name), so that the tree names none of it.
 """
 
@@ -86,11 +86,11 @@ def npm_settings() -> Iterable[str]:
     """Every value in npm's configuration that is an address."""
     if not shutil.which("npm"):
         return
-    told = subprocess.run(
+    output = subprocess.run(
         ["npm", "config", "ls", "--json"], capture_output=True, text=True, check=False
     ).stdout
     try:
-        settings = json.loads(told)
+        settings = json.loads(output)
     except ValueError:
         return
     yield from (value for value in settings.values() if isinstance(value, str) and "://" in value)

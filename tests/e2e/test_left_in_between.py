@@ -106,11 +106,11 @@ async def test_a_reload_while_a_request_waits_for_its_run_leaks_no_lease(
     gates[-1].when_asked = reload  # while the request waits for the run's state
     run = await engine.trigger("chat", {"message": "hi"})
     async with httpx.AsyncClient(base_url=proxy.url, timeout=20) as client:
-        told = await client.get(f"/all/{run}")
+        response = await client.get(f"/all/{run}")
     assert reloads == [1]
     await until(lambda: team.limits.connections == 0 and not proxy.hub.sessions)
-    assert told.status_code == 200, "it began before the reload"
-    assert "stream.end" in told.text
+    assert response.status_code == 200, "it began before the reload"
+    assert "stream.end" in response.text
 
 
 async def test_a_client_that_waits_for_a_run_of_a_removed_team_gets_a_reconnect_time(
@@ -122,9 +122,9 @@ async def test_a_client_that_waits_for_a_run_of_a_removed_team_gets_a_reconnect_
         asking = asyncio.create_task(client.get(f"/all/{NOBODY}"))
         await until(lambda: len(proxy.hub.waiting) == 1 and team.runs.leases(NOBODY) > 0)
         await team.close()
-        told = await asking
-    assert told.status_code == 200, "any other status ends an EventSource for good"
-    assert "event: stream.wait" in told.text
+        response = await asking
+    assert response.status_code == 200, "any other status ends an EventSource for good"
+    assert "event: stream.wait" in response.text
     assert team.limits.connections == 0
     gates[-1].open.set()
 

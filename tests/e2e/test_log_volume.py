@@ -55,13 +55,13 @@ async def test_an_outage_under_load_writes_a_few_lines_and_each_stream_one() -> 
             await asyncio.gather(*(one.wait() for one in first))
             await engine.faults.stop_grpc()
             stranger = "/streams/live/11111111-1111-4111-8111-111111111111"
-            told = await asyncio.gather(*(connect(client, stranger) for _ in range(REFUSED)))
+            responses = await asyncio.gather(*(connect(client, stranger) for _ in range(REFUSED)))
             await asyncio.sleep(AWAY)
             await engine.faults.start_grpc()
             await asyncio.gather(*readers)
             assert await proxy.stop() == 0
         found = lines(proxy.said)
-    assert all("stream.wait" in text for text in told)
+    assert all("stream.wait" in text for text in responses)
     kinds = Counter(line["event"] for line in found)
     assert kinds.pop("stream over") == READERS
     assert sum(kinds.values()) <= 10, kinds

@@ -28,11 +28,11 @@ async def scrape(url: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]
     """Every sample: its name, its labels, its number."""
     async with httpx.AsyncClient() as client:
         text = (await client.get(f"{url}/metrics")).text
-    told: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+    samples: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            told.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
-    return told
+            samples.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
+    return samples
 
 
 async def read(url: str) -> None:
@@ -82,8 +82,8 @@ async def test_a_scrape_has_every_documented_metric_and_bounded_labels(tmp_path:
         took = await failed_reload(proxy, yaml, url)
     for name in PROMISED:
         assert f"stream_proxy_{name}" in after, name
-    series = {(name, labels) for name, told in after.items() for labels in told}
-    assert len(series) <= sum(map(len, before.values())) + 5, "strangers have made series of their own"
+    series = {(name, labels) for name, samples in after.items() for labels in samples}
+    assert len(series) <= sum(map(len, before.values())) + 5, "requests of scanners created series"
     assert not re.search(rf"stranger|{run}|127\.0\.0\.1", str(series))
     live = (("stream", "live"), ("team", "default"))
     assert after["stream_proxy_frames_total"][live] > 40

@@ -80,5 +80,5 @@ async def test_a_stream_flows_through_nginx_with_its_default_buffering(tmp_path:
 async def test_ten_clients_through_nginx_get_the_same_events(tmp_path: Path) -> None:
     async with demo(*FAST) as (_, url), nginx(url, tmp_path) as front:
         run_id = await trigger(url)
-        told = await asyncio.gather(*(spread(f"{front}/streams/live/{run_id}") for _ in range(10)))
-    assert [judge(picture, CHAT) for picture, _ in told] == [[]] * 10
+        results = await asyncio.gather(*(spread(f"{front}/streams/live/{run_id}") for _ in range(10)))
+    assert [judge(picture, CHAT) for picture, _ in results] == [[]] * 10

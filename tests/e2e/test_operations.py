@@ -92,6 +92,6 @@ def test_its_memory_figures_are_those_that_were_measured() -> None:
         (r"(\d+) KB for each run with its client", r"(\d+) KB per run with its client"),
         (r"(\d+) KB for each team", r"(\d+) KB per team"),
     ):
-        (told, *others), known = re.findall(here, TEXT), re.search(there, measured)
+        (figure, *others), known = re.findall(here, TEXT), re.search(there, measured)
         assert known is not None, there
-        assert {told, *others} == {known[1]}, here
+        assert {figure, *others} == {known[1]}, here

@@ -45,5 +45,5 @@ async def test_a_newcomer_gets_from_an_empty_folder_to_a_stream(tmp_path: Path) 
         async with serving(tmp_path / "streams.yaml", engine.env) as (_, url):
             shown = curl.split()[-1].replace("http://127.0.0.1:8080", url)
             path = shown.replace(RUN, await engine.trigger("chat", {}))
-            told = await asyncio.to_thread(subprocess.check_output, [need("curl"), "-sN", "-m", "20", path])
-    assert b'event: stream.end\ndata: {"status":"completed"}' in told
+            output = await asyncio.to_thread(subprocess.check_output, [need("curl"), "-sN", "-m", "20", path])
+    assert b'event: stream.end\ndata: {"status":"completed"}' in output

@@ -1,8 +1,8 @@
 """The cases in which a real engine behaves differently, through the whole proxy: every loss has a gap.
 
 Each case is a workflow of `tests.support.case_worker`. Runs of it are joined at the trigger, 50 ms and 1 s
-later, in mid-step and after the end, through a proxy that has the team's tap and through one that has not;
-what each client was told is compared with the worker's own log (`tests.support.case_judge`).
+later, in mid-step and after the end, through a proxy with the team's tap and through one without;
+what each client received is compared with the worker's own log (`tests.support.case_judge`).
 """
 
 from __future__ import annotations
@@ -360,6 +360,6 @@ async def test_steps_that_finished_just_before_a_join_are_sent_at_once_and_in_or
             verdict = place.judge(listener, run_id, proxy, expected)
             report("just before the join", proxy, 0.05, verdict)
             wait = listener.when(COMPLETED, "early") - listener.joined_at
-            print(f" told after {wait:.3f} s", end="", flush=True)
+            print(f" sent after {wait:.3f} s", end="", flush=True)
             wrong += verdict.wrong
     assert not wrong

@@ -161,7 +161,7 @@ async def test_after_a_kill_losses_are_announced_and_lifecycle_events_are_sent_a
             ("step_completed", "start"),
             ("step_started", "write"),
         } <= recovered
-        assert [event for event in chunks(again) if not event["recovered"]], "and what comes after is live"
+        assert [event for event in chunks(again) if not event["recovered"]], "and later events are live"
         assert await status(f"{replica.url}/run/{run}", cursor=ear.frames[-1].id) == 204
 
 
@@ -189,8 +189,8 @@ async def test_an_older_cursor_on_another_replica_after_the_end_gets_the_results
     whole = await once(f"{proxy.url}/run/{run}")
     moved = await once(f"{other.url}/run/{run}", cursor=whole[4].id)
     assert gaps(moved)[0] == UNKNOWN
-    told = events(moved)
-    assert all(event["recovered"] for event in told)
+    received = events(moved)
+    assert all(event["recovered"] for event in received)
     assert lasting(moved) == lasting(whole)
     assert moved[-1].event == "stream.end"
 
@@ -218,9 +218,9 @@ async def test_a_cursor_of_the_end_is_valid_for_its_own_stream_and_run_only(
     one, two = await engine.trigger("brief"), await engine.trigger("brief")
     end = (await once(f"{proxy.url}/run/{one}"))[-1].id
     for path in (f"/run/{two}", f"/small/{one}", f"/small/{two}"):
-        told = await once(f"{proxy.url}{path}", cursor=end)
-        assert gaps(told)[0] == UNKNOWN, path
-        assert told[-1].event == "stream.end"
+        received = await once(f"{proxy.url}{path}", cursor=end)
+        assert gaps(received)[0] == UNKNOWN, path
+        assert received[-1].event == "stream.end"
 
 
 # -- dropped from the backlog --
@@ -239,9 +239,9 @@ async def test_chunks_dropped_from_the_backlog_are_counted_and_lifecycle_events_
     assert (gap["cause"], gap["step"], gap["attempt"]) == ("backlog", "talk", 1)
     first = chunks(late)[0]["index"]
     between = [event["index"] for event in chunks(whole[3:]) if event["index"] < first]
-    assert gap["missed"] in {None, len(between)}, "a reader who had some of them is told no number"
+    assert gap["missed"] in {None, len(between)}, "a client that had some of them gets no number"
     rest = [frame for frame in late if frame.event != "stream.gap"]
-    assert plain(rest) == plain(whole[-len(rest) :]), "after the gap: exactly what was told"
+    assert plain(rest) == plain(whole[-len(rest) :]), "after the gap: exactly what was sent"
     fresh = await once(f"{proxy.url}/small/{run}")
     before = [event["index"] for event in chunks(whole) if event["index"] < first]
     assert own_gaps(fresh) == [{**gap, "missed": len(before)}]
@@ -260,13 +260,13 @@ async def test_lifecycle_frames_dropped_from_the_backlog_are_rebuilt_with_their_
     doubled = [event for event, count in Counter(lasting(late)).items() if count > 1]
     assert not doubled, [(frame.id, frame.data) for frame in late + ear.frames]
     assert sorted(lasting(late)) == sorted(lasting(ear.frames[1:]))
-    told = {
+    received = {
         (frame.id, frame.value["type"], frame.value["step"])
         for frame in ear.frames
         if frame.event == "message"
     }
     again = [frame for frame in late if frame.event == "message"]
-    assert {(frame.id, frame.value["type"], frame.value["step"]) for frame in again} <= told
+    assert {(frame.id, frame.value["type"], frame.value["step"]) for frame in again} <= received
     assert [frame.value["recovered"] for frame in again][:5] == [True] * 5
     numbers = [int(frame.id.rpartition(".")[2]) for frame in again]
     assert numbers == sorted(numbers)
@@ -283,9 +283,9 @@ async def test_a_cursor_of_another_run_stream_or_process_starts_anew_with_one_ga
     foreign = await once(f"{proxy.url}/run/{twin}")
     small = await once(f"{proxy.url}/small/{run}")
     for cursor in (foreign[3].id, small[3].id, "nonsense", whole[3].id[:-1], whole[3].id + "9"):
-        told = await once(f"{proxy.url}/run/{run}", cursor=cursor)
-        assert gaps(told)[0] == UNKNOWN
-        assert plain(told[1:]) == plain(whole), cursor
+        received = await once(f"{proxy.url}/run/{run}", cursor=cursor)
+        assert gaps(received)[0] == UNKNOWN
+        assert plain(received[1:]) == plain(whole), cursor
 
 
 async def test_after_a_rule_change_an_old_cursor_starts_anew_and_open_streams_continue(
@@ -331,8 +331,8 @@ async def test_a_cursor_of_another_team_shows_nothing_of_that_team(tmp_path: Pat
         async with served(tmp_path, env) as proxy:
             ones = await engine.trigger("brief", tenant=0)
             twos = await engine.trigger("brief", tenant=1)
-            told = await once(f"{proxy.url}/one/run/{ones}")
-            for cursor in (told[3].id, told[-1].id):
+            received = await once(f"{proxy.url}/one/run/{ones}")
+            for cursor in (received[3].id, received[-1].id):
                 assert await status(f"{proxy.url}/two/run/{ones}", cursor=cursor) == 404
                 again = await once(f"{proxy.url}/two/run/{twos}", cursor=cursor)
                 assert again[0].value == UNKNOWN

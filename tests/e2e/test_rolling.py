@@ -34,22 +34,22 @@ DOWN: Final = 4.0  # seconds without any replica: longer than the wait that ngin
 # follows a run and records its events; reconnects after waits, as any page does
 FOLLOW: Final = """
 ([url]) => new Promise((resolve) => {
-  const told = { tokens: "", waits: [], drains: 0, gaps: 0, end: null };
+  const seen = { tokens: "", waits: [], drains: 0, gaps: 0, end: null };
   const source = new EventSource(url);
-  window.told = told;
+  window.seen = seen;
   source.addEventListener("token", ({ data }) => {
     const { step, text } = JSON.parse(data);
-    if (step === "generate_response") told.tokens += text;
+    if (step === "generate_response") seen.tokens += text;
   });
-  source.addEventListener("stream.wait", ({ data }) => told.waits.push(JSON.parse(data).cause));
-  source.addEventListener("stream.drain", () => (told.drains += 1));
-  source.addEventListener("stream.gap", () => (told.gaps += 1));
+  source.addEventListener("stream.wait", ({ data }) => seen.waits.push(JSON.parse(data).cause));
+  source.addEventListener("stream.drain", () => (seen.drains += 1));
+  source.addEventListener("stream.gap", () => (seen.gaps += 1));
   source.addEventListener("stream.end", ({ data }) => {
     source.close();
-    resolve({ ...told, end: JSON.parse(data).status });
+    resolve({ ...seen, end: JSON.parse(data).status });
   });
   source.onerror = () => {
-    if (source.readyState === EventSource.CLOSED) resolve({ ...told, end: "dead" });
+    if (source.readyState === EventSource.CLOSED) resolve({ ...seen, end: "dead" });
   };
 })
 """
@@ -158,22 +158,22 @@ async def restarted_under_a_browser(folder: Path, shipped: Path = SHIPPED) -> di
         async with serving(yaml, engine.env, port) as (first, _):
             stream = f"{url}/streams/live/{await engine.trigger('chat', {})}"
             following = asyncio.create_task(page.evaluate(FOLLOW, [stream]))
-            await page.wait_for_function("window.told && window.told.tokens.length > 60", timeout=20_000)
+            await page.wait_for_function("window.seen && window.seen.tokens.length > 60", timeout=20_000)
             assert await first.stop() == 0
         await asyncio.sleep(DOWN)
         async with serving(yaml, engine.env, port):
-            told: dict[str, Any] = await following
-    return told
+            seen: dict[str, Any] = await following
+    return seen
 
 
 @pytest.mark.browser
 async def test_an_event_source_survives_a_restart_of_the_only_replica(tmp_path: Path) -> None:
-    told = await restarted_under_a_browser(tmp_path)
-    assert told["end"] == "completed"
-    assert told["drains"] == 1
-    assert {*told["waits"]} == {"hatchet"}
-    assert told["gaps"] >= 1
-    assert ANSWER.startswith(told["tokens"][:60])
+    seen = await restarted_under_a_browser(tmp_path)
+    assert seen["end"] == "completed"
+    assert seen["drains"] == 1
+    assert {*seen["waits"]} == {"hatchet"}
+    assert seen["gaps"] >= 1
+    assert ANSWER.startswith(seen["tokens"][:60])
 
 
 @pytest.mark.browser
@@ -182,8 +182,8 @@ async def test_without_our_error_page_an_event_source_ends_on_a_502(tmp_path: Pa
     plain.mkdir()
     for path in SHIPPED.glob("*.conf"):
         (plain / path.name).write_text(re.sub(r"\n *error_page .*", "", path.read_text()))
-    told = await restarted_under_a_browser(tmp_path, plain)
-    assert told["end"] == "dead"
+    seen = await restarted_under_a_browser(tmp_path, plain)
+    assert seen["end"] == "dead"
 
 
 async def test_a_request_that_does_not_accept_streams_gets_503(tmp_path: Path) -> None:

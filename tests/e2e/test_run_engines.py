@@ -1,8 +1,8 @@
 """Runs followed on an engine: embedded always, a real one where HATCHET_CLIENT_TOKEN is set.
 
 Every workflow of the contract, joined at many moments, side by side: each result must be legal, end, and
-have the lifecycle events that the run's final states tell. Then the promises about the first second and the
-mid-step join, by the clock.
+have the lifecycle events that the run's final states show. Further tests measure the first second and the
+mid-step join.
 """
 
 from __future__ import annotations

@@ -100,10 +100,10 @@ async def test_sigterm_drains_and_ends_with_zero(yaml: Path, engine: Engine) -> 
         httpx.AsyncClient(base_url=proxy.url, timeout=20) as client,
         aconnect_sse(client, "GET", f"/message/{run}") as source,
     ):
-        async for told in source.aiter_sse():
+        async for frame in source.aiter_sse():
             if not names:
                 proxy.terminate()
-            names.append(told.event)
+            names.append(frame.event)
     assert names[-1] == "stream.drain"
     assert await proxy.ended() == 0
     assert not [line for line in proxy.lines if "Traceback" in line]
@@ -200,9 +200,9 @@ async def test_a_changed_file_becomes_live_and_a_broken_one_never(yaml: Path, en
         assert await version() == "one"
     proxy.terminate()
     assert await proxy.ended() == 0
-    told = [json.loads(line)["event"] for line in proxy.lines]
-    assert told.count("reload failed") == 1
-    assert told.count("reloaded") == 2
+    logged = [json.loads(line)["event"] for line in proxy.lines]
+    assert logged.count("reload failed") == 1
+    assert logged.count("reloaded") == 2
 
 
 async def test_sighup_reloads_at_once(yaml: Path, engine: Engine) -> None:

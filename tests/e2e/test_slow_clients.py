@@ -80,9 +80,9 @@ async def test_a_slow_client_gets_a_gap_and_then_exactly_the_later_frames(
             heard = await slow.read_all()
             slow.close()
             await quick.end()
-    told = own_gaps(heard)
-    assert {gap["cause"] for gap in told} == {"slow_client"}
-    assert {(gap["step"], gap["attempt"]) for gap in told} == {("open", 1)}
+    announced = own_gaps(heard)
+    assert {gap["cause"] for gap in announced} == {"slow_client"}
+    assert {(gap["step"], gap["attempt"]) for gap in announced} == {("open", 1)}
     indices = [event["index"] for event in chunks(heard)]
     assert indices == sorted(set(indices)), "each once, in order"
     assert len(indices) < 300
@@ -135,7 +135,7 @@ async def test_the_memory_of_a_stuck_client_is_bounded_kernel_buffers_included(
                 assert session.subscriber.frames * SIZE < SHARE
             assert len(proxy.hub.sessions.paused) == 5
             kept = proxy.hub.counters.team("default").backlog_bytes
-            assert kept < 2_500_000, "what is kept is shared by all who read, the run's own events included"
+            assert kept < 2_500_000, "the backlog is shared by all clients, the run's own events included"
             for one in stuck:
                 one.close()
             await becomes(lambda: len(proxy.hub.sessions) == 1)

@@ -58,14 +58,14 @@ async def test_a_whole_team_costs_one_subscription(engine: Engine, proxy: Served
     runs = [await engine.trigger("talk", metadata=PAIR) for _ in range(15)]
     most = 0
     async with asyncio.TaskGroup() as group:
-        hearing = [group.create_task(once(f"{proxy.url}/run/{run}")) for run in runs for _ in range(2)]
-        while not all(task.done() for task in hearing):
+        reading = [group.create_task(once(f"{proxy.url}/run/{run}")) for run in runs for _ in range(2)]
+        while not all(task.done() for task in reading):
             most = max(most, engine.streams)
             await asyncio.sleep(0.02)
     assert most == 1
     assert engine.calls["SubscribeToWorkflowEvents"] == 1
     whole = 0
-    for task in hearing:
+    for task in reading:
         heard = task.result()
         indices = [event["index"] for event in chunks(heard)]
         assert indices == list(range(len(indices)))
@@ -73,7 +73,7 @@ async def test_a_whole_team_costs_one_subscription(engine: Engine, proxy: Served
         whole += len(indices) == 40
         # the engine hangs up when the last run ends, and then the last chunks of that run may be lost
         assert len(indices) == 40 or any(frame.event == "stream.gap" for frame in heard)
-    assert whole >= len(hearing) - 2, "two clients watch the run that ends last"
+    assert whole >= len(reading) - 2, "two clients watch the run that ends last"
 
 
 async def test_a_run_without_the_pair_is_served_by_a_subscription_of_its_own(

@@ -11,15 +11,15 @@ THOUGHT_EVERY: Final = 0.06  # seconds between words
 WORD_EVERY: Final = 0.045
 
 THOUGHTS: Final = (
-    "Three pages speak of event streams. The second one says what happens to a reader who comes late, "
+    "Three pages describe event streams. The second one says what happens to a client that joins late, "
     "the third how a stream ends."
 )
 ANSWER: Final = (
-    "Hatchet tells each event once, to whoever listens at that moment; its streams have no past, and what "
-    "looks like the end may not be one. The proxy remembers each run for a while. It rebuilds what nobody "
-    "saw from the run's state, numbers every frame so that a reader who was away goes on where it stood, "
-    "and says the end only when the state says so. What cannot be given any more is announced, never "
-    "silently left out."
+    "Hatchet sends each event once, to the clients that are subscribed at that moment. Its streams have no "
+    "history, and a stream may end before the run does. The proxy keeps each run for a while. It rebuilds "
+    "missed lifecycle events from the run's state, numbers every frame so that a client can resume where it "
+    "stopped, and sends the end only when the state confirms it. Lost chunks are announced, never silently "
+    "left out."
 )
 FALSE_START: Final = (
     "Let me look at this from another side. On second thought, the connection to the model is"

@@ -162,7 +162,7 @@ async def test_a_valid_token_is_not_verified_again_until_its_key_is_old_or_revok
     key_set = scene.key_sets.at(scene.issuer.url)
     assert key_set._fetching is not None
     await key_set._fetching
-    assert await is_verified_again(), "a key that was fetched anew has verified nothing yet"
+    assert await is_verified_again(), "a key that was fetched again has not verified the token yet"
     assert not await is_verified_again()
     scene.issuer.keys[:] = [jwk(SECOND, kid="2")]
     scene.clock.time += STALE + 1

@@ -15,19 +15,19 @@ from proxy.cli.about import LIBRARIES, lines
 from proxy.cli.main import main
 
 
-def told(*arguments: str) -> str:
+def output(*arguments: str) -> str:
     result = CliRunner().invoke(main, list(arguments))
     assert result.exit_code == 0, result.output
     return result.output
 
 
 def test_the_version_is_one_line() -> None:
-    assert told("--version") == f"stream-proxy, version {__version__}\n"
+    assert output("--version") == f"stream-proxy, version {__version__}\n"
 
 
 @pytest.mark.parametrize("arguments", [("--version", "--verbose"), ("--verbose", "--version")])
 def test_verbose_prints_the_version_of_each_library(arguments: tuple[str, ...]) -> None:
-    facts = dict(line.split(maxsplit=1) for line in told(*arguments).splitlines())
+    facts = dict(line.split(maxsplit=1) for line in output(*arguments).splitlines())
     assert facts["stream-proxy"] == __version__
     assert facts["grpcio"] == importlib.metadata.version("grpcio")
     assert {*LIBRARIES} <= {*facts}

@@ -34,7 +34,9 @@ async def test_the_pages_files_are_served(page: httpx.AsyncClient, path: str) ->
     answer = await page.get(path)
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/")
-    assert "://" not in answer.text.replace("http://www.w3.org/2000/svg", ""), "the page asks nobody else"
+    assert "://" not in answer.text.replace("http://www.w3.org/2000/svg", ""), (
+        "the page loads nothing from elsewhere"
+    )
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
