@@ -20,6 +20,7 @@ APPLICATION = """
 import asyncio, json, warnings
 warnings.simplefilter("ignore")
 from hatchet_sdk import Hatchet, TriggerWorkflowOptions
+from hatchet_sdk.clients.rest.exceptions import NotFoundException
 from hatchet_sdk.exceptions import FailedTaskRunExceptionGroup
 
 hatchet = Hatchet()
@@ -30,6 +31,18 @@ def workflow(name, *steps):
     for step in steps:
         made.task(name=step)(lambda input, ctx: None)
     return made
+
+async def becomes(run_id, read, wanted):
+    # The last value that was read: the one that was awaited, or what stood there after ten seconds.
+    for _ in range(100):
+        try:
+            found = read(await hatchet.runs.aio_get(run_id))
+        except NotFoundException:
+            found = None  # the history does not know the run yet
+        if found == wanted:
+            break
+        await asyncio.sleep(0.1)
+    return found
 
 async def main():
     task = workflow("contract_task", "contract_task")
@@ -45,13 +58,11 @@ async def main():
     except FailedTaskRunExceptionGroup as failed:
         said["failed"] = [str(one.exc) for one in failed.exceptions]
     slow = await workflow("contract_slow", "contract_slow").aio_run(wait_for_result=False)
-    await asyncio.sleep(0.3)
+    await becomes(slow.workflow_run_id, lambda run: run.run.status.value, "RUNNING")
     await hatchet.runs.aio_cancel(slow.workflow_run_id)
-    await asyncio.sleep(0.6)
-    said["cancelled"] = (await hatchet.runs.aio_get(slow.workflow_run_id)).run.status.value
+    said["cancelled"] = await becomes(slow.workflow_run_id, lambda run: run.run.status.value, "CANCELLED")
     await hatchet.runs.aio_replay(slow.workflow_run_id)
-    await asyncio.sleep(0.3)
-    said["replayed"] = (await hatchet.runs.aio_get(slow.workflow_run_id)).tasks[0].retry_count
+    said["replayed"] = await becomes(slow.workflow_run_id, lambda run: run.tasks[0].retry_count, 1)
     found = await hatchet.runs.aio_list(additional_metadata={"mine": "yes"})
     said["list"] = [row.status.value for row in found.rows]
 

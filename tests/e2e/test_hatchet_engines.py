@@ -36,6 +36,7 @@ from proxy.observability.counters import TeamCounters
 from proxy.observability.event_log import EventLog
 from proxy.simulator import Engine
 from proxy.teams.monitored_upstream import MonitoredUpstream
+from tests.support.contract import BOUND, LISTENING
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the SDK's own, at import
@@ -44,6 +45,7 @@ with warnings.catch_warnings():
 
 TESTS = Path(__file__).parent.parent
 SCRIPT = TESTS / "support" / "contract.yaml"
+PAST_LOOKUP = 0.5  # seconds: a younger run is looked up again only after a second
 WORDS = ["the", "quick", "brown", "fox"]
 ENGINES = ["embedded", pytest.param("real", marks=pytest.mark.real)]
 
@@ -84,11 +86,9 @@ class Place:
 
     async def done(self, run_id: str) -> CoreState:
         """The state at the run's end; the test's timeout bounds the wait."""
-        while True:
-            state = await self.hatchet.core(run_id)
-            if state.done:
-                return state
+        while not (state := await self.hatchet.core(run_id)).done:
             await asyncio.sleep(0.1)
+        return state
 
     async def done_or_running(self, run_id: str) -> CoreState:
         """The state as soon as the engine answers again."""
@@ -152,7 +152,7 @@ async def test_a_dag_is_seen_live_in_the_core_and_in_the_history(place: Place) -
     opened = asyncio.Event()
     early = asyncio.create_task(place.listen("label", key, events, opened))
     await opened.wait()
-    await asyncio.sleep(0.2)  # an engine takes a moment to be listening: nothing says when
+    await asyncio.sleep(LISTENING)
     run_id = await place.trigger("contract_dag", label=key)
     state = await place.done(run_id)
     past = await place.settled(run_id)
@@ -176,7 +176,7 @@ async def test_a_dag_is_seen_live_in_the_core_and_in_the_history(place: Place) -
 
 async def test_hatchets_own_client_gets_the_same_chunks_as_we_do(place: Place) -> None:
     run_id = await place.trigger("contract_slow")
-    await asyncio.sleep(0.5)  # past the engine's slow look-up of a young run
+    await asyncio.sleep(PAST_LOOKUP)
     theirs: list[str] = []
     ours: list[LiveEvent] = []
 
@@ -247,7 +247,7 @@ async def test_a_run_is_found_by_any_value(place: Place) -> None:
 
 async def test_a_chunk_that_is_no_utf8_is_a_bad_chunk_and_the_next_subscription_goes_on(place: Place) -> None:
     run_id = await place.trigger("contract_bytes")
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(BOUND)
     ends: list[str] = []
     events: list[LiveEvent] = []
     while not (await place.hatchet.core(run_id)).done:

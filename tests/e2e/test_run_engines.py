@@ -22,6 +22,7 @@ import pytest
 
 from config.model.files import HatchetConfig
 from proxy.core.events import STEP_STREAM, End, Event, GapCause, Item, Reset, StepGap
+from proxy.core.observations import Status
 from proxy.hatchet.client import HatchetClient
 from proxy.hatchet.endpoint import endpoint
 from proxy.runs.follower import RunFollower
@@ -141,10 +142,15 @@ async def test_every_workflow_joined_at_many_moments(place: Place) -> None:
 
     async def judged(workflow: str, join: float) -> str | None:
         run_id = await place.trigger(workflow)
-        await asyncio.sleep(join)
+        await asyncio.sleep(join)  # the moment of the join is the case
         published = place.follow(run_id)
         await asyncio.wait_for(published.ended.wait(), 60)
-        await asyncio.sleep(0.5)
+
+        async def in_the_history() -> bool:
+            past = await place.hatchet.past(run_id)
+            return past is not None and past.status not in (Status.QUEUED, Status.RUNNING)
+
+        await until(in_the_history, every=0.1)
         items = published.plain()
         expected = identities(rebuild(await place.hatchet.core(run_id), await place.hatchet.past(run_id)))
         try:
@@ -157,6 +163,12 @@ async def test_every_workflow_joined_at_many_moments(place: Place) -> None:
     verdicts = await asyncio.gather(*(one(workflow, join) for workflow in WORKFLOWS for join in JOINS))
     assert not [verdict for verdict in verdicts if verdict]
 
+
+# Moments at which the tests below join, in seconds after the trigger
+MID_STEP: Final = 2.0  # contract_slow has sent some 20 of its 80 chunks
+BEFORE_THE_FIRST_CHUNK: Final = 0.05
+FIRST_ATTEMPT: Final = 0.15  # contract_retry is in its first attempt
+BEFORE_THE_LAST_STEP_ENDS: Final = 1.3  # contract_dag's third step has sent some of its chunks
 
 HOLD: Final = 5.0  # seconds for which the engine holds chunks of a subscription that began in mid-step
 
@@ -172,7 +184,7 @@ async def test_joined_in_mid_step_the_next_chunk_arrives_before_the_engine_relea
     place: Place,
 ) -> None:
     run_id = await place.trigger("contract_slow")
-    await asyncio.sleep(2)
+    await asyncio.sleep(MID_STEP)
     joined = time.monotonic()
     published = place.follow(run_id)
     await asyncio.wait_for(published.ended.wait(), 60)
@@ -188,7 +200,7 @@ async def test_joined_in_mid_step_the_next_chunk_arrives_before_the_engine_relea
 
 async def test_joined_right_after_the_trigger_tokens_arrive_as_they_are_sent(place: Place) -> None:
     run_id = await place.trigger("contract_slow")
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(BEFORE_THE_FIRST_CHUNK)
     joined = time.monotonic()
     published = place.follow(run_id)
     await asyncio.wait_for(published.ended.wait(), 60)
@@ -199,7 +211,7 @@ async def test_joined_right_after_the_trigger_tokens_arrive_as_they_are_sent(pla
 
 async def test_across_a_retry_no_chunk_is_held_back(place: Place) -> None:
     run_id = await place.trigger("contract_retry")
-    await asyncio.sleep(0.15)
+    await asyncio.sleep(FIRST_ATTEMPT)
     published = place.follow(run_id)
     await asyncio.wait_for(published.ended.wait(), 60)
     items = published.plain()
@@ -220,7 +232,7 @@ async def test_a_tap_gets_everything_from_the_first_token_without_clients(
     tap.start()
     await until(lambda: tap.live, "the tap's subscription is open")
     run_ids = [await place.trigger("contract_dag", {"stream": "heart"}) for _ in range(5)]
-    await asyncio.sleep(1.3)
+    await asyncio.sleep(BEFORE_THE_LAST_STEP_ENDS)
     results = []
     for run_id in run_ids:
         published = Published()

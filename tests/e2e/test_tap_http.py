@@ -15,6 +15,7 @@ from tests.support.served import Served, served
 
 PAIR: Final = {"stream": "on"}
 TAPPED: Final = ', tap: {stream: "on"}'
+OUTAGE: Final = 0.5  # seconds: some ten chunks are sent meanwhile
 LIMITED: Final = 300 * 1024  # bytes
 
 
@@ -126,7 +127,7 @@ async def test_chunks_that_the_tap_missed_are_announced(engine: Engine, proxy: S
     async with Ear(f"{proxy.url}/run/{run}") as ear:
         await ear.until(lambda ear: len(ear.chunks) > 5)
         await engine.faults.stop_grpc()
-        await asyncio.sleep(0.5)  # some ten chunks
+        await asyncio.sleep(OUTAGE)
         await engine.faults.start_grpc()
         await ear.end()
     assert ear.judge(engine, run) == []

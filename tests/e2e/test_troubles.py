@@ -35,6 +35,10 @@ from tests.support.relay import relay
 from tests.support.served import served
 
 SERVER: Final = "{linger: 5s, check_after: 2s, drain: {grace: 3s, spread: 1s}}"
+# How long a trouble lasts, in seconds; a run takes longer than each
+RESTART: Final = 0.7
+UNAVAILABLE: Final = 2.0
+TROUBLE: Final = 1.0
 Break = Callable[[Engine], Awaitable[None]]
 
 
@@ -46,7 +50,7 @@ async def engine() -> AsyncIterator[Engine]:
 
 async def shut_down(engine: Engine) -> None:
     await engine.faults.stop_grpc()
-    await asyncio.sleep(0.7)
+    await asyncio.sleep(RESTART)
     await engine.faults.start_grpc()
 
 
@@ -57,7 +61,7 @@ async def killed(engine: Engine) -> None:
 
 async def unavailable(engine: Engine) -> None:
     await engine.faults.stop_grpc()
-    await asyncio.sleep(2.0)
+    await asyncio.sleep(UNAVAILABLE)
     await engine.faults.start_grpc()
 
 
@@ -67,21 +71,21 @@ async def ended_with_ok(engine: Engine) -> None:
 
 async def silent(engine: Engine) -> None:
     engine.faults.mute()
-    await asyncio.sleep(1.0)
+    await asyncio.sleep(TROUBLE)
     engine.faults.mute(False)
 
 
 async def exhausted(engine: Engine) -> None:
     engine.faults.limit_calls(0)
     engine.faults.end_streams()
-    await asyncio.sleep(1.0)
+    await asyncio.sleep(TROUBLE)
     engine.faults.limit_calls()
 
 
 async def refused(engine: Engine) -> None:
     engine.faults.refuse_tokens()
     engine.faults.end_streams()
-    await asyncio.sleep(1.0)
+    await asyncio.sleep(TROUBLE)
     engine.faults.refuse_tokens(False)
 
 
@@ -159,7 +163,7 @@ async def test_a_partition_is_detected_and_recovered_from(engine: Engine, tmp_pa
             async with Ear(f"{proxy.url}/run/{run}") as ear:
                 await ear.until(lambda ear: len(ear.chunks) > 3)
                 between.silent = True
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(TROUBLE)
                 between.silent = False
                 await ear.end(50)
     assert ear.judge(engine, run) == []

@@ -16,9 +16,12 @@ from config.model.files import HatchetConfig
 from proxy.hatchet.endpoint import Endpoint, endpoint
 from proxy.hatchet.protobuf import dispatcher_pb2, workflows_pb2
 from proxy.simulator.recordings.client import Client
+from tests.support.waiting import until
 
 STEP, RUN = dispatcher_pb2.RESOURCE_TYPE_STEP_RUN, dispatcher_pb2.RESOURCE_TYPE_WORKFLOW_RUN
 BOUND = 0.25  # a subscription opened so long after the trigger is bound at once
+LISTENING = 0.3  # seconds: nothing says when a real engine has bound a new subscription; this is long enough
+LASTING = 0.3  # seconds: a state that says done for so long is not the false one between a replay's steps
 PATIENCE = 25.0
 OVER = ("COMPLETED", "FAILED", "CANCELLED")
 NOBODY = "11111111-1111-4111-8111-111111111111"
@@ -118,23 +121,18 @@ class Trial:
     async def until(
         self, true: Callable[[], bool] | Callable[[], Awaitable[bool]], within: float = PATIENCE
     ) -> None:
-        async with asyncio.timeout(within):
-            while True:
-                answer = true()
-                if answer if isinstance(answer, bool) else await answer:
-                    return
-                await asyncio.sleep(0.02)
+        await until(true, within=within, every=0.02)
 
     async def state(self) -> workflows_pb2.GetRunDetailsResponse:
         return await self.client.details(self.run_id)
 
     async def done(self) -> workflows_pb2.GetRunDetailsResponse:
-        """The state, once it has said done for 0.3 s: during a replay it says so for a moment."""
+        """The state, once it has said done for LASTING: during a replay it says so for a moment."""
 
         async def lasting() -> bool:
             if not (await self.state()).done:
                 return False
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(LASTING)
             return (await self.state()).done
 
         await self.until(lasting)

@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.support.waiting import until
+
 START: Final = 30.0  # seconds until a process must have said what is waited for
 STOP: Final = 15.0  # ... until it must be gone after a signal
 PROGRAM: Final = (sys.executable, "-c", "from proxy.cli.main import start; start()")
@@ -102,16 +104,17 @@ async def serving(config: Path, env: Mapping[str, str], port: int = 0) -> AsyncI
 async def answers(url: str) -> None:
     """Wait until something listens there."""
     host, _, port = url.removeprefix("http://").rpartition(":")
-    async with asyncio.timeout(START):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection(host, int(port))
-            except OSError:
-                await asyncio.sleep(0.05)
-                continue
-            writer.close()
-            await writer.wait_closed()
-            return
+
+    async def accepts() -> bool:
+        try:
+            _, writer = await asyncio.open_connection(host, int(port))
+        except OSError:
+            return False
+        writer.close()
+        await writer.wait_closed()
+        return True
+
+    await until(accepts, f"something listens at {url}", within=START, every=0.05)
 
 
 def free_port() -> int:

@@ -25,6 +25,7 @@ from proxy.server.http.sockets import bound
 from proxy.server.listener import StreamServer
 from proxy.server.reloader import Reloader
 from proxy.teams.hub import Connect, Hub
+from tests.support.waiting import until
 
 BIN = Path(sys.executable).parent
 
@@ -70,8 +71,7 @@ async def served(path: Path, env: Mapping[str, str], connect: Connect | None = N
     task = asyncio.create_task(proxy.serve(sock))
     one = Served(f"http://127.0.0.1:{sock.getsockname()[1]}", proxy, written, task)
     try:
-        while not (proxy.server.started or task.done()):
-            await asyncio.sleep(0.005)
+        await until(lambda: proxy.server.started or task.done(), every=0.005)
         yield one
     finally:
         await one.stop()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Callable
+
+import pytest
 
 from proxy.hatchet.grpc import frames
 from proxy.hatchet.grpc.connection import LARGE_READ, SLICE, Connection
 from proxy.hatchet.grpc.read_scheduler import BUSY_BURST, BUSY_RATE, READ_PAUSE, SLICE_TIME, ReadScheduler
-from tests.support.waiting import until
 
 EVENT = frames.frame(frames.DATA, 0, 1, b"an event")
 PING = frames.frame(frames.PING, 0, 0, b"are you?")
@@ -57,8 +59,28 @@ def connected(scheduler: ReadScheduler | None = None) -> tuple[Connection, Memor
     return connection, transport
 
 
-async def reads_on(transport: MemoryTransport) -> None:
-    await until(lambda: transport.reading, every=READ_PAUSE / 5)
+class HandLoop:
+    """The loop of a `ReadScheduler`: its turns are real, its time passes when `turn` is called."""
+
+    def __init__(self, scheduler: ReadScheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.call_soon = asyncio.get_running_loop().call_soon
+        self._now = asyncio.get_running_loop().time()
+        self._timers: list[tuple[float, Callable[[], None]]] = []
+        monkeypatch.setattr(scheduler, "_loop", self)
+
+    def time(self) -> float:
+        return self._now
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> None:
+        self._timers.append((self._now + seconds, call))
+
+    def turn(self, seconds: float) -> None:
+        """Let `seconds` pass."""
+        self._now += seconds
+        due = [timer for timer in self._timers if timer[0] <= self._now]
+        for timer in due:
+            self._timers.remove(timer)
+            timer[1]()
 
 
 async def test_a_burst_is_parsed_one_slice_a_turn_and_nothing_is_read_meanwhile() -> None:
@@ -83,30 +105,39 @@ async def test_fast_slices_share_one_turn() -> None:
     connection.connection_lost(None)
 
 
-async def test_while_a_team_is_busy_the_next_read_waits_for_a_read_pause() -> None:
-    connection, transport = connected()
+async def test_while_a_team_is_busy_the_next_read_waits_for_a_read_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scheduler = slow()
+    loop = HandLoop(scheduler, monkeypatch)
+    connection, transport = connected(scheduler)
     for data in (EVENT * BUSY_BURST, EVENT * (2 * SLICE // len(EVENT))):  # also one that takes several turns
         connection.data_received(data)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        for _ in range(5):
+            await asyncio.sleep(0)
         assert not transport.reading
-        await reads_on(transport)
-    drains = 2 * BUSY_BURST / BUSY_RATE  # seconds until the fullest bucket is empty
-    await asyncio.sleep(drains)
+        loop.turn(READ_PAUSE * 0.9)
+        assert not transport.reading
+        loop.turn(READ_PAUSE * 0.2)
+        assert transport.reading
+    loop.turn(2 * BUSY_BURST / BUSY_RATE)  # until the fullest bucket is empty
     connection.data_received(EVENT * (BUSY_BURST - 1))
     assert transport.reading
     connection.connection_lost(None)
 
 
-async def test_connections_of_a_team_are_counted_together_and_read_on_together() -> None:
+async def test_connections_of_a_team_are_counted_together_and_read_on_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     scheduler = slow()
+    loop = HandLoop(scheduler, monkeypatch)
     connections = [connected(scheduler) for _ in range(10 * BUSY_BURST)]
     for connection, _ in connections:
         connection.data_received(EVENT)
     (_, first), (_, last) = connections[0], connections[-1]
     assert first.reading
     assert not last.reading
-    await reads_on(last)
+    loop.turn(READ_PAUSE)
     assert all(transport.reading for _, transport in connections)
     for connection, _ in connections:
         connection.connection_lost(None)
