@@ -21,7 +21,7 @@ DEPLOY: Final = ROOT / "deploy"
 KUBERNETES: Final = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 COMPOSE: Final = DEPLOY / "compose/compose.yaml"
 VERSIONS: Final = ("1.30.0", "1.33.0")  # sleep in preStop came with 1.30; the newest is checked too
-GOODBYE: Final = 2  # seconds that a stopping proxy gives its connections to Hatchet, after drain.grace
+CLOSE_SECONDS: Final = 2  # seconds that a stopping proxy gives its connections to Hatchet, after drain.grace
 TOOLS: Final = Path(sys.executable).parent
 
 
@@ -128,7 +128,7 @@ def test_kubernetes_waits_longer_than_a_drain_takes() -> None:
     for container, pod in proxies():
         before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
         grace = seconds(settings().get("grace", "20s"))
-        assert pod["terminationGracePeriodSeconds"] > before + grace + GOODBYE
+        assert pod["terminationGracePeriodSeconds"] > before + grace + CLOSE_SECONDS
 
 
 def settings() -> dict[str, str]:
@@ -247,7 +247,7 @@ def test_compose_publishes_on_loopback_alone_and_waits_for_a_drain() -> None:
     (loaded,) = documents(COMPOSE)
     for service in loaded["services"].values():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
-    assert seconds(loaded["services"]["proxy-1"]["stop_grace_period"]) > 20 + GOODBYE
+    assert seconds(loaded["services"]["proxy-1"]["stop_grace_period"]) > 20 + CLOSE_SECONDS
 
 
 def test_the_streams_of_compose_pass_check() -> None:

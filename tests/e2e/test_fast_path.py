@@ -413,8 +413,8 @@ async def test_a_connection_is_handed_over_even_when_the_ceiling_is_reached_sinc
     async with strict_listener(proxy, ceiling=1) as (connect, state):
         one = await connect()
         await until(lambda: len(state.connections) == 1)
-        knocking: Any = object()  # aborted, and not gone yet
-        state.connections.add(knocking)
+        aborted: Any = object()  # aborted and not removed yet
+        state.connections.add(aborted)
         await one.request(proxy, "/healthz", "Connection: close")
         assert (await one.receive()).startswith(b"HTTP/1.1 200 OK")
-        state.connections.discard(knocking)
+        state.connections.discard(aborted)

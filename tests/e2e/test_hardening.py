@@ -231,7 +231,7 @@ async def test_other_methods_and_upgrades_are_refused(proxy: Served, client: htt
 async def test_two_hundred_slow_requests_do_not_block_others_for_long(
     folder: Path, env: dict[str, str]
 ) -> None:
-    """Slow loris: a byte now and then, never a whole head."""
+    """Slow loris: clients send single bytes and never a whole head."""
     command = await Command(folder, env).start()
     loris = [asyncio.create_task(_drip(command.port)) for _ in range(200)]
     try:

@@ -42,7 +42,7 @@ async def read(url: str) -> None:
                 return
 
 
-async def knock(url: str, run: str) -> None:
+async def scan(url: str, run: str) -> None:
     """Requests of scanners: other teams, other streams, no run, invented names."""
     async with httpx.AsyncClient(base_url=url) as client:
         for number in range(STRANGERS):
@@ -77,7 +77,7 @@ async def test_a_scrape_has_every_documented_metric_and_bounded_labels(tmp_path:
             f"{url}/streams/live/{run}?last_event_id=of-another-process"
         )  # a gap, cause unknown_cursor
         before = await scrape(url)
-        await knock(url, run)
+        await scan(url, run)
         after = await scrape(url)
         took = await failed_reload(proxy, yaml, url)
     for name in PROMISED:

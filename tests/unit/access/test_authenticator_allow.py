@@ -172,15 +172,15 @@ def team(allow: str | None) -> Authenticator:
     return Authenticator(AuthConfig.model_validate(config), team="t", allows={"chat": allow})
 
 
-async def by_token(door: Authenticator, **claims: Any) -> Identity:
+async def by_token(authenticator: Authenticator, **claims: Any) -> Identity:
     signed = token(SECRET, "HS256", exp=int(time.time()) + 60, **claims)
     asked = RequestHead({"authorization": f"Bearer {signed}"}, {}, {})
-    return await door.authenticate(asked, stream="chat", run=RUN)
+    return await authenticator.authenticate(asked, stream="chat", run=RUN)
 
 
-async def by_ticket(door: Authenticator, identity: Identity) -> Identity:
-    ticket, _ = door.mint(identity, stream="chat", run=RUN)
-    return await door.authenticate(RequestHead({}, {}, {"ticket": ticket}), stream="chat", run=RUN)
+async def by_ticket(authenticator: Authenticator, identity: Identity) -> Identity:
+    ticket, _ = authenticator.mint(identity, stream="chat", run=RUN)
+    return await authenticator.authenticate(RequestHead({}, {}, {"ticket": ticket}), stream="chat", run=RUN)
 
 
 @pytest.mark.parametrize(
@@ -201,11 +201,11 @@ async def by_ticket(door: Authenticator, identity: Identity) -> Identity:
 )
 @pytest.mark.parametrize("more", [{}, {"banned": True}, {"role": None}, {"org": None}])
 async def test_allow_decides_on_a_ticket_exactly_as_on_its_token(allow: str, more: dict[str, Any]) -> None:
-    door, judge = team(allow), compile_allow(allow)
-    whole = await by_token(door, **{**ADA, **more})
-    carried = await by_ticket(door, whole)
+    authenticator, allowed = team(allow), compile_allow(allow)
+    whole = await by_token(authenticator, **{**ADA, **more})
+    carried = await by_ticket(authenticator, whole)
     for metadata in ({"user_id": "ada"}, {}):
-        assert judge.permits(root(dict(carried.claims), metadata)) == judge.permits(
+        assert allowed.permits(root(dict(carried.claims), metadata)) == allowed.permits(
             root(dict(whole.claims), metadata)
         )
 
