@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from proxy.core.observations import Kind
 from proxy.runs.reconcile.placement import Execution
 from proxy.runs.reconcile.subscription_state import SubscriptionState
-from proxy.runs.reconcile.timing import SETTLE, SETTLE_MOST, SIGN_WAIT, VOUCH_WAIT
+from proxy.runs.reconcile.timing import SETTLE_MOST, SIGN_WAIT, VOUCH_WAIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def tail(
             continue
         proven_at, hope_until = _proof(one, (step_run_id, attempt), end)
         if proven_at is not None:
-            if not one.stays_open(end.known_at, proven_at, seams=end.settle <= SETTLE):
+            if not one.stays_open(end.known_at, proven_at):
                 until = max(until, one.followed_until)
                 continue
             if now >= proven_at:

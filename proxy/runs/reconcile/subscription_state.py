@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from proxy.core.observations import LiveEvent
-from proxy.runs.reconcile.timing import SEAM, SEAM_AFTER
+from proxy.runs.reconcile.timing import SEAM, SEAM_AFTER, SEAM_SHARE
 
 
 class Selection(Enum):
@@ -96,17 +96,17 @@ class SubscriptionState:
             return self.closed_at + SEAM
         return float("-inf")
 
-    def stays_open(self, ended_at: float, until: float, *, seams: bool) -> bool:
+    def stays_open(self, ended_at: float, until: float) -> bool:
         """Whether nothing that came between an end at `ended_at` and `until` can have been missed.
 
         The engine hangs up a subscription when the last run that it brought is over, 5 to 100 ms after the
-        last step's end. Nearly every chunk that the end overtook has come after SEAM_AFTER. So a subscription
-        that was hung up later than that, and its successor, count as one; but not where chunks lag behind
-        (`seams` False).
+        last step's end. Nearly every chunk that the end overtook has come after SEAM_AFTER, and after
+        SEAM_SHARE of the settling time, which grows with the lag of chunks. So a subscription that was hung
+        up later than that, and its successor, count as one.
         """
         if self.closed_at is None or self.closed_at >= until:
             return True
         following = self.successor
-        if not seams or following is None or self.closed_at < ended_at + SEAM_AFTER:
+        if following is None or self.closed_at < ended_at + max(SEAM_AFTER, SEAM_SHARE * (until - ended_at)):
             return False
-        return following.stays_open(ended_at, until, seams=seams)
+        return following.stays_open(ended_at, until)
