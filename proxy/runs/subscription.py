@@ -115,7 +115,6 @@ class Subscription:
         self._task: asyncio.Task[None] | None = None
         self._is_open = False
         self._hung_up = False
-        self._lost_chunk = False
 
     def start(self) -> None:
         """Open it, and keep it open until `close`."""

@@ -208,9 +208,3 @@ class Evidence:
             all(failure is not None and failure.by_itself for failure in own)
             and self.proven == self.retries + 1
         )
-
-    def live_end(self, attempt: int) -> bool:
-        """Whether a subscription has brought how `attempt` ended."""
-        failure = self.failures.get(attempt)
-        ended = self.end is not None and self.end.live and self.end.attempt == attempt
-        return ended or (failure is not None and failure.live)

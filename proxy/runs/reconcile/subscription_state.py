@@ -50,7 +50,6 @@ class SubscriptionState:
     hung_up: bool = False  # the engine ended it because no run that it had brought was active
     successor: SubscriptionState | None = None  # opened at once when this one was hung up
     heard_at: float = float("-inf")  # when it last brought an event of this run
-    chunk_at: float = float("-inf")  # when it last brought a chunk of this run
     last_chunk: dict[tuple[str, int], int] = field(default_factory=dict)
     """(step run id, number of the execution) -> the highest index that it brought"""
     starts: set[tuple[str, int]] = field(default_factory=set)
