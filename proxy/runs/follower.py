@@ -46,7 +46,7 @@ class RunFollower:
     """One run; `publish` gets its items, each once, in order.
 
     `pair`: the metadata pair of the team's tap; a run that carries it subscribes by itself only while the tap
-    is away.
+    is away. `recovered` is called when Hatchet answers this run again after an outage.
     """
 
     def __init__(
@@ -62,9 +62,11 @@ class RunFollower:
         lag: LagMeter | None = None,
         rng: Random | None = None,
         pair: tuple[str, str] | None = None,
+        recovered: Callable[[], None] | None = None,
     ) -> None:
         self.run_id = run_id
         self.pair = pair
+        self._recovered = recovered
         self._publish = publish
         self._clock = clock or LoopClock()
         self._observer = observer or Observer()
@@ -85,6 +87,7 @@ class RunFollower:
             rng=self._rng,
             observer=self._observer,
             changed=self._changed,
+            recovered=self._hatchet_is_back,
         )
         self._subscriptions = SubscriptionSet(
             run_id,
@@ -196,6 +199,7 @@ class RunFollower:
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
         self._publish = _to_nobody  # breaks a reference cycle: the receiver of items holds this run
+        self._recovered = None
         self._sleeper = self._trouble = None  # breaks cycles too: their tracebacks hold this run
 
     # -- its own subscriptions --
@@ -243,6 +247,11 @@ class RunFollower:
         self._trouble = None
         self._reader.hatchet_spoke()
         self._changed()
+
+    def _hatchet_is_back(self) -> None:
+        self._subscriptions.hatchet_is_back()
+        if self._recovered is not None:
+            self._recovered()
 
     def _changed(self) -> None:
         self._flush()

@@ -22,7 +22,7 @@ CLOSED: Final = "the run was closed"
 class StateReader:
     """The reads of one run; `changed` is called after each answer.
 
-    A read that fails is tried again.
+    A read that fails is tried again. `recovered` is called when Hatchet answers after it was in trouble.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class StateReader:
         rng: Random,
         observer: Observer,
         changed: Callable[[], None],
+        recovered: Callable[[], None],
     ) -> None:
         self.trouble: HatchetError | None = None  # why the last read of the core state failed
         self._run_id = run_id
@@ -44,6 +45,7 @@ class StateReader:
         self._rng = rng
         self._observer = observer
         self._changed = changed
+        self._recovered = recovered
         self._core: asyncio.Task[None] | None = None
         self._history: asyncio.Task[None] | None = None
         self._waiting: list[asyncio.Future[CoreState]] = []
@@ -87,8 +89,8 @@ class StateReader:
     def hatchet_spoke(self) -> None:
         """An event came from Hatchet, so it can be reached: forget the last error."""
         if self.trouble is not None:
-            self.trouble = None
             self._reconciler.core_poll.answered()
+            self._no_trouble()
 
     def close(self) -> list[asyncio.Task[None]]:
         """End all reads; returns the tasks that end, to be awaited."""
@@ -97,7 +99,7 @@ class StateReader:
                 answer.set_exception(HatchetAway(CLOSED))
         tasks = self.stop()
         self.trouble = None  # tracebacks hold frames
-        self._changed = _nothing  # breaks a reference cycle: the callee holds this reader
+        self._changed = self._recovered = _nothing  # breaks reference cycles: the callee holds this reader
         return tasks
 
     def stop(self) -> list[asyncio.Task[None]]:
@@ -139,8 +141,13 @@ class StateReader:
             return partial(self._no_core, trouble)  # no local name: its traceback holds this frame
         return partial(self._got_core, state)
 
+    def _no_trouble(self) -> None:
+        if self.trouble is not None:
+            self.trouble = None
+            self._recovered()
+
     def _got_core(self, state: CoreState) -> None:
-        self.trouble = None
+        self._no_trouble()
         try:
             self._reconciler.core(state, self._clock.now())
         except Exception as error:

@@ -95,8 +95,8 @@ class Backoff:
         """It brought an event of a step, so it works: begin again with the shortest wait."""
         self._tries = 0
 
-    def soon(self, at: float) -> None:
-        """Hatchet is back: wait no longer than until `at`."""
+    def no_later_than(self, at: float) -> None:
+        """Hatchet answers again: open it at `at`, or earlier."""
         self.at = min(self.at, at)
 
 
@@ -111,8 +111,10 @@ class Subscription:
         self._listener: Listener = listener
         self._kind = kind
         self._clock = clock
+        self._rng = rng
         self._observer = observer
         self._task: asyncio.Task[None] | None = None
+        self._pause: asyncio.Task[None] | None = None  # the wait before it is opened again
         self._is_open = False
         self._hung_up = False
 
@@ -134,12 +136,17 @@ class Subscription:
         """Whether it was started and not closed."""
         return self._task is not None
 
+    def hatchet_is_back(self) -> None:
+        """Hatchet answers again: if this waits to be opened, it waits at most SPREAD more."""
+        if self._pause is None:
+            return
+        self.backoff.no_later_than(self._clock.now() + self._rng.uniform(0.0, SPREAD))
+        self._pause.cancel()
+
     async def _keep_open(self) -> None:
         me = asyncio.current_task()
         while self._task is me:
-            now = self._clock.now()
-            if now < self.backoff.at:
-                await self._clock.sleep(self.backoff.at - now)
+            await self._wait()
             opened_at = self._clock.now()
             self.backoff.opening(opened_at)
             cause, trouble = await self._once()
@@ -148,6 +155,16 @@ class Subscription:
             now = self._clock.now()
             self.backoff.ended(now, hung_up=self._hung_up or trouble is None, lasted=now - opened_at)
             self._listener.ended(cause, trouble, hung_up=self._hung_up)
+
+    async def _wait(self) -> None:
+        """Return when it may be opened; `hatchet_is_back` shortens the wait."""
+        while (seconds := self.backoff.at - self._clock.now()) > 0:
+            self._pause = asyncio.get_running_loop().create_task(self._clock.sleep(seconds))
+            try:
+                await asyncio.wait([self._pause])
+            finally:
+                self._pause.cancel()
+                self._pause = None
 
     async def _once(self) -> tuple[GapCause, HatchetError | None]:
         """Follow it until it ends. Returns why chunks may be missing from then on, and the error, if any."""

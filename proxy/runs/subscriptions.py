@@ -130,10 +130,10 @@ class SubscriptionSet:
             self._second_at = now + SECOND_AFTER
         return self._choose(now, young=young)
 
-    def hatchet_is_back(self, now: float) -> None:
-        """Shorten the wait of the subscriptions that are to be opened again."""
+    def hatchet_is_back(self) -> None:
+        """Hatchet answers again: shorten the wait of the subscriptions that are to be opened again."""
         for own in self._own:
-            own.subscription.backoff.soon(now + self._rng.uniform(0.0, 0.25))
+            own.subscription.hatchet_is_back()
 
     def close(self) -> list[asyncio.Task[None]]:
         """End all; returns the tasks that end, to be awaited."""

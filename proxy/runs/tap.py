@@ -89,6 +89,10 @@ class Tap:
             self._subscription.start()
             self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
 
+    def hatchet_is_back(self) -> None:
+        """Hatchet answers again: shorten the wait until it is opened again."""
+        self._subscription.hatchet_is_back()
+
     async def close(self) -> None:
         """Close it; nothing is delivered after that."""
         tasks = [task for task in (self._subscription.close(), self._sweeper) if task is not None]

@@ -112,10 +112,16 @@ class RunLauncher:
             lag=self._lag,
             observer=self._observer,
             pair=None if self.tap is None else self.tap.pair,
+            recovered=self._hatchet_is_back,
         )
         session.begin(run)
         if self.tap is not None:
             self.tap.attach(run)
+
+    def _hatchet_is_back(self) -> None:
+        """A run's core state was read after an outage; the tap need not wait longer either."""
+        if self.tap is not None:
+            self.tap.hatchet_is_back()
 
     def stop(self, session: RunSession) -> Coroutine[Any, Any, None]:
         """Follow the run of `session` no longer; what is returned ends when nothing is left of it."""

@@ -16,7 +16,7 @@ from proxy.hatchet.errors import BadChunk, HatchetAway, MessageTooLarge, RunUnkn
 from proxy.runs.follower import RunFollower
 from proxy.runs.observer import Observer
 from proxy.runs.quota import SubscriptionQuota
-from proxy.runs.subscription import BURST, RATE
+from proxy.runs.subscription import BURST, RATE, SPREAD
 from tests.support.fakes import FakeSubscription, FakeUpstream, HandClock, rest
 
 RUN = "11111111-0000-0000-0000-000000000001"
@@ -279,6 +279,24 @@ async def test_a_run_outlives_an_outage_and_asks_ever_more_rarely_meanwhile(foll
     await followed.clock.turn(20)
     assert followed.told()[-1] == "end"
     assert followed.run.trouble is None
+
+
+async def test_after_an_outage_the_subscription_is_opened_as_soon_as_the_core_state_answers(
+    followed: Followed,
+) -> None:
+    """The engine dies; it is back in the middle of the subscription's wait."""
+    await followed.begin()
+    upstream, clock = followed.upstream, followed.clock
+    upstream.refuse = upstream.cores[RUN] = HatchetAway("refused")
+    upstream.open[0].end(HatchetAway("gone"))
+    await clock.turn(60)
+    (own,) = followed.run._subscriptions._own
+    own.subscription.backoff.at = clock.now() + 60
+    upstream.refuse, upstream.cores[RUN] = None, core()
+    while followed.run._reader.trouble is not None:
+        await clock.turn(0.1)
+    await clock.turn(SPREAD)
+    assert len(upstream.open) == 1
 
 
 async def test_a_run_that_is_not_known_yet_is_asked_for_again(followed: Followed) -> None:

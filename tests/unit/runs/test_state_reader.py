@@ -50,6 +50,7 @@ class Desk:
         self.counts = Counts()
         self.reconciler = Reconciler(RUN)
         self.changes = 0
+        self.recoveries = 0
         self.reader = StateReader(
             RUN,
             self.upstream,
@@ -58,11 +59,15 @@ class Desk:
             rng=Random(7),
             observer=self.counts,
             changed=self.changed,
+            recovered=self.recovered,
         )
 
     def changed(self) -> None:
         self.changes += 1
         self.reader.poll(self.clock.now())
+
+    def recovered(self) -> None:
+        self.recoveries += 1
 
     def want(self) -> None:
         self.reconciler.core_poll.want(self.clock.now())
@@ -212,3 +217,27 @@ async def test_a_done_run_is_read_no_more(desk: Desk) -> None:
     await rest()
     assert desk.reconciler.over
     assert desk.reader.next_at is None
+
+
+async def test_a_recovery_is_reported_once_for_each_outage(desk: Desk) -> None:
+    desk.want()
+    await desk.pass_time(1)
+    assert desk.recoveries == 0, "there was no outage"
+    desk.upstream.cores[RUN] = HatchetAway("away")
+    desk.want()
+    await desk.pass_time(10)
+    assert desk.recoveries == 0, "it still lasts"
+    desk.upstream.cores[RUN] = core()
+    await desk.pass_time(10)
+    desk.want()
+    await desk.pass_time(10)
+    assert desk.recoveries == 1
+
+
+async def test_an_event_is_a_recovery_too(desk: Desk) -> None:
+    desk.upstream.cores[RUN] = HatchetAway("away")
+    desk.want()
+    await desk.pass_time(1)
+    desk.reader.hatchet_spoke()
+    desk.reader.hatchet_spoke()
+    assert desk.recoveries == 1

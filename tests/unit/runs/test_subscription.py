@@ -247,7 +247,28 @@ def test_when_hatchet_is_back_the_wait_is_cut_short_and_never_made_longer() -> N
     backoff = Backoff(Random(7))
     for _ in range(6):
         backoff.ended(100.0, hung_up=False, lasted=0.0)
-    backoff.soon(100.1)
+    backoff.no_later_than(100.1)
     assert backoff.at == 100.1
-    backoff.soon(500.0)
+    backoff.no_later_than(500.0)
     assert backoff.at == 100.1
+
+
+async def test_where_hatchet_is_back_the_wait_is_cut_short(held: Held) -> None:
+    held.raises = HatchetAway("refused")
+    held.subscription.start()
+    await held.clock.turn(30.0)
+    tries = len(held.opens)
+    held.subscription.backoff.at = held.clock.now() + SLOWEST
+    held.raises = None
+    held.subscription.hatchet_is_back()
+    await held.clock.turn(SPREAD)
+    assert len(held.opens) == tries + 1
+    assert held.told[-1] == "opened"
+
+
+async def test_a_subscription_that_is_open_stays_when_hatchet_is_back(held: Held) -> None:
+    held.subscription.start()
+    await rest()
+    held.subscription.hatchet_is_back()
+    await held.clock.turn(10.0)
+    assert held.opens == [1000.0]

@@ -13,6 +13,7 @@ from proxy.core.observations import CoreState, CoreStep, Kind, LiveEvent, Status
 from proxy.hatchet.errors import HatchetAway
 from proxy.runs.event_buffer import OVERHEAD
 from proxy.runs.follower import TAP_WAIT, RunFollower
+from proxy.runs.subscription import SPREAD
 from proxy.runs.tap import ENDED_FOR, IDLE_FOR, Tap
 from tests.support.fakes import FakeSubscription, FakeUpstream, HandClock, rest
 from tests.unit.runs.test_follower import RUN, TRACE, chunk, completed, core, failed, hangup, past, started
@@ -44,7 +45,15 @@ class Team:
         def publish(items: Sequence[Item]) -> None:
             self.items += items
 
-        run = RunFollower(run_id, self.upstream, publish=publish, clock=self.clock, rng=Random(7), pair=PAIR)
+        run = RunFollower(
+            run_id,
+            self.upstream,
+            publish=publish,
+            clock=self.clock,
+            rng=Random(7),
+            pair=PAIR,
+            recovered=self.tap.hatchet_is_back,
+        )
         self.runs.append(run)
         self.tap.attach(run)
         run.start()
@@ -295,3 +304,19 @@ async def test_a_run_event_that_is_followed_by_a_steps_is_no_end(team: Team) -> 
     team.line.tell(started(), replace(hangup(), kind=Kind.COMPLETED), chunk(0))
     await team.clock.turn(ENDED_FOR + 40)
     assert team.tap.bytes > 0
+
+
+async def test_after_an_outage_the_tap_is_opened_as_soon_as_a_core_state_answers(team: Team) -> None:
+    team.watch()
+    await rest()
+    upstream = team.upstream
+    upstream.refuse = upstream.cores[RUN] = HatchetAway("refused")
+    for held in list(upstream.open):
+        held.end(HatchetAway("gone"))
+    await team.clock.turn(60)
+    team.tap._subscription.backoff.at = team.clock.now() + 60
+    upstream.refuse, upstream.cores[RUN] = None, paired(core())
+    while team.runs[0]._reader.trouble is not None:
+        await team.clock.turn(0.1)
+    await team.clock.turn(SPREAD)
+    assert team.tap.live
