@@ -16,4 +16,4 @@ class DemoFiles(BuildHookInterface):  # type: ignore[type-arg,unused-ignore]
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version != "editable":
             build_data["force_include"]["streams.example.yaml"] = "proxy/cli/demo/streams.example.yaml"
-            build_data["force_include"]["clients/stream-proxy.js"] = "proxy/cli/demo/stream-proxy.js"
+            build_data["force_include"]["clients/js/stream-proxy.js"] = "proxy/cli/demo/stream-proxy.js"

@@ -39,7 +39,7 @@ def starter(
     `name` is the stream's; `steps` are the workflow's steps in their order (none: every step is forwarded);
     `streaming` are those of them that send chunks (none: the last one, which usually writes the answer);
     `metadata` is the key by whose value runs are found (None: by their id). The frames are those that
-    ``clients/stream-proxy.js`` reads: every frame has a `type`, tokens an `attempt` and an `index`.
+    ``clients/js/stream-proxy.js`` reads: every frame has a `type`, tokens an `attempt` and an `index`.
     """
     placeholder = f"{{metadata.{metadata}}}" if metadata else "{workflowRunId}"
     found_by = f"the newest run that carries this {metadata}" if metadata else "a run by its id"

@@ -20,7 +20,7 @@ DOCUMENTS: Final = sorted(
     [
         *ROOT.glob("*.md"),
         *ROOT.glob("docs/**/*.md"),
-        *ROOT.glob("clients/*.md"),
+        *ROOT.glob("clients/**/*.md"),
         *ROOT.glob("examples/**/*.md"),
         *ROOT.glob("tests/*.md"),
     ]

@@ -51,7 +51,7 @@ async def frames_of(url: str) -> list[Frame]:
 
 
 def picture_of(frames: list[Frame]) -> dict[str, Any]:
-    """The picture that clients/stream-proxy.js computes from the frames."""
+    """The picture that clients/js/stream-proxy.js computes from the frames."""
     given = json.dumps([[frame.event, frame.value] for frame in frames]) + "\n"
     result = subprocess.run([need("node"), PICTURES], input=given, capture_output=True, text=True, check=True)
     return dict(json.loads(result.stdout))

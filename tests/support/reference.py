@@ -1,6 +1,6 @@
 """The reference client: a run's picture from a stream's frames, and whether it equals the truth.
 
-The twin of ``clients/stream-proxy.js`` (``test_clients.py`` plays the same frames through both), for tests
+The twin of ``clients/js/stream-proxy.js`` (``test_clients.py`` plays the same frames through both), for tests
 that know what really happened: `judge` says what is wrong with a picture that announced gaps do not excuse.
 
 Pure: frames go in (``tests/support/eventsource.py`` brings them), the picture stands. `wrong` holds what a

@@ -45,7 +45,7 @@ def example() -> Path:
 
 def client() -> Path:
     """stream-proxy.js: in a checkout the repository's, else the wheel's."""
-    return _beside_or("stream-proxy.js", CHECKOUT / "clients" / "stream-proxy.js")
+    return _beside_or("stream-proxy.js", CHECKOUT / "clients" / "js" / "stream-proxy.js")
 
 
 def _beside_or(name: str, elsewhere: Path) -> Path:

@@ -1,6 +1,6 @@
 // Follows a stream with npm's eventsource: node follow.mjs URL [EVENT…]; prints the frames and the picture as JSON.
 import { createRequire } from "node:module";
-import { followRun } from "../../../clients/stream-proxy.js";
+import { followRun } from "../../../clients/js/stream-proxy.js";
 
 const require = createRequire(new URL("../../../.tools/", import.meta.url));
 const { EventSource } = require("eventsource");

@@ -1,6 +1,6 @@
 // Plays frames through the JavaScript picture: a JSON array of [name, data] per line in, the picture per line out.
 import { createInterface } from "node:readline";
-import { RunPicture } from "../../../clients/stream-proxy.js";
+import { RunPicture } from "../../../clients/js/stream-proxy.js";
 
 for await (const line of createInterface({ input: process.stdin })) {
   const picture = new RunPicture();

@@ -1,13 +1,13 @@
 /**
  * Builds a picture of a run from a stream-proxy stream: the state of each step, the text it has streamed, and
- * whether that text is complete. No dependencies; works in browsers and wherever there is an EventSource.
+ * whether that text is complete. No dependencies, no build step; works wherever there is an EventSource.
  *
- *     import { followRun } from "./stream-proxy.js";
+ *     import { followRun } from "hatchet-stream-proxy";    // or "./stream-proxy.js"
  *
  *     const run = followRun(`/streams/live/${runId}`, {
- *       events: ["token", "step", "run"],          // the event names that the stream's rules use
- *       onchange: ({ picture, state }) => render(picture, state),
+ *       events: ["token", "step", "run"],                  // the event names that the stream's rules use
  *     });
+ *     run.subscribe(() => render(run.getSnapshot()));      // at most once per animation frame
  *     run.close();
  *
  * A picture is never wrong, only incomplete, and then it says so (`step.complete`). EventSource does the
@@ -225,87 +225,267 @@ export class RunPicture {
   }
 }
 
+/** How long a hidden page, which paints no frames, waits for a snapshot; in milliseconds. */
+const HIDDEN_FRAME = 250;
+/** About one animation frame, where there is no `requestAnimationFrame`; in milliseconds. */
+const FRAME = 16;
+/** How often an answer that is no stream is met with a new URL, for a run that was already followed. */
+const MOST_REFUSALS = 5;
+const LONGEST_PAUSE = 30_000; // milliseconds between two calls of a `url` function that fails
+const MOST_MESSAGES = 1000; // as the proxy's own default backlog
+const FINAL = ["ended", "expired", "refused", "closed"];
+
+/** Calls `callback` with the next animation frame, or soon where none is painted. */
+function nextFrame(callback) {
+  let called = false;
+  const once = () => {
+    if (!called) callback();
+    called = true;
+  };
+  const painted = typeof requestAnimationFrame === "function";
+  if (painted) requestAnimationFrame(once);
+  setTimeout(once, painted ? HIDDEN_FRAME : FRAME);
+}
+
+/** `next`, or `previous` if all their fields are the same, so that what did not change keeps its identity. */
+function same(previous, next) {
+  const names = Object.keys(next);
+  const sameLength = previous && names.length === Object.keys(previous).length;
+  return sameLength && names.every((name) => previous[name] === next[name]) ? previous : Object.freeze(next);
+}
+
 /**
  * Follow a run with an EventSource until its verified end.
  *
- * `state` is one of: `connecting`; `open`; `waiting` (the proxy sent `stream.wait`; `cause` says why); `reconnecting`;
- * and the final states `ended` (verified), `expired` (the credentials have expired: follow again with new ones and
- * `{picture: run.picture, lastEventId: run.lastEventId}`), `refused` (the answer was not a stream: no such run, not
- * allowed, …), `closed` (by `close()`).
+ * `state` is one of: `connecting`; `open`; `waiting` (`cause` says why: the proxy's `hatchet`, `limit` or `config`, or
+ * `url`: the `url` function failed and is called again); `reconnecting`; and the final states `ended` (verified),
+ * `expired` (the credentials have expired; only with a fixed URL), `refused` (the answer was not a stream: no such run,
+ * not allowed, …), `closed` (by `close()`).
  *
- * @param {string} url
+ * @param {string | (() => Promise<string | null>)} url the stream's URL; or a function that makes one, for example with
+ *   a new ticket. It is called for the first connection and whenever the credentials have expired; the stream then goes
+ *   on from its cursor. Where it gives null, the run's state is `expired`
  * @param {object} [options]
  * @param {string[]} [options.events] event names that the stream's rules use, beside unnamed messages
  * @param {(run: RunFollower) => void} [options.onchange] after each frame and each change of `state`
  * @param {(name: string, data: any, event: MessageEvent) => void} [options.onframe] each frame as it arrived
  * @param {RunPicture} [options.picture] a picture to go on with
  * @param {string} [options.lastEventId] the cursor to go on from
+ * @param {number} [options.messages] how many messages a snapshot has at most, the newest ones; 1000 by default
  * @param {boolean} [options.withCredentials] cookies for another origin
  * @param {typeof EventSource} [options.EventSource] another implementation
  */
 export function followRun(url, options = {}) {
-  return new RunFollower(url, options);
+  const run = new RunFollower(url, options);
+  run.open();
+  return run;
 }
 
+/** Follows a run: `open` connects, `pause` disconnects and keeps the place, `close` is final. */
 export class RunFollower {
-  #source;
-  #onchange;
-  #onframe;
+  #url;
+  #options;
+  #source = null;
+  #generation = 0; // counts connections: what belongs to an earlier one is ignored
+  #opened = false; // whether the stream was open at least once
+  #refusals = 0; // answers without a stream since it was last open
+  #failures = 0; // calls of the `url` function that failed, in a row
+  #timer;
+  #messages = []; // {event, data}, with the step whose chunk it is
+  #listeners = new Set();
+  #snapshot = null;
+  #changed = false;
+  #announced = false;
 
-  constructor(url, options) {
-    const Source = options.EventSource ?? globalThis.EventSource;
+  constructor(url, options = {}) {
+    this.#url = url;
+    this.#options = options;
     this.picture = options.picture ?? new RunPicture();
     this.state = "connecting";
     this.cause = null;
     this.lastEventId = options.lastEventId ?? "";
-    this.#onchange = options.onchange ?? (() => {});
-    this.#onframe = options.onframe ?? (() => {});
-    if (options.lastEventId) url += `${url.includes("?") ? "&" : "?"}last_event_id=${encodeURIComponent(options.lastEventId)}`;
-    this.#source = new Source(url, { withCredentials: options.withCredentials ?? false });
-    this.#source.onopen = () => this.#become("open");
-    this.#source.onerror = () => this.#lost();
-    for (const name of new Set(["message", ...(options.events ?? []), ...CONTROL_FRAMES])) {
-      this.#source.addEventListener(name, (event) => this.#frame(name, event));
-    }
+    this.#snapshot = this.#taken();
   }
 
-  /** Stop; no function is called afterwards. */
+  /** Connect, from the cursor if there is one; nothing happens on an open or finished run. */
+  open() {
+    if (this.#done || this.#source || this.#timer !== undefined) return;
+    if (typeof this.#url === "function") this.#renew();
+    else this.#connect(this.#url);
+  }
+
+  /** Disconnect; `open` goes on from here. */
+  pause() {
+    if (this.#done) return;
+    this.#disconnect();
+    this.state = "connecting";
+    this.#publish();
+  }
+
+  /** Stop; neither `onchange` nor `onframe` is called afterwards. */
   close() {
     this.#finish("closed");
   }
 
+  /** Call `listener` after changes, at most once per animation frame. Returns the function that ends that. */
+  subscribe = (listener) => {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  };
+
+  /** The run as one immutable value. It is the same object until the next change is announced. */
+  getSnapshot = () => {
+    if (this.#changed && !this.#announced) this.#refresh();
+    return this.#snapshot;
+  };
+
   get #done() {
-    return ["ended", "expired", "refused", "closed"].includes(this.state);
+    return FINAL.includes(this.state);
+  }
+
+  #connect(url) {
+    const Source = this.#options.EventSource ?? globalThis.EventSource;
+    if (this.lastEventId) url += `${url.includes("?") ? "&" : "?"}last_event_id=${encodeURIComponent(this.lastEventId)}`;
+    const source = new Source(url, { withCredentials: this.#options.withCredentials ?? false });
+    this.#source = source;
+    source.onopen = () => this.#source === source && this.#wasOpened();
+    source.onerror = () => this.#source === source && this.#lost();
+    for (const name of new Set(["message", ...(this.#options.events ?? []), ...CONTROL_FRAMES])) {
+      source.addEventListener(name, (event) => this.#source === source && this.#frame(name, event));
+    }
+  }
+
+  #disconnect() {
+    this.#generation += 1;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#source?.close();
+    this.#source = null;
+  }
+
+  /** Connect with a new URL after `pause` milliseconds. */
+  #renew(pause = 0) {
+    this.#disconnect();
+    const generation = this.#generation;
+    const again = async () => {
+      try {
+        const url = await this.#url();
+        if (generation !== this.#generation) return;
+        this.#timer = undefined;
+        this.#failures = 0;
+        if (url === null) this.#finish("expired");
+        else this.#connect(url);
+      } catch {
+        if (generation !== this.#generation) return;
+        this.#failures += 1;
+        this.#renew(this.#pauseAfter(this.#failures));
+        this.#become("waiting", "url");
+      }
+    };
+    this.#timer = setTimeout(again, pause);
+  }
+
+  #pauseAfter(failures) {
+    return Math.min(LONGEST_PAUSE, 1000 * 2 ** (failures - 1)) * (0.5 + Math.random() / 2);
+  }
+
+  #wasOpened() {
+    this.#opened = true;
+    this.#refusals = 0;
+    this.#become("open");
   }
 
   #frame(name, event) {
-    if (this.#done) return;
     const data = JSON.parse(event.data);
     this.lastEventId = event.lastEventId || this.lastEventId;
     this.picture.frame(name, data);
-    this.#onframe(name, data, event);
+    this.#keep(name, data);
+    this.#options.onframe?.(name, data, event);
+    if (this.#done) return; // closed by `onframe`
     if (name === "stream.end") this.#finish("ended");
-    else if (name === "stream.expired") this.#finish("expired");
+    else if (name === "stream.expired") this.#expired();
     else if (name === "stream.wait") this.#become("waiting", data.cause);
     else if (name === "stream.drain") this.#become("reconnecting", "drain");
     else this.#become("open");
   }
 
+  #keep(name, data) {
+    if (name === "stream.reset") this.#messages = this.#messages.filter(({ chunkOf }) => chunkOf !== data.step);
+    else if (name === "stream.gap" && data.cause === "unknown_cursor") this.#messages = []; // the stream begins anew
+    if (CONTROL_FRAMES.includes(name)) return;
+    const read = this.picture.read(name, data);
+    const chunkOf = read?.type === "step_stream" ? read.step : undefined;
+    this.#messages.push({ chunkOf, message: Object.freeze({ event: name, data }) });
+    const most = this.#options.messages ?? MOST_MESSAGES;
+    if (this.#messages.length > most) this.#messages.splice(0, this.#messages.length - most);
+  }
+
+  #expired() {
+    if (typeof this.#url !== "function") return this.#finish("expired");
+    this.#renew();
+    this.#become("reconnecting", "expired");
+  }
+
   #lost() {
-    if (this.#done) return;
-    if (this.#source.readyState === 2) this.#finish("refused");
-    else if (this.state !== "waiting") this.#become("reconnecting", this.cause);
+    if (this.#source.readyState !== 2) {
+      if (this.state !== "waiting") this.#become("reconnecting", this.cause);
+      return;
+    }
+    if (this.picture.ended) return this.#finish("ended"); // 204: everything was received
+    this.#refusals += 1;
+    if (typeof this.#url !== "function" || !this.#opened || this.#refusals > MOST_REFUSALS) return this.#finish("refused");
+    this.#renew(this.#refusals === 1 ? 0 : this.#pauseAfter(this.#refusals - 1));
+    this.#become("reconnecting", "expired");
   }
 
   #finish(state) {
     if (this.#done) return;
-    this.#source.close();
+    this.#disconnect();
     this.#become(state);
   }
 
   #become(state, cause = null) {
     this.state = state;
     this.cause = cause;
-    this.#onchange(this);
+    this.#options.onchange?.(this);
+    this.#publish();
+  }
+
+  #publish() {
+    this.#changed = true;
+    if (this.#announced || this.#listeners.size === 0) return;
+    this.#announced = true;
+    nextFrame(() => {
+      this.#announced = false;
+      const before = this.#snapshot;
+      this.#refresh();
+      if (this.#snapshot !== before) for (const listener of [...this.#listeners]) listener();
+    });
+  }
+
+  #refresh() {
+    this.#changed = false;
+    this.#snapshot = this.#taken();
+  }
+
+  /** The picture as it stands; what did not change since the last snapshot is the same object. */
+  #taken() {
+    const before = this.#snapshot;
+    const steps = Object.create(null);
+    for (const { name, status, attempt, text, complete, payload } of this.picture.steps.values()) {
+      steps[name] = same(before?.steps[name], { name, status, attempt, text, complete, payload });
+    }
+    const { status, payload, complete, gaps } = this.picture;
+    const { state, cause } = this;
+    return same(before, {
+      state,
+      cause,
+      status,
+      steps: same(before?.steps, steps),
+      messages: same(before?.messages, this.#messages.map(({ message }) => message)),
+      gaps: same(before?.gaps, [...gaps]),
+      complete,
+      payload,
+    });
   }
 }

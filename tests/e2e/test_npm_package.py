@@ -1,0 +1,83 @@
+"""The npm package: what is packed, and whether its types are those of its code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.support.npm_package import PACKAGE, node_modules, packed
+from tests.support.tools import ROOT, need
+
+TYPES: Final = ROOT / "tests" / "e2e" / "js" / "types"
+COMPILER: Final = {
+    "strict": True,
+    "noEmit": True,
+    "target": "es2022",
+    "module": "nodenext",
+    "lib": ["es2022", "dom"],
+    "jsx": "react-jsx",
+    "types": [],
+}
+
+
+def manifest() -> dict[str, Any]:
+    return dict(json.loads((PACKAGE / "package.json").read_text()))
+
+
+def compiled(folder: Path, *files: Path) -> str:
+    """What `tsc --strict` finds in copies of the files, in a folder where the package is installed."""
+    for file in files:
+        (folder / file.name).write_text(file.read_text())
+    (folder / "package.json").write_text('{"type": "module"}')
+    (folder / "tsconfig.json").write_text(
+        json.dumps({"compilerOptions": COMPILER, "files": [file.name for file in files]})
+    )
+    tsc = folder / "node_modules" / "typescript" / "bin" / "tsc"
+    ran = subprocess.run(
+        [need("node"), tsc, "-p", folder], capture_output=True, text=True, check=False, timeout=60
+    )
+    return ran.stdout + ran.stderr
+
+
+def test_the_package_has_no_dependencies_and_holds_each_entry_with_its_types(tmp_path: Path) -> None:
+    with tarfile.open(packed(tmp_path)) as tar:
+        files = {name.removeprefix("package/") for name in tar.getnames()}
+    given = manifest()
+    assert "dependencies" not in given
+    assert set(given["peerDependencies"]) == set(given["peerDependenciesMeta"])
+    assert all(meta["optional"] for meta in given["peerDependenciesMeta"].values())
+    entries = [entry for entry in given["exports"].values() if isinstance(entry, dict)]
+    wanted = {path.removeprefix("./") for entry in entries for path in entry.values()}
+    assert files == wanted | {"package.json", "README.md"}
+
+
+def test_the_package_has_the_version_of_the_proxy() -> None:
+    import tomllib  # noqa: PLC0415
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (manifest()["name"], manifest()["version"]) == (project["name"], project["version"])
+
+
+@pytest.mark.timeout(120)
+def test_the_types_are_those_of_the_readme_and_of_the_code(tmp_path: Path) -> None:
+    modules = node_modules(tmp_path, "typescript", "react", "@types/react")
+    assert compiled(tmp_path, TYPES / "package.ts") == ""
+    names = ["core", "react"]
+    specifiers = {"core": "hatchet-stream-proxy", "react": "hatchet-stream-proxy/react"}
+    code = "".join(f"import * as {name} from '{specifiers[name]}';" for name in names)
+    code += f"console.log(JSON.stringify([{', '.join(f'Object.keys({name}).sort()' for name in names)}]))"
+    (tmp_path / "names.mjs").write_text(code)
+    said = subprocess.run(
+        [need("node"), tmp_path / "names.mjs"], capture_output=True, text=True, check=True, timeout=60
+    )
+    # package.ts holds each module's names against its declarations, in both directions
+    assert json.loads(said.stdout) == [
+        ["CONTROL_FRAMES", "RunFollower", "RunPicture", "StepPicture", "followRun", "readFrame"],
+        ["useRun"],
+    ]
+    assert (modules / "hatchet-stream-proxy").is_dir()

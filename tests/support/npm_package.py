@@ -1,0 +1,43 @@
+"""The npm package as `npm pack` makes it, and folders in which foreign programs find it."""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Final
+
+from tests.support.tools import ROOT, TOOLS, missing, need
+
+PACKAGE: Final = ROOT / "clients" / "js"
+NAME: Final = "hatchet-stream-proxy"
+
+
+def packed(folder: Path) -> Path:
+    """Pack the package into `folder`; the tarball."""
+    said = subprocess.run(
+        [need("npm"), "pack", str(PACKAGE), "--pack-destination", str(folder), "--silent"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+    )
+    assert said.returncode == 0, said.stdout + said.stderr
+    return folder / said.stdout.split()[-1]
+
+
+def node_modules(folder: Path, *needed: str) -> Path:
+    """Make ``folder/node_modules``: the packed package, and what scripts/tools installs for the examples."""
+    source = TOOLS / "examples" / "node_modules"
+    for package in needed:
+        if not (source / package).is_dir():
+            missing(f"npm's {package}")
+    modules = folder / "node_modules"
+    modules.mkdir(parents=True)
+    with tarfile.open(packed(folder)) as tar:
+        tar.extractall(modules, filter="data")
+    (modules / "package").rename(modules / NAME)
+    for entry in source.iterdir() if source.is_dir() else ():
+        if not (modules / entry.name).exists():
+            (modules / entry.name).symlink_to(entry)
+    return modules
