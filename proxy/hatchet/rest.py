@@ -61,6 +61,8 @@ class Rest:
         except orjson.JSONDecodeError:  # lone surrogates, which the standard library accepts
             try:
                 return json.loads(body)
+            except RecursionError:
+                raise HistoryAway(f"{self._name}: an answer is nested too deeply to be read") from None
             except ValueError:
                 raise HistoryAway(
                     f"{self._name} answers with no JSON: is hatchet.api Hatchet's API?"

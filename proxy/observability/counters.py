@@ -63,6 +63,8 @@ class TeamCounters:
     troubles: Counter[str] = field(default_factory=Counter)  # by error's name
     false_ends: int = 0
     late_chunks: int = 0  # after the verified end
+    foreign_events: int = 0  # of other runs, on a subscription by run id
+    unforeseen: int = 0  # exceptions that should not be possible
     refusals: Counter[str] = field(default_factory=Counter)  # 4xx and waits, by reason
     backlog_bytes: int = 0
     streams: dict[str, StreamCounters] = field(default_factory=dict)

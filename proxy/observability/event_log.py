@@ -141,6 +141,10 @@ class EventLog:
             "warning", "trouble with Hatchet", (team, kind), team=team, kind=kind, why=str(error), **of_run
         )
 
+    def foreign_event(self, team: str) -> None:
+        """A subscription by run id brought an event of another run: it was dropped."""
+        self._throttled("warning", "event of another run", (team,), team=team)
+
     def recovered(self, team: str, *, seconds: float) -> None:
         """Hatchet answers a team again after `seconds`."""
         self._throttled("info", "Hatchet answers again", (team,), team=team, seconds=round(seconds, 1))

@@ -160,6 +160,20 @@ FAMILIES: Final = (
         "late_chunks", "counter", "Chunks after the verified end.", TEAM, _of_team(lambda t: t.late_chunks)
     ),
     Family(
+        "foreign_events",
+        "counter",
+        "Events of other runs on a subscription by run id, dropped.",
+        TEAM,
+        _of_team(lambda t: t.foreign_events),
+    ),
+    Family(
+        "unforeseen_errors",
+        "counter",
+        "Exceptions that should not be possible, contained: please report them.",
+        TEAM,
+        _of_team(lambda t: t.unforeseen),
+    ),
+    Family(
         "refusals",
         "counter",
         "Requests answered without a stream.",

@@ -75,12 +75,16 @@ class Rules:
             decoded = DecodedEvent(event)
         failed = self._failed
         self._meter.left = WORK_LIMIT
+        rule = candidates[0]
         try:
             for rule in candidates:
                 root = rule.view(decoded, failed)
                 if not rule.conditional or rule.holds(root, failed):
                     return rule.shape(root, failed)
         except Stopped:
+            return None
+        except Exception as error:
+            failed(rule.name, event.type, refusal_of(error))
             return None
         return None
 
@@ -101,7 +105,11 @@ class Rules:
     def whole_text(self, rule: Rule, completed: Event) -> str | None:
         """What `rule` says the chunks add up to of the attempt that `completed` ends; None where no text."""
         self._meter.left = WORK_LIMIT
-        return rule.whole_text(DecodedEvent(completed).root(), self._failed)
+        try:
+            return rule.whole_text(DecodedEvent(completed).root(), self._failed)
+        except Exception as error:
+            self._failed(rule.name, completed.type, refusal_of(error))
+            return None
 
     def whole_message(self, rule: Rule, chunk: Event) -> Message | None:
         """What `rule` alone makes of a chunk that repairs a text; None where it does not forward it."""
@@ -110,6 +118,9 @@ class Rules:
             root = rule.view(DecodedEvent(chunk), self._failed)
             return rule.shape(root, self._failed) if rule.holds(root, self._failed) else None
         except Stopped:
+            return None
+        except Exception as error:
+            self._failed(rule.name, chunk.type, refusal_of(error))
             return None
 
     def verdicts(self, event: Event) -> list[RuleVerdict]:
@@ -143,6 +154,11 @@ class Rules:
         return tuple(chosen)
 
 
+def refusal_of(error: Exception) -> str:
+    """The reason for a failure that Python itself raised, such as RecursionError. No text of the error."""
+    return f"cannot be evaluated on this event ({type(error).__name__})"
+
+
 def _verdict(rule: Rule, decoded: DecodedEvent) -> RuleVerdict:
     event = decoded.event
     mismatch = rule.mismatch(event.type, event.step)
@@ -162,6 +178,8 @@ def _verdict(rule: Rule, decoded: DecodedEvent) -> RuleVerdict:
         return RuleVerdict(rule.name, True, True, rule.shape(root, failed), tuple(reasons))
     except Stopped:
         return RuleVerdict(rule.name, True, True, None, tuple(reasons))
+    except Exception as error:
+        return RuleVerdict(rule.name, True, True, None, (*reasons, refusal_of(error)))
 
 
 def fingerprint(rules: Iterable[RuleLike]) -> str:

@@ -32,6 +32,7 @@ from proxy.runs.subscriptions import SubscriptionSet
 
 NEAREST: Final = 0.002  # seconds between two wake-ups at least: a mistake in a due time is no busy loop
 TAP_WAIT: Final = 1.0  # seconds that a run waits for a tap that broke before it subscribes by itself
+AGAIN: Final = 1.0  # seconds after which what failed unforeseen is tried again
 TAP: Final = "tap"
 
 
@@ -213,6 +214,8 @@ class RunFollower:
     def subscription_heard(self, state: SubscriptionState, event: LiveEvent) -> None:
         """One brought an event."""
         if event.run_id != self.run_id:
+            if state.selection is Selection.BY_RUN_ID:  # a pair can belong to several runs, an id cannot
+                self._observer.foreign_event()
             return
         if event.index is not None and event.at is not None:
             self._lag.observe(event.at)
@@ -236,14 +239,15 @@ class RunFollower:
     # -- what happens --
 
     def _heard(self, state: SubscriptionState, event: LiveEvent, now: float) -> None:
-        item = self._reconciler.next_in_order(state, event, now)
-        if item is not None:
-            self._publish((item,))
-            return
         try:
+            item = self._reconciler.next_in_order(state, event, now)
+            if item is not None:
+                self._publish((item,))
+                return
             self._reconciler.heard(state, event, now)
         except Exception as error:
             self._observer.unforeseen(error)
+            self._reconciler.core_poll.want(now)  # what the event would have brought is read from the states
         self._trouble = None
         self._reader.hatchet_spoke()
         self._changed()
@@ -259,9 +263,12 @@ class RunFollower:
 
     def _flush(self) -> None:
         reconciler = self._reconciler
-        items = reconciler.take()
-        if items:
-            self._publish(items)
+        try:
+            items = reconciler.take()
+            if items:
+                self._publish(items)
+        except Exception as error:
+            self._observer.unforeseen(error)
         ends, late = self._counted
         if (reconciler.false_ends, reconciler.late) == (ends, late):
             return
@@ -272,10 +279,20 @@ class RunFollower:
         self._counted = (reconciler.false_ends, reconciler.late)
 
     def _attend(self) -> None:
-        """Do everything that is due now, and set the wake-up for what is due next."""
+        """Do everything that is due now, and set the wake-up for what is due next.
+
+        An exception that should not be possible is logged, and tried again: it must not silence the run.
+        """
         if self._closed or not self._started:
             return
         now = self._clock.now()
+        try:
+            self._do_what_is_due(now)
+        except Exception as error:
+            self._observer.unforeseen(error)
+            self._sleep(now, now + AGAIN)
+
+    def _do_what_is_due(self, now: float) -> None:
         due = self._reconciler.plan.due
         if due is not None and due <= now:
             self._tick(now)
@@ -296,7 +313,7 @@ class RunFollower:
             self._reconciler.tick(now)
         except Exception as error:
             self._observer.unforeseen(error)
-            self._reconciler.core_poll.by(now + 1.0)
+            self._reconciler.core_poll.by(now + AGAIN)
         self._flush()
 
     def _fed(self, now: float) -> bool:

@@ -18,6 +18,9 @@ class Observer:
     def late_chunk(self, count: int = 1) -> None:
         """Chunks came after their attempt or their run was over."""
 
+    def foreign_event(self) -> None:
+        """A subscription by run id brought an event of another run, which was dropped."""
+
     def state_only(self, change: int) -> None:
         """A run is served from its states alone because no place was free (+1), or not any more (-1)."""
 

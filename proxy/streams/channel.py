@@ -50,12 +50,17 @@ class Channel:
         counts: StreamCounters,
         *,
         rebuild: Callable[[], Coroutine[Any, Any, list[Event]]],
+        unforeseen: Callable[[Exception], None] | None = None,
     ) -> None:
-        """`rebuild` reads the run's lifecycle events from its current state; it may raise HatchetError."""
+        """`rebuild` reads the run's lifecycle events from its current state; it may raise HatchetError.
+
+        `unforeseen` is called with exceptions that should not be possible; None: they are ignored.
+        """
         self.rules = rules
         self.ids = ids
         self.backlog = backlog
         self.counts = counts
+        self.unforeseen: Final = unforeseen or _ignore
         self._rebuild = rebuild
         self._texts = WholeTexts(rules) if rules.repairs_texts else None
         self._batch: tuple[int, int, bytes, int] | None = None  # (from, newest, bytes, to) of the last batch
@@ -65,18 +70,29 @@ class Channel:
     def frames(self, item: Item, decoded: DecodedEvents | None = None) -> tuple[Frame, ...]:
         """The frames that `item` becomes, numbered on from the backlog's last one.
 
-        Append them all before the next item is converted: their numbers are part of their bytes.
+        Append them all before the next item is converted: their numbers are part of their bytes. An exception
+        that should not be possible costs the frames of `item` alone; the run's end is sent in any case.
         """
         number = self.backlog.last + 1
-        if self._texts is None:
-            return self._frames(item, number, decoded)
+        try:
+            if self._texts is None:
+                return self._frames(item, number, decoded)
+            return self._repaired(item, number, decoded, self._texts)
+        except Exception as error:
+            self.unforeseen(error)
+            return self._frames(item, number, None) if isinstance(item, End) else ()
+
+    def _repaired(
+        self, item: Item, number: int, decoded: DecodedEvents | None, texts: WholeTexts
+    ) -> tuple[Frame, ...]:
+        """The frames of `item`, and before them what repairs a text that it completes."""
         frames: list[Frame] = []
-        for outcome in self._texts.before(item):
+        for outcome in texts.before(item):
             if isinstance(outcome, Repair):
                 frames.append(self._message(outcome.event, outcome.message, number + len(frames)))
             else:
                 frames += self._frames(outcome, number + len(frames), None)
-        if not (isinstance(item, StepGap) and self._texts.hold(item)):
+        if not (isinstance(item, StepGap) and texts.hold(item)):
             frames += self._frames(item, number + len(frames), decoded)
         return tuple(frames)
 
@@ -173,3 +189,7 @@ def value_of(metadata: Mapping[str, Any], key: str | None) -> str:
 
 def _number(numbered: tuple[int, Frame]) -> int:
     return numbered[0]
+
+
+def _ignore(error: Exception) -> None:
+    """No one is told."""

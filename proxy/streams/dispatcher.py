@@ -142,11 +142,14 @@ class Dispatcher:
         for subscriber in subscribers:
             if not subscriber.writable:
                 continue
-            if shared and subscriber.place == place:
-                subscriber.take(frames, body, shared)
-                written += 1
-            else:
-                subscriber.pump()
+            try:
+                if shared and subscriber.place == place:
+                    subscriber.take(frames, body, shared)
+                    written += 1
+                else:
+                    subscriber.pump()
+            except Exception as error:  # the other subscribers must get their frames, in this round and later
+                subscriber.fail(error)
         channel.counts.frames += written * frames
         channel.counts.bytes += written * len(body)
 
@@ -189,7 +192,10 @@ class Dispatcher:
     def _beat(self, waiting: list[Subscriber]) -> None:
         """Write heartbeats to some subscribers now, and to the others in the next turns of the loop."""
         for subscriber in waiting[-SUBSCRIBERS_PER_TURN:]:
-            subscriber.beat(HEARTBEAT)
+            try:
+                subscriber.beat(HEARTBEAT)
+            except Exception as error:
+                subscriber.fail(error)
         del waiting[-SUBSCRIBERS_PER_TURN:]
         if waiting:
             self._timer = self._loop.call_later(0, self._beat, waiting)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
 
+from proxy.core import json_codec
 from proxy.core.events import End, Event, Item
 from proxy.core.value import value
 from proxy.streams.backlog import OVERHEAD
@@ -39,15 +39,5 @@ def retain(item: Item) -> RetainedItem:
     if not isinstance(item, Event):
         return RetainedItem(item, OVERHEAD)
     payload = item.payload
-    return RetainedItem(item, OVERHEAD + (len(payload) if payload.__class__ is str else _size(payload)))
-
-
-def _size(payload: Any) -> int:
-    """Estimate the bytes that a decoded JSON value takes."""
-    if isinstance(payload, str):
-        return len(payload)
-    if isinstance(payload, dict):
-        return 64 + sum(len(str(key)) + _size(value) for key, value in payload.items())
-    if isinstance(payload, list):
-        return 64 + sum(_size(value) for value in payload)
-    return 16
+    size = len(payload) if payload.__class__ is str else json_codec.memory_of(payload)
+    return RetainedItem(item, OVERHEAD + size)

@@ -52,10 +52,12 @@ class RunSession:
         retained: Backlog[RetainedItem],
         grew: Callable[[int], None],
         ended: Callable[[RunSession], None],
+        unforeseen: Callable[[Exception], None] | None = None,
     ) -> None:
         """`number` tells the sessions of a run apart, `secret` is the key of their cursors.
 
-        `grew` is called with every change of the bytes that are held, `ended` once the run is over.
+        `grew` is called with every change of the bytes that are held, `ended` once the run is over,
+        `unforeseen` with exceptions that should not be possible.
         """
         self.run_id = run_id
         self.number = number
@@ -68,6 +70,7 @@ class RunSession:
         self._retained = retained
         self._grew = grew
         self._ended = ended
+        self._unforeseen = unforeseen
         self._dispatchers: dict[str, Dispatcher] = {}
         self._opening: dict[str, asyncio.Lock] = {}
         self._lookup: asyncio.Task[CoreState] | None = None
@@ -200,6 +203,7 @@ class RunSession:
             Backlog[Frame](config.backlog.events, config.backlog.bytes, self._grew),
             self._counts.stream(config.name),
             rebuild=self.rebuild,
+            unforeseen=self._unforeseen,
         )
         dispatcher = Dispatcher(channel, heartbeat=config.heartbeat)
         forgotten = retained.forgotten(0)

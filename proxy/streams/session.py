@@ -187,7 +187,7 @@ class Session:
             self._expiry = None
         self._sessions.remove(self)
         self._sink.listener = None
-        if ending is Ending.STUCK:
+        if ending in (Ending.STUCK, Ending.FAILED):
             self._sink.abort()
         elif ending is not Ending.LEFT:
             self._sink.finish()

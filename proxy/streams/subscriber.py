@@ -32,6 +32,9 @@ class Ending(StrEnum):
     EXPIRED = "expired"  # the client's credentials expired
     DRAIN = "drain"  # this replica is shutting down
     DROPPED = "dropped"  # the stream's team or definition was removed
+    FAILED = (
+        "failed"  # an unforeseen error of the proxy: the connection is closed, so that the client reconnects
+    )
 
 
 class Sink(Protocol):
@@ -86,7 +89,7 @@ class Subscriber:
         """Write what the channel holds."""
         if self._first_gap is not None:
             self._write(self.channel.gap(StepGap(self._first_gap, None, None, None), self.place))
-        self.pump()
+        self._pump_or_fail()
         self._cause = GapCause.SLOW_CLIENT
 
     def take(self, frames: int, body: bytes, chunk: bytes) -> None:
@@ -139,6 +142,12 @@ class Subscriber:
         self.place = to
 
     async def _recover(self, place: int, to: int) -> None:
+        try:
+            await self._write_forgotten(place, to)
+        except Exception as error:
+            self.fail(error)
+
+    async def _write_forgotten(self, place: int, to: int) -> None:
         channel = self.channel
         frames, complete = None, False
         for _ in range(RECOVERY_ATTEMPTS):
@@ -171,7 +180,13 @@ class Subscriber:
         """The sink has room again."""
         self.paused_since = None
         self._update_writable()
-        self.pump()
+        self._pump_or_fail()
+
+    def _pump_or_fail(self) -> None:
+        try:
+            self.pump()
+        except Exception as error:
+            self.fail(error)
 
     def _update_writable(self) -> None:
         self.writable = self.paused_since is None and not self.recovering and self.ending is None
@@ -189,6 +204,11 @@ class Subscriber:
             self._recovery = None
         on_end, self._on_end = self._on_end, _ignore  # breaks the reference cycle with whoever is told
         on_end(ending)
+
+    def fail(self, error: Exception) -> None:
+        """End because of an exception that should not be possible: a client that reconnects is not silent."""
+        self.channel.unforeseen(error)
+        self.finish(Ending.FAILED)
 
     def _write(self, body: bytes) -> None:
         self.channel.counts.bytes += len(body)

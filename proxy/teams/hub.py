@@ -40,6 +40,7 @@ DRAIN_PAUSE: Final = 0.5  # seconds before the first drained client reconnects: 
 CLIENT_BYTES: Final = 7 * 1024  # memory of one client, see docs/performance.md
 RUN_BYTES: Final = 32 * 1024  # memory of one run without its backlogs, see docs/performance.md
 
+ALL_TEAMS: Final = "*"  # the team in a log line about the whole process
 SINGLE: Final = "default"  # the team of the single-file form
 
 Connect = Callable[[HatchetConfig], Upstream]
@@ -193,11 +194,17 @@ class Hub:
             asked = loop.time()
             await asyncio.sleep(SWEEP)
             now = loop.time()
-            self.event_log.tick()
             self.counters.loop_lag.observe(max(0.0, now - asked - SWEEP))
-            oldest = now - self.server.write_timeout
-            for session in self.sessions.stuck(oldest):
-                session.end(Ending.STUCK)
+            try:
+                self._look_around(now)
+            except Exception as error:  # one that stops would leave every stuck client connected
+                self.event_log.unforeseen(ALL_TEAMS, error)
+
+    def _look_around(self, now: float) -> None:
+        self.event_log.tick()
+        oldest = now - self.server.write_timeout
+        for session in self.sessions.stuck(oldest):
+            session.end(Ending.STUCK)
 
     def held(self) -> int:
         """About how many bytes are held for clients and runs, backlogs included."""

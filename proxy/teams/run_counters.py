@@ -31,9 +31,14 @@ class RunCounters(Observer):
     def late_chunk(self, count: int = 1) -> None:
         self._counters.late_chunks += count
 
+    def foreign_event(self) -> None:
+        self._counters.foreign_events += 1
+        self._event_log.foreign_event(self._team)
+
     def state_only(self, change: int) -> None:
         if change > 0:
             self._event_log.subscriptions_used_up(self._team, limit=self._quota.most)
 
     def unforeseen(self, error: Exception) -> None:
+        self._counters.unforeseen += 1
         self._event_log.unforeseen(self._team, error)

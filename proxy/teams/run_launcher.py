@@ -98,6 +98,7 @@ class RunLauncher:
             retained=retained,
             grew=self._grew,
             ended=ended,
+            unforeseen=self._observer.unforeseen,
         )
 
     def start(self, session: RunSession) -> None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 from urllib.parse import unquote
 
 from proxy.hatchet.grpc.frames import HTTP_CODES, MESSAGE
 from proxy.hatchet.grpc.status import Code
+
+MAX_STATUS_DIGITS: Final = 3  # of the trailer `grpc-status`
 
 Outcome = tuple[
     int, str, Exception | None
@@ -84,7 +87,8 @@ class Call:
 
     def _trailers(self, headers: Mapping[bytes, bytes]) -> Outcome:
         status = headers.get(b"grpc-status", b"")
-        code = int(status) if status.isdigit() else Code.UNKNOWN
+        # A gRPC status has one or two digits; int() refuses a text of thousands with an error of its own.
+        code = int(status) if status.isdigit() and len(status) <= MAX_STATUS_DIGITS else Code.UNKNOWN
         text = unquote(headers.get(b"grpc-message", b"").decode("latin-1"), errors="replace")
         if code == Code.OK and self.partial:
             return Code.INTERNAL, "ended within a message", None

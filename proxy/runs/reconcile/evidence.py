@@ -201,10 +201,9 @@ class Evidence:
         The engine counts the application's own failures against `retries`; the history's count has replays
         and lost workers in it too. So this holds only where every attempt is known to have failed by itself.
         """
-        if self.retries is None or self.proven < self.retries + 1:
+        if self.retries is None or self.proven != self.retries + 1:
+            return False
+        if len(self.failures) < self.proven:  # so a count that the engine made up is not counted through
             return False
         own = [self.failures.get(attempt) for attempt in range(1, self.proven + 1)]
-        return (
-            all(failure is not None and failure.by_itself for failure in own)
-            and self.proven == self.retries + 1
-        )
+        return all(failure is not None and failure.by_itself for failure in own)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core import json_codec
+from tests.support.cost import relative_cost
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -60,3 +61,37 @@ def test_what_is_nested_without_end_is_refused_and_not_a_crash() -> None:
         json_codec.encode(value)
     with pytest.raises(json_codec.NotJson):
         json_codec.decode("[" * 100_000)
+
+
+# -- how much memory a value takes
+
+
+def nested(levels: int) -> Any:
+    value: Any = "core"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("levels", [10, 500, 1_100, 5_000])
+def test_a_value_is_weighed_however_deep_it_is_nested(levels: int) -> None:
+    assert json_codec.memory_of(nested(levels)) >= levels * json_codec.CONTAINER
+
+
+def test_a_wide_value_that_cannot_be_written_at_once_is_estimated_from_its_first_values() -> None:
+    wide = [nested(300), *({"n": number} for number in range(50_000))]
+    alike = [{"n": number} for number in range(50_000)]
+    assert json_codec.memory_of(alike) / 3 < json_codec.memory_of(wide) < json_codec.memory_of(alike) * 3
+
+
+@given(VALUES)
+def test_whatever_is_decoded_has_a_weight(value: Any) -> None:
+    assert json_codec.memory_of(value) > 0
+
+
+def test_weighing_a_large_output_costs_no_more_than_decoding_it_does() -> None:
+    text = json.dumps([{"id": number, "tags": ["a", "b"], "score": 0.5} for number in range(100_000)])
+    assert len(text) > 4_000_000
+    value = json_codec.decode(text)
+    weighing = relative_cost(lambda: json_codec.memory_of(value))
+    assert weighing < relative_cost(lambda: json.loads(text))

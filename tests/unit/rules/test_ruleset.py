@@ -499,3 +499,43 @@ def test_the_verdicts_tell_what_message_gives(kind: str, payload: Any, step: str
     if message is not None:
         assert b"\n" not in message.data and b"\r" not in message.data
         json.loads(message.data, parse_constant=pytest.fail)
+
+
+# -- what Python itself refuses
+
+
+@pytest.mark.parametrize("place", ["when", "data", "whole"])
+def test_an_exception_that_should_not_be_possible_stops_the_event_and_is_reported_in_words(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = Said("""
+        - {events: [step_stream], when: payload, data: payload, whole: payload.text}
+        - {events: "*", data: "'a later rule'"}
+    """)
+    rule = said.rules.whole_rules("s")[0]
+
+    def broken(*args: Any) -> Any:
+        raise RecursionError("with a value")
+
+    method = {"when": "holds", "data": "shape", "whole": "whole_text"}[place]
+    monkeypatch.setattr(type(rule), method, broken)
+    chunk = Event("step_stream", "r", "s", "id", "text", 1, 0)
+    if place == "whole":
+        assert said.rules.whole_text(rule, Event("step_completed", "r", "s", "id", {}, 1)) is None
+    else:
+        assert said.rules.message(chunk) is None, "and it is not offered to a later rule"
+        assert said.rules.whole_message(rule, chunk) is None
+        assert said.rules.verdicts(chunk)[0].reasons == (said.failures[0][2],)
+    assert said.failures[0][2] == "cannot be evaluated on this event (RecursionError)"
+
+
+@pytest.mark.parametrize(
+    "data", ["payload", "to_string(payload)", "payload == payload.same", "[payload, payload]"]
+)
+def test_a_payload_that_is_nested_too_deeply_fails_in_words_or_is_sent(data: str) -> None:
+    payload: Any = 1
+    for _ in range(5_000):
+        payload = [payload]
+    said = Said(f"- {{events: step_completed, data: {{value: {json.dumps(data)}}}}}")
+    message = said.rules.message(Event("step_completed", "r", "s", "id", payload, 1))
+    assert message is not None or len(said.failures) == 1

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from proxy.hatchet.errors import BadChunk, HatchetAway, MessageTooLarge, RunUnkn
 from proxy.runs.follower import RunFollower
 from proxy.runs.observer import Observer
 from proxy.runs.quota import SubscriptionQuota
+from proxy.runs.reconcile.reconciler import Reconciler
 from proxy.runs.subscription import BURST, RATE, SPREAD
 from tests.support.fakes import FakeSubscription, FakeUpstream, HandClock, rest
 
@@ -67,6 +69,10 @@ class Counts(Observer):
         self.open: dict[str, int] = {}
         self.runs_from_state = 0
         self.false_ends = 0
+        self.foreign = 0
+
+    def foreign_event(self) -> None:
+        self.foreign += 1
 
     def unforeseen(self, error: Exception) -> None:
         self.errors.append(error)
@@ -467,3 +473,88 @@ async def test_who_asks_a_closed_run_for_its_state_is_refused(followed: Followed
     await followed.run.close()
     with pytest.raises(HatchetAway):
         await followed.run.known()
+
+
+# -- exceptions that should not be possible --
+
+
+@pytest.mark.parametrize("method", ["tick", "heard", "core", "history", "next_in_order", "take"])
+async def test_an_exception_in_the_reconciler_is_reported_and_the_run_goes_on_to_its_end(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    working = getattr(Reconciler, method)
+    failures = 0
+
+    def broken_twice(*args: object, **kwargs: object) -> object:
+        nonlocal failures
+        failures += 1
+        if failures <= 2:
+            raise RecursionError
+        return working(*args, **kwargs)
+
+    if method not in {"core", "history"}:
+        await followed.begin()
+    monkeypatch.setattr(Reconciler, method, broken_twice)
+    followed.run.start()
+    for _ in range(10):
+        await followed.clock.turn(1.0)
+    followed.trace.tell(started(), chunk(0), chunk(1), chunk(2))
+    followed.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')
+    followed.upstream.pasts[RUN] = past(Status.COMPLETED)
+    followed.trace.tell(completed(), hangup())
+    for _ in range(60):
+        await followed.clock.turn(1.0)
+    assert followed.told()[-2:] == ["run_completed", "end"]
+    assert len(followed.counts.errors) == 2
+
+
+async def test_a_receiver_of_items_that_fails_does_not_stop_the_run(followed: Followed) -> None:
+    await followed.begin()
+    publish, failures = followed.publish, 0
+
+    def broken_once(items: Sequence[Item]) -> None:
+        nonlocal failures
+        failures += 1
+        if failures == 1:
+            raise RuntimeError
+        publish(items)
+
+    followed.run._publish = broken_once
+    followed.trace.tell(started(), chunk(0), chunk(1))
+    await followed.clock.turn(1.0)
+    followed.trace.tell(chunk(2))
+    await followed.clock.turn(1.0)
+    assert "step_stream" in followed.told()
+    assert len(followed.counts.errors) == 1
+
+
+async def test_an_exception_at_a_wake_up_is_tried_again(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await followed.begin()
+    update = followed.run._subscriptions.update
+
+    def broken_once(*args: Any, **kwargs: Any) -> float | None:
+        monkeypatch.setattr(followed.run._subscriptions, "update", update)
+        raise RecursionError
+
+    monkeypatch.setattr(followed.run._subscriptions, "update", broken_once)
+    followed.run._attend()
+    asked = followed.upstream.calls.count("core")
+    for _ in range(60):
+        await followed.clock.turn(1.0)
+    assert len(followed.counts.errors) == 1
+    assert followed.upstream.calls.count("core") > asked, "the run is looked at again"
+
+
+async def test_an_event_of_another_run_on_a_subscription_by_run_id_is_dropped_and_counted(
+    followed: Followed,
+) -> None:
+    followed.upstream.cores[RUN] = without_trace(core())
+    followed.run.start()
+    await followed.clock.turn(1.0)
+    (by_id, *_) = [one for one in followed.upstream.open if one.run_id == RUN]
+    by_id.tell(started(), replace(chunk(0, text="secret"), run_id="22222222-0000-0000-0000-000000000002"))
+    await followed.clock.turn(5.0)
+    assert "secret" not in str(followed.items)
+    assert followed.counts.foreign == 1

@@ -87,6 +87,7 @@ def dispatcher(
     size: int = 1 << 20,
     rebuild: Callable[[], Coroutine[Any, Any, list[Event]]] | None = None,
     heartbeat: float = 15.0,
+    unforeseen: Callable[[Exception], None] | None = None,
 ) -> Dispatcher:
     async def nothing() -> list[Event]:
         return []
@@ -98,6 +99,7 @@ def dispatcher(
         Backlog[Frame](events, size),
         StreamCounters(),
         rebuild=rebuild or nothing,
+        unforeseen=unforeseen,
     )
     return Dispatcher(channel, heartbeat=heartbeat)
 
@@ -530,3 +532,94 @@ async def test_a_subscriber_that_leaves_during_a_round_of_heartbeats_gets_none()
     assert len(left) == SUBSCRIBERS_PER_TURN
     assert not any(sink.written for _, sink in left)
     one.close()
+
+
+# -- exceptions that should not be possible
+
+
+class BrokenSink(BufferSink):
+    """A sink that raises at each write."""
+
+    def write(self, body: bytes) -> None:
+        raise RuntimeError("broken")
+
+    def write_shared(self, body: bytes, chunk: bytes) -> None:
+        raise RuntimeError("broken")
+
+
+async def test_an_event_whose_frame_cannot_be_made_costs_that_frame_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    errors: list[Exception] = []
+    one = dispatcher(unforeseen=errors.append)
+    _, sink = join(one)
+    rules = one.channel.rules
+    message = rules.message
+
+    def broken_for_b(event: Event, decoded: Any = None) -> Message | None:
+        if event.payload == "b":
+            raise RecursionError
+        return message(event, decoded)
+
+    monkeypatch.setattr(rules, "message", broken_for_b)
+    one.publish([chunk("a"), chunk("b", 1), chunk("c", 2), End("completed")])
+    await turn()
+    assert sink.data == [
+        '["step_stream","draft","a"]',
+        '["step_stream","draft","c"]',
+        '{"status":"completed"}',
+    ]
+    assert [type(error) for error in errors] == [RecursionError]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_a_subscriber_that_cannot_be_written_to_ends_and_the_others_go_on(shared: bool) -> None:
+    errors: list[Exception] = []
+    one = dispatcher(unforeseen=errors.append)
+    _, before = join(one)
+    broken, _ = join(one, sink=BrokenSink())
+    _, after = join(one)
+    if not shared:
+        broken.place = -1
+    for number in range(3):
+        one.publish([chunk(str(number), number)])
+        await turn()
+    assert before.data == after.data
+    assert len(before.data) == 3
+    assert broken.ending is Ending.FAILED
+    assert len(errors) == 1
+
+
+async def test_a_heartbeat_that_cannot_be_written_does_not_stop_the_others() -> None:
+    one = dispatcher(heartbeat=0.01, unforeseen=lambda error: None)
+    broken, _ = join(one, sink=BrokenSink())
+    _, sink = join(one)
+    async with asyncio.timeout(10):
+        while sink.written.count(b":\n") < 3:
+            await asyncio.sleep(0.01)
+    assert broken.ending is Ending.FAILED
+
+
+async def test_a_recovery_that_fails_unforeseen_ends_the_stream_instead_of_silencing_it() -> None:
+    async def rebuild() -> list[Event]:
+        raise KeyError("step")
+
+    errors: list[Exception] = []
+    one = dispatcher(events=4, rebuild=rebuild, unforeseen=errors.append)
+    one.publish([completed(f"step {number}") for number in range(20)])
+    subscriber, _ = join(one)
+    await turn()
+    assert subscriber.ending is Ending.FAILED
+    assert [type(error) for error in errors] == [KeyError]
+
+
+async def test_a_subscriber_that_has_room_again_and_cannot_be_written_to_ends() -> None:
+    one = dispatcher(unforeseen=lambda error: None)
+    subscriber, sink = join(one, sink=BrokenSink())
+    subscriber.pause(0.0)
+    one.publish([chunk("a")])
+    await turn()
+    assert subscriber.ending is None
+    subscriber.resume()
+    assert subscriber.ending is Ending.FAILED
+    assert sink.written == b""

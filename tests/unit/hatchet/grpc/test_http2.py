@@ -391,3 +391,10 @@ def test_a_violation_of_the_protocol_is_an_error(bad: bytes) -> None:
 def test_a_peer_that_does_not_begin_with_settings_is_an_error() -> None:
     with pytest.raises(ProtocolError):
         Http2(MAX_MESSAGE).receive(frame(PING, 0, 0, b"12345678"))
+
+
+def test_a_status_of_thousands_of_digits_is_an_unknown_status() -> None:
+    wire = Peer()
+    wire.http2.receive(wire.headers([("grpc-status", "9" * 6000)], END_HEADERS | END_STREAM))
+    [(code, _, error)] = wire.ends
+    assert (code, error) == (2, None)

@@ -8,6 +8,7 @@ import pytest
 
 from proxy.core.events import STEP_COMPLETED, STEP_FAILED, STEP_RETRYING, End, GapCause, Reset, StepGap
 from proxy.core.observations import CoreStep, Kind, PastState, PastStep, PastTaskEvent, Status
+from tests.support.cost import relative_cost
 from tests.support.playing import World, legal
 from tests.support.scenario import (
     OTHER,
@@ -600,3 +601,22 @@ def test_a_true_end_does_not_excuse_a_subscription_that_was_hung_up_long_before(
     made.tell(one, run_event(Kind.CANCELLED, 1.9))
     made.until(5)
     assert gaps(made) == [StepGap(LOST, "one", 1, None)]
+
+
+# -- a jump in attempts --
+
+
+@pytest.mark.parametrize("retry", [100_000, 2**31 - 1])
+@pytest.mark.parametrize("retries", [0, 2**31 - 1, None])
+def test_a_jump_in_attempts_is_believed_as_a_number_and_never_counted_through(
+    retry: int, retries: int | None
+) -> None:
+    state = replace(past(Status.RUNNING), steps=(replace(past(Status.RUNNING).steps[0], retries=retries),))
+    made = world([(0, core(Status.RUNNING))], [(0, state)])
+    one = made.open(ordered=False)
+    made.tell(one, started())
+    made.until(0.5)
+    cost = relative_cost(lambda: made.tell(one, failed(1.0, retry=retry), chunk(0, 1.1)))
+    cost += relative_cost(lambda: made.until(5))
+    assert len([item for item in made.items if isinstance(item, Reset)]) <= 2
+    assert cost < 10, "a loop over the attempts would cost a thousand times as much"
