@@ -19,6 +19,7 @@ from tests.unit.observability.test_prometheus import busy, well
 
 RULES: Final = ROOT / "deploy/prometheus/alerts.yaml"
 DASHBOARD: Final = ROOT / "deploy/grafana/stream-proxy.json"
+BY_PROMETHEUS: Final = {"job", "namespace", "instance"}  # labels that Prometheus gives to what it scrapes
 OPERATIONS: Final = ROOT / "docs/operations.md"
 
 
@@ -77,11 +78,12 @@ def test_every_metric_and_label_that_is_asked_for_exists(expression: str) -> Non
     known = exposed()
     for name, matchers in re.findall(r"\b((?:stream_proxy|process)_\w+)(?:{([^}]*)})?", expression):
         assert name in known or name.startswith("process_"), name
-        assert {*re.findall(r"(\w+)\s*[=!]~?", matchers)} <= known.get(name, set()), expression
+        labels = {*re.findall(r"(\w+)\s*[=!]~?", matchers)} - BY_PROMETHEUS
+        assert labels <= known.get(name, set()), expression
 
 
 def test_promtool_reads_the_dashboards_expressions(tmp_path: Path) -> None:
-    asked = [expr.replace("$__rate_interval", "5m").replace("$team", ".*") for expr in expressions()]
+    asked = [re.sub(r"\$\w+", ".*", expr.replace("$__rate_interval", "5m")) for expr in expressions()]
     rules = [{"record": f"dashboard:{number}", "expr": expr} for number, expr in enumerate(asked)]
     path = tmp_path / "rules.yaml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
@@ -103,6 +105,24 @@ def test_the_dashboards_panels_have_a_place_and_a_source_of_their_own() -> None:
     for panel in panels:
         for target in panel.get("targets", ()):
             assert target["datasource"]["uid"] == "${datasource}"
+
+
+def test_the_dashboard_can_be_narrowed_to_a_job_a_namespace_and_an_instance() -> None:
+    variables = [variable["name"] for variable in dashboard()["templating"]["list"]]
+    assert variables == ["datasource", "job", "namespace", "instance", "team"]
+    for panel in dashboard()["panels"]:
+        for target in panel.get("targets", ()):
+            metrics = re.findall(r"\b(?:stream_proxy|process)_\w+({[^}]*})?", target["expr"])
+            for matchers in metrics:
+                for name in BY_PROMETHEUS:
+                    assert f'{name}=~"${name}"' in matchers, target["expr"]
+
+
+@pytest.mark.parametrize("rule", alerts(), ids=lambda rule: str(rule["alert"]))
+def test_each_alert_links_to_its_part_of_the_operations_guide(rule: dict[str, Any]) -> None:
+    address, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+    assert address.endswith("/operations.md")
+    assert anchor == rule["alert"].lower(), "as GitHub and most renderers make anchors of headings"
 
 
 @pytest.mark.parametrize("rule", alerts(), ids=lambda rule: str(rule["alert"]))

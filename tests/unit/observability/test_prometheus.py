@@ -27,6 +27,7 @@ def busy() -> Counters:
     counts.loop_lag.observe(0.002, 3)
     team = counts.team("payments")
     team.events, team.runs, team.false_ends, team.late_chunks, team.backlog_bytes = 40, 2, 3, 1, 2048
+    team.foreign_events, team.unforeseen = 1, 2
     for counter in (
         team.run_ends,
         team.subscriptions,
