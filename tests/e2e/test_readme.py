@@ -9,7 +9,12 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import pytest
+
+from proxy.cli.demo.page import METADATA, example
+from proxy.cli.demo.workflows import demo_script
 from proxy.simulator import Engine
+from tests.support.eventsource import EventSource
 from tests.support.processes import serving
 from tests.support.tools import ROOT, need
 
@@ -47,3 +52,24 @@ async def test_a_newcomer_gets_from_an_empty_folder_to_a_stream(tmp_path: Path) 
             path = shown.replace(RUN, await engine.trigger("chat", {}))
             output = await asyncio.to_thread(subprocess.check_output, [need("curl"), "-sN", "-m", "20", path])
     assert b'event: stream.end\ndata: {"status":"completed"}' in output
+
+
+@pytest.mark.parametrize("path", ["/message/", "/streams/live/"])
+async def test_clients_that_join_up_to_two_tenths_of_a_second_after_the_trigger_see_no_gap(path: str) -> None:
+    """The README's own example: of the steps that stream nothing none has a gap, and no chunk is lost."""
+
+    async def gaps(url: str, engine: Engine, delay: float) -> list[object]:
+        run_id = await engine.trigger("chat", {}, METADATA)
+        await asyncio.sleep(delay)  # the case itself: a client that is so much later than the trigger
+        async with EventSource(f"{url}{path}{run_id}") as source:
+            found = []
+            async for frame in source.frames():
+                if frame.event == "stream.gap":
+                    found.append(frame.value)
+                if frame.event == "stream.end":
+                    break
+            return found
+
+    async with Engine(demo_script(), speed=2, seed=1) as engine, serving(example(), engine.env) as (_, url):
+        results = await asyncio.gather(*(gaps(url, engine, delay) for delay in (0, 0.05, 0.1, 0.2)))
+    assert results == [[]] * 4

@@ -35,6 +35,7 @@ FILES: Final = {
     "/": ("index.html", "text/html"),
     "/demo/page.css": ("page.css", "text/css"),
     "/demo/page.js": ("page.js", "text/javascript"),
+    "/demo/notices.js": ("notices.js", "text/javascript"),
 }
 
 
