@@ -18,6 +18,9 @@ from typing import Any, Final
 
 import orjson
 
+from proxy.core.events import Event, Reset, StepGap
+from proxy.formats.machine import Sent
+
 HEARTBEAT: Final = b":\n"
 """A comment, which clients ignore."""
 
@@ -39,3 +42,50 @@ def control(name: str, data: Any, *, cursor: bytes | None = None, retry_in: floa
 def retry(seconds: float) -> bytes:
     """A reconnect time, in whole milliseconds as the standard asks; the next frame closes its block."""
     return b"retry: %d\n" % max(1, round(seconds * 1000))
+
+
+class Sse:
+    """The format ``sse`` as a machine: each message is a block, and each control frame with `controls`.
+
+    It keeps nothing, because a client that joins is sent the frames of the backlog. A channel writes messages
+    without it, as `proxy.log.cursor.Ids.frame`: the same bytes, made in one step.
+    """
+
+    def __init__(self, *, controls: bool = True) -> None:
+        self._controls = controls
+        self.place = 0
+        self.size = 0
+
+    def begin(self) -> list[bytes]:
+        return []
+
+    def message(self, event: Event, sent: Sent | None) -> list[bytes]:
+        if sent is None:
+            return []
+        self.place += 1
+        name = b"event: " + sent.part.encode() + b"\n" if sent.part else b""
+        return [name + b"data: " + bytes(sent.data)]
+
+    def control(self, item: Reset | StepGap) -> list[bytes]:
+        return self._control("reset" if isinstance(item, Reset) else "gap", item.data)
+
+    def end(self, status: str) -> list[bytes]:
+        return self._control("end", {"status": status})
+
+    def _control(self, name: str, data: Any) -> list[bytes]:
+        if not self._controls:
+            return []
+        self.place += 1
+        return [control(name, data).removesuffix(b"\n\n")]
+
+    def joined(self, place: int) -> list[bytes] | None:
+        return None
+
+    def since(self, after: int, place: int) -> list[bytes] | None:
+        return None
+
+    def again(self, cause: str) -> list[bytes]:
+        return []
+
+    def trim(self, size: int) -> None:
+        """It keeps nothing."""

@@ -1,0 +1,61 @@
+"""``text``: the text alone, as it is, with no frames around it. The end of the body is the end of the run.
+
+What was sent cannot be taken back, so a step's text is held until its attempt cannot fail any more
+(`proxy.formats.holding`). A body that ends for any other reason than the run's end is cut off, so that a
+client does not take a part for the whole (`proxy.formats.wire`).
+"""
+
+from __future__ import annotations
+
+from proxy.core.events import Event, GapCause, Reset, StepGap
+from proxy.formats.machine import TEXT, Facts, Sent
+from proxy.formats.transcript import Part, Transcript
+
+
+class PlainText:
+    """One run as one text."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._log = Transcript(_delta, _nothing)
+        self._part = Part(TEXT)
+        self._log.add(self._part)
+
+    @property
+    def place(self) -> int:
+        return self._log.place
+
+    @property
+    def size(self) -> int:
+        return self._log.size
+
+    def begin(self) -> list[bytes]:
+        return []
+
+    def message(self, event: Event, sent: Sent | None) -> list[bytes]:
+        return [self._log.append(self._part, sent.data)] if sent is not None and sent.data else []
+
+    def control(self, item: Reset | StepGap) -> list[bytes]:
+        return []
+
+    def end(self, status: str) -> list[bytes]:
+        return []
+
+    def joined(self, place: int) -> list[bytes] | None:
+        return self._log.between(0, place)
+
+    def since(self, after: int, place: int) -> list[bytes] | None:
+        return self._log.between(after, place)
+
+    def again(self, cause: str) -> list[bytes]:
+        return []
+
+    def trim(self, size: int) -> None:
+        self._log.trim(size)
+
+
+def _delta(part: Part, text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
+def _nothing(cause: GapCause, part: Part) -> bytes | None:
+    return None
