@@ -11,7 +11,11 @@ WORK_LIMIT: Final = 200_000
 delay other streams. Usual expressions over large events need a hundredth of it."""
 
 CHARACTERS_PER_UNIT: Final = 64
-"""Building text is about a hundred times cheaper than visiting nodes: 12 MB of text use up the budget."""
+"""Building or searching text is about a hundred times cheaper than visiting nodes: 12 MB of text use up the
+budget. Measured: `contains` takes 6 ns a character, a visit of a node half a microsecond."""
+
+COMPARED_PER_UNIT: Final = 1024
+"""Characters of two texts that are compared for one unit: the C library compares whole words of memory."""
 
 
 class Meter:

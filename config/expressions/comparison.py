@@ -1,8 +1,9 @@
-"""Truth and comparison: as in the library, and strictly for `allow`.
+"""Truth and comparison: as JMESPath and JSON have it, and strictly for `allow`.
 
-False-like are false, null and empty strings, arrays and objects; 0 is not false-like. 1 does not equal true.
-Numbers are ordered among themselves, and so are strings; any other ordering gives null. Under `allow` a side
-that is null or contains a null proves nothing: it ends the whole evaluation with `SideMissing`.
+False-like are false, null and empty strings, arrays and objects; 0 is not false-like. 1 does not equal true,
+at any depth. Numbers are ordered among themselves, and so are strings; any other ordering gives null. Under
+`allow` a side that is null or contains a null proves nothing: it ends the whole evaluation with
+`SideMissing`. An ordering of other types ends it too, since ``!`` would turn its null into true.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from operator import ge, gt, le, lt
 from typing import Any, Final
 
 from config.expressions.ast import ExpressionFailed, Node
-from config.expressions.budget import CHARACTERS_PER_UNIT, Meter, weigh
+from config.expressions.budget import COMPARED_PER_UNIT, Meter
 
 Closure = Callable[[Any], Any]
 Compare = Callable[[Any, Any], Any]
@@ -20,7 +21,6 @@ Compare = Callable[[Any, Any], Any]
 NUMBERS: Final = (int, float)
 CONTAINERS: Final = (list, dict)
 _ORDER: Final[dict[str, Compare]] = {"lt": lt, "gt": gt, "lte": le, "gte": ge}
-_ORDERED: Final = (str, *NUMBERS)
 
 
 class SideMissing(ExpressionFailed):
@@ -35,10 +35,39 @@ def falsy(value: Any) -> bool:
     return not value and value.__class__ not in NUMBERS
 
 
-def equals(left: Any, right: Any) -> bool:
-    """Equality as in the library: 1 is not true and 0 not false, except within arrays and objects."""
+def equals(left: Any, right: Any, meter: Meter) -> bool:
+    """Equality of JSON values: 1 is not true and 0 not false at any depth, 1 equals 1.0."""
+    if left.__class__ not in CONTAINERS or right.__class__ not in CONTAINERS:
+        return _equal_scalars(left, right, meter)
+    waiting: list[tuple[Any, Any]] = [(left, right)]
+    compared: set[tuple[int, int]] = set()  # values can share parts; a pair of them is compared once
+    while waiting:
+        one, other = waiting.pop()
+        if one is other or (id(one), id(other)) in compared:
+            continue
+        if one.__class__ not in CONTAINERS or one.__class__ is not other.__class__:
+            if not _equal_scalars(one, other, meter):
+                return False
+            continue
+        if len(one) != len(other):
+            return False
+        meter.spend(len(one) + 1)
+        compared.add((id(one), id(other)))
+        if not isinstance(one, dict):
+            waiting.extend(zip(one, other, strict=True))
+        elif set(one) != set(other):
+            return False
+        else:
+            waiting.extend((value, other[name]) for name, value in one.items())
+    return True
+
+
+def _equal_scalars(left: Any, right: Any, meter: Meter) -> bool:
+    """Equality where at most one side is an array or an object."""
     if left.__class__ is bool or right.__class__ is bool:
         return left is right
+    if left.__class__ is str and right.__class__ is str and len(left) == len(right):
+        meter.spend(len(left) // COMPARED_PER_UNIT)
     return bool(left == right)
 
 
@@ -56,9 +85,12 @@ def holds_null(value: Any, meter: Meter) -> bool:
 
 
 def needs_meter(node: Node) -> bool:
-    """Whether the comparison can visit containers; comparing with a text or by order cannot."""
-    texts = (child.kind == "literal" and child.value.__class__ is str for child in node.children)
-    return node.value not in _ORDER and not any(texts)
+    """Whether the comparison can visit containers or long texts: not where one side is a written constant.
+
+    A constant text is at most as long as an expression, so a test for equality with it is always cheap.
+    """
+    cheap = (*NUMBERS, bool, type(None), *(() if node.value in _ORDER else (str,)))
+    return not any(child.kind == "literal" and child.value.__class__ in cheap for child in node.children)
 
 
 def comparison(node: Node, left: Closure, right: Closure, meter: Meter) -> Closure:
@@ -66,8 +98,8 @@ def comparison(node: Node, left: Closure, right: Closure, meter: Meter) -> Closu
     first, second = node.children
     if node.value in _ORDER:
         if second.kind == "literal" and second.value.__class__ in NUMBERS:
-            return _against_number(node.value, left, second.value)
-        order = _ordering(node.value)
+            return _against_number(node.value, left, second.value, meter)
+        order = _ordering(node.value, meter)
         return lambda value: order(left(value), right(value))
     if second.kind == "literal" and second.value.__class__ is str:
         return _against_text(node.value, left, second.value)
@@ -82,7 +114,8 @@ def comparison(node: Node, left: Closure, right: Closure, meter: Meter) -> Closu
 def strict_comparison(node: Node, left: Closure, right: Closure, meter: Meter) -> Closure:
     """The closure of a comparator under `allow`."""
     same = _equality(meter)
-    compare = same if node.value in ("eq", "ne") else _ordering(node.value)
+    compare = same if node.value in ("eq", "ne") else _ordering(node.value, meter)
+    by_order = node.value in _ORDER
     opposite = node.value == "ne"
 
     def strictly(value: Any) -> Any:
@@ -90,6 +123,8 @@ def strict_comparison(node: Node, left: Closure, right: Closure, meter: Meter) -
         if holds_null(one, meter) or holds_null(other, meter):
             raise SideMissing
         result = compare(one, other)
+        if by_order and result is None:
+            raise ExpressionFailed("only two numbers or two strings can be compared by order")
         return not result if opposite else result
 
     return strictly
@@ -101,8 +136,8 @@ def _against_text(operator: str, side: Closure, text: str) -> Closure:
     return lambda value: side(value) != text
 
 
-def _against_number(operator: str, side: Closure, number: float) -> Closure:
-    compare, order = _ORDER[operator], _ordering(operator)
+def _against_number(operator: str, side: Closure, number: float, meter: Meter) -> Closure:
+    compare, order = _ORDER[operator], _ordering(operator, meter)
 
     def against(value: Any) -> Any:
         found = side(value)
@@ -115,25 +150,19 @@ def _against_number(operator: str, side: Closure, number: float) -> Closure:
 
 def _equality(meter: Meter) -> Compare:
     def same(left: Any, right: Any) -> bool:
-        if left.__class__ in CONTAINERS and right.__class__ is left.__class__:
-            if left is right:
-                return True
-            if len(left) != len(right):
-                return False
-            meter.spend(weigh(left, meter) // CHARACTERS_PER_UNIT)
-        return equals(left, right)
+        return equals(left, right, meter)
 
     return same
 
 
-def _ordering(operator: str) -> Compare:
+def _ordering(operator: str, meter: Meter) -> Compare:
     compare = _ORDER[operator]
 
     def order(left: Any, right: Any) -> Any:
-        if left.__class__ not in _ORDERED or right.__class__ not in _ORDERED:
+        if left.__class__ is str and right.__class__ is str:
+            meter.spend(min(len(left), len(right)) // COMPARED_PER_UNIT)
+        elif left.__class__ not in NUMBERS or right.__class__ not in NUMBERS:
             return None
-        if (left.__class__ is str) is not (right.__class__ is str):
-            raise ExpressionFailed("a string and a number cannot be compared by order")
         return compare(left, right)
 
     return order

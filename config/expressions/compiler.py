@@ -269,6 +269,8 @@ class Lowering:
             function = _refusing_nulls(function)
         if len(arguments) == 1:
             return self._unary(function, arguments[0])
+        if function.name == "if" and not self._strict:
+            return _choice(*arguments)
         meter, name, call = self._meter, function.name, function.call
         params = [function.param(index) for index in range(len(arguments))]
 
@@ -300,6 +302,11 @@ CALL: Final = 5  # a function's call takes about as long as visiting so many oth
 def cost_of(node: Node) -> int:
     """The cost of one evaluation of `node` without the lists in it: its nodes, with extra for calls."""
     return sum(CALL if each.kind == "function_expression" else 1 for each in node.walk())
+
+
+def _choice(condition: Closure, one: Closure, other: Closure) -> Closure:
+    """`if()`: only the value that is chosen is evaluated, so that the other one cannot fail."""
+    return lambda value: other(value) if falsy(condition(value)) else one(value)
 
 
 def _eager(sides: list[Closure], until_falsy: bool) -> Closure:

@@ -16,11 +16,14 @@ COPIES_LIMIT: Final = 64
 
 _ENOUGH: Final = 1 << 40  # beyond this the exact number does not matter
 
-_ONE_OF_ARGUMENTS: Final = frozenset({"not_null"})
-_OF_FIRST: Final = frozenset({"max_by", "min_by", "sort_by"})
-_OF_ALL: Final = frozenset({"merge", "join"})
+_ONE_OF_ARGUMENTS: Final = frozenset({"if", "lookup", "not_null"})
+_OF_FIRST: Final = frozenset({"max_by", "min_by", "omit", "pick", "slice", "sort_by", "split"})
+_OF_ALL: Final = frozenset({"merge", "join", "replace"})
 _SMALL: Final = frozenset(
-    {"abs", "avg", "ceil", "contains", "ends_with", "floor", "length", "starts_with", "sum", "type"}
+    {
+        *("abs", "add", "avg", "ceil", "contains", "div", "ends_with", "floor", "length", "mul", "round"),
+        *("starts_with", "sub", "sum", "type"),
+    }
 )
 
 Path = tuple[str, ...]

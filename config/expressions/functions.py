@@ -1,20 +1,25 @@
-"""JMESPath's functions, each with the types it takes. No error contains a value.
+"""The functions of expressions, each with the types it takes. No error contains a value.
 
-The results are those of the library ``jmespath`` 1.x (tested with its compliance suite), with three
-differences: no function returns NaN or an infinity, `merge` takes only objects (the library checks the first
-argument alone), and a function whose work grows with the event spends from the `Meter`.
+The results of JMESPath's functions are those of the library ``jmespath`` 1.x (tested with its compliance
+suite), with these differences: no function returns NaN or an infinity, `merge` takes only objects (the
+library checks the first argument alone), `contains` tells 1 from true, `to_number` reads JSON's numbers only
+(the library reads Python's, like ``1_000``), and a function whose work grows with the event spends from the
+`Meter`.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from config.expressions import own_functions as own
 from config.expressions.ast import ExpressionFailed
-from config.expressions.budget import CHARACTERS_PER_UNIT, Meter, weigh
+from config.expressions.budget import CHARACTERS_PER_UNIT, COMPARED_PER_UNIT, Meter, weigh
+from config.expressions.comparison import equals
 
 
 class ExpressionReference:
@@ -121,11 +126,23 @@ def _contains(meter: Meter, subject: Any, search: Any) -> bool:
     if subject.__class__ is str:
         if search.__class__ is not str:
             raise ExpressionFailed(f"contains() looks for a string in a string, not for {type_name(search)}")
+        meter.spend(len(subject) // CHARACTERS_PER_UNIT)
         return search in subject
     meter.spend(len(subject))
-    if search.__class__ in (list, dict):
-        meter.spend(weigh(subject, meter) // CHARACTERS_PER_UNIT)
-    return search in subject
+    if search.__class__ is str:
+        meter.spend(len(subject) * (len(search) // COMPARED_PER_UNIT))
+        return search in subject
+    return any(equals(element, search, meter) for element in subject)
+
+
+def _starts_with(meter: Meter, text: str, start: str) -> bool:
+    meter.spend(len(start) // COMPARED_PER_UNIT)
+    return text.startswith(start)
+
+
+def _ends_with(meter: Meter, text: str, end: str) -> bool:
+    meter.spend(len(end) // COMPARED_PER_UNIT)
+    return text.endswith(end)
 
 
 def _join(meter: Meter, separator: str, array: list[str]) -> str:
@@ -167,8 +184,25 @@ def _reverse(meter: Meter, value: Any) -> Any:
 
 
 def _sort(meter: Meter, array: list[Any]) -> list[Any]:
-    meter.spend(len(array) * len(array).bit_length())
+    meter.spend(_cost_of_order(array) * len(array).bit_length())
     return sorted(array)
+
+
+def _max(meter: Meter, array: list[Any]) -> Any:
+    meter.spend(_cost_of_order(array))
+    return max(array) if array else None
+
+
+def _min(meter: Meter, array: list[Any]) -> Any:
+    meter.spend(_cost_of_order(array))
+    return min(array) if array else None
+
+
+def _cost_of_order(values: list[Any]) -> int:
+    """What one pass costs that compares each value with another one."""
+    if values and values[0].__class__ is str:
+        return len(values) + sum(map(len, values)) // COMPARED_PER_UNIT
+    return len(values)
 
 
 def _sum(meter: Meter, array: list[Any]) -> Any:
@@ -179,21 +213,21 @@ def _to_array(meter: Meter, value: Any) -> list[Any]:
     return value if value.__class__ is list else [value]
 
 
+LONGEST_NUMBER: Final = 4300
+"""Digits: Python converts no longer integers, because the work grows with the square of their length."""
+
+_JSON_NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(?P<fraction>\.[0-9]+)?(?P<exponent>[eE][-+]?[0-9]+)?")
+
+
 def _to_number(meter: Meter, value: Any) -> Any:
     if value.__class__ in (int, float):
         return value
     if value.__class__ is not str:
         return None
-    for convert in (int, float):
-        try:
-            number = convert(value)
-        except ValueError:
-            continue
-        return _finite_or_none(number)
-    return None
-
-
-def _finite_or_none(number: Any) -> Any:
+    found = _JSON_NUMBER.fullmatch(value) if len(value) <= LONGEST_NUMBER else None
+    if found is None:
+        return None
+    number = float(value) if found["fraction"] or found["exponent"] else int(value)
     return number if number.__class__ is int or math.isfinite(number) else None
 
 
@@ -213,7 +247,7 @@ def _type(meter: Meter, value: Any) -> str:
 def _keyed(
     function: str, meter: Meter, array: list[Any], reference: ExpressionReference, wanted: tuple[str, ...]
 ) -> list[Any]:
-    meter.spend(len(array) * (reference.cost + len(array).bit_length()))
+    meter.spend(len(array) * reference.cost)
     keys = [reference.apply(element) for element in array]
     types = {type_name(key) for key in keys}
     strange = sorted(types.difference(wanted))
@@ -223,6 +257,7 @@ def _keyed(
         )
     if len(types) > 1:
         raise ExpressionFailed(f"{function}() cannot order strings and numbers together")
+    meter.spend(_cost_of_order(keys) * len(array).bit_length())
     return keys
 
 
@@ -258,30 +293,45 @@ FUNCTIONS: Final[dict[str, Function]] = {
     function.name: function
     for function in (
         Function("abs", (_NUMBER,), lambda meter, number: abs(number)),
+        Function("add", (_NUMBER, _NUMBER), own.add),
         Function("avg", (_NUMBERS,), _avg),
         Function("ceil", (_NUMBER,), lambda meter, number: math.ceil(number)),
         Function("contains", (Param(("array", "string")), _ANY), _contains),
-        Function("ends_with", (_STRING, _STRING), lambda meter, text, end: text.endswith(end)),
+        Function("div", (_NUMBER, _NUMBER), own.div),
+        Function("ends_with", (_STRING, _STRING), _ends_with),
         Function("floor", (_NUMBER,), lambda meter, number: math.floor(number)),
+        Function("if", (_ANY, _ANY, _ANY), own.choice),
         Function("join", (_STRING, _STRINGS), _join),
         Function("keys", (_OBJECT,), _keys),
         Function("length", (Param(("string", "array", "object")),), lambda meter, value: len(value)),
+        Function("lookup", (_OBJECT, _STRING, _ANY), own.lookup),
+        Function("lower", (_STRING,), own.lower),
         Function("map", (_REFERENCE, _ARRAY), _map),
-        Function("max", (_ORDERABLE,), lambda meter, array: max(array) if array else None),
+        Function("max", (_ORDERABLE,), _max),
         Function("max_by", (_ARRAY, _REFERENCE), _max_by),
         Function("merge", (_OBJECT,), _merge, variadic=True),
-        Function("min", (_ORDERABLE,), lambda meter, array: min(array) if array else None),
+        Function("min", (_ORDERABLE,), _min),
         Function("min_by", (_ARRAY, _REFERENCE), _min_by),
+        Function("mul", (_NUMBER, _NUMBER), own.mul),
         Function("not_null", (_ANY,), _not_null, variadic=True),
+        Function("omit", (_OBJECT, _STRINGS), own.omit),
+        Function("pick", (_OBJECT, _STRINGS), own.pick),
+        Function("replace", (_STRING, _STRING, _STRING), own.replace),
         Function("reverse", (Param(("array", "string")),), _reverse),
+        Function("round", (_NUMBER, _NUMBER), own.rounded),
+        Function("slice", (_STRING, _NUMBER, Param(("number", "null"))), own.part),
         Function("sort", (_ORDERABLE,), _sort),
         Function("sort_by", (_ARRAY, _REFERENCE), _sort_by),
-        Function("starts_with", (_STRING, _STRING), lambda meter, text, start: text.startswith(start)),
+        Function("split", (_STRING, _STRING), own.split),
+        Function("starts_with", (_STRING, _STRING), _starts_with),
+        Function("sub", (_NUMBER, _NUMBER), own.sub),
         Function("sum", (_NUMBERS,), _sum),
         Function("to_array", (_ANY,), _to_array),
         Function("to_number", (_ANY,), _to_number),
         Function("to_string", (_ANY,), _to_string),
+        Function("trim", (_STRING,), own.trim),
         Function("type", (_ANY,), _type),
+        Function("upper", (_STRING,), own.upper),
         Function("values", (_OBJECT,), _values),
     )
 }

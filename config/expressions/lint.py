@@ -234,6 +234,10 @@ class _Walk:
 
 _RESULTS: Final = {
     **{name: known("number") for name in ("abs", "ceil", "floor", "length", "sum")},
+    **{name: known("number") for name in ("add", "div", "mul", "round", "sub")},
+    **{name: known("string") for name in ("lower", "replace", "slice", "trim", "upper")},
+    **{name: known("object") for name in ("omit", "pick")},
+    "split": known("array"),
     **{name: known("boolean") for name in ("contains", "ends_with", "starts_with")},
     **{name: known("array") for name in ("keys", "values", "map", "sort", "sort_by", "to_array")},
     **{name: known("string") for name in ("join", "to_string", "type")},

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from config.expressions.api import (
+    WORK_LIMIT,
     AllowExpression,
     ExpressionFailed,
     ExpressionProblem,
+    Meter,
     compile_allow,
     compile_expression,
 )
@@ -33,7 +35,10 @@ def evaluate(text: str, **root: Any) -> Any:
         ("sort(c)", "sort() takes an array of numbers or of strings, but one element is string"),
         ("join(', ', c)", "join() takes an array of strings, but one element is number"),
         ("contains(b, a)", "contains() looks for a string in a string, not for number"),
-        ("a < b", "a string and a number cannot be compared by order"),
+        ("div(a, `0`)", "div() cannot divide by 0"),
+        ("slice(b, `0.5`, `2`)", "slice() takes whole numbers"),
+        ("replace(b, '', 'x')", "replace() cannot look for an empty text"),
+        ("mul(f[0], f[1])", "gives a number that is too large for JSON"),
         ("sort_by(d, &x)", "sort_by() cannot order strings and numbers together"),
         ("max_by(d, &y)", "max_by() needs a number or a string for each element, but one gives null"),
         ("merge(e, b)", "merge() takes an object, but was given string"),
@@ -53,6 +58,17 @@ def test_numbers_and_booleans_are_never_equal_and_zero_is_true() -> None:
     assert evaluate("a == `1`", a=True) is False
     assert evaluate("a == `0`", a=False) is False
     assert evaluate("a == `1.0`", a=1) is True
+    assert evaluate("a == b", a=[True], b=[1]) is False
+    assert evaluate("a == b", a={"x": [{"y": 0}]}, b={"x": [{"y": False}]}) is False
+    assert evaluate("a != b", a={"x": 1, "y": None}, b={"y": None, "x": 1.0}) is False
+    assert evaluate("a == b", a={"x": 1}, b={"y": 1}) is False
+    assert evaluate("a == b", a=["1"], b=[1]) is False
+    assert evaluate("contains(a, `1`)", a=[True]) is False
+    assert evaluate("contains(a, `false`)", a=[0, ""]) is False
+    assert evaluate("contains(a, `1`)", a=[1.0]) is True
+    assert evaluate("contains(a, `[1]`)", a=[[True]]) is False
+    assert evaluate('contains(a, `{"x": 0}`)', a=[{"x": False}, {"x": 0}]) is True
+    assert evaluate("a[?x == `true`].n", a=[{"x": 1, "n": 1}, {"x": True, "n": 2}]) == [2]
     assert evaluate("a && 'yes'", a=0) == "yes"
     assert evaluate("!a", a=0) is False
 
@@ -60,12 +76,33 @@ def test_numbers_and_booleans_are_never_equal_and_zero_is_true() -> None:
 def test_ordering_other_than_numbers_and_strings_gives_null() -> None:
     assert evaluate("a > `0`", a=None) is None
     assert evaluate("a > `0`", a=True) is None
+    assert evaluate("a > `0`", a="N/A") is None
+    assert evaluate("a > '5'", a=6) is None
+    assert evaluate("a > b", a="x", b=1) is None
     assert evaluate("a < 'b'", a="a") is True
 
 
-@pytest.mark.parametrize("text", ["nan", "inf", "-Infinity", "1e999", "x"])
-def test_to_number_never_gives_what_json_cannot_say(text: str) -> None:
+def test_an_element_of_another_type_is_not_selected_and_does_not_drop_the_event() -> None:
+    items = [{"price": "N/A"}, {"price": 20}, {"price": None}, {}, {"price": [30]}, {"price": True}]
+    assert evaluate("items[?price > `10`]", items=items) == [{"price": 20}]
+
+
+NO_NUMBERS = [
+    *("nan", "inf", "-Infinity", "1e999", "x", "", " ", "1_000", " 12 ", "12\n", "+1", "01", "1.", ".5"),
+    *("0x10", "1e", "\u0661", "1,5", "--1", "9" * 4301, "0." + "1" * 4300),
+]
+
+
+@pytest.mark.parametrize("text", NO_NUMBERS)
+def test_to_number_reads_a_json_number_or_gives_null(text: str) -> None:
     assert evaluate("to_number(a)", a=text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("0", 0), ("-1", -1), ("12", 12), ("-0.5", -0.5), ("1e3", 1000.0), ("2E-1", 0.2)]
+)
+def test_to_number_reads_every_form_of_a_json_number(text: str, number: float) -> None:
+    assert evaluate("to_number(a)", a=text) == number
 
 
 def test_huge_integers_pass() -> None:
@@ -105,6 +142,79 @@ def test_a_hostile_expression_is_refused_stopped_or_cheap(text: str) -> None:
 def test_an_honest_expression_over_a_large_event_passes() -> None:
     assert len(evaluate("payload.items[?b > `9990`].a", payload={"items": LARGE["items"][:10_000]})) == 9
     assert evaluate("length(payload.text)", payload=LARGE) == 3_000_000
+
+
+SCANS = [
+    ("contains(a, 'y')", 1 << 20, 1 << 14),
+    ("starts_with(a, b)", 1 << 20, 1 << 10),
+    ("ends_with(a, b)", 1 << 20, 1 << 10),
+    ("a == b", 1 << 20, 1 << 10),
+    ("a < b", 1 << 20, 1 << 10),
+    ("[a] == [b]", 1 << 20, 1 << 10),
+    ("contains([a, a], b)", 1 << 20, 1 << 11),
+    ("max([a, b])", 1 << 20, 1 << 11),
+    ("sort_by([{x: a}, {x: b}], &x)", 1 << 20, 1 << 12),
+    ("lower(a)", 1 << 20, 1 << 16),
+    ("split(a, 'x')", 1 << 17, 1 << 17),
+    ("replace(a, 'x', 'yy')", 1 << 17, 1 << 17),
+    ("slice(a, `1`, `2`)", 1 << 20, 1 << 14),
+]
+
+
+@pytest.mark.parametrize(("text", "length", "least"), SCANS)
+def test_reading_a_text_is_work_by_its_length(text: str, length: int, least: int) -> None:
+    meter = Meter()
+    meter.left = WORK_LIMIT
+    compile_expression(text, meter).evaluate({"a": "x" * length, "b": "x" * (length - 1) + "y"})
+    assert WORK_LIMIT - meter.left >= least
+
+
+def test_many_readings_of_one_long_text_are_stopped() -> None:
+    text = " || ".join(f"contains(a, '{number}')" for number in range(130))
+    with pytest.raises(ExpressionFailed, match="too much work"):
+        evaluate(text, a="x" * 4_000_000)
+    assert evaluate(text, a="x" * 10_000) is False
+
+
+def test_to_number_of_a_long_text_is_no_work_at_all() -> None:
+    text = " || ".join(["to_number(a) == `0`"] * 130)
+    assert evaluate(text, a="1" * 4_000_000) is False
+
+
+def test_a_short_constant_costs_nothing_that_adds_up() -> None:
+    expression = compile_expression("a > 'x' || a == 'y'")
+    for _ in range(3):
+        assert expression.evaluate({"a": "x" * 4_000_000}) is True
+    ordered = compile_expression("a < '" + "x" * 4000 + "'")
+    for _ in range(WORK_LIMIT // 2):
+        ordered.evaluate({"a": "x" * 4000})
+
+
+# -- the functions that JMESPath does not have
+
+
+OWN = [
+    ("add(a, `2`)", 9), ("sub(a, `2`)", 5), ("mul(a, `2`)", 14), ("div(a, `2`)", 3.5), ("div(`6`, `3`)", 2),
+    ("round(`2.675`, `2`)", 2.68), ("round(`2.5`, `0`)", 3), ("round(`-2.5`, `0`)", -3), ("round(a, `2`)", 7),
+    ("round(`1e300`, `2`)", 1e300), ("slice(b, `1`, `3`)", "el"), ("slice(b, `-3`, `null`)", "llo"),
+    ("slice(b, `0`, `100`)", "hello"), ("lower('ÄB')", "äb"), ("upper(b)", "HELLO"), ("trim('  x\n')", "x"),
+    ("replace(b, 'l', 'L')", "heLLo"), ("split('a,b,', ',')", ["a", "b", ""]),
+    ("split('ab', '')", ["a", "b"]),
+    ("omit(c, ['x'])", {"y": None}), ("pick(c, ['x', 'z'])", {"x": 1}), ("lookup(c, 'x', 'none')", 1),
+    ("lookup(c, 'y', 'none')", "none"), ("lookup(c, 'z', 'none')", "none"), ("if(c.x, 'a', 'b')", "a"),
+    ("if(c.y, 'a', 'b')", "b"), ("if(`0`, 'a', 'b')", "a"), ("if(c.z, abs(b), 'safe')", "safe"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "value"), OWN)
+def test_an_own_function_gives(text: str, value: Any) -> None:
+    result = evaluate(text, a=7, b="hello", c={"x": 1, "y": None})
+    assert (result, type(result)) == (value, type(value))
+
+
+def test_under_allow_an_if_evaluates_both_of_its_values() -> None:
+    refusal = compile_allow("if(`true`, `true`, claims.org == 'x')").refusal(root())
+    assert refusal == "a side of a comparison is missing or null"
 
 
 # -- allow
@@ -175,6 +285,37 @@ def test_an_error_refuses(text: str) -> None:
     allow = compile_allow(text)
     assert not allow.permits(root())
     assert "u1" not in (allow.refusal(root()) or "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "claims.roles > `1` || `true`",
+        "!(claims.sub > `1`)",
+        "!(claims.roles > `1`)",
+        "`true` || claims.sub < `5`",
+        "!(claims.sub <= claims.roles)",
+    ],
+)
+def test_an_ordering_of_unlike_types_refuses_the_whole_allow(text: str) -> None:
+    reason = "only two numbers or two strings can be compared by order"
+    assert compile_allow(text).refusal(root()) == reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "claims.scope == run.metadata.scope",
+        "[claims.level] == [`1`]",
+        "{a: claims.level} == {a: `1`}",
+        "contains([claims.level], `1`)",
+        "contains(claims.levels, `0`)",
+    ],
+)
+def test_true_is_never_one_in_a_right(text: str) -> None:
+    claims = {"level": True, "levels": [False], "scope": [True, {"x": False}]}
+    run = {"id": "r", "metadata": {"scope": [1, {"x": 0}]}}
+    assert compile_allow(text).refusal(root(claims=claims, run=run)) == "the expression is not true"
 
 
 def test_allow_that_needs_too_much_work_refuses() -> None:

