@@ -13,7 +13,7 @@ from config.checks.event_names import RUN_EVENTS, event_problem, is_glob, taken
 from config.checks.leaks import check_details
 from config.checks.reachability import Reachability, RuleReach
 from config.checks.step_names import step_problem
-from config.expressions.api import event_fields, lint
+from config.expressions.api import MOST_READINGS, event_fields, lint, readings
 from config.expressions.globs import CHUNKS, matches
 from config.expressions.types import EVENT_TYPES, Shape
 from config.model.files import DEFAULT_DATA
@@ -94,6 +94,7 @@ def check_rules(source: Source, path: Path, shapes: Mapping[str, Any], expressio
     if not node.items:
         source.add(node.start, "no-rules", "this stream forwards nothing", "add a rule", WARNING)
     check_globs(source, path, node.value)
+    check_readings(source, path, node.value, shapes)
     before = Reachability()
     seen: dict[str, int] = {}
     for number, value in enumerate(node.value):
@@ -116,6 +117,28 @@ def check_rules(source: Source, path: Path, shapes: Mapping[str, Any], expressio
             check_reach(source, here, taker, gone)
             before.add(taker)
             check_details(source, sent(here, value, shapes), taker.events - gone.keys())
+
+
+def check_readings(source: Source, path: Path, rules: Sequence[Any], shapes: Mapping[str, Any]) -> None:
+    """Warns at the rule with which the rules of a stream read long texts too often for one event.
+
+    All conditions may be asked of one event, and the data of one rule; they share one budget.
+    """
+    asked = 0
+    for number, rule in enumerate(rules):
+        if not isinstance(rule, dict):
+            continue
+        when = rule.get("when")
+        condition = readings(when) if isinstance(when, str) else 0
+        data = [readings(text) for _, text in sent((*path, number), rule, shapes) if isinstance(text, str)]
+        if max([condition, *data]) > MOST_READINGS:
+            return  # the lint of that expression says it
+        asked += condition
+        if asked + sum(data) > MOST_READINGS:
+            said = f"up to this rule a text is read {asked + sum(data)} times: a long one would be stopped"
+            hint = "ask for what is cheap first (events, steps), or look for fewer words"
+            source.add(source.at((*path, number)), "cost", said, hint, WARNING)
+            return
 
 
 def check_globs(source: Source, path: Path, rules: Sequence[Any]) -> None:

@@ -19,7 +19,7 @@ from config.expressions.ast import Diagnostic, ExpressionFailed, ExpressionProbl
 from config.expressions.budget import WORK_LIMIT, Meter, weigh
 from config.expressions.comparison import falsy
 from config.expressions.compiler import Lowering
-from config.expressions.cost import COPIES_LIMIT, copies_of, copies_of_all
+from config.expressions.cost import COPIES_LIMIT, MOST_READINGS, copies_of, copies_of_all, readings_of
 from config.expressions.parser import parse
 from config.expressions.types import ALLOW_FIELDS, EVENT_FIELDS, Shape, event_fields
 from config.expressions.validation import check_structure
@@ -120,6 +120,14 @@ def compile_allow(text: str) -> AllowExpression:
     return AllowExpression(text)
 
 
+def readings(text: str) -> int:
+    """How often `text` reads the event's longest text; 0 where it is no expression."""
+    try:
+        return readings_of(parse(text)[0])
+    except ExpressionProblem:
+        return 0
+
+
 def lint(
     text: str, fields: Shape | Mapping[str, Any] = EVENT_FIELDS, result: str | None = None
 ) -> list[Diagnostic]:
@@ -132,7 +140,7 @@ def lint(
         tree, tokens = parse(text)
     except ExpressionProblem as problem:
         return [problem.diagnostic]
-    return linter.diagnostics(tree, tokens, types.of(fields), result)
+    return linter.diagnostics(text, tree, tokens, types.of(fields), result)
 
 
 __all__ = [
@@ -140,6 +148,7 @@ __all__ = [
     "COPIES_LIMIT",
     "EVENT_FIELDS",
     "FEW_COPIES",
+    "MOST_READINGS",
     "WORK_LIMIT",
     "AllowExpression",
     "Diagnostic",
@@ -154,4 +163,5 @@ __all__ = [
     "event_fields",
     "falsy",
     "lint",
+    "readings",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,57 @@ class Token:
     value: Any
     end: int
     old_literal: bool = False
+
+
+_OPENING: Final = frozenset({"lparen", "lbracket", "lbrace", "filter"})
+_CLOSING: Final = frozenset({"rparen", "rbracket", "rbrace"})
+_SIDE_ENDS: Final = frozenset({"and", "or", "pipe", "comma", "eof"})
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An expression as it is written: parts of its text, for hints that can be copied."""
+
+    text: str
+    tokens: list[Token]
+
+    def operand(self, position: int) -> str:
+        """What follows the token at `position`, to the end of that side of ``&&``, ``||``, ``|`` or ``,``."""
+        first = self._index(position) + 1
+        return self.text[self.tokens[first].position : self._end(first)].strip()
+
+    def left_of(self, position: int) -> str:
+        """What stands before the ``|`` in front of `position`, from the bracket or comma on."""
+        pipe = self._index(position) - 1
+        return self.text[self._begin(pipe) : self.tokens[pipe].position].strip()
+
+    def first_argument(self, call: Node) -> str:
+        """The first argument of a function."""
+        return self.operand(self.tokens[self._index(call.position) + 1].position)
+
+    def comparison(self, node: Node) -> str:
+        """Both sides of a comparator, with the comparator."""
+        index = self._index(node.position)
+        return self.text[self._begin(index, _SIDE_ENDS) : self._end(index)].strip()
+
+    def _index(self, position: int) -> int:
+        return next(n for n, token in enumerate(self.tokens) if token.position == position)
+
+    def _end(self, first: int) -> int:
+        depth = 0
+        for token in self.tokens[first:]:
+            depth += (token.kind in _OPENING) - (token.kind in _CLOSING)
+            if depth < 0 or (depth == 0 and token.kind in _SIDE_ENDS):
+                return token.position
+        return len(self.text)
+
+    def _begin(self, last: int, ends: frozenset[str] = frozenset()) -> int:
+        depth = 0
+        for token in reversed(self.tokens[:last]):
+            depth += (token.kind in _CLOSING) - (token.kind in _OPENING)
+            if depth < 0 or (depth == 0 and token.kind in ends | {"comma", "colon", "expref"}):
+                return token.position + (2 if token.kind in ("filter", "and", "or") else 1)
+        return 0
 
 
 @dataclass(frozen=True, slots=True)

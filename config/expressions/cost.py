@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from config.expressions.ast import Node
+from config.expressions.budget import CHANGED_PER_UNIT, CHARACTERS_PER_UNIT, WORK_LIMIT
 
 COPIES_LIMIT: Final = 64
 """Copies of the event in one value. Honest mappings stay below ten, explosions pass any bound."""
@@ -26,7 +27,37 @@ _SMALL: Final = frozenset(
     }
 )
 
+LARGE_TEXT: Final = 256 << 10
+"""Characters: what a step's output may well have. An expression must be cheap enough for one such text."""
+
+MOST_READINGS: Final = WORK_LIMIT * CHARACTERS_PER_UNIT // LARGE_TEXT
+"""How often one event's rules may read a LARGE_TEXT within the budget: 48 times."""
+
+_READING: Final = {
+    **dict.fromkeys(("contains", "join", "replace", "reverse", "slice", "split", "to_string", "trim"), 1),
+    **dict.fromkeys(("lower", "upper"), CHARACTERS_PER_UNIT // CHANGED_PER_UNIT),
+}
+"""The functions that read a text, and how often `contains` could do so in the same time."""
+
+_SHORT: Final = frozenset({"type", "step", "run_id", "step_run_id", "attempt", "index", "at", "recovered"})
+"""Fields of the event that hold no long text."""
+
 Path = tuple[str, ...]
+
+
+def readings_of(node: Node) -> int:
+    """How often an evaluation reads the event's longest text, counted in readings of `contains`."""
+    return sum(
+        _READING[each.value]
+        for each in node.walk()
+        if each.kind == "function_expression" and each.value in _READING and _may_be_long(each)
+    )
+
+
+def _may_be_long(call: Node) -> bool:
+    names = {each.value for each in call.walk() if each.kind == "field"}
+    constant = all(each.kind in ("literal", "function_expression") for each in call.walk())
+    return not constant and not (names and names <= _SHORT)
 
 
 def copies_of_all(nodes: Iterable[Node]) -> int:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 from itertools import pairwise
 from typing import Final
 
-from config.expressions.ast import Diagnostic, Node, Token
+from config.expressions.ast import Diagnostic, Node, Token, Written
+from config.expressions.cost import LARGE_TEXT
 from config.expressions.functions import FUNCTIONS, Param
 from config.expressions.types import Shape
+from config.expressions.validation import usage
+
+
+def _spellings(word: str) -> tuple[str, str, str]:
+    return word, word.title(), word.upper()
+
 
 _CONSTANTS: Final = {
-    **{name: f"`{name}`" for name in ("true", "false", "null")},
-    **{"True": "`true`", "False": "`false`", "None": "`null`", "nil": "`null`", "undefined": "`null`"},
+    **{name: f"`{name.lower()}`" for each in ("true", "false", "null") for name in _spellings(each)},
+    **dict.fromkeys(("None", "nil", "undefined", "NaN", "nan", "Infinity"), "`null`"),
 }
+_NUMERIC: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _WORD_ENDS: Final = frozenset(
     {"literal", "unquoted_identifier", "quoted_identifier", "rparen", "rbracket", "rbrace", "current"}
 )
@@ -80,6 +89,147 @@ def no_fields(node: Node, value: Shape) -> Diagnostic:
     return Diagnostic(node.position, severity, "no-fields", message, hint)
 
 
+def too_many_readings(tree: Node, count: int) -> Diagnostic:
+    """On a long text the expression is stopped by its budget."""
+    message = f"this reads a text {count} times: on a text of {LARGE_TEXT >> 10} KiB it would be stopped"
+    hint = "ask for what is cheap first (type, step), in rules of their own; or look for fewer words"
+    return Diagnostic(tree.position, "warning", "cost", message, hint)
+
+
+def bare_constant(node: Node) -> Diagnostic | None:
+    """``true`` without backticks is a field's name, and such a field is null nearly everywhere."""
+    constant = _CONSTANTS.get(node.value)
+    if constant is None:
+        return None
+    message = f"`{node.value}` without backticks is a field's name and no constant"
+    if node.value.lower() in ("nan", "infinity"):
+        hint = "JSON has no such number: write `null`"
+    else:
+        hint = f"the constant stands in backticks: {constant}"
+    return Diagnostic(node.position, "error", "bare-constant", message, hint)
+
+
+def not_first(node: Node, written: Written) -> Diagnostic:
+    """``!a.b`` and ``!a == 'x'``: JMESPath's `!` binds before everything else."""
+    message = (
+        "`!` belongs only to the name right after it, and true or false has no fields and equals no text"
+    )
+    hint = f"write !({written.operand(node.position)})"
+    return Diagnostic(node.position, "error", "not-first", message, hint)
+
+
+def piped_into_a_name(node: Node, written: Written) -> Diagnostic:
+    """``items | length`` asks the list for a field called length."""
+    name = str(node.value)
+    left = written.left_of(node.position)
+    call = f"{name}({left})" if len(FUNCTIONS[name].params) == 1 else usage(name)
+    message = f"after a | `{name}` is a field's name and calls no function"
+    hint = f'write {call}; for a field of that name write "{name}" in double quotes'
+    return Diagnostic(node.position, "warning", "not-called", message, hint)
+
+
+def property_length(node: Node, value: Shape) -> Diagnostic | None:
+    """``items.length`` is a field's name here."""
+    if value.path is None or value.path[0] != 0 or value.written is None:
+        return None
+    message = f"`{value.written}.length` is a field called length, not the number of characters or entries"
+    hint = f'write length({value.written}); for a field of that name write {value.written}."length"'
+    return Diagnostic(node.position, "warning", "no-fields", message, hint)
+
+
+def not_a_list(node: Node, value: Shape) -> Diagnostic | None:
+    """``[0]`` or ``[0:9]`` on what is no list: always null."""
+    if value.kind in ("any", "array", "null"):
+        return None
+    part = "a slice" if node.kind == "slice" else "an index"
+    message = f"{part} is for lists, and {_what(value)} is {_a(value.kind)}: this is always null"
+    hint = "name a list, like payload.items"
+    if value.kind == "string":
+        hint = _slice_call(node, value.written or "@")
+    elif value.kind == "object":
+        hint = "name a field of it, or its values: values(…)[0]"
+    return Diagnostic(node.position, "warning", "not-a-list", message, hint)
+
+
+def _slice_call(node: Node, what: str) -> str:
+    start, stop = (node.value, node.value + 1) if node.kind == "index" else node.value[:2]
+    if node.kind == "slice" and node.value[2] not in (None, 1):
+        return f"of a text slice() takes the characters in order: slice({what}, `0`, `100`)"
+    end = "null" if stop is None or (node.kind == "index" and stop == 0) else str(stop)
+    return f"for a part of a text write slice({what}, `{start or 0}`, `{end}`)"
+
+
+def nothing_to_go_through(node: Node, base: Shape) -> Diagnostic | None:
+    """``[*]``, ``[?…]``, ``[]`` or ``.*`` on a value that has no elements: always null."""
+    wanted = "object" if node.kind == "value_projection" else "array"
+    if base.kind in ("any", "null", wanted):
+        return None
+    message = f"{_what(base)} is {_a(base.kind)}, so there is nothing to go through: this is always null"
+    hint = "name a list, like payload.items"
+    if wanted == "object":
+        hint = "write [*] for the elements of a list" if base.kind == "array" else "name an object"
+    elif base.kind == "object":
+        hint = "write .* for the values of an object"
+    elif base.path and base.path[-1] == "payload":
+        hint = "to read chunks as JSON write payload: json in the rule"
+    return Diagnostic(node.position, "warning", "not-a-list", message, hint)
+
+
+def ordering(node: Node, sides: tuple[Shape, Shape], written: Written) -> Diagnostic | None:
+    """``<`` and its like: only two numbers or two texts have an order, and a text's is by characters."""
+    kinds = [side.kind for side in sides]
+    literals = [child.value if child.kind == "literal" else None for child in node.children]
+    digits = next((each for each in literals if isinstance(each, str) and _NUMERIC.fullmatch(each)), None)
+    unlike = "any" not in kinds and (kinds[0] != kinds[1] or kinds[0] not in ("number", "string"))
+    hopeless = next((kind for kind in kinds if kind in ("array", "object", "boolean", "null")), None)
+    if unlike or hopeless is not None:
+        what = " and ".join(_a(kind) for kind in kinds if kind != "any")
+        message = f"this is never true: only two numbers or two texts have an order, and here is {what}"
+        hint = _order_hint(node, sides, digits, hopeless, written)
+        return Diagnostic(node.position, "error", "never-ordered", message, hint)
+    if digits is not None:
+        message = "this compares texts, character by character: '10' comes before '5', and no number compares"
+        return Diagnostic(node.position, "warning", "text-order", message, f"write the number: `{digits}`")
+    if "string" in kinds and "any" in kinds:
+        other = sides[kinds.index("any")]
+        what = other.written or "…"
+        message = f"this is never true where {_what(other)} is a number: a text is only compared with a text"
+        hint = f"if both are texts, ask first: type({what}) == 'string' && {written.comparison(node)}"
+        return Diagnostic(node.position, "warning", "text-order", message, hint)
+    return None
+
+
+def _order_hint(
+    node: Node, sides: tuple[Shape, Shape], digits: str | None, hopeless: str | None, written: Written
+) -> str:
+    first = node.children[0]
+    if first.kind == "not_expression":
+        return f"write !({written.operand(first.position)})"
+    if hopeless == "null":
+        return "to ask whether it is there write != `null`"
+    if hopeless == "boolean":
+        return "compare with == `true` or == `false`"
+    if hopeless is not None:
+        found = next(side for side in sides if side.kind == hopeless)
+        return f"compare a number of it, like length({found.written or '…'})"
+    if digits is not None:
+        return f"write the number: `{digits}`"
+    named = next((side for side in sides if side.kind == "string" and side.written), None)
+    if named is not None and named.written == "at":
+        return "`at` is a time as text: compare it with a text like '2026-01-31T00:00:00Z'"
+    return f"read the text as a number: to_number({named.written if named else '…'})"
+
+
+def contains_in_a_text(node: Node, subject: Shape, written: Written) -> Diagnostic:
+    """Under `allow` ``contains('administrator', 'admin')`` would let in."""
+    what = written.first_argument(node)
+    message = f"where {_what(subject)} is a text, contains() looks for a part of it: 'admin' is in 'nonadmin'"
+    if subject.kind == "string":
+        message = f"{_what(subject)} is a text, and contains() finds parts of it: 'admin' is in 'nonadmin'"
+    hint = f"let it search a list only: contains(to_array({what}), …)"
+    return Diagnostic(node.position, "warning", "contains-in-text", message, hint)
+
+
 def double_quotes(node: Node) -> Diagnostic:
     """``== "x"`` compares with a field, which is rarely meant."""
     message = f'"{node.value}" in double quotes is a field, not a text'
@@ -140,7 +290,7 @@ def argument(name: str, node: Node, shape: Shape, param: Param) -> Diagnostic | 
     if shape.kind not in ("any", "null", *param.types):
         message = f"{name}() takes {param.wanted}, but {_what(shape)} is {_a(shape.kind)}"
         return Diagnostic(node.position, "warning", "argument-type", message, _conversion(shape, param))
-    if not shape.nullable:
+    if not shape.nullable or "null" in param.types:
         return None
     default = next(text for kind, text in _DEFAULTS.items() if kind in param.types)
     guarded = f"not_null({shape.written or '…'}, {default})"

@@ -11,11 +11,8 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any, Final
 
 from config.expressions.ast import ExpressionFailed
-from config.expressions.budget import CHARACTERS_PER_UNIT, Meter
+from config.expressions.budget import CHANGED_PER_UNIT, CHARACTERS_PER_UNIT, Meter
 from config.expressions.comparison import falsy
-
-CHANGED_PER_UNIT: Final = 16
-"""Characters whose case is changed for one unit: 19 ns each where the text is not ASCII."""
 
 MOST_DIGITS: Final = 15
 """Decimal digits of `round`: a double has no more that mean anything."""

@@ -156,6 +156,14 @@ class _Reader(_LibraryParser):  # type: ignore[misc]
     def _token_nud_literal(self, token: dict[str, Any]) -> dict[str, Any]:
         return {"type": "literal", "children": [], "value": token["value"], "start": token["start"]}
 
+    def _token_nud_not(self, token: dict[str, Any]) -> dict[str, Any]:
+        node: dict[str, Any] = super()._token_nud_not(token)
+        return {**node, "start": token["start"]}
+
+    def _token_nud_lbrace(self, token: dict[str, Any]) -> dict[str, Any]:
+        node: dict[str, Any] = super()._token_nud_lbrace(token)
+        return {**node, "start": token["start"]}
+
     def _token_led_lparen(self, left: dict[str, Any]) -> dict[str, Any]:
         node: dict[str, Any] = super()._token_led_lparen(left)
         node["start"] = left["start"]

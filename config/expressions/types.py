@@ -34,6 +34,7 @@ class Shape:
     nullable: bool = True
     choices: tuple[str, ...] = ()  # of a string
     path: tuple[str | int, ...] | None = None  # the path as written, after the number of its scope
+    elements: tuple[Shape, ...] = ()  # of an array that is written out: ``[a, b]``
 
     def at(self, path: tuple[str | int, ...] | None) -> Shape:
         """The same shape, at another path."""

@@ -12,29 +12,78 @@ from config.expressions.cost import COPIES_LIMIT, copies_of
 from config.expressions.functions import FUNCTIONS
 
 _FOREIGN: Final = {
-    "len": "length",
-    "size": "length",
-    "count": "length",
-    "str": "to_string",
-    "string": "to_string",
-    "int": "to_number",
-    "float": "to_number",
-    "number": "to_number",
-    "concat": "join",
-    "includes": "contains",
-    "has": "contains",
-    "startswith": "starts_with",
-    "endswith": "ends_with",
-    "coalesce": "not_null",
-    "default": "not_null",
-    "filter": "map",
-    "average": "avg",
-    "mean": "avg",
-    "round": "floor",
-    "first": "min_by",
-    "typeof": "type",
+    **dict.fromkeys(("len", "size", "count", "strlen", "str_length", "char_length"), "length"),
+    **dict.fromkeys(("str", "string", "tostring", "text", "stringify", "to_json", "tojson"), "to_string"),
+    **dict.fromkeys(("json_encode", "json_stringify", "dumps", "format_json"), "to_string"),
+    **dict.fromkeys(("int", "float", "number", "tonumber", "parse_int", "parseint", "to_int"), "to_number"),
+    **dict.fromkeys(("parsefloat", "parse_float", "to_float", "num"), "to_number"),
+    **dict.fromkeys(("concat", "concatenate", "implode", "string_join"), "join"),
+    **dict.fromkeys(("includes", "has", "in", "contain", "index_of", "indexof", "find_first"), "contains"),
+    **dict.fromkeys(("startswith", "start_with", "has_prefix", "begins_with"), "starts_with"),
+    **dict.fromkeys(("endswith", "end_with", "has_suffix"), "ends_with"),
+    **dict.fromkeys(("coalesce", "default", "ifnull", "nvl", "or_default"), "not_null"),
+    **dict.fromkeys(("average", "mean"), "avg"),
+    **dict.fromkeys(("typeof", "type_of", "kind"), "type"),
+    **dict.fromkeys(("to_lower", "tolower", "lowercase", "lower_case", "downcase", "lcase"), "lower"),
+    **dict.fromkeys(("to_upper", "toupper", "uppercase", "upper_case", "upcase", "ucase"), "upper"),
+    **dict.fromkeys(("substring", "substr", "truncate", "mid", "left", "right", "sub_string"), "slice"),
+    **dict.fromkeys(("strip", "trim_left", "trim_right", "ltrim", "rtrim", "lstrip", "rstrip"), "trim"),
+    **dict.fromkeys(("gsub", "str_replace", "substitute", "replace_all", "regex_replace"), "replace"),
+    **dict.fromkeys(("explode", "tokenize"), "split"),
+    **dict.fromkeys(("plus", "addition"), "add"),
+    **dict.fromkeys(("minus", "subtract", "difference"), "sub"),
+    **dict.fromkeys(("times", "multiply", "product"), "mul"),
+    **dict.fromkeys(("divide", "quotient"), "div"),
+    **dict.fromkeys(("ternary", "iif", "cond", "when", "choose"), "if"),
+    **dict.fromkeys(("get", "get_or", "get_path"), "lookup"),
+    **dict.fromkeys(("exclude", "without", "remove", "del", "delete", "except"), "omit"),
+    **dict.fromkeys(("only", "select_keys", "subset"), "pick"),
+    **dict.fromkeys(("ceiling", "round_up"), "ceil"),
+    **dict.fromkeys(("round_down", "trunc"), "floor"),
+    **dict.fromkeys(("assign", "extend", "combine", "union"), "merge"),
+    **dict.fromkeys(("order_by", "orderby", "sorted_by"), "sort_by"),
+    **dict.fromkeys(("array", "list", "as_array"), "to_array"),
 }
-"""What other languages call it; did-you-mean by spelling alone would not find these."""
+"""What other languages call it; did-you-mean by spelling alone would not find these, or find wrong ones."""
+
+_INSTEAD: Final = {
+    **dict.fromkeys(("first", "head"), "write payload.items[0]"),
+    **dict.fromkeys(("last", "tail"), "write payload.items[-1]"),
+    **dict.fromkeys(("filter", "select", "where", "find"), "write payload.items[?price > `10`]"),
+    **dict.fromkeys(("flatten", "flat"), "write payload.items[]"),
+    **dict.fromkeys(("any", "some"), "write length(not_null(payload.items, `[]`)[?price > `10`]) > `0`"),
+    **dict.fromkeys(("all", "every"), "write !(payload.items[?!(price > `10`)])"),
+    **dict.fromkeys(("exists", "defined", "isset", "is_defined", "has_key"), "write payload.name != `null`"),
+    **dict.fromkeys(("is_null", "isnull", "is_none", "missing"), "write payload.name == `null`"),
+    **dict.fromkeys(("empty", "is_empty", "isempty", "blank"), "write !(payload.name)"),
+    **dict.fromkeys(("not",), "write !(payload.done)"),
+    **dict.fromkeys(("and",), "write payload.a && payload.b"),
+    **dict.fromkeys(("or",), "write payload.a || payload.b"),
+    **dict.fromkeys(("eq", "equals", "equal"), "write payload.a == payload.b"),
+    **dict.fromkeys(("bool", "boolean", "to_boolean", "to_bool"), "write payload.flag == `true`"),
+    **dict.fromkeys(
+        ("from_json", "fromjson", "parse_json", "json_parse", "json", "loads", "json_decode"),
+        "a chunk is read as JSON where the rule says payload: json; other payloads are JSON already",
+    ),
+    **dict.fromkeys(
+        ("match", "matches", "regex", "regex_match", "test", "search", "like"),
+        "there are no patterns: write contains(payload.text, 'word') or starts_with(payload.text, 'start')",
+    ),
+    **dict.fromkeys(
+        ("now", "date", "today", "timestamp", "strftime", "date_format", "parse_date", "time"),
+        "the event's time is at, as text; compute others in the step",
+    ),
+    **dict.fromkeys(
+        ("format", "sprintf", "printf", "template", "interpolate"),
+        "write join('', ['Token: ', payload.text])",
+    ),
+    **dict.fromkeys(("mod", "modulo", "remainder", "pow", "power", "sqrt", "log"), "compute it in the step"),
+    **dict.fromkeys(("entries", "to_entries", "items"), "write keys(payload) or values(payload)"),
+}
+"""What to write where no function is meant, or none exists."""
+
+_NEAR: Final = 0.8
+"""How like two names must be for did-you-mean: one or two wrong letters; less proposes other meanings."""
 
 
 def check_structure(tree: Node, tokens: list[Token]) -> None:
@@ -86,10 +135,8 @@ def _is_json(value: Any) -> bool:
 def _function(node: Node) -> Iterator[Diagnostic]:
     function = FUNCTIONS.get(node.value)
     if function is None:
-        close = [_FOREIGN[node.value.lower()]] if node.value.lower() in _FOREIGN else []
-        close = close or get_close_matches(node.value.lower(), FUNCTIONS, 1)
-        hint = f"did you mean {close[0]}()?" if close else f"there are: {', '.join(FUNCTIONS)}"
-        yield _error(node.position, "unknown-function", f"there is no function {node.value}()", hint)
+        message = f"there is no function {node.value}()"
+        yield _error(node.position, "unknown-function", message, instead_of(node.value))
         return
     if not function.takes(len(node.children)):
         given = len(node.children)
@@ -118,7 +165,35 @@ def _function(node: Node) -> Iterator[Diagnostic]:
             )
 
 
+def instead_of(name: str) -> str:
+    """What to write instead of a function that there is not."""
+    low = name.lower()
+    if low in _INSTEAD:
+        return _INSTEAD[low]
+    plain = low.replace("_", "")
+    close = _FOREIGN.get(low) or next((known for known in FUNCTIONS if known.replace("_", "") == plain), None)
+    close = close or next(iter(get_close_matches(low, FUNCTIONS, 1, _NEAR)), None)
+    if close is None:
+        return f"compute it in the step, or use one of {', '.join(FUNCTIONS)}"
+    return f"did you mean {close}()?" + (f" write {_USAGES[close]}" if close in _ELSEWHERE else "")
+
+
+_ELSEWHERE: Final = frozenset({"add", "div", "if", "lookup", "mul", "omit", "pick", "slice", "split", "sub"})
+"""Functions whose arguments nobody guesses, so the hint shows them."""
+
 _USAGES: Final = {
+    "add": "add(attempt, `1`)",
+    "div": "div(payload.total, `2`)",
+    "if": "if(payload.done, 'yes', 'no')",
+    "lookup": "lookup(payload, 'name', 'none')",
+    "mul": "mul(payload.price, `2`)",
+    "omit": "omit(payload, ['secret'])",
+    "pick": "pick(payload, ['id', 'name'])",
+    "replace": "replace(payload.text, 'old', 'new')",
+    "round": "round(payload.price, `2`)",
+    "slice": "slice(payload.text, `0`, `100`)",
+    "split": "split(payload.text, ',')",
+    "sub": "sub(attempt, `1`)",
     "contains": "contains(payload.text, 'word')",
     "ends_with": "ends_with(payload.text, 'end')",
     "join": "join(', ', payload.names)",
