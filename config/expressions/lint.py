@@ -135,6 +135,9 @@ class _Walk:
 
     def _chain(self, node: Node, value: Shape, guards: Guards) -> Shape:
         self._check_not_first(node)
+        first, second = node.children[:2]
+        if first.kind == second.kind == "field" and value.path == (0,):
+            self._report(lint_messages.root_named(first, second, value, self.written.text))
         for child in node.children:
             value = self.visit(child, value, guards)
         return value

@@ -75,6 +75,19 @@ def unknown_field(node: Node, value: Shape, quoted: bool) -> Diagnostic:
     return Diagnostic(node.position, "error", "unknown-field", f"{where} has no field `{name}`", hint)
 
 
+def root_named(first: Node, second: Node, root: Shape, text: str) -> Diagnostic | None:
+    """``event.payload.x``: the event is the root and has no name."""
+    fields = root.fields or {}
+    if first.value in fields or second.value not in fields:
+        return None
+    start = "the event" if "payload" in fields else "the root"
+    message = f"there is no `{first.value}` here: an expression starts at {start} already"
+    path = re.match(r"[\w.\"\[\]@*-]+", text[second.position :])
+    return Diagnostic(
+        first.position, "error", "unknown-field", message, f"write {path[0] if path else second.value}"
+    )
+
+
 def no_fields(node: Node, value: Shape) -> Diagnostic:
     """A text or a number has no fields."""
     what = _what(value)

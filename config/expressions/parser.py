@@ -61,15 +61,21 @@ def _parse(text: str) -> tuple[Node, list[Token]]:
     reader = _Reader(text)
     try:
         parsed = reader.read()
-    except exceptions.LexerError as error:
-        raise syntax_hints.for_unknown_character(text, error.lexer_position) from None
-    except exceptions.IncompleteExpressionError:
-        raise syntax_hints.for_early_end(text, reader.tokens) from None
-    except exceptions.ParseError as error:
-        raise syntax_hints.for_surprise(text, reader.tokens, error.lex_position) from None
+    except exceptions.JMESPathError as error:
+        raise syntax_hints.for_other_language(text) or _explained(error, text, reader.tokens) from None
     except (RecursionError, IndexError):
         raise _too_deep(0) from None
     return _node(parsed, 0, 1), reader.tokens
+
+
+def _explained(error: exceptions.JMESPathError, text: str, tokens: list[Token]) -> ExpressionProblem:
+    """One of the library's errors, in words for readers who do not know the grammar."""
+    if isinstance(error, exceptions.LexerError):
+        return syntax_hints.for_unknown_character(text, error.lexer_position)
+    if isinstance(error, exceptions.IncompleteExpressionError):
+        return syntax_hints.for_early_end(text, tokens)
+    position = error.lex_position if isinstance(error, exceptions.ParseError) else 0
+    return syntax_hints.for_surprise(text, tokens, position)
 
 
 _remembered = lru_cache(maxsize=REMEMBERED)(_parse)

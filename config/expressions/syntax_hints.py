@@ -10,27 +10,20 @@ import re
 from typing import Final
 
 from config.expressions.ast import ExpressionProblem, Token
+from config.expressions.functions import FUNCTIONS
+from config.expressions.types import EVENT_FIELDS
+from config.expressions.validation import instead_of
 
 _DASHED: Final = re.compile(r"[A-Za-z_]\w*(?:-\w+)+")
 
 _CHARACTERS: Final = {
     "=": ("a single `=` compares nothing", "write == to compare"),
-    "+": ("there is no `+` in an expression", "to put texts together write join('', [a, b])"),
     "$": ("there is no `$` in an expression", "it starts at the event already: write payload, not $.payload"),
-    "-": ("there is no `-` here", "numbers stand in backticks, e.g. `-1`; there is no subtraction"),
-    "/": (
-        "there is no `/` in an expression",
-        "there is no arithmetic; compute it in the step or in the browser",
-    ),
-    "%": (
-        "there is no `%` in an expression",
-        "there is no arithmetic; compute it in the step or in the browser",
-    ),
-    "?": ("a `?` stands only in a filter", "write items[?price > `10`], and a || b for a default"),
+    "%": ("there is no `%` in an expression", "compute it in the step or in the browser"),
     ";": ("there is no `;` in an expression", "an expression is one value; take the `;` away"),
     "\\": ("a `\\` stands only inside quotes", "take it away, or put the text in single quotes"),
     "#": ("there is no `#` in an expression", "to count write length(payload.items)"),
-    "^": ("there is no `^` in an expression", None),
+    "^": ("there is no `^` in an expression", "compute it in the step or in the browser"),
     "~": ("there is no `~` in an expression", "to search write contains(payload.text, 'word')"),
 }
 
@@ -41,8 +34,61 @@ _WORDS: Final = {
     "is": "write == to compare",
     "in": "write contains(list, value)",
     "like": "write contains(text, 'word')",
-    "if": "a condition stands under `when`",
+    "if": "write if(payload.done, 'yes', 'no'); whether a rule matches stands under `when`",
+    "then": "write if(payload.done, 'yes', 'no')",
+    "else": "write if(payload.done, 'yes', 'no')",
+    "contains": "write contains(payload.text, 'word')",
 }
+
+_ARITHMETIC: Final = {"+": "add", "-": "sub", "*": "mul", "/": "div"}
+_PROSE: Final = re.compile(r"[^\W\d_][\w'\u2019,;:!?.\u2026 -]*")
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PATH_BEFORE: Final = re.compile(r"[\w.@*\"\[\]]*\Z")
+_TEMPLATE: Final = re.compile(r"\{\{\s*([\w.\"\[\]@-]+)\s*\}\}|\{\s*([\w.\"\[\]@-]+)\s*\}")
+_TERNARY: Final = re.compile(r"([^?:]+?)\s*\?\s*([^?:]+?)\s*:\s*([^?:]+?)\s*")
+
+
+def for_other_language(text: str) -> ExpressionProblem | None:
+    """The error for a text that is no expression at all: a template, or a sentence; None for any other."""
+    if (found := _TEMPLATE.search(text)) is not None:
+        return ExpressionProblem(found.start(), "there are no templates in an expression", _joined(text))
+    if is_prose(text):
+        hint = f"a constant text has quotes of its own within those of YAML: {constant(text)}"
+        return ExpressionProblem(0, "this is a text and no expression", hint)
+    return None
+
+
+def is_prose(text: str) -> bool:
+    """Whether a text that cannot be parsed reads like a sentence."""
+    words = text.split()
+    return (
+        len(words) > 1
+        and _PROSE.fullmatch(text) is not None
+        and not any(word in _WORDS or word in FUNCTIONS for word in words)
+        and not any(word.partition(".")[0] in (EVENT_FIELDS.fields or ()) for word in words)
+        and not any("." in word.strip(".,;:!?\u2026") or "?." in word or "??" in word for word in words)
+        and not any(word.startswith("-") or word in ":?!" for word in words)
+    )
+
+
+def constant(text: str) -> str:
+    """A text as a constant expression, with the quotes that YAML needs around it."""
+    if "'" not in text:
+        return f"\"'{text}'\""
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("'", "''")
+    return f"'`\"{quoted}\"`'"
+
+
+def _joined(text: str) -> str:
+    """What to write for ``Token: {payload}``."""
+    parts: list[str] = []
+    index = 0
+    for found in _TEMPLATE.finditer(text):
+        parts += [f"'{text[index : found.start()]}'"] if found.start() > index else []
+        parts.append(found[1] or found[2])
+        index = found.end()
+    parts += [f"'{text[index:]}'"] if index < len(text) else []
+    return f"write {parts[0]}" if len(parts) == 1 else f"write join('', [{', '.join(parts)}])"
 
 
 def dashed_name(text: str, position: int) -> str | None:
@@ -59,16 +105,26 @@ def for_unknown_character(text: str, position: int) -> ExpressionProblem:
     if character in "'\"`":
         return _unclosed(text, position, character)
     name = dashed_name(text, position)
+    if character == "-" and (digits := _digit_first(text, position)) is not None:
+        return digits
     if character == "-" and name:
         start = text.rindex(name, 0, position + len(name))
-        return _dashed(name, start)
+        return _dashed(name, start, text)
+    if character in _ARITHMETIC and not (character == "-" and text[position + 1 : position + 2].isdigit()):
+        message = f"there is no `{character}` in an expression"
+        return ExpressionProblem(position, message, _arithmetic(text, position))
+    if character == "?":
+        return ExpressionProblem(position, "a `?` stands only in a filter", _question(text, position))
     if character in "\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb":
         return ExpressionProblem(
             position,
             "a curly quotation mark means nothing here",
             "text stands in straight single quotes: 'text'",
         )
-    message, hint = _CHARACTERS.get(character, (f"the character {character!r} means nothing here", None))
+    message, hint = _CHARACTERS.get(
+        character,
+        (f"the character {character!r} means nothing here", "text stands in single quotes: 'text'"),
+    )
     if character.isalpha():
         hint = f'a name with other than a-z, 0-9 and _ stands in double quotes: "{_word(text, position)}"'
     if character == "-" and text[position + 1 : position + 2].isdigit():
@@ -76,7 +132,65 @@ def for_unknown_character(text: str, position: int) -> ExpressionProblem:
     return ExpressionProblem(position, message, hint)
 
 
-def _dashed(name: str, start: int) -> ExpressionProblem:
+def _digit_first(text: str, position: int) -> ExpressionProblem | None:
+    """``payload.2fa-code``: a name after a dot that begins with a digit."""
+    for found in re.finditer(r"\.([0-9][\w-]*[A-Za-z_][\w-]*)", text):
+        if found.start(1) <= position < found.end(1):
+            path = _PATH_BEFORE.search(text[: found.start()])
+            quoted = f'{path[0] if path else ""}."{found[1]}"'
+            hint = f"a name that begins with a digit stands in double quotes: {quoted}"
+            return ExpressionProblem(found.start(1), "a name cannot begin with a digit", hint)
+    return None
+
+
+def _arithmetic(text: str, position: int) -> str:
+    """What to write for ``index + 1``."""
+    operator = text[position]
+    left = re.search(r"('[^']*'|`[^`]*`|[^\s(,]+)\s*\Z", text[:position])
+    right = re.match(r"\s*('[^']*'|`[^`]*`|[^\s),]+)", text[position + 1 :])
+    sides = [_number_or_path(found[1]) for found in (left, right) if found is not None]
+    if len(sides) < 2:
+        sides = ["payload.a", "payload.b"]
+    texts = operator == "+" and any(side.startswith("'") for side in sides)
+    if texts:
+        return f"to put texts together write join('', [{', '.join(sides)}])"
+    call = f"{_ARITHMETIC[operator]}({', '.join(sides)})"
+    if operator == "+" and not any(side.startswith("`") for side in sides):
+        return f"to put texts together write join('', [{', '.join(sides)}]), to add numbers {call}"
+    return f"write {call}"
+
+
+def _number_or_path(side: str) -> str:
+    return f"`{side}`" if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", side) else side
+
+
+def _question(text: str, position: int) -> str:
+    """What to write for a `?` of another language: a choice, a default, a path that may be missing."""
+    after = text[position + 1 : position + 2]
+    if after == ".":
+        path = _PATH_BEFORE.search(text[:position])
+        rest = re.match(r"[\w.?]*", text[position + 1 :])
+        whole = (path[0] if path else "") + (rest[0] if rest else "").replace("?", "")
+        return f"what is missing is null anyway: write {whole}"
+    if after in ("?", ":"):
+        left = re.search(r"(\S+)\s*\Z", text[:position])
+        right = re.match(r"\s*(\S+)", text[position + 2 :])
+        if left and right:
+            return f"a default is written {left[1]} || {right[1]}"
+    if (found := _TERNARY.fullmatch(text)) is not None:
+        return f"write if({found[1]}, {found[2]}, {found[3]})"
+    return (
+        "a choice is written if(payload.done, 'yes', 'no'), a filter items[?price > `10`], a default a || b"
+    )
+
+
+def _dashed(name: str, start: int, text: str) -> ExpressionProblem:
+    plain = name.replace("-", "_")
+    if text[start + len(name) :].lstrip().startswith("("):
+        arguments = re.match(r"\s*(\([^()]*\))", text[start + len(name) :])
+        hint = f"write {plain}{arguments[1] if arguments else '(…)'}"
+        hint = hint if plain in FUNCTIONS else instead_of(plain)
+        return ExpressionProblem(start, f"there is no function {name}()", hint)
     hint = f'put it in double quotes: "{name}"'
     if start == 0:  # YAML would take the quotes for the scalar's
         hint += f""", and in YAML single ones around the whole value: '"{name}"'"""
@@ -123,7 +237,9 @@ def for_early_end(text: str, tokens: list[Token]) -> ExpressionProblem:
         elif token.kind in ("rparen", "rbracket", "rbrace") and waiting:
             waiting.pop()
     last = tokens[-2] if len(tokens) > 1 else None
-    hint = f"close it: add {''.join(reversed(waiting))}" if waiting else None
+    hint = "something is missing at its end"
+    if waiting:
+        hint = f"close it: add {''.join(reversed(waiting))}"
     if last is not None and last.kind in (
         "dot",
         "pipe",
@@ -149,7 +265,9 @@ def for_surprise(text: str, tokens: list[Token], position: int) -> ExpressionPro
     if token.kind == "eof":
         return for_early_end(text, tokens)
     if token.kind == "number":
-        return _number(text, token)
+        return _number(text, token, before)
+    if before is not None and before.kind == "lbracket" and index > 1 and _is_key(token):
+        return _key_in_brackets(text, before, token)
     if before is not None and before.kind == "unquoted_identifier" and before.value in _WORDS:
         return ExpressionProblem(
             before.position, f"`{before.value}` is no operator here", _WORDS[str(before.value)]
@@ -169,14 +287,44 @@ def for_surprise(text: str, tokens: list[Token], position: int) -> ExpressionPro
             "after a dot comes a field's name",
         )
     shown = "this" if token.kind in ("literal", "quoted_identifier") else f"`{token.value}`"
-    return ExpressionProblem(position, f"{shown} cannot stand here", _surprise_hint(token, before))
+    return ExpressionProblem(position, f"{shown} cannot stand here", _surprise_hint(text, token, before))
 
 
-def _number(text: str, token: Token) -> ExpressionProblem:
+def _is_key(token: Token) -> bool:
+    quoted = token.kind == "literal" and isinstance(token.value, str)
+    return quoted or token.kind in ("quoted_identifier", "unquoted_identifier")
+
+
+def _key_in_brackets(text: str, bracket: Token, token: Token) -> ExpressionProblem:
+    """``payload['key']``."""
+    base = _PATH_BEFORE.search(text[: bracket.position])
+    path, key = base[0] if base else "", str(token.value)
+    hint = f"write {path}.{key}" if _NAME.fullmatch(key) else f'write {path}."{key}"'
+    if token.kind == "unquoted_identifier":
+        hint += f", or lookup({path}, {key}, `null`) for the field that {key} names"
+    return ExpressionProblem(
+        token.position, "in brackets stands the number of an entry, no field's name", hint
+    )
+
+
+def _number(text: str, token: Token, before: Token | None) -> ExpressionProblem:
+    match = re.match(r"[\w-]+", text[token.position :])
+    word = match[0] if match else str(token.value)
+    dot = text.rfind(".", 0, token.position)
+    if before is not None and before.kind in ("dot", "lbracket") and dot >= 0:
+        path = _PATH_BEFORE.search(text[:dot])
+        base = path[0] if path else ""
+        end = token.position + len(word)
+        if (digits := _digit_first(text, token.position)) is not None:
+            return digits
+        if before.kind == "dot" or not text[dot + 1 : before.position].strip():
+            rest = re.match(r"\]?([\w.\"\[\]*]*)", text[end:])
+            hint = f"the entries of a list have numbers in brackets: {base}[{word}]{rest[1] if rest else ''}"
+            return ExpressionProblem(token.position, "a number cannot follow a dot", hint)
     name = dashed_name(text, token.position)
     if name and text[token.position] == "-":
         start = text.rindex(name, 0, token.position + len(name))
-        return _dashed(name, start)
+        return _dashed(name, start, text)
     match = re.match(r"-?\d+(?:\.\d+)?", text[token.position :])
     number = match.group() if match else str(token.value)
     return ExpressionProblem(
@@ -184,7 +332,16 @@ def _number(text: str, token: Token) -> ExpressionProblem:
     )
 
 
-def _surprise_hint(token: Token, before: Token | None) -> str | None:
+def _surprise_hint(text: str, token: Token, before: Token | None) -> str:
+    if token.kind == "star" and before is not None:
+        return _arithmetic(text, token.position)
+    if token.kind == "comma":
+        return f"an expression is one value: write [{text.strip()}] for a list"
+    if token.kind == "colon":
+        return "write an object as {name: payload.name}"
+    if token.kind == "dot" and before is None:
+        rest = text[token.position + 1 :].strip()
+        return f"it starts at the event already: write {rest}" if rest else "write @ for the whole event"
     if token.kind == "lbracket":
         return "a field by name is payload.name; [0] takes the first of a list, [?…] filters it"
     if token.kind in ("literal", "unquoted_identifier", "quoted_identifier") and before is not None:
@@ -193,8 +350,6 @@ def _surprise_hint(token: Token, before: Token | None) -> str | None:
         return "write == once, with a value on each side"
     if token.kind in ("and", "or", "pipe"):
         return f"something must stand before {token.value}"
-    if token.kind == "star":
-        return "there is no multiplication; * alone means every field"
     if token.kind in ("rparen", "rbracket", "rbrace"):
         return f"there is one {token.value} too many, or something is missing before it"
-    return None
+    return "take it away, or write an operator before it: ==, &&, ||, |"

@@ -54,7 +54,8 @@ SYNTAX = [
     ("attempt > 1.5", 10, "a bare number means nothing here", "numbers stand in backticks: `1.5`"),
     ("attempt == -1", 11, "a bare number means nothing here", "numbers stand in backticks: `-1`"),
     ("payload.a + payload.b", 10, "there is no `+` in an expression",
-     "to put texts together write join('', [a, b])"),
+     "to put texts together write join('', [payload.a, payload.b]), "
+     "to add numbers add(payload.a, payload.b)"),
     ("$.payload", 0, "there is no `$` in an expression",
      "it starts at the event already: write payload, not $.payload"),
     ("payload.order-id", 8, "the name order-id has a dash", 'put it in double quotes: "order-id"'),
@@ -73,17 +74,16 @@ SYNTAX = [
     ("", 0, "the expression is empty", "write @ for the whole event, or a field's name, e.g. payload"),
     ("payload)", 7, "`)` cannot stand here", "there is one ) too many, or something is missing before it"),
     ("|| payload", 0, "`||` cannot stand here", "something must stand before ||"),
-    ("payload.a * `2`", 10, "`*` cannot stand here", "there is no multiplication; * alone means every field"),
+    ("payload.a * `2`", 10, "`*` cannot stand here", "write mul(payload.a, `2`)"),
     ("payload === 'x'", 10, "a single `=` compares nothing", "write == to compare"),
     ("payload.a / payload.b", 10, "there is no `/` in an expression",
-     "there is no arithmetic; compute it in the step or in the browser"),
+     "write div(payload.a, payload.b)"),
     ("payload.a ? 'x' : 'y'", 10, "a `?` stands only in a filter",
-     "write items[?price > `10`], and a || b for a default"),
+     "write if(payload.a, 'x', 'y')"),
     ("payload == \u201cx\u201d", 11, "a curly quotation mark means nothing here",
      "text stands in straight single quotes: 'text'"),
     ('"length"(payload)', 0, "a function's name stands without quotes", "write length(…)"),
-    ("payload['a']", 8, "this cannot stand here",
-     "an operator is missing before it: ==, &&, ||, or a comma between arguments"),
+    ("payload['a']", 8, "in brackets stands the number of an entry, no field's name", "write payload.a"),
 ]  # fmt: skip
 
 
