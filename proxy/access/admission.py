@@ -10,7 +10,6 @@ without ``sub``) cannot be told apart, so only the other limits apply to them.
 from __future__ import annotations
 
 import resource
-from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,8 +51,8 @@ class TeamLimits:
         self._config = config
         self._limited = _limits_clients(config)
         self._connections = 0
-        self._by_run: Counter[str] = Counter()
-        self._by_subject: Counter[str] = Counter()
+        self._by_run: dict[str, int] = {}  # plain dicts: a Counter costs a call for each new key
+        self._by_subject: dict[str, int] = {}
         self._tokens = float(config.connects_per_second or 0)
         self._counted_at: float | None = None
 
@@ -75,9 +74,9 @@ class TeamLimits:
         if which is not None:
             return Refused(which)
         self._connections += 1
-        self._by_run[run] += 1
+        self._by_run[run] = self._by_run.get(run, 0) + 1
         if subject is not None:
-            self._by_subject[subject] += 1
+            self._by_subject[subject] = self._by_subject.get(subject, 0) + 1
         return Lease(self, run, subject)
 
     def admit_request(self, now: float) -> Refused | None:
@@ -150,7 +149,9 @@ def _reached(limit: int | None, count: int) -> bool:
     return limit is not None and count >= limit
 
 
-def _decrease(counts: Counter[str], name: str) -> None:
-    counts[name] -= 1
-    if counts[name] <= 0:
+def _decrease(counts: dict[str, int], name: str) -> None:
+    left = counts[name] - 1
+    if left > 0:
+        counts[name] = left
+    else:
         del counts[name]

@@ -38,7 +38,10 @@ CLOSED: Final = "the run was closed"
 
 
 class RunSession:
-    """One run in this process; `status` is the one that the run ended with, None until then."""
+    """One run in this process.
+
+    `state` is the run's state when it was first read, `status` the one that it ended with; None until then.
+    """
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class RunSession:
         self.run_id = run_id
         self.number = number
         self.status: str | None = None
+        self.state: CoreState | None = None
         self.closed = False
         self._team = team
         self._secret = secret
@@ -74,7 +78,6 @@ class RunSession:
         self._dispatchers: dict[str, Dispatcher] = {}
         self._opening: dict[str, asyncio.Lock] = {}
         self._lookup: asyncio.Task[CoreState] | None = None
-        self._state: CoreState | None = None
         self._replay_checked_at = 0.0
         self.run: RunFollower
 
@@ -110,14 +113,9 @@ class RunSession:
         return self.status is not None
 
     @property
-    def state(self) -> CoreState | None:
-        """The run's state when it was first read; None until then."""
-        return self._state
-
-    @property
     def traceparent(self) -> str | None:
         """The run's own trace context, where its metadata has one."""
-        found = None if self._state is None else self._state.metadata.get("traceparent")
+        found = None if self.state is None else self.state.metadata.get("traceparent")
         return found if isinstance(found, str) else None
 
     # -- requests --
@@ -139,12 +137,12 @@ class RunSession:
                 await asyncio.sleep(min(LOOKUP_PAUSE, left))
 
     async def _look_up(self) -> CoreState:
-        if self._state is None:
+        if self.state is None:
             if self._lookup is None or self._lookup.done():
                 self._lookup = asyncio.create_task(self.run.known())
             lookup = self._lookup
             try:
-                self._state = await asyncio.shield(lookup)
+                self.state = await asyncio.shield(lookup)
             except asyncio.CancelledError:
                 caller = asyncio.current_task()
                 if not lookup.cancelled() or caller is None or caller.cancelling():
@@ -152,7 +150,7 @@ class RunSession:
                 raise HatchetAway(CLOSED) from None  # the run was dropped; the caller was not cancelled
             finally:
                 del lookup  # the traceback of its error holds this frame: a reference cycle
-        return self._state
+        return self.state
 
     def opened(self, stream: LiveStream) -> Dispatcher | None:
         """The dispatcher of `stream`, where the stream is open."""
@@ -187,7 +185,7 @@ class RunSession:
 
     def _open(self, stream: LiveStream, rebuilt: list[Event]) -> Dispatcher:
         config, retained = stream.config, self._retained
-        state = self._state
+        state = self.state
         metadata = state.metadata if state is not None else {}
         channel = Channel(
             stream.rules,

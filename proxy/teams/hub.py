@@ -85,14 +85,11 @@ class Hub:
         self._secret = secrets.token_bytes(SECRET_BYTES)
         self._states: dict[str, TeamState] = {}
         self._teams: dict[str, Team] = {}  # an index of `_states`: looked up for every request
+        self.teams: Final[Mapping[str, Team]] = MappingProxyType(self._teams)
+        """The teams that are served, by name."""
         self._sweeper: asyncio.Task[None] | None = None
 
     # -- teams --
-
-    @property
-    def teams(self) -> Mapping[str, Team]:
-        """The teams that are served, by name."""
-        return MappingProxyType(self._teams)
 
     def is_broken(self, name: str) -> bool:
         """Whether `name` is a granted team no version of whose file was ever good."""

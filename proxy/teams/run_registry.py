@@ -126,12 +126,13 @@ class RunRegistry:
         entry = self._entry_of(session)
         if entry is not None:
             entry.leases -= 1
-            self._linger(entry)
+            if entry.leases == 0:
+                self._linger(entry)
 
     def _run_over(self, session: RunSession) -> None:
         """The run of `session` has come to its verified end."""
         entry = self._entry_of(session)
-        if entry is not None:
+        if entry is not None and entry.leases == 0:
             self._linger(entry)
 
     def _entry_of(self, session: RunSession) -> _Entry | None:
@@ -140,8 +141,6 @@ class RunRegistry:
 
     def _linger(self, entry: _Entry) -> None:
         """Close a session without a lease when its time is over."""
-        if entry.leases > 0:
-            return
         if entry.closing is not None:
             entry.closing.cancel()
         policy, session = self._policy, entry.session

@@ -14,7 +14,7 @@ meanwhile (no EventSource does) is not read, and its connection is closed afterw
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -123,7 +123,7 @@ class FastPath(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         factory, connections = self._factory, self._factory.state.connections
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = transport  # type: ignore[assignment] # an accepted socket reads and writes
         connections.add(self)  # type: ignore[arg-type]
         if factory.ceiling is not None and len(connections) > factory.ceiling:
             self.transport.abort()
@@ -133,7 +133,8 @@ class FastPath(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._factory.state.connections.discard(self)
-        self._stop_waiting()
+        if self._timeout is not None:
+            self._stop_waiting()
         self._parser = None
         if self._starting is not None:
             self._starting.cancel()

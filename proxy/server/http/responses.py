@@ -81,7 +81,7 @@ def problem(status: int, detail: str, *, headers: Sequence[tuple[bytes, bytes]] 
 
 def jittered(seconds: float) -> float:
     """`seconds`, plus or minus up to a third, so that clients do not all reconnect in one instant."""
-    return seconds * random.uniform(2 / 3, 4 / 3)
+    return seconds * (1 + (2 * random.random() - 1) / 3)
 
 
 def wait(cause: str, accept: str | None, retry: float, detail: str) -> HttpResponse:

@@ -83,6 +83,7 @@ class StreamRequest:
         self._stream = stream
         self._client = client
         self._cors: Headers = []
+        self._cursor = ""  # the text of the client's cursor
         # What tickets and limits mean by "run": the canonical id, or the value in a metadata path.
         by_id = stream.metadata_key is None
         self._run = (run_id_of(client.value) or "") if by_id else client.value
@@ -124,7 +125,7 @@ class StreamRequest:
             return problem(401, error.reason, headers=[(b"www-authenticate", error.challenge.encode())])
         except KeysUnavailable as error:
             return self._wait("config", str(error))
-        text = self._client.cursor
+        self._cursor = text = self._client.cursor
         cursor = read_cursor(text) if text else None
         if cursor is not None and self._is_end(cursor, text):
             return HttpResponse(204, [(b"cache-control", b"no-store")])
@@ -196,19 +197,22 @@ class StreamRequest:
         run_id, found = self._run, None
         if stream.metadata_key is not None:
             run_id, found = await self._find_run(stream.metadata_key, cursor)
-        run = await team.runs.lease(run_id, resumes=self._resumes(run_id, cursor))
+        resumes = cursor is not None and self._resumes(run_id, cursor)
+        run = await team.runs.lease(run_id, resumes=resumes)
         session: Session | None = None
         try:
             if found is not None:
                 found.feed(run.run)
-            if run.state is None or run.opened(stream) is None:
+            state, dispatcher = run.state, run.opened(stream)
+            if state is None or dispatcher is None:
                 await in_task()
-            state = run.state or await run.known(patience)
+                state, dispatcher = await run.known(patience), None
             if stream.allow is not None and not stream.allow.permits(
                 allow_root(identity, state, self._client.head)
             ):
                 return problem(403, "the rules of this stream do not allow you this run")
-            dispatcher = run.opened(stream) or await run.open(stream)
+            if dispatcher is None:
+                dispatcher = await run.open(stream)
             if self._client.head_only:
                 return HttpResponse(200, list(STREAM_HEADERS))
             place, gap = self._place(dispatcher.channel, cursor)
@@ -237,8 +241,7 @@ class StreamRequest:
         place = None if cursor is None or not channel.ids.holds(cursor) else cursor.place
         if place is not None and place <= channel.backlog.last:
             return place, None
-        came_back = cursor is not None or self._client.cursor != ""
-        return 0, GapCause.UNKNOWN_CURSOR if came_back else None
+        return 0, GapCause.UNKNOWN_CURSOR if self._cursor else None
 
     async def _find_run(self, key: str, cursor: Cursor | None) -> tuple[str, Found | None]:
         """The run that carries the pair in the path, and what was heard of it while it was looked for."""
@@ -259,9 +262,9 @@ class StreamRequest:
             return False
         return str(state.metadata.get(key, "")) == self._client.value
 
-    def _resumes(self, run_id: str, cursor: Cursor | None) -> bool:
+    def _resumes(self, run_id: str, cursor: Cursor) -> bool:
         """Whether the client goes on with a stream that this process has served of that run."""
-        if cursor is None or cursor.run_id != run_id or cursor.place is None:
+        if cursor.run_id != run_id or cursor.place is None:
             return False
         run = self._team.runs.get(run_id)
         return run is not None and run.holds(self._stream, cursor)
