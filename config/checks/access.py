@@ -25,7 +25,7 @@ def mapping(data: Any, *keys: str) -> dict[str, Any]:
 
 
 def check_server(source: Source) -> None:
-    """The drain: every client must be told to reconnect before the process ends."""
+    """The drain: every client must be sent away before the process ends."""
     drain = mapping(source.data, "server", "drain")
     spread, grace = seconds(drain.get("spread", "10s")), seconds(drain.get("grace", "20s"))
     if spread is not None and grace is not None and spread > grace:

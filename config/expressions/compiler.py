@@ -30,7 +30,7 @@ from config.expressions.functions import FUNCTIONS, ExpressionReference, Functio
 
 
 class Lowering:
-    """Lowers one tree to closures; `metered` then tells whether they spend from the meter."""
+    """Lowers one tree to closures; afterwards `metered` says whether they spend from the meter."""
 
     def __init__(self, meter: Meter, strict: bool = False) -> None:
         self._meter = meter

@@ -25,7 +25,7 @@ LENGTH_LIMIT: Final = 4096
 DEPTH_LIMIT: Final = 64
 """Levels; the contract's. It also keeps every recursion over the tree far from Python's own limit."""
 
-# The stubs do not tell what the parser and lexer are made of; the compliance suite notices a change.
+# The stubs do not declare the parts of the parser and lexer; the compliance suite notices a change.
 _LibraryLexer: Any = Lexer
 _LibraryParser: Any = Parser
 

@@ -2,7 +2,7 @@
 
 Parsing, error messages, the JSON Schema, ``docs/configuration.md`` and redaction follow from these
 declarations. A default is written as in the YAML and read by the field's own type. The end of a block's name
-tells what it is: ``…Block`` and ``…File`` are as written, ``…Config`` is what the proxy uses. Durations are
+says what it is: ``…Block`` and ``…File`` are as written, ``…Config`` is what the proxy uses. Durations are
 seconds and sizes are bytes once they are read. ``config.checks.checker`` checks what concerns several fields.
 """
 

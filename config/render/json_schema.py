@@ -29,9 +29,9 @@ def schema(form: str) -> dict[str, Any]:
     model = FORMS[form]
     made = model.model_json_schema(by_alias=True)
     definitions = made.pop("$defs", {})
-    told(made, model)
+    adapt(made, model)
     for name, definition in definitions.items():
-        told(definition, model_named(name, model))
+        adapt(definition, model_named(name, model))
     head = {"$schema": DRAFT, **made, "title": TITLES[form]}
     return {**head, "$defs": definitions} if definitions else head
 
@@ -41,8 +41,8 @@ def text(form: str) -> str:
     return json.dumps(schema(form), indent=2, ensure_ascii=False) + "\n"
 
 
-def told(made: dict[str, Any], model: type[BaseModel]) -> None:
-    """One block's schema, adapted to the YAML."""
+def adapt(made: dict[str, Any], model: type[BaseModel]) -> None:
+    """Adapt the schema of one block to the YAML, in place."""
     made["title"] = model.__name__.removesuffix("Block").removesuffix("Config").removesuffix("File")
     for name, field in made.get("properties", {}).items():
         declared = field_of(model, name)

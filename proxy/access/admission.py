@@ -4,7 +4,7 @@ A limit that is not configured does not exist. A client beyond a limit gets `str
 `limit` and reconnects later; only admitted clients count. The clock is passed in.
 
 ``connections_per_subject`` counts by the token's ``sub``. Clients without one (``auth: none``, a token
-without ``sub``) cannot be told apart, so only the other limits apply to them.
+without ``sub``) cannot be distinguished, so only the other limits apply to them.
 """
 
 from __future__ import annotations

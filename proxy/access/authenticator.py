@@ -6,7 +6,7 @@ a browser sends every cookie that it has. That is safe, because a client could a
 credential out.
 
 If no credential is good, the first bad one gives the reason. If a token could not be judged because its
-issuer's keys are unavailable, nothing is decided: the client is told to wait (`KeysUnavailable`).
+issuer's keys are unavailable, nothing is decided: the client is asked to wait (`KeysUnavailable`).
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Identity:
     by: str
 
 
-NOBODY: Final = Identity({}, None, None, "none")
+ANONYMOUS: Final = Identity({}, None, None, "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ class Authenticator:
         self._named: Mapping[str, frozenset[str] | None] = {}
         self._tickets: Tickets | None = None
         self._sources: tuple[_Source, ...] = (
-            _Source("none", "anybody", lambda asked: "", self._verify_nobody),
+            _Source("none", "anybody", lambda asked: "", self._accept_anonymous),
         )
         if auth is None:
             return
@@ -249,8 +249,8 @@ class Authenticator:
             return _Source(kind, f"the cookie {name}", lambda asked: asked.cookies.get(name) or None, verify)
         return _Source(kind, "a bearer token", _bearer, verify)
 
-    async def _verify_nobody(self, credential: str, stream: str, run: str) -> Identity:
-        return NOBODY
+    async def _accept_anonymous(self, credential: str, stream: str, run: str) -> Identity:
+        return ANONYMOUS
 
     async def _verify_ticket(self, credential: str, stream: str, run: str) -> Identity:
         if self._tickets is None:

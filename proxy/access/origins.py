@@ -89,11 +89,11 @@ class Origins:
         return OriginDecision((*verdict.headers, *rights))
 
     def _shared_with(self, origin: str) -> Headers:
-        whom = (b"access-control-allow-origin", origin.encode("latin-1"))
+        allowed = (b"access-control-allow-origin", origin.encode("latin-1"))
         shown = (b"access-control-expose-headers", b"Retry-After")  # for fetch clients; EventSource sees none
         if self._credentials:
-            return (whom, (b"access-control-allow-credentials", b"true"), shown)
-        return (whom, shown)
+            return (allowed, (b"access-control-allow-credentials", b"true"), shown)
+        return (allowed, shown)
 
 
 def canonical(origin: str) -> tuple[str, str, int] | None:

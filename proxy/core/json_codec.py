@@ -33,7 +33,7 @@ def decode(text: str) -> Any:
         try:
             return orjson.loads(text)
         except (orjson.JSONDecodeError, UnicodeEncodeError):
-            pass  # half a surrogate pair, or not JSON: the standard library tells which
+            pass  # half a surrogate pair, or not JSON: the standard library decides which
     try:
         return json.loads(text, parse_constant=_no_constant)
     except RecursionError:

@@ -29,7 +29,7 @@ _P = ParamSpec("_P")
 
 DETAILS_TIMEOUT: Final = 5.0  # seconds for one GetRunDetails, which normally takes milliseconds
 OWN: Final = "lean"  # the value of STREAM_PROXY_GRPC for the proxy's own HTTP/2 connections: the default
-FIND_SINCE: Final = timedelta(days=30)  # the engine keeps runs for 30 days unless told otherwise
+FIND_SINCE: Final = timedelta(days=30)  # the engine keeps runs for 30 days by default
 FIND_LIMIT: Final = 100  # runs per page; children can inherit the pair and be listed before their parent
 FIND_PAGES: Final = 5  # at most, so that a pair with thousands of children stays bounded
 

@@ -87,9 +87,9 @@ def _children(declared: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def _events_by_step(answer: Mapping[str, Any]) -> dict[str, list[PastTaskEvent]]:
-    told = sorted(answer.get("taskEvents") or (), key=_when)
+    task_events = sorted(answer.get("taskEvents") or (), key=_when)
     events: dict[str, list[PastTaskEvent]] = {}
-    for event in told:
+    for event in task_events:
         events.setdefault(str(event["taskId"]).lower(), []).append(
             PastTaskEvent(
                 type=str(event["eventType"]),

@@ -154,7 +154,7 @@ def _messages(
         sent += [_outcome(found) for found in texts.before(event)] if len(events) > 1 else []
         message = next((verdict.message for verdict in each if verdict.message is not None), None)
         if message is not None:
-            texts.told(event, message)
+            texts.record(event, message)
             sent.append(_message(message))
     return sent
 

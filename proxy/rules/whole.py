@@ -1,20 +1,21 @@
-"""Text that repairs itself: what a step's chunks have told, compared with the step's output at its end.
+"""Text that repairs itself: the text that was sent of a step is compared with the step's output at its end.
 
-A rule for chunks may say with `whole` what the chunks of an attempt add up to. Hatchet's stream delivers
-each chunk at most once, so nothing else can prove that the end of a text arrived. When the step completes,
-the text told so far is compared with that value:
+A rule for chunks may have `whole`: an expression on `step_completed` that gives the text to which the chunks
+of the attempt add up. Hatchet delivers each chunk at most once, so nothing else can prove that the end of a
+text arrived. When the step completes, the text that was sent so far is compared with that value:
 
-    told                                  sent before step_completed        the step's held gaps
+    sent so far                           sent before step_completed        the step's held gaps
     the whole text                        nothing                           dropped
     a beginning of it                     the missing rest, one message     dropped
     nothing                               the whole text, one message       dropped
     anything else                         a reset, then the whole text      dropped
-    (`whole` fails or gives no text)      nothing                           let out
+    (`whole` fails or gives no text)      nothing                           released
 
-Where another rule without `whole` also tells chunks of the step, its chunks remain unproven: held gaps are
-let out, and a text that would need a reset is left as it is, with a gap.
+If a rule without `whole` also forwards chunks of the step, its chunks remain unproven: held gaps are then
+released, and a text that would need a reset is left as it is, with a gap.
 
-Pure: items go in, items and messages come out. One object per channel: it notes what that channel told.
+Pure: items go in, items and messages come out. There is one object per channel; it records what that channel
+sent.
 """
 
 from __future__ import annotations
@@ -42,17 +43,18 @@ if TYPE_CHECKING:
     from proxy.rules.rule import Message
     from proxy.rules.ruleset import Rules
 
-MOST_TEXTS: Final = 4096
-"""Texts that one channel keeps track of at once, some 500 bytes each: more than any run streams at the same
-time. Beyond that the oldest is forgotten, and from then on a step's text is sent again whole."""
+MAX_TEXTS: Final = 4096
+"""Texts that one channel records at once, some 500 bytes each: more than any run streams at the same time.
+Beyond that the oldest record is dropped. From then on a step without a record gets a reset and its whole text
+again."""
 
-MOST_HELD: Final = 100
+MAX_HELD: Final = 100
 """Gaps of one step that are held at once; further ones are announced at once, which bounds the memory."""
 
 
 @value
 class Repair:
-    """A message that no chunk of Hatchet's made: `event` is the chunk as it would have come."""
+    """A message that was made from a step's output; `event` is the chunk that it stands for."""
 
     event: Event
     message: Message
@@ -62,8 +64,8 @@ Outcome = StepGap | Reset | Repair
 
 
 @dataclass(slots=True)
-class _Told:
-    """The text that one rule told of one attempt; its hash and length are enough to compare it."""
+class _SentText:
+    """The text that one rule sent of one attempt; its hash and length are enough to compare it."""
 
     hash: blake2b = field(default_factory=blake2b)
     length: int = 0
@@ -74,8 +76,8 @@ class _Told:
         self.length += len(text)
         self.next_index = (self.next_index if index is None else index) + 1
 
-    def begins(self, text: str) -> bool:
-        """Whether `text` begins with what was told."""
+    def is_prefix_of(self, text: str) -> bool:
+        """Whether `text` begins with what was sent."""
         if len(text) < self.length:
             return False
         beginning = text[: self.length].encode("utf-8", "surrogatepass")
@@ -84,133 +86,134 @@ class _Told:
 
 @dataclass(slots=True)
 class _Step:
-    """What a channel knows of one step: the text told per (attempt, rule), and the gaps that are held."""
+    """The record of one step: the text that was sent, by (attempt, rule), and the gaps that are held."""
 
-    told: dict[tuple[int | None, int], _Told] = field(default_factory=dict)
+    sent: dict[tuple[int | None, int], _SentText] = field(default_factory=dict)
     gaps: list[StepGap] = field(default_factory=list)
 
 
 class WholeTexts:
-    """The texts that one channel tells, for those rules of its stream that have `whole`."""
+    """The texts that one channel sends, for those rules of its stream that have `whole`."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._steps: dict[str, _Step] = {}
         self._texts = 0
-        self._forgotten = False  # a text was dropped, so that "nothing told" is not known any more
+        self._forgotten = False  # a record was dropped: no record does not mean that nothing was sent
 
-    def told(self, event: Event, message: Message) -> None:
-        """Notes that the chunk `event` was sent as `message`."""
+    def record(self, event: Event, message: Message) -> None:
+        """Record that the chunk `event` was sent as `message`."""
         if message.whole is None or event.step is None:
             return
         key = (event.attempt, message.whole)
-        known = self._steps.setdefault(event.step, _Step())
-        if key not in known.told:
-            if self._texts >= MOST_TEXTS:
+        record = self._steps.setdefault(event.step, _Step())
+        if key not in record.sent:
+            if self._texts >= MAX_TEXTS:
                 self._forget_oldest()
-            known.told[key] = _Told()
+            record.sent[key] = _SentText()
             self._texts += 1
-        known.told[key].add(str(event.payload), event.index)
+        record.sent[key].add(str(event.payload), event.index)
 
     def hold(self, gap: StepGap) -> bool:
-        """Whether `gap` is held back until its step ends: it may be repaired then."""
+        """Hold `gap` back until its step ends, where it may be repaired then; False: send it now."""
         if gap.step is None or not self._rules.whole_rules(gap.step):
             return False
         held = self._steps.setdefault(gap.step, _Step()).gaps
-        if len(held) >= MOST_HELD:
+        if len(held) >= MAX_HELD:
             return False
         held.append(gap)
         return True
 
     def before(self, item: Item) -> list[Outcome]:
-        """What is sent before `item`: gaps that are let out, and what repairs a text."""
+        """What is sent before `item`: gaps that are released, and what repairs a text."""
         if isinstance(item, Event):
             if item.type == STEP_COMPLETED and item.step is not None:
                 return self._completed(item, item.step)
             if item.type in STEP_ENDS:
-                return self._leave(item.step, None)
+                return self._release(item.step, None)
             if item.type == STEP_RETRYING:
-                return self._leave(item.step, None if item.attempt is None else item.attempt + 1)
-            return self._leave_all() if item.type in RUN_EVENTS else []
+                return self._release(item.step, None if item.attempt is None else item.attempt + 1)
+            return self._release_all() if item.type in RUN_EVENTS else []
         if isinstance(item, Reset):
-            return self._leave(item.step, item.attempt)
-        return self._leave_all() if isinstance(item, End) else []
+            return self._release(item.step, item.attempt)
+        return self._release_all() if isinstance(item, End) else []
 
     def _completed(self, event: Event, step: str) -> list[Outcome]:
-        known = self._forget(step)
+        """What is sent before a step's `step_completed`, by the table above."""
+        record = self._forget(step)
         rules = self._rules.whole_rules(step)
         if not rules:
-            return list(known.gaps)
-        attempt = event.attempt if event.attempt is not None else _latest(known)
+            return list(record.gaps)
+        attempt = event.attempt if event.attempt is not None else _latest(record)
         texts = [
-            (rule, self._rules.whole_text(rule, event), known.told.get((attempt, rule.number)))
+            (rule, self._rules.whole_text(rule, event), record.sent.get((attempt, rule.number)))
             for rule in rules
         ]
-        misfits = any(text is not None and not self._fits(told, text) for _, text, told in texts)
-        # A reset also voids what the step's other rules told, and that cannot be sent again.
-        alone = self._rules.only_whole_rules(step) and all(text is not None for _, text, _ in texts)
-        void = misfits and alone
+        differs = any(text is not None and not self._is_beginning(sent, text) for _, text, sent in texts)
+        # A reset also voids what the step's other rules sent, and that cannot be sent again.
+        can_reset = self._rules.only_whole_rules(step) and all(text is not None for _, text, _ in texts)
+        reset = differs and can_reset
         repairs: list[Outcome] = []
-        proven = alone
-        for rule, text, told in texts:
-            if text is None or not (void or self._fits(told, text)):
+        repaired = can_reset  # after `repairs` every rule has sent its whole text
+        for rule, text, sent in texts:
+            if text is None or not (reset or self._is_beginning(sent, text)):
                 continue
-            rest, index = (text, 0) if void or told is None else (text[told.length :], told.next_index)
+            rest, index = (text, 0) if reset or sent is None else (text[sent.length :], sent.next_index)
             if rest:
                 chunk = _chunk(event, attempt, rest, index)
                 message = self._rules.whole_message(rule, chunk)
                 if message is None:  # the rule's `when` or `data` refuses it
-                    proven = False
+                    repaired = False
                 else:
                     repairs.append(Repair(chunk, message))
-        if void and not proven:
+        if reset and not repaired:
             repairs = []
-        elif void:
+        elif reset:
             repairs.insert(0, Reset(step, attempt or 1, whole=True))
-        if misfits and not (void and proven) and not known.gaps:
-            known.gaps.append(StepGap(GapCause.UPSTREAM, step, attempt, None))
-        gaps = [gap for gap in known.gaps if not proven or gap.attempt not in (None, attempt)]
+        if differs and not (reset and repaired) and not record.gaps:
+            record.gaps.append(StepGap(GapCause.UPSTREAM, step, attempt, None))
+        gaps = [gap for gap in record.gaps if not repaired or gap.attempt not in (None, attempt)]
         return [*gaps, *repairs]
 
-    def _fits(self, told: _Told | None, text: str) -> bool:
-        """Whether what was told is a beginning of `text`."""
-        return not self._forgotten if told is None else told.begins(text)
+    def _is_beginning(self, sent: _SentText | None, text: str) -> bool:
+        """Whether what was sent is a beginning of `text`; nothing is one, where it is known."""
+        return not self._forgotten if sent is None else sent.is_prefix_of(text)
 
-    def _leave(self, step: str | None, attempt: int | None) -> list[Outcome]:
-        """Lets out the gaps of a step's attempts before `attempt` (None: of all), and forgets their texts."""
-        known = self._steps.get(step or "")
-        if known is None:
+    def _release(self, step: str | None, attempt: int | None) -> list[Outcome]:
+        """Release the gaps of a step's attempts before `attempt` (None: of all), and drop their records."""
+        record = self._steps.get(step or "")
+        if record is None:
             return []
         if attempt is None:
             return list(self._forget(step or "").gaps)
-        gone = [key for key in known.told if key[0] is None or key[0] < attempt]
-        for key in gone:
-            del known.told[key]
-        self._texts -= len(gone)
-        out = [gap for gap in known.gaps if gap.attempt is None or gap.attempt < attempt]
-        known.gaps = [gap for gap in known.gaps if gap not in out]
-        return list(out)
+        earlier = [key for key in record.sent if key[0] is None or key[0] < attempt]
+        for key in earlier:
+            del record.sent[key]
+        self._texts -= len(earlier)
+        released = [gap for gap in record.gaps if gap.attempt is None or gap.attempt < attempt]
+        record.gaps = [gap for gap in record.gaps if gap not in released]
+        return list(released)
 
-    def _leave_all(self) -> list[Outcome]:
+    def _release_all(self) -> list[Outcome]:
         return [gap for step in list(self._steps) for gap in self._forget(step).gaps]
 
     def _forget(self, step: str) -> _Step:
-        known = self._steps.pop(step, None) or _Step()
-        self._texts -= len(known.told)
-        return known
+        record = self._steps.pop(step, None) or _Step()
+        self._texts -= len(record.sent)
+        return record
 
     def _forget_oldest(self) -> None:
-        for known in self._steps.values():
-            if known.told:
-                self._texts -= len(known.told)
-                known.told.clear()
+        for record in self._steps.values():
+            if record.sent:
+                self._texts -= len(record.sent)
+                record.sent.clear()
                 self._forgotten = True
                 return
 
 
-def _latest(known: _Step) -> int | None:
-    """The last attempt of which something was told; None where nothing was."""
-    return max((attempt for attempt, _ in known.told if attempt is not None), default=None)
+def _latest(record: _Step) -> int | None:
+    """The last attempt of which something was sent; None where nothing was."""
+    return max((attempt for attempt, _ in record.sent if attempt is not None), default=None)
 
 
 def _chunk(event: Event, attempt: int | None, text: str, index: int) -> Event:

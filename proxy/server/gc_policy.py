@@ -90,7 +90,7 @@ class GcPolicy:
 
 
 def peak() -> int:
-    """The most bytes that the process ever had in memory; 0 where the system does not tell."""
+    """The most bytes that the process ever had in memory; 0 where the system does not report it."""
     try:
         import resource  # noqa: PLC0415 - not on Windows
     except ImportError:

@@ -1,13 +1,13 @@
 """Backlog: a bounded log of entries that are numbered from 1.
 
-A reader of the log keeps only its *place*, the number of the last entry that it has. The verbs are few
+A reader of the log keeps only its *place*: the number of the last entry that it has. There are few operations
 (append, read from a place, seal, drop), so that a log which replicas share can replace it.
 
-- Recent entries lie in one list: a reader near the end gets a slice of it.
-- When a bound is exceeded the oldest entries are evicted. Chunks are gone then, and counted by step and
-  attempt, so that a reader can be told what it has missed. Lasting entries (lifecycle events, which every
-  client must see) are moved *aside*, where they may take half of the bounds; beyond that the oldest are
-  *forgotten*. Their identities are remembered, so that they can be made again from the run's state.
+- Recent entries are in one list: a reader near the end gets a slice of it.
+- When a bound is exceeded, the oldest entries are evicted. Evicted chunks are lost; they are counted by step
+  and attempt, for the gap that a reader gets in their place. Evicted lasting entries (lifecycle events, which
+  every client must see) are moved *aside*, where they may take half of the bounds. Beyond that the oldest are
+  *forgotten*: only their identities remain, so that they can be made again from the run's state.
 - The newest entry is kept even if it is larger than the bounds.
 
 It is used for the frames of a channel, and for the items of a run, from which later streams begin.
@@ -69,7 +69,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Evicted chunks of a step's attempt; `missed` is their number, None where only "some" is known."""
+    """Evicted chunks of a step's attempt; `missed` is their number, None where it is not known."""
 
     step: str | None
     attempt: int | None
@@ -114,11 +114,11 @@ class Backlog(Generic[E]):
         return self._recent[place - self.last :] if place < self.last else ()
 
     def seal(self) -> None:
-        """Nothing will be appended any more."""
+        """Allow no further appends."""
         self.sealed = True
 
     def drop(self) -> None:
-        """Let all entries go."""
+        """Remove all entries."""
         self._grew(-self.bytes)
         self.bytes = 0
         self._recent, self._head = [], 0
@@ -204,4 +204,4 @@ class Backlog(Generic[E]):
 
 
 def _ignore(delta: int) -> None:
-    """No one counts the bytes."""
+    """The bytes are not counted."""

@@ -1,8 +1,8 @@
 """Channel: one stream's frames for one run. It applies the rules and keeps the frames in a backlog.
 
-Items of the run go in, numbered frames come out, each made once however many clients there are. A channel
-knows no client and no schedule: a `Dispatcher` decides who is written to and when, and a `Subscriber` knows
-how far one client has got.
+Items of the run go in, numbered frames come out. Each frame is made once, however many clients there are. A
+channel knows no client and no schedule: a `Dispatcher` decides which clients are written to in which turn of
+the loop, and a `Subscriber` knows a client's place.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from proxy.rules.whole import Repair, WholeTexts
 from proxy.streams.backlog import Backlog, Frame
 
 BATCH: Final = 64 * 1024
-"""Bytes that a client is written at once (one frame at least): its share of user memory, roughly."""
+"""Bytes that are written to a client at once (one frame at least): roughly its share of user memory."""
 
 
 class DecodedEvents:
@@ -114,7 +114,7 @@ class Channel:
         if message is None:
             return None
         if self._texts is not None:
-            self._texts.told(event, message)
+            self._texts.record(event, message)
         return self._message(event, message, number)
 
     def _message(self, event: Event, message: Message, number: int) -> Frame:
@@ -164,7 +164,7 @@ class Channel:
     async def recover(self, place: int) -> tuple[list[tuple[int, Frame]], bool]:
         """The lasting frames after `place` that were evicted, with their numbers, and whether all are there.
 
-        Those that the backlog has forgotten are made again from the run's state, which may not tell all
+        Those that the backlog has forgotten are made again from the run's state, which may be incomplete
         while the run goes on. Raises HatchetError.
         """
         frames = self.backlog.aside(place)

@@ -8,13 +8,13 @@ in a *round*:
     turn 3   publish(c); part 2          the others get frames 1, 2 and 3
     turn 4   next round                  the first part gets frame 3
 
-So a run with many thousand clients never holds up the loop for longer than one part, and whatever was
-published meanwhile is merged into one write. Subscribers that stand at the same place and can be written to
-(nearly all of them) get the very same bytes, as one ready HTTP chunk. All others are pumped one by one
-(`Subscriber.pump`), which also tells them what they have missed.
+So a run with many thousand clients never holds up the loop for longer than one part, and what is published
+meanwhile is merged into one write. Subscribers at the same place that can be written to (nearly all of them)
+get the same bytes, as one ready HTTP chunk. All others are pumped one by one (`Subscriber.pump`), which also
+announces what they have missed.
 
-A round is finished early, within one turn, where the next frame could evict frames that the round has not
-written yet. A subscriber that keeps up therefore loses nothing, however large a frame is.
+If the next frame could evict frames that the round has not written yet, the round is finished first, within
+one turn. A subscriber that keeps up therefore loses nothing, however large a frame is.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ TIMER_TOLERANCE: Final = 0.01
 
 
 class _Round:
-    """Frames that are on their way to the subscribers, and who has not got them yet."""
+    """Frames that are being written to the subscribers, and the subscribers that do not have them yet."""
 
     __slots__ = ("bytes", "frames", "place", "published_at", "waiting")
 
     def __init__(self) -> None:
         self.waiting: list[Subscriber] = []
-        self.place = 0  # where the subscribers stand that keep up
+        self.place = 0  # of the subscribers that keep up
         self.published_at = 0.0  # time.monotonic() of its oldest frame
         self.frames = 0
         self.bytes = 0
 
 
 class Dispatcher:
-    """The subscribers of one channel, and what they are written in this turn."""
+    """Writes the frames of one channel to its subscribers."""
 
     def __init__(self, channel: Channel, *, heartbeat: float) -> None:
         """`heartbeat`: seconds of silence after which every subscriber is written a comment."""
@@ -84,9 +84,9 @@ class Dispatcher:
             self._loop.call_soon(self._run_part)
 
     def _append(self, frame: Frame) -> None:
-        """Append a frame; first finish the round where the backlog may evict what it has not written yet.
+        """Append a frame; first finish the round if the backlog could evict frames that are not written yet.
 
-        Lasting frames may take half of the backlog's bounds, so half is what chunks have for certain.
+        Lasting frames may take half of the backlog's bounds, so chunks have half of them for certain.
         """
         backlog, size, under_way = self.channel.backlog, frame.size, self._round
         pending = backlog.last - self._dispatched

@@ -1,13 +1,12 @@
 """RunSession: one run in this process: its follower, its items so far, and a dispatcher for each stream.
 
-A run session begins with the run's first client (or with the tap) and ends some time after the last one has
-left. All streams of a team on a run share it, so a run costs one upstream however many clients and streams
-there are. A stream that is opened later starts from the retained items; lifecycle events that have been
-evicted from them are made again from the run's state.
+A run session begins with the run's first client and ends some time after the last one has left. All streams
+of a team on a run share it, so a run is followed once, however many clients and streams there are. A stream
+that is opened later starts from the retained items; lifecycle events that have been evicted from them are
+made again from the run's state.
 
-The session of a run that is over stays for late clients. A run that was replayed since gets a new session,
-with a new `number`: cursors of the old one are then unknown, and never mean frames of another attempt at
-the run.
+The session of a run that is over is kept for late clients. If the run is replayed, it gets a new session with
+a new `number`. Cursors of the old session are then unknown, so they never name frames of the replay.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from proxy.streams.stream import LiveStream
 LOOKUP_PAUSE: Final = 0.2
 """Seconds between lookups of a run that does not exist yet: the engine shows a new run after about 0.1 s."""
 REPLAY_CHECK: Final = 1.0
-"""Seconds for which "this run was not replayed" is believed: it bounds the calls for a run that is over."""
+"""Seconds for which the answer "not replayed" is reused: it bounds the calls for a run that is over."""
 CLOSED: Final = "the run was closed"
 
 
@@ -57,7 +56,7 @@ class RunSession:
         ended: Callable[[RunSession], None],
         unforeseen: Callable[[Exception], None] | None = None,
     ) -> None:
-        """`number` tells the sessions of a run apart, `secret` is the key of their cursors.
+        """`number` distinguishes the sessions of a run, `secret` is the key of their cursors.
 
         `grew` is called with every change of the bytes that are held, `ended` once the run is over,
         `unforeseen` with exceptions that should not be possible.
@@ -208,7 +207,7 @@ class RunSession:
         events = [event for event in rebuilt if event.identity in forgotten]
         notices = [item for item in forgotten if isinstance(item, StepGap | Reset)]
         dispatcher.publish([*events, *notices])
-        if len(events) + len(notices) < len(forgotten):  # the state may not tell all while the run goes on
+        if len(events) + len(notices) < len(forgotten):  # the state may be incomplete while the run goes on
             dispatcher.publish([StepGap(GapCause.BACKLOG, None, None, None)])
         dispatcher.publish(
             [StepGap(GapCause.BACKLOG, loss.step, loss.attempt, loss.missed) for loss in retained.losses(0)]
@@ -218,7 +217,7 @@ class RunSession:
         return dispatcher
 
     async def rebuild(self) -> list[Event]:
-        """Every lifecycle event that the run's state tells now. Raises HatchetError."""
+        """Every lifecycle event that the run's current state implies. Raises HatchetError."""
         core = await self._upstream.core(self.run_id)
         return rebuild(core, await self._history())
 
@@ -234,7 +233,7 @@ class RunSession:
 
     @property
     def may_be_replayed(self) -> bool:
-        """Whether `replayed` would ask Hatchet; its last answer is believed for `REPLAY_CHECK` seconds."""
+        """Whether `replayed` would ask Hatchet; its last answer is reused for `REPLAY_CHECK` seconds."""
         return asyncio.get_running_loop().time() - self._replay_checked_at >= REPLAY_CHECK
 
     async def replayed(self) -> bool:
@@ -245,7 +244,7 @@ class RunSession:
         try:
             core = await self._upstream.core(self.run_id)
         except HatchetError:
-            return False  # as far as anyone can tell, what was verified is still so
+            return False  # nothing contradicts the verified end
         self._replay_checked_at = now
         if not core.done:
             return True
@@ -287,7 +286,7 @@ class RunSession:
                 self._dispatchers.pop(key).close()
 
     def drop(self) -> None:
-        """Close it: sessions that are still open end with `Ending.DROPPED`, and all items are let go."""
+        """Close it: sessions that are still open end with `Ending.DROPPED`, and all items are removed."""
         self.closed = True
         if self._lookup is not None:
             self._lookup.cancel()

@@ -1,7 +1,7 @@
 """Session: one client's connection to a stream, from the first byte to the end.
 
-A session owns a subscriber, and gives back what was lent for it (the run, the client's place within the
-limits) exactly once, whatever happens first: the run ends, the client leaves, the credentials expire, or the
+A session owns a subscriber and holds two leases: on the run, and on a place within the limits. It releases
+both exactly once, whatever happens first: the run ends, the client leaves, the credentials expire, or the
 process drains.
 """
 
@@ -21,7 +21,7 @@ from proxy.streams.subscriber import Ending, Sink, Subscriber
 
 
 class SinkListener(Protocol):
-    """Who is told about a sink's flow control."""
+    """Is notified of a sink's flow control and of its loss."""
 
     def pause(self) -> None:
         """The sink should not be written to for now."""
@@ -34,7 +34,7 @@ class SinkListener(Protocol):
 
 
 class SessionSink(Sink, Protocol):
-    """A response that a session writes to. Its `listener` is told about flow control."""
+    """A response that a session writes to. It notifies its `listener` of flow control."""
 
     listener: SinkListener | None
 
@@ -114,7 +114,7 @@ class Session:
     ) -> None:
         """`place` and `gap` say where the client's frames begin (see `Subscriber`).
 
-        `lease` is released at the end, `on_end` gives back the run. `client` is an address for the log.
+        At the end `lease` is released, and `on_end` releases the run. `client` is an address for the log.
         `expires_in`: seconds until the credentials expire; None for never.
         """
         self.stream = stream

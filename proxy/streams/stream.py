@@ -20,7 +20,7 @@ class Allow(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LiveStream:
-    """A stream of a team; `key` tells it from a stream of the same name with other rules."""
+    """A stream of a team; `key` distinguishes it from a stream of the same name with other rules."""
 
     config: StreamConfig
     rules: Rules

@@ -20,7 +20,7 @@ from proxy.streams.channel import Channel
 RECOVERY_PAUSE: Final = 1.0
 """Seconds between attempts to make forgotten frames again while Hatchet is unreachable."""
 RECOVERY_ATTEMPTS: Final = 30
-"""Attempts, about half a minute; then the client is told that frames are missing and the stream goes on."""
+"""Attempts, about half a minute; then the client is sent a gap and the stream goes on."""
 
 
 class Ending(StrEnum):
@@ -44,7 +44,7 @@ class Sink(Protocol):
         """Take bytes, never empty; never waits."""
 
     def write_shared(self, body: bytes, chunk: bytes) -> None:
-        """Take bytes that many subscribers are written; `chunk` is `body` as an HTTP chunk."""
+        """Take bytes that are written to many subscribers; `chunk` is `body` as an HTTP chunk."""
 
 
 class Subscriber:
@@ -68,7 +68,7 @@ class Subscriber:
         on_end: Callable[[Ending], None],
         gap: GapCause | None = None,
     ) -> None:
-        """`gap`: why the client has to be told at the beginning that it may have missed something.
+        """`gap`: the cause of a gap that is sent first, because the client may have missed something.
 
         `on_end` is called once.
         """
@@ -93,7 +93,7 @@ class Subscriber:
         self._cause = GapCause.SLOW_CLIENT
 
     def take(self, frames: int, body: bytes, chunk: bytes) -> None:
-        """Write the next `frames` frames as bytes that others get too; the dispatcher counts them."""
+        """Write the next `frames` frames, as bytes that are shared; the dispatcher counts them."""
         self.place += frames
         self.frames += frames
         self._sink.write_shared(body, chunk)
@@ -202,7 +202,7 @@ class Subscriber:
         if self._recovery is not None:
             self._recovery.cancel()
             self._recovery = None
-        on_end, self._on_end = self._on_end, _ignore  # breaks the reference cycle with whoever is told
+        on_end, self._on_end = self._on_end, _ignore  # breaks the reference cycle with its owner
         on_end(ending)
 
     def fail(self, error: Exception) -> None:

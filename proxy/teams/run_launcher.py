@@ -39,7 +39,7 @@ class RunLauncher:
         event_log: EventLog,
         grew: Callable[[int], None],
     ) -> None:
-        """`secret` signs cursors; `grew` is told each change of what is kept, in bytes."""
+        """`secret` signs cursors; `grew` is called with each change of the bytes that are held."""
         self.tap: Tap | None = None
         self._config = config
         self._server = server
@@ -79,7 +79,7 @@ class RunLauncher:
     def create(self, run_id: str, number: int, ended: Callable[[RunSession], None]) -> RunSession:
         """A session of a run, not started; `ended` is called at the run's verified end.
 
-        `number` tells apart sessions of the same run: cursors of another one are not valid.
+        `number` distinguishes sessions of the same run: cursors of another one are not valid.
         """
         config = self._config
         backlogs = [stream.backlog for stream in config.streams.values()]

@@ -25,7 +25,7 @@ class Launcher(Protocol):
     """Creates, starts and stops the sessions of a registry."""
 
     def create(self, run_id: str, number: int, ended: Callable[[RunSession], None]) -> RunSession:
-        """A session of the run, not started; `number` tells apart sessions of the same run."""
+        """A session of the run, not started; `number` distinguishes sessions of the same run."""
 
     def start(self, session: RunSession) -> None:
         """Follow the run and publish into `session`."""

@@ -1,4 +1,4 @@
-"""What is known of one granted team: which version of its file is served, since when, and what is wrong."""
+"""The state of one granted team: which version of its file is served, since when, and what is wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from proxy.teams.team import Team
 
 
 class TeamState:
-    """The record of one team; the log, the probes and the metrics are told from it."""
+    """The record of one team; the log, the probes and the metrics read it."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -164,7 +164,7 @@ def explain(rules: Rules, item: Item, texts: WholeTexts | None = None) -> None:
         click.echo(f"  {why}\n")
     else:
         if texts is not None:
-            texts.told(item, message)
+            texts.record(item, message)
         _raw(sse.frame(message.data, event=message.event))
 
 

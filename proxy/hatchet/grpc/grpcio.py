@@ -118,7 +118,7 @@ class GrpcioTransport:
         return error_for_status(_number(error.code()), error.details() or "", call)
 
     def _raise_if_closed(self, call: str) -> None:
-        """Closing a channel cancels its calls with CancelledError; tell that from a cancelled task."""
+        """Raise HatchetAway where closing the channel cancelled the call, not a cancelled task."""
         task = asyncio.current_task()
         if self._closed and not (task and task.cancelling()):
             raise HatchetAway(f"{call}: the client is closed") from None

@@ -1,7 +1,7 @@
 """The transport on the proxy's own HTTP/2 connections: a fraction of grpcio's cost per event.
 
 README.md in this folder has the figures. It does not support HTTP proxies, nor targets with a scheme such as
-`unix:` or `xds:`; `can_reach` tells, and `grpcio.py` is used for those.
+`unix:` or `xds:`; `can_reach` decides, and `grpcio.py` is used for those.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ async def _send_response(send: Send, scope: Scope, response: HttpResponse) -> No
 
 
 def _raw_path(scope: Scope) -> str:
-    """The path as it came, still quoted; a server need not tell it (ASGI 3)."""
+    """The path as it came, still quoted; a server may leave it out (ASGI 3)."""
     raw = scope.get("raw_path")
     path = raw.decode("ascii", "replace") if isinstance(raw, bytes) else str(scope["path"])
     return path.partition("?")[0]

@@ -65,7 +65,7 @@ class AsgiSink:
     # -- the application sends --
 
     def lost(self) -> None:
-        """The client has left; what is written from now on is sent to nobody."""
+        """The client has left; what is written from now on is dropped."""
         listener, self.listener = self.listener, None
         self._aborted = True
         self._wake.set()

@@ -162,7 +162,7 @@ class FastPath(asyncio.Protocol):
         queue.add(self)
 
     def _stop_waiting(self) -> float | None:
-        """Leave the timeout queue; when a request would have been due there (the loop's time)."""
+        """Leave the timeout queue. Returns the time at which a request was due, None if none was awaited."""
         queue, self._timeout = self._timeout, None
         due = None if queue is None else queue.remove(self)
         return due if queue is self._factory.arriving else None
@@ -241,7 +241,7 @@ class FastPath(asyncio.Protocol):
         if due is not None:
             protocol.expect_by(due)
         if self.paused:
-            protocol.pause_writing()  # the last bytes of an earlier stream are unsent; it is not told again
+            protocol.pause_writing()  # the transport does not repeat it: an earlier stream's bytes are unsent
         protocol.data_received(received)
 
     # -- the sink --

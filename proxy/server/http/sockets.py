@@ -19,7 +19,7 @@ quarter of an hour. A client that acknowledges but reads nothing is ended by the
 def bound(host: str, port: int) -> socket.socket:
     """A bound socket that does not listen yet, whose connections inherit `SEND_BUFFER`. Raises OSError.
 
-    It must not listen before signals are handled: whoever can connect must also be told about a drain.
+    It must not listen before signals are handled: every client that can connect must be sent away by a drain.
     """
     family, kind, proto, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -37,7 +37,7 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def limit_unacknowledged(sock: socket.socket | None, write_timeout: float) -> None:
-    """Let TCP give up a peer that has vanished without a word (`UNACKNOWLEDGED_FACTOR`).
+    """Let TCP close the connection of a peer that vanished without closing it (`UNACKNOWLEDGED_FACTOR`).
 
     `write_timeout` is in seconds. Connections that are accepted from a listening socket inherit the option.
     Nothing happens where the system does not know it, or `sock` is no TCP socket or closed.

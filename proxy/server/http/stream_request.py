@@ -13,7 +13,7 @@ import time
 from typing import Any, Final, Protocol
 
 from proxy.access.admission import Lease, Refused
-from proxy.access.authenticator import NOBODY, Identity, KeysUnavailable, RequestHead, Unauthenticated
+from proxy.access.authenticator import ANONYMOUS, Identity, KeysUnavailable, RequestHead, Unauthenticated
 from proxy.core.events import GapCause
 from proxy.core.observations import CoreState
 from proxy.core.tasks import in_task
@@ -52,7 +52,7 @@ class ResponseSink(SessionSink, Protocol):
 
 @value
 class ClientRequest:
-    """What a client's request says, whatever transport it came by.
+    """The content of a client's request, independent of the transport.
 
     `value` is the text in the path's placeholder, `scheme` http or https, `address` the client's, for the
     log. With `head_only` (HEAD) the checks are made and no stream begins.
@@ -84,7 +84,7 @@ class StreamRequest:
         self._client = client
         self._cors: Headers = []
         self._cursor = ""  # the text of the client's cursor
-        # What tickets and limits mean by "run": the canonical id, or the value in a metadata path.
+        # The run as tickets and limits count it: the canonical id, or the value in a metadata path.
         by_id = stream.metadata_key is None
         self._run = (run_id_of(client.value) or "") if by_id else client.value
 
@@ -92,9 +92,9 @@ class StreamRequest:
         """Make the checks, then begin the response on `sink` and a session that writes to it.
 
         Returns None once the session has begun, otherwise the response to send instead. It runs without a
-        task until it has to wait (`proxy.core.tasks`); its task then belongs among `Hub.waiting`. Cancelled
-        because the process drains it still returns a response, cancelled for any other reason (the client
-        has left) it gives back everything and raises CancelledError.
+        task until it has to wait (`proxy.core.tasks`); the task must then be added to `Hub.waiting`. If it is
+        cancelled because the process drains, it still returns a response. If it is cancelled for any other
+        reason (the client has left), it releases everything and raises CancelledError.
         """
         try:
             response = await self._answer(sink)
@@ -115,7 +115,7 @@ class StreamRequest:
         refusal = self._check_form() or self._check_origin()
         if refusal is not None:
             return refusal
-        identity = NOBODY
+        identity = ANONYMOUS
         try:
             if not team.authenticator.open:
                 identity = await team.authenticator.authenticate(
@@ -140,7 +140,7 @@ class StreamRequest:
     async def _enter(
         self, identity: Identity, cursor: Cursor | None, lease: Lease, sink: ResponseSink
     ) -> HttpResponse | None:
-        """Begin the session that `lease` has room for, or give the lease back and say why there is none."""
+        """Begin a session, which owns `lease`; else release `lease` and return the response to send."""
         session: Session | None = None
         try:
             opened = await self._open(identity, cursor, lease, sink)
@@ -244,7 +244,7 @@ class StreamRequest:
         return 0, GapCause.UNKNOWN_CURSOR if self._cursor else None
 
     async def _find_run(self, key: str, cursor: Cursor | None) -> tuple[str, Found | None]:
-        """The run that carries the pair in the path, and what was heard of it while it was looked for."""
+        """The run that carries the pair in the path, and its events that arrived during the search."""
         await in_task()
         if cursor is not None and await self._carries_pair(cursor.run_id, key):
             return cursor.run_id, None  # a cursor stays with its run, even if a newer one carries the pair
@@ -252,7 +252,7 @@ class StreamRequest:
         return found.run_id, found
 
     async def _carries_pair(self, run_id: str, key: str) -> bool:
-        """Whether a cursor's run carries the pair in the path: the client may have made the cursor up."""
+        """Whether a cursor's run carries the pair in the path: the cursor may be forged."""
         run = self._team.runs.get(run_id)
         state: CoreState | None = None if run is None else run.state
         try:
@@ -263,7 +263,7 @@ class StreamRequest:
         return str(state.metadata.get(key, "")) == self._client.value
 
     def _resumes(self, run_id: str, cursor: Cursor) -> bool:
-        """Whether the client goes on with a stream that this process has served of that run."""
+        """Whether the cursor was issued by this process, for this stream of this run."""
         if cursor.run_id != run_id or cursor.place is None:
             return False
         run = self._team.runs.get(run_id)
@@ -281,7 +281,7 @@ class StreamRequest:
 
 
 def allow_root(identity: Identity, state: CoreState, head: RequestHead) -> dict[str, Any]:
-    """What an `allow` expression sees; a ticket is a credential and therefore no parameter."""
+    """The root of an `allow` expression; a ticket is a credential and therefore not among the parameters."""
     params = {name: value for name, value in head.query.items() if name != "ticket"}
     return {
         "claims": identity.claims,
