@@ -133,6 +133,9 @@ class AllAtOnce:
     async def past(self, run_id: str) -> PastState | None:
         return None
 
+    async def keep_open(self, step_run_id: str) -> None:
+        return None
+
     async def find(self, key: str, value: str) -> str | None:
         return None
 

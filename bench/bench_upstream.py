@@ -64,6 +64,9 @@ class Upstream:
     async def past(self, run_id: str) -> None:
         raise HatchetAway("there is no history")
 
+    async def keep_open(self, step_run_id: str) -> None:
+        return None
+
     async def find(self, key: str, value: str) -> None:
         return None
 

@@ -11,6 +11,7 @@ from config.model.fields import Block, choice, setting
 from config.model.types import (
     VARIABLE,
     CountOrZero,
+    Flag,
     Secret,
     Size,
     Word,
@@ -112,6 +113,13 @@ class HatchetConfig(Block):
         None,
         "A metadata pair that every streamed run carries: one subscription then serves the whole team.",
         {"stream": "on"},
+    )
+    tap_keepalive: Flag = setting(
+        True,
+        "Whether the proxy may keep the tap's subscription open: after a hangup it sends one empty chunk "
+        "in the name of a finished run that carries the pair. `false`: the proxy only reads from Hatchet, "
+        "and more ends of steps come with a gap.",
+        False,
     )
     subscriptions: CountOrZero = setting(
         8,

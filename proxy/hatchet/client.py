@@ -6,6 +6,7 @@ client is immutable: a new token or address makes a new client, and closing the 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
 
-DETAILS_TIMEOUT: Final = 5.0  # seconds for one GetRunDetails, which normally takes milliseconds
+DETAILS_TIMEOUT: Final = 5.0  # seconds for one call that is answered at once, normally in milliseconds
 OWN: Final = "lean"  # the value of STREAM_PROXY_GRPC for the proxy's own HTTP/2 connections: the default
 FIND_SINCE: Final = timedelta(days=30)  # the engine keeps runs for 30 days by default
 FIND_LIMIT: Final = 100  # runs per page; children can inherit the pair and be listed before their parent
@@ -98,6 +99,15 @@ class HatchetClient:
                 return found
         return None
 
+    async def keep_open(self, step_run_id: str) -> None:
+        """PutStreamEvent of an empty chunk; see `Upstream.keep_open`."""
+        await self._open_transport().unary(
+            protobuf.PUT_STREAM_EVENT,
+            codec.keepalive_chunk(step_run_id, time.time_ns()),
+            self._named("PutStreamEvent"),
+            DETAILS_TIMEOUT,
+        )
+
     async def workflow_steps(self, name: str) -> tuple[str, ...] | None:
         """The step names of a workflow's newest version in their order, the on-failure step last.
 
@@ -119,12 +129,13 @@ class HatchetClient:
             await self._rest.close()
 
     async def _listen(self, request: bytes, deliver: Deliver, opened: Callable[[], None] | None) -> None:
+        def receive(message: bytes) -> None:
+            event = codec.live_event(message)
+            if event.index != codec.KEEPALIVE_INDEX:
+                deliver(event)
+
         await self._open_transport().server_stream(
-            protobuf.SUBSCRIBE,
-            request,
-            self._named("SubscribeToWorkflowEvents"),
-            lambda message: deliver(codec.live_event(message)),
-            opened,
+            protobuf.SUBSCRIBE, request, self._named("SubscribeToWorkflowEvents"), receive, opened
         )
 
     def _named(self, call: str) -> str:

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from proxy.core.instant import SECOND
 from proxy.core.observations import CoreState, CoreStep, Kind, LiveEvent, Status
 from proxy.hatchet.errors import BadChunk, HatchetAway
-from proxy.hatchet.protobuf import dispatcher_pb2, workflows_pb2
+from proxy.hatchet.protobuf import dispatcher_pb2, events_pb2, workflows_pb2
 
 STEP_RUN: Final = int(dispatcher_pb2.RESOURCE_TYPE_STEP_RUN)
 STREAM: Final = int(dispatcher_pb2.RESOURCE_EVENT_TYPE_STREAM)
@@ -33,6 +33,8 @@ STATUSES: Final[Mapping[int, Status]] = {
     for name, number in workflows_pb2.RunStatus.items()
     if name in Status.__members__
 }
+
+KEEPALIVE_INDEX: Final = -1  # of the chunk that keeps subscriptions open: workers count from 0
 
 OTHER: Final = Kind.OTHER  # a module global: the lookup of an enum member takes ten times as long
 
@@ -80,6 +82,15 @@ def by_metadata(key: str, value: str) -> bytes:
 def run_details(run_id: str) -> bytes:
     """The request of GetRunDetails."""
     return bytes(workflows_pb2.GetRunDetailsRequest(external_id=run_id).SerializeToString())
+
+
+def keepalive_chunk(step_run_id: str, at: int) -> bytes:
+    """The request of PutStreamEvent with the chunk that keeps subscriptions open; `at`: ns since 1970."""
+    request = events_pb2.PutStreamEventRequest(
+        task_run_external_id=step_run_id, message=b"", event_index=KEEPALIVE_INDEX
+    )
+    request.created_at.FromNanoseconds(at)
+    return bytes(request.SerializeToString())
 
 
 def core_state(run_id: str, raw: bytes) -> CoreState:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 PACKAGE: Final = "hatchet_sdk"
 DISPATCHER: Final = "hatchet_sdk.contracts.dispatcher_pb2"
 WORKFLOWS: Final = "hatchet_sdk.contracts.v1.workflows_pb2"
+EVENTS: Final = "hatchet_sdk.contracts.events_pb2"
 
 
 def import_modules(*names: str) -> tuple[list[ModuleType], bool]:
@@ -52,21 +53,26 @@ def method_path(module: Any, service: str, method: str) -> str:
 
 
 if TYPE_CHECKING:
-    from hatchet_sdk.contracts import dispatcher_pb2
+    from hatchet_sdk.contracts import dispatcher_pb2, events_pb2
     from hatchet_sdk.contracts.v1 import workflows_pb2
 
     SDK_PACKAGE_SKIPPED: bool
 else:
-    (dispatcher_pb2, workflows_pb2), SDK_PACKAGE_SKIPPED = import_modules(DISPATCHER, WORKFLOWS)
+    (dispatcher_pb2, workflows_pb2, events_pb2), SDK_PACKAGE_SKIPPED = import_modules(
+        DISPATCHER, WORKFLOWS, EVENTS
+    )
 
 SUBSCRIBE: Final = method_path(dispatcher_pb2, "Dispatcher", "SubscribeToWorkflowEvents")
 RUN_DETAILS: Final = method_path(workflows_pb2, "AdminService", "GetRunDetails")
+PUT_STREAM_EVENT: Final = method_path(events_pb2, "EventsService", "PutStreamEvent")
 
 __all__ = [
+    "PUT_STREAM_EVENT",
     "RUN_DETAILS",
     "SDK_PACKAGE_SKIPPED",
     "SUBSCRIBE",
     "dispatcher_pb2",
+    "events_pb2",
     "import_modules",
     "method_path",
     "workflows_pb2",

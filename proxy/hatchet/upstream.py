@@ -43,5 +43,12 @@ class Upstream(Protocol):
     async def find(self, key: str, value: str) -> str | None:
         """The id of the newest run without a parent that carries the pair, or None. Raises HistoryAway."""
 
+    async def keep_open(self, step_run_id: str) -> None:
+        """Send an empty chunk with the index `codec.KEEPALIVE_INDEX` in the name of a step run that is over.
+
+        Subscriptions by a metadata pair of its run are not hung up any more from then on; no subscription of
+        this protocol delivers that chunk. Raises HatchetError.
+        """
+
     async def close(self) -> None:
         """Close all connections; running calls end with HatchetAway or are cancelled."""

@@ -5,8 +5,8 @@
 
 A client that comes later gets the buffered events, from the first token on. Where the budget is exceeded,
 the buffer of the least recently used run is dropped. The engine ends the subscription whenever it believes
-that no run is active; it is opened again at once. Events in between may be missing, so every run is notified
-that the subscription broke.
+that no run is active; it is opened again at once, and `TapKeepalive` sees to it that this happens rarely.
+Events in between may be missing, so every run is notified that the subscription broke.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from proxy.runs.lag import LagMeter
 from proxy.runs.observer import Observer
 from proxy.runs.reconcile.subscription_state import Pulse
 from proxy.runs.subscription import Subscription
+from proxy.runs.tap_keepalive import TapKeepalive
 
 BUDGET: Final = 64 * 1024 * 1024  # bytes of buffers, where the team has no limit of its own
 ENDED_FOR: Final = 300.0  # seconds that a run is buffered after something that looked like its end
@@ -41,7 +42,10 @@ _STREAM: Final = Kind.STREAM
 
 
 class Tap:
-    """A team's tap on the pair `key`: `value`; `grew` gets each change of the buffers' size, in bytes."""
+    """A team's tap on the pair `key`: `value`; `grew` gets each change of the buffers' size, in bytes.
+
+    `keepalive`: whether `TapKeepalive` may send an empty chunk in the name of a finished run.
+    """
 
     def __init__(
         self,
@@ -55,8 +59,10 @@ class Tap:
         observer: Observer | None = None,
         lag: LagMeter | None = None,
         rng: Random | None = None,
+        keepalive: bool = True,
     ) -> None:
         self.pair = (key, value)
+        self.keepalive = keepalive
         self.bytes = 0
         self.trouble: HatchetError | None = None
         self._budget = budget if budget is not None else BUDGET
@@ -69,6 +75,7 @@ class Tap:
         self._runs: dict[str, RunFollower] = {}
         self._kept: OrderedDict[str, EventBuffer] = OrderedDict()  # the most recently used last
         self._sweeper: asyncio.Task[None] | None = None
+        self._keepalive = TapKeepalive(key, value, upstream, self._clock) if keepalive else None
         self._subscription = Subscription(
             partial(upstream.follow_metadata, key, value),
             self,
@@ -95,7 +102,8 @@ class Tap:
 
     async def close(self) -> None:
         """Close it; nothing is delivered after that."""
-        tasks = [task for task in (self._subscription.close(), self._sweeper) if task is not None]
+        keepalive = None if self._keepalive is None else self._keepalive.close()
+        tasks = [task for task in (self._subscription.close(), self._sweeper, keepalive) if task is not None]
         if self._sweeper is not None:
             self._sweeper.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -137,6 +145,8 @@ class Tap:
         """It is open."""
         self._open_since = self._clock.now()
         self.trouble = None
+        if self._keepalive is not None:
+            self._keepalive.opened()
         for run in list(self._runs.values()):
             run.feed(TAP, self._pulse, self._open_since)
         for kept in self._kept.values():
@@ -149,6 +159,8 @@ class Tap:
             self._subscription.backoff.spoke()
             if event.kind is _STREAM and event.at is not None:
                 self._lag.observe(event.at)
+        if event.kind is not _STREAM and self._keepalive is not None:
+            self._keepalive.heard(event)
         run = self._runs.get(event.run_id)
         if run is not None:
             run.deliver(event, TAP)
@@ -159,6 +171,8 @@ class Tap:
         """It is over, and will be opened again."""
         del cause
         self.trouble = trouble
+        if self._keepalive is not None:
+            self._keepalive.ended(hung_up=hung_up)
         if self._open_since is None:
             return
         self._open_since = None

@@ -1,8 +1,8 @@
 """A team's connection to Hatchet: can be replaced while runs are followed, and knows whether Hatchet answers.
 
 Every call goes to the current client. Each answer and each error updates `health`, which the probes and the
-event log report. Calls to the REST history are logged when they fail, but do not change `health`: they may
-go to another address than gRPC.
+event log report. Calls to the REST history and `keep_open` are logged when they fail, but do not change
+`health`: the history may be at another address than gRPC, and streams go on without either.
 """
 
 from __future__ import annotations
@@ -59,10 +59,13 @@ class MonitoredUpstream:
         return await self._call(self._client.core(run_id))
 
     async def past(self, run_id: str) -> PastState | None:
-        return await self._call_history(self._client.past(run_id))
+        return await self._call_aside(self._client.past(run_id))
 
     async def find(self, key: str, value: str) -> str | None:
-        return await self._call_history(self._client.find(key, value))
+        return await self._call_aside(self._client.find(key, value))
+
+    async def keep_open(self, step_run_id: str) -> None:
+        await self._call_aside(self._client.keep_open(step_run_id))
 
     async def check(self) -> None:
         """Ask Hatchet something small, to learn whether it answers. Raises HatchetError."""
@@ -91,7 +94,7 @@ class MonitoredUpstream:
         self._learn(None)
         return answer
 
-    async def _call_history(self, call: Coroutine[Any, Any, T]) -> T:
+    async def _call_aside(self, call: Coroutine[Any, Any, T]) -> T:
         try:
             return await call
         except HatchetError as error:

@@ -61,7 +61,8 @@ class RunLauncher:
         self.quota.most = config.hatchet.subscriptions
         wanted = config.hatchet.tap
         pair = None if wanted is None else (wanted.key, wanted.value)
-        if self.tap is not None and self.tap.pair != pair:
+        keepalive = config.hatchet.tap_keepalive
+        if self.tap is not None and (self.tap.pair != pair or self.tap.keepalive != keepalive):
             self._in_background(self.tap.close())
             self.tap = None
         if pair is not None and self.tap is None:
@@ -73,6 +74,7 @@ class RunLauncher:
                 grew=self._grew,
                 observer=self._observer,
                 lag=self._lag,
+                keepalive=keepalive,
             )
             self.tap.start()
 

@@ -88,6 +88,8 @@ class FakeUpstream:
         self.pasts: dict[str, PastState | HatchetError | None] = {}
         self.found: dict[tuple[str, str], str | HatchetError | None] = {}
         self.calls: list[str] = []
+        self.kept_open: list[str] = []  # step run ids
+        self.keep_open_fails: HatchetError | None = None
         self.refuse: HatchetError | None = None  # every subscription ends with it at once
 
     @property
@@ -131,6 +133,13 @@ class FakeUpstream:
         if isinstance(state, HatchetError):
             raise state
         return state
+
+    async def keep_open(self, step_run_id: str) -> None:
+        self.calls.append("keep_open")
+        self.kept_open.append(step_run_id)
+        await asyncio.sleep(0)
+        if self.keep_open_fails is not None:
+            raise self.keep_open_fails
 
     async def find(self, key: str, value: str) -> str | None:
         self.calls.append("find")

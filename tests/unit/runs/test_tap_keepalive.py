@@ -1,0 +1,186 @@
+"""The chunk that keeps the tap's subscription open: when it is sent, and when it is not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from random import Random
+
+import pytest
+
+from proxy.core.observations import Kind, LiveEvent, Status
+from proxy.hatchet.errors import HatchetAway
+from proxy.runs.tap import Tap
+from proxy.runs.tap_keepalive import BETWEEN, REFUSALS, SETTLING
+from tests.support.fakes import FakeSubscription, FakeUpstream, HandClock, rest
+from tests.unit.runs.test_follower import RUN, chunk, completed, core, hangup, started
+
+PAIR = ("stream", "on")
+OTHER = "11111111-0000-0000-0000-000000000002"
+SOON = SETTLING + 0.01
+
+
+@dataclass
+class Place:
+    """A tap on a fake Hatchet."""
+
+    upstream: FakeUpstream
+    clock: HandClock
+    tap: Tap
+
+    @property
+    def subscription(self) -> FakeSubscription:
+        (held,) = self.upstream.open
+        return held
+
+    async def hang_up(self, run_id: str = RUN) -> None:
+        """The engine sends a run's end, hangs up, and the tap opens its subscription again."""
+        held = self.subscription
+        held.tell(replace(hangup(), run_id=run_id))
+        held.end()
+        await rest()
+        assert self.subscription is not held
+
+
+@pytest.fixture
+async def place() -> AsyncIterator[Place]:
+    place = await opened()
+    yield place
+    await closed(place)
+
+
+async def opened(*, keepalive: bool = True, has_history: bool = True) -> Place:
+    upstream, clock = FakeUpstream(has_history=has_history), HandClock()
+    upstream.cores[RUN] = core(Status.COMPLETED)
+    tap = Tap(*PAIR, upstream, clock=clock, rng=Random(7), keepalive=keepalive)
+    tap.start()
+    await rest()
+    return Place(upstream, clock, tap)
+
+
+async def closed(place: Place) -> None:
+    await place.tap.close()
+    await rest()
+    assert not place.upstream.open
+
+
+def run_end(kind: Kind, run_id: str = RUN) -> LiveEvent:
+    return LiveEvent(run_id, kind, None)
+
+
+async def test_after_a_hangup_one_chunk_is_sent_for_the_run_that_is_over(place: Place) -> None:
+    place.subscription.tell(started(), chunk(0), completed())
+    await place.hang_up()
+    await place.clock.turn(SOON)
+    assert place.upstream.kept_open == [RUN]
+    await place.clock.turn(60)
+    assert place.upstream.kept_open == [RUN]
+
+
+async def test_a_run_that_goes_on_gets_no_chunk(place: Place) -> None:
+    place.upstream.cores[RUN] = core()
+    place.subscription.tell(started())
+    await place.hang_up()
+    await place.clock.turn(SOON)
+    assert place.upstream.kept_open == []
+    place.upstream.cores[RUN] = core(Status.COMPLETED)
+    await place.hang_up()
+    await place.clock.turn(SOON)
+    assert place.upstream.kept_open == [RUN]
+
+
+async def test_an_older_run_that_is_over_serves_while_the_last_one_goes_on(place: Place) -> None:
+    place.upstream.cores[OTHER] = replace(core(), run_id=OTHER)
+    place.subscription.tell(started(), completed(), replace(started(), run_id=OTHER, step_run_id=OTHER))
+    await place.hang_up()
+    await place.clock.turn(SOON)
+    assert place.upstream.kept_open == [RUN]
+
+
+async def test_a_run_that_hatchet_has_forgotten_is_passed_over(place: Place) -> None:
+    place.subscription.tell(started(), completed(), replace(started(), run_id=OTHER, step_run_id=OTHER))
+    assert OTHER not in place.upstream.cores
+    await place.hang_up()
+    await place.clock.turn(SOON)
+    assert place.upstream.kept_open == [RUN]
+
+
+async def test_at_the_start_the_newest_run_of_the_history_serves(place: Place) -> None:
+    place.upstream.found[PAIR] = RUN
+    await place.clock.turn(SOON)
+    assert place.upstream.kept_open == [RUN]
+
+
+async def test_without_a_history_nothing_is_asked_at_the_start() -> None:
+    place = await opened(has_history=False)
+    place.upstream.found[PAIR] = RUN
+    await place.clock.turn(SOON)
+    assert place.upstream.calls == []
+    await closed(place)
+
+
+@pytest.mark.parametrize("kind", [Kind.FAILED, Kind.CANCELLED])
+async def test_a_run_that_ended_badly_keeps_the_subscription_open_by_itself(place: Place, kind: Kind) -> None:
+    place.subscription.tell(started(), run_end(kind))
+    await place.clock.turn(SOON)
+    assert place.upstream.kept_open == []
+
+
+async def test_a_failure_that_was_retried_with_success_keeps_nothing_open(place: Place) -> None:
+    place.subscription.tell(started(), run_end(Kind.FAILED), run_end(Kind.COMPLETED))
+    await place.clock.turn(SOON)
+    assert place.upstream.kept_open == [RUN]
+
+
+async def test_an_engine_that_hangs_up_all_the_same_gets_a_chunk_ever_more_rarely(place: Place) -> None:
+    place.subscription.tell(started(), completed())
+    sent: list[int] = []
+    for second in range(120):
+        place.subscription.tell(replace(started(), run_id=OTHER, step_run_id=OTHER))
+        await place.hang_up(OTHER)
+        await place.clock.turn(1)
+        if len(place.upstream.kept_open) > len(sent):
+            sent.append(second)
+    pauses = [later - earlier for earlier, later in pairwise(sent)]
+    assert pauses[0] >= BETWEEN
+    assert pauses == sorted(pauses)
+    assert pauses[-1] >= 4 * BETWEEN
+
+
+async def test_an_engine_that_refuses_the_chunk_is_asked_three_times(place: Place) -> None:
+    place.upstream.keep_open_fails = HatchetAway("PutStreamEvent: UNIMPLEMENTED")
+    place.subscription.tell(started(), completed())
+    for _ in range(REFUSALS + 3):
+        await place.hang_up()
+        await place.clock.turn(2 * BETWEEN)
+    assert len(place.upstream.kept_open) == REFUSALS
+
+
+async def test_an_outage_during_the_question_is_survived(place: Place) -> None:
+    place.upstream.cores[RUN] = HatchetAway("down")
+    place.subscription.tell(started(), completed())
+    await place.hang_up()
+    await place.clock.turn(SOON)
+    place.upstream.cores[RUN] = core(Status.COMPLETED)
+    await place.hang_up()
+    await place.clock.turn(SOON)
+    assert place.upstream.kept_open == [RUN]
+
+
+async def test_switched_off_the_proxy_only_reads() -> None:
+    place = await opened(keepalive=False)
+    place.upstream.found[PAIR] = RUN
+    place.subscription.tell(started(), completed())
+    await place.hang_up()
+    await place.clock.turn(60)
+    assert place.upstream.calls == []
+    await closed(place)
+
+
+async def test_a_tap_that_is_closed_sends_nothing_more(place: Place) -> None:
+    place.subscription.tell(started(), completed())
+    await place.hang_up()
+    await place.tap.close()
+    await place.clock.turn(60)
+    assert place.upstream.kept_open == []
