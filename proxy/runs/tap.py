@@ -90,6 +90,11 @@ class Tap:
         """Whether the subscription is open."""
         return self._open_since is not None
 
+    @property
+    def is_kept_open(self) -> bool:
+        """Whether the engine does not hang the subscription up at the end of a run."""
+        return self._keepalive is not None and self._keepalive.works
+
     def start(self) -> None:
         """Open it, and keep it open."""
         if self._sweeper is None:

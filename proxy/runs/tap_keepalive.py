@@ -25,7 +25,9 @@ from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.hatchet.upstream import Upstream
 
 CANDIDATES: Final = 8  # runs that are remembered: the last ones are over soonest
-SETTLING: Final = 0.5  # seconds after a hangup until the state says that the run is over (0.2 s were seen)
+# Seconds after a hangup, and between two looks, until a state is expected to say that the run is over: 0.2 s
+# were seen. A hangup may also be a false end, after which the run goes on.
+LOOKS: Final = (0.5, 1.0, 4.0)
 BETWEEN: Final = (
     5.0  # seconds between two chunks at least, doubled while the engine hangs up in spite of them
 )
@@ -49,10 +51,16 @@ class TapKeepalive:
         self._sent_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def works(self) -> bool:
+        """Whether the engine counts a run that is over as active."""
+        return bool(self._holding)
+
     def opened(self) -> None:
         """The subscription is open."""
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._hold())
+        if self._task is not None:
+            self._task.cancel()
+        self._task = asyncio.get_running_loop().create_task(self._hold())
 
     def heard(self, event: LiveEvent) -> None:
         """An event other than a chunk has come on the subscription."""
@@ -80,23 +88,28 @@ class TapKeepalive:
         return task
 
     async def _hold(self) -> None:
-        await self._clock.sleep(max(SETTLING, self._sent_at + self._wait - self._clock.now()))
-        if self._holding or self._refused >= REFUSALS:
-            return
-        try:
-            run = await self._finished_run()
-        except HatchetError:  # the next hangup makes it try again
-            return
-        if run is None:
-            return
+        await self._clock.sleep(self._sent_at + self._wait - self._clock.now())
+        for pause in LOOKS:
+            await self._clock.sleep(pause)
+            if self._holding or self._refused >= REFUSALS:
+                return
+            try:
+                run = await self._finished_run()
+            except HatchetError:
+                continue
+            if run is not None:
+                await self._send(run)
+                return
+
+    async def _send(self, run: CoreState) -> None:
         self._sent_at = self._clock.now()
         try:
             await self._upstream.keep_open(run.steps[0].step_run_id)
         except HatchetError:
             self._refused += 1
-            return
-        self._refused = 0
-        self._holding.add(run.run_id)
+        else:
+            self._refused = 0
+            self._holding.add(run.run_id)
 
     async def _finished_run(self) -> CoreState | None:
         candidates = list(reversed(self._runs))

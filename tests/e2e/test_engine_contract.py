@@ -23,6 +23,7 @@ from typing import Any
 import grpc.aio
 import pytest
 
+from proxy.hatchet.codec import KEEPALIVE_INDEX
 from proxy.hatchet.endpoint import Endpoint
 from proxy.hatchet.protobuf import dispatcher_pb2
 from proxy.simulator import Engine
@@ -717,6 +718,28 @@ async def test_a_foreign_client_puts_a_chunk_by_step_run_id(begin: Begin, client
     await trial.until(lambda: [text for _, text in received.chunks()] == ["from elsewhere"])
     assert received.of_kind(STEP, "STREAM")[0][1].resource_id == step
     await client.act("cancel", trial.run_id)
+
+
+async def test_a_chunk_of_a_run_that_is_over_keeps_the_pairs_subscription_open(
+    begin: Begin, client: Client
+) -> None:
+    trial, _ = await begin("contract_task")
+    await trial.done()
+    received = trial.listen(pair=trial.pair)
+    await asyncio.sleep(LISTENING)
+    await client.put(trial.run_id, b"", KEEPALIVE_INDEX)  # a task's step run has the run's id
+    await trial.until(lambda: len(received.events) == 1)
+    later = await client.trigger("contract_task", {}, {trial.pair[0]: trial.pair[1]})
+    await Trial(client, later, trial.pair[1]).done()
+    await trial.until(
+        lambda: [event.workflow_run_id for _, event in received.of_kind(RUN, "COMPLETED")] == [later]
+    )
+    assert not received.of_kind(RUN, "COMPLETED")[0][1].hangup
+    last = await client.trigger("contract_task", {}, {trial.pair[0]: trial.pair[1]})
+    await trial.until(
+        lambda: [event.workflow_run_id for _, event in received.of_kind(RUN, "COMPLETED")] == [later, last]
+    )
+    assert received.ended is None
 
 
 # -- refusals --------------------------------------------------------------------------------------

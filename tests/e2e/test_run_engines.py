@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,6 +27,7 @@ from proxy.core.observations import Status
 from proxy.hatchet.client import HatchetClient
 from proxy.hatchet.endpoint import endpoint
 from proxy.runs.follower import RunFollower
+from proxy.runs.observer import Observer
 from proxy.runs.rebuild import rebuild
 from proxy.runs.tap import Tap
 from proxy.simulator import Engine
@@ -224,6 +226,12 @@ async def test_across_a_retry_no_chunk_is_held_back(place: Place) -> None:
     assert not times or times[0] < times[-1], "not all at once at the end"
 
 
+async def kept_open(place: Place, metadata: dict[str, str]) -> None:
+    """A run that fails: the engine does not hang up a subscription by metadata after that."""
+    failed = place.follow(await place.trigger("contract_fails", metadata))
+    await asyncio.wait_for(failed.ended.wait(), 60)
+
+
 async def test_a_tap_gets_everything_from_the_first_token_without_clients(
     place: Place,
 ) -> None:
@@ -231,6 +239,7 @@ async def test_a_tap_gets_everything_from_the_first_token_without_clients(
     tap = Tap(*pair, place.hatchet)
     tap.start()
     await until(lambda: tap.live, "the tap's subscription is open")
+    await kept_open(place, dict([pair]))
     run_ids = [await place.trigger("contract_dag", {"stream": "heart"}) for _ in range(5)]
     await asyncio.sleep(BEFORE_THE_LAST_STEP_ENDS)
     results = []
@@ -248,3 +257,41 @@ async def test_a_tap_gets_everything_from_the_first_token_without_clients(
         assert [event.payload for _, event in published.chunks()] == ["the", "quick", "brown", "fox"]
         assert not [item for item in items if isinstance(item, StepGap) and item.step == "three"]
     await tap.close()
+
+
+async def test_a_tap_that_was_hung_up_is_kept_open_from_then_on(place: Place) -> None:
+    metadata = {"stream": str(uuid.uuid4())}
+    (pair,) = metadata.items()
+    ends = Ends()
+    tap = Tap(*pair, place.hatchet, observer=ends)
+    tap.start()
+    await until(lambda: tap.live, "the tap's subscription is open")
+    first = place.follow(await place.trigger("contract_task", metadata))
+    await asyncio.wait_for(first.ended.wait(), 60)
+    await until(lambda: ends.of_taps > 0, "the engine has hung up")
+    await until(lambda: tap.is_kept_open, "the tap is kept open")
+    before = ends.of_taps
+    for _ in range(3):
+        run_id = await place.trigger("contract_dag", metadata)
+        published = Published()
+        published.run = RunFollower(run_id, place.hatchet, publish=published.publish, pair=pair)
+        place.runs.append(published.run)
+        tap.attach(published.run)
+        published.run.start()
+        await asyncio.wait_for(published.ended.wait(), 60)
+        items = published.plain()
+        legal(items)
+        assert [event.payload for _, event in published.chunks()] == ["the", "quick", "brown", "fox"]
+        assert not [item for item in items if isinstance(item, StepGap) and item.step == "three"]
+    assert ends.of_taps == before
+    await tap.close()
+
+
+class Ends(Observer):
+    """Counts how often a tap's subscription has ended."""
+
+    def __init__(self) -> None:
+        self.of_taps = 0
+
+    def subscribed(self, kind: str, change: int) -> None:
+        self.of_taps += kind == "tap" and change < 0

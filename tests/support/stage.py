@@ -1,4 +1,4 @@
-"""A stage for the door's tests: a gRPC server of grpcio's whose two methods do what the test says."""
+"""A stage for the door's tests: a gRPC server of grpcio's whose three methods do what the test says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ import grpc
 import grpc.aio
 
 from config.model.files import HatchetConfig
-from proxy.hatchet.protobuf import RUN_DETAILS, SUBSCRIBE, dispatcher_pb2, workflows_pb2
+from proxy.hatchet.protobuf import (
+    PUT_STREAM_EVENT,
+    RUN_DETAILS,
+    SUBSCRIBE,
+    dispatcher_pb2,
+    events_pb2,
+    workflows_pb2,
+)
 
 RUN = "11111111-1111-4111-8111-111111111111"
 STEP = "22222222-2222-4222-8222-222222222222"
@@ -63,6 +70,7 @@ class Stage:
         self.subscribe: Subscribe = _endless
         self.details: Details = _done
         self.metadata: list[dict[str, Any]] = []
+        self.chunks: list[Any] = []  # the requests of PutStreamEvent
         self.gone = asyncio.Event()  # a subscription was ended from the other side
         self.port = 0
 
@@ -84,10 +92,15 @@ class Stage:
         self.metadata.append(dict(context.invocation_metadata()))
         return await self.details(workflows_pb2.GetRunDetailsRequest.FromString(request), context)
 
+    async def _put(self, request: bytes, context: Any) -> bytes:
+        self.chunks.append(events_pb2.PutStreamEventRequest.FromString(request))
+        return events_pb2.PutStreamEventResponse().SerializeToString()
+
     def handlers(self) -> list[grpc.GenericRpcHandler[Any, Any]]:
         table = {
             SUBSCRIBE: grpc.unary_stream_rpc_method_handler(self._subscribe),
             RUN_DETAILS: grpc.unary_unary_rpc_method_handler(self._details),
+            PUT_STREAM_EVENT: grpc.unary_unary_rpc_method_handler(self._put),
         }
         return [
             grpc.method_handlers_generic_handler(path.split("/")[1], {path.split("/")[2]: handler})

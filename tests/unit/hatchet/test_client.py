@@ -110,6 +110,25 @@ async def test_events_of_a_run_come_in_order_until_its_end(engine: Stage, open_d
     )
 
 
+async def test_the_chunk_that_keeps_subscriptions_open_is_sent_and_not_delivered(
+    engine: Stage, open_door: Open
+) -> None:
+    async def with_it(request: Any, context: Any) -> AsyncIterator[bytes]:
+        yield chunk("one", 0)
+        yield chunk("", codec.KEEPALIVE_INDEX)
+        yield chunk("", 1)
+
+    engine.subscribe = with_it
+    events: list[LiveEvent] = []
+    door = open_door(engine.port)
+    await door.follow_metadata("stream", "on", events.append)
+    assert [(event.index, event.payload) for event in events] == [(0, "one"), (1, "")]
+    await door.keep_open(STEP)
+    (put,) = engine.chunks
+    assert (put.task_run_external_id, put.message, put.event_index) == (STEP, b"", codec.KEEPALIVE_INDEX)
+    assert put.created_at.seconds > 0
+
+
 async def test_a_metadata_pair_is_asked_for_as_such(engine: Stage, open_door: Open) -> None:
     asked: list[Any] = []
 

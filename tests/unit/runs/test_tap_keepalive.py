@@ -12,13 +12,13 @@ import pytest
 from proxy.core.observations import Kind, LiveEvent, Status
 from proxy.hatchet.errors import HatchetAway
 from proxy.runs.tap import Tap
-from proxy.runs.tap_keepalive import BETWEEN, REFUSALS, SETTLING
+from proxy.runs.tap_keepalive import BETWEEN, LOOKS, REFUSALS
 from tests.support.fakes import FakeSubscription, FakeUpstream, HandClock, rest
 from tests.unit.runs.test_follower import RUN, chunk, completed, core, hangup, started
 
 PAIR = ("stream", "on")
 OTHER = "11111111-0000-0000-0000-000000000002"
-SOON = SETTLING + 0.01
+SOON = LOOKS[0] + 0.01
 
 
 @dataclass
@@ -90,6 +90,28 @@ async def test_a_run_that_goes_on_gets_no_chunk(place: Place) -> None:
     assert place.upstream.kept_open == [RUN]
 
 
+async def test_a_state_that_lags_behind_the_hangup_is_looked_at_again(place: Place) -> None:
+    place.upstream.cores[RUN] = core()
+    place.subscription.tell(started(), completed())
+    await place.hang_up()
+    await place.clock.turn(SOON)
+    place.upstream.cores[RUN] = core(Status.COMPLETED)
+    await place.clock.turn(LOOKS[1])
+    assert place.upstream.kept_open == [RUN]
+
+
+async def test_the_real_end_soon_after_a_false_one_is_looked_at_in_its_turn(place: Place) -> None:
+    place.upstream.cores[RUN] = core()
+    place.subscription.tell(started())
+    await place.hang_up()
+    await place.clock.turn(sum(LOOKS) - 0.1)
+    await place.hang_up()
+    await place.clock.turn(0.2)
+    place.upstream.cores[RUN] = core(Status.COMPLETED)
+    await place.clock.turn(SOON)
+    assert place.upstream.kept_open == [RUN]
+
+
 async def test_an_older_run_that_is_over_serves_while_the_last_one_goes_on(place: Place) -> None:
     place.upstream.cores[OTHER] = replace(core(), run_id=OTHER)
     place.subscription.tell(started(), completed(), replace(started(), run_id=OTHER, step_run_id=OTHER))
@@ -136,7 +158,7 @@ async def test_a_failure_that_was_retried_with_success_keeps_nothing_open(place:
 async def test_an_engine_that_hangs_up_all_the_same_gets_a_chunk_ever_more_rarely(place: Place) -> None:
     place.subscription.tell(started(), completed())
     sent: list[int] = []
-    for second in range(120):
+    for second in range(200):
         place.subscription.tell(replace(started(), run_id=OTHER, step_run_id=OTHER))
         await place.hang_up(OTHER)
         await place.clock.turn(1)
