@@ -19,6 +19,7 @@ from tests.support.served import served
 
 __all__ = ["place", "worker"]  # fixtures: embedded always, real where HATCHET_CLIENT_TOKEN is set
 
+UNPROVEN_TAIL: Final = "upstream"  # the hangup came so soon after the end that nothing proves the last chunk
 PROMISED: Final = 0.5  # seconds
 
 
@@ -62,7 +63,7 @@ async def test_a_client_that_joins_in_mid_step_gets_the_next_token_at_once(
 ) -> None:
     ear, found = await heard(place, tmp_path, "contract_slow", 2.0)
     assert max(found) < PROMISED
-    assert [gap["cause"] for gap in ear.gaps] == ["joined_late"]
+    assert [gap["cause"] for gap in ear.gaps] in (["joined_late"], ["joined_late", UNPROVEN_TAIL])
     indices = [event["index"] for event in ear.chunks]
     assert ear.gaps[0]["missed"] == indices[0]
     assert indices == list(range(indices[0], 80)), "nothing is missing after that"
