@@ -13,10 +13,13 @@ export type MessageOf<S extends AnyStream> = Exclude<S, { readonly event: `strea
 /** The event names that a stream's rules use. */
 export type EventOf<S extends AnyStream> = MessageOf<S>["event"];
 
-/** The names of the steps that a stream's messages carry. */
-export type StepOf<S extends AnyStream> = StepIn<MessageOf<S>["data"]>;
+/** The steps by their names: those that the stream's messages name, and any other where a message may be of any step. */
+export type Steps<S extends AnyStream> = {
+  readonly [Name in LiteralStep<MessageOf<S>["data"]>]?: StepSnapshot<PayloadOf<S, Name>, Name>;
+} & { readonly [Name in WideStep<MessageOf<S>["data"]>]?: StepSnapshot };
 
-type StepIn<Data> = Data extends { readonly step: infer Name } ? (unknown extends Name ? string : Extract<Name, string>) : never;
+type LiteralStep<Data> = Data extends { readonly step: infer Name } ? (string extends Name ? never : Extract<Name, string>) : never;
+type WideStep<Data> = Data extends { readonly step: infer Name } ? (string extends Name ? string : never) : never;
 
 /** What a stream sends as the `payload` of a step's end, where its messages carry `step` and `payload`. */
 export type PayloadOf<S extends AnyStream, Name extends string> = 0 extends 1 & MessageOf<S>["data"]
@@ -78,7 +81,7 @@ export interface RunSnapshot<S extends AnyStream = AnyStream> {
   readonly cause: string | null;
   /** `running`, or the verified end. */
   readonly status: RunStatus;
-  readonly steps: { readonly [Name in StepOf<S>]?: StepSnapshot<PayloadOf<S, Name>, Name> };
+  readonly steps: Steps<S>;
   /** The stream's messages in order, at most as many as the option `messages` says; chunks of failed attempts are taken out. */
   readonly messages: readonly MessageOf<S>[];
   readonly gaps: readonly Gap[];

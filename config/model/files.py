@@ -27,6 +27,7 @@ from config.model.access import (
 from config.model.examples import TestConfig
 from config.model.fields import PART, Block, choice, setting
 from config.model.hatchet import HatchetConfig, TapConfig
+from config.model.payload_types import StepTypesConfig
 from config.model.streams import (
     DEFAULT_DATA,
     PLACEHOLDER,
@@ -98,6 +99,11 @@ class TeamFile(Block):
         "Data mappings that rules take with `use: NAME`.",
         {"result": {"step": "step", "result": "payload"}},
     )
+    types: Annotated[dict[str, Annotated[StepTypesConfig, PART]], BeforeValidator(mapping)] = setting(
+        {},
+        "What is known of the steps' outputs and chunks, by the steps' names: only for `stream-proxy types`.",
+        {"answer": {"output": {"type": "object", "properties": {"text": {"type": "string"}}}}},
+    )
     tests: Annotated[tuple[Annotated[TestConfig, PART], ...], BeforeValidator(listed)] = setting(
         [],
         "Tests of the rules; a reload runs them before the new version goes live.",
@@ -159,6 +165,7 @@ class TeamConfig(Block):
     auth_written: bool = False
     limits: LimitsConfig = setting({}, "The team's limits.")
     streams: dict[str, StreamConfig] = setting({}, "The team's streams.")
+    types: dict[str, StepTypesConfig] = setting({}, "What is known of the steps' payloads.")
     tests: tuple[TestConfig, ...] = ()
 
 

@@ -58,4 +58,4 @@ def grant(name: str, block: GrantBlock | SingleFile) -> TeamConfig:
 def team(granted: TeamConfig, file: TeamFile) -> TeamConfig:
     """A granted team with the streams and tests of its file."""
     streams = {name: stream(name, block, file.shapes) for name, block in file.streams.items()}
-    return granted.model_copy(update={"streams": streams, "tests": file.tests})
+    return granted.model_copy(update={"streams": streams, "types": file.types, "tests": file.tests})

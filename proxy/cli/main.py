@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "test": "Run the tests that stand beside the rules.",
     "explain": "Show the result of each rule for an event.",
     "watch": "Watch a live run through a stream, in the terminal.",
+    "types": "Write TypeScript types of what the streams send.",
     "schema": "Print the JSON Schema for editors.",
     "init": "Write a first streams.yaml for a workflow.",
     "demo": "Run an engine, the proxy and a page on this machine.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import tarfile
 from pathlib import Path
@@ -41,3 +42,25 @@ def node_modules(folder: Path, *needed: str) -> Path:
         if not (modules / entry.name).exists():
             (modules / entry.name).symlink_to(entry)
     return modules
+
+
+COMPILER: Final = {
+    "strict": True,
+    "noEmit": True,
+    "target": "es2022",
+    "module": "nodenext",
+    "lib": ["es2022", "dom"],
+    "jsx": "react-jsx",
+    "types": [],
+}
+
+
+def compiled(folder: Path, *files: str) -> str:
+    """What `tsc --strict` finds in files of a folder where the package is installed."""
+    (folder / "package.json").write_text('{"type": "module"}')
+    (folder / "tsconfig.json").write_text(json.dumps({"compilerOptions": COMPILER, "files": files}))
+    tsc = folder / "node_modules" / "typescript" / "bin" / "tsc"
+    ran = subprocess.run(
+        [need("node"), tsc, "-p", folder], capture_output=True, text=True, check=False, timeout=100
+    )
+    return ran.stdout + ran.stderr
