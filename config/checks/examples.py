@@ -49,7 +49,7 @@ def check_tests(source: Source) -> None:
         for place, event in enumerate(given if isinstance(given, list) else [given]):
             if not isinstance(event, dict):
                 continue
-            stream = streams.get(name) if isinstance(streams, dict) else None
+            stream = streams.get(name) if isinstance(streams, dict) and isinstance(name, str) else None
             where: Path = (*path, "given", place) if several else (*path, "given")
             GivenEvent(source, where, event, repaired=repairs_texts(stream)).check()
         for part in ("given", "expect"):
