@@ -78,6 +78,8 @@ def playing(seed: int) -> tuple[Truth, list[Told], World]:
 @given(st.integers(min_value=0, max_value=2**48))
 @example(2399)  # a first attempt's chunks, while its retry waits for a worker
 @example(6885)  # a step that was cancelled meanwhile
+@example(17872)  # its first chunks come when the history has told its failure long ago
+@example(19244)  # the same, joined late
 @example(14021)  # two attempts that the history tells of one after the other, late
 def test_what_a_connection_held_back_is_told_as_what_it_is_or_not_at_all(lag: float, seed: int) -> None:
     run, subscriptions, world = playing(seed)

@@ -89,7 +89,7 @@ def _after_failure(
     """The attempt before it failed, and nothing says yet that another one followed."""
     attempt = evidence.proven
     failure = evidence.failures[attempt]
-    if goes_on and (one.heard_at < failure.known_at or not _began_after_failure(one, evidence, attempt)):
+    if goes_on and (one.heard_at < failure.known_at or _began_after_failure(one, evidence, attempt) is False):
         return Attribution(attempt, rerun=True)
     until = one.heard_at + ATTEMPT_WAIT
     if history and not failure.live and not over and now < until and not _answered(one, evidence):
@@ -120,8 +120,12 @@ def _first(
     if failure is not None:
         if failure.live and _began_after_failure(one, evidence, evidence.proven):
             return Attribution(evidence.proven + 1)
-        if not failure.live and failure.known_at < one.heard_at - ATTEMPT_WAIT:
+        later = failure.known_at < one.heard_at - ATTEMPT_WAIT
+        began = _began_after_failure(one, evidence, evidence.proven)
+        if later and not failure.live and began:
             return Attribution(evidence.proven + 1)
+        if began is None and history and not over and not _answered(one, evidence):
+            return Attribution(None, until=float("inf"))
         until = failure.known_at + FAILED_WAIT
         if failure.live and history and not over and now < until:
             return Attribution(None, until=until)  # whether another attempt followed is known by then
@@ -194,14 +198,15 @@ def _answered(one: Execution, evidence: Evidence) -> bool:
     return evidence.history_asked >= one.heard_at + HISTORY_LAG
 
 
-def _began_after_failure(one: Execution, evidence: Evidence, attempt: int) -> bool:
+def _began_after_failure(one: Execution, evidence: Evidence, attempt: int) -> bool | None:
     """Whether it began after the attempt failed: by time, where both are known, else by what came first.
 
     A failure that a subscription brought is timed when the engine passed it on, up to a second late: what was
-    sent before that may have been sent before or after the failure.
+    sent before that may have been sent before or after the failure. None: not known. A history that tells a
+    failure without its time says nothing of the chunks that come later: a connection may have held them back.
     """
     failure = evidence.failures[attempt]
     at = failure.failed_at if failure.failed_at is not None else failure.at
     if at is not None and one.first_at is not None:
         return one.first_at >= at
-    return failure.known_at <= one.heard_at
+    return failure.known_at <= one.heard_at if failure.live else None

@@ -24,6 +24,7 @@ from typing import Final
 
 from proxy.core.instant import SECOND
 from proxy.core.observations import LiveEvent
+from proxy.runs.reconcile.subscription_state import SubscriptionState
 from proxy.runs.reconcile.timing import CLOCK_JITTER, CLOCK_SKEW
 
 RECENT: Final = 32  # chunks whose exact time is remembered after they were emitted
@@ -46,6 +47,7 @@ class Execution:
         "heard_at",
         "held",
         "last_at",
+        "last_came",
         "last_index",
         "next",
         "number",
@@ -59,6 +61,7 @@ class Execution:
         """(attempt, seconds): the beginning of an attempt that came before the first chunk, on the same
         subscription, and when"""
         self.heard_at = now  # when its first chunk was received
+        self.last_came = now  # when its last chunk was received
         self.first_index = 0
         self.first_at: int | None = None
         self.last_index = -1  # the highest index that was received
@@ -96,6 +99,7 @@ class Place(Enum):
     KNOWN = "known"  # it is there already
     LATE = "late"  # it belongs there, but later chunks were emitted already
     BEGINS = "begins"  # it is of no execution that is known: it begins another
+    CONTESTED = "contested"  # it may be of more than one: it waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,31 +120,47 @@ class _Candidate:
 
 
 def place(
-    event: LiveEvent, executions: Sequence[Execution], over: Sequence[int | None], unbroken: Sequence[bool]
+    event: LiveEvent,
+    executions: Sequence[Execution],
+    over: Sequence[int | None],
+    unbroken: Sequence[bool],
+    *,
+    same_flush: bool = False,
 ) -> tuple[int, Place]:
     """Which execution a chunk belongs to.
 
     `executions` are the step's, oldest first. `over` has for each the time in nanoseconds at which it failed,
     after which it sent nothing more, else None. `unbroken` has for each whether no attempt can have begun
-    unnoticed since its last chunk. Returns the position in `executions` (-1 for BEGINS). The first rule of
-    RULES that holds for an execution decides; among executions the newest.
+    unnoticed since its last chunk. `same_flush`: it came together with the newest execution's last chunk, so
+    the order in which they came proves nothing. Returns the position in `executions` (-1 for BEGINS).
+
+    A chunk that is there already is KNOWN. One that continues the newest execution is of that. Else the chunk
+    belongs to an execution only if it fits no other: a rule of RULES says how it fits one.
     """
     chunk = _Chunk(event.index or 0, event.at)
     last = len(executions) - 1
     candidates = [
         _Candidate(one, n == 0, n == last, over[n], unbroken[n]) for n, one in enumerate(executions)
     ]
-    for rule in RULES:
-        for n in range(last, -1, -1):
-            found = rule(chunk, candidates[n])
-            if found is not None:
-                return n, found
-    return -1, Place.BEGINS
+    for n in range(last, -1, -1):
+        if candidates[n].one.knows(chunk.index, chunk.at):
+            return n, Place.KNOWN
+    if candidates and _next(chunk, candidates[last]):
+        return last, Place.ADDS
+    fits = [(n, found) for n in range(last, -1, -1) if (found := _fits(chunk, candidates[n])) is not None]
+    if candidates and _clock_put_back(chunk, candidates[last]):
+        if chunk.index == candidates[last].one.last_index + 1 and not same_flush:
+            fits.insert(0, (last, Place.ADDS))
+        elif not fits:
+            return last, Place.CONTESTED
+    if len(fits) > 1 and chunk.at is not None:
+        return fits[0][0], Place.CONTESTED
+    return fits[0] if fits else (-1, Place.BEGINS)
 
 
-def _again(chunk: _Chunk, candidate: _Candidate) -> Place | None:
-    """The same chunk, index and time, that is there already."""
-    return Place.KNOWN if candidate.one.knows(chunk.index, chunk.at) else None
+def _fits(chunk: _Chunk, candidate: _Candidate) -> Place | None:
+    """How the chunk fits an execution, by the first rule of RULES that holds; None: it does not."""
+    return next((found for rule in RULES if (found := rule(chunk, candidate)) is not None), None)
 
 
 def _next(chunk: _Chunk, candidate: _Candidate) -> Place | None:
@@ -165,7 +185,10 @@ def _missing(chunk: _Chunk, candidate: _Candidate) -> Place | None:
         return None
     if _after(chunk.at, one.last_at):
         return None
-    fits = chunk.index > one.first_index or candidate.oldest or not _before(chunk.at, one.first_at)
+    if chunk.index < one.first_index:
+        fits = candidate.oldest or not _before(chunk.at, one.first_at)
+    else:
+        fits = not _before(chunk.at, one.first_at)
     return Place.ADDS if fits else None
 
 
@@ -183,20 +206,21 @@ def _told(chunk: _Chunk, candidate: _Candidate) -> Place | None:
 
 
 def _later(chunk: _Chunk, candidate: _Candidate) -> Place | None:
-    """A later chunk of an execution that was not over when it was sent: chunks between are missing.
-
-    A worker's clock may have been put back: then only the one execution that there is can have sent it.
-    """
+    """A later chunk of an execution that was not over when it was sent: chunks between are missing."""
     one = candidate.one
     if chunk.index <= one.last_index or _after(chunk.at, candidate.over) or not candidate.unbroken:
         return None
-    follows = chunk.index == one.last_index + 1 and candidate.newest
-    if not _before(chunk.at, one.last_at) or follows or (candidate.newest and candidate.oldest):
-        return Place.ADDS
-    return None
+    return None if _before(chunk.at, one.last_at) else Place.ADDS
 
 
-RULES: Final = (_again, _next, _missing, _told, _later)
+RULES: Final = (_next, _missing, _told, _later)
+
+
+def _clock_put_back(chunk: _Chunk, candidate: _Candidate) -> bool:
+    """Whether it may be a later chunk of a worker whose clock was put back."""
+    one = candidate.one
+    later = chunk.index > one.last_index and _before(chunk.at, one.last_at)
+    return later and not _after(chunk.at, candidate.over) and candidate.unbroken
 
 
 def _after(at: int | None, other: int | None) -> bool:
@@ -212,10 +236,12 @@ def _before(at: int | None, other: int | None) -> bool:
 class Executions:
     """The executions of one step, oldest first, and how much of them is held."""
 
-    __slots__ = ("all", "bytes", "count", "overflowed")
+    __slots__ = ("all", "bytes", "contested", "count", "overflowed")
 
     def __init__(self) -> None:
         self.all: list[Execution] = []
+        self.contested: list[tuple[LiveEvent, SubscriptionState]] = []
+        """chunks that may be of more than one execution, each with the subscription that brought it"""
         self.bytes = 0
         self.count = 0
         self.overflowed = False  # something was dropped because too much waits
@@ -237,6 +263,24 @@ class Executions:
         if len(self.all) > MOST_EXECUTIONS:
             self.drop(self.all.pop(0))
         return one
+
+    def contest(self, event: LiveEvent, source: SubscriptionState) -> None:
+        """Keep a chunk until it is known which execution sent it."""
+        if any(each.index == event.index and each.at == event.at for each, _ in self.contested):
+            return
+        if self.count >= MOST_HELD or self.bytes + len(event.payload) > MOST_HELD_BYTES:
+            self.overflowed = True
+            return
+        self.contested.append((event, source))
+        self.count += 1
+        self.bytes += len(event.payload)
+
+    def take_contested(self) -> list[tuple[LiveEvent, SubscriptionState]]:
+        """All chunks that may be of more than one execution; they are not kept any more."""
+        taken, self.contested = self.contested, []
+        self.count -= len(taken)
+        self.bytes -= sum(len(event.payload) for event, _ in taken)
+        return taken
 
     def hold(self, one: Execution, event: LiveEvent) -> bool:
         """Keep a chunk until it is its turn; False where too much waits already."""

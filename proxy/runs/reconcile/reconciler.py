@@ -40,8 +40,10 @@ from proxy.runs.reconcile.timing import (
     JOIN_SETTLE,
     JOIN_WAIT,
     LIVE_WAIT,
+    OVER_WAIT,
     PARENT_WAIT,
     REST,
+    SAME_FLUSH,
     SEAM,
     SETTLE,
     SILENT_YOUNG,
@@ -281,6 +283,7 @@ class Reconciler:
         self._heard_at = one.heard_at = one.pulse.at = now
         last_chunk[key] = execution.last_index = index
         execution.last_at = at
+        execution.last_came = now
         execution.told(index, at)
         return emitter.chunk(evidence.name or "", event, step.sequencer.attempt)
 
@@ -390,7 +393,26 @@ class Reconciler:
             self.core_poll.want(now)
         if event.index is None:
             event = _numbered(event, executions)
+        self._place(one, step, event, now)
+
+    def _place_contested(self, step: Step, now: float) -> None:
+        """Place those chunks of which it is known now which execution sent them."""
+        waiting = -1
+        while waiting != len(step.executions.contested):
+            waiting = len(step.executions.contested)
+            for event, one in step.executions.take_contested():
+                self._place(one, step, event, now)
+        for execution in step.executions.all if step.executions.contested else ():
+            over_at = self._is_over_at(step, execution)
+            if over_at is not None and now < over_at:
+                self._wake(over_at)
+
+    def _place(self, one: SubscriptionState, step: Step, event: LiveEvent, now: float) -> None:
+        evidence, executions, sequencer = step.evidence, step.executions, step.sequencer
         execution, what = self._execution(one, step, event, now)
+        if what is Place.CONTESTED:
+            executions.contest(event, one)
+            return
         if execution is None:
             self._too_late(step, event)
             return
@@ -416,14 +438,19 @@ class Reconciler:
     ) -> tuple[Execution | None, Place]:
         """The execution that a chunk belongs to; None if it would begin another one after the step's end."""
         executions = step.executions
-        over = [self._over_at(step, each) for each in executions.all]
+        over = [self._over_at(step, each, now) for each in executions.all]
         unbroken = [self._unbroken(one, step, each) for each in executions.all]
-        n, what = place(event, executions.all, over, unbroken)
+        newest = executions.all[-1] if executions.all else None
+        same_flush = newest is not None and now < newest.last_came + SAME_FLUSH
+        n, what = place(event, executions.all, over, unbroken, same_flush=same_flush)
+        if what is Place.CONTESTED:
+            return None, what
         if what is Place.BEGINS and step.sequencer.ended:
             return None, what
         execution = executions.begin(now) if what is Place.BEGINS else executions.all[n]
         if what is not Place.KNOWN:
             execution.note(event.index or 0, event.at)
+            execution.last_came = now
         return execution, what
 
     def _unbroken(self, one: SubscriptionState, step: Step, execution: Execution) -> bool:
@@ -457,9 +484,11 @@ class Reconciler:
         self.late += 1
         sequencer.strayed = True
 
-    @staticmethod
-    def _over_at(step: Step, execution: Execution) -> int | None:
+    def _over_at(self, step: Step, execution: Execution, now: float) -> int | None:
         """The time after which an execution sends nothing more, by a failure that is its own; else None."""
+        is_over_at = self._is_over_at(step, execution)
+        if is_over_at is not None and now >= is_over_at:
+            return execution.last_at
         if execution.attempt is not None:
             failure = step.evidence.failures.get(execution.attempt)
             return failure.at if failure is not None and failure.live and not failure.stopped else None
@@ -467,6 +496,14 @@ class Reconciler:
         if failure is None or failure.at is None or execution.first_at is None or not failure.live:
             return None
         return failure.at if execution.first_at < failure.at else None
+
+    @staticmethod
+    def _is_over_at(step: Step, execution: Execution) -> float | None:
+        """When all chunks of an execution have come, because its attempt is known to have failed."""
+        if execution.attempt is None:
+            return None
+        failure = step.evidence.failures.get(execution.attempt)
+        return None if failure is None or failure.stopped else failure.known_at + OVER_WAIT
 
     def _too_late(self, step: Step, event: LiveEvent) -> None:
         """A chunk came after the step's end was emitted, and it was not known to be missing."""
@@ -652,6 +689,8 @@ class Reconciler:
             self._join(now)
         calm = True
         for step in self._in_order():
+            if step.executions.contested and not step.sequencer.ended:
+                self._place_contested(step, now)
             if step.executions.unplaced:
                 self._attribute(step, now)
             if self._waits_for_another(step, now):
@@ -660,7 +699,8 @@ class Reconciler:
             step.sequencer.advance(now)
             if step.sequencer.due is not None:
                 self._wake(step.sequencer.due)
-            calm = calm and step.sequencer.due is None and not step.executions.unplaced
+            waits = bool(step.executions.unplaced or step.executions.contested)
+            calm = calm and step.sequencer.due is None and not waits
         self._calm = calm and self._end.phase is Phase.RUNNING
         if self._end.phase is Phase.CLAIMED:
             self._close(now)

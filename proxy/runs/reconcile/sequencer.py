@@ -223,7 +223,8 @@ class Sequencer:
         )
         if verdict.whole is None and last:
             return NOT_PROVEN
-        if verdict is WHOLE and (self._executions.overflowed or self._may_have_strayed):
+        executions = self._executions
+        if verdict is WHOLE and (executions.overflowed or executions.contested or self._may_have_strayed):
             return NOT_PROVEN
         return verdict
 

@@ -15,6 +15,10 @@ HOLE_WAIT: Final = 0.25
 chunks came out of order, by milliseconds. By run id the engine's own buffer waits 5 s, which is too long
 for a client that shows tokens."""
 
+SAME_FLUSH: Final = 0.05
+"""Chunks that came within this time may have come in another order than they were sent: the engine sorts the
+chunks of one flush by index, and two flushes are 20 or 40 ms apart."""
+
 SETTLE: Final = 0.025
 """The least time for which an end waits for chunks that it overtook. The engine flushes each kind of event
 by itself, chunks every 20 or 40 ms and an end 20 ms after it came, so an end can be 20 ms ahead. Measured
@@ -70,6 +74,10 @@ CLOCK_SKEW: Final = 1.0
 ATTEMPT_WAIT: Final = 0.35
 """How long chunks wait for an answer of the history that says which attempt sent them. Then the attempt
 that is known to run is assumed. Longer than HISTORY_LAG and two round trips."""
+
+OVER_WAIT: Final = 1.0
+"""How long after an attempt's failure became known its last chunks may come. Chunks over 4.2 KB can be a
+second late (the Postgres queue polls for them)."""
 
 RERUN_WAIT: Final = 1.0
 """How long chunks that begin again at index 0 wait for a source that names another attempt. Then the same

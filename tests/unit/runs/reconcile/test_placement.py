@@ -40,6 +40,7 @@ def placed(
     *executions: Execution,
     over: dict[int, float] | None = None,
     broken: tuple[int, ...] = (),
+    same_flush: bool = False,
 ) -> tuple[int, Place]:
     """Where `event` is placed.
 
@@ -48,7 +49,9 @@ def placed(
     """
     times = {n: at(t) for n, t in (over or {}).items()}
     several = range(len(executions))
-    return place(event, executions, [times.get(n) for n in several], [n not in broken for n in several])
+    times_over = [times.get(n) for n in several]
+    unbroken = [n not in broken for n in several]
+    return place(event, executions, times_over, unbroken, same_flush=same_flush)
 
 
 THREE = ((0, 1.0), (1, 1.1), (2, 1.2))  # chunks 0 to 2, a tenth of a second apart
@@ -87,7 +90,8 @@ def test_the_index_after_the_last_adds() -> None:
 def test_the_next_index_may_be_timed_a_little_earlier_but_not_more() -> None:
     first, second = execution(*THREE), execution((0, 3.0), (1, 3.1), (2, 3.2), number=2)
     assert placed(chunk(3, 3.2 - JUST), first, second) == (1, Place.ADDS)
-    assert placed(chunk(3, 3.2 - MORE), first, second) == (0, Place.ADDS)
+    assert placed(chunk(3, 3.2 - MORE), first, second, same_flush=True) == (0, Place.ADDS)
+    assert placed(chunk(3, 3.2 - MORE), first, second) == (1, Place.CONTESTED)
 
 
 def test_the_next_index_after_the_failure_of_an_older_execution_is_not_its() -> None:
@@ -167,7 +171,7 @@ def test_a_chunk_before_the_first_that_was_told_is_late() -> None:
 def test_a_chunk_before_the_first_of_a_newer_execution_is_not_its_late_one() -> None:
     first, second = execution(*THREE, told=3), execution((5, 2.5), (6, 2.6), told=2, number=2)
     assert placed(chunk(4, 2.4), first, second)[0] == 0
-    assert placed(chunk(4, 2.5), first, second) == (1, Place.LATE)
+    assert placed(chunk(4, 2.5), first, second, over={0: 1.5}) == (1, Place.LATE)
 
 
 def test_a_told_index_from_before_the_execution_is_late() -> None:
@@ -186,15 +190,37 @@ def test_a_later_index_after_the_failure_begins_another_execution() -> None:
     assert placed(chunk(9, 2.0), execution(*THREE), over={0: 1.5}) == (-1, Place.BEGINS)
 
 
-def test_a_later_index_of_an_earlier_time_fits_only_the_one_execution_that_there_is() -> None:
-    assert placed(chunk(9, 0.5), execution(*THREE)) == (0, Place.ADDS)
+def test_a_later_index_of_an_earlier_time_is_contested() -> None:
+    """An earlier execution may have sent it, or a worker whose clock was put back."""
+    assert placed(chunk(9, 0.5), execution(*THREE)) == (0, Place.CONTESTED)
     first, second = execution(*THREE), execution((0, 2.0), number=2)
-    assert placed(chunk(9, 0.5), first, second) == (-1, Place.BEGINS)
+    assert placed(chunk(9, 0.5), first, second) == (1, Place.CONTESTED)
 
 
 def test_the_index_after_the_last_fits_the_newest_execution_though_its_clock_was_put_back() -> None:
+    assert placed(chunk(3, 0.5), execution(*THREE)) == (0, Place.ADDS)
+    assert placed(chunk(3, 0.5), execution(*THREE), same_flush=True) == (0, Place.CONTESTED)
+
+
+def test_a_clock_that_was_put_back_is_no_proof_where_an_older_execution_fits_too() -> None:
     first, second = execution(*THREE, told=3), execution((2, 2.0), (3, 2.1), number=2)
-    assert placed(chunk(4, 1.5), first, second) == (1, Place.ADDS)
+    assert placed(chunk(4, 1.5), first, second) == (1, Place.CONTESTED)
+    assert placed(chunk(4, 1.5), first, second, same_flush=True) == (0, Place.ADDS), "sorted by index"
+
+
+# -- contested --
+
+
+def test_a_chunk_that_continues_an_older_execution_and_fits_a_hole_of_the_newer_is_contested() -> None:
+    first, second = execution(*THREE, told=3), execution((0, 2.0), (4, 2.4), number=2)
+    assert placed(chunk(3, 2.3), first, second) == (1, Place.CONTESTED)
+    assert placed(chunk(3, 2.3), first, second, over={0: 1.5}) == (1, Place.ADDS)
+    assert placed(chunk(3, 1.4), first, second) == (0, Place.ADDS), "sent before the newer one began"
+
+
+def test_a_chunk_that_continues_the_newest_execution_is_of_that() -> None:
+    first, second = execution(*THREE, told=3), execution(*((n, t + 1) for n, t in THREE), number=2)
+    assert placed(chunk(3, 2.3), first, second) == (1, Place.ADDS)
 
 
 def test_chunks_without_a_time_are_placed_by_index() -> None:
@@ -206,7 +232,7 @@ def test_chunks_without_a_time_are_placed_by_index() -> None:
 
 def test_the_rules_are_tried_in_this_order() -> None:
     names = [rule.__name__ for rule in placement.RULES]
-    assert names == ["_again", "_next", "_missing", "_told", "_later"]
+    assert names == ["_next", "_missing", "_told", "_later"]
 
 
 # -- what is kept --

@@ -1,0 +1,113 @@
+"""Chunks that may be of two executions: they wait until one is excluded, or become a gap."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from proxy.core.observations import PastTaskEvent, Status
+from proxy.runs.reconcile.timing import OVER_WAIT
+from tests.support.playing import World, legal
+from tests.support.scenario import at, chunk, chunks, completed, core, failed, gaps, past, started, world
+
+
+def running(retry: int = 0, **more: object) -> World:
+    """A run that goes on, whose history counts `retry` retries from 1.0 on."""
+    return world(
+        [(0, core(Status.RUNNING))],
+        [(0, past(Status.RUNNING)), (1.0, past(Status.RUNNING, retry, **more))],
+    )
+
+
+def test_the_chunks_of_two_attempts_in_one_flush_are_sorted_by_index() -> None:
+    """Chunk 11 of attempt 1 comes behind chunk 0 of attempt 2, to a client that joined between the two."""
+    made = running(retry=1)
+    one = made.open(ordered=False)
+    made.until(1.05)
+    made.tell(one, chunk(0, 1.041), chunk(11, 1.021), failed(1.09))
+    made.until(1.2)
+    made.tell(one, chunk(1, 1.091), chunk(2, 1.141))
+    made.until(1.3)
+    made.tell(one, completed(1.3, retry=1))
+    made.until(5)
+    legal(made.items)
+    assert chunks(made, 2) == ["0@1.041", "1@1.091", "2@1.141"]
+    assert "11@1.021" not in chunks(made, 2)
+    assert {gap.attempt for gap in gaps(made)} >= {1}
+
+
+def test_a_chunk_that_fits_two_executions_waits_until_a_later_one_excludes_one_of_them() -> None:
+    """A timed-out attempt's code goes on beside the next attempt, which loses nothing by that."""
+    timeout = (PastTaskEvent("TIMED_OUT", at(0.9), 0),)
+    made = running(retry=1, events=timeout, started_at=at(1.0))
+    one = made.open(ordered=False)
+    made.tell(one, started(), *(chunk(n, 0.1 + n / 20) for n in range(6)))
+    made.until(1.2)
+    made.tell(one, chunk(0, 1.2))
+    made.until(1.25)
+    made.tell(one, chunk(6, 1.25, "of attempt 1"))
+    assert made.reconciler._steps["a"].executions.contested, "it may be of attempt 2, with 1 to 5 missing"
+    made.until(1.3)
+    made.tell(one, chunk(1, 1.3))
+    assert not made.reconciler._steps["a"].executions.contested, "1 was sent after it"
+    made.until(1.4)
+    made.tell(one, chunk(2, 1.4), completed(1.45, retry=1))
+    made.until(3)
+    legal(made.items)
+    assert chunks(made, 2) == ["0@1.2", "1@1.3", "2@1.4"]
+    assert not [gap for gap in gaps(made) if gap.attempt == 2]
+
+
+def test_a_chunk_that_fits_two_executions_to_the_end_is_a_gap() -> None:
+    made = running(retry=1, started_at=at(1.0))
+    one = made.open(ordered=False)
+    made.tell(one, started(), chunk(0, 0.1), chunk(1, 0.2))
+    made.until(1.2)
+    made.tell(one, chunk(0, 1.2), chunk(2, 1.25))
+    made.until(1.3)
+    made.tell(one, completed(1.3, retry=1))
+    made.until(3)
+    legal(made.items)
+    assert "2@1.25" not in chunks(made)
+    assert [gap for gap in gaps(made) if gap.attempt == 2]
+
+
+def test_once_an_attempt_has_failed_and_its_last_chunks_have_come_nothing_is_contested() -> None:
+    """The workers' clock is behind the engine's, so times alone cannot exclude the failed attempt."""
+    made = running(retry=1)
+    one = made.open(ordered=False)
+    made.tell(one, started(), chunk(0, 0.1), chunk(1, 0.2))
+    made.until(0.9)
+    made.tell(one, failed(5.0))
+    made.until(1.2)
+    made.tell(one, chunk(0, 1.2), chunk(2, 1.25))
+    assert chunks(made, 2) == ["0@1.2"]
+    made.until(0.9 + OVER_WAIT + 0.5)
+    assert chunks(made, 2) == ["0@1.2", "2@1.25"], "chunk 1 was waited for and is a gap"
+    assert [gap.missed for gap in gaps(made) if gap.attempt == 2] == [1]
+
+
+def test_the_same_contested_chunk_is_kept_once_though_two_subscriptions_bring_it() -> None:
+    made = running(retry=1, started_at=at(1.0))
+    one, two = made.open(ordered=False), made.open(ordered=False)
+    made.tell(one, started(), chunk(0, 0.1), chunk(1, 0.2))
+    made.until(1.2)
+    made.tell(one, chunk(0, 1.2), chunk(2, 1.25))
+    made.tell(two, chunk(0, 1.2), chunk(2, 1.25))
+    executions = made.reconciler._steps["a"].executions
+    assert len(executions.contested) == 1
+    assert executions.count == 1 + sum(len(each.held) for each in executions.all)
+
+
+def test_a_first_chunk_sent_before_a_failure_of_the_history_is_of_the_attempt_that_failed() -> None:
+    """The connection held it back, and the history has told the failure meanwhile."""
+    waits = replace(
+        past(Status.FAILED), steps=(replace(past(Status.FAILED).steps[0], finished_at=at(0.065)),)
+    )
+    made = world([(0, core(Status.RUNNING))], [(0, past(Status.QUEUED)), (0.1, waits)])
+    one = made.open(ordered=False)
+    made.until(0.6)
+    made.tell(one, chunk(0, 0.061), failed(0.065))
+    made.until(5)
+    legal(made.items)
+    assert chunks(made, 1) == ["0@0.061"]
+    assert not chunks(made, 2)
