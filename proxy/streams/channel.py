@@ -75,6 +75,9 @@ class Channel:
         """
         number = self.backlog.last + 1
         try:
+            if self._texts is None and isinstance(item, Event):  # nearly every item
+                message = self.rules.message(item, None if decoded is None else decoded.of(item))
+                return () if message is None else (self._message(item, message, number),)
             if self._texts is None:
                 return self._frames(item, number, decoded)
             return self._repaired(item, number, decoded, self._texts)

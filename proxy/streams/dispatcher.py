@@ -27,7 +27,7 @@ from typing import Final
 from proxy.core.events import End, Item
 from proxy.formats.chunked import chunk
 from proxy.formats.sse import HEARTBEAT
-from proxy.streams.backlog import Frame
+from proxy.streams.backlog import OVERHEAD, Frame
 from proxy.streams.channel import Channel, DecodedEvents
 from proxy.streams.subscriber import Ending, Subscriber
 
@@ -88,7 +88,8 @@ class Dispatcher:
 
         Lasting frames may take half of the backlog's bounds, so chunks have half of them for certain.
         """
-        backlog, size, under_way = self.channel.backlog, frame.size, self._round
+        backlog, under_way = self.channel.backlog, self._round
+        size = len(frame.body) + OVERHEAD  # `Frame.size` without its call
         pending = backlog.last - self._dispatched
         unwritten = pending + under_way.frames
         if unwritten and (

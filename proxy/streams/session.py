@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy.access.admission import Lease
 from proxy.core.events import GapCause
@@ -18,6 +18,10 @@ from proxy.formats import sse
 from proxy.streams.dispatcher import Dispatcher
 from proxy.streams.run_session import RunSession
 from proxy.streams.subscriber import Ending, Sink, Subscriber
+
+# Names of their own for each client's way: Python 3.11 takes 50 ns to look a member up in its class.
+_LEFT: Final = Ending.LEFT
+_ABORTED: Final = (Ending.STUCK, Ending.FAILED)
 
 
 class SinkListener(Protocol):
@@ -170,7 +174,7 @@ class Session:
         self.subscriber.resume()
 
     def lost(self) -> None:
-        self.subscriber.finish(Ending.LEFT)
+        self.subscriber.finish(_LEFT)
 
     # -- the end --
 
@@ -187,9 +191,9 @@ class Session:
             self._expiry = None
         self._sessions.remove(self)
         self._sink.listener = None
-        if ending in (Ending.STUCK, Ending.FAILED):
+        if ending in _ABORTED:
             self._sink.abort()
-        elif ending is not Ending.LEFT:
+        elif ending is not _LEFT:
             self._sink.finish()
         self._lease.release()
         self._on_end(self, ending)

@@ -37,6 +37,11 @@ class Ending(StrEnum):
     )
 
 
+# Names of their own for each connect's way: Python 3.11 takes 50 ns to look a member up in its class.
+_AT_START: Final = GapCause.BACKLOG
+_LATER: Final = GapCause.SLOW_CLIENT
+
+
 class Sink(Protocol):
     """Where a subscriber's bytes are written."""
 
@@ -82,7 +87,7 @@ class Subscriber:
         self._sink = sink
         self._on_end = on_end
         self._first_gap = gap
-        self._cause = GapCause.BACKLOG
+        self._cause = _AT_START  # of gaps for evicted frames
         self._recovery: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -90,7 +95,7 @@ class Subscriber:
         if self._first_gap is not None:
             self._write(self.channel.gap(StepGap(self._first_gap, None, None, None), self.place))
         self._pump_or_fail()
-        self._cause = GapCause.SLOW_CLIENT
+        self._cause = _LATER
 
     def take(self, frames: int, body: bytes, chunk: bytes) -> None:
         """Write the next `frames` frames, as bytes that are shared; the dispatcher counts them."""

@@ -23,7 +23,7 @@ from proxy.access.authenticator import RequestHead
 from proxy.core.tasks import start_eagerly
 from proxy.formats.chunked import LAST, chunk
 from proxy.server.http.request_limits import REQUEST_SECONDS, LimitedProtocol
-from proxy.server.http.request_parser import Progress, RequestParser
+from proxy.server.http.request_parser import COMPLETE, INCOMPLETE, RequestParser
 from proxy.server.http.responses import CHUNKED, CLOSE, Headers, HttpResponse, encode_head, problem
 from proxy.server.http.routing import find_stream
 from proxy.server.http.sockets import HIGH_WATER, limit_unacknowledged
@@ -175,14 +175,14 @@ class FastPath(asyncio.Protocol):
             return
         parser, received = self._parser or RequestParser(), self._received + data
         progress = parser.feed(data)
-        if progress is Progress.INCOMPLETE:
+        if progress is INCOMPLETE:
             self._parser, self._received = parser, received
             if self._timeout is not self._factory.arriving:
                 self._stop_waiting()
                 self._wait_in(self._factory.arriving)
             return
         self._parser, self._received = None, b""
-        request = self._stream_request(parser) if progress is Progress.COMPLETE else None
+        request = self._stream_request(parser) if progress is COMPLETE else None
         if request is None:
             self._hand_over(received, due=self._stop_waiting())
             return
