@@ -25,6 +25,8 @@ from tests.support.reference import RunPicture
 NARROW: Final = 2048  # bytes that a slow reader's kernel takes
 TCP_REPAIR: Final = 19  # closing such a socket sends nothing, as a machine that lost its power
 STUCK: Final = 12.0  # seconds until a stuck reader gives up; the proxy does so earlier
+SLOW_READ: Final = (0.0, 0.12)  # seconds that a slow client takes for a frame
+READ_FOR: Final = (0.0, 2.0)  # seconds after which a client vanishes
 
 
 @dataclass(eq=False)
@@ -106,7 +108,7 @@ class Client:
                     heard_at = time.monotonic()
                     self._take(frame)
                     if self.slow:
-                        await asyncio.sleep(self.dice.uniform(0, 0.12))
+                        await asyncio.sleep(self.dice.uniform(*SLOW_READ))
                     hop_after -= 1
                     if hop_after == 0:
                         break
@@ -144,7 +146,7 @@ async def vanished(url: str, path: str, dice: Random) -> None:
         try:
             async with asyncio.timeout(STUCK):
                 await one.open()
-            await asyncio.sleep(dice.uniform(0, 2))
+            await asyncio.sleep(dice.uniform(*READ_FOR))
             try:
                 one.sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
             except OSError:

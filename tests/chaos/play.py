@@ -21,6 +21,7 @@ from tests.chaos.replicas import Replica, replicas
 from tests.chaos.stories import Stories
 from tests.chaos.world import workflows
 from tests.support.processes import answers
+from tests.support.waiting import until
 
 YAML: Final = """
 version: 1
@@ -158,16 +159,14 @@ class Play:
     async def play(self, seconds: float) -> None:
         """Break things for so long, then let everyone come to the end."""
         breaking = asyncio.create_task(self._faults.play())
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        ends_at = time.monotonic() + seconds
+        while time.monotonic() < ends_at:
             await self._run()
             await asyncio.sleep(self._dice.uniform(*BETWEEN))
             if breaking.done():
                 breaking.result()
         self._replaying = False
-        async with asyncio.timeout(PATIENCE):
-            while self._going():
-                await asyncio.sleep(0.1)
+        await until(lambda: not self._going(), "every run is over", within=PATIENCE, every=0.1)
         breaking.cancel()
         await asyncio.gather(breaking, return_exceptions=True)
         await _heal(self._engine, self._made, self._faults)

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.nginx
 
 FIRST: Final = "127.0.0.2"
 SECOND: Final = "127.0.0.3"
+BETWEEN_READINGS: Final = 0.1  # seconds; two that agree are the settled state
 RUNS: Final = [str(uuid.UUID(int=number * 7919, version=4)) for number in range(40)]
 
 
@@ -90,7 +91,7 @@ async def settled(url: str, replicas: set[str]) -> dict[str, str]:
     async with asyncio.timeout(30):
         while (found := await spread(url)) != last or {*found.values()} != replicas:
             last = found
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(BETWEEN_READINGS)
     return found
 
 

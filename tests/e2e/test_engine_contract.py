@@ -47,6 +47,7 @@ from tests.support.contract import (
 
 TESTS = Path(__file__).parent.parent
 SCRIPT = TESTS / "support" / "contract.yaml"
+SAMPLING = 0.003  # seconds between two reads of a state that changes for a few milliseconds
 TAIL = 0.1  # seconds after its steps' ends in which a run's last chunks come; their number differs
 ENV = {name: value for name, value in os.environ.items() if name.startswith("HATCHET_CLIENT_")}
 pytestmark = pytest.mark.timeout(90)
@@ -183,7 +184,7 @@ async def test_a_replayed_dag_reads_done_between_two_steps(begin: Begin, client:
         until = trial.now() + 1.5
         while trial.now() < until:
             seen.append((await trial.state()).done)
-            await asyncio.sleep(0.003)
+            await asyncio.sleep(SAMPLING)
         changes = [now for before, now in pairwise(seen) if now != before]
         return changes.count(True) >= 2
 

@@ -45,6 +45,7 @@ with warnings.catch_warnings():
 
 TESTS = Path(__file__).parent.parent
 SCRIPT = TESTS / "support" / "contract.yaml"
+POLL = 0.05  # seconds between two looks at what has no event; the test's timeout bounds the wait
 PAST_LOOKUP = 0.5  # seconds: a younger run is looked up again only after a second
 WORDS = ["the", "quick", "brown", "fox"]
 ENGINES = ["embedded", pytest.param("real", marks=pytest.mark.real)]
@@ -87,7 +88,7 @@ class Place:
     async def done(self, run_id: str) -> CoreState:
         """The state at the run's end; the test's timeout bounds the wait."""
         while not (state := await self.hatchet.core(run_id)).done:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(POLL)
         return state
 
     async def done_or_running(self, run_id: str) -> CoreState:
@@ -96,7 +97,7 @@ class Place:
             try:
                 return await self.hatchet.core(run_id)
             except HatchetAway:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(POLL)
 
     async def settled(self, run_id: str) -> PastState:
         """The history at the run's end: it lags behind the core."""
@@ -104,13 +105,13 @@ class Place:
             past = await self.hatchet.past(run_id)
             if past is not None and past.status not in (Status.QUEUED, Status.RUNNING):
                 return past
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(POLL)
 
     async def follow(self, run_id: str, events: list[LiveEvent]) -> None:
         """Every event until the state says done, subscribing again as often as it needs."""
         while not (await self.hatchet.core(run_id)).done:
             await self.hatchet.follow(run_id, events.append)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(POLL)
 
 
 @pytest.fixture(params=ENGINES)

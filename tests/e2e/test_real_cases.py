@@ -53,6 +53,8 @@ streams:
 TAP: Final = ', tap: {stream: "on"}'
 PAIR: Final = {"stream": "on"}
 AFTER: Final = float("inf")  # a join after the end
+JUST_BEFORE: Final = 0.05  # seconds between a step's end and the join
+POLL: Final = 0.02  # seconds between two looks at what has no event; the test's timeout bounds the wait
 COMPLETED, FAILED, CANCELLED, SKIPPED = "step_completed", "step_failed", "step_cancelled", "step_skipped"
 
 
@@ -154,13 +156,13 @@ class Place:
     async def until_sent(self, run_id: str, true: Callable[[list[Sent]], bool]) -> list[Sent]:
         """Wait for something in the worker's log of a run."""
         while not true(sent := self.sent(run_id)):
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(POLL)
         return sent
 
     async def done(self, run_id: str) -> None:
         """Wait until the run is over."""
         while not (await self.client.details(run_id)).done:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(POLL)
 
     async def listen(self, proxy: str, run_id: str) -> Listener:
         """Read a run's stream through a proxy up to its end."""
@@ -194,7 +196,7 @@ def says(log: Path, text: str, made: subprocess.Popen[bytes]) -> None:
     """Wait until a process has written something."""
     while text not in log.read_text():
         assert made.poll() is None, log.read_text()[-2000:]
-        time.sleep(0.05)
+        time.sleep(POLL)
 
 
 def worker_command(log: Path, *workflows: str) -> list[str]:
@@ -354,11 +356,11 @@ async def test_steps_that_finished_just_before_a_join_are_sent_at_once_and_in_or
     for _ in range(3):
         run_id = await place.trigger("just_before")
         await place.until_sent(run_id, lambda sent: any(line.what == "returned" for line in sent))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(JUST_BEFORE)
         got = await asyncio.gather(*(place.listen(proxy, run_id) for proxy in place.urls))
         for proxy, listener in zip(place.urls, got, strict=True):
             verdict = place.judge(listener, run_id, proxy, expected)
-            report("just before the join", proxy, 0.05, verdict)
+            report("just before the join", proxy, JUST_BEFORE, verdict)
             wait = listener.when(COMPLETED, "early") - listener.joined_at
             print(f" sent after {wait:.3f} s", end="", flush=True)
             wrong += verdict.wrong

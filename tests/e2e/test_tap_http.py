@@ -17,6 +17,7 @@ PAIR: Final = {"stream": "on"}
 TAPPED: Final = ', tap: {stream: "on"}'
 OUTAGE: Final = 0.5  # seconds: some ten chunks are sent meanwhile
 LIMITED: Final = 300 * 1024  # bytes
+SAMPLING: Final = 0.01  # seconds between two looks at a figure whose maximum counts
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ async def test_a_whole_team_costs_one_subscription(engine: Engine, proxy: Served
         reading = [group.create_task(once(f"{proxy.url}/run/{run}")) for run in runs for _ in range(2)]
         while not all(task.done() for task in reading):
             most = max(most, engine.streams)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(SAMPLING)
     assert most == 1
     assert engine.calls["SubscribeToWorkflowEvents"] == 1
     whole = 0
@@ -100,7 +101,7 @@ async def test_runs_kept_without_clients_are_bounded_and_the_newest_are_kept(
         most = 0
         while not all(engine.run(run).settled for run in runs):
             most = max(most, team.backlog_bytes)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(SAMPLING)
         assert 0 < most <= LIMITED * 1.1
         last = await engine.trigger("talk", metadata=PAIR)
         await becomes(lambda: engine.run(last).settled)

@@ -38,6 +38,8 @@ from tests.support.case_judge import Sent, text
 DEDICATED: Final = frozenset({"worker_lost"})  # workflows whose worker a test kills
 FLOOD: Final = 3_000  # chunks: the engine passes on some 500 a second
 BIG_ERROR: Final = 200_000  # characters
+SILENCE: Final = 8.0  # seconds without a chunk: longer than the engine's five-second hold
+BEFORE_ITS_CHUNKS: Final = 0.3  # seconds: a replay is noticed meanwhile
 
 
 class SendLog:
@@ -156,7 +158,7 @@ def _dags(hatchet: Hatchet, log: SendLog) -> dict[str, Any]:
     async def talks(input: EmptyModel, ctx: Context) -> Any:
         execution = log.begin(ctx, "talks")
         await execution.stream(5, 0.05)
-        await asyncio.sleep(8)
+        await asyncio.sleep(SILENCE)
         await execution.stream(5, 0.05)
         return execution.returns()
 
@@ -178,7 +180,7 @@ def _tasks(hatchet: Hatchet, log: SendLog) -> dict[str, Any]:
     @hatchet.task(name="replayed", retries=1)
     async def replayed(input: EmptyModel, ctx: Context) -> Any:
         execution = log.begin(ctx, "replayed")
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(BEFORE_ITS_CHUNKS)
         await execution.stream(8, 0.02)
         if execution.number == 2:
             raise execution.fails(ValueError("fails once after the replay"))

@@ -19,6 +19,7 @@ NOTICED: Final = (
     30.0  # seconds: a deadline for busy machines; the constants below make the promised two seconds
 )
 TEXT: Final = "version: 1\n"
+WRITER_PACE: Final = 0.01  # seconds between two writes: well below SETTLED_AFTER
 
 
 class Told:
@@ -180,7 +181,7 @@ async def test_many_writes_in_a_row_are_told_once(file: Path, comparisons: Compa
     async with watching(file) as told:
         for number in range(20):
             file.write_text(f"version: {number}\n")
-            await asyncio.sleep(0.01)  # the writer's pace: well below SETTLED_AFTER
+            await asyncio.sleep(WRITER_PACE)
         await told.within(NOTICED)
         await comparisons.further(ENOUGH)
     assert told.times == 1
@@ -192,7 +193,7 @@ async def test_a_file_that_never_rests_is_read_all_the_same(file: Path) -> None:
         while True:
             number += 1
             file.write_text(f"version: {number}\n")
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(WRITER_PACE)
 
     async with watching(file) as told:
         writing = asyncio.create_task(restless())

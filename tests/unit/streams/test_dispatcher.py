@@ -20,6 +20,7 @@ from proxy.streams.backlog import Backlog, Frame
 from proxy.streams.channel import BATCH, Channel
 from proxy.streams.dispatcher import SUBSCRIBERS_PER_TURN, Dispatcher
 from proxy.streams.subscriber import Ending, Subscriber
+from tests.support.waiting import until
 
 RUN = "d8ed70df-0872-463a-9a78-d6bd88db0b34"
 
@@ -594,9 +595,7 @@ async def test_a_heartbeat_that_cannot_be_written_does_not_stop_the_others() -> 
     one = dispatcher(heartbeat=0.01, unforeseen=lambda error: None)
     broken, _ = join(one, sink=BrokenSink())
     _, sink = join(one)
-    async with asyncio.timeout(10):
-        while sink.written.count(b":\n") < 3:
-            await asyncio.sleep(0.01)
+    await until(lambda: sink.written.count(b":\n") >= 3)
     assert broken.ending is Ending.FAILED
 
 

@@ -17,7 +17,7 @@ from proxy.runs.rebuild import rebuild
 from proxy.streams.backlog import Backlog
 from proxy.streams.dispatcher import Dispatcher
 from proxy.streams.retained import RetainedItem
-from proxy.streams.run_session import RunSession
+from proxy.streams.run_session import LOOKUP_PAUSE, RunSession
 from proxy.streams.stream import LiveStream
 from proxy.streams.subscriber import Ending, Subscriber
 from tests.support.fakes import FakeUpstream
@@ -145,16 +145,36 @@ async def test_a_client_that_stops_waiting_for_the_state_leaves_the_others_waiti
     assert first.cancelled()
 
 
-async def test_a_run_that_does_not_exist_is_looked_up_until_the_patience_is_over() -> None:
+async def test_without_patience_a_run_that_does_not_exist_is_looked_up_once() -> None:
     one = session()
     run = cast(PlayedRun, one.run)
     run.answer.set_exception(RunUnknown("no such run"))
     with pytest.raises(RunUnknown):
         await one.known(0.0)
     assert run.asked == 1
+
+
+async def test_a_run_that_does_not_exist_is_looked_up_again_until_the_patience_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = session()
+    run = cast(PlayedRun, one.run)
+    run.answer.set_exception(RunUnknown("no such run"))
+    loop, pauses = asyncio.get_running_loop(), list[float]()
+    began = now = loop.time()
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        pauses.append(seconds)
+        now += seconds
+
+    monkeypatch.setattr(loop, "time", lambda: now)
+    monkeypatch.setattr("proxy.streams.run_session.asyncio.sleep", sleep)
     with pytest.raises(RunUnknown):
-        await one.known(0.01)
-    assert run.asked > 2
+        await one.known(0.5)
+    assert run.asked == len(pauses) + 1
+    assert pauses == pytest.approx([LOOKUP_PAUSE, LOOKUP_PAUSE, 0.5 - 2 * LOOKUP_PAUSE])
+    assert now - began == pytest.approx(0.5)
 
 
 async def over(upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch) -> RunSession:
