@@ -147,13 +147,14 @@ def test_a_hint_applied_works(wrong: str, root: Shape, what: str, right: str, va
 def proposes(hint: str, right: str, wrong: str) -> bool:
     """Whether the hint has the right text, or the part of it that differs from what was written."""
     begin = next((n for n, (a, b) in enumerate(zip(right, wrong, strict=False)) if a != b), 0)
-    while begin and (right[begin - 1].isalnum() or right[begin - 1] in "_.`'(\""):
+    while begin and (right[begin - 1].isalnum() or right[begin - 1] in "_`'"):
         begin -= 1
     end = 0
     while end < len(right) - begin and end < len(wrong) - begin and right[-1 - end] == wrong[-1 - end]:
         end += 1
-    changed = re.findall(r"[\w.-]*\w|`[^`]*`|'[^']*'", right[begin : len(right) - end])
-    return right in hint or all(part in hint for part in changed or re.findall(r"\w+", right)[:1])
+    parts = re.compile(r"[\w-]*\w|`[^`]*`|'[^']*'|[!=<>]+")
+    changed = parts.findall(right[begin : len(right) - end]) or parts.findall(right)[:1]
+    return right in hint or all(part in hint for part in changed)
 
 
 ALLOW_HINTS: Final = [
