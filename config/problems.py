@@ -17,6 +17,12 @@ ERROR: Final = "error"
 WARNING: Final = "warning"
 
 
+class Own(str):
+    """A message or hint that quotes nothing of a file: nothing of it is ever redacted."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
     """One mistake (error), or something that is probably not meant (warning)."""

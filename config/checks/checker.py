@@ -23,7 +23,7 @@ from config.checks.access import (
 )
 from config.checks.examples import check_tests
 from config.checks.paths import check_paths, streams_of
-from config.checks.redaction import JWT, Span, secret_spans, secret_words, without
+from config.checks.redaction import JWT, Span, longest_first, secret_spans, secret_words, values_of, without
 from config.checks.rules import Expressions, check_rules, data_of
 from config.checks.schema_errors import validate
 from config.expressions.api import ALLOW_FIELDS, EVENT_FIELDS
@@ -62,6 +62,8 @@ def check(
     source = read(file, content, None if form is Form.TEAM else env)
     if form is None:
         form = Form.PROXY if isinstance(source.data, dict) and "teams" in source.data else Form.SINGLE
+    spans = secret_spans(source, form.value)
+    source.secrets = secret_words(source, spans)
     model = None
     if source.root is not None:
         if isinstance(source.data, dict):
@@ -70,8 +72,7 @@ def check(
         else:
             said = "the file must be a mapping (`key: value` lines)"
             source.add(source.root.start, "wrong-type", said, "begin with `version: 1`")
-    spans = secret_spans(source, form.value)
-    words = secret_words(source, spans)
+    words = longest_first({*source.secrets, *values_of(source)})
     problems = tuple(
         replace(found, message=without(found.message, words), hint=without(found.hint, words))
         for found in ordered(source.problems)

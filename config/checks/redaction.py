@@ -3,20 +3,25 @@
 The model declares which fields are secret (their type is `Secret`). In a block with such fields every
 unknown key counts as secret too: it may be a misspelt secret. Where the file is no YAML and so has no tree,
 lines that begin like a secret's are masked. Text from a variable is never shown, secret or not.
+
+The proxy's own words, its examples and the names of settings are never masked, whatever a variable holds:
+a short value is only looked for where a message quotes something of the file, and never in `Own` texts.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, get_args
 
 from pydantic import BaseModel, SecretStr
 
-from config.checks.schema_errors import bare, block, field_of
+from config.checks.model_tree import bare, block, field_of, keys
+from config.expressions.types import EVENT_TYPES
 from config.model.files import ProxyFile, SingleFile, TeamFile
 from config.model.types import REDACTED
+from config.problems import Own
 from config.source.nodes import Source, YamlNode, scalars
 
 Span = tuple[int, int]
@@ -27,7 +32,8 @@ SECRET_LINE: Final = re.compile(
 )
 JWT: Final = re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*)*")
 TELLING: Final = re.compile(r"\w{6,}")  # parts of a value that a message may quote
-UNLIKELY: Final = 8  # characters: no word of a message is as long, so it is masked inside words too
+UNLIKELY: Final = 8  # characters: as long a value is masked wherever it stands
+QUOTED: Final = re.compile(r"`[^`]*`|'[^']*'|\"[^\"]*\"")  # what messages quote of the file
 SHORTEST: Final = 3  # characters of what is masked inside a message: shorter text would mask words
 
 
@@ -92,10 +98,20 @@ def has_secrets(model: type[BaseModel]) -> bool:
 
 
 def secret_words(source: Source, spans: Iterable[Span]) -> list[str]:
-    """The texts that no message may contain, the longest first."""
-    words = {source.text[start:end].strip().strip("'\"") for start, end in spans}
+    """The literal secrets of a file, which no message may contain, the longest first."""
+    return longest_first({source.text[start:end].strip().strip("'\"") for start, end in spans})
+
+
+def values_of(source: Source) -> list[str]:
+    """What came out of the file's variables, the longest first."""
+    found: set[str] = set()
     if source.root is not None:
-        words.update(*(values(scalar) for scalar in scalars(source.root)))
+        found.update(*(values(scalar) for scalar in scalars(source.root)))
+    return longest_first(found)
+
+
+def longest_first(words: set[str]) -> list[str]:
+    """The words that are long enough to be masked."""
     return sorted((word for word in words if len(word) >= SHORTEST), key=len, reverse=True)
 
 
@@ -111,10 +127,46 @@ def values(scalar: YamlNode) -> set[str]:
 
 
 def without(text: str, words: Iterable[str]) -> str:
-    """`text` without any of the words."""
+    """`text` without any of the words; `Own` texts stay as they are."""
+    if isinstance(text, Own):
+        return text
     for word in (word for word in words if word in text):
+        if word in names_of_settings():
+            continue
         if len(word) >= UNLIKELY:
             text = text.replace(word, REDACTED)
         else:
-            text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", REDACTED, text)
+            whole = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)")
+            text = QUOTED.sub(partial(_masked, whole), text)
     return text
+
+
+def _masked(word: re.Pattern[str], quoted: re.Match[str]) -> str:
+    return word.sub(REDACTED, quoted[0])
+
+
+def unquoted(text: str, words: Iterable[str]) -> str:
+    """`text` without any of the words, whether they stand in quotes or not."""
+    for word in (word for word in words if word in text):
+        text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", REDACTED, text)
+    return text
+
+
+@cache
+def names_of_settings() -> frozenset[str]:
+    """The keys that the YAML has, and the names of events."""
+    found = set(EVENT_TYPES)
+    waiting: list[Any] = list(FILES)
+    seen: set[Any] = set()
+    while waiting:
+        kind = waiting.pop()
+        model = block(kind)
+        if kind in seen:
+            continue
+        seen.add(kind)
+        if model is None:
+            waiting.extend(get_args(bare(kind)))
+            continue
+        found.update(keys(model))
+        waiting.extend(field.annotation for field in model.model_fields.values())
+    return frozenset(found)

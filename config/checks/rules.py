@@ -12,6 +12,7 @@ from typing import Any, Final
 from config.checks.event_names import RUN_EVENTS, event_problem, is_glob, taken
 from config.checks.leaks import check_details
 from config.checks.reachability import Reachability, RuleReach
+from config.checks.redaction import longest_first, unquoted, values
 from config.checks.step_names import step_problem
 from config.expressions.api import MOST_READINGS, event_fields, lint, readings
 from config.expressions.globs import CHUNKS, matches
@@ -25,6 +26,7 @@ RESERVED: Final = ("open", "error")  # EventSource dispatches these itself
 CONTROL_FRAMES: Final = "stream."
 LINE_BREAK: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 MOST_DIAGNOSTICS: Final = 20  # about one expression
+MOST_WEIGHED_TEXT: Final = 32 << 10  # of the expressions in one file whose readings are added up
 MOST_EXPRESSION_TEXT: Final = 128 << 10  # in one file; linting that much takes about a second
 
 
@@ -35,6 +37,7 @@ class Expressions:
         self.source = source
         self.read = 0
         self.known: dict[tuple[str, str], list[Any]] = {}
+        self.weighed = 0
 
     def lint(
         self,
@@ -63,7 +66,17 @@ class Expressions:
                 return
             severity: Severity = ERROR if found.severity == ERROR else WARNING
             place = self.source.inside(path, found.position)
-            self.source.add(place, found.code, found.message, found.hint or "", severity)
+            # A message quotes the expression in many ways, so its own variables' values are masked here.
+            own = longest_first(values(node))
+            message, hint = unquoted(found.message, own), unquoted(found.hint or "", own)
+            self.source.add(place, found.code, message, hint, severity)
+
+    def readings(self, text: Any) -> int:
+        """How often an expression reads a long text; 0 where the file has too much text to look."""
+        if not isinstance(text, str) or "(" not in text or self.weighed > MOST_WEIGHED_TEXT:
+            return 0
+        self.weighed += len(text)
+        return readings(text)
 
     def stop(self, path: Path) -> None:
         """Reports once that the file has too much expression text."""
@@ -94,7 +107,7 @@ def check_rules(source: Source, path: Path, shapes: Mapping[str, Any], expressio
     if not node.items:
         source.add(node.start, "no-rules", "this stream forwards nothing", "add a rule", WARNING)
     check_globs(source, path, node.value)
-    check_readings(source, path, node.value, shapes)
+    check_readings(expressions, path, node.value, shapes)
     before = Reachability()
     seen: dict[str, int] = {}
     for number, value in enumerate(node.value):
@@ -119,7 +132,9 @@ def check_rules(source: Source, path: Path, shapes: Mapping[str, Any], expressio
             check_details(source, sent(here, value, shapes), taker.events - gone.keys())
 
 
-def check_readings(source: Source, path: Path, rules: Sequence[Any], shapes: Mapping[str, Any]) -> None:
+def check_readings(
+    expressions: Expressions, path: Path, rules: Sequence[Any], shapes: Mapping[str, Any]
+) -> None:
     """Warns at the rule with which the rules of a stream read long texts too often for one event.
 
     All conditions may be asked of one event, and the data of one rule; they share one budget.
@@ -128,15 +143,15 @@ def check_readings(source: Source, path: Path, rules: Sequence[Any], shapes: Map
     for number, rule in enumerate(rules):
         if not isinstance(rule, dict):
             continue
-        when = rule.get("when")
-        condition = readings(when) if isinstance(when, str) else 0
-        data = [readings(text) for _, text in sent((*path, number), rule, shapes) if isinstance(text, str)]
+        condition = expressions.readings(rule.get("when"))
+        data = [expressions.readings(text) for _, text in sent((*path, number), rule, shapes)]
         if max([condition, *data]) > MOST_READINGS:
             return  # the lint of that expression says it
         asked += condition
         if asked + sum(data) > MOST_READINGS:
             said = f"up to this rule a text is read {asked + sum(data)} times: a long one would be stopped"
             hint = "ask for what is cheap first (events, steps), or look for fewer words"
+            source = expressions.source
             source.add(source.at((*path, number)), "cost", said, hint, WARNING)
             return
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from functools import cache
-from typing import Annotated, Any, Final, get_args, get_origin
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
+from config.checks.model_tree import field_of, keys, model_at
+from config.checks.redaction import without
 from config.model.types import nearest
+from config.problems import Own
 from config.source.nodes import MOST_PROBLEMS, Path, Source, YamlNode
 from config.source.scalars import is_text
 
@@ -66,7 +67,7 @@ def left_empty(source: Source, root: type[BaseModel]) -> bool:
         key, value = source.key_at(path), source.at(path)
         if said.isdisjoint({source.place(key), source.place(value)}):
             found = True
-            source.add(key, "empty", f"`{path[-1]}` is empty", example_hint(root, path))
+            source.add(key, "empty", f"`{path[-1]}` is empty", Own(example_hint(root, path)))
         if source.enough:
             break
     return found
@@ -94,14 +95,16 @@ def note(source: Source, root: type[BaseModel], error: Any) -> None:
     if kind == "missing":
         at = source.key_at(path[:-1]) if path[:-1] else 0
         where = f" in `{path[-2]}`" if len(path) > 1 and isinstance(path[-2], str) else ""
-        source.add(at, "missing-key", f"the key `{name}` is missing{where}", example_hint(root, path))
+        source.add(at, "missing-key", f"the key `{name}` is missing{where}", Own(example_hint(root, path)))
         return
     said = f"`{name}`" if isinstance(name, str) else f"entry {name + 1} of `{owner(path)}`"
-    hint = (error.get("ctx") or {}).get("hint", "") or example_hint(root, path)
+    written = (error.get("ctx") or {}).get("hint", "")
+    hint = Own(without(written, source.secrets) if written else example_hint(root, path))
     if node.value is None and error["msg"].endswith("empty"):
         source.add(source.key_at(path), "empty", f"{said} is empty", hint)
     else:
-        source.add(node.start, kind, f"{said} {error['msg']}", hint)
+        # The model never quotes what came from a variable (`config.model.wording.shown`).
+        source.add(node.start, kind, Own(f"{said} {without(error['msg'], source.secrets)}"), hint)
 
 
 def empties(node: YamlNode | None, path: Path = ()) -> Iterator[Path]:
@@ -149,7 +152,7 @@ def unknown(source: Source, root: type[BaseModel], path: Path) -> None:
         hint = f"known here: {', '.join(known)}"
     shown = key if len(key) <= 60 else key[:60] + "…"
     where = f" in `{path[-2]}`" if len(path) > 1 and isinstance(path[-2], str) else ""
-    source.add(source.key_at(path), "unknown-key", f"unknown key `{shown}`{where}", hint)
+    source.add(source.key_at(path), "unknown-key", f"unknown key `{shown}`{where}", Own(hint))
 
 
 def example_hint(root: type[BaseModel], path: Path) -> str:
@@ -176,55 +179,3 @@ def flow(value: Any, *, inside: bool = False) -> str:
         return text
     plain = PLAIN.fullmatch(text) and is_text(text)
     return text if plain and not (inside and BRACKETS.search(text)) else json.dumps(text, ensure_ascii=False)
-
-
-def keys(model: type[BaseModel]) -> list[str]:
-    """The keys as they are written."""
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def field_of(model: type[BaseModel], key: str | int) -> FieldInfo | None:
-    """The field that a key means; by its written name only."""
-    return _fields(model).get(key)
-
-
-@cache
-def _fields(model: type[BaseModel]) -> dict[str | int, FieldInfo]:
-    """The fields by their written names."""
-    return {field.alias or name: field for name, field in model.model_fields.items()}
-
-
-def model_at(model: type[BaseModel] | None, path: Path) -> type[BaseModel] | None:
-    """The block that stands at a path below `model`."""
-    kind: Any = model
-    for step in path:
-        inner = block(kind)
-        if inner is not None:
-            found = field_of(inner, step)
-            kind = found.annotation if found is not None else None
-        elif get_origin(bare(kind)) is dict:
-            kind = get_args(bare(kind))[1]
-        elif get_origin(bare(kind)) is tuple:
-            kind = get_args(bare(kind))[0]
-        else:
-            return None
-    return block(kind)
-
-
-@cache  # at least the number of types in the model
-def bare(kind: Any) -> Any:
-    """A type without its annotations and without None."""
-    while True:
-        if get_origin(kind) is Annotated:
-            kind = get_args(kind)[0]
-        elif type(None) in get_args(kind) and get_origin(kind) not in (dict, tuple):
-            kind = next(choice for choice in get_args(kind) if choice is not type(None))
-        else:
-            return kind
-
-
-@cache
-def block(kind: Any) -> type[BaseModel] | None:
-    """The block that a type is, or None."""
-    found = bare(kind)
-    return found if isinstance(found, type) and issubclass(found, BaseModel) else None

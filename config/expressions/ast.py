@@ -6,6 +6,7 @@ counts characters of the expression's text, from 0.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -72,7 +73,7 @@ class Written:
         return self.text[self._begin(index, _SIDE_ENDS) : self._end(index)].strip()
 
     def _index(self, position: int) -> int:
-        return next(n for n, token in enumerate(self.tokens) if token.position == position)
+        return bisect_left(self.tokens, position, key=lambda token: token.position)
 
     def _end(self, first: int) -> int:
         depth = 0

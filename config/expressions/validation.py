@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any, Final
 
 from config.expressions.ast import Diagnostic, ExpressionProblem, Node, Token
@@ -165,6 +166,7 @@ def _function(node: Node) -> Iterator[Diagnostic]:
             )
 
 
+@lru_cache(maxsize=256)
 def instead_of(name: str) -> str:
     """What to write instead of a function that there is not."""
     low = name.lower()

@@ -13,6 +13,7 @@ from config.model.types import (
     Count,
     Duration,
     Lasting,
+    OneOrMany,
     Port,
     Secret,
     Size,
@@ -76,7 +77,9 @@ class JwtConfig(Block):
     key: Secret | None = setting(
         None, "A shared secret or a public key in PEM, instead of `jwks_url`.", "${file:/run/secrets/jwt-key}"
     )
-    audience: Word | None = setting(None, "What the token's `aud` must be or contain.", "streams")
+    audience: OneOrMany | None = setting(
+        None, "What the token's `aud` must be or contain: one or a list.", "streams", ["streams", "api"]
+    )
     issuer: Word | None = setting(None, "What the token's `iss` must be.", "https://id.example.com/")
     algorithms: Annotated[
         tuple[Algorithm, ...], BeforeValidator(many), one_or_many({"enum": list(ALGORITHMS)})

@@ -8,6 +8,7 @@ that came from a variable: such text is a `Resolved`.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
@@ -97,6 +98,9 @@ def many(value: Any) -> tuple[Any, ...]:
     """One or a list, as a tuple; at least one."""
     if isinstance(value, str):
         value = [value]
+    if isinstance(value, dict):
+        hint = "write a list: [first, second]"
+        raise wrong("wrong-type", f"must be one name or a list of names, but this is {kind(value)}", hint)
     if not isinstance(value, list | tuple):
         raise wrong("wrong-type", f"must be one name or a list of names, but this is {kind(value)}")
     if not value:
@@ -141,7 +145,8 @@ def secret(value: Any) -> SecretStr:
         )
     if not value.strip():
         raise wrong("empty", "must not be empty")
-    return Hidden(str(value))
+    # A line break at the end comes from editors, `echo` and block texts (`|`), and is never a part of it.
+    return Hidden(str(value).rstrip("\r\n"))
 
 
 def one_of(*choices: str) -> Callable[[Any], str]:
@@ -178,6 +183,10 @@ def origin(value: Any) -> str:
     form = "an origin is scheme://host[:port], like https://app.example.com"
     if written == "*":
         return written
+    several(written, isinstance(value, Resolved))
+    if written == "null":
+        hint = "pages without an origin of their own send it (sandboxed frames, local files): give them one"
+        raise wrong("origin", "must not be `null`: any page can send that", hint)
     try:
         parts = urlsplit(written)
         port = parts.port
@@ -198,13 +207,33 @@ def origin(value: Any) -> str:
             f"must be an origin, but this is {kind(value)}",
             "" if isinstance(value, Resolved) else hint,
         )
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else ascii_host(parts.hostname)
     usual = {"http": 80, "https": 443}.get(parts.scheme)
     canonical = f"{parts.scheme}://{host}" + (f":{port}" if port is not None and port != usual else "")
     if parts.path or parts.query or parts.fragment:
         hint = "" if isinstance(value, Resolved) else f"write `{canonical}`; {form}"
         raise wrong("origin", "has a path, and an origin has none: it would never match", hint)
     return canonical
+
+
+def several(written: str, resolved: bool) -> None:
+    """Refuses a list of origins in one text."""
+    parts = [part for part in re.split(r"[\s,;]+", written.strip("[] ")) if part]
+    if len(parts) < 2 or not all("://" in part or part == "*" for part in parts):
+        return
+    if resolved:
+        said = "holds several origins, and one variable holds one"
+        raise wrong("origin", said, 'write a list: ["${ORIGIN_1}", "${ORIGIN_2}"]')
+    bare = [part.strip("\"'") for part in parts]
+    raise wrong("origin", "holds several origins in one text", f"write a list: [{', '.join(bare)}]")
+
+
+def ascii_host(host: str) -> str:
+    """A host name as browsers send it: other letters than ASCII as punycode (RFC 3492)."""
+    labels = unicodedata.normalize("NFKC", host).lower().split(".")
+    return ".".join(
+        label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii") for label in labels
+    )
 
 
 def variable_or(schema: dict[str, Any]) -> WithJsonSchema:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from difflib import get_close_matches
 from typing import Any, Final, cast
 
@@ -9,6 +11,12 @@ from pydantic_core import PydanticCustomError
 
 REDACTED: Final = "[redacted]"
 LONGEST_QUOTE: Final = 60  # characters of a value in a message: enough to find the value in the file
+
+
+INVISIBLE: Final = re.compile(
+    "[\u00a0\u00ad\u1680\u2000-\u200f\u2028\u2029\u202a-\u202f\u205f-\u2064\u3000\ufeff]"
+)
+"""Characters that look like a blank or like nothing; they come with what is copied from pages and chats."""
 
 
 class Resolved(str):
@@ -40,6 +48,28 @@ def shown(value: object) -> str:
     return f"`{text}`" if len(text) <= LONGEST_QUOTE else f"`{text[:LONGEST_QUOTE]}…`"
 
 
+def character(one: str) -> str:
+    """An invisible character's name and number."""
+    name = unicodedata.name(one, "control character").lower()
+    return f"a {name} (U+{ord(one):04X})"
+
+
+def flaw(text: str) -> str:
+    """What is wrong at the ends of a value, as environment files make it; empty where nothing is."""
+    if not text.strip():
+        return ""
+    for end, place in ((text[0], "begins with"), (text[-1], "ends in")):
+        if end in "\r\n":
+            return f"{place} a line break"
+        if end in " \t":
+            return f"{place} a blank"
+        if INVISIBLE.match(end):
+            return f"{place} {character(end)}"
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        return "has quotes around it"
+    return ""
+
+
 def kind(value: object) -> str:
     """A value's type and text, described as YAML."""
     if value is None:
@@ -52,7 +82,8 @@ def kind(value: object) -> str:
         return "a mapping (`key: value`)"
     if isinstance(value, list | tuple):
         return "a list"
-    return f"the text {shown(value)}"
+    found = flaw(str(value))
+    return f"the text {shown(value)}" + (f", which {found}" if found else "")
 
 
 def nearest(value: Any, choices: tuple[str, ...] | list[str]) -> str:

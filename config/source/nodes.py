@@ -62,6 +62,7 @@ class Source:
     starts: list[int] = field(default_factory=list)
     reported: Counter[Severity] = field(default_factory=Counter)
     places: dict[int, list[int]] = field(default_factory=dict)
+    secrets: list[str] = field(default_factory=list)  # literal secrets of the file, the longest first
 
     def __post_init__(self) -> None:
         self.starts = [0, *(match.end() for match in re.finditer("\r\n|\n|\r", self.text))]

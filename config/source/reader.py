@@ -230,6 +230,8 @@ class Composer:
             place = self.source.written_at(node, fault.offset)
             self.source.add(place, fault.code, fault.message, fault.hint)
             self.source.spoiled.add(node.start)
+        if node.substitution is not None and node.substitution.assumed:
+            self.source.spoiled.add(node.start)  # what it stands for is not known here
 
     def sequence(self, event: Any, depth: int) -> YamlNode:
         items: list[YamlNode] = []

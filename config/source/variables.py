@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
@@ -33,21 +34,26 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An error in a reference: its offset in the written text, what is wrong, and what to do."""
+    """An error in a reference: its offset in the written text, what is wrong, and what to do.
+
+    `absent`: what is wrong is only the place where the file is checked, which lacks a variable or a file.
+    """
 
     offset: int
     code: str
     message: str
     hint: str
+    absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Substitution:
-    """The resolved text, its pieces, and every fault."""
+    """The resolved text, its pieces, and every fault; `assumed`: a part of the text is not known."""
 
     text: str
     pieces: tuple[Piece, ...]
     faults: tuple[Fault, ...]
+    assumed: bool = False
 
     def written(self, offset: int) -> int:
         """The offset in the written text of an offset in the resolved text."""
@@ -55,8 +61,13 @@ class Substitution:
         return piece.written + (offset - piece.start if piece.literal else 0)
 
 
+class WithoutEnvironment(dict[str, str]):
+    """An environment in which each missing variable and file is assumed to be there (``--no-env``)."""
+
+
 def substitute(text: str, env: Mapping[str, str]) -> Substitution:
     """Resolves every reference of a text."""
+    assumed = False
     out: list[str] = []
     pieces = [Piece(0, 0, literal=True)]
     faults: list[Fault] = []
@@ -66,7 +77,10 @@ def substitute(text: str, env: Mapping[str, str]) -> Substitution:
         faults += leftover(literal, index)
         value = resolved(match, env)
         if isinstance(value, Fault):
-            faults.append(value)
+            if isinstance(env, WithoutEnvironment) and value.absent:
+                assumed = True
+            else:
+                faults.append(value)
             value = ""
         elif OPEN in value:
             faults.append(
@@ -83,7 +97,7 @@ def substitute(text: str, env: Mapping[str, str]) -> Substitution:
         out += [literal, value]
         index = match.end()
     faults += leftover(text[index:], index)
-    return Substitution("".join([*out, text[index:]]), tuple(pieces), tuple(faults))
+    return Substitution("".join([*out, text[index:]]), tuple(pieces), tuple(faults), assumed)
 
 
 def leftover(literal: str, start: int) -> list[Fault]:
@@ -109,9 +123,9 @@ def resolved(match: re.Match[str], env: Mapping[str, str]) -> str | Fault:
         if how == "-":
             return str(rest)
         state = "is not set" if value is None else "is empty"
-        hint = f"set {name} in the environment, or give a default: ${{{name}:-default}}"
+        hint = f"set {name} in the environment; to check without it: stream-proxy check --no-env"
         message = f"the variable {name} {state}" + (f": {rest}" if rest else "")
-        return Fault(match.start(), "unset-variable", message, hint)
+        return Fault(match.start(), "unset-variable", message, hint, absent=True)
     return value
 
 
@@ -123,7 +137,7 @@ def content(path: str, offset: int) -> str | Fault:
         )
     try:
         if not Path(path).is_file():  # a pipe or a device would hang or never end
-            return Fault(offset, "variable-file", f"the file {path} does not exist", "is it mounted?")
+            return _no_file(path, offset)
         with Path(path).open("rb") as file:
             held = file.read(LARGEST_FILE + 1)
         if len(held) > LARGEST_FILE:
@@ -140,4 +154,39 @@ def content(path: str, offset: int) -> str | Fault:
             "variable-file",
             f"the file {path} cannot be read: {reason}",
             "is it mounted, and may this process read it?",
+            absent=isinstance(error, OSError),
         )
+
+
+def _no_file(path: str, offset: int) -> Fault:
+    """The fault for a path at which there is no regular file."""
+    found = Path(path)
+    if found.is_dir():
+        inside = sorted(each.name for each in found.iterdir() if not each.name.startswith("."))
+        hint = f"name a file in it, like ${{file:{path.rstrip('/')}/{inside[0] if inside else 'NAME'}}}"
+        return Fault(offset, "variable-file", f"{path} is a directory and no file", hint)
+    if found.exists():
+        return Fault(
+            offset, "variable-file", f"{path} is a pipe or a device and no file", "name a regular file"
+        )
+    if found.is_symlink():
+        said = f"the file {path} is a link to a file that does not exist"
+        return Fault(offset, "variable-file", said, "is what it points to mounted?", absent=True)
+    parent = next((each for each in found.parents if each.exists()), Path("/"))
+    hint = "is it mounted? To check without it: stream-proxy check --no-env"
+    if not parent.is_dir():
+        hint = f"{parent} is a file and no directory"
+    elif parent == found.parent and (close := get_close_matches(found.name, _names(parent), 1)):
+        hint = f"did you mean {parent / close[0]}?"
+    return Fault(offset, "variable-file", f"the file {path} does not exist", hint, absent=True)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(each.name for each in folder.iterdir())[:MOST_NAMES]
+    except OSError:
+        return []
+
+
+MOST_NAMES: Final = 1000
+"""Names of a folder that are looked at for did-you-mean."""
