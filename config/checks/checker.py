@@ -24,11 +24,11 @@ from config.checks.access import (
 from config.checks.examples import check_tests
 from config.checks.paths import check_paths, streams_of
 from config.checks.redaction import JWT, Span, longest_first, secret_spans, secret_words, values_of, without
-from config.checks.rules import Expressions, check_rules, data_of
+from config.checks.rules import Expressions, check_rules, check_step_names, data_of
 from config.checks.schema_errors import validate
 from config.expressions.api import ALLOW_FIELDS, EVENT_FIELDS
 from config.model.files import ProxyFile, SingleFile, TeamFile
-from config.problems import ERROR, WARNING, Problem, errors
+from config.problems import ERROR, WARNING, Own, Problem, Severity, errors
 from config.source.nodes import MOST_PROBLEMS, Source
 from config.source.reader import read
 
@@ -62,6 +62,9 @@ def check(
     source = read(file, content, None if form is Form.TEAM else env)
     if form is None:
         form = Form.PROXY if isinstance(source.data, dict) and "teams" in source.data else Form.SINGLE
+    stranger = foreign_file(source)
+    if stranger is not None:
+        return Checked(source, (stranger,), None, tuple(secret_spans(source, form.value)))
     spans = secret_spans(source, form.value)
     source.secrets = secret_words(source, spans)
     model = None
@@ -82,23 +85,47 @@ def check(
 
 def ordered(problems: list[Problem]) -> tuple[Problem, ...]:
     """The problems in the order of the lines, each once, at most MOST_PROBLEMS."""
-    found = sorted(
-        dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column, problem.severity)
-    )
-    if len(found) > MOST_PROBLEMS:
-        last = found[MOST_PROBLEMS]
-        said = f"and {len(found) - MOST_PROBLEMS} more problems"
-        rest = Problem(
-            last.file,
-            last.line,
-            last.column,
-            ERROR,
-            "too-many",
-            said,
-            "correct these first, then check again",
-        )
-        return (*found[:MOST_PROBLEMS], rest)
+    found = sorted(dict.fromkeys(problems), key=placed)
+    if (count := len(found)) > MOST_PROBLEMS:
+        # No error may be cut off by warnings before it: the file would seem to be fine.
+        wrong = errors(found)
+        warned = [each for each in found if each.severity == WARNING]
+        found = sorted([*wrong, *warned][:MOST_PROBLEMS], key=placed)
+        last = found[-1]
+        cut: Severity = ERROR if len(wrong) > MOST_PROBLEMS else WARNING
+        said = f"and {count - MOST_PROBLEMS} more {'problems' if cut == ERROR else 'warnings'}"
+        hint = "correct these first, then check again"
+        return (*found, Problem(last.file, last.line, last.column, cut, "too-many", said, hint))
     return tuple(found)
+
+
+def foreign_file(source: Source) -> Problem | None:
+    """The one problem of a file that is another program's, and whose keys are not worth naming one by one."""
+    data = source.data if isinstance(source.data, dict) else {}
+    said = hint = ""
+    if "apiVersion" in data and "kind" in data:
+        held = data.get("data") or data.get("stringData")
+        named = (
+            [name for name in held if str(name).endswith((".yaml", ".yml"))] if isinstance(held, dict) else []
+        )
+        key = named[0] if named else "streams.yaml"
+        said = "this is a Kubernetes manifest; the configuration is a text in its `data`"
+        hint = f"check the file it is made from, or take it out: yq '.data[\"{key}\"]' {source.file} > {key}"
+    elif isinstance(data.get("services"), dict) and "streams" not in data:
+        said, hint = "this is a compose file", "check the file that a service mounts, like ./streams.yaml"
+    elif "jobs" in data and ("on" in data or "stages" in data):
+        said, hint = "this is a workflow of a build service", "check the proxy's own file, like streams.yaml"
+    elif "openapi" in data:
+        said, hint = "this is an OpenAPI description", "check the proxy's own file, like streams.yaml"
+    if not said:
+        return None
+    line, column = source.place(source.root.start if source.root is not None else 0)
+    return Problem(source.file, line, column, ERROR, "foreign-file", Own(said), Own(hint))
+
+
+def placed(problem: Problem) -> tuple[int, int, str]:
+    """The order of problems."""
+    return problem.line, problem.column, problem.severity
 
 
 def between(source: Source, form: Form, granted: Any) -> None:
@@ -139,6 +166,7 @@ def check_streams(source: Source, *, at_root: bool) -> None:
             for rule in (rules if isinstance(rules, list) else [])
             if isinstance(rule, dict)
         }
+    check_step_names(source)
     for name, shape in shapes.items():
         if name not in used:
             said = f"no rule uses the shape `{name[:60]}`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -37,6 +38,9 @@ NEVER_SENT: Final = {
 }
 
 
+SEPARATORS: Final = re.compile(r"\s*[,;|]\s*|\s+(?:or|and)\s+|\s+")
+
+
 def is_glob(pattern: str) -> bool:
     """Whether a name has wildcards."""
     return any(character in pattern for character in "*?")
@@ -56,6 +60,12 @@ def event_problem(pattern: str) -> tuple[str, str, str] | None:
     if matches((pattern,), CHUNKS):
         said = f"`{short(pattern)}` matches no event: globs do not take chunks"
         return "unknown-event", said, f"write `{CHUNKS}`"
+    parts = [
+        part.strip() for part in re.split(r"[,;|]|\s+(?:or|and)\s+|\s+", pattern.strip("[] ")) if part.strip()
+    ]
+    if len(parts) > 1 and any(matches_event((part,), name) for part in parts for name in EVENT_TYPES):
+        said = f"`{short(pattern)}` is one name, and no event is called so"
+        return "unknown-event", said, f"write a list: [{', '.join(quoted(part) for part in parts)}]"
     low = pattern.strip().lower().replace("-", "_").replace(".", "_")
     if low in NEVER_SENT:
         return "unknown-event", f"there is no event `{pattern}`", NEVER_SENT[low]
@@ -63,6 +73,11 @@ def event_problem(pattern: str) -> tuple[str, str, str] | None:
         return "unknown-event", f"`{pattern}` matches no event", f"the events are {', '.join(EVENT_TYPES)}"
     hint = nearest(low, EVENT_TYPES) or f"the events are {', '.join(EVENT_TYPES)}"
     return "unknown-event", f"there is no event `{short(pattern)}`", hint
+
+
+def quoted(part: str) -> str:
+    """An entry of a list as YAML needs it: a glob is in quotes, since `*` begins an alias."""
+    return f'"{part}"' if part.startswith("*") else part
 
 
 def short(name: str) -> str:

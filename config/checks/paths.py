@@ -15,6 +15,9 @@ from config.source.nodes import Path, Source
 RUN: Final = "workflowRunId"
 METADATA: Final = "metadata."
 OWN_PATHS: Final = ("healthz", "readyz", "metrics")  # the proxy's own: no name for a stream or a team
+URL: Final = re.compile(r"(?i:https?:)?//[^/]*")
+# As other routers write a placeholder: /:id, /<id>, /[id], /$id, /*
+OTHER_PLACEHOLDER: Final = re.compile(r"/(:[A-Za-z_]\w*|<[^<>/]+>|\[[^\[\]/]+\]|\$[A-Za-z_]\w*|\*+)(?=/|$)")
 LITERAL: Final = re.compile(r"[A-Za-z0-9._~!$&'()+,;=:@-]+")
 KEY: Final = re.compile(r"[^\s{}/:]{1,200}")
 STREAM_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -64,6 +67,8 @@ def check_template(source: Source, place: Path, template: str, *, at_root: bool)
 
     if len(template) > LONGEST:
         return wrong(0, f"a path has at most {LONGEST} characters", FORM)
+    if (other := other_form(template)) is not None:
+        return wrong(*other)
     if not template.startswith("/"):
         return wrong(0, "a path begins with `/`", f"write `/{template}`")
     offset = 1
@@ -84,6 +89,21 @@ def check_template(source: Source, place: Path, template: str, *, at_root: bool)
     if at_root and first in OWN_PATHS:
         return wrong(0, f"/{first} is the proxy's own", "choose another first part")
     return how_many(source, place, placeholders)
+
+
+def other_form(template: str) -> tuple[int, str, str] | None:
+    """Offset, message and hint for a whole URL, a query, or the placeholder of another router."""
+    if (found := URL.match(template)) is not None:
+        rest = "/" + template[found.end() :].lstrip("/")
+        return 0, "a path has no scheme and no host", f"write only the path: `{rest}`"
+    for sign in "?#":
+        if sign in template:
+            place = template.index(sign)
+            return place, f"a path has no `{sign}`", f"write `{template[:place]}`"
+    if "{" not in template and (placed := OTHER_PLACEHOLDER.search(template)) is not None:
+        fixed = f"{template[: placed.start(1)]}{{{RUN}}}{template[placed.end(1) :]}"
+        return placed.start(1), "a placeholder stands in curly brackets", f"write `{fixed}`"
+    return None
 
 
 def unknown_placeholder(name: str) -> tuple[str, str] | None:

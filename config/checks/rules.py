@@ -11,11 +11,13 @@ from typing import Any, Final
 
 from config.checks.event_names import RUN_EVENTS, event_problem, is_glob, taken
 from config.checks.leaks import check_details
+from config.checks.paths import streams_of
 from config.checks.reachability import Reachability, RuleReach
 from config.checks.redaction import longest_first, unquoted, values
-from config.checks.step_names import step_problem
+from config.checks.step_names import near_duplicates, step_problem
 from config.expressions.api import MOST_READINGS, event_fields, lint, readings
 from config.expressions.globs import CHUNKS, matches
+from config.expressions.syntax_hints import constant
 from config.expressions.types import EVENT_TYPES, Shape
 from config.model.files import DEFAULT_DATA
 from config.model.types import nearest
@@ -60,15 +62,19 @@ class Expressions:
                 self.known[key] = []
                 self.stop(path)
                 return
-            self.known[key] = lint(text, fields, result)[:MOST_DIAGNOSTICS]
+            found_here = sorted(lint(text, fields, result), key=lambda each: each.severity)  # errors first
+            self.known[key] = found_here[:MOST_DIAGNOSTICS]
         for found in self.known[key]:
-            if self.source.enough or self.source.reported[WARNING] > MOST_REPORTED:
+            if self.source.enough:
                 return
+            if found.severity == WARNING and self.source.reported[WARNING] > MOST_REPORTED:
+                continue
             severity: Severity = ERROR if found.severity == ERROR else WARNING
             place = self.source.inside(path, found.position)
             # A message quotes the expression in many ways, so its own variables' values are masked here.
             own = longest_first(values(node))
             message, hint = unquoted(found.message, own), unquoted(found.hint or "", own)
+            hint = hint.replace(f"a text stands in single quotes: '{text}'", quoted_twice(text))
             self.source.add(place, found.code, message, hint, severity)
 
     def readings(self, text: Any) -> int:
@@ -85,6 +91,11 @@ class Expressions:
             said = f"more than {MOST_EXPRESSION_TEXT >> 10} KiB of expressions in one file"
             self.source.add(self.source.at(path), "too-large", said, hint)
             self.read = 1 << 40
+
+
+def quoted_twice(text: str) -> str:
+    """What to write where a whole value is one word: YAML took the quotes that the expression needs."""
+    return f"a constant text is quoted twice, once for YAML: {constant(text)}"
 
 
 def names_in(source: Source, path: Path) -> list[tuple[Path, str]]:
@@ -154,6 +165,21 @@ def check_readings(
             source = expressions.source
             source.add(source.at((*path, number)), "cost", said, hint, WARNING)
             return
+
+
+def check_step_names(source: Source) -> None:
+    """Warns of a step's name that is nearly another one of the file."""
+    places: dict[str, list[Path]] = {}
+    for _, path, block in streams_of(source):
+        rules = block.get("rules")
+        for number, rule in enumerate(rules if isinstance(rules, list) else []):
+            if isinstance(rule, dict) and "steps" in rule:
+                for place, name in names_in(source, (*path, "rules", number, "steps")):
+                    places.setdefault(name, []).append(place)
+    for name, other in near_duplicates([name for name, found in places.items() for _ in found]):
+        said = f"`{name}` is nearly `{other}`, which this file has too: is it one step?"
+        hint = f"write `{other}`, if that is meant"
+        source.add(source.at(places[name][0]), "step-name", said, hint, WARNING)
 
 
 def check_globs(source: Source, path: Path, rules: Sequence[Any]) -> None:

@@ -7,6 +7,7 @@ language writes it that way.
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Final
 
 from config.expressions.ast import ExpressionProblem, Token
@@ -115,6 +116,10 @@ def for_unknown_character(text: str, position: int) -> ExpressionProblem:
         return ExpressionProblem(position, message, _arithmetic(text, position))
     if character == "?":
         return ExpressionProblem(position, "a `?` stands only in a filter", _question(text, position))
+    if unicodedata.category(character or "a") in ("Zs", "Cf"):
+        name = unicodedata.name(character, "character").lower()
+        message = f"a {name} (U+{ord(character):04X}), which cannot be seen, means nothing here"
+        return ExpressionProblem(position, message, "delete it and type an ordinary space")
     if character in "\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb":
         return ExpressionProblem(
             position,

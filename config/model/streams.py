@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Any, Final, Literal
 
@@ -17,6 +18,7 @@ from config.model.types import (
     Lasting,
     OneOrMany,
     Origin,
+    Resolved,
     Size,
     Word,
     kind,
@@ -44,21 +46,38 @@ def mapped(value: Any) -> Any:
         raise wrong(
             "wrong-type",
             f"must be an expression or a mapping of field to expression, but this is {kind(value)}",
-            "a constant is an expression too: `'text'` for text, `` `1` `` for a number, each in YAML quotes",
+            instead_of_a_value(value),
         )
     return value
+
+
+def instead_of_a_value(value: Any) -> str:
+    """The expression for a YAML value that is none."""
+    if isinstance(value, list | tuple):
+        if not value:
+            return 'an empty list is the expression "`[]`"'
+        if any(isinstance(item, Resolved | dict | list) for item in value):
+            return 'a list is one expression in quotes: "[payload.a, payload.b]"'
+        if all(isinstance(item, str) for item in value):
+            return f'a list is one expression in quotes: "[{", ".join(value)}]"'
+        return f"a list of constants is the expression '`{json.dumps(list(value), default=str)}`'"
+    if isinstance(value, dict):
+        if not value:
+            return 'an empty object is the expression "`{}`"'
+        if not all(type(inner) is str for inner in value.values()):
+            return 'an object is an expression in quotes: "{id: payload.id, name: payload.name}"'
+        fields = ", ".join(f"{name}: {inner}" for name, inner in value.items())
+        return f'an object is an expression in quotes: "{{{fields}}}"'
+    if value is None:
+        return 'null is the expression "`null`"'
+    return f'a constant is an expression in backticks, in YAML quotes: "`{str(value).lower()}`"'
 
 
 def expression(value: Any) -> str:
     """The text of a JMESPath expression."""
     if isinstance(value, str):
         return word(value)
-    if isinstance(value, dict | list):
-        hint = 'an object is an expression in quotes: "{id: payload.id, name: payload.name}"'
-    elif value is None:
-        hint = 'null is the expression "`null`"'
-    else:
-        hint = f'a constant is an expression in backticks, in YAML quotes: "`{str(value).lower()}`"'
+    hint = instead_of_a_value(value)
     raise wrong("wrong-type", f"must be an expression in text, but this is {kind(value)}", hint)
 
 

@@ -17,6 +17,7 @@ ESCAPES: Final = {
     **{"L": "\u2028", "P": "\u2029"},
 }
 HEX: Final = {"x": 2, "u": 4, "U": 8}
+PAIR: Final = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")  # as in JSON
 BREAK: Final = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 DEEPEST_INDENT: Final = 80  # an indentation indicator is relative to the parent, so several are tried
 
@@ -107,6 +108,10 @@ def escape(raw: str, index: int, end: int, out: Placed) -> int:
         return fold(raw, index + 1 + found[1], end, out, joined=False)
     if code in HEX:
         digits = raw[index + 2 : index + 2 + HEX[code]]
+        if (pair := PAIR.match(raw, index)) is not None:
+            high, low = int(pair[1], 16), int(pair[2], 16)
+            out.append((chr(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00)), index))
+            return pair.end()
         try:
             out.append((chr(int(digits, 16)), index))
         except (ValueError, OverflowError):

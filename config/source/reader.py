@@ -16,20 +16,24 @@ import yaml
 from yaml.cyaml import CParser  # type: ignore[attr-defined]
 
 from config.model.types import Resolved
+from config.model.wording import INVISIBLE
 from config.source.nodes import Source, YamlNode
+from config.source.offsets import flow_scalar
 from config.source.scalars import NotAScalar, resolve
-from config.source.syntax_errors import SyntaxProblem, explain
+from config.source.syntax_errors import DEEPEST, INDENTED, TOO_DEEP, SyntaxProblem, explain, invisible
 from config.source.variables import OPEN, Fault, substitute
 
 MOST_BYTES: Final = 1 << 20  # as much as a Kubernetes ConfigMap may hold
 MOST_NODES: Final = 50_000  # checking so many values takes under half a second
 MOST_REFERENCES: Final = 1000  # variables: each may read a file
-DEEPEST: Final = 32  # levels; the format needs 8, payloads in tests the rest
 CONTROL: Final = (
     re.compile(  # as libyaml; the complement as a set would take `re` 4 ms to compile at each start
         "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]|[\ud800-\udfff]"
     )
 )
+SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+TEMPLATE: Final = re.compile(r"\{\{\s*\.?([A-Za-z_][\w.]*)\s*\}\}")
+MOST_INVISIBLE: Final = 20  # invisible characters that are reported for one file
 DIRECTIVE: Final = re.compile("^%", re.MULTILINE)
 CONTENT: Final = re.compile(r"^[ \t]*[^#\s]", re.MULTILINE)
 
@@ -86,7 +90,8 @@ class Composer:
 
     def parse(self) -> Iterator[Any]:
         """The parser's events; its errors are translated."""
-        parser = CParser(self.source.text)
+        # libyaml refuses JSON's escapes of surrogates, so it reads other ones of the same length.
+        parser = CParser(SURROGATE.sub(unlike_a_surrogate, self.source.text))
         try:
             while True:
                 event = parser.get_event()
@@ -123,6 +128,8 @@ class Composer:
         event = next(self.events)
         if not isinstance(event, yaml.StreamEndEvent):
             hint = "take the `---` away, or make it two files"
+            if root.fields is not None and "apiVersion" in root.fields:
+                return root  # a Kubernetes manifest, which is said as a whole
             self.stop(
                 SyntaxProblem(start_of(event), "second-document", "a second document begins here", hint)
             )
@@ -131,11 +138,7 @@ class Composer:
     def node(self, event: Any, depth: int) -> YamlNode:
         index = start_of(event)
         if depth > DEEPEST:
-            self.stop(
-                SyntaxProblem(
-                    index, "too-deep", f"nested deeper than {DEEPEST} levels", "is a bracket not closed?"
-                )
-            )
+            self.stop(SyntaxProblem(index, "too-deep", TOO_DEEP, "is a bracket not closed?"))
         self.count(1, index)
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event)
@@ -181,8 +184,29 @@ class Composer:
         self.source.add(start_of(event), "tag", f"`{written}` is a YAML tag, and there are none here", hint)
         self.source.spoiled.add(node.start)
 
+    def text_of(self, event: Any) -> str:
+        """A scalar's text; escapes of surrogates, which libyaml did not see, are read here."""
+        raw = self.source.text[start_of(event) : event.end_mark.index]
+        escapes = SURROGATE.findall(raw)
+        if not escapes:
+            return str(event.value)
+        text = str(event.value)
+        if event.style != '"':
+            for escape in escapes:
+                text = text.replace(unlike(escape), escape, 1)
+            return text
+        begin = self.begin(event, event.style) - start_of(event)
+        placed = flow_scalar(raw[begin:], '"')
+        text = "".join(part for part, _ in placed)
+        lone = next((at for part, at in placed if "\ud800" <= part <= "\udfff"), None)
+        if lone is not None:
+            hint = "one character is written as two escapes, like \\ud83d\\ude00"
+            said = "half of a character: a surrogate without the other one of its pair"
+            self.stop(SyntaxProblem(start_of(event) + begin + lone, "surrogate", said, hint))
+        return text
+
     def scalar(self, event: Any) -> YamlNode:
-        text, style = event.value, event.style
+        text, style = self.text_of(event), event.style
         plain = event.implicit[0] and style not in ("'", '"', "|", ">")
         node = YamlNode(
             self.begin(event, style),
@@ -270,17 +294,50 @@ class Composer:
         values = {key: node.value for key, (_, node) in fields.items()}
         return YamlNode(start_of(event), inner.end_mark.index, values, fields=fields, weight=weight)
 
+    def no_key(self, index: int) -> SyntaxProblem:
+        """The problem for a mapping or a list as a key; ``{{ payload }}`` is one too."""
+        text = self.source.text
+        outer = text.rfind("{", 0, index)
+        template = TEMPLATE.match(text, outer) if outer >= 0 else None
+        if template is not None:
+            name = template[1]
+            hint = f"write {name} without brackets"
+            if name.isupper():
+                hint = f"a variable is written ${{{name}}}"
+            said = "`{{ … }}` is a template, and there are none here"
+            return SyntaxProblem(outer, "template", said, hint)
+        hint = "is a `{` or `[` too many, or are quotes missing?"
+        return SyntaxProblem(index, "key", "a key must be text", hint)
+
+    def invisible(self, index: int) -> NoReturn:
+        """Reports every invisible character that indents a line, and stops: the structure is another one."""
+        found = [match.start(1) for match in INDENTED.finditer(self.source.text)]
+        for each in sorted({*found, index})[:MOST_INVISIBLE]:
+            problem = invisible(self.source.text, each)
+            self.source.add(problem.index, problem.code, problem.message, problem.hint)
+        raise Stop
+
     def key(self, event: Any, depth: int) -> str:
         """A key's text, as it is written."""
         if not isinstance(event, yaml.ScalarEvent):
-            hint = "is a `{` or `[` too many, or are quotes missing?"
-            self.stop(SyntaxProblem(start_of(event), "key", "a key must be text", hint))
+            self.stop(self.no_key(start_of(event)))
         self.count(1, start_of(event))
+        if not event.style and (found := INVISIBLE.search(event.value)) is not None:
+            self.invisible(start_of(event) + found.start())
         if OPEN in event.value:
             self.source.add(
                 start_of(event), "leftover-variable", "a key cannot hold a variable", "write it out"
             )
-        return str(event.value)
+        return self.text_of(event)
+
+
+def unlike(escape: str) -> str:
+    """An escape of the same length that is no surrogate."""
+    return escape[:2] + ("e" if escape[2] == "d" else "E") + escape[3:]
+
+
+def unlike_a_surrogate(found: re.Match[str]) -> str:
+    return unlike(found[0])
 
 
 def start_of(event: Any) -> int:

@@ -6,6 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from config.model.wording import INVISIBLE, character
+
+DEEPEST: Final = 32  # levels; the format needs 8, payloads in tests the rest
+TOO_DEEP: Final = f"nested deeper than {DEEPEST} levels"
+INDENTED: Final = re.compile(rf"^[ \t]*(?:-[ \t]+)?({INVISIBLE.pattern})", re.MULTILINE)
 QUOTE_IT: Final = "put the whole value in quotes"
 
 
@@ -22,6 +27,11 @@ class SyntaxProblem:
 def explain(text: str, context: str | None, opened: int | None, problem: str, index: int) -> SyntaxProblem:
     """The problem for an error of libyaml."""
     index = min(index, len(text))
+    if "maximum nesting depth" in problem:
+        return SyntaxProblem(opened or index, "too-deep", TOO_DEEP, "is a bracket not closed?")
+    invisible = invisible_before(text, index)
+    if invisible is not None:
+        return invisible
     tab = tab_before(text, index)
     if tab is not None:
         return SyntaxProblem(
@@ -131,6 +141,20 @@ def quoted(opened: int, problem: str, index: int) -> SyntaxProblem:
         "these quotes are never closed",
         "close them; a quote inside is written twice ('it''s') or stands in the other kind (\"it's\")",
     )
+
+
+def invisible(text: str, index: int) -> SyntaxProblem:
+    """The problem for an invisible character where YAML needs a space or nothing."""
+    message = f"{character(text[index])}, which cannot be seen, where YAML needs an ordinary space or nothing"
+    hint = "delete it and type spaces; it comes from a page, a chat or a text document"
+    return SyntaxProblem(index, "invisible-character", message, hint)
+
+
+def invisible_before(text: str, index: int) -> SyntaxProblem | None:
+    """An invisible character that indents the line at `index`, or the line before it."""
+    start = text.rfind("\n", 0, max(0, text.rfind("\n", 0, index))) + 1
+    found = INDENTED.search(text, start, index + 1)
+    return None if found is None else invisible(text, found.start(1))
 
 
 def tab_before(text: str, index: int) -> int | None:

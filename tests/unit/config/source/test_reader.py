@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from config.checks.checker import Form, check
 from config.model.types import Resolved
 from config.source.nodes import Path, Source
-from config.source.reader import CONTROL, DEEPEST, MOST_NODES, read
+from config.source.reader import CONTROL, MOST_NODES, read
+from config.source.syntax_errors import DEEPEST
 from tests.support.cost import relative_cost
 
 ROOT = FilePath(__file__).resolve().parents[4]
