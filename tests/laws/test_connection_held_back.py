@@ -80,6 +80,7 @@ def playing(seed: int) -> tuple[Truth, list[Told], World]:
 @example(6885)  # a step that was cancelled meanwhile
 @example(17872)  # its first chunks come when the history has told its failure long ago
 @example(19244)  # the same, joined late
+@example(2037235)  # the history counts two attempts, a subscription brings the end of the third
 @example(14021)  # two attempts that the history tells of one after the other, late
 def test_what_a_connection_held_back_is_told_as_what_it_is_or_not_at_all(lag: float, seed: int) -> None:
     run, subscriptions, world = playing(seed)

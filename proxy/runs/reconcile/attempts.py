@@ -151,11 +151,12 @@ def _proven(
     if over and newer:
         # Where nothing else distinguishes the executions: one for each attempt, if their numbers agree.
         return Attribution(proven - newer if one.number == proven - newer else NOBODY)
-    if evidence.history_status is Status.QUEUED and evidence.history_attempt == proven:
+    counted = evidence.history_attempt
+    if evidence.history_status is Status.QUEUED and (counted == proven or _answered(one, evidence)):
         # No attempt sends anything while it waits for a worker: an earlier one did, or the history is behind.
-        failure = evidence.failures.get(proven - 1)
+        failure = evidence.failures.get(counted - 1)
         heard_before = failure is not None and failure.live and one.heard_at <= failure.known_at
-        return Attribution(1 if heard_before and proven == 2 else NOBODY)
+        return Attribution(1 if heard_before and counted == 2 else NOBODY)
     return Attribution(proven)
 
 
