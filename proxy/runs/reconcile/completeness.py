@@ -69,7 +69,7 @@ def tail(
             continue
         proven_at, hope_until = _proof(one, (step_run_id, attempt), end)
         if proven_at is not None:
-            if not one.stays_open(end.known_at, proven_at):
+            if not one.stays_open(end.known_at, proven_at, end.settle):
                 until = max(until, one.followed_until)
                 continue
             if now >= proven_at:

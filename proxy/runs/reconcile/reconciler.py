@@ -196,6 +196,7 @@ class Reconciler:
                 before.successor = one
                 one.starts |= before.starts  # what both were open for began after the first one was opened
                 one.live_starts.update(before.live_starts)
+                one.chunk_at = before.chunk_at
         self._subscriptions.append(one)
         self._forget_closed()
         if self._heard_at is None:
@@ -244,6 +245,7 @@ class Reconciler:
             self._end.hinted(event, now)
             self.core_poll.want(now)
         elif event.kind is _STREAM:
+            one.chunk_at = now
             self._chunk(one, self._step(step_id, now), event, now)
         else:
             self._lifecycle(one, self._step(step_id, now), event, now)
@@ -280,7 +282,7 @@ class Reconciler:
         emitter = self._emitter
         if event.run_id != self.run_id or emitter.items:
             return None
-        self._heard_at = one.heard_at = one.pulse.at = now
+        self._heard_at = one.heard_at = one.chunk_at = one.pulse.at = now
         last_chunk[key] = execution.last_index = index
         execution.last_at = at
         execution.last_came = now

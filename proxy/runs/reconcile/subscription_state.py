@@ -6,7 +6,17 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from proxy.core.observations import LiveEvent
-from proxy.runs.reconcile.timing import SEAM, SEAM_AFTER, SEAM_SHARE
+from proxy.runs.reconcile.timing import (
+    AFTER_FLUSHES,
+    CUT_FLUSH,
+    END_WAITS,
+    HANGUP_LEAST,
+    NEXT_FLUSHES,
+    OTHER_END,
+    SEAM,
+    SEAM_SHARE,
+    SETTLE,
+)
 
 
 class Selection(Enum):
@@ -50,6 +60,7 @@ class SubscriptionState:
     hung_up: bool = False  # the engine ended it because no run that it had brought was active
     successor: SubscriptionState | None = None  # opened at once when this one was hung up
     heard_at: float = float("-inf")  # when it last brought an event of this run
+    chunk_at: float = float("-inf")  # when it last brought a chunk of this run
     last_chunk: dict[tuple[str, int], int] = field(default_factory=dict)
     """(step run id, number of the execution) -> the highest index that it brought"""
     starts: set[tuple[str, int]] = field(default_factory=set)
@@ -95,17 +106,37 @@ class SubscriptionState:
             return self.closed_at + SEAM
         return float("-inf")
 
-    def stays_open(self, ended_at: float, until: float) -> bool:
+    def stays_open(self, ended_at: float, until: float, settle: float) -> bool:
         """Whether nothing that came between an end at `ended_at` and `until` can have been missed.
 
-        The engine hangs up a subscription when the last run that it brought is over, 5 to 100 ms after the
-        last step's end. Nearly every chunk that the end overtook has come after SEAM_AFTER, and after
-        SEAM_SHARE of the settling time, which grows with the lag of chunks. So a subscription that was hung
-        up later than that, and its successor, count as one.
+        `settle`: for how many seconds an end waits for chunks now. The engine hangs up a subscription when
+        the last run that it brought is over, 5 to 100 ms after the last step's end. It and its successor
+        count as one if no chunk can have been flushed between the two.
         """
         if self.closed_at is None or self.closed_at >= until:
             return True
         following = self.successor
-        if following is None or self.closed_at < ended_at + max(SEAM_AFTER, SEAM_SHARE * (until - ended_at)):
+        if following is None or not self._cut_nothing(self.closed_at, ended_at, until - ended_at, settle):
             return False
-        return following.stays_open(ended_at, until)
+        return following.stays_open(ended_at, until, settle)
+
+    def _cut_nothing(self, hung_up_at: float, ended_at: float, waits: float, settle: float) -> bool:
+        """Whether the hangup after an end cut off no chunk that was sent before the end.
+
+            sent        chunk ─┐   chunk ─┐  end ─┐
+            flushed            ├ (20 ms) ─┼───────┼─ (40 ms)     chunks, at ticks
+            flushed            │          │       └───── (20 ms) the end
+            time line    ──────T──────────────────────h──e──────▶
+
+        A chunk that missed the flush at T is flushed at a later tick. It is lost only if the hangup comes at
+        that moment. Where chunks lag, the ticks say nothing.
+        """
+        after, since_chunk = hung_up_at - ended_at, hung_up_at - self.chunk_at
+        if settle > SETTLE:
+            return after >= SEAM_SHARE * waits
+        if since_chunk < CUT_FLUSH or after < HANGUP_LEAST:
+            return False
+        others = sum(1 for heard in self.ends.values() if ended_at - OTHER_END < heard.at <= ended_at)
+        if after >= AFTER_FLUSHES or (self.chunk_at >= ended_at - END_WAITS and others <= 1):
+            return True
+        return not any(first <= since_chunk <= last for first, last in NEXT_FLUSHES)

@@ -15,7 +15,15 @@ from proxy.core.events import (
 from proxy.core.observations import Kind, LiveEvent, Status
 from proxy.runs.reconcile.completeness import AttemptEnd, Verdict, tail
 from proxy.runs.reconcile.subscription_state import Pulse, Selection, SubscriptionState
-from proxy.runs.reconcile.timing import SEAM, SEAM_AFTER, SETTLE, SETTLE_MOST, SIGN_WAIT, VOUCH_WAIT
+from proxy.runs.reconcile.timing import (
+    AFTER_FLUSHES,
+    HANGUP_LEAST,
+    SEAM,
+    SETTLE,
+    SETTLE_MOST,
+    SIGN_WAIT,
+    VOUCH_WAIT,
+)
 from tests.support.playing import World, legal
 from tests.support.scenario import (
     OTHER,
@@ -277,7 +285,7 @@ def test_a_subscription_that_is_hung_up_after_an_end_counts_as_unbroken_unless_c
     if lag:
         lagging(made, lag)
     made.tell(one, completed(1))
-    made.until(1.0 + SEAM_AFTER + 0.002)
+    made.until(1.0 + AFTER_FLUSHES / 2)
     made.reconciler.closed(one, made.now, hung_up=True)
     made.open(ordered=False)
     made.until(3.0)
@@ -536,7 +544,7 @@ def test_a_run_event_without_a_time_proves_a_stop_only_where_it_says_cancelled()
 def test_a_subscription_that_was_hung_up_at_once_after_the_end_is_waited_for_until_the_next_is_open() -> None:
     made, one = streaming()
     made.tell(one, completed(1))
-    made.until(1.0 + SEAM_AFTER)
+    made.until(1.0 + AFTER_FLUSHES)
     made.reconciler.closed(one, made.now, GapCause.UPSTREAM, hung_up=True)
     made.until(1.0 + SETTLE - 0.001)
     assert not told(made, STEP_COMPLETED)
@@ -547,7 +555,7 @@ def test_a_subscription_that_was_hung_up_at_once_after_the_end_is_waited_for_unt
 def test_two_subscriptions_without_a_seam_count_as_one() -> None:
     made, one = streaming()
     made.tell(one, completed(1))
-    made.until(1.0 + SEAM_AFTER)
+    made.until(1.0 + AFTER_FLUSHES)
     made.reconciler.closed(one, made.now, GapCause.UPSTREAM, hung_up=True)
     made.until(made.now + SEAM / 2)
     made.open(ordered=False)
@@ -572,7 +580,7 @@ def test_the_next_subscription_is_waited_for_though_the_end_has_settled() -> Non
 def test_a_seam_that_is_too_early_or_too_long_breaks_the_proof(seam: str) -> None:
     made, one = streaming()
     made.tell(one, completed(1))
-    made.until(1.0 + SEAM_AFTER * (0.9 if seam == "too early" else 1.0))
+    made.until(1.0 + HANGUP_LEAST * (0.9 if seam == "too early" else 1.1))
     made.reconciler.closed(one, made.now, GapCause.UPSTREAM, hung_up=True)
     made.until(made.now + SEAM * (0.5 if seam == "too early" else 1.1))
     made.open(ordered=False)
