@@ -11,10 +11,12 @@ from pydantic import BeforeValidator, Discriminator, Tag, WithJsonSchema
 from config.expressions.types import EVENT_TYPES
 from config.model.fields import PART, Block, choice, setting
 from config.model.types import (
+    HEADER_SCHEMA,
     ORIGIN_SCHEMA,
     Count,
     Duration,
     Flag,
+    HeaderName,
     Lasting,
     OneOrMany,
     Origin,
@@ -199,6 +201,14 @@ class CorsConfig(Block):
         ["https://app.example.com"],
     )
     credentials: Flag = setting(False, "Whether these pages may send cookies.", True)
+    headers: Annotated[tuple[HeaderName, ...], BeforeValidator(many), one_or_many(HEADER_SCHEMA)] | None = (
+        setting(
+            None,
+            "More request headers that these pages may send; those of EventSource and its polyfills, "
+            "Authorization and the headers of tracing libraries always pass.",
+            ["x-requested-with"],
+        )
+    )
 
 
 class StreamBlock(Block):

@@ -236,6 +236,19 @@ def ascii_host(host: str) -> str:
     )
 
 
+def header_name(value: Any) -> str:
+    """The name of an HTTP header (RFC 9110, 5.1), in lower case."""
+    written = word(value)
+    if re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", written) and written != "*":
+        return str(written).lower()
+    hint = (
+        "list each header; there is no wildcard"
+        if written == "*"
+        else "a name without `:`, like x-requested-with"
+    )
+    raise wrong("header", f"must be the name of a header, but this is {kind(value)}", hint)
+
+
 def variable_or(schema: dict[str, Any]) -> WithJsonSchema:
     """A schema that also accepts a variable."""
     return WithJsonSchema({"anyOf": [schema, {"type": "string", "pattern": VARIABLE}]})
@@ -279,3 +292,5 @@ Url = Annotated[
     str, BeforeValidator(url), WithJsonSchema({"type": "string", "pattern": rf"^https?://|{VARIABLE}"})
 ]
 Origin = Annotated[str, BeforeValidator(origin)]
+HeaderName = Annotated[str, BeforeValidator(header_name)]
+HEADER_SCHEMA: Final = {"type": "string", "pattern": rf"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$|{VARIABLE}"}

@@ -9,7 +9,9 @@ without ``sub``) cannot be distinguished, so only the other limits apply to them
 
 from __future__ import annotations
 
+import math
 import resource
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +21,28 @@ SPARE_FILES: Final = 64
 """File descriptors for everything but clients: listeners, logs, connections to Hatchet and to issuers."""
 SPARE_SHARE: Final = 16
 """One in so many descriptors is spare too: gRPC opens more under load, and accept() must never fail."""
+
+
+PROCESS_LIMIT: Final = "process_connections"
+"""The name of the process's own limit, which follows from its file descriptors."""
+TICKETS_LIMIT: Final = "pending_tickets"
+"""The name of the limit on requests for tickets that wait for their run."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitUse:
+    """A configured limit, and how much of it is used now; of a limit for each run or subject, by the fullest."""
+
+    limit: int
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """How many clients a limit has turned away since the start, and the last time (Unix seconds)."""
+
+    times: int
+    last: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +79,7 @@ class TeamLimits:
         self._by_subject: dict[str, int] = {}
         self._tokens = float(config.connects_per_second or 0)
         self._counted_at: float | None = None
+        self._refusals: dict[str, Refusals] = {}
 
     def configure(self, config: LimitsConfig) -> None:
         """Use new limits from now on; connected clients stay."""
@@ -67,6 +92,32 @@ class TeamLimits:
     def connections(self) -> int:
         """How many clients are connected."""
         return self._connections
+
+    @property
+    def refusals(self) -> Mapping[str, Refusals]:
+        """The limits that were reached, by name."""
+        return self._refusals
+
+    def count_refusal(self, which: str, at: float) -> None:
+        """A client was turned away because of the limit `which`; `at` in Unix seconds."""
+        before = self._refusals.get(which)
+        self._refusals[which] = Refusals(1 + (before.times if before else 0), at)
+
+    def use(self, now: float) -> dict[str, LimitUse]:
+        """The configured limits on clients, by name; `now` as for `admit`."""
+        config = self._config
+        rate = config.connects_per_second or 0
+        used = {
+            "connections": (config.connections, self._connections),
+            "connections_per_run": (config.connections_per_run, max(self._by_run.values(), default=0)),
+            "connections_per_subject": (
+                config.connections_per_subject,
+                max(self._by_subject.values(), default=0),
+            ),
+            "runs": (config.runs, len(self._by_run)),
+            "connects_per_second": (config.connects_per_second, rate - math.floor(self._filled(rate, now))),
+        }
+        return {name: LimitUse(limit, now) for name, (limit, now) in used.items() if limit is not None}
 
     def admit(self, run: str, subject: str | None, now: float) -> Lease | Refused:
         """Admit a client of `run` (as in the path), or name the limit that is reached; `now` in seconds."""
@@ -104,13 +155,16 @@ class TeamLimits:
         rate = self._config.connects_per_second
         if rate is None:
             return None
-        since = 0.0 if self._counted_at is None else max(0.0, now - self._counted_at)
-        self._counted_at = now
-        self._tokens = min(float(rate), self._tokens + since * rate)
+        self._tokens, self._counted_at = self._filled(rate, now), now
         if self._tokens < 1:
             return "connects_per_second"
         self._tokens -= 1
         return None
+
+    def _filled(self, rate: int, now: float) -> float:
+        """The tokens in the bucket at `now`."""
+        since = 0.0 if self._counted_at is None else max(0.0, now - self._counted_at)
+        return min(float(rate), self._tokens + since * rate)
 
     def _release(self, run: str, subject: str | None) -> None:
         self._connections -= 1

@@ -2,8 +2,8 @@
 
 The sources of credentials in ``auth.from`` are tried in their order, and the first *good* credential
 counts. A bad one does not stop the search: EventSource repeats its URL with an expired ticket in it, and
-a browser sends every cookie that it has. That is safe, because a client could as well leave the bad
-credential out.
+a browser sends every cookie that it has, also two of one name (of two paths, or of the host and its domain).
+That is safe, because a client could as well leave the bad credential out.
 
 If no credential is good, the first bad one gives the reason. If a token could not be judged because its
 issuer's keys are unavailable, nothing is decided: the client is asked to wait (`KeysUnavailable`).
@@ -12,15 +12,15 @@ issuer's keys are unavailable, nothing is decided: the client is asked to wait (
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl
 
 from config.model.files import AuthConfig
 from proxy.access.errors import BadToken, KeyProblem, KeysUnavailable, TicketRefused
 from proxy.access.jwks import KeySets
+from proxy.access.request_head import RequestHead, values_of
 from proxy.core.tasks import in_task
 
 if TYPE_CHECKING:
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from proxy.access.tickets import Tickets
 
 __all__ = ["Authenticator", "Identity", "KeyProblem", "KeysUnavailable", "RequestHead", "Unauthenticated"]
+
+
+MOST_OF_A_SOURCE: Final = 10
+"""Credentials of one source that are tried. A browser has a cookie twice or three times; a client that sends
+hundreds of tokens would make the proxy verify each."""
 
 
 class Unauthenticated(Exception):
@@ -39,74 +44,6 @@ class Unauthenticated(Exception):
         super().__init__(reason)
         self.reason: Final = reason
         self.challenge: Final = challenge
-
-
-class RequestHead:
-    """Headers, cookies and query of a request; never printed, because they hold credentials.
-
-    Cookies and the query are parsed on first use, because most requests have neither.
-    """
-
-    __slots__ = ("_cookie_headers", "_cookies", "_query", "_text", "headers")
-
-    def __init__(
-        self,
-        headers: Mapping[str, str],  # names in lower case
-        cookies: Mapping[str, str] | None = None,
-        query: Mapping[str, str] | None = None,
-        *,
-        cookie_headers: Sequence[str] = (),
-        text: str = "",
-    ) -> None:
-        """`cookie_headers` and `text` (the query) are not parsed yet.
-
-        Of a repeated name the first value counts.
-        """
-        self.headers: Final = headers
-        self._cookies = cookies
-        self._query = query
-        self._cookie_headers = cookie_headers
-        self._text = text
-
-    @classmethod
-    def read(cls, headers: Iterable[tuple[bytes, bytes]], query: bytes) -> RequestHead:
-        """From raw ASGI headers and a query string."""
-        found: dict[str, str] = {}
-        cookie_headers: list[str] = []
-        for raw_name, raw_value in headers:
-            name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-            found.setdefault(name, value)
-            if name == "cookie":  # HTTP/2 in front may have split it (RFC 9113, 8.2.3)
-                cookie_headers.append(value)
-        return cls(found, cookie_headers=cookie_headers, text=query.decode("latin-1"))
-
-    @property
-    def cookies(self) -> Mapping[str, str]:
-        """By name."""
-        if self._cookies is None:
-            self._cookies = _cookies(pair for header in self._cookie_headers for pair in header.split(";"))
-        return self._cookies
-
-    @property
-    def query(self) -> Mapping[str, str]:
-        """By name."""
-        if self._query is None:
-            self._query = _query(self._text) if self._text else {}
-        return self._query
-
-
-def _query(text: str) -> dict[str, str]:
-    pairs = parse_qsl(text, keep_blank_values=True, errors="replace", separator="&")
-    return dict(reversed(pairs))
-
-
-def _cookies(pairs: Iterable[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if equals:
-            found.setdefault(name.strip(), value.strip().strip('"'))
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +65,7 @@ class _Source:
 
     by: str
     name: str  # for error messages
-    take: Callable[[RequestHead], str | None]
+    take: Callable[[RequestHead], Sequence[str]]
     verify: Callable[[str, str, str], Awaitable[Identity]]
 
 
@@ -154,7 +91,7 @@ class Authenticator:
         self._named: Mapping[str, frozenset[str] | None] = {}
         self._tickets: Tickets | None = None
         self._sources: tuple[_Source, ...] = (
-            _Source("none", "anybody", lambda asked: "", self._accept_anonymous),
+            _Source("none", "anybody", lambda asked: ("",), self._accept_anonymous),
         )
         if auth is None:
             return
@@ -194,15 +131,15 @@ class Authenticator:
         reason: str | None = None
         away: KeysUnavailable | None = None
         for source in self._sources:
-            credential = source.take(asked)
-            if credential is None or (source.by == "ticket" and not tickets):
+            if source.by == "ticket" and not tickets:
                 continue
-            try:
-                return await source.verify(credential, stream, run)
-            except (BadToken, TicketRefused) as refused:
-                reason = reason or str(refused)
-            except KeysUnavailable as problem:
-                away = problem
+            for credential in source.take(asked)[:MOST_OF_A_SOURCE]:
+                try:
+                    return await source.verify(credential, stream, run)
+                except (BadToken, TicketRefused) as refused:
+                    reason = reason or str(refused)
+                except KeysUnavailable as problem:
+                    away = problem
         if away is not None:
             raise away
         raise self._unauthenticated(reason)
@@ -235,7 +172,7 @@ class Authenticator:
     def _source(self, kind: str, name: str, tokens: JwtVerifier) -> _Source:
         if kind == "ticket":
             return _Source(
-                kind, "a ticket", lambda asked: asked.query.get("ticket") or None, self._verify_ticket
+                kind, "a ticket", lambda asked: values_of("ticket", asked.query), self._verify_ticket
             )
 
         async def verify(credential: str, stream: str, run: str) -> Identity:
@@ -246,7 +183,7 @@ class Authenticator:
             return Identity(claims, _subject(claims), expires_at, kind)
 
         if kind == "cookie":
-            return _Source(kind, f"the cookie {name}", lambda asked: asked.cookies.get(name) or None, verify)
+            return _Source(kind, f"the cookie {name}", lambda asked: values_of(name, asked.cookies), verify)
         return _Source(kind, "a bearer token", _bearer, verify)
 
     async def _accept_anonymous(self, credential: str, stream: str, run: str) -> Identity:
@@ -259,9 +196,9 @@ class Authenticator:
         return Identity(ticket.claims, _subject(ticket.claims), ticket.expires_at, "ticket")
 
 
-def _bearer(asked: RequestHead) -> str | None:
+def _bearer(asked: RequestHead) -> Sequence[str]:
     scheme, _, token = asked.headers.get("authorization", "").partition(" ")
-    return (token.strip() or None) if scheme.lower() == "bearer" else None
+    return (token.strip(),) if scheme.lower() == "bearer" and token.strip() else ()
 
 
 def _subject(claims: Mapping[str, Any]) -> str | None:

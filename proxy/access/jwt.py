@@ -1,6 +1,7 @@
 """Verifies the JWTs of a team. PyJWT does the cryptography and checks the claims.
 
-A token must have ``exp``, because a stream ends when its credentials expire.
+A token must have ``exp``, because a stream ends when its credentials expire. ``exp``, ``nbf`` and ``iat``
+must be numbers (RFC 7519, 2): PyJWT also takes texts of digits, which nothing after it can use.
 ``aud`` is checked as RFC 7519 (4.1.3) says: a token that names audiences is refused where none is configured.
 The algorithm is one of the configured list *and* one that the key is made for; the header only picks.
 """
@@ -30,6 +31,7 @@ FOREVER: Final = 253_402_300_799.0
 """The end of the year 9999: timers and dates cannot represent later times."""
 MAX_TRIES: Final = 8
 """Keys tried for a token without a key id; issuers with more keys use ids."""
+DATES: Final = ("exp", "nbf", "iat")
 
 _REASONS: Final = (
     (bad.ExpiredSignatureError, "the token has expired"),
@@ -78,6 +80,7 @@ class JwtVerifier:
         for key in keys[:MAX_TRIES]:
             try:
                 claims = self._decode(token, key, algorithm)
+                _check_dates(claims)
                 until = min(float(claims["exp"]), FOREVER) + self._config.leeway
                 self._verified.remember(token, key, claims, until)
                 return claims, until
@@ -111,6 +114,14 @@ class JwtVerifier:
                 options={"require": ["exp"]},
             )
         return claims
+
+
+def _check_dates(claims: Mapping[str, Any]) -> None:
+    """Raises BadToken."""
+    for name in DATES:
+        value = claims.get(name)
+        if name in claims and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise BadToken(f"the token's {name} is not a number")
 
 
 @contextmanager

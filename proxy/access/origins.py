@@ -26,8 +26,23 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 STREAM_METHODS: Final = "GET, HEAD, OPTIONS"
 TICKET_METHODS: Final = "POST, OPTIONS"
-REQUEST_HEADERS: Final = b"Accept, Authorization, Cache-Control, Content-Type, Last-Event-ID"
+CLIENT_HEADERS: Final = ("Accept", "Authorization", "Cache-Control", "Content-Type", "Last-Event-ID")
 """What EventSource, its polyfills and fetch clients send."""
+TRACING_HEADERS: Final = (
+    *("traceparent", "tracestate", "baggage"),  # W3C Trace Context and Baggage: OpenTelemetry, Grafana Faro
+    *("b3", "x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled", "x-b3-flags"),  # Zipkin
+    *(
+        "x-request-id",
+        "x-correlation-id",
+        "request-id",
+        "request-context",
+    ),  # Application Insights has the last
+    "sentry-trace",
+    *("x-datadog-trace-id", "x-datadog-parent-id", "x-datadog-origin", "x-datadog-sampling-priority"),
+    *("newrelic", "elastic-apm-traceparent", "uber-trace-id", "x-amzn-trace-id", "x-cloud-trace-context"),
+)
+"""What tracing libraries add to every fetch of a page; a preflight that refuses them breaks the page."""
+ALLOWED_HEADERS: Final = ", ".join((*CLIENT_HEADERS, *TRACING_HEADERS))
 MAX_AGE: Final = b"600"
 """Seconds for which a browser caches a preflight: a changed `cors` takes effect within ten minutes."""
 _USUAL_PORTS: Final = {"http": 80, "https": 443}
@@ -61,6 +76,9 @@ class Origins:
         self._listed: Final = frozenset(canonical(origin) for origin in listed) - {None}
         self._credentials: Final = cors is not None and cors.credentials and not self._all
         self._accepts_cookies: Final = accepts_cookies
+        self._request_headers: Final = ", ".join(
+            (*CLIENT_HEADERS, *TRACING_HEADERS, *((cors and cors.headers) or ()))
+        )
 
     def decide(self, headers: Mapping[str, str], scheme: str) -> OriginDecision:
         """The decision on a request; `headers` with names in lower case, `scheme` as it arrived here."""
@@ -81,12 +99,7 @@ class Origins:
         verdict = self.decide(headers, scheme)
         if verdict.refused is not None or "origin" not in headers:
             return verdict
-        rights = (
-            (b"access-control-allow-methods", methods.encode()),
-            (b"access-control-allow-headers", REQUEST_HEADERS),
-            (b"access-control-max-age", MAX_AGE),
-        )
-        return OriginDecision((*verdict.headers, *rights))
+        return OriginDecision((*verdict.headers, *preflight_rights(methods, self._request_headers)))
 
     def _shared_with(self, origin: str) -> Headers:
         allowed = (b"access-control-allow-origin", origin.encode("latin-1"))
@@ -94,6 +107,15 @@ class Origins:
         if self._credentials:
             return (allowed, (b"access-control-allow-credentials", b"true"), shown)
         return (allowed, shown)
+
+
+def preflight_rights(methods: str, request_headers: str) -> Headers:
+    """What a page may do, for the response to a preflight request."""
+    return (
+        (b"access-control-allow-methods", methods.encode()),
+        (b"access-control-allow-headers", request_headers.encode("latin-1")),
+        (b"access-control-max-age", MAX_AGE),
+    )
 
 
 def canonical(origin: str) -> tuple[str, str, int] | None:
@@ -130,4 +152,9 @@ def every_cors(config: TeamConfig) -> CorsConfig | None:
     if not listed:
         return None
     origins = {origin for cors in listed for origin in cors.origins}
-    return CorsConfig(origins=tuple(sorted(origins)), credentials=any(cors.credentials for cors in listed))
+    headers = {name for cors in listed for name in cors.headers or ()}
+    return CorsConfig(
+        origins=tuple(sorted(origins)),
+        credentials=any(cors.credentials for cors in listed),
+        headers=tuple(sorted(headers)) or None,
+    )

@@ -120,9 +120,16 @@ class EventLog:
             fields.update(_trace_fields(traceparent))
         self._write("info", "stream over", fields)
 
-    def refused(self, team: str, stream: str, reason: str) -> None:
-        """A request got no stream; throttled, because refused clients try again."""
-        self._throttled("info", "refused", (team, stream, reason), team=team, stream=stream, reason=reason)
+    def refused(self, team: str, stream: str, reason: str, *, why: str, limit: str | None = None) -> None:
+        """A request got no stream; throttled, because refused clients try again.
+
+        `reason` is the status or ``wait_…`` with the cause, as the metrics count it. `why` is the sentence in
+        the response's body, which never holds anything of the request; `limit` the limit that is reached.
+        """
+        fields = {"team": team, "stream": stream, "reason": reason, "why": why}
+        if limit is not None:
+            fields["limit"] = limit
+        self._throttled("info", "refused", (team, stream, reason, why), **fields)
 
     def rule_failed(self, team: str, stream: str, rule: str, event: str, reason: str) -> None:
         """An expression failed on an event of the type `event`; `reason` never holds a value."""

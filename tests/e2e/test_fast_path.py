@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 
 from proxy.server.http.fast_path import ConnectionFactory, FastPath
 from proxy.server.http.request_limits import LimitedProtocol
+from proxy.server.http.request_parser import MAX_BYTES
 from proxy.simulator import Engine
 from proxy.streams.session import Session
 from proxy.streams.subscriber import Subscriber
@@ -200,7 +201,7 @@ async def test_a_client_that_asks_for_it_has_its_connection_closed(
     assert (await one.receive()).endswith(b"0\r\n\r\n")
 
 
-async def test_a_request_during_a_stream_is_not_answered_on_the_fast_path(
+async def test_a_request_during_a_stream_is_answered_after_it_on_the_fast_path(
     engine: Engine, proxy: Served, connect: Connect
 ) -> None:
     run = await engine.trigger("chat", {"message": "hi"})
@@ -208,6 +209,18 @@ async def test_a_request_during_a_stream_is_not_answered_on_the_fast_path(
     await one.request(proxy, f"/message/{run}")
     await one.receive(b"\r\n\r\n")
     one.writer.write(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert b"HTTP/1.1" not in await one.receive(b"0\r\n\r\n")
+    assert (await one.receive(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
+
+
+async def test_what_a_client_sends_during_a_stream_is_bounded_on_the_fast_path(
+    engine: Engine, proxy: Served, connect: Connect
+) -> None:
+    run = await engine.trigger("chat", {"message": "hi"})
+    one = await connect()
+    await one.request(proxy, f"/message/{run}")
+    await one.receive(b"\r\n\r\n")
+    one.writer.write(b"x" * (MAX_BYTES + 1))
     rest = await one.receive()
     assert rest.endswith(b"0\r\n\r\n"), "the connection is closed after the stream"
     assert b"HTTP/1.1" not in rest

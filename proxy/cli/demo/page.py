@@ -66,6 +66,7 @@ def with_page(rest: App, engine: Engine, config: Path) -> Router:
             Route("/demo/runs", buttons.run, methods=["POST"]),
             Route("/demo/outage", buttons.outage, methods=["POST"]),
         ],
+        redirect_slashes=False,
         default=rest,
     )
 

@@ -13,8 +13,15 @@ from typing import Any, Final
 
 from proxy.access.authenticator import RequestHead
 from proxy.server.http.asgi_sink import AsgiSink, Message, Send
+from proxy.server.http.cors import (
+    SHARED,
+    for_everybody,
+    outside_headers,
+    outside_preflight,
+    refusal_headers,
+)
 from proxy.server.http.request_limits import ABORT
-from proxy.server.http.responses import HttpResponse, problem, wait
+from proxy.server.http.responses import Headers, HttpResponse, problem, wait
 from proxy.server.http.routing import find_stream, is_broken_team
 from proxy.server.http.stream_request import ClientRequest, StreamRequest
 from proxy.streams.stream import LiveStream
@@ -42,6 +49,25 @@ class StreamApp:
         if scope["type"] != "http":
             await self.rest(scope, receive, send)
             return
+        started = False
+
+        async def tracked(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._route(scope, receive, tracked)
+        except Exception as error:
+            if started:
+                raise
+            context = {"message": "a request failed unexpectedly", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
+            shared = refusal_headers(self.hub, _raw_path(scope), scope["headers"])
+            response = problem(500, "the request could not be answered", headers=shared)
+            await _send_response(send, scope, response)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = _raw_path(scope)
         found = find_stream(self.hub, path)
         if found is not None:
@@ -49,7 +75,7 @@ class StreamApp:
         elif is_broken_team(self.hub, path):
             await _send_response(send, scope, _wait_for_config(scope))
         else:
-            await self.rest(scope, receive, send)
+            await self._answer_outside(path, scope, receive, send)
 
     async def _answer(
         self, team: Team, match: Match[LiveStream], scope: Scope, receive: Receive, send: Send
@@ -57,8 +83,9 @@ class StreamApp:
         method = scope["method"]
         head = RequestHead.read(scope["headers"], scope.get("query_string", b""))
         scheme = scope.get("scheme", "http")
+        origins = match.target.origins
         if method == "OPTIONS":
-            verdict = match.target.origins.preflight(head.headers, scheme)
+            verdict = origins.preflight(head.headers, scheme)
             if verdict.refused is None:
                 response = HttpResponse(204, [ALLOW, *verdict.headers])
             else:
@@ -69,7 +96,34 @@ class StreamApp:
             client = ClientRequest(match.value, head, scheme, address, head_only=method == "HEAD")
             await _serve(self.hub, StreamRequest(self.hub, team, match.target, client), scope, receive, send)
         else:
-            await _send_response(send, scope, problem(405, "a stream is read with GET", headers=[ALLOW]))
+            shared = origins.decide(head.headers, scheme).headers
+            response = problem(405, "a stream is read with GET", headers=[ALLOW, *shared])
+            await _send_response(send, scope, response)
+
+    async def _answer_outside(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer what is no stream, with the CORS headers that the path's team or all teams list."""
+        headers = RequestHead.read(scope["headers"], b"").headers
+        scheme = scope.get("scheme", "http")
+        if scope["method"] == "OPTIONS" and not path.endswith("/tickets"):
+            rights = outside_preflight(self.hub, path, headers, scheme)
+            if rights:
+                await _send_response(send, scope, HttpResponse(204, [ALLOW, *rights]))
+                return
+        shared = outside_headers(self.hub, path, headers, scheme)
+        await self.rest(scope, receive, _adding(shared, send) if shared else send)
+
+
+def _adding(shared: Headers, send: Send) -> Send:
+    """`send`, which adds the headers `shared` to a response that has no CORS headers of its own."""
+
+    async def send_shared(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = list(message.get("headers", []))
+            if not any(name.lower() == SHARED for name, _ in headers):
+                message = {**message, "headers": [*headers, *shared]}
+        await send(message)
+
+    return send_shared
 
 
 async def _serve(hub: Hub, request: StreamRequest, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,18 +161,12 @@ async def _disconnected(receive: Receive) -> None:
 def _wait_for_config(scope: Scope) -> HttpResponse:
     """For a team whose file was never valid: its streams are unknown, and may exist once it is mended."""
     headers = RequestHead.read(scope["headers"], b"").headers
+    shared = for_everybody(headers)  # a page that could not read the answer would give up
+    if scope["method"] == "OPTIONS":
+        return HttpResponse(204, [ALLOW, *shared])
     # a method that reads no stream is answered with a status
     accept = headers.get("accept") if scope["method"] in METHODS else JSON
     response = wait("config", accept, 0.0, "the configuration of this team is being mended")
-    origin = headers.get("origin")
-    if origin is None:
-        return response
-    # it holds nothing of the team's, and a page that could not read it would give up
-    shared = [
-        (b"access-control-allow-origin", origin.encode("latin-1")),
-        (b"access-control-allow-credentials", b"true"),
-        (b"vary", b"Origin"),
-    ]
     return HttpResponse(response.status, response.headers + shared, response.body)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, Final
 
 import orjson
@@ -15,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from proxy.access.admission import TICKETS_LIMIT
 from proxy.access.authenticator import Identity, KeysUnavailable, RequestHead, Unauthenticated
 from proxy.access.errors import MAX_REQUEST, BadTicketRequest, TicketRequest
 from proxy.access.origins import TICKET_METHODS
@@ -24,19 +27,22 @@ from proxy.log.cursor import run_id_of
 from proxy.observability import health
 from proxy.observability.prometheus import render
 from proxy.server.http.responses import HttpResponse, problem
-from proxy.server.http.stream_request import allow_root
+from proxy.server.http.routing import PROBES
+from proxy.server.http.stream_request import LEGAL_VALUE, allow_root, is_legal_value
 from proxy.streams.stream import LiveStream
 from proxy.teams.hub import SINGLE, Hub
 from proxy.teams.team import Team
 
 RETRY_AFTER: Final = (b"retry-after", b"5")
+LOGGED_AS: Final = "(tickets)"
+"""The stream in the log lines of refused requests for tickets."""
 MAX_PENDING: Final = 100
 """Requests of a team that wait for their run: each may take `wait_for_run`, and no other limit holds them."""
 
 
 def admin_app(hub: Hub) -> Starlette:
     """Probes and metrics only, for a port of their own."""
-    return Starlette(routes=_probes(hub), exception_handlers={HTTPException: _as_problem})
+    return _application(_probes(hub))
 
 
 def endpoints_app(hub: Hub, *, probes_too: bool = True) -> Starlette:
@@ -48,7 +54,13 @@ def endpoints_app(hub: Hub, *, probes_too: bool = True) -> Starlette:
     ]
     if probes_too:
         routes = [*_probes(hub), *routes]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _as_problem})
+    return _application(routes)
+
+
+def _application(routes: list[Route]) -> Starlette:
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _as_problem, Exception: _as_error})
+    app.router.redirect_slashes = False  # the redirect would go to whatever the client wrote into Host
+    return app
 
 
 def _probes(hub: Hub) -> list[Route]:
@@ -66,7 +78,7 @@ def _probes(hub: Hub) -> list[Route]:
         body, kind = await asyncio.to_thread(render, hub.counters, hub.health(), accept=accept)
         return Response(body, headers={"content-type": kind, "cache-control": "no-store"})
 
-    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+    return [Route(path, probe) for path, probe in zip(PROBES, (healthz, readyz, metrics), strict=True)]
 
 
 def _probe(answer: health.Answer) -> Response:
@@ -80,6 +92,10 @@ async def _as_problem(request: Request, error: Exception) -> Response:
     details = {404: "there is no such stream", 405: "this path does not take that method"}
     headers = [(name.encode(), value.encode()) for name, value in (error.headers or {}).items()]
     return _respond(problem(error.status_code, details.get(error.status_code, error.detail), headers=headers))
+
+
+async def _as_error(request: Request, error: Exception) -> Response:
+    return _respond(problem(500, "the request could not be answered"))
 
 
 def _respond(answer: HttpResponse) -> Response:
@@ -100,17 +116,27 @@ class TicketEndpoint:
         self._pending: Counter[str] = Counter()  # requests that wait for their run, by team
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        response = _respond(await self._answer(Request(scope, receive)))
-        await response(scope, receive, send)
-
-    async def _answer(self, request: Request) -> HttpResponse:
+        request = Request(scope, receive)
         named = "team" in request.path_params
         name = str(request.path_params.get("team", SINGLE))
         team = None if self.hub.single == named else self.hub.teams.get(name)
-        if team is None or not team.authenticator.issues_tickets:
-            return problem(404, "there are no tickets here")
+        answer = await self._answer(team, request)
+        if team is not None and answer.status >= HTTPStatus.BAD_REQUEST:
+            self._count_refusal(team, answer)
+        await _respond(answer)(scope, receive, send)
+
+    def _count_refusal(self, team: Team, answer: HttpResponse) -> None:
+        reason, limit = str(answer.status), answer.limit or None
+        team.counters.refusals[reason] += 1
+        if limit is not None:
+            team.limits.count_refusal(limit, time.time())
+        self.hub.event_log.refused(team.name, LOGGED_AS, reason, why=answer.detail, limit=limit)
+
+    async def _answer(self, team: Team | None, request: Request) -> HttpResponse:
         head = RequestHead.read(request.scope["headers"], request.scope.get("query_string", b""))
-        scheme = request.url.scheme
+        scheme = str(request.scope.get("scheme", "http"))
+        if team is None or (not team.authenticator.issues_tickets and request.method != "OPTIONS"):
+            return problem(404, "there are no tickets here")
         if request.method == "OPTIONS":
             verdict = team.origins.preflight(head.headers, scheme, TICKET_METHODS)
             if verdict.refused is None:
@@ -131,7 +157,7 @@ class TicketEndpoint:
             if verdict.refused is not None:
                 return problem(403, verdict.refused, headers=verdict.headers)
         answer = await self._mint(team, stream, ticket_request, head)
-        return HttpResponse(answer.status, answer.headers + list(verdict.headers), answer.body)
+        return replace(answer, headers=answer.headers + list(verdict.headers))
 
     async def _mint(
         self, team: Team, stream: LiveStream | None, ticket_request: TicketRequest, head: RequestHead
@@ -146,12 +172,13 @@ class TicketEndpoint:
                 return problem(404, "there is no such stream")
             if run is None:
                 return problem(400, "`run` is not a UUID")
+            if by_metadata and not is_legal_value(run):
+                return problem(400, f"`run` {LEGAL_VALUE}")
             refused = team.limits.admit_request(time.monotonic())
             if refused is not None or self._pending[team.name] >= MAX_PENDING:
-                which = refused.which if refused is not None else "requests for tickets"
-                return problem(
-                    429, f"the limit {which} of this team is reached; try again later", headers=[RETRY_AFTER]
-                )
+                which = refused.which if refused is not None else TICKETS_LIMIT
+                said = f"the limit {which} of this team is reached; try again later"
+                return replace(problem(429, said, headers=[RETRY_AFTER]), limit=which)
             if not await self._allowed(team, stream, identity, head, run):
                 return problem(403, "the rules of this stream do not allow you this run")
             ticket, expires_at = team.authenticator.mint(identity, stream=ticket_request.stream, run=run)
@@ -159,9 +186,12 @@ class TicketEndpoint:
             return problem(401, error.reason, headers=[(b"www-authenticate", error.challenge.encode())])
         except RunUnknown:
             return problem(404, "there is no such run")
-        except (HatchetError, KeysUnavailable):
+        except KeysUnavailable as error:
+            return problem(503, f"{error}; try again later", headers=[RETRY_AFTER])
+        except HatchetError as error:
+            self.hub.event_log.trouble(team.name, error)
             return problem(
-                503, "this cannot be answered at the moment; try again later", headers=[RETRY_AFTER]
+                503, "Hatchet cannot be asked at the moment; try again later", headers=[RETRY_AFTER]
             )
         body = orjson.dumps({"ticket": ticket, "expires_at": _moment(expires_at)})
         return HttpResponse(

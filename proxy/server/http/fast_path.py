@@ -8,12 +8,14 @@ request (another method, a body, an upgrade, another path, more than a few kilob
 protocol with every byte that came, and uvicorn has the connection from then on.
 
 A connection does one thing at a time: it waits for a request, answers one, or streams. What a client sends
-meanwhile (no EventSource does) is not read, and its connection is closed afterwards.
+meanwhile (no EventSource does) waits, up to the size of a request. If it is more, it is not read and the
+connection is closed afterwards.
 """
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
@@ -22,8 +24,9 @@ from uvicorn.server import ServerState
 from proxy.access.authenticator import RequestHead
 from proxy.core.tasks import start_eagerly
 from proxy.formats.chunked import LAST, chunk
+from proxy.server.http.cors import refusal_headers
 from proxy.server.http.request_limits import REQUEST_SECONDS, LimitedProtocol
-from proxy.server.http.request_parser import COMPLETE, INCOMPLETE, RequestParser
+from proxy.server.http.request_parser import COMPLETE, INCOMPLETE, MAX_BYTES, RequestParser
 from proxy.server.http.responses import CHUNKED, CLOSE, Headers, HttpResponse, encode_head, problem
 from proxy.server.http.routing import find_stream
 from proxy.server.http.sockets import HIGH_WATER, limit_unacknowledged
@@ -82,7 +85,13 @@ class ConnectionFactory:
 
         It has no ceiling: the connection was counted when it was accepted.
         """
-        return LimitedProtocol(self.config, self.state, self.app_state, seconds=self.request_seconds)
+        return LimitedProtocol(
+            self.config,
+            self.state,
+            self.app_state,
+            seconds=self.request_seconds,
+            cors=partial(refusal_headers, self.hub),
+        )
 
     def stream_head(self, headers: Headers, *, keep_alive: bool) -> bytes:
         """The head of a stream's response; uvicorn replaces its default headers (the date) each second."""
@@ -171,7 +180,9 @@ class FastPath(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._busy:
-            self._keep_alive = False
+            self._received += data
+            if len(self._received) > MAX_BYTES:
+                self._keep_alive, self._received = False, b""
             return
         parser, received = self._parser or RequestParser(), self._received + data
         progress = parser.feed(data)
@@ -212,7 +223,7 @@ class FastPath(asyncio.Protocol):
         except Exception as error:
             context = {"message": "a request for a stream failed unexpectedly", "exception": error}
             self._factory.loop.call_exception_handler(context)
-            response = problem(500, "the request could not be answered")
+            response = problem(500, "the request could not be answered", headers=request.cors)
         finally:
             self._starting = None
         if response is not None:
@@ -230,6 +241,14 @@ class FastPath(asyncio.Protocol):
             self.transport.close()
         elif not self.transport.is_closing():
             self._wait_in(self._factory.idle)
+            received, self._received = self._received, b""
+            if received:
+                self._factory.loop.call_soon(self._go_on, received)
+
+    def _go_on(self, received: bytes) -> None:
+        """Read what the client sent during the last response."""
+        if not self.transport.is_closing() and self.transport.get_protocol() is self:
+            self.data_received(received)
 
     def _hand_over(self, received: bytes, due: float | None) -> None:
         """Give the connection and the bytes of its request to uvicorn; the request must be here by `due`."""

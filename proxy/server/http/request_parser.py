@@ -6,6 +6,7 @@ is not of this kind is not refused: uvicorn gets all its bytes, and decides.
 
 from __future__ import annotations
 
+import re
 from enum import Enum, auto
 from typing import Any, Final
 
@@ -17,10 +18,17 @@ MAX_BYTES: Final = 8 * 1024
 MAX_HEADERS: Final = 50
 """Half of what `proxy.server.http.request_limits` allows."""
 
+_HOST: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
+
 _OTHER_HEADERS: Final = frozenset(
     {"content-length", "expect", "http2-settings", "proxy-connection", "transfer-encoding", "upgrade"}
 )
 """Requests with one of these are left to uvicorn: they have a body, or ask for another protocol."""
+
+
+def is_host(text: str) -> bool:
+    """Whether `text` can be the value of a Host header, by its characters (RFC 9110, 7.2)."""
+    return _HOST.fullmatch(text) is not None
 
 
 class Progress(Enum):
@@ -100,6 +108,7 @@ class RequestParser:
             or url[:2] == b"//"  # which would be read as an authority
             or b"#" in url
             or not url.isascii()
+            or not is_host(self.headers.get("host", "\0"))  # none at all is a bad request too
         ):
             self._progress = OTHER
             return

@@ -37,11 +37,16 @@ DRAIN_SECONDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """A whole response."""
+    """A whole response.
+
+    For the log: `detail` is what the body says to a developer, `limit` the limit that is reached, if one is.
+    """
 
     status: int
     headers: Headers
     body: bytes = b""
+    detail: str = ""
+    limit: str = ""
 
     def encode(self, default_headers: Headers, *, keep_alive: bool) -> bytes:
         """Its bytes in HTTP/1.1; `default_headers` come first. Chunked where it names no content-length."""
@@ -76,6 +81,7 @@ def problem(status: int, detail: str, *, headers: Sequence[tuple[bytes, bytes]] 
             *headers,
         ],
         body,
+        detail,
     )
 
 
@@ -94,7 +100,17 @@ def wait(cause: str, accept: str | None, retry: float, detail: str) -> HttpRespo
     if not accepts_event_stream(accept):
         status = 429 if cause == "limit" else 503
         return problem(status, detail, headers=[(b"retry-after", b"%d" % max(1, round(seconds)))])
-    return HttpResponse(200, list(STREAM_HEADERS), sse.control("wait", {"cause": cause}, retry_in=seconds))
+    body = sse.control("wait", {"cause": cause}, retry_in=seconds)
+    return HttpResponse(200, list(STREAM_HEADERS), body, detail)
+
+
+def seen_end() -> HttpResponse:
+    """For a client that has seen the run's end: an EventSource stops reconnecting.
+
+    There is no body, but a content type: httpx-sse and other clients that check it before they look at the
+    status would raise an error without it.
+    """
+    return HttpResponse(204, [STREAM_HEADERS[0], (b"cache-control", b"no-store")])
 
 
 def draining() -> HttpResponse:

@@ -12,7 +12,7 @@ import asyncio
 import time
 from typing import Any, Final, Protocol
 
-from proxy.access.admission import Lease, Refused
+from proxy.access.admission import PROCESS_LIMIT, Lease, Refused
 from proxy.access.authenticator import ANONYMOUS, Identity, KeysUnavailable, RequestHead, Unauthenticated
 from proxy.core.events import GapCause
 from proxy.core.observations import CoreState
@@ -29,6 +29,7 @@ from proxy.server.http.responses import (
     draining,
     jittered,
     problem,
+    seen_end,
     wait,
 )
 from proxy.streams.channel import Channel
@@ -37,7 +38,10 @@ from proxy.streams.stream import LiveStream
 from proxy.teams.hub import Hub
 from proxy.teams.team import Team
 
+CURSOR_PARAMETERS: Final = ("last_event_id", "lastEventId", "lastEventID")
+"""Ours; that of event-source-polyfill and reconnecting-eventsource; that of clients of Mercure."""
 MAX_VALUE: Final = 200  # characters of a metadata value in a path: part of the public contract
+LEGAL_VALUE: Final = f"must have 1 to {MAX_VALUE} characters, no control characters"
 
 
 class ResponseSink(SessionSink, Protocol):
@@ -70,8 +74,17 @@ class ClientRequest:
 
     @property
     def cursor(self) -> str:
-        """The text of the cursor. The header wins over the query, which an EventSource repeats unchanged."""
-        return self.head.headers.get("last-event-id") or self.head.query.get("last_event_id") or ""
+        """The text of the cursor.
+
+        The header wins over the query, which an EventSource repeats unchanged. Of several parameters the last
+        one is the newest: libraries append theirs to a URL that may have one already.
+        """
+        header = self.head.headers.get("last-event-id")
+        if header:
+            return header
+        return next(
+            (text for name, text in reversed(self.head.query) if name in CURSOR_PARAMETERS and text), ""
+        )
 
 
 class StreamRequest:
@@ -82,7 +95,9 @@ class StreamRequest:
         self._team = team
         self._stream = stream
         self._client = client
-        self._cors: Headers = []
+        self._origin = stream.origins.decide(client.head.headers, client.scheme)
+        self.cors: Headers = list(self._origin.headers)
+        """For every response to this request."""
         self._cursor = ""  # the text of the client's cursor
         # The run as tickets and limits count it: the canonical id, or the value in a metadata path.
         by_id = stream.metadata_key is None
@@ -107,8 +122,8 @@ class StreamRequest:
         if response is None:
             return None
         if response.status >= 400:
-            self._count_refusal(str(response.status))
-        return HttpResponse(response.status, response.headers + self._cors, response.body)
+            self._count_refusal(str(response.status), response.detail)
+        return HttpResponse(response.status, response.headers + self.cors, response.body)
 
     async def _answer(self, sink: ResponseSink) -> HttpResponse | None:
         team, config = self._team, self._stream.config
@@ -128,13 +143,17 @@ class StreamRequest:
         self._cursor = text = self._client.cursor
         cursor = read_cursor(text) if text else None
         if cursor is not None and self._is_end(cursor, text):
-            return HttpResponse(204, [(b"cache-control", b"no-store")])
+            return seen_end()
         waiting = self._hub.waiting
         if self._hub.is_full(waits=bool(waiting) and asyncio.current_task() in waiting):
-            return self._wait("limit", "this proxy holds as many connections as it can; try again later")
+            return self._wait(
+                "limit", "this proxy holds as many connections as it can; try again later", PROCESS_LIMIT
+            )
         lease = team.limits.admit(self._run, identity.subject, time.monotonic())
         if isinstance(lease, Refused):
-            return self._wait("limit", f"the limit {lease.which} of this team is reached; try again later")
+            return self._wait(
+                "limit", f"the limit {lease.which} of this team is reached; try again later", lease.which
+            )
         return await self._enter(identity, cursor, lease, sink)
 
     async def _enter(
@@ -168,16 +187,13 @@ class StreamRequest:
         if self._stream.metadata_key is None:
             if not self._run:
                 return problem(400, "the run id in the path is not a UUID")
-        elif not 1 <= len(value) <= MAX_VALUE or any(ord(char) < 32 or ord(char) == 127 for char in value):
-            return problem(
-                400, f"the value in the path must have 1 to {MAX_VALUE} characters, no control characters"
-            )
+        elif not is_legal_value(value):
+            return problem(400, f"the value in the path {LEGAL_VALUE}")
         return None
 
     def _check_origin(self) -> HttpResponse | None:
-        verdict = self._stream.origins.decide(self._client.head.headers, self._client.scheme)
-        self._cors = list(verdict.headers)
-        return None if verdict.refused is None else problem(403, verdict.refused)
+        refused = self._origin.refused
+        return None if refused is None else problem(403, refused)
 
     def _is_end(self, cursor: Cursor, text: str) -> bool:
         """Whether the cursor is the one of the end of the run that is asked for."""
@@ -216,7 +232,7 @@ class StreamRequest:
             if self._client.head_only:
                 return HttpResponse(200, list(STREAM_HEADERS))
             place, gap = self._place(dispatcher.channel, cursor)
-            sink.begin(STREAM_HEADERS + self._cors, sse.retry(jittered(stream.config.retry)))
+            sink.begin(STREAM_HEADERS + self.cors, sse.retry(jittered(stream.config.retry)))
             expires_at = identity.expires_at
             session = Session(
                 dispatcher,
@@ -271,18 +287,30 @@ class StreamRequest:
 
     # -- refusals --
 
-    def _wait(self, cause: str, detail: str) -> HttpResponse:
-        self._count_refusal(f"wait_{cause}")
+    def _wait(self, cause: str, detail: str, limit: str | None = None) -> HttpResponse:
+        if limit is not None:
+            self._team.limits.count_refusal(limit, time.time())
+        self._count_refusal(f"wait_{cause}", detail, limit)
         return wait(cause, self._client.accept, self._stream.config.retry, detail)
 
-    def _count_refusal(self, reason: str) -> None:
+    def _count_refusal(self, reason: str, why: str, limit: str | None = None) -> None:
         self._team.counters.refusals[reason] += 1
-        self._hub.event_log.refused(self._team.name, self._stream.config.name, reason)
+        self._hub.event_log.refused(self._team.name, self._stream.config.name, reason, why=why, limit=limit)
+
+
+def is_legal_value(value: str) -> bool:
+    """Whether `value` can be the value of a metadata path."""
+    return 1 <= len(value) <= MAX_VALUE and not any(_is_illegal(ord(char)) for char in value)
+
+
+def _is_illegal(code: int) -> bool:
+    """Control characters, and half a surrogate pair, which JSON can hold and UTF-8 cannot."""
+    return code < 32 or code == 127 or 0xD800 <= code <= 0xDFFF
 
 
 def allow_root(identity: Identity, state: CoreState, head: RequestHead) -> dict[str, Any]:
     """The root of an `allow` expression; a ticket is a credential and therefore not among the parameters."""
-    params = {name: value for name, value in head.query.items() if name != "ticket"}
+    params = {name: value for name, value in head.parameters.items() if name != "ticket"}
     return {
         "claims": identity.claims,
         "run": {"id": state.run_id, "metadata": state.metadata},

@@ -318,8 +318,9 @@ def test_a_request_is_read_from_raw_headers_and_query() -> None:
     ]
     found = RequestHead.read(headers, b"ticket=t%2B1&ticket=u&last_event_id=&x=%ff")
     assert found.headers["authorization"] == "Bearer x"
-    assert found.cookies == {"a": "1", "session": "s=1", "": "e", "late": "3"}
-    assert found.query == {"ticket": "t+1", "last_event_id": "", "x": "\ufffd"}
+    assert found.cookies == (("a", "1"), ("session", "s=1"), ("a", "2"), ("", "e"), ("late", "3"))
+    assert found.query == (("ticket", "t+1"), ("ticket", "u"), ("last_event_id", ""), ("x", "\ufffd"))
+    assert found.parameters == {"ticket": "t+1", "last_event_id": "", "x": "\ufffd"}
 
 
 def test_objects_with_credentials_do_not_print_them() -> None:

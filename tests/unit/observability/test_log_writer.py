@@ -131,14 +131,14 @@ def test_two_teams_in_trouble_are_told_apart() -> None:
 def test_what_was_held_back_is_told_even_if_it_never_happens_again() -> None:
     page = Page()
     for _ in range(5):
-        page.event_log.refused("payments", "chat", "limit")
+        page.event_log.refused("payments", "chat", "401", why="the token has expired")
     page.time = 61.0
     page.event_log.tick()
     last = page.lines[-1]
     assert (last["event"], last["line"], last["about"], last["times"]) == (
         "held back",
         "refused",
-        ["payments", "chat", "limit"],
+        ["payments", "chat", "401", "the token has expired"],
         4,
     )
 
@@ -146,7 +146,7 @@ def test_what_was_held_back_is_told_even_if_it_never_happens_again() -> None:
 def test_the_end_of_the_process_holds_nothing_back() -> None:
     page = Page()
     for _ in range(3):
-        page.event_log.refused("payments", "chat", "404")
+        page.event_log.refused("payments", "chat", "404", why="there is no such run")
     page.event_log.stopped(seconds=0.5, left=0)
     assert [(line["event"], line.get("times")) for line in page.lines[1:]] == [
         ("held back", 2),
