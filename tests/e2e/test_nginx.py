@@ -1,4 +1,4 @@
-"""Through nginx with its defaults: streams flow although its buffering is on."""
+"""Through nginx with its defaults, and through the shipped one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+import httpx
 import pytest
 
+from proxy.simulator import Engine
+from tests.e2e.test_wire import NOBODY, SECRET, YAML, request
 from tests.support.demo_run import CHAT, FAST, trigger
 from tests.support.eventsource import EventSource
+from tests.support.front import front as shipped
+from tests.support.issuer import token
 from tests.support.processes import answers, demo, free_port, running
 from tests.support.reference import RunPicture, judge
+from tests.support.served import served
 from tests.support.tools import need
 
 pytestmark = [pytest.mark.nginx, pytest.mark.timeout(120)]
@@ -82,3 +88,27 @@ async def test_ten_clients_through_nginx_get_the_same_events(tmp_path: Path) -> 
         run_id = await trigger(url)
         results = await asyncio.gather(*(spread(f"{front}/streams/live/{run_id}") for _ in range(10)))
     assert [judge(picture, CHAT) for picture, _ in results] == [[]] * 10
+
+
+async def test_a_page_behind_the_shipped_nginx_on_another_port_is_of_the_own_host(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "streams.yaml").write_text(YAML)
+    async with (
+        Engine(speed=20.0, seed=7) as engine,
+        served(tmp_path / "streams.yaml", engine.env) as proxy,
+        shipped(tmp_path, [httpx.URL(proxy.url).port or 0]) as url,
+        httpx.AsyncClient(base_url=url) as client,
+    ):
+        run = await engine.trigger("chat")
+        headers = {"Origin": url, "Authorization": f"Bearer {token(SECRET, 'HS256')}"}
+        ticket = await client.post("/tickets", json={"stream": "live", "run": run}, headers=headers)
+        assert ticket.status_code == 201, ticket.text
+        path = f"/live/{run}"
+        assert (await client.head(path, headers=headers)).status_code == 200
+        for other in (url.rpartition(":")[0], "http://evil.example.com"):
+            assert (await client.head(path, headers={**headers, "Origin": other})).status_code == 403
+        reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(url).port)
+        writer.write(request(f"GET /live/{NOBODY}", version="1.0", host=""))
+        assert b" 401 " in await reader.readline(), "a client of HTTP/1.0 may send no Host"
+        writer.close()
