@@ -31,7 +31,7 @@ TICKETS_LIMIT: Final = "pending_tickets"
 
 @dataclass(frozen=True, slots=True)
 class LimitUse:
-    """A configured limit, and how much of it is used now; of a limit for each run or subject, by the fullest."""
+    """A configured limit, and how much of it is used now (by the fullest run or subject, where each has one)."""
 
     limit: int
     used: int
