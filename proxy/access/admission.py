@@ -31,7 +31,7 @@ TICKETS_LIMIT: Final = "pending_tickets"
 
 @dataclass(frozen=True, slots=True)
 class LimitUse:
-    """A configured limit, and how much of it is used now (by the fullest run or subject, where each has one)."""
+    """A configured limit and how much of it is used; where each run or subject has one, by the fullest."""
 
     limit: int
     used: int
