@@ -26,7 +26,7 @@ BOTH = pytest.mark.parametrize("extra", [(), (FOR_UVICORN,)], ids=["fast path", 
 YAML = f"""
 version: 1
 hatchet: {{token: "${{HATCHET_CLIENT_TOKEN}}"}}
-server: {{linger: 200ms, drain: {{grace: 3s, spread: 1s}}}}
+server: {{linger: 10s, drain: {{grace: 3s, spread: 1s}}}}
 auth:
   jwt: {{key: "{SECRET}", algorithms: [HS256]}}
   from: [bearer, cookie:session, ticket]
