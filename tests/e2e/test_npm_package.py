@@ -40,13 +40,19 @@ def test_the_package_has_the_version_of_the_proxy() -> None:
     assert (manifest()["name"], manifest()["version"]) == (project["name"], project["version"])
 
 
+def test_the_chat_transport_behaves_as_documented() -> None:
+    words = [need("node"), "--test", "transport.test.mjs"]
+    ran = subprocess.run(words, cwd=TYPES.parent, capture_output=True, text=True, check=False, timeout=50)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
 @pytest.mark.timeout(120)
 def test_the_types_are_those_of_the_readme_and_of_the_code(tmp_path: Path) -> None:
-    modules = node_modules(tmp_path, "typescript", "react", "@types/react")
+    modules = node_modules(tmp_path, "typescript", "react", "@types/react", "ai")
     shutil.copy(TYPES / "package.ts", tmp_path)
     assert compiled(tmp_path, "package.ts") == ""
-    names = ["core", "react"]
-    specifiers = {"core": "hatchet-stream-proxy", "react": "hatchet-stream-proxy/react"}
+    names = ["core", "react", "ai"]
+    specifiers = {name: f"hatchet-stream-proxy/{name}" for name in names} | {"core": "hatchet-stream-proxy"}
     code = "".join(f"import * as {name} from '{specifiers[name]}';" for name in names)
     code += f"console.log(JSON.stringify([{', '.join(f'Object.keys({name}).sort()' for name in names)}]))"
     (tmp_path / "names.mjs").write_text(code)
@@ -57,5 +63,6 @@ def test_the_types_are_those_of_the_readme_and_of_the_code(tmp_path: Path) -> No
     assert json.loads(said.stdout) == [
         ["CONTROL_FRAMES", "RunFollower", "RunPicture", "StepPicture", "followRun", "readFrame"],
         ["useRun"],
+        ["HatchetChatTransport", "frames"],
     ]
     assert (modules / "hatchet-stream-proxy").is_dir()

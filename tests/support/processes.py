@@ -101,7 +101,7 @@ async def serving(config: Path, env: Mapping[str, str], port: int = 0) -> AsyncI
         yield one, url
 
 
-async def answers(url: str) -> None:
+async def answers(url: str, within: float = START) -> None:
     """Wait until something listens there."""
     host, _, port = url.removeprefix("http://").rpartition(":")
 
@@ -114,7 +114,7 @@ async def answers(url: str) -> None:
         await writer.wait_closed()
         return True
 
-    await until(accepts, f"something listens at {url}", within=START, every=0.05)
+    await until(accepts, f"something listens at {url}", within=within, every=0.05)
 
 
 def free_port() -> int:

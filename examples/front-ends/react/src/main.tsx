@@ -1,0 +1,10 @@
+import { StrictMode } from "react";
+import { createRoot } from "react-dom/client";
+import { Chat } from "./Chat";
+
+createRoot(document.getElementById("root")!).render(
+  <StrictMode>
+    <h1>Ask the agent</h1>
+    <Chat />
+  </StrictMode>,
+);

@@ -1,0 +1,54 @@
+"""The application of the examples: starts a run for each question, and serves a folder of pages.
+
+    python examples/front-ends/server.py examples/front-ends/plain
+
+It needs HATCHET_CLIENT_TOKEN. STREAMS says where the proxy is, PORT where to listen.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import uvicorn
+from hatchet_sdk import Hatchet
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+STREAMS = os.environ.get("STREAMS", "http://127.0.0.1:8080")
+CLIENT = Path(__file__).resolve().parent.parent.parent / "clients" / "js" / "stream-proxy.js"
+
+hatchet = Hatchet()
+
+
+async def chat(request: Request) -> Response:
+    """Start a run for a question: `{"question": …}`, or what AI SDK's `useChat` sends."""
+    body = await request.json()
+    question = body.get("question") or body["messages"][-1]["parts"][-1]["text"]
+    run = await hatchet.runs.aio_create("agent", {"question": question}, {"stream": "on"})
+    return JSONResponse({"runId": run.run.metadata.id})
+
+
+async def stream(request: Request) -> Response:
+    """In production a load balancer sends these requests to the proxy; here a redirect does."""
+    return RedirectResponse(f"{STREAMS}{request.url.path}?{request.url.query}", 307)
+
+
+async def client(request: Request) -> Response:
+    """The client as a plain file, for pages that are not built."""
+    return FileResponse(CLIENT, media_type="text/javascript")
+
+
+app = Starlette(
+    routes=[
+        Route("/api/chat", chat, methods=["POST"]),
+        Route("/streams/{rest:path}", stream),
+        Route("/stream-proxy.js", client),
+        Mount("/", StaticFiles(directory=sys.argv[1], html=True)),
+    ]
+)
+
+if __name__ == "__main__":
+    uvicorn.run(app, host="127.0.0.1", port=int(os.environ.get("PORT", "3000")), log_level="warning")

@@ -1,0 +1,62 @@
+"""The examples of front ends: type-checked, built, and driven in Chromium against the embedded engine."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+from typing import Final
+
+import httpx
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from tests.support.browser import artifact, chromium, complaints_of
+from tests.support.front_ends import ANSWER, FRONT_ENDS, application, built, installed, tool
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(150)]
+
+END: Final = 40_000  # milliseconds; a run takes some five seconds
+
+
+async def ask(page: Page, question: str) -> None:
+    await page.get_by_label("Question").fill(question)
+    await page.get_by_role("button", name="Send").click()
+
+
+async def chat(browser: Browser, url: str, name: str, picture: Path) -> list[str]:
+    """Ask twice on a page; what the browser complained about."""
+    page = await browser.new_page(viewport={"width": 720, "height": 420})
+    complaints = complaints_of(page)
+    await page.goto(f"{url}/{name}/")
+    await ask(page, "What is the answer?")
+    first, second = page.locator("article").nth(0), page.locator("article").nth(1)
+    await expect(first.locator("p")).to_contain_text("The answer", timeout=END)
+    await ask(page, "Are you sure?")  # while the first answer streams
+    await expect(second.locator("p")).to_contain_text("The answer is", timeout=END)
+    await page.screenshot(path=picture)
+    for article in (first, second):
+        await expect(article.locator("small")).to_have_text("completed", timeout=END)
+        await expect(article.locator("p")).to_have_text(ANSWER)  # the failed attempt's text is gone
+    await expect(first.locator("b")).to_have_text("What is the answer?")
+    return complaints
+
+
+async def test_a_plain_page_react_and_vue_chat_and_strict_mode_costs_no_second_connection(
+    tmp_path: Path,
+) -> None:
+    pages = tmp_path / "pages"
+    shutil.copytree(FRONT_ENDS / "plain", pages / "plain")
+    react = installed("react", tmp_path, "vite", "react", "react-dom", "@vitejs/plugin-react", "typescript")
+    vue = installed("vue", tmp_path, "vite", "vue", "@vitejs/plugin-vue")
+    await asyncio.to_thread(tool, react, "typescript", "bin/tsc", "-p", ".")
+    await asyncio.gather(built(react, pages), built(vue, pages))
+    async with application(pages) as (url, streams), chromium() as browser:
+        names = ("plain", "react", "vue")
+        pictures = [artifact(f"{name}.png", tmp_path) for name in names]
+        chats = [chat(browser, url, name, picture) for name, picture in zip(names, pictures, strict=True)]
+        assert await asyncio.gather(*chats) == [[], [], []]
+        async with httpx.AsyncClient() as client:
+            metrics = (await client.get(f"{streams}/metrics")).text
+    opened = [line for line in metrics.splitlines() if line.startswith("stream_proxy_streams_opened_total{")]
+    assert [float(line.split()[-1]) for line in opened] == [6.0], opened  # two of each page

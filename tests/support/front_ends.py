@@ -1,0 +1,61 @@
+"""The examples of front ends as their users run them: built, and served by the examples' application."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from proxy.simulator import Engine
+from proxy.simulator.script.loader import load_script
+from tests.support.npm_package import node_modules
+from tests.support.processes import answers, free_port, running, serving
+from tests.support.tools import ROOT, need
+
+FRONT_ENDS: Final = ROOT / "examples" / "front-ends"
+AGENT: Final = ROOT / "examples" / "agent.yaml"
+ANSWER: Final = "The answer is forty-two"
+COMMAND: Final = Path(sys.executable).parent / "stream-proxy"
+
+
+def installed(name: str, folder: Path, *needed: str) -> Path:
+    """A copy of an example with its packages and the types of its streams; its folder."""
+    made = folder / name
+    shutil.copytree(FRONT_ENDS / name, made)
+    node_modules(made, *needed)
+    sources = made / ("app" if (made / "app").is_dir() else "src")
+    words = (COMMAND, "types", FRONT_ENDS / "streams.yaml", "-o", sources / "streams.ts")
+    subprocess.run(words, check=True, capture_output=True)
+    return made
+
+
+def tool(folder: Path, package: str, script: str, *words: str) -> None:
+    """Run a program of an npm package in a folder; it must succeed and say nothing of errors."""
+    program = (need("node"), str(folder / "node_modules" / package / script), *words)
+    ran = subprocess.run(program, cwd=folder, capture_output=True, text=True, check=False, timeout=100)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@asynccontextmanager
+async def application(pages: Path) -> AsyncIterator[tuple[str, str]]:
+    """The examples' application with a folder of pages, on an engine; its address and the proxy's."""
+    port, file = free_port(), pages / "streams.yaml"
+    file.write_text((FRONT_ENDS / "streams.yaml").read_text().replace(":3000", f":{port}"))
+    async with Engine(load_script(AGENT), seed=1) as engine, serving(file, engine.env) as (_, streams):
+        env = {**engine.env, "STREAMS": streams, "PORT": str(port)}
+        program = (sys.executable, "-W", "ignore", str(FRONT_ENDS / "server.py"))
+        async with running(pages, env=env, program=program):
+            url = f"http://127.0.0.1:{port}"
+            await answers(url, within=100)  # hatchet-sdk takes long to import
+            yield url, streams
+
+
+async def built(folder: Path, pages: Path) -> None:
+    """Build an example with Vite, as a folder of its own in `pages`."""
+    words = ("build", "--base", "./", "--outDir", str(pages / folder.name), "--logLevel", "error")
+    await asyncio.to_thread(tool, folder, "vite", "bin/vite.js", *words)
