@@ -1,0 +1,238 @@
+"""The listener: its signals, and the order of the drain."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from proxy.server.http.sockets import bound
+from proxy.server.listener import ABORT_AFTER, POLL, AdminServer, StreamServer
+from tests.support.waiting import until
+
+GRACE = 10.0
+
+
+class Hub:
+    """What the listener uses of a hub; each call is noted."""
+
+    def __init__(self, calls: list[str]) -> None:
+        self.calls = calls
+        self.max_connections = 100
+        self.sessions = [object(), object()]
+        self.server = cast(Any, type("Server", (), {"write_timeout": 20.0}))()
+        self.server.drain = type("Drain", (), {"grace": GRACE})()
+        self.event_log = self
+        self.logged: dict[str, Any] = {}
+        self.closes: Callable[[], None] = lambda: None
+        self.hangs = False
+
+    def draining(self, **fields: Any) -> None:
+        self.calls.append("log draining")
+        self.logged["draining"] = fields
+
+    def drain(self) -> None:
+        self.calls.append("drain")
+
+    async def close(self) -> None:
+        self.calls.append("close hub")
+        if self.hangs:
+            await asyncio.Event().wait()
+
+    def stopped(self, **fields: Any) -> None:
+        self.calls.append("log stopped")
+        self.logged["stopped"] = fields
+
+    def flush(self) -> None:
+        self.calls.append("flush")
+
+
+class Connection:
+    """A connection of the server, and its own transport."""
+
+    def __init__(self, server: StreamServer, calls: list[str], *, stuck: bool) -> None:
+        self._server, self._calls, self._stuck = server, calls, stuck
+        self.transport = self
+
+    def shutdown(self) -> None:
+        self._calls.append("shut down")
+        if not self._stuck:
+            self._server.server_state.connections.discard(cast(Any, self))
+
+    def abort(self) -> None:
+        self._calls.append("abort")
+        self._server.server_state.connections.discard(cast(Any, self))
+
+
+class Listening:
+    """A stand-in for a listening server or socket."""
+
+    def __init__(self, calls: list[str], name: str) -> None:
+        self._calls, self._name = calls, name
+
+    def close(self) -> None:
+        self._calls.append(f"close {self._name}")
+
+
+class Scene:
+    """A server with a fake hub."""
+
+    def __init__(self, **options: Any) -> None:
+        self.calls: list[str] = []
+        self.hub = Hub(self.calls)
+        app = cast(Any, type("App", (), {"hub": self.hub}))()
+        self.server = StreamServer(app, **options)
+
+    def connect(self, *, stuck: bool = False) -> None:
+        connection = Connection(self.server, self.calls, stuck=stuck)
+        self.server.server_state.connections.add(cast(Any, connection))
+
+    async def shut_down(self) -> None:
+        self.server.servers = [cast(Any, Listening(self.calls, "server"))]
+        await self.server.shutdown([cast(Any, Listening(self.calls, "socket"))])
+
+
+@pytest.fixture
+async def scene() -> Scene:
+    return Scene()
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The sleeps of the listener; each moves the loop's clock and takes one turn of the loop."""
+    loop, made = asyncio.get_event_loop_policy().get_event_loop(), list[float]()
+    began, turn = loop.time(), asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        made.append(seconds)
+        await turn(0)
+
+    monkeypatch.setattr("proxy.server.listener.asyncio.sleep", sleep)
+    monkeypatch.setattr(loop, "time", lambda: began + sum(made))
+    return made
+
+
+async def test_the_drain_closes_the_listener_first_and_the_hub_last(scene: Scene) -> None:
+    scene.connect()
+    await scene.shut_down()
+    assert scene.calls == [
+        "close server",
+        "close socket",
+        "log draining",
+        "drain",
+        "shut down",
+        "close hub",
+        "log stopped",
+    ]
+    assert scene.hub.logged["draining"] == {"clients": 2, "grace": GRACE}
+    assert scene.hub.logged["stopped"]["left"] == 0
+
+
+async def test_a_connection_that_does_not_drain_is_cut_when_most_of_the_grace_is_over(
+    scene: Scene, pauses: list[float]
+) -> None:
+    scene.connect(stuck=True)
+    scene.connect()
+    await scene.shut_down()
+    assert scene.calls.count("abort") == 1
+    assert scene.calls.index("abort") < scene.calls.index("close hub")
+    assert sum(pauses) == pytest.approx(GRACE * ABORT_AFTER, abs=2 * POLL)
+    assert scene.hub.logged["stopped"]["left"] == 1
+
+
+async def test_a_connection_that_cannot_be_cut_delays_the_end_no_longer_than_the_grace(
+    scene: Scene, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Connection, "abort", lambda self: None)
+    scene.connect(stuck=True)
+    await scene.shut_down()
+    assert sum(pauses) == pytest.approx(GRACE, abs=3 * POLL)
+    assert scene.calls[-1] == "log stopped"
+
+
+async def test_the_drain_waits_for_requests_that_uvicorn_answers(scene: Scene, pauses: list[float]) -> None:
+    finish = asyncio.Event()
+    answering = asyncio.create_task(finish.wait())
+    scene.server.server_state.tasks.add(cast(Any, answering))
+    answering.add_done_callback(cast(Any, scene.server.server_state.tasks.discard))
+    draining = asyncio.create_task(scene.shut_down())
+    while len(pauses) < 3:
+        await asyncio.sleep(0)
+    assert scene.calls[-1] == "drain"
+    finish.set()
+    await draining
+
+
+async def test_a_hub_that_does_not_close_does_not_keep_the_process(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.server.listener.CLOSE_SECONDS", 0.01)
+    scene.hub.hangs = True
+    await scene.shut_down()
+    assert scene.calls[-1] == "log stopped"
+
+
+async def test_a_second_stop_writes_the_log_and_ends_the_process_at_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "_exit", lambda status: scene.calls.append(f"exit {status}"))
+    scene.server.stop()
+    assert scene.server.should_exit
+    assert scene.calls == []
+    scene.server.stop()
+    assert scene.calls == ["flush", "exit 1"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_begins_the_drain(scene: Scene, number: signal.Signals) -> None:
+    with scene.server.capture_signals():
+        os.kill(os.getpid(), number)
+        await until(lambda: scene.server.should_exit)
+
+
+async def test_sighup_reloads_and_nothing_else() -> None:
+    reloads: list[None] = []
+    scene = Scene(reload=lambda: reloads.append(None))
+    with scene.server.capture_signals():
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: reloads)
+    assert not scene.server.should_exit
+
+
+async def test_signals_are_given_back_at_the_end(scene: Scene) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    with scene.server.capture_signals():
+        assert signal.getsignal(signal.SIGHUP) != before[signal.SIGHUP]
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
+async def test_sockets_inherit_the_write_timeout_and_the_listening_is_reported_when_it_is_true() -> None:
+    accepted: list[bool] = []
+
+    def listening() -> None:
+        with socket.create_connection(sock.getsockname()):
+            accepted.append(True)
+
+    sock = bound("127.0.0.1", 0)
+    scene = Scene(listening=listening)
+    scene.server.config.load()
+    scene.server.lifespan = scene.server.config.lifespan_class(scene.server.config)
+    await scene.server.startup([sock])
+    try:
+        assert accepted == [True]
+        assert scene.server._connections.write_timeout == 20.0
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 40_000
+    finally:
+        for server in scene.server.servers:
+            server.close()
+
+
+async def test_the_admin_server_leaves_signals_alone() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with AdminServer(None).capture_signals():
+        assert signal.getsignal(signal.SIGTERM) == before
