@@ -71,10 +71,6 @@ class EventLog:
         self._write_suppressed(math.inf)
         self._write("warning" if left else "info", "stopped", {"seconds": round(seconds, 3), "cut_off": left})
 
-    def notice(self, event: str, **fields: Any) -> None:
-        """Any other line about the process; not for lines that clients can cause in number."""
-        self._write("info", event, fields)
-
     # -- a team's file --
 
     def reloaded(self, team: str, *, seconds: float) -> None:

@@ -56,11 +56,6 @@ class Rules:
         self.fingerprint: str = fingerprint(stream.rules)
         self.repairs_texts = any(rule.has_whole for rule in self._rules)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The rules' names, in order."""
-        return tuple(rule.name for rule in self._rules)
-
     def message(self, event: Event, decoded: DecodedEvent | None = None) -> Message | None:
         """The message for `event`; None where it is not forwarded.
 

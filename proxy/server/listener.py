@@ -62,7 +62,6 @@ class StreamServer(uvicorn.Server):
                 backlog=LISTEN_BACKLOG,
             )
         )
-        self.app = app
         self.hub: Hub = app.hub
         self._reload = reload
         self._listening = listening or _nothing

@@ -28,7 +28,6 @@ from proxy.simulator.stubs import dispatcher_pb2, events_pb2, shared_pb2, trigge
 
 Context = grpc.aio.ServicerContext[Any, Any]
 VERSION = "v0.104.7"
-POLL_RUNS = 1.0
 
 
 class GrpcApi(grpc.GenericRpcHandler):  # type: ignore[type-arg]

@@ -39,11 +39,6 @@ class Recording:
     histories: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
     triggered_at: float | None = None  # the wall clock at the trigger, derived from timestamps
 
-    @property
-    def duration(self) -> float:
-        """Seconds from the trigger to the last line."""
-        return max((seconds for seconds, _ in (*self.published, *self.states, *self.histories)), default=0.0)
-
 
 def load_recording(path: Path) -> Recording:
     """The recording at `path`. Raises NotARecording, OSError."""
