@@ -1,14 +1,7 @@
 """The listener: uvicorn with its own handling of signals and its own drain.
 
-SIGTERM or SIGINT begins the drain, which takes at most ``drain.grace``:
-
-1. The listening sockets are closed: new connections go to other replicas.
-2. Every client is sent ``stream.drain``, and every waiting request is answered.
-3. Connections close when their last bytes are sent. After `ABORT_AFTER` of the grace period the rest is cut.
-4. The hub is closed.
-
-uvicorn alone would wait for the connections before it sends anything to the clients. A second signal ends the
-process at once, with exit status 1.
+SIGTERM or SIGINT begins the drain (`proxy.server.drain`); a second signal ends the process at once, with exit
+status 1. SIGHUP reloads the configuration.
 """
 
 from __future__ import annotations
@@ -18,12 +11,12 @@ import contextlib
 import os
 import signal
 import socket
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final
 
 import uvicorn
 
+from proxy.server.drain import drain
 from proxy.server.http.app import StreamApp
 from proxy.server.http.fast_path import KEEP_ALIVE, ConnectionFactory
 from proxy.server.http.request_limits import LimitedProtocol
@@ -31,9 +24,6 @@ from proxy.server.http.sockets import limit_unacknowledged
 from proxy.teams.hub import Hub
 
 LISTEN_BACKLOG: Final = 2048  # connections that wait to be accepted: all clients reconnect after a restart
-POLL: Final = 0.05  # seconds between checks whether the last connection is closed
-ABORT_AFTER: Final = 0.8  # of the grace period; then connections that do not drain are cut
-CLOSE_SECONDS: Final = 2.0  # for the connections to Hatchet to close
 
 
 class StreamServer(uvicorn.Server):
@@ -101,31 +91,8 @@ class StreamServer(uvicorn.Server):
         self.should_exit = True
 
     async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Drain in the order that the module's docstring gives."""
-        for server in self.servers:
-            server.close()
-        for sock in sockets or ():
-            sock.close()
-        began, grace = time.monotonic(), self.hub.server.drain.grace
-        self.hub.event_log.draining(clients=len(self.hub.sessions), grace=grace)
-        self.hub.drain()
-        for connection in tuple(self.server_state.connections):
-            connection.shutdown()
-        await self._wait_until_empty(grace * ABORT_AFTER)
-        left = tuple(self.server_state.connections)
-        for connection in left:
-            connection.transport.abort()
-        await self._wait_until_empty(grace - grace * ABORT_AFTER)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self.hub.close()
-        self.hub.event_log.stopped(seconds=time.monotonic() - began, left=len(left))
-
-    async def _wait_until_empty(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
-        while (self.server_state.connections or self.server_state.tasks) and loop.time() < until:  # noqa: ASYNC110 - uvicorn's own sets
-            await asyncio.sleep(POLL)
+        """Drain (`proxy.server.drain`)."""
+        await drain(self.hub, self.server_state, self.servers, sockets or ())
 
 
 class AdminServer(uvicorn.Server):

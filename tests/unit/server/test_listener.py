@@ -11,8 +11,9 @@ from typing import Any, cast
 
 import pytest
 
+from proxy.server.drain import ABORT_AFTER, POLL
 from proxy.server.http.sockets import bound
-from proxy.server.listener import ABORT_AFTER, POLL, AdminServer, StreamServer
+from proxy.server.listener import AdminServer, StreamServer
 from tests.support.waiting import until
 
 GRACE = 10.0
@@ -112,7 +113,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         made.append(seconds)
         await turn(0)
 
-    monkeypatch.setattr("proxy.server.listener.asyncio.sleep", sleep)
+    monkeypatch.setattr("proxy.server.drain.asyncio.sleep", sleep)
     monkeypatch.setattr(loop, "time", lambda: began + sum(made))
     return made
 
@@ -171,7 +172,7 @@ async def test_the_drain_waits_for_requests_that_uvicorn_answers(scene: Scene, p
 async def test_a_hub_that_does_not_close_does_not_keep_the_process(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.server.listener.CLOSE_SECONDS", 0.01)
+    monkeypatch.setattr("proxy.server.drain.CLOSE_SECONDS", 0.01)
     scene.hub.hangs = True
     await scene.shut_down()
     assert scene.calls[-1] == "log stopped"

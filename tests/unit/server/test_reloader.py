@@ -14,6 +14,7 @@ from config.load import load
 from config.model.files import Config
 from proxy.observability.counters import Counters
 from proxy.observability.event_log import EventLog
+from proxy.observability.health import ConfigState
 from proxy.server.reloader import Reloader
 from proxy.teams.hub import Hub
 from tests.support.fakes import FakeUpstream
@@ -108,6 +109,9 @@ async def test_a_version_that_cannot_be_read_keeps_the_one_before(files: Files) 
     [(level, event, fields)] = files.lines
     assert (level, event, fields["team"]) == ("error", "reload failed", "*")
     assert str(files.path.name) in fields["problems"][0]
+    [team] = files.hub.health().teams
+    assert team.config.state is ConfigState.LAST_GOOD
+    assert team.config.problem == fields["problems"][0]
 
 
 async def test_a_version_whose_tests_fail_keeps_the_one_before_and_names_the_team(files: Files) -> None:
