@@ -90,11 +90,13 @@ class RunFollower:
             changed=self._changed,
             recovered=self._hatchet_is_back,
         )
+        quota = quota or SubscriptionQuota()
+        self._crowd = quota.crowd
         self._subscriptions = SubscriptionSet(
             run_id,
             upstream,
             self,
-            quota=quota or SubscriptionQuota(),
+            quota=quota,
             clock=self._clock,
             rng=self._rng,
             observer=self._observer,
@@ -208,6 +210,7 @@ class RunFollower:
     def subscription_opened(self, selection: Selection) -> SubscriptionState:
         """One is bound."""
         state = self._reconciler.opened(self._clock.now(), selection)
+        state.crowd = self._crowd
         self._changed()
         return state
 

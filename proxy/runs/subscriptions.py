@@ -118,7 +118,7 @@ class SubscriptionSet:
         if not self._own:
             if state.done:  # one that is open stays: it may still bring what the end overtook
                 return None
-            if not self._has_place and not self._take_place():
+            if not self._has_place and not self._take_place(now):
                 return now + QUOTA_PAUSE
             trace = state.metadata.get(TRACE)
             if isinstance(trace, str) and trace:
@@ -188,8 +188,8 @@ class SubscriptionSet:
             if state is not None and self._inputs is not None:
                 self._inputs.subscription_closed(state, None, None, hung_up=False)
 
-    def _take_place(self) -> bool:
-        self._has_place = self._quota.take()
+    def _take_place(self, now: float) -> bool:
+        self._has_place = self._quota.take(now)
         if self._has_place == self.refused:
             self.refused = not self._has_place
             self._quota.refused += 1 if self.refused else -1

@@ -5,7 +5,8 @@
     the beginning   chunk 0 was received, or a subscription by metadata was open before the attempt began
     the middle      the indices have no hole (checked by the sequencer)
     the tail        one subscription by metadata
-                    - brought the last chunk of the attempt (where there was none: was open before it began),
+                    - brought the last chunk of the attempt (where there was none: was open before it began,
+                      at a time when the engine was not known to be overloaded),
                     - was unbroken from then on,
                     - brought the attempt's end; or, where the engine sends no event for such an end, brought
                       any event after it (a sign of life),
@@ -87,7 +88,7 @@ def covers(one: SubscriptionState, step_run_id: str, attempt: int, executions: S
         (each for each in reversed(executions) if each.attempt == attempt and each.last_index >= 0), None
     )
     if last is None:
-        return (step_run_id, attempt) in one.starts
+        return one.saw_beginning((step_run_id, attempt))
     return one.last_chunk.get((step_run_id, last.number)) == last.last_index
 
 

@@ -8,6 +8,7 @@ from enum import Enum
 from proxy.core.observations import LiveEvent
 from proxy.runs.reconcile.timing import (
     AFTER_FLUSHES,
+    CROWDED_FOR,
     CUT_FLUSH,
     END_WAITS,
     HANGUP_LEAST,
@@ -38,6 +39,13 @@ class Pulse:
     at: float = float("-inf")
 
 
+@dataclass(slots=True)
+class Crowd:
+    """When a team last wanted to follow more runs by subscriptions of their own than it may."""
+
+    at: float = float("-inf")
+
+
 @dataclass(slots=True, frozen=True)
 class EndHeard:
     """An attempt's end on one subscription: when it came, and from when on no more chunks of it can come."""
@@ -57,6 +65,7 @@ class SubscriptionState:
     opened_at: float
     pulse: Pulse
     closed_at: float | None = None
+    crowd: Crowd | None = None  # None: a subscription that a whole team shares
     hung_up: bool = False  # the engine ended it because no run that it had brought was active
     successor: SubscriptionState | None = None  # opened at once when this one was hung up
     heard_at: float = float("-inf")  # when it last brought an event of this run
@@ -79,6 +88,16 @@ class SubscriptionState:
     def complete(self) -> bool:
         """Whether it brings every chunk that is sent while it is open."""
         return self.selection is Selection.BY_METADATA
+
+    def saw_beginning(self, attempt: tuple[str, int]) -> bool:
+        """Whether no chunk of (step run id, attempt) was sent before it was opened, or kept back until now.
+
+        An engine with too many subscriptions sends starts and ends in time, and chunks seconds later or
+        never. So while a team's runs want more of them than there are, silence proves nothing.
+        """
+        if attempt not in self.starts:
+            return False
+        return self.crowd is None or self.crowd.at < self.opened_at - CROWDED_FOR
 
     @property
     def silent(self) -> bool:

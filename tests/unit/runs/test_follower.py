@@ -18,6 +18,7 @@ from proxy.runs.follower import RunFollower
 from proxy.runs.observer import Observer
 from proxy.runs.quota import SubscriptionQuota
 from proxy.runs.reconcile.reconciler import Reconciler
+from proxy.runs.reconcile.timing import CROWDED_FOR
 from proxy.runs.subscription import BURST, RATE, SPREAD
 from tests.support.fakes import FakeSubscription, FakeUpstream, HandClock, rest
 
@@ -406,7 +407,7 @@ async def test_a_run_beyond_the_quota_is_told_each_retry(followed: Followed) -> 
 
 async def test_a_place_that_gets_free_is_taken(followed: Followed) -> None:
     followed.quota.most = 1
-    assert followed.quota.take()
+    assert followed.quota.take(followed.clock.now())
     followed.run.start()
     await followed.clock.turn(1)
     assert followed.run.state_only
@@ -415,6 +416,22 @@ async def test_a_place_that_gets_free_is_taken(followed: Followed) -> None:
     assert not followed.run.state_only
     assert followed.trace
     assert (followed.quota.taken, followed.quota.refused, followed.counts.runs_from_state) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(("chunks", "ago", "gaps"), [(0, 0, 1), (2, 0, 0), (0, CROWDED_FOR + 1, 0)])
+async def test_while_places_are_short_silence_proves_nothing(
+    followed: Followed, chunks: int, ago: float, gaps: int
+) -> None:
+    """Seen on a real engine with 48 runs at once: it sent starts and ends, and none of 20 chunks."""
+    followed.quota.most = 0
+    assert not followed.quota.take(followed.clock.now()), "another run is refused"
+    followed.quota.most = 1
+    await followed.clock.turn(ago)
+    followed.run.start()
+    await followed.clock.turn(1)
+    followed.trace.tell(started(), *(chunk(index) for index in range(chunks)), completed())
+    await followed.clock.turn(1)
+    assert len(followed.gaps()) == gaps
 
 
 async def test_a_run_that_has_ended_gives_its_place_back(followed: Followed) -> None:
