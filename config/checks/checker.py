@@ -22,6 +22,7 @@ from config.checks.access import (
     mapping,
 )
 from config.checks.examples import check_tests
+from config.checks.formats import check_format
 from config.checks.paths import check_paths, streams_of
 from config.checks.redaction import JWT, Span, longest_first, secret_spans, secret_words, values_of, without
 from config.checks.rules import Expressions, check_rules, check_step_names, data_of
@@ -159,6 +160,7 @@ def check_streams(source: Source, *, at_root: bool) -> None:
     used: set[str] = set()
     for _, path, block in streams_of(source):
         check_rules(source, (*path, "rules"), shapes, expressions)
+        check_format(source, path, block, shapes, expressions)
         expressions.lint((*path, "allow"), block.get("allow"), ALLOW_FIELDS, "allow")
         rules = block.get("rules")
         used |= {

@@ -20,6 +20,7 @@ from config.expressions.globs import CHUNKS, matches
 from config.expressions.syntax_hints import constant
 from config.expressions.types import EVENT_TYPES, Shape
 from config.model.files import DEFAULT_DATA
+from config.model.formats import spec_of
 from config.model.types import nearest
 from config.problems import ERROR, WARNING, Severity
 from config.source.nodes import MOST_REPORTED, Path, Source
@@ -337,7 +338,9 @@ def sent(path: Path, rule: dict[str, Any], shapes: Mapping[str, Any]) -> Iterato
             if not isinstance(own, dict) or place[-1] not in own:
                 yield place, text
     elif "data" not in rule and "use" not in rule:
-        yield from ((path, text) for text in DEFAULT_DATA.values())
+        part = rule.get("as")
+        usual = spec_of(part).default if isinstance(part, str) else None
+        yield from ((path, text) for text in ([usual] if usual is not None else DEFAULT_DATA.values()))
     yield from data_of(own, (*path, "data"))
 
 

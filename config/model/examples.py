@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 from config.expressions.types import EVENT_TYPES
 from config.model.fields import Block, setting
+from config.model.formats import part
 from config.model.types import (
     Word,
     kind,
@@ -38,8 +39,11 @@ def messages(value: Any) -> Any:
     return message(value)
 
 
+MESSAGE_KEYS: Final = ("event", "as", "data")
+
+
 def message(value: Any) -> Any:
-    """``{event, data}``."""
+    """``{event, data}``, or ``{as, data}`` for a stream with a format."""
     if not isinstance(value, dict):
         raise wrong(
             "expect",
@@ -47,16 +51,18 @@ def message(value: Any) -> Any:
             "like {event: paid, data: {order: 7}}",
         )
     for key in value:
-        if key not in ("event", "data"):
+        if key not in MESSAGE_KEYS:
             raise wrong(
                 "unknown-key",
                 f"must not have a key `{key[:60]}`",
-                nearest(key, ["event", "data"]) or "it has `event` and `data`",
+                nearest(key, MESSAGE_KEYS) or "it has `event` and `data`, or `as` and `data`",
             )
     if "data" not in value:
         raise wrong("missing-key", "must say the data", "like {data: {order: 7}}, or `nothing`")
     if value.get("event") is not None:
         word(value["event"])
+    if value.get("as") is not None:
+        part(value["as"])
     return value
 
 
@@ -82,7 +88,7 @@ GIVEN_SCHEMA: Final = WithJsonSchema(
 )
 MESSAGE_SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
-    "properties": {"event": {"type": "string"}, "data": {}},
+    "properties": {"event": {"type": "string"}, "as": {"type": "string"}, "data": {}},
     "required": ["data"],
     "additionalProperties": False,
 }
@@ -111,7 +117,8 @@ class TestConfig(Block):
     )
     expect: Annotated[Any, BeforeValidator(messages), EXPECT_SCHEMA] = setting(
         ...,
-        "`nothing`, or the message: its `data`, and its `event` where it has one; or a list of messages.",
+        "`nothing`, or the message: its `data`, and its `event` where it has one; or a list of messages. "
+        "With a `format` it has `as` instead of `event`.",
         "nothing",
         {"event": "token", "data": {"text": "Hi"}},
     )

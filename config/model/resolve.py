@@ -15,6 +15,8 @@ from config.model.files import (
     TeamConfig,
     TeamFile,
 )
+from config.model.formats import AI_SDK, HOLDS, spec_of
+from config.model.streams import HOLD, RETRY
 
 DEFAULT_TEAM = "default"
 
@@ -26,7 +28,9 @@ def given(block: RuleBlock | StreamBlock) -> dict[str, Any]:
 
 def rule(block: RuleBlock, number: int, shapes: dict[str, dict[str, str]]) -> RuleConfig:
     """A rule with its name and complete data. A `use` must name a shape, and goes with a mapping only."""
-    data: str | dict[str, str] = DEFAULT_DATA if block.data is None else block.data
+    part = None if block.as_ is None else spec_of(block.as_)
+    usual = DEFAULT_DATA if part is None or part.default is None else part.default
+    data: str | dict[str, str] = usual if block.data is None else block.data
     if block.use is not None:
         own = block.data if isinstance(block.data, dict) else {}
         data = {**shapes[block.use], **own}
@@ -36,7 +40,20 @@ def rule(block: RuleBlock, number: int, shapes: dict[str, dict[str, str]]) -> Ru
 def stream(name: str, block: StreamBlock, shapes: dict[str, dict[str, str]]) -> StreamConfig:
     """A stream with its name and path."""
     rules = tuple(rule(each, number, shapes) for number, each in enumerate(block.rules))
-    return StreamConfig(**{**given(block), "name": name, "path": path_of(name, block.path), "rules": rules})
+    hold = block.retry == HOLD
+    nothing = "204" if block.format == AI_SDK else None
+    return StreamConfig(
+        **{
+            **given(block),
+            "name": name,
+            "path": path_of(name, block.path),
+            "rules": rules,
+            "retry": RETRY if hold else block.retry,
+            "hold": hold or block.format in HOLDS,
+            "unknown": block.unknown or nothing or "wait",
+            "finished": block.finished or nothing or "replay",
+        }
+    )
 
 
 def path_of(name: str, path: str | None) -> str:

@@ -6,13 +6,15 @@ import json
 import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Discriminator, Tag, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Tag, ValidationInfo, WithJsonSchema
 
 from config.expressions.types import EVENT_TYPES
 from config.model.fields import PART, Block, choice, setting
+from config.model.formats import AI_SDK, EVERY_PART, FORMATS, NAMED_DATA, PARTS, SSE, part
 from config.model.types import (
     HEADER_SCHEMA,
     ORIGIN_SCHEMA,
+    VARIABLE,
     Count,
     Duration,
     Flag,
@@ -23,21 +25,45 @@ from config.model.types import (
     Resolved,
     Size,
     Word,
+    duration,
     kind,
     listed,
     many,
+    nearest,
     one_of,
     one_or_many,
     word,
     wrong,
 )
 
+HOLD: Final = "hold"
+RETRY: Final = 3.0
+"""Seconds of `retry` where it is not written, or says ``hold``."""
 DEFAULT_DATA: Final = {"type": "type", "step": "step", "payload": "payload"}
 PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
 
 
 def null_or_word(value: Any) -> str:
     return "null" if value is None else one_of("skip", "null")(value)
+
+
+def retry(value: Any, info: ValidationInfo) -> float | str:
+    """A duration, or ``hold``."""
+    if value == HOLD:
+        return HOLD
+    found = nearest(value, (HOLD,))
+    if found:
+        raise wrong("choice", f"must be a duration or `{HOLD}`, but this is {kind(value)}", found)
+    return duration(0.001)(value, info)
+
+
+def status_or(other: str) -> Any:
+    """A word, or the status 204, which YAML reads as a number."""
+
+    def read(value: Any) -> str:
+        return one_of(other, "204")("204" if value == 204 and not isinstance(value, bool) else value)
+
+    return BeforeValidator(read), WithJsonSchema({"enum": [other, 204, "204"]})
 
 
 def mapped(value: Any) -> Any:
@@ -103,6 +129,23 @@ def one_or_fields(value: Any) -> str:
     return "fields" if isinstance(value, dict) else "one"
 
 
+Format = Annotated[Literal["sse", "ai-sdk", "ag-ui", "openai", "text"], choice(*FORMATS)]
+Part = Annotated[
+    str,
+    BeforeValidator(part),
+    WithJsonSchema(
+        {"anyOf": [{"enum": list(PARTS)}, {"type": "string", "pattern": f"^{NAMED_DATA.pattern}$"}]}
+    ),
+]
+Retry = Annotated[
+    float | str,
+    BeforeValidator(retry),
+    WithJsonSchema(
+        {"anyOf": [{"const": HOLD}, {"type": "string", "pattern": rf"^[0-9]+(ms|s|m|h)$|{VARIABLE}"}]}
+    ),
+]
+Unknown = Annotated[Literal["wait", "204"], *status_or("wait")]
+Finished = Annotated[Literal["replay", "204"], *status_or("replay")]
 Expressions = Annotated[
     Annotated[Expression, Tag("one")] | Annotated[dict[str, Expression], Tag("fields")],
     Discriminator(one_or_fields),
@@ -112,6 +155,8 @@ Data = Annotated[Expressions, BeforeValidator(mapped), DATA_SCHEMA]
 
 class RuleBlock(Block):
     """A rule: which events it takes, and which message it makes of them."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
 
     name: Word | None = setting(
         None,
@@ -144,6 +189,14 @@ class RuleBlock(Block):
     event: EventName | None = setting(
         None, "The SSE event's name; by default none, so that `EventSource.onmessage` receives it.", "token"
     )
+    as_: Part | None = setting(
+        None,
+        "Only with a `format` other than `sse`: what the event is in the message, "
+        f"one of {', '.join(f'`{name}`' for name in EVERY_PART)}.",
+        "text",
+        "data-plan",
+        alias="as",
+    )
     use: Word | None = setting(
         None,
         "A shape (see `shapes`) whose fields are the data; the rule's own `data` fields override them.",
@@ -152,7 +205,8 @@ class RuleBlock(Block):
     data: Data | None = setting(
         None,
         "What is sent: one expression, or a mapping of field to expression; "
-        "by default `{type: type, step: step, payload: payload}`.",
+        "by default `{type: type, step: step, payload: payload}`, "
+        "with `as: text` and `as: reasoning` the payload as text.",
         {"text": "payload"},
         "payload.result",
     )
@@ -227,12 +281,42 @@ class StreamBlock(Block):
         "an event that none matches is not forwarded.",
         [{"events": "step_completed"}],
     )
+    format: Format = setting(
+        SSE,
+        "The protocol that the stream speaks: messages and control frames of its own (`sse`), "
+        "or that of a chat front end.",
+        AI_SDK,
+    )
+    control: Annotated[Literal["named", "off"], choice("named", "off")] = setting(
+        "named",
+        "Only with `format: sse`: whether the stream has control frames (`stream.reset`, `stream.gap` …). "
+        "Without them a page is told of no loss and of no retry.",
+        "off",
+    )
     heartbeat: Lasting = setting("15s", "A comment is sent after this time without traffic.", "15s")
-    retry: Lasting = setting(
-        "3s", "How long a browser waits before it reconnects, jittered by a third.", "3s"
+    retry: Retry = setting(
+        "3s",
+        "How long a browser waits before it reconnects, jittered by a third. Or `hold`, with another "
+        "`format` than `sse`: a step's text is sent when its attempt cannot fail any more, for clients that "
+        "cannot take back what they show.",
+        "3s",
+        HOLD,
     )
     wait_for_run: Duration = setting(
         "10s", "How long a client waits for a run that does not exist yet.", "10s"
+    )
+    unknown: Unknown | None = setting(
+        None,
+        "What a client without a cursor gets for a run that does not exist: `wait` waits for it, up to "
+        "`wait_for_run`, `204` answers at once that there is nothing. "
+        "Default: `204` with `format: ai-sdk`, else `wait`.",
+        "204",
+    )
+    finished: Finished | None = setting(
+        None,
+        "What a client without a cursor gets for a run that is over: `replay` sends what it would have seen, "
+        "`204` answers that there is nothing. Default: `204` with `format: ai-sdk`, else `replay`.",
+        "204",
     )
     backlog: Annotated[BacklogConfig, PART] = setting(
         {}, "How much of each run is kept.", {"events": 1000, "bytes": "1MiB", "keep_after_end": "5m"}
@@ -255,6 +339,10 @@ class StreamConfig(StreamBlock):
     name: str
     path: str
     rules: tuple[RuleConfig, ...]
+    retry: Lasting = setting("3s", "How long a browser waits before it reconnects.")
+    hold: bool = setting(False, "Whether a step's text is held until its attempt cannot fail any more.")
+    unknown: Unknown = setting("wait", "What a client gets for a run that does not exist.")
+    finished: Finished = setting("replay", "What a client gets for a run that is over.")
 
     @property
     def metadata_key(self) -> str | None:

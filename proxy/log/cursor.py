@@ -1,7 +1,9 @@
 """Cursors: the ids of frames, which a client sends back to go on where it was.
 
 A cursor is ``RUN.SEAL.PLACE``: the run (22 characters of base64url, so that a cursor on a metadata path
-stays with its run), a seal, and a place: a frame's number, or ``end``.
+stays with its run), a seal, and a place: a frame's number, or ``end``. In a format whose clients are sent the
+message so far in one piece, ``PLACE-RECEIVED`` is within that piece: so many of its blocks were received.
+``PLACE-RECEIVED-SINCE`` is within the piece that leads from one place to another.
 
 - The seal of a number is keyed with a secret of this process, and covers the team, the stream, the value in
   the path, the rules and the number of the run session. A cursor of another process, or a forged one, is
@@ -28,11 +30,17 @@ MAX_CURSOR: Final = 128  # characters; the longest cursor has some 60
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A cursor that was parsed but not verified (`Ids.holds`); `place` is None for ``end``."""
+    """A cursor that was parsed but not verified (`Ids.holds`); `place` is None for ``end``.
+
+    `received` is None for the cursor of a frame; else it counts the blocks of the piece from `since` to
+    `place`.
+    """
 
     run_id: str
     seal: str
     place: int | None
+    received: int | None = None
+    since: int = 0
 
 
 def read_cursor(text: str) -> Cursor | None:
@@ -48,9 +56,11 @@ def read_cursor(text: str) -> Cursor | None:
         return None
     if place == END_PLACE:
         return Cursor(run_id, seal, None)
-    if not place.isdigit() or len(place) > 15 or (place[0] == "0" and place != "0"):
+    numbers = place.split("-")
+    if len(numbers) > 3 or not all(map(_is_number, numbers)):
         return None
-    return Cursor(run_id, seal, int(place))
+    at, *piece = map(int, numbers)
+    return Cursor(run_id, seal, at, *piece)
 
 
 def end_cursor(team: str, stream: str, run_id: str, value: str = "") -> str:
@@ -75,9 +85,19 @@ class Ids:
         self._prefix = f"{_pack_run(run_id)}.{self._seal}.".encode()
         self.end = end_cursor(team, stream, run_id, value).encode()
 
+    @property
+    def salt(self) -> str:
+        """A few letters and digits that differ between two channels of a run, also those of two processes."""
+        return self._seal.replace("-", "0").replace("_", "0")[:6]
+
     def at(self, place: int) -> bytes:
         """The cursor of the frame numbered `place`; 0 is before the first."""
         return b"%b%d" % (self._prefix, place)
+
+    def within(self, place: int, received: int, since: int) -> bytes:
+        """The cursor within the piece that leads from `since` to `place`, after `received` of its blocks."""
+        piece = b"-%d-%d" % (received, since) if since else b"-%d" % received
+        return self.at(place) + piece
 
     def frame(self, place: int, event: str | None, data: bytes) -> bytes:
         """The frame numbered `place`: the bytes of `sse.frame` with that cursor, made in one step."""
@@ -93,6 +113,11 @@ class Ids:
 def run_id_of(text: str) -> str | None:
     """The canonical run id (a UUID in lower case) for the text in a path; None where it is not a UUID."""
     return text.lower() if _UUID.fullmatch(text) else None
+
+
+def _is_number(text: str) -> bool:
+    """Whether `text` is a number as cursors write it."""
+    return text.isdigit() and len(text) <= 15 and (text[0] != "0" or text == "0")
 
 
 def _join(*parts: str) -> bytes:

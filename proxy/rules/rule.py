@@ -19,6 +19,7 @@ from config.expressions.api import (
     falsy,
 )
 from config.expressions.globs import matches, matches_event
+from config.model.formats import fault
 from proxy.core import json_codec
 from proxy.core.events import STEP_STREAM, Event
 from proxy.core.value import value
@@ -43,6 +44,8 @@ class RuleLike(Protocol):
     @property
     def event(self) -> str | None: ...
     @property
+    def as_(self) -> str | None: ...
+    @property
     def data(self) -> str | dict[str, str]: ...
     @property
     def nulls(self) -> str: ...
@@ -56,13 +59,16 @@ class RuleLike(Protocol):
 class Message:
     """What a rule made of an event: the SSE event name, if any, and one line of JSON.
 
-    `whole` is the rule's number in its stream where the rule has `whole` and the event is a chunk.
+    `whole` is the rule's number in its stream where the rule has `whole` and the event is a chunk. `part` is
+    the rule's `as`, and then `value` is what `data` has as JSON.
     """
 
     rule: str
     event: str | None
     data: bytes
     whole: int | None = None
+    part: str | None = None
+    value: Any = None
 
 
 class DecodedEvent:
@@ -133,6 +139,7 @@ class Rule:
         self.number = number
         self.config = config
         self._event = config.event
+        self._part = config.as_
         self._json = config.payload == "json"
         self._null_on_error = config.on_error == "null"
         self._drop_nulls = config.nulls == "drop"
@@ -198,12 +205,25 @@ class Rule:
             if self._weighed:
                 check_size(value)
             data = json_codec.encode(value)
+            if self._part is not None:
+                return self._part_message(self._part, value, data, root, failed)
             if self._whole is not None and root["type"] == STEP_STREAM:
                 return Message(self.name, self._event, data, self.number)
             return Message(self.name, self._event, data)
         except (json_codec.NotJson, ExpressionFailed) as error:
             failed(self.name, root["type"], f"data: {error}")
             raise Stopped from None
+
+    def _part_message(
+        self, part: str, value: Any, data: bytes, root: dict[str, Any], failed: Failed
+    ) -> Message:
+        """The message for a format; raises Stopped where `value` is not what the part needs."""
+        reason = fault(part, value)
+        if reason is not None:
+            failed(self.name, root["type"], f"data: {reason}")
+            raise Stopped from None
+        whole = self.number if self._whole is not None and root["type"] == STEP_STREAM else None
+        return Message(self.name, self._event, data, whole, part, value)
 
     @property
     def has_whole(self) -> bool:

@@ -27,6 +27,12 @@ class StreamLike(Protocol):
 
     @property
     def rules(self) -> Iterable[RuleLike]: ...
+    @property
+    def format(self) -> str: ...
+    @property
+    def control(self) -> str: ...
+    @property
+    def hold(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,7 @@ class Rules:
         self._rules = tuple(Rule(config, self._meter, number) for number, config in enumerate(stream.rules))
         self._failed = failed
         self._candidates: dict[tuple[str, str | None], tuple[Rule, ...]] = {}
-        self.fingerprint: str = fingerprint(stream.rules)
+        self.fingerprint: str = fingerprint(stream)
         self.repairs_texts = any(rule.has_whole for rule in self._rules)
 
     def message(self, event: Event, decoded: DecodedEvent | None = None) -> Message | None:
@@ -82,6 +88,10 @@ class Rules:
             failed(rule.name, event.type, refusal_of(error))
             return None
         return None
+
+    def failed(self, rule: str, event_type: str, reason: str) -> None:
+        """Report what cannot be sent of an event although the rule made a message of it."""
+        self._failed(rule, event_type, reason)
 
     def forwards_chunks(self, step: str) -> bool:
         """Whether a rule takes chunks of `step`; its `when` may still refuse them."""
@@ -177,8 +187,8 @@ def _verdict(rule: Rule, decoded: DecodedEvent) -> RuleVerdict:
         return RuleVerdict(rule.name, True, True, None, (*reasons, refusal_of(error)))
 
 
-def fingerprint(rules: Iterable[RuleLike]) -> str:
-    """A text that is equal in every process for rules that make equal frames; names do not count."""
+def fingerprint(stream: StreamLike) -> str:
+    """A text that is equal in every process for streams that make equal frames; rules' names do not count."""
     said: list[Mapping[str, Any]] = [
         {
             "events": list(rule.events),
@@ -190,9 +200,12 @@ def fingerprint(rules: Iterable[RuleLike]) -> str:
             "nulls": rule.nulls,
             "on_error": rule.on_error,
             **({} if rule.whole is None else {"whole": rule.whole}),
+            **({} if rule.as_ is None else {"as": rule.as_}),
         }
-        for rule in rules
+        for rule in stream.rules
     ]
+    if stream.format != "sse" or stream.control != "named":
+        said.append({"format": stream.format, "control": stream.control, "hold": stream.hold})
     return hashlib.sha256(json.dumps(said).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

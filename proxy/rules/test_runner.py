@@ -122,11 +122,13 @@ def _run(test: TestConfig, team: TeamConfig, compiled: dict[str, Rules]) -> Test
     verdicts = [rules.verdicts(event) for event in events]
     got = _messages(rules, events, verdicts)
     expected = [
-        {"event": message.get("event"), "data": message.get("data")} for message in test.expected_messages
+        {"event": message.get("event"), "data": message.get("data")}
+        | ({"as": message["as"]} if message.get("as") is not None else {})
+        for message in test.expected_messages
     ]
     shown = _shown(expected), _shown(got)
     every = tuple(verdict for each in verdicts for verdict in each)
-    return TestResult(test.name, test.stream, same(expected, got), None, *shown, every)
+    return TestResult(test.name, test.stream, _as_expected(expected, got), None, *shown, every)
 
 
 def _events(test: TestConfig) -> list[Event]:
@@ -166,7 +168,18 @@ def _outcome(found: StepGap | Reset | Repair) -> dict[str, Any]:
 
 
 def _message(message: Message) -> dict[str, Any]:
-    return {"event": message.event, "data": json_codec.decode(message.data.decode())}
+    found = {"event": message.event, "data": json_codec.decode(message.data.decode())}
+    return found if message.part is None else {**found, "as": message.part}
+
+
+def _as_expected(expected: Sequence[dict[str, Any]], got: Sequence[dict[str, Any]]) -> bool:
+    """Whether the messages are equal; `as` counts where it is expected."""
+    if len(expected) != len(got):
+        return False
+    return all(
+        same(one, {name: value for name, value in other.items() if name != "as" or "as" in one})
+        for one, other in zip(expected, got, strict=True)
+    )
 
 
 def same(one: Any, other: Any) -> bool:
@@ -186,6 +199,8 @@ def _shown(messages: Sequence[dict[str, Any]]) -> str:
     for message in messages:
         if message["event"] is not None:
             lines.append(f"event: {message['event']}")
+        if "as" in message:
+            lines.append(f"as: {message['as']}")
         data = json.dumps(message["data"], indent=2, ensure_ascii=False, sort_keys=True)
         lines.append(f"data: {data}")
     return "\n".join(lines) or NOTHING

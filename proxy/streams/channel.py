@@ -12,12 +12,15 @@ from typing import Any, Final
 
 from proxy.core.events import STEP_STREAM, End, Event, GapCause, Item, Reset, StepGap
 from proxy.formats import sse
-from proxy.log.cursor import Ids
+from proxy.formats.machine import Machine
+from proxy.formats.wire import NAMED, Wire
+from proxy.log.cursor import Cursor, Ids
 from proxy.observability.counters import StreamCounters
 from proxy.rules.rule import Message
 from proxy.rules.ruleset import DecodedEvent, Rules
 from proxy.rules.whole import Repair, WholeTexts
 from proxy.streams.backlog import Backlog, Frame
+from proxy.streams.message_writer import MessageWriter, Start
 
 BATCH: Final = 64 * 1024
 """Bytes that are written to a client at once (one frame at least): roughly its share of user memory."""
@@ -51,12 +54,18 @@ class Channel:
         *,
         rebuild: Callable[[], Coroutine[Any, Any, list[Event]]],
         unforeseen: Callable[[Exception], None] | None = None,
+        wire: Wire = NAMED,
+        machine: Machine | None = None,
+        grew: Callable[[int], None] | None = None,
     ) -> None:
         """`rebuild` reads the run's lifecycle events from its current state; it may raise HatchetError.
 
-        `unforeseen` is called with exceptions that should not be possible; None: they are ignored.
+        `unforeseen` is called with exceptions that should not be possible; None: they are ignored. `machine`
+        writes the stream's format; None for ``sse``, whose frames are made here. `grew` is called with every
+        change of the bytes that the machine holds.
         """
         self.rules = rules
+        self.wire: Final = wire
         self.ids = ids
         self.backlog = backlog
         self.counts = counts
@@ -64,6 +73,18 @@ class Channel:
         self._rebuild = rebuild
         self._texts = WholeTexts(rules) if rules.repairs_texts else None
         self._batch: tuple[int, int, bytes, int] | None = None  # (from, newest, bytes, to) of the last batch
+        self._writer: MessageWriter | None = None
+        if machine is not None:
+            self._writer = MessageWriter(
+                machine,
+                backlog,
+                wire=wire,
+                rules=rules,
+                ids=ids,
+                counts=counts,
+                grew=grew or _uncounted,
+                unforeseen=self.unforeseen,
+            )
 
     # -- items in --
 
@@ -73,6 +94,9 @@ class Channel:
         Append them all before the next item is converted: their numbers are part of their bytes. An exception
         that should not be possible costs the frames of `item` alone; the run's end is sent in any case.
         """
+        if self._writer is not None:
+            shared = decoded.of(item) if decoded is not None and isinstance(item, Event) else None
+            return self._writer.frames(item, shared)
         number = self.backlog.last + 1
         try:
             if self._texts is None and isinstance(item, Event):  # nearly every item
@@ -105,12 +129,17 @@ class Channel:
             frame = self._event(item, number, None if decoded is None else decoded.of(item))
             return () if frame is None else (frame,)
         if isinstance(item, End):
-            return (Frame(sse.control("end", {"status": item.status}, cursor=self.ids.end), True),)
+            return (Frame(self._end(item), True),)
         if item.step is not None and not self.rules.forwards_chunks(item.step):
             return ()  # a stream that never forwards a step's chunks misses none of them
         if isinstance(item, Reset):
             self.counts.resets += 1
-        return (self._notice(item, number),)
+        return (self._notice(item, number),) if self.wire.controls else ()
+
+    def _end(self, item: End) -> bytes:
+        if self.wire.controls:
+            return sse.control("end", {"status": item.status}, cursor=self.ids.end)
+        return b"id: %b\n\n" % self.ids.end  # no event: the client only learns where it stands
 
     def _event(self, event: Event, number: int, decoded: DecodedEvent | None = None) -> Frame | None:
         message = self.rules.message(event, decoded)
@@ -131,6 +160,46 @@ class Channel:
         if isinstance(item, Reset):
             return Frame(sse.control("reset", item.data, cursor=self.ids.at(number)), True, None, item)
         return Frame(self.gap(item, number - 1), True, None, item)
+
+    # -- memory --
+
+    @property
+    def held(self) -> int:
+        """Bytes that it holds."""
+        return self.backlog.bytes + (0 if self._writer is None else self._writer.size)
+
+    def shrink(self, to_bytes: int) -> None:
+        """Evict the oldest frames, and give up the oldest text, until about `to_bytes` are left."""
+        if self._writer is None:
+            self.backlog.shrink(to_bytes)
+        else:
+            self.backlog.shrink(to_bytes // 2)
+            self._writer.trim(to_bytes // 2)
+
+    def drop(self) -> None:
+        """Let everything go."""
+        self.backlog.drop()
+        if self._writer is not None:
+            self._writer.drop()
+
+    # -- a client comes, or has fallen behind --
+
+    def start(self, cursor: Cursor | None, *, came_back: bool) -> Start:
+        """Where a client's frames begin; `came_back`: it sent something as its cursor, maybe unreadable."""
+        known = None if cursor is None or not self.ids.holds(cursor) else cursor
+        if self._writer is not None:
+            return self._writer.start(known, came_back=came_back)
+        place = None if known is None else known.place
+        if place is not None and place <= self.backlog.last:
+            return Start(place)
+        return Start(0, GapCause.UNKNOWN_CURSOR if came_back else None)
+
+    def catch_up(self, place: int) -> bytes | None:
+        """What brings a client at `place` to the newest frame without those that were evicted.
+
+        None where nothing can: then `missed` and `recover` say what is missing.
+        """
+        return None if self._writer is None else self._writer.catch_up(place)
 
     # -- bytes out --
 
@@ -153,9 +222,12 @@ class Channel:
         return body, to
 
     def gap(self, gap: StepGap, place: int) -> bytes:
-        """The bytes of a ``stream.gap`` for a client at `place`; it repeats the cursor of that place."""
+        """The bytes of a ``stream.gap`` for a client at `place`; it repeats the cursor of that place.
+
+        Empty where the stream has no control frames.
+        """
         self.counts.gaps[gap.cause.value] += 1
-        return sse.control("gap", gap.data, cursor=self.ids.at(place))
+        return self.wire.gap(gap.data, self.ids.at(place))
 
     def missed(self, place: int, cause: GapCause) -> list[bytes]:
         """One ``stream.gap`` for each attempt whose chunks after `place` were evicted."""
@@ -196,3 +268,7 @@ def _number(numbered: tuple[int, Frame]) -> int:
 
 def _ignore(error: Exception) -> None:
     """No one is told."""
+
+
+def _uncounted(delta: int) -> None:
+    """No one counts the bytes."""

@@ -26,7 +26,6 @@ from typing import Final
 
 from proxy.core.events import End, Item
 from proxy.formats.chunked import chunk
-from proxy.formats.sse import HEARTBEAT
 from proxy.streams.backlog import OVERHEAD, Frame
 from proxy.streams.channel import Channel, DecodedEvents
 from proxy.streams.subscriber import Ending, Subscriber
@@ -138,7 +137,7 @@ class Dispatcher:
         written, body, shared = 0, b"", b""
         if backlog.reaches(place) and place != backlog.last and not backlog.sealed:
             body, to = channel.batch(place)
-            shared = chunk(body) if to == backlog.last else b""
+            shared = chunk(body) if body and to == backlog.last else b""
         frames = backlog.last - place
         for subscriber in subscribers:
             if not subscriber.writable:
@@ -174,7 +173,7 @@ class Dispatcher:
             self._timer = None
         for subscriber in tuple(self.subscribers):
             subscriber.finish(Ending.DROPPED)
-        self.channel.backlog.drop()
+        self.channel.drop()
 
     # -- heartbeats --
 
@@ -194,7 +193,7 @@ class Dispatcher:
         """Write heartbeats to some subscribers now, and to the others in the next turns of the loop."""
         for subscriber in waiting[-SUBSCRIBERS_PER_TURN:]:
             try:
-                subscriber.beat(HEARTBEAT)
+                subscriber.beat(self.channel.wire.heartbeat)
             except Exception as error:
                 subscriber.fail(error)
         del waiting[-SUBSCRIBERS_PER_TURN:]

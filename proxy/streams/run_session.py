@@ -12,11 +12,14 @@ a new `number`. Cursors of the old session are then unknown, so they never name 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Final
 
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
 from proxy.core.observations import CoreState, PastState
+from proxy.formats.machine import Facts
+from proxy.formats.wire import SSE, machine_of
 from proxy.hatchet.errors import HatchetAway, HatchetError, RunUnknown
 from proxy.hatchet.upstream import Upstream
 from proxy.log.cursor import Cursor, Ids
@@ -186,21 +189,30 @@ class RunSession:
         config, retained = stream.config, self._retained
         state = self.state
         metadata = state.metadata if state is not None else {}
+        value = value_of(metadata, config.metadata_key)
+        ids = Ids(
+            self._secret,
+            team=self._team,
+            stream=config.name,
+            run_id=self.run_id,
+            value=value,
+            rules=stream.rules.fingerprint,
+            session=self.number,
+        )
+        machine = None
+        if config.format != SSE:
+            facts = Facts(self.run_id, value or self.run_id, config.name, ids.salt, int(time.time()))
+            machine = machine_of(config.format, facts, hold=config.hold, failed=stream.rules.failed)
         channel = Channel(
             stream.rules,
-            Ids(
-                self._secret,
-                team=self._team,
-                stream=config.name,
-                run_id=self.run_id,
-                value=value_of(metadata, config.metadata_key),
-                rules=stream.rules.fingerprint,
-                session=self.number,
-            ),
+            ids,
             Backlog[Frame](config.backlog.events, config.backlog.bytes, self._grew),
             self._counts.stream(config.name),
             rebuild=self.rebuild,
             unforeseen=self._unforeseen,
+            wire=stream.wire,
+            machine=machine,
+            grew=self._grew,
         )
         dispatcher = Dispatcher(channel, heartbeat=config.heartbeat)
         forgotten = retained.forgotten(0)
@@ -264,7 +276,7 @@ class RunSession:
     def bytes(self) -> int:
         """Bytes that the backlogs hold: retained items and frames."""
         channels = (dispatcher.channel for dispatcher in self._dispatchers.values())
-        return self._retained.bytes + sum(channel.backlog.bytes for channel in channels)
+        return self._retained.bytes + sum(channel.held for channel in channels)
 
     @property
     def channels(self) -> Sequence[Channel]:
@@ -276,7 +288,7 @@ class RunSession:
         share = to_bytes // (1 + len(self._dispatchers))
         self._retained.shrink(share)
         for dispatcher in self._dispatchers.values():
-            dispatcher.channel.backlog.shrink(share)
+            dispatcher.channel.shrink(share)
 
     def close_streams_except(self, names: Collection[str]) -> None:
         """End the sessions of every stream that is not among `names`, with `Ending.DROPPED`."""

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from proxy.access.admission import Lease
 from proxy.core.events import GapCause
-from proxy.formats import sse
+from proxy.formats.wire import Wire
 from proxy.streams.dispatcher import Dispatcher
 from proxy.streams.run_session import RunSession
 from proxy.streams.subscriber import Ending, Sink, Subscriber
@@ -112,11 +112,12 @@ class Session:
         lease: Lease,
         place: int,
         gap: GapCause | None,
+        opening: bytes = b"",
         client: str,
         expires_in: float | None,
         on_end: Callable[[Session, Ending], None],
     ) -> None:
-        """`place` and `gap` say where the client's frames begin (see `Subscriber`).
+        """`place`, `gap` and `opening` say where the client's frames begin (`Channel.start`).
 
         At the end `lease` is released, and `on_end` releases the run. `client` is an address for the log.
         `expires_in`: seconds until the credentials expire; None for never.
@@ -124,7 +125,9 @@ class Session:
         self.stream = stream
         self.run = run
         self.client = client
-        self.subscriber = Subscriber(dispatcher.channel, sink, place, on_end=self._ended, gap=gap)
+        self.subscriber = Subscriber(
+            dispatcher.channel, sink, place, on_end=self._ended, gap=gap, opening=opening
+        )
         self._dispatcher = dispatcher
         self._sink = sink
         self._sessions = sessions
@@ -146,6 +149,11 @@ class Session:
             self.pause()
         self._dispatcher.add(self.subscriber)
         self.subscriber.start()
+
+    @property
+    def wire(self) -> Wire:
+        """What the stream's format has for a client outside of its frames."""
+        return self._dispatcher.channel.wire
 
     @property
     def seconds(self) -> float:
@@ -179,7 +187,7 @@ class Session:
     # -- the end --
 
     def _expire(self) -> None:
-        self.end(Ending.EXPIRED, sse.control("expired", {}))
+        self.end(Ending.EXPIRED, self.wire.notice("expired", {}))
 
     def _ended(self, ending: Ending) -> None:
         self._dispatcher.remove(self.subscriber)
@@ -191,7 +199,8 @@ class Session:
             self._expiry = None
         self._sessions.remove(self)
         self._sink.listener = None
-        if ending in _ABORTED:
+        cut = not self.wire.framed and ending is not Ending.END  # a complete body would mean the run's end
+        if ending in _ABORTED or (cut and ending is not _LEFT):
             self._sink.abort()
         elif ending is not _LEFT:
             self._sink.finish()

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from config.model.files import StreamConfig
 from proxy.access.origins import Origins
+from proxy.formats.wire import Wire, wire_of
 from proxy.rules.ruleset import Rules
 
 
@@ -20,7 +21,10 @@ class Allow(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LiveStream:
-    """A stream of a team; `key` distinguishes it from a stream of the same name with other rules."""
+    """A stream of a team; `key` distinguishes it from a stream of the same name with other rules.
+
+    `wire` is what is fixed for its format.
+    """
 
     config: StreamConfig
     rules: Rules
@@ -28,6 +32,9 @@ class LiveStream:
     origins: Origins
     metadata_key: str | None = None  # of the path's placeholder; None where it is the run id
     key: str = field(init=False)
+    wire: Wire = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", f"{self.config.name}:{self.rules.fingerprint}")
+        wire = wire_of(self.config.format, controls=self.config.control == "named")
+        object.__setattr__(self, "wire", wire)

@@ -60,7 +60,7 @@ class Subscriber:
     """
 
     __slots__ = (
-        "_cause", "_first_gap", "_on_end", "_recovery", "_sink",
+        "_cause", "_first_gap", "_on_end", "_opening", "_recovery", "_sink",
         "channel", "ending", "frames", "paused_since", "place", "recovering", "writable",
     )  # fmt: skip
 
@@ -72,8 +72,11 @@ class Subscriber:
         *,
         on_end: Callable[[Ending], None],
         gap: GapCause | None = None,
+        opening: bytes = b"",
     ) -> None:
         """`gap`: the cause of a gap that is sent first, because the client may have missed something.
+
+        `opening`: what the client is sent before its first frame.
 
         `on_end` is called once.
         """
@@ -87,6 +90,7 @@ class Subscriber:
         self._sink = sink
         self._on_end = on_end
         self._first_gap = gap
+        self._opening = opening
         self._cause = _AT_START  # of gaps for evicted frames
         self._recovery: asyncio.Task[None] | None = None
 
@@ -94,6 +98,8 @@ class Subscriber:
         """Write what the channel holds."""
         if self._first_gap is not None:
             self._write(self.channel.gap(StepGap(self._first_gap, None, None, None), self.place))
+        opening, self._opening = self._opening, b""
+        self._write(opening)
         self._pump_or_fail()
         self._cause = _LATER
 
@@ -120,12 +126,12 @@ class Subscriber:
 
     def beat(self, body: bytes) -> None:
         """Write a heartbeat, also during a recovery; a client whose sink is full needs none."""
-        if self.paused_since is None and self.ending is None:
+        if body and self.paused_since is None and self.ending is None:
             self._sink.write(body)
 
     def write_control(self, body: bytes) -> None:
         """Write a control frame that does not belong to the channel."""
-        if self.ending is None:
+        if body and self.ending is None:
             self._sink.write(body)
 
     # -- evicted frames --
@@ -133,6 +139,12 @@ class Subscriber:
     def _skip_evicted(self) -> None:
         """Announce evicted chunks, write evicted lasting frames, and move on to what the backlog holds."""
         channel, place = self.channel, self.place
+        caught_up = channel.catch_up(place)
+        if caught_up is not None:
+            self._count(channel.backlog.last - place)
+            self.place = channel.backlog.last
+            self._write(caught_up)
+            return
         for notice in channel.missed(place, self._cause):
             self._write(notice)
         to = channel.backlog.first - 1  # what is evicted during a recovery is skipped by the next `pump`
@@ -216,6 +228,8 @@ class Subscriber:
         self.finish(Ending.FAILED)
 
     def _write(self, body: bytes) -> None:
+        if not body:
+            return
         self.channel.counts.bytes += len(body)
         self._sink.write(body)
 

@@ -21,7 +21,6 @@ from proxy import __version__
 from proxy.access.admission import max_connections, raise_file_limit
 from proxy.access.errors import KeyProblem
 from proxy.access.jwks import KeySets
-from proxy.formats import sse
 from proxy.hatchet.upstream import Upstream
 from proxy.observability.counters import Counters
 from proxy.observability.event_log import EventLog
@@ -233,7 +232,7 @@ class Hub:
     def farewell(self, session: Session) -> None:
         """Send one client away."""
         pause = DRAIN_PAUSE + random.uniform(0.0, self.server.drain.spread)
-        session.end(Ending.DRAIN, sse.control("drain", {}, retry_in=pause))
+        session.end(Ending.DRAIN, session.wire.notice("drain", {}, retry_in=pause))
 
     async def close(self) -> None:
         """Close all teams."""

@@ -36,7 +36,7 @@ class EventPrinter:
         head = f"{item.type:14} {of}"
         if message is not None:
             self._other(None)
-            name = click.style(message.event or "message", fg="green")
+            name = click.style(message.part or message.event or "message", fg="green")
             self._say(f"{head}  {message.rule} → {name} {_short(message.data.decode())}")
             return
         why = why_not(verdicts)

@@ -14,9 +14,9 @@ from config.expressions.api import ExpressionProblem
 from config.model.files import StreamConfig
 from config.problems import ConfigError
 from proxy.cli.commands.config_files import PROBLEMS, USAGE, team_named, teams_at
+from proxy.cli.commands.format_preview import FormatPreview
 from proxy.core import json_codec
 from proxy.core.events import STEP_COMPLETED, End, Event, Item, Reset, StepGap
-from proxy.formats import sse
 from proxy.rules.ruleset import Rules, RuleVerdict
 from proxy.rules.sample_event import GivenProblem, event_of
 from proxy.rules.whole import Repair, WholeTexts
@@ -73,8 +73,12 @@ def command(
         click.echo(f"explain: {wrong}", err=True)
         sys.exit(USAGE)
     texts = None if text is not None else WholeTexts(rules)  # a single event does not show a step's chunks
+    preview = FormatPreview(stream)
+    if text is None and (begin := preview.begin()):
+        click.secho("the message begins", bold=True)
+        _raw(begin)
     for item in items:
-        explain(rules, item, texts)
+        explain(rules, item, preview, texts)
 
 
 def _stream(path: Path, team_name: str | None, stream_name: str | None) -> StreamConfig:
@@ -138,16 +142,16 @@ def _content(text: str) -> str:
         ) from None
 
 
-def explain(rules: Rules, item: Item, texts: WholeTexts | None = None) -> None:
+def explain(rules: Rules, item: Item, preview: FormatPreview, texts: WholeTexts | None = None) -> None:
     """Prints what the stream sends for `item`; `texts` records the texts of a run, for rules with `whole`."""
     for found in texts.before(item) if texts is not None else []:
-        _explain_outcome(found)
+        _explain_outcome(found, preview)
     if not isinstance(item, Event):
         if texts is not None and isinstance(item, StepGap) and texts.hold(item):
             click.secho(f"a gap of step {item.step}", bold=True)
             click.echo("  held until the step ends: a rule with `whole` may repair the text\n")
         else:
-            _explain_notice(rules, item)
+            _explain_notice(rules, item, preview)
         return
     of = f" of step {item.step}" if item.step is not None else ""
     click.secho(f"{item.type}{of}", bold=True)
@@ -162,22 +166,23 @@ def explain(rules: Rules, item: Item, texts: WholeTexts | None = None) -> None:
     if message is None:
         why = "not forwarded" if any(v.matched for v in verdicts) else "no rule matches: not forwarded"
         click.echo(f"  {why}\n")
+        _raw(preview.message(item, None))  # the end of a step also ends its text
     else:
         if texts is not None:
             texts.record(item, message)
-        _raw(sse.frame(message.data, event=message.event))
+        _written(preview.message(item, message), preview, item)
 
 
-def _explain_outcome(found: StepGap | Reset | Repair) -> None:
+def _explain_outcome(found: StepGap | Reset | Repair, preview: FormatPreview) -> None:
     if isinstance(found, StepGap):
         click.secho(f"a gap of step {found.step}, held until now", bold=True)
-        _raw(sse.control("gap", found.data))
+        _written(preview.control(found), preview)
     elif isinstance(found, Reset):
         click.secho(f"a reset of step {found.step}: its whole text follows", bold=True)
-        _raw(sse.control("reset", found.data))
+        _written(preview.control(found), preview)
     else:
         click.secho(f"the missing text of step {found.event.step}, by rule {found.message.rule}", bold=True)
-        _raw(sse.frame(found.message.data, event=found.message.event))
+        _written(preview.message(found.event, found.message), preview, found.event)
 
 
 def _explain_verdict(verdict: RuleVerdict) -> None:
@@ -191,19 +196,25 @@ def _explain_verdict(verdict: RuleVerdict) -> None:
     click.echo(f"  {verdict.rule}: {click.style(said, fg=colour)}{reasons}")
 
 
-def _explain_notice(rules: Rules, item: StepGap | Reset | End) -> None:
+def _explain_notice(rules: Rules, item: StepGap | Reset | End, preview: FormatPreview) -> None:
     if isinstance(item, End):
         click.secho(f"the verified end: {item.status}", bold=True)
-        _raw(sse.control("end", {"status": item.status}))
+        _written(preview.end(item.status), preview)
         return
     what = "a reset" if isinstance(item, Reset) else "a gap"
     click.secho(f"{what} of step {item.step}", bold=True)
     if item.step is not None and not rules.forwards_chunks(item.step):
         click.echo("  no rule forwards chunks of this step: not sent\n")
-    elif isinstance(item, Reset):
-        _raw(sse.control("reset", item.data))
     else:
-        _raw(sse.control("gap", item.data))
+        _written(preview.control(item), preview)
+
+
+def _written(frames: bytes, preview: FormatPreview, event: Event | None = None) -> None:
+    """The frames, or why there are none."""
+    if frames:
+        _raw(frames)
+    else:
+        click.echo(f"  {preview.silence(event)}\n")
 
 
 def _raw(frame: bytes) -> None:

@@ -267,7 +267,9 @@ class FastPath(asyncio.Protocol):
 
     def begin(self, headers: Headers, body: bytes) -> None:
         factory = self._factory
-        self._unsent = factory.stream_head(headers, keep_alive=self._keep_alive) + chunk(body)
+        self._unsent = factory.stream_head(headers, keep_alive=self._keep_alive) + (
+            chunk(body) if body else b""
+        )
         write_timeout = factory.hub.server.write_timeout
         if self._write_timeout != write_timeout:  # it was reloaded
             self._write_timeout = write_timeout

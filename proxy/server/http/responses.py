@@ -15,16 +15,11 @@ from typing import Final
 
 import orjson
 
-from proxy.formats import sse
 from proxy.formats.chunked import LAST, chunk
+from proxy.formats.wire import NAMED, Wire
 
 Headers = list[tuple[bytes, bytes]]
 
-STREAM_HEADERS: Final[Headers] = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache, no-transform"),
-    (b"x-accel-buffering", b"no"),
-]
 CLOSE: Final = (b"connection", b"close")
 CHUNKED: Final = (b"transfer-encoding", b"chunked")
 WAIT_SECONDS: Final = 5.0
@@ -90,32 +85,36 @@ def jittered(seconds: float) -> float:
     return seconds * (1 + (2 * random.random() - 1) / 3)
 
 
-def wait(cause: str, accept: str | None, retry: float, detail: str) -> HttpResponse:
+def wait(cause: str, accept: str | None, retry: float, detail: str, wire: Wire = NAMED) -> HttpResponse:
     """Tells the client to reconnect later.
 
     `cause` is hatchet, limit or config; `accept` the request's Accept header (None: absent); `retry` the
-    stream's own reconnect time in seconds; `detail` a sentence for clients that accept no event stream.
+    stream's own reconnect time in seconds; `detail` a sentence for clients that accept no event stream, and
+    for those of a format that knows no such stream; `wire` is that of the format.
     """
     seconds = jittered(max(WAIT_SECONDS, WAIT_FACTOR * retry))
-    if not accepts_event_stream(accept):
+    if not wire.waits or not accepts_event_stream(accept):
         status = 429 if cause == "limit" else 503
         return problem(status, detail, headers=[(b"retry-after", b"%d" % max(1, round(seconds)))])
-    body = sse.control("wait", {"cause": cause}, retry_in=seconds)
-    return HttpResponse(200, list(STREAM_HEADERS), body, detail)
+    body = wire.notice("wait", {"cause": cause}, retry_in=seconds)
+    return HttpResponse(200, list(wire.headers), body, detail)
 
 
-def seen_end() -> HttpResponse:
-    """For a client that has seen the run's end: an EventSource stops reconnecting.
+def nothing_to_come(wire: Wire = NAMED) -> HttpResponse:
+    """204, for a client that has seen the run's end, or need not wait: an EventSource stops reconnecting.
 
     There is no body, but a content type: httpx-sse and other clients that check it before they look at the
     status would raise an error without it.
     """
-    return HttpResponse(204, [STREAM_HEADERS[0], (b"cache-control", b"no-store")])
+    return HttpResponse(204, [wire.headers[0], (b"cache-control", b"no-store")])
 
 
-def draining() -> HttpResponse:
+def draining(wire: Wire = NAMED) -> HttpResponse:
     """For a request that was not answered yet when this replica began to drain."""
-    return HttpResponse(200, list(STREAM_HEADERS), sse.control("drain", {}, retry_in=jittered(DRAIN_SECONDS)))
+    if not wire.waits:
+        retry_after = (b"retry-after", b"%d" % max(1, round(DRAIN_SECONDS)))
+        return problem(503, "this replica is shutting down; try again", headers=[retry_after])
+    return HttpResponse(200, list(wire.headers), wire.notice("drain", {}, retry_in=jittered(DRAIN_SECONDS)))
 
 
 def accepts_event_stream(accept: str | None) -> bool:

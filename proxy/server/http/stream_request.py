@@ -14,25 +14,21 @@ from typing import Any, Final, Protocol
 
 from proxy.access.admission import PROCESS_LIMIT, Lease, Refused
 from proxy.access.authenticator import ANONYMOUS, Identity, KeysUnavailable, RequestHead, Unauthenticated
-from proxy.core.events import GapCause
 from proxy.core.observations import CoreState
 from proxy.core.tasks import in_task
 from proxy.core.value import value
-from proxy.formats import sse
 from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.log.cursor import Cursor, end_cursor, read_cursor, run_id_of
 from proxy.runs.lookup import Found
 from proxy.server.http.responses import (
-    STREAM_HEADERS,
     Headers,
     HttpResponse,
     draining,
     jittered,
+    nothing_to_come,
     problem,
-    seen_end,
     wait,
 )
-from proxy.streams.channel import Channel
 from proxy.streams.session import Session, SessionSink
 from proxy.streams.stream import LiveStream
 from proxy.teams.hub import Hub
@@ -40,6 +36,8 @@ from proxy.teams.team import Team
 
 CURSOR_PARAMETERS: Final = ("last_event_id", "lastEventId", "lastEventID")
 """Ours; that of event-source-polyfill and reconnecting-eventsource; that of clients of Mercure."""
+UNKNOWN_PATIENCE: Final = 0.5
+"""Seconds for which a run is waited for with ``unknown: "204"``: the engine shows a new run after 0.1 s."""
 MAX_VALUE: Final = 200  # characters of a metadata value in a path: part of the public contract
 LEGAL_VALUE: Final = f"must have 1 to {MAX_VALUE} characters, no control characters"
 
@@ -118,7 +116,7 @@ class StreamRequest:
             if task is None or not self._hub.draining:
                 raise
             task.uncancel()
-            response = draining()
+            response = draining(self._stream.wire)
         if response is None:
             return None
         if response.status >= 400:
@@ -143,7 +141,7 @@ class StreamRequest:
         self._cursor = text = self._client.cursor
         cursor = read_cursor(text) if text else None
         if cursor is not None and self._is_end(cursor, text):
-            return seen_end()
+            return nothing_to_come(self._stream.wire)
         waiting = self._hub.waiting
         if self._hub.is_full(waits=bool(waiting) and asyncio.current_task() in waiting):
             return self._wait(
@@ -167,6 +165,8 @@ class StreamRequest:
                 return opened
             session = opened
         except RunUnknown:
+            if self._cursor == "" and self._stream.config.unknown == "204":
+                return nothing_to_come(self._stream.wire)
             return problem(404, "there is no such run")
         except HatchetError as error:
             self._hub.event_log.trouble(self._team.name, error)
@@ -211,8 +211,10 @@ class StreamRequest:
         """The session, with the response begun; it owns `lease` from then on. Raises HatchetError."""
         team, stream, patience = self._team, self._stream, self._stream.config.wait_for_run
         run_id, found = self._run, None
+        if self._cursor == "" and stream.config.unknown == "204":
+            patience = min(patience, UNKNOWN_PATIENCE)
         if stream.metadata_key is not None:
-            run_id, found = await self._find_run(stream.metadata_key, cursor)
+            run_id, found = await self._find_run(stream.metadata_key, cursor, patience)
         resumes = cursor is not None and self._resumes(run_id, cursor)
         run = await team.runs.lease(run_id, resumes=resumes)
         session: Session | None = None
@@ -227,12 +229,15 @@ class StreamRequest:
                 allow_root(identity, state, self._client.head)
             ):
                 return problem(403, "the rules of this stream do not allow you this run")
+            if self._cursor == "" and stream.config.finished == "204" and (run.over or state.done):
+                return nothing_to_come(self._stream.wire)
             if dispatcher is None:
                 dispatcher = await run.open(stream)
             if self._client.head_only:
-                return HttpResponse(200, list(STREAM_HEADERS))
-            place, gap = self._place(dispatcher.channel, cursor)
-            sink.begin(STREAM_HEADERS + self.cors, sse.retry(jittered(stream.config.retry)))
+                return HttpResponse(200, list(stream.wire.headers))
+            start = dispatcher.channel.start(cursor, came_back=self._cursor != "")
+            retry = stream.wire.opening(jittered(stream.config.retry))
+            sink.begin([*stream.wire.headers, *self.cors], retry)
             expires_at = identity.expires_at
             session = Session(
                 dispatcher,
@@ -241,8 +246,9 @@ class StreamRequest:
                 stream=stream.config.name,
                 run=run,
                 lease=lease,
-                place=place,
-                gap=gap,
+                place=start.place,
+                gap=start.gap,
+                opening=start.opening,
                 client=self._client.address,
                 expires_in=None if expires_at is None else expires_at - time.time(),
                 on_end=team.session_ended,
@@ -252,19 +258,12 @@ class StreamRequest:
             if session is None:
                 team.runs.release(run)
 
-    def _place(self, channel: Channel, cursor: Cursor | None) -> tuple[int, GapCause | None]:
-        """Where the client's frames begin, and the gap to announce before them."""
-        place = None if cursor is None or not channel.ids.holds(cursor) else cursor.place
-        if place is not None and place <= channel.backlog.last:
-            return place, None
-        return 0, GapCause.UNKNOWN_CURSOR if self._cursor else None
-
-    async def _find_run(self, key: str, cursor: Cursor | None) -> tuple[str, Found | None]:
+    async def _find_run(self, key: str, cursor: Cursor | None, patience: float) -> tuple[str, Found | None]:
         """The run that carries the pair in the path, and its events that arrived during the search."""
         await in_task()
         if cursor is not None and await self._carries_pair(cursor.run_id, key):
             return cursor.run_id, None  # a cursor stays with its run, even if a newer one carries the pair
-        found = await self._team.find(key, self._client.value, self._stream.config.wait_for_run)
+        found = await self._team.find(key, self._client.value, patience)
         return found.run_id, found
 
     async def _carries_pair(self, run_id: str, key: str) -> bool:
@@ -291,7 +290,7 @@ class StreamRequest:
         if limit is not None:
             self._team.limits.count_refusal(limit, time.time())
         self._count_refusal(f"wait_{cause}", detail, limit)
-        return wait(cause, self._client.accept, self._stream.config.retry, detail)
+        return wait(cause, self._client.accept, self._stream.config.retry, detail, self._stream.wire)
 
     def _count_refusal(self, reason: str, why: str, limit: str | None = None) -> None:
         self._team.counters.refusals[reason] += 1
