@@ -3,7 +3,8 @@
 False-like are false, null and empty strings, arrays and objects; 0 is not false-like. 1 does not equal true,
 at any depth. Numbers are ordered among themselves, and so are strings; any other ordering gives null. Under
 `allow` a side that is null or contains a null proves nothing: it ends the whole evaluation with
-`SideMissing`. An ordering of other types ends it too, since ``!`` would turn its null into true.
+`SideMissing`. So does a float that stands for several integers, and an ordering of other types, since ``!``
+would turn its null into true.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ Compare = Callable[[Any, Any], Any]
 
 NUMBERS: Final = (int, float)
 CONTAINERS: Final = (list, dict)
+EXACT: Final = float(2**53)
+"""From here on a float stands for several integers (IEEE 754 binary64), so its equality identifies nobody."""
 _ORDER: Final[dict[str, Compare]] = {"lt": lt, "gt": gt, "lte": le, "gte": ge}
 
 
@@ -71,17 +74,21 @@ def _equal_scalars(left: Any, right: Any, meter: Meter) -> bool:
     return bool(left == right)
 
 
-def holds_null(value: Any, meter: Meter) -> bool:
-    """Whether `value` is null or a container with a null in it."""
+def check_side(value: Any, meter: Meter, *, nulls: bool = False) -> None:
+    """Raises ExpressionFailed if `value`, or anything in it, proves nothing under `allow`.
+
+    `nulls` may be in it where the other side is known to be none.
+    """
     waiting = [value]
     while waiting:
         item = waiting.pop()
-        if item is None:
-            return True
+        if item is None and not nulls:
+            raise SideMissing
+        if item.__class__ is float and not -EXACT < item < EXACT:
+            raise ExpressionFailed("a number is too large to be compared exactly")
         if item.__class__ in CONTAINERS:
             meter.spend(len(item))
             waiting.extend(item.values() if item.__class__ is dict else item)
-    return False
 
 
 def needs_meter(node: Node) -> bool:
@@ -120,8 +127,8 @@ def strict_comparison(node: Node, left: Closure, right: Closure, meter: Meter) -
 
     def strictly(value: Any) -> Any:
         one, other = left(value), right(value)
-        if holds_null(one, meter) or holds_null(other, meter):
-            raise SideMissing
+        check_side(one, meter)
+        check_side(other, meter)
         result = compare(one, other)
         if by_order and result is None:
             raise ExpressionFailed("only two numbers or two strings can be compared by order")

@@ -19,10 +19,9 @@ from config.expressions.budget import Meter
 from config.expressions.comparison import (
     NUMBERS,
     Closure,
-    SideMissing,
+    check_side,
     comparison,
     falsy,
-    holds_null,
     needs_meter,
     strict_comparison,
 )
@@ -323,8 +322,8 @@ def _refusing_nulls(function: Function) -> Function:
     """Under `allow`, to_string(null) == to_string(null) and contains([null], null) must not be true."""
 
     def call(meter: Meter, *arguments: Any) -> Any:
-        if holds_null(arguments[-1], meter):
-            raise SideMissing
+        check_side(arguments[-1], meter)
+        check_side(arguments[0], meter, nulls=True)
         return function.call(meter, *arguments)
 
     return Function(function.name, function.params, call, function.variadic)

@@ -27,6 +27,10 @@ class NotJson(ValueError):
     """The text is not JSON, or the value cannot be written as JSON; the message never quotes either."""
 
 
+class NestedTooDeeply(NotJson):
+    """The text is nested beyond what can be read."""
+
+
 def decode(text: str) -> Any:
     """The value of a JSON text; raises NotJson."""
     if not _has_long_number(text):
@@ -37,7 +41,7 @@ def decode(text: str) -> Any:
     try:
         return json.loads(text, parse_constant=_no_constant)
     except RecursionError:
-        raise NotJson("is nested too deeply") from None
+        raise NestedTooDeeply("is nested too deeply") from None
     except ValueError:
         raise NotJson("is not JSON") from None
 

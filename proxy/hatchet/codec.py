@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import orjson
 from google.protobuf.message import DecodeError
 
 from proxy.core.instant import SECOND
+from proxy.core.json_codec import decode
 from proxy.core.observations import CoreState, CoreStep, Kind, LiveEvent, Status
 from proxy.hatchet.errors import BadChunk, HatchetAway
 from proxy.hatchet.protobuf import dispatcher_pb2, events_pb2, workflows_pb2
@@ -121,9 +121,9 @@ def _core_step(key: str, message: Any) -> CoreStep:
 
 
 def metadata_of(text: bytes | str) -> dict[str, Any]:
-    """A run's metadata from its JSON text; empty if that is not an object."""
+    """A run's metadata from its JSON text, integers exact; empty if that is not an object."""
     try:
-        value = orjson.loads(text) if text else {}
-    except orjson.JSONDecodeError:
+        value = decode(text if isinstance(text, str) else text.decode()) if text else {}
+    except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

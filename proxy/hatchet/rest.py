@@ -5,15 +5,14 @@ The history is optional: every failure here is a HistoryAway, and streams contin
 
 from __future__ import annotations
 
-import json
 import ssl
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
-import orjson
 
+from proxy.core.json_codec import NestedTooDeeply, decode
 from proxy.hatchet.endpoint import Endpoint
 from proxy.hatchet.errors import HistoryAway
 
@@ -57,16 +56,11 @@ class Rest:
 
     def _parsed(self, body: bytes) -> Any:
         try:
-            return orjson.loads(body)
-        except orjson.JSONDecodeError:  # lone surrogates, which the standard library accepts
-            try:
-                return json.loads(body)
-            except RecursionError:
-                raise HistoryAway(f"{self._name}: an answer is nested too deeply to be read") from None
-            except ValueError:
-                raise HistoryAway(
-                    f"{self._name} answers with no JSON: is hatchet.api Hatchet's API?"
-                ) from None
+            return decode(body.decode())
+        except NestedTooDeeply:
+            raise HistoryAway(f"{self._name}: an answer is nested too deeply to be read") from None
+        except ValueError:
+            raise HistoryAway(f"{self._name} answers with no JSON: is hatchet.api Hatchet's API?") from None
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         body = bytearray()

@@ -1,7 +1,7 @@
 """The listener: uvicorn with its own handling of signals and its own drain.
 
-SIGTERM or SIGINT begins the drain (`proxy.server.drain`); a second signal ends the process at once, with exit
-status 1. SIGHUP reloads the configuration.
+SIGTERM, SIGINT or SIGQUIT begins the drain (`proxy.server.drain`); a second signal ends the process at once,
+with exit status 1. SIGHUP reloads the configuration. SIGUSR1 and SIGUSR2 do nothing.
 """
 
 from __future__ import annotations
@@ -64,7 +64,10 @@ class StreamServer(uvicorn.Server):
         for number, handler in (
             (signal.SIGTERM, self.stop),
             (signal.SIGINT, self.stop),
+            (signal.SIGQUIT, self.stop),
             (signal.SIGHUP, self._reload or _nothing),
+            (signal.SIGUSR1, _nothing),
+            (signal.SIGUSR2, _nothing),
         ):
             with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
                 loop.add_signal_handler(number, handler)

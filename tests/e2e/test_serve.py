@@ -213,3 +213,14 @@ async def test_sighup_reloads_at_once(yaml: Path, engine: Engine) -> None:
     assert json.loads(line)["event"] == "reload failed"
     proxy.terminate()
     await proxy.ended()
+
+
+async def test_sigquit_drains_and_sigusr_does_nothing(yaml: Path, engine: Engine) -> None:
+    proxy = await Command(yaml, engine.env).start()
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        proxy.process.send_signal(number)
+    async with httpx.AsyncClient(base_url=proxy.url) as client:
+        assert (await client.get("/healthz")).status_code == 200
+    proxy.process.send_signal(signal.SIGQUIT)
+    assert await proxy.ended() == 0
+    assert [json.loads(line)["event"] for line in proxy.lines][-2:] == ["draining", "stopped"]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 PROBLEMS: Final = 1
 USAGE: Final = 2
 CANNOT_LISTEN: Final = 3
+WITHOUT_EFFECT: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that never end the process; SIGHUP reloads once the listener is open."""
 
 
 @click.command()
@@ -46,10 +48,11 @@ def command(path: Path | None, host: str | None, port: int | None) -> None:
     stream-proxy serve --config /etc/stream-proxy --host 0.0.0.0
 
     The files are watched: a valid change is live within two seconds, an invalid one is refused and logged.
-    SIGHUP reloads at once. SIGTERM tells every browser to reconnect and ends the process within the grace
-    period; a second SIGTERM ends it at once. Exit status: 0 after a drain, 1 problems in the YAML or ended at
-    once, 2 usage, 3 the address cannot be listened on.
+    SIGHUP reloads at once. SIGTERM or SIGQUIT tells every browser to reconnect and ends the process within
+    the grace period; a second one ends it at once. Exit status: 0 after a drain, 1 problems in the YAML or
+    ended at once, 2 usage, 3 the address cannot be listened on.
     """
+    _ignore(*WITHOUT_EFFECT)  # until the listener handles them: by default each would end the process
     if path is None:
         raise click.UsageError("name the YAML to serve: --config PATH, or STREAM_PROXY_CONFIG")
     try:
@@ -116,7 +119,11 @@ async def serve(path: Path, config: Config, host: str, port: int) -> int:
 
 def _ignore_signals() -> None:
     """Everything is closed, so another signal must not change the exit status."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    _ignore(signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, *WITHOUT_EFFECT)
+
+
+def _ignore(*signals: signal.Signals) -> None:
+    for number in signals:
         signal.signal(number, signal.SIG_IGN)
 
 

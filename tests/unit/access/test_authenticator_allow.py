@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from config.expressions.api import compile_allow
 from config.model.files import AuthConfig
 from proxy.access.authenticator import Authenticator, Identity, RequestHead
+from proxy.hatchet.codec import metadata_of
 from tests.support.issuer import token
 
 SECRET = "the secret of the team, long enough for an HMAC: 0123456789"
@@ -146,6 +148,32 @@ def test_types_are_not_mixed_up() -> None:
     assert not by_number.permits(root(ADA, {"org": "7"}))
     assert not by_number.permits(root({"org": {"id": True}}, {"org": 1}))
     assert not by_number.permits(root({"org": {"id": "7"}}, {"org": 7}))
+
+
+@pytest.mark.parametrize(
+    ("claim", "metadata", "allowed"),
+    [
+        ("18446744073709551616", "18446744073709551617", False),
+        ("18446744073709551617", "18446744073709551617", True),
+        ("9007199254740993", "9007199254740992", False),
+        ("9007199254740993", "9007199254740993", True),
+        ("9007199254740993.0", "9007199254740992", False),
+        ("9007199254740992.0", "9007199254740992.0", False),  # each may have been another number as a text
+        ("1e20", "1e20", False),
+        ("-9007199254740993.0", "-9007199254740992.0", False),
+        ("7.0", "7", True),
+        ('{"id": 18446744073709551616}', '{"id": 18446744073709551617}', False),
+        ('{"id": [1e20]}', '{"id": [1e20]}', False),
+    ],
+)
+def test_numbers_are_compared_exactly_or_refused(claim: str, metadata: str, allowed: bool) -> None:
+    asked = root({"uid": json.loads(claim)}, dict(metadata_of(f'{{"uid": {metadata}}}')))
+    for text in (
+        "claims.uid == run.metadata.uid",
+        "!(claims.uid != run.metadata.uid)",
+        "contains([claims.uid], run.metadata.uid)",
+    ):
+        assert compile_allow(text).permits(asked) is allowed, text
 
 
 def test_request_parameters_are_not_claims() -> None:
