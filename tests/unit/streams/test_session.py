@@ -79,6 +79,7 @@ async def scene() -> Scene:
     [
         (Ending.LEFT, []),
         (Ending.STUCK, ["abort"]),
+        (Ending.FAILED, ["abort"]),
         (Ending.DRAIN, ["finish"]),
         (Ending.EXPIRED, ["finish"]),
         (Ending.DROPPED, ["finish"]),
@@ -137,6 +138,18 @@ async def test_expired_credentials_end_the_session_with_a_frame(scene: Scene) ->
             await asyncio.sleep(0)
     assert scene.ended == [(session, Ending.EXPIRED)]
     assert b"event: stream.expired\n" in sink.written
+
+
+@pytest.mark.parametrize(("expires_in", "left"), [(60.0, 60.0), (0.0, 0.0), (-5.0, 0.0)])
+async def test_a_session_expires_when_its_credentials_do(
+    scene: Scene, expires_in: float, left: float
+) -> None:
+    loop = asyncio.get_running_loop()
+    before = loop.time()
+    expiry = scene.session(ResponseSink(), expires_in)._expiry
+    assert expiry is not None
+    assert before + left <= expiry.when() <= loop.time() + left
+    expiry.cancel()
 
 
 async def test_a_session_that_is_over_does_not_expire(scene: Scene) -> None:
