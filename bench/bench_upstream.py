@@ -94,16 +94,16 @@ async def prepared(runs: int) -> tuple[Http2, list[str], list[RunSession]]:
 
     http2 = Http2(4 << 20)
     http2.ready = True
-    ids, lives = [], []
+    ids, sessions = [], []
     for number in range(runs):
         run_id = f"1111{number:04d}-1111-4111-8111-111111111111"
-        life = RunSession(
+        session = RunSession(
             run_id, team="t", number=1, secret=b"s" * 32, upstream=upstream, counts=counts,
             retained=Backlog[RetainedItem](1000, 1 << 20, grew), grew=grew, ended=lambda _: None,
         )  # fmt: skip
-        life.begin(RunFollower(run_id, upstream, publish=life.publish))
-        await life.known(1.0)
-        await life.open(stream)
+        session.begin(RunFollower(run_id, upstream, publish=session.publish))
+        await session.known(1.0)
+        await session.open(stream)
         translate = codec.live_event
         while run_id not in upstream.deliver:
             await asyncio.sleep(0)
@@ -112,8 +112,8 @@ async def prepared(runs: int) -> tuple[Http2, list[str], list[RunSession]]:
         call = Call(_into(translate, deliver), lambda *_: None)
         http2.begin([(":method", "POST")], b"", call)
         ids.append(run_id)
-        lives.append(life)
-    return http2, ids, lives
+        sessions.append(session)
+    return http2, ids, sessions
 
 
 def _into(translate: Any, deliver: Any) -> Callable[[bytes], None]:
@@ -165,7 +165,7 @@ async def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--profile", action="store_true", help="print the functions that take the most time")
     given = parser.parse_args()
-    http2, ids, lives = await prepared(given.runs)
+    http2, ids, sessions = await prepared(given.runs)
     taken, begun = [], 0
     profile = cProfile.Profile()
     for _ in range(given.rounds):
@@ -179,16 +179,16 @@ async def main() -> None:
             http2.take()
         taken.append((time.process_time() - start) / given.events * 1e6)
         profile.disable()
-    frames_made = sum(channel.backlog.last for life in lives for channel in life.channels)
+    frames_made = sum(channel.backlog.last for session in sessions for channel in session.channels)
     assert frames_made >= begun, f"{frames_made} frames of {begun} events"
     print(
         f"{statistics.median(taken):.1f} µs per event ({min(taken):.1f}-{max(taken):.1f}), {given.runs} runs"
     )
     if given.profile:
         pstats.Stats(profile).sort_stats("tottime").print_stats(35)
-    for life in lives:
-        life.drop()
-        await life.run.close()
+    for session in sessions:
+        session.drop()
+        await session.run.close()
 
 
 if __name__ == "__main__":

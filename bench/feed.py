@@ -95,9 +95,9 @@ async def measure(runs: int, rate: float, seconds: float, lean: bool) -> None:
         await asyncio.sleep(max(1.0, seconds - 3.0))
         took, came, cost = time.monotonic() - begun, counted - before, cpu(engine.pid) - used
         print(f"{runs} runs, {rate:g} chunks/s each: sent {runs * rate:,.0f}/s, came {came / took:,.0f}/s;")
-        heard = time.process_time() - mine
+        receiver_seconds = time.process_time() - mine
         print(f"the engine used {cost / took:.0%} of a core, {cost / max(came, 1) * 1e6:.1f} µs per chunk;")
-        print(f"the receiver used {heard / took:.0%} of another")
+        print(f"the receiver used {receiver_seconds / took:.0%} of another")
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

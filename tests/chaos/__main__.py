@@ -14,25 +14,25 @@ from tests.chaos.play import play
 
 def main() -> int:
     """The exit status: 0 where every promise was kept."""
-    words = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
-    words.add_argument("--minutes", type=float, default=1.0)
-    words.add_argument("--seed", type=int, default=SystemRandom().randrange(10**6))
-    words.add_argument("--proxies", type=int, default=2)
-    words.add_argument("--clients", type=int, default=8, help="at most so many for each run")
-    words.add_argument("--evidence", type=Path, help="a folder for what clients heard that were told wrong")
-    told = words.parse_args()
-    if told.evidence is not None:
-        told.evidence.mkdir(parents=True, exist_ok=True)
-    print(f"seed {told.seed}, {told.minutes:g} minutes, {told.proxies} proxies", flush=True)
+    parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=SystemRandom().randrange(10**6))
+    parser.add_argument("--proxies", type=int, default=2)
+    parser.add_argument("--clients", type=int, default=8, help="at most so many for each run")
+    parser.add_argument("--evidence", type=Path, help="a folder for what clients heard that were told wrong")
+    options = parser.parse_args()
+    if options.evidence is not None:
+        options.evidence.mkdir(parents=True, exist_ok=True)
+    print(f"seed {options.seed}, {options.minutes:g} minutes, {options.proxies} proxies", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         report = asyncio.run(
             play(
-                told.seed,
-                told.minutes * 60,
+                options.seed,
+                options.minutes * 60,
                 Path(folder),
-                proxies=told.proxies,
-                clients_per_run=told.clients,
-                evidence=told.evidence,
+                proxies=options.proxies,
+                clients_per_run=options.clients,
+                evidence=options.evidence,
             )
         )
     print(report)

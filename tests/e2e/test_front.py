@@ -70,18 +70,18 @@ async def listen(
 ) -> list[ServerSentEvent]:
     """The events that an EventSource receives until a frame named `until`."""
     headers = {} if cursor is None else {"Last-Event-ID": cursor}
-    heard: list[ServerSentEvent] = []
+    received: list[ServerSentEvent] = []
     async with aconnect_sse(client, "GET", path, headers=headers) as source:
         source.response.raise_for_status()
         async for frame in source.aiter_sse():
-            heard.append(frame)
+            received.append(frame)
             if frame.event == until:
                 break
-    return heard
+    return received
 
 
-def run_events(heard: list[ServerSentEvent]) -> list[dict[str, Any]]:
-    return [one.json() for one in heard if one.event == "run_event"]
+def run_events(received: list[ServerSentEvent]) -> list[dict[str, Any]]:
+    return [one.json() for one in received if one.event == "run_event"]
 
 
 async def test_the_tutorials_endpoint_is_sent_byte_for_byte(
@@ -220,16 +220,16 @@ async def test_a_client_that_waits_gets_the_run_once_it_is_triggered(
     listening = asyncio.create_task(listen(client, "/mine/m-1"))
     await until(lambda: proxy.hub.waiting and engine.streams, "the client is there first")
     run = await engine.trigger("chat", metadata={"message_id": "m-1"})
-    heard = await listening
-    assert {json.loads(one.data)["run"] for one in heard if "run" in one.data} == {run}
-    assert json.loads(heard[0].data)["type"] == "step_started"
-    chunks = [one for one in heard if '"step_stream"' in one.data]
+    received = await listening
+    assert {json.loads(one.data)["run"] for one in received if "run" in one.data} == {run}
+    assert json.loads(received[0].data)["type"] == "step_started"
+    chunks = [one for one in received if '"step_stream"' in one.data]
     assert len(chunks) > 5
-    assert not [one for one in heard if one.event == "stream.gap"]
+    assert not [one for one in received if one.event == "stream.gap"]
     after = await listen(client, "/mine/m-1")
-    assert [one.data for one in after] == [one.data for one in heard]
+    assert [one.data for one in after] == [one.data for one in received]
     newer = await engine.trigger("chat", metadata={"message_id": "m-1"})
-    answer = await client.get("/mine/m-1", headers={"Last-Event-ID": heard[-1].id})
+    answer = await client.get("/mine/m-1", headers={"Last-Event-ID": received[-1].id})
     assert answer.status_code == 204, "a cursor stays with its run, even if a newer one carries the pair"
 
     async def newest() -> bool:
@@ -253,14 +253,14 @@ async def test_while_hatchet_is_unreachable_clients_get_stream_wait(
     assert int(answer.headers["retry-after"]) > 0
     assert [line for line in proxy.log if line["event"] == "trouble with Hatchet"]
     await engine.faults.start_grpc()
-    heard: list[ServerSentEvent] = []
+    received: list[ServerSentEvent] = []
 
     async def streams_again() -> bool:
-        heard[:] = await listen(client, f"/message/{run}", until="")
-        return heard[-1].event != "stream.wait"
+        received[:] = await listen(client, f"/message/{run}", until="")
+        return received[-1].event != "stream.wait"
 
     await until(streams_again, "Hatchet answers again")
-    assert heard[-1].json() == {"status": "completed"}
+    assert received[-1].json() == {"status": "completed"}
 
 
 async def test_a_refused_token_is_named_in_the_log(
@@ -268,8 +268,8 @@ async def test_a_refused_token_is_named_in_the_log(
 ) -> None:
     run = await engine.trigger("chat")
     engine.faults.refuse_tokens()
-    heard = await listen(client, f"/message/{run}", until="stream.wait")
-    assert heard[-1].json() == {"cause": "hatchet"}
+    received = await listen(client, f"/message/{run}", until="stream.wait")
+    assert received[-1].json() == {"cause": "hatchet"}
     assert "TokenRefused" in {line.get("kind") for line in proxy.log}
 
 
@@ -327,10 +327,10 @@ async def test_a_drain_sends_stream_drain_to_every_client_and_ends(
     await until(lambda: bool(proxy.hub.sessions))
     async with asyncio.timeout(5):
         await proxy.stop()
-    heard = await listening
-    assert heard[-1].event == "stream.drain"
-    assert heard[-1].data == "{}"
-    assert heard[-1].retry is not None
+    received = await listening
+    assert received[-1].event == "stream.drain"
+    assert received[-1].data == "{}"
+    assert received[-1].retry is not None
     with pytest.raises(httpx.ConnectError):
         await client.get("/healthz")
 

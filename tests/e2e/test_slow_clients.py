@@ -77,19 +77,19 @@ async def test_a_slow_client_gets_a_gap_and_then_exactly_the_later_frames(
             slow = await Slow(proxy.url, f"/run/{run}").open(until=b"first")
             await flood(engine, run, quick, 400)
             await engine.cancel(run)
-            heard = await slow.read_all()
+            received = await slow.read_all()
             slow.close()
             await quick.end()
-    announced = own_gaps(heard)
+    announced = own_gaps(received)
     assert {gap["cause"] for gap in announced} == {"slow_client"}
     assert {(gap["step"], gap["attempt"]) for gap in announced} == {("open", 1)}
-    indices = [event["index"] for event in chunks(heard)]
+    indices = [event["index"] for event in chunks(received)]
     assert indices == sorted(set(indices)), "each once, in order"
     assert len(indices) < 300
     assert indices[-1] == quick.chunks[-1]["index"]
-    assert heard[-1].event == "stream.end"
-    jump = max(place for place, frame in enumerate(heard) if frame.event == "stream.gap")
-    later = [frame for frame in heard[jump:] if frame.event != "stream.gap"]
+    assert received[-1].event == "stream.end"
+    jump = max(place for place, frame in enumerate(received) if frame.event == "stream.gap")
+    later = [frame for frame in received[jump:] if frame.event != "stream.gap"]
     whole = [(frame.id, frame.data) for frame in quick.frames]
     assert [(frame.id, frame.data) for frame in later] == [
         one for one in whole if one in {(f.id, f.data) for f in later}

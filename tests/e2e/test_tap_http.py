@@ -51,9 +51,9 @@ async def test_a_client_two_seconds_late_gets_everything_from_the_first_token(
 async def test_a_client_after_the_end_gets_every_token(engine: Engine, proxy: Served) -> None:
     run = await engine.trigger("dag", metadata=PAIR)
     await becomes(lambda: engine.run(run).settled)
-    heard = await once(f"{proxy.url}/run/{run}")
-    assert [event["index"] for event in chunks(heard)] == [*range(40), *range(5)]
-    assert heard[-1].event == "stream.end"
+    received = await once(f"{proxy.url}/run/{run}")
+    assert [event["index"] for event in chunks(received)] == [*range(40), *range(5)]
+    assert received[-1].event == "stream.end"
 
 
 async def test_a_whole_team_costs_one_subscription(engine: Engine, proxy: Served) -> None:
@@ -68,13 +68,13 @@ async def test_a_whole_team_costs_one_subscription(engine: Engine, proxy: Served
     assert engine.calls["SubscribeToWorkflowEvents"] == 1
     whole = 0
     for task in reading:
-        heard = task.result()
-        indices = [event["index"] for event in chunks(heard)]
+        received = task.result()
+        indices = [event["index"] for event in chunks(received)]
         assert indices == list(range(len(indices)))
-        assert heard[-1].event == "stream.end"
+        assert received[-1].event == "stream.end"
         whole += len(indices) == 40
         # the engine hangs up when the last run ends, and then the last chunks of that run may be lost
-        assert len(indices) == 40 or any(frame.event == "stream.gap" for frame in heard)
+        assert len(indices) == 40 or any(frame.event == "stream.gap" for frame in received)
     assert whole >= len(reading) - 2, "two clients watch the run that ends last"
 
 
@@ -105,8 +105,8 @@ async def test_runs_kept_without_clients_are_bounded_and_the_newest_are_kept(
         assert 0 < most <= LIMITED * 1.1
         last = await engine.trigger("talk", metadata=PAIR)
         await becomes(lambda: engine.run(last).settled)
-        heard = await once(f"{proxy.url}/run/{last}")
-        assert [event["index"] for event in chunks(heard)] == list(range(40))
+        received = await once(f"{proxy.url}/run/{last}")
+        assert [event["index"] for event in chunks(received)] == list(range(40))
         first = await once(f"{proxy.url}/run/{runs[0]}")
         assert first[-1].event == "stream.end"
 
@@ -118,9 +118,9 @@ async def test_a_tap_that_ends_between_runs_is_opened_again_and_misses_nothing(t
             await becomes(lambda: engine.streams == 1)
             run = await engine.trigger("brief", metadata=PAIR)
             await becomes(lambda run=run: engine.run(run).settled)  # type: ignore[misc]
-            heard = await once(f"{proxy.url}/run/{run}")
-            assert heard[-1].event == "stream.end"
-            assert [event["index"] for event in chunks(heard)] == list(range(8)), own_gaps(heard)
+            received = await once(f"{proxy.url}/run/{run}")
+            assert received[-1].event == "stream.end"
+            assert [event["index"] for event in chunks(received)] == list(range(8)), own_gaps(received)
 
 
 async def test_chunks_that_the_tap_missed_are_announced(engine: Engine, proxy: Served) -> None:

@@ -309,15 +309,15 @@ async def test_thirty_runs_reconnect_to_a_restarted_engine_spread_and_complete(
         served(config(tmp_path, text), engine.env) as proxy,
         contextlib.AsyncExitStack() as stack,
     ):
-        heard: list[tuple[str, Ear]] = []
+        received: list[tuple[str, Ear]] = []
         for _ in range(30):  # each client joins right behind its trigger, before its run can be over
             run = await engine.trigger("long")
             ear = await stack.enter_async_context(Ear(f"{proxy.url}/run/{run}"))
-            heard.append((run, ear))
-        await asyncio.gather(*(ear.until(lambda ear: ear.chunks) for _, ear in heard))
+            received.append((run, ear))
+        await asyncio.gather(*(ear.until(lambda ear: ear.chunks) for _, ear in received))
         await shut_down(engine)
-        await asyncio.gather(*(ear.end() for _, ear in heard))
-        for run, ear in heard:
+        await asyncio.gather(*(ear.end() for _, ear in received))
+        for run, ear in received:
             assert ear.judge(engine, run) == []
 
 
@@ -339,9 +339,9 @@ async def test_a_client_may_connect_before_its_run_by_the_applications_own_id(
         await becomes(lambda: proxy.hub.waiting)
         await becomes(lambda: engine.streams)
         await engine.trigger("talk", metadata={"message": "m7"})
-        heard = await reading
-    assert [event["index"] for event in chunks(heard)] == list(range(40)), "from the first token on"
-    assert heard[-1].event == "stream.end"
+        received = await reading
+    assert [event["index"] for event in chunks(received)] == list(range(40)), "from the first token on"
+    assert received[-1].event == "stream.end"
 
 
 async def test_a_run_is_kept_for_linger_after_its_last_client_and_no_longer(

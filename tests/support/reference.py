@@ -124,7 +124,9 @@ class RunPicture:
         self.gaps: list[Mapping[str, Any]] = []
         self.doubted = False
         self.wrong: list[str] = []
-        self._told: dict[tuple[Any, ...], int] = {}  # what was told, and how many restarts had been by then
+        self._received: dict[
+            tuple[Any, ...], int
+        ] = {}  # what was told, and how many restarts had been by then
         self._restarts = 0
 
     @property
@@ -187,14 +189,14 @@ class RunPicture:
             return
         known = event["step"] in self.steps
         step = self._step(event["step"])
-        told = event.get("attempt")
-        attempt = step.attempt if told is None else told
+        named = event.get("attempt")
+        attempt = step.attempt if named is None else named
         if attempt < step.attempt and kind not in ENDS:
             return  # an earlier attempt, told again; but an end is an end, whichever attempt is named
         if attempt > step.attempt:
             step.begin(attempt)
         if kind == "step_stream":
-            self._chunk(step, event, marked=told is not None)
+            self._chunk(step, event, marked=named is not None)
         elif kind in ENDS:
             step.status, step.payload = ENDS[kind], event["payload"]
         elif kind == "step_retrying" and not step.over:
@@ -222,22 +224,22 @@ class RunPicture:
         key = (event["type"], event.get("step"), event.get("attempt"), event.get("index"))
         if event["type"] == "step_stream" and event.get("index") is None:
             return
-        if self._told.get(key) == self._restarts:
+        if self._received.get(key) == self._restarts:
             self.wrong.append(f"{key} doubled")
         if event["type"] == "step_stream" and self._later_told(key):
             self.wrong.append(f"{key} out of order")
-        self._told[key] = self._restarts
+        self._received[key] = self._restarts
 
     def _forget_chunks(self, step: StepPicture) -> None:
         """The chunks of the attempt are void: its text comes again, from index 0."""
-        for key in [key for key in self._told if key[:3] == ("step_stream", step.name, step.attempt)]:
-            del self._told[key]
-        self._told.pop(("newest", step.name, step.attempt, self._restarts), None)
+        for key in [key for key in self._received if key[:3] == ("step_stream", step.name, step.attempt)]:
+            del self._received[key]
+        self._received.pop(("newest", step.name, step.attempt, self._restarts), None)
 
     def _later_told(self, key: tuple[Any, ...]) -> bool:
         _, step, attempt, index = key
-        newest = self._told.get(("newest", step, attempt, self._restarts), -1)
-        self._told[("newest", step, attempt, self._restarts)] = max(newest, index)
+        newest = self._received.get(("newest", step, attempt, self._restarts), -1)
+        self._received[("newest", step, attempt, self._restarts)] = max(newest, index)
         return bool(index < newest)
 
 

@@ -1,4 +1,4 @@
-"""A change is noticed within two seconds, whatever it looks like, and told once when it is quiet."""
+"""A change is noticed within two seconds, whatever it looks like, and reported once when it is quiet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TEXT: Final = "version: 1\n"
 WRITER_PACE: Final = 0.01  # seconds between two writes: well below SETTLED_AFTER
 
 
-class Told:
+class Changes:
     """Who is called when something has changed."""
 
     def __init__(self) -> None:
@@ -68,12 +68,12 @@ def comparisons(monkeypatch: pytest.MonkeyPatch) -> Comparisons:
 
 
 @contextlib.asynccontextmanager
-async def watching(path: Path) -> AsyncIterator[Told]:
-    told, ready = Told(), asyncio.Event()
-    task = asyncio.create_task(watch(path, told, ready=ready))
+async def watching(path: Path) -> AsyncIterator[Changes]:
+    changes, ready = Changes(), asyncio.Event()
+    task = asyncio.create_task(watch(path, changes, ready=ready))
     try:
         await asyncio.wait_for(ready.wait(), 5)
-        yield told
+        yield changes
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -105,45 +105,45 @@ def test_a_look_and_the_wait_for_quiet_files_are_within_the_promised_two_seconds
 
 
 async def test_a_plain_write_is_noticed(file: Path) -> None:
-    async with watching(file) as told:
+    async with watching(file) as changes:
         file.write_text("version: 1 # changed\n")
-        await told.within(NOTICED)
+        await changes.within(NOTICED)
 
 
 async def test_an_editors_rename_over_is_noticed_and_so_is_the_next(file: Path) -> None:
-    async with watching(file) as told:
+    async with watching(file) as changes:
         for number in range(3):
             other = file.with_name(".streams.yaml.tmp")
             other.write_text(f"version: {number}\n")
             other.replace(file)
-            await told.within(NOTICED)
-    assert told.times == 3
+            await changes.within(NOTICED)
+    assert changes.times == 3
 
 
 async def test_a_configmaps_swapped_symlink_is_noticed(folder: Path) -> None:
-    async with watching(folder) as told:
+    async with watching(folder) as changes:
         new = folder / "teams" / "..new"
         new.mkdir()
         (new / "a.yaml").write_text(TEXT)
         (folder / "teams" / "..data_tmp").symlink_to("..new")
         (folder / "teams" / "..data_tmp").replace(folder / "teams" / "..data")
-        await told.within(NOTICED)
+        await changes.within(NOTICED)
 
 
 async def test_a_new_team_and_a_team_that_goes_are_noticed(folder: Path) -> None:
-    async with watching(folder) as told:
+    async with watching(folder) as changes:
         (folder / "teams" / "b.yaml").write_text(TEXT)
-        await told.within(NOTICED)
+        await changes.within(NOTICED)
         (folder / "teams" / "b.yaml").unlink()
-        await told.within(NOTICED)
+        await changes.within(NOTICED)
 
 
 async def test_a_teams_folder_that_comes_later_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "proxy.yaml").write_text(TEXT)
-    async with watching(tmp_path) as told:
+    async with watching(tmp_path) as changes:
         (tmp_path / "teams").mkdir()
         (tmp_path / "teams" / "a.yaml").write_text(TEXT)
-        await told.within(NOTICED)
+        await changes.within(NOTICED)
 
 
 async def test_a_target_outside_the_folder_is_noticed(tmp_path: Path) -> None:
@@ -153,9 +153,9 @@ async def test_a_target_outside_the_folder_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     link = tmp_path / "here" / "streams.yaml"
     link.symlink_to(target)
-    async with watching(link) as told:
+    async with watching(link) as changes:
         target.write_text("version: 1 # changed\n")
-        await told.within(NOTICED)
+        await changes.within(NOTICED)
 
 
 async def test_a_secrets_file_that_is_replaced_is_a_change(tmp_path: Path) -> None:
@@ -164,27 +164,27 @@ async def test_a_secrets_file_that_is_replaced_is_a_change(tmp_path: Path) -> No
     secret.write_text("one")
     file = tmp_path / "streams.yaml"
     file.write_text(f'hatchet: {{token: "${{file:{secret}}}"}}\n')
-    async with watching(file) as told:
+    async with watching(file) as changes:
         secret.write_text("another")
-        await told.within(NOTICED)
+        await changes.within(NOTICED)
 
 
 async def test_a_file_that_goes_and_comes_back_is_noticed(file: Path) -> None:
-    async with watching(file) as told:
+    async with watching(file) as changes:
         file.unlink()
-        await told.within(NOTICED)
+        await changes.within(NOTICED)
         file.write_text(TEXT)
-        await told.within(NOTICED)
+        await changes.within(NOTICED)
 
 
-async def test_many_writes_in_a_row_are_told_once(file: Path, comparisons: Comparisons) -> None:
-    async with watching(file) as told:
+async def test_many_writes_in_a_row_are_reported_once(file: Path, comparisons: Comparisons) -> None:
+    async with watching(file) as changes:
         for number in range(20):
             file.write_text(f"version: {number}\n")
             await asyncio.sleep(WRITER_PACE)
-        await told.within(NOTICED)
+        await changes.within(NOTICED)
         await comparisons.further(ENOUGH)
-    assert told.times == 1
+    assert changes.times == 1
 
 
 async def test_a_file_that_never_rests_is_read_all_the_same(file: Path) -> None:
@@ -195,28 +195,28 @@ async def test_a_file_that_never_rests_is_read_all_the_same(file: Path) -> None:
             file.write_text(f"version: {number}\n")
             await asyncio.sleep(WRITER_PACE)
 
-    async with watching(file) as told:
+    async with watching(file) as changes:
         writing = asyncio.create_task(restless())
         try:
-            await told.within(NOTICED)
+            await changes.within(NOTICED)
         finally:
             writing.cancel()
 
 
-async def test_a_change_of_another_file_in_the_folder_is_not_told(
+async def test_a_change_of_another_file_in_the_folder_is_not_reported(
     file: Path, comparisons: Comparisons
 ) -> None:
-    async with watching(file) as told:
+    async with watching(file) as changes:
         file.with_name("other.txt").write_text("x")
         (file.parent / "deep").mkdir()
         os.utime(file.parent, (time.time(), time.time()))
         await comparisons.further(ENOUGH)
-    assert told.times == 0
+    assert changes.times == 0
 
 
 async def test_a_folder_that_cannot_be_watched_is_looked_at_all_the_same(tmp_path: Path) -> None:
     file = tmp_path / "not" / "yet" / "streams.yaml"
-    async with watching(file) as told:
+    async with watching(file) as changes:
         file.parent.mkdir(parents=True)
         file.write_text(TEXT)
-        await told.within(NOTICED)
+        await changes.within(NOTICED)

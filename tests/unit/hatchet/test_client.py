@@ -1,4 +1,4 @@
-"""The door to Hatchet, with each of its transports, on grpcio's own server."""
+"""The client of Hatchet, with each of its transports, on grpcio's own server."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ Open = Callable[..., HatchetClient]
 
 
 @pytest.fixture(params=TRANSPORTS)
-async def open_door(request: pytest.FixtureRequest) -> AsyncIterator[Open]:
-    doors: list[HatchetClient] = []
+async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Open]:
+    clients: list[HatchetClient] = []
 
     def make(port: int, **written: Any) -> HatchetClient:
-        doors.append(
+        clients.append(
             HatchetClient(config(host_port=f"127.0.0.1:{port}", **written), TRANSPORTS[request.param])
         )
-        return doors[-1]
+        return clients[-1]
 
     yield make
-    for door in doors:
-        await door.close()
+    for client in clients:
+        await client.close()
 
 
 @pytest.fixture
@@ -59,14 +59,14 @@ async def engine() -> AsyncIterator[Stage]:
         yield made
 
 
-async def first_event(door: HatchetClient, run_id: str = RUN) -> tuple[asyncio.Task[None], LiveEvent]:
+async def first_event(client: HatchetClient, run_id: str = RUN) -> tuple[asyncio.Task[None], LiveEvent]:
     seen: asyncio.Future[LiveEvent] = asyncio.get_running_loop().create_future()
 
     def deliver(event: LiveEvent) -> None:
         if not seen.done():
             seen.set_result(event)
 
-    task = asyncio.create_task(door.follow(run_id, deliver))
+    task = asyncio.create_task(client.follow(run_id, deliver))
     waiting: list[asyncio.Future[Any]] = [task, seen]
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     if not seen.done():
@@ -85,7 +85,7 @@ def refusing(code: grpc.StatusCode, details: str) -> Callable[[Any, Any], Any]:
 # -- what comes through ---------------------------------------------------------------------------
 
 
-async def test_events_of_a_run_come_in_order_until_its_end(engine: Stage, open_door: Open) -> None:
+async def test_events_of_a_run_come_in_order_until_its_end(engine: Stage, connect: Open) -> None:
     asked: list[str] = []
 
     async def thousand(request: Any, context: Any) -> AsyncIterator[bytes]:
@@ -96,7 +96,7 @@ async def test_events_of_a_run_come_in_order_until_its_end(engine: Stage, open_d
     engine.subscribe = thousand
     events: list[LiveEvent] = []
     opened: list[int] = []
-    await open_door(engine.port).follow(RUN, events.append, lambda: opened.append(len(events)))
+    await connect(engine.port).follow(RUN, events.append, lambda: opened.append(len(events)))
     assert asked == [RUN]
     assert opened == [0]
     assert [(event.index, event.payload) for event in events] == [(n, f"chunk {n}") for n in range(1000)]
@@ -111,7 +111,7 @@ async def test_events_of_a_run_come_in_order_until_its_end(engine: Stage, open_d
 
 
 async def test_the_chunk_that_keeps_subscriptions_open_is_sent_and_not_delivered(
-    engine: Stage, open_door: Open
+    engine: Stage, connect: Open
 ) -> None:
     async def with_it(request: Any, context: Any) -> AsyncIterator[bytes]:
         yield chunk("one", 0)
@@ -120,16 +120,16 @@ async def test_the_chunk_that_keeps_subscriptions_open_is_sent_and_not_delivered
 
     engine.subscribe = with_it
     events: list[LiveEvent] = []
-    door = open_door(engine.port)
-    await door.follow_metadata("stream", "on", events.append)
+    client = connect(engine.port)
+    await client.follow_metadata("stream", "on", events.append)
     assert [(event.index, event.payload) for event in events] == [(0, "one"), (1, "")]
-    await door.keep_open(STEP)
+    await client.keep_open(STEP)
     (put,) = engine.chunks
     assert (put.task_run_external_id, put.message, put.event_index) == (STEP, b"", codec.KEEPALIVE_INDEX)
     assert put.created_at.seconds > 0
 
 
-async def test_a_metadata_pair_is_asked_for_as_such(engine: Stage, open_door: Open) -> None:
+async def test_a_metadata_pair_is_asked_for_as_such(engine: Stage, connect: Open) -> None:
     asked: list[Any] = []
 
     async def none(request: Any, context: Any) -> AsyncIterator[bytes]:
@@ -138,19 +138,19 @@ async def test_a_metadata_pair_is_asked_for_as_such(engine: Stage, open_door: Op
         yield b""
 
     engine.subscribe = none
-    await open_door(engine.port).follow_metadata("stream", "on ☀", lambda event: None)
+    await connect(engine.port).follow_metadata("stream", "on ☀", lambda event: None)
     assert asked == [("stream", "on ☀", "")]
 
 
-async def test_the_token_goes_with_each_call(engine: Stage, open_door: Open) -> None:
-    door = open_door(engine.port)
-    await door.core(RUN)
-    task, _ = await first_event(door)
+async def test_the_token_goes_with_each_call(engine: Stage, connect: Open) -> None:
+    client = connect(engine.port)
+    await client.core(RUN)
+    task, _ = await first_event(client)
     task.cancel()
     assert [seen["authorization"] for seen in engine.metadata] == [f"bearer {token()}"] * 2
 
 
-async def test_the_state_of_a_run_is_told_as_values(engine: Stage, open_door: Open) -> None:
+async def test_the_state_of_a_run_is_told_as_values(engine: Stage, connect: Open) -> None:
     async def details(request: Any, context: Any) -> bytes:
         answer = workflows_pb2.GetRunDetailsResponse(
             status=workflows_pb2.RUNNING, done=False, additional_metadata=b'{"user": "u1"}'
@@ -165,7 +165,7 @@ async def test_the_state_of_a_run_is_told_as_values(engine: Stage, open_door: Op
         return answer.SerializeToString()
 
     engine.details = details
-    assert await open_door(engine.port).core(RUN) == CoreState(
+    assert await connect(engine.port).core(RUN) == CoreState(
         run_id=RUN,
         status=Status.RUNNING,
         done=False,
@@ -178,7 +178,7 @@ async def test_the_state_of_a_run_is_told_as_values(engine: Stage, open_door: Op
 
 
 @pytest.mark.parametrize("size", [0, 1, 16_379, 16_380, 100_000, 3 * 1024 * 1024])
-async def test_messages_of_every_size_come_whole(engine: Stage, open_door: Open, size: int) -> None:
+async def test_messages_of_every_size_come_whole(engine: Stage, connect: Open, size: int) -> None:
     async def sized(request: Any, context: Any) -> AsyncIterator[bytes]:
         yield chunk("before")
         yield chunk("x" * size)
@@ -186,25 +186,25 @@ async def test_messages_of_every_size_come_whole(engine: Stage, open_door: Open,
 
     engine.subscribe = sized
     lengths: list[int] = []
-    await open_door(engine.port).follow(RUN, lambda event: lengths.append(len(event.payload)))
+    await connect(engine.port).follow(RUN, lambda event: lengths.append(len(event.payload)))
     assert lengths == [6, size, 5]
 
 
-async def test_far_more_than_the_flow_control_window_comes_through(engine: Stage, open_door: Open) -> None:
+async def test_far_more_than_the_flow_control_window_comes_through(engine: Stage, connect: Open) -> None:
     async def much(request: Any, context: Any) -> AsyncIterator[bytes]:
         for index in range(600):
             yield chunk("x" * 100_000, index)
 
     engine.subscribe = much
     seen: list[int | None] = []
-    await open_door(engine.port).follow(RUN, lambda event: seen.append(event.index))
+    await connect(engine.port).follow(RUN, lambda event: seen.append(event.index))
     assert seen == list(range(600))
 
 
 async def test_many_subscriptions_share_few_connections_and_all_are_served(
-    engine: Stage, open_door: Open
+    engine: Stage, connect: Open
 ) -> None:
-    door = open_door(engine.port)
+    client = connect(engine.port)
     peers: set[str] = set()
 
     async def who(request: Any, context: Any) -> AsyncIterator[bytes]:
@@ -213,41 +213,41 @@ async def test_many_subscriptions_share_few_connections_and_all_are_served(
         await asyncio.Event().wait()
 
     engine.subscribe = who
-    followed = await asyncio.gather(*(first_event(door) for _ in range(600)))
+    followed = await asyncio.gather(*(first_event(client) for _ in range(600)))
     assert 1 < len(peers) <= 7
     for task, _ in followed:
         task.cancel()
 
 
-async def test_a_servers_limit_of_streams_is_kept_by_opening_more_connections(open_door: Open) -> None:
+async def test_a_servers_limit_of_streams_is_kept_by_opening_more_connections(connect: Open) -> None:
     async with stage(options=[("grpc.max_concurrent_streams", 90)]) as engine:
-        door = open_door(engine.port)
-        followed = await asyncio.gather(*(first_event(door) for _ in range(200)))
-        await door.core(RUN)
+        client = connect(engine.port)
+        followed = await asyncio.gather(*(first_event(client) for _ in range(200)))
+        await client.core(RUN)
         assert len(followed) == 200
         for task, _ in followed:
             task.cancel()
 
 
-async def test_cancelling_a_subscription_ends_it_at_hatchet_too(engine: Stage, open_door: Open) -> None:
-    task, _ = await first_event(open_door(engine.port))
+async def test_cancelling_a_subscription_ends_it_at_hatchet_too(engine: Stage, connect: Open) -> None:
+    task, _ = await first_event(connect(engine.port))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     await engine.gone.wait()
 
 
-async def test_an_error_in_the_receiver_ends_that_subscription_alone(engine: Stage, open_door: Open) -> None:
-    door = open_door(engine.port)
-    other, _ = await first_event(door)
+async def test_an_error_in_the_receiver_ends_that_subscription_alone(engine: Stage, connect: Open) -> None:
+    client = connect(engine.port)
+    other, _ = await first_event(client)
 
     def deliver(event: LiveEvent) -> None:
         raise LookupError("the receiver's own")
 
     with pytest.raises(LookupError, match="the receiver's own"):
-        await door.follow(RUN, deliver)
+        await client.follow(RUN, deliver)
     assert not other.done()
-    assert (await door.core(RUN)).done
+    assert (await client.core(RUN)).done
     other.cancel()
 
 
@@ -277,7 +277,7 @@ REFUSALS = [
 
 @pytest.mark.parametrize(("code", "details", "meant"), REFUSALS, ids=lambda v: getattr(v, "name", None))
 async def test_each_status_is_one_of_our_errors_and_quotes_nothing(
-    engine: Stage, open_door: Open, code: grpc.StatusCode, details: str, meant: type[HatchetError]
+    engine: Stage, connect: Open, code: grpc.StatusCode, details: str, meant: type[HatchetError]
 ) -> None:
     async def refused(request: Any, context: Any) -> AsyncIterator[bytes]:
         yield chunk()
@@ -285,9 +285,9 @@ async def test_each_status_is_one_of_our_errors_and_quotes_nothing(
 
     engine.subscribe = refused
     engine.details = refusing(code, f"{details} {SECRET}")
-    door = open_door(engine.port)
+    client = connect(engine.port)
     events: list[LiveEvent] = []
-    calls: list[Awaitable[Any]] = [door.follow(RUN, events.append), door.core(RUN)]
+    calls: list[Awaitable[Any]] = [client.follow(RUN, events.append), client.core(RUN)]
     for call in calls:
         with pytest.raises(HatchetError) as caught:
             await call
@@ -299,63 +299,63 @@ async def test_each_status_is_one_of_our_errors_and_quotes_nothing(
 
 
 async def test_a_message_over_max_message_is_told_as_such_and_the_next_call_works(
-    engine: Stage, open_door: Open
+    engine: Stage, connect: Open
 ) -> None:
     async def large(request: Any, context: Any) -> AsyncIterator[bytes]:
         yield chunk("small")
         yield chunk("x" * 200_000)
 
     engine.subscribe = large
-    door = open_door(engine.port, max_message="100KiB")
+    client = connect(engine.port, max_message="100KiB")
     seen: list[str] = []
     with pytest.raises(MessageTooLarge, match=r"hatchet\.max_message"):
-        await door.follow(RUN, lambda event: seen.append(event.payload))
+        await client.follow(RUN, lambda event: seen.append(event.payload))
     assert seen == ["small"]
-    assert (await door.core(RUN)).done
+    assert (await client.core(RUN)).done
 
 
-async def test_bytes_that_are_no_utf8_are_a_bad_chunk(engine: Stage, open_door: Open) -> None:
+async def test_bytes_that_are_no_utf8_are_a_bad_chunk(engine: Stage, connect: Open) -> None:
     async def bad(request: Any, context: Any) -> AsyncIterator[bytes]:
         yield chunk("good?").replace(b"good?", b"\xff\xfe\xfd\xfc\xfb")
 
     engine.subscribe = bad
     with pytest.raises(BadChunk):
-        await open_door(engine.port).follow(RUN, lambda event: None)
+        await connect(engine.port).follow(RUN, lambda event: None)
 
 
 async def test_nobody_listening_is_hatchet_away_with_its_reason(
-    open_door: Open, unused_tcp_port_factory: Callable[[], int]
+    connect: Open, unused_tcp_port_factory: Callable[[], int]
 ) -> None:
-    door = open_door(unused_tcp_port_factory())
+    client = connect(unused_tcp_port_factory())
     with pytest.raises(HatchetAway, match=r"at 127\.0\.0\.1:\d+: .*connection refused"):
-        await door.core(RUN)
+        await client.core(RUN)
     opened: list[bool] = []
     with pytest.raises(HatchetAway):
-        await door.follow(RUN, lambda event: None, lambda: opened.append(True))
+        await client.follow(RUN, lambda event: None, lambda: opened.append(True))
     assert not opened
 
 
 async def test_hatchet_that_comes_back_is_found_by_the_same_door(
-    open_door: Open, unused_tcp_port_factory: Callable[[], int]
+    connect: Open, unused_tcp_port_factory: Callable[[], int]
 ) -> None:
     port = unused_tcp_port_factory()
-    door = open_door(port)
+    client = connect(port)
     with pytest.raises(HatchetAway):
-        await door.core(RUN)
+        await client.core(RUN)
     async with stage(port=port):
-        await answered(door)
+        await answered(client)
     with pytest.raises(HatchetAway):
-        await door.core(RUN)
+        await client.core(RUN)
     async with stage(port=port):
-        await answered(door)
+        await answered(client)
 
 
-async def answered(door: HatchetClient) -> None:
+async def answered(client: HatchetClient) -> None:
     """Ask until Hatchet answers."""
 
     async def answers() -> bool:
         try:
-            await door.core(RUN)
+            await client.core(RUN)
         except HatchetAway:
             return False
         return True
@@ -363,9 +363,9 @@ async def answered(door: HatchetClient) -> None:
     await until(answers)
 
 
-async def test_an_engine_that_stops_ends_its_subscriptions(open_door: Open) -> None:
+async def test_an_engine_that_stops_ends_its_subscriptions(connect: Open) -> None:
     async with stage() as engine:
-        task, _ = await first_event(open_door(engine.port))
+        task, _ = await first_event(connect(engine.port))
     with pytest.raises(HatchetAway):
         await task
 
@@ -384,18 +384,18 @@ async def test_an_answer_that_never_comes_has_a_deadline(engine: Stage, env: dic
     await through.close()
 
 
-async def test_closing_a_door_ends_what_goes_through_it(engine: Stage, open_door: Open) -> None:
-    door = open_door(engine.port)
-    task, _ = await first_event(door)
-    await door.close()
+async def test_closing_a_door_ends_what_goes_through_it(engine: Stage, connect: Open) -> None:
+    client = connect(engine.port)
+    task, _ = await first_event(client)
+    await client.close()
     with pytest.raises(HatchetAway, match="closed"):
         await task
     with pytest.raises(HatchetAway, match="closed"):
-        await door.core(RUN)
+        await client.core(RUN)
     await engine.gone.wait()
 
 
-async def test_two_doors_never_share_a_connection(engine: Stage, open_door: Open) -> None:
+async def test_two_doors_never_share_a_connection(engine: Stage, connect: Open) -> None:
     peers: list[str] = []
 
     async def who(request: Any, context: Any) -> bytes:
@@ -403,25 +403,25 @@ async def test_two_doors_never_share_a_connection(engine: Stage, open_door: Open
         return b""
 
     engine.details = who
-    for door in (open_door(engine.port), open_door(engine.port)):
-        await door.core(RUN)
+    for client in (connect(engine.port), connect(engine.port)):
+        await client.core(RUN)
     assert len(set(peers)) == 2
 
 
-# -- the door itself ------------------------------------------------------------------------------
+# -- the client itself ------------------------------------------------------------------------------
 
 
-async def test_a_token_that_is_none_refuses_each_call_and_is_not_told(open_door: Open) -> None:
-    door = open_door(1, token="not-a-jwt")
-    for call in (door.core(RUN), door.follow(RUN, lambda event: None)):
+async def test_a_token_that_is_none_refuses_each_call_and_is_not_told(connect: Open) -> None:
+    client = connect(1, token="not-a-jwt")
+    for call in (client.core(RUN), client.follow(RUN, lambda event: None)):
         with pytest.raises(TokenRefused) as caught:
             await call
         assert "not-a-jwt" not in str(caught.value)
-    assert not door.has_history
+    assert not client.has_history
 
 
-async def test_a_teams_look_is_content_with_an_unknown_run(engine: Stage, open_door: Open) -> None:
-    switch = MonitoredUpstream(open_door(engine.port), EventLog(), "chat", TeamCounters())
+async def test_a_teams_look_is_content_with_an_unknown_run(engine: Stage, connect: Open) -> None:
+    switch = MonitoredUpstream(connect(engine.port), EventLog(), "chat", TeamCounters())
     engine.details = refusing(grpc.StatusCode.NOT_FOUND, "workflow run not found")
     await switch.check()
     engine.details = refusing(grpc.StatusCode.UNAUTHENTICATED, "no")
@@ -430,6 +430,6 @@ async def test_a_teams_look_is_content_with_an_unknown_run(engine: Stage, open_d
     assert switch.health.state is UpstreamState.REFUSED
 
 
-async def test_a_history_that_is_off_says_so(open_door: Open) -> None:
+async def test_a_history_that_is_off_says_so(connect: Open) -> None:
     with pytest.raises(HistoryAway, match=r"hatchet\.api"):
-        await open_door(1).past(RUN)
+        await connect(1).past(RUN)

@@ -49,7 +49,7 @@ print(json.dumps(told))
 """
 
 
-def told(env: dict[str, str], **written: Any) -> Endpoint:
+def resolved(env: dict[str, str], **written: Any) -> Endpoint:
     return endpoint(config(**{"tls": None, "api": "auto"} | written), env)
 
 
@@ -68,7 +68,7 @@ def test_all_of_it_is_read_as_the_sdk_reads_it(tmp_path: Path) -> None:
     sdk = json.loads(done.stdout)
     assert set(sdk) == set(CASES)
     for name, env in CASES.items():
-        ours = told(env)
+        ours = resolved(env)
         tls = ours.tls
         fields = [tls.strategy, tls.ca, tls.cert, tls.key, tls.server_name]
         assert [ours.host_port, ours.api, ours.tenant, *fields] == sdk[name], name
@@ -81,7 +81,7 @@ def test_what_is_written_wins_over_the_environment_and_the_token() -> None:
         "HATCHET_CLIENT_TLS_STRATEGY": "tls",
         "HATCHET_CLIENT_TLS_ROOT_CA_FILE": "/env/ca.pem",
     }
-    made = told(env, host_port="written:2", api="http://written/", tls="none", ca="/written/ca.pem")
+    made = resolved(env, host_port="written:2", api="http://written/", tls="none", ca="/written/ca.pem")
     assert (made.host_port, made.api, made.tls.strategy, made.tls.ca) == (
         "written:2",
         "http://written",
@@ -92,37 +92,37 @@ def test_what_is_written_wins_over_the_environment_and_the_token() -> None:
 
 
 def test_an_api_that_is_off_stays_off() -> None:
-    assert told({"HATCHET_CLIENT_SERVER_URL": "http://env"}, api="off").api is None
+    assert resolved({"HATCHET_CLIENT_SERVER_URL": "http://env"}, api="off").api is None
 
 
 @pytest.mark.parametrize("bad", ["eyJ", "ey.ey.ey", "xx.eyJ9.zz", "eyJ.bnVsbA.c", "ey." + "!" * 9 + ".x"])
 def test_a_token_that_is_no_jwt_is_refused_without_being_told(bad: str) -> None:
     with pytest.raises(TokenRefused) as caught:
-        told({}, token=bad)
+        resolved({}, token=bad)
     assert bad not in str(caught.value)
 
 
 def test_no_address_anywhere_says_where_to_write_one() -> None:
     with pytest.raises(HatchetAway, match=r"hatchet\.host_port"):
-        told({}, token=token(grpc_broadcast_address=""))
+        resolved({}, token=token(grpc_broadcast_address=""))
 
 
 def test_the_token_is_in_no_text_of_it() -> None:
-    assert token() not in repr(told({}))
+    assert token() not in repr(resolved({}))
 
 
 def test_mtls_without_its_files_says_which_is_missing() -> None:
     with pytest.raises(HatchetAway, match=r"hatchet\.ca"):
-        told({"HATCHET_CLIENT_TLS_STRATEGY": "mtls"})
+        resolved({"HATCHET_CLIENT_TLS_STRATEGY": "mtls"})
 
 
 def test_an_unknown_strategy_is_refused() -> None:
     with pytest.raises(HatchetAway, match="TLS_STRATEGY"):
-        told({"HATCHET_CLIENT_TLS_STRATEGY": "ssl"})
+        resolved({"HATCHET_CLIENT_TLS_STRATEGY": "ssl"})
 
 
 @pytest.mark.parametrize(
     ("host_port", "name"), [("engine:7070", "engine"), ("[::1]:7070", "::1"), ("dns:///engine:443", "engine")]
 )
 def test_the_certificates_name_is_the_hosts(host_port: str, name: str) -> None:
-    assert told({"HATCHET_CLIENT_HOST_PORT": host_port}).tls.server_name == name
+    assert resolved({"HATCHET_CLIENT_HOST_PORT": host_port}).tls.server_name == name

@@ -46,16 +46,16 @@ async def serve() -> AsyncIterator[Serve]:
 
 
 @pytest.fixture
-async def open_door() -> AsyncIterator[Callable[..., HatchetClient]]:
-    doors: list[HatchetClient] = []
+async def connect() -> AsyncIterator[Callable[..., HatchetClient]]:
+    clients: list[HatchetClient] = []
 
     def make(api: str, **written: Any) -> HatchetClient:
-        doors.append(HatchetClient(config(api=api, host_port="127.0.0.1:1", **written), {}))
-        return doors[-1]
+        clients.append(HatchetClient(config(api=api, host_port="127.0.0.1:1", **written), {}))
+        return clients[-1]
 
     yield make
-    for door in doors:
-        await door.close()
+    for client in clients:
+        await client.close()
 
 
 def always(status: int, body: bytes = b"{}", headers: dict[str, str] | None = None) -> Answer:
@@ -68,36 +68,36 @@ def always(status: int, body: bytes = b"{}", headers: dict[str, str] | None = No
 Open = Callable[..., HatchetClient]
 
 
-async def test_a_run_is_asked_for_with_the_token_and_read(serve: Serve, open_door: Open) -> None:
+async def test_a_run_is_asked_for_with_the_token_and_read(serve: Serve, connect: Open) -> None:
     seen: list[tuple[str, str]] = []
 
     async def answer(request: web.Request) -> web.StreamResponse:
         seen.append((request.path, request.headers["Authorization"]))
         return web.json_response(body=(RECORDINGS / "run_chat.json").read_bytes())
 
-    door = open_door(await serve(answer))
-    assert door.has_history
-    state = await door.past(RUN)
+    client = connect(await serve(answer))
+    assert client.has_history
+    state = await client.past(RUN)
     assert state is not None
     assert len(state.steps) == 4
     assert seen == [(f"/api/v1/stable/workflow-runs/{RUN}", f"Bearer {token()}")]
 
 
-async def test_an_unknown_run_is_none(serve: Serve, open_door: Open) -> None:
-    assert await open_door(await serve(always(404))).past(RUN) is None
+async def test_an_unknown_run_is_none(serve: Serve, connect: Open) -> None:
+    assert await connect(await serve(always(404))).past(RUN) is None
 
 
-async def test_a_compressed_answer_is_read(serve: Serve, open_door: Open) -> None:
+async def test_a_compressed_answer_is_read(serve: Serve, connect: Open) -> None:
     body = gzip.compress((RECORDINGS / "run_dag2.json").read_bytes())
-    door = open_door(await serve(always(200, body, {"Content-Encoding": "gzip"})))
-    assert await door.past(RUN) is not None
+    client = connect(await serve(always(200, body, {"Content-Encoding": "gzip"})))
+    assert await client.past(RUN) is not None
 
 
-async def test_a_lone_surrogate_in_an_output_is_no_reason_to_fail(serve: Serve, open_door: Open) -> None:
+async def test_a_lone_surrogate_in_an_output_is_no_reason_to_fail(serve: Serve, connect: Open) -> None:
     told = json.loads((RECORDINGS / "run_flaky.json").read_text())
     told["tasks"][0]["output"] = {"text": "\ud800"}
-    door = open_door(await serve(always(200, json.dumps(told).encode())))
-    state = await door.past(RUN)
+    client = connect(await serve(always(200, json.dumps(told).encode())))
+    state = await client.past(RUN)
     assert state is not None
     assert state.steps[0].output == {"text": "\ud800"}
 
@@ -128,21 +128,21 @@ async def test_a_large_integer_in_an_output_stays_exact(serve: Serve, open_door:
     ],
 )
 async def test_every_other_answer_is_history_away_and_quotes_nothing(
-    serve: Serve, open_door: Open, status: int, body: bytes, says: str
+    serve: Serve, connect: Open, status: int, body: bytes, says: str
 ) -> None:
-    door = open_door(await serve(always(status, body, {"Location": "http://127.0.0.1:1/"})))
+    client = connect(await serve(always(status, body, {"Location": "http://127.0.0.1:1/"})))
     with pytest.raises(HistoryAway, match=says) as caught:
-        await door.past(RUN)
+        await client.past(RUN)
     assert SECRET not in str(caught.value)
     assert token() not in str(caught.value)
 
 
-async def test_nobody_there_is_history_away(open_door: Open) -> None:
+async def test_nobody_there_is_history_away(connect: Open) -> None:
     with pytest.raises(HistoryAway, match="cannot be reached"):
-        await open_door("http://127.0.0.1:1").past(RUN)
+        await connect("http://127.0.0.1:1").past(RUN)
 
 
-async def test_an_answer_that_never_ends_is_cut_off(serve: Serve, open_door: Open) -> None:
+async def test_an_answer_that_never_ends_is_cut_off(serve: Serve, connect: Open) -> None:
     async def endless(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
@@ -152,16 +152,16 @@ async def test_an_answer_that_never_ends_is_cut_off(serve: Serve, open_door: Ope
         except (ConnectionError, asyncio.CancelledError):
             return response
 
-    door = open_door(await serve(endless), max_message="1MiB")
+    client = connect(await serve(endless), max_message="1MiB")
     with pytest.raises(HistoryAway, match=str(ROOM * 1024 * 1024)):
-        await door.past(RUN)
+        await client.past(RUN)
 
 
-async def test_a_compressed_bomb_is_cut_off(serve: Serve, open_door: Open) -> None:
+async def test_a_compressed_bomb_is_cut_off(serve: Serve, connect: Open) -> None:
     bomb = gzip.compress(b" " * 50_000_000)
-    door = open_door(await serve(always(200, bomb, {"Content-Encoding": "gzip"})), max_message="1MiB")
+    client = connect(await serve(always(200, bomb, {"Content-Encoding": "gzip"})), max_message="1MiB")
     with pytest.raises(HistoryAway, match="is over"):
-        await door.past(RUN)
+        await client.past(RUN)
 
 
 async def test_an_answer_that_does_not_come_has_its_time(serve: Serve) -> None:
@@ -178,7 +178,7 @@ async def test_an_answer_that_does_not_come_has_its_time(serve: Serve) -> None:
         await rest.get("/")
 
 
-async def test_the_newest_run_with_a_pair_is_found_by_any_value(serve: Serve, open_door: Open) -> None:
+async def test_the_newest_run_with_a_pair_is_found_by_any_value(serve: Serve, connect: Open) -> None:
     asked: list[Any] = []
     value = "a:b, c&d=☀"
 
@@ -191,7 +191,7 @@ async def test_the_newest_run_with_a_pair_is_found_by_any_value(serve: Serve, op
         }
         return web.json_response({"rows": [row]})
 
-    assert await open_door(await serve(answer)).find("id", value) == RUN
+    assert await connect(await serve(answer)).find("id", value) == RUN
     ((path, query),) = asked
     assert path == f"/api/v1/stable/tenants/{TENANT}/workflow-runs"
     assert query["additional_metadata"] == f"id:{value}"
@@ -200,7 +200,7 @@ async def test_the_newest_run_with_a_pair_is_found_by_any_value(serve: Serve, op
 
 
 async def test_a_run_behind_pages_of_its_children_is_found_and_the_search_ends(
-    serve: Serve, open_door: Open
+    serve: Serve, connect: Open
 ) -> None:
     offsets: list[int] = []
 
@@ -217,16 +217,16 @@ async def test_a_run_behind_pages_of_its_children_is_found_and_the_search_ends(
         )
         return web.json_response({"rows": [child] * (FIND_LIMIT - 1) + [row if last else child]})
 
-    door = open_door(await serve(answer))
-    assert await door.find("id", "1") == RUN
+    client = connect(await serve(answer))
+    assert await client.find("id", "1") == RUN
     assert offsets == [0, FIND_LIMIT, 2 * FIND_LIMIT]
     offsets.clear()
-    assert await door.find("id", "2") is None
+    assert await client.find("id", "2") is None
     assert len(offsets) == FIND_PAGES
 
 
 async def test_a_workflows_steps_are_told_and_an_unknown_workflow_is_none(
-    serve: Serve, open_door: Open
+    serve: Serve, connect: Open
 ) -> None:
     config_of = json.loads((RECORDINGS / "run_dag2.json").read_text())["workflowConfig"]
 
@@ -236,6 +236,6 @@ async def test_a_workflows_steps_are_told_and_an_unknown_workflow_is_none(
         assert request.path == "/api/v1/workflows/the-id/versions"
         return web.json_response({"workflowConfig": config_of})
 
-    door = open_door(await serve(answer))
-    assert await door.workflow_steps("dag2") == ("a-dash", "bad", "skipped", "onfail-on-failure")
-    assert await door.workflow_steps("dag") is None
+    client = connect(await serve(answer))
+    assert await client.workflow_steps("dag2") == ("a-dash", "bad", "skipped", "onfail-on-failure")
+    assert await client.workflow_steps("dag") is None

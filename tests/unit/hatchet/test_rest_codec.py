@@ -25,14 +25,14 @@ def steps(state: PastState) -> dict[str, PastStep]:
 
 @pytest.mark.parametrize("name", [path.stem for path in sorted(RECORDINGS.glob("run_*.json"))])
 def test_every_recorded_run_is_read_whole(name: str) -> None:
-    told = answer(name)
-    state = past_state(told)
-    assert state.run_id == told["run"]["metadata"]["id"]
-    assert state.status.value == told["run"]["status"]
-    assert state.metadata == told["run"]["additionalMetadata"]
-    assert state.finished_at == instant(told["run"]["finishedAt"])
-    assert {step.step_run_id for step in state.steps} == {task["taskExternalId"] for task in told["tasks"]}
-    assert sum(len(step.events) for step in state.steps) == len(told["taskEvents"])
+    given = answer(name)
+    state = past_state(given)
+    assert state.run_id == given["run"]["metadata"]["id"]
+    assert state.status.value == given["run"]["status"]
+    assert state.metadata == given["run"]["additionalMetadata"]
+    assert state.finished_at == instant(given["run"]["finishedAt"])
+    assert {step.step_run_id for step in state.steps} == {task["taskExternalId"] for task in given["tasks"]}
+    assert sum(len(step.events) for step in state.steps) == len(given["taskEvents"])
     for step in state.steps:
         assert step.name
         assert step.retries is not None
@@ -63,10 +63,10 @@ def test_a_dag_tells_names_outputs_and_the_life_of_each_step() -> None:
 def test_a_retry_is_told_with_its_attempts_and_the_steps_limit() -> None:
     two = steps(past_state(answer("run_dagr")))["two"]
     assert (two.retry_count, two.retries, two.status) == (1, 2, Status.COMPLETED)
-    told = [(event.type, event.retry_count) for event in two.events]
-    assert ("FAILED", 0) in told
-    assert told.index(("FAILED", 0)) < told.index(("RETRYING", 1)) < told.index(("QUEUED", 1))
-    assert told[-1] == ("FINISHED", 1)
+    given = [(event.type, event.retry_count) for event in two.events]
+    assert ("FAILED", 0) in given
+    assert given.index(("FAILED", 0)) < given.index(("RETRYING", 1)) < given.index(("QUEUED", 1))
+    assert given[-1] == ("FINISHED", 1)
     assert next(event.error for event in two.events if event.type == "FAILED") is not None
 
 
@@ -91,32 +91,32 @@ def test_a_standalone_task_has_its_runs_id_and_no_events() -> None:
 
 
 def test_names_come_from_the_action_where_shape_and_config_are_gone() -> None:
-    told = answer("run_chat")
-    del told["shape"], told["workflowConfig"]
-    state = steps(past_state(told))
+    given = answer("run_chat")
+    del given["shape"], given["workflowConfig"]
+    state = steps(past_state(given))
     assert sorted(state) == ["generate_response", "load_docs", "reason_docs", "start"]
     assert state["start"].retries is None
 
 
 def test_an_evicted_task_is_evicted_whatever_its_status_says() -> None:
-    told = answer("run_flaky")
-    told["tasks"][0] |= {"status": "RUNNING", "isEvicted": True}
-    assert past_state(told).steps[0].status is Status.EVICTED
+    given = answer("run_flaky")
+    given["tasks"][0] |= {"status": "RUNNING", "isEvicted": True}
+    assert past_state(given).steps[0].status is Status.EVICTED
 
 
 def test_the_newest_run_that_carries_the_pair_is_found() -> None:
-    told = answer("list_by_metadata")
-    assert newest_run(told, "stream", "on") == ("4c21b03b-7ea3-4587-9e6a-5633b4e5962f", 2)
-    assert newest_run({**told, "rows": told["rows"][::-1]}, "stream", "on")[0] == (
+    given = answer("list_by_metadata")
+    assert newest_run(given, "stream", "on") == ("4c21b03b-7ea3-4587-9e6a-5633b4e5962f", 2)
+    assert newest_run({**given, "rows": given["rows"][::-1]}, "stream", "on")[0] == (
         "4c21b03b-7ea3-4587-9e6a-5633b4e5962f"
     )
 
 
 def test_children_and_runs_with_another_pair_are_passed_over() -> None:
-    told = answer("list_by_metadata")
-    told["rows"][0]["parentTaskExternalId"] = "22222222-2222-4222-8222-222222222222"
-    assert newest_run(told, "stream", "on")[0] == "26164ee8-7a86-4b25-9534-0db21aa2a44a"
-    assert newest_run(told, "stream", "off") == (None, 2)
+    given = answer("list_by_metadata")
+    given["rows"][0]["parentTaskExternalId"] = "22222222-2222-4222-8222-222222222222"
+    assert newest_run(given, "stream", "on")[0] == "26164ee8-7a86-4b25-9534-0db21aa2a44a"
+    assert newest_run(given, "stream", "off") == (None, 2)
     assert newest_run({"rows": None}, "stream", "on") == (None, 0)
 
 

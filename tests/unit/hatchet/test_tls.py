@@ -101,7 +101,7 @@ def server_side(authority: Authority, *, mutual: bool = False) -> grpc.ServerCre
     )
 
 
-def door_to(port: int, transport: str, name: str = "engine.test", **written: Any) -> HatchetClient:
+def client_for(port: int, transport: str, name: str = "engine.test", **written: Any) -> HatchetClient:
     env = TRANSPORTS[transport] | {"HATCHET_CLIENT_TLS_SERVER_NAME": name}
     return HatchetClient(config(host_port=f"127.0.0.1:{port}", **{"tls": "tls"} | written), env)
 
@@ -116,12 +116,12 @@ async def test_an_own_authority_is_trusted_and_large_messages_come_through(
 
     async with stage(credentials=server_side(ours)) as engine:
         engine.subscribe = sized
-        door = door_to(engine.port, transport, ca=str(ours.file))
+        client = client_for(engine.port, transport, ca=str(ours.file))
         events: list[LiveEvent] = []
-        await door.follow(RUN, events.append)
+        await client.follow(RUN, events.append)
         assert [event.index for event in events] == list(range(50))
-        assert (await door.core(RUN)).done
-        await door.close()
+        assert (await client.core(RUN)).done
+        await client.close()
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -129,11 +129,11 @@ async def test_mutual_tls_shows_our_certificate(ours: Authority, transport: str)
     cert, key = ours.issue("proxy.test")
     files = {"ca": str(ours.file), "cert": str(cert), "key": str(key)}
     async with stage(credentials=server_side(ours, mutual=True)) as engine:
-        door = door_to(engine.port, transport, tls="mtls", **files)
-        task, _ = await first_event(door)
+        client = client_for(engine.port, transport, tls="mtls", **files)
+        task, _ = await first_event(client)
         task.cancel()
-        await door.close()
-        bare = door_to(engine.port, transport, ca=str(ours.file))
+        await client.close()
+        bare = client_for(engine.port, transport, ca=str(ours.file))
         with pytest.raises(HatchetAway):
             await bare.core(RUN)
         await bare.close()
@@ -145,42 +145,42 @@ async def test_a_foreign_authority_or_name_is_refused(
 ) -> None:
     theirs = Authority(tmp_path, "theirs")
     async with stage(credentials=server_side(ours)) as engine:
-        for door in (
-            door_to(engine.port, transport, ca=str(theirs.file)),
-            door_to(engine.port, transport),
-            door_to(engine.port, transport, "another.test", ca=str(ours.file)),
+        for client in (
+            client_for(engine.port, transport, ca=str(theirs.file)),
+            client_for(engine.port, transport),
+            client_for(engine.port, transport, "another.test", ca=str(ours.file)),
         ):
             with pytest.raises(HatchetAway):
-                await door.core(RUN)
-            await door.close()
+                await client.core(RUN)
+            await client.close()
         assert engine.metadata == []  # the token went nowhere
 
 
 async def test_the_pool_reports_why_a_certificate_is_refused(ours: Authority) -> None:
     async with stage(credentials=server_side(ours)) as engine:
-        door = door_to(engine.port, "pool")
+        client = client_for(engine.port, "pool")
         with pytest.raises(HatchetAway, match="certificate is not accepted"):
-            await door.core(RUN)
-        await door.close()
+            await client.core(RUN)
+        await client.close()
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, transport: str) -> None:
-    door = door_to(1, transport, ca=str(tmp_path / "missing.pem"))
+    client = client_for(1, transport, ca=str(tmp_path / "missing.pem"))
     with pytest.raises(HatchetAway, match=r"hatchet\.ca: cannot read .*missing\.pem"):
-        await door.core(RUN)
+        await client.core(RUN)
 
 
 async def test_a_file_that_is_no_certificate_is_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("not a certificate")
-    door = door_to(1, "pool", ca=str(tmp_path / "ca.pem"))
+    client = client_for(1, "pool", ca=str(tmp_path / "ca.pem"))
     with pytest.raises(HatchetAway, match=r"hatchet\.ca"):
-        await door.core(RUN)
+        await client.core(RUN)
 
 
 async def test_plain_text_to_a_tls_server_ends_with_a_hint(ours: Authority) -> None:
     async with stage(credentials=server_side(ours)) as engine:
-        door = door_to(engine.port, "pool", tls="none")
+        client = client_for(engine.port, "pool", tls="none")
         with pytest.raises(HatchetAway):
-            await asyncio.wait_for(door.core(RUN), 10)
-        await door.close()
+            await asyncio.wait_for(client.core(RUN), 10)
+        await client.close()

@@ -160,10 +160,10 @@ def test_no_text_makes_a_second_line_or_speaks_to_the_terminal(human: bool, text
     page = Page(human=human)
     stream_over(page.event_log, client=text, run=text)
     assert page.text.endswith("\n")
-    told = page.text[:-1]
-    assert all(char.isprintable() or char.isspace() for char in told if ord(char) < 0xA0)
-    assert len(told.splitlines()) == 1
-    told.encode()
+    shown = page.text[:-1]
+    assert all(char.isprintable() or char.isspace() for char in shown if ord(char) < 0xA0)
+    assert len(shown.splitlines()) == 1
+    shown.encode()
 
 
 def test_control_characters_stay_readable() -> None:
@@ -188,12 +188,12 @@ def test_an_exception_is_its_type_and_places_never_its_message() -> None:
         except ValueError as error:
             raise KeyError("secret") from error
     except KeyError as error:
-        told = plain(error)
-    assert told[0] == "KeyError"
-    assert "ValueError" in told
-    assert any("observability/test_log_writer.py" in line for line in told)
-    assert "4242" not in str(told)
-    assert "secret" not in str(told)
+        shown = plain(error)
+    assert shown[0] == "KeyError"
+    assert "ValueError" in shown
+    assert any("observability/test_log_writer.py" in line for line in shown)
+    assert "4242" not in str(shown)
+    assert "secret" not in str(shown)
 
 
 def test_our_own_errors_and_the_systems_speak() -> None:
@@ -255,8 +255,8 @@ def test_libraries_speak_through_the_journal_and_hold_their_reprs(loggers: None)
     )
     logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
     logging.getLogger("uvicorn.error").info("Uvicorn running")
-    told = [(line["logger"], line["event"]) for line in page.lines]
-    assert told == [
+    shown = [(line["logger"], line["event"]) for line in page.lines]
+    assert shown == [
         ("asyncio", "Task exception was never retrieved"),
         ("uvicorn.error", "Invalid HTTP request received."),
     ]
@@ -318,11 +318,11 @@ def test_what_is_written_at_one_look_is_what_would_be_written_with_care(fields: 
     quick, careful = io.StringIO(), io.StringIO()
     LogWriter(quick, human=False).write("info", "said", fields)
     LogWriter(careful, human=False).write("info", "said", {**fields, "list": []})  # not simple
-    told = json.loads(careful.getvalue())
-    del told["list"], told["timestamp"]
+    shown = json.loads(careful.getvalue())
+    del shown["list"], shown["timestamp"]
     line = json.loads(quick.getvalue())
     del line["timestamp"]
-    assert line == told
+    assert line == shown
     assert quick.getvalue().count("\n") == 1
 
 

@@ -70,10 +70,10 @@ def test_the_gauge_of_clients_has_the_promised_name_and_labels() -> None:
 
 
 def test_every_family_shows_the_number_that_was_counted() -> None:
-    told = samples(busy())
+    scraped = samples(busy())
     for family in FAMILIES:
         name = PREFIX + family.name + ("_total" if family.kind == "counter" else "")
-        found = [number for sample, number in told.items() if sample.split("{")[0] == name]
+        found = [number for sample, number in scraped.items() if sample.split("{")[0] == name]
         assert found, name
         assert all(found), name
 
@@ -81,19 +81,19 @@ def test_every_family_shows_the_number_that_was_counted() -> None:
 def test_counters_by_cause_carry_it_as_a_label() -> None:
     counts = Counters()
     counts.team("a").stream("s").gaps.update(upstream=2, slow_client=1)
-    told = samples(counts)
-    assert told['stream_proxy_gaps_total{cause="upstream",stream="s",team="a"}'] == 2
-    assert told['stream_proxy_gaps_total{cause="slow_client",stream="s",team="a"}'] == 1
+    scraped = samples(counts)
+    assert scraped['stream_proxy_gaps_total{cause="upstream",stream="s",team="a"}'] == 2
+    assert scraped['stream_proxy_gaps_total{cause="slow_client",stream="s",team="a"}'] == 1
 
 
 def test_the_latency_histogram_sums_its_buckets_up() -> None:
-    told = samples(busy())
+    scraped = samples(busy())
     name, labels = "stream_proxy_delivery_latency_seconds", 'stream="chat",team="payments"'
-    assert told[f'{name}_bucket{{le="0.001",{labels}}}'] == 2
-    assert told[f'{name}_bucket{{le="0.5",{labels}}}'] == 3
-    assert told[f'{name}_bucket{{le="+Inf",{labels}}}'] == 4
-    assert told[f"{name}_count{{{labels}}}"] == 4
-    assert abs(told[f"{name}_sum{{{labels}}}"] - 60.3008) < 1e-9
+    assert scraped[f'{name}_bucket{{le="0.001",{labels}}}'] == 2
+    assert scraped[f'{name}_bucket{{le="0.5",{labels}}}'] == 3
+    assert scraped[f'{name}_bucket{{le="+Inf",{labels}}}'] == 4
+    assert scraped[f"{name}_count{{{labels}}}"] == 4
+    assert abs(scraped[f"{name}_sum{{{labels}}}"] - 60.3008) < 1e-9
 
 
 def test_no_label_is_one_that_grows_with_the_traffic() -> None:
@@ -123,18 +123,18 @@ def test_a_label_with_quotes_and_line_breaks_is_read_back_whole() -> None:
 
 
 def test_the_health_of_teams_is_told_as_gauges() -> None:
-    told = samples(Counters(), well(UpstreamState.AWAY, ConfigState.LAST_GOOD))
-    assert told['stream_proxy_upstream_up{team="payments"}'] == 0
-    assert told['stream_proxy_config_current{team="payments"}'] == 0
-    assert told["stream_proxy_draining"] == 0
+    scraped = samples(Counters(), well(UpstreamState.AWAY, ConfigState.LAST_GOOD))
+    assert scraped['stream_proxy_upstream_up{team="payments"}'] == 0
+    assert scraped['stream_proxy_config_current{team="payments"}'] == 0
+    assert scraped["stream_proxy_draining"] == 0
     assert samples(Counters(), well())['stream_proxy_upstream_up{team="payments"}'] == 1
 
 
 def test_the_reloads_of_a_team_are_counted_by_result_and_dated() -> None:
-    told = samples(Counters(), well())
-    assert told['stream_proxy_reloads_total{result="ok",team="payments"}'] == 7
-    assert told['stream_proxy_last_reload_timestamp_seconds{team="payments"}'] == 1_790_000_000.0
-    assert told['stream_proxy_last_reload_duration_seconds{team="payments"}'] == 0.25
+    scraped = samples(Counters(), well())
+    assert scraped['stream_proxy_reloads_total{result="ok",team="payments"}'] == 7
+    assert scraped['stream_proxy_last_reload_timestamp_seconds{team="payments"}'] == 1_790_000_000.0
+    assert scraped['stream_proxy_last_reload_duration_seconds{team="payments"}'] == 0.25
 
 
 def test_the_use_of_the_subscription_limit_is_shown_for_each_team() -> None:

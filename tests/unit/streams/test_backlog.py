@@ -100,13 +100,13 @@ def test_the_newest_frame_is_kept_even_if_it_is_larger_than_the_bound() -> None:
 
 
 def test_every_change_of_size_is_heard() -> None:
-    heard: list[int] = []
-    backlog = Backlog[Frame](2, 10_000, heard.append)
+    received: list[int] = []
+    backlog = Backlog[Frame](2, 10_000, received.append)
     for body in (b"a", b"bb", b"ccc"):
         backlog.append(chunk(body))
-    assert sum(heard) == backlog.bytes == 5 + 2 * OVERHEAD
+    assert sum(received) == backlog.bytes == 5 + 2 * OVERHEAD
     backlog.drop()
-    assert sum(heard) == 0
+    assert sum(received) == 0
 
 
 def test_a_sealed_backlog_takes_nothing_more() -> None:

@@ -101,8 +101,8 @@ async def test_a_broken_version_keeps_the_last_good_one_and_says_why(hub: Hub) -
     assert outcomes(results) == {"b": Outcome.FAILED}
     assert hub.teams["b"] is served
     assert not hub.is_broken("b")
-    told = health(hub)["b"]
-    assert (told.state, told.problem, told.reloads) == (
+    shown = health(hub)["b"]
+    assert (shown.state, shown.problem, shown.reloads) == (
         ConfigState.LAST_GOOD,
         str(PROBLEM),
         {"ok": 1, "failed": 1},
@@ -131,7 +131,7 @@ async def test_a_key_that_cannot_work_fails_its_team_alone(hub: Hub, upstreams: 
 async def test_a_rejected_version_fails_every_team_and_the_next_good_one_is_a_reload(hub: Hub) -> None:
     await apply(hub, config(team("a"), broken=("b",)))
     hub.reject(["proxy.yaml:1:1: what"], began=time.monotonic())
-    assert {name: told.state for name, told in health(hub).items()} == {
+    assert {name: shown.state for name, shown in health(hub).items()} == {
         "a": ConfigState.LAST_GOOD,
         "b": ConfigState.BROKEN,
     }
