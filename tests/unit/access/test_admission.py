@@ -102,11 +102,12 @@ def test_a_ticket_request_takes_no_connection_but_counts_for_the_rate() -> None:
     assert TeamLimits(LimitsConfig()).admit_request(0.0) is None
 
 
-def test_a_clock_that_goes_back_admits_nobody() -> None:
+def test_a_clock_that_goes_back_admits_nobody_and_costs_nobody_later() -> None:
     limits = TeamLimits(LimitsConfig(connects_per_second=1))
     admitted(limits, now=100.0)
     assert refused(limits, now=50.0) == "connects_per_second"
     assert refused(limits, now=50.5) == "connects_per_second"
+    admitted(limits, now=51.5)
 
 
 def test_new_limits_apply_at_once_and_disconnect_nobody() -> None:
@@ -175,3 +176,15 @@ def test_the_file_limit_is_raised_to_what_the_system_grants() -> None:
         assert raise_file_limit() >= before[0]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("error", [ValueError("not allowed to raise"), OSError("invalid argument")])
+def test_a_hard_limit_that_the_system_does_not_grant_leaves_the_soft_one(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(which: int, limits: tuple[int, int]) -> None:
+        raise error
+
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 1 << 30))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    assert raise_file_limit() == 256

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from config.model.files import CorsConfig
-from proxy.access.origins import TICKET_METHODS, Origins, canonical, is_own
+from config.model.files import CorsConfig, HatchetConfig, StreamConfig, TeamConfig
+from proxy.access.origins import TICKET_METHODS, Origins, canonical, every_cors, is_own
 
 APP = "https://app.example.com"
 HOST = "streams.example.com"
@@ -116,10 +116,11 @@ def test_a_page_of_another_port_host_or_lower_scheme_is_not_the_own_one(
 
 def test_without_an_origin_only_cross_site_requests_are_refused_and_only_with_cookies() -> None:
     with_cookies, without = origins(), origins(accepts_cookies=False)
-    assert with_cookies.decide(asks(site="cross-site"), "http").refused is not None
+    for site in ("cross-site", " Cross-Site "):
+        assert with_cookies.decide(asks(site=site), "http").refused is not None
     assert without.decide(asks(site="cross-site"), "http").refused is None
-    for site in (None, "same-origin", "same-site", "none"):
-        assert with_cookies.decide(asks(site=site), "http").refused is None
+    for other in (None, "same-origin", "same-site", "none"):
+        assert with_cookies.decide(asks(site=other), "http").refused is None
 
 
 def test_a_listed_page_of_another_site_is_allowed() -> None:
@@ -168,3 +169,22 @@ def test_origins_are_compared_by_scheme_host_and_port(
 
 def test_apps_and_extensions_can_be_listed() -> None:
     assert origins("capacitor://localhost").decide(asks("capacitor://localhost"), "http").refused is None
+
+
+def team(*cors: CorsConfig | None) -> TeamConfig:
+    streams = {
+        f"s{n}": StreamConfig(name=f"s{n}", path=f"/{n}/{{workflowRunId}}", rules=(), cors=each)
+        for n, each in enumerate(cors)
+    }
+    return TeamConfig(name="t", hatchet=HatchetConfig.model_validate({"token": "t"}), streams=streams)
+
+
+def test_for_tickets_the_origins_of_all_streams_are_listed() -> None:
+    one = CorsConfig(origins=(APP,), credentials=True)
+    other = CorsConfig(origins=("https://other.example", APP))
+    merged = every_cors(team(one, None, other))
+    assert merged == CorsConfig(origins=(APP, "https://other.example"), credentials=True)
+    plain = every_cors(team(other))
+    assert plain is not None
+    assert not plain.credentials
+    assert every_cors(team(None)) is None
