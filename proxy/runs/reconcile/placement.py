@@ -233,6 +233,15 @@ def _before(at: int | None, other: int | None) -> bool:
     return at is not None and other is not None and at < other - _JITTER
 
 
+@dataclass(frozen=True, slots=True)
+class Contested:
+    """A chunk that may be of more than one execution; `came` is when it was received."""
+
+    event: LiveEvent
+    subscription: SubscriptionState
+    came: float
+
+
 class Executions:
     """The executions of one step, oldest first, and how much of them is held."""
 
@@ -240,8 +249,7 @@ class Executions:
 
     def __init__(self) -> None:
         self.all: list[Execution] = []
-        self.contested: list[tuple[LiveEvent, SubscriptionState]] = []
-        """chunks that may be of more than one execution, each with the subscription that brought it"""
+        self.contested: list[Contested] = []  # chunks that may be of more than one execution
         self.bytes = 0
         self.count = 0
         self.overflowed = False  # something was dropped because too much waits
@@ -264,22 +272,23 @@ class Executions:
             self.drop(self.all.pop(0))
         return one
 
-    def contest(self, event: LiveEvent, source: SubscriptionState) -> None:
+    def contest(self, one: Contested) -> None:
         """Keep a chunk until it is known which execution sent it."""
-        if any(each.index == event.index and each.at == event.at for each, _ in self.contested):
+        event = one.event
+        if any(each.event.index == event.index and each.event.at == event.at for each in self.contested):
             return
         if self.count >= MOST_HELD or self.bytes + len(event.payload) > MOST_HELD_BYTES:
             self.overflowed = True
             return
-        self.contested.append((event, source))
+        self.contested.append(one)
         self.count += 1
         self.bytes += len(event.payload)
 
-    def take_contested(self) -> list[tuple[LiveEvent, SubscriptionState]]:
+    def take_contested(self) -> list[Contested]:
         """All chunks that may be of more than one execution; they are not kept any more."""
         taken, self.contested = self.contested, []
         self.count -= len(taken)
-        self.bytes -= sum(len(event.payload) for event, _ in taken)
+        self.bytes -= sum(len(one.event.payload) for one in taken)
         return taken
 
     def hold(self, one: Execution, event: LiveEvent) -> bool:

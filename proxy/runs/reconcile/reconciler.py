@@ -27,7 +27,7 @@ from proxy.runs.reconcile.attempts import attribute
 from proxy.runs.reconcile.completeness import covers
 from proxy.runs.reconcile.emitter import Emitter
 from proxy.runs.reconcile.evidence import Evidence, Outcome
-from proxy.runs.reconcile.placement import Execution, Executions, Place, place
+from proxy.runs.reconcile.placement import Contested, Execution, Executions, Place, place
 from proxy.runs.reconcile.poll import Poll
 from proxy.runs.reconcile.run_end import Phase, RunEnd
 from proxy.runs.reconcile.sequencer import Sequencer
@@ -397,23 +397,19 @@ class Reconciler:
             event = _numbered(event, executions)
         self._place(one, step, event, now)
 
-    def _place_contested(self, step: Step, now: float) -> None:
+    def _place_contested(self, step: Step) -> None:
         """Place those chunks of which it is known now which execution sent them."""
         waiting = -1
         while waiting != len(step.executions.contested):
             waiting = len(step.executions.contested)
-            for event, one in step.executions.take_contested():
-                self._place(one, step, event, now)
-        for execution in step.executions.all if step.executions.contested else ():
-            over_at = self._is_over_at(step, execution)
-            if over_at is not None and now < over_at:
-                self._wake(over_at)
+            for each in step.executions.take_contested():
+                self._place(each.subscription, step, each.event, each.came)
 
     def _place(self, one: SubscriptionState, step: Step, event: LiveEvent, now: float) -> None:
         evidence, executions, sequencer = step.evidence, step.executions, step.sequencer
         execution, what = self._execution(one, step, event, now)
         if what is Place.CONTESTED:
-            executions.contest(event, one)
+            executions.contest(Contested(event, one, now))
             return
         if execution is None:
             self._too_late(step, event)
@@ -486,26 +482,23 @@ class Reconciler:
         self.late += 1
         sequencer.strayed = True
 
-    def _over_at(self, step: Step, execution: Execution, now: float) -> int | None:
-        """The time after which an execution sends nothing more, by a failure that is its own; else None."""
-        is_over_at = self._is_over_at(step, execution)
-        if is_over_at is not None and now >= is_over_at:
-            return execution.last_at
+    @staticmethod
+    def _over_at(step: Step, execution: Execution, came: float) -> int | None:
+        """The time after which an execution sends nothing more, by a failure that is its own; else None.
+
+        `came`: when the chunk in question was received.
+        """
+        failures, proven = step.evidence.failures, step.evidence.proven
+        failure = failures.get(proven if execution.attempt is None else execution.attempt)
+        if failure is None:
+            return None
         if execution.attempt is not None:
-            failure = step.evidence.failures.get(execution.attempt)
-            return failure.at if failure is not None and failure.live and not failure.stopped else None
-        failure = step.evidence.failures.get(step.evidence.proven)
-        if failure is None or failure.at is None or execution.first_at is None or not failure.live:
+            if not failure.stopped and came >= failure.known_at + OVER_WAIT:
+                return execution.last_at
+            return failure.at if failure.live and not failure.stopped else None
+        if failure.at is None or execution.first_at is None or not failure.live:
             return None
         return failure.at if execution.first_at < failure.at else None
-
-    @staticmethod
-    def _is_over_at(step: Step, execution: Execution) -> float | None:
-        """When all chunks of an execution have come, because its attempt is known to have failed."""
-        if execution.attempt is None:
-            return None
-        failure = step.evidence.failures.get(execution.attempt)
-        return None if failure is None or failure.stopped else failure.known_at + OVER_WAIT
 
     def _too_late(self, step: Step, event: LiveEvent) -> None:
         """A chunk came after the step's end was emitted, and it was not known to be missing."""
@@ -692,7 +685,7 @@ class Reconciler:
         calm = True
         for step in self._in_order():
             if step.executions.contested and not step.sequencer.ended:
-                self._place_contested(step, now)
+                self._place_contested(step)
             if step.executions.unplaced:
                 self._attribute(step, now)
             if self._waits_for_another(step, now):

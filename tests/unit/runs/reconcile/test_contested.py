@@ -71,7 +71,7 @@ def test_a_chunk_that_fits_two_executions_to_the_end_is_a_gap() -> None:
     assert [gap for gap in gaps(made) if gap.attempt == 2]
 
 
-def test_once_an_attempt_has_failed_and_its_last_chunks_have_come_nothing_is_contested() -> None:
+def test_what_comes_long_after_an_attempt_failed_is_not_contested() -> None:
     """The workers' clock is behind the engine's, so times alone cannot exclude the failed attempt."""
     made = running(retry=1)
     one = made.open(ordered=False)
@@ -80,10 +80,12 @@ def test_once_an_attempt_has_failed_and_its_last_chunks_have_come_nothing_is_con
     made.tell(one, failed(5.0))
     made.until(1.2)
     made.tell(one, chunk(0, 1.2), chunk(2, 1.25))
-    assert chunks(made, 2) == ["0@1.2"]
-    made.until(0.9 + OVER_WAIT + 0.5)
-    assert chunks(made, 2) == ["0@1.2", "2@1.25"], "chunk 1 was waited for and is a gap"
-    assert [gap.missed for gap in gaps(made) if gap.attempt == 2] == [1]
+    made.until(0.9 + OVER_WAIT)
+    assert chunks(made, 2) == ["0@1.2"], "a large chunk may come a second late"
+    made.tell(one, chunk(3, 1.9))
+    made.until(3.0)
+    assert chunks(made, 2) == ["0@1.2", "3@1.9"]
+    assert [gap.missed for gap in gaps(made) if gap.attempt == 2] == [2]
 
 
 def test_the_same_contested_chunk_is_kept_once_though_two_subscriptions_bring_it() -> None:
