@@ -161,7 +161,7 @@ class World:
     _answers: list[tuple[float, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.reconciler._settle_seconds = lambda: self.lag_of_chunks
+        self.reconciler._steps.settle = self.reconciler._intake.settle = lambda: self.lag_of_chunks
 
     def until(self, t: float) -> None:
         """Let time pass, doing what is due."""

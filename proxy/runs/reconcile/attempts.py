@@ -157,6 +157,8 @@ def _proven(
         failure = evidence.failures.get(counted - 1)
         heard_before = failure is not None and failure.live and one.heard_at <= failure.known_at
         return Attribution(1 if heard_before and counted == 2 else NOBODY)
+    if one.heard_at < evidence.proven_at and not _answered(one, evidence):
+        return Attribution(NOBODY) if over else Attribution(None, until=float("inf"))
     return Attribution(proven)
 
 

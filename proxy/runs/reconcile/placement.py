@@ -75,6 +75,8 @@ class Execution:
         held = self.held.get(index)
         if held is not None:
             return held.at == at
+        if index == self.last_index and at == self.last_at:
+            return True  # it may have been dropped, as an earlier attempt's
         return (index, at) in self.recent
 
     def note(self, index: int, at: int | None) -> None:

@@ -12,16 +12,30 @@ Everything about the phase of a run is in this file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final
 
-from proxy.core.events import RUN_CANCELLED, RUN_COMPLETED, RUN_FAILED, STEP_FAILED, STEP_SKIPPED
+from proxy.core.events import RUN_CANCELLED, RUN_COMPLETED, RUN_FAILED, STEP_FAILED, STEP_SKIPPED, End
 from proxy.core.observations import CoreState, Kind, LiveEvent, PastState, Status
-from proxy.runs.reconcile import payloads
+from proxy.runs.reconcile import outcomes, payloads
+from proxy.runs.reconcile.emitter import Emitter
 from proxy.runs.reconcile.evidence import Evidence
+from proxy.runs.reconcile.joining import Joining
 from proxy.runs.reconcile.outcomes import AT_REST
-from proxy.runs.reconcile.timing import ALONE, CLOSE_WAIT, END_POLLS, LIVE_WAIT, REPLAY_PAUSE
+from proxy.runs.reconcile.sequencer import Step, Steps
+from proxy.runs.reconcile.states import States, Wakeup
+from proxy.runs.reconcile.subscription_state import Subscriptions
+from proxy.runs.reconcile.timing import (
+    ALONE,
+    ATTEMPT_WAIT,
+    CLOSE_WAIT,
+    END_POLLS,
+    LIVE_WAIT,
+    REPLAY_PAUSE,
+    REST,
+    STATE_ONLY_EVERY,
+)
 
 RUN_END: Final = {
     Status.COMPLETED: RUN_COMPLETED,
@@ -194,3 +208,137 @@ def _first_failure(in_order: Sequence[Evidence]) -> dict[str, Any]:
     first = min(failed, key=lambda one: ((one.end.at or 0) if timed else one.end.known_at) if one.end else 0)
     assert first.end is not None
     return {**first.end.payload, "step": first.name}
+
+
+class Closing:
+    """Emits the end of a run, or finds out what it waits for."""
+
+    __slots__ = (
+        "_attribute",
+        "_emitter",
+        "_end",
+        "_joining",
+        "_states",
+        "_steps",
+        "_subscriptions",
+        "_wakeup",
+        "rested_at",
+    )
+
+    def __init__(
+        self,
+        states: States,
+        steps: Steps,
+        subscriptions: Subscriptions,
+        emitter: Emitter,
+        wakeup: Wakeup,
+        *,
+        end: RunEnd,
+        joining: Joining,
+        attribute: Callable[..., None],
+    ) -> None:
+        """`attribute` decides of a step which attempts its waiting executions are."""
+        self.rested_at: float | None = None  # since when every step that is known has ended
+        self._end = end
+        self._states = states
+        self._steps = steps
+        self._subscriptions = subscriptions
+        self._joining = joining
+        self._emitter = emitter
+        self._wakeup = wakeup
+        self._attribute = attribute
+
+    def close(self, now: float) -> None:
+        """Emit the verified end if nothing has to be waited for; else set when to try again."""
+        core = self._states.core
+        assert core is not None
+        evidences = {step.evidence.id: step.evidence for step in self._steps}
+        all_heard = all(
+            (step := self._steps.get(known.step_run_id)) is not None and self._end_was_heard(step)
+            for known in core.steps
+        )
+        gone = not self._states.has_history or self._states.history_gone
+        doubtful = (not all_heard and gone) or any(
+            one.retries is not None and one.proven > one.retries + 1 for one in evidences.values()
+        )
+        until = self._end.wait(
+            now,
+            all_heard=all_heard,
+            doubtful=doubtful,
+            alone=self.core_alone,
+            listening=bool(self._subscriptions.open) and self._joining.joined,
+            history_behind=not gone and not history_arrived(self._states.past, core, evidences),
+        )
+        if until is not None:
+            if until != float("inf"):
+                self._wakeup.by(until)
+            return
+        past = (
+            {one.step_run_id: one for one in self._states.past.steps} if self._states.past is not None else {}
+        )
+        states = {known.step_run_id: known for known in core.steps}
+        outcomes.prove_retries(core, evidences.values(), now)
+        in_order = self._steps.in_order()
+        waits = False
+        for step in in_order:
+            known = states.get(step.evidence.id)
+            if known is not None and not step.sequencer.ended:
+                outcomes.conclude(step.evidence, known, core, past.get(step.evidence.id), now)
+        for step in in_order:
+            if self._steps.waits_for_another(step, now):
+                waits = True
+                continue
+            self._attribute(step, now)
+            if step.executions.unplaced and self._states.askable:
+                until = max(one.heard_at for one in step.executions.unplaced) + ATTEMPT_WAIT
+                if now < until:
+                    self._wakeup.by(until)
+                    waits = True
+                    continue
+            self._attribute(step, now, over=True)
+            step.sequencer.advance(now)
+            if step.sequencer.due is not None and not step.sequencer.ended:
+                self._wakeup.by(step.sequencer.due)
+                waits = True
+        if waits:
+            return
+        for step in in_order:
+            step.sequencer.advance(now, last=True)
+        kind, payload, at, recovered = run_event(
+            core, self._states.past, [step.evidence for step in in_order], self._end.hint
+        )
+        self._emitter.run(kind, payload, at, recovered)
+        self._emitter.items.append(End(kind.removeprefix("run_")))
+        self._end.phase = Phase.OVER
+        self._wakeup.at = None
+        self._states.core_poll.at = self._states.history_poll.at = None
+
+    @staticmethod
+    def _end_was_heard(step: Step) -> bool:
+        end = step.evidence.end
+        return step.sequencer.ended or (end is not None and end.live)
+
+    def rest(self, now: float) -> None:
+        """Note since when every step has ended; if no step follows, the run may be over without an event."""
+        resting = bool(self._steps) and all(step.sequencer.ended for step in self._steps)
+        if not resting:
+            self.rested_at = None
+        elif self.rested_at is None:
+            self.rested_at = now
+        if self.rested_at is not None and self._end.hint is None and self.rested_at < float("inf"):
+            self._wakeup.by(self.rested_at + REST)
+        if self._states.state_only:
+            self._states.core_poll.by(now + STATE_ONLY_EVERY)
+            if self._states.has_history:
+                self._states.history_poll.by(now + STATE_ONLY_EVERY)
+
+    @property
+    def core_alone(self) -> bool:
+        """Whether the core state alone says that this is the end, and it may be one between a replay's steps.
+
+        A run of one task has no such pauses, and a run with a step whose STARTED was received is in its first
+        execution, not in a replay.
+        """
+        if self._states.askable or self._states.core is None or len(self._states.core.steps) < 2:
+            return False
+        return not any(step.evidence.started_live for step in self._steps)

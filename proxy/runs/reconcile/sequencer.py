@@ -9,17 +9,18 @@ says whether all chunks of this one were received.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from proxy.core.events import STEP_RETRYING, STEP_STARTED, GapCause
 from proxy.runs.reconcile import payloads
-from proxy.runs.reconcile.completeness import NOT_PROVEN, WHOLE, AttemptEnd, Verdict, tail
+from proxy.runs.reconcile.completeness import NOT_PROVEN, WHOLE, AttemptEnd, Verdict, covers, tail
 from proxy.runs.reconcile.emitter import Emitter
 from proxy.runs.reconcile.evidence import Evidence, Outcome
 from proxy.runs.reconcile.placement import Execution, Executions
-from proxy.runs.reconcile.subscription_state import SubscriptionState
-from proxy.runs.reconcile.timing import HOLE_WAIT
+from proxy.runs.reconcile.states import States, Wakeup
+from proxy.runs.reconcile.subscription_state import Subscriptions, SubscriptionState
+from proxy.runs.reconcile.timing import HISTORY_LAG, HOLE_WAIT, PARENT_WAIT
 
 MOST_RETRIES: Final = 100  # attempts emitted one by one; a jump of more is one retrying and one reset
 
@@ -248,3 +249,141 @@ class Sequencer:
 
     def _later(self, at: float) -> None:
         self.due = at if self.due is None else min(self.due, at)
+
+
+class Step:
+    """One step run: its evidence, its executions, and the order of its items."""
+
+    __slots__ = ("evidence", "executions", "sequencer")
+
+    def __init__(
+        self,
+        step_run_id: str,
+        now: float,
+        subscriptions: Sequence[SubscriptionState],
+        emitter: Emitter,
+        settle: Callable[[], float],
+    ) -> None:
+        self.evidence = Evidence(step_run_id, now)
+        self.executions = Executions()
+        self.sequencer = Sequencer(self.evidence, self.executions, subscriptions, emitter, settle)
+
+    @property
+    def has_open_question(self) -> bool:
+        """Whether the history may know something of it that nothing else says."""
+        evidence, end = self.evidence, self.evidence.end
+        if evidence.undecided or self.executions.unplaced or not self.sequencer.started:
+            return True
+        return not (self.sequencer.ended or end is None or end.confirmed)
+
+    def note_running(self, now: float, *, running: bool) -> None:
+        """A core state says whether it runs."""
+        evidence = self.evidence
+        evidence.running = running
+        if running and evidence.undecided and self.executions.of(evidence.proven + 1) is not None:
+            evidence.attempt_began(evidence.proven + 1, now)
+
+    def is_covered_by(self, subscriptions: Iterable[SubscriptionState]) -> bool:
+        """Whether one of them has brought all of its attempt since the last chunk, if it is under way."""
+        if self.sequencer.ended or not self.sequencer.started:
+            return True
+        attempt, executions = self.sequencer.attempt, self.executions.all
+        return any(covers(one, self.evidence.id, attempt, executions) for one in subscriptions)
+
+    def named(self, name: str, emit_start_at: float) -> None:
+        """A state says its name; before `emit_start_at` its beginning is not emitted."""
+        evidence = self.evidence
+        if evidence.name is None:
+            evidence.name = name
+            if not evidence.started_live:
+                evidence.start_tell_at = emit_start_at
+
+
+class Steps:
+    """The steps of a run, by id; which of them may begin."""
+
+    __slots__ = ("_by_id", "_emitter", "_states", "_subscriptions", "_wakeup", "settle")
+
+    def __init__(
+        self,
+        states: States,
+        subscriptions: Subscriptions,
+        emitter: Emitter,
+        wakeup: Wakeup,
+        *,
+        settle: Callable[[], float],
+    ) -> None:
+        """`settle`: how many seconds chunks may lag behind an end now."""
+        self.settle = settle
+        self._by_id: dict[str, Step] = {}
+        self._states = states
+        self._subscriptions = subscriptions
+        self._emitter = emitter
+        self._wakeup = wakeup
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self._by_id.values())
+
+    def get(self, step_run_id: str) -> Step | None:
+        """A step that is known already, else None."""
+        return self._by_id.get(step_run_id)
+
+    def known(self, step_run_id: str, now: float) -> Step:
+        """A step; it is known from now on."""
+        step = self._by_id.get(step_run_id)
+        if step is None:
+            step = self._by_id[step_run_id] = Step(
+                step_run_id, now, self._subscriptions.all, self._emitter, self.settle
+            )
+            if self._states.core is not None:  # it was not there when the last core state was asked for
+                for one in self._subscriptions.open:
+                    if one.opened_at <= self._states.core_asked:
+                        one.starts.add((step_run_id, 1))
+        return step
+
+    def in_order(self) -> list[Step]:
+        """All steps, those that were created first first."""
+        steps = list(self)
+        if len(steps) > 1:
+            steps.sort(key=_created)
+        return steps
+
+    def waits_for_another(self, step: Step, now: float) -> bool:
+        """Whether a step must not begin yet: a parent's end, or another earlier one, is still to be emitted.
+
+        The engine publishes ends and beginnings apart from each other, so a child's beginning may come first.
+        """
+        evidence = step.evidence
+        if step.sequencer.started:
+            return False
+        for other in self:
+            end = other.evidence.end
+            if other is step or other.sequencer.ended:
+                continue
+            if evidence.name in other.evidence.children:
+                if end is not None or self._awaits_parent(evidence, other.evidence, now):
+                    return True
+            elif (
+                end is not None and end.live and other.sequencer.started and end.known_at <= evidence.known_at
+            ):
+                return True
+        return False
+
+    def _awaits_parent(self, evidence: Evidence, parent: Evidence, now: float) -> bool:
+        """Whether a parent's end, which no event has brought, may still come in time."""
+        until = evidence.known_at + PARENT_WAIT
+        if now >= until:
+            return False
+        self._wakeup.by(until)
+        knows_at = evidence.known_at + HISTORY_LAG
+        if self._states.askable and parent.history_asked < knows_at:
+            self._states.history_poll.by(knows_at)
+        return True
+
+
+def _created(step: Step) -> tuple[bool, int]:
+    created = step.evidence.created_at
+    return (created is None, created or 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
 from proxy.core.observations import LiveEvent
 from proxy.runs.reconcile.timing import (
@@ -18,6 +19,8 @@ from proxy.runs.reconcile.timing import (
     SEAM_SHARE,
     SETTLE,
 )
+
+MOST_CLOSED: Final = 16  # subscriptions that are over and may still prove something
 
 
 class Selection(Enum):
@@ -159,3 +162,30 @@ class SubscriptionState:
         if after >= AFTER_FLUSHES or (self.chunk_at >= ended_at - END_WAITS and others <= 1):
             return True
         return not any(first <= since_chunk <= last for first, last in NEXT_FLUSHES)
+
+
+class Subscriptions:
+    """The subscriptions of a run: those that are open, and the last that are over."""
+
+    __slots__ = ("all",)
+
+    def __init__(self) -> None:
+        self.all: list[SubscriptionState] = []
+
+    @property
+    def open(self) -> list[SubscriptionState]:
+        """Those that are open."""
+        return [one for one in self.all if one.closed_at is None]
+
+    def opened(self, one: SubscriptionState, now: float) -> None:
+        """Another one is open; it succeeds those that were hung up just now."""
+        for before in self.all:
+            if before.hung_up and before.successor is None and now <= (before.closed_at or now) + SEAM:
+                before.successor = one
+                one.starts |= before.starts  # what both were open for began after the first one was opened
+                one.live_starts.update(before.live_starts)
+                one.chunk_at = before.chunk_at
+        self.all.append(one)
+        over = [each for each in self.all if each.closed_at is not None]
+        for each in over[:-MOST_CLOSED]:
+            self.all.remove(each)

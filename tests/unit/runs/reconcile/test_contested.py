@@ -5,9 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 
 from proxy.core.observations import PastTaskEvent, Status
+from proxy.runs.reconcile.subscription_state import Selection
 from proxy.runs.reconcile.timing import OVER_WAIT
 from tests.support.playing import World, legal
-from tests.support.scenario import at, chunk, chunks, completed, core, failed, gaps, past, started, world
+from tests.support.scenario import (
+    STEP,
+    at,
+    chunk,
+    chunks,
+    completed,
+    core,
+    failed,
+    gaps,
+    past,
+    started,
+    world,
+)
 
 
 def running(retry: int = 0, **more: object) -> World:
@@ -45,10 +58,11 @@ def test_a_chunk_that_fits_two_executions_waits_until_a_later_one_excludes_one_o
     made.tell(one, chunk(0, 1.2))
     made.until(1.25)
     made.tell(one, chunk(6, 1.25, "of attempt 1"))
-    assert made.reconciler._steps["a"].executions.contested, "it may be of attempt 2, with 1 to 5 missing"
+    executions = made.reconciler._steps.known(STEP, made.now).executions
+    assert executions.contested, "it may be of attempt 2, with 1 to 5 missing"
     made.until(1.3)
     made.tell(one, chunk(1, 1.3))
-    assert not made.reconciler._steps["a"].executions.contested, "1 was sent after it"
+    assert not executions.contested, "1 was sent after it"
     made.until(1.4)
     made.tell(one, chunk(2, 1.4), completed(1.45, retry=1))
     made.until(3)
@@ -95,7 +109,7 @@ def test_the_same_contested_chunk_is_kept_once_though_two_subscriptions_bring_it
     made.until(1.2)
     made.tell(one, chunk(0, 1.2), chunk(2, 1.25))
     made.tell(two, chunk(0, 1.2), chunk(2, 1.25))
-    executions = made.reconciler._steps["a"].executions
+    executions = made.reconciler._steps.known(STEP, made.now).executions
     assert len(executions.contested) == 1
     assert executions.count == 1 + sum(len(each.held) for each in executions.all)
 
@@ -113,3 +127,34 @@ def test_a_first_chunk_sent_before_a_failure_of_the_history_is_of_the_attempt_th
     legal(made.items)
     assert chunks(made, 1) == ["0@0.061"]
     assert not chunks(made, 2)
+
+
+def test_late_chunks_of_a_failed_attempt_that_two_subscriptions_bring_are_not_the_retrys() -> None:
+    """The history is late, and says that the retry waits; the failure overtook chunks 13 and 14."""
+    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), (0.3, past(Status.QUEUED, 1))])
+    one, two = made.open(ordered=False), made.open(ordered=False)
+    made.until(0.28)
+    made.tell(one, failed(0.273), chunk(13, 0.188), chunk(14, 0.227))
+    made.until(1.0)
+    made.tell(two, failed(0.273), chunk(13, 0.188), chunk(14, 0.227))
+    made.until(3.0)
+    legal(made.items)
+    assert not chunks(made, 2)
+    assert [gap.attempt for gap in gaps(made)] == [1]
+
+
+def test_what_came_before_an_end_of_attempt_2_was_known_is_not_its_without_a_history() -> None:
+    """A search hands over what it buffered, after the run's own subscription brought the end of attempt 2."""
+    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING))])
+    made.past_away = True
+    one = made.open(ordered=False)
+    made.until(2.3)
+    made.tell(one, completed(2.3, retry=1))
+    made.until(2.5)
+    late = made.reconciler.opened(0.1, Selection.BY_METADATA)
+    for at_, event in ((0.9, chunk(5, 0.9)), (1.1, chunk(6, 1.1)), (1.5, failed(1.5)), (1.6, chunk(0, 1.6))):
+        made.reconciler.heard(late, event, at_)
+    made.until(10)
+    legal(made.items)
+    assert "5@0.9" not in chunks(made, 2)
+    assert "6@1.1" not in chunks(made, 2)

@@ -76,6 +76,13 @@ def test_the_same_chunk_is_known_in_the_execution_that_has_it_though_it_continue
     assert placed(chunk(2, 1.2), first, second) == (0, Place.KNOWN)
 
 
+def test_the_last_chunk_is_known_though_it_was_dropped() -> None:
+    one = execution((13, 1.0), (14, 1.1))
+    one.held.clear()
+    assert placed(chunk(14, 1.1), one) == (0, Place.KNOWN)
+    assert placed(chunk(13, 1.0), one) == (0, Place.ADDS), "and is dropped again"
+
+
 def test_an_index_that_waits_with_another_time_is_not_the_same_chunk() -> None:
     assert placed(chunk(1, 5.0), execution(*THREE)) == (-1, Place.BEGINS)
 

@@ -1,7 +1,11 @@
-"""When a state is to be read next: at once for a new reason, then at growing distances."""
+"""What the two states of a run said last, and when each is read next.
+
+An answer that decides nothing is asked for again, at growing distances; a new reason starts from the front.
+"""
 
 from __future__ import annotations
 
+from proxy.core.observations import CoreState, PastState
 from proxy.runs.reconcile.timing import AWAY_FIRST, AWAY_SLOWEST, POLL_FIRST, POLL_NEAREST, POLL_SLOWEST
 
 
@@ -63,3 +67,53 @@ class Poll:
             at = max(at, self.asked + POLL_NEAREST)
         if self.at is None or at < self.at:
             self.at = at
+
+
+class Wakeup:
+    """When the run is to be looked at again: the earliest of all times that something waits for."""
+
+    __slots__ = ("at",)
+
+    def __init__(self) -> None:
+        self.at: float | None = None
+
+    def by(self, at: float) -> None:
+        """Wake up at `at`, or earlier."""
+        self.at = at if self.at is None else min(self.at, at)
+
+
+class States:
+    """The last answers of the core state and the history, and their polls."""
+
+    __slots__ = (
+        "began",
+        "core",
+        "core_asked",
+        "core_poll",
+        "has_history",
+        "history_gone",
+        "history_poll",
+        "past",
+        "state_only",
+    )
+
+    def __init__(self, *, has_history: bool) -> None:
+        self.has_history = has_history
+        self.core_poll = Poll()
+        self.history_poll = Poll()
+        self.core: CoreState | None = None
+        self.past: PastState | None = None
+        self.began: float | None = None  # when the first core state came
+        self.core_asked = float("-inf")  # when the last core state was asked for
+        self.history_gone = False  # the history gave no answer last time
+        self.state_only = False  # the run has no subscription, and gets none for now
+
+    @property
+    def askable(self) -> bool:
+        """Whether the history can be asked, as far as is known."""
+        return self.has_history and not (self.history_gone and self.history_poll.failures > 1)
+
+    def want_history(self, now: float) -> None:
+        """Read the history now, if there is one."""
+        if self.has_history:
+            self.history_poll.want(now)
