@@ -12,7 +12,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.support.browser import artifact, chromium, complaints_of
-from tests.support.front_ends import ANSWER, FRONT_ENDS, application, built, installed, tool
+from tests.support.example_pages import ANSWER, FRONT_ENDS, application, built, installed, tool
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(150)]
 
