@@ -12,11 +12,14 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.support.browser import artifact, chromium, complaints_of
-from tests.support.example_pages import ANSWER, FRONT_ENDS, application, built, installed, tool
+from tests.support.example_pages import ANSWER, FRONT_ENDS, built, installed, site, tool
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(150)]
 
 END: Final = 40_000  # milliseconds; a run takes some five seconds
+
+
+REACT: Final = ("vite", "react", "react-dom", "@vitejs/plugin-react", "typescript", "ai", "@ai-sdk/react")
 
 
 async def ask(page: Page, question: str) -> None:
@@ -47,16 +50,50 @@ async def test_a_plain_page_react_and_vue_chat_and_strict_mode_costs_no_second_c
 ) -> None:
     pages = tmp_path / "pages"
     shutil.copytree(FRONT_ENDS / "plain", pages / "plain")
-    react = installed("react", tmp_path, "vite", "react", "react-dom", "@vitejs/plugin-react", "typescript")
+    react = installed("react", tmp_path, *REACT)
     vue = installed("vue", tmp_path, "vite", "vue", "@vitejs/plugin-vue")
     await asyncio.to_thread(tool, react, "typescript", "bin/tsc", "-p", ".")
     await asyncio.gather(built(react, pages), built(vue, pages))
-    async with application(pages) as (url, streams), chromium() as browser:
+    async with site(pages) as served, chromium() as browser:
         names = ("plain", "react", "vue")
         pictures = [artifact(f"{name}.png", tmp_path) for name in names]
-        chats = [chat(browser, url, name, picture) for name, picture in zip(names, pictures, strict=True)]
+        chats = [
+            chat(browser, served.url, name, picture) for name, picture in zip(names, pictures, strict=True)
+        ]
         assert await asyncio.gather(*chats) == [[], [], []]
         async with httpx.AsyncClient() as client:
-            metrics = (await client.get(f"{streams}/metrics")).text
+            metrics = (await client.get(f"{served.streams}/metrics")).text
     opened = [line for line in metrics.splitlines() if line.startswith("stream_proxy_streams_opened_total{")]
     assert [float(line.split()[-1]) for line in opened] == [6.0], opened  # two of each page
+
+
+async def test_use_chat_shows_each_text_once_also_after_a_reload_and_after_the_proxy_was_killed(
+    tmp_path: Path,
+) -> None:
+    pages = tmp_path / "pages"
+    react = installed("react", tmp_path, *REACT)
+    await built(react, pages)
+    async with site(pages) as served, chromium() as browser:
+        page = await browser.new_page(viewport={"width": 720, "height": 420})
+        complaints = complaints_of(page)
+        await page.goto(f"{served.url}/react/#ai")
+        answer = page.locator(".assistant p")
+        await ask(page, "What is the answer?")
+        await expect(answer).to_contain_text("The answer", timeout=END)
+        await page.screenshot(path=artifact("use-chat.png", tmp_path))
+        await expect(page.locator("main > small")).to_have_text("ready", timeout=END)
+        await expect(answer).to_have_text([ANSWER])
+
+        await ask(page, "And after a reload?")
+        await expect(answer).to_contain_text([ANSWER, "The"], timeout=END)
+        await page.reload()  # the application keeps no messages: the answer under way is all there is
+        await expect(answer).to_contain_text(["The answer"], timeout=END)
+        await expect(page.locator("main > small")).to_have_text("ready", timeout=END)
+        await expect(answer).to_have_text([ANSWER])
+
+        await ask(page, "And after the proxy was killed?")
+        await expect(answer).to_contain_text([ANSWER, "The"], timeout=END)
+        await served.restart_the_proxy()
+        await expect(page.locator("main > small")).to_have_text("ready", timeout=END)
+        await expect(answer).to_have_text([ANSWER, ANSWER])
+        assert [each for each in complaints if "ERR_" not in each] == []

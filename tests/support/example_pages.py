@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from proxy.simulator import Engine
 from proxy.simulator.script.loader import load_script
 from tests.support.npm_package import node_modules
-from tests.support.processes import answers, free_port, running, serving
+from tests.support.processes import Running, answers, free_port, running, serving
 from tests.support.tools import ROOT, need
 
 FRONT_ENDS: Final = ROOT / "examples" / "front-ends"
-AGENT: Final = ROOT / "examples" / "agent.yaml"
-ANSWER: Final = "The answer is forty-two"
+AGENT: Final = FRONT_ENDS / "agent.yaml"
+ANSWER: Final = "The answer is forty-two, and this agent is sure of it."
 COMMAND: Final = Path(sys.executable).parent / "stream-proxy"
 
 
@@ -41,18 +43,39 @@ def tool(folder: Path, package: str, script: str, *words: str) -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
+@dataclass
+class Site:
+    """The examples' application at `url`, and the proxy at `streams`."""
+
+    url: str
+    streams: str
+    _start: Callable[[int], Awaitable[Running]]
+    _proxy: Running
+
+    async def restart_the_proxy(self) -> None:
+        """Kill the proxy, and start another at its address."""
+        await self._proxy.stop(signal.SIGKILL)
+        self._proxy = await self._start(int(self.streams.rpartition(":")[2]))
+
+
 @asynccontextmanager
-async def application(pages: Path) -> AsyncIterator[tuple[str, str]]:
-    """The examples' application with a folder of pages, on an engine; its address and the proxy's."""
+async def site(pages: Path) -> AsyncIterator[Site]:
+    """The examples' application with a folder of pages, on an engine with the agent."""
     port, file = free_port(), pages / "streams.yaml"
     file.write_text((FRONT_ENDS / "streams.yaml").read_text().replace(":3000", f":{port}"))
-    async with Engine(load_script(AGENT), seed=1) as engine, serving(file, engine.env) as (_, streams):
+    async with Engine(load_script(AGENT), seed=1) as engine, AsyncExitStack() as stack:
+
+        async def start(at: int) -> Running:
+            return (await stack.enter_async_context(serving(file, engine.env, at)))[0]
+
+        streams = f"http://127.0.0.1:{free_port()}"
+        proxy = await start(int(streams.rpartition(":")[2]))
         env = {**engine.env, "STREAMS": streams, "PORT": str(port)}
         program = (sys.executable, "-W", "ignore", str(FRONT_ENDS / "server.py"))
-        async with running(pages, env=env, program=program):
-            url = f"http://127.0.0.1:{port}"
-            await answers(url, within=100)  # hatchet-sdk takes long to import
-            yield url, streams
+        await stack.enter_async_context(running(pages, env=env, program=program))
+        url = f"http://127.0.0.1:{port}"
+        await answers(url, within=100)  # hatchet-sdk takes long to import
+        yield Site(url, streams, start, proxy)
 
 
 async def built(folder: Path, pages: Path) -> None:
