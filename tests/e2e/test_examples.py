@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +15,9 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.support.browser import artifact, chromium, complaints_of
-from tests.support.example_pages import ANSWER, FRONT_ENDS, built, installed, site, tool
+from tests.support.example_pages import ANSWER, FRONT_ENDS, built, installed, pages_of, site, tool
+from tests.support.processes import Running, running
+from tests.support.tools import need
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(150)]
 
@@ -54,7 +59,7 @@ async def test_a_plain_page_react_and_vue_chat_and_strict_mode_costs_no_second_c
     vue = installed("vue", tmp_path, "vite", "vue", "@vitejs/plugin-vue")
     await asyncio.to_thread(tool, react, "typescript", "bin/tsc", "-p", ".")
     await asyncio.gather(built(react, pages), built(vue, pages))
-    async with site(pages) as served, chromium() as browser:
+    async with site(pages_of(pages), tmp_path) as served, chromium() as browser:
         names = ("plain", "react", "vue")
         pictures = [artifact(f"{name}.png", tmp_path) for name in names]
         chats = [
@@ -73,7 +78,7 @@ async def test_use_chat_shows_each_text_once_also_after_a_reload_and_after_the_p
     pages = tmp_path / "pages"
     react = installed("react", tmp_path, *REACT)
     await built(react, pages)
-    async with site(pages) as served, chromium() as browser:
+    async with site(pages_of(pages), tmp_path) as served, chromium() as browser:
         page = await browser.new_page(viewport={"width": 720, "height": 420})
         complaints = complaints_of(page)
         await page.goto(f"{served.url}/react/#ai")
@@ -97,3 +102,32 @@ async def test_use_chat_shows_each_text_once_also_after_a_reload_and_after_the_p
         await expect(page.locator("main > small")).to_have_text("ready", timeout=END)
         await expect(answer).to_have_text([ANSWER, ANSWER])
         assert [each for each in complaints if "ERR_" not in each] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_next_js_chats_and_passes_the_streams_on_at_once(tmp_path: Path) -> None:
+    packages = ("next", "react", "react-dom", "typescript", "ai", "@ai-sdk/react", "@types/node")
+    packages = ("next", "react", "react-dom", "typescript", "ai", "@ai-sdk/react", "@types/node")
+    folder = installed("nextjs", tmp_path, *packages, linked=False)
+    next_js = (need("node"), str(folder / "node_modules" / "next" / "dist" / "bin" / "next"))
+
+    @asynccontextmanager
+    async def application(env: dict[str, str]) -> AsyncIterator[Running]:
+        words = ("dev", folder, "--hostname", "127.0.0.1", "--port", env["PORT"])
+        given = {**env, "NEXT_TELEMETRY_DISABLED": "1"}
+        async with running(*words, env=given, program=next_js) as one:
+            yield one
+            await one.stop()  # it has a process of its own, which SIGKILL would leave alone
+
+    async with site(application, tmp_path) as served, chromium() as browser:
+        page = await browser.new_page(viewport={"width": 720, "height": 420})
+        await page.goto(f"{served.url}/", timeout=300_000)  # compiled when it is asked for
+        answer = page.locator(".assistant p")
+        await ask(page, "What is the answer?")
+        await expect(answer).to_have_text(
+            re.compile("^The( answer)?( is)?$"), timeout=END
+        )  # while it streams
+        await page.screenshot(path=artifact("nextjs.png", tmp_path))
+        await expect(page.locator("main > small")).to_have_text("ready", timeout=END)
+        await expect(answer).to_have_text([ANSWER])

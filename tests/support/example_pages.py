@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,11 +25,11 @@ ANSWER: Final = "The answer is forty-two, and this agent is sure of it."
 COMMAND: Final = Path(sys.executable).parent / "stream-proxy"
 
 
-def installed(name: str, folder: Path, *needed: str) -> Path:
+def installed(name: str, folder: Path, *needed: str, linked: bool = True) -> Path:
     """A copy of an example with its packages and the types of its streams; its folder."""
     made = folder / name
     shutil.copytree(FRONT_ENDS / name, made)
-    node_modules(made, *needed)
+    node_modules(made, *needed, linked=linked)
     sources = made / ("app" if (made / "app").is_dir() else "src")
     words = (COMMAND, "types", FRONT_ENDS / "streams.yaml", "-o", sources / "streams.ts")
     subprocess.run(words, check=True, capture_output=True)
@@ -58,10 +58,19 @@ class Site:
         self._proxy = await self._start(int(self.streams.rpartition(":")[2]))
 
 
+Application = Callable[[dict[str, str]], AbstractAsyncContextManager[Running]]
+
+
+def pages_of(folder: Path) -> Application:
+    """The examples' application in Python, with a folder of pages."""
+    program = (sys.executable, "-W", "ignore", str(FRONT_ENDS / "server.py"))
+    return lambda env: running(folder, env=env, program=program)
+
+
 @asynccontextmanager
-async def site(pages: Path) -> AsyncIterator[Site]:
-    """The examples' application with a folder of pages, on an engine with the agent."""
-    port, file = free_port(), pages / "streams.yaml"
+async def site(application: Application, folder: Path) -> AsyncIterator[Site]:
+    """An application, which listens at PORT, on an engine with the agent, with the proxy at STREAMS."""
+    port, file = free_port(), folder / "streams.yaml"
     file.write_text((FRONT_ENDS / "streams.yaml").read_text().replace(":3000", f":{port}"))
     async with Engine(load_script(AGENT), seed=1) as engine, AsyncExitStack() as stack:
 
@@ -71,8 +80,7 @@ async def site(pages: Path) -> AsyncIterator[Site]:
         streams = f"http://127.0.0.1:{free_port()}"
         proxy = await start(int(streams.rpartition(":")[2]))
         env = {**engine.env, "STREAMS": streams, "PORT": str(port)}
-        program = (sys.executable, "-W", "ignore", str(FRONT_ENDS / "server.py"))
-        await stack.enter_async_context(running(pages, env=env, program=program))
+        await stack.enter_async_context(application(env))
         url = f"http://127.0.0.1:{port}"
         await answers(url, within=100)  # hatchet-sdk takes long to import
         yield Site(url, streams, start, proxy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -27,14 +28,24 @@ def packed(folder: Path) -> Path:
     return folder / said.stdout.split()[-1]
 
 
-def node_modules(folder: Path, *needed: str) -> Path:
-    """Make ``folder/node_modules``: the packed package, and what scripts/tools installs for the examples."""
+def node_modules(folder: Path, *needed: str, linked: bool = True) -> Path:
+    """Make ``folder/node_modules``: the packed package, and what scripts/tools installs for the examples.
+
+    Turbopack follows no symbolic links that lead out of the folder: with `linked` False the files are there.
+    """
     source = TOOLS / "examples" / "node_modules"
     for package in needed:
         if not (source / package).is_dir():
             missing(f"npm's {package}")
     modules = folder / "node_modules"
-    modules.mkdir(parents=True)
+    if linked:
+        modules.mkdir(parents=True)
+    else:
+        hard = subprocess.run(
+            ["cp", "-al", str(source), str(modules)], check=False, stderr=subprocess.DEVNULL
+        )
+        if hard.returncode:  # on another file system
+            shutil.copytree(source, modules, symlinks=True, dirs_exist_ok=True)
     with tarfile.open(packed(folder)) as tar:
         tar.extractall(modules, filter="data")
     (modules / "package").rename(modules / NAME)
