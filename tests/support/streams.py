@@ -21,22 +21,23 @@ def team_of(text: str) -> TeamConfig:
     return team(grant(DEFAULT_TEAM, file), file)
 
 
-def stream_of(rules: str) -> StreamConfig:
+def stream_of(rules: str, form: str = "sse") -> StreamConfig:
     """A stream with these rules (a YAML list)."""
-    return team_of("streams:\n  s:\n    rules:\n" + indent(dedent(rules), "      ")).streams["s"]
+    head = f"streams:\n  s:\n    format: {form}\n    rules:\n"
+    return team_of(head + indent(dedent(rules), "      ")).streams["s"]
 
 
 class Said:
     """A stream's rules and everything that failed in them."""
 
-    def __init__(self, rules: str) -> None:
+    def __init__(self, rules: str, form: str = "sse") -> None:
         self.failures: list[tuple[str, str, str]] = []
 
         def failed(rule: str, event_type: str, reason: str) -> None:
             self.failures.append((rule, event_type, reason))
 
         report: Failed = failed
-        self.rules = Rules(stream_of(rules), report)
+        self.rules = Rules(stream_of(rules, form), report)
 
     def message(self, **given: Any) -> Message | None:
         """The message for an event of which only these fields matter."""
