@@ -6,6 +6,7 @@ Two steps stream in parallel; one of them fails in mid-stream and is tried again
 from __future__ import annotations
 
 import asyncio
+import signal
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ import pytest
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Chunks, Failure, Script, Step, Workflow, script
 from tests.support.chat_clients import FrontEnds, front_ends
-from tests.support.processes import serving
+from tests.support.processes import free_port, serving
 from tests.support.tools import need
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -110,3 +111,92 @@ async def test_the_ai_sdk_shows_the_steps_outputs_once_whenever_it_joins(tmp_pat
     assert any("reset-step" in each["kinds"] for name, _, each in found if name == "ai7:chat")
     assert not any("reset-step" in each["kinds"] for name, _, each in found if name != "ai7:chat")
     assert unknown["nothing"]
+
+
+async def test_an_ag_ui_agent_has_the_steps_outputs_once_whenever_it_joins(tmp_path: Path) -> None:
+    need("node")
+    file = tmp_path / "streams.yaml"
+    file.write_text(streams(("agent", "ag-ui", "", "text"), ("held", "ag-ui", "retry: hold", "text")))
+    async with (
+        front_ends(tmp_path / "clients") as clients,
+        Engine(workflow(), seed=4) as engine,
+        serving(file, engine.env) as (_, url),
+    ):
+        found = await read_joining(clients, engine, url, ("ag-ui:agent", "ag-ui:held"))
+    wrong = [(name, after, each) for name, after, each in found if not is_right(each, name.endswith(":held"))]
+    assert wrong == []
+    assert any(custom[0] == "stream.reset" for name, _, each in found for custom in each["custom"])
+
+
+def is_right(found: dict[str, Any], held: bool) -> bool:
+    """Whether an agent's messages are the two outputs; `held`: it was never sent a text that became void."""
+    if "thrown" in found or found["error"] is not None or found["events"][-1] != "RUN_FINISHED":
+        return False
+    resets = [value for name, value in found["custom"] if name == "stream.reset"]
+    void = {message for value in resets for message in value["messageIds"]}
+    messages = [each for each in found["messages"] if each["id"] not in void]
+    return sorted(each["content"] for each in messages) == [THINKING, ANSWER] and not (held and resets)
+
+
+async def test_an_openai_client_and_a_plain_reader_get_the_outputs_once_whenever_they_join(
+    tmp_path: Path,
+) -> None:
+    need("node")
+    file = tmp_path / "streams.yaml"
+    file.write_text(streams(("completion", "openai", "", "text"), ("plain", "text", "", "text")))
+    async with (
+        front_ends(tmp_path / "clients") as clients,
+        Engine(workflow(), seed=5) as engine,
+        serving(file, engine.env) as (_, url),
+    ):
+        found = await read_joining(clients, engine, url, ("openai:completion", "text:plain"))
+    either = {THINKING + ANSWER, ANSWER + THINKING}  # in the order in which the steps ended
+    for name, after, each in found:
+        assert "thrown" not in each, (name, after, each)
+        if name == "openai:completion":
+            assert (each["roles"], each["reasons"]) == (["assistant"], ["stop"]), (after, each)
+            assert each["content"] in either, (after, each)
+        else:
+            assert each["type"] == "text/plain; charset=utf-8"
+            assert each["text"] in either, (after, each)
+
+
+async def test_who_comes_back_after_the_proxy_was_killed_in_mid_stream_has_the_outputs_once(
+    tmp_path: Path,
+) -> None:
+    need("node")
+    file = tmp_path / "streams.yaml"
+    file.write_text(
+        streams(
+            ("chat", "ai-sdk", "", "reasoning"),
+            ("held", "ai-sdk", "retry: hold", "reasoning"),
+            ("agent", "ag-ui", "", "text"),
+            ("completion", "openai", "", "text"),
+            ("plain", "text", "", "text"),
+        )
+    )
+    names = ("ai7:chat", "ai5:held", "ag-ui:agent", "openai:completion", "text:plain")
+    async with front_ends(tmp_path / "clients") as clients, Engine(workflow(), seed=6) as engine:
+        port = free_port()
+
+        async def all_of(run_id: str) -> list[dict[str, Any]]:
+            each = (name.partition(":")[::2] for name in names)
+            reads = (
+                clients.read(client, f"http://127.0.0.1:{port}/{stream}/{run_id}") for client, stream in each
+            )
+            return list(await asyncio.gather(*reads))
+
+        async with serving(file, engine.env, port) as (first, _):
+            run_id = await engine.trigger("chat", {}, metadata={"stream": "on"})
+            before = asyncio.create_task(all_of(run_id))
+            await asyncio.sleep(1.0)
+            await first.stop(signal.SIGKILL)
+            await before
+        async with serving(file, engine.env, port):
+            sdk, held, agent, completion, plain = await all_of(run_id)
+    for found in (sdk, held):
+        assert "thrown" not in found
+        assert (found["errors"], texts(found)) == ([], [("reasoning", THINKING), ("text", ANSWER)])
+    assert is_right(agent, held=False)
+    assert completion["content"] in {THINKING + ANSWER, ANSWER + THINKING}
+    assert plain["text"] in {THINKING + ANSWER, ANSWER + THINKING}

@@ -48,6 +48,8 @@ class FrontEnds:
                 continue  # a client's warning
             found = json.loads(line)
             self._waiting.pop(found["id"]).set_result(found)
+        for answer in self._waiting.values():
+            answer.set_exception(AssertionError("the clients' process has ended"))
 
     async def read(self, client: str, url: str, **more: Any) -> dict[str, Any]:
         """What a client (ai5, ai6, ai700, ai7, ag-ui, openai, text) has of the stream at `url` in the end."""
@@ -65,7 +67,8 @@ class FrontEnds:
 
     async def close(self) -> None:
         """End the process."""
-        self._process.kill()
+        if self._process.returncode is None:
+            self._process.kill()
         await self._process.wait()
         if self._reader is not None:
             await self._reader

@@ -58,6 +58,9 @@ async function plain({ url }) {
   return { status: response.status, type: response.headers.get("content-type"), text: await response.text() };
 }
 
+// A connection that breaks also rejects promises that the clients keep to themselves.
+process.on("unhandledRejection", (error) => console.error(String(error)));
+
 const clients = { "ag-ui": agUi, openai: completion, text: plain };
 for (const name of ["ai5", "ai6", "ai700", "ai7"]) {
   clients[name] = (asked) => uiMessage(name, asked);
