@@ -17,12 +17,14 @@ from config.model.files import Config, ProxyFile, SingleFile, TeamConfig, TeamFi
 from config.model.resolve import DEFAULT_TEAM, grant, team
 from config.model.types import nearest
 from config.problems import ERROR, WARNING, ConfigError, Place, Problem, errors
+from config.source.files import read_regular
 from config.source.nodes import Source
 from config.source.reader import MOST_BYTES
 
 PROXY: Final = "proxy.yaml"
 TEAMS: Final = "teams"
 ENDINGS: Final = (".yaml", ".yml")
+OTHER_ENDINGS: Final = (".yml", ".YAML", ".YML", ".json")  # of a proxy.yaml that was named otherwise
 
 
 def load(path: Path, env: Mapping[str, str]) -> Config:
@@ -48,9 +50,9 @@ def survey(path: Path, env: Mapping[str, str]) -> list[Checked]:
         proxy = replace(proxy, problems=(*proxy.problems, *missing))
         return [proxy, *(check_team(file, env, proxy) for file in files)]
     if path.absolute().parent.name == TEAMS:
-        held = content(path)
+        held = content(path, pipes=True)
         return [check_team(path, env, beside(path.absolute().parent.parent / PROXY, env), held)]
-    return [check(str(path), content(path), None, env)]
+    return [check(str(path), content(path, pipes=True), None, env)]
 
 
 def beside(path: Path, env: Mapping[str, str]) -> Checked | None:
@@ -65,15 +67,31 @@ def beside(path: Path, env: Mapping[str, str]) -> Checked | None:
     return proxy if mapping(proxy.source.data, "teams") else None
 
 
-def content(path: Path) -> bytes:
-    """A file's bytes, at most one more than is allowed; raises ConfigError where it cannot be read."""
+def content(path: Path, *, pipes: bool = False) -> bytes:
+    """A file's bytes, at most one more than is allowed; raises ConfigError where it cannot be read.
+
+    `pipes`: it may be a pipe, because it was named on the command line. A process that serves reads regular
+    files alone: it would wait for a pipe for ever.
+    """
     try:
-        with path.open("rb") as file:
-            return file.read(MOST_BYTES + 1)
+        if pipes:
+            with path.open("rb") as file:
+                return file.read(MOST_BYTES + 1)
+        return read_regular(path, MOST_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        hint = f"a folder needs a {PROXY}; give the file itself for the single-file form"
-        raise unreadable(path, f"cannot be read: {reason}", hint if path.name == PROXY else "") from None
+        raise unreadable(path, f"cannot be read: {reason}", _hint_for_missing(path)) from None
+
+
+def _hint_for_missing(path: Path) -> str:
+    """What to do about a path that cannot be read; "": the usual hint."""
+    if path.name != PROXY:
+        return ""
+    for ending in OTHER_ENDINGS:
+        twin = path.with_suffix(ending)
+        if twin.is_file():
+            return f"{twin.name} lies there: rename it to {PROXY}"
+    return f"a folder needs a {PROXY}; give the file itself for the single-file form"
 
 
 def unreadable(path: Path, reason: str, hint: str = "") -> ConfigError:
@@ -122,7 +140,7 @@ def directory(folder: Path, env: Mapping[str, str]) -> Config:
     tests_at: dict[str, tuple[Place, ...]] = {}
     warnings, ignored = list(proxy.problems), list[Problem]()
     for path in team_files(folder):
-        result = check_team(path, env, proxy)
+        result = _check_contained(path, env, proxy)
         name = path.stem
         if name not in grants:
             ignored += errors(result.problems)
@@ -146,6 +164,15 @@ def directory(folder: Path, env: Mapping[str, str]) -> Config:
         warnings=tuple(warnings),
         tests_at=tests_at,
     )
+
+
+def _check_contained(path: Path, env: Mapping[str, str], proxy: Checked) -> Checked:
+    """`check_team`; an exception that should not be possible makes that team's file broken, and no other."""
+    try:
+        return check_team(path, env, proxy)
+    except Exception as error:
+        said = f"the file could not be checked ({type(error).__name__}): please report this"
+        return Checked(Source(str(path), ""), (Problem(str(path), 1, 1, ERROR, "internal", said),), None)
 
 
 def check_team(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -20,28 +21,39 @@ from watchfiles import awatch
 
 from config.load import PROXY, TEAMS, team_files
 from config.problems import ConfigError
-from config.source.reader import MOST_BYTES
-from config.source.variables import REFERENCE
+from config.source.files import read_regular
+from config.source.reader import MOST_BYTES, referenced_files
 
 POLL_EVERY: Final = 1.0  # seconds between comparisons without a notice: two seconds are promised
 SETTLED_AFTER: Final = 0.2  # seconds that the files must not change: no half-written file is read
 SETTLE_TIMEOUT: Final = 1.0  # seconds: a file that changes all the time is read nevertheless
+SLOW: Final = 10.0  # seconds of one comparison after which the log says that the files cannot be read
 
 Stamp = tuple[int, int, int, int] | None
 Fingerprint = dict[str, Stamp]
 
+_log: Final = logging.getLogger(__name__)
+
 
 async def watch(
-    path: Path, changed: Callable[[], Awaitable[None]], *, ready: asyncio.Event | None = None
+    path: Path,
+    changed: Callable[[], Awaitable[None]],
+    *,
+    known: Fingerprint | None = None,
+    ready: asyncio.Event | None = None,
 ) -> None:
     """Calls `changed` after each change of the files at `path`; never returns.
 
-    `ready` is set as soon as no change can be missed any more.
+    `known` is the fingerprint of the version that is served: with it no change since that version was read is
+    missed; None: changes count from now on. `ready` is set as soon as no change can be missed any more.
+    Nothing ends it: an exception in `changed`, or in a comparison, is logged, and the files are looked at
+    again.
     """
     noticed = asyncio.Event()
     notices = asyncio.create_task(listen(path, noticed))
+    watched = Watched(path)
     try:
-        known = await asyncio.to_thread(fingerprint, path)
+        known = await watched.look() if known is None else known
         if ready is not None:
             ready.set()
         while True:
@@ -49,25 +61,48 @@ async def watch(
                 async with asyncio.timeout(POLL_EVERY):  # wait_for can swallow a cancellation
                     await noticed.wait()
             noticed.clear()
-            now = await asyncio.to_thread(fingerprint, path)
-            if now != known:
-                known = await settled(path, now)
-                await changed()
+            try:
+                now = await watched.look()
+                if now != known:
+                    known = await watched.settled(now)
+                    await changed()
+            except Exception:
+                _log.exception("the configuration's files could not be compared or loaded; tried again")
     finally:
         notices.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await notices
 
 
-async def settled(path: Path, seen: Fingerprint) -> Fingerprint:
-    """Waits until the files stop changing; their fingerprint then."""
-    for _ in range(round(SETTLE_TIMEOUT / SETTLED_AFTER)):
-        await asyncio.sleep(SETTLED_AFTER)
-        now = await asyncio.to_thread(fingerprint, path)
-        if now == seen:
-            break
-        seen = now
-    return seen
+class Watched:
+    """The files of the configuration at `path`, and which files each of them names with ``${file:…}``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._named: dict[str, tuple[Stamp, list[str]]] = {}  # by file: its version, and what it names
+
+    async def look(self) -> Fingerprint:
+        """The fingerprint of the files now, read in a thread.
+
+        Waits for a file system that hangs, and says so in the log.
+        """
+        looking = asyncio.ensure_future(asyncio.to_thread(fingerprint, self._path, self._named))
+        try:
+            while not (await asyncio.wait([looking], timeout=SLOW))[0]:
+                _log.warning("the configuration's files cannot be read for %g seconds: they hang", SLOW)
+            return looking.result()
+        finally:
+            looking.cancel()
+
+    async def settled(self, seen: Fingerprint) -> Fingerprint:
+        """Waits until the files stop changing; their fingerprint then."""
+        for _ in range(round(SETTLE_TIMEOUT / SETTLED_AFTER)):
+            await asyncio.sleep(SETTLED_AFTER)
+            now = await self.look()
+            if now == seen:
+                break
+            seen = now
+        return seen
 
 
 async def listen(path: Path, noticed: asyncio.Event) -> None:
@@ -84,12 +119,21 @@ def folder_of(path: Path) -> tuple[Path, bool]:
     return (path if below else path.absolute().parent), below
 
 
-def fingerprint(path: Path) -> Fingerprint:
-    """The version of each file of the configuration at `path`, by its name."""
+def fingerprint(path: Path, named: dict[str, tuple[Stamp, list[str]]] | None = None) -> Fingerprint:
+    """The version of each file of the configuration at `path`, by its name.
+
+    `named` remembers which files each file names, so that only a changed file is read again.
+    """
+    named = {} if named is None else named
     found: Fingerprint = {}
     for file in files(path):
-        found[str(file)] = stamp(file)
-        for secret in secrets(file):
+        found[str(file)] = version = stamp(file)
+        if file.parent.name == TEAMS and file.parent.parent == path:
+            continue  # a team's file has no variables
+        known = named.get(str(file))
+        if known is None or known[0] != version:
+            known = named[str(file)] = (version, secrets(file))
+        for secret in known[1]:
             found[secret] = stamp(Path(secret))
     return found
 
@@ -106,13 +150,12 @@ def files(path: Path) -> Iterator[Path]:
 
 
 def secrets(file: Path) -> list[str]:
-    """The files that a configuration's file names with `${file:…}`."""
+    """The files that the values of a configuration's file name with `${file:…}`; comments do not count."""
     try:
-        with file.open("rb") as opened:
-            text = opened.read(MOST_BYTES).decode("utf-8", errors="replace")
-    except OSError:
+        text = read_regular(file, MOST_BYTES).decode("utf-8", errors="replace")
+    except (OSError, ValueError):
         return []
-    return [match["path"] for match in REFERENCE.finditer(text) if match["path"]]
+    return referenced_files(text)
 
 
 def stamp(file: Path) -> Stamp:

@@ -21,6 +21,7 @@ from config.checks.access import (
     check_team_names,
     mapping,
 )
+from config.checks.environment import check_environment
 from config.checks.examples import check_tests
 from config.checks.formats import check_format
 from config.checks.paths import check_paths, streams_of
@@ -72,7 +73,7 @@ def check(
     if source.root is not None:
         if isinstance(source.data, dict):
             model = validate(source, form.value)
-            between(source, form, granted)
+            between(source, form, granted, env)
         else:
             said = "the file must be a mapping (`key: value` lines)"
             source.add(source.root.start, "wrong-type", said, "begin with `version: 1`")
@@ -129,11 +130,13 @@ def placed(problem: Problem) -> tuple[int, int, str]:
     return problem.line, problem.column, problem.severity
 
 
-def between(source: Source, form: Form, granted: Any) -> None:
+def between(source: Source, form: Form, granted: Any, env: Mapping[str, str]) -> None:
     """Runs the checks that concern several fields."""
     if form is Form.PROXY:
         check_server(source)
         check_team_names(source)
+        for name, block in mapping(source.data, "teams").items():
+            check_environment(source, ("teams", name, "hatchet"), mapping(block, "hatchet"), env)
         return
     check_streams(source, at_root=form is Form.SINGLE)
     check_tests(source)
@@ -141,6 +144,7 @@ def between(source: Source, form: Form, granted: Any) -> None:
     if form is Form.SINGLE:
         check_server(source)
         check_grant(source, ())
+        check_environment(source, ("hatchet",), mapping(source.data, "hatchet"), env)
         check_against_grant(source, mapping(source.data, "hatchet"), mapping(source.data).get("auth"))
         return
     for match in JWT.finditer(source.text):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import re
 from typing import Annotated, Any, Final
 
@@ -15,6 +17,7 @@ from config.model.types import (
     Lasting,
     OneOrMany,
     Port,
+    Resolved,
     Secret,
     Size,
     Url,
@@ -164,10 +167,36 @@ def port_or_none(value: Any) -> Any:
     return None if value is None or value == "none" else value
 
 
+def listening_host(value: Any) -> str:
+    """A name or an address to listen on; an IPv6 address may stand in brackets, which are taken away."""
+    written = word(value)
+    bare = written[1:-1] if written.startswith("[") and written.endswith("]") else written
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(bare))
+    if re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", written):
+        return str(written)
+    match = re.fullmatch(r"(?:[a-z]+://)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?/?", written)
+    if match is not None and match[2] is not None and not isinstance(value, Resolved):
+        hint = f"write `host: {quoted(match[1].strip('[]'))}` and `port: {match[2]}`"
+    elif written == "*":
+        hint = 'write 0.0.0.0 for every IPv4 address, or "::" for every IPv6 address'
+    else:
+        hint = 'like 127.0.0.1, 0.0.0.0, "::1" or localhost, without a scheme'
+    raise wrong("address", f"must be an address or a name without a port, but this is {kind(value)}", hint)
+
+
+def quoted(address: str) -> str:
+    """An address as it must be written in YAML: with a colon, in quotes."""
+    return f'"{address}"' if ":" in address else address
+
+
+Host = Annotated[str, BeforeValidator(listening_host)]
+
+
 class ServerConfig(Block):
     """The listener. The command line and the environment override it."""
 
-    host: Word = setting("127.0.0.1", "The address to listen on.", "0.0.0.0")
+    host: Host = setting("127.0.0.1", "The address to listen on.", "0.0.0.0")
     port: Port = setting(8080, "The port to listen on.", 8080)
     admin_port: Annotated[
         Port | None,

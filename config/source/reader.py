@@ -21,7 +21,7 @@ from config.source.nodes import Source, YamlNode
 from config.source.offsets import flow_scalar
 from config.source.scalars import NotAScalar, resolve
 from config.source.syntax_errors import DEEPEST, INDENTED, TOO_DEEP, SyntaxProblem, explain, invisible
-from config.source.variables import OPEN, Fault, substitute
+from config.source.variables import OPEN, REFERENCE, Fault, substitute
 
 MOST_BYTES: Final = 1 << 20  # as much as a Kubernetes ConfigMap may hold
 MOST_NODES: Final = 50_000  # checking so many values takes under half a second
@@ -36,6 +36,27 @@ TEMPLATE: Final = re.compile(r"\{\{\s*\.?([A-Za-z_][\w.]*)\s*\}\}")
 MOST_INVISIBLE: Final = 20  # invisible characters that are reported for one file
 DIRECTIVE: Final = re.compile("^%", re.MULTILINE)
 CONTENT: Final = re.compile(r"^[ \t]*[^#\s]", re.MULTILINE)
+
+
+def referenced_files(text: str) -> list[str]:
+    """The paths that a file's values name with ``${file:…}``, at most `MOST_REFERENCES`.
+
+    Comments do not count. Of a file with a syntax error only the part before it counts.
+    """
+    found: dict[str, None] = {}
+    parser = CParser(text)
+    try:
+        while parser.check_event():
+            event = parser.get_event()
+            if isinstance(event, yaml.ScalarEvent) and OPEN in event.value:
+                found |= {match["path"]: None for match in REFERENCE.finditer(event.value) if match["path"]}
+            if len(found) >= MOST_REFERENCES:
+                break
+    except yaml.YAMLError:
+        pass
+    finally:
+        parser.dispose()
+    return list(found)[:MOST_REFERENCES]
 
 
 class Stop(Exception):

@@ -13,6 +13,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
+from config.source.files import read_regular
+
 OPEN: Final = "${"
 REFERENCE: Final = re.compile(
     r"\$\{(?:file:(?P<path>[^${}]*)|(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::(?P<how>[-?])(?P<rest>[^{}]*))?)\}"
@@ -138,8 +140,7 @@ def content(path: str, offset: int) -> str | Fault:
     try:
         if not Path(path).is_file():  # a pipe or a device would hang or never end
             return _no_file(path, offset)
-        with Path(path).open("rb") as file:
-            held = file.read(LARGEST_FILE + 1)
+        held = read_regular(Path(path), LARGEST_FILE + 1)
         if len(held) > LARGEST_FILE:
             return Fault(
                 offset, "variable-file", f"the file {path} is larger than 64 KiB", "is it the right one?"

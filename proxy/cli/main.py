@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import sys
 from typing import Final
 
 import click
@@ -80,8 +81,27 @@ def main(verbose: bool) -> None:
     """
 
 
+def open_standard_streams() -> None:
+    """Open standard input, output and error on the null device where they are closed (``2>&-``).
+
+    The next file or socket would get their numbers: it would be written the log, and the event loop's
+    library aborts the process when it has to close descriptor 2.
+    """
+    for descriptor, mode, name in ((0, "r", "stdin"), (1, "w", "stdout"), (2, "w", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != descriptor:
+                os.dup2(opened, descriptor)
+                os.close(opened)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8", closefd=False))
+
+
 def start() -> None:
     """The console script: prepare the process for a fast start, then run the command."""
+    open_standard_streams()
     # pydantic would look for plugins in every installed distribution; there are none.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     gc.set_threshold(COLLECT_AFTER)

@@ -9,19 +9,27 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import orjson
+from pydantic_core import PydanticCustomError
 
+from config.checks.environment import host_port as host_port_of
+from config.model.types import Resolved
+from config.source.files import read_regular
 from proxy.hatchet.errors import HatchetAway, TokenRefused
 
 if TYPE_CHECKING:
     from config.model.files import HatchetConfig
 
 PREFIX: Final = "HATCHET_CLIENT_"
+API_PATH: Final = re.compile(r"(/api(/v1(/stable)?)?)?/*$")
+"""The end of a URL that names the API itself instead of the server: the client adds that path."""
+LARGEST_PEM: Final = 1 << 20  # bytes: a bundle of every public CA has 200 KB
 STRATEGIES: Final = ("tls", "mtls", "none")
 
 
@@ -47,9 +55,10 @@ class Tls:
         if path is None:
             return None
         try:
-            return Path(path).read_bytes()
-        except OSError as error:
-            raise HatchetAway(f"hatchet.{field_name}: cannot read {path}: {error.strerror}") from None
+            return read_regular(Path(path), LARGEST_PEM)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "not a path"
+            raise HatchetAway(f"hatchet.{field_name}: cannot read {path}: {reason}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,8 @@ def endpoint(config: HatchetConfig, env: Mapping[str, str]) -> Endpoint:
     token = config.token.get_secret_value().strip()
     claims = _claims(token)
     setting = {name.upper(): value for name, value in env.items() if value}.get
-    host_port = config.host_port or setting(f"{PREFIX}HOST_PORT") or claims.get("grpc_broadcast_address")
+    in_env = _checked(setting, "HOST_PORT", host_port_of)
+    host_port = config.host_port or in_env or claims.get("grpc_broadcast_address")
     if not host_port:
         raise HatchetAway(
             "hatchet.host_port: neither written, nor in HATCHET_CLIENT_HOST_PORT, nor in the token"
@@ -82,6 +92,18 @@ def endpoint(config: HatchetConfig, env: Mapping[str, str]) -> Endpoint:
         tls=_tls(config, setting, host_port),
         max_message=config.max_message,
     )
+
+
+def _checked(setting: Callable[[str], str | None], name: str, check: Callable[[str], object]) -> str | None:
+    """The value of HATCHET_CLIENT_`name`. Raises HatchetAway in the words in which `check` refuses it."""
+    value = setting(f"{PREFIX}{name}")
+    try:
+        if value:
+            check(Resolved(value))  # so that no message shows it
+    except PydanticCustomError as error:
+        hint = (error.context or {}).get("hint", "")
+        raise HatchetAway(f"{PREFIX}{name} {error.message()}: {hint}") from None
+    return value
 
 
 def _claims(token: str) -> dict[str, str]:
@@ -102,7 +124,7 @@ def _api(written: str, server_url: str | None) -> str | None:
     if written == "off":
         return None
     url = server_url if written == "auto" else written
-    return url.rstrip("/") if url else None
+    return API_PATH.sub("", url) if url else None
 
 
 def _tls(config: HatchetConfig, setting: Callable[[str], str | None], host_port: str) -> Tls:

@@ -38,6 +38,10 @@ class Rest:
 
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         """GET `path`; return the parsed JSON of the answer, None for 404. Raises HistoryAway."""
+        if not self._root.startswith(("http://", "https://")):
+            raise HistoryAway(
+                "hatchet.api or HATCHET_CLIENT_SERVER_URL is no URL like https://hatchet.example.com"
+            )
         try:
             async with self._opened().get(
                 self._root + path, params=query, ssl=self._ssl, allow_redirects=False

@@ -79,6 +79,7 @@ class Counters:
     """The counters of a process."""
 
     teams: dict[str, TeamCounters] = field(default_factory=dict)
+    log_lines_dropped: int = 0  # because nobody reads the log
     loop_lag: Histogram = field(default_factory=Histogram)
     collector_pauses: Histogram = field(default_factory=lambda: Histogram(PAUSE_BOUNDS))
 

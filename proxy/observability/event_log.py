@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from proxy.core.clock import LoopClock
 from proxy.hatchet.errors import HatchetError
@@ -38,6 +38,17 @@ def _flush_nothing() -> None:
     """Nothing is buffered."""
 
 
+class DroppedLines(Protocol):
+    """The lines that found no room because the log is not read."""
+
+    @property
+    def dropped(self) -> int:
+        """How many, since the start."""
+
+    def take_dropped(self) -> int:
+        """How many since the last call; 0 as long as there is no room for a line that says so."""
+
+
 class EventLog:
     """The event log of one process."""
 
@@ -48,12 +59,17 @@ class EventLog:
         flush: Callable[[], None] = _flush_nothing,
         now: Callable[[], float] | None = None,
         throttle: Throttle | None = None,
+        dropped: DroppedLines | None = None,
     ) -> None:
-        """`flush` returns when everything logged so far is written; `now` is in monotonic seconds."""
+        """`flush` returns when everything logged so far is written; `now` is in monotonic seconds.
+
+        `dropped` knows the lines that were dropped because nobody reads the log; None: none ever are.
+        """
         self._write = write
         self.flush: Final = flush
         self._now = now or LoopClock().now
         self._throttle = throttle or Throttle()
+        self._dropped = dropped
 
     # -- the process --
 
@@ -178,8 +194,16 @@ class EventLog:
     # -- throttling --
 
     def tick(self) -> None:
-        """Log the counts of suppressed lines that did not come again; to be called every few seconds."""
+        """Log the counts of suppressed and dropped lines; to be called every few seconds."""
         self._write_suppressed(self._now())
+        times = 0 if self._dropped is None else self._dropped.take_dropped()
+        if times:
+            self._write("warning", "log lines dropped", {"times": times})
+
+    @property
+    def dropped(self) -> int:
+        """How many lines were dropped because nobody reads the log."""
+        return 0 if self._dropped is None else self._dropped.dropped
 
     def _write_suppressed(self, now: float) -> None:
         for key, suppressed in self._throttle.take_due(now):

@@ -7,7 +7,8 @@
 - Text that looks like a token is redacted in every field. This is the last safeguard, not the first.
 - Frequent lines (`MANY`) are buffered for `MOMENT` seconds and written together, which costs less than one
   write each. The order of lines is kept.
-- A log that cannot be written to (full disk, closed pipe) never stops a stream.
+- A log that cannot be written to (full disk, closed pipe, a reader that stopped reading) never stops a
+  stream: see `LogPipe`.
 
 The loggers of libraries (uvicorn, asyncio, aiohttp) are routed to the event log from level WARNING on. Only
 the first line of each record is kept, because the others hold reprs, and each kind of line is written once a
@@ -25,11 +26,12 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from typing import Any, Final, Protocol, TextIO
 
 from proxy.core import json_codec
 from proxy.hatchet.errors import HatchetError
 from proxy.observability.event_log import EventLog
+from proxy.observability.log_pipe import LogPipe
 
 Entry = tuple[datetime, str, str, Mapping[str, Any]]
 """When it was logged, the level, the sentence and its fields."""
@@ -42,6 +44,7 @@ MAX_CHAIN: Final = 5  # exceptions in a chain of causes
 MAX_WAITING: Final = 100  # lines that wait to be written together: some 30 KB
 MANY: Final = frozenset({"stream over"})  # lines that may come a thousand times a second
 MOMENT: Final = 0.05  # seconds that such a line may wait; too short to notice in a log
+LAST_WORDS: Final = 1.0  # seconds that the end of the process waits for a reader of the log, once
 MAX_PLACES: Final = 12  # of a traceback, the innermost
 
 _UNPRINTABLE: Final = re.compile(
@@ -56,11 +59,27 @@ _SECRET: Final = re.compile(
 )
 
 
+class Out(Protocol):
+    """Where lines are written."""
+
+    def write(self, text: str, /) -> object:
+        """Take whole lines. Raises OSError or ValueError."""
+
+    def flush(self) -> None:
+        """Write what is buffered. Raises OSError or ValueError."""
+
+
 class LogWriter:
-    """Writes to one text stream: readable lines if `human`, else JSON; None: readable on a terminal."""
+    """Writes lines to `out`: readable ones if `human`, else JSON."""
 
     def __init__(
-        self, out: TextIO, *, human: bool | None = None, level: str = "info", later: Later | None = None
+        self,
+        out: Out,
+        *,
+        human: bool = False,
+        colours: bool = False,
+        level: str = "info",
+        later: Later | None = None,
     ) -> None:
         """`later` schedules a call: until then lines of `MANY` wait and are written together.
 
@@ -70,8 +89,8 @@ class LogWriter:
         self._out = out
         self._later = later
         self._waiting: list[Entry] = []
-        self._human = out.isatty() if human is None else human
-        self._line = _human_line(out) if self._human else _json_line
+        self._human = human
+        self._line = _human_line(colours) if self._human else _json_line
         self._levels = frozenset(LEVELS[LEVELS.index(level) :])
 
     def write(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
@@ -107,11 +126,37 @@ def open_event_log(out: TextIO | None = None, *, human: bool | None = None, leve
 
     Within an event loop, lines of `MANY` are written together after a `MOMENT`.
     """
-    writer = LogWriter(sys.stderr if out is None else out, human=human, level=level, later=_on_this_loop())
-    atexit.register(writer.flush)  # for a process that ends without `EventLog.stopped`
-    event_log = EventLog(writer.write, flush=writer.flush)
+    out = sys.stderr if out is None else out
+    human = out.isatty() if human is None else human
+    pipe = _pipe(out)
+    writer = LogWriter(
+        out if pipe is None else pipe,
+        human=human,
+        colours=out.isatty() and not os.environ.get("NO_COLOR"),
+        level=level,
+        later=_on_this_loop(),
+    )
+
+    def flush() -> None:
+        writer.flush()
+        if pipe is not None:
+            pipe.drain(LAST_WORDS)
+
+    atexit.register(flush)  # for a process that ends without `EventLog.stopped`
+    event_log = EventLog(writer.write, flush=flush, dropped=pipe)
     route_library_loggers(event_log)
     return event_log
+
+
+def _pipe(out: TextIO) -> LogPipe | None:
+    """A pipe to the file of `out`; None where it has none (a test's buffer) and never blocks."""
+    try:
+        descriptor = out.fileno()
+    except (OSError, ValueError, AttributeError):
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        out.flush()
+    return LogPipe(descriptor)
 
 
 def _on_this_loop() -> Later | None:
@@ -237,9 +282,8 @@ def _json_line(when: datetime, level: str, event: str, fields: Mapping[str, Any]
     return json_codec.encode({"timestamp": at, "level": level, "event": event, **fields}).decode()
 
 
-def _human_line(out: TextIO) -> Line:
+def _human_line(colours: bool) -> Line:
     """The lines of structlog for a terminal, with the local time of day."""
-    colours = out.isatty() and not os.environ.get("NO_COLOR")
     dev = _structlog().dev
     # the exception is a field already (`places`); with rich loaded, an old structlog would warn about it
     render = dev.ConsoleRenderer(

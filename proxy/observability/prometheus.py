@@ -119,6 +119,14 @@ FAMILIES: Final = (
         STREAM,
         _of_stream(lambda s: s.resets),
     ),
+    # the process
+    Family(
+        "log_lines_dropped",
+        "counter",
+        "Log lines dropped because nobody reads the log.",
+        (),
+        lambda counts: [((), counts.log_lines_dropped)],
+    ),
     # one team
     Family("runs", "gauge", "Runs followed or kept now.", TEAM, _of_team(lambda t: t.runs)),
     Family(

@@ -15,11 +15,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from config.model.files import Config, HatchetConfig
-from config.watch import watch
+from config.watch import Fingerprint, watch
 from proxy import __version__
 from proxy.hatchet.upstream import Upstream
 from proxy.observability.counters import Counters
 from proxy.observability.event_log import EventLog
+from proxy.server.daemon_threads import DaemonThreads
 from proxy.server.gc_policy import GcPolicy
 from proxy.server.http.app import App, StreamApp
 from proxy.server.http.endpoints import admin_app, endpoints_app
@@ -41,6 +42,7 @@ class Assembly:
         on_loopback: bool = True,
         admin: socket.socket | None = None,
         wrap: Callable[[App], App] | None = None,
+        served: Fingerprint | None = None,
     ) -> None:
         """`path` has the YAML, `env` its variables. It belongs to the running loop.
 
@@ -48,12 +50,14 @@ class Assembly:
         `on_loopback`: the listener is on loopback, so teams need no authentication.
         `admin`: a bound socket for probes and metrics, which are then not on the main one.
         `wrap` adds routes around everything that is no stream.
+        `served`: the fingerprint of the files, from before they were read.
         """
         self.hub = Hub(connect or _connector(env), Counters(), event_log)
         self.reloader = Reloader(path, env, self.hub, event_log, on_loopback=on_loopback)
         self._gc_policy = GcPolicy(self.hub.counters.collector_pauses, self.hub.held)
         self._event_log = event_log
         self._path = path
+        self._served = served
         self._admin = admin
         self._urls: list[str] = []  # for the log line `listening`: the streams', the probes'
         self._reloads: set[asyncio.Task[None]] = set()
@@ -75,13 +79,14 @@ class Assembly:
             await self.server.serve(sockets=[sock])
 
     async def run(self, sock: socket.socket, *, host: str | None = None) -> None:
-        """`serve` as a process of its own: watch the files and take over the garbage collector.
+        """`serve` as a process of its own: watch the files, take over the garbage collector and the threads.
 
         `host`: the address for the log line `listening`; None: no such line. Raises OSError.
         """
         if host is not None:
             self._urls = [_url(host, each) for each in (sock, self._admin) if each is not None]
-        watching = asyncio.create_task(watch(self._path, self.reloader.reload))
+        asyncio.get_running_loop().set_default_executor(DaemonThreads())
+        watching = asyncio.create_task(watch(self._path, self.reloader.reload, known=self._served))
         with contextlib.ExitStack() as stack:
             stack.callback(watching.cancel)
             stack.enter_context(self._gc_policy.applied())

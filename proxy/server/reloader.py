@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Final
 
 from config.load import load
-from config.model.files import Config
-from config.problems import ConfigError
+from config.model.files import Config, TeamConfig
+from config.problems import ERROR, ConfigError, Place, Problem
 from proxy.hatchet.errors import HatchetError
 from proxy.observability.event_log import EventLog
 from proxy.rules.test_runner import failures
-from proxy.teams.hub import Hub, Outcome, TeamResult
+from proxy.teams.hub import ALL_TEAMS, Hub, Outcome, TeamResult
 from proxy.teams.team import Team
+
+PATIENCE: Final = 60.0
+"""Seconds for one load: a hundred large files take some, a network file system that hangs takes for ever."""
 
 
 def tried(config: Config) -> Config:
@@ -29,7 +33,7 @@ def tried(config: Config) -> Config:
     failing = {
         name: found
         for name, team in config.teams.items()
-        if (found := failures(team, config.tests_at.get(name, ())))
+        if (found := _failures(team, config.tests_at.get(name, ())))
     }
     return replace(
         config,
@@ -37,6 +41,15 @@ def tried(config: Config) -> Config:
         broken={**config.broken, **failing},
         grants={**config.grants, **{name: config.teams[name] for name in failing}},
     )
+
+
+def _failures(team: TeamConfig, places: tuple[Place, ...]) -> tuple[Problem, ...]:
+    """The failing tests of one team; an exception that should not be possible fails that team alone."""
+    try:
+        return failures(team, places)
+    except Exception as error:
+        said = f"the tests of team {team.name} could not be run ({type(error).__name__}): please report this"
+        return (Problem(team.name, 1, 1, ERROR, "internal", said),)
 
 
 def teams_without_auth(config: Config) -> list[str]:
@@ -56,40 +69,80 @@ class Reloader:
         event_log: EventLog,
         *,
         on_loopback: bool = True,
+        patience: float = PATIENCE,
     ) -> None:
-        """`env` is where the YAML's variables are looked up; `on_loopback`: where the proxy listens."""
+        """`env` is where the YAML's variables are looked up; `on_loopback`: where the proxy listens.
+
+        `patience`: seconds that reading and checking the files may take.
+        """
         self.path = path
         self._env = env
         self._hub = hub
         self._event_log = event_log
         self._on_loopback = on_loopback
+        self._patience = patience
         self._lock = asyncio.Lock()
-        self._checks: set[asyncio.Task[None]] = set()
+        self._loading: asyncio.Future[Config] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, config: Config) -> None:
         """Serve `config`; log which teams cannot be served and whose Hatchet does not answer."""
         began = time.monotonic()
         await self._apply(tried(config), began, first=True)
         for team in self._hub.teams.values():
-            task = asyncio.get_running_loop().create_task(_check_upstream(team))
-            self._checks.add(task)
-            task.add_done_callback(self._checks.discard)
+            self._keep(_check_upstream(team))
 
     async def reload(self) -> None:
         """Read the files again, in a thread, and serve what is good of them."""
         async with self._lock:
             began = time.monotonic()
             try:
-                config = await asyncio.to_thread(lambda: tried(load(self.path, self._env)))
-            except ConfigError as error:
-                self._reject([str(problem) for problem in error.problems], began)
-                return
-            open_teams = teams_without_auth(config)
-            if open_teams and not self._on_loopback:
-                names = ", ".join(open_teams)
-                self._reject([f"no `auth` is written for {names}, beyond loopback"], began)
-                return
-            await self._apply(config, began, first=False)
+                await self._reload(began)
+            except Exception as error:  # the next reload may succeed; without this, no file were read again
+                self._event_log.unforeseen(ALL_TEAMS, error)
+                self._reject([f"the files could not be loaded ({type(error).__name__})"], began)
+
+    async def _reload(self, began: float) -> None:
+        try:
+            config = await self._load()
+        except ConfigError as error:
+            self._reject([str(problem) for problem in error.problems], began)
+            return
+        except TimeoutError:
+            self._reject([f"reading and checking the files takes longer than {self._patience:g} s"], began)
+            self._again_after(self._loading)
+            return
+        open_teams = teams_without_auth(config)
+        if open_teams and not self._on_loopback:
+            names = ", ".join(open_teams)
+            self._reject([f"no `auth` is written for {names}, beyond loopback"], began)
+            return
+        await self._apply(config, began, first=False)
+
+    async def _load(self) -> Config:
+        """The files, read, checked and tried in a thread. Raises ConfigError, and TimeoutError.
+
+        A thread that hangs in a file system cannot be ended: no second one is begun before it has ended.
+        """
+        if self._loading is not None and not self._loading.done():
+            async with asyncio.timeout(self._patience):
+                await asyncio.wait([self._loading])
+        loading = asyncio.ensure_future(asyncio.to_thread(lambda: tried(load(self.path, self._env))))
+        loading.add_done_callback(_retrieve)
+        self._loading = loading
+        async with asyncio.timeout(self._patience):
+            return await asyncio.shield(loading)
+
+    def _again_after(self, loading: asyncio.Future[Config] | None) -> None:
+        """Reload once more when a load that took too long is over: no change of a file may announce it."""
+        if loading is not None:
+            loading.add_done_callback(lambda _: self._keep(self.reload()))
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` in a task, and hold the task: the loop alone would not."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _apply(self, config: Config, began: float, *, first: bool) -> None:
         self._event_log.remarks([str(problem) for problem in (*config.ignored, *config.warnings)])
@@ -105,7 +158,7 @@ class Reloader:
     def _reject(self, problems: list[str], began: float) -> None:
         """Keep every team on its last good version."""
         self._hub.reject(problems, began=began)
-        self._event_log.reload_failed("*", problems)
+        self._event_log.reload_failed(ALL_TEAMS, problems)
 
 
 async def _check_upstream(team: Team) -> None:
@@ -113,3 +166,9 @@ async def _check_upstream(team: Team) -> None:
         await team.upstream.check()
     except HatchetError:
         return  # `MonitoredUpstream` has logged it
+
+
+def _retrieve(loading: asyncio.Future[Config]) -> None:
+    """Look at the outcome of a load that nobody may wait for any more."""
+    if not loading.cancelled():
+        loading.exception()

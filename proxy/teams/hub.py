@@ -107,7 +107,11 @@ class Hub:
             for name, problems in config.broken.items()
         ]
         for name, team_config in config.teams.items():
-            results.append(await self._apply_team(name, team_config, began))
+            try:
+                results.append(await self._apply_team(name, team_config, began))
+            except Exception as error:  # one team's trouble must not keep the others on old versions
+                self.event_log.unforeseen(name, error)
+                results.append(self._failed(name, [f"could not be applied ({type(error).__name__})"], began))
         for name in self._states.keys() - config.teams.keys() - config.broken.keys():
             await self._remove(name)
         return results
@@ -198,6 +202,7 @@ class Hub:
 
     def _look_around(self, now: float) -> None:
         self.event_log.tick()
+        self.counters.log_lines_dropped = self.event_log.dropped
         oldest = now - self.server.write_timeout
         for session in self.sessions.stuck(oldest):
             session.end(Ending.STUCK)

@@ -138,6 +138,11 @@ def settings() -> dict[str, str]:
     return drain
 
 
+def test_no_pod_gets_the_addresses_of_services_in_its_environment() -> None:
+    for name, one in workloads().items():
+        assert one["spec"]["template"]["spec"]["enableServiceLinks"] is False, name
+
+
 def test_selectors_services_and_budgets_find_their_pods() -> None:
     pods = [one["spec"]["template"]["metadata"]["labels"] for one in workloads().values()]
     selectors = [one["spec"]["selector"] for one in objects("Service").values()]

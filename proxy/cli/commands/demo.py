@@ -83,7 +83,9 @@ async def demo(path: Path, port: int, speed: float) -> int:
             try:
                 config = load(path, env)
             except ConfigError as error:
-                click.echo(str(error), err=True)
+                from proxy.cli.commands.problems import show_problems  # noqa: PLC0415
+
+                show_problems(path, env, error.problems)
                 return USAGE if error.unreadable else PROBLEMS
             await _serve(engine, path, config, env, sock)
     click.echo("Stopped: the page, the proxy and the engine have ended.")

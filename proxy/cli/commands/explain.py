@@ -15,6 +15,7 @@ from config.model.files import StreamConfig
 from config.problems import ConfigError
 from proxy.cli.commands.config_files import PROBLEMS, USAGE, team_named, teams_at
 from proxy.cli.commands.format_preview import FormatPreview
+from proxy.cli.commands.problems import show_problems
 from proxy.core import json_codec
 from proxy.core.events import STEP_COMPLETED, End, Event, Item, Reset, StepGap
 from proxy.rules.ruleset import Rules, RuleVerdict
@@ -64,7 +65,7 @@ def command(
         items = _items(text, recording)
         rules = Rules(stream)
     except ConfigError as error:
-        click.echo(str(error), err=True)
+        show_problems(path, os.environ, error.problems)
         sys.exit(USAGE if error.unreadable else PROBLEMS)
     except ExpressionProblem as problem:
         click.echo(f"explain: an expression cannot be run: {problem.message}", err=True)

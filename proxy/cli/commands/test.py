@@ -12,6 +12,7 @@ import click
 from config.model.files import TeamConfig
 from config.problems import ConfigError
 from proxy.cli.commands.config_files import PROBLEMS, USAGE, teams_at
+from proxy.cli.commands.problems import show_problems
 from proxy.rules.test_runner import TestResult, run_tests, unreached
 
 MARKS: Final = {True: ("ok  ", "green"), False: ("FAIL", "red")}
@@ -36,10 +37,10 @@ def command(path: Path) -> None:
     try:
         teams, problems = teams_at(path, os.environ)
     except ConfigError as error:
-        click.echo(str(error), err=True)
+        show_problems(path, os.environ, error.problems)
         sys.exit(USAGE if error.unreadable else PROBLEMS)
-    for problem in problems:
-        click.echo(str(problem), err=True)
+    if problems:
+        show_problems(path, os.environ, problems)
     failed = sum([_report(team, named=len(teams) > 1) for team in teams])
     sys.exit(PROBLEMS if failed or problems else 0)
 

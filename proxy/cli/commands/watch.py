@@ -15,6 +15,7 @@ import click
 from config.problems import ConfigError
 from proxy.cli.commands.config_files import PROBLEMS, USAGE, team_named
 from proxy.cli.commands.event_printer import EventPrinter
+from proxy.cli.commands.problems import show_problems
 from proxy.core.events import End, Item
 from proxy.hatchet.errors import HatchetError, RunUnknown, TokenRefused
 from proxy.rules.ruleset import Rules
@@ -74,11 +75,10 @@ def _chosen(path: Path, team_name: str | None, stream_name: str | None) -> tuple
     try:
         config = load(path, os.environ)
     except ConfigError as error:
-        click.echo(str(error), err=True)
+        show_problems(path, os.environ, error.problems)
         sys.exit(USAGE if error.unreadable else PROBLEMS)
     if team_name in config.broken:
-        for problem in config.broken[team_name or ""]:
-            click.echo(str(problem), err=True)
+        show_problems(path, os.environ, config.broken[team_name or ""])
         sys.exit(PROBLEMS)
     try:
         team = team_named(list(config.teams.values()), team_name)

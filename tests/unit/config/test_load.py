@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
+from config import load as config_load
 from config.load import load, survey
 from config.model.files import Config, HatchetConfig, RuleConfig, StreamConfig, TeamConfig
 from config.problems import ConfigError
@@ -247,3 +250,134 @@ def test_a_team_file_alone_needs_no_proxy_yaml(tmp_path: Path) -> None:
 def test_a_broken_proxy_yaml_keeps_no_team_from_checking_its_file(tmp_path: Path) -> None:
     path = folder(tmp_path, proxy="teams: [", payments=TEAM)
     assert survey(path / "teams" / "payments.yaml", {})[0].problems == ()
+
+
+# -- what is no file, and what is not there -----------------------------------------------------
+
+
+def test_a_pipe_among_the_teams_files_breaks_that_team_alone_and_nobody_waits(tmp_path: Path) -> None:
+    config_folder = folder(tmp_path, search=TEAM)
+    os.mkfifo(tmp_path / "teams" / "payments.yaml")
+    config = load(config_folder, ENV)
+    assert [*config.teams] == ["search"]
+    assert "not a regular file" in config.broken["payments"][0].message
+
+
+@pytest.mark.parametrize("form", ["single", "proxy"])
+def test_a_pipe_in_the_place_of_the_whole_configuration_is_unreadable(tmp_path: Path, form: str) -> None:
+    os.mkfifo(tmp_path / ("streams.yaml" if form == "single" else "proxy.yaml"))
+    with pytest.raises(ConfigError, match="not a regular file") as raised:
+        load(tmp_path / "streams.yaml" if form == "single" else tmp_path, ENV)
+    assert raised.value.unreadable
+
+
+def test_a_pipe_that_is_named_on_the_command_line_is_checked(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    writer = threading.Thread(target=fifo.write_text, args=(SINGLE,), daemon=True)
+    writer.start()
+    (checked,) = survey(fifo, ENV)
+    writer.join(10)
+    assert checked.problems == ()
+
+
+@pytest.mark.parametrize("ending", [".yml", ".YAML"])
+def test_a_platforms_file_with_another_ending_is_named(tmp_path: Path, ending: str) -> None:
+    (tmp_path / f"proxy{ending}").write_text(PROXY)
+    for read in (load, survey):
+        with pytest.raises(ConfigError, match=rf"proxy\{ending} lies there: rename it to proxy.yaml"):
+            read(tmp_path, ENV)
+
+
+def test_an_exception_while_one_teams_file_is_checked_breaks_that_team_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_team = config_load.check_team
+
+    def broken(path: Path, *args: Any) -> Any:
+        if path.stem == "payments":
+            raise RecursionError
+        return check_team(path, *args)
+
+    monkeypatch.setattr(config_load, "check_team", broken)
+    config = load(folder(tmp_path, search=TEAM, payments=TEAM), ENV)
+    assert [*config.teams] == ["search"]
+    assert "RecursionError" in config.broken["payments"][0].message
+
+
+# -- the address to listen on -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "host"),
+    [("::1", "::1"), ("[::1]", "::1"), ("::", "::"), ("0.0.0.0", "0.0.0.0"), ("a.example-1", "a.example-1")],
+)
+def test_an_address_to_listen_on_may_stand_in_brackets(tmp_path: Path, written: str, host: str) -> None:
+    config = single(tmp_path, f'server: {{host: "{written}"}}\n{SINGLE}')
+    assert config.server.host == host
+
+
+@pytest.mark.parametrize(
+    ("written", "hint"),
+    [
+        ("127.0.0.1:8080", "write `host: 127.0.0.1` and `port: 8080`"),
+        ("[::1]:8080", 'write `host: "::1"` and `port: 8080`'),
+        ("http://0.0.0.0:80/", "write `host: 0.0.0.0` and `port: 80`"),
+        ("http://localhost", "without a scheme"),
+        ("*", "0.0.0.0"),
+        ("[example.com]", "without a scheme"),
+        ("::1]", "without a scheme"),
+    ],
+)
+def test_an_address_with_a_port_or_a_scheme_is_refused_with_what_to_write(
+    tmp_path: Path, written: str, hint: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        single(tmp_path, f'server: {{host: "{written}"}}\n{SINGLE}')
+    assert [problem.code for problem in raised.value.problems] == ["address"]
+    assert hint in raised.value.problems[0].hint
+
+
+# -- the environment that stands in for keys ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("HATCHET_CLIENT_HOST_PORT", "http://hatchet:7077", "must be host:port"),
+        ("HATCHET_CLIENT_HOST_PORT", "tcp://10.0.0.1:7077", "must be host:port"),
+        ("HATCHET_CLIENT_HOST_PORT", "an-engine", "must be host:port"),
+        ("HATCHET_CLIENT_SERVER_URL", "hatchet:8080", "must be a URL"),
+        ("hatchet_client_server_url", "ftp://hatchet", "must be a URL"),
+        ("HATCHET_CLIENT_TLS_STRATEGY", "off", "must be one of tls, mtls, none"),
+    ],
+)
+@pytest.mark.parametrize("form", ["single", "proxy"])
+def test_a_variable_that_stands_in_for_a_key_is_checked_like_the_key(
+    tmp_path: Path, variable: str, value: str, said: str, form: str
+) -> None:
+    env = {**ENV, variable: value}
+    path = tmp_path / "streams.yaml" if form == "single" else folder(tmp_path, search=TEAM)
+    if form == "single":
+        path.write_text(SINGLE)
+    with pytest.raises(ConfigError, match=said) as raised:
+        load(path, env)
+    problem = raised.value.problems[0]
+    assert variable.upper() in problem.message
+    assert problem.hint
+    assert value not in str(problem), "the value of a variable is never shown"
+
+
+def test_a_key_that_is_written_wins_so_its_variable_is_not_looked_at(tmp_path: Path) -> None:
+    file = tmp_path / "streams.yaml"
+    keys = '"${TOKEN}", host_port: "h:1", api: off, tls: none'
+    file.write_text(SINGLE.replace('"${TOKEN}"', keys))
+    bad = dict.fromkeys(("HOST_PORT", "SERVER_URL", "TLS_STRATEGY"), "bad")
+    load(file, {**ENV, **{f"HATCHET_CLIENT_{name}": value for name, value in bad.items()}})
+
+
+@pytest.mark.parametrize("target", ["dns:///hatchet:7077", "unix:/run/hatchet.sock", "[::1]:7077", "h:7077"])
+def test_a_grpc_target_in_the_environment_is_fine(tmp_path: Path, target: str) -> None:
+    file = tmp_path / "streams.yaml"
+    file.write_text(SINGLE)
+    load(file, {**ENV, "HATCHET_CLIENT_HOST_PORT": target, "HATCHET_CLIENT_SERVER_URL": "https://h/api/v1"})

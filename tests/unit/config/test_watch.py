@@ -8,11 +8,12 @@ import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
-from config.watch import POLL_EVERY, SETTLE_TIMEOUT, SETTLED_AFTER, Fingerprint, fingerprint, watch
+from config.source.reader import MOST_REFERENCES
+from config.watch import POLL_EVERY, SETTLE_TIMEOUT, SETTLED_AFTER, Fingerprint, fingerprint, secrets, watch
 from tests.support.waiting import until
 
 NOTICED: Final = (
@@ -47,8 +48,8 @@ class Comparisons:
     def __init__(self) -> None:
         self.count = 0
 
-    def fingerprint(self, path: Path) -> Fingerprint:
-        found = fingerprint(path)
+    def fingerprint(self, path: Path, named: dict[str, Any] | None = None) -> Fingerprint:
+        found = fingerprint(path, named)
         self.count += 1
         return found
 
@@ -220,3 +221,91 @@ async def test_a_folder_that_cannot_be_watched_is_looked_at_all_the_same(tmp_pat
         file.parent.mkdir(parents=True)
         file.write_text(TEXT)
         await changes.within(NOTICED)
+        await told.within(NOTICED)
+
+
+# -- what is watched, and what cannot stop it --
+
+
+def test_only_files_that_values_name_are_watched(tmp_path: Path) -> None:
+    path = tmp_path / "streams.yaml"
+    path.write_text('# ${file:/comment}\na: "${file:/value}" # ${file:/after}\nb: x${file:/second}y\n')
+    assert {*fingerprint(path)} == {str(path), "/value", "/second"}
+
+
+def test_a_comment_of_75000_references_is_not_watched_in_any_file(folder: Path) -> None:
+    comment = "# " + " ".join(f"${{file:/{number}}}" for number in range(75_000)) + "\n"
+    (folder / "proxy.yaml").write_text(comment + TEXT)
+    (folder / "teams" / "a.yaml").write_text(comment + 'b: "${file:/a-teams-file-has-no-variables}"\n')
+    assert len(fingerprint(folder)) == 3
+
+
+def test_the_number_of_watched_files_is_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "streams.yaml"
+    path.write_text("".join(f'a{number}: "${{file:/{number}}}"\n' for number in range(5_000)))
+    assert len(fingerprint(path)) == 1 + MOST_REFERENCES
+
+
+def test_what_a_file_names_is_read_again_only_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "streams.yaml"
+    path.write_text('a: "${file:/one}"\n')
+    reads: list[Path] = []
+
+    def counted(file: Path) -> list[str]:
+        reads.append(file)
+        return secrets(file)
+
+    monkeypatch.setattr("config.watch.secrets", counted)
+    named: dict[str, Any] = {}
+    for _ in range(5):
+        assert "/one" in fingerprint(path, named)
+    assert len(reads) == 1
+    path.write_text('a: "${file:/another}"\n')
+    assert "/another" in fingerprint(path, named)
+    assert len(reads) == 2
+
+
+async def test_a_pipe_among_the_files_is_noticed_and_nobody_waits_for_it(folder: Path) -> None:
+    async with watching(folder) as told:
+        os.mkfifo(folder / "teams" / "b.yaml")
+        await told.within(NOTICED)
+        (folder / "teams" / "c.yaml").write_text(TEXT)
+        await told.within(NOTICED)
+
+
+async def test_an_exception_in_the_callback_does_not_end_the_watch(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    called = asyncio.Event()
+
+    async def broken() -> None:
+        called.set()
+        raise RecursionError
+
+    ready = asyncio.Event()
+    task = asyncio.create_task(watch(file, broken, ready=ready))
+    await asyncio.wait_for(ready.wait(), 5)
+    for number in range(2):
+        called.clear()
+        file.write_text(f"version: {number}\n")
+        await asyncio.wait_for(called.wait(), NOTICED)
+    assert not task.done()
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    assert "tried again" in caplog.text
+
+
+async def test_a_change_between_the_reading_of_the_files_and_the_begin_of_the_watch_is_noticed(
+    file: Path,
+) -> None:
+    served = fingerprint(file)
+    file.write_text("version: 1 # changed while the process started\n")
+    told = Told()
+    task = asyncio.create_task(watch(file, told, known=served))
+    await told.within(NOTICED)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

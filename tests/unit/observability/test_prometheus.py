@@ -25,6 +25,7 @@ def busy() -> Counters:
     """Counters in which every number of a kind differs from zero."""
     counts = Counters()
     counts.loop_lag.observe(0.002, 3)
+    counts.log_lines_dropped = 4
     team = counts.team("payments")
     team.events, team.runs, team.false_ends, team.late_chunks, team.backlog_bytes = 40, 2, 3, 1, 2048
     team.foreign_events, team.unforeseen = 1, 2
