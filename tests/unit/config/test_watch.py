@@ -221,7 +221,6 @@ async def test_a_folder_that_cannot_be_watched_is_looked_at_all_the_same(tmp_pat
         file.parent.mkdir(parents=True)
         file.write_text(TEXT)
         await changes.within(NOTICED)
-        await told.within(NOTICED)
 
 
 # -- what is watched, and what cannot stop it --
@@ -268,11 +267,11 @@ def test_what_a_file_names_is_read_again_only_when_it_changes(
 
 
 async def test_a_pipe_among_the_files_is_noticed_and_nobody_waits_for_it(folder: Path) -> None:
-    async with watching(folder) as told:
+    async with watching(folder) as changes:
         os.mkfifo(folder / "teams" / "b.yaml")
-        await told.within(NOTICED)
+        await changes.within(NOTICED)
         (folder / "teams" / "c.yaml").write_text(TEXT)
-        await told.within(NOTICED)
+        await changes.within(NOTICED)
 
 
 async def test_an_exception_in_the_callback_does_not_end_the_watch(
@@ -303,9 +302,9 @@ async def test_a_change_between_the_reading_of_the_files_and_the_begin_of_the_wa
 ) -> None:
     served = fingerprint(file)
     file.write_text("version: 1 # changed while the process started\n")
-    told = Told()
-    task = asyncio.create_task(watch(file, told, known=served))
-    await told.within(NOTICED)
+    changes = Changes()
+    task = asyncio.create_task(watch(file, changes, known=served))
+    await changes.within(NOTICED)
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
