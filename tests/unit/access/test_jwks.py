@@ -263,6 +263,47 @@ async def test_a_fetch_that_does_not_finish_is_given_up() -> None:
         await KeySet("https://id.example.com", silent, HandClock(), patience=0.05).candidates("1", "RS256")
 
 
+async def test_closing_does_not_wait_for_a_fetch_that_does_not_finish() -> None:
+    started = asyncio.Event()
+
+    async def silent(url: str) -> bytes:
+        started.set()
+        await asyncio.Event().wait()
+        return b""
+
+    key_set = KeySet("https://id.example.com", silent, HandClock(), patience=1e6)
+    waiting = asyncio.create_task(key_set.candidates("1", "RS256"))
+    await started.wait()
+    async with asyncio.timeout(30):  # the fetch has eleven days
+        await key_set.close()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled() or waiting.exception() is not None
+
+
+async def test_a_redirect_of_the_issuer_is_not_followed(scene: Scene) -> None:
+    async with Issuer([jwk(FIRST, kid="1")]) as elsewhere:
+        scene.issuer.status, scene.issuer.headers = 302, {"Location": elsewhere.url}
+        assert await scene.connect() == "waits"
+        assert (scene.issuer.asked > 0, elsewhere.asked) == (True, 0)
+
+
+async def test_unknown_key_ids_are_remembered_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.access.jwks.MAX_MISSING", 2)
+    monkeypatch.setattr("proxy.access.jwks.SOONEST", 1e-9)  # no limit on fetches
+
+    async def fetch(url: str) -> bytes:
+        clock.time += 1e-3
+        return json.dumps({"keys": [jwk(FIRST, kid="1")]}).encode()
+
+    clock = HandClock()
+    key_set = KeySet("https://id.example.com", fetch, clock)
+    await key_set.candidates("1", "RS256")
+    for n in range(20):
+        clock.time += 1e-3
+        assert await key_set.candidates(f"forged-{n}", "RS256") == ()
+    assert len(key_set._missing) <= 2
+
+
 async def test_a_set_over_the_size_limit_is_not_read_further(scene: Scene) -> None:
     scene.issuer.body = json.dumps({"keys": scene.issuer.keys}).encode() + b" " * MAX_SET_BYTES
     assert await scene.connect() == "waits"

@@ -147,6 +147,8 @@ def test_a_request_that_is_not_whole_is_incomplete(data: bytes) -> None:
     [
         GET + b"\r\n" + GET + b"\r\n",
         GET + b"\r\nG",
+        GET + b"\r\nGET / HTTP/1.1\r\nX: y\r\n",
+        GET + b"\r\n\r\n",
         GET.replace(b"GET", b"HEAD") + b"\r\n",
         GET.replace(b"1.1", b"1.0") + b"\r\n",
         GET.replace(b"/message", b"//message") + b"\r\n",
