@@ -107,12 +107,11 @@ class RequestParser:
             or url[:1] != b"/"
             or url[:2] == b"//"  # which would be read as an authority
             or b"#" in url
-            or not url.isascii()
             or not is_host(self.headers.get("host", "\0"))  # none at all is a bad request too
         ):
             self._progress = OTHER
             return
         path, _, query = url.partition(b"?")
-        self.path, self.query = path.decode(), query.decode()
+        self.path, self.query = path.decode("ascii"), query.decode("ascii")
         self.keep_alive = parser.should_keep_alive()
         self._progress = COMPLETE
