@@ -199,10 +199,11 @@ class Session:
             self._expiry = None
         self._sessions.remove(self)
         self._sink.listener = None
-        cut = not self.wire.framed and ending is not Ending.END  # a complete body would mean the run's end
-        if ending in _ABORTED or (cut and ending is not _LEFT):
-            self._sink.abort()
-        elif ending is not _LEFT:
-            self._sink.finish()
+        if ending is not _LEFT:
+            unfinished = ending is not Ending.END and not self.wire.framed  # a complete body means the end
+            if unfinished or ending in _ABORTED:
+                self._sink.abort()
+            else:
+                self._sink.finish()
         self._lease.release()
         self._on_end(self, ending)

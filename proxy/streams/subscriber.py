@@ -98,8 +98,9 @@ class Subscriber:
         """Write what the channel holds."""
         if self._first_gap is not None:
             self._write(self.channel.gap(StepGap(self._first_gap, None, None, None), self.place))
-        opening, self._opening = self._opening, b""
-        self._write(opening)
+        if self._opening:
+            self._write(self._opening)
+            self._opening = b""
         self._pump_or_fail()
         self._cause = _LATER
 

@@ -80,9 +80,10 @@ class ClientRequest:
         header = self.head.headers.get("last-event-id")
         if header:
             return header
-        return next(
-            (text for name, text in reversed(self.head.query) if name in CURSOR_PARAMETERS and text), ""
-        )
+        for name, text in reversed(self.head.query):
+            if text and name in CURSOR_PARAMETERS:
+                return text
+        return ""
 
 
 class StreamRequest:
