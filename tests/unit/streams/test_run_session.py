@@ -177,6 +177,16 @@ async def test_a_run_that_does_not_exist_is_looked_up_again_until_the_patience_i
     assert now - began == pytest.approx(0.5)
 
 
+async def test_a_run_that_was_dropped_is_not_looked_up_again() -> None:
+    one = session()
+    run = cast(PlayedRun, one.run)
+    run.answer.set_exception(RunUnknown("no such run"))
+    one.drop()
+    with pytest.raises(RunUnknown):
+        await one.known(1e6)
+    assert run.asked == 1
+
+
 async def over(upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch) -> RunSession:
     """A session whose run is over, at a time when a replay may be asked for again."""
     one = session(upstream)

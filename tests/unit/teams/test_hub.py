@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -167,3 +168,16 @@ async def test_a_change_of_the_server_reaches_teams_that_did_not_change(hub: Hub
     server = ServerConfig.model_validate({"linger": "7s"})
     assert outcomes(await apply(hub, config(team("a"), server=server))) == {"a": Outcome.UNCHANGED}
     assert hub.teams["a"].server.linger == 7.0
+
+
+async def test_a_request_that_waits_has_its_own_place(hub: Hub) -> None:
+    hub.max_clients = 1  # type: ignore[misc]
+    assert not hub.is_full(waits=False)
+    waiting = asyncio.create_task(asyncio.Event().wait())
+    hub.wait_for(waiting)
+    assert hub.is_full(waits=False)
+    assert not hub.is_full(waits=True)
+    hub.drain()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled()
+    assert not hub.waiting
