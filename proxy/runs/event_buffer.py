@@ -54,7 +54,7 @@ class EventBuffer:
         self._since = since
         self._entries: list[tuple[float, LiveEvent | _Closed | None]] = []  # None: it was opened again
 
-    def heard(self, event: LiveEvent, now: float) -> int:
+    def received(self, event: LiveEvent, now: float) -> int:
         """Keep an event; returns how many bytes that takes."""
         size = size_of(event)
         self._entries.append((now, event))

@@ -1,6 +1,6 @@
 """Follows one run of one team: reads states, subscribes, wakes up when something is due, and publishes items.
 
-    Subscription ──heard────▶                        ──plan───▶  StateReader, SubscriptionSet, wake-up
+    Subscription ──received─▶                        ──plan───▶  StateReader, SubscriptionSet, wake-up
     tap, search  ──deliver──▶  Reconciler (decides)
     StateReader  ──core─────▶                        ──items──▶  publish
 
@@ -166,7 +166,7 @@ class RunFollower:
         """An event of this run from the subscription `source`; `at`: when it came, None: now."""
         state = self._feeds.get(source)
         if state is not None and not self._closed and event.run_id == self.run_id:
-            self._heard(state, event, self._clock.now() if at is None else at)
+            self._received(state, event, self._clock.now() if at is None else at)
 
     def unfeed(
         self, source: str, *, broken: bool = True, hung_up: bool = False, at: float | None = None
@@ -214,7 +214,7 @@ class RunFollower:
         self._changed()
         return state
 
-    def subscription_heard(self, state: SubscriptionState, event: LiveEvent) -> None:
+    def subscription_received(self, state: SubscriptionState, event: LiveEvent) -> None:
         """One brought an event."""
         if event.run_id != self.run_id:
             if state.selection is Selection.BY_RUN_ID:  # a pair can belong to several runs, an id cannot
@@ -222,7 +222,7 @@ class RunFollower:
             return
         if event.index is not None and event.at is not None:
             self._lag.observe(event.at)
-        self._heard(state, event, self._clock.now())
+        self._received(state, event, self._clock.now())
 
     def subscription_closed(
         self, state: SubscriptionState, cause: GapCause | None, trouble: HatchetError | None, *, hung_up: bool
@@ -241,13 +241,13 @@ class RunFollower:
 
     # -- what happens --
 
-    def _heard(self, state: SubscriptionState, event: LiveEvent, now: float) -> None:
+    def _received(self, state: SubscriptionState, event: LiveEvent, now: float) -> None:
         try:
             item = self._reconciler.next_in_order(state, event, now)
             if item is not None:
                 self._publish((item,))
                 return
-            self._reconciler.heard(state, event, now)
+            self._reconciler.received(state, event, now)
         except Exception as error:
             self._observer.unforeseen(error)
             self._reconciler.core_poll.want(now)  # what the event would have brought is read from the states

@@ -58,7 +58,7 @@ class Search:
         self._finder = finder
         self._pulse = Pulse()
         self._open_since: float | None = None
-        self._heard: dict[str, EventBuffer] = {}  # run id -> its events
+        self._received: dict[str, EventBuffer] = {}  # run id -> its events
         self._overflowed = False  # the buffers hold MOST_KEPT: later events were dropped
         self._bytes = 0
         self._run: RunFollower | None = None
@@ -82,7 +82,7 @@ class Search:
             while not self.found.done():
                 if await self._in_list():
                     break
-                if self._heard:
+                if self._received:
                     await self._confirm()
                     break
                 await self._either(self._first, LOOK_AGAIN)
@@ -102,7 +102,7 @@ class Search:
                 await asyncio.gather(ending, return_exceptions=True)
             if self._run is not None:
                 self._run.unfeed(self.source, broken=False)
-            self._heard.clear()
+            self._received.clear()
 
     @property
     def source(self) -> str:
@@ -136,7 +136,7 @@ class Search:
     async def _confirm(self) -> None:
         """Take the first run that was received, unless the list soon names another: children come later."""
         clock = self._finder.clock
-        first = next(iter(self._heard))
+        first = next(iter(self._received))
         until = clock.now() + CONFIRM
         while clock.now() < until:
             if await self._in_list():
@@ -156,26 +156,26 @@ class Search:
         self._opened.set()
         if self._run is not None:
             self._run.feed(self.source, self._pulse, self._open_since)
-        for kept in self._heard.values():
+        for kept in self._received.values():
             kept.opened(self._open_since)
 
-    def heard(self, event: LiveEvent) -> None:
+    def received(self, event: LiveEvent) -> None:
         """An event of one of the runs that carry the pair."""
         self._pulse.at = self._finder.clock.now()
         if self._run is not None:
             self._run.deliver(event, self.source)
             return
         now = self._finder.clock.now()
-        kept = self._heard.get(event.run_id)
+        kept = self._received.get(event.run_id)
         if kept is None:
-            kept = self._heard[event.run_id] = EventBuffer(
+            kept = self._received[event.run_id] = EventBuffer(
                 now if self._open_since is None else self._open_since
             )
         if not self._overflowed and self._bytes + size_of(event) <= MOST_KEPT:
-            self._bytes += kept.heard(event, now)
+            self._bytes += kept.received(event, now)
         elif not self._overflowed:
             self._overflowed = True  # events are missing from here on, as if the subscription had broken
-            for each in self._heard.values():
+            for each in self._received.values():
                 each.closed(now, hung_up=False)
         self._first.set()
 
@@ -185,7 +185,7 @@ class Search:
         self._open_since = None
         if self._run is not None:
             self._run.unfeed(self.source, hung_up=hung_up)
-        for kept in self._heard.values():
+        for kept in self._received.values():
             kept.closed(self._finder.clock.now(), hung_up=hung_up)
 
     def hand_over(self, run: RunFollower) -> None:
@@ -193,13 +193,13 @@ class Search:
         if self._run is not None or self.task.done():
             return
         self._run = run
-        kept = self._heard.pop(run.run_id, None)
+        kept = self._received.pop(run.run_id, None)
         if kept is not None:
             kept.give_to(run, self.source, self._pulse)
         if self._open_since is not None:
             now = self._finder.clock.now()
             run.feed(self.source, self._pulse, now if self._overflowed else self._open_since)
-        self._heard.clear()
+        self._received.clear()
 
 
 class Finder:

@@ -85,7 +85,7 @@ class _Player:
         if "event" in line:
             event = _live(line["event"])
             if event.run_id == run_id and name in self.subscriptions:
-                self.reconciler.heard(self.subscriptions[name], event, now)
+                self.reconciler.received(self.subscriptions[name], event, now)
         elif "ended" in line:
             if name in self.subscriptions:
                 self.reconciler.closed(self.subscriptions.pop(name), now)

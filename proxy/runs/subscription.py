@@ -37,27 +37,27 @@ class Listener(Protocol):
     def opened(self) -> None:
         """The request is on the wire: it brings what happens from now on."""
 
-    def heard(self, event: LiveEvent) -> None:
+    def received(self, event: LiveEvent) -> None:
         """It has brought an event."""
 
     def ended(self, cause: GapCause, trouble: HatchetError | None, *, hung_up: bool) -> None:
         """It is over, and will be opened again. `hung_up`: its last event had the engine's hangup flag."""
 
 
-class _Nobody:
+class _NoListener:
     """The listener of a subscription that was closed."""
 
     def opened(self) -> None:
         """Do nothing."""
 
-    def heard(self, event: LiveEvent) -> None:
+    def received(self, event: LiveEvent) -> None:
         """Do nothing."""
 
     def ended(self, cause: GapCause, trouble: HatchetError | None, *, hung_up: bool) -> None:
         """Do nothing."""
 
 
-_NOBODY: Final = _Nobody()
+_NO_LISTENER: Final = _NoListener()
 
 
 class Backoff:
@@ -128,7 +128,7 @@ class Subscription:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-        self._listener = _NOBODY  # breaks a reference cycle: the listener holds this subscription
+        self._listener = _NO_LISTENER  # breaks a reference cycle: the listener holds this subscription
         return task
 
     @property
@@ -196,4 +196,4 @@ class Subscription:
         if event.hangup:
             self._hung_up = True
         if self._task is not None:
-            self._listener.heard(event)
+            self._listener.received(event)

@@ -36,7 +36,7 @@ class Inputs(Protocol):
     def subscription_opened(self, selection: Selection) -> SubscriptionState:
         """One is bound."""
 
-    def subscription_heard(self, state: SubscriptionState, event: LiveEvent) -> None:
+    def subscription_received(self, state: SubscriptionState, event: LiveEvent) -> None:
         """One brought an event."""
 
     def subscription_closed(
@@ -65,11 +65,11 @@ class _Own:
     def opened(self) -> None:
         self.state = self._inputs.subscription_opened(self.selection)
 
-    def heard(self, event: LiveEvent) -> None:
+    def received(self, event: LiveEvent) -> None:
         if self.state is not None:
             if event.step_run_id is not None:
                 self.subscription.backoff.spoke()
-            self._inputs.subscription_heard(self.state, event)
+            self._inputs.subscription_received(self.state, event)
 
     def ended(self, cause: GapCause, trouble: HatchetError | None, *, hung_up: bool) -> None:
         state, self.state = self.state, None

@@ -157,7 +157,7 @@ class Tap:
         for kept in self._kept.values():
             kept.opened(self._open_since)
 
-    def heard(self, event: LiveEvent) -> None:
+    def received(self, event: LiveEvent) -> None:
         """An event of one of the runs that carry the pair."""
         self._pulse.at = self._clock.now()
         if event.step_run_id is not None:
@@ -165,7 +165,7 @@ class Tap:
             if event.kind is _STREAM and event.at is not None:
                 self._lag.observe(event.at)
         if event.kind is not _STREAM and self._keepalive is not None:
-            self._keepalive.heard(event)
+            self._keepalive.received(event)
         run = self._runs.get(event.run_id)
         if run is not None:
             run.deliver(event, TAP)
@@ -195,7 +195,7 @@ class Tap:
             kept = self._kept[event.run_id] = EventBuffer(self._complete_since(now))
         else:
             self._kept.move_to_end(event.run_id)
-        self._weigh(kept.heard(event, now))
+        self._weigh(kept.received(event, now))
         if self.bytes > self._budget:
             self.shrink(self._budget)
 

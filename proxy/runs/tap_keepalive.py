@@ -62,7 +62,7 @@ class TapKeepalive:
             self._task.cancel()
         self._task = asyncio.get_running_loop().create_task(self._hold())
 
-    def heard(self, event: LiveEvent) -> None:
+    def received(self, event: LiveEvent) -> None:
         """An event other than a chunk has come on the subscription."""
         if event.step_run_id is None:
             if event.kind is Kind.COMPLETED:

@@ -115,7 +115,7 @@ def played(made: Play, world: World) -> World:
 
 @many(1000)
 @given(st.integers(min_value=0, max_value=2**48))
-@example(315)  # it was waiting when its subscriptions broke, and began unheard
+@example(315)  # it was waiting when its subscriptions broke, and began silent_so_far
 @example(6430)  # the subscription that streamed it was dead, and another told its end
 def test_of_subscriptions_that_overlap_none_takes_a_chunk_with_it_unsaid(seed: int) -> None:
     made = play(Random(seed))

@@ -224,7 +224,7 @@ class World:
                 self.items.append(item)
                 self.in_order += 1
             else:
-                self.reconciler.heard(subscription, event, self.now)
+                self.reconciler.received(subscription, event, self.now)
                 self._take()
 
     def close(self, line: SubscriptionState, cause: GapCause | None = GapCause.UPSTREAM) -> None:

@@ -33,7 +33,7 @@ from proxy.runs.reconcile.timing import (
     START_LAG,
 )
 
-NOBODY: Final = 0  # stands for an attempt that cannot be known: the execution's chunks are never emitted
+UNKNOWN: Final = 0  # stands for an attempt that cannot be known: the execution's chunks are never emitted
 
 _JITTER: Final = int(CLOCK_JITTER * SECOND)
 _START_LAG: Final = int(START_LAG * SECOND)
@@ -67,7 +67,7 @@ def attribute(
         return _first(one, evidence, newer=newer, history=history, over=over, now=now)
     attempt = before.attempt
     if before.first_at is not None and one.first_at is not None and one.first_at < before.first_at - _JITTER:
-        return Attribution(NOBODY)  # older than an execution whose attempt is known
+        return Attribution(UNKNOWN)  # older than an execution whose attempt is known
     goes_on = one.first_index > before.last_index
     if evidence.proven > attempt:
         if evidence.undecided and _began_after_failure(one, evidence, evidence.proven):
@@ -75,7 +75,7 @@ def attribute(
         decided = _proven(one, evidence, newer=newer, history=history, over=over, now=now)
         if decided.attempt is None or decided.attempt > attempt:
             return decided
-        return Attribution(attempt, rerun=True) if goes_on else Attribution(NOBODY)
+        return Attribution(attempt, rerun=True) if goes_on else Attribution(UNKNOWN)
     if evidence.undecided:
         return _after_failure(one, evidence, goes_on=goes_on, history=history, over=over, now=now)
     if evidence.was_evicted or evidence.end is not None or over:
@@ -89,9 +89,11 @@ def _after_failure(
     """The attempt before it failed, and nothing says yet that another one followed."""
     attempt = evidence.proven
     failure = evidence.failures[attempt]
-    if goes_on and (one.heard_at < failure.known_at or _began_after_failure(one, evidence, attempt) is False):
+    if goes_on and (
+        one.first_received_at < failure.known_at or _began_after_failure(one, evidence, attempt) is False
+    ):
         return Attribution(attempt, rerun=True)
-    until = one.heard_at + ATTEMPT_WAIT
+    until = one.first_received_at + ATTEMPT_WAIT
     if history and not failure.live and not over and now < until and not _answered(one, evidence):
         return Attribution(None, until=until)  # more attempts may have failed unnoticed
     return Attribution(attempt + 1)
@@ -102,7 +104,7 @@ def _same_again(
 ) -> Attribution:
     """Only the attempt of the execution before is known: it goes on after a break, or runs again."""
     attempt = evidence.proven
-    until = one.heard_at + RERUN_WAIT
+    until = one.first_received_at + RERUN_WAIT
     if goes_on:
         if _answered(one, evidence):  # and the history counts no other attempt
             return Attribution(attempt, rerun=True)
@@ -120,7 +122,7 @@ def _first(
     if failure is not None:
         if failure.live and _began_after_failure(one, evidence, evidence.proven):
             return Attribution(evidence.proven + 1)
-        later = failure.known_at < one.heard_at - ATTEMPT_WAIT
+        later = failure.known_at < one.first_received_at - ATTEMPT_WAIT
         began = _began_after_failure(one, evidence, evidence.proven)
         if later and not failure.live and began:
             return Attribution(evidence.proven + 1)
@@ -140,7 +142,7 @@ def _proven(
     begun = one.begun
     if begun is not None and begun[0] == proven and _still_the_same(evidence, begun[1], now):
         return Attribution(proven)
-    until = one.heard_at + ATTEMPT_WAIT
+    until = one.first_received_at + ATTEMPT_WAIT
     if history and not over and now < until and not _answered(one, evidence):
         return Attribution(None, until=until)
     if proven == 1:
@@ -150,22 +152,24 @@ def _proven(
         return Attribution(attempt)
     if over and newer:
         # Where nothing else distinguishes the executions: one for each attempt, if their numbers agree.
-        return Attribution(proven - newer if one.number == proven - newer else NOBODY)
+        return Attribution(proven - newer if one.number == proven - newer else UNKNOWN)
     counted = evidence.history_attempt
     if evidence.history_status is Status.QUEUED and (counted == proven or _answered(one, evidence)):
         # No attempt sends anything while it waits for a worker: an earlier one did, or the history is behind.
         failure = evidence.failures.get(counted - 1)
-        heard_before = failure is not None and failure.live and one.heard_at <= failure.known_at
-        return Attribution(1 if heard_before and counted == 2 else NOBODY)
-    if one.heard_at < evidence.proven_at and not _answered(one, evidence):
-        return Attribution(NOBODY) if over else Attribution(None, until=float("inf"))
+        came_before_failure = (
+            failure is not None and failure.live and one.first_received_at <= failure.known_at
+        )
+        return Attribution(1 if came_before_failure and counted == 2 else UNKNOWN)
+    if one.first_received_at < evidence.proven_at and not _answered(one, evidence):
+        return Attribution(UNKNOWN) if over else Attribution(None, until=float("inf"))
     return Attribution(proven)
 
 
 def _by_times(one: Execution, evidence: Evidence) -> int | None:
     """The attempt in whose time the first chunk was sent: after its beginning, before its failure.
 
-    NOBODY: it is an earlier one than the proven attempt, and which one is not known. None: the times decide
+    UNKNOWN: it is an earlier one than the proven attempt, and which one is not known. None: the times decide
     nothing.
     """
     proven: int = evidence.proven
@@ -183,7 +187,7 @@ def _by_times(one: Execution, evidence: Evidence) -> int | None:
         elif failure is not None and failure.failed_at is not None:
             earlier = one.first_at < failure.failed_at
         else:
-            return None if attempt >= proven - waits else NOBODY
+            return None if attempt >= proven - waits else UNKNOWN
         if not earlier:
             break
         attempt -= 1
@@ -198,7 +202,7 @@ def _still_the_same(evidence: Evidence, begun_at: float, now: float) -> bool:
 
 
 def _answered(one: Execution, evidence: Evidence) -> bool:
-    return evidence.history_asked >= one.heard_at + HISTORY_LAG
+    return evidence.history_asked >= one.first_received_at + HISTORY_LAG
 
 
 def _began_after_failure(one: Execution, evidence: Evidence, attempt: int) -> bool | None:
@@ -212,4 +216,4 @@ def _began_after_failure(one: Execution, evidence: Evidence, attempt: int) -> bo
     at = failure.failed_at if failure.failed_at is not None else failure.at
     if at is not None and one.first_at is not None:
         return one.first_at >= at
-    return failure.known_at <= one.heard_at if failure.live else None
+    return failure.known_at <= one.first_received_at if failure.live else None

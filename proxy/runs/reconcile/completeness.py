@@ -46,7 +46,7 @@ class AttemptEnd:
     known_at: float  # when it was first known
     settled_at: float  # until then chunks that it overtook may come, on any subscription
     settle: float  # seconds that chunks may lag behind such an end now
-    told_live: bool  # the engine sends subscriptions an event for such an end
+    sent_live: bool  # the engine sends subscriptions an event for such an end
     followed: bool  # another attempt began after it
     at: int | None  # the engine's time of it, nanoseconds since 1970
 
@@ -97,10 +97,10 @@ def _proof(one: SubscriptionState, attempt: tuple[str, int], end: AttemptEnd) ->
 
     The first is None while nothing has come that begins the settling time.
     """
-    heard = one.ends.get(attempt)
-    if heard is not None:
-        return heard.settled_at, heard.settled_at
-    if end.told_live and not end.followed:
+    received = one.ends.get(attempt)
+    if received is not None:
+        return received.settled_at, received.settled_at
+    if end.sent_live and not end.followed:
         return None, end.known_at + VOUCH_WAIT  # the end came from elsewhere; this one may still bring it
     if not end.followed and _saw_stop(one, end):
         return one.run_end_at + end.settle, one.run_end_at + end.settle

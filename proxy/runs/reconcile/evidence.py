@@ -41,7 +41,7 @@ class Outcome:
     at: int | None
     live: bool
     known_at: float
-    tell_at: float  # not emitted before: the live event may come later than the state, and has the details
+    emit_at: float  # not emitted before: the live event may come later than the state, and has the details
     ran: bool = True  # False: the attempt never ran, so it sent no chunk
     confirmed: bool = True  # False: a cancellation that the history may know to be a schedule timeout
 
@@ -58,6 +58,7 @@ class Evidence:
         "began",
         "children",
         "created_at",
+        "emit_start_at",
         "end",
         "failed_since",
         "failures",
@@ -72,7 +73,6 @@ class Evidence:
         "proven_at",
         "retries",
         "running",
-        "start_tell_at",
         "started_at",
         "started_live",
         "timeout",
@@ -87,7 +87,7 @@ class Evidence:
         self.children: tuple[str, ...] = ()  # names of the steps that begin after this one has ended
         self.started_live = False
         self.started_at: int | None = None
-        self.start_tell_at = 0.0
+        self.emit_start_at = 0.0
         self.proven = 1  # the highest attempt that is known to have begun
         self.proven_at = now
         self.began: dict[int, int] = {}  # attempt -> when it began by the history, nanoseconds
@@ -162,7 +162,7 @@ class Evidence:
         if failed:
             self.end = None
         else:
-            end.confirmed, end.tell_at = True, min(end.tell_at, now)
+            end.confirmed, end.emit_at = True, min(end.emit_at, now)
 
     def failed_for_good(
         self, now: float, text: str | None = None, at: int | None = None, wait: float = 0.0
@@ -175,9 +175,9 @@ class Evidence:
         live = known is not None and known.live
         said = (known.text if known is not None else None) or text
         when = known.at if known is not None and known.at else at
-        tell_at = now + (wait if said else FAILURE_TEXT_WAIT)
+        emit_at = now + (wait if said else FAILURE_TEXT_WAIT)
         since = known.known_at if known is not None else now
-        end = Outcome(STEP_FAILED, self.proven, payloads.failure(said), when, live, since, tell_at)
+        end = Outcome(STEP_FAILED, self.proven, payloads.failure(said), when, live, since, emit_at)
         self.failures.setdefault(self.proven, Failure(said, when, live, now, by_itself=True))
         if self.without_text:
             self.end = None

@@ -18,7 +18,7 @@ from proxy.runs.reconcile.placement import Contested, Execution, Executions, Pla
 from proxy.runs.reconcile.run_end import Phase, RunEnd
 from proxy.runs.reconcile.sequencer import Step
 from proxy.runs.reconcile.states import States, Wakeup
-from proxy.runs.reconcile.subscription_state import EndHeard, Subscriptions, SubscriptionState
+from proxy.runs.reconcile.subscription_state import ReceivedEnd, Subscriptions, SubscriptionState
 from proxy.runs.reconcile.timing import CANCEL_WAIT, HISTORY_LAG, OVER_WAIT, SAME_FLUSH
 
 
@@ -60,7 +60,7 @@ class Intake:
         while waiting != len(step.executions.contested):
             waiting = len(step.executions.contested)
             for each in step.executions.take_contested():
-                self._place(each.subscription, step, each.event, each.came)
+                self._place(each.subscription, step, each.event, each.received_at)
 
     def _place(self, one: SubscriptionState, step: Step, event: LiveEvent, now: float) -> None:
         evidence, executions, sequencer = step.evidence, step.executions, step.sequencer
@@ -96,7 +96,7 @@ class Intake:
         over = [self._over_at(step, each, now) for each in executions.all]
         unbroken = [self._unbroken(one, step, each) for each in executions.all]
         newest = executions.all[-1] if executions.all else None
-        same_flush = newest is not None and now < newest.last_came + SAME_FLUSH
+        same_flush = newest is not None and now < newest.last_received_at + SAME_FLUSH
         n, what = place(event, executions.all, over, unbroken, same_flush=same_flush)
         if what is Place.CONTESTED:
             return None, what
@@ -105,7 +105,7 @@ class Intake:
         execution = executions.begin(now) if what is Place.BEGINS else executions.all[n]
         if what is not Place.KNOWN:
             execution.note(event.index or 0, event.at)
-            execution.last_came = now
+            execution.last_received_at = now
         return execution, what
 
     def _unbroken(self, one: SubscriptionState, step: Step, execution: Execution) -> bool:
@@ -125,10 +125,10 @@ class Intake:
     def _overtaken(self, one: SubscriptionState, step: Step, execution: Execution, now: float) -> None:
         """A chunk came after its attempt's end: more may come, so the settling time begins again."""
         key = (step.evidence.id, execution.attempt or 0)
-        heard = one.ends.get(key)
-        if heard is not None:
-            settled_at = max(heard.settled_at, now + self.settle())
-            one.ends[key] = EndHeard(heard.at, settled_at)
+        end = one.ends.get(key)
+        if end is not None:
+            settled_at = max(end.settled_at, now + self.settle())
+            one.ends[key] = ReceivedEnd(end.at, settled_at)
 
     def _of_no_use(self, step: Step, execution: Execution, event: LiveEvent) -> None:
         """A chunk of an attempt that is over, or of a step that has ended."""
@@ -140,17 +140,17 @@ class Intake:
         sequencer.strayed = True
 
     @staticmethod
-    def _over_at(step: Step, execution: Execution, came: float) -> int | None:
+    def _over_at(step: Step, execution: Execution, received_at: float) -> int | None:
         """The time after which an execution sends nothing more, by a failure that is its own; else None.
 
-        `came`: when the chunk in question was received.
+        `received_at`: when the chunk in question came.
         """
         failures, proven = step.evidence.failures, step.evidence.proven
         failure = failures.get(proven if execution.attempt is None else execution.attempt)
         if failure is None:
             return None
         if execution.attempt is not None:
-            if not failure.stopped and came >= failure.known_at + OVER_WAIT:
+            if not failure.stopped and received_at >= failure.known_at + OVER_WAIT:
                 return execution.last_at
             return failure.at if failure.live and not failure.stopped else None
         if failure.at is None or execution.first_at is None or not failure.live:
@@ -161,12 +161,12 @@ class Intake:
         """A chunk came after the step's end was emitted, and it was not known to be missing."""
         self.late += 1
         end, sequencer = step.evidence.end, step.sequencer
-        if self._end.phase is Phase.OVER or end is None or sequencer.gap_told:
+        if self._end.phase is Phase.OVER or end is None or sequencer.gap_emitted:
             return
         # The code of a stopped step may go on for a while; what it sends after the end is not wanted.
         before = end.at is not None and event.at is not None and event.at < end.at
         if before or not end.stopped:
-            sequencer.gap_told = True
+            sequencer.gap_emitted = True
             self._emitter.gap(GapCause.UPSTREAM, step.evidence.name, sequencer.attempt, None)
 
     def lifecycle(self, one: SubscriptionState, step: Step, event: LiveEvent, now: float) -> None:
@@ -182,7 +182,7 @@ class Intake:
             one.began(evidence.id, 1, now)
         elif kind in {Kind.COMPLETED, Kind.FAILED, Kind.TIMED_OUT, Kind.CANCELLED}:
             settle = self.settle()
-            one.ends.setdefault(key, EndHeard(now, now + settle))
+            one.ends.setdefault(key, ReceivedEnd(now, now + settle))
             evidence.attempt_began(attempt, now)
             if kind is Kind.COMPLETED:
                 output = payloads.output(event.payload)
@@ -205,8 +205,8 @@ class Intake:
     def _cancelled(self, evidence: Evidence, attempt: int, at: int | None, now: float) -> None:
         """A subscription brought a cancellation; only the history knows whether it was a schedule timeout."""
         ask = self._states.askable
-        tell_at = now + CANCEL_WAIT if ask else now
-        evidence.ended(Outcome(STEP_CANCELLED, attempt, None, at, True, now, tell_at, confirmed=not ask))
+        emit_at = now + CANCEL_WAIT if ask else now
+        evidence.ended(Outcome(STEP_CANCELLED, attempt, None, at, True, now, emit_at, confirmed=not ask))
         if ask:
             self._states.want_history(now)
 

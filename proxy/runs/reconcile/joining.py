@@ -106,7 +106,7 @@ class Joining:
                 return runs or status not in outcomes.AT_REST
         return False
 
-    def unheard(self, now: float) -> bool:
+    def silent_so_far(self, now: float) -> bool:
         """Whether the run is young, and its subscriptions have brought nothing yet.
 
         They cannot bring what began before they were open.

@@ -32,8 +32,8 @@ REPLAYED: Final = (
 SCHEDULE_TIMEOUT: Final = "SCHEDULING_TIMED_OUT"
 
 
-def note_history(evidence: Evidence, known: PastStep, asked: float, now: float, tell_at: float) -> None:
-    """Take in what the history says of a step; `tell_at`: before this its end is not emitted."""
+def note_history(evidence: Evidence, known: PastStep, asked: float, now: float, emit_at: float) -> None:
+    """Take in what the history says of a step; `emit_at`: before this its end is not emitted."""
     evidence.history_asked = asked
     evidence.children = known.children
     evidence.created_at = known.created_at if evidence.created_at is None else evidence.created_at
@@ -41,10 +41,14 @@ def note_history(evidence: Evidence, known: PastStep, asked: float, now: float, 
     evidence.retries = evidence.retries if known.retries is None else known.retries
     evidence.timeout = evidence.timeout if known.timeout is None else known.timeout
     attempt = known.retry_count + 1
-    for told in known.events:
-        if told.type in FAILURES and told.retry_count < known.retry_count:
-            _failed(evidence, told.retry_count + 1, _text(told), told.at, now, stopped=told.type == TIMED_OUT)
-    replayed = any(told.type == REPLAYED and told.retry_count >= known.retry_count for told in known.events)
+    for event in known.events:
+        if event.type in FAILURES and event.retry_count < known.retry_count:
+            _failed(
+                evidence, event.retry_count + 1, _text(event), event.at, now, stopped=event.type == TIMED_OUT
+            )
+    replayed = any(
+        event.type == REPLAYED and event.retry_count >= known.retry_count for event in known.events
+    )
     evidence.attempt_began(attempt + replayed, now)
     evidence.history_attempt = attempt + replayed
     evidence.history_status = known.status
@@ -64,12 +68,12 @@ def note_history(evidence: Evidence, known: PastStep, asked: float, now: float, 
     evidence.failed_since = None
     ran = has_run(known)
     if known.status is Status.COMPLETED:
-        skipped = any(told.type == SKIPPED for told in known.events)
+        skipped = any(event.type == SKIPPED for event in known.events)
         kind = STEP_SKIPPED if skipped else STEP_COMPLETED
         payload = None if skipped else known.output or None  # {} is also "returned nothing"
-        evidence.ended(Outcome(kind, attempt, payload, known.finished_at, False, now, tell_at, ran))
+        evidence.ended(Outcome(kind, attempt, payload, known.finished_at, False, now, emit_at, ran))
     elif known.status is Status.CANCELLED:
-        evidence.ended(Outcome(STEP_CANCELLED, attempt, None, known.finished_at, False, now, tell_at, ran))
+        evidence.ended(Outcome(STEP_CANCELLED, attempt, None, known.finished_at, False, now, emit_at, ran))
 
 
 def has_run(known: PastStep) -> bool:
@@ -80,14 +84,14 @@ def has_run(known: PastStep) -> bool:
     if known.started_at is not None or known.status is Status.RUNNING or known.error:
         return True
     if known.events:
-        return any(told.type == STARTED and told.retry_count == known.retry_count for told in known.events)
+        return any(event.type == STARTED and event.retry_count == known.retry_count for event in known.events)
     return known.status is Status.COMPLETED
 
 
 def _says_failed(evidence: Evidence, known: PastStep, attempt: int, now: float) -> None:
-    last = [told for told in known.events if told.retry_count == attempt - 1]
-    text = known.error or next((said for told in reversed(last) if (said := _text(told))), None)
-    stopped = any(told.type == TIMED_OUT for told in last)
+    last = [event for event in known.events if event.retry_count == attempt - 1]
+    text = known.error or next((said for event in reversed(last) if (said := _text(event))), None)
+    stopped = any(event.type == TIMED_OUT for event in last)
     _failed(evidence, attempt, text, known.finished_at, now, stopped=stopped)
     if evidence.failed_since is None or evidence.failed_since[0] != attempt:
         evidence.failed_since = (attempt, now)
@@ -108,14 +112,14 @@ def _failed(
     evidence.attempt_failed(attempt, text, at, now, live=False, stopped=stopped)
 
 
-def _text(told: PastTaskEvent) -> str | None:
+def _text(event: PastTaskEvent) -> str | None:
     """What a task event says of a failure."""
-    if told.error:
-        return told.error
-    if told.type == TIMED_OUT:
+    if event.error:
+        return event.error
+    if event.type == TIMED_OUT:
         return "Task exceeded its timeout"
     return (
-        "Task was not assigned to a worker: scheduling timed out" if told.type == SCHEDULE_TIMEOUT else None
+        "Task was not assigned to a worker: scheduling timed out" if event.type == SCHEDULE_TIMEOUT else None
     )
 
 
@@ -164,7 +168,7 @@ def _was_skipped(evidence: Evidence, known: CoreStep, core: CoreState, past: Pas
     The history says so. The core state alone has only an output, which a step may also return itself.
     """
     if past is not None and past.events and past.status in AT_REST:
-        return any(told.type == SKIPPED for told in past.events)
+        return any(event.type == SKIPPED for event in past.events)
     end = evidence.end
     completed = end is not None and end.type == STEP_COMPLETED and end.live
     return not completed and evidence.id != core.run_id and payloads.skipped(known.output)

@@ -44,11 +44,11 @@ class Execution:
         "begun",
         "first_at",
         "first_index",
-        "heard_at",
+        "first_received_at",
         "held",
         "last_at",
-        "last_came",
         "last_index",
+        "last_received_at",
         "next",
         "number",
         "recent",
@@ -60,8 +60,8 @@ class Execution:
         self.begun: tuple[int, float] | None = None
         """(attempt, seconds): the beginning of an attempt that came before the first chunk, on the same
         subscription, and when"""
-        self.heard_at = now  # when its first chunk was received
-        self.last_came = now  # when its last chunk was received
+        self.first_received_at = now  # when its first chunk was received
+        self.last_received_at = now  # when its last chunk was received
         self.first_index = 0
         self.first_at: int | None = None
         self.last_index = -1  # the highest index that was received
@@ -88,7 +88,7 @@ class Execution:
             self.last_index = index
             self.last_at = at if at is not None else self.last_at
 
-    def told(self, index: int, at: int | None) -> None:
+    def emitted(self, index: int, at: int | None) -> None:
         """A chunk of this execution was emitted; the next is the one after it."""
         self.next = index + 1
         self.recent.append((index, at))
@@ -194,7 +194,7 @@ def _missing(chunk: _Chunk, candidate: _Candidate) -> Place | None:
     return Place.ADDS if fits else None
 
 
-def _told(chunk: _Chunk, candidate: _Candidate) -> Place | None:
+def _emitted(chunk: _Chunk, candidate: _Candidate) -> Place | None:
     """A chunk that was emitted or announced as missing; its exact time is forgotten, and its time fits."""
     one = candidate.one
     if chunk.index >= one.next or _after(chunk.at, one.last_at):
@@ -215,7 +215,7 @@ def _later(chunk: _Chunk, candidate: _Candidate) -> Place | None:
     return None if _before(chunk.at, one.last_at) else Place.ADDS
 
 
-RULES: Final = (_next, _missing, _told, _later)
+RULES: Final = (_next, _missing, _emitted, _later)
 
 
 def _clock_put_back(chunk: _Chunk, candidate: _Candidate) -> bool:
@@ -237,11 +237,11 @@ def _before(at: int | None, other: int | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Contested:
-    """A chunk that may be of more than one execution; `came` is when it was received."""
+    """A chunk that may be of more than one execution; `received_at` is when it came."""
 
     event: LiveEvent
     subscription: SubscriptionState
-    came: float
+    received_at: float
 
 
 class Executions:

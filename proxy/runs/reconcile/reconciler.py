@@ -1,6 +1,6 @@
 """One run's observations in; items and a plan out. No IO, no clock, no loop: every input brings its `now`.
 
-    in     opened, heard, closed (of a subscription)    core, history (answers to state reads)    tick
+    in     opened, received, closed (of a subscription)    core, history (answers to state reads)    tick
     out    take() -> items, in order, each once         plan -> when to tick, when to read which state
 
 Two rules decide about chunks:
@@ -85,7 +85,7 @@ class Reconciler:
         )
         self.core_poll = states.core_poll
         self.history_poll = states.history_poll
-        self._heard_at: float | None = None
+        self._last_event_at: float | None = None
         self._checked_at = 0.0
         self._calm = False
         """Whether the run goes on and no step waits for anything; `_settle` sets it after other inputs."""
@@ -143,15 +143,15 @@ class Reconciler:
     def opened(
         self, now: float, selection: Selection, pulse: Pulse | None = None, *, since: float | None = None
     ) -> SubscriptionState:
-        """A subscription is open; its events are given to `heard` with the state that this returns.
+        """A subscription is open; its events are given to `received` with the state that this returns.
 
         `pulse`: of a subscription that several runs share. `since`: when that was opened, if earlier.
         """
         one = SubscriptionState(selection, now if since is None else since, pulse or Pulse())
         alone = not self._subscriptions.open
         self._subscriptions.opened(one, now)
-        if self._heard_at is None:
-            self._heard_at = now
+        if self._last_event_at is None:
+            self._last_event_at = now
         if alone and self._states.core is not None:  # events may be missing from while none was open
             self._states.want_history(now)
             self.core_poll.want(now)
@@ -183,12 +183,12 @@ class Reconciler:
             self.core_poll.want(now + later)
             self._settle(now)
 
-    def heard(self, one: SubscriptionState, event: LiveEvent, now: float) -> None:
+    def received(self, one: SubscriptionState, event: LiveEvent, now: float) -> None:
         """One event of this run, brought by a subscription."""
         if event.run_id != self.run_id:
             self.foreign += 1
             return
-        self._heard_at = one.heard_at = now
+        self._last_event_at = one.last_event_at = now
         one.pulse.at = now
         step_id = event.step_run_id
         if step_id is None:
@@ -212,9 +212,9 @@ class Reconciler:
     def next_in_order(self, one: SubscriptionState, event: LiveEvent, now: float) -> Event | None:
         """The item of a chunk that simply continues its step; else None, and nothing is changed.
 
-        The short cut for nearly every event. It returns what `heard` would emit at once: the step flows (its
-        attempt is known, nothing waits, nothing was announced), the index is the next one and the time is not
-        earlier.
+        The short cut for nearly every event. It returns what `received` would emit at once: the step flows
+        (its attempt is known, nothing waits, nothing was announced), the index is the next one and the time
+        is not earlier.
         """
         if not self._calm or event.kind is not _STREAM:
             return None
@@ -237,11 +237,11 @@ class Reconciler:
         emitter = self._emitter
         if event.run_id != self.run_id or emitter.items:
             return None
-        self._heard_at = one.heard_at = one.chunk_at = one.pulse.at = now
+        self._last_event_at = one.last_event_at = one.chunk_at = one.pulse.at = now
         last_chunk[key] = execution.last_index = index
         execution.last_at = at
-        execution.last_came = now
-        execution.told(index, at)
+        execution.last_received_at = now
+        execution.emitted(index, at)
         return emitter.chunk(evidence.name or "", event, step.sequencer.attempt)
 
     # -- states --
@@ -256,7 +256,7 @@ class Reconciler:
         self._emitter.metadata = state.metadata
         if first:
             self._states.began = self._checked_at = now
-            self._heard_at = now if self._heard_at is None else self._heard_at
+            self._last_event_at = now if self._last_event_at is None else self._last_event_at
             if not state.done:
                 self._states.want_history(now)
         for known in state.steps:
@@ -291,11 +291,11 @@ class Reconciler:
         if state is not None:
             first, self._states.past = self._states.past is None, state
             live = self._joining.joined and (self._subscriptions.open or self._end.hint is not None)
-            tell_at = now + LIVE_WAIT if live else now
+            emit_at = now + LIVE_WAIT if live else now
             for known in sorted(state.steps, key=lambda one: one.created_at or 0):
                 step = self._steps.known(known.step_run_id, now)
                 step.named(known.name, self._emit_start_at(now))
-                outcomes.note_history(step.evidence, known, asked, now, tell_at)
+                outcomes.note_history(step.evidence, known, asked, now, emit_at)
                 if step.evidence.failed_since is not None and step.evidence.undecided:
                     self.history_poll.by(step.evidence.failed_since[1] + FAILED_WAIT)
                 if step.evidence.without_text and not step.sequencer.ended:
@@ -309,8 +309,8 @@ class Reconciler:
             self.history_poll.again(now)
         for step in self._steps:
             for execution in step.executions.unplaced:
-                if asked < execution.heard_at + HISTORY_LAG:
-                    self.history_poll.by(max(now, execution.heard_at + HISTORY_LAG))
+                if asked < execution.first_received_at + HISTORY_LAG:
+                    self.history_poll.by(max(now, execution.first_received_at + HISTORY_LAG))
         self._settle(now)
 
     def history_unavailable(self, now: float, jitter: float = 1.0) -> None:
@@ -324,8 +324,8 @@ class Reconciler:
 
     def tick(self, now: float) -> None:
         """Time has passed: act on every wait that ends at or before `now`."""
-        if not self.over and self._heard_at is not None and now >= self._check_at:
-            self._heard_at = self._checked_at = now
+        if not self.over and self._last_event_at is not None and now >= self._check_at:
+            self._last_event_at = self._checked_at = now
             self.core_poll.want(now)
             self._states.want_history(now)
         if not self.over and self._closing.rested_at is not None and now >= self._closing.rested_at + REST:
@@ -347,12 +347,12 @@ class Reconciler:
         running = any(step.status is Status.RUNNING for step in state.steps)
         self._end.denied(asked, running=running)
         unnamed = any(step.evidence.name is None for step in self._steps)
-        unheard = self._joining.unheard(now) and not self._states.askable
-        if self._end.polls_left or unnamed or unheard or self._states.state_only:
+        silent_so_far = self._joining.silent_so_far(now) and not self._states.askable
+        if self._end.polls_left or unnamed or silent_so_far or self._states.state_only:
             self.core_poll.again(now)
 
     def _open_question(self, now: float) -> bool:
-        if self._end.phase is Phase.CLAIMED or self._states.state_only or self._joining.unheard(now):
+        if self._end.phase is Phase.CLAIMED or self._states.state_only or self._joining.silent_so_far(now):
             return True
         return any(step.has_open_question for step in self._steps)
 
@@ -368,7 +368,7 @@ class Reconciler:
         self._calm = False
         if self.over or self._states.core is None:
             return
-        if self._heard_at is not None:
+        if self._last_event_at is not None:
             self._wakeup.by(self._check_at)
         if not self._joining.joined and not self._joining.may_join(now):
             return
@@ -399,7 +399,7 @@ class Reconciler:
     @property
     def _check_at(self) -> float:
         """When the states are read for no other reason than that no event came."""
-        heard = self._heard_at if self._heard_at is not None else 0.0
+        last = self._last_event_at if self._last_event_at is not None else 0.0
         running = sum(step.sequencer.started and not step.sequencer.ended for step in self._steps)
         # The chunks of one step say nothing about the others.
-        return (min(heard, self._checked_at) if running > 1 else heard) + self._check_after
+        return (min(last, self._checked_at) if running > 1 else last) + self._check_after

@@ -130,7 +130,7 @@ class RunEnd:
         self,
         now: float,
         *,
-        all_heard: bool,
+        all_received: bool,
         doubtful: bool,
         alone: bool,
         listening: bool,
@@ -138,16 +138,16 @@ class RunEnd:
     ) -> float | None:
         """Until when a claimed end waits; None: it can be emitted now; infinity: for another core state.
 
-        `all_heard`: subscriptions brought every step's end. `doubtful`: a replay is possible. `alone`:
+        `all_received`: subscriptions brought every step's end. `doubtful`: a replay is possible. `alone`:
         nothing but the core state can say that it goes on. `listening`: a subscription may still bring what
         the state says. `history_behind`: the history may still have details.
         """
         if doubtful and not self.stands:
-            if alone and not all_heard:
+            if alone and not all_received:
                 return float("inf")
             if now < self.claimed_at + CLOSE_WAIT:
                 return self.claimed_at + CLOSE_WAIT
-        if all_heard:
+        if all_received:
             return None
         if listening and now < self.claimed_at + LIVE_WAIT:
             return self.claimed_at + LIVE_WAIT
@@ -162,11 +162,11 @@ def history_arrived(past: PastState | None, core: CoreState, steps: Mapping[str,
         return False
     known = {step.step_run_id: step for step in past.steps}
     for state in core.steps:
-        told = known.get(state.step_run_id)
+        past_step = known.get(state.step_run_id)
         evidence = steps.get(state.step_run_id)
-        if told is None or told.status not in AT_REST:
+        if past_step is None or past_step.status not in AT_REST:
             return False
-        if evidence is not None and told.retry_count + 1 < evidence.proven:
+        if evidence is not None and past_step.retry_count + 1 < evidence.proven:
             return False
     return True
 
@@ -253,17 +253,17 @@ class Closing:
         core = self._states.core
         assert core is not None
         evidences = {step.evidence.id: step.evidence for step in self._steps}
-        all_heard = all(
-            (step := self._steps.get(known.step_run_id)) is not None and self._end_was_heard(step)
+        all_received = all(
+            (step := self._steps.get(known.step_run_id)) is not None and self._end_was_received(step)
             for known in core.steps
         )
         gone = not self._states.has_history or self._states.history_gone
-        doubtful = (not all_heard and gone) or any(
+        doubtful = (not all_received and gone) or any(
             one.retries is not None and one.proven > one.retries + 1 for one in evidences.values()
         )
         until = self._end.wait(
             now,
-            all_heard=all_heard,
+            all_received=all_received,
             doubtful=doubtful,
             alone=self.core_alone,
             listening=bool(self._subscriptions.open) and self._joining.joined,
@@ -290,7 +290,7 @@ class Closing:
                 continue
             self._attribute(step, now)
             if step.executions.unplaced and self._states.askable:
-                until = max(one.heard_at for one in step.executions.unplaced) + ATTEMPT_WAIT
+                until = max(one.first_received_at for one in step.executions.unplaced) + ATTEMPT_WAIT
                 if now < until:
                     self._wakeup.by(until)
                     waits = True
@@ -314,7 +314,7 @@ class Closing:
         self._states.core_poll.at = self._states.history_poll.at = None
 
     @staticmethod
-    def _end_was_heard(step: Step) -> bool:
+    def _end_was_received(step: Step) -> bool:
         end = step.evidence.end
         return step.sequencer.ended or (end is not None and end.live)
 

@@ -39,7 +39,7 @@ class Sequencer:
         "due",
         "ended",
         "flowing",
-        "gap_told",
+        "gap_emitted",
         "started",
         "strayed",
         "too_large",
@@ -63,7 +63,7 @@ class Sequencer:
         self.attempt = 1  # the attempt whose chunks are emitted now
         self.started = False
         self.ended = False
-        self.gap_told = False  # a gap without a number was emitted at this attempt's end
+        self.gap_emitted = False  # a gap without a number was emitted at this attempt's end
         self.strayed = False  # a chunk was dropped as an earlier attempt's; it may belong to this one
         self.too_large = False  # a subscription ended at a message that was too large: the next gap says so
         self.flowing: Execution | None = None  # its next chunk in order can be emitted at once
@@ -96,11 +96,11 @@ class Sequencer:
         if self.started:
             return True
         evidence = self._evidence
-        early = now < evidence.start_tell_at and not (
+        early = now < evidence.emit_start_at and not (
             last or evidence.started_live or evidence.end is not None
         )
         if early and not self._executions.all:
-            self._later(evidence.start_tell_at)
+            self._later(evidence.emit_start_at)
             return False
         self.started = True
         self._emitter.step(
@@ -133,7 +133,7 @@ class Sequencer:
             while first in one.held:
                 event = self._executions.take(one, first)
                 self._emitter.items.append(self._emitter.chunk(name or "", event, self.attempt))
-                one.told(first, event.at)
+                one.emitted(first, event.at)
                 first += 1
         self._hole_since = None
         return True
@@ -168,7 +168,7 @@ class Sequencer:
         if verdict.whole is None:
             self._later(verdict.until)
             return False
-        self._tell_gap(verdict)
+        self._emit_gap(verdict)
         text = failure.text if failure is not None else None
         self._emitter.step(
             STEP_RETRYING,
@@ -186,24 +186,24 @@ class Sequencer:
         for one in self._executions.all:
             if one.attempt is not None and one.attempt < next_attempt:
                 self._executions.drop(one)
-        self.gap_told = self.too_large = self._executions.overflowed = False
+        self.gap_emitted = self.too_large = self._executions.overflowed = False
         self._emitter.reset(evidence.name or "", next_attempt)
         return True
 
     def _end(self, end: Outcome, now: float, last: bool) -> None:
-        if not last and now < end.tell_at:
-            self._later(end.tell_at)
+        if not last and now < end.emit_at:
+            self._later(end.emit_at)
             return
         if end.ran or self._executions.all:
-            heard = self._executions.of(self.attempt) is not None
+            received = self._executions.of(self.attempt) is not None
             settle = self._settle()
-            settled_at = end.known_at + (settle if end.live or heard else 0.0)
+            settled_at = end.known_at + (settle if end.live or received else 0.0)
             fact = AttemptEnd(end.known_at, settled_at, settle, not end.stopped, followed=False, at=end.at)
             verdict = self._verdict(fact, now, last)
             if verdict.whole is None:
                 self._later(verdict.until)
                 return
-            self._tell_gap(verdict)
+            self._emit_gap(verdict)
         self.ended = True
         for one in self._executions.all:
             self._executions.drop(one)
@@ -240,10 +240,10 @@ class Sequencer:
         one = self._executions.of(self.attempt)
         return one is None or one.first_index > 0
 
-    def _tell_gap(self, verdict: Verdict) -> None:
-        if verdict.whole or self.gap_told:
+    def _emit_gap(self, verdict: Verdict) -> None:
+        if verdict.whole or self.gap_emitted:
             return
-        self.gap_told = True
+        self.gap_emitted = True
         cause = self._cause(self._executions.of(self.attempt))
         self._emitter.gap(cause, self._evidence.name, self.attempt, None)
 
@@ -296,7 +296,7 @@ class Step:
         if evidence.name is None:
             evidence.name = name
             if not evidence.started_live:
-                evidence.start_tell_at = emit_start_at
+                evidence.emit_start_at = emit_start_at
 
 
 class Steps:

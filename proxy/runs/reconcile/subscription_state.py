@@ -50,7 +50,7 @@ class Crowd:
 
 
 @dataclass(slots=True, frozen=True)
-class EndHeard:
+class ReceivedEnd:
     """An attempt's end on one subscription: when it came, and from when on no more chunks of it can come."""
 
     at: float
@@ -71,7 +71,7 @@ class SubscriptionState:
     crowd: Crowd | None = None  # None: a subscription that a whole team shares
     hung_up: bool = False  # the engine ended it because no run that it had brought was active
     successor: SubscriptionState | None = None  # opened at once when this one was hung up
-    heard_at: float = float("-inf")  # when it last brought an event of this run
+    last_event_at: float = float("-inf")  # when it last brought an event of this run
     chunk_at: float = float("-inf")  # when it last brought a chunk of this run
     last_chunk: dict[tuple[str, int], int] = field(default_factory=dict)
     """(step run id, number of the execution) -> the highest index that it brought"""
@@ -79,7 +79,7 @@ class SubscriptionState:
     """(step run id, attempt): attempts that began after it was opened"""
     live_starts: dict[tuple[str, int], float] = field(default_factory=dict)
     """those of `starts` whose beginning (STARTED, or the failure before) it brought -> when that came"""
-    ends: dict[tuple[str, int], EndHeard] = field(default_factory=dict)
+    ends: dict[tuple[str, int], ReceivedEnd] = field(default_factory=dict)
     """(step run id, attempt) -> the end that it brought"""
     run_end: LiveEvent | None = None  # the last event about the run's end that it brought
     run_end_at: float = float("-inf")  # when that came
@@ -105,7 +105,7 @@ class SubscriptionState:
     @property
     def silent(self) -> bool:
         """Whether it has brought nothing of this run yet."""
-        return self.heard_at == float("-inf")
+        return self.last_event_at == float("-inf")
 
     def began(self, step_run_id: str, attempt: int, now: float) -> None:
         """It brought the beginning of an attempt."""
@@ -158,7 +158,7 @@ class SubscriptionState:
             return after >= SEAM_SHARE * waits
         if since_chunk < CUT_FLUSH or after < HANGUP_LEAST:
             return False
-        others = sum(1 for heard in self.ends.values() if ended_at - OTHER_END < heard.at <= ended_at)
+        others = sum(1 for end in self.ends.values() if ended_at - OTHER_END < end.at <= ended_at)
         if after >= AFTER_FLUSHES or (self.chunk_at >= ended_at - END_WAITS and others <= 1):
             return True
         return not any(first <= since_chunk <= last for first, last in NEXT_FLUSHES)

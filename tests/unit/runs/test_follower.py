@@ -461,14 +461,14 @@ async def test_an_unforeseen_mistake_with_an_event_does_not_end_the_run(
     trace = await followed.begin()
     trace.tell(started())
     await followed.clock.turn(0.1)
-    heard = type(followed.run._reconciler).heard
+    received = type(followed.run._reconciler).received
 
     def broken(*args: object) -> None:
         raise RecursionError("too deep")
 
-    monkeypatch.setattr(type(followed.run._reconciler), "heard", broken)
+    monkeypatch.setattr(type(followed.run._reconciler), "received", broken)
     trace.tell(chunk(0))
-    monkeypatch.setattr(type(followed.run._reconciler), "heard", heard)
+    monkeypatch.setattr(type(followed.run._reconciler), "received", received)
     assert [str(error) for error in followed.counts.errors] == ["too deep"]
     trace.tell(completed())
     followed.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')

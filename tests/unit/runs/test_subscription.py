@@ -44,7 +44,7 @@ class Held:
     def opened(self) -> None:
         self.told.append("opened")
 
-    def heard(self, event: LiveEvent) -> None:
+    def received(self, event: LiveEvent) -> None:
         self.told.append(event.payload or event.kind.value)
 
     def ended(self, cause: GapCause, trouble: HatchetError | None, *, hung_up: bool) -> None:

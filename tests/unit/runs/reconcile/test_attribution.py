@@ -6,7 +6,7 @@ from typing import Any
 
 from proxy.core.events import STEP_COMPLETED
 from proxy.core.observations import Status
-from proxy.runs.reconcile.attempts import NOBODY, Attribution, attribute
+from proxy.runs.reconcile.attempts import UNKNOWN, Attribution, attribute
 from proxy.runs.reconcile.evidence import Evidence, Outcome
 from proxy.runs.reconcile.placement import Execution
 from proxy.runs.reconcile.timing import (
@@ -33,7 +33,7 @@ def known(**facts: Any) -> Evidence:
     return evidence
 
 
-def heard(
+def received(
     sent: float | None, now: float | None = None, attempt: int | None = None, first: int = 0, number: int = 1
 ) -> Execution:
     """Three chunks of an execution; the first was sent at `sent` and heard at `now`, if that was later."""
@@ -54,7 +54,7 @@ def decide(
     over: bool = False,
     now: float | None = None,
 ) -> Attribution:
-    when = one.heard_at if now is None else now
+    when = one.first_received_at if now is None else now
     return attribute(one, before, evidence, newer=newer, history=history, over=over, now=when)
 
 
@@ -62,13 +62,13 @@ def decide(
 
 
 def test_what_its_own_subscription_brought_the_start_of_is_that_attempt_at_once() -> None:
-    one = heard(0.5)
+    one = received(0.5)
     one.begun = (1, 0.4)
     assert decide(one, known()).attempt == 1
 
 
 def test_a_start_is_worth_nothing_once_a_timeout_may_have_passed_unheard() -> None:
-    one = heard(3.0)
+    one = received(3.0)
     one.begun = (1, 3.0 - SHORTEST_TIMEOUT)
     assert decide(one, known()).attempt is None
     assert decide(one, known(timeout=60.0)).attempt == 1
@@ -77,13 +77,13 @@ def test_a_start_is_worth_nothing_once_a_timeout_may_have_passed_unheard() -> No
 
 
 def test_a_start_of_an_earlier_attempt_is_worth_nothing() -> None:
-    one = heard(0.5)
+    one = received(0.5)
     one.begun = (1, 0.4)
     assert decide(one, known(proven=2)).attempt is None
 
 
 def test_it_waits_for_an_answer_of_the_history_and_not_for_ever() -> None:
-    one = heard(5.0)
+    one = received(5.0)
     waiting = decide(one, known())
     assert (waiting.attempt, waiting.until) == (None, 5.0 + ATTEMPT_WAIT)
     assert decide(one, known(history_asked=5.0 + ANSWERED - 0.01)).attempt is None
@@ -94,16 +94,16 @@ def test_it_waits_for_an_answer_of_the_history_and_not_for_ever() -> None:
 
 
 def test_an_answer_that_counts_attempts_is_believed() -> None:
-    assert decide(heard(5.0), known(proven=3, history_asked=6.0)).attempt == 3
+    assert decide(received(5.0), known(proven=3, history_asked=6.0)).attempt == 3
 
 
 def test_it_is_of_the_attempt_in_whose_time_its_first_chunk_was_sent() -> None:
     began = {2: at(4.0), 3: at(6.0)}
     evidence = known(proven=3, history_asked=9.0, began=began)
-    assert decide(heard(6.5), evidence).attempt == 3
-    assert decide(heard(6.0 - START_LAG * 0.9), evidence).attempt == 3
-    assert decide(heard(6.0 - START_LAG * 1.1), evidence).attempt == 2
-    assert decide(heard(3.0), evidence).attempt == 1
+    assert decide(received(6.5), evidence).attempt == 3
+    assert decide(received(6.0 - START_LAG * 0.9), evidence).attempt == 3
+    assert decide(received(6.0 - START_LAG * 1.1), evidence).attempt == 2
+    assert decide(received(3.0), evidence).attempt == 1
 
 
 def test_it_is_of_an_earlier_attempt_where_that_failed_after_its_first_chunk() -> None:
@@ -111,124 +111,124 @@ def test_it_is_of_an_earlier_attempt_where_that_failed_after_its_first_chunk() -
     evidence.attempt_failed(1, "E", at(4.0), 4.0, live=False)
     evidence.attempt_began(2, 4.0)
     evidence.history_attempt = 2
-    assert decide(heard(3.0), evidence).attempt == 1
-    assert decide(heard(4.0), evidence).attempt == 2
+    assert decide(received(3.0), evidence).attempt == 1
+    assert decide(received(4.0), evidence).attempt == 2
 
 
-def test_it_is_nobodys_where_it_is_an_earlier_attempts_and_it_is_not_known_which() -> None:
+def test_it_is_unknown_where_it_is_an_earlier_attempts_and_it_is_not_known_which() -> None:
     evidence = known(proven=3, history_asked=9.0, began={3: at(6.0)})
-    assert decide(heard(5.0), evidence).attempt == NOBODY
+    assert decide(received(5.0), evidence).attempt == UNKNOWN
 
 
 def test_without_times_the_proven_attempt_is_believed_unless_it_waits_for_a_worker() -> None:
     evidence = known(proven=2, history_asked=9.0)
-    assert decide(heard(5.0), evidence).attempt == 2
+    assert decide(received(5.0), evidence).attempt == 2
     evidence.history_status, evidence.history_attempt = Status.QUEUED, 2
-    assert decide(heard(5.0), evidence).attempt == NOBODY
+    assert decide(received(5.0), evidence).attempt == UNKNOWN
     evidence.attempt_failed(1, "E", None, 6.0, live=True)
-    assert decide(heard(5.0), evidence).attempt == 1, "it was heard before the failure of the one before"
+    assert decide(received(5.0), evidence).attempt == 1, "it was heard before the failure of the one before"
 
 
 def test_an_attempt_that_the_history_does_not_count_yet_is_not_believed() -> None:
-    assert decide(heard(5.0), known(proven=2, history_asked=9.0, history_attempt=1)).attempt == 1
+    assert decide(received(5.0), known(proven=2, history_asked=9.0, history_attempt=1)).attempt == 1
 
 
 def test_executions_that_nothing_tells_apart_are_the_attempts_one_by_one_when_all_is_over() -> None:
     evidence = known(proven=2)
-    assert decide(heard(1.0, number=1), evidence, newer=1, over=True).attempt == 1
-    assert decide(heard(1.0, number=1), evidence, newer=2, over=True).attempt == NOBODY
-    assert decide(heard(1.0, number=1), evidence, newer=0, over=True).attempt == 2
+    assert decide(received(1.0, number=1), evidence, newer=1, over=True).attempt == 1
+    assert decide(received(1.0, number=1), evidence, newer=2, over=True).attempt == UNKNOWN
+    assert decide(received(1.0, number=1), evidence, newer=0, over=True).attempt == 2
 
 
 def test_a_first_attempt_that_is_said_to_wait_is_believed_all_the_same() -> None:
     evidence = known(history_asked=9.0, history_status=Status.QUEUED, history_attempt=1)
-    assert decide(heard(5.0), evidence).attempt == 1
+    assert decide(received(5.0), evidence).attempt == 1
 
 
 def test_it_is_the_next_attempt_where_the_proven_one_failed_live_before_it() -> None:
     evidence = known()
     evidence.attempt_failed(1, "E", at(4.0), 4.0, live=True)
-    assert decide(heard(4.5), evidence).attempt == 2
-    assert decide(heard(3.5), evidence, now=9.0).attempt == 1
+    assert decide(received(4.5), evidence).attempt == 2
+    assert decide(received(3.5), evidence, now=9.0).attempt == 1
 
 
 def test_a_failure_that_only_a_state_tells_must_have_been_known_for_some_time() -> None:
     evidence = known(history_asked=9.0)
     evidence.attempt_failed(1, "E", at(4.0), 4.0, live=False)
-    assert decide(heard(4.0 + ATTEMPT_WAIT * 0.9), evidence).attempt == 1
-    assert decide(heard(4.0 + ATTEMPT_WAIT * 1.1), evidence).attempt == 2
+    assert decide(received(4.0 + ATTEMPT_WAIT * 0.9), evidence).attempt == 1
+    assert decide(received(4.0 + ATTEMPT_WAIT * 1.1), evidence).attempt == 2
 
 
 # -- an execution after one whose attempt is known --
 
 
 def test_one_that_is_older_than_that_is_nobodys() -> None:
-    before = heard(5.0, attempt=1)
-    assert decide(heard(5.0 - CLOCK_JITTER * 1.1, now=6.0), known(), before=before).attempt == NOBODY
-    assert decide(heard(5.0 - CLOCK_JITTER * 0.9, now=6.0), known(), before=before).attempt is None
-    assert decide(heard(None, now=6.0), known(), before=before).attempt is None
+    before = received(5.0, attempt=1)
+    assert decide(received(5.0 - CLOCK_JITTER * 1.1, now=6.0), known(), before=before).attempt == UNKNOWN
+    assert decide(received(5.0 - CLOCK_JITTER * 0.9, now=6.0), known(), before=before).attempt is None
+    assert decide(received(None, now=6.0), known(), before=before).attempt is None
 
 
 def test_one_that_goes_on_is_of_the_failed_attempt_where_it_was_sent_before_the_failure() -> None:
     evidence = known()
     evidence.attempt_failed(1, "E", at(6.0), 6.0, live=True)
-    before = heard(1.0, attempt=1)
-    assert decide(heard(6.0, now=6.5), evidence, before=before) == Attribution(2)
-    assert decide(heard(5.0, now=6.5), evidence, before=before) == Attribution(2), "it begins again at 0"
-    assert decide(heard(5.0, now=6.5, first=3), evidence, before=before) == Attribution(1, rerun=True)
-    assert decide(heard(6.0, now=6.5, first=3), evidence, before=before) == Attribution(2)
+    before = received(1.0, attempt=1)
+    assert decide(received(6.0, now=6.5), evidence, before=before) == Attribution(2)
+    assert decide(received(5.0, now=6.5), evidence, before=before) == Attribution(2), "it begins again at 0"
+    assert decide(received(5.0, now=6.5, first=3), evidence, before=before) == Attribution(1, rerun=True)
+    assert decide(received(6.0, now=6.5, first=3), evidence, before=before) == Attribution(2)
 
 
 def test_where_times_are_missing_what_was_heard_first_decides() -> None:
     evidence = known()
     evidence.attempt_failed(1, "E", None, 6.0, live=True)
-    before = heard(1.0, attempt=1)
-    assert decide(heard(7.0), evidence, before=before) == Attribution(2)
-    assert decide(heard(5.5, first=3), evidence, before=before) == Attribution(1, rerun=True)
-    assert decide(heard(7.0, first=3), evidence, before=before) == Attribution(2)
+    before = received(1.0, attempt=1)
+    assert decide(received(7.0), evidence, before=before) == Attribution(2)
+    assert decide(received(5.5, first=3), evidence, before=before) == Attribution(1, rerun=True)
+    assert decide(received(7.0, first=3), evidence, before=before) == Attribution(2)
 
 
 def test_a_later_attempt_that_is_proven_takes_it() -> None:
-    before = heard(1.0, attempt=1)
+    before = received(1.0, attempt=1)
     evidence = known(proven=2, history_asked=9.0)
-    assert decide(heard(5.0), evidence, before=before) == Attribution(2)
+    assert decide(received(5.0), evidence, before=before) == Attribution(2)
     evidence.began[2] = at(6.0)
-    assert decide(heard(5.0), evidence, before=before) == Attribution(NOBODY), "two of attempt 1"
-    assert decide(heard(5.0, first=3), evidence, before=before) == Attribution(1, rerun=True), "it goes on"
-    waiting = decide(heard(5.0), known(proven=2), before=before)
+    assert decide(received(5.0), evidence, before=before) == Attribution(UNKNOWN), "two of attempt 1"
+    assert decide(received(5.0, first=3), evidence, before=before) == Attribution(1, rerun=True), "it goes on"
+    waiting = decide(received(5.0), known(proven=2), before=before)
     assert (waiting.attempt, waiting.until) == (None, 5.0 + ATTEMPT_WAIT)
 
 
 def test_an_evicted_attempt_runs_again() -> None:
-    before = heard(1.0, attempt=1)
-    assert decide(heard(5.0), known(was_evicted=True), before=before) == Attribution(1, rerun=True)
+    before = received(1.0, attempt=1)
+    assert decide(received(5.0), known(was_evicted=True), before=before) == Attribution(1, rerun=True)
 
 
 def test_after_the_end_it_is_the_same_attempt_again() -> None:
     evidence = known()
-    evidence.ended(Outcome(STEP_COMPLETED, 1, {}, at(6.0), live=True, known_at=6.0, tell_at=6.0))
-    before = heard(1.0, attempt=1)
-    assert decide(heard(5.0, now=6.0), evidence, before=before) == Attribution(1, rerun=True)
-    assert decide(heard(5.0), known(), before=before, over=True) == Attribution(1, rerun=True)
+    evidence.ended(Outcome(STEP_COMPLETED, 1, {}, at(6.0), live=True, known_at=6.0, emit_at=6.0))
+    before = received(1.0, attempt=1)
+    assert decide(received(5.0, now=6.0), evidence, before=before) == Attribution(1, rerun=True)
+    assert decide(received(5.0), known(), before=before, over=True) == Attribution(1, rerun=True)
 
 
 def test_without_an_answer_of_the_history_it_waits_for_other_evidence() -> None:
-    before = heard(1.0, attempt=1)
+    before = received(1.0, attempt=1)
     for history in (True, False):
-        waiting = decide(heard(5.0), known(), before=before, history=history, now=500.0)
+        waiting = decide(received(5.0), known(), before=before, history=history, now=500.0)
         assert (waiting.attempt, waiting.until) == (None, NEVER)
 
 
 def test_with_an_answer_it_is_the_same_attempt_again_when_nothing_spoke_of_another() -> None:
-    before = heard(1.0, attempt=1)
+    before = received(1.0, attempt=1)
     evidence = known(history_asked=5.0 + ANSWERED)
-    waiting = decide(heard(5.0), evidence, before=before)
+    waiting = decide(received(5.0), evidence, before=before)
     assert (waiting.attempt, waiting.until) == (None, 5.0 + RERUN_WAIT)
-    assert decide(heard(5.0), evidence, before=before, now=5.0 + RERUN_WAIT) == Attribution(1, rerun=True)
+    assert decide(received(5.0), evidence, before=before, now=5.0 + RERUN_WAIT) == Attribution(1, rerun=True)
 
 
 def test_one_that_goes_on_after_a_break_is_the_same_attempt_once_the_history_counts_no_other() -> None:
-    before, one = heard(1.0, attempt=1), heard(5.0, first=3)
+    before, one = received(1.0, attempt=1), received(5.0, first=3)
     assert decide(one, known(history_asked=5.0 + ANSWERED), before=before) == Attribution(1, rerun=True)
     waiting = decide(one, known(), before=before)
     assert (waiting.attempt, waiting.until) == (None, 5.0 + 2 * RERUN_WAIT)
@@ -240,23 +240,23 @@ def test_one_that_goes_on_after_a_break_is_the_same_attempt_once_the_history_cou
 def test_one_that_goes_on_and_was_heard_before_the_failure_is_the_failed_attempts() -> None:
     evidence = known()
     evidence.attempt_failed(1, "E", at(4.0), 6.0, live=True)
-    before = heard(1.0, attempt=1)
-    assert decide(heard(5.0, first=3), evidence, before=before) == Attribution(1, rerun=True)
-    assert decide(heard(5.0), evidence, before=before) == Attribution(2)
-    assert decide(heard(5.0, now=6.5, first=3), evidence, before=before) == Attribution(2)
+    before = received(1.0, attempt=1)
+    assert decide(received(5.0, first=3), evidence, before=before) == Attribution(1, rerun=True)
+    assert decide(received(5.0), evidence, before=before) == Attribution(2)
+    assert decide(received(5.0, now=6.5, first=3), evidence, before=before) == Attribution(2)
 
 
 def test_after_a_failure_that_only_the_history_tells_its_next_answer_is_waited_for() -> None:
     evidence = known()
     evidence.attempt_failed(1, "E", at(4.0), 4.5, live=False)
-    before = heard(1.0, attempt=1)
-    waiting = decide(heard(5.0), evidence, before=before)
+    before = received(1.0, attempt=1)
+    waiting = decide(received(5.0), evidence, before=before)
     assert (waiting.attempt, waiting.until) == (None, 5.0 + ATTEMPT_WAIT)
-    assert decide(heard(5.0), evidence, before=before, now=5.0 + ATTEMPT_WAIT) == Attribution(2)
-    assert decide(heard(5.0), evidence, before=before, history=False) == Attribution(2)
-    assert decide(heard(5.0), evidence, before=before, over=True) == Attribution(2)
+    assert decide(received(5.0), evidence, before=before, now=5.0 + ATTEMPT_WAIT) == Attribution(2)
+    assert decide(received(5.0), evidence, before=before, history=False) == Attribution(2)
+    assert decide(received(5.0), evidence, before=before, over=True) == Attribution(2)
 
 
-def test_an_execution_of_nobody_is_not_what_the_next_is_judged_by() -> None:
-    undecided = heard(1.0)
-    assert decide(heard(5.0), known(history_asked=9.0), before=undecided).attempt == 1
+def test_an_execution_of_no_known_attempt_is_not_what_the_next_is_judged_by() -> None:
+    undecided = received(1.0)
+    assert decide(received(5.0), known(history_asked=9.0), before=undecided).attempt == 1

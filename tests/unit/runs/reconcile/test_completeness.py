@@ -125,7 +125,7 @@ def test_the_settling_time_begins_again_with_each_chunk_that_an_end_overtook() -
     assert gaps(made) == []
 
 
-def test_a_step_without_a_chunk_is_whole_where_its_start_was_heard() -> None:
+def test_a_step_without_a_chunk_is_whole_where_its_start_was_received() -> None:
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING, retries=0))])
     one = made.open(ordered=False)
     made.tell(one, started())
@@ -491,7 +491,7 @@ def test_a_retry_that_no_subscription_heard_begin_has_a_gap() -> None:
 
 
 @SELECTIONS
-def test_without_a_history_a_retry_that_is_cancelled_has_a_gap_where_nobody_was_heard(by_id: bool) -> None:
+def test_without_a_history_a_retry_that_is_cancelled_has_a_gap_where_nobody_was_received(by_id: bool) -> None:
     cores = [(0, Status.RUNNING), (1, Status.QUEUED), (4, Status.RUNNING), (7, Status.CANCELLED)]
     made = world([(t, core(status)) for t, status in cores], [])
     one = made.open(ordered=by_id)
@@ -519,7 +519,7 @@ def proof(
         known_at=3.0,
         settled_at=3.0,
         settle=SETTLE,
-        told_live=False,
+        sent_live=False,
         followed=followed,
         at=None if end_at is None else at(end_at),
     )

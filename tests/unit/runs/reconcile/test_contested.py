@@ -153,7 +153,7 @@ def test_what_came_before_an_end_of_attempt_2_was_known_is_not_its_without_a_his
     made.until(2.5)
     late = made.reconciler.opened(0.1, Selection.BY_METADATA)
     for at_, event in ((0.9, chunk(5, 0.9)), (1.1, chunk(6, 1.1)), (1.5, failed(1.5)), (1.6, chunk(0, 1.6))):
-        made.reconciler.heard(late, event, at_)
+        made.reconciler.received(late, event, at_)
     made.until(10)
     legal(made.items)
     assert "5@0.9" not in chunks(made, 2)

@@ -20,8 +20,8 @@ def _streaming() -> tuple[Reconciler, SubscriptionState]:
     subscription = reconciler.opened(0.0, Selection.BY_METADATA)
     reconciler.core_poll.begin(0.0)
     reconciler.core(CoreState(RUN, Status.RUNNING, False, (CoreStep("a", STEP, Status.RUNNING),), {}), 0.0)
-    reconciler.heard(subscription, LiveEvent(RUN, Kind.STARTED, STEP, "", SENT, 0), 0.0)
-    reconciler.heard(subscription, _chunk(0), 0.1)
+    reconciler.received(subscription, LiveEvent(RUN, Kind.STARTED, STEP, "", SENT, 0), 0.0)
+    reconciler.received(subscription, _chunk(0), 0.1)
     reconciler.take()
     return reconciler, subscription
 
@@ -33,9 +33,9 @@ def test_a_chunk_in_order_takes_the_short_cut() -> None:
 
 def test_a_chunk_after_a_hint_at_the_runs_end_goes_the_general_way_which_takes_the_hint_back() -> None:
     reconciler, subscription = _streaming()
-    reconciler.heard(subscription, LiveEvent(RUN, Kind.COMPLETED, None, "", SENT), 0.2)
+    reconciler.received(subscription, LiveEvent(RUN, Kind.COMPLETED, None, "", SENT), 0.2)
     assert reconciler.next_in_order(subscription, _chunk(1), 0.3) is None
-    reconciler.heard(subscription, _chunk(1), 0.3)
+    reconciler.received(subscription, _chunk(1), 0.3)
     assert reconciler.false_ends == 1
     reconciler.take()
     assert reconciler.next_in_order(subscription, _chunk(2), 0.4) is not None

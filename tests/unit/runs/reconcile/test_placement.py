@@ -22,7 +22,7 @@ def execution(
     for n, (index, t) in enumerate(heard):
         one.note(index, at(t))
         if n < told:
-            one.told(index, at(t))
+            one.emitted(index, at(t))
         else:
             one.held[index] = chunk(index, t)
     if forgotten:
@@ -45,7 +45,7 @@ def placed(
     """Where `event` is placed.
 
     `over`: position -> the time of its failure. `broken`: positions of executions since whose last chunk an
-    attempt may have begun unheard.
+    attempt may have begun silent_so_far.
     """
     times = {n: at(t) for n, t in (over or {}).items()}
     several = range(len(executions))
@@ -169,7 +169,7 @@ def test_the_first_index_again_with_another_time_is_another_execution() -> None:
     assert placed(chunk(0, 1.05), execution(*THREE, told=3, forgotten=True)) == (-1, Place.BEGINS)
 
 
-def test_a_chunk_before_the_first_that_was_told_is_late() -> None:
+def test_a_chunk_before_the_first_that_was_emitted_is_late() -> None:
     one = execution((5, 1.5), (6, 1.6), told=2)
     assert placed(chunk(4, 1.4), one) == (0, Place.LATE)
     assert placed(untimed(4), one) == (0, Place.LATE)
@@ -181,7 +181,7 @@ def test_a_chunk_before_the_first_of_a_newer_execution_is_not_its_late_one() -> 
     assert placed(chunk(4, 2.5), first, second, over={0: 1.5}) == (1, Place.LATE)
 
 
-def test_a_told_index_from_before_the_execution_is_late() -> None:
+def test_a_emitted_index_from_before_the_execution_is_late() -> None:
     one = execution((0, 1.0), (1, 1.1), (2, 1.2), told=3, forgotten=True)
     assert placed(chunk(2, 0.5), one) == (0, Place.LATE)
 
@@ -239,7 +239,7 @@ def test_chunks_without_a_time_are_placed_by_index() -> None:
 
 def test_the_rules_are_tried_in_this_order() -> None:
     names = [rule.__name__ for rule in placement.RULES]
-    assert names == ["_next", "_missing", "_told", "_later"]
+    assert names == ["_next", "_missing", "_emitted", "_later"]
 
 
 # -- what is kept --
@@ -282,13 +282,13 @@ def test_the_oldest_execution_is_forgotten_when_there_are_too_many() -> None:
     assert [one.number for one in executions.all] == list(range(2, MOST_EXECUTIONS + 2))
 
 
-def test_an_execution_that_runs_again_goes_on_where_the_one_before_was_told() -> None:
+def test_an_execution_that_runs_again_goes_on_where_the_one_before_was_emitted() -> None:
     executions = Executions()
     before, again = executions.begin(0.0), executions.begin(1.0)
     before.attempt = 1
     for n in range(3):
         before.note(n, at(1))
-        before.told(n, at(1))
+        before.emitted(n, at(1))
     executions.hold(before, chunk(4, 1.0))
     for n in range(4):
         executions.hold(again, chunk(n, 2.0))

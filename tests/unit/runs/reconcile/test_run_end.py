@@ -38,7 +38,7 @@ def claimed(asked: float = 0.0, now: float = 0.0) -> RunEnd:
 
 
 def wait(end: RunEnd, now: float, **given: bool) -> float | None:
-    rest = dict.fromkeys(("all_heard", "doubtful", "alone", "listening", "history_behind"), False)
+    rest = dict.fromkeys(("all_received", "doubtful", "alone", "listening", "history_behind"), False)
     return end.wait(now, **{**rest, **given})
 
 
@@ -145,21 +145,21 @@ def test_each_denial_costs_a_read_and_a_running_step_all_but_one() -> None:
 
 
 def test_an_end_with_every_steps_end_heard_waits_for_nothing() -> None:
-    assert wait(claimed(), 0.0, all_heard=True, listening=True, history_behind=True) is None
+    assert wait(claimed(), 0.0, all_received=True, listening=True, history_behind=True) is None
 
 
 def test_a_doubtful_end_waits_until_it_stands() -> None:
     end = claimed()
-    assert wait(end, 0.0, all_heard=True, doubtful=True) == CLOSE_WAIT
-    assert wait(end, CLOSE_WAIT, all_heard=True, doubtful=True) is None
+    assert wait(end, 0.0, all_received=True, doubtful=True) == CLOSE_WAIT
+    assert wait(end, CLOSE_WAIT, all_received=True, doubtful=True) is None
     end.stands = True
-    assert wait(end, 0.0, all_heard=True, doubtful=True) is None
+    assert wait(end, 0.0, all_received=True, doubtful=True) is None
 
 
 def test_without_a_history_a_doubtful_end_waits_for_another_state_however_long() -> None:
     end = claimed()
     assert wait(end, 100.0, doubtful=True, alone=True) == NEVER
-    assert wait(end, 100.0, doubtful=True, alone=True, all_heard=True) is None
+    assert wait(end, 100.0, doubtful=True, alone=True, all_received=True) is None
     end.stands = True
     assert wait(end, 100.0, doubtful=True, alone=True) is None
 
@@ -200,7 +200,7 @@ def ended(
     evidence = Evidence(step, 0.0)
     evidence.name = name
     when = None if t is None else at(t)
-    evidence.ended(Outcome(type_, 1, payload, when, live=True, known_at=known, tell_at=known))
+    evidence.ended(Outcome(type_, 1, payload, when, live=True, known_at=known, emit_at=known))
     return evidence
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.runs.reconcile.subscription_state import EndHeard, Pulse, Selection, SubscriptionState
+from proxy.runs.reconcile.subscription_state import Pulse, ReceivedEnd, Selection, SubscriptionState
 from proxy.runs.reconcile.timing import AFTER_FLUSHES, HANGUP_LEAST, SETTLE
 
 LONG_AGO = -10.0
@@ -15,9 +15,9 @@ def proven(*, chunk_at: float, hangup_at: float, other_end_at: float | None = No
     end = 100.0
     one = SubscriptionState(Selection.BY_METADATA, 0.0, Pulse())
     one.chunk_at = end + chunk_at / 1000
-    one.ends["step", 1] = EndHeard(end, end + SETTLE)
+    one.ends["step", 1] = ReceivedEnd(end, end + SETTLE)
     if other_end_at is not None:
-        one.ends["other", 1] = EndHeard(end + other_end_at / 1000, end)
+        one.ends["other", 1] = ReceivedEnd(end + other_end_at / 1000, end)
     one.closed_at, one.hung_up = end + hangup_at / 1000, True
     one.successor = SubscriptionState(Selection.BY_METADATA, one.closed_at + 0.001, Pulse())
     settle = SETTLE + lag / 1000

@@ -20,7 +20,7 @@ from proxy.runs.reconcile.emitter import Emitter
 from proxy.runs.reconcile.evidence import Evidence, Outcome
 from proxy.runs.reconcile.placement import Execution, Executions
 from proxy.runs.reconcile.sequencer import MOST_RETRIES, Sequencer
-from proxy.runs.reconcile.subscription_state import EndHeard, Pulse, Selection, SubscriptionState
+from proxy.runs.reconcile.subscription_state import Pulse, ReceivedEnd, Selection, SubscriptionState
 from proxy.runs.reconcile.timing import HOLE_WAIT, SETTLE
 from tests.support.scenario import RUN, STEP, at, chunk
 
@@ -61,7 +61,7 @@ class Bench:
     def end(self, now: float, attempt: int = 1, *, heard: bool = True) -> None:
         self.evidence.ended(Outcome(STEP_COMPLETED, attempt, {}, at(now), True, now, now))
         if heard:
-            self.subscription.ends[STEP, attempt] = EndHeard(now, now + SETTLE)
+            self.subscription.ends[STEP, attempt] = ReceivedEnd(now, now + SETTLE)
 
 
 def _short(item: Item) -> str:
@@ -92,7 +92,7 @@ def test_a_step_starts_once_and_its_chunks_come_by_index(bench: Bench) -> None:
 
 def test_a_start_that_only_a_state_tells_waits_for_the_subscriptions(bench: Bench) -> None:
     bench.evidence.started_live = False
-    bench.evidence.start_tell_at = 0.25
+    bench.evidence.emit_start_at = 0.25
     assert bench.advance(0.1) == []
     assert bench.sequencer.due == 0.25
     assert bench.advance(0.25) == [f"{STEP_STARTED} 1"]
@@ -101,7 +101,7 @@ def test_a_start_that_only_a_state_tells_waits_for_the_subscriptions(bench: Benc
 @pytest.mark.parametrize("reason", ["live", "a chunk", "an end", "the run is over"])
 def test_such_a_start_waits_no_longer_than_there_is_something_after_it(bench: Bench, reason: str) -> None:
     bench.evidence.started_live = reason == "live"
-    bench.evidence.start_tell_at = 0.25
+    bench.evidence.emit_start_at = 0.25
     if reason == "a chunk":
         bench.execution(1, chunk(0, 0))
     elif reason == "an end":
@@ -175,7 +175,7 @@ def test_an_end_waits_until_it_may_be_told(bench: Bench) -> None:
     bench.execution(1, chunk(0, 0))
     bench.end(0.0)
     assert bench.evidence.end is not None
-    bench.evidence.end.tell_at = 0.5
+    bench.evidence.end.emit_at = 0.5
     assert bench.advance(0.4) == [f"{STEP_STARTED} 1", "0@0"]
     assert bench.sequencer.due == 0.5
     assert bench.advance(0.5) == [f"{STEP_COMPLETED} 1"]
@@ -235,7 +235,7 @@ def test_a_proof_is_void_where_too_much_waited(bench: Bench) -> None:
 
 def test_an_attempt_that_another_one_followed_is_left_with_its_retrying_and_a_reset(bench: Bench) -> None:
     bench.execution(1, chunk(0, 0))
-    bench.subscription.ends[STEP, 1] = EndHeard(0.1, 0.1 + SETTLE)
+    bench.subscription.ends[STEP, 1] = ReceivedEnd(0.1, 0.1 + SETTLE)
     bench.evidence.attempt_failed(1, "E: no\nTraceback", at(0.1), 0.1, live=True)
     bench.evidence.attempt_began(2, 0.2)
     bench.execution(2, chunk(0, 0.2))
@@ -250,7 +250,7 @@ def test_what_waits_of_an_attempt_that_was_left_is_dropped(bench: Bench) -> None
     bench.advance(2.0)
     assert first.held == {}
     state = bench.sequencer
-    assert (state.too_large, state.gap_told) == (False, False)
+    assert (state.too_large, state.gap_emitted) == (False, False)
     assert not bench.executions.overflowed
 
 
