@@ -56,3 +56,57 @@ def test_property_tests_draw_new_examples_in_each_run_from_a_seed_that_is_printe
 def test_each_test_has_a_timeout(request: pytest.FixtureRequest) -> None:
     assert request.config.pluginmanager.hasplugin("timeout")
     assert 0 < float(request.config.getini("timeout")) <= 60
+
+
+FAKE_PYTHON: Final = """\
+#!/bin/sh
+# stands for the Python of .venv: `-m pip install` prints what pip prints, then ends as PIP_STATUS says
+case "$*" in *"pip install"*) ;; *) exit 0 ;; esac
+case "$*" in *--quiet*) exit "$PIP_STATUS" ;; esac
+echo "Obtaining file:///project"
+echo "Collecting starlette<2,>=0.46 (from hatchet-stream-proxy==0.1.0)"
+echo "  Downloading starlette-1.0-py3-none-any.whl.metadata (6.3 kB)"
+echo "Collecting pyjwt[crypto]<3 (from hatchet-stream-proxy==0.1.0)"
+echo "Installing collected packages: starlette, pyjwt"
+exit "$PIP_STATUS"
+"""
+
+
+def bootstrap(folder: Path, status: int) -> subprocess.CompletedProcess[str]:
+    """Runs scripts/bootstrap in a copy of the project whose pip ends with `status`."""
+    (folder / "scripts").mkdir()
+    (folder / "scripts/bootstrap").write_text((ROOT / "scripts/bootstrap").read_text(encoding="utf-8"))
+    (folder / "pyproject.toml").write_text("[project]\n")
+    (folder / ".venv/bin").mkdir(parents=True)
+    for name in ("python", "pip"):
+        (folder / ".venv/bin" / name).write_text(FAKE_PYTHON)
+        (folder / ".venv/bin" / name).chmod(0o755)
+    return subprocess.run(
+        ["sh", folder / "scripts/bootstrap"],
+        env={**os.environ, "PIP_STATUS": str(status)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_bootstrap_names_each_package_while_it_installs(tmp_path: Path) -> None:
+    ran = bootstrap(tmp_path, 0)
+    assert ran.returncode == 0, ran.stderr
+    announced, *lines = ran.stdout.splitlines()
+    assert announced.startswith("Installing the project into .venv")
+    assert lines == ["  1. starlette", "  2. pyjwt", "  unpacking 2 packages"]
+    assert (tmp_path / ".venv/installed").exists()
+
+
+def test_bootstrap_fails_where_pip_fails_and_tries_again_the_next_time(tmp_path: Path) -> None:
+    assert bootstrap(tmp_path, 7).returncode != 0
+    assert not (tmp_path / ".venv/installed").exists()
+
+
+def test_no_script_installs_without_a_word() -> None:
+    silent = re.compile(r"(pip|npm|apt-get) install\b.*(--quiet|-qq)")
+    for script in SCRIPTS:
+        lines = script.read_text(encoding="utf-8").splitlines()
+        for before, line in zip(["", *lines], lines, strict=False):
+            assert not silent.search(line) or "echo " in before, f"{script.name}: {line}"
