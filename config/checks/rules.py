@@ -17,10 +17,12 @@ from config.checks.redaction import longest_first, unquoted, values
 from config.checks.step_names import near_duplicates, step_problem
 from config.expressions.api import MOST_READINGS, event_fields, lint, readings
 from config.expressions.globs import CHUNKS, matches
+from config.expressions.parser import LENGTH_LIMIT
 from config.expressions.syntax_hints import constant
 from config.expressions.types import EVENT_TYPES, Shape
 from config.model.files import DEFAULT_DATA
 from config.model.formats import spec_of
+from config.model.streams import MOST_CONSTANTS
 from config.model.types import nearest
 from config.problems import ERROR, WARNING, Severity
 from config.source.nodes import MOST_REPORTED, Path, Source
@@ -28,6 +30,7 @@ from config.source.nodes import MOST_REPORTED, Path, Source
 RESERVED: Final = ("open", "error")  # EventSource dispatches these itself
 CONTROL_FRAMES: Final = "stream."
 LINE_BREAK: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+EXPRESSION_LIKE: Final = re.compile(r"(payload|metadata)(\.[\w.\[\]]+)?$")
 MOST_DIAGNOSTICS: Final = 20  # about one expression
 MOST_WEIGHED_TEXT: Final = 32 << 10  # of the expressions in one file whose readings are added up
 MOST_EXPRESSION_TEXT: Final = 128 << 10  # in one file; linting that much takes about a second
@@ -324,6 +327,7 @@ def check_expressions(
     output = event_fields(("step_completed",))
     expressions.lint((*path, "whole"), rule.get("whole"), output, "whole", "string")
     check_use(expressions.source, path, rule, shapes)
+    check_constants(expressions.source, path, rule)
     for place, text in sent(path, rule, shapes):
         if place != path:
             expressions.lint(place, text, fields, surroundings)
@@ -337,7 +341,7 @@ def sent(path: Path, rule: dict[str, Any], shapes: Mapping[str, Any]) -> Iterato
         for place, text in data_of(shapes[use], ("shapes", use)):
             if not isinstance(own, dict) or place[-1] not in own:
                 yield place, text
-    elif "data" not in rule and "use" not in rule:
+    elif not {"data", "use", "const"} & rule.keys():
         part = rule.get("as")
         usual = spec_of(part).default if isinstance(part, str) else None
         yield from ((path, text) for text in ([usual] if usual is not None else DEFAULT_DATA.values()))
@@ -371,6 +375,22 @@ def check_use(source: Source, path: Path, rule: dict[str, Any], shapes: Mapping[
             said,
             "write fields (`data: {name: expression}`), or remove one of the two",
         )
+
+
+def check_constants(source: Source, path: Path, rule: dict[str, Any]) -> None:
+    """Warns of constants that look like expressions; checks that `data` leaves room for them."""
+    const, data = rule.get("const"), rule.get("data")
+    if not isinstance(const, dict):
+        return
+    for name, value in const.items():
+        if isinstance(value, str) and EXPRESSION_LIKE.match(value):
+            said = f"this sends the text `{value[:60]}` itself, not its value"
+            source.add(source.at((*path, "const", name)), "constant", said, "write it in `data`", WARNING)
+    if isinstance(data, str) and len(data) > LENGTH_LIMIT - MOST_CONSTANTS:
+        said = (
+            f"with `const`, one expression in `data` has at most {LENGTH_LIMIT - MOST_CONSTANTS} characters"
+        )
+        source.add(source.at((*path, "data")), "too-large", said, "write fields (`data: {name: expression}`)")
 
 
 def check_reach(source: Source, path: Path, rule: RuleReach, gone: Mapping[str, str]) -> None:

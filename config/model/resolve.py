@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from config.model.files import (
@@ -34,7 +35,21 @@ def rule(block: RuleBlock, number: int, shapes: dict[str, dict[str, str]]) -> Ru
     if block.use is not None:
         own = block.data if isinstance(block.data, dict) else {}
         data = {**shapes[block.use], **own}
+    if block.const is not None:
+        data = with_constants({} if block.data is None and block.use is None else data, block.const)
     return RuleConfig(**{**given(block), "name": block.name or f"rules[{number}]", "data": data})
+
+
+def with_constants(data: str | dict[str, str], const: dict[str, Any]) -> str | dict[str, str]:
+    """Data with constant fields laid over it, which are literals of JMESPath."""
+    if isinstance(data, str):
+        return f"merge({data}, {literal(const)})"
+    return {**data, **{name: literal(value) for name, value in const.items()}}
+
+
+def literal(value: Any) -> str:
+    """A JSON value as a JMESPath literal."""
+    return "`" + json.dumps(value, ensure_ascii=False).replace("`", "\\u0060") + "`"
 
 
 def stream(name: str, block: StreamBlock, shapes: dict[str, dict[str, str]]) -> StreamConfig:

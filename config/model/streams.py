@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Annotated, Any, Final, Literal
 
@@ -29,6 +30,7 @@ from config.model.types import (
     kind,
     listed,
     many,
+    mapping,
     nearest,
     one_of,
     one_or_many,
@@ -153,6 +155,41 @@ Expressions = Annotated[
 Data = Annotated[Expressions, BeforeValidator(mapped), DATA_SCHEMA]
 
 
+MOST_CONSTANTS: Final = 2048
+"""Characters of a rule's constants as JSON: they become a part of expressions, which have 4 KiB at most."""
+
+
+def constants(value: Any) -> Any:
+    """A mapping of field to any JSON value."""
+    found = mapping(value)
+    if not isinstance(found, dict):
+        return found
+    for name, each in found.items():
+        if not is_json(each):
+            said = f"must have a JSON value as `{name[:60]}`"
+            raise wrong("not-json", said, "numbers are finite, and whole numbers have 64 bits")
+    if len(json.dumps(found, ensure_ascii=False)) > MOST_CONSTANTS:
+        said = f"must not be longer than {MOST_CONSTANTS} characters"
+        raise wrong("too-large", said, "send a short name, and let the page have the text")
+    return found
+
+
+def is_json(value: Any) -> bool:
+    """Whether a value from the YAML can be sent as JSON."""
+    if isinstance(value, dict):
+        return all(isinstance(name, str) and is_json(each) for name, each in value.items())
+    if isinstance(value, list | tuple):
+        return all(is_json(each) for each in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if type(value) is int:
+        return -(1 << 63) <= value < 1 << 64
+    return value is None or isinstance(value, str | bool)
+
+
+Constants = Annotated[dict[str, Any], BeforeValidator(constants), WithJsonSchema({"type": "object"})]
+
+
 class RuleBlock(Block):
     """A rule: which events it takes, and which message it makes of them."""
 
@@ -209,6 +246,12 @@ class RuleBlock(Block):
         "with `as: text` and `as: reasoning` the payload as text.",
         {"text": "payload"},
         "payload.result",
+    )
+    const: Constants | None = setting(
+        None,
+        "Fields that are sent as they are written here: no expressions. They are added to the fields of "
+        "`data` and replace those of the same name. Without `data` and `use` nothing else is sent.",
+        {"kind": "answer", "message": "Something went wrong"},
     )
     nulls: Annotated[Literal["keep", "drop"], choice("keep", "drop")] = setting(
         "keep", "Whether fields whose value is null are kept or dropped.", "drop"

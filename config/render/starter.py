@@ -86,8 +86,8 @@ streams:
       - name: failures
         events: [step_failed, run_failed]
         event: problem
-        data: # a constant message: no error text gets out
-          {{type: type, step: step, attempt: attempt, message: "'Something went wrong'"}}
+        data: {{type: type, step: step, attempt: attempt}}
+        const: {{message: Something went wrong}}    # sent as it stands here: no error text gets out
     # heartbeat: 15s                  # these are the defaults
     # retry: 3s
     # wait_for_run: 10s
