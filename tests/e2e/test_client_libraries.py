@@ -17,7 +17,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, Route
 
 from proxy.cli.demo.page import example
-from proxy.cli.demo.workflows import ANSWER, THOUGHTS, demo_script
+from proxy.cli.demo.workflows import ANSWER, THOUGHTS, demo_script, words
 from proxy.simulator import Engine
 from tests.support.browser import chromium
 from tests.support.processes import running
@@ -32,6 +32,7 @@ PAGE: Final = (ROOT / "docs/clients.md").read_text(encoding="utf-8")
 PAIR: Final = {"stream": "on"}
 TEXT: Final = THOUGHTS + ANSWER
 NOBODY: Final = "00000000-0000-4000-8000-000000000000"
+RETURNED: Final = "\nwindow.returned = true;"
 AGAIN: Final = 0.6  # seconds: six times the stream's retry; a client that asks again has done so by then
 
 # The package of each sample for browsers, and the file that an import of it means.
@@ -177,11 +178,22 @@ async def test_fetch_event_source_does_not_reconnect_unless_onclose_throws(
 ) -> None:
     need_npm("@microsoft/fetch-event-source")
     code = sample("@microsoft/fetch-event-source", "js")
-    naive = code.replace('throw new Error("the stream was cut");', "0;") + "\nwindow.returned = true;"
-    assert naive.count("throw") == 2
+    naive = code.replace('throw new Error("the stream was cut");', "0;") + RETURNED
+    assert naive.count("throw new") == 1
     async with run_of(config) as (front, path), opened(browser, front, path, naive) as page:
         await page.wait_for_function("window.returned", timeout=30_000)
         assert len(front.requests) == 1, "it took the wait for the end"
+
+
+async def test_fetch_event_source_loses_the_frame_in_which_a_connection_breaks_unless_the_cursor_is_kept(
+    browser: Browser, config: Path
+) -> None:
+    need_npm("@microsoft/fetch-event-source")
+    naive = sample("@microsoft/fetch-event-source", "js").replace('"last-event-id": cursor }', "}")
+    naive = naive.replace('const { "last-event-id": _, ...others } = headers;', "const others = headers;")
+    async with run_of(config) as (front, path), opened(browser, front, path, naive + RETURNED) as page:
+        await page.wait_for_function("window.returned", timeout=30_000)
+        assert len(await page.evaluate("shown")) == len(words(THOUGHTS)) + len(words(ANSWER)) - 1
 
 
 async def test_reconnecting_eventsource_asks_again_after_204_unless_it_is_closed(

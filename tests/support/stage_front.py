@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 PATH: Final = "/streams/live/"
-LOST_AFTER: Final = 12  # frames
+LOST_IN: Final = 12  # which frame
 WAIT: Final = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
     b'retry: 100\n\nevent: stream.wait\ndata: {"cause":"hatchet"}\n\n'
@@ -20,8 +20,8 @@ class StageFront:
     """Forwards requests to a port of loopback, each over a connection of its own.
 
     Of the requests for a stream, the first is answered with `stream.wait`, and the second loses its
-    connection after `LOST_AFTER` frames, unless `calm` is set. `requests` has the head of each request for
-    a stream, and `answered` the status of each answer that was passed on to its end.
+    connection in frame `LOST_IN`, before the frame is complete, unless `calm` is set. `requests` has the head of each request
+    for a stream, and `answered` the status of each answer that was passed on to its end.
     """
 
     def __init__(self, to: int, *, calm: bool = False) -> None:
@@ -57,7 +57,7 @@ class StageFront:
         upstream, out = await asyncio.open_connection("127.0.0.1", self._to)
         try:
             out.write(b"\r\n".join([lines[0], b"Connection: close", *lines[1:]]))
-            left = LOST_AFTER if len(self.requests) == 2 and not self._calm else sys.maxsize
+            left = LOST_IN if len(self.requests) == 2 and not self._calm else sys.maxsize
             status = b""
             while data := await upstream.read(65536):
                 status = status or data.split(b" ", 2)[1]
