@@ -20,8 +20,8 @@ class StageFront:
     """Forwards requests to a port of loopback, each over a connection of its own.
 
     Of the requests for a stream, the first is answered with `stream.wait`, and the second loses its
-    connection in frame `LOST_IN`, before the frame is complete, unless `calm` is set. `requests` has the head of
-    each request for a stream, and `answered` the status of each answer that was passed on to its end.
+    connection in frame `LOST_IN`, before the frame is complete, unless `calm` is set. `requests` has the head
+    of each request for a stream, and `answered` the status of each answer that was passed on to its end.
     """
 
     def __init__(self, to: int, *, calm: bool = False) -> None:
