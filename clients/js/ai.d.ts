@@ -1,5 +1,17 @@
 import type { ChatTransport, UIMessage, UIMessageChunk } from "ai";
 
+/** One part that a rule sends, as `stream-proxy types` writes it. */
+export interface Part {
+  readonly as: string;
+  readonly data: unknown;
+}
+
+/** The message of a stream with `format: ai-sdk`, for `useChat`: its metadata and its data parts are typed. */
+export type ChatMessage<S extends Part> = UIMessage<
+  Extract<S, { readonly as: "metadata" }>["data"],
+  { [P in Extract<S, { readonly as: `data-${string}` }> as P["as"] extends `data-${infer Name}` ? Name : never]: P["data"] }
+>;
+
 /** What `useChat` passes on for one message. */
 export type SendRequest<UI_MESSAGE extends UIMessage = UIMessage> = Parameters<ChatTransport<UI_MESSAGE>["sendMessages"]>[0];
 

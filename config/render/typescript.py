@@ -1,7 +1,8 @@
 """Writes TypeScript for streams: for each stream one union of all frames that it can send.
 
 A rule gives one member for each event that it takes, and for each step where the payload's type depends on
-it, so that `type` and `step` are literals and TypeScript can tell the members apart.
+it, so that `type` and `step` are literals and TypeScript can tell the members apart. A stream that speaks
+another protocol (`format`) has the parts that its rules send, by their `as`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Final
 
 from config.expressions.globs import CHUNKS, matches_event
 from config.expressions.types import EVENT_TYPES, event_fields
+from config.model.formats import SSE, spec_of
 from config.model.payload_types import StepTypesConfig
 from config.model.streams import RuleConfig, StreamConfig
 from config.render.inference import inferred
@@ -45,6 +47,12 @@ export interface Frame<Event extends string, Data> {
   readonly event: Event;
   readonly data: Data;
   readonly id?: string;
+}
+
+/** What a rule sends on a stream with a `format` of a chat front end: its `as`, and its data. */
+export interface Part<As extends string, Data> {
+  readonly as: As;
+  readonly data: Data;
 }
 
 /** What the proxy itself sends on each stream. */
@@ -89,8 +97,11 @@ def _interface(name: str, streams: Mapping[str, StreamConfig], types: Types) -> 
     for stream in streams.values():
         lines.append(f"  /** {stream.path.replace('*/', '* /')} */")
         lines.append(f"  {name_of(stream.name)}:")
-        lines += [f"    | Frame<{_text(event)}, {written(data)}>" for event, data in members(stream, types)]
-        lines.append("    | ControlFrame;")
+        frames = stream.format == SSE
+        kind = "Frame" if frames else "Part"
+        found = [f"    | {kind}<{_text(name)}, {written(data)}>" for name, data in members(stream, types)]
+        found += ["    | ControlFrame"] if frames and stream.control == "named" else []
+        lines += [*found[:-1], f"{found[-1]};"] if found else ["    never;"]
     return "\n".join([*lines, "}"]) + "\n"
 
 
@@ -99,7 +110,7 @@ def _text(event: str) -> str:
 
 
 def members(stream: StreamConfig, types: Types) -> list[tuple[str, Type]]:
-    """Each message that the stream can send, once: its event name, and the type of its data."""
+    """Each message that the stream can send, once: its event name or its `as`, and the type of its data."""
     found = dict.fromkeys(each for rule in stream.rules for each in _of_rule(rule, types))
     return list(found)
 
@@ -112,7 +123,7 @@ def _of_rule(rule: RuleConfig, types: Types) -> Iterator[tuple[str, Type]]:
     ]
     for event in matched:
         for steps in _steps(rule, event, types):
-            yield rule.event or "message", _data(rule, _root(rule, event, steps, types))
+            yield rule.as_ or rule.event or "message", _data(rule, _root(rule, event, steps, types))
 
 
 def _steps(rule: RuleConfig, event: str, types: Types) -> Sequence[tuple[str, ...] | None]:
@@ -175,6 +186,8 @@ def _outputs(types: Types) -> Type:
 
 
 def _data(rule: RuleConfig, root: Type) -> Type:
+    if rule.as_ is not None and spec_of(rule.as_).text:
+        return STRING  # anything else is not sent
     if isinstance(rule.data, str):
         return _value(rule, rule.data, root)
     fields = []

@@ -85,7 +85,8 @@ async def test_use_chat_shows_each_text_once_also_after_a_reload_and_after_the_p
         answer = page.locator(".assistant p")
         await ask(page, "What is the answer?")
         await expect(answer).to_contain_text("The answer", timeout=END)
-        await page.screenshot(path=artifact("use-chat.png", tmp_path))
+        await expect(page.locator(".assistant i")).to_have_text("3 pages found")  # a data part
+        await page.screenshot(path=artifact("ai-sdk.png", tmp_path))
         await expect(page.locator("main > small")).to_have_text("ready", timeout=END)
         await expect(answer).to_have_text([ANSWER])
 

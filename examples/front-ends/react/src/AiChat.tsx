@@ -1,17 +1,23 @@
 import { useChat } from "@ai-sdk/react";
-import { HatchetChatTransport } from "hatchet-stream-proxy/ai";
+import { HatchetChatTransport, type ChatMessage } from "hatchet-stream-proxy/ai";
+import type { Streams } from "./streams";
 
-const transport = new HatchetChatTransport({ stream: (runId) => `/streams/ai/${runId}` });
+type Message = ChatMessage<Streams["ai"]>;
+const transport = new HatchetChatTransport<Message>({ stream: (runId) => `/streams/ai/${runId}` });
 
 export function AiChat() {
-  const { messages, sendMessage, status } = useChat({ id: "chat", transport, resume: true });
+  const { messages, sendMessage, status } = useChat<Message>({ id: "chat", transport, resume: true });
   return (
     <>
       <main>
         {messages.map(({ id, role, parts }) => (
           <article key={id} className={role}>
             <b>{role}</b>
-            {parts.map((part, number) => (part.type === "text" ? <p key={number}>{part.text}</p> : null))}
+            {parts.map((part, number) => {
+              if (part.type === "text") return <p key={number}>{part.text}</p>;
+              if (part.type === "data-found") return <i key={number}>{part.data.hits} pages found</i>;
+              return null;
+            })}
           </article>
         ))}
         <small>{status}</small>

@@ -15,7 +15,7 @@ from config.model.payload_types import StepTypesConfig
 from config.model.resolve import stream
 from config.model.streams import StreamBlock
 from config.render.inference import inferred
-from config.render.typescript import members
+from config.render.typescript import members, typescript
 from config.render.value_types import (
     BOOLEAN,
     NULL,
@@ -245,6 +245,24 @@ def test_run_events_have_no_step_and_know_the_outputs() -> None:
         "message { step: null; failed: unknown; text: string | null }",
         "message { step: null; failed: string | null; text: null }",
     ]
+
+
+def test_a_stream_for_a_chat_front_end_has_the_parts_that_its_rules_send() -> None:
+    rules = [
+        {"events": "step_stream", "steps": "answer", "as": "text"},
+        {"events": "step_completed", "steps": "plan", "as": "data-plan", "data": "payload.tools"},
+    ]
+    block = StreamBlock.model_validate({"format": "ai-sdk", "rules": rules})
+    types = {"plan": {"output": {"properties": {"tools": {"type": "array", "items": {"type": "string"}}}}}}
+    assert texts(stream("chat", block, {}), types) == ["text string", "data-plan string[] | null"]
+    assert '    | Part<"text", string>\n    | Part<"data-plan", unknown>;\n' in typescript(
+        {"chat": stream("chat", block, {})}, {}
+    )
+
+
+def test_a_stream_without_control_frames_has_none_in_its_type() -> None:
+    block = StreamBlock.model_validate({"control": "off", "rules": [{"events": "run_*", "data": "run_id"}]})
+    assert '  chat:\n    | Frame<"message", string>;\n' in typescript({"chat": stream("chat", block, {})}, {})
 
 
 FILE = """
