@@ -495,7 +495,7 @@ async def test_who_asks_a_closed_run_for_its_state_is_refused(followed: Followed
 # -- exceptions that should not be possible --
 
 
-@pytest.mark.parametrize("method", ["tick", "heard", "core", "history", "next_in_order", "take"])
+@pytest.mark.parametrize("method", ["tick", "received", "core", "history", "next_in_order", "take"])
 async def test_an_exception_in_the_reconciler_is_reported_and_the_run_goes_on_to_its_end(
     followed: Followed, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
