@@ -82,6 +82,9 @@ class AgUi:
     def size(self) -> int:
         return self._log.size
 
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return []
+
     def begin(self) -> list[bytes]:
         return [_block("RUN_STARTED", **self._run)]
 

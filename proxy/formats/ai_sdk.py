@@ -83,6 +83,9 @@ class AiSdk:
     def size(self) -> int:
         return self._log.size
 
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return []
+
     def begin(self) -> list[bytes]:
         return [_block("start", messageId=self._facts.run_id)]
 

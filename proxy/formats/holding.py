@@ -20,6 +20,7 @@ from proxy.core.events import (
     STEP_ENDS,
     STEP_STREAM,
     Event,
+    GapCause,
     Reset,
     StepGap,
 )
@@ -50,6 +51,9 @@ class Holding:
     def size(self) -> int:
         return self._machine.size + self._bytes
 
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return self._machine.headers()
+
     def begin(self) -> list[bytes]:
         return self._machine.begin()
 
@@ -57,7 +61,7 @@ class Holding:
         if event.type == STEP_STREAM:
             if sent is not None:
                 self._held.setdefault(event.step or "", []).append((event, sent))
-                self._bytes += HELD_BYTES + (len(sent.data) if isinstance(sent.data, str) else 0)
+                self._bytes += _size([(event, sent)])
             return []
         if event.type not in STEP_ENDS:
             return self._machine.message(event, sent)
@@ -83,10 +87,7 @@ class Holding:
             return self._machine.message(event, None)
 
     def _count_off(self, held: list[_Held]) -> None:
-        for each in held:
-            if not isinstance(each, StepGap):
-                data = each[1].data
-                self._bytes -= HELD_BYTES + (len(data) if isinstance(data, str) else 0)
+        self._bytes -= _size(held)
 
     def control(self, item: Reset | StepGap) -> list[bytes]:
         if isinstance(item, Reset):
@@ -113,7 +114,20 @@ class Holding:
         return self._machine.again(cause)
 
     def trim(self, size: int) -> None:
+        """Give up what is held of the steps that hold most, then what the machine holds."""
+        while self._bytes > size:
+            step = max(self._held, key=lambda name: _size(self._held[name]))
+            held = self._held[step]
+            last = next(each for each in reversed(held) if not isinstance(each, StepGap))
+            self._count_off(held)
+            self._held[step] = [StepGap(GapCause.BACKLOG, step, last[0].attempt, None)]
         self._machine.trim(max(0, size - self._bytes))
+
+
+def _size(held: list[_Held]) -> int:
+    """Bytes that `held` takes, roughly; gaps are few."""
+    chunks = [each for each in held if not isinstance(each, StepGap)]
+    return sum(HELD_BYTES + len(str(event.payload)) for event, _ in chunks)
 
 
 def _joined(held: list[_Held]) -> list[_Held]:

@@ -71,6 +71,9 @@ class Machine(Protocol):
     @property
     def size(self) -> int: ...
 
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Headers of a response that begins now, for what the protocol has no other place for."""
+
     def begin(self) -> list[bytes]:
         """What opens the message; the first blocks of `joined`, with no numbers of their own."""
 

@@ -48,6 +48,9 @@ class OpenAi:
     def _delta(self, part: Part, text: str) -> bytes:
         return self._chunk({_FIELDS[part.kind]: text})
 
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return []
+
     def begin(self) -> list[bytes]:
         return [self._chunk({"role": "assistant", "content": ""})]
 

@@ -56,6 +56,9 @@ class Sse:
         self.place = 0
         self.size = 0
 
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return []
+
     def begin(self) -> list[bytes]:
         return []
 

@@ -7,9 +7,14 @@ client does not take a part for the whole (`proxy.formats.wire`).
 
 from __future__ import annotations
 
+from typing import Final
+
 from proxy.core.events import Event, GapCause, Reset, StepGap
 from proxy.formats.machine import TEXT, Facts, Sent
 from proxy.formats.transcript import Part, Transcript
+
+GAP_HEADER: Final = b"x-stream-gap"
+"""Names the causes of what is missing of the text, as far as it is known when the response begins."""
 
 
 class PlainText:
@@ -17,6 +22,7 @@ class PlainText:
 
     def __init__(self, facts: Facts) -> None:
         self._log = Transcript(_delta, _nothing)
+        self._gaps: set[str] = set()
         self._part = Part(TEXT)
         self._log.add(self._part)
 
@@ -28,6 +34,10 @@ class PlainText:
     def size(self) -> int:
         return self._log.size
 
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        causes = ", ".join(sorted(self._gaps)).encode()
+        return [(GAP_HEADER, causes)] if causes else []
+
     def begin(self) -> list[bytes]:
         return []
 
@@ -35,6 +45,8 @@ class PlainText:
         return [self._log.append(self._part, sent.data)] if sent is not None and sent.data else []
 
     def control(self, item: Reset | StepGap) -> list[bytes]:
+        if isinstance(item, StepGap):
+            self._gaps.add(item.cause.value)
         return []
 
     def end(self, status: str) -> list[bytes]:

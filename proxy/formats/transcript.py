@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from proxy.core.events import GapCause
+from proxy.formats.machine import DATA
 
 PART_BYTES: Final = 300
 """Bytes that a part takes beside its text and its blocks, roughly."""
@@ -152,16 +153,24 @@ class Transcript:
         return blocks
 
     def trim(self, size: int) -> None:
-        """Give up the oldest text until about `size` bytes are left."""
+        """Give up the oldest text, and data that chunks brought, until about `size` bytes are left."""
         for part in self.parts:
             if self.size <= size:
                 return
             if part.pieces:
-                self._broken = self.place + 1
-                part.lost = part.numbers[-1]
-                self.size -= len(part.text) + PIECE_BYTES * len(part.pieces)
-                part.pieces.clear()
-                part.numbers.clear()
+                self._give_up(part, part.numbers[-1])
+            elif part.kind.startswith(DATA) and part.step is not None and part.head:
+                self._give_up(part, part.head[-1][0])
+
+    def _give_up(self, part: Part, lost: int) -> None:
+        self._broken = self.place + 1
+        part.lost = lost
+        self.size -= len(part.text) + PIECE_BYTES * len(part.pieces)
+        part.pieces.clear()
+        part.numbers.clear()
+        if part.kind.startswith(DATA):
+            self.size -= sum(len(block) for _, block in part.head)
+            part.head.clear()
 
 
 def _size(part: Part) -> int:

@@ -27,11 +27,15 @@ from proxy.streams.backlog import Backlog, Frame
 
 @value
 class Start:
-    """Where a client's frames begin: after `place`, with `opening` before them, or a notice of `gap`."""
+    """Where a client's frames begin: after `place`, with `opening` before them, or a notice of `gap`.
+
+    `headers` are added to those of the response.
+    """
 
     place: int
     gap: GapCause | None = None
     opening: bytes = b""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class MessageWriter:
@@ -163,9 +167,9 @@ class MessageWriter:
             if piece is not None and cursor.received <= len(piece):
                 rest = self._framed(piece, cursor.place, cursor.since, skip=cursor.received)
                 return Start(cursor.place, None, rest)
-        if came_back:
+        if came_back and self._wire.framed:  # a client of plain text has no cursors
             return self._again()
-        return Start(self._backlog.last, None, self._join())
+        return Start(self._backlog.last, None, self._join(), tuple(self._machine.headers()))
 
     def _join(self) -> bytes:
         """The message so far; one object for all that join at this place."""

@@ -50,13 +50,14 @@ def streams(*named: tuple[str, str, str, str]) -> str:
     return 'version: 1\nhatchet: {token: "${HATCHET_CLIENT_TOKEN}", tap: {stream: "on"}}\nstreams:' + written
 
 
-def workflow() -> Script:
+def workflow(every: float = 0.1) -> Script:
+    """Two steps that stream in parallel, a chunk each `every` seconds; `answer` fails once, at its end."""
     plan = Step("plan", takes=0.1, output={"steps": 2})
-    think = Step("think", ("plan",), chunks=Chunks(THOUGHTS, 0.1), output={"text": THINKING})
+    think = Step("think", ("plan",), chunks=Chunks(THOUGHTS, every), output={"text": THINKING})
     answer = Step(
         "answer",
         ("plan",),
-        chunks=Chunks(WORDS, 0.1),
+        chunks=Chunks(WORDS, every),
         output={"text": ANSWER},
         fails=Failure(attempts=1),
         retries=1,

@@ -36,7 +36,7 @@ streams:
     format: text
     path: /text/{workflowRunId}
     heartbeat: 50ms
-    rules: [{events: step_stream, as: text}]
+    rules: [{events: step_stream, steps: [answer, endless], as: text, whole: payload.text}]
   silent: {control: off, path: "/silent/{workflowRunId}", rules: [{events: step_*, data: type}]}
   only: {path: "/only/{workflowRunId}", unknown: 204, finished: 204, rules: [{events: step_*, data: type}]}
 """

@@ -18,8 +18,10 @@ NARROWEST: Final = 40  # characters of data shown at least, on a narrow terminal
 class EventPrinter:
     """Prints a line for each event, and a count of chunks of a step that are withheld for one reason."""
 
-    def __init__(self, rules: Rules, say: Callable[[str], None]) -> None:
+    def __init__(self, rules: Rules, say: Callable[[str], None], *, controls: bool = True) -> None:
+        """`controls`: the stream has control frames; other formats write resets and gaps in their own way."""
         self._rules = rules
+        self._prefix = "stream." if controls else ""
         self._say = say
         self._withheld: tuple[str | None, str] | None = None
         self._more = 0
@@ -28,7 +30,7 @@ class EventPrinter:
         """Print whether `item` is forwarded, and as what."""
         if not isinstance(item, Event):
             self._other(None)
-            self._say(_end(item) if isinstance(item, End) else _notice(self._rules, item))
+            self._say(self._prefix_of(_end(item) if isinstance(item, End) else _notice(self._rules, item)))
             return
         verdicts = self._rules.verdicts(item)
         message = next((verdict.message for verdict in verdicts if verdict.message is not None), None)
@@ -42,6 +44,9 @@ class EventPrinter:
         why = why_not(verdicts)
         if not self._other((item.step, why) if item.type == STEP_STREAM else None):
             self._say(click.style(f"{head}  not forwarded: {why}", fg="bright_black"))
+
+    def _prefix_of(self, line: str) -> str:
+        return line if self._prefix else line.replace("stream.", "", 1)
 
     def _other(self, withheld: tuple[str | None, str] | None) -> bool:
         """Whether a chunk is withheld for the same reason as the last one; if not, print the count."""

@@ -111,7 +111,8 @@ async def watch(
     """Print a line for each event of the run until its verified end; returns the exit status."""
     from proxy.runs.follower import RunFollower, RunSettings  # noqa: PLC0415
 
-    printer = EventPrinter(Rules(stream), say)
+    controls = stream.format == "sse" and stream.control == "named"
+    printer = EventPrinter(Rules(stream), say, controls=controls)
     queue: asyncio.Queue[Item] = asyncio.Queue()
 
     def publish(new: Sequence[Item]) -> None:

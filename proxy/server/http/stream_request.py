@@ -238,7 +238,7 @@ class StreamRequest:
                 return HttpResponse(200, list(stream.wire.headers))
             start = dispatcher.channel.start(cursor, came_back=self._cursor != "")
             retry = stream.wire.opening(jittered(stream.config.retry))
-            sink.begin([*stream.wire.headers, *self.cors], retry)
+            sink.begin([*stream.wire.headers, *start.headers, *self.cors], retry)
             expires_at = identity.expires_at
             session = Session(
                 dispatcher,

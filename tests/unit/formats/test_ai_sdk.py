@@ -273,3 +273,17 @@ def test_text_that_was_given_up_is_announced_as_a_gap_to_those_who_join() -> Non
     message = UiMessage().read(joined)
     assert [part["data"]["cause"] for part in message.transient] == ["backlog"]
     assert message.texts == {"left-id-1": "", "right-id-1": "kept"}
+
+
+def test_data_that_chunks_brought_is_given_up_as_text_is() -> None:
+    chat = Chat()
+    for index in range(20):
+        chat.send(chunk("plan", "", index=index), "data-line", "x" * 1_000)
+    chat.send(event("step_completed", "plan"), "data-plan", "kept")
+    chat.machine.trim(10_000)
+    joined = chat.machine.joined(chat.machine.place)
+    assert joined is not None
+    message = UiMessage().read(joined)
+    assert message.shown[-1]["data"] == "kept"
+    assert len(message.shown) < 10
+    assert message.transient

@@ -140,3 +140,25 @@ def test_what_is_held_counts_as_size() -> None:
     assert one.size > before + 10_000
     one.control(Reset("answer", 2))
     assert one.size == before
+
+
+def test_what_is_held_is_bounded_and_what_was_given_up_is_a_gap() -> None:
+    one = machine("ai-sdk", hold=True)
+    say(one, "left", "x" * 10_000)
+    say(one, "right", "kept")
+    one.trim(1_000)
+    assert one.size <= 1_000
+    say(one, "left", "rest")
+    blocks = one.begin()
+    for step in ("left", "right"):
+        blocks += one.message(event("step_completed", step), None)
+    message = UiMessage().read(blocks)
+    assert message.texts == {"left-id-1": "rest", "right-id-1": "kept"}
+    assert [part["data"]["cause"] for part in message.transient] == ["backlog"]
+
+
+def test_a_plain_text_that_misses_something_says_so_in_a_header() -> None:
+    one = machine("text")
+    assert one.headers() == []
+    one.control(StepGap(GapCause.UPSTREAM, None, None, None))
+    assert one.headers() == [(b"x-stream-gap", b"upstream")]
