@@ -136,6 +136,9 @@ class AllAtOnce:
     async def keep_open(self, step_run_id: str) -> None:
         return None
 
+    async def check_history(self) -> None:
+        raise NotImplementedError
+
     async def find(self, key: str, value: str) -> str | None:
         return None
 

@@ -67,6 +67,9 @@ class Upstream:
     async def keep_open(self, step_run_id: str) -> None:
         return None
 
+    async def check_history(self) -> None:
+        raise NotImplementedError
+
     async def find(self, key: str, value: str) -> None:
         return None
 

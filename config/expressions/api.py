@@ -16,7 +16,7 @@ from typing import Any, Final
 from config.expressions import lint as linter
 from config.expressions import types
 from config.expressions.ast import Diagnostic, ExpressionFailed, ExpressionProblem
-from config.expressions.budget import WORK_LIMIT, Meter, weigh
+from config.expressions.budget import TOO_MUCH, WORK_LIMIT, Meter, weigh
 from config.expressions.comparison import falsy
 from config.expressions.compiler import Lowering
 from config.expressions.cost import COPIES_LIMIT, MOST_READINGS, copies_of, copies_of_all, readings_of
@@ -149,6 +149,7 @@ __all__ = [
     "EVENT_FIELDS",
     "FEW_COPIES",
     "MOST_READINGS",
+    "TOO_MUCH",
     "WORK_LIMIT",
     "AllowExpression",
     "Diagnostic",

@@ -21,19 +21,23 @@ COMPARED_PER_UNIT: Final = 1024
 """Characters of two texts that are compared for one unit: the C library compares whole words of memory."""
 
 
+TOO_MUCH: Final = "needs too much work on this event: it was stopped"
+
+
 class Meter:
     """What is left of one evaluation's budget."""
 
-    __slots__ = ("left",)
+    __slots__ = ("left", "refusal")
 
     def __init__(self) -> None:
         self.left = WORK_LIMIT
+        self.refusal = TOO_MUCH  # why an evaluation is stopped that needs more than is left
 
     def spend(self, amount: int) -> None:
         """Take `amount` units; raises ExpressionFailed where fewer are left."""
         self.left -= amount
         if self.left < 0:
-            raise ExpressionFailed("needs too much work on this event: it was stopped")
+            raise ExpressionFailed(self.refusal)
 
 
 def weigh(value: Any, meter: Meter) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from proxy.access.errors import KeysUnavailable
 from proxy.core.clock import Clock, LoopClock
@@ -52,6 +53,7 @@ class KeySet:
         self._fetch: Final = fetch
         self._clock: Final = clock
         self._patience: Final = patience
+        self.trouble: str | None = None  # why the last fetch gave no usable keys
         self._keys: tuple[PublishedKey, ...] = ()
         self._fetched_at: float | None = None
         self._allowance: float = BURST
@@ -72,6 +74,11 @@ class KeySet:
         if not found:
             self._remember_missing(key_id, algorithm)
         return found
+
+    async def check(self) -> None:
+        """Fetch the keys if they are not fresh; `trouble` says how it went. Never raises."""
+        if self._age() > FRESH:
+            await self._renew()
 
     @property
     def cached(self) -> Sequence[Key]:
@@ -133,10 +140,12 @@ class KeySet:
         try:
             async with asyncio.timeout(self._patience):
                 keys = read_set(await self._fetch(self.url))
-        except (TimeoutError, OSError, ValueError, RecursionError):
+        except (TimeoutError, OSError, ValueError, RecursionError) as error:
+            self.trouble = _trouble(self.url, error)
             return False
         finally:
             self._fetching = None
+        self.trouble = None
         if keys != self._keys:
             self._missing.clear()
         self._keys, self._fetched_at = keys, self._clock.now()
@@ -180,14 +189,30 @@ class KeySets:
             raise OSError(type(error).__name__) from None
 
 
+def _trouble(url: str, error: Exception) -> str:
+    """Why no keys could be had, with the issuer's host alone: a URL may hold a secret."""
+    where = f"the issuer at {urlsplit(url).hostname}"
+    if isinstance(error, TimeoutError):
+        return f"{where} does not answer in time"
+    if isinstance(error, IssuerAnswer):
+        return f"{where} {error}"
+    if isinstance(error, OSError):
+        return f"{where} cannot be reached ({error})"
+    return f"{where} publishes no key that can be used"
+
+
+class IssuerAnswer(ValueError):
+    """The issuer answered something else than a set of keys; the text is the proxy's own."""
+
+
 async def _get(session: aiohttp.ClientSession, url: str) -> bytes:
     headers = {"Accept": "application/jwk-set+json, application/json"}
     async with session.get(url, headers=headers, allow_redirects=False) as answer:
         if answer.status != 200:
-            raise ValueError(f"the issuer answered {answer.status}")
+            raise IssuerAnswer(f"answers HTTP {answer.status}")
         text = bytearray()
         async for piece in answer.content.iter_chunked(65536):
             text += piece
             if len(text) > MAX_SET_BYTES:
-                raise ValueError("the set is too large")
+                raise IssuerAnswer("answers with a set that is too large")
     return bytes(text)

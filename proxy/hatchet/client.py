@@ -18,7 +18,7 @@ from proxy.hatchet.endpoint import Endpoint, endpoint
 from proxy.hatchet.errors import HatchetError, HistoryAway
 from proxy.hatchet.grpc.base import Transport
 from proxy.hatchet.grpc.pool import ConnectionPool, can_reach
-from proxy.hatchet.rest_codec import newest_run, past_state, step_names, workflow_called
+from proxy.hatchet.rest_codec import newest_run, past_state, rows_of, step_names, workflow_called
 from proxy.hatchet.upstream import Deliver
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ _P = ParamSpec("_P")
 DETAILS_TIMEOUT: Final = 5.0  # seconds for one call that is answered at once, normally in milliseconds
 OWN: Final = "lean"  # the value of STREAM_PROXY_GRPC for the proxy's own HTTP/2 connections: the default
 FIND_SINCE: Final = timedelta(days=30)  # the engine keeps runs for 30 days by default
+PROBE_SINCE: Final = timedelta(minutes=1)  # few runs, so that a probe costs the database nothing
 FIND_LIMIT: Final = 100  # runs per page; children can inherit the pair and be listed before their parent
 FIND_PAGES: Final = 5  # at most, so that a pair with thousands of children stays bounded
 
@@ -107,6 +108,24 @@ class HatchetClient:
             self._named("PutStreamEvent"),
             DETAILS_TIMEOUT,
         )
+
+    async def check_history(self) -> None:
+        """Read one row of the list of runs; see `Upstream.check_history`."""
+        since = datetime.now(UTC) - PROBE_SINCE
+        query = {
+            "since": since.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "only_tasks": "false",
+            "include_payloads": "false",
+            "limit": "1",
+        }
+        rest = self._history()
+        answer = await rest.get(f"/api/v1/stable/tenants/{self._tenant}/workflow-runs", query)
+        if answer is None:
+            raise HistoryAway(
+                f"{rest.name} answers HTTP 404: hatchet.api (or HATCHET_CLIENT_SERVER_URL) must be the "
+                "address of Hatchet's API, without a path"
+            )
+        _read(rows_of, answer)
 
     async def workflow_steps(self, name: str) -> tuple[str, ...] | None:
         """The step names of a workflow's newest version in their order, the on-failure step last.

@@ -28,7 +28,7 @@ class Rest:
     def __init__(self, endpoint: Endpoint, timeout: aiohttp.ClientTimeout = TIMEOUT) -> None:
         assert endpoint.api is not None
         self._root = endpoint.api
-        self._name = f"the REST history at {urlsplit(endpoint.api).netloc.rpartition('@')[2]}"
+        self.name = f"the REST history at {urlsplit(endpoint.api).netloc.rpartition('@')[2]}"
         self._limit = endpoint.max_message * ROOM
         self._headers = {"Authorization": f"Bearer {endpoint.token}", "Accept": "application/json"}
         self._ssl = _trust(endpoint)
@@ -49,29 +49,29 @@ class Rest:
                 if response.status == 404:
                     return None
                 if response.status != 200:
-                    raise HistoryAway(f"{self._name} {_status_text(response.status)}")
+                    raise HistoryAway(f"{self.name} {_status_text(response.status)}")
                 return self._parsed(await self._body(response))
         except TimeoutError:
-            raise HistoryAway(f"{self._name} does not answer in time") from None
+            raise HistoryAway(f"{self.name} does not answer in time") from None
         except aiohttp.ClientSSLError:
-            raise HistoryAway(f"{self._name}: its certificate is not accepted; look at hatchet.ca") from None
+            raise HistoryAway(f"{self.name}: its certificate is not accepted; look at hatchet.ca") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise HistoryAway(f"{self._name} cannot be reached ({type(error).__name__})") from None
+            raise HistoryAway(f"{self.name} cannot be reached ({type(error).__name__})") from None
 
     def _parsed(self, body: bytes) -> Any:
         try:
             return decode(body.decode())
         except NestedTooDeeply:
-            raise HistoryAway(f"{self._name}: an answer is nested too deeply to be read") from None
+            raise HistoryAway(f"{self.name}: an answer is nested too deeply to be read") from None
         except ValueError:
-            raise HistoryAway(f"{self._name} answers with no JSON: is hatchet.api Hatchet's API?") from None
+            raise HistoryAway(f"{self.name} answers with no JSON: is hatchet.api Hatchet's API?") from None
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         body = bytearray()
         async for piece in response.content.iter_chunked(PIECE):
             body += piece
             if len(body) > self._limit:
-                raise HistoryAway(f"{self._name}: an answer is over {self._limit} bytes")
+                raise HistoryAway(f"{self.name}: an answer is over {self._limit} bytes")
         return bytes(body)
 
     def _opened(self) -> aiohttp.ClientSession:

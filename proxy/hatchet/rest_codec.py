@@ -126,6 +126,14 @@ def newest_run(answer: Mapping[str, Any], key: str, value: str) -> tuple[str | N
     return None if newest is None else str(newest["workflowRunExternalId"]).lower(), len(rows)
 
 
+def rows_of(answer: Mapping[str, Any]) -> list[Any]:
+    """The rows of a list of runs. Raises KeyError or TypeError where the answer is no such list."""
+    rows = answer["rows"]
+    if not isinstance(rows, list | None):
+        raise TypeError
+    return rows or []
+
+
 def workflow_called(answer: Mapping[str, Any], name: str) -> str | None:
     """The id of the workflow with exactly this name in a list (the engine's filter takes parts of names)."""
     for row in answer.get("rows") or ():

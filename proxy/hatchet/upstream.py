@@ -43,6 +43,12 @@ class Upstream(Protocol):
     async def find(self, key: str, value: str) -> str | None:
         """The id of the newest run without a parent that carries the pair, or None. Raises HistoryAway."""
 
+    async def check_history(self) -> None:
+        """Ask the REST history something small that it always answers. Raises HistoryAway.
+
+        Also where something else than Hatchet answers at its address, or Hatchet under another path.
+        """
+
     async def keep_open(self, step_run_id: str) -> None:
         """Send an empty chunk with the index `codec.KEEPALIVE_INDEX` in the name of a step run that is over.
 

@@ -63,6 +63,7 @@ class TeamCounters:
     troubles: Counter[str] = field(default_factory=Counter)  # by error's name
     false_ends: int = 0
     late_chunks: int = 0  # after the verified end
+    work_refused: int = 0  # events for which the team's allowance of work was used up
     foreign_events: int = 0  # of other runs, on a subscription by run id
     unforeseen: int = 0  # exceptions that should not be possible
     refusals: Counter[str] = field(default_factory=Counter)  # 4xx and waits, by reason

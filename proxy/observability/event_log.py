@@ -27,6 +27,8 @@ Write = Callable[[str, str, Mapping[str, Any]], None]
 TRACEPARENT: Final = re.compile(
     r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"
 )  # W3C Trace Context, 3.2
+TEXT_REMEDY: Final = 'values of metadata must be texts: trigger the run with "4242", not with 4242'
+WORK_REMEDY: Final = "simplify the rules that `rule failed` lines and `stream-proxy check --strict` name"
 MAX_PROBLEMS: Final = 10  # of a broken file: `stream-proxy check` shows all of them
 
 
@@ -117,8 +119,9 @@ class EventLog:
         frames: int,
         ending: str,
         traceparent: str | None = None,
+        gaps: Mapping[str, int] | None = None,
     ) -> None:
-        """One client's stream has ended."""
+        """One client's stream has ended; `gaps` counts the gaps that it was sent, by cause."""
         fields: dict[str, Any] = {
             "team": team,
             "stream": stream,
@@ -128,9 +131,16 @@ class EventLog:
             "frames": frames,
             "ending": ending,
         }
+        if gaps:
+            fields["gaps"] = sum(gaps.values())
+            fields.update({f"gaps_{cause}": count for cause, count in gaps.items()})
         if traceparent is not None:
             fields.update(_trace_fields(traceparent))
         self._write("info", "stream over", fields)
+
+    def no_text_to_find(self, team: str, key: str) -> None:
+        """A metadata path was asked for a number or a boolean, and no run carries it as a text."""
+        self._throttled("info", "no text to find", (team, key), team=team, key=key, remedy=TEXT_REMEDY)
 
     def refused(self, team: str, stream: str, reason: str, *, why: str, limit: str | None = None) -> None:
         """A request got no stream; throttled, because refused clients try again.
@@ -147,6 +157,10 @@ class EventLog:
         """An expression failed on an event of the type `event`; `reason` never holds a value."""
         fields = {"team": team, "stream": stream, "rule": rule, "on": event, "reason": reason}
         self._throttled("warning", "rule failed", (team, stream, rule), **fields)
+
+    def work_used_up(self, team: str) -> None:
+        """The rules of a team need more work than a team may do: events are skipped."""
+        self._throttled("warning", "work used up", (team,), team=team, remedy=WORK_REMEDY)
 
     # -- Hatchet --
 
@@ -167,6 +181,18 @@ class EventLog:
     def recovered(self, team: str, *, seconds: float) -> None:
         """Hatchet answers a team again after `seconds`."""
         self._throttled("info", "Hatchet answers again", (team,), team=team, seconds=round(seconds, 1))
+
+    def history_recovered(self, team: str, *, seconds: float) -> None:
+        """The REST history gives usable answers again after `seconds`."""
+        self._throttled("info", "the history answers again", (team,), team=team, seconds=round(seconds, 1))
+
+    def issuer_trouble(self, team: str, why: str) -> None:
+        """The keys of a team's issuer cannot be had, so tokens cannot be verified."""
+        self._throttled("warning", "trouble with the issuer", (team,), team=team, why=why)
+
+    def issuer_recovered(self, team: str, *, seconds: float) -> None:
+        """The keys of a team's issuer can be had again after `seconds`."""
+        self._throttled("info", "the issuer answers again", (team,), team=team, seconds=round(seconds, 1))
 
     def subscriptions_used_up(self, team: str, *, limit: int) -> None:
         """A run is followed by its state alone, because ``hatchet.subscriptions`` (`limit`) is reached."""

@@ -6,7 +6,8 @@
   every team offline, and clients would find a refused connection instead of an open stream to wait on.
 - With ``?strict`` it is 503 while any team has trouble. ``?team=NAME`` looks at one team and is strict (404
   for a team that does not exist).
-- A team that has not called Hatchet yet has no trouble.
+- Each team is probed every 20 seconds (`proxy.teams.prober`), so trouble shows without a client. A team that
+  was not probed yet has no trouble.
 
 Times are Unix seconds. The body is JSON for people.
 """
@@ -32,6 +33,7 @@ class UpstreamState(StrEnum):
     AWAY = "away"
     REFUSED = "token refused"
     UNKNOWN = "not asked yet"
+    OFF = "off"  # of the history and of an issuer: there is none
 
 
 class ConfigState(StrEnum):
@@ -44,15 +46,24 @@ class ConfigState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UpstreamHealth:
-    """Whether Hatchet answers, since when (Unix seconds; None: since the start), and the error if not."""
+    """Whether Hatchet's gRPC, its history or an issuer answers, since when, and the error if not.
+
+    `since` is in Unix seconds; None: since the start.
+    """
 
     state: UpstreamState = UpstreamState.UNKNOWN
     since: float | None = None
     trouble: str | None = None  # the error's sentence: never a payload or a secret
 
+    def became(self, state: UpstreamState, trouble: str | None, now: float) -> UpstreamHealth:
+        """The health at `now` (Unix seconds); `since` changes only with the state."""
+        if state is not self.state:
+            return UpstreamHealth(state, now, trouble)
+        return self if trouble == self.trouble else UpstreamHealth(state, self.since, trouble)
+
     @property
     def is_fine(self) -> bool:
-        return self.state in (UpstreamState.REACHABLE, UpstreamState.UNKNOWN)
+        return self.state in (UpstreamState.REACHABLE, UpstreamState.UNKNOWN, UpstreamState.OFF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +103,12 @@ class TeamHealth:
     upstream: UpstreamHealth = UpstreamHealth()
     config: ConfigHealth = ConfigHealth()
     subscriptions: SubscriptionHealth = SubscriptionHealth()
+    history: UpstreamHealth = UpstreamHealth(UpstreamState.OFF)
+    issuer: UpstreamHealth = UpstreamHealth(UpstreamState.OFF)  # of tokens: whether its keys can be had
 
     @property
     def is_fine(self) -> bool:
-        return self.upstream.is_fine and self.config.is_fine
+        return all(each.is_fine for each in (self.upstream, self.history, self.issuer, self.config))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +166,9 @@ def _status(health: Health, fine: bool) -> str:
 def _team(team: TeamHealth, started: float, now: float) -> dict[str, Any]:
     up, config = team.upstream, team.config
     return {
-        "upstream": _state(up.state.value, up.since or started, now, "trouble", up.trouble),
+        "upstream": _upstream(up, started, now),
+        "history": _upstream(team.history, started, now),
+        "issuer": _upstream(team.issuer, started, now),
         "config": _state(config.state.value, config.since or started, now, "problem", config.problem),
         "subscriptions": _subscriptions(team.subscriptions),
     }
@@ -162,6 +177,12 @@ def _team(team: TeamHealth, started: float, now: float) -> dict[str, Any]:
 def _subscriptions(health: SubscriptionHealth) -> dict[str, Any]:
     body = {"used": health.used, "limit": health.limit, "state_only_runs": health.state_only}
     return {**body, "remedy": TAP_REMEDY} if health.state_only else body
+
+
+def _upstream(health: UpstreamHealth, started: float, now: float) -> dict[str, Any]:
+    if health.state is UpstreamState.OFF:
+        return {"state": health.state.value}
+    return _state(health.state.value, health.since or started, now, "trouble", health.trouble)
 
 
 def _state(state: str, since: float, now: float, key: str, why: str | None) -> dict[str, Any]:

@@ -168,6 +168,13 @@ FAMILIES: Final = (
         "late_chunks", "counter", "Chunks after the verified end.", TEAM, _of_team(lambda t: t.late_chunks)
     ),
     Family(
+        "work_refused",
+        "counter",
+        "Events that a stream's rules could not work on, because the team's allowance was used up.",
+        TEAM,
+        _of_team(lambda t: t.work_refused),
+    ),
+    Family(
         "foreign_events",
         "counter",
         "Events of other runs on a subscription by run id, dropped.",
@@ -252,6 +259,12 @@ def _of_health(health: Health | None) -> Iterator[Metric]:
 
 HEALTH_GAUGES: Final[tuple[tuple[str, str, Callable[[TeamHealth], float]], ...]] = (
     ("upstream_up", "0 while Hatchet does not answer this team.", lambda t: float(t.upstream.is_fine)),
+    (
+        "history_up",
+        "0 while the REST history gives no usable answer.",
+        lambda t: float(t.history.is_fine),
+    ),
+    ("issuer_up", "0 while the keys of this team's issuer cannot be had.", lambda t: float(t.issuer.is_fine)),
     ("config_current", "0 while a team's file is broken.", lambda t: float(t.config.is_fine)),
     ("subscriptions", "Runs that have subscriptions of their own now.", lambda t: t.subscriptions.used),
     (

@@ -153,6 +153,7 @@ class Rule:
         self._fields = tuple(
             (name, field.closure if field.plain else field.evaluate) for name, field in fields.items()
         )
+        self.metered = not all(each.plain for each in (when, *fields.values()))  # it spends from the meter
         self._weighed = copies_of_all(field.tree for field in fields.values()) > FEW_COPIES
 
     def mismatch(self, event_type: str, step: str | None) -> str | None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from config.expressions.api import WORK_LIMIT, Meter
+from config.expressions.api import TOO_MUCH, WORK_LIMIT, Meter
 from proxy.core.events import STEP_STREAM, Event
 from proxy.rules.rule import DecodedEvent, Failed, Message, Rule, RuleLike, Stopped
 
@@ -46,6 +46,29 @@ class RuleVerdict:
     reasons: tuple[str, ...]  # why it did not match, or what failed
 
 
+class Allowance(Protocol):
+    """How much work the rules of all streams of a team may do now."""
+
+    def grant(self) -> int:
+        """How many units the next event may use."""
+
+    def spent(self, units: int, granted: int) -> None:
+        """An event used so many units; where they are more than were granted, it was stopped."""
+
+
+class _NoBound:
+    """The allowance of rules that run for nobody else: in tests and in commands."""
+
+    def grant(self) -> int:
+        return WORK_LIMIT
+
+    def spent(self, units: int, granted: int) -> None:
+        """Nothing is counted."""
+
+
+USED_UP: Final = "the team's allowance of work is used up for the moment: it was not evaluated"
+
+
 def _silent(rule: str, event_type: str, reason: str) -> None:
     """Ignores a failure."""
 
@@ -53,13 +76,20 @@ def _silent(rule: str, event_type: str, reason: str) -> None:
 class Rules:
     """A stream's rules, compiled; for one thread."""
 
-    def __init__(self, stream: StreamLike, failed: Failed = _silent) -> None:
-        """Compile the stream's rules; raises ExpressionProblem."""
+    def __init__(
+        self, stream: StreamLike, failed: Failed = _silent, allowance: Allowance | None = None
+    ) -> None:
+        """Compile the stream's rules; raises ExpressionProblem.
+
+        `allowance` bounds the work of all events; None: each event is bounded for itself alone.
+        """
         self._meter = Meter()
+        self._allowance = allowance or _NoBound()
         self._rules = tuple(Rule(config, self._meter, number) for number, config in enumerate(stream.rules))
         self._failed = failed
         self._candidates: dict[tuple[str, str | None], tuple[Rule, ...]] = {}
         self.fingerprint: str = fingerprint(stream)
+        self._metered = any(rule.metered for rule in self._rules)
         self.repairs_texts = any(rule.has_whole for rule in self._rules)
 
     def message(self, event: Event, decoded: DecodedEvent | None = None) -> Message | None:
@@ -75,7 +105,7 @@ class Rules:
         if decoded is None:
             decoded = DecodedEvent(event)
         failed = self._failed
-        self._meter.left = WORK_LIMIT
+        granted = self._fill_meter() if self._metered else 0
         rule = candidates[0]
         try:
             for rule in candidates:
@@ -87,7 +117,17 @@ class Rules:
         except Exception as error:
             failed(rule.name, event.type, refusal_of(error))
             return None
+        finally:
+            if granted != self._meter.left and self._metered:
+                self._allowance.spent(granted - self._meter.left, granted)
         return None
+
+    def _fill_meter(self) -> int:
+        """Give the meter what the next event may use; returns how much that is."""
+        granted = self._allowance.grant()
+        self._meter.left = granted
+        self._meter.refusal = TOO_MUCH if granted >= WORK_LIMIT else USED_UP
+        return granted
 
     def failed(self, rule: str, event_type: str, reason: str) -> None:
         """Report what cannot be sent of an event although the rule made a message of it."""
@@ -109,16 +149,18 @@ class Rules:
 
     def whole_text(self, rule: Rule, completed: Event) -> str | None:
         """What `rule` says the chunks add up to of the attempt that `completed` ends; None where no text."""
-        self._meter.left = WORK_LIMIT
+        granted = self._fill_meter()
         try:
             return rule.whole_text(DecodedEvent(completed).root(), self._failed)
         except Exception as error:
             self._failed(rule.name, completed.type, refusal_of(error))
             return None
+        finally:
+            self._allowance.spent(granted - self._meter.left, granted)
 
     def whole_message(self, rule: Rule, chunk: Event) -> Message | None:
         """What `rule` alone makes of a chunk that repairs a text; None where it does not forward it."""
-        self._meter.left = WORK_LIMIT
+        granted = self._fill_meter()
         try:
             root = rule.view(DecodedEvent(chunk), self._failed)
             return rule.shape(root, self._failed) if rule.holds(root, self._failed) else None
@@ -127,6 +169,8 @@ class Rules:
         except Exception as error:
             self._failed(rule.name, chunk.type, refusal_of(error))
             return None
+        finally:
+            self._allowance.spent(granted - self._meter.left, granted)
 
     def verdicts(self, event: Event) -> list[RuleVerdict]:
         """What each rule makes of `event`, in order; failures become the verdicts' reasons."""

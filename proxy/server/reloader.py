@@ -18,11 +18,9 @@ from typing import Any, Final
 from config.load import load
 from config.model.files import Config, TeamConfig
 from config.problems import ERROR, ConfigError, Place, Problem
-from proxy.hatchet.errors import HatchetError
 from proxy.observability.event_log import EventLog
 from proxy.rules.test_runner import failures
 from proxy.teams.hub import ALL_TEAMS, Hub, Outcome, TeamResult
-from proxy.teams.team import Team
 
 PATIENCE: Final = 60.0
 """Seconds for one load: a hundred large files take some, a network file system that hangs takes for ever."""
@@ -86,11 +84,9 @@ class Reloader:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, config: Config) -> None:
-        """Serve `config`; log which teams cannot be served and whose Hatchet does not answer."""
+        """Serve `config`; log which teams cannot be served."""
         began = time.monotonic()
         await self._apply(tried(config), began, first=True)
-        for team in self._hub.teams.values():
-            self._keep(_check_upstream(team))
 
     async def reload(self) -> None:
         """Read the files again, in a thread, and serve what is good of them."""
@@ -159,13 +155,6 @@ class Reloader:
         """Keep every team on its last good version."""
         self._hub.reject(problems, began=began)
         self._event_log.reload_failed(ALL_TEAMS, problems)
-
-
-async def _check_upstream(team: Team) -> None:
-    try:
-        await team.upstream.check()
-    except HatchetError:
-        return  # `MonitoredUpstream` has logged it
 
 
 def _retrieve(loading: asyncio.Future[Config]) -> None:

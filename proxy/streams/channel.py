@@ -7,6 +7,7 @@ the loop, and a `Subscriber` knows a client's place.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from proxy.rules.whole import Repair, WholeTexts
 from proxy.streams.backlog import Backlog, Frame
 from proxy.streams.message_writer import MessageWriter, Start
 
+MOST_GAPS: Final = 4096  # gaps of one cause whose places are remembered, for the log lines of clients
 BATCH: Final = 64 * 1024
 """Bytes that are written to a client at once (one frame at least): roughly its share of user memory."""
 
@@ -70,6 +72,7 @@ class Channel:
         self.backlog = backlog
         self.counts = counts
         self.unforeseen: Final = unforeseen or _ignore
+        self._gaps: dict[str, list[int]] = {}  # cause -> the numbers of the frames that are gaps
         self._rebuild = rebuild
         self._texts = WholeTexts(rules) if rules.repairs_texts else None
         self._batch: tuple[int, int, bytes, int] | None = None  # (from, newest, bytes, to) of the last batch
@@ -159,6 +162,11 @@ class Channel:
     def _notice(self, item: StepGap | Reset, number: int) -> Frame:
         if isinstance(item, Reset):
             return Frame(sse.control("reset", item.data, cursor=self.ids.at(number)), True, None, item)
+        if number > self.backlog.last:  # else it is made again for a client that has missed it
+            places = self._gaps.setdefault(item.cause.value, [])
+            places.append(number)
+            if len(places) > MOST_GAPS:
+                del places[: MOST_GAPS // 2]
         return Frame(self.gap(item, number - 1), True, None, item)
 
     # -- memory --
@@ -228,6 +236,14 @@ class Channel:
         """
         self.counts.gaps[gap.cause.value] += 1
         return self.wire.gap(gap.data, self.ids.at(place))
+
+    def gaps_between(self, place: int, to: int) -> dict[str, int]:
+        """How many gaps by cause are among the frames after `place` up to `to`, for a client's log line."""
+        found = {
+            cause: bisect_right(places, to) - bisect_right(places, place)
+            for cause, places in self._gaps.items()
+        }
+        return {cause: count for cause, count in found.items() if count}
 
     def missed(self, place: int, cause: GapCause) -> list[bytes]:
         """One ``stream.gap`` for each attempt whose chunks after `place` were evicted."""

@@ -60,7 +60,7 @@ class Subscriber:
     """
 
     __slots__ = (
-        "_cause", "_first_gap", "_on_end", "_opening", "_recovery", "_sink",
+        "_cause", "_first_gap", "_first_place", "_gaps", "_on_end", "_opening", "_recovery", "_sink",
         "channel", "ending", "frames", "paused_since", "place", "recovering", "writable",
     )  # fmt: skip
 
@@ -87,6 +87,8 @@ class Subscriber:
         self.recovering = False  # forgotten frames are being made again
         self.ending: Ending | None = None
         self.frames = 0
+        self._first_place = place
+        self._gaps: dict[str, int] | None = None  # that were sent to this client alone, by cause
         self._sink = sink
         self._on_end = on_end
         self._first_gap = gap
@@ -97,6 +99,7 @@ class Subscriber:
     def start(self) -> None:
         """Write what the channel holds."""
         if self._first_gap is not None:
+            self._note_gaps(self._first_gap, 1)
             self._write(self.channel.gap(StepGap(self._first_gap, None, None, None), self.place))
         if self._opening:
             self._write(self._opening)
@@ -146,7 +149,9 @@ class Subscriber:
             self.place = channel.backlog.last
             self._write(caught_up)
             return
-        for notice in channel.missed(place, self._cause):
+        notices = channel.missed(place, self._cause)
+        self._note_gaps(self._cause, len(notices))
+        for notice in notices:
             self._write(notice)
         to = channel.backlog.first - 1  # what is evicted during a recovery is skipped by the next `pump`
         if channel.backlog.forgotten(place):
@@ -177,6 +182,7 @@ class Subscriber:
         if frames is None:
             frames = channel.backlog.aside(place)
         if not complete:
+            self._note_gaps(GapCause.BACKLOG, 1)
             self._write(channel.gap(StepGap(GapCause.BACKLOG, None, None, None), place))
         for number, frame in frames:
             if number <= to:
@@ -186,6 +192,19 @@ class Subscriber:
         self.recovering = False
         self._update_writable()
         self.pump()
+
+    def _note_gaps(self, cause: GapCause, count: int) -> None:
+        if count:
+            self._gaps = self._gaps or {}
+            self._gaps[cause.value] = self._gaps.get(cause.value, 0) + count
+
+    @property
+    def gaps(self) -> dict[str, int]:
+        """How many gaps the client was sent, by cause."""
+        shared = self.channel.gaps_between(self._first_place, self.place)
+        for cause, count in (self._gaps or {}).items():
+            shared[cause] = shared.get(cause, 0) + count
+        return shared
 
     # -- flow control --
 

@@ -127,6 +127,7 @@ class Hub:
         try:
             if state.team is None:
                 state.team = self._teams[name] = await self._new_team(name, config)
+                state.team.start()
             elif not unchanged or state.team.server != self.server:
                 await self._change(state.team, config)
         except KeyProblem as problem:

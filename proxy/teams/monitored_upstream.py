@@ -1,8 +1,9 @@
 """A team's connection to Hatchet: can be replaced while runs are followed, and knows whether Hatchet answers.
 
 Every call goes to the current client. Each answer and each error updates `health`, which the probes and the
-event log report. Calls to the REST history and `keep_open` are logged when they fail, but do not change
-`health`: the history may be at another address than gRPC, and streams go on without either.
+event log report. The REST history may be at another address than gRPC, so it has a health of its own
+(`history`). `probe` asks both while nobody else does. `keep_open` is logged when it fails, and changes
+neither: streams go on without it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
+from proxy.core.clock import Clock, LoopClock
 from proxy.core.observations import CoreState, PastState
-from proxy.hatchet.errors import HatchetAway, HatchetError, RunUnknown, TokenRefused
+from proxy.hatchet.errors import HatchetAway, HatchetError, HistoryAway, RunUnknown, TokenRefused
 from proxy.hatchet.upstream import Deliver, Upstream
 from proxy.observability.counters import TeamCounters
 from proxy.observability.event_log import EventLog
@@ -24,6 +26,11 @@ STATES: Final[dict[type[HatchetError], UpstreamState]] = {
     HatchetAway: UpstreamState.AWAY,
     TokenRefused: UpstreamState.REFUSED,
 }  # any other error is an answer of Hatchet's, so it is reachable
+IDLE: Final = 10.0  # seconds without an answer of gRPC after which a probe asks it
+LACKS_AFTER: Final = 10.0
+"""Seconds after which the history must know a run; it is 0.1 s behind, and some seconds under load."""
+LACKS_FOR: Final = 60.0  # seconds for which a missing run counts, whatever the history answers otherwise
+MOST_UNKNOWN: Final = 1000  # runs remembered that the history did not know
 
 T = TypeVar("T")
 
@@ -31,16 +38,31 @@ T = TypeVar("T")
 class MonitoredUpstream:
     """The `Upstream` of a team."""
 
-    def __init__(self, client: Upstream, event_log: EventLog, team: str, counters: TeamCounters) -> None:
+    def __init__(
+        self,
+        client: Upstream,
+        event_log: EventLog,
+        team: str,
+        counters: TeamCounters,
+        *,
+        clock: Clock | None = None,
+    ) -> None:
         self.health = UpstreamHealth()
+        self.history = UpstreamHealth(UpstreamState.UNKNOWN if client.has_history else UpstreamState.OFF)
         self._client = client
         self._counters = counters
         self._event_log = event_log
         self._team = team
+        self._clock = clock or LoopClock()
+        self._asked_at = float("-inf")  # when gRPC last answered or failed
+        self._unknown: dict[str, float] = {}  # run ids that the history did not know -> when first
+        self._lacked_at = float("-inf")  # when it last did not know a run that it should have known
 
     async def replace(self, client: Upstream) -> None:
         """Call `client` from now on. Calls on the old one end with HatchetAway; their callers try again."""
         old, self._client = self._client, client
+        self._unknown.clear()
+        self._asked_at = self._lacked_at = float("-inf")
         await old.close()
 
     @property
@@ -59,18 +81,39 @@ class MonitoredUpstream:
         return await self._call(self._client.core(run_id))
 
     async def past(self, run_id: str) -> PastState | None:
-        return await self._call_aside(self._client.past(run_id))
+        state = await self._call_history(self._client.past(run_id))
+        self._note_past(run_id, known=state is not None)
+        return state
 
     async def find(self, key: str, value: str) -> str | None:
-        return await self._call_aside(self._client.find(key, value))
+        return await self._call_history(self._client.find(key, value))
 
     async def keep_open(self, step_run_id: str) -> None:
-        await self._call_aside(self._client.keep_open(step_run_id))
+        try:
+            await self._client.keep_open(step_run_id)
+        except HatchetError as error:
+            self._failed(error)
+            raise
+
+    async def check_history(self) -> None:
+        await self._call_history(self._client.check_history())
+        self._learn_history(None)
 
     async def check(self) -> None:
         """Ask Hatchet something small, to learn whether it answers. Raises HatchetError."""
         with contextlib.suppress(RunUnknown):
             await self.core(NO_RUN)
+
+    async def probe(self) -> None:
+        """Ask the history, and gRPC unless it was asked a moment ago; both healths have the answers."""
+        if self._clock.now() >= self._asked_at + IDLE:
+            with contextlib.suppress(HatchetError):
+                await self.check()
+        if not self.has_history:
+            self.history = UpstreamHealth(UpstreamState.OFF)
+            return
+        with contextlib.suppress(HatchetError):
+            await self.check_history()
 
     async def close(self) -> None:
         await self._client.close()
@@ -94,11 +137,12 @@ class MonitoredUpstream:
         self._learn(None)
         return answer
 
-    async def _call_aside(self, call: Coroutine[Any, Any, T]) -> T:
+    async def _call_history(self, call: Coroutine[Any, Any, T]) -> T:
         try:
             return await call
         except HatchetError as error:
             self._failed(error)
+            self._learn_history(error)
             raise
 
     def _failed(self, error: HatchetError) -> None:
@@ -107,14 +151,40 @@ class MonitoredUpstream:
 
     def _learn(self, error: HatchetError | None) -> None:
         """A call was answered, or failed with `error`."""
+        self._asked_at = self._clock.now()
         old = self.health
         state = UpstreamState.REACHABLE if error is None else STATES.get(type(error), UpstreamState.REACHABLE)
         trouble = None if state is UpstreamState.REACHABLE else str(error)
-        if state is old.state:
-            if trouble != old.trouble:
-                self.health = UpstreamHealth(state, old.since, trouble)
+        self.health = old.became(state, trouble, time.time())
+        if self.health.is_fine and not old.is_fine and old.since is not None:
+            self._event_log.recovered(self._team, seconds=time.time() - old.since)
+
+    def _note_past(self, run_id: str, *, known: bool) -> None:
+        """The history knew a run, or not; gRPC knows every run whose history is read.
+
+        The history is behind for a moment. Where it lacks a run for longer, it is another Hatchet's, or its
+        address has a wrong path.
+        """
+        now = self._clock.now()
+        if known:
+            self._unknown.pop(run_id, None)
             return
-        now = time.time()
-        if state is UpstreamState.REACHABLE and not old.is_fine and old.since is not None:
-            self._event_log.recovered(self._team, seconds=now - old.since)
-        self.health = UpstreamHealth(state, now, trouble)
+        if run_id not in self._unknown and len(self._unknown) >= MOST_UNKNOWN:
+            del self._unknown[next(iter(self._unknown))]
+        if now >= self._unknown.setdefault(run_id, now) + LACKS_AFTER:
+            self._lacked_at = now
+            error = HistoryAway(
+                "the REST history answers HTTP 404 for a run that Hatchet knows: look at hatchet.api"
+            )
+            self._failed(error)
+            self._learn_history(error)
+
+    def _learn_history(self, error: HatchetError | None) -> None:
+        """The history gave a usable answer, or none."""
+        if error is None and self._clock.now() < self._lacked_at + LACKS_FOR:
+            return
+        old = self.history
+        state = UpstreamState.REACHABLE if error is None else UpstreamState.AWAY
+        self.history = old.became(state, None if error is None else str(error), time.time())
+        if self.history.is_fine and not old.is_fine and old.since is not None:
+            self._event_log.history_recovered(self._team, seconds=time.time() - old.since)

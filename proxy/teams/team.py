@@ -12,15 +12,22 @@ streams and credentials at once; runs that are followed go on, through the new c
 
 from __future__ import annotations
 
+import asyncio
+import re
+import time
+from typing import Final
+
 from config.expressions.api import compile_allow
 from config.model.files import ServerConfig, StreamConfig, TeamConfig
 from proxy.access.admission import TeamLimits
 from proxy.access.authenticator import Authenticator
 from proxy.access.jwks import KeySets
 from proxy.access.origins import Origins, every_cors
+from proxy.hatchet.errors import RunUnknown
 from proxy.hatchet.upstream import Upstream
 from proxy.observability.counters import TeamCounters
 from proxy.observability.event_log import EventLog
+from proxy.observability.health import UpstreamHealth, UpstreamState
 from proxy.rules.ruleset import Rules
 from proxy.runs.lookup import Found
 from proxy.runs.quota import SubscriptionQuota
@@ -29,9 +36,14 @@ from proxy.streams.stream import LiveStream
 from proxy.streams.subscriber import Ending
 from proxy.teams.memory_budget import MemoryBudget, Shrinkable
 from proxy.teams.monitored_upstream import MonitoredUpstream
+from proxy.teams.prober import Prober
 from proxy.teams.router import Router
 from proxy.teams.run_launcher import RunLauncher
 from proxy.teams.run_registry import RetentionPolicy, RunRegistry
+from proxy.teams.work_allowance import WorkAllowance
+
+NO_TEXT: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?|true|false|null")
+"""A value in a path that the application may have given to Hatchet as a number, which finds no run."""
 
 
 class Team:
@@ -57,6 +69,7 @@ class Team:
         self._event_log = event_log
         self._key_sets = key_sets
         self.upstream = MonitoredUpstream(upstream, event_log, config.name, counters)
+        self._work = WorkAllowance(self._work_used_up)
         self.limits = TeamLimits(config.limits)
         self._budget = MemoryBudget(counters, config.limits.backlog_bytes, self._holders)
         self._launcher = RunLauncher(
@@ -68,6 +81,8 @@ class Team:
             event_log=event_log,
             grew=self._budget.grew,
         )
+        self.issuer = UpstreamHealth(UpstreamState.OFF)
+        self._prober = Prober(self.probe, self._unforeseen)
         self.runs = RunRegistry(self._launcher, counters, _retention(config, server))
         self.configure(config, server)
 
@@ -102,18 +117,55 @@ class Team:
 
         return LiveStream(
             stream,
-            Rules(stream, failed),
+            Rules(stream, failed, self._work),
             None if stream.allow is None else compile_allow(stream.allow),
             Origins(stream.cors, accepts_cookies=authenticator.accepts_cookies),
             stream.metadata_key,
         )
+
+    def start(self) -> None:
+        """Begin to ask about Hatchet, the history and the issuer, so that trouble shows without a client."""
+        self._prober.start()
+
+    async def probe(self) -> None:
+        """Ask Hatchet, the history and the issuer of tokens, at once."""
+        await asyncio.gather(self.upstream.probe(), self._probe_issuer())
+
+    async def _probe_issuer(self) -> None:
+        jwt = None if self.config.auth is None else self.config.auth.jwt
+        if jwt is None or jwt.jwks_url is None:
+            self.issuer = UpstreamHealth(UpstreamState.OFF)
+            return
+        keys = self._key_sets.at(str(jwt.jwks_url))
+        await keys.check()
+        old, trouble = self.issuer, keys.trouble
+        self.issuer = old.became(
+            UpstreamState.REACHABLE if trouble is None else UpstreamState.AWAY, trouble, time.time()
+        )
+        if trouble is not None:
+            self._event_log.issuer_trouble(self.name, trouble)
+        elif not old.is_fine and old.since is not None:
+            self._event_log.issuer_recovered(self.name, seconds=time.time() - old.since)
+
+    def _work_used_up(self) -> None:
+        self.counters.work_refused += 1
+        self._event_log.work_used_up(self.name)
+
+    def _unforeseen(self, error: Exception) -> None:
+        self.counters.unforeseen += 1
+        self._event_log.unforeseen(self.name, error)
 
     async def find(self, key: str, value: str, patience: float) -> Found:
         """The newest run without a parent whose metadata has `key`: `value`; waits up to `patience` seconds.
 
         Raises RunUnknown, HistoryAway.
         """
-        return await self._launcher.lookup.find(key, value, patience)
+        try:
+            return await self._launcher.lookup.find(key, value, patience)
+        except RunUnknown:
+            if NO_TEXT.fullmatch(value):
+                self._event_log.no_text_to_find(self.name, key)
+            raise
 
     @property
     def quota(self) -> SubscriptionQuota:
@@ -133,6 +185,7 @@ class Team:
             frames=session.subscriber.frames,
             ending=str(ending),
             traceparent=run.traceparent,
+            gaps=session.subscriber.gaps,
         )
 
     def _holders(self) -> list[Shrinkable]:
@@ -142,6 +195,7 @@ class Team:
 
     async def close(self) -> None:
         """Close every run, then the connection to Hatchet."""
+        await self._prober.close()
         await self._launcher.close_sources()
         await self.runs.close()
         await self.upstream.close()

@@ -49,6 +49,8 @@ class TeamState:
             self.team.upstream.health,
             self.config,
             SubscriptionHealth(used=quota.taken, limit=quota.most, state_only=quota.refused),
+            self.team.upstream.history,
+            self.team.issuer,
         )
 
     def _become(self, state: ConfigState, problem: str | None) -> None:

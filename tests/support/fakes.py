@@ -90,6 +90,7 @@ class FakeUpstream:
         self.calls: list[str] = []
         self.kept_open: list[str] = []  # step run ids
         self.keep_open_fails: HatchetError | None = None
+        self.history_fails: HatchetError | None = None  # what `check_history` raises
         self.refuse: HatchetError | None = None  # every subscription ends with it at once
 
     @property
@@ -148,6 +149,12 @@ class FakeUpstream:
         if isinstance(found, HatchetError):
             raise found
         return found
+
+    async def check_history(self) -> None:
+        self.calls.append("check_history")
+        await asyncio.sleep(0)
+        if self.history_fails is not None:
+            raise self.history_fails
 
     async def close(self) -> None:
         for subscription in list(self.open):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -90,11 +91,29 @@ def test_the_body_says_what_is_wrong_and_since_when() -> None:
             "for": "1 min 15 s",
             "trouble": "connection refused at hatchet:7077",
         },
+        "history": {"state": "off"},
+        "issuer": {"state": "off"},
         "config": {"state": "current", "since": "2026-09-21T14:13:20Z", "for": "1 h 1 min"},
         "subscriptions": {"used": 0, "limit": 0, "state_only_runs": 0},
     }
     assert body["teams"]["chat"]["config"]["state"] == "last good"
     assert body["teams"]["chat"]["config"]["problem"] == "teams/chat.yaml:3:5: what"
+
+
+@pytest.mark.parametrize("which", ["history", "issuer"])
+def test_a_history_or_an_issuer_in_trouble_is_shown_and_counts_where_it_is_asked_strictly(which: str) -> None:
+    trouble = UpstreamHealth(UpstreamState.AWAY, NOW - 75, f"the {which} answers HTTP 404")
+    alone = TeamHealth("search")
+    team = replace(alone, history=trouble) if which == "history" else replace(alone, issuer=trouble)
+    assert readyz(health(team), NOW).status == 200
+    assert readyz(health(team), NOW, strict=True).status == 503
+    assert readyz(health(team), NOW, team="search").status == 503
+    shown = readyz(health(team), NOW).body["teams"]["search"][which]
+    assert (shown["state"], shown["for"], shown["trouble"]) == (
+        "away",
+        "1 min 15 s",
+        f"the {which} answers HTTP 404",
+    )
 
 
 def test_runs_without_a_subscription_are_shown_with_the_remedy_and_are_no_trouble() -> None:

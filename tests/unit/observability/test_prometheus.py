@@ -28,7 +28,7 @@ def busy() -> Counters:
     counts.log_lines_dropped = 4
     team = counts.team("payments")
     team.events, team.runs, team.false_ends, team.late_chunks, team.backlog_bytes = 40, 2, 3, 1, 2048
-    team.foreign_events, team.unforeseen = 1, 2
+    team.foreign_events, team.unforeseen, team.work_refused = 1, 2, 3
     for counter in (
         team.run_ends,
         team.subscriptions,

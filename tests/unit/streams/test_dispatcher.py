@@ -17,7 +17,7 @@ from proxy.log.cursor import Ids
 from proxy.observability.counters import StreamCounters
 from proxy.rules.ruleset import Message
 from proxy.streams.backlog import Backlog, Frame
-from proxy.streams.channel import BATCH, Channel
+from proxy.streams.channel import BATCH, MOST_GAPS, Channel
 from proxy.streams.dispatcher import SUBSCRIBERS_PER_TURN, Dispatcher
 from proxy.streams.subscriber import Ending, Subscriber
 from tests.support.waiting import until
@@ -622,3 +622,43 @@ async def test_a_subscriber_that_has_room_again_and_cannot_be_written_to_ends() 
     subscriber.resume()
     assert subscriber.ending is Ending.FAILED
     assert sink.written == b""
+
+
+# -- the gaps that a client was sent, for its log line
+
+
+async def test_a_client_counts_the_gaps_that_it_was_sent_by_cause() -> None:
+    one = dispatcher(events=8)
+    early, _ = join(one)
+    one.publish(
+        [chunk("a"), StepGap(GapCause.UPSTREAM, "draft", 1, 2), StepGap(GapCause.UPSTREAM, "draft", 1, 1)]
+    )
+    await turn()
+    back, _ = join(one, place=2, gap=GapCause.UNKNOWN_CURSOR)
+    one.publish([StepGap(GapCause.JOINED_LATE, "draft", 1, None)])
+    await turn()
+    assert early.gaps == {"upstream": 2, "joined_late": 1}
+    assert back.gaps == {"upstream": 1, "joined_late": 1, "unknown_cursor": 1}
+
+
+async def test_a_slow_client_counts_what_it_missed_and_a_hidden_steps_gap_counts_for_nobody() -> None:
+    one = dispatcher(events=8)
+    slow, _ = join(one)
+    quick, _ = join(one)
+    slow.pause(0.0)
+    one.publish([StepGap(GapCause.UPSTREAM, "hidden", 1, 1)])
+    for number in range(40):
+        one.publish([chunk(str(number), number)])
+        await turn()
+    slow.resume()
+    assert slow.gaps == {"slow_client": 1}
+    assert quick.gaps == {}
+
+
+async def test_the_places_of_gaps_are_bounded() -> None:
+    one = dispatcher(events=8)
+    subscriber, _ = join(one)
+    for _ in range(3):
+        one.publish([StepGap(GapCause.UPSTREAM, "draft", 1, 1)] * MOST_GAPS)
+        await turn()
+    assert MOST_GAPS / 2 <= subscriber.gaps["upstream"] <= MOST_GAPS
