@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from config.load import load
+from config.problems import ConfigError
 from proxy.rules.test_runner import run_tests
 from tests.support.front import check_configuration, modern_nginx, nginx_folder
 from tests.support.secrets import HATCHET_TOKEN
@@ -178,6 +179,10 @@ def test_the_standalone_configuration_passes_check_and_its_tests(tmp_path: Path)
         (secrets / name).write_text(value)
     text = objects("ConfigMap")["stream-proxy"]["data"]["proxy.yaml"]
     (tmp_path / "proxy.yaml").write_text(text.replace("/run/secrets/stream-proxy", str(secrets)))
+    with pytest.raises(ConfigError, match="placeholder"):
+        load(tmp_path, {})
+    for name in objects("Secret")["stream-proxy"]["stringData"]:
+        (secrets / name).write_text(HATCHET_TOKEN if "hatchet" in name else "k" * 48)
     for name, team in objects("ConfigMap")["stream-proxy-teams"]["data"].items():
         (tmp_path / "teams" / name).write_text(team)
     config = load(tmp_path, {})
