@@ -1,4 +1,4 @@
-"""Chaos: everything breaks, at random, and nothing may be lost unsaid.
+"""Chaos: everything breaks, at random, and no loss may be unannounced.
 
 world.py     what runs there are, and what is true of them
 stories.py   one truth more for each replay

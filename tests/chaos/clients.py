@@ -1,4 +1,4 @@
-"""Who reads: EventSources that meet another replica each time, leave, sleep, come back with their cursor.
+"""The readers: EventSources that meet another replica each time, leave, and reconnect with their cursor.
 
 Some read by the run's id, some by the application's own, and of these some come before the run is there;
 some read slowly, over a socket that takes as little as it can. `stuck` and `vanished` are readers that read
@@ -38,7 +38,7 @@ class Target:
 
 
 class Wanderer(EventSource):
-    """An EventSource behind a balancer without memory: each connection may be another replica's."""
+    """An EventSource behind a balancer without affinity: each connection may go to another replica."""
 
     def __init__(self, urls: Sequence[str], dice: Random, *, narrow: bool = False) -> None:
         super().__init__(dice.choice(urls), patience=0.1)
@@ -74,7 +74,7 @@ def _narrow(address: tuple[object, ...]) -> socket.socket:
 
 @dataclass
 class Client:
-    """One reader of one run: its picture, and how long it heard nothing."""
+    """One reader of one run: its picture, and the longest time in which it received nothing."""
 
     target: Target
     number: int
@@ -128,7 +128,7 @@ class Client:
 
 
 async def stuck(url: str, path: str) -> None:
-    """Read the beginning, then nothing: until the proxy has had enough."""
+    """Read the beginning, then nothing, until the proxy ends the connection."""
     with contextlib.suppress(OSError, TimeoutError):
         one = Slow(url, path)
         try:
@@ -140,7 +140,7 @@ async def stuck(url: str, path: str) -> None:
 
 
 async def vanished(url: str, path: str, dice: Random) -> None:
-    """Read the beginning, then be gone: without a FIN where this process may do that, else with a RST."""
+    """Read the beginning, then vanish: without a FIN where this process may do that, else with a RST."""
     with contextlib.suppress(OSError, TimeoutError):
         one = Slow(url, path)
         try:

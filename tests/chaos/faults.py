@@ -1,4 +1,4 @@
-"""What breaks: each fault has a name, does its harm, and undoes it; a seed decides which comes when."""
+"""The faults: each has a name, breaks something and mends it; a seed decides which comes when."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Faults:
         await replica.start()
 
     async def _late_packets(self) -> None:
-        """One replica hears nothing of Hatchet, neither stream nor history; then TCP sends it all again."""
+        """One replica receives nothing from Hatchet, neither stream nor history; then TCP sends all of it."""
         wires = self.dice.choice(self.replicas).wires
         for wire in wires:
             wire.hold()
@@ -114,7 +114,7 @@ class Faults:
         await self._away(5.0, 15.0, graceful=self.dice.random() < 0.5)
 
     async def _away(self, least: float, most: float, *, graceful: bool) -> None:
-        """The core's state survives, as Hatchet's does in its database."""
+        """The engine is down; its state survives, as Hatchet's does in its database."""
         self.engine.switch(graceful_restart=graceful)
         await self.engine.faults.stop_grpc()
         await self._for(least, most)
@@ -124,7 +124,7 @@ class Faults:
         self.engine.faults.end_streams()
 
     async def _silence(self) -> None:
-        """It tells nothing and answers nobody; what it would have told is lost, and so are its streams."""
+        """The engine sends nothing and answers no call; its events are lost, and so are its streams."""
         self.engine.faults.mute()
         await self._for(0.2, 2.0)
         self.engine.faults.end_streams()
@@ -157,7 +157,7 @@ class Faults:
         self.engine.faults.hide_history(False)
 
     async def _lag_history(self) -> None:
-        """Everything that concludes from the read side is as late: false ends, and who subscribes early."""
+        """The read side lags, and with it what depends on it: false ends, and early subscriptions."""
         self.engine.faults.lag_history(self.dice.uniform(0.5, 5.0))
         await self._for(0.5, 4.0)
         self.engine.faults.lag_history()

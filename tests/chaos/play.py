@@ -1,4 +1,4 @@
-"""The whole: an engine, some replicas, many clients, faults without pause; and a table that must have zeros.
+"""One chaos run: an engine, replicas, many clients, faults without pause; and a table that must have zeros.
 
 One seed gives the same runs, clients and faults in the same order. What no seed can repeat is the machine's
 own timing; a failing seed usually fails again within a few tries.
@@ -59,7 +59,7 @@ EARLY: Final = (0.0, 2.0)  # seconds by which some clients are there before thei
 
 @dataclass
 class Report:
-    """What came of it."""
+    """The result."""
 
     seed: int
     seconds: float = 0.0
@@ -78,7 +78,7 @@ class Report:
     wrong: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
     silence: float = 0.0
-    evidence: Path | None = None  # a folder for what the clients heard that were told wrong
+    evidence: Path | None = None  # a folder for what the clients received whose picture is wrong
 
     @property
     def fine(self) -> bool:
@@ -185,7 +185,7 @@ class Play:
         return [run_id for run_id in self._runs if self._replaying and self._stories.over(run_id)]
 
     async def _run(self) -> None:
-        """Trigger a run, and send some clients to it; some of them are there before."""
+        """Trigger a run, and connect some clients to it; some of them before it exists."""
         dice = self._dice
         target = Target(f"m{len(self._runs)}")
         kind, pair = dice.choice(KINDS), dice.choice(PAIRS)
@@ -270,4 +270,4 @@ async def _heal(engine: Engine, made: list[Replica], faults: Faults) -> None:
             wire.cut()
         if one.process is None or one.process.process.returncode is not None:
             await one.start()
-        await answers(one.url)  # it may have just been started: SIGTERM before it listens is no farewell
+        await answers(one.url)  # it may have just been started: a SIGTERM before it listens drains nothing

@@ -1,8 +1,9 @@
-"""What is true of a run: one story, and another for each time that it was replayed.
+"""The truth of a run: one version, and another for each replay.
 
-A client that came while the first was told may be told it to its end; one that comes after the replay is told
-the new one. Whichever it is, it must be that one story, whole. Who changes replicas while a replay begins may
-have heard of one that a step is tried again, of the other how it had ended: the attempts of both are true.
+A client that connected before the replay may receive the old version to its end; one that connects after
+the replay receives the new one. Each must be complete. A client that changes replicas while a replay begins
+may receive from one replica that a step is tried again, and from the other how the step had ended: the
+attempts of both are true.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Story:
     cancelled: bool  # by a user
 
     def wrong(self, picture: RunPicture) -> list[str]:
-        """In what a picture differs from it, unannounced and unexcused."""
+        """The differences of a picture that are neither announced nor excused."""
         found = judge(picture, self.truth)
         return [what for what in found if not excused(what, self)]
 
@@ -38,12 +39,12 @@ class Stories:
     before: defaultdict[str, list[Story]] = field(default_factory=lambda: defaultdict(list))
 
     def over(self, run_id: str) -> bool:
-        """Whether the run is over for now, and everybody can know."""
+        """Whether the run is over for now, and every source shows it."""
         run = self.engine.run(run_id)
         return run.settled and run.done
 
     async def replay(self, run_id: str) -> None:
-        """A user's replay; the story until now is kept."""
+        """Note a user's replay; the version before it is kept."""
         self.before[run_id].append(self.now(run_id))
         await self.engine.replay(run_id)
 
@@ -73,12 +74,12 @@ class Stories:
 
 
 def excused(what: str, story: Story) -> bool:
-    """What two tellings may say differently, and both be as true as can be known.
+    """Whether a difference is allowed, because both pictures are as right as the sources allow.
 
-    After a user's cancellation the engine forgets what was finished: who saw that was told the truth, and who
-    has but the core, its history away, is told that all was cancelled. And who comes from another replica
-    while the history is away is told a guess of the attempt, with a gap, and the reset once a retry shows:
-    chunks of an attempt that is void then.
+    After a user's cancellation the engine forgets which steps were finished. A client that saw them finish
+    has the truth; one whose replica has only the core state, without the history, receives that all were
+    cancelled. A client that comes from another replica while the history is unreachable receives a guess of
+    the attempt, with a gap, and a reset once a retry shows: its chunks are then of a void attempt.
     """
     if what.endswith(" told in two ways"):
         name, _, rest = what.partition(": ")

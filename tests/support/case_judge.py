@@ -1,4 +1,4 @@
-"""What a client was told of a run, compared with the worker's own log of what it sent.
+"""Compares what a client received of a run with the worker's own log of what it sent.
 
 A stream that is judged forwards everything, with type, step, attempt, index, payload, recovered and at. The
 chunks' texts are those of `tests.support.case_worker`.
@@ -54,10 +54,10 @@ class Verdict:
 
     wrong: list[str] = field(default_factory=list)
     attempts: int = 0  # attempts that sent chunks
-    whole: int = 0  # ... of which every chunk was told
-    said: int = 0  # ... of which some were not, and a gap says so
-    false: int = 0  # ... of which every chunk was told, and there is a gap
-    unheard: int = 0  # likewise, where the attempt may have begun before anyone listened
+    whole: int = 0  # ... of which every chunk was received
+    said: int = 0  # ... of which some were not, and a gap announces it
+    false: int = 0  # ... of which every chunk was received, and there is a gap
+    unheard: int = 0  # likewise, if the attempt may have begun before the first subscription
 
     def __iadd__(self, other: Verdict) -> Verdict:
         self.wrong += other.wrong
@@ -163,9 +163,9 @@ class Reading:
 def judge(
     frames: Sequence[Frame], sent: Sequence[Sent], expected: Expected, listening_since: float
 ) -> Verdict:
-    """Compare what a client was told with the log of a run.
+    """Compare what a client received with the log of a run.
 
-    `listening_since`: since when somebody of the proxy listened to the run, seconds since 1970.
+    `listening_since`: when the proxy's first subscription to the run was open, in seconds since 1970.
     """
     reading = Reading()
     for frame in frames:
@@ -236,7 +236,7 @@ def _attempt(
 
 
 def _not_void(lines: Sequence[Sent], later: Sequence[Sent]) -> set[int]:
-    """The indices that a client is owed: not those of code that went on after its attempt was stopped."""
+    """The indices that a client must receive: none of code that went on after its attempt was stopped."""
     chunks = {line.index: line.at for line in lines if line.what == "chunk" and line.index is not None}
     until = min((line.at for line in later), default=float("inf"))
     ended = [line.at for line in lines if line.what in {"returned", "raised"} and line.at <= until]

@@ -87,7 +87,7 @@ class Trial:
         return received
 
     def follow(self) -> Received:
-        """Subscribe by run id, and again at once where the stream ends before the run: past a false end."""
+        """Subscribe by run id, and again at once if the stream ends before the run (a false end)."""
         received = Received()
         self.tasks.append(asyncio.create_task(self._follow(received)))
         return received

@@ -1,4 +1,4 @@
-"""What the tests of the delivery share: runs on an engine that lies in every way, and clients that take note.
+"""What the tests of the delivery share: runs on an engine with all quirks, and clients that record.
 
 An `Ear` is an EventSource in the background: it keeps each frame, when it came, and the picture that they
 make. `once` is one connection, read to its end. `Slow` is a socket that reads when it is told to.
@@ -114,7 +114,7 @@ def _leaf(number: int) -> Step:
 
 
 def true_of(engine: Engine, run_id: str) -> Truth:
-    """What really happened in a run that is over."""
+    """The truth of a run that is over."""
     return truth(engine, run_id, defaultdict(list))
 
 
@@ -155,7 +155,7 @@ class Ear:
         self._news.set()
 
     async def until(self, true: Callable[[Ear], object], seconds: float = 30) -> None:
-        """Wait until something is true of what was heard."""
+        """Wait until something is true of what was received."""
         assert self._reading is not None
         async with asyncio.timeout(seconds):
             while not true(self):

@@ -1,4 +1,4 @@
-"""A Hatchet of paper and a clock that is turned by hand: what a run needs, without a network or a wait."""
+"""A fake Hatchet and a clock that the test advances: what a run needs, without a network or a wait."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from proxy.core.observations import CoreState, LiveEvent, PastState
 from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.hatchet.upstream import Deliver
 
-TURNS = 30  # of the loop, until whatever one event sets off has come to rest
+TURNS = 30  # of the loop: enough for everything that one event causes
 
 
 async def rest() -> None:
-    """Let everything that can go on go on."""
+    """Let the loop turn until nothing has anything left to do."""
     for _ in range(TURNS):
         await asyncio.sleep(0)
 
@@ -41,7 +41,7 @@ class HandClock:
         await future
 
     async def turn(self, seconds: float) -> None:
-        """Let `seconds` pass: each sleeper wakes at its time, and what it sets off comes to rest."""
+        """Advance by `seconds`: each sleeper wakes at its time, and does its work before the next one."""
         until = self._now + seconds
         await rest()
         while self._sleepers and self._sleepers[0][0] <= until:
@@ -57,7 +57,7 @@ class HandClock:
 
 @dataclass(eq=False)
 class FakeSubscription:
-    """One subscription that somebody holds; the test tells on it and ends it."""
+    """One open subscription; the test sends events on it and ends it."""
 
     run_id: str | None
     pair: tuple[str, str] | None

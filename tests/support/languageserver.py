@@ -88,7 +88,7 @@ class LanguageServer:
         self.send({"method": method, "params": params})
 
     def heard(self, message: dict[str, Any]) -> None:
-        """What the server says or asks on its own."""
+        """A notification or a request of the server."""
         if message.get("method") == "textDocument/publishDiagnostics":
             self.diagnostics[message["params"]["uri"]] = message["params"]["diagnostics"]
         elif message.get("method") == "workspace/configuration":

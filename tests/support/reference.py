@@ -42,7 +42,7 @@ def read_frame(name: str, data: Any) -> dict[str, Any] | None:
 
 @dataclass(slots=True)
 class StepPicture:
-    """One step of the run, as far as the stream has told."""
+    """One step of the run, by the frames so far."""
 
     name: str
     doubted: bool = False  # a gap was announced since the last chunk
@@ -115,7 +115,7 @@ class StepPicture:
 
 
 class RunPicture:
-    """All that a stream has told about a run; `wrong` collects what no stream may ever say."""
+    """A run by the frames of a stream so far; `wrong` collects what no stream may send."""
 
     def __init__(self) -> None:
         self.steps: dict[str, StepPicture] = {}
@@ -126,7 +126,7 @@ class RunPicture:
         self.wrong: list[str] = []
         self._received: dict[
             tuple[Any, ...], int
-        ] = {}  # what was told, and how many restarts had been by then
+        ] = {}  # what was received, and how many restarts there had been by then
         self._restarts = 0
 
     @property
@@ -192,7 +192,7 @@ class RunPicture:
         named = event.get("attempt")
         attempt = step.attempt if named is None else named
         if attempt < step.attempt and kind not in ENDS:
-            return  # an earlier attempt, told again; but an end is an end, whichever attempt is named
+            return  # an earlier attempt, sent again; an end counts whichever attempt it names
         if attempt > step.attempt:
             step.begin(attempt)
         if kind == "step_stream":
@@ -220,7 +220,7 @@ class RunPicture:
         step.add(event["payload"], index, marked=marked)
 
     def _note(self, event: Mapping[str, Any]) -> None:
-        """Doubled within one process, or out of order?"""
+        """Record an event; report one that came twice within one process, or out of order."""
         key = (event["type"], event.get("step"), event.get("attempt"), event.get("index"))
         if event["type"] == "step_stream" and event.get("index") is None:
             return
@@ -245,7 +245,7 @@ class RunPicture:
 
 @dataclass(frozen=True, slots=True)
 class TrueStep:
-    """What really became of a step: its last attempt, how it ended, and all that this attempt streamed."""
+    """The truth of a step: its last attempt, how it ended, and all that this attempt streamed."""
 
     status: str
     chunks: tuple[str, ...] = ()
@@ -254,14 +254,14 @@ class TrueStep:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What really happened in a run, by who made it happen."""
+    """The truth of a run, from its source."""
 
     status: str
     steps: Mapping[str, TrueStep]
 
 
 def judge(picture: RunPicture, truth: Truth) -> list[str]:
-    """Everything in which the picture of an ended run differs from the truth and no announced gap says so."""
+    """All differences of an ended run's picture from the truth that no gap announces."""
     found = list(picture.wrong)
     if not picture.ended:
         return [*found, "no verified end"]
@@ -281,7 +281,7 @@ def compare(step: StepPicture, true: TrueStep) -> Iterator[str]:
     if step.status != true.status:
         yield f"{step.status}, in truth {true.status}"
     if step.attempt < true.attempt and step.doubted:
-        return  # joined while the history could not be asked: the attempt was a guess, and the gap was told
+        return  # joined while the history was unreachable: the attempt was a guess, and a gap was sent
     if step.attempt != true.attempt:
         yield f"attempt {step.attempt}, in truth {true.attempt}"
         return

@@ -1,4 +1,4 @@
-"""A TCP relay for tests: forwards until it is told to fall silent, or to hold all, as a partition does."""
+"""A TCP relay for tests: it forwards, drops everything, or holds everything, as a network partition does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 
 class Relay:
-    """Forwards bytes between whoever connects and a port; `silent` keeps connections and forwards nothing.
+    """Forwards bytes between its clients and a port; `silent` keeps connections and forwards nothing.
 
     While it `holds`, bytes wait as in a network that drops packets: after `release` they come late, in order,
     as TCP sends them again; after `cut` their connections are lost.
@@ -51,15 +51,15 @@ class Relay:
                 self._writers.discard(target)
 
     def hold(self) -> None:
-        """Nothing passes from now on."""
+        """Forward nothing from now on."""
         self._flows.clear()
 
     def release(self) -> None:
-        """All that waited passes, and what comes."""
+        """Forward what was held, and go on forwarding."""
         self._flows.set()
 
     def cut(self) -> None:
-        """Every connection is lost; new ones pass."""
+        """Close every connection; new ones are forwarded."""
         for writer in self._writers:
             writer.transport.abort()
         self._flows.set()

@@ -1,4 +1,4 @@
-"""A stage for the door's tests: a gRPC server of grpcio's whose three methods do what the test says."""
+"""A gRPC server on grpcio for tests of the Hatchet client: its three methods do what the test says."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Details = Callable[[Any, Any], Awaitable[bytes]]
 
 
 def token(**claims: str) -> str:
-    """A token as Hatchet makes them; nobody looks at its signature here."""
+    """A token in the form of Hatchet's; its signature is not checked here."""
     told = {
         "sub": TENANT,
         "server_url": "http://history.invalid",

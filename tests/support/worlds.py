@@ -1,4 +1,4 @@
-"""Whole runs, generated: what truly happened, what the engine's sources say of it when, and what got lost.
+"""Generated runs: the truth, what the engine's sources say of it at any time, and what gets lost.
 
 A `Truth` is a run of steps with attempts and chunks on a time line. From it follow the core state and the
 history at any time, and the live events. `mishaps` spoils what a subscription brings: events lost, doubled,
@@ -143,7 +143,7 @@ class Truth:
         return event.kind is not Kind.STREAM or event.index not in last
 
     def live(self) -> list[tuple[float, LiveEvent]]:
-        """What an ideal subscription tells."""
+        """The events of an ideal subscription."""
         told: list[tuple[float, LiveEvent]] = []
         for step in self.steps:
             told.append((step.created, LiveEvent(RUN, Kind.STARTED, step.id, "", stamp(step.created), 0)))
@@ -174,7 +174,7 @@ class Truth:
 
 
 def timed_out(step: TrueStep, attempt: int) -> bool:
-    """Whether that attempt timed out: the history has no words for it, but in its events."""
+    """Whether that attempt timed out: the history shows it in its events only."""
     return step.end == "timed_out" and attempt == len(step.tries)
 
 
@@ -227,7 +227,7 @@ def truth(rng: Random) -> Truth:
 
 @dataclass
 class Told:
-    """A subscription's life: when it opens, when it ends, and what it tells in between."""
+    """A subscription: when it opens, when it ends, and the events that it brings in between."""
 
     ordered: bool
     opened: float
@@ -272,7 +272,7 @@ def mishaps(rng: Random, run: Truth) -> list[Told]:
 
 
 def unsaid(run: Truth, items: Sequence[Item]) -> list[str]:
-    """Chunks of a step's last attempt that were neither told nor covered by a gap: there must be none."""
+    """Chunks of a step's last attempt that were neither sent nor covered by a gap: there must be none."""
     told = {item.payload for item in items if isinstance(item, Event) and item.type == STEP_STREAM}
     gaps = {(item.step, item.attempt) for item in items if isinstance(item, StepGap)}
     missing = []
@@ -304,7 +304,7 @@ def misplaced(items: Sequence[Item], *, lags: bool) -> list[str]:
 
 
 def wordless(items: Sequence[Item]) -> list[str | None]:
-    """Steps that failed without a word, though the states have it."""
+    """Steps whose failure was not sent, although the states have it."""
     return [
         item.step
         for item in items
