@@ -201,11 +201,11 @@ def test_a_later_attempt_that_is_proven_takes_it() -> None:
 
 def test_after_an_attempt_without_chunks_that_failed_it_is_the_attempt_after_that() -> None:
     """Attempt 1 sent chunks, attempt 2 failed before its first chunk: what was sent later is attempt 3."""
-    before = heard(1.0, attempt=1)
+    before = received(1.0, attempt=1)
     evidence = known(proven=2)
     evidence.attempt_failed(2, "E", at(4.0), 4.0, live=True)
-    assert decide(heard(5.0, number=2), evidence, before=before).attempt == 3
-    assert decide(heard(3.0, number=2), evidence, before=before).attempt != 3
+    assert decide(received(5.0, number=2), evidence, before=before).attempt == 3
+    assert decide(received(3.0, number=2), evidence, before=before).attempt != 3
 
 
 def test_an_evicted_attempt_runs_again() -> None:
