@@ -49,9 +49,9 @@ def blocks(file: Path) -> Iterator[Block]:
     opened: tuple[int, str] | None = None
     lines: list[str] = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        fence = re.match(r"\s*```(\S*)", line)
+        fence = re.match(r"\s*```(.*)", line)
         if fence and opened is None:
-            opened, lines = (number, fence[1]), []
+            opened, lines = (number, fence[1].strip()), []
         elif fence and opened is not None:
             yield Block(file, opened[0], opened[1], "\n".join(lines) + "\n")
             opened = None
