@@ -189,12 +189,13 @@ def check_part(source: Source, path: Path, form: str, rule: dict[str, Any]) -> N
 
 
 def fields_of(rule: dict[str, Any], shapes: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The fields of a rule's data with those of its shape; None where it is one expression or not written."""
+    """The fields of a rule's data with those of its shape and its constants; None where it has none."""
     own, use = rule.get("data"), rule.get("use")
-    shape = shapes.get(use) if isinstance(use, str) else None
-    if isinstance(own, dict) or (isinstance(shape, dict) and own is None):
-        return {**(shape if isinstance(shape, dict) else {}), **(own or {})}
-    return None
+    if own is not None and not isinstance(own, dict):
+        return None
+    groups = (shapes.get(use) if isinstance(use, str) else None, own, rule.get("const"))
+    mappings = [group for group in groups if isinstance(group, dict)]
+    return {name: text for group in mappings for name, text in group.items()} if mappings else None
 
 
 def check_data(
@@ -202,9 +203,10 @@ def check_data(
 ) -> None:
     """The data has what the part needs."""
     spec, fields = spec_of(part), fields_of(rule, shapes)
-    place = source.at((*path, "data")) if "data" in rule else source.at((*path, "as"))
+    written_key = next((key for key in ("data", "const") if key in rule), "as")
+    place = source.at((*path, written_key))
     example = f"like `data: {spec.example}`"
-    if "data" not in rule and "use" not in rule:
+    if not {"data", "use", "const"} & rule.keys():
         if spec.default is None:
             source.add(place, "missing-data", f"`as: {part}` needs `data`: {needs(spec)}", example)
         return

@@ -142,7 +142,10 @@ class Rule:
         self._part = config.as_
         self._json = config.payload == "json"
         self._null_on_error = config.on_error == "null"
-        self._drop_nulls = config.nulls == "drop"
+        tool = config.as_ is not None and config.as_.startswith(
+            "tool-"
+        )  # its fields may be null, not missing
+        self._drop_nulls = config.nulls == "drop" and not tool
         self.conditional = config.when is not None
         when = compile_expression(config.when if config.when is not None else "`true`", meter)
         self._when = when.closure if when.plain else when.evaluate

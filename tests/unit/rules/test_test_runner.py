@@ -303,3 +303,25 @@ def test_a_broken_team_file_does_not_keep_the_others_from_being_tested(tmp_path:
     assert status == 1
     assert "teams/a.yaml:2:" in said
     assert "There are no tests" in said
+
+
+def test_a_message_of_a_format_is_what_it_is_and_its_data() -> None:
+    team = team_of("""
+        streams:
+          chat:
+            format: ai-sdk
+            rules: [{events: step_stream, as: text}]
+        tests:
+          - name: right
+            stream: chat
+            given: {type: step_stream, step: a, payload: Hi}
+            expect: {as: text, data: Hi}
+          - {name: open, stream: chat, given: {type: step_stream, step: a, payload: Hi}, expect: {data: Hi}}
+          - name: wrong
+            stream: chat
+            given: {type: step_stream, step: a, payload: Hi}
+            expect: {as: reasoning, data: Hi}
+        """)
+    right, undecided, wrong = run_tests(team)
+    assert (right.passed, undecided.passed, wrong.passed) == (True, True, False)
+    assert wrong.diff[:2] == ["- as: reasoning", "+ as: text"]
