@@ -21,6 +21,7 @@ from proxy.core.events import GapCause, Item
 from proxy.core.observations import CoreState, LiveEvent
 from proxy.hatchet.errors import HatchetAway, HatchetError
 from proxy.hatchet.upstream import Upstream
+from proxy.runs.due_clock import DueClock
 from proxy.runs.lag import LagMeter
 from proxy.runs.observer import Observer
 from proxy.runs.quota import SubscriptionQuota
@@ -30,6 +31,9 @@ from proxy.runs.state_reader import CLOSED, StateReader
 from proxy.runs.subscription import SPREAD
 from proxy.runs.subscriptions import SubscriptionSet
 
+# Turns of the loop between a due time and what is due then: each of them reads the sockets. After a stall of
+# the process, chunks that came in time are received before an end is judged.
+TURNS: Final = 3
 NEAREST: Final = 0.002  # seconds between two wake-ups at least: a mistake in a due time is no busy loop
 TAP_WAIT: Final = 1.0  # seconds that a run waits for a tap that broke before it subscribes by itself
 AGAIN: Final = 1.0  # seconds after which what failed unforeseen is tried again
@@ -69,7 +73,7 @@ class RunFollower:
         self.pair = pair
         self._recovered = recovered
         self._publish = publish
-        self._clock = clock or LoopClock()
+        self._clock = DueClock(clock or LoopClock())
         self._observer = observer or Observer()
         self._rng = rng or Random()
         self._lag = lag or LagMeter()
@@ -106,7 +110,6 @@ class RunFollower:
         self._tap_lost_at = float("-inf")
         self._trouble: HatchetError | None = None  # of a subscription
         self._sleeper: asyncio.Task[None] | None = None
-        self._sleeps_until = float("inf")
         self._started = self._closed = self._stopped = False
         self._counted = (0, 0)
 
@@ -344,17 +347,19 @@ class RunFollower:
 
     def _sleep(self, now: float, at: float) -> None:
         at = max(at, now + NEAREST)
-        if at == float("inf") or (self._sleeper is not None and self._sleeps_until <= at):
+        if at == float("inf") or (self._sleeper is not None and self._clock.due <= at):
             return
         if self._sleeper is not None:
             self._sleeper.cancel()
-        self._sleeps_until = at
+        self._clock.due = at
         self._sleeper = asyncio.get_running_loop().create_task(self._wake(at - now))
 
     async def _wake(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
         self._sleeper = None
-        self._sleeps_until = float("inf")
+        self._clock.due = float("inf")
         self._attend()
 
     def _stop(self) -> None:

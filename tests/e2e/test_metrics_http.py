@@ -71,6 +71,7 @@ async def test_a_scrape_has_every_documented_metric_and_bounded_labels(tmp_path:
     yaml = tmp_path / "streams.yaml"
     yaml.write_text(example().read_text())
     async with Engine(speed=5, seed=1) as engine, serving(yaml, engine.env) as (proxy, url):
+        await until(lambda: engine.streams, "the tap is open")
         run = await engine.trigger("chat", {}, {"stream": "on"})
         await read(f"{url}/streams/live/{run}")
         await read(

@@ -17,6 +17,7 @@ from proxy.simulator import Engine
 from tests.support.eventsource import EventSource
 from tests.support.processes import serving
 from tests.support.tools import ROOT, need
+from tests.support.waiting import until
 
 COMMAND: Final = Path(sys.executable).parent / "stream-proxy"
 RUN: Final = "RUN_ID"
@@ -70,6 +71,11 @@ async def test_clients_that_join_up_to_two_tenths_of_a_second_after_the_trigger_
                     break
             return found
 
-    async with Engine(demo_script(), speed=2, seed=1) as engine, serving(example(), engine.env) as (_, url):
+    quirks = {"metadata-hangup": False}  # as in the demo
+    async with (
+        Engine(demo_script(), speed=2, seed=1, quirks=quirks) as engine,
+        serving(example(), engine.env) as (_, url),
+    ):
+        await until(lambda: engine.streams, "the tap is open")
         results = await asyncio.gather(*(gaps(url, engine, delay) for delay in (0, 0.05, 0.1, 0.2)))
     assert results == [[]] * 4

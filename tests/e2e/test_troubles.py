@@ -334,6 +334,7 @@ async def test_a_client_may_connect_before_its_run_by_the_applications_own_id(
     rules: [{events: ["*", step_stream], data: {type: type, step: step, index: index, attempt: attempt,
                                                 payload: payload, recovered: recovered}}]
 """
+    engine.switch(metadata_hangup=False)  # it would cut the last chunks off
     async with served(config(tmp_path, yaml(more=mine)), engine.env) as proxy:
         reading = asyncio.create_task(once(f"{proxy.url}/mine/m7"))
         await becomes(lambda: proxy.hub.waiting)

@@ -40,6 +40,10 @@ class HandClock:
         heapq.heappush(self._sleepers, (self._now + seconds, next(self._ids), future))
         await future
 
+    def stall(self, seconds: float) -> None:
+        """Let `seconds` pass in which the process does nothing: sleepers are woken by the next `turn`."""
+        self._now += seconds
+
     async def turn(self, seconds: float) -> None:
         """Advance by `seconds`: each sleeper wakes at its time, and does its work before the next one."""
         until = self._now + seconds

@@ -448,6 +448,19 @@ async def test_a_run_that_has_ended_gives_its_place_back(followed: Followed) -> 
 # -- what must not happen --
 
 
+async def test_a_chunk_that_waited_in_the_socket_during_a_stall_is_read_before_the_end_is_judged(
+    followed: Followed,
+) -> None:
+    trace = await followed.begin()
+    trace.tell(started(), chunk(0), completed())
+    await rest()
+    followed.clock.stall(1.0)
+    trace.tell(replace(hangup(), hangup=False), chunk(1))
+    await followed.clock.turn(0.1)
+    assert followed.told()[:4] == ["step_started", "step_stream", "step_stream", "step_completed"]
+    assert followed.gaps() == []
+
+
 async def test_an_event_of_another_run_is_dropped(followed: Followed) -> None:
     trace = await followed.begin()
     trace.tell(started(), replace(chunk(0, text="secret"), run_id="another"))
