@@ -13,6 +13,8 @@ from config.source.nodes import Path, Source
 
 TEAM_NAME: Final = re.compile(r"[a-z0-9-]{1,63}")
 SHORTEST_SECRET: Final = 32  # bytes: as long as HMAC-SHA256's output (RFC 7518, 3.2)
+DISCOVERY: Final = re.compile(r"/\.well-known/(openid-configuration|oauth-authorization-server)/?(\?|$|/)")
+"""OpenID Connect Discovery 1.0, 4, and RFC 8414, 3."""
 PLAIN_HTTP: Final = re.compile("http://")
 LOOPBACK: Final = re.compile(r"http://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)")
 
@@ -152,6 +154,10 @@ def check_jwt(source: Source, path: Path, jwt: dict[str, Any]) -> None:
             source.key_at(path), "jwt", said, "add `audience: NAME`, the `aud` of your tokens", WARNING
         )
     url = jwt.get("jwks_url")
+    if isinstance(url, str) and DISCOVERY.search(url):
+        said = "this is the address of the discovery document, which has no keys"
+        hint = "open it and write the address in its `jwks_uri`"
+        source.add(source.at((*path, "jwks_url")), "jwt", said, hint, WARNING)
     if isinstance(url, str) and PLAIN_HTTP.match(url) and not LOOPBACK.match(url):
         said = "keys that are fetched over plain http can be replaced on the way"
         source.add(source.at((*path, "jwks_url")), "jwt", said, "write https://", WARNING)

@@ -24,6 +24,10 @@ class KeysUnavailable(Exception):
     """The issuer's keys cannot be fetched now, so the token cannot be judged; temporary."""
 
 
+class NoKeys(ValueError):
+    """The issuer's answer has no usable keys; the text says what came instead, as "answers with …"."""
+
+
 class BadToken(Exception):
     """The token is not valid; the text says why and does not hold the token."""
 

@@ -1,10 +1,13 @@
 """The published keys of an issuer (JWKS, RFC 7517): fetched on first use, cached, refreshed and rotated.
 
-A set older than `FRESH` is refreshed in the background. A set older than `STALE` is refreshed while the
-request waits. A token that names an unknown key triggers a fetch at once (key rotation), within a rate limit
-that protects the issuer. If the issuer is down, the cached keys are used for up to `USABLE` seconds. If the
-issuer is unreachable and the cached keys do not decide, `KeysUnavailable` is raised and the client waits: a
-token is never rejected for lack of keys.
+`check` is called every few seconds (`proxy.teams.prober`), also while no client is there: it fetches a set
+that is older than `REFRESH_AFTER`, or whose last fetch failed. So trouble is known without a client, and a
+key that the issuer has revoked is accepted for at most `FRESH` seconds. A token that names an unknown key
+triggers a fetch at once (key rotation), within a rate limit that protects the issuer.
+
+If the issuer is down, the cached keys are used for up to `USABLE` seconds, revoked ones among them. If
+the cached keys do not decide then, `KeysUnavailable` is raised and the client waits: a token is never
+rejected for lack of keys.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from proxy.access.errors import KeysUnavailable
+from proxy.access.errors import KeysUnavailable, NoKeys
 from proxy.core.clock import Clock, LoopClock
 
 if TYPE_CHECKING:
@@ -23,9 +26,10 @@ if TYPE_CHECKING:
     from proxy.access.keys import Key, PublishedKey
 
 FRESH: Final = 300.0
-"""Seconds after which a set is refreshed (as in PyJWT's client): a revoked key is accepted so long."""
-STALE: Final = 3600.0
-"""Seconds after which a request waits for the new set. Only requests cause a refresh, so a set may be old."""
+"""Seconds for which a set is used without another fetch (as in PyJWT's client). With an older one a
+request waits for the fetch, unless the last one failed."""
+REFRESH_AFTER: Final = 240.0
+"""Seconds after which a set is refreshed: early enough that it is never older than `FRESH`."""
 USABLE: Final = 24 * 3600.0
 """Seconds for which a set is used while the issuer is down; a token rarely lives longer than a day."""
 SOONEST: Final = 10.0
@@ -41,15 +45,30 @@ MISSING_FOR: Final = 30.0
 MAX_MISSING: Final = 256
 """Key ids remembered as unknown. Forgetting them costs a fetch; keeping all would cost memory."""
 
+Changed = Callable[[], None]
+"""Called when an issuer publishes other keys than before."""
 Fetch = Callable[[str], Awaitable[bytes]]
 """Fetches the document at a URL; raises OSError, ValueError or TimeoutError."""
+
+
+def _nothing() -> None:
+    """Nobody listens."""
 
 
 class KeySet:
     """The published keys at one URL: cached, fetched once for all waiting requests, kept during outages."""
 
-    def __init__(self, url: str, fetch: Fetch, clock: Clock, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        url: str,
+        fetch: Fetch,
+        clock: Clock,
+        patience: float = PATIENCE,
+        changed: Changed = _nothing,
+    ) -> None:
+        """`patience`: seconds for a fetch."""
         self.url: Final = url
+        self._changed: Final = changed
         self._fetch: Final = fetch
         self._clock: Final = clock
         self._patience: Final = patience
@@ -76,8 +95,8 @@ class KeySet:
         return found
 
     async def check(self) -> None:
-        """Fetch the keys if they are not fresh; `trouble` says how it went. Never raises."""
-        if self._age() > FRESH:
+        """Fetch the keys if they are old or the last fetch failed; `trouble` has the result. Never raises."""
+        if self._age() > REFRESH_AFTER or self.trouble is not None:
             await self._renew()
 
     @property
@@ -90,9 +109,10 @@ class KeySet:
         Raises KeysUnavailable.
         """
         age = self._age()
-        if age <= STALE:
-            if age > FRESH:
-                self._begin()
+        if age <= FRESH:
+            return False
+        if age <= USABLE and self.trouble is not None:
+            self._begin()  # no client waits for an issuer that is known to be down
             return False
         asked = await self._renew()
         if self._age() > USABLE:
@@ -146,9 +166,11 @@ class KeySet:
         finally:
             self._fetching = None
         self.trouble = None
-        if keys != self._keys:
-            self._missing.clear()
+        changed = keys != self._keys
         self._keys, self._fetched_at = keys, self._clock.now()
+        if changed:
+            self._missing.clear()
+            self._changed()
         return True
 
     async def close(self) -> None:
@@ -160,7 +182,10 @@ class KeySet:
 class KeySets:
     """The key sets of the process, one for each URL; shared by teams and kept over reloads."""
 
-    def __init__(self, fetch: Fetch | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self, fetch: Fetch | None = None, clock: Clock | None = None, *, changed: Changed = _nothing
+    ) -> None:
+        self._changed: Final = changed
         self._clock: Final = clock or LoopClock()
         self._own_fetch: Final = fetch
         self._session: aiohttp.ClientSession | None = None
@@ -168,7 +193,9 @@ class KeySets:
 
     def at(self, url: str) -> KeySet:
         if url not in self._sets:
-            self._sets[url] = KeySet(url, self._own_fetch or self._over_http, self._clock)
+            self._sets[url] = KeySet(
+                url, self._own_fetch or self._over_http, self._clock, changed=self._changed
+            )
         return self._sets[url]
 
     async def close(self) -> None:
@@ -196,6 +223,8 @@ def _trouble(url: str, error: Exception) -> str:
         return f"{where} does not answer in time"
     if isinstance(error, IssuerAnswer):
         return f"{where} {error}"
+    if isinstance(error, NoKeys):
+        return f"{where} {error}"
     if isinstance(error, OSError):
         return f"{where} cannot be reached ({error})"
     return f"{where} publishes no key that can be used"
@@ -208,6 +237,8 @@ class IssuerAnswer(ValueError):
 async def _get(session: aiohttp.ClientSession, url: str) -> bytes:
     headers = {"Accept": "application/jwk-set+json, application/json"}
     async with session.get(url, headers=headers, allow_redirects=False) as answer:
+        if 300 <= answer.status < 400:
+            raise IssuerAnswer(f"answers with a redirect (HTTP {answer.status}), which is not followed")
         if answer.status != 200:
             raise IssuerAnswer(f"answers HTTP {answer.status}")
         text = bytearray()

@@ -19,7 +19,7 @@ from cryptography.x509 import load_pem_x509_certificate
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
-from proxy.access.errors import KeyProblem
+from proxy.access.errors import KeyProblem, NoKeys
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey
 Key = PublicKey | bytes
@@ -124,16 +124,37 @@ class PublishedKey:
 
 
 def read_set(text: bytes) -> tuple[PublishedKey, ...]:
-    """The usable signature keys of a JWKS; unknown kinds are skipped (RFC 7517, 5). Raises ValueError."""
-    document = json.loads(text)
-    entries = document.get("keys") if isinstance(document, dict) else None
-    if not isinstance(entries, list):
-        raise ValueError("not a JWK set")
+    """The usable signature keys of a JWKS; unknown kinds are skipped (RFC 7517, 5).
+
+    Raises NoKeys, which says what came instead of keys.
+    """
+    try:
+        document = json.loads(text)
+    except ValueError:
+        page = text.lstrip()[:1] == b"<"
+        raise NoKeys(f"answers with {'a web page' if page else 'no JSON'} instead of keys") from None
+    if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
+        raise NoKeys(_instead(document))
+    entries = document["keys"]
+    if not entries:
+        raise NoKeys("answers with a JWK set without keys")
     found = (_published(entry) for entry in entries[:MAX_KEYS] if isinstance(entry, dict))
     keys = tuple(key for key in found if key is not None)
     if not keys:
-        raise ValueError("no usable key in the set")
+        raise NoKeys("answers with a JWK set in which no key can verify signatures")
     return keys
+
+
+def _instead(document: Any) -> str:
+    """What a document is that is no JWK set."""
+    if isinstance(document, dict) and isinstance(document.get("jwks_uri"), str):
+        return (
+            "answers with the OpenID discovery document, which has no keys: "
+            "write the address in its `jwks_uri` as `jwks_url`"
+        )
+    if isinstance(document, dict) and isinstance(document.get("kty"), str):
+        return 'answers with a single key: a JWK set is {"keys": […]}'
+    return "answers with JSON that is no JWK set"
 
 
 def _published(entry: Mapping[str, Any]) -> PublishedKey | None:

@@ -8,6 +8,8 @@
   for a team that does not exist).
 - Each team is probed every 20 seconds (`proxy.teams.prober`), so trouble shows without a client. A team that
   was not probed yet has no trouble.
+- A limit that is reached is no trouble in the sense of ``?strict``: clients cause it, and a deployment must
+  not wait for them.
 
 Times are Unix seconds. The body is JSON for people.
 """
@@ -96,6 +98,20 @@ class SubscriptionHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitHealth:
+    """One limit of a team: how much of it is used, and how many clients it has turned away.
+
+    `limit` and `used` are None for a limit that is not configured for the team (the process's own). `last` is
+    when a client was turned away the last time (Unix seconds), None for never.
+    """
+
+    limit: int | None = None
+    used: int | None = None
+    refused: int = 0
+    last: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TeamHealth:
     """One team at one moment."""
 
@@ -105,6 +121,7 @@ class TeamHealth:
     subscriptions: SubscriptionHealth = SubscriptionHealth()
     history: UpstreamHealth = UpstreamHealth(UpstreamState.OFF)
     issuer: UpstreamHealth = UpstreamHealth(UpstreamState.OFF)  # of tokens: whether its keys can be had
+    limits: Mapping[str, LimitHealth] = field(default_factory=dict)  # by the name in the configuration
 
     @property
     def is_fine(self) -> bool:
@@ -165,13 +182,25 @@ def _status(health: Health, fine: bool) -> str:
 
 def _team(team: TeamHealth, started: float, now: float) -> dict[str, Any]:
     up, config = team.upstream, team.config
-    return {
+    body: dict[str, Any] = {
         "upstream": _upstream(up, started, now),
         "history": _upstream(team.history, started, now),
         "issuer": _upstream(team.issuer, started, now),
         "config": _state(config.state.value, config.since or started, now, "problem", config.problem),
         "subscriptions": _subscriptions(team.subscriptions),
     }
+    if team.limits:
+        body["limits"] = [_limit(name, limit) for name, limit in team.limits.items()]
+    return body
+
+
+def _limit(name: str, health: LimitHealth) -> dict[str, Any]:
+    body: dict[str, Any] = {"limit": name}
+    if health.limit is not None:
+        body |= {"used": health.used, "of": health.limit}
+    if health.last is not None:
+        body |= {"refused": health.refused, "last_refused": _moment(health.last)}
+    return body
 
 
 def _subscriptions(health: SubscriptionHealth) -> dict[str, Any]:

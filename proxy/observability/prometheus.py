@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy import __version__
 from proxy.observability.counters import Counters, Histogram, StreamCounters, TeamCounters
-from proxy.observability.health import Health, TeamHealth
+from proxy.observability.health import Health, LimitHealth, TeamHealth
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -255,6 +255,31 @@ def _of_health(health: Health | None) -> Iterator[Metric]:
         for result, number in team.config.reloads.items()
     ]
     yield _metric("reloads", "counter", "Reloads of a team's file.", (*TEAM, "result"), reloads)
+    for name, kind, meaning, value in LIMIT_METRICS:
+        rows = [
+            ((team.name, limit), float(number))
+            for team in health.teams
+            for limit, state in team.limits.items()
+            if (number := value(state)) is not None
+        ]
+        yield _metric(name, kind, meaning, (*TEAM, "limit"), rows)
+
+
+LIMIT_METRICS: Final[tuple[tuple[str, str, str, Callable[[LimitHealth], int | None]], ...]] = (
+    ("limit", "gauge", "A team's configured limits.", lambda limit: limit.limit),
+    (
+        "limit_used",
+        "gauge",
+        "How much of a limit is used now; of one for each run or subject, by the fullest.",
+        lambda limit: limit.used,
+    ),
+    (
+        "limit_refusals",
+        "counter",
+        "Clients turned away because a limit was reached.",
+        lambda limit: limit.refused,
+    ),
+)
 
 
 HEALTH_GAUGES: Final[tuple[tuple[str, str, Callable[[TeamHealth], float]], ...]] = (

@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from config.model.files import TeamConfig
-from proxy.observability.health import ConfigHealth, ConfigState, SubscriptionHealth, TeamHealth
+from proxy.observability.health import (
+    ConfigHealth,
+    ConfigState,
+    LimitHealth,
+    SubscriptionHealth,
+    TeamHealth,
+)
 from proxy.teams.team import Team
 
 
@@ -51,6 +57,7 @@ class TeamState:
             SubscriptionHealth(used=quota.taken, limit=quota.most, state_only=quota.refused),
             self.team.upstream.history,
             self.team.issuer,
+            _limits(self.team, time.monotonic()),
         )
 
     def _become(self, state: ConfigState, problem: str | None) -> None:
@@ -60,3 +67,21 @@ class TeamState:
     def _count(self, result: str, seconds: float) -> None:
         self._reloads[result] += 1
         self.config = replace(self.config, reloads=dict(self._reloads), reload_seconds=seconds)
+
+
+def _limits(team: Team, now: float) -> dict[str, LimitHealth]:
+    """The team's limits: those that are configured, and those that have turned a client away."""
+    use, refusals = team.limits.use(now), team.limits.refusals
+    found: dict[str, LimitHealth] = {}
+    for name in dict.fromkeys([*use, *refusals]):
+        one, refused = use.get(name), refusals.get(name)
+        found[name] = LimitHealth(
+            limit=None if one is None else one.limit,
+            used=None if one is None else one.used,
+            refused=0 if refused is None else refused.times,
+            last=None if refused is None else refused.last,
+        )
+    most = team.config.limits.backlog_bytes
+    if most is not None:
+        found["backlog_bytes"] = LimitHealth(limit=most, used=team.counters.backlog_bytes)
+    return found

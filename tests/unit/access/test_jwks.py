@@ -18,14 +18,15 @@ from proxy.access.jwks import (
     FRESH,
     MAX_SET_BYTES,
     MISSING_FOR,
+    REFRESH_AFTER,
     SOONEST,
-    STALE,
     USABLE,
     KeySet,
     KeySets,
 )
 from proxy.access.jwt import JwtVerifier
 from proxy.access.keys import fits, read_set
+from proxy.teams.prober import EVERY, SPREAD
 from tests.support.issuer import Issuer, jwk, private_key, token
 
 FIRST, SECOND = private_key("RS256", "first"), private_key("RS256", "second")
@@ -115,8 +116,60 @@ async def test_a_revoked_key_is_refused_after_the_next_refresh(scene: Scene) -> 
     await scene.connect()
     scene.issuer.keys[:] = [jwk(SECOND, kid="2")]
     assert await scene.connect() == "in"
-    scene.clock.time += STALE + 1
+    scene.clock.time += FRESH + 1
     assert await scene.connect() == "refused"
+
+
+async def refreshed(scene: Scene) -> None:
+    """Wait for the fetch that is under way."""
+    fetching = scene.key_sets.at(scene.issuer.url)._fetching
+    assert fetching is not None
+    await fetching
+
+
+async def test_a_revoked_key_is_refused_after_a_refresh_that_no_client_caused(scene: Scene) -> None:
+    await scene.connect()
+    scene.issuer.keys[:] = [jwk(SECOND, kid="2")]
+    key_set = scene.key_sets.at(scene.issuer.url)
+    scene.clock.time += REFRESH_AFTER
+    await key_set.check()
+    assert scene.issuer.asked == 1
+    scene.clock.time += 1
+    await key_set.check()
+    assert REFRESH_AFTER + EVERY * (1 + SPREAD) < FRESH, "a set is refreshed before it is too old"
+    assert await scene.connect() == "refused"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "says"),
+    [
+        (404, b"", "answers HTTP 404"),
+        (302, b"", "answers with a redirect (HTTP 302), which is not followed"),
+        (200, b'{"issuer": "x", "jwks_uri": "https://id.example.com/keys"}', "the OpenID discovery document"),
+        (200, b"<html>sign in</html>", "a web page instead of keys"),
+        (200, b"keys", "no JSON instead of keys"),
+        (200, b"[]", "JSON that is no JWK set"),
+        (200, b'{"kty": "RSA"}', "a single key"),
+        (200, b'{"keys": []}', "a JWK set without keys"),
+        (200, b'{"keys": [{"kty": "oct", "k": "AAAA"}]}', "no key can verify signatures"),
+    ],
+)
+async def test_what_came_instead_of_keys_is_known_without_a_client(
+    status: int, body: bytes, says: str
+) -> None:
+    changes: list[bool] = []
+    issuer = Issuer(status=status, body=body, headers={"Location": "http://127.0.0.1:9/"})
+    async with issuer:
+        sets = KeySets(clock=HandClock(), changed=lambda: changes.append(True))
+        key_set = sets.at(issuer.url)
+        await key_set.check()
+        assert says in str(key_set.trouble)
+        issuer.status, issuer.body = 200, json.dumps({"keys": [jwk(FIRST, kid="1")]}).encode()
+        for _ in range(3):
+            await key_set.check()
+        assert str(key_set.trouble) == "None"
+        assert (issuer.asked, changes) == (2, [True])
+        await sets.close()
 
 
 @pytest.fixture
@@ -133,15 +186,15 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return tokens
 
 
-async def test_an_old_set_is_refreshed_in_the_background(scene: Scene) -> None:
+async def test_no_client_waits_for_an_issuer_that_is_known_to_be_down(scene: Scene) -> None:
     await scene.connect()
-    scene.issuer.keys[:] = [jwk(SECOND, kid="2")]
     scene.clock.time += FRESH + 1
-    assert await scene.connect() == "in"  # the request does not wait for the issuer
-    key_set = scene.key_sets.at(scene.issuer.url)
-    assert key_set._fetching is not None
-    await key_set._fetching
-    assert scene.issuer.asked == 2
+    scene.issuer.status = 503
+    assert await scene.connect() == "in"
+    scene.issuer.status, scene.issuer.keys[:] = 200, [jwk(SECOND, kid="2")]
+    assert await scene.connect() == "in"  # with the keys that are cached
+    await refreshed(scene)
+    assert scene.issuer.asked == 3
     assert await scene.connect() == "refused"
 
 
@@ -159,13 +212,9 @@ async def test_a_valid_token_is_not_verified_again_until_its_key_is_old_or_revok
     assert not await is_verified_again()
     scene.clock.time += FRESH + 1
     assert await is_verified_again(), "the key set is old"
-    key_set = scene.key_sets.at(scene.issuer.url)
-    assert key_set._fetching is not None
-    await key_set._fetching
-    assert await is_verified_again(), "a key that was fetched again has not verified the token yet"
     assert not await is_verified_again()
     scene.issuer.keys[:] = [jwk(SECOND, kid="2")]
-    scene.clock.time += STALE + 1
+    scene.clock.time += FRESH + 1
     before = len(verified)
     with pytest.raises(Unauthenticated):
         await scene.team.authenticate(asked, stream="chat", run="r")
@@ -355,7 +404,7 @@ def test_a_private_key_in_a_published_set_is_not_used() -> None:
     import jwt.algorithms as families  # noqa: PLC0415
 
     whole = json.loads(families.RSAAlgorithm.to_jwk(FIRST))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="no usable key"):
+    with pytest.raises(ValueError, match="no key can verify signatures"):
         read_set(json.dumps({"keys": [whole]}).encode())
 
 

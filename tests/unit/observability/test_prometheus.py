@@ -12,6 +12,7 @@ from proxy.observability.health import (
     ConfigHealth,
     ConfigState,
     Health,
+    LimitHealth,
     SubscriptionHealth,
     TeamHealth,
     UpstreamHealth,
@@ -55,7 +56,15 @@ def well(
     return Health(
         0.0,
         "1.2.3",
-        teams=(TeamHealth("payments", UpstreamHealth(upstream), reloads, SubscriptionHealth(8, 9, 3)),),
+        teams=(
+            TeamHealth(
+                "payments",
+                UpstreamHealth(upstream),
+                reloads,
+                SubscriptionHealth(8, 9, 3),
+                limits={"connections": LimitHealth(limit=100, used=7, refused=2, last=1_790_000_000.0)},
+            ),
+        ),
     )
 
 
@@ -107,6 +116,7 @@ def test_no_label_is_one_that_grows_with_the_traffic() -> None:
         for label in sample.labels
     }
     closed = {"rule", "cause", "status", "ending", "kind", "error", "reason", "result", "le", "version"}
+    closed |= {"limit"}  # the names of the configuration's limits, and two of the process
     assert names <= {"team", "stream"} | closed
 
 
