@@ -18,7 +18,14 @@ from proxy.hatchet.endpoint import Endpoint, endpoint
 from proxy.hatchet.errors import HatchetError, HistoryAway
 from proxy.hatchet.grpc.base import Transport
 from proxy.hatchet.grpc.pool import ConnectionPool, can_reach
-from proxy.hatchet.rest_codec import newest_run, past_state, rows_of, step_names, workflow_called
+from proxy.hatchet.rest_codec import (
+    newest_run,
+    oldest_run_of,
+    past_state,
+    rows_of,
+    step_names,
+    workflow_called,
+)
 from proxy.hatchet.upstream import Deliver
 
 if TYPE_CHECKING:
@@ -127,17 +134,35 @@ class HatchetClient:
             )
         _read(rows_of, answer)
 
+    async def workflow_id(self, name: str) -> str | None:
+        """The id of the workflow `name`; None if there is none. Raises HistoryAway."""
+        path = f"/api/v1/tenants/{self._tenant}/workflows"
+        listed = await self._history().get(path, {"name": name, "limit": "100"})
+        return _read(workflow_called, listed or {}, name)
+
+    async def run_since(self, workflow_id: str, since: datetime) -> str | None:
+        """The id of the workflow's first run that was triggered after `since`; None so far.
+
+        Raises HistoryAway.
+        """
+        query = {
+            "since": since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "only_tasks": "false",
+            "include_payloads": "false",
+            "limit": str(FIND_LIMIT),
+        }
+        answer = await self._history().get(f"/api/v1/stable/tenants/{self._tenant}/workflow-runs", query)
+        return None if answer is None else _read(oldest_run_of, answer, workflow_id)
+
     async def workflow_steps(self, name: str) -> tuple[str, ...] | None:
         """The step names of a workflow's newest version in their order, the on-failure step last.
 
         None if there is no workflow `name`. Raises HistoryAway.
         """
-        rest = self._history()
-        listed = await rest.get(f"/api/v1/tenants/{self._tenant}/workflows", {"name": name, "limit": "100"})
-        workflow_id = _read(workflow_called, listed or {}, name)
+        workflow_id = await self.workflow_id(name)
         if workflow_id is None:
             return None
-        version = await rest.get(f"/api/v1/workflows/{workflow_id}/versions")
+        version = await self._history().get(f"/api/v1/workflows/{workflow_id}/versions")
         return _read(step_names, version or {})
 
     async def close(self) -> None:

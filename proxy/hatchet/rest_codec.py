@@ -126,6 +126,17 @@ def newest_run(answer: Mapping[str, Any], key: str, value: str) -> tuple[str | N
     return None if newest is None else str(newest["workflowRunExternalId"]).lower(), len(rows)
 
 
+def oldest_run_of(answer: Mapping[str, Any], workflow_id: str) -> str | None:
+    """The id of the oldest run in a list that is of the workflow and has no parent, or None."""
+    runs = [
+        row
+        for row in rows_of(answer)
+        if row.get("workflowId") == workflow_id and not row.get("parentTaskExternalId")
+    ]
+    oldest = min(runs, key=lambda row: str(row["metadata"]["createdAt"]).rstrip("Z"), default=None)
+    return None if oldest is None else str(oldest["workflowRunExternalId"]).lower()
+
+
 def rows_of(answer: Mapping[str, Any]) -> list[Any]:
     """The rows of a list of runs. Raises KeyError or TypeError where the answer is no such list."""
     rows = answer["rows"]

@@ -10,8 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from proxy.cli.commands.event_printer import EventPrinter
+from proxy.cli.commands.watch import Waiting
 from proxy.cli.main import main
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
+from proxy.hatchet.errors import HatchetAway
 from proxy.simulator.engine import Engine
 from tests.support.processes import running
 from tests.support.streams import Said
@@ -76,9 +78,62 @@ async def test_a_refused_token_is_status_1_and_watch_waits_while_hatchet_is_unre
         assert await one.stop(signal.SIGINT) == 130
 
 
+async def test_an_outage_is_one_line_and_the_timeout_ends_it(path: Path) -> None:
+    async with Engine() as engine:
+        env = dict(engine.env)
+    async with running("watch", NOBODY, "--config", path, "--timeout", "8s", env=env) as one:
+        assert await one.ended(within=60) == 1
+    waiting, stopped = one.said.splitlines()
+    assert waiting.startswith("waiting: ")
+    assert stopped == "stopped watching after 8 s; the run continues"
+
+
+async def test_the_next_run_of_a_workflow_is_watched_to_its_end(path: Path) -> None:
+    async with Engine(speed=20) as engine:
+        await engine.trigger("chat", {}, {})  # an earlier one is not meant
+        async with running("watch", "--workflow", "chat", "--config", path, env=engine.env) as one:
+            await one.says("waiting for the next run of chat")
+            run_id = await engine.trigger("chat", {}, {})
+            assert await one.ended(within=60) == 0
+    assert f"watching {run_id}\n" in one.said
+    assert one.said.endswith("stream.end     completed\n")
+
+
+async def test_a_workflow_that_does_not_exist_is_status_1(path: Path) -> None:
+    async with (
+        Engine() as engine,
+        running("watch", "--workflow", "nothing", "--config", path, env=engine.env) as one,
+    ):
+        assert await one.ended(within=60) == 1
+    assert one.said == "there is no workflow nothing for this team's token\n"
+
+
+def test_an_outage_is_counted_and_said_again_once_a_minute() -> None:
+    said, time = list[str](), 0.0
+    waiting = Waiting(lambda line: said.append(click.unstyle(line)), now=lambda: time)
+    for second in range(130):
+        time = float(second)
+        waiting.met(HatchetAway("no answer" if second % 2 else "refused"))
+    waiting.met(None)
+    waiting.over()
+    assert said == [
+        "waiting: refused",
+        "waiting: refused (asked 61 times in 60 s)",
+        "waiting: refused (asked 121 times in 120 s)",
+        "Hatchet answers after 129 s",
+    ]
+
+
 def test_unusable_arguments_are_status_2(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HATCHET_CLIENT_TOKEN", "t")
-    for words in (["no-uuid"], [NOBODY, "--stream", "x"], [NOBODY, "--team", "x"]):
+    for words in (
+        ["no-uuid"],
+        [],
+        [NOBODY, "--stream", "x"],
+        [NOBODY, "--team", "x"],
+        [NOBODY, "--workflow", "chat"],
+        [NOBODY, "--timeout", "5"],
+    ):
         result = CliRunner().invoke(main, ["watch", *words, "--config", str(path)])
         assert result.exit_code == 2, result.output
     assert CliRunner().invoke(main, ["watch", NOBODY, "--config", "/nowhere.yaml"]).exit_code == 2

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 import uuid
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from config.model.units import DURATION, SECONDS
 from config.problems import ConfigError
 from proxy.cli.commands.config_files import PROBLEMS, USAGE, team_named
 from proxy.cli.commands.event_printer import EventPrinter
@@ -22,17 +25,30 @@ from proxy.rules.ruleset import Rules
 
 if TYPE_CHECKING:
     from config.model.files import StreamConfig, TeamConfig
+    from proxy.hatchet.client import HatchetClient
     from proxy.hatchet.upstream import Upstream
 
 INTERRUPTED: Final = 130  # what a shell expects after Ctrl-C
 TRY_AGAIN: Final = 0.5  # seconds between lookups while the run does not exist or Hatchet is unreachable
+SAY_AGAIN: Final = 60.0  # seconds between two lines about the same outage, where there is no terminal
 LOOK_UP: Final = 1.0  # seconds without an event after which an error of Hatchet is shown
 
 Say = Callable[[str], None]
 
 
+def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """The seconds of a duration like ``30s``."""
+    if value is None:
+        return None
+    match = DURATION.fullmatch(value)
+    if match is None:
+        raise click.BadParameter("a whole number with its unit: 500ms, 30s, 5m or 1h")
+    return float(int(match[1]) * SECONDS[match[2]])
+
+
 @click.command()
-@click.argument("run_id", metavar="RUN_ID")
+@click.argument("run_id", metavar="RUN_ID", required=False)
+@click.option("--workflow", metavar="NAME", help="Instead of RUN_ID: the next run of this workflow.")
 @click.option("--stream", "stream_name", metavar="NAME", help="The stream; needed where there are several.")
 @click.option("--team", "team_name", metavar="NAME", help="The team, in the directory form.")
 @click.option(
@@ -45,25 +61,42 @@ Say = Callable[[str], None]
     show_default=True,
     help="A file, or a folder with proxy.yaml and teams/*.yaml. Also: STREAM_PROXY_CONFIG.",
 )
-def command(run_id: str, stream_name: str | None, team_name: str | None, path: Path) -> None:
+@click.option(
+    "--timeout",
+    metavar="TIME",
+    callback=_seconds,
+    help="End after so long, like 30s or 5m.  [default: never]",
+)
+def command(  # noqa: PLR0917 - click passes them by name
+    run_id: str | None,
+    workflow: str | None,
+    stream_name: str | None,
+    team_name: str | None,
+    path: Path,
+    timeout: float | None,
+) -> None:
     """Watch a live run through a stream, in the terminal.
 
     \b
     stream-proxy watch 8ff4f149-099e-4c16-a8d1-0535f8c79b83 --stream chat
+    stream-proxy watch --workflow chat --timeout 5m
 
     Shows each message as a browser gets it, and each event that is not forwarded, with the reason. It
     subscribes as the proxy does and ends at the run's verified end. Ctrl-C ends it; the run continues.
-    Exit status: 0 the run ended, 1 the YAML has problems, the run is unknown or the token refused, 2 usage.
+    Exit status: 0 the run ended, 1 the YAML has problems, the run is unknown, the token refused or the time
+    over, 2 usage.
     """
     if "NO_COLOR" in os.environ:
         click.get_current_context().color = False
+    if (run_id is None) == (workflow is None):
+        raise click.UsageError("name the run: RUN_ID, or --workflow NAME for the next run of a workflow")
     try:
-        run_id = str(uuid.UUID(run_id))
+        run_id = None if run_id is None else str(uuid.UUID(run_id))
     except ValueError:
         raise click.UsageError("RUN_ID must be a run's id: a UUID, as the dashboard shows it") from None
     team, stream = _chosen(path, team_name, stream_name)
     try:
-        sys.exit(asyncio.run(_watch(run_id, team, stream)))
+        sys.exit(asyncio.run(_watch(run_id, workflow or "", team, stream, timeout)))
     except KeyboardInterrupt:
         click.echo("stopped watching; the run continues", err=True)
         sys.exit(INTERRUPTED)
@@ -95,14 +128,48 @@ def _chosen(path: Path, team_name: str | None, stream_name: str | None) -> tuple
     return team, team.streams[stream_name]
 
 
-async def _watch(run_id: str, team: TeamConfig, stream: StreamConfig) -> int:
+async def _watch(
+    run_id: str | None, workflow: str, team: TeamConfig, stream: StreamConfig, timeout: float | None
+) -> int:
     from proxy.hatchet.client import HatchetClient  # noqa: PLC0415 - loads gRPC
 
     client = HatchetClient(team.hatchet, os.environ)
     try:
-        return await watch(run_id, stream, client, click.echo, check_after=15.0)
+        async with asyncio.timeout(timeout):
+            if run_id is None:
+                run_id = await _next_run(client, workflow, click.echo)
+            if run_id is None:
+                return PROBLEMS
+            return await watch(run_id, stream, client, click.echo, check_after=15.0)
+    except TimeoutError:
+        click.echo(f"stopped watching after {timeout:g} s; the run continues", err=True)
+        return PROBLEMS
     finally:
         await client.close()
+
+
+async def _next_run(client: HatchetClient, workflow: str, say: Say) -> str | None:
+    """The id of the first run of `workflow` that is triggered from now on; None where it does not exist."""
+    since = datetime.now(UTC)
+    waiting = Waiting(say)
+    workflow_id: str | None = None
+    while True:
+        try:
+            if workflow_id is None:
+                workflow_id = await client.workflow_id(workflow)
+                if workflow_id is None:
+                    say(f"there is no workflow {workflow} for this team's token")
+                    return None
+                say(f"waiting for the next run of {workflow}")
+            run_id = await client.run_since(workflow_id, since)
+        except HatchetError as error:
+            waiting.met(error)
+        else:
+            waiting.over()
+            if run_id is not None:
+                say(f"watching {run_id}")
+                return run_id
+        await asyncio.sleep(TRY_AGAIN)
 
 
 async def watch(
@@ -124,13 +191,14 @@ async def watch(
     try:
         if not await _found(run.known, stream.wait_for_run, say):
             return PROBLEMS
-        trouble: str | None = None
+        waiting = Waiting(say)
         while True:
             try:
                 item = await asyncio.wait_for(queue.get(), LOOK_UP)
             except TimeoutError:
-                trouble = _say_trouble(run.trouble, trouble, say)
+                waiting.met(run.trouble)
                 continue
+            waiting.over()
             printer.show(item)
             if isinstance(item, End):
                 return 0
@@ -146,32 +214,62 @@ async def _found(known: Callable[[], object], patience: float, say: Say) -> bool
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + patience
-    trouble: str | None = None
+    waiting, unknown = Waiting(say), False
     while True:
         try:
             await known()  # type: ignore[misc]
         except RunUnknown:
+            waiting.over()
             if loop.time() >= until:
                 say("there is no such run for this team's token")
                 return False
-            trouble = _say_once("the run does not exist yet", trouble, say)
+            if not unknown:
+                say(click.style("the run does not exist yet", fg="yellow"))
+            unknown = True
         except TokenRefused as error:
             say(f"Hatchet refuses the token: {error}")
             return False
         except HatchetError as error:
-            trouble = _say_trouble(error, trouble, say)
+            waiting.met(error)
         else:
+            waiting.over()
             return True
         await asyncio.sleep(TRY_AGAIN)
 
 
-def _say_trouble(error: HatchetError | None, said: str | None, say: Say) -> str | None:
-    if error is None:
-        return None
-    return _say_once(f"waiting: {error}", said, say)
+class Waiting:
+    """One line while Hatchet does not answer: a count that grows on a terminal, else a line a minute."""
 
+    def __init__(self, say: Say, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._say = say
+        self._now = now
+        self._since: float | None = None  # None: Hatchet answers
+        self._said_at = 0.0
+        self._times = 0
 
-def _say_once(text: str, said: str | None, say: Say) -> str:
-    if text != said:
-        say(click.style(text, fg="yellow"))
-    return text
+    def met(self, error: HatchetError | None) -> None:
+        """Hatchet did not answer; None: it does."""
+        if error is None:
+            self.over()
+            return
+        now = self._now()
+        self._times += 1
+        first = self._since is None
+        if self._since is None:
+            self._since = now
+        if sys.stdout.isatty():
+            text = f"waiting: {error} (asked {self._times} times in {now - self._since:.0f} s)"
+            click.echo(f"\r\x1b[K{click.style(text, fg='yellow')}", nl=False)
+        elif first or now >= self._said_at + SAY_AGAIN:
+            self._said_at = now
+            count = "" if first else f" (asked {self._times} times in {now - self._since:.0f} s)"
+            self._say(click.style(f"waiting: {error}{count}", fg="yellow"))
+
+    def over(self) -> None:
+        """Hatchet answers."""
+        if self._since is None:
+            return
+        if sys.stdout.isatty():
+            click.echo()
+        self._say(click.style(f"Hatchet answers after {self._now() - self._since:.0f} s", fg="yellow"))
+        self._since, self._times = None, 0
