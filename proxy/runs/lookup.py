@@ -128,6 +128,10 @@ class Search:
         except HatchetError as trouble:
             self.away = trouble
             return False
+        except Exception as error:  # the search goes on: a client must not be told that there is no such run
+            self._finder.observer.unforeseen(error)
+            self.away = HistoryAway("the list of runs could not be read")
+            return False
         self.away = None
         if run_id is not None:
             self._settle(run_id)

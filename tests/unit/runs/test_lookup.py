@@ -230,3 +230,26 @@ async def test_a_search_survives_an_outage(desk: Desk) -> None:
     desk.search.tell(started())
     await desk.clock.turn(1)
     assert (await finding).run_id == RUN
+
+
+async def test_an_exception_that_should_not_be_possible_does_not_end_a_search(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors: list[Exception] = []
+    monkeypatch.setattr(desk.finder.observer, "unforeseen", errors.append)
+    find, failures = desk.upstream.find, 0
+
+    async def broken_twice(key: str, value: str) -> str | None:
+        nonlocal failures
+        failures += 1
+        if failures in {2, 3}:
+            raise RecursionError
+        return await find(key, value)
+
+    monkeypatch.setattr(desk.upstream, "find", broken_twice)
+    finding = asyncio.ensure_future(desk.finder.find(*PAIR, 20))
+    await desk.clock.turn(5)
+    desk.upstream.found[PAIR] = RUN
+    await desk.clock.turn(3)
+    assert (await finding).run_id == RUN
+    assert len(errors) == 2
