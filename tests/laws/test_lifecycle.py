@@ -59,6 +59,7 @@ def judged(run: Truth, subscriptions: list[Told], world: World) -> World:
 @example(1003307)  # a failure is lost, and a chunk out of order continues the attempt before
 @example(1006920)  # the same on one subscription
 @example(3054599)  # chunks that fit an execution of no known attempt, up to the last failure
+@example(5142807)  # a retry's first chunk that comes continues the failed attempt, and its clock may be ahead
 @example(2043059)  # the history counts two attempts, a subscription brings the end of the third
 @example(1011834)  # chunks of the next attempt continue the one before, with others lost
 def test_with_a_history_each_lifecycle_event_comes_out_exactly_once(seed: int) -> None:

@@ -196,7 +196,7 @@ def _by_times(one: Execution, evidence: Evidence) -> int | None:
 
 def _still_the_same(evidence: Evidence, begun_at: float, now: float) -> bool:
     """Whether no attempt can have ended unnoticed since then: only a timeout ends one without an event."""
-    if evidence.retries is not None and evidence.proven > evidence.retries:
+    if evidence.is_last_attempt:
         return True
     return now < begun_at + (evidence.timeout if evidence.timeout is not None else SHORTEST_TIMEOUT)
 

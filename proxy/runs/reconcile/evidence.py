@@ -195,6 +195,11 @@ class Evidence:
         return self.end is None and self.proven in self.failures
 
     @property
+    def is_last_attempt(self) -> bool:
+        """Whether the step's limit allows no attempt after the proven one."""
+        return self.retries is not None and self.proven > self.retries
+
+    @property
     def retries_used_up(self) -> bool:
         """Whether no attempt can follow the failed one.
 

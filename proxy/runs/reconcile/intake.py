@@ -115,7 +115,7 @@ class Intake:
         another subscription that is still open has brought the last one.
         """
         evidence = step.evidence
-        if evidence.retries is not None and evidence.proven > evidence.retries:
+        if evidence.is_last_attempt:
             return True
         key = (evidence.id, execution.number)
         return key in one.last_chunk or any(
@@ -147,7 +147,7 @@ class Intake:
         """
         failures, proven = step.evidence.failures, step.evidence.proven
         failure = failures.get(proven if execution.attempt is None else execution.attempt)
-        if failure is None:
+        if failure is None or (execution.attempt == proven and step.evidence.is_last_attempt):
             return None
         if execution.attempt is not None:
             if not failure.stopped and received_at >= failure.known_at + OVER_WAIT:

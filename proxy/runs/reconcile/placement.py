@@ -155,6 +155,8 @@ def place(
             fits.insert(0, (last, Place.ADDS))
         elif not fits:
             return last, Place.CONTESTED
+    elif candidates and not fits and _clock_ahead(chunk, candidates[last]):
+        return last, Place.CONTESTED
     if len(fits) > 1 and chunk.at is not None:
         return fits[0][0], Place.CONTESTED
     return fits[0] if fits else (-1, Place.BEGINS)
@@ -166,18 +168,11 @@ def _fits(chunk: _Chunk, candidate: _Candidate) -> Place | None:
 
 
 def _next(chunk: _Chunk, candidate: _Candidate) -> Place | None:
-    """The chunk after the last one, of an execution that was not over when it was sent.
-
-    The failure's time is the engine's, the chunk's its worker's: the newest execution gets the benefit of the
-    doubt.
-    """
+    """The chunk after the last one, of an execution that was not over when it was sent."""
     one = candidate.one
     if chunk.index != one.last_index + 1 or _before(chunk.at, one.last_at) or not candidate.unbroken:
         return None
-    slack = _SKEW if candidate.newest else _JITTER
-    if candidate.over is not None and chunk.at is not None and chunk.at > candidate.over + slack:
-        return None
-    return Place.ADDS
+    return None if _after(chunk.at, candidate.over) else Place.ADDS
 
 
 def _missing(chunk: _Chunk, candidate: _Candidate) -> Place | None:
@@ -223,6 +218,15 @@ def _clock_put_back(chunk: _Chunk, candidate: _Candidate) -> bool:
     one = candidate.one
     later = chunk.index > one.last_index and _before(chunk.at, one.last_at)
     return later and not _after(chunk.at, candidate.over) and candidate.unbroken
+
+
+def _clock_ahead(chunk: _Chunk, candidate: _Candidate) -> bool:
+    """Whether its worker's clock may be ahead: a failure's time is the engine's, a chunk's its worker's."""
+    one = candidate.one
+    if chunk.at is None or candidate.over is None or not candidate.unbroken:
+        return False
+    later = chunk.index > one.last_index and not _before(chunk.at, one.last_at)
+    return later and chunk.at <= candidate.over + _SKEW
 
 
 def _after(at: int | None, other: int | None) -> bool:

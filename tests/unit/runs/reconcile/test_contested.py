@@ -158,3 +158,31 @@ def test_what_came_before_an_end_of_attempt_2_was_known_is_not_its_without_a_his
     legal(made.items)
     assert "5@0.9" not in chunks(made, 2)
     assert "6@1.1" not in chunks(made, 2)
+
+
+def test_a_retrys_chunk_that_continues_the_failed_attempt_is_not_emitted_as_that_attempts() -> None:
+    """Chunk 1 of attempt 1 and chunks 0 and 1 of attempt 2 are lost: 3 may be of either, by two clocks."""
+    made = running(retry=1)
+    one = made.open(ordered=False)
+    made.tell(one, started(), chunk(0, 0.1), chunk(2, 0.3))
+    made.until(0.4)
+    made.tell(one, failed(0.4))
+    made.until(0.7)
+    made.tell(one, chunk(3, 0.7))
+    made.until(0.75)
+    made.tell(one, chunk(2, 0.68), chunk(4, 0.75))
+    made.until(3.0)
+    legal(made.items)
+    assert "3@0.7" not in chunks(made, 1)
+    assert chunks(made, 2) == ["2@0.68", "3@0.7", "4@0.75"]
+
+
+def test_the_last_attempts_chunks_that_its_failure_overtook_are_its_whatever_the_clocks_say() -> None:
+    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING, retries=0))])
+    one = made.open(ordered=False)
+    made.tell(one, started(), chunk(0, 0.1))
+    made.until(0.4)
+    made.tell(one, failed(0.4), chunk(1, 0.7))
+    made.until(3.0)
+    assert chunks(made) == ["0@0.1", "1@0.7"]
+    assert not gaps(made)

@@ -109,10 +109,14 @@ def test_the_next_index_after_the_failure_of_an_older_execution_is_not_its() -> 
     assert (found, what) == (1, Place.ADDS), "chunks 1 and 2 of the newer one are missing"
 
 
-def test_the_newest_execution_may_go_on_after_its_failure_by_the_difference_of_two_clocks() -> None:
+def test_what_is_timed_after_a_failure_is_contested_by_the_difference_of_two_clocks() -> None:
+    """The failed execution sent it, by a clock that is ahead; or another, whose first chunks are lost."""
     one = execution(*THREE)
-    assert placed(chunk(3, 1.5 + CLOCK_SKEW * 0.9), one, over={0: 1.5}) == (0, Place.ADDS)
+    assert placed(chunk(3, 1.5 + JUST), one, over={0: 1.5}) == (0, Place.ADDS)
+    assert placed(chunk(3, 1.5 + MORE), one, over={0: 1.5}) == (0, Place.CONTESTED)
+    assert placed(chunk(3, 1.5 + CLOCK_SKEW * 0.9), one, over={0: 1.5}) == (0, Place.CONTESTED)
     assert placed(chunk(3, 1.5 + CLOCK_SKEW * 1.1), one, over={0: 1.5}) == (-1, Place.BEGINS)
+    assert placed(chunk(2, 1.7), one, over={0: 1.5}) == (-1, Place.BEGINS), "an index that was there already"
 
 
 def test_a_zombie_goes_on_beside_the_next_attempt() -> None:
@@ -194,7 +198,8 @@ def test_a_later_index_adds_and_leaves_a_hole() -> None:
 
 
 def test_a_later_index_after_the_failure_begins_another_execution() -> None:
-    assert placed(chunk(9, 2.0), execution(*THREE), over={0: 1.5}) == (-1, Place.BEGINS)
+    assert placed(chunk(9, 2.6), execution(*THREE), over={0: 1.5}) == (-1, Place.BEGINS)
+    assert placed(chunk(9, 2.0), execution(*THREE), over={0: 1.5}) == (0, Place.CONTESTED)
 
 
 def test_a_later_index_of_an_earlier_time_is_contested() -> None:
