@@ -6,8 +6,9 @@ import asyncio
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -79,3 +80,28 @@ async def test_clients_that_join_up_to_two_tenths_of_a_second_after_the_trigger_
         await until(lambda: engine.streams, "the tap is open")
         results = await asyncio.gather(*(gaps(url, engine, delay) for delay in (0, 0.05, 0.1, 0.2)))
     assert results == [[]] * 4
+
+
+def project() -> dict[str, Any]:
+    return dict(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"])
+
+
+def test_the_installation_section_names_each_way_with_the_projects_own_address_and_version() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.split("## Installation\n")[1].split("\n## ")[0]
+    for way in ("git clone", "pipx install", "uvx --from", "docker build", "compose.yaml", "Kubernetes"):
+        assert way in section
+    address = project()["urls"]["Repository"]
+    assert set(re.findall(r"https://\S+?\.git", section)) == {address}
+    tags = set(re.findall(r"hatchet-stream-proxy:([\d.]+\d)", section))
+    assert tags == {project()["version"]}
+    manifests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "deploy").rglob("*.yaml"))
+    assert set(re.findall(r"image: hatchet-stream-proxy:(\S+)", manifests)) == tags
+
+
+def test_each_address_of_the_project_belongs_to_one_place() -> None:
+    urls = project()["urls"]
+    assert {"Repository", "Documentation", "Changelog", "Issues"} <= urls.keys()
+    assert {url.removesuffix(".git").split("/hatchet-stream-proxy")[0] for url in urls.values()} == {
+        urls["Repository"].split("/hatchet-stream-proxy")[0]
+    }
