@@ -15,7 +15,8 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.support.browser import artifact, chromium, complaints_of
-from tests.support.example_pages import ANSWER, FRONT_ENDS, built, installed, pages_of, site, tool
+from tests.support.example_pages import ANSWER, FRONT_ENDS, built, installed, pages_of, site
+from tests.support.npm_package import tool
 from tests.support.processes import Running, running
 from tests.support.tools import need
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import shutil
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -14,13 +16,15 @@ from typing import Any, Final
 import httpx
 import jwt
 import pytest
-from playwright.async_api import Browser, Page, Route
+from playwright.async_api import Browser, Page, Route, expect
 
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Chunks, Failure, Script, Step, Workflow, script
-from tests.support.browser import chromium
-from tests.support.npm_package import PACKAGE
+from tests.support.browser import chromium, complaints_of
+from tests.support.npm_package import PACKAGE, node_modules, tool
 from tests.support.processes import free_port, serving
+from tests.support.tools import ROOT
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
@@ -96,8 +100,8 @@ def config(folder: Path, auth: str = "", data: str = DATA) -> Path:
     return file
 
 
-async def page_at(browser: Browser, url: str) -> Page:
-    """A page of the proxy's own origin: below /app it finds the package's files, and tickets."""
+async def page_at(browser: Browser, url: str, files: Path = PACKAGE) -> Page:
+    """A page of the proxy's own origin: below /app it finds files (by default the package's), and tickets."""
 
     async def answer(route: Route) -> None:
         name = route.request.url.removeprefix(f"{url}/app/")
@@ -108,7 +112,7 @@ async def page_at(browser: Browser, url: str) -> Page:
                 given = await client.post(f"{url}/tickets", json=body)
             await route.fulfill(body=given.json()["ticket"])
         elif name:
-            await route.fulfill(body=(PACKAGE / name).read_text(), content_type="text/javascript")
+            await route.fulfill(path=files / name)
         else:
             await route.fulfill(body="<!doctype html><title>a page</title>", content_type="text/html")
 
@@ -178,6 +182,48 @@ async def test_a_ticket_that_expires_is_renewed_and_the_stream_goes_on_from_its_
     assert "reconnecting expired" in seen["states"]
     assert (seen["state"], seen["gaps"]) == ("ended", [])
     assert (seen["steps"]["answer"]["text"], seen["steps"]["answer"]["complete"]) == (TEXT, True)
+
+
+async def clients_of(url: str) -> float:
+    """How many clients the proxy has."""
+    async with httpx.AsyncClient() as client:
+        metrics = (await client.get(f"{url}/metrics")).text
+    found = re.search(r"^stream_proxy_clients\{.*\} (.*)$", metrics, re.M)
+    return float(found[1]) if found else 0
+
+
+async def test_use_run_follows_the_run_of_its_url_and_closes_what_is_not_shown(tmp_path: Path) -> None:
+    folder = tmp_path / "use_run"
+    shutil.copytree(ROOT / "tests" / "e2e" / "js" / "use_run", folder)
+    node_modules(folder, "vite", "react", "react-dom")
+    await asyncio.to_thread(tool, folder, "vite", "bin/vite.js", "build", "--base", "./")
+    async with (
+        Engine(workflows(0.3), seed=1) as engine,
+        serving(config(tmp_path), engine.env) as (_, url),
+        chromium() as browser,
+    ):
+        page = await page_at(browser, url, folder / "dist")
+        complaints = complaints_of(page)
+        await page.goto(f"{url}/app/index.html")
+        shown = page.locator("p")
+        await expect(shown).to_have_text("connecting running")
+        assert await clients_of(url) == 0
+        await page.evaluate("show", f"/streams/live/{await engine.trigger('good', {}, TAP)}")
+        await expect(shown).to_contain_text("open running 0 1 2", timeout=END)
+        assert await clients_of(url) == 1
+        await page.evaluate("show", f"/streams/live/{await engine.trigger('retried', {}, TAP)}")
+        await expect(shown).to_have_text(f"ended completed {TEXT}".strip(), timeout=END)
+        await until(lambda: _holds(clients_of(url), 0))
+        assert await page.evaluate("snapshots.every(Object.isFrozen)")
+        await page.evaluate("show", f"/streams/live/{await engine.trigger('good', {}, TAP)}")
+        await expect(shown).to_contain_text("open running 0 1", timeout=END)
+        await page.evaluate("show", "gone")
+        await until(lambda: _holds(clients_of(url), 0))
+        assert complaints == []
+
+
+async def _holds(found: Awaitable[float], wanted: float) -> bool:
+    return await found == wanted
 
 
 async def test_a_page_goes_on_after_the_proxy_was_killed_and_started_again(tmp_path: Path) -> None:

@@ -16,6 +16,18 @@ from tests.support.tools import ROOT, need
 
 TYPES: Final = ROOT / "tests" / "e2e" / "js" / "types"
 
+SERVER: Final = """
+import { createElement } from "react";
+import { renderToString } from "react-dom/server";
+import { useRun } from "hatchet-stream-proxy/react";
+
+function Run() {
+  const { state, status, steps } = useRun("/streams/chat/1", { EventSource: null });
+  return createElement("p", null, `${state} ${status} ${Object.keys(steps).length}`);
+}
+process.stdout.write(renderToString(createElement(Run)));
+"""
+
 
 def manifest() -> dict[str, Any]:
     return dict(json.loads((PACKAGE / "package.json").read_text()))
@@ -47,8 +59,10 @@ def test_the_chat_transport_behaves_as_documented() -> None:
 
 
 @pytest.mark.timeout(120)
-def test_the_types_are_those_of_the_readme_and_of_the_code(tmp_path: Path) -> None:
-    modules = node_modules(tmp_path, "typescript", "react", "@types/react", "ai")
+def test_the_types_are_those_of_the_readme_and_of_the_code_and_a_server_renders_the_initial_state(
+    tmp_path: Path,
+) -> None:
+    node_modules(tmp_path, "typescript", "react", "@types/react", "react-dom", "ai")
     shutil.copy(TYPES / "package.ts", tmp_path)
     assert compiled(tmp_path, "package.ts") == ""
     names = ["core", "react", "ai"]
@@ -65,4 +79,8 @@ def test_the_types_are_those_of_the_readme_and_of_the_code(tmp_path: Path) -> No
         ["useRun"],
         ["HatchetChatTransport", "frames"],
     ]
-    assert (modules / "hatchet-stream-proxy").is_dir()
+    (tmp_path / "server.mjs").write_text(SERVER)
+    shown = subprocess.run(
+        [need("node"), tmp_path / "server.mjs"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert shown.stdout == "<p>connecting running 0</p>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,7 +51,9 @@ def workflows() -> Script:
     return script(Workflow("chat", (think, answer)))
 
 
-async def read(clients: list[Mapping[str, Any]], ready: asyncio.Event | None = None) -> list[dict[str, Any]]:
+async def read(
+    clients: Sequence[Mapping[str, Any]], ready: asyncio.Event | None = None
+) -> list[dict[str, Any]]:
     """What each client has in the end; `ready` is set when they begin."""
     for client in clients:
         if not (TOOLS / "frontends" / "node_modules" / client["ai"]).is_dir():

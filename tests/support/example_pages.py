@@ -15,9 +15,9 @@ from typing import Final
 
 from proxy.simulator import Engine
 from proxy.simulator.script.loader import load_script
-from tests.support.npm_package import node_modules
+from tests.support.npm_package import node_modules, tool
 from tests.support.processes import Running, answers, free_port, running, serving
-from tests.support.tools import ROOT, need
+from tests.support.tools import ROOT
 
 FRONT_ENDS: Final = ROOT / "examples" / "front-ends"
 AGENT: Final = FRONT_ENDS / "agent.yaml"
@@ -34,13 +34,6 @@ def installed(name: str, folder: Path, *needed: str, linked: bool = True) -> Pat
     words = (COMMAND, "types", FRONT_ENDS / "streams.yaml", "-o", sources / "streams.ts")
     subprocess.run(words, check=True, capture_output=True)
     return made
-
-
-def tool(folder: Path, package: str, script: str, *words: str) -> None:
-    """Run a program of an npm package in a folder; it must succeed and say nothing of errors."""
-    program = (need("node"), str(folder / "node_modules" / package / script), *words)
-    ran = subprocess.run(program, cwd=folder, capture_output=True, text=True, check=False, timeout=100)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 @dataclass

@@ -75,3 +75,10 @@ def compiled(folder: Path, *files: str) -> str:
         [need("node"), tsc, "-p", folder], capture_output=True, text=True, check=False, timeout=100
     )
     return ran.stdout + ran.stderr
+
+
+def tool(folder: Path, package: str, script: str, *words: str) -> None:
+    """Run a program of an npm package in a folder; it must succeed and say nothing of errors."""
+    program = (need("node"), str(folder / "node_modules" / package / script), *words)
+    ran = subprocess.run(program, cwd=folder, capture_output=True, text=True, check=False, timeout=100)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
