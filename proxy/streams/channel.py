@@ -239,6 +239,8 @@ class Channel:
 
     def gaps_between(self, place: int, to: int) -> dict[str, int]:
         """How many gaps by cause are among the frames after `place` up to `to`, for a client's log line."""
+        if not self._gaps:
+            return {}
         found = {
             cause: bisect_right(places, to) - bisect_right(places, place)
             for cause, places in self._gaps.items()

@@ -202,8 +202,9 @@ class Subscriber:
     def gaps(self) -> dict[str, int]:
         """How many gaps the client was sent, by cause."""
         shared = self.channel.gaps_between(self._first_place, self.place)
-        for cause, count in (self._gaps or {}).items():
-            shared[cause] = shared.get(cause, 0) + count
+        if self._gaps:
+            for cause, count in self._gaps.items():
+                shared[cause] = shared.get(cause, 0) + count
         return shared
 
     # -- flow control --

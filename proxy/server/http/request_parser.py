@@ -107,7 +107,7 @@ class RequestParser:
             or url[:1] != b"/"
             or url[:2] == b"//"  # which would be read as an authority
             or b"#" in url
-            or not is_host(self.headers.get("host", "\0"))  # none at all is a bad request too
+            or _HOST.fullmatch(self.headers.get("host", "\0")) is None  # none at all is a bad request too
         ):
             self._progress = OTHER
             return

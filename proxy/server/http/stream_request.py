@@ -126,9 +126,11 @@ class StreamRequest:
 
     async def _answer(self, sink: ResponseSink) -> HttpResponse | None:
         team, config = self._team, self._stream.config
-        refusal = self._check_form() or self._check_origin()
+        refusal = self._check_form()
         if refusal is not None:
             return refusal
+        if self._origin.refused is not None:
+            return problem(403, self._origin.refused)
         identity = ANONYMOUS
         try:
             if not team.authenticator.open:
@@ -191,10 +193,6 @@ class StreamRequest:
         elif not is_legal_value(value):
             return problem(400, f"the value in the path {LEGAL_VALUE}")
         return None
-
-    def _check_origin(self) -> HttpResponse | None:
-        refused = self._origin.refused
-        return None if refused is None else problem(403, refused)
 
     def _is_end(self, cursor: Cursor, text: str) -> bool:
         """Whether the cursor is the one of the end of the run that is asked for."""
