@@ -213,6 +213,12 @@ class ServerConfig(Block):
     linger: Duration = setting("30s", "An upstream subscription stays so long after its last client.", "30s")
     check_after: Lasting = setting("15s", "Without an event for so long, the run's state is read.", "15s")
     write_timeout: Lasting = setting("30s", "A client that takes nothing for so long is disconnected.", "30s")
+    recheck: Lasting = setting(
+        "5m",
+        "So often it is checked whether open streams would still be admitted; at each reload too. "
+        "Those that would not are closed with `stream.expired`.",
+        "5m",
+    )
     drain: Annotated[DrainConfig, PART] = setting(
         {}, "How the process takes its leave of its clients.", {"grace": "20s", "spread": "10s"}
     )

@@ -54,8 +54,11 @@ class Identity:
     subject: str | None
     expires_at: float | None  # Unix seconds: when the credential expires; None: never
     by: str
+    source: str = field(default="", compare=False)  # the name of the source, which `confirm` looks for
+    credential: str = field(default="", repr=False, compare=False)
 
 
+TICKET: Final = "a ticket"  # the name of that source
 ANONYMOUS: Final = Identity({}, None, None, "none")
 
 
@@ -144,6 +147,21 @@ class Authenticator:
             raise away
         raise self._unauthenticated(reason)
 
+    async def confirm(self, identity: Identity, *, stream: str, run: str) -> Identity:
+        """The identity that the same credential has now.
+
+        `stream` and `run` as for `authenticate`. Raises Unauthenticated and KeysUnavailable.
+        """
+        if self.open:
+            return ANONYMOUS
+        for source in self._sources:
+            if source.name == identity.source:
+                try:
+                    return await source.verify(identity.credential, stream, run)
+                except (BadToken, TicketRefused) as refused:
+                    raise self._unauthenticated(str(refused)) from None
+        raise self._unauthenticated(None)
+
     def mint(self, identity: Identity, *, stream: str, run: str) -> tuple[str, float]:
         """A ticket and when it expires (Unix seconds); check `allow` first. Raises Unauthenticated."""
         if self._tickets is None or identity.by not in ("bearer", "cookie"):
@@ -171,20 +189,19 @@ class Authenticator:
 
     def _source(self, kind: str, name: str, tokens: JwtVerifier) -> _Source:
         if kind == "ticket":
-            return _Source(
-                kind, "a ticket", lambda asked: values_of("ticket", asked.query), self._verify_ticket
-            )
+            return _Source(kind, TICKET, lambda asked: values_of("ticket", asked.query), self._verify_ticket)
 
         async def verify(credential: str, stream: str, run: str) -> Identity:
             known = tokens.known(credential)
             if known is None:
                 await in_task()  # the issuer's keys may have to be fetched
             claims, expires_at = known or await tokens.read(credential)
-            return Identity(claims, _subject(claims), expires_at, kind)
+            return Identity(claims, _subject(claims), expires_at, kind, title, credential)
 
+        title = f"the cookie {name}" if kind == "cookie" else "a bearer token"
         if kind == "cookie":
-            return _Source(kind, f"the cookie {name}", lambda asked: values_of(name, asked.cookies), verify)
-        return _Source(kind, "a bearer token", _bearer, verify)
+            return _Source(kind, title, lambda asked: values_of(name, asked.cookies), verify)
+        return _Source(kind, title, _bearer, verify)
 
     async def _accept_anonymous(self, credential: str, stream: str, run: str) -> Identity:
         return ANONYMOUS
@@ -193,7 +210,8 @@ class Authenticator:
         if self._tickets is None:
             raise TicketRefused("tickets are not accepted here")
         ticket = self._tickets.read(credential, stream=stream, run=run, named=self._named.get(stream))
-        return Identity(ticket.claims, _subject(ticket.claims), ticket.expires_at, "ticket")
+        subject = _subject(ticket.claims)
+        return Identity(ticket.claims, subject, ticket.expires_at, "ticket", TICKET, credential)
 
 
 def _bearer(asked: RequestHead) -> Sequence[str]:

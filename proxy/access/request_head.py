@@ -9,6 +9,9 @@ from urllib.parse import parse_qsl
 Pairs = Sequence[tuple[str, str]]
 
 
+_KEPT: Final = ("origin", "host", "sec-fetch-site")
+
+
 class RequestHead:
     """Headers, cookies and query of a request; never printed, because they hold credentials.
 
@@ -49,6 +52,11 @@ class RequestHead:
             if name == "cookie":  # HTTP/2 in front may have split it (RFC 9113, 8.2.3)
                 cookie_headers.append(value)
         return cls(found, cookie_headers=cookie_headers, text=query.decode("latin-1"))
+
+    def without_credentials(self) -> RequestHead:
+        """What the checks of the Origin and `allow` read: a few headers and the query, tickets taken out."""
+        headers = {name: self.headers[name] for name in _KEPT if name in self.headers}
+        return RequestHead(headers, {}, {k: v for k, v in self.parameters.items() if k != "ticket"})
 
     @property
     def cookies(self) -> Pairs:

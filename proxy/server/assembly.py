@@ -25,6 +25,7 @@ from proxy.server.gc_policy import GcPolicy
 from proxy.server.http.app import App, StreamApp
 from proxy.server.http.endpoints import admin_app, endpoints_app
 from proxy.server.listener import AdminServer, StreamServer
+from proxy.server.recheck import Rechecker
 from proxy.server.reloader import Reloader
 from proxy.teams.hub import Connect, Hub
 
@@ -61,6 +62,8 @@ class Assembly:
         self._admin = admin
         self._urls: list[str] = []  # for the log line `listening`: the streams', the probes'
         self._reloads: set[asyncio.Task[None]] = set()
+        self._rechecker = Rechecker(self.hub)
+        self.hub.rights_changed = self._rechecker.soon
         other = endpoints_app(self.hub, probes_too=admin is None)
         app = StreamApp(self.hub, other if wrap is None else wrap(other))
         self.server = StreamServer(app, reload=self._reload_soon, listening=self._listening)
@@ -72,11 +75,15 @@ class Assembly:
 
     async def serve(self, sock: socket.socket) -> None:
         """Listen on `sock` until SIGTERM, SIGINT or `server.should_exit`, then drain. Raises OSError."""
-        if self._admin is None:
-            await self.server.serve(sockets=[sock])
-            return
-        async with AdminServer(admin_app(self.hub)).beside(self._admin):
-            await self.server.serve(sockets=[sock])
+        rechecking = asyncio.create_task(self._rechecker.run())
+        try:
+            if self._admin is None:
+                await self.server.serve(sockets=[sock])
+                return
+            async with AdminServer(admin_app(self.hub)).beside(self._admin):
+                await self.server.serve(sockets=[sock])
+        finally:
+            rechecking.cancel()
 
     async def run(self, sock: socket.socket, *, host: str | None = None) -> None:
         """`serve` as a process of its own: watch the files, take over the garbage collector and the threads.

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from proxy.access.admission import Lease
+from proxy.access.entitlement import Entitlement
 from proxy.core.events import GapCause
 from proxy.formats.wire import Wire
 from proxy.streams.dispatcher import Dispatcher
@@ -98,7 +99,7 @@ class Session:
 
     __slots__ = (
         "_dispatcher", "_expiry", "_lease", "_on_end", "_sessions", "_sink", "_started_at",
-        "client", "run", "stream", "subscriber",
+        "client", "entitlement", "run", "stream", "subscriber",
     )  # fmt: skip
 
     def __init__(
@@ -115,16 +116,19 @@ class Session:
         opening: bytes = b"",
         client: str,
         expires_in: float | None,
+        entitlement: Entitlement | None = None,
         on_end: Callable[[Session, Ending], None],
     ) -> None:
         """`place`, `gap` and `opening` say where the client's frames begin (`Channel.start`).
 
         At the end `lease` is released, and `on_end` releases the run. `client` is an address for the log.
-        `expires_in`: seconds until the credentials expire; None for never.
+        `expires_in`: seconds until the credentials expire; None for never. `entitlement`: what the client was
+        admitted with, None where it is never checked again.
         """
         self.stream = stream
         self.run = run
         self.client = client
+        self.entitlement = entitlement
         self.subscriber = Subscriber(
             dispatcher.channel, sink, place, on_end=self._ended, gap=gap, opening=opening
         )
@@ -136,7 +140,7 @@ class Session:
         self._started_at = time.monotonic()
         self._expiry = None
         if expires_in is not None:
-            self._expiry = asyncio.get_running_loop().call_later(max(0.0, expires_in), self._expire)
+            self._expiry = asyncio.get_running_loop().call_later(max(0.0, expires_in), self.expire)
 
     def start(self) -> None:
         """Count the client, and write what the channel holds."""
@@ -186,7 +190,8 @@ class Session:
 
     # -- the end --
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """End it because the client's credentials are not valid any more."""
         self.end(Ending.EXPIRED, self.wire.notice("expired", {}))
 
     def _ended(self, ending: Ending) -> None:

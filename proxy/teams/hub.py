@@ -46,6 +46,10 @@ Connect = Callable[[HatchetConfig], Upstream]
 """Makes a client for a team's Hatchet; it connects when it is first used."""
 
 
+def _nothing() -> None:
+    """Nobody listens."""
+
+
 class Outcome(StrEnum):
     """What applying a configuration did to a team."""
 
@@ -80,7 +84,9 @@ class Hub:
         self.max_clients: Final = self.max_connections - self.max_connections // 16
         self.started: Final = time.time()
         self._connect = connect
-        self._key_sets = KeySets()
+        self.rights_changed: Callable[[], None] = _nothing
+        """Called after a reload, and when an issuer publishes other keys."""
+        self._key_sets = KeySets(changed=self._keys_changed)
         self._secret = secrets.token_bytes(SECRET_BYTES)
         self._states: dict[str, TeamState] = {}
         self._teams: dict[str, Team] = {}  # an index of `_states`: looked up for every request
@@ -114,7 +120,11 @@ class Hub:
                 results.append(self._failed(name, [f"could not be applied ({type(error).__name__})"], began))
         for name in self._states.keys() - config.teams.keys() - config.broken.keys():
             await self._remove(name)
+        self.rights_changed()
         return results
+
+    def _keys_changed(self) -> None:
+        self.rights_changed()
 
     def reject(self, problems: Sequence[str], *, began: float) -> None:
         """Every team stays on its last good version: a file that concerns all of them is broken."""

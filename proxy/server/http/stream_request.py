@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from proxy.access.admission import PROCESS_LIMIT, Lease, Refused
 from proxy.access.authenticator import ANONYMOUS, Identity, KeysUnavailable, RequestHead, Unauthenticated
+from proxy.access.entitlement import Entitlement
 from proxy.core.observations import CoreState
 from proxy.core.tasks import in_task
 from proxy.core.value import value
@@ -250,6 +251,13 @@ class StreamRequest:
                 opening=start.opening,
                 client=self._client.address,
                 expires_in=None if expires_at is None else expires_at - time.time(),
+                entitlement=Entitlement(
+                    team.name,
+                    identity,
+                    self._run,
+                    self._client.head.without_credentials(),
+                    self._client.scheme,
+                ),
                 on_end=team.session_ended,
             )
             return session
