@@ -68,6 +68,7 @@ class Tap:
         self._budget = budget if budget is not None else BUDGET
         self._grew = grew or _nobody
         self._clock = clock or LoopClock()
+        self._observer = observer or Observer()
         self._lag = lag or LagMeter()
         self._pulse = Pulse()
         self._open_since: float | None = None  # None: it is not open
@@ -82,7 +83,7 @@ class Tap:
             kind="tap",
             clock=self._clock,
             rng=rng or Random(),
-            observer=observer or Observer(),
+            observer=self._observer,
         )
 
     @property
@@ -206,17 +207,22 @@ class Tap:
     async def _sweep(self) -> None:
         while True:
             await self._clock.sleep(SWEEP)
-            now = self._clock.now()
-            for run_id, kept in list(self._kept.items()):
-                if now - kept.used_at < ENDED_FOR:
-                    break  # the rest were used later
-                if kept.run_is_over or now - kept.used_at >= IDLE_FOR:
-                    del self._kept[run_id]
-                    self._forgot_at = now
-                    self._weigh(-kept.bytes)
-            for run_id, run in list(self._runs.items()):
-                if run.over:
-                    del self._runs[run_id]
+            try:
+                self._drop_old(self._clock.now())
+            except Exception as error:  # a sweep that stops would keep the buffers of runs that are over
+                self._observer.unforeseen(error)
+
+    def _drop_old(self, now: float) -> None:
+        for run_id, kept in list(self._kept.items()):
+            if now - kept.used_at < ENDED_FOR:
+                break  # the rest were used later
+            if kept.run_is_over or now - kept.used_at >= IDLE_FOR:
+                del self._kept[run_id]
+                self._forgot_at = now
+                self._weigh(-kept.bytes)
+        for run_id, run in list(self._runs.items()):
+            if run.over:
+                del self._runs[run_id]
 
 
 def _nobody(change: int) -> None:

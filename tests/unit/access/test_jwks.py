@@ -18,6 +18,7 @@ from proxy.access.jwks import (
     FRESH,
     MAX_SET_BYTES,
     MISSING_FOR,
+    PATIENCE,
     REFRESH_AFTER,
     SOONEST,
     USABLE,
@@ -423,3 +424,7 @@ def test_a_short_rsa_key_verifies_nothing() -> None:
 def test_a_document_that_is_not_a_key_set_is_refused(text: bytes) -> None:
     with pytest.raises((ValueError, RecursionError)):
         read_set(text)
+
+
+def test_an_issuer_that_goes_away_is_known_within_a_minute_although_cached_keys_serve() -> None:
+    assert REFRESH_AFTER + EVERY * (1 + SPREAD) + PATIENCE < 60

@@ -14,7 +14,7 @@ from proxy.hatchet.errors import HatchetAway
 from proxy.runs.event_buffer import OVERHEAD
 from proxy.runs.follower import TAP_WAIT, RunFollower
 from proxy.runs.subscription import SPREAD
-from proxy.runs.tap import ENDED_FOR, IDLE_FOR, Tap
+from proxy.runs.tap import ENDED_FOR, IDLE_FOR, SWEEP, Tap
 from tests.support.fakes import FakeSubscription, FakeUpstream, HandClock, rest
 from tests.unit.runs.test_follower import RUN, TRACE, chunk, completed, core, failed, hangup, past, started
 
@@ -320,3 +320,17 @@ async def test_after_an_outage_the_tap_is_opened_as_soon_as_a_core_state_answers
         await team.clock.turn(0.1)
     await team.clock.turn(SPREAD)
     assert team.tap.live
+
+
+async def test_an_exception_in_a_sweep_is_reported_and_the_next_sweep_comes(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors: list[Exception] = []
+
+    def broken(now: float) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr(team.tap, "_drop_old", broken)
+    monkeypatch.setattr(team.tap._observer, "unforeseen", errors.append)
+    await team.clock.turn(3 * SWEEP)
+    assert len(errors) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from proxy.observability.event_log import EventLog
 from proxy.observability.health import ConfigHealth, ConfigState
 from proxy.teams.hub import Hub, Outcome, TeamResult
 from tests.support.fakes import FakeUpstream
+from tests.support.waiting import until
 
 PROBLEM = Problem("teams/b.yaml", 3, 1, ERROR, "unknown-key", "unknown key `evnts`")
 
@@ -181,3 +183,23 @@ async def test_a_request_that_waits_has_its_own_place(hub: Hub) -> None:
     await asyncio.wait([waiting])
     assert waiting.cancelled()
     assert not hub.waiting
+
+
+async def test_an_exception_in_the_search_for_stuck_clients_is_reported_and_the_search_goes_on(
+    upstreams: Upstreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    hub = Hub(upstreams.connect, Counters(), EventLog(lambda level, event, fields: lines.append(event)))
+    searches = 0
+
+    def broken(since: float) -> list[Any]:
+        nonlocal searches
+        searches += 1
+        raise RecursionError
+
+    monkeypatch.setattr("proxy.teams.hub.SWEEP", 0.001)
+    monkeypatch.setattr(hub.sessions, "stuck", broken)
+    hub.start()
+    await until(lambda: searches > 2)
+    await hub.close()
+    assert lines == ["unforeseen error"], "once a minute"
