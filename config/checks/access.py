@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from config.checks.keys import GUESSED, SHORTEST_SECRET, check_jwks_url, check_key
 from config.checks.paths import OWN_PATHS, metadata_paths, streams_of
+from config.checks.secrets import check_token
 from config.model.files import ALGORITHMS
 from config.model.types import DURATION, SECONDS
-from config.problems import WARNING
+from config.problems import WARNING, Own
 from config.source.nodes import Path, Source
 
 TEAM_NAME: Final = re.compile(r"[a-z0-9-]{1,63}")
-SHORTEST_SECRET: Final = 32  # bytes: as long as HMAC-SHA256's output (RFC 7518, 3.2)
-DISCOVERY: Final = re.compile(r"/\.well-known/(openid-configuration|oauth-authorization-server)/?(\?|$|/)")
-"""OpenID Connect Discovery 1.0, 4, and RFC 8414, 3."""
 PLAIN_HTTP: Final = re.compile("http://")
 LOOPBACK: Final = re.compile(r"http://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)")
 
@@ -68,6 +67,7 @@ def check_grant(source: Source, path: Path) -> None:
     block = source.node(path)
     data = block.value if block is not None else {}
     check_hatchet(source, (*path, "hatchet"), mapping(data, "hatchet"))
+    check_token(source, (*path, "hatchet", "token"), mapping(data, "hatchet").get("token"))
     check_auth(source, (*path, "auth"), mapping(data, "auth"))
 
 
@@ -136,6 +136,10 @@ def check_jwt(source: Source, path: Path, jwt: dict[str, Any]) -> None:
     named = [each for each in algorithms if each in ALGORITHMS] if isinstance(algorithms, list) else []
     shared = [each for each in named if each.startswith("HS")]
     key = jwt.get("key")
+    node = source.node((*path, "key"))
+    unusable = node is not None and "key" in jwt and node.start in source.spoiled
+    if unusable or check_key(source, (*path, "key"), key, named):
+        return  # what else could be wrong depends on the right key
     place = source.at((*path, "algorithms"))
     public = "jwks_url" in jwt or (isinstance(key, str) and "-----BEGIN" in key)
     if shared and public:
@@ -154,22 +158,23 @@ def check_jwt(source: Source, path: Path, jwt: dict[str, Any]) -> None:
             source.key_at(path), "jwt", said, "add `audience: NAME`, the `aud` of your tokens", WARNING
         )
     url = jwt.get("jwks_url")
-    if isinstance(url, str) and DISCOVERY.search(url):
-        said = "this is the address of the discovery document, which has no keys"
-        hint = "open it and write the address in its `jwks_uri`"
-        source.add(source.at((*path, "jwks_url")), "jwt", said, hint, WARNING)
+    check_jwks_url(source, (*path, "jwks_url"), url)
     if isinstance(url, str) and PLAIN_HTTP.match(url) and not LOOPBACK.match(url):
         said = "keys that are fetched over plain http can be replaced on the way"
         source.add(source.at((*path, "jwks_url")), "jwt", said, "write https://", WARNING)
 
 
 def secret_length(source: Source, path: Path, secret: Any) -> None:
-    """Warns of a short secret, which can be guessed, without saying how short it is."""
+    """Reports a short secret, which can be guessed, without saying how short it is."""
     node = source.node(path)
     if not isinstance(secret, str) or node is None or node.start in source.spoiled or not secret:
         return
-    if len(secret.encode()) < SHORTEST_SECRET:
-        hint = "make one with `openssl rand -hex 32`"
+    length = len(secret.rstrip("\r\n").encode())
+    hint = "make one with `openssl rand -hex 32`"
+    if length < GUESSED:
+        said = f"a secret of less than {GUESSED} bytes is found by trying"
+        source.add(node.start, "weak-secret", Own(said), Own(hint))
+    elif length < SHORTEST_SECRET:
         source.add(
             node.start, "weak-secret", f"this secret is shorter than {SHORTEST_SECRET} bytes", hint, WARNING
         )

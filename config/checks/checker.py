@@ -25,9 +25,19 @@ from config.checks.environment import check_environment
 from config.checks.examples import check_tests
 from config.checks.formats import check_format
 from config.checks.paths import check_paths, streams_of
-from config.checks.redaction import JWT, Span, longest_first, secret_spans, secret_words, values_of, without
+from config.checks.redaction import (
+    JWT,
+    Span,
+    longest_first,
+    secret_nodes,
+    secret_spans,
+    secret_words,
+    values_of,
+    without,
+)
 from config.checks.rules import Expressions, check_rules, check_step_names, data_of
 from config.checks.schema_errors import validate
+from config.checks.secrets import check_secrets, check_unexpanded
 from config.expressions.api import ALLOW_FIELDS, EVENT_FIELDS
 from config.model.files import ProxyFile, SingleFile, TeamFile
 from config.problems import ERROR, WARNING, Own, Problem, Severity, errors
@@ -54,9 +64,15 @@ class Checked:
 
 
 def check(
-    file: str, content: bytes, form: Form | None, env: Mapping[str, str], granted: Any = None
+    file: str,
+    content: bytes,
+    form: Form | None,
+    env: Mapping[str, str],
+    granted: Any = None,
+    *,
+    secrets: bool = True,
 ) -> Checked:
-    """Checks a file's content.
+    """Checks a file's content; without `secrets` anything may stand in a secret's place.
 
     Without `form` the key `teams` decides which form it has. `granted` is the entry of proxy.yaml for the
     team of this file, as plain values; None where it is not known.
@@ -72,7 +88,12 @@ def check(
     model = None
     if source.root is not None:
         if isinstance(source.data, dict):
+            if secrets and form is not Form.TEAM:  # a team's file has no secrets, which is said of its keys
+                check_secrets(source, form.value)
+                check_unexpanded(source)
             model = validate(source, form.value)
+            if not secrets:
+                source.spoiled.update(node.start for node in secret_nodes(source.root, form.value))
             between(source, form, granted, env)
         else:
             said = "the file must be a mapping (`key: value` lines)"

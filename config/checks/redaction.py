@@ -11,7 +11,7 @@ a short value is only looked for where a message quotes something of the file, a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, partial
 from typing import Any, Final, get_args
 
@@ -48,8 +48,8 @@ def secret_spans(source: Source, model: type[BaseModel]) -> list[Span]:
     return sorted(span for span in spans if not REFERENCE.fullmatch(source.text[slice(*span)].rstrip()))
 
 
-def secret_nodes(node: YamlNode, kind: Any) -> Iterator[YamlNode]:
-    """The nodes below `node`, which is of type `kind`, that hold secrets."""
+def secret_nodes(node: YamlNode, kind: Any, *, known: bool = False) -> Iterator[YamlNode]:
+    """The nodes below `node`, of type `kind`, that hold secrets; `known`: without those of unknown keys."""
     if not leads_to_secrets(kind):
         return
     model = block(kind)
@@ -57,22 +57,22 @@ def secret_nodes(node: YamlNode, kind: Any) -> Iterator[YamlNode]:
         inner = get_args(bare(kind))
         if node.fields is not None and len(inner) == 2:
             for _, value in node.fields.values():
-                yield from secret_nodes(value, inner[1])
+                yield from secret_nodes(value, inner[1], known=known)
         elif node.items is not None and inner:
             for item in node.items:
-                yield from secret_nodes(item, inner[0])
+                yield from secret_nodes(item, inner[0], known=known)
         return
     sensitive = has_secrets(model)
     if node.fields is None:
-        if sensitive:
+        if sensitive and not known:
             yield node
         return
     for name, (_, value) in node.fields.items():
         field = field_of(model, name) or (field_of(SingleFile, name) if model in FILES else None)
-        if (field is None and sensitive) or (field is not None and is_secret(field.annotation)):
+        if (field is None and sensitive and not known) or (field is not None and is_secret(field.annotation)):
             yield value
         elif field is not None:
-            yield from secret_nodes(value, field.annotation)
+            yield from secret_nodes(value, field.annotation, known=known)
 
 
 def is_secret(kind: Any) -> bool:
@@ -126,10 +126,13 @@ def values(scalar: YamlNode) -> set[str]:
     return {value.strip() for value in found | words if value.strip() not in (scalar.written or "")}
 
 
-def without(text: str, words: Iterable[str]) -> str:
+def without(text: str, words: Sequence[str]) -> str:
     """`text` without any of the words; `Own` texts stay as they are."""
     if isinstance(text, Own):
         return text
+    for word in words:
+        if len(word) > UNLIKELY:
+            text = QUOTED.sub(partial(_cut, word), text)
     for word in (word for word in words if word in text):
         if word in names_of_settings():
             continue
@@ -139,6 +142,15 @@ def without(text: str, words: Iterable[str]) -> str:
             whole = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)")
             text = QUOTED.sub(partial(_masked, whole), text)
     return text
+
+
+def _cut(word: str, quoted: re.Match[str]) -> str:
+    """What is quoted, without the beginning of a word that was cut off at the end."""
+    inside = quoted[0][1:-1].removesuffix("…")
+    for length in range(min(len(inside), len(word)), UNLIKELY - 1, -1):
+        if inside.endswith(word[:length]):
+            return f"{quoted[0][0]}{inside[:-length]}{REDACTED}{quoted[0][-1]}"
+    return quoted[0]
 
 
 def _masked(word: re.Pattern[str], quoted: re.Match[str]) -> str:

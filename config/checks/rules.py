@@ -103,15 +103,17 @@ def quoted_twice(text: str) -> str:
 
 
 def names_in(source: Source, path: Path) -> list[tuple[Path, str]]:
-    """The names at a path that holds one or a list; other values are reported by the model."""
+    """The names at a path that holds one or a list; what is reported already, or not known, is left out."""
     node = source.node(path)
     if node is None:
         return []
     if isinstance(node.value, str):
-        return [(path, node.value)]
-    if isinstance(node.value, list):
-        return [((*path, n), item) for n, item in enumerate(node.value) if isinstance(item, str)]
-    return []
+        found = [(path, node.value)]
+    elif isinstance(node.value, list):
+        found = [((*path, n), item) for n, item in enumerate(node.value) if isinstance(item, str)]
+    else:
+        return []
+    return [(place, name) for place, name in found if source.at(place) not in source.spoiled]
 
 
 def check_rules(source: Source, path: Path, shapes: Mapping[str, Any], expressions: Expressions) -> None:

@@ -158,7 +158,7 @@ version: 1
 server: {host: 127.0.0.1, port: 8080}
 teams:
   payments:
-    hatchet: {token: "${PAYMENTS_HATCHET_TOKEN:-get one in the dashboard}", tap: {stream: "on"}}
+    hatchet: {token: "${PAYMENTS_HATCHET_TOKEN:?get one in the dashboard}", tap: {stream: "on"}}
     auth: none
 ```
 

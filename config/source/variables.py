@@ -22,6 +22,7 @@ REFERENCE: Final = re.compile(
 LARGEST_FILE: Final = 64 << 10
 """Bytes: enough for a certificate chain, and a log file named by mistake does not fill the memory."""
 
+ESCAPED: Final = "`$$` is no escape here, so the value would begin with a dollar sign"
 FORMS: Final = "the forms are ${NAME}, ${NAME:-default}, ${NAME:?message} and ${file:/path}"
 
 
@@ -77,6 +78,8 @@ def substitute(text: str, env: Mapping[str, str]) -> Substitution:
     for match in REFERENCE.finditer(text):
         literal = text[index : match.start()]
         faults += leftover(literal, index)
+        if literal.endswith("$"):
+            faults.append(Fault(match.start() - 1, "leftover-variable", ESCAPED, "write one `$`: ${NAME}"))
         value = resolved(match, env)
         if isinstance(value, Fault):
             if isinstance(env, WithoutEnvironment) and value.absent:

@@ -13,8 +13,10 @@ import pytest
 import yaml
 
 from config.load import load
+from config.problems import ConfigError
 from proxy.rules.test_runner import run_tests
 from tests.support.front import check_configuration, modern_nginx, nginx_folder
+from tests.support.secrets import HATCHET_TOKEN
 from tests.support.tools import ROOT, need
 
 DEPLOY: Final = ROOT / "deploy"
@@ -164,7 +166,7 @@ def test_every_config_map_and_secret_that_is_mounted_is_there() -> None:
 def test_the_sidecars_streams_pass_check(tmp_path: Path) -> None:
     path = tmp_path / "streams.yaml"
     path.write_text(objects("ConfigMap")["shop-streams"]["data"]["streams.yaml"])
-    config = load(path, {"HATCHET_CLIENT_TOKEN": "a-token"})
+    config = load(path, {"HATCHET_CLIENT_TOKEN": HATCHET_TOKEN})
     assert (config.server.host, config.server.admin_port) == ("0.0.0.0", 9090)
     assert not config.warnings
 
@@ -177,6 +179,10 @@ def test_the_standalone_configuration_passes_check_and_its_tests(tmp_path: Path)
         (secrets / name).write_text(value)
     text = objects("ConfigMap")["stream-proxy"]["data"]["proxy.yaml"]
     (tmp_path / "proxy.yaml").write_text(text.replace("/run/secrets/stream-proxy", str(secrets)))
+    with pytest.raises(ConfigError, match="placeholder"):
+        load(tmp_path, {})
+    for name in objects("Secret")["stream-proxy"]["stringData"]:
+        (secrets / name).write_text(HATCHET_TOKEN if "hatchet" in name else "k" * 48)
     for name, team in objects("ConfigMap")["stream-proxy-teams"]["data"].items():
         (tmp_path / "teams" / name).write_text(team)
     config = load(tmp_path, {})
@@ -256,7 +262,7 @@ def test_compose_publishes_on_loopback_alone_and_waits_for_a_drain() -> None:
 
 
 def test_the_streams_of_compose_pass_check() -> None:
-    config = load(COMPOSE.parent / "streams.yaml", {"HATCHET_CLIENT_TOKEN": "a-token"})
+    config = load(COMPOSE.parent / "streams.yaml", {"HATCHET_CLIENT_TOKEN": HATCHET_TOKEN})
     assert not config.warnings
 
 

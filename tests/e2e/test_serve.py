@@ -10,6 +10,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Final
 
 import httpx
 import pytest
@@ -18,6 +19,7 @@ from httpx_sse import aconnect_sse
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Step, Workflow, script
 from tests.support.delivering import Slow
+from tests.support.secrets import HATCHET_TOKEN
 from tests.support.served import BIN, Command
 from tests.support.waiting import until
 
@@ -31,6 +33,8 @@ streams:
     path: /message/{workflowRunId}
     rules: [{events: ["*", step_stream], data: {type: type, version: "'one'"}}]
 """
+
+TOKEN: Final = {"HATCHET_CLIENT_TOKEN": HATCHET_TOKEN}
 
 
 def stream_proxy(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -80,14 +84,18 @@ def test_a_taken_port_is_status_three_and_one_sentence(yaml: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        done = stream_proxy("serve", "--config", str(yaml), "--port", str(port), HATCHET_CLIENT_TOKEN="x")
+        done = stream_proxy(
+            "serve", "--config", str(yaml), "--port", str(port), HATCHET_CLIENT_TOKEN=HATCHET_TOKEN
+        )
     assert done.returncode == 3
     assert f"127.0.0.1:{port}" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_beyond_loopback_authentication_must_be_configured(yaml: Path) -> None:
-    done = stream_proxy("serve", "--config", str(yaml), "--host", "0.0.0.0", HATCHET_CLIENT_TOKEN="x")
+    done = stream_proxy(
+        "serve", "--config", str(yaml), "--host", "0.0.0.0", HATCHET_CLIENT_TOKEN=HATCHET_TOKEN
+    )
     assert done.returncode == 1
     assert "auth: none" in done.stderr
 

@@ -12,6 +12,7 @@ import pytest
 
 from config.checks.checker import Form, check
 from config.model.files import SingleFile
+from tests.support.secrets import HATCHET_TOKEN
 from tests.support.tools import ROOT
 
 with warnings.catch_warnings():
@@ -64,7 +65,7 @@ def test_the_sdk_has_each_call_with_these_arguments(call: ast.Call) -> None:
 
 def test_every_language_gives_the_pair_that_the_yaml_names() -> None:
     [yaml] = blocks(TEXT, "yaml")
-    checked = check("tap.yaml", yaml.encode(), Form.SINGLE, {"HATCHET_CLIENT_TOKEN": "t"})
+    checked = check("tap.yaml", yaml.encode(), Form.SINGLE, {"HATCHET_CLIENT_TOKEN": HATCHET_TOKEN})
     assert isinstance(checked.model, SingleFile)
     tap = checked.model.hatchet.tap
     assert tap is not None

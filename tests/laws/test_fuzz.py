@@ -35,6 +35,7 @@ from proxy.core.events import RUN_EVENTS, STEP_STREAM, Event
 from proxy.log.cursor import Ids, end_cursor, read_cursor, run_id_of
 from proxy.rules.ruleset import Rules
 from proxy.teams.router import Router
+from tests.support.secrets import HATCHET_TOKEN, hatchet_token
 
 SLOW: Final = settings(max_examples=150)
 RUN: Final = "7b1c5a3e-9f1d-4c49-8f0e-0f5f5f6d2a11"
@@ -224,7 +225,7 @@ FUNCTIONS: Final = (
 
 
 def test_what_the_fuzzers_start_from_is_good() -> None:
-    problems = check("f.yaml", GOOD.encode(), Form.SINGLE, {"TOKEN": "t"}).problems
+    problems = check("f.yaml", GOOD.encode(), Form.SINGLE, {"TOKEN": HATCHET_TOKEN}).problems
     assert [problem.message for problem in problems if problem.severity == ERROR] == []
     assert OFFICE.read(TICKET, stream="chat", run=RUN, named=None).claims == {"sub": "ada"}
 
@@ -239,7 +240,7 @@ def test_what_the_fuzzers_start_from_is_good() -> None:
     st.sampled_from([Form.SINGLE, Form.TEAM, Form.PROXY, None]),
 )
 def test_any_file_is_a_model_or_problems_with_places(content: bytes, form: Form | None) -> None:
-    checked = check("f.yaml", content, form, {"TOKEN": "planted-secret"})
+    checked = check("f.yaml", content, form, {"TOKEN": hatchet_token("planted-secret")})
     assert (checked.model is None) == any(problem.severity == ERROR for problem in checked.problems)
     for problem in checked.problems:
         assert problem.line >= 1 and problem.column >= 1 and problem.message

@@ -13,6 +13,7 @@ from config.load import survey
 from config.problems import ConfigError, errors
 from config.render.report import ansi, as_github, as_json, as_text, plain
 from config.source.nodes import Source
+from config.source.variables import WithoutEnvironment
 
 FINE, PROBLEMS, USAGE = 0, 1, 2
 
@@ -23,21 +24,24 @@ FINE, PROBLEMS, USAGE = 0, 1, 2
     "--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True
 )
 @click.option("--strict", is_flag=True, help="Treat warnings as problems.")
-def command(paths: tuple[Path, ...], form: str, strict: bool) -> None:
+@click.option("--no-env", is_flag=True, help="Assume that variables and files that are missing here exist.")
+def command(paths: tuple[Path, ...], form: str, strict: bool, no_env: bool) -> None:
     """Find every mistake in the YAML before it is live.
 
     \b
     stream-proxy check streams.yaml
     stream-proxy check /etc/stream-proxy      proxy.yaml and teams/*.yaml
     stream-proxy check teams/payments.yaml    one team's file
+    stream-proxy check --no-env .             without the production's secrets
 
     Exit status: 0 no problems, 1 problems, 2 usage, or a path cannot be read.
     """
     checked: list[Checked] = []
     status = FINE
+    env = WithoutEnvironment(os.environ) if no_env else os.environ
     for path in dict.fromkeys(paths):
         try:
-            checked += survey(path, os.environ)
+            checked += survey(path, env)
         except ConfigError as error:
             checked.append(Checked(Source(str(path), ""), error.problems, None))
             status = USAGE

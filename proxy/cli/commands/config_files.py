@@ -70,9 +70,9 @@ def _directory(folder: Path, env: Mapping[str, str]) -> tuple[list[TeamConfig], 
 
 def _single(path: Path, env: Mapping[str, str]) -> TeamConfig:
     text = content(path, pipes=True)
-    checked = check(str(path), text, Form.SINGLE, env)
+    checked = check(str(path), text, Form.SINGLE, env, secrets=False)
     if checked.model is None and any(problem.code in _ABSENT for problem in checked.problems):
-        again = check(str(path), _without_variables(text, env), Form.SINGLE, env)
+        again = check(str(path), _without_variables(text, env), Form.SINGLE, env, secrets=False)
         checked = checked if again.model is None else again
     if checked.model is None:
         raise ConfigError(errors(checked.problems))

@@ -72,7 +72,7 @@ def command(
     text = starter(
         stream_name(stream or workflow or "chat"), known, tuple(dict.fromkeys(streaming)), metadata
     )
-    found_problems = check(str(output), text.encode(), Form.SINGLE, {TOKEN: "unset"}).problems
+    found_problems = check(str(output), text.encode(), Form.SINGLE, {TOKEN: "unset"}, secrets=False).problems
     # Step names from Hatchet are right, upper case included, so the warning of `check` about them is dropped.
     doubtful = "step-name" if workflow is not None else None
     wrong = [problem for problem in found_problems if problem.code != doubtful]

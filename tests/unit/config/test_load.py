@@ -13,8 +13,9 @@ from config import load as config_load
 from config.load import load, survey
 from config.model.files import Config, HatchetConfig, RuleConfig, StreamConfig, TeamConfig
 from config.problems import ConfigError
+from tests.support.secrets import HATCHET_TOKEN, hatchet_token
 
-ENV: Final = {"TOKEN": "s3cret-token", "HATCHET_CLIENT_TOKEN": "t"}
+ENV: Final = {"TOKEN": hatchet_token("s3cret-token"), "HATCHET_CLIENT_TOKEN": HATCHET_TOKEN}
 RULES: Final = "    rules:\n      - events: step_completed\n"
 TEAM: Final = f"version: 1\nstreams:\n  chat:\n{RULES}"
 SINGLE: Final = 'hatchet: {token: "${TOKEN}"}\n' + TEAM
@@ -116,7 +117,7 @@ def test_numbers_and_booleans_may_come_out_of_variables(tmp_path: Path) -> None:
 
 def test_a_secret_is_redacted_wherever_it_is_printed(tmp_path: Path) -> None:
     config = single(tmp_path, SINGLE)
-    assert config.teams["default"].hatchet.token.get_secret_value() == "s3cret-token"
+    assert config.teams["default"].hatchet.token.get_secret_value() == ENV["TOKEN"]
     for printed in (str(config), repr(config), config.teams["default"].model_dump_json()):
         assert "s3cret" not in printed
         assert "[redacted]" in printed
@@ -167,7 +168,7 @@ def test_a_broken_team_file_is_that_teams_matter_alone(tmp_path: Path, text: str
     assert list(config.teams) == ["payments"]
     assert list(config.broken) == ["search"]
     assert config.broken["search"]
-    assert config.grants["search"].hatchet.token.get_secret_value() == "s3cret-token"
+    assert config.grants["search"].hatchet.token.get_secret_value() == ENV["TOKEN"]
     assert config.grants["search"].streams == {}
 
 

@@ -15,6 +15,7 @@ from proxy.cli.main import main
 from proxy.rules.sample_event import AT, RUN_ID, STEP, STEP_RUN_ID, GivenProblem, event_of
 from proxy.rules.test_runner import failures, run_tests, same, unreached
 from proxy.server.reloader import tried
+from tests.support.secrets import HATCHET_TOKEN
 from tests.support.streams import team_of
 
 STREAMS = """
@@ -95,7 +96,8 @@ def test_failures_are_problems_without_a_payload() -> None:
 
 def test_a_failing_test_is_told_where_it_stands_in_its_file(tmp_path: Path) -> None:
     (tmp_path / "teams").mkdir()
-    (tmp_path / "proxy.yaml").write_text("version: 1\nteams: {shop: {hatchet: {token: t.e.s}, auth: none}}\n")
+    granted = f"version: 1\nteams: {{shop: {{hatchet: {{token: {HATCHET_TOKEN}}}, auth: none}}}}\n"
+    (tmp_path / "proxy.yaml").write_text(granted)
     file = tmp_path / "teams" / "shop.yaml"
     streams = "version: 1\n" + STREAMS[STREAMS.index("streams:") :].rstrip() + "\n"
     good = "  - {name: good, stream: checkout, given: {type: step_started}, expect: nothing}\n"

@@ -14,9 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from proxy.cli.commands.check import command
+from tests.support.secrets import HATCHET_TOKEN
 
 CASES: Final = Path(__file__).parents[3] / "unit/config/checks/cases"
-ENV: Final = {"TOKEN": "t", "LONG": "t" * 64}
+ENV: Final = {"TOKEN": HATCHET_TOKEN, "LONG": "t" * 64}
 FINE: Final = str(CASES / "fine.yaml")
 WARNED: Final = str(CASES / "payload_json_without_chunks.yaml")
 WRONG: Final = str(CASES / "duration.yaml")

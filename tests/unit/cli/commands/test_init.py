@@ -17,8 +17,9 @@ from config.render.starter import starter, stream_name
 from proxy.cli.commands.init import command
 from proxy.rules.test_runner import run_tests
 from proxy.simulator import Engine
+from tests.support.secrets import HATCHET_TOKEN
 
-ENV = {"HATCHET_CLIENT_TOKEN": "t"}
+ENV = {"HATCHET_CLIENT_TOKEN": HATCHET_TOKEN}
 
 
 @pytest.mark.parametrize(

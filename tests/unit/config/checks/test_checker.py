@@ -12,10 +12,11 @@ import pytest
 from config.checks.checker import Checked
 from config.load import survey
 from config.render.report import ansi, as_github, as_json, as_text
+from tests.support.secrets import hatchet_token
 
 CASES: Final = Path(__file__).parent / "cases"
 NAMES: Final = sorted(str(path.relative_to(CASES)) for path in CASES.rglob("*.yaml"))
-ENV: Final = {"TOKEN": "hunter22", "LONG": "hunter22" * 8}
+ENV: Final = {"TOKEN": hatchet_token("hunter22"), "LONG": "hunter22" * 8, "SHORT": "hunter22" * 3}
 
 
 def checked(name: str, monkeypatch: pytest.MonkeyPatch) -> list[Checked]:

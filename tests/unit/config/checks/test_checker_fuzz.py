@@ -13,6 +13,7 @@ from config.load import load
 from config.model.files import ProxyFile, SingleFile, TeamFile
 from config.problems import errors
 from config.render.report import as_github, as_json, as_text
+from tests.support.secrets import HATCHET_TOKEN
 
 SCALARS: Final = st.one_of(
     st.none(),
@@ -104,7 +105,7 @@ def test_any_values_anywhere_are_judged_without_a_crash(data: Any, form: Form | 
 @settings(max_examples=100)
 def test_what_check_lets_pass_can_be_loaded(tmp_path_factory: Any, data: Any) -> None:
     file = tmp_path_factory.mktemp("f") / "streams.yaml"
-    text = json.dumps({**data, "version": 1, "hatchet": {"token": "x"}})
+    text = json.dumps({**data, "version": 1, "hatchet": {"token": HATCHET_TOKEN}})
     if not errors(check(str(file), text.encode(), Form.SINGLE, {}).problems):
         file.write_text(text)
         assert load(file, {}).teams["default"]

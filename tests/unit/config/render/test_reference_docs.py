@@ -11,8 +11,10 @@ import pytest
 
 from config.checks.checker import Form, check
 from config.render.reference_docs import markdown
+from tests.support.secrets import HATCHET_TOKEN
 
 PAGE: Final = Path(__file__).resolve().parents[4] / "docs" / "configuration.md"
+ENV: Final = dict.fromkeys(("HATCHET_CLIENT_TOKEN", "PAYMENTS_HATCHET_TOKEN"), HATCHET_TOKEN)
 BLOCKS: Final = re.findall(r"```yaml\n(.*?)```", markdown(), re.DOTALL)
 
 
@@ -29,4 +31,4 @@ def test_the_page_is_current() -> None:
 def test_every_block_of_the_page_passes_check(number: int) -> None:
     text = BLOCKS[number]
     form = Form.TEAM if text.startswith("# teams/") else None
-    assert check("page.yaml", text.encode(), form, {"HATCHET_CLIENT_TOKEN": "t"}).problems == ()
+    assert check("page.yaml", text.encode(), form, ENV).problems == ()
