@@ -35,9 +35,10 @@ from config.checks.redaction import (
     values_of,
     without,
 )
-from config.checks.rules import Expressions, check_rules, check_step_names, data_of
+from config.checks.rules import Expressions, check_rules, data_of
 from config.checks.schema_errors import validate
 from config.checks.secrets import check_secrets, check_unexpanded
+from config.checks.step_names import check_step_names
 from config.expressions.api import ALLOW_FIELDS, EVENT_FIELDS
 from config.model.files import ProxyFile, SingleFile, TeamFile
 from config.problems import ERROR, WARNING, Own, Problem, Severity, errors

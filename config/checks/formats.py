@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from config.checks.event_names import RUN_EVENTS, taken
-from config.checks.rules import Expressions, names_in
+from config.checks.rules import Expressions
 from config.expressions.api import event_fields
 from config.expressions.globs import CHUNKS, matches
 from config.expressions.types import EVENT_TYPES
@@ -260,7 +260,7 @@ def check_text(
 
 def events_of(source: Source, path: Path, rule: dict[str, Any]) -> frozenset[str]:
     """The events that a rule takes."""
-    return taken((name for _, name in names_in(source, (*path, "events"))), steps="steps" in rule)
+    return taken((name for _, name in source.names((*path, "events"))), steps="steps" in rule)
 
 
 def check_edges(source: Source, path: Path, part: str, rule: dict[str, Any]) -> None:
@@ -282,7 +282,7 @@ def opener_of(
     source: Source, path: Path, part: str, rule: dict[str, Any], shapes: Mapping[str, Any]
 ) -> _Opener:
     """What a rule opens."""
-    steps = tuple(name for _, name in names_in(source, (*path, "steps"))) if "steps" in rule else None
+    steps = tuple(name for _, name in source.names((*path, "steps"))) if "steps" in rule else None
     name = rule.get("name")
     found = (fields_of(rule, shapes) or {}).get("id")
     return _Opener(

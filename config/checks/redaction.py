@@ -17,8 +17,8 @@ from typing import Any, Final, get_args
 
 from pydantic import BaseModel, SecretStr
 
-from config.checks.model_tree import bare, block, field_of, keys
 from config.expressions.types import EVENT_TYPES
+from config.model.blocks import bare, block, field_of, keys
 from config.model.files import ProxyFile, SingleFile, TeamFile
 from config.model.types import REDACTED
 from config.problems import Own

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from config.checks.event_names import RUN_EVENTS, event_problem, is_glob, taken
 from config.checks.leaks import check_details
-from config.checks.paths import streams_of
 from config.checks.reachability import Reachability, RuleReach
 from config.checks.redaction import longest_first, unquoted, values
-from config.checks.step_names import near_duplicates, step_problem
+from config.checks.schema_errors import flow
+from config.checks.step_names import step_problem
 from config.expressions.api import MOST_READINGS, event_fields, lint, readings
 from config.expressions.globs import CHUNKS, matches
 from config.expressions.parser import LENGTH_LIMIT
@@ -79,6 +79,8 @@ class Expressions:
             own = longest_first(values(node))
             message, hint = unquoted(found.message, own), unquoted(found.hint or "", own)
             hint = hint.replace(f"a text stands in single quotes: '{text}'", quoted_twice(text))
+            if constant(text) in hint and path[-2:-1] == ("data",):
+                hint += f"; or without them: `const: {flow({path[-1]: text})}`"
             self.source.add(place, found.code, message, hint, severity)
 
     def readings(self, text: Any) -> int:
@@ -100,20 +102,6 @@ class Expressions:
 def quoted_twice(text: str) -> str:
     """What to write where a whole value is one word: YAML took the quotes that the expression needs."""
     return f"a constant text is quoted twice, once for YAML: {constant(text)}"
-
-
-def names_in(source: Source, path: Path) -> list[tuple[Path, str]]:
-    """The names at a path that holds one or a list; what is reported already, or not known, is left out."""
-    node = source.node(path)
-    if node is None:
-        return []
-    if isinstance(node.value, str):
-        found = [(path, node.value)]
-    elif isinstance(node.value, list):
-        found = [((*path, n), item) for n, item in enumerate(node.value) if isinstance(item, str)]
-    else:
-        return []
-    return [(place, name) for place, name in found if source.at(place) not in source.spoiled]
 
 
 def check_rules(source: Source, path: Path, shapes: Mapping[str, Any], expressions: Expressions) -> None:
@@ -173,28 +161,13 @@ def check_readings(
             return
 
 
-def check_step_names(source: Source) -> None:
-    """Warns of a step's name that is nearly another one of the file."""
-    places: dict[str, list[Path]] = {}
-    for _, path, block in streams_of(source):
-        rules = block.get("rules")
-        for number, rule in enumerate(rules if isinstance(rules, list) else []):
-            if isinstance(rule, dict) and "steps" in rule:
-                for place, name in names_in(source, (*path, "rules", number, "steps")):
-                    places.setdefault(name, []).append(place)
-    for name, other in near_duplicates([name for name, found in places.items() for _ in found]):
-        said = f"`{name}` is nearly `{other}`, which this file has too: is it one step?"
-        hint = f"write `{other}`, if that is meant"
-        source.add(source.at(places[name][0]), "step-name", said, hint, WARNING)
-
-
 def check_globs(source: Source, path: Path, rules: Sequence[Any]) -> None:
     """Warns at a glob that would take chunks if globs did, where no rule of the stream names the event."""
     named = [
         found
         for number, rule in enumerate(rules)
         if isinstance(rule, dict) and "events" in rule
-        for found in names_in(source, (*path, number, "events"))
+        for found in source.names((*path, number, "events"))
     ]
     if any(pattern == CHUNKS for _, pattern in named):
         return
@@ -216,8 +189,8 @@ def check_rule(
     source: Source, path: Path, rule: dict[str, Any], shapes: Mapping[str, Any], expressions: Expressions
 ) -> RuleReach | None:
     """Checks one rule; what it takes, or None where that is not known."""
-    events = names_in(source, (*path, "events")) if "events" in rule else []
-    steps = names_in(source, (*path, "steps")) if "steps" in rule else []
+    events = source.names((*path, "events")) if "events" in rule else []
+    steps = source.names((*path, "steps")) if "steps" in rule else []
     for place, pattern in events:
         found = event_problem(pattern)
         if found is not None:
@@ -403,7 +376,7 @@ def check_reach(source: Source, path: Path, rule: RuleReach, gone: Mapping[str, 
         said = f"no event reaches this rule: {names} takes them all"
         source.add(source.at(path), "unreachable", said, hint)
         return
-    for place, name in names_in(source, (*path, "events")):
+    for place, name in source.names((*path, "events")):
         if name in gone and not is_glob(name):
             said = f"`{name}` never reaches this rule: `{gone[name]}` takes it"
             source.add(source.at(place), "unreachable", said, "remove it, or put this rule first", WARNING)

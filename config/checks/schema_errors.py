@@ -9,8 +9,8 @@ from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from config.checks.model_tree import field_of, keys, model_at
 from config.checks.redaction import without
+from config.model.blocks import field_of, keys, model_at
 from config.model.types import nearest
 from config.problems import Own
 from config.source.nodes import MOST_PROBLEMS, Path, Source, YamlNode

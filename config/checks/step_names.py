@@ -8,7 +8,10 @@ from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
 from typing import Final
 
+from config.checks.paths import streams_of
 from config.model.wording import INVISIBLE, character
+from config.problems import WARNING
+from config.source.nodes import Path, Source
 
 LEGAL: Final = re.compile(r"[a-zA-Z0-9.\-_*?]*")
 """A step's name, or a glob over such names. The engine refuses a workflow with any other name (its
@@ -39,6 +42,21 @@ def step_problem(name: str) -> tuple[str, str, str] | None:
         said = f"no Python step is called `{shown}`: the SDK turns a step's name into lower case"
         return "step-name", said, f"write `{name.lower()}`; only workers in TypeScript or Go keep upper case"
     return None
+
+
+def check_step_names(source: Source) -> None:
+    """Warns of a step's name that is nearly another one of the file."""
+    places: dict[str, list[Path]] = {}
+    for _, path, block in streams_of(source):
+        rules = block.get("rules")
+        for number, rule in enumerate(rules if isinstance(rules, list) else []):
+            if isinstance(rule, dict) and "steps" in rule:
+                for place, name in source.names((*path, "rules", number, "steps")):
+                    places.setdefault(name, []).append(place)
+    for name, other in near_duplicates([name for name, found in places.items() for _ in found]):
+        said = f"`{name}` is nearly `{other}`, which this file has too: is it one step?"
+        hint = f"write `{other}`, if that is meant"
+        source.add(source.at(places[name][0]), "step-name", said, hint, WARNING)
 
 
 def near_duplicates(names: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from typing import Any, Final, get_args
 
 from pydantic import BaseModel
 
-from config.checks.model_tree import bare, block, field_of
+from config.model.blocks import bare, block, field_of
 from config.model.files import ProxyFile, SingleFile, TeamFile
 
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"

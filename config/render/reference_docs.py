@@ -84,8 +84,29 @@ draws a warning. Expressions are [JMESPath](https://jmespath.org): texts in sing
 (`step == 'answer'`), numbers in backticks (``attempt > `1` ``), fields by their names
 (`payload.items[0].name`; between `{` and `}` a value with brackets needs double quotes around it).
 
+`true`, `false` and `null` stand in backticks too: without them they are names of fields. `!` belongs only to
+the name right after it, so write `!(payload.done)`. Values of unlike types have no order: ``price > `10` ``
+is null where the price is a text, and such an element of a list is not selected. Reading long texts is work;
+an event that needs too much of it is skipped, and `check` warns of expressions that do.
+
 `allow` sees `claims` (the token's), `run` (`id`, `metadata`) and `request` (`params`, `origin`); anything
-but true refuses.
+but true refuses. So do a comparison with a side that is missing, and an order of unlike types.
+
+### Functions beside those of JMESPath
+
+| function | gives |
+|---|---|
+| `add(a, b)`, `sub(a, b)`, `mul(a, b)` | the sum, difference and product of two numbers |
+| `div(a, b)` | the quotient of two numbers; a division by 0 fails |
+| `round(number, digits)` | the number with so many decimal digits; halves are rounded away from zero |
+| `slice(text, from, to)` | a part of a text; negative numbers count from the end, `null` as `to` is the end |
+| `lower(text)`, `upper(text)` | the text in lower case, in upper case |
+| `trim(text)` | the text without blanks at both ends |
+| `replace(text, from, to)` | the text with every `from` replaced |
+| `split(text, separator)` | the parts of the text; with an empty separator its characters |
+| `pick(object, names)`, `omit(object, names)` | the object with only the named fields, or without them |
+| `lookup(object, key, default)` | the field that a text names, or the default where it is missing or null |
+| `if(condition, a, b)` | `a` where the condition is not false-like, else `b`; only that one is evaluated |
 
 ## Which events a rule takes
 

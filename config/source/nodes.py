@@ -109,6 +109,19 @@ class Source:
                 break
         return found
 
+    def names(self, path: Path) -> list[tuple[Path, str]]:
+        """The names at a path that holds one or a list, without those that are reported or not known."""
+        node = self.node(path)
+        if node is None:
+            return []
+        if isinstance(node.value, str):
+            found = [(path, node.value)]
+        elif isinstance(node.value, list):
+            found = [((*path, n), item) for n, item in enumerate(node.value) if isinstance(item, str)]
+        else:
+            return []
+        return [(place, name) for place, name in found if self.at(place) not in self.spoiled]
+
     def at(self, path: Path) -> int:
         """The start of the value at a path."""
         node = self.node(path)

@@ -105,3 +105,18 @@ def test_check_does_not_load_grpc_nor_the_server() -> None:
         [sys.executable, "-c", program, "check", FINE], capture_output=True, text=True, env=ENV, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_without_the_environment_a_file_is_checked_without_its_secrets(tmp_path: Path) -> None:
+    teams = tmp_path / "teams"
+    teams.mkdir()
+    (teams / "a.yaml").write_text("version: 1\nstreams: {chat: {rules: [{events: step_completed}]}}\n")
+    text = 'version: 1\nteams: {a: {hatchet: {token: "${NOT_HERE}", ca: "${file:/not/here}"}, auth: none}}\n'
+    (tmp_path / "proxy.yaml").write_text(text)
+    for path in (tmp_path, tmp_path / "proxy.yaml", teams / "a.yaml"):
+        result = CliRunner().invoke(command, ["--no-env", "--strict", str(path)])
+        assert (result.exit_code, result.output) == (0, result.output)
+        assert "no problems" in result.output
+    with_env = CliRunner().invoke(command, [str(tmp_path)])
+    assert with_env.exit_code == 1
+    assert "--no-env" in with_env.output

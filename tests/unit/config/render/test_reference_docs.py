@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from jmespath.functions import Functions
 
 from config.checks.checker import Form, check
+from config.expressions.functions import FUNCTIONS
 from config.render.reference_docs import markdown
 from tests.support.secrets import HATCHET_TOKEN
 
@@ -32,3 +34,9 @@ def test_every_block_of_the_page_passes_check(number: int) -> None:
     text = BLOCKS[number]
     form = Form.TEAM if text.startswith("# teams/") else None
     assert check("page.yaml", text.encode(), form, ENV).problems == ()
+
+
+def test_every_function_beside_those_of_jmespath_is_in_the_table() -> None:
+    table = markdown().partition("### Functions beside")[2].partition("\n\n## ")[0]
+    documented = set(re.findall(r"`([a-z]+)\(", table))
+    assert documented == FUNCTIONS.keys() - set(Functions.FUNCTION_TABLE)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from config.source.nodes import Path
+Path = tuple[str | int, ...]
 
 
 def keys(model: type[BaseModel]) -> list[str]:
