@@ -269,3 +269,10 @@ def test_after_a_failure_that_only_the_history_tells_its_next_answer_is_waited_f
 def test_an_execution_of_no_known_attempt_is_not_what_the_next_is_judged_by() -> None:
     undecided = received(1.0)
     assert decide(received(5.0), known(history_asked=9.0), before=undecided).attempt == 1
+
+
+def test_one_that_begins_after_a_later_attempt_failed_is_the_one_after_that() -> None:
+    """Attempt 2 sent nothing and failed; the one before is of attempt 1."""
+    evidence = known(proven=2)
+    evidence.attempt_failed(2, "E", at(4.0), 4.0, live=True)
+    assert decide(received(5.0), evidence, before=received(1.0, attempt=1), history=False).attempt == 3

@@ -186,3 +186,15 @@ def test_the_last_attempts_chunks_that_its_failure_overtook_are_its_whatever_the
     made.until(3.0)
     assert chunks(made) == ["0@0.1", "1@0.7"]
     assert not gaps(made)
+
+
+def test_after_a_break_the_last_attempts_next_chunk_is_emitted_at_once() -> None:
+    """No other attempt can have begun meanwhile; else the history would be waited for."""
+    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING, retries=0))])
+    one = made.open(ordered=False)
+    made.tell(one, started(), chunk(0, 0.1))
+    made.until(0.5)
+    made.close(one)
+    two = made.open(ordered=False)
+    made.tell(two, chunk(1, 0.5))
+    assert chunks(made) == ["0@0.1", "1@0.5"]

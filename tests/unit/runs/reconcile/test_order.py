@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from proxy.core.events import STEP_CANCELLED, STEP_COMPLETED, STEP_FAILED, STEP_STARTED, Event
-from proxy.core.observations import Kind, LiveEvent, PastState, PastTaskEvent, Status
+from proxy.core.observations import CoreStep, Kind, LiveEvent, PastState, PastTaskEvent, Status
 from proxy.runs.reconcile.timing import CANCEL_WAIT, PARENT_WAIT
 from tests.support.playing import World
 from tests.support.scenario import (
@@ -19,6 +19,7 @@ from tests.support.scenario import (
     past,
     past_pair,
     started,
+    told,
     world,
 )
 
@@ -91,3 +92,12 @@ def test_a_cancellation_is_told_when_the_history_confirms_it_or_has_not_spoken_i
         assert order(made) == [(STEP_STARTED, "one")]
         made.until(told_by)
         assert order(made) == [(STEP_STARTED, "one"), (STEP_CANCELLED, "one")]
+
+
+def test_a_history_that_is_older_than_a_replay_is_waited_for() -> None:
+    """The core state says that the run goes on, the history still has the results of before."""
+    old, new = past(Status.COMPLETED, output={"old": 1}), past(Status.RUNNING, 1)
+    made = world([(0, core(Status.RUNNING, CoreStep("one", STEP, Status.QUEUED)))], [(0, old), (0.2, new)])
+    made.open(ordered=False)
+    made.until(1.0)
+    assert not told(made, STEP_COMPLETED)
