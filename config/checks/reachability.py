@@ -9,6 +9,7 @@ from fnmatch import translate
 from typing import Final
 
 from config.checks.event_names import RUN_EVENTS, is_glob
+from config.expressions.globs import matches
 
 MOST_COMPARISONS: Final = (
     200_000  # of globs in one stream, a tenth of a second; beyond that nothing is reported
@@ -23,6 +24,12 @@ class RuleReach:
     events: frozenset[str]
     steps: tuple[str, ...] | None
     always: bool
+
+    def shares_steps(self, other: RuleReach) -> bool:
+        """Whether some step can be one of both rules."""
+        if self.steps is None or other.steps is None:
+            return True
+        return any(matches((a,), b) or matches((b,), a) for a in self.steps for b in other.steps)
 
 
 @dataclass

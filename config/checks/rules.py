@@ -114,6 +114,7 @@ def check_rules(source: Source, path: Path, shapes: Mapping[str, Any], expressio
     check_globs(source, path, node.value)
     check_readings(expressions, path, node.value, shapes)
     before = Reachability()
+    as_json: list[RuleReach] = []
     seen: dict[str, int] = {}
     for number, value in enumerate(node.value):
         if not isinstance(value, dict) or source.enough:
@@ -134,6 +135,7 @@ def check_rules(source: Source, path: Path, shapes: Mapping[str, Any], expressio
             gone = before.takers(taker)
             check_reach(source, here, taker, gone)
             before.add(taker)
+            check_order_of_chunks(source, here, value, taker, as_json)
             check_details(source, sent(here, value, shapes), taker.events - gone.keys())
 
 
@@ -159,6 +161,28 @@ def check_readings(
             source = expressions.source
             source.add(source.at((*path, number)), "cost", said, hint, WARNING)
             return
+
+
+def check_order_of_chunks(
+    source: Source, path: Path, rule: dict[str, Any], taker: RuleReach, as_json: list[RuleReach]
+) -> None:
+    """Warns at a rule for text behind one that reads the same steps' chunks as JSON and skips all others.
+
+    `as_json` are the rules before it that do so under a condition; this one is added where it is such a rule.
+    """
+    if CHUNKS not in taker.events:
+        return
+    if rule.get("payload") == "json":
+        if not taker.always:
+            as_json.append(taker)
+        return
+    first = next((each for each in as_json if each.shares_steps(taker)), None)
+    if first is not None:
+        said = (
+            f"chunks that are no JSON never reach this rule: `{first.name}` reads them as JSON and skips them"
+        )
+        hint = "put this rule first, with a `when` that leaves JSON to the other"
+        source.add(source.at(path), "chunks-skipped", said, hint, WARNING)
 
 
 def check_globs(source: Source, path: Path, rules: Sequence[Any]) -> None:

@@ -363,3 +363,27 @@ def test_no_error_is_cut_off_by_warnings_before_it(count: int) -> None:
     assert {each.code for each in errors(found.problems)} == {"unknown-event", "syntax"}
     assert found.model is None
     assert len(found.problems) == 201
+
+
+# -- text behind JSON
+
+
+JSON_FIRST: Final = "{events: step_stream, steps: %s, payload: json, when: payload.tool, data: payload.tool}"
+TEXT: Final = "{events: step_stream, steps: %s, when: payload != '', data: payload}"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "warned"),
+    [
+        ("answer", "answer", True),
+        ('"a*"', "answer", True),
+        ("answer", '"*"', True),
+        ("answer", "other", False),
+    ],
+)
+def test_text_chunks_that_a_rule_for_json_skips_are_warned_of(one: str, other: str, warned: bool) -> None:
+    head = f"{HEAD}streams:\n  chat:\n    rules:\n"
+    found = checked(f"{head}      - {JSON_FIRST % one}\n      - {TEXT % other}\n")
+    assert [each.code for each in found.problems] == (["chunks-skipped"] if warned else [])
+    turned = checked(f"{head}      - {TEXT % other}\n      - {JSON_FIRST % one}\n")
+    assert [each.code for each in turned.problems] == []
