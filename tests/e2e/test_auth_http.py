@@ -179,15 +179,16 @@ async def test_a_token_of_one_team_is_refused_by_another(engine: Engine, client:
 
 
 async def test_clients_wait_while_the_issuer_was_never_reachable(
-    engine: Engine, client: httpx.AsyncClient, issuer: Issuer
+    engine: Engine, issuer: Issuer, folder: Path, env: dict[str, str]
 ) -> None:
-    issuer.status = 503
+    issuer.status = 503  # before the start, because the keys are fetched then
     run = await run_of(engine, tenant=1)
-    assert await frame_names(client, f"/search/chat/{run}", of_search()) == ["stream.wait"]
-    answer = await client.get(f"/search/chat/{run}", headers={**of_search(), "Accept": "text/html"})
-    assert answer.status_code == 503 and "retry-after" in answer.headers
-    issuer.status = 200
-    assert (await frame_names(client, f"/search/chat/{run}", of_search()))[-1] == "stream.end"
+    async with served(folder, env) as fresh, httpx.AsyncClient(base_url=fresh.url, timeout=20) as client:
+        assert await frame_names(client, f"/search/chat/{run}", of_search()) == ["stream.wait"]
+        answer = await client.get(f"/search/chat/{run}", headers={**of_search(), "Accept": "text/html"})
+        assert answer.status_code == 503 and "retry-after" in answer.headers
+        issuer.status = 200
+        assert (await frame_names(client, f"/search/chat/{run}", of_search()))[-1] == "stream.end"
 
 
 # -- tickets ----------------------------------------------------------------------------------------
