@@ -151,7 +151,10 @@ def place(
         return last, Place.ADDS
     fits = [(n, found) for n in range(last, -1, -1) if (found := _fits(chunk, candidates[n])) is not None]
     if candidates and _clock_put_back(chunk, candidates[last]):
-        if chunk.index == candidates[last].one.last_index + 1 and not same_flush:
+        newest = candidates[last].one
+        earlier = newest.attempt != 1 and _before(chunk.at, newest.first_at)  # it may be an earlier attempt's
+        follows = chunk.index == newest.last_index + 1 and not earlier
+        if follows and not same_flush:
             fits.insert(0, (last, Place.ADDS))
         elif not fits:
             return last, Place.CONTESTED

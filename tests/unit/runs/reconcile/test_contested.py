@@ -198,3 +198,17 @@ def test_after_a_break_the_last_attempts_next_chunk_is_emitted_at_once() -> None
     two = made.open(ordered=False)
     made.tell(two, chunk(1, 0.5))
     assert chunks(made) == ["0@0.1", "1@0.5"]
+
+
+def test_held_back_chunks_that_continue_the_retry_by_index_but_were_sent_before_it_are_not_its() -> None:
+    made = running(retry=1)
+    one, slow = made.open(ordered=False), made.open(ordered=False)
+    made.until(1.2)
+    made.tell(one, chunk(0, 1.1), chunk(1, 1.15))
+    made.until(2.0)
+    made.tell(slow, chunk(2, 0.6), chunk(3, 0.65))
+    made.until(2.1)
+    made.tell(one, completed(2.1, retry=1))
+    made.until(5.0)
+    legal(made.items)
+    assert chunks(made, 2) == ["0@1.1", "1@1.15"]

@@ -210,14 +210,16 @@ def test_a_later_index_of_an_earlier_time_is_contested() -> None:
 
 
 def test_the_index_after_the_last_fits_the_newest_execution_though_its_clock_was_put_back() -> None:
-    assert placed(chunk(3, 0.5), execution(*THREE)) == (0, Place.ADDS)
-    assert placed(chunk(3, 0.5), execution(*THREE), same_flush=True) == (0, Place.CONTESTED)
+    assert placed(chunk(3, 1.1), execution(*THREE)) == (0, Place.ADDS)
+    assert placed(chunk(3, 1.1), execution(*THREE), same_flush=True) == (0, Place.CONTESTED)
+    assert placed(chunk(3, 0.5), execution(*THREE)) == (0, Place.CONTESTED), "sent before its first chunk"
 
 
 def test_a_clock_that_was_put_back_is_no_proof_where_an_older_execution_fits_too() -> None:
     first, second = execution(*THREE, told=3), execution((2, 2.0), (3, 2.1), number=2)
-    assert placed(chunk(4, 1.5), first, second) == (1, Place.CONTESTED)
-    assert placed(chunk(4, 1.5), first, second, same_flush=True) == (0, Place.ADDS), "sorted by index"
+    assert placed(chunk(4, 2.05), first, second) == (1, Place.CONTESTED)
+    assert placed(chunk(4, 2.05), first, second, same_flush=True) == (0, Place.ADDS), "sorted by index"
+    assert placed(chunk(4, 1.5), first, second) == (0, Place.ADDS), "sent before the newer one began"
 
 
 # -- contested --
