@@ -17,6 +17,7 @@ from config.model.files import SingleFile
 from config.model.resolve import DEFAULT_TEAM, grant, team
 from config.problems import errors
 from proxy.rules.test_runner import run_tests
+from tests.support.secrets import HATCHET_TOKEN
 from tests.support.tools import ROOT
 
 PAGE: Final = (ROOT / "docs/cookbook.md").read_text(encoding="utf-8")
@@ -39,7 +40,7 @@ def file_of(rule: str, tests: list[dict[str, Any]] | None = None) -> SingleFile:
     text = FILE % textwrap.indent(rule, "        ").strip()
     if tests:
         text += f"tests: {json.dumps(tests)}\n"
-    checked = check("cookbook.yaml", text.encode(), Form.SINGLE, {"TOKEN": "a.b.c"})
+    checked = check("cookbook.yaml", text.encode(), Form.SINGLE, {"TOKEN": HATCHET_TOKEN})
     assert [str(problem) for problem in checked.problems] == []
     assert isinstance(checked.model, SingleFile)
     return checked.model
@@ -93,7 +94,7 @@ def complaints(written: str) -> list[str]:
     """The errors of `check` about an expression, or about a `field: expression` as it stands."""
     data = written if re.match(r"\w+: ", written) else f"field: {written}"
     text = FILE % textwrap.indent(f"events: step_completed\ndata:\n  {data}", "        ").strip()
-    checked = check("cookbook.yaml", text.encode(), Form.SINGLE, {"TOKEN": "a.b.c"})
+    checked = check("cookbook.yaml", text.encode(), Form.SINGLE, {"TOKEN": HATCHET_TOKEN})
     return [str(problem) for problem in errors(checked.problems)]
 
 
