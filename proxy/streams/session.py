@@ -47,6 +47,9 @@ class SessionSink(Sink, Protocol):
     def paused(self) -> bool:
         """Whether it should not be written to for now."""
 
+    def unsent(self) -> int:
+        """How many bytes the client has not taken."""
+
     def finish(self) -> None:
         """End the response; what was written is still sent."""
 
@@ -98,7 +101,7 @@ class Session:
     """One client on one stream of one run."""
 
     __slots__ = (
-        "_dispatcher", "_expiry", "_lease", "_on_end", "_sessions", "_sink", "_started_at",
+        "_dispatcher", "_expiry", "_lease", "_on_end", "_sessions", "_sink", "_started_at", "_unsent",
         "client", "entitlement", "run", "stream", "subscriber",
     )  # fmt: skip
 
@@ -138,6 +141,7 @@ class Session:
         self._lease = lease
         self._on_end = on_end
         self._started_at = time.monotonic()
+        self._unsent = 0  # when the sink was looked at the last time
         self._expiry = None
         if expires_in is not None:
             self._expiry = asyncio.get_running_loop().call_later(max(0.0, expires_in), self.expire)
@@ -165,9 +169,18 @@ class Session:
         return time.monotonic() - self._started_at
 
     def paused_before(self, moment: float) -> bool:
-        """Whether its sink has been full since `moment` (the loop's time) or longer."""
+        """Whether its sink has been full since `moment` (the loop's time), and the client has taken no byte.
+
+        To be called regularly: it compares with the call before. A large frame to a slow client keeps the
+        sink full for longer than the write timeout, while the client reads all the time.
+        """
         since = self.subscriber.paused_since
-        return since is not None and since <= moment
+        if since is None:
+            return False
+        before, self._unsent = self._unsent, self._sink.unsent()
+        if self._unsent < before:
+            since = self.subscriber.paused_since = asyncio.get_running_loop().time()
+        return since <= moment
 
     def end(self, ending: Ending, control: bytes = b"") -> None:
         """End it with `ending`; `control` is a last frame for the client."""
@@ -179,6 +192,7 @@ class Session:
 
     def pause(self) -> None:
         self.subscriber.pause(asyncio.get_running_loop().time())
+        self._unsent = self._sink.unsent()
         self._sessions.pause(self)
 
     def resume(self) -> None:

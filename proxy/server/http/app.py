@@ -128,7 +128,8 @@ def _adding(shared: Headers, send: Send) -> Send:
 
 async def _serve(hub: Hub, request: StreamRequest, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a request for a stream, and stop when the client leaves."""
-    sink = AsgiSink(scope.get("extensions", {}).get(ABORT, {}).get("abort"))
+    connection = scope.get("extensions", {}).get(ABORT, {})
+    sink = AsgiSink(connection.get("abort"), connection.get("unsent", int))
     starting = asyncio.create_task(request.start(sink))
     hub.wait_for(starting)
     leaving = asyncio.ensure_future(_disconnected(receive))

@@ -18,11 +18,16 @@ class AsgiSink:
 
     LIMIT: Final = 64 * 1024  # bytes that may wait before the session pauses
 
-    def __init__(self, abort_connection: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        abort_connection: Callable[[], None] | None = None,
+        unsent: Callable[[], int] = int,
+    ) -> None:
         """`abort_connection` closes the client's connection at once; None where the server cannot."""
         self.listener: SinkListener | None = None
         self.paused = False
         self._abort_connection = abort_connection
+        self._unsent_below = unsent  # bytes that wait below this object: in the server and the kernel
         self._headers: Headers = []
         self._pending: list[bytes] = []
         self._size = 0
@@ -54,6 +59,9 @@ class AsgiSink:
     def finish(self) -> None:
         self._finished = True
         self._wake.set()
+
+    def unsent(self) -> int:
+        return self._size + self._unsent_below()
 
     def abort(self) -> None:
         self._aborted = True

@@ -29,7 +29,7 @@ from proxy.server.http.request_limits import REQUEST_SECONDS, LimitedProtocol
 from proxy.server.http.request_parser import COMPLETE, INCOMPLETE, MAX_BYTES, RequestParser
 from proxy.server.http.responses import CHUNKED, CLOSE, Headers, HttpResponse, encode_head, problem
 from proxy.server.http.routing import find_stream
-from proxy.server.http.sockets import HIGH_WATER, limit_unacknowledged
+from proxy.server.http.sockets import HIGH_WATER, limit_unacknowledged, unsent
 from proxy.server.http.stream_request import ClientRequest, StreamRequest
 from proxy.server.http.timeouts import TimeoutQueue
 from proxy.streams.session import SinkListener
@@ -297,6 +297,9 @@ class FastPath(asyncio.Protocol):
         self.transport.write(self._unsent + LAST)
         self._unsent = b""
         self._free()
+
+    def unsent(self) -> int:
+        return unsent(self.transport)
 
     def abort(self) -> None:
         self.transport.abort()

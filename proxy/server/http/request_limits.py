@@ -33,6 +33,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -41,6 +42,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from proxy.server.http.parser_relay import AfterHead
 from proxy.server.http.request_parser import is_host
+from proxy.server.http.sockets import unsent
 
 REQUEST_SECONDS: Final = 10.0
 """nginx waits 60 s for a head; browsers and proxies send a request, even one for a ticket, at once."""
@@ -60,7 +62,8 @@ LINGER_SECONDS: Final = 2.0
 """After a refusal the connection is closed for writing first, for reading so much later. A client that still
 sends would lose the answer to a reset if both were closed at once."""
 ABORT: Final = "stream_proxy.connection"
-"""The ASGI extension whose ``abort()`` closes the client's connection at once."""
+"""The ASGI extension whose ``abort()`` closes the client's connection at once. Its ``unsent()`` says how many
+bytes the client has not taken."""
 
 VERSIONS: Final = ("1.0", "1.1")
 _KEPT: Final = (b"host", b"origin", b"sec-fetch-site")  # of a head that is too large: what CORS asks for
@@ -158,7 +161,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
+        self.scope["extensions"] = {
+            ABORT: {"abort": self.transport.abort, "unsent": partial(unsent, self.transport)}
+        }
         if self._timer is None:
             self._begin()
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import fcntl
 import socket
+import struct
+import termios
 from typing import Final
 
 HIGH_WATER: Final = 32 * 1024
@@ -46,3 +50,16 @@ def limit_unacknowledged(sock: socket.socket | None, write_timeout: float) -> No
         milliseconds = round(write_timeout * UNACKNOWLEDGED_FACTOR * 1000)
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+
+
+def unsent(transport: asyncio.Transport) -> int:
+    """How many written bytes the client has not acknowledged: those in user space, and those in the kernel.
+
+    The kernel's are counted where it says so (TIOCOUTQ, tcp(7)); elsewhere those in user space alone.
+    """
+    waiting = transport.get_write_buffer_size()
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        with contextlib.suppress(OSError, ValueError):
+            waiting += struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0]
+    return waiting

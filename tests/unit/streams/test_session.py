@@ -24,6 +24,10 @@ class ResponseSink:
         self.paused = paused
         self.written = b""
         self.calls: list[str] = []
+        self.waiting = 0  # bytes that the client has not taken
+
+    def unsent(self) -> int:
+        return self.waiting
 
     def write(self, body: bytes) -> None:
         self.written += body
@@ -177,6 +181,20 @@ async def test_a_paused_session_is_stuck_once_it_has_been_paused_long_enough(sce
     session.end(Ending.STUCK)
     assert scene.sessions.stuck(after + 1.0) == []
     assert list(scene.sessions) == [other]
+
+
+async def test_a_client_that_takes_bytes_of_a_large_frame_is_not_stuck(scene: Scene) -> None:
+    sink = ResponseSink()
+    session = scene.session(sink)
+    sink.waiting = 1000
+    session.pause()
+    long_ago = asyncio.get_running_loop().time() - 100.0
+    for left in (900, 100, 99):
+        session.subscriber.paused_since = long_ago
+        sink.waiting = left
+        assert scene.sessions.stuck(long_ago + 50.0) == []
+    session.subscriber.paused_since = long_ago
+    assert scene.sessions.stuck(long_ago + 50.0) == [session], "since then it has taken nothing"
 
 
 async def test_nothing_is_written_to_a_sink_that_was_full_before_the_session(scene: Scene) -> None:
