@@ -137,7 +137,6 @@ class Intake:
             self._too_late(step, event)
             return
         self.late += 1
-        sequencer.strayed = True
 
     @staticmethod
     def _over_at(step: Step, execution: Execution, received_at: float) -> int | None:
@@ -235,7 +234,6 @@ class Intake:
                     step.executions.continues(execution, before)
             if execution.attempt is not None:
                 if execution.attempt < step.sequencer.attempt and execution.held:
-                    step.sequencer.strayed = True
                     self.late += step.executions.drop(execution)
                 before = execution
 

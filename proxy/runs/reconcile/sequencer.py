@@ -41,7 +41,6 @@ class Sequencer:
         "flowing",
         "gap_emitted",
         "started",
-        "strayed",
         "too_large",
     )
 
@@ -64,7 +63,6 @@ class Sequencer:
         self.started = False
         self.ended = False
         self.gap_emitted = False  # a gap without a number was emitted at this attempt's end
-        self.strayed = False  # a chunk was dropped as an earlier attempt's; it may belong to this one
         self.too_large = False  # a subscription ended at a message that was too large: the next gap says so
         self.flowing: Execution | None = None  # its next chunk in order can be emitted at once
         self.due: float | None = None  # when more can be emitted, seconds of the run's clock
@@ -225,20 +223,9 @@ class Sequencer:
         if verdict.whole is None and last:
             return NOT_PROVEN
         executions = self._executions
-        if verdict is WHOLE and (executions.overflowed or executions.contested or self._may_have_strayed):
+        if verdict is WHOLE and (executions.overflowed or executions.contested):
             return NOT_PROVEN
         return verdict
-
-    @property
-    def _may_have_strayed(self) -> bool:
-        """Whether a chunk that was dropped as an earlier attempt's may belong to this attempt.
-
-        It cannot where this attempt's chunks begin with index 0.
-        """
-        if not self.strayed:
-            return False
-        one = self._executions.of(self.attempt)
-        return one is None or one.first_index > 0
 
     def _emit_gap(self, verdict: Verdict) -> None:
         if verdict.whole or self.gap_emitted:

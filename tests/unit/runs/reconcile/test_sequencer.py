@@ -211,21 +211,6 @@ def test_an_end_of_a_step_that_never_ran_needs_no_proof(bench: Bench) -> None:
     assert bench.advance(0.0) == [f"{STEP_STARTED} 1", f"{STEP_COMPLETED} 1"]
 
 
-def test_a_proof_is_void_where_a_chunk_was_dropped_that_may_be_of_this_attempt(bench: Bench) -> None:
-    bench.evidence.joined_in = 1
-    bench.execution(1, chunk(2, 0))
-    bench.sequencer.strayed = True
-    bench.end(0.0)
-    assert bench.advance(1.0)[-2:] == ["gap upstream 1 None", f"{STEP_COMPLETED} 1"]
-
-
-def test_a_chunk_that_was_dropped_is_not_of_an_attempt_that_began_with_chunk_0(bench: Bench) -> None:
-    bench.execution(1, chunk(0, 0))
-    bench.sequencer.strayed = True
-    bench.end(0.0)
-    assert bench.advance(1.0)[-2:] == ["0@0", f"{STEP_COMPLETED} 1"]
-
-
 def test_a_proof_is_void_where_too_much_waited(bench: Bench) -> None:
     bench.execution(1, chunk(0, 0))
     bench.executions.overflowed = True
