@@ -27,6 +27,7 @@ from tests.support.delivering import (
     workflows,
     yaml,
 )
+from tests.support.eventsource import Frame
 from tests.support.served import Served, served
 
 UNKNOWN: Final = {"cause": "unknown_cursor", "step": None, "attempt": None, "missed": None}
@@ -139,17 +140,25 @@ async def test_ids_that_differ_in_case_are_one_run_with_one_cursor(engine: Engin
 # -- from elsewhere --
 
 
+def live(frames: list[Frame]) -> list[dict[str, Any]]:
+    """Chunks that were received as they were sent."""
+    return [event for event in chunks(frames) if not event["recovered"]]
+
+
 async def test_after_a_kill_losses_are_announced_and_lifecycle_events_are_sent_again(
     engine: Engine, tmp_path: Path
 ) -> None:
+    engine.switch(cancel_forgets_results=False)  # the test cancels the run to end it
     path = config(tmp_path, yaml())
     async with replicas([path], engine.env) as (replica,):
-        run = await engine.trigger("long")
+        run = await engine.trigger("endless")
         async with Ear(f"{replica.url}/run/{run}") as ear:
             await ear.until(lambda ear: len(ear.chunks) >= 5)
             await replica.stop(kill=True)
             heard = len(ear.frames)
             await replica.start()
+            await ear.until(lambda ear: live(ear.frames[heard:]), 30)
+            await engine.cancel(run)
             await ear.end()
         assert ear.judge(engine, run) == []
         again = ear.frames[heard:]
@@ -161,7 +170,7 @@ async def test_after_a_kill_losses_are_announced_and_lifecycle_events_are_sent_a
             ("step_completed", "start"),
             ("step_started", "write"),
         } <= recovered
-        assert [event for event in chunks(again) if not event["recovered"]], "and later events are live"
+        assert live(again)
         assert await status(f"{replica.url}/run/{run}", cursor=ear.frames[-1].id) == 204
 
 

@@ -83,6 +83,13 @@ def workflows(**quirks: bool) -> Script:
                 Step("write", ("start",), chunks=streams("write", 120, 0.05), output={"b": 2}),
             ),
         ),
+        Workflow(  # ends when the test cancels it
+            "endless",
+            (
+                Step("start", takes=0.1, output={"a": 1}),
+                Step("write", ("start",), chunks=streams("write", 2000, 0.05), output={"b": 2}),
+            ),
+        ),
         Workflow(
             "retry",
             (
