@@ -7,13 +7,15 @@ It needs HATCHET_CLIENT_TOKEN. STREAMS says where the proxy is, PORT where to li
 
 import os
 import sys
+from html import escape
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import uvicorn
 from hatchet_sdk import Hatchet
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -31,6 +33,15 @@ async def chat(request: Request) -> Response:
     return JSONResponse({"runId": run.run.metadata.id})
 
 
+async def ask(request: Request) -> Response:
+    """Start a run for the question of an htmx form; the answer is the HTML that reads the run's text."""
+    question = parse_qs((await request.body()).decode())["question"][0]
+    run = await hatchet.runs.aio_create("agent", {"question": question}, {"stream": "on"})
+    reads = f'hx-get="/streams/plain/{run.run.metadata.id}" hx-swap="textContent"'
+    again = 'hx-trigger="load, htmx:sendError delay:1s"'  # after a broken connection, from the start
+    return HTMLResponse(f"<article><b>{escape(question)}</b><p {reads} {again}>…</p></article>")
+
+
 async def stream(request: Request) -> Response:
     """In production a load balancer sends these requests to the proxy; here a redirect does."""
     return RedirectResponse(f"{STREAMS}{request.url.path}?{request.url.query}", 307)
@@ -44,6 +55,7 @@ async def client(request: Request) -> Response:
 app = Starlette(
     routes=[
         Route("/api/chat", chat, methods=["POST"]),
+        Route("/ask", ask, methods=["POST"]),
         Route("/streams/{rest:path}", stream),
         Route("/stream-proxy.js", client),
         Mount("/", StaticFiles(directory=sys.argv[1], html=True)),

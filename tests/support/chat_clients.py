@@ -16,10 +16,16 @@ PACKAGES: Final = TOOLS / "frontends" / "node_modules"
 SCRIPTS: Final = ROOT / "tests" / "e2e" / "js" / "frontends"
 
 
-def need_front_ends(folder: Path) -> Path:
-    """A folder with the scripts, in which node finds the packages of the front ends."""
+def need_packages() -> Path:
+    """The folder with the packages of the front ends."""
     if not (PACKAGES / "ai").is_dir():
         missing("npm's ai")
+    return PACKAGES
+
+
+def need_front_ends(folder: Path) -> Path:
+    """A folder with the scripts, in which node finds the packages of the front ends."""
+    need_packages()
     shutil.copytree(SCRIPTS, folder, dirs_exist_ok=True)
     if not (folder / "node_modules").exists():
         (folder / "node_modules").symlink_to(PACKAGES)
