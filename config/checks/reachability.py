@@ -9,7 +9,7 @@ from fnmatch import translate
 from typing import Final
 
 from config.checks.event_names import RUN_EVENTS, is_glob
-from config.expressions.globs import matches
+from config.expressions.globs import CHUNKS, matches
 
 MOST_COMPARISONS: Final = (
     200_000  # of globs in one stream, a tenth of a second; beyond that nothing is reported
@@ -18,12 +18,16 @@ MOST_COMPARISONS: Final = (
 
 @dataclass(frozen=True)
 class RuleReach:
-    """What a rule takes: events of some steps (None: of all); `always`: it has no `when`."""
+    """What a rule takes: events of some steps (None: of all); `always`: it has no `when`.
+
+    `passes_on`: chunks that are no JSON are offered to the rules after it.
+    """
 
     name: str
     events: frozenset[str]
     steps: tuple[str, ...] | None
     always: bool
+    passes_on: bool = False
 
     def shares_steps(self, other: RuleReach) -> bool:
         """Whether some step can be one of both rules."""
@@ -50,7 +54,8 @@ class Reachability:
 
     def add(self, rule: RuleReach) -> None:
         """Adds what a rule takes from the rules after it."""
-        for event in rule.events if rule.always else ():
+        events = rule.events - {CHUNKS} if rule.passes_on else rule.events
+        for event in events if rule.always else ():
             gone = self.gone.setdefault(event, Taken())
             if rule.steps is None or (event not in RUN_EVENTS and "*" in rule.steps):
                 gone.all = gone.all or rule.name

@@ -173,7 +173,7 @@ def check_order_of_chunks(
     if CHUNKS not in taker.events:
         return
     if rule.get("payload") == "json":
-        if not taker.always:
+        if not taker.always and not taker.passes_on:
             as_json.append(taker)
         return
     first = next((each for each in as_json if each.shares_steps(taker)), None)
@@ -181,7 +181,7 @@ def check_order_of_chunks(
         said = (
             f"chunks that are no JSON never reach this rule: `{first.name}` reads them as JSON and skips them"
         )
-        hint = "put this rule first, with a `when` that leaves JSON to the other"
+        hint = f"remove `on_error` of `{first.name}`: then chunks that are no JSON are offered to this rule"
         source.add(source.at(path), "chunks-skipped", said, hint, WARNING)
 
 
@@ -226,8 +226,9 @@ def check_rule(
     matched = taken((pattern for _, pattern in events), steps="steps" in rule)
     check_reach_of_steps(source, path, rule, events)
     check_event_name(source, path, rule)
-    if rule.get("payload") == "json" and events and matched and CHUNKS not in matched:
-        said = "`payload: json` is only for chunks, and this rule takes no `step_stream`"
+    payload = rule.get("payload")
+    if payload in ("json", "auto") and events and matched and CHUNKS not in matched:
+        said = f"`payload: {payload}` is only for chunks, and this rule takes no `step_stream`"
         source.add(
             source.key_at((*path, "payload")),
             "no-effect",
@@ -245,6 +246,7 @@ def check_rule(
         matched,
         tuple(step for _, step in steps) if "steps" in rule else None,
         "when" not in rule,
+        rule.get("payload") == "json" and "on_error" not in rule,
     )
 
 
@@ -256,9 +258,9 @@ def check_whole(source: Source, path: Path, rule: dict[str, Any], events: frozen
     if events and CHUNKS not in events:
         said = f"`whole` is what chunks add up to, and this rule takes no `{CHUNKS}`"
         source.add(place, "whole", said, f"write it on the rule with `events: {CHUNKS}`")
-    elif rule.get("payload") == "json":
+    elif rule.get("payload") in ("json", "auto"):
         said = "`whole` compares texts, and this rule reads chunks as JSON"
-        source.add(place, "whole", said, "remove `payload: json`, or `whole`")
+        source.add(place, "whole", said, "remove `payload`, or `whole`")
     elif "steps" not in rule:
         said = "without `steps` this text is sent for every step, also for those that stream nothing"
         source.add(place, "whole", said, "name the steps that stream, like `steps: answer`", WARNING)
@@ -319,7 +321,7 @@ def check_expressions(
     events: tuple[str, ...],
 ) -> None:
     """Lints `when`, `whole`, `data` and the shape that is used."""
-    payload = "json" if rule.get("payload") == "json" else "text"
+    payload = "json" if rule.get("payload") in ("json", "auto") else "text"
     fields = event_fields(events, payload)
     surroundings = f"{events} {payload}"
     expressions.lint((*path, "when"), rule.get("when"), fields, surroundings)

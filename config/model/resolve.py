@@ -37,7 +37,9 @@ def rule(block: RuleBlock, number: int, shapes: dict[str, dict[str, str]]) -> Ru
         data = {**shapes[block.use], **own}
     if block.const is not None:
         data = with_constants({} if block.data is None and block.use is None else data, block.const)
-    return RuleConfig(**{**given(block), "name": block.name or f"rules[{number}]", "data": data})
+    name = block.name or f"rules[{number}]"
+    passes_on = block.payload == "json" and "on_error" not in block.model_fields_set
+    return RuleConfig(**{**given(block), "name": name, "data": data, "passes_on": passes_on})
 
 
 def with_constants(data: str | dict[str, str], const: dict[str, Any]) -> str | dict[str, str]:

@@ -220,8 +220,12 @@ class RuleBlock(Block):
         "the rule does not match.",
         "payload != ''",
     )
-    payload: Annotated[Literal["text", "json"], choice("text", "json")] = setting(
-        "text", "How a chunk of `step_stream` is read: as text, or as JSON.", "json"
+    payload: Annotated[Literal["text", "json", "auto"], choice("text", "json", "auto")] = setting(
+        "text",
+        "How a chunk of `step_stream` is read: as text, as JSON, or (`auto`) as JSON where it is an object "
+        "or an array, else as text. A chunk that is not JSON does not match a rule with `json`, unless the "
+        "rule has `on_error`; it is offered to the next rule.",
+        "json",
     )
     event: EventName | None = setting(
         None, "The SSE event's name; by default none, so that `EventSource.onmessage` receives it.", "token"
@@ -269,7 +273,8 @@ class RuleBlock(Block):
         WithJsonSchema({"enum": ["skip", "null", None]}),
     ] = setting(
         "skip",
-        "What happens to an event on which an expression fails: it is skipped, or the failed value is null.",
+        "What happens to an event on which an expression fails: it is skipped, or the failed value is null. "
+        "Where it is written, it also holds for a chunk that `payload: json` cannot read.",
         "null",
     )
 
@@ -279,6 +284,9 @@ class RuleConfig(RuleBlock):
 
     name: str
     data: Data = setting(DEFAULT_DATA, "What is sent.")
+    passes_on: bool = setting(
+        False, "Whether a chunk that is not JSON does not match the rule, and is offered to the next one."
+    )
 
 
 class BacklogConfig(Block):

@@ -52,6 +52,8 @@ class RuleLike(Protocol):
     @property
     def on_error(self) -> str: ...
     @property
+    def passes_on(self) -> bool: ...
+    @property
     def whole(self) -> str | None: ...
 
 
@@ -102,6 +104,14 @@ class DecodedEvent:
                 raise
         return self.json
 
+    def auto_root(self) -> dict[str, Any]:
+        """The event with its chunk read as JSON where that is an object or an array, else as text."""
+        try:
+            found = self.json_root()
+        except json_codec.NotJson:
+            return self.root()
+        return found if isinstance(found["payload"], dict | list) else self.root()
+
     def without_payload(self) -> dict[str, Any]:
         """The event with null as its payload."""
         return self._with(None)
@@ -140,7 +150,8 @@ class Rule:
         self.config = config
         self._event = config.event
         self._part = config.as_
-        self._json = config.payload == "json"
+        self._reads = config.payload
+        self.passes_on = config.passes_on  # a chunk that is not JSON does not match
         self._null_on_error = config.on_error == "null"
         tool = config.as_ is not None and config.as_.startswith(
             "tool-"
@@ -173,14 +184,22 @@ class Rule:
         return None if matches(self.config.steps, step) else f"it is for steps {_listed(self.config.steps)}"
 
     def view(self, decoded: DecodedEvent, failed: Failed) -> dict[str, Any]:
-        """The root for the rule's expressions; raises Stopped where the chunk cannot be read."""
-        if not self._json or decoded.event.type != STEP_STREAM:
+        """The root for the rule's expressions.
+
+        A chunk that is not JSON raises NotJson where the rule passes such chunks on, else Stopped, or its
+        payload is null.
+        """
+        if self._reads == "text" or decoded.event.type != STEP_STREAM:
             return decoded.root()
+        if self._reads == "auto":
+            return decoded.auto_root()
         if decoded.json is not None:
             return decoded.json
         try:
             return decoded.json_root()
         except json_codec.NotJson as error:
+            if self.passes_on:
+                raise
             failed(self.name, STEP_STREAM, f"the chunk {error}")
             if self._null_on_error:
                 return decoded.without_payload()

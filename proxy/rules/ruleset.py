@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from config.expressions.api import TOO_MUCH, WORK_LIMIT, Meter
+from proxy.core import json_codec
 from proxy.core.events import STEP_STREAM, Event
 from proxy.rules.rule import DecodedEvent, Failed, Message, Rule, RuleLike, Stopped
 
@@ -107,11 +108,18 @@ class Rules:
         failed = self._failed
         granted = self._fill_meter() if self._metered else 0
         rule = candidates[0]
+        unread: tuple[str, str] | None = None  # the first rule that could not read the chunk, and why
         try:
             for rule in candidates:
-                root = rule.view(decoded, failed)
+                try:
+                    root = rule.view(decoded, failed)
+                except json_codec.NotJson as error:
+                    unread = unread or (rule.name, f"the chunk {error}, and no later rule takes it")
+                    continue
                 if not rule.conditional or rule.holds(root, failed):
                     return rule.shape(root, failed)
+            if unread is not None:
+                failed(unread[0], event.type, unread[1])
         except Stopped:
             return None
         except Exception as error:
@@ -187,7 +195,7 @@ class Rules:
         return verdicts
 
     def _select(self, event_type: str, step: str | None) -> tuple[Rule, ...]:
-        """The rules that take such events, up to the first one that has no `when`."""
+        """The rules that take such events, up to the first one that takes all of them."""
         known = self._candidates.get((event_type, step))
         if known is not None:
             return known
@@ -195,7 +203,7 @@ class Rules:
         for rule in self._rules:
             if rule.mismatch(event_type, step) is None:
                 chosen.append(rule)
-                if not rule.conditional:
+                if not rule.conditional and not (rule.passes_on and event_type == STEP_STREAM):
                     break
         if len(self._candidates) >= KNOWN_STEPS:
             self._candidates.clear()
@@ -225,6 +233,8 @@ def _verdict(rule: Rule, decoded: DecodedEvent) -> RuleVerdict:
                 rule.name, True, False, None, (*reasons, f"when is not true: {rule.config.when}")
             )
         return RuleVerdict(rule.name, True, True, rule.shape(root, failed), tuple(reasons))
+    except json_codec.NotJson as error:
+        return RuleVerdict(rule.name, True, False, None, (f"the chunk {error}: the next rule is asked",))
     except Stopped:
         return RuleVerdict(rule.name, True, True, None, tuple(reasons))
     except Exception as error:
@@ -243,6 +253,7 @@ def fingerprint(stream: StreamLike) -> str:
             "data": list(rule.data.items()) if isinstance(rule.data, dict) else rule.data,
             "nulls": rule.nulls,
             "on_error": rule.on_error,
+            "passes_on": rule.passes_on,
             **({} if rule.whole is None else {"whole": rule.whole}),
             **({} if rule.as_ is None else {"as": rule.as_}),
         }

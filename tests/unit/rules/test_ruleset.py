@@ -169,9 +169,46 @@ def test_json_is_only_for_chunks() -> None:
     assert said.data(type="step_completed", payload='{"a":1}') == '"{\\"a\\":1}"'
 
 
-def test_a_chunk_that_is_not_json_is_skipped_before_when_is_asked_and_decides() -> None:
+def test_a_chunk_that_is_not_json_is_offered_to_the_next_rule() -> None:
     said = Said("""
-        - {name: j, events: step_stream, payload: json, when: "!payload"}
+        - {name: j, events: step_stream, payload: json, data: payload.kind}
+        - {name: t, events: step_stream, data: payload}
+    """)
+    assert said.data(type="step_stream", payload='{"kind":"tool"}') == '"tool"'
+    assert said.data(type="step_stream", payload="a word") == '"a word"'
+    assert said.failures == []
+
+
+def test_a_chunk_that_no_rule_can_read_is_reported() -> None:
+    said = Said("""
+        - {name: j, events: step_stream, payload: json}
+        - {name: t, events: step_stream, when: payload == 'other'}
+    """)
+    assert said.message(type="step_stream", payload="a word") is None
+    assert said.failures == [("j", "step_stream", "the chunk is not JSON, and no later rule takes it")]
+
+
+@pytest.mark.parametrize(
+    ("chunk", "read"),
+    [
+        ('{"a":1}', '{"a":1}'),
+        ("[1, 2]", "[1,2]"),
+        ("a word", '"a word"'),
+        ("12", '"12"'),
+        ("true", '"true"'),
+        ("", '""'),
+        ("{", '"{"'),
+    ],
+)
+def test_auto_reads_objects_and_arrays_as_json_and_all_else_as_text(chunk: str, read: str) -> None:
+    said = Said("- {events: step_stream, payload: auto, data: payload}")
+    assert said.data(type="step_stream", payload=chunk) == read
+    assert said.failures == []
+
+
+def test_a_chunk_that_is_not_json_is_skipped_before_when_is_asked_where_on_error_is_written() -> None:
+    said = Said("""
+        - {name: j, events: step_stream, payload: json, on_error: skip, when: "!payload"}
         - {events: ["*", step_stream], data: "'leaked'"}
     """)
     assert said.message(type="step_stream", payload="secret {") is None

@@ -368,7 +368,9 @@ def test_no_error_is_cut_off_by_warnings_before_it(count: int) -> None:
 # -- text behind JSON
 
 
-JSON_FIRST: Final = "{events: step_stream, steps: %s, payload: json, when: payload.tool, data: payload.tool}"
+JSON_FIRST: Final = (
+    "{events: step_stream, steps: %s, payload: json, on_error: skip, when: payload.tool, data: payload.tool}"
+)
 TEXT: Final = "{events: step_stream, steps: %s, when: payload != '', data: payload}"
 
 
@@ -385,5 +387,9 @@ def test_text_chunks_that_a_rule_for_json_skips_are_warned_of(one: str, other: s
     head = f"{HEAD}streams:\n  chat:\n    rules:\n"
     found = checked(f"{head}      - {JSON_FIRST % one}\n      - {TEXT % other}\n")
     assert [each.code for each in found.problems] == (["chunks-skipped"] if warned else [])
+    passed_on = checked(
+        f"{head}      - {JSON_FIRST.replace(' on_error: skip,', '') % one}\n      - {TEXT % other}\n"
+    )
+    assert [each.code for each in passed_on.problems] == []
     turned = checked(f"{head}      - {TEXT % other}\n      - {JSON_FIRST % one}\n")
     assert [each.code for each in turned.problems] == []
