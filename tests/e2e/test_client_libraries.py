@@ -193,7 +193,9 @@ async def test_fetch_event_source_loses_the_frame_in_which_a_connection_breaks_u
     naive = naive.replace('const { "last-event-id": _, ...others } = headers;', "const others = headers;")
     async with run_of(config) as (front, path), opened(browser, front, path, naive + RETURNED) as page:
         await page.wait_for_function("window.returned", timeout=30_000)
-        assert len(await page.evaluate("shown")) == len(words(THOUGHTS)) + len(words(ANSWER)) - 1
+        shown = await page.evaluate("shown.map((one) => [one.step, one.index])")
+    whole = len(words(THOUGHTS)) + len(words(ANSWER))
+    assert len(shown) in {whole - 1, whole}, "the frame is lost only if its id came before the break"
 
 
 async def test_reconnecting_eventsource_asks_again_after_204_unless_it_is_closed(

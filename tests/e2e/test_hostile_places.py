@@ -20,6 +20,7 @@ import pytest
 
 from proxy.simulator import Engine
 from tests.support.processes import free_port, running
+from tests.support.secrets import HATCHET_TOKEN
 from tests.support.served import BIN, Command
 from tests.support.waiting import until
 
@@ -119,7 +120,7 @@ def test_other_commands_work_with_closed_descriptors_too(file: Path, command: li
     words = " ".join(word.format(file=file) for word in command)
     done = subprocess.run(
         ["sh", "-c", f"{BIN / 'stream-proxy'} {words} <&- >&- 2>&-"],
-        env={**os.environ, "HATCHET_CLIENT_TOKEN": "x"},
+        env={**os.environ, "HATCHET_CLIENT_TOKEN": HATCHET_TOKEN},
         check=False,
         timeout=50,
     )
@@ -182,7 +183,7 @@ def test_a_port_in_the_environment_that_is_none_is_refused_with_the_variables_na
 ) -> None:
     done = subprocess.run(
         [str(BIN / "stream-proxy"), "serve", "--config", str(file)],
-        env={**os.environ, "HATCHET_CLIENT_TOKEN": "x", "STREAM_PROXY_PORT": value},
+        env={**os.environ, "HATCHET_CLIENT_TOKEN": HATCHET_TOKEN, "STREAM_PROXY_PORT": value},
         capture_output=True,
         text=True,
         check=False,
@@ -223,7 +224,7 @@ def test_a_broken_file_is_shown_as_check_shows_it(file: Path, command: str) -> N
     for each in (words, ["check", str(file)]):
         done = subprocess.run(
             [str(BIN / "stream-proxy"), *each],
-            env={**os.environ, "HATCHET_CLIENT_TOKEN": "x"},
+            env={**os.environ, "HATCHET_CLIENT_TOKEN": HATCHET_TOKEN},
             capture_output=True,
             text=True,
             check=False,

@@ -16,6 +16,7 @@ from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
 from proxy.hatchet.errors import HatchetAway
 from proxy.simulator.engine import Engine
 from tests.support.processes import running
+from tests.support.secrets import HATCHET_TOKEN
 from tests.support.streams import Said
 
 YAML = """
@@ -125,7 +126,7 @@ def test_an_outage_is_counted_and_said_again_once_a_minute() -> None:
 
 
 def test_unusable_arguments_are_status_2(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HATCHET_CLIENT_TOKEN", "t")
+    monkeypatch.setenv("HATCHET_CLIENT_TOKEN", HATCHET_TOKEN)
     for words in (
         ["no-uuid"],
         [],

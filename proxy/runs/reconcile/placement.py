@@ -34,6 +34,7 @@ MOST_EXECUTIONS: Final = 64  # executions of one step that are remembered
 
 _JITTER: Final = int(CLOCK_JITTER * SECOND)
 _SKEW: Final = int(CLOCK_SKEW * SECOND)
+FLUSH_SPAN: Final = 60 * SECOND  # chunks that were sent further apart do not come in one flush
 
 
 class Execution:
@@ -154,7 +155,7 @@ def place(
         newest = candidates[last].one
         earlier = newest.attempt != 1 and _before(chunk.at, newest.first_at)  # it may be an earlier attempt's
         follows = chunk.index == newest.last_index + 1 and not earlier
-        if follows and not same_flush:
+        if follows and not (same_flush and _close(chunk.at, newest.last_at)):
             fits.insert(0, (last, Place.ADDS))
         elif not fits:
             return last, Place.CONTESTED
@@ -230,6 +231,11 @@ def _clock_ahead(chunk: _Chunk, candidate: _Candidate) -> bool:
         return False
     later = chunk.index > one.last_index and not _before(chunk.at, one.last_at)
     return later and chunk.at <= candidate.over + _SKEW
+
+
+def _close(at: int | None, other: int | None) -> bool:
+    """Whether two chunks that were sent at these times can come in one flush."""
+    return at is None or other is None or abs(at - other) < FLUSH_SPAN
 
 
 def _after(at: int | None, other: int | None) -> bool:

@@ -102,11 +102,11 @@ async def test_a_lone_surrogate_in_an_output_is_no_reason_to_fail(serve: Serve, 
     assert state.steps[0].output == {"text": "\ud800"}
 
 
-async def test_a_large_integer_in_an_output_stays_exact(serve: Serve, open_door: Open) -> None:
+async def test_a_large_integer_in_an_output_stays_exact(serve: Serve, connect: Open) -> None:
     told = json.loads((RECORDINGS / "run_flaky.json").read_text())
     told["tasks"][0]["output"] = {"id": 2**64 + 1}
-    door = open_door(await serve(always(200, json.dumps(told).encode())))
-    state = await door.past(RUN)
+    client = connect(await serve(always(200, json.dumps(told).encode())))
+    state = await client.past(RUN)
     assert state is not None
     assert state.steps[0].output == {"id": 2**64 + 1}
 

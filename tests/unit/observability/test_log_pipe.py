@@ -28,12 +28,14 @@ def ends() -> Iterator[list[int]]:
 def read_all(descriptor: int, pipe: LogPipe) -> bytes:
     os.set_blocking(descriptor, False)
     read = b""
+    written = False
     while True:
         try:
             read += os.read(descriptor, 1 << 20)
         except BlockingIOError:
-            if pipe.drain(0.01):
+            if written:
                 return read
+            written = pipe.drain(0.01)  # and what was written meanwhile is read once more
 
 
 def test_lines_are_written_in_order(ends: list[int]) -> None:

@@ -169,7 +169,7 @@ def test_a_variable_of_another_program_is_an_error_beside_the_secrets_too(block:
     [
         ("abc123", "no-secret"),
         ("4f9c1f2e7a", "no-token"),
-        ("ghp_0123456789abcdefghij0123456789abcdef", "no-token"),
+        ("ghp_" + "0123456789abcdefghij0123456789abcdef", "no-token"),
         (HATCHET_TOKEN.rpartition(".")[0], "no-token"),
         (HATCHET_TOKEN[:30] + " " + HATCHET_TOKEN[30:], "no-token"),
         (HATCHET_TOKEN[:30] + "\n" + HATCHET_TOKEN[30:], "no-token"),

@@ -45,7 +45,6 @@ def test_an_address_is_a_host_and_a_port(host_port: str, parts: tuple[str, str])
         ("engine:7070", {}, ConnectionPool),
         ("engine:7070", {"STREAM_PROXY_GRPC": "grpcio"}, GrpcioTransport),
         ("dns:///engine:7070", {}, GrpcioTransport),
-        ("engine:http", {}, GrpcioTransport),
         ("engine:7070", PROXY, GrpcioTransport),
         ("engine:7070", PROXY | {"no_proxy": "localhost, engine"}, ConnectionPool),
         ("engine.cluster.local:7070", PROXY | {"no_proxy": ".cluster.local"}, ConnectionPool),

@@ -215,6 +215,13 @@ def test_the_index_after_the_last_fits_the_newest_execution_though_its_clock_was
     assert placed(chunk(3, 0.5), execution(*THREE)) == (0, Place.CONTESTED), "sent before its first chunk"
 
 
+def test_chunks_that_were_sent_more_than_a_minute_apart_did_not_come_in_one_flush() -> None:
+    one = execution((0, 3600.0), (1, 3600.1))
+    one.attempt = 1
+    assert placed(chunk(2, 1.0), one, same_flush=True) == (0, Place.ADDS)
+    assert placed(chunk(2, 3599.0), one, same_flush=True) == (0, Place.CONTESTED)
+
+
 def test_a_clock_that_was_put_back_is_no_proof_where_an_older_execution_fits_too() -> None:
     first, second = execution(*THREE, told=3), execution((2, 2.0), (3, 2.1), number=2)
     assert placed(chunk(4, 2.05), first, second) == (1, Place.CONTESTED)
