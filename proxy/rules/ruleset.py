@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from config.expressions.api import TOO_MUCH, WORK_LIMIT, Meter
 from proxy.core import json_codec
 from proxy.core.events import STEP_STREAM, Event
 from proxy.rules.rule import DecodedEvent, Failed, Message, Rule, RuleLike, Stopped
+
+_T = TypeVar("_T")
 
 KNOWN_STEPS: Final = 1024
 """(type, step) pairs whose rules are cached: more than any workflow has, and it bounds the memory."""
@@ -157,25 +159,28 @@ class Rules:
 
     def whole_text(self, rule: Rule, completed: Event) -> str | None:
         """What `rule` says the chunks add up to of the attempt that `completed` ends; None where no text."""
-        granted = self._fill_meter()
-        try:
-            return rule.whole_text(DecodedEvent(completed).root(), self._failed)
-        except Exception as error:
-            self._failed(rule.name, completed.type, refusal_of(error))
-            return None
-        finally:
-            self._allowance.spent(granted - self._meter.left, granted)
+        return self._bounded(
+            rule, completed, lambda: rule.whole_text(DecodedEvent(completed).root(), self._failed)
+        )
 
     def whole_message(self, rule: Rule, chunk: Event) -> Message | None:
         """What `rule` alone makes of a chunk that repairs a text; None where it does not forward it."""
-        granted = self._fill_meter()
-        try:
+
+        def message() -> Message | None:
             root = rule.view(DecodedEvent(chunk), self._failed)
             return rule.shape(root, self._failed) if rule.holds(root, self._failed) else None
+
+        return self._bounded(rule, chunk, message)
+
+    def _bounded(self, rule: Rule, event: Event, work: Callable[[], _T | None]) -> _T | None:
+        """The result of `work` that one rule does for an event, within the allowance; None where it fails."""
+        granted = self._fill_meter()
+        try:
+            return work()
         except Stopped:
             return None
         except Exception as error:
-            self._failed(rule.name, chunk.type, refusal_of(error))
+            self._failed(rule.name, event.type, refusal_of(error))
             return None
         finally:
             self._allowance.spent(granted - self._meter.left, granted)

@@ -28,9 +28,7 @@ CANDIDATES: Final = 8  # runs that are remembered: the last ones are over soones
 # Seconds after a hangup, and between two looks, until a state is expected to say that the run is over: 0.2 s
 # were seen. A hangup may also be a false end, after which the run goes on.
 LOOKS: Final = (0.5, 1.0, 4.0)
-BETWEEN: Final = (
-    5.0  # seconds between two chunks at least, doubled while the engine hangs up in spite of them
-)
+BETWEEN: Final = 5.0  # seconds between two chunks at least, doubled while the engine hangs up all the same
 LONGEST: Final = 600.0  # ... and at most: another version of the engine may not work in this way
 REFUSALS: Final = 3  # in a row, after which no chunk is sent any more: this engine does not take them
 
