@@ -106,9 +106,13 @@ async def test_a_recorded_run_is_served_over_grpc_and_rest() -> None:
         async def done() -> bool:
             return (await client.details(run_id)).done
 
+        async def stored() -> bool:  # the history follows the state after its lag
+            status, answer = await client.history(run_id)
+            assert status in {200, 404}
+            return status == 200 and answer["run"]["status"] == "COMPLETED"
+
         await until(done, "the recorded run is done")
-        status, answer = await client.history(run_id)
-        assert (status, answer["run"]["status"]) == (200, "COMPLETED")
+        await until(stored, "the recorded run is done in the history")
 
 
 async def test_a_run_that_was_recorded_can_be_played_again() -> None:
