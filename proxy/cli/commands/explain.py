@@ -14,13 +14,13 @@ from config.expressions.api import ExpressionProblem
 from config.model.files import StreamConfig
 from config.problems import ConfigError
 from proxy.cli.commands.config_files import PROBLEMS, USAGE, team_named, teams_at
-from proxy.cli.commands.format_preview import FormatPreview
 from proxy.cli.commands.problems import show_problems
 from proxy.core import json_codec
 from proxy.core.events import STEP_COMPLETED, End, Event, Item, Reset, StepGap
 from proxy.rules.ruleset import Rules, RuleVerdict
 from proxy.rules.sample_event import GivenProblem, event_of
 from proxy.rules.whole import Repair, WholeTexts
+from proxy.streams.format_preview import FormatPreview
 
 STANDARD_INPUT: Final = "-"
 MOST_BYTES: Final = 64 << 20  # twice Hatchet's largest message, so every possible event fits

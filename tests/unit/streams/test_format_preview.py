@@ -11,10 +11,10 @@ from click.testing import CliRunner
 from config.model.files import StreamConfig
 from proxy.cli.commands.event_printer import EventPrinter
 from proxy.cli.commands.explain import explain
-from proxy.cli.commands.format_preview import FormatPreview
 from proxy.cli.main import main
 from proxy.core.events import End, Item, Reset
 from proxy.rules.ruleset import Rules
+from proxy.streams.format_preview import FormatPreview
 from tests.support.formats import chunk, event
 from tests.support.streams import Said, team_of
 
