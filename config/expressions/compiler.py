@@ -12,6 +12,7 @@ from `config.expressions.api`: at most 64 levels deep, with chains of one operat
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 from config.expressions.ast import ExpressionFailed, Node
@@ -326,4 +327,4 @@ def _refusing_nulls(function: Function) -> Function:
         check_side(arguments[0], meter, nulls=True)
         return function.call(meter, *arguments)
 
-    return Function(function.name, function.params, call, function.variadic)
+    return replace(function, call=call)

@@ -89,16 +89,25 @@ class Param:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function: its parameters (the last one repeats if `variadic`) and what it does."""
+    """A function: its parameters (the last one repeats if `variadic`) and what it does.
+
+    The last `optional` parameters may be left out.
+    """
 
     name: str
     params: tuple[Param, ...]
     call: Callable[..., Any]  # (meter, *arguments)
     variadic: bool = False
+    optional: int = 0
+
+    @property
+    def required(self) -> int:
+        """How many arguments it has at least."""
+        return len(self.params) - self.optional
 
     def takes(self, count: int) -> bool:
         """Whether it may be called with so many arguments."""
-        return count >= len(self.params) if self.variadic else count == len(self.params)
+        return self.required <= count and (self.variadic or count <= len(self.params))
 
     def param(self, index: int) -> Param:
         """The parameter that takes argument `index`."""
@@ -108,8 +117,11 @@ class Function:
     def arity(self) -> str:
         """In words, for messages."""
         count = len(self.params)
-        number = ("no", "one", "two", "three")[count]
-        return f"{'at least ' if self.variadic else ''}{number} argument{'' if count == 1 else 's'}"
+        words = ("no", "one", "two", "three", "four")
+        fewer = "".join(f"{word} or " for word in words[self.required : count])
+        return (
+            f"{'at least ' if self.variadic else ''}{fewer}{words[count]} argument{'' if count == 1 else 's'}"
+        )
 
 
 def _finite(number: Any) -> Any:
@@ -316,20 +328,20 @@ FUNCTIONS: Final[dict[str, Function]] = {
         Function("not_null", (_ANY,), _not_null, variadic=True),
         Function("omit", (_OBJECT, _STRINGS), own.omit),
         Function("pick", (_OBJECT, _STRINGS), own.pick),
-        Function("replace", (_STRING, _STRING, _STRING), own.replace),
+        Function("replace", (_STRING, _STRING, _STRING, _NUMBER), own.replace, optional=1),
         Function("reverse", (Param(("array", "string")),), _reverse),
         Function("round", (_NUMBER, _NUMBER), own.rounded),
         Function("slice", (_STRING, _NUMBER, Param(("number", "null"))), own.part),
         Function("sort", (_ORDERABLE,), _sort),
         Function("sort_by", (_ARRAY, _REFERENCE), _sort_by),
-        Function("split", (_STRING, _STRING), own.split),
+        Function("split", (_STRING, _STRING, _NUMBER), own.split, optional=1),
         Function("starts_with", (_STRING, _STRING), _starts_with),
         Function("sub", (_NUMBER, _NUMBER), own.sub),
         Function("sum", (_NUMBERS,), _sum),
         Function("to_array", (_ANY,), _to_array),
         Function("to_number", (_ANY,), _to_number),
         Function("to_string", (_ANY,), _to_string),
-        Function("trim", (_STRING,), own.trim),
+        Function("trim", (_STRING, _STRING), own.trim, optional=1),
         Function("type", (_ANY,), _type),
         Function("upper", (_STRING,), own.upper),
         Function("values", (_OBJECT,), _values),

@@ -293,6 +293,8 @@ class _Walk:
             self._argument(node, index, shape)
         if node.value == "if":
             return _one_of(shapes[1:])
+        if node.value == "div":
+            self._report(lint_messages.division_by_zero(node.children[1]))
         if node.value == "lookup":
             return Shape(nullable=shapes[2].nullable)
         if node.value == "not_null":

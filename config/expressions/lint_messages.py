@@ -135,10 +135,18 @@ def piped_into_a_name(node: Node, written: Written) -> Diagnostic:
     """``items | length`` asks the list for a field called length."""
     name = str(node.value)
     left = written.left_of(node.position)
-    call = f"{name}({left})" if len(FUNCTIONS[name].params) == 1 else usage(name)
+    call = f"{name}({left})" if FUNCTIONS[name].required == 1 else usage(name)
     message = f"after a | `{name}` is a field's name and calls no function"
     hint = f'write {call}; for a field of that name write "{name}" in double quotes'
     return Diagnostic(node.position, "warning", "not-called", message, hint)
+
+
+def division_by_zero(divisor: Node) -> Diagnostic | None:
+    """``div(a, `0`)`` fails on every event."""
+    if divisor.kind != "literal" or type(divisor.value) not in (int, float) or divisor.value != 0:
+        return None
+    hint = "divide by another number; where it may be 0: if(total == `0`, `0`, div(done, total))"
+    return Diagnostic(divisor.position, "error", "division-by-zero", "div() cannot divide by 0", hint)
 
 
 def property_length(node: Node, value: Shape) -> Diagnostic | None:
@@ -307,7 +315,7 @@ def argument(name: str, node: Node, shape: Shape, param: Param) -> Diagnostic | 
         return None
     default = next(text for kind, text in _DEFAULTS.items() if kind in param.types)
     guarded = f"not_null({shape.written or '…'}, {default})"
-    call = f"{name}({guarded})" if len(FUNCTIONS[name].params) == 1 else f"{name}(…{guarded}…)"
+    call = f"{name}({guarded})" if FUNCTIONS[name].required == 1 else f"{name}(…{guarded}…)"
     message = f"{name}() fails where {_what(shape)} is missing or null"
     return Diagnostic(node.position, "warning", "may-be-missing", message, f"give it a default: {call}")
 

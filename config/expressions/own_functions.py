@@ -7,6 +7,7 @@ Each takes the `Meter` first; `config.expressions.functions` checks the types of
 from __future__ import annotations
 
 import math
+import sys
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -88,26 +89,46 @@ def upper(meter: Meter, text: str) -> str:
     return text.upper()
 
 
-def trim(meter: Meter, text: str) -> str:
-    """The text without blanks and line breaks at both ends."""
-    meter.spend(len(text) // CHARACTERS_PER_UNIT)
-    return text.strip()
+def trim(meter: Meter, text: str, characters: str = "") -> str:
+    """The text without blanks and line breaks at both ends, or without those `characters`."""
+    meter.spend(len(text) // CHARACTERS_PER_UNIT * (1 + len(characters) // CHARACTERS_PER_UNIT))
+    return text.strip(characters or None)
 
 
-def replace(meter: Meter, text: str, old: str, new: str) -> str:
-    """The text with every `old` replaced by `new`; raises ExpressionFailed where `old` is empty."""
+def times(function: str, count: Any) -> int:
+    """A count of JMESPath's text functions; raises ExpressionFailed where it is no whole number from 0."""
+    if (count.__class__ is float and not count.is_integer()) or count < 0:
+        raise ExpressionFailed(f"{function}() takes a whole number from 0 as its count")
+    return min(int(count), sys.maxsize)
+
+
+def replace(meter: Meter, text: str, old: str, new: str, count: Any = None) -> str:
+    """The text with every `old`, or the first `count` of them, replaced by `new`.
+
+    Raises ExpressionFailed where `old` is empty.
+    """
     if not old:
         raise ExpressionFailed("replace() cannot look for an empty text")
+    most = -1 if count is None else times("replace", count)
     meter.spend(len(text) // CHARACTERS_PER_UNIT)
-    meter.spend(text.count(old) * (1 + len(new) // CHARACTERS_PER_UNIT))
-    return text.replace(old, new)
+    found = text.count(old)
+    meter.spend((found if most < 0 else min(found, most)) * (1 + len(new) // CHARACTERS_PER_UNIT))
+    return text.replace(old, new, most)
 
 
-def split(meter: Meter, text: str, separator: str) -> list[str]:
-    """The parts of the text between the separators; with an empty one its characters."""
+def split(meter: Meter, text: str, separator: str, count: Any = None) -> list[str]:
+    """The parts of the text between the separators, at most `count` of which are used.
+
+    With an empty separator the text's characters.
+    """
+    most = -1 if count is None else times("split", count)
     meter.spend(len(text) // CHARACTERS_PER_UNIT)
     meter.spend(text.count(separator) if separator else len(text))
-    return text.split(separator) if separator else list(text)
+    if separator:
+        return text.split(separator, most)
+    if most < 0 or most >= len(text):
+        return list(text)
+    return [*text[:most], text[most:]]
 
 
 def pick(meter: Meter, value: dict[str, Any], names: list[str]) -> dict[str, Any]:

@@ -101,9 +101,10 @@ but true refuses. So do a comparison with a side that is missing, and an order o
 | `round(number, digits)` | the number with so many decimal digits; halves are rounded away from zero |
 | `slice(text, from, to)` | a part of a text; negative numbers count from the end, `null` as `to` is the end |
 | `lower(text)`, `upper(text)` | the text in lower case, in upper case |
-| `trim(text)` | the text without blanks at both ends |
-| `replace(text, from, to)` | the text with every `from` replaced |
-| `split(text, separator)` | the parts of the text; with an empty separator its characters |
+| `trim(text)`, `trim(text, characters)` | the text without blanks, or those characters, at both ends |
+| `replace(text, from, to)` | the text with every `from` replaced; a fourth argument says how many at most |
+| `split(text, separator)` | the parts of the text (of an empty separator: its characters); a third argument \
+says how often it is split at most |
 | `pick(object, names)`, `omit(object, names)` | the object with only the named fields, or without them |
 | `lookup(object, key, default)` | the field that a text names, or the default where it is missing or null |
 | `if(condition, a, b)` | `a` where the condition is not false-like, else `b`; only that one is evaluated |

@@ -199,7 +199,11 @@ OWN = [
     ("round(`1e300`, `2`)", 1e300), ("slice(b, `1`, `3`)", "el"), ("slice(b, `-3`, `null`)", "llo"),
     ("slice(b, `0`, `100`)", "hello"), ("lower('ÄB')", "äb"), ("upper(b)", "HELLO"), ("trim('  x\n')", "x"),
     ("replace(b, 'l', 'L')", "heLLo"), ("split('a,b,', ',')", ["a", "b", ""]),
-    ("split('ab', '')", ["a", "b"]),
+    ("split('ab', '')", ["a", "b"]), ("split('abc', '', `1`)", ["a", "bc"]),
+    ("split('ab', '', `5`)", ["a", "b"]),
+    ("split('a-b-c', '-', `1`)", ["a", "b-c"]), ("split('a-b', '-', `0`)", ["a-b"]), ("split('', '-')", [""]),
+    ("trim('xaxx', 'x')", "a"), ("trim(' a ', '')", "a"), ("replace('aaa', 'a', 'b', `2`)", "bba"),
+    ("replace('aaa', 'a', 'b', `0`)", "aaa"), ("replace('aaa', 'a', 'b', `1e300`)", "bbb"),
     ("omit(c, ['x'])", {"y": None}), ("pick(c, ['x', 'z'])", {"x": 1}), ("lookup(c, 'x', 'none')", 1),
     ("lookup(c, 'y', 'none')", "none"), ("lookup(c, 'z', 'none')", "none"), ("if(c.x, 'a', 'b')", "a"),
     ("if(c.y, 'a', 'b')", "b"), ("if(`0`, 'a', 'b')", "a"), ("if(c.z, abs(b), 'safe')", "safe"),
@@ -210,6 +214,16 @@ OWN = [
 def test_an_own_function_gives(text: str, value: Any) -> None:
     result = evaluate(text, a=7, b="hello", c={"x": 1, "y": None})
     assert (result, type(result)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["replace(b, 'l', 'L', `-1`)", "split(b, 'l', `0.5`)", "split(b, '', `-1`)", "replace(b, '', 'x')"],
+)
+def test_a_count_that_is_no_whole_number_from_0_and_an_empty_text_to_replace_fail(text: str) -> None:
+    with pytest.raises(ExpressionFailed) as failed:
+        evaluate(text, b="hello")
+    assert "hello" not in str(failed.value)
 
 
 def test_under_allow_an_if_evaluates_both_of_its_values() -> None:

@@ -101,6 +101,11 @@ def test_what_cannot_be_read_is_said_in_plain_words(
     ("text", "diagnostic"),
     [
         ("lenght(type)", "0 error unknown-function: there is no function lenght() (did you mean length()?)"),
+        (
+            "div(`1`, `0`)",
+            "9 error division-by-zero: div() cannot divide by 0 (divide by another number; "
+            "where it may be 0: if(total == `0`, `0`, div(done, total)))",
+        ),
         ("len(type)", "0 error unknown-function: there is no function len() (did you mean length()?)"),
         ("concat(type)", "0 error unknown-function: there is no function concat() (did you mean join()?)"),
         ("length(type, step)", "0 error arity: length() takes one argument, but is given 2 "
