@@ -21,6 +21,7 @@ from typing import Final, Protocol
 
 from uvicorn.server import ServerState
 
+from proxy.core.accepting import stop_accepting
 from proxy.teams.hub import Hub
 
 POLL: Final = 0.05  # seconds between checks whether the last connection is closed
@@ -42,9 +43,11 @@ async def drain(
 
     `state` has uvicorn's connections and requests, `servers` and `sockets` are what listens.
     """
+    listening = tuple(sockets)
+    await stop_accepting(listening)
     for server in servers:
         server.close()
-    for sock in sockets:
+    for sock in listening:
         sock.close()
     began, grace = time.monotonic(), hub.server.drain.grace
     hub.event_log.draining(clients=len(hub.sessions), grace=grace)

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import uvicorn
 
+from proxy.core.accepting import stop_accepting
 from proxy.server.drain import drain
 from proxy.server.http.app import StreamApp
 from proxy.server.http.fast_path import KEEP_ALIVE, ConnectionFactory
@@ -118,6 +119,10 @@ class AdminServer(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals to `StreamServer`."""
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await stop_accepting(sockets or ())
+        await super().shutdown(sockets)
 
     @contextlib.asynccontextmanager
     async def beside(self, sock: socket.socket) -> AsyncIterator[None]:

@@ -10,6 +10,7 @@ under /control.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,7 @@ from typing import Any
 
 from aiohttp import web
 
+from proxy.core.accepting import stop_accepting
 from proxy.simulator.api.grpc import GrpcApi
 from proxy.simulator.api.listener import HOST, GrpcListener, PortTaken
 from proxy.simulator.api.rest import RestApi
@@ -102,6 +104,7 @@ class Engine:
         self.core.stop()
         self.faults.stop()
         await self._listener.close(graceful=True)
+        await stop_accepting((self._rest_socket,))
         await self._runner.cleanup()
 
     async def _listen_rest(self) -> None:
@@ -110,14 +113,14 @@ class Engine:
         app.add_routes([*self.rest.routes(), *self.control.routes()])
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, HOST, self._api_port)
         try:
-            await site.start()
+            self._rest_socket = socket.create_server((HOST, self._api_port))
         except OSError:
             await self._listener.close(graceful=False)
             await self._runner.cleanup()
             raise PortTaken(f"cannot listen on {HOST}:{self._api_port}: the port is taken") from None
-        self._api_port = self._runner.addresses[0][1]
+        await web.SockSite(self._runner, self._rest_socket).start()
+        self._api_port = self._rest_socket.getsockname()[1]
 
     # -- addresses -------------------------------------------------------------------------------
 

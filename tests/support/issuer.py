@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import get_default_algorithms
+
+from proxy.core.accepting import stop_accepting
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 _CURVES: Final[dict[str, Callable[[], ec.EllipticCurve]]] = {
@@ -68,14 +71,14 @@ class Issuer:
         app.router.add_get("/jwks.json", self._answer)
         self._runner = web.AppRunner(app)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        assert site._server is not None
-        port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        await web.SockSite(self._runner, self._socket).start()
+        port = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}/jwks.json"
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await stop_accepting((self._socket,))
         await self._runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.Response:

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from proxy.core.accepting import stop_accepting
+
 
 class Relay:
     """Forwards bytes between its clients and a port; `silent` keeps connections and forwards nothing.
@@ -83,6 +85,7 @@ async def relay(to: int) -> AsyncIterator[Relay]:
     try:
         yield made
     finally:
+        await stop_accepting(server.sockets)
         server.close()
         await made.close()
         await server.wait_closed()

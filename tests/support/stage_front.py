@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
+from proxy.core.accepting import stop_accepting
+
 PATH: Final = "/streams/live/"
 LOST_IN: Final = 12  # which frame
 WAIT: Final = (
@@ -88,6 +90,7 @@ async def stage_front(to: str, *, calm: bool = False) -> AsyncIterator[StageFron
     try:
         yield front
     finally:
+        await stop_accepting(server.sockets)
         server.close()
         await front.close()
         await server.wait_closed()

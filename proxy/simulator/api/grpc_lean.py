@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 from hpack import Decoder
 
+from proxy.core.accepting import stop_accepting
 from proxy.hatchet.grpc.frames import (
     ACK,
     CONTINUATION,
@@ -202,6 +203,7 @@ class LeanServer:
 
     async def stop(self, grace: float | None) -> None:
         """Stop listening; close every connection after `grace`."""
+        await stop_accepting(self._server.sockets)
         self._server.close()
         await asyncio.sleep(grace or 0)
         for connection in tuple(self._connections):

@@ -79,6 +79,9 @@ class Listening:
     def close(self) -> None:
         self._calls.append(f"close {self._name}")
 
+    def fileno(self) -> int:
+        return -1
+
 
 class Scene:
     """A server with a fake hub."""
@@ -110,7 +113,8 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     began, turn = loop.time(), asyncio.sleep
 
     async def sleep(seconds: float) -> None:
-        made.append(seconds)
+        if seconds:
+            made.append(seconds)
         await turn(0)
 
     monkeypatch.setattr("proxy.server.drain.asyncio.sleep", sleep)
