@@ -16,7 +16,7 @@ from config.checks.rules import Expressions
 from config.expressions.api import event_fields
 from config.expressions.globs import CHUNKS, matches
 from config.expressions.types import EVENT_TYPES
-from config.model.formats import AI_SDK, FORMATS, KNOWN, SSE, PartSpec, is_part, knows, spec_of
+from config.model.formats import AI_SDK, FORMATS, KNOWN, SSE, TEXT_PARTS, PartSpec, is_part, knows, spec_of
 from config.model.types import alternatives, nearest
 from config.problems import WARNING
 from config.source.nodes import Path, Source
@@ -299,7 +299,7 @@ def opener_of(
 def check_same(source: Source, rule: _Opener, before: list[_Opener]) -> None:
     """Reports that `rule` opens a part that it has opened already, or that an earlier rule opens."""
     at = (*rule.path, "as")
-    if rule.part in ("text", "reasoning"):
+    if rule.part in TEXT_PARTS:
         if CHUNKS in rule.events and rule.events & REPEATS:
             again(
                 source,

@@ -20,7 +20,8 @@ MOST_COMPARISONS: Final = (
 class RuleReach:
     """What a rule takes: events of some steps (None: of all); `always`: it has no `when`.
 
-    `passes_on`: chunks that are no JSON are offered to the rules after it.
+    `passes_on`: chunks that are no JSON are offered to the rules after it. `rest`: it takes what is left of a
+    step's chunks, so narrower rules after it are asked before it.
     """
 
     name: str
@@ -28,6 +29,8 @@ class RuleReach:
     steps: tuple[str, ...] | None
     always: bool
     passes_on: bool = False
+    rest: bool = False
+    narrower: bool = False
 
     def shares_steps(self, other: RuleReach) -> bool:
         """Whether some step can be one of both rules."""
@@ -50,13 +53,15 @@ class Reachability:
 
     def __init__(self) -> None:
         self.gone: dict[str, Taken] = {}
+        self.rest = Taken()  # chunks that are left to a rule; narrower rules still get them
         self.compared = 0
 
     def add(self, rule: RuleReach) -> None:
         """Adds what a rule takes from the rules after it."""
         events = rule.events - {CHUNKS} if rule.passes_on else rule.events
         for event in events if rule.always else ():
-            gone = self.gone.setdefault(event, Taken())
+            left = rule.rest and event == CHUNKS
+            gone = self.rest if left else self.gone.setdefault(event, Taken())
             if rule.steps is None or (event not in RUN_EVENTS and "*" in rule.steps):
                 gone.all = gone.all or rule.name
             for step in rule.steps or ():
@@ -71,6 +76,8 @@ class Reachability:
         for event in rule.events:
             gone = self.gone.get(event)
             by = None if gone is None else self.taker(gone, rule.steps)
+            if by is None and event == CHUNKS and not rule.narrower:
+                by = self.taker(self.rest, rule.steps)
             if by is not None:
                 found[event] = by
         return found

@@ -21,7 +21,7 @@ from config.expressions.parser import LENGTH_LIMIT
 from config.expressions.syntax_hints import constant
 from config.expressions.types import EVENT_TYPES, Shape
 from config.model.files import DEFAULT_DATA
-from config.model.formats import spec_of
+from config.model.formats import is_narrower, spec_of, takes_rest
 from config.model.streams import MOST_CONSTANTS
 from config.model.types import nearest
 from config.problems import ERROR, WARNING, Severity
@@ -240,13 +240,16 @@ def check_rule(
     check_expressions(path, rule, shapes, expressions, tuple(sorted(matched)) or EVENT_TYPES)
     if not matched or any(event_problem(pattern) for _, pattern in events):
         return None
-    name = rule.get("name")
+    name, conditional = rule.get("name"), "when" in rule
+    passes_on = payload == "json" and "on_error" not in rule
     return RuleReach(
         name if isinstance(name, str) else f"rules[{path[-1]}]",
         matched,
         tuple(step for _, step in steps) if "steps" in rule else None,
-        "when" not in rule,
-        rule.get("payload") == "json" and "on_error" not in rule,
+        not conditional,
+        passes_on,
+        rest=takes_rest(rule.get("as"), conditional=conditional, payload=rule.get("payload", "text")),
+        narrower=is_narrower(conditional=conditional, payload=payload, passes_on=passes_on),
     )
 
 

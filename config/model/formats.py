@@ -21,6 +21,7 @@ FORMATS: Final = (SSE, AI_SDK, AG_UI, OPENAI, TEXT)
 HOLDS: Final = (OPENAI, TEXT)
 """Formats that cannot take back what was sent: a step's text is held until its attempt cannot fail any
 more."""
+TEXT_PARTS: Final = ("text", "reasoning")
 NAMED_DATA: Final = re.compile(r"data-[A-Za-z0-9_][A-Za-z0-9_.-]*")
 OWN_DATA: Final = ("data-gap",)  # the proxy's own
 
@@ -102,6 +103,19 @@ def part(value: Any) -> str:
         raise wrong("choice", said, "choose another name")
     hint = nearest(value, tuple(PARTS)) or "data of your own has a name, like `data-plan`"
     raise wrong("choice", f"must be {alternatives(EVERY_PART)}, but this is {kind(value)}", hint)
+
+
+def takes_rest(part: Any, *, conditional: bool, payload: Any) -> bool:
+    """Whether a rule takes what is left of a step's chunks: all text, whatever it is.
+
+    Narrower rules behind it are asked before it. So a rule for the text may stand anywhere.
+    """
+    return part in TEXT_PARTS and not conditional and payload == "text"
+
+
+def is_narrower(*, conditional: bool, payload: Any, passes_on: bool) -> bool:
+    """Whether a rule leaves chunks to others: what is no JSON, or what its `when` refuses."""
+    return passes_on or (conditional and payload != "json")
 
 
 def fault(part: str, data: Any) -> str | None:

@@ -233,7 +233,9 @@ class RuleBlock(Block):
     as_: Part | None = setting(
         None,
         "Only with a `format` other than `sse`: what the event is in the message, "
-        f"one of {', '.join(f'`{name}`' for name in EVERY_PART)}.",
+        f"one of {', '.join(f'`{name}`' for name in EVERY_PART)}. "
+        "Without `when`, `text` and `reasoning` take the chunks that narrower rules leave, "
+        "also rules behind them.",
         "text",
         "data-plan",
         alias="as",

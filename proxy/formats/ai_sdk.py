@@ -4,7 +4,7 @@ Sources: ``ui-message-stream/ui-message-chunks.ts`` and ``ui/process-ui-message-
 5.0 to 7.0.173. Facts that decide what is written here:
 
 - ``ai`` 7.0.0 and older majors' first releases refuse a part with a field that they do not know, so parts
-  have exactly the fields of the schema.
+  have exactly the fields of the schema. 5.0.90 does not know ``finishReason``, 5.0.115 does.
 - A ``text-delta`` or ``text-end`` without its ``text-start`` ends the stream with an error, and so does a
   tool's output without its input.
 - ``reset-step`` (7.0.77 and later) removes every part after the last ``start-step``, those of other steps
@@ -63,10 +63,10 @@ def _lost(cause: GapCause, part: Part) -> bytes:
 class AiSdk:
     """One run as one UI message."""
 
-    def __init__(self, facts: Facts, *, resets: bool = True) -> None:
-        """Without `resets` no ``reset-step`` is written, which older clients refuse; no reset may come."""
+    def __init__(self, facts: Facts, *, older: bool = False) -> None:
+        """`older`: no ``reset-step`` and no ``finishReason``, which older clients refuse."""
         self._facts = facts
-        self._resets = resets
+        self._older = older
         self._log = Transcript(_delta, _lost)
         self._open: dict[str, Part] = {}  # the text that each step streams now
         self._texts: dict[str, int] = {}  # how many texts there were of a step's attempt
@@ -236,7 +236,8 @@ class AiSdk:
         self._open.clear()
         self._unended.clear()
         blocks += self._finish_step()
-        finish = _block("finish", finishReason=FINISH_REASONS.get(status, "other"))
+        reason = {} if self._older else {"finishReason": FINISH_REASONS.get(status, "other")}
+        finish = _block("finish", **reason)
         return blocks + self._log.add(Part(_END), *self._errors, finish, DONE)
 
     def joined(self, place: int) -> list[bytes] | None:
@@ -248,7 +249,7 @@ class AiSdk:
 
     def again(self, cause: str) -> list[bytes]:
         gap = _gap_block(StepGap(GapCause(cause), None, None, None).data)
-        return [gap, _block("reset-step")] if self._resets else [gap]
+        return [gap] if self._older else [gap, _block("reset-step")]
 
     def trim(self, size: int) -> None:
         self._log.trim(size)

@@ -108,7 +108,7 @@ def machine_of(
     what was sent always hold. `failed` is called with rule, event type and reason for what is refused later.
     """
     if name == "ai-sdk":
-        return Holding(AiSdk(facts, resets=False), failed) if hold else AiSdk(facts)
+        return Holding(AiSdk(facts, older=True), failed) if hold else AiSdk(facts)
     if name == "ag-ui":
         return Holding(AgUi(facts), failed) if hold else AgUi(facts)
     if name == "openai":

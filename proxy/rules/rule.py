@@ -19,7 +19,7 @@ from config.expressions.api import (
     falsy,
 )
 from config.expressions.globs import matches, matches_event
-from config.model.formats import fault
+from config.model.formats import fault, is_narrower, takes_rest
 from proxy.core import json_codec
 from proxy.core.events import STEP_STREAM, Event
 from proxy.core.value import value
@@ -138,7 +138,10 @@ class Stopped(Exception):
 
 
 class Rule:
-    """One rule, compiled."""
+    """One rule, compiled.
+
+    `takes_rest`: the text of a message, whatever it is; of chunks it takes what no `narrower` rule takes.
+    """
 
     def __init__(self, config: RuleLike, meter: Meter, number: int = 0) -> None:
         """Compile `config`, rule `number` of its stream (from 0); raises ExpressionProblem.
@@ -158,6 +161,10 @@ class Rule:
         )  # its fields may be null, not missing
         self._drop_nulls = config.nulls == "drop" and not tool
         self.conditional = config.when is not None
+        self.takes_rest = takes_rest(config.as_, conditional=self.conditional, payload=config.payload)
+        self.narrower = is_narrower(
+            conditional=self.conditional, payload=config.payload, passes_on=config.passes_on
+        )
         when = compile_expression(config.when if config.when is not None else "`true`", meter)
         self._when = when.closure if when.plain else when.evaluate
         texts = config.data if isinstance(config.data, dict) else {"": config.data}

@@ -1,6 +1,8 @@
 """A stream's rules: Event -> Message or None.
 
-The first rule that matches an event decides it alone. Type and step are matched before anything is decoded.
+The first rule that matches an event decides it alone. In a stream with a format, a rule for text without a
+`when` takes what is left of a step's chunks: narrower rules behind it are asked before it. Type and step are
+matched before anything is decoded.
 An event on which something fails (a chunk that is no JSON, a `when`, a field) is never offered to a later
 rule, because that could leak data. The failure is reported with rule, event type and a reason, never with a
 value.
@@ -186,30 +188,46 @@ class Rules:
             self._allowance.spent(granted - self._meter.left, granted)
 
     def verdicts(self, event: Event) -> list[RuleVerdict]:
-        """What each rule makes of `event`, in order; failures become the verdicts' reasons."""
-        verdicts: list[RuleVerdict] = []
+        """What each rule makes of `event`, as they are written; failures become the verdicts' reasons."""
+        verdicts: dict[int, RuleVerdict] = {}
         self._meter.left = WORK_LIMIT
-        decoded, decided = DecodedEvent(event), False
-        for rule in self._rules:
+        decoded, decided = DecodedEvent(event), ""
+        for rule in self._as_asked(event.type, event.step):
             if decided:
-                verdicts.append(RuleVerdict(rule.name, False, False, None, ("an earlier rule decided",)))
+                verdicts[rule.number] = RuleVerdict(rule.name, False, False, None, (decided,))
                 continue
-            verdict = _verdict(rule, decoded)
-            decided = verdict.matched
-            verdicts.append(verdict)
-        return verdicts
+            verdict = verdicts[rule.number] = _verdict(rule, decoded)
+            if verdict.matched:
+                decided = "an earlier rule decided"
+        return [verdicts[number] for number in sorted(verdicts)]
+
+    def _as_asked(self, event_type: str, step: str | None) -> list[Rule]:
+        """All rules: as they are written, but narrower ones before the rule that takes the rest."""
+        candidates = self._select(event_type, step)
+        if event_type != STEP_STREAM or not candidates or not candidates[-1].takes_rest:
+            return list(self._rules)
+        rest = candidates[-1]
+        last = [rule for rule in self._rules if rule.number > rest.number and not rule.narrower]
+        return [rule for rule in self._rules if rule is not rest and rule not in last] + [rest, *last]
 
     def _select(self, event_type: str, step: str | None) -> tuple[Rule, ...]:
-        """The rules that take such events, up to the first one that takes all of them."""
+        """The rules that take such events in the order in which they are asked, up to one that takes all."""
         known = self._candidates.get((event_type, step))
         if known is not None:
             return known
         chosen: list[Rule] = []
+        rest: Rule | None = None  # takes all chunks that the narrower rules behind it leave
         for rule in self._rules:
-            if rule.mismatch(event_type, step) is None:
-                chosen.append(rule)
-                if not rule.conditional and not (rule.passes_on and event_type == STEP_STREAM):
-                    break
+            if rule.mismatch(event_type, step) is not None or (rest is not None and not rule.narrower):
+                continue
+            if rule.takes_rest and event_type == STEP_STREAM:
+                rest = rule
+                continue
+            chosen.append(rule)
+            if not rule.conditional and not (rule.passes_on and event_type == STEP_STREAM):
+                break
+        if rest is not None:
+            chosen.append(rest)
         if len(self._candidates) >= KNOWN_STEPS:
             self._candidates.clear()
         self._candidates[event_type, step] = tuple(chosen)

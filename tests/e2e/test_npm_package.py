@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pytest
 
+from tests.support.chat_clients import need_packages
 from tests.support.npm_package import PACKAGE, compiled, node_modules, packed
 from tests.support.tools import ROOT, need
 
@@ -53,7 +54,8 @@ def test_the_package_has_the_version_of_the_proxy() -> None:
 
 
 def test_the_chat_transport_behaves_as_documented() -> None:
-    words = [need("node"), "--test", "transport.test.mjs"]
+    need_packages()
+    words = [need("node"), "--test", "transport.test.mjs", "chats.test.mjs"]
     ran = subprocess.run(words, cwd=TYPES.parent, capture_output=True, text=True, check=False, timeout=50)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 

@@ -59,6 +59,13 @@ def test_a_run_is_one_message_with_the_runs_id_a_balanced_text_and_a_finish() ->
     ]
 
 
+def test_older_clients_get_no_field_that_they_refuse() -> None:
+    machine = AiSdk(FACTS, older=True)
+    assert parsed(machine.end("completed")) == [{"type": "finish"}, "[DONE]"]
+    assert parsed(machine.again("unknown_cursor"))[0]["type"] == "data-gap"
+    assert len(machine.again("unknown_cursor")) == 1
+
+
 def test_steps_that_stream_in_parallel_have_a_text_each() -> None:
     chat = Chat()
     for step, text in (("left", "a"), ("right", "1"), ("left", "b"), ("right", "2")):

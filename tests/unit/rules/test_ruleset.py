@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from config.model.files import RuleConfig, StreamConfig
 from proxy.core.events import Event
 from proxy.rules.ruleset import DecodedEvent, Message, Rules
+from proxy.rules.sample_event import event_of
 from tests.support.streams import Said, stream_of
 
 
@@ -49,6 +50,47 @@ def test_an_event_that_no_rule_matches_is_not_forwarded() -> None:
     said = Said("- {events: step_failed}")
     assert said.message(type="step_completed") is None
     assert said.failures == []
+
+
+TEXT_FIRST = """
+    - {events: step_stream, steps: think, as: reasoning}
+    - {events: [step_stream, step_skipped], steps: answer, as: text}
+    - {events: step_stream, steps: "*", payload: json, when: payload.k == 'tool', as: data-t, data: payload.n}
+    - {events: step_stream, steps: [answer, other], when: "payload == '!'", as: data-mark, data: payload}
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "payload", "decides"),
+    [
+        ("answer", "Hi", "rules[1]"),
+        ("answer", '{"k": "tool", "n": 1}', "rules[2]"),
+        ("answer", '{"k": "word"}', "rules[1]"),
+        ("answer", "7", "rules[1]"),
+        ("answer", "!", "rules[3]"),
+        ("think", '{"k": "tool", "n": 1}', "rules[2]"),
+        ("think", "!", "rules[0]"),
+        ("other", "Hi", None),
+    ],
+)
+def test_in_a_format_a_rule_for_text_takes_the_chunks_that_narrower_rules_behind_it_leave(
+    step: str, payload: str, decides: str | None
+) -> None:
+    said = Said(TEXT_FIRST, "ai-sdk")
+    message = said.message(type="step_stream", step=step, payload=payload)
+    assert (None if message is None else message.rule) == decides
+    verdicts = said.rules.verdicts(event_of({"type": "step_stream", "step": step, "payload": payload}))
+    assert [verdict.rule for verdict in verdicts] == [f"rules[{number}]" for number in range(4)]
+    assert [verdict.rule for verdict in verdicts if verdict.matched] == ([decides] if decides else [])
+
+
+def test_in_a_format_a_rule_for_text_takes_other_events_in_its_turn() -> None:
+    late = "    - {events: step_s*, when: payload, as: data-late, data: payload}"
+    said = Said(TEXT_FIRST + late, "ai-sdk")
+    messages = [
+        said.message(type=kind, step="answer", payload="Hi") for kind in ("step_skipped", "step_started")
+    ]
+    assert [message and message.rule for message in messages] == ["rules[1]", "rules[4]"]
 
 
 TYPES = (
