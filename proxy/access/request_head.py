@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl
 
 Pairs = Sequence[tuple[str, str]]
-
-
-_KEPT: Final = ("origin", "host", "sec-fetch-site")
 
 
 class RequestHead:
@@ -55,8 +53,12 @@ class RequestHead:
 
     def without_credentials(self) -> RequestHead:
         """What the checks of the Origin and `allow` read: a few headers and the query, tickets taken out."""
-        headers = {name: self.headers[name] for name in _KEPT if name in self.headers}
-        return RequestHead(headers, {}, {k: v for k, v in self.parameters.items() if k != "ticket"})
+        get = self.headers.get
+        if not self._text and not self._query:
+            return _of_page(get("origin"), get("host"), get("sec-fetch-site"))
+        parameters = {name: value for name, value in self.parameters.items() if name != "ticket"}
+        headers = _of_page(get("origin"), get("host"), get("sec-fetch-site")).headers
+        return RequestHead(headers, {}, parameters)
 
     @property
     def cookies(self) -> Pairs:
@@ -76,6 +78,13 @@ class RequestHead:
     def parameters(self) -> dict[str, str]:
         """The parameters by name; of a repeated name the first value counts."""
         return dict(reversed(self.query))
+
+
+@lru_cache(maxsize=128)
+def _of_page(origin: str | None, host: str | None, site: str | None) -> RequestHead:
+    """The headers that tell which page asks. Most clients have the same, so they share one object."""
+    found = {"origin": origin, "host": host, "sec-fetch-site": site}
+    return RequestHead({name: text for name, text in found.items() if text is not None}, {}, {})
 
 
 def values_of(name: str, pairs: Pairs) -> tuple[str, ...]:

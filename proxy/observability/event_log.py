@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from proxy.core.clock import LoopClock
@@ -247,8 +248,12 @@ def _with_suppressed(fields: Mapping[str, Any], suppressed: int) -> Mapping[str,
     return {**fields, "held_back": suppressed} if suppressed else fields
 
 
-def _trace_fields(traceparent: str | None) -> dict[str, str]:
-    """The field, if it is a valid traceparent: the metadata of a run is written by its caller."""
+@lru_cache(maxsize=256)
+def _trace_fields(traceparent: str | None) -> Mapping[str, str]:
+    """The field, if it is a valid traceparent: the metadata of a run is written by its caller.
+
+    Cached, because a run has one line for each of its clients.
+    """
     if traceparent is None or TRACEPARENT.fullmatch(traceparent) is None:
         return {}
     return {"traceparent": traceparent}

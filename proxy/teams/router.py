@@ -34,6 +34,7 @@ class Router(Generic[T]):
         self._whole: dict[tuple[str, ...], T] = {}
         self._by_metadata: set[tuple[str, ...]] = set()  # an empty value there is a bad request
         self._sizes: set[int] = set()
+        self._at_end: dict[str, T] = {}  # by what is in front of a placeholder at the path's end
         for template, target in templates.items():
             self._add(template, target)
 
@@ -45,12 +46,18 @@ class Router(Generic[T]):
         by_metadata = segments[placeholders[0]].startswith("{metadata.")
         segments[placeholders[0]] = "\0"
         self._whole[tuple(segments)] = target
+        if segments[-1] == "\0" and not any("/" in segment for segment in segments):
+            self._at_end["/".join(segments[:-1])] = target
         if by_metadata:
             self._by_metadata.add(tuple(segments))
         self._sizes.add(len(segments))
 
     def match(self, raw_path: str) -> Match[T] | None:
         """The stream of a path (still quoted), or None."""
+        before, _, value = raw_path.rpartition("/")
+        target = self._at_end.get(before)
+        if target is not None and value and "%" not in raw_path:  # nearly every path
+            return Match(target, value)
         parts = raw_path.split("/")
         if len(parts) in self._sizes:
             segments = [unquote(part) for part in parts] if "%" in raw_path else parts

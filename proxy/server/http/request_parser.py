@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Any, Final
 
 import httptools
@@ -26,6 +27,7 @@ _OTHER_HEADERS: Final = frozenset(
 """Requests with one of these are left to uvicorn: they have a body, or ask for another protocol."""
 
 
+@lru_cache(maxsize=128)  # nearly all clients name the same host
 def is_host(text: str) -> bool:
     """Whether `text` can be the value of a Host header, by its characters (RFC 9110, 7.2)."""
     return _HOST.fullmatch(text) is not None
@@ -107,7 +109,7 @@ class RequestParser:
             or url[:1] != b"/"
             or url[:2] == b"//"  # which would be read as an authority
             or b"#" in url
-            or _HOST.fullmatch(self.headers.get("host", "\0")) is None  # none at all is a bad request too
+            or not is_host(self.headers.get("host", "\0"))  # none at all is a bad request too
         ):
             self._progress = OTHER
             return

@@ -306,7 +306,9 @@ def test_rich_is_not_imported_for_the_sake_of_the_log() -> None:
 
 
 SHORT = st.text(st.characters(codec="utf-8"), max_size=12)
-PLANTED = st.sampled_from([TOKEN, "Bearer abc", "ticket=abc", "\x7f", "\\", '"', "é", "x" * 500, "x" * 501])
+PLANTED = st.sampled_from(
+    [TOKEN, "Bearer abc", "ticket=abc", "\x7f", "\\", '"', "é", "x" * 500, "x" * 501, "},{"]
+)
 FIELDS = st.dictionaries(st.sampled_from("abcdef"), st.one_of(SHORT, PLANTED, st.integers(-9, 9), st.none()))
 
 
@@ -314,6 +316,7 @@ FIELDS = st.dictionaries(st.sampled_from("abcdef"), st.one_of(SHORT, PLANTED, st
 @example({"a": TOKEN})
 @example({"a": "x" * 500, "b": 1.5})
 @example({"a": "\x1b[2J", "b": "\u202e"})
+@example({"a": "},{"})
 def test_what_is_written_at_one_look_is_what_would_be_written_with_care(fields: dict[str, Any]) -> None:
     quick, careful = io.StringIO(), io.StringIO()
     LogWriter(quick, human=False).write("info", "said", fields)
@@ -342,6 +345,18 @@ def test_ends_of_streams_are_written_together_and_in_order_with_all_others() -> 
     stream_over(event_log, frames=4)
     event_log.flush()
     assert len(out.getvalue().splitlines()) == 5
+
+
+@pytest.mark.parametrize("client", ["192.0.2.7", "},{", "\x7f", "a\nb"])
+def test_each_end_of_a_stream_is_a_line_whatever_its_texts_hold(client: str) -> None:
+    out = io.StringIO()
+    log = LogWriter(out, human=False, later=lambda call: None)
+    event_log = EventLog(log.write, flush=log.flush)
+    stream_over(event_log, frames=1)
+    stream_over(event_log, frames=2, client=client)
+    stream_over(event_log, frames=3)
+    event_log.flush()
+    assert [json.loads(line)["frames"] for line in out.getvalue().splitlines()] == [1, 2, 3]
 
 
 def test_lines_that_wait_are_bounded() -> None:
