@@ -95,6 +95,7 @@ class Rules:
         self._candidates: dict[tuple[str, str | None], tuple[Rule, ...]] = {}
         self.fingerprint: str = fingerprint(stream)
         self._metered = any(rule.metered for rule in self._rules)
+        self._refused = False  # the last event without a message: the allowance was used up
         self.repairs_texts = any(rule.has_whole for rule in self._rules)
 
     def message(self, event: Event, decoded: DecodedEvent | None = None) -> Message | None:
@@ -125,6 +126,7 @@ class Rules:
             if unread is not None:
                 failed(unread[0], event.type, unread[1])
         except Stopped:
+            self._refused = self._meter.left < 0 and self._meter.refusal is USED_UP
             return None
         except Exception as error:
             failed(rule.name, event.type, refusal_of(error))
@@ -140,6 +142,11 @@ class Rules:
         self._meter.left = granted
         self._meter.refusal = TOO_MUCH if granted >= WORK_LIMIT else USED_UP
         return granted
+
+    def take_refusal(self) -> bool:
+        """Whether the allowance was used up for the last event that became no message; it is asked once."""
+        refused, self._refused = self._refused, False
+        return refused
 
     def failed(self, rule: str, event_type: str, reason: str) -> None:
         """Report what cannot be sent of an event although the rule made a message of it."""

@@ -22,6 +22,7 @@ from proxy.rules.ruleset import DecodedEvent, Rules
 from proxy.rules.whole import Repair, WholeTexts
 from proxy.streams.backlog import Backlog, Frame
 from proxy.streams.message_writer import MessageWriter, Start
+from proxy.streams.refused_work import RefusedWork
 
 MOST_GAPS: Final = 4096  # gaps of one cause whose places are remembered, for the log lines of clients
 BATCH: Final = 64 * 1024
@@ -75,6 +76,7 @@ class Channel:
         self._gaps: dict[str, list[int]] = {}  # cause -> the numbers of the frames that are gaps
         self._rebuild = rebuild
         self._texts = WholeTexts(rules) if rules.repairs_texts else None
+        self._refused = RefusedWork(rules)
         self._batch: tuple[int, int, bytes, int] | None = None  # (from, newest, bytes, to) of the last batch
         self._writer: MessageWriter | None = None
         if machine is not None:
@@ -104,7 +106,9 @@ class Channel:
         try:
             if self._texts is None and isinstance(item, Event):  # nearly every item
                 message = self.rules.message(item, None if decoded is None else decoded.of(item))
-                return () if message is None else (self._message(item, message, number),)
+                if message is None:
+                    return self._unsent(item, number)
+                return (self._message(item, message, number),)
             if self._texts is None:
                 return self._frames(item, number, decoded)
             return self._repaired(item, number, decoded, self._texts)
@@ -130,7 +134,7 @@ class Channel:
         """The frames of `item` itself: one, or none where the rules do not forward it."""
         if isinstance(item, Event):
             frame = self._event(item, number, None if decoded is None else decoded.of(item))
-            return () if frame is None else (frame,)
+            return self._unsent(item, number) if frame is None else (frame,)
         if isinstance(item, End):
             return (Frame(self._end(item), True),)
         if item.step is not None and not self.rules.forwards_chunks(item.step):
@@ -138,6 +142,13 @@ class Channel:
         if isinstance(item, Reset):
             self.counts.resets += 1
         return (self._notice(item, number),) if self.wire.controls else ()
+
+    def _unsent(self, event: Event, number: int) -> tuple[Frame, ...]:
+        """The frames for an event that became no message: a gap, if the rules were refused the work."""
+        gap = self._refused.unannounced(event)
+        if gap is None or (self._texts is not None and self._texts.hold(gap)):
+            return ()
+        return self._frames(gap, number, None)
 
     def _end(self, item: End) -> bytes:
         if self.wire.controls:
@@ -154,6 +165,7 @@ class Channel:
 
     def _message(self, event: Event, message: Message, number: int) -> Frame:
         self.counts.forwarded[message.rule] += 1
+        self._refused.forwarded(event)
         body = self.ids.frame(number, message.event, message.data)
         if event.type == STEP_STREAM:
             return Frame(body, False, (event.step or "", event.attempt or 1))
@@ -268,8 +280,12 @@ class Channel:
         if forgotten:
             for event in await self._rebuild():
                 number_of = forgotten.pop(event.identity, None)
-                frame = None if number_of is None else self._event(event, number_of)
-                if number_of is not None and frame is not None:
+                if number_of is None:
+                    continue
+                frame = self._event(event, number_of)
+                if frame is None and (gap := self._refused.gap(event)) is not None and self.wire.controls:
+                    frame = self._notice(gap, number_of)
+                if frame is not None:
                     frames.append((number_of, frame))
         frames.sort(key=_number)
         return frames, not forgotten

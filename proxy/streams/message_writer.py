@@ -23,6 +23,7 @@ from proxy.rules.rule import Message
 from proxy.rules.ruleset import DecodedEvent, Rules
 from proxy.rules.whole import Repair, WholeTexts
 from proxy.streams.backlog import Backlog, Frame
+from proxy.streams.refused_work import RefusedWork
 
 
 @value
@@ -63,6 +64,7 @@ class MessageWriter:
         self._grew = grew
         self._unforeseen = unforeseen
         self._texts = WholeTexts(rules) if rules.repairs_texts else None
+        self._refused = RefusedWork(rules)
         self._joined: tuple[int, bytes] | None = None  # the message so far, for clients at this place
         self.size = 0
 
@@ -111,7 +113,7 @@ class MessageWriter:
             message = self._rules.message(item, decoded)
             if message is not None and self._texts is not None:
                 self._texts.record(item, message)
-            return self._message(item, message)
+            return self._message(item, message) if message is not None else self._unsent(item)
         if isinstance(item, End):
             return self._machine.end(item.status)
         if item.step is not None and not self._rules.forwards_chunks(item.step):
@@ -122,10 +124,18 @@ class MessageWriter:
             self._counts.gaps[item.cause.value] += 1
         return self._machine.control(item)
 
-    def _message(self, event: Event, message: Message | None) -> list[bytes]:
-        """The blocks for `event`: also one that no rule forwards may end a text."""
-        if message is None or message.part is None:
+    def _unsent(self, event: Event) -> list[bytes]:
+        """The blocks for an event that became no message: it may end a text, and a refused one is a gap."""
+        gap = self._refused.unannounced(event)
+        if gap is not None and not (self._texts is not None and self._texts.hold(gap)):
+            return [*self._own_blocks(gap, None), *self._machine.message(event, None)]
+        return self._machine.message(event, None)
+
+    def _message(self, event: Event, message: Message) -> list[bytes]:
+        """The blocks for `event`."""
+        if message.part is None:
             return self._machine.message(event, None)
+        self._refused.forwarded(event)
         try:
             blocks = self._machine.message(event, Sent(message.part, message.value, message.rule))
         except Refused as refused:
