@@ -171,8 +171,8 @@ def _check_contained(path: Path, env: Mapping[str, str], proxy: Checked) -> Chec
     try:
         return check_team(path, env, proxy)
     except Exception as error:
-        said = f"the file could not be checked ({type(error).__name__}): please report this"
-        return Checked(Source(str(path), ""), (Problem(str(path), 1, 1, ERROR, "internal", said),), None)
+        message = f"the file could not be checked ({type(error).__name__}): please report this"
+        return Checked(Source(str(path), ""), (Problem(str(path), 1, 1, ERROR, "internal", message),), None)
 
 
 def check_team(
@@ -194,13 +194,13 @@ def check_team(
             nearest(path.stem, list(teams))
             or f"the platform team adds it to {PROXY}, under `teams:`, as `{path.stem}:`"
         )
-        said = f"{PROXY} grants no team `{path.stem}`, so these streams cannot be reached"
-        found.insert(0, Problem(str(path), 1, 1, ERROR, "team-not-granted", said, hint))
+        message = f"{PROXY} grants no team `{path.stem}`, so these streams cannot be reached"
+        found.insert(0, Problem(str(path), 1, 1, ERROR, "team-not-granted", message, hint))
     twin = path.with_suffix(".yml" if path.suffix == ".yaml" else ".yaml")
     if twin.exists():
-        said = f"the team `{path.stem}` has two files, and files are never merged"
+        message = f"the team `{path.stem}` has two files, and files are never merged"
         found.insert(
-            0, Problem(str(path), 1, 1, ERROR, "two-files", said, f"remove {path.name} or {twin.name}")
+            0, Problem(str(path), 1, 1, ERROR, "two-files", message, f"remove {path.name} or {twin.name}")
         )
     return replace(result, problems=tuple(found), model=None if errors(found) else result.model)
 
@@ -208,6 +208,6 @@ def check_team(
 def without_file(folder: Path, name: str, proxy: Checked) -> Problem:
     """The warning for a granted team that has no file."""
     line, column = proxy.source.place(proxy.source.key_at(("teams", name)))
-    said = f"the team `{name}` has no file, so it has no streams"
+    message = f"the team `{name}` has no file, so it has no streams"
     hint = f"write {folder.name}/{TEAMS}/{name}.yaml, or remove the team"
-    return Problem(proxy.source.file, line, column, WARNING, "team-without-file", said, hint)
+    return Problem(proxy.source.file, line, column, WARNING, "team-without-file", message, hint)

@@ -31,10 +31,10 @@ def check_server(source: Source) -> None:
     spread, grace = seconds(drain.get("spread", "10s")), seconds(drain.get("grace", "20s"))
     if spread is not None and grace is not None and spread > grace:
         place = source.at(("server", "drain", "spread" if "spread" in drain else "grace"))
-        said = (
+        message = (
             "`spread` is longer than `grace`: the process would end before every client is told to reconnect"
         )
-        source.add(place, "drain", said, "make `spread` shorter, or `grace` longer")
+        source.add(place, "drain", message, "make `spread` shorter, or `grace` longer")
 
 
 def seconds(value: Any) -> float | None:
@@ -76,11 +76,11 @@ def check_hatchet(source: Source, path: Path, hatchet: dict[str, Any]) -> None:
     if hatchet.get("tls") == "mtls":
         for needed in ("cert", "key"):
             if needed not in hatchet:
-                said = f"`tls: mtls` needs `{needed}`"
+                message = f"`tls: mtls` needs `{needed}`"
                 source.add(
                     source.at((*path, "tls")),
                     "missing-key",
-                    said,
+                    message,
                     f"like `{needed}: /etc/hatchet/client.pem`",
                 )
     for named in ("ca", "cert", "key"):
@@ -93,13 +93,13 @@ def check_hatchet(source: Source, path: Path, hatchet: dict[str, Any]) -> None:
                 WARNING,
             )
     if hatchet.get("subscriptions") == 0 and "tap" not in hatchet:
-        said = (
+        message = (
             "with `subscriptions: 0` and no `tap` no chunk ever arrives: every run is served from its state"
         )
         hint = (
             'write `tap: {stream: "on"}` and trigger the runs with that metadata, or allow some subscriptions'
         )
-        source.add(source.at((*path, "subscriptions")), "no-chunks", said, hint, WARNING)
+        source.add(source.at((*path, "subscriptions")), "no-chunks", message, hint, WARNING)
 
 
 def check_auth(source: Source, path: Path, auth: dict[str, Any]) -> None:
@@ -129,8 +129,8 @@ def check_jwt(source: Source, path: Path, jwt: dict[str, Any]) -> None:
     """Keys and algorithms that fit: a public key must never be used as a shared secret."""
     if ("jwks_url" in jwt) == ("key" in jwt):
         hint = "`jwks_url` for an identity provider, `key` for one key of your own"
-        said = "has both `jwks_url` and `key`" if "key" in jwt else "needs `jwks_url` or `key`"
-        source.add(source.key_at(path), "jwt", f"`jwt` {said}", hint)
+        message = "has both `jwks_url` and `key`" if "key" in jwt else "needs `jwks_url` or `key`"
+        source.add(source.key_at(path), "jwt", f"`jwt` {message}", hint)
         return
     algorithms = [jwt["algorithms"]] if isinstance(jwt.get("algorithms"), str) else jwt.get("algorithms")
     named = [each for each in algorithms if each in ALGORITHMS] if isinstance(algorithms, list) else []
@@ -143,25 +143,25 @@ def check_jwt(source: Source, path: Path, jwt: dict[str, Any]) -> None:
     place = source.at((*path, "algorithms"))
     public = "jwks_url" in jwt or (isinstance(key, str) and "-----BEGIN" in key)
     if shared and public:
-        said = f"`{shared[0]}` needs a shared secret, and this is a public key"
+        message = f"`{shared[0]}` needs a shared secret, and this is a public key"
         source.add(
-            place, "jwt", said, "anybody could sign with the public key: name RS256, ES256 or the like"
+            place, "jwt", message, "anybody could sign with the public key: name RS256, ES256 or the like"
         )
     elif named and not public and isinstance(key, str) and key and len(shared) < len(named):
-        said = "this algorithm needs a public key in PEM, and `key` is not one"
-        source.add(place, "jwt", said, "write HS256 for a shared secret, or give the key in PEM")
+        message = "this algorithm needs a public key in PEM, and `key` is not one"
+        source.add(place, "jwt", message, "write HS256 for a shared secret, or give the key in PEM")
     elif not public and shared:
         secret_length(source, (*path, "key"), key)
     if "audience" not in jwt:
-        said = "without `audience` only tokens without `aud` are accepted, whoever they were issued for"
+        message = "without `audience` only tokens without `aud` are accepted, whoever they were issued for"
         source.add(
-            source.key_at(path), "jwt", said, "add `audience: NAME`, the `aud` of your tokens", WARNING
+            source.key_at(path), "jwt", message, "add `audience: NAME`, the `aud` of your tokens", WARNING
         )
     url = jwt.get("jwks_url")
     check_jwks_url(source, (*path, "jwks_url"), url)
     if isinstance(url, str) and PLAIN_HTTP.match(url) and not LOOPBACK.match(url):
-        said = "keys that are fetched over plain http can be replaced on the way"
-        source.add(source.at((*path, "jwks_url")), "jwt", said, "write https://", WARNING)
+        message = "keys that are fetched over plain http can be replaced on the way"
+        source.add(source.at((*path, "jwks_url")), "jwt", message, "write https://", WARNING)
 
 
 def secret_length(source: Source, path: Path, secret: Any) -> None:
@@ -172,8 +172,8 @@ def secret_length(source: Source, path: Path, secret: Any) -> None:
     length = len(secret.rstrip("\r\n").encode())
     hint = "make one with `openssl rand -hex 32`"
     if length < GUESSED:
-        said = f"a secret of less than {GUESSED} bytes is found by trying"
-        source.add(node.start, "weak-secret", Own(said), Own(hint))
+        message = f"a secret of less than {GUESSED} bytes is found by trying"
+        source.add(node.start, "weak-secret", Own(message), Own(hint))
     elif length < SHORTEST_SECRET:
         source.add(
             node.start, "weak-secret", f"this secret is shorter than {SHORTEST_SECRET} bytes", hint, WARNING
@@ -186,27 +186,29 @@ def check_cors(source: Source) -> None:
         cors = mapping(block, "cors")
         origins = [cors["origins"]] if isinstance(cors.get("origins"), str) else cors.get("origins")
         if isinstance(origins, list) and "*" in origins and cors.get("credentials") is True:
-            said = "`*` with credentials would let every page on the internet read with your users' cookies"
+            message = (
+                "`*` with credentials would let every page on the internet read with your users' cookies"
+            )
             here = (*path, "cors", "origins")
             place = here if isinstance(cors["origins"], str) else (*here, origins.index("*"))
-            source.add(source.at(place), "cors", said, "list the origins, like https://app.example.com")
+            source.add(source.at(place), "cors", message, "list the origins, like https://app.example.com")
 
 
 def check_against_grant(source: Source, hatchet: Any, auth: Any) -> None:
     """What a team's streams need of its grant: the history, and authentication for claims."""
     if isinstance(hatchet, dict) and hatchet.get("api") == "off":
         for path in metadata_paths(source):
-            said = "finding a run by its metadata needs the history, and `api` is `off`"
-            source.add(source.at(path), "needs-api", said, "write `api: auto`, or use {workflowRunId}")
+            message = "finding a run by its metadata needs the history, and `api` is `off`"
+            source.add(source.at(path), "needs-api", message, "write `api: auto`, or use {workflowRunId}")
     if auth is None or auth == "none":
         for _, path, block in streams_of(source):
             allow = block.get("allow")
             if isinstance(allow, str) and re.search(r"\bclaims\b", allow):
-                said = "without `auth` there are no claims, so this refuses every client"
+                message = "without `auth` there are no claims, so this refuses every client"
                 source.add(
                     source.at((*path, "allow")),
                     "no-claims",
-                    said,
+                    message,
                     "write `auth:` with `jwt:`, or remove the claims",
                     WARNING,
                 )

@@ -35,7 +35,9 @@ from config.checks.redaction import (
     values_of,
     without,
 )
-from config.checks.rules import Expressions, check_rules, data_of
+from config.checks.rules.data import data_of
+from config.checks.rules.expressions import Expressions
+from config.checks.rules.stream_rules import check_rules
 from config.checks.schema_errors import validate
 from config.checks.secrets import check_secrets, check_unexpanded
 from config.checks.step_names import check_step_names
@@ -97,8 +99,8 @@ def check(
                 source.spoiled.update(node.start for node in secret_nodes(source.root, form.value))
             between(source, form, granted, env)
         else:
-            said = "the file must be a mapping (`key: value` lines)"
-            source.add(source.root.start, "wrong-type", said, "begin with `version: 1`")
+            message = "the file must be a mapping (`key: value` lines)"
+            source.add(source.root.start, "wrong-type", message, "begin with `version: 1`")
     words = longest_first({*source.secrets, *values_of(source)})
     problems = tuple(
         replace(found, message=without(found.message, words), hint=without(found.hint, words))
@@ -117,34 +119,37 @@ def ordered(problems: list[Problem]) -> tuple[Problem, ...]:
         found = sorted([*wrong, *warned][:MOST_PROBLEMS], key=placed)
         last = found[-1]
         cut: Severity = ERROR if len(wrong) > MOST_PROBLEMS else WARNING
-        said = f"and {count - MOST_PROBLEMS} more {'problems' if cut == ERROR else 'warnings'}"
+        message = f"and {count - MOST_PROBLEMS} more {'problems' if cut == ERROR else 'warnings'}"
         hint = "correct these first, then check again"
-        return (*found, Problem(last.file, last.line, last.column, cut, "too-many", said, hint))
+        return (*found, Problem(last.file, last.line, last.column, cut, "too-many", message, hint))
     return tuple(found)
 
 
 def foreign_file(source: Source) -> Problem | None:
     """The one problem of a file that is another program's, and whose keys are not worth naming one by one."""
     data = source.data if isinstance(source.data, dict) else {}
-    said = hint = ""
+    message = hint = ""
     if "apiVersion" in data and "kind" in data:
         held = data.get("data") or data.get("stringData")
         named = (
             [name for name in held if str(name).endswith((".yaml", ".yml"))] if isinstance(held, dict) else []
         )
         key = named[0] if named else "streams.yaml"
-        said = "this is a Kubernetes manifest; the configuration is a text in its `data`"
+        message = "this is a Kubernetes manifest; the configuration is a text in its `data`"
         hint = f"check the file it is made from, or take it out: yq '.data[\"{key}\"]' {source.file} > {key}"
     elif isinstance(data.get("services"), dict) and "streams" not in data:
-        said, hint = "this is a compose file", "check the file that a service mounts, like ./streams.yaml"
+        message, hint = "this is a compose file", "check the file that a service mounts, like ./streams.yaml"
     elif "jobs" in data and ("on" in data or "stages" in data):
-        said, hint = "this is a workflow of a build service", "check the proxy's own file, like streams.yaml"
+        message, hint = (
+            "this is a workflow of a build service",
+            "check the proxy's own file, like streams.yaml",
+        )
     elif "openapi" in data:
-        said, hint = "this is an OpenAPI description", "check the proxy's own file, like streams.yaml"
-    if not said:
+        message, hint = "this is an OpenAPI description", "check the proxy's own file, like streams.yaml"
+    if not message:
         return None
     line, column = source.place(source.root.start if source.root is not None else 0)
-    return Problem(source.file, line, column, ERROR, "foreign-file", Own(said), Own(hint))
+    return Problem(source.file, line, column, ERROR, "foreign-file", Own(message), Own(hint))
 
 
 def placed(problem: Problem) -> tuple[int, int, str]:
@@ -197,11 +202,11 @@ def check_streams(source: Source, *, at_root: bool) -> None:
     check_step_names(source)
     for name, shape in shapes.items():
         if name not in used:
-            said = f"no rule uses the shape `{name[:60]}`"
+            message = f"no rule uses the shape `{name[:60]}`"
             source.add(
                 source.key_at(("shapes", name)),
                 "unused-shape",
-                said,
+                message,
                 f"write `use: {name[:60]}` in a rule, or remove it",
                 WARNING,
             )

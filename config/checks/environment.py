@@ -34,8 +34,8 @@ def server_url(value: Any) -> Any:
 def tls_strategy(value: Any) -> Any:
     """How the connection is secured."""
     if value not in STRATEGIES:
-        said = f"must be one of {', '.join(STRATEGIES)}, but this is {kind(value)}"
-        raise wrong("choice", said, nearest(value, STRATEGIES))
+        message = f"must be one of {', '.join(STRATEGIES)}, but this is {kind(value)}"
+        raise wrong("choice", message, nearest(value, STRATEGIES))
     return value
 
 
@@ -57,5 +57,5 @@ def check_environment(source: Source, path: Path, hatchet: Mapping[str, Any], en
             check(Resolved(given[variable]))  # so its value is not shown
         except PydanticCustomError as error:
             hint = (error.context or {}).get("hint", "")
-            said = f"the environment variable {variable} {error.message()}"
-            source.add(source.key_at(path), str(error.type), said, f"{hint}; or write `{key}:` here")
+            message = f"the environment variable {variable} {error.message()}"
+            source.add(source.key_at(path), str(error.type), message, f"{hint}; or write `{key}:` here")

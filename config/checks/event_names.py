@@ -58,14 +58,14 @@ def event_problem(pattern: str) -> tuple[str, str, str] | None:
     if any(matches_event((pattern,), name) for name in EVENT_TYPES):
         return None
     if matches((pattern,), CHUNKS):
-        said = f"`{short(pattern)}` matches no event: globs do not take chunks"
-        return "unknown-event", said, f"write `{CHUNKS}`"
+        message = f"`{short(pattern)}` matches no event: globs do not take chunks"
+        return "unknown-event", message, f"write `{CHUNKS}`"
     parts = [
         part.strip() for part in re.split(r"[,;|]|\s+(?:or|and)\s+|\s+", pattern.strip("[] ")) if part.strip()
     ]
     if len(parts) > 1 and any(matches_event((part,), name) for part in parts for name in EVENT_TYPES):
-        said = f"`{short(pattern)}` is one name, and no event is called so"
-        return "unknown-event", said, f"write a list: [{', '.join(quoted(part) for part in parts)}]"
+        message = f"`{short(pattern)}` is one name, and no event is called so"
+        return "unknown-event", message, f"write a list: [{', '.join(quoted(part) for part in parts)}]"
     low = pattern.strip().lower().replace("-", "_").replace(".", "_")
     if low in NEVER_SENT:
         return "unknown-event", f"there is no event `{pattern}`", NEVER_SENT[low]

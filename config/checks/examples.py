@@ -41,8 +41,10 @@ def check_tests(source: Source) -> None:
             )
         title = test.get("name")
         if isinstance(title, str) and title in seen:
-            said = "another test has this name"
-            source.add(source.at((*path, "name")), "duplicate-name", said, "say what this one shows", WARNING)
+            message = "another test has this name"
+            source.add(
+                source.at((*path, "name")), "duplicate-name", message, "say what this one shows", WARNING
+            )
         seen.add(str(title))
         given = test.get("given")
         several = isinstance(given, list)
@@ -137,8 +139,8 @@ class GivenEvent:
         if "recovered" in self.event and not isinstance(self.event["recovered"], bool):
             self.wrong("recovered", "`recovered` is true or false")
         elif self.event.get("recovered") is True and self.type == "step_stream" and not self.repaired:
-            said = "a chunk is only recovered where a rule of the stream has `whole`"
-            self.wrong("recovered", said, "remove it")
+            message = "a chunk is only recovered where a rule of the stream has `whole`"
+            self.wrong("recovered", message, "remove it")
 
     def check_payload(self) -> None:
         """What the payload of such an event can be."""
@@ -184,8 +186,8 @@ def check_traps(source: Source, path: Path) -> None:
         if scalar.style is None and isinstance(scalar.value, str) and scalar.substitution is None:
             meant = trap(scalar.value)
             if meant is not None and not re.fullmatch("[yYnN]", scalar.value):
-                said = f"`{scalar.value}` is text here; YAML 1.1 would read {meant}"
+                message = f"`{scalar.value}` is text here; YAML 1.1 would read {meant}"
                 hint = f'write "{scalar.value}" in quotes' + (
                     ", or true or false" if meant == "a boolean" else ""
                 )
-                source.add(scalar.start, "yaml-1.1", said, hint, WARNING)
+                source.add(scalar.start, "yaml-1.1", message, hint, WARNING)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from config.checks.event_names import RUN_EVENTS, taken
-from config.checks.rules import Expressions
+from config.checks.rules.expressions import Expressions
 from config.expressions.api import event_fields
 from config.expressions.globs import CHUNKS, matches
 from config.expressions.types import EVENT_TYPES
@@ -78,8 +78,8 @@ def check_format(
         check_sse(source, path, block, rules, shapes)
         return
     if "control" in block:
-        said = f"`control` is for `format: {SSE}`: `{form}` has no control frames"
-        source.add(source.key_at((*path, "control")), "no-effect", said, "remove it")
+        message = f"`control` is for `format: {SSE}`: `{form}` has no control frames"
+        source.add(source.key_at((*path, "control")), "no-effect", message, "remove it")
     openers: list[_Opener] = []
     for place, rule in rules:
         if source.enough:
@@ -108,30 +108,32 @@ def check_sse(
     """Keys that only another format has, and the guard."""
     others = alternatives(FORMATS[1:])
     if block.get("retry") == HOLD:
-        said = f"`retry: {HOLD}` needs a `format` other than `{SSE}`"
+        message = f"`retry: {HOLD}` needs a `format` other than `{SSE}`"
         hint = f"write `format:` with {others}; or a duration, like `retry: 3s`"
-        source.add(source.at((*path, "retry")), "needs-format", said, hint)
+        source.add(source.at((*path, "retry")), "needs-format", message, hint)
     if block.get("control") == "off":
-        said = (
+        message = (
             "without control frames losses and retries are silent: text of a failed attempt stays on the page"
         )
         hint = "a page that can take them should: EventSource only delivers the names that it listens for"
-        source.add(source.at((*path, "control")), "silent-losses", said, hint, WARNING)
+        source.add(source.at((*path, "control")), "silent-losses", message, hint, WARNING)
     for place, rule in rules:
         if "as" in rule:
-            said = "`as` needs a `format`: this stream speaks plain SSE, where an event is what `data` says"
+            message = (
+                "`as` needs a `format`: this stream speaks plain SSE, where an event is what `data` says"
+            )
             hint = f"write `format:` with {others} on the stream, or remove `as`"
-            source.add(source.key_at((*place, "as")), "needs-format", said, hint)
+            source.add(source.key_at((*place, "as")), "needs-format", message, hint)
     for place, rule in rules:
         found = foreign_word(place, rule, shapes)
         if found is not None:
             at, form, word = found
-            said = (
+            message = (
                 f"`{word}` is a word of a chat protocol, written by hand: its clients break at the first "
                 "retry or gap, because they read this stream's control frames as messages"
             )
             hint = f"write `format: {form}` on the stream, and say with `as` what each event is"
-            source.add(source.at(at), "format-by-hand", said, hint, WARNING)
+            source.add(source.at(at), "format-by-hand", message, hint, WARNING)
             return
 
 
@@ -174,17 +176,17 @@ def check_part(source: Source, path: Path, form: str, rule: dict[str, Any]) -> N
     known = alternatives(tuple(KNOWN[form]))
     part = rule.get("as")
     if "as" not in rule:
-        said = f"this rule does not say what its events are in a message of `{form}`"
-        source.add(source.at(path), "missing-as", said, f"write `as:` with {known}")
+        message = f"this rule does not say what its events are in a message of `{form}`"
+        source.add(source.at(path), "missing-as", message, f"write `as:` with {known}")
     elif isinstance(part, str) and is_part(part) and not knows(form, part):
-        said = f"`{form}` has no `{part}`"
+        message = f"`{form}` has no `{part}`"
         better = [each for each in FORMATS if knows(each, part)]
         hint = f"it has {known}; `{part}` needs `format:` with {alternatives(tuple(better))}"
-        source.add(source.at((*path, "as")), "unknown-as", said, hint)
+        source.add(source.at((*path, "as")), "unknown-as", message, hint)
     if "event" in rule:
-        said = f"`event` has no effect: `{form}` has names of its own"
+        message = f"`event` has no effect: `{form}` has names of its own"
         source.add(
-            source.key_at((*path, "event")), "no-effect", said, "remove it: `as` says what the event is"
+            source.key_at((*path, "event")), "no-effect", message, "remove it: `as` says what the event is"
         )
 
 
@@ -213,21 +215,21 @@ def check_data(
     if fields is None:
         return
     if spec.text:
-        said = f"`as: {part}` needs one expression that gives text, and this is a mapping"
-        source.add(place, "wrong-data", said, example)
+        message = f"`as: {part}` needs one expression that gives text, and this is a mapping"
+        source.add(place, "wrong-data", message, example)
         return
     missing = [name for name in spec.fields if name not in fields]
     if missing:
-        said = f"`as: {part}` needs {alternatives(tuple(missing)).replace(' or ', ' and ')} in `data`"
-        source.add(place, "missing-data", said, example)
+        message = f"`as: {part}` needs {alternatives(tuple(missing)).replace(' or ', ' and ')} in `data`"
+        source.add(place, "missing-data", message, example)
     allowed = (*spec.fields, *spec.optional)
     for name in fields:
         if spec.fields and name not in allowed:
-            said = f"`as: {part}` has no `{str(name)[:60]}`"
+            message = f"`as: {part}` has no `{str(name)[:60]}`"
             hint = nearest(name, list(allowed)) or f"it has {alternatives(allowed).replace(' or ', ' and ')}"
             own = isinstance(rule.get("data"), dict) and name in rule["data"]
             at = source.key_at((*path, "data", name)) if own else place
-            source.add(at, "wrong-data", said, hint)
+            source.add(at, "wrong-data", message, hint)
 
 
 def needs(spec: PartSpec) -> str:
@@ -269,10 +271,10 @@ def check_edges(source: Source, path: Path, part: str, rule: dict[str, Any]) -> 
         return
     wrong = sorted(events_of(source, path, rule) - STEP_EDGES)
     if wrong:
-        said = f"`as: step` is for the beginning and the end of a step, and this rule takes `{wrong[0]}`"
+        message = f"`as: step` is for the beginning and the end of a step, and this rule takes `{wrong[0]}`"
         hint = "take `step_started` and `step_completed`; the end of a step that was begun is written anyway"
         at = (*path, "events")
-        source.add(source.at(at), "wrong-events", said, hint)
+        source.add(source.at(at), "wrong-events", message, hint)
 
 
 # -- two rules that open the same part ------------------------------------------------------------
@@ -316,17 +318,17 @@ def check_same(source: Source, rule: _Opener, before: list[_Opener]) -> None:
                 return
     elif rule.part in ("tool-input", "tool-output") and rule.id is not None:
         if CHUNKS in rule.events and SAME_FOR_ALL_CHUNKS.fullmatch(rule.id):
-            said = f"every chunk would open the same tool call: `{rule.id}` is the same for all of them"
+            message = f"every chunk would open the same tool call: `{rule.id}` is the same for all of them"
             hint = "take the id from the chunk, like `id: payload.id`"
-            source.add(source.at((*rule.path, "data", "id")), "same-part", said, hint)
+            source.add(source.at((*rule.path, "data", "id")), "same-part", message, hint)
             return
         for other in before:
             same = other.part == rule.part and other.id == rule.id and overlap(other, rule)
             if same and SAME_FOR_ALL_CHUNKS.fullmatch(rule.id):
-                said = (
+                message = (
                     f"`{other.name}` opens the same tool call: both have the id `{rule.id}` for these steps"
                 )
-                source.add(source.at(at), "same-part", said, "give each an id of its own", WARNING)
+                source.add(source.at(at), "same-part", message, "give each an id of its own", WARNING)
                 return
 
 
@@ -334,9 +336,9 @@ def check_same_text(source: Source, at: Path, rule: _Opener, other: _Opener) -> 
     """Two rules write text of one kind for the same step."""
     firm = not (rule.conditional or other.conditional)
     if CHUNKS in rule.events and CHUNKS in other.events:
-        said = f"`{other.name}` opens the same part: both write the {rule.part} of these steps' chunks"
+        message = f"`{other.name}` opens the same part: both write the {rule.part} of these steps' chunks"
         hint = "their pieces are joined in the order of the chunks; where that is not meant, use another `as`"
-        source.add(source.at(at), "same-part", said, hint, WARNING)
+        source.add(source.at(at), "same-part", message, hint, WARNING)
     elif CHUNKS in other.events and rule.events & REPEATS:
         again(source, at, rule.part, f"`{other.name}`", sorted(rule.events & REPEATS)[0], error=firm)
     elif CHUNKS in rule.events and other.events & REPEATS:
@@ -345,14 +347,14 @@ def check_same_text(source: Source, at: Path, rule: _Opener, other: _Opener) -> 
 
 def again(source: Source, at: Path, part: str, first: str, second: str, *, error: bool) -> None:
     """The text of a step would be shown twice."""
-    said = f"the {part} would be shown twice: {first} opens it, and `{second}` has it again"
+    message = f"the {part} would be shown twice: {first} opens it, and `{second}` has it again"
     hint = (
         f"write `whole: payload.text` on the rule for `{CHUNKS}`, which sends only what is missing at the end"
     )
     if error:
-        source.add(source.at(at), "same-part", said, hint)
+        source.add(source.at(at), "same-part", message, hint)
     else:
-        source.add(source.at(at), "same-part", said, hint, WARNING)
+        source.add(source.at(at), "same-part", message, hint, WARNING)
 
 
 def overlap(one: _Opener, other: _Opener) -> bool:

@@ -65,8 +65,8 @@ def damaged(key: str) -> Found | None:
     if re.match(r"ey[\w-]+\.[\w-]+\.", key):
         return "this is a token and no key", "give the key that tokens are signed with, or its public part"
     if re.match(r"MI[A-Z][A-Za-z0-9+/]{40,}", key):
-        said = "this is a key without its first and last line"
-        return said, "`-----BEGIN PUBLIC KEY-----` and the line with END belong to it"
+        message = "this is a key without its first and last line"
+        return message, "`-----BEGIN PUBLIC KEY-----` and the line with END belong to it"
     return None
 
 
@@ -93,8 +93,8 @@ def misfit(public: Any, algorithms: Sequence[str]) -> Found | None:
     usable: tuple[str, ...] = ()
     if isinstance(public, rsa.RSAPublicKey):
         if public.key_size < LEAST_RSA_BITS:
-            said = f"this RSA key has {public.key_size} bits, and {LEAST_RSA_BITS} are the least"
-            return said, "make a longer one: `openssl genrsa 2048`"
+            message = f"this RSA key has {public.key_size} bits, and {LEAST_RSA_BITS} are the least"
+            return message, "make a longer one: `openssl genrsa 2048`"
         kind, usable = "an RSA key", RSAS
     elif isinstance(public, ec.EllipticCurvePublicKey):
         usable = (CURVES[public.curve.name],) if public.curve.name in CURVES else ()
@@ -106,8 +106,8 @@ def misfit(public: Any, algorithms: Sequence[str]) -> Found | None:
     if not usable:
         return f"this is {kind}, and no algorithm can use it", "RSA, EC (P-256, P-384, P-521) and Ed25519 can"
     if not set(usable) & set(algorithms):
-        said = f"this is {kind}, and no algorithm of `algorithms` can use it"
-        return said, f"write `algorithms: [{usable[0]}]`"
+        message = f"this is {kind}, and no algorithm of `algorithms` can use it"
+        return message, f"write `algorithms: [{usable[0]}]`"
     return None
 
 
@@ -121,10 +121,10 @@ def check_jwks_url(source: Source, path: Path, url: Any) -> None:
     except ValueError:
         return
     if DISCOVERY.search(parts.path):
-        said = "this is the issuer's discovery document, and the keys are at another address"
+        message = "this is the issuer's discovery document, and the keys are at another address"
         hint = "open it, and write the address that it has as `jwks_uri`"
-        source.add(node.start, "jwks-url", Own(said), Own(hint))
+        source.add(node.start, "jwks-url", Own(message), Own(hint))
     elif parts.path in ("", "/"):
-        said = "this is an issuer's address, and its keys have one of their own"
+        message = "this is an issuer's address, and its keys have one of their own"
         hint = "write the `jwks_uri` of its /.well-known/openid-configuration"
-        source.add(node.start, "jwks-url", Own(said), Own(hint), WARNING)
+        source.add(node.start, "jwks-url", Own(message), Own(hint), WARNING)

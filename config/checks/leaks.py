@@ -65,8 +65,10 @@ def check_details(source: Source, data: Iterable[tuple[Path, Any]], events: Iter
         if not isinstance(text, str) or node is None or node.start in source.spoiled or source.enough:
             continue
         if found := next((event for event in failing if lets_out(text, event)), None):
-            said = f"this forwards the `detail` of `{found}`, and details hold tracebacks"
-            source.add(node.start, "detail", said, SAFER, WARNING)
+            message = f"this forwards the `detail` of `{found}`, and details hold tracebacks"
+            source.add(node.start, "detail", message, SAFER, WARNING)
         elif any(lets_out(text, event) for event in ending):
-            said = f"this forwards every step's output: that is the payload of `{ENDS}`"
-            source.add(node.start, "detail", said, "name what is needed, like payload.answer.text", WARNING)
+            message = f"this forwards every step's output: that is the payload of `{ENDS}`"
+            source.add(
+                node.start, "detail", message, "name what is needed, like payload.answer.text", WARNING
+            )

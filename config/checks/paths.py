@@ -80,8 +80,8 @@ def check_template(source: Source, place: Path, template: str, *, at_root: bool)
             if not PLACEHOLDER.fullmatch(segment):
                 return wrong(offset, "a placeholder stands alone between two `/`", FORM)
             placeholders.append(segment[1:-1])
-            if said := unknown_placeholder(segment[1:-1]):
-                return wrong(offset, *said)
+            if message := unknown_placeholder(segment[1:-1]):
+                return wrong(offset, *message)
         elif not LITERAL.fullmatch(segment) or segment in (".", ".."):
             return wrong(offset, "a path has plain ASCII letters, digits and -._~ between its `/`", FORM)
         offset += len(segment) + 1
@@ -131,11 +131,11 @@ def how_many(source: Source, place: Path, placeholders: list[str]) -> bool:
     if len(placeholders) == 1:
         return True
     if not placeholders:
-        said = "this path does not name the run"
+        message = "this path does not name the run"
         source.add(
             source.at(place),
             "path",
-            said,
+            message,
             f"add /{{{RUN}}}, or /{{metadata.KEY}} for the application's own id",
         )
     else:
@@ -166,8 +166,8 @@ class Templates:
             without = tuple("{}" if n in (here, there) else segment for n, segment in enumerate(segments))
             other = self.crossing.get((there, here, without))
             if other is not None:
-                said, hint = f"some requests fit the stream `{other}` too", "make the other parts differ"
-                source.add(at, "same-path", said, hint, WARNING)
+                message, hint = f"some requests fit the stream `{other}` too", "make the other parts differ"
+                source.add(at, "same-path", message, hint, WARNING)
             self.crossing.setdefault((here, there, without), name)
 
 

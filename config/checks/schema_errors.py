@@ -57,7 +57,7 @@ def validate(source: Source, model: type[BaseModel]) -> BaseModel | None:
 
 def left_empty(source: Source, root: type[BaseModel]) -> bool:
     """Reports each key that is left empty: an empty `allow:` must not mean that every client is allowed."""
-    said = {(problem.line, problem.column) for problem in source.problems}
+    reported = {(problem.line, problem.column) for problem in source.problems}
     found = False
     for path in empties(source.root):
         model = model_at(root, path[:-1])
@@ -65,7 +65,7 @@ def left_empty(source: Source, root: type[BaseModel]) -> bool:
         if field is None or type(None) not in get_args(field.annotation):
             continue
         key, value = source.key_at(path), source.at(path)
-        if said.isdisjoint({source.place(key), source.place(value)}):
+        if reported.isdisjoint({source.place(key), source.place(value)}):
             found = True
             source.add(key, "empty", f"`{path[-1]}` is empty", Own(example_hint(root, path)))
         if source.enough:
@@ -97,14 +97,14 @@ def note(source: Source, root: type[BaseModel], error: Any) -> None:
         where = f" in `{path[-2]}`" if len(path) > 1 and isinstance(path[-2], str) else ""
         source.add(at, "missing-key", f"the key `{name}` is missing{where}", Own(example_hint(root, path)))
         return
-    said = f"`{name}`" if isinstance(name, str) else f"entry {name + 1} of `{owner(path)}`"
+    subject = f"`{name}`" if isinstance(name, str) else f"entry {name + 1} of `{owner(path)}`"
     written = (error.get("ctx") or {}).get("hint", "")
     hint = Own(without(written, source.secrets) if written else example_hint(root, path))
     if node.value is None and error["msg"].endswith("empty"):
-        source.add(source.key_at(path), "empty", f"{said} is empty", hint)
+        source.add(source.key_at(path), "empty", f"{subject} is empty", hint)
     else:
         # The model never quotes what came from a variable (`config.model.wording.shown`).
-        source.add(node.start, kind, Own(f"{said} {without(error['msg'], source.secrets)}"), hint)
+        source.add(node.start, kind, Own(f"{subject} {without(error['msg'], source.secrets)}"), hint)
 
 
 def empties(node: YamlNode | None, path: Path = ()) -> Iterator[Path]:

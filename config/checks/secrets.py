@@ -105,11 +105,11 @@ def no_secret(value: str) -> tuple[str, str] | None:
 
 def unexpanded(text: str) -> tuple[str, str] | None:
     """What is wrong with a text that another program would expand, and how this one writes it."""
-    for pattern, said in _VARIABLES:
+    for pattern, message in _VARIABLES:
         if (found := pattern.fullmatch(text.strip())) is not None:
             name = next((group for group in found.groups() if group), "").rpartition(".")[2]
             name = "" if isinstance(text, Resolved) else name  # what a variable holds is never shown
-            return said, f"`${{{name if plain_name(name) else 'NAME'}}}`"
+            return message, f"`${{{name if plain_name(name) else 'NAME'}}}`"
     return None
 
 
@@ -152,11 +152,11 @@ def check_token(source: Source, path: Path, token: Any) -> None:
     node = source.node(path)
     if not isinstance(token, str) or node is None or node.start in source.spoiled or not token.strip():
         return
-    if (said := no_token(token.strip())) is not None:
+    if (message := no_token(token.strip())) is not None:
         hint = (
             "create an API token in Hatchet's dashboard, under Settings; it begins with ey and has two dots"
         )
-        source.add(node.start, "no-token", Own(said), Own(hint))
+        source.add(node.start, "no-token", Own(message), Own(hint))
 
 
 def no_token(token: str) -> str | None:

@@ -39,8 +39,12 @@ def step_problem(name: str) -> tuple[str, str, str] | None:
             return "step-name", f"`{shown}` has {character(found[0])} in it", "delete it: it cannot be seen"
         return "step-name", f"no step can be called `{shown}`", CHARACTERS
     if name != name.lower():
-        said = f"no Python step is called `{shown}`: the SDK turns a step's name into lower case"
-        return "step-name", said, f"write `{name.lower()}`; only workers in TypeScript or Go keep upper case"
+        message = f"no Python step is called `{shown}`: the SDK turns a step's name into lower case"
+        return (
+            "step-name",
+            message,
+            f"write `{name.lower()}`; only workers in TypeScript or Go keep upper case",
+        )
     return None
 
 
@@ -54,9 +58,9 @@ def check_step_names(source: Source) -> None:
                 for place, name in source.names((*path, "rules", number, "steps")):
                     places.setdefault(name, []).append(place)
     for name, other in near_duplicates([name for name, found in places.items() for _ in found]):
-        said = f"`{name}` is nearly `{other}`, which this file has too: is it one step?"
+        message = f"`{name}` is nearly `{other}`, which this file has too: is it one step?"
         hint = f"write `{other}`, if that is meant"
-        source.add(source.at(places[name][0]), "step-name", said, hint, WARNING)
+        source.add(source.at(places[name][0]), "step-name", message, hint, WARNING)
 
 
 def near_duplicates(names: Iterable[str]) -> Iterator[tuple[str, str]]:

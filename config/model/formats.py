@@ -99,8 +99,8 @@ def part(value: Any) -> str:
     if isinstance(value, str) and is_part(value):
         return value
     if isinstance(value, str) and value in OWN_DATA:
-        said = f"must not be `{value}`: the proxy sends gaps under this name"
-        raise wrong("choice", said, "choose another name")
+        message = f"must not be `{value}`: the proxy sends gaps under this name"
+        raise wrong("choice", message, "choose another name")
     hint = nearest(value, tuple(PARTS)) or "data of your own has a name, like `data-plan`"
     raise wrong("choice", f"must be {alternatives(EVERY_PART)}, but this is {kind(value)}", hint)
 

@@ -166,11 +166,11 @@ def constants(value: Any) -> Any:
         return found
     for name, each in found.items():
         if not is_json(each):
-            said = f"must have a JSON value as `{name[:60]}`"
-            raise wrong("not-json", said, "numbers are finite, and whole numbers have 64 bits")
+            message = f"must have a JSON value as `{name[:60]}`"
+            raise wrong("not-json", message, "numbers are finite, and whole numbers have 64 bits")
     if len(json.dumps(found, ensure_ascii=False)) > MOST_CONSTANTS:
-        said = f"must not be longer than {MOST_CONSTANTS} characters"
-        raise wrong("too-large", said, "send a short name, and let the page have the text")
+        message = f"must not be longer than {MOST_CONSTANTS} characters"
+        raise wrong("too-large", message, "send a short name, and let the page have the text")
     return found
 
 

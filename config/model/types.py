@@ -222,8 +222,8 @@ def several(written: str, resolved: bool) -> None:
     if len(parts) < 2 or not all("://" in part or part == "*" for part in parts):
         return
     if resolved:
-        said = "holds several origins, and one variable holds one"
-        raise wrong("origin", said, 'write a list: ["${ORIGIN_1}", "${ORIGIN_2}"]')
+        message = "holds several origins, and one variable holds one"
+        raise wrong("origin", message, 'write a list: ["${ORIGIN_1}", "${ORIGIN_2}"]')
     bare = [part.strip("\"'") for part in parts]
     raise wrong("origin", "holds several origins in one text", f"write a list: [{', '.join(bare)}]")
 

@@ -178,9 +178,9 @@ class Composer:
     def count(self, more: int, index: int) -> None:
         self.nodes += more
         if self.nodes > MOST_NODES:
-            said = "the file's aliases expand to too much" if more > 1 else "the file has too many values"
+            message = "the file's aliases expand to too much" if more > 1 else "the file has too many values"
             hint = f"at most {MOST_NODES} values, each use of an alias counted in full"
-            self.stop(SyntaxProblem(index, "too-many", said, hint))
+            self.stop(SyntaxProblem(index, "too-many", message, hint))
 
     def alias(self, event: Any) -> YamlNode:
         node = self.anchors.get(event.anchor)
@@ -222,8 +222,8 @@ class Composer:
         lone = next((at for part, at in placed if "\ud800" <= part <= "\udfff"), None)
         if lone is not None:
             hint = "one character is written as two escapes, like \\ud83d\\ude00"
-            said = "half of a character: a surrogate without the other one of its pair"
-            self.stop(SyntaxProblem(start_of(event) + begin + lone, "surrogate", said, hint))
+            message = "half of a character: a surrogate without the other one of its pair"
+            self.stop(SyntaxProblem(start_of(event) + begin + lone, "surrogate", message, hint))
         return text
 
     def scalar(self, event: Any) -> YamlNode:
@@ -325,8 +325,8 @@ class Composer:
             hint = f"write {name} without brackets"
             if name.isupper():
                 hint = f"a variable is written ${{{name}}}"
-            said = "`{{ … }}` is a template, and there are none here"
-            return SyntaxProblem(outer, "template", said, hint)
+            message = "`{{ … }}` is a template, and there are none here"
+            return SyntaxProblem(outer, "template", message, hint)
         hint = "is a `{` or `[` too many, or are quotes missing?"
         return SyntaxProblem(index, "key", "a key must be text", hint)
 

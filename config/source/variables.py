@@ -174,8 +174,8 @@ def _no_file(path: str, offset: int) -> Fault:
             offset, "variable-file", f"{path} is a pipe or a device and no file", "name a regular file"
         )
     if found.is_symlink():
-        said = f"the file {path} is a link to a file that does not exist"
-        return Fault(offset, "variable-file", said, "is what it points to mounted?", absent=True)
+        message = f"the file {path} is a link to a file that does not exist"
+        return Fault(offset, "variable-file", message, "is what it points to mounted?", absent=True)
     parent = next((each for each in found.parents if each.exists()), Path("/"))
     hint = "is it mounted? To check without it: stream-proxy check --no-env"
     if not parent.is_dir():
