@@ -97,6 +97,8 @@ export interface PictureEvent {
   step?: string | null;
   attempt?: number | null;
   index?: number | null;
+  /** Where a rule with `merge` made several chunks one frame: the index of the first; `index` is that of the last. */
+  first_index?: number | null;
   payload?: any;
   recovered?: boolean;
 }

@@ -116,6 +116,19 @@ export class StepPicture {
     this.payload = undefined;
   }
 
+  /**
+   * A chunk, or several that a rule with `merge` made one frame of: those from `first_index` to `index`.
+   *
+   * @param {{payload?: any, index?: number|null, first_index?: number|null}} event @param {boolean} marked
+   */
+  addMerged({ payload, index, first_index: first }, marked) {
+    if (typeof index !== "number" || typeof first !== "number" || first >= index) return this.add(payload, index, marked);
+    if (this.repaired) return;
+    if (this.doubted && first <= this.chunks.length) this.holes = true; // the gap that was announced may be inside
+    const parts = Array.isArray(payload) && payload.length === index - first + 1 ? payload : [payload];
+    for (let at = first; at <= index; at += 1) this.add(at - first < parts.length ? parts[at - first] : "", at, marked);
+  }
+
   /** @param {any} chunk @param {number|null|undefined} index @param {boolean} marked whether the frame named the attempt */
   add(chunk, index, marked) {
     if (this.repaired) return; // the text is whole: one of its chunks is sent again
@@ -214,7 +227,7 @@ export class RunPicture {
     if (attempt < step.attempt && !(event.type in ENDS)) return;
     if (attempt > step.attempt) step.begin(attempt);
     if (event.type === "step_stream" && (event.recovered || step.awaited)) step.repair(event.payload, event.index);
-    else if (event.type === "step_stream") step.add(event.payload, event.index, event.attempt != null);
+    else if (event.type === "step_stream") step.addMerged(event, event.attempt != null);
     else if (event.type in ENDS) {
       step.status = ENDS[event.type];
       step.payload = event.payload;

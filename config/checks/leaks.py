@@ -33,6 +33,7 @@ def sample(event: str) -> dict[str, Any]:
         "step_run_id": None if run else "i",
         "attempt": None if run else 1,
         "index": None,
+        "first_index": None,
         "at": "2026-01-01T00:00:00Z",
         "metadata": {},
         "recovered": False,

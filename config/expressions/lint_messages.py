@@ -96,6 +96,8 @@ def no_fields(node: Node, value: Shape) -> Diagnostic:
         message, hint = f"{what} is always null here, it has no field `{node.value}`", None
     else:
         message = f"{what} is {_a(value.kind)}, it has no field `{node.value}`"
+    if value.path and value.path[-1] == "payload" and value.kind == "array":
+        hint = f"with `merge` it holds several chunks: write payload[].{node.value} for the field of each"
     if value.path and value.path[-1] == "payload" and value.kind == "string":
         hint = "to read chunks as JSON write payload: json in the rule"
     severity = "warning" if value.path and value.path[-1] == "payload" else "error"  # it comes out null
@@ -310,7 +312,8 @@ def argument(name: str, node: Node, shape: Shape, param: Param) -> Diagnostic | 
         return None
     if shape.kind not in ("any", "null", *param.types):
         message = f"{name}() takes {param.wanted}, but {_what(shape)} is {_a(shape.kind)}"
-        return Diagnostic(node.position, "warning", "argument-type", message, _conversion(shape, param))
+        hint = _conversion(name, shape, param)
+        return Diagnostic(node.position, "warning", "argument-type", message, hint)
     if not shape.nullable or "null" in param.types:
         return None
     default = next(text for kind, text in _DEFAULTS.items() if kind in param.types)
@@ -320,13 +323,17 @@ def argument(name: str, node: Node, shape: Shape, param: Param) -> Diagnostic | 
     return Diagnostic(node.position, "warning", "may-be-missing", message, f"give it a default: {call}")
 
 
-def _conversion(shape: Shape, param: Param) -> str | None:
+def _conversion(name: str, shape: Shape, param: Param) -> str:
     what = shape.written or "…"
     if "string" in param.types and shape.kind in ("number", "boolean"):
         return f"as text: to_string({what})"
     if "number" in param.types and shape.kind == "string":
         return f"as a number: to_number({what})"
-    return None
+    if shape.kind in param.elements:
+        return f"as an array: [{what}]"
+    if shape.kind == "array" and FUNCTIONS[name].required == 1:
+        return f"for each of its elements: map(&{name}(@), {what})"
+    return f"write {usage(name)}"
 
 
 def _what(shape: Shape) -> str:

@@ -69,7 +69,8 @@ def of(fields: Shape | Mapping[str, Any]) -> Shape:
 def event_fields(
     events: Iterable[str] = ("*", CHUNKS), payload: str = "text", steps: Iterable[str] | None = None
 ) -> Shape:
-    """The root of `when` and `data` in a rule for these events (names and globs); `payload` is text or json.
+    """The root of `when` and `data` in a rule for these events (names and globs); `payload` is text, json
+    or merged (an array of JSON).
 
     A rule with `steps` never sees run events.
     """
@@ -91,6 +92,7 @@ def _event_fields(patterns: tuple[str, ...], payload: str, steps: tuple[str, ...
         step_run_id=known("string", nullable=runs),
         attempt=known("number", nullable=runs),
         index=known("number", nullable=matched != {CHUNKS}),
+        first_index=known("number", nullable=matched != {CHUNKS}),
         at=known("string", nullable=True),
         metadata=Shape("object", nullable=False),
         recovered=known("boolean"),
@@ -98,8 +100,10 @@ def _event_fields(patterns: tuple[str, ...], payload: str, steps: tuple[str, ...
 
 
 def _payload(events: set[str], payload: str) -> Shape:
-    if events == {CHUNKS}:
+    if events == {CHUNKS} and payload != "merged":
         return known("string") if payload == "text" else ANY
+    if events == {CHUNKS}:
+        return known("array")
     if events <= _WITHOUT_PAYLOAD:
         return known("null", nullable=True)
     if events <= _FAILURES:

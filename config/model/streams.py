@@ -59,6 +59,20 @@ def retry(value: Any, info: ValidationInfo) -> float | str:
     return duration(0.001)(value, info)
 
 
+LONGEST_MERGE: Final = 10.0
+"""Seconds: with more, a reader would take the stream for broken."""
+
+
+def merge_time(value: Any, info: ValidationInfo) -> Any:
+    """A duration for which a reader can wait for chunks."""
+    if type(value) is int and (info.context or {}).get("yaml"):
+        said = f"must be a duration, but this is {kind(value)}"
+        raise wrong("duration", said, f"write the unit too: `{value}ms`")
+    if duration(0.001)(value, info) > LONGEST_MERGE:
+        raise wrong("out-of-range", f"must be at most {LONGEST_MERGE:g}s", "`50ms` is 20 frames a second")
+    return value
+
+
 def status_or(other: str) -> Any:
     """A word, or the status 204, which YAML reads as a number."""
 
@@ -226,6 +240,13 @@ class RuleBlock(Block):
         "or an array, else as text. A chunk that is not JSON does not match a rule with `json`, unless the "
         "rule has `on_error`; it is offered to the next rule.",
         "json",
+    )
+    merge: Annotated[Lasting, BeforeValidator(merge_time)] | None = setting(
+        None,
+        "Only with `step_stream`: chunks of one step and attempt that come within this time become one "
+        "frame. Texts are joined; with `payload: json` the payload is an array of the chunks. "
+        "By default each chunk is a frame.",
+        "50ms",
     )
     event: EventName | None = setting(
         None, "The SSE event's name; by default none, so that `EventSource.onmessage` receives it.", "token"

@@ -62,6 +62,7 @@ A file may have 1 MiB, 50,000 values, 32 levels and 128 KiB of expressions.
 | `run_id`, `step_run_id` | Hatchet's ids |
 | `attempt` | 1 for the first try; null on run events |
 | `index` | a chunk's number within its step and attempt, from 0; null elsewhere |
+| `first_index` | the same, or that of the first of several chunks that a rule with `merge` made one event |
 | `at` | when: ISO 8601, UTC; null where the time is not known |
 | `metadata` | the run's additional metadata |
 | `recovered` | true where the event was rebuilt from the run's state, or repairs a text (`whole`) |
@@ -164,6 +165,42 @@ without `whole` forward chunks of the same step, their chunks stay unproven and 
 
 """
 SINGLE: Final = """\
+## Fewer frames for fast tokens: `merge`
+
+A model may send 200 tokens in a second. `merge: 50ms` on a rule for chunks makes one frame of those that come
+within so long, so a reader gets at most 20 frames in a second:
+
+```yaml
+version: 1
+hatchet:
+  token: ${HATCHET_CLIENT_TOKEN}
+  tap: {stream: "on"}
+
+streams:
+  chat:
+    rules:
+      - events: step_stream
+        steps: answer
+        merge: 50ms
+        event: token
+        data: {step: step, attempt: attempt, first_index: first_index, index: index, text: payload}
+
+tests:
+  - name: chunks that come together are one frame
+    stream: chat
+    given:
+      - {type: step_stream, step: answer, payload: Hel}
+      - {type: step_stream, step: answer, payload: lo}
+    expect: {event: token, data: {step: answer, attempt: 1, first_index: 0, index: 1, text: Hello}}
+```
+
+Only chunks of one step and attempt are merged, and only those that this rule takes: `when` is asked for each
+chunk. `data` sees them together: the texts joined, with `payload: json` an array of the chunks (also of a
+single one), `index` of the last and `first_index` of the first. The frame's id is a place between frames, so
+a client that reconnects misses no chunk and gets none twice. A step's end sends at once what waits, and so
+does every lifecycle event that the stream forwards: the order stays. A gap among the merged chunks is
+announced before their frame. In `tests` no time passes between the events.
+
 ## One team in one file
 
 """

@@ -21,6 +21,7 @@ from config.render.value_types import (
     NULL,
     STRING,
     UNKNOWN,
+    Array,
     Field,
     Literal,
     Object,
@@ -147,13 +148,17 @@ def _payload(rule: RuleConfig, event: str, step: str, types: Types) -> Type | No
         return of_schema(declared.output)
     if event == CHUNKS and declared.chunk is not None and rule.payload != "text":
         made = of_schema(declared.chunk)
+        if rule.merge is not None:
+            made = Array(made)
         return made if rule.payload == "json" else union((made, STRING))
     return None
 
 
 def _root(rule: RuleConfig, event: str, steps: tuple[str, ...] | None, types: Types) -> Type:
     """The type of the event, as expressions see it."""
-    known = of_shape(event_fields((event,), rule.payload, None if event.startswith("run_") else ("*",)))
+    merged = event == CHUNKS and rule.merge is not None and rule.payload == "json"
+    steps_of = None if event.startswith("run_") else ("*",)
+    known = of_shape(event_fields((event,), "merged" if merged else rule.payload, steps_of))
     assert isinstance(known, Object)
     fields = {each.name: each.type for each in known.fields}
     fields["metadata"] = Object(others=UNKNOWN)
@@ -164,7 +169,7 @@ def _root(rule: RuleConfig, event: str, steps: tuple[str, ...] | None, types: Ty
     elif event != CHUNKS:
         fields["attempt"] = nullable(fields["attempt"])  # unknown for some events that were rebuilt
     if event != CHUNKS:
-        fields["index"] = NULL
+        fields.update(index=NULL, first_index=NULL)
     payload = _payload(rule, event, steps[0], types) if steps is not None and len(steps) == 1 else None
     if payload is not None:
         fields["payload"] = payload

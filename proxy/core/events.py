@@ -35,6 +35,7 @@ class Event:
 
     ``payload`` is text for a chunk, else a JSON value (docs/configuration.md lists them by type). ``step``,
     ``step_run_id`` and ``attempt`` are None on run events, ``index`` is None on everything but chunks.
+    ``first_index`` is the index of the first of several chunks that were merged; None elsewhere.
     """
 
     type: str
@@ -47,6 +48,7 @@ class Event:
     at: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     recovered: bool = False
+    first_index: int | None = None
 
     @property
     def identity(self) -> tuple[str | None, int | None, str, int | None]:

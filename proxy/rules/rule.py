@@ -55,6 +55,8 @@ class RuleLike(Protocol):
     def passes_on(self) -> bool: ...
     @property
     def whole(self) -> str | None: ...
+    @property
+    def merge(self) -> float | None: ...
 
 
 @value
@@ -74,12 +76,16 @@ class Message:
 
 
 class DecodedEvent:
-    """The root that expressions see of an event; decoded once for all rules and streams."""
+    """The root that expressions see of an event; decoded once for all rules and streams.
 
-    __slots__ = ("_refused", "_text", "event", "json")
+    `decided` is the rule that has taken each chunk of a merged event; its payload is joined text or an array.
+    """
 
-    def __init__(self, event: Event) -> None:
+    __slots__ = ("_refused", "_text", "decided", "event", "json")
+
+    def __init__(self, event: Event, decided: Rule | None = None) -> None:
         self.event = event
+        self.decided = decided
         self.json: dict[str, Any] | None = (
             None  # the event with its chunk read as JSON, once it was asked for
         )
@@ -127,6 +133,7 @@ class DecodedEvent:
             "step_run_id": event.step_run_id,
             "attempt": event.attempt,
             "index": event.index,
+            "first_index": event.index if event.first_index is None else event.first_index,
             "at": event.at,
             "metadata": metadata if metadata.__class__ is dict else dict(metadata),
             "recovered": event.recovered,
@@ -155,6 +162,7 @@ class Rule:
         self._part = config.as_
         self._reads = config.payload
         self.passes_on = config.passes_on  # a chunk that is not JSON does not match
+        self.merge = config.merge
         self._null_on_error = config.on_error == "null"
         tool = config.as_ is not None and config.as_.startswith(
             "tool-"
@@ -220,6 +228,12 @@ class Rule:
         except ExpressionFailed as failure:
             failed(self.name, root["type"], f"when: {failure.reason}")
             raise Stopped from None
+
+    def alone(self, decoded: DecodedEvent, root: dict[str, Any]) -> dict[str, Any]:
+        """The root for `data` where `root` is that of an event which was not merged with others."""
+        if self.merge is None or decoded.event.type != STEP_STREAM or root is decoded.root():
+            return root
+        return {**root, "payload": [root["payload"]]}
 
     def shape(self, root: dict[str, Any], failed: Failed) -> Message:
         """The message; raises Stopped where a field fails and the rule has ``on_error: skip``."""

@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol, TypeVar
 from config.expressions.api import TOO_MUCH, WORK_LIMIT, Meter
 from proxy.core import json_codec
 from proxy.core.events import STEP_STREAM, Event
+from proxy.core.value import value
 from proxy.rules.rule import DecodedEvent, Failed, Message, Rule, RuleLike, Stopped
 
 _T = TypeVar("_T")
@@ -38,6 +39,18 @@ class StreamLike(Protocol):
     def control(self) -> str: ...
     @property
     def hold(self) -> bool: ...
+
+
+@value
+class Decision:
+    """The rule that takes a chunk (None: none does), and the payload as it reads it, which may be JSON."""
+
+    rule: Rule | None
+    payload: Any = None
+    json: bool = False
+
+
+UNTAKEN: Final = Decision(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +110,7 @@ class Rules:
         self._metered = any(rule.metered for rule in self._rules)
         self._refused = False  # the last event without a message: the allowance was used up
         self.repairs_texts = any(rule.has_whole for rule in self._rules)
+        self.merges = any(rule.merge is not None for rule in self._rules)
 
     def message(self, event: Event, decoded: DecodedEvent | None = None) -> Message | None:
         """The message for `event`; None where it is not forwarded.
@@ -110,6 +124,8 @@ class Rules:
             return None
         if decoded is None:
             decoded = DecodedEvent(event)
+        elif decoded.decided is not None:
+            return self._merged_message(decoded.decided, event, decoded)
         failed = self._failed
         granted = self._fill_meter() if self._metered else 0
         rule = candidates[0]
@@ -122,7 +138,7 @@ class Rules:
                     unread = unread or (rule.name, f"the chunk {error}, and no later rule takes it")
                     continue
                 if not rule.conditional or rule.holds(root, failed):
-                    return rule.shape(root, failed)
+                    return rule.shape(root if rule.merge is None else rule.alone(decoded, root), failed)
             if unread is not None:
                 failed(unread[0], event.type, unread[1])
         except Stopped:
@@ -181,7 +197,37 @@ class Rules:
 
         return self._bounded(rule, chunk, message)
 
-    def _bounded(self, rule: Rule, event: Event, work: Callable[[], _T | None]) -> _T | None:
+    def takes(self, event_type: str, step: str | None) -> bool:
+        """Whether a rule takes such events; its `when` may still refuse them."""
+        return bool(self._select(event_type, step))
+
+    def decision(self, chunk: Event, decoded: DecodedEvent) -> Decision | None:
+        """Which rule takes `chunk`; None where that fails, which `message` then reports."""
+        candidates = self._select(STEP_STREAM, chunk.step)
+        if not candidates:
+            return UNTAKEN
+
+        def decide() -> Decision:
+            for rule in candidates:
+                try:
+                    root = rule.view(decoded, _silent)
+                except json_codec.NotJson:
+                    continue
+                if not rule.conditional or rule.holds(root, _silent):
+                    return Decision(rule, root["payload"], root is not decoded.root())
+            return UNTAKEN
+
+        return self._bounded(candidates[0], chunk, decide, _silent)
+
+    def _merged_message(self, rule: Rule, event: Event, decoded: DecodedEvent) -> Message | None:
+        """What `rule` makes of chunks that it has taken one by one."""
+        message = self._bounded(rule, event, lambda: rule.shape(decoded.root(), self._failed))
+        self._refused = message is None and self._meter.left < 0 and self._meter.refusal is USED_UP
+        return message
+
+    def _bounded(
+        self, rule: Rule, event: Event, work: Callable[[], _T | None], failed: Failed | None = None
+    ) -> _T | None:
         """The result of `work` that one rule does for an event, within the allowance; None where it fails."""
         granted = self._fill_meter()
         try:
@@ -189,7 +235,7 @@ class Rules:
         except Stopped:
             return None
         except Exception as error:
-            self._failed(rule.name, event.type, refusal_of(error))
+            (failed or self._failed)(rule.name, event.type, refusal_of(error))
             return None
         finally:
             self._allowance.spent(granted - self._meter.left, granted)
@@ -262,7 +308,8 @@ def _verdict(rule: Rule, decoded: DecodedEvent) -> RuleVerdict:
             return RuleVerdict(
                 rule.name, True, False, None, (*reasons, f"when is not true: {rule.config.when}")
             )
-        return RuleVerdict(rule.name, True, True, rule.shape(root, failed), tuple(reasons))
+        message = rule.shape(rule.alone(decoded, root), failed)
+        return RuleVerdict(rule.name, True, True, message, tuple(reasons))
     except json_codec.NotJson as error:
         return RuleVerdict(rule.name, True, False, None, (f"the chunk {error}: the next rule is asked",))
     except Stopped:
@@ -285,6 +332,7 @@ def fingerprint(stream: StreamLike) -> str:
             "on_error": rule.on_error,
             "passes_on": rule.passes_on,
             **({} if rule.whole is None else {"whole": rule.whole}),
+            **({} if rule.merge is None else {"merge": rule.merge}),
             **({} if rule.as_ is None else {"as": rule.as_}),
         }
         for rule in stream.rules

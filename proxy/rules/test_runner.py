@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from config.model.files import TeamConfig, TestConfig
 from config.problems import ERROR, Place, Problem
 from proxy.core import json_codec
 from proxy.core.events import STEP_STREAM, Event, Reset, StepGap
+from proxy.rules.merging import Merging, Ready
 from proxy.rules.rule import Message
 from proxy.rules.ruleset import Rules, RuleVerdict
 from proxy.rules.sample_event import GivenProblem, event_of
@@ -120,7 +122,7 @@ def _run(test: TestConfig, team: TeamConfig, compiled: dict[str, Rules]) -> Test
         return TestResult(test.name, test.stream, False, f"an expression cannot be run: {wrong.message}")
     rules = compiled[test.stream]
     verdicts = [rules.verdicts(event) for event in events]
-    got = _messages(rules, events, verdicts)
+    got = _messages(rules, events)
     expected = [
         {"event": message.get("event"), "data": message.get("data")}
         | ({"as": message["as"]} if message.get("as") is not None else {})
@@ -145,20 +147,27 @@ def _events(test: TestConfig) -> list[Event]:
     return events
 
 
-def _messages(
-    rules: Rules, events: Sequence[Event], verdicts: Sequence[Sequence[RuleVerdict]]
-) -> list[dict[str, Any]]:
+def _messages(rules: Rules, events: Sequence[Event]) -> list[dict[str, Any]]:
     """What the stream sends for `events`, one after the other, what repairs a text included."""
     texts = WholeTexts(rules)
     sent: list[dict[str, Any]] = []
-    for event, each in zip(events, verdicts, strict=True):
+    for ready in _merged(rules, events):
         # A single event is what a rule makes of it; only a sequence has chunks to compare an output with.
-        sent += [_outcome(found) for found in texts.before(event)] if len(events) > 1 else []
-        message = next((verdict.message for verdict in each if verdict.message is not None), None)
+        sent += [_outcome(found) for found in texts.before(ready.item)] if len(events) > 1 else []
+        assert isinstance(ready.item, Event)
+        message = rules.message(ready.item, ready.decoded)
         if message is not None:
-            texts.record(event, message)
+            texts.record(ready.item, message)
             sent.append(_message(message))
     return sent
+
+
+def _merged(rules: Rules, events: Sequence[Event]) -> Iterator[Ready]:
+    """The events, with chunks merged where a rule has `merge`: no time passes in a test."""
+    merging = Merging(rules)
+    for event in events:
+        yield from merging.take(event, None, 0.0) if rules.merges else [Ready(event)]
+    yield from merging.flush(math.inf)
 
 
 def _outcome(found: StepGap | Reset | Repair) -> dict[str, Any]:

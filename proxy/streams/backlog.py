@@ -46,6 +46,10 @@ class Entry(Protocol):
         """Step and attempt of a chunk, for `Backlog.losses`."""
 
     @property
+    def chunks(self) -> int:
+        """How many chunks it holds, where it has a source."""
+
+    @property
     def identity(self) -> Hashable | None:
         """What is remembered of a lasting entry that was forgotten; None: nothing."""
 
@@ -61,6 +65,7 @@ class Frame:
     lasting: bool
     source: tuple[str, int] | None = None
     identity: Hashable | None = None
+    chunks: int = 1
 
     @property
     def size(self) -> int:
@@ -189,7 +194,7 @@ class Backlog(Generic[E]):
             key = (None, None)
         loss = self._losses.setdefault(key, [number, number, 0])
         loss[1] = number
-        loss[2] += 1
+        loss[2] += entry.chunks
 
     def _forget(self) -> None:
         number, entry = self._aside.popleft()

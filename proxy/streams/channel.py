@@ -17,6 +17,7 @@ from proxy.formats.machine import Machine
 from proxy.formats.wire import NAMED, Wire
 from proxy.log.cursor import Cursor, Ids
 from proxy.observability.counters import StreamCounters
+from proxy.rules.merging import Merging, Ready
 from proxy.rules.rule import Message
 from proxy.rules.ruleset import DecodedEvent, Rules
 from proxy.rules.whole import Repair, WholeTexts
@@ -43,6 +44,13 @@ class DecodedEvents:
         if decoded is None:
             decoded = self._decoded[id(event)] = DecodedEvent(event)
         return decoded
+
+    @classmethod
+    def only(cls, decoded: DecodedEvent) -> DecodedEvents:
+        """The form of one event, which is known."""
+        forms = cls()
+        forms._decoded[id(decoded.event)] = decoded
+        return forms
 
 
 class Channel:
@@ -75,6 +83,7 @@ class Channel:
         self.unforeseen: Final = unforeseen or _ignore
         self._gaps: dict[str, list[int]] = {}  # cause -> the numbers of the frames that are gaps
         self._rebuild = rebuild
+        self._merging = Merging(rules) if rules.merges else None
         self._texts = WholeTexts(rules) if rules.repairs_texts else None
         self._refused = RefusedWork(rules)
         self._batch: tuple[int, int, bytes, int] | None = None  # (from, newest, bytes, to) of the last batch
@@ -92,6 +101,31 @@ class Channel:
             )
 
     # -- items in --
+
+    @property
+    def merges(self) -> bool:
+        """Whether chunks may wait to become one frame: then `ready` says what is sent when."""
+        return self._merging is not None
+
+    @property
+    def due(self) -> float | None:
+        """When `flushed` must be called, on the clock that `ready` is given; None where nothing waits."""
+        return None if self._merging is None else self._merging.due
+
+    def ready(self, item: Item, decoded: DecodedEvents | None, now: float) -> list[Ready]:
+        """What is sent now that `item` has come, in order; `now` is in seconds."""
+        if self._merging is None:
+            return [Ready(item)]
+        try:
+            shared = decoded.of(item) if decoded is not None and isinstance(item, Event) else None
+            return self._merging.take(item, shared, now)
+        except Exception as error:
+            self.unforeseen(error)
+            return [Ready(item)] if isinstance(item, End) else []
+
+    def flushed(self, now: float) -> list[Ready]:
+        """What has waited long enough."""
+        return [] if self._merging is None else self._merging.flush(now)
 
     def frames(self, item: Item, decoded: DecodedEvents | None = None) -> tuple[Frame, ...]:
         """The frames that `item` becomes, numbered on from the backlog's last one.
@@ -168,7 +202,10 @@ class Channel:
         self._refused.forwarded(event)
         body = self.ids.frame(number, message.event, message.data)
         if event.type == STEP_STREAM:
-            return Frame(body, False, (event.step or "", event.attempt or 1))
+            source = (event.step or "", event.attempt or 1)
+            if event.first_index is None or event.index is None:
+                return Frame(body, False, source)
+            return Frame(body, False, source, None, event.index - event.first_index + 1)
         return Frame(body, True, None, event.identity)
 
     def _notice(self, item: StepGap | Reset, number: int) -> Frame:

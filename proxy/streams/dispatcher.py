@@ -26,6 +26,7 @@ from typing import Final
 
 from proxy.core.events import End, Item
 from proxy.formats.chunked import chunk
+from proxy.rules.merging import Ready
 from proxy.streams.backlog import OVERHEAD, Frame
 from proxy.streams.channel import Channel, DecodedEvents
 from proxy.streams.subscriber import Ending, Subscriber
@@ -34,6 +35,10 @@ SUBSCRIBERS_PER_TURN: Final = 250
 """Subscribers that are written to in one turn of the loop: some milliseconds, then other work has a turn."""
 TIMER_TOLERANCE: Final = 0.01
 """Seconds that a heartbeat may come early: loops round their timers, and a second timer costs a wake-up."""
+
+
+MERGE_TOLERANCE: Final = 0.002
+"""Seconds that merged chunks may be sent early: loops round their timers to a millisecond."""
 
 
 class _Round:
@@ -64,6 +69,7 @@ class Dispatcher:
         self._pending_bytes = 0  # bytes of the frames after it
         self._pending_since = 0.0  # time.monotonic() of the first frame after it
         self._timer: asyncio.TimerHandle | None = None
+        self._merge_timer: asyncio.TimerHandle | None = None
         self._written_at = self._loop.time()
 
     def publish(self, items: Iterable[Item], decoded: DecodedEvents | None = None) -> None:
@@ -71,16 +77,50 @@ class Dispatcher:
 
         `decoded` is shared with the other channels of the run, so that each event is decoded once.
         """
+        before = self.channel.backlog.last
+        if self.channel.merges:
+            now = self._loop.time()
+            for item in items:
+                self._append_ready(self.channel.ready(item, decoded, now))
+            self._await_merge()
+        else:
+            for item in items:
+                self._append_item(item, decoded)
+        self._schedule(before)
+
+    def _append_item(self, item: Item, decoded: DecodedEvents | None) -> None:
         channel = self.channel
-        before = channel.backlog.last
-        for item in items:
-            for frame in channel.frames(item, decoded):
-                self._append(frame)
-            if isinstance(item, End):
-                channel.backlog.seal()
-        if channel.backlog.last != before and self.subscribers and not self._scheduled:
+        for frame in channel.frames(item, decoded):
+            self._append(frame)
+        if isinstance(item, End):
+            channel.backlog.seal()
+
+    def _append_ready(self, items: Iterable[Ready]) -> None:
+        for ready in items:
+            known = None if ready.decoded is None else DecodedEvents.only(ready.decoded)
+            self._append_item(ready.item, known)
+
+    def _schedule(self, before: int) -> None:
+        """Schedule a round where frames were appended after the frame numbered `before`."""
+        if self.channel.backlog.last != before and self.subscribers and not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._run_part)
+
+    # -- chunks that wait to become one frame (`merge`) --
+
+    def _await_merge(self) -> None:
+        due, timer = self.channel.due, self._merge_timer
+        if due is not None and (timer is None or due < timer.when()):
+            if timer is not None:
+                timer.cancel()
+            self._merge_timer = self._loop.call_at(due, self._flush)
+
+    def _flush(self) -> None:
+        self._merge_timer = None
+        before = self.channel.backlog.last
+        self._append_ready(self.channel.flushed(self._loop.time() + MERGE_TOLERANCE))
+        self._await_merge()
+        self._schedule(before)
 
     def _append(self, frame: Frame) -> None:
         """Append a frame; first finish the round if the backlog could evict frames that are not written yet.
@@ -171,6 +211,9 @@ class Dispatcher:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._merge_timer is not None:
+            self._merge_timer.cancel()
+            self._merge_timer = None
         for subscriber in tuple(self.subscribers):
             subscriber.finish(Ending.DROPPED)
         self.channel.drop()

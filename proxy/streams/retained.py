@@ -27,6 +27,10 @@ class RetainedItem:
         return (item.step or "", item.attempt or 1) if isinstance(item, Event) and not item.lasting else None
 
     @property
+    def chunks(self) -> int:
+        return 1
+
+    @property
     def identity(self) -> Hashable | None:
         item = self.item
         if isinstance(item, Event):

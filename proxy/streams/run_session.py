@@ -79,6 +79,7 @@ class RunSession:
         self._unforeseen = unforeseen
         self._dispatchers: dict[str, Dispatcher] = {}
         self._opening: dict[str, asyncio.Lock] = {}
+        self._channels_made = 0
         self._lookup: asyncio.Task[CoreState] | None = None
         self._replay_checked_at = 0.0
         self.run: RunFollower
@@ -190,13 +191,16 @@ class RunSession:
         state = self.state
         metadata = state.metadata if state is not None else {}
         value = value_of(metadata, config.metadata_key)
+        self._channels_made += 1
+        # Merged frames depend on when chunks came: another channel with the same rules numbers other frames.
+        made = f" {self._channels_made}" if stream.rules.merges else ""
         ids = Ids(
             self._secret,
             team=self._team,
             stream=config.name,
             run_id=self.run_id,
             value=value,
-            rules=stream.rules.fingerprint,
+            rules=stream.rules.fingerprint + made,
             session=self.number,
         )
         machine = None

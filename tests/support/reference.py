@@ -211,13 +211,23 @@ class RunPicture:
             return
         if step.repaired:
             return
-        if index is not None and index > step.length and not step.doubted:
+        first = event.get("first_index")
+        begun = index if first is None else first
+        if index is not None and begun is not None and begun > step.length and not step.doubted:
             self.wrong.append(
-                f"{step.name}: chunks {step.length} to {index - 1} of attempt {step.attempt} lost unsaid"
+                f"{step.name}: chunks {step.length} to {begun - 1} of attempt {step.attempt} lost unsaid"
             )
         if index in step.chunks and step.chunks[index] != event["payload"]:
             self.wrong.append(f"{step.name}: chunk {index} of attempt {step.attempt} told in two ways")
-        step.add(event["payload"], index, marked=marked)
+        if index is None or first is None or first >= index:
+            step.add(event["payload"], index, marked=marked)
+            return
+        step.holes = step.holes or (step.doubted and first <= step.length)
+        merged = event["payload"]
+        parts = merged if isinstance(merged, list) and len(merged) == index - first + 1 else [merged]
+        for place in range(first, index + 1):
+            part = parts[place - first] if place - first < len(parts) else ""
+            step.add(part, place, marked=marked)
 
     def _note(self, event: Mapping[str, Any]) -> None:
         """Record an event; report one that came twice within one process, or out of order."""

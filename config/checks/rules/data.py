@@ -35,6 +35,8 @@ def check_expressions(
     expressions.lint((*path, "whole"), rule.get("whole"), output, "whole", "string")
     check_use(expressions.source, path, rule, shapes)
     check_constants(expressions.source, path, rule)
+    if "merge" in rule and rule.get("payload") == "json":
+        fields, surroundings = event_fields(events, "merged"), f"{events} merged"
     for place, text in sent(path, rule, shapes):
         if place != path:
             expressions.lint(place, text, fields, surroundings)

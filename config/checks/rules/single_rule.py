@@ -19,6 +19,7 @@ from config.source.nodes import Path, Source
 
 RESERVED: Final = ("open", "error")  # EventSource dispatches these itself
 CONTROL_FRAMES: Final = "stream."
+MERGED_PARTS: Final = ("text", "reasoning")  # what chunks can be together, beside ``data-…``
 LINE_BREAK: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
@@ -50,6 +51,7 @@ def check_rule(
             WARNING,
         )
     check_whole(source, path, rule, matched)
+    check_merge(source, path, rule, matched)
     check_expressions(path, rule, shapes, expressions, tuple(sorted(matched)) or EVENT_TYPES)
     if not matched or any(event_problem(pattern) for _, pattern in events):
         return None
@@ -80,6 +82,20 @@ def check_whole(source: Source, path: Path, rule: dict[str, Any], events: frozen
     elif "steps" not in rule:
         message = "without `steps` this text is sent for every step, also for those that stream nothing"
         source.add(place, "whole", message, "name the steps that stream, like `steps: answer`", WARNING)
+
+
+def check_merge(source: Source, path: Path, rule: dict[str, Any], events: frozenset[str]) -> None:
+    """`merge` is for chunks, and for data that several of them can have together."""
+    if "merge" not in rule:
+        return
+    place = source.key_at((*path, "merge"))
+    part = rule.get("as")
+    if events and CHUNKS not in events:
+        message = f"`merge` is for chunks, and this rule takes no `{CHUNKS}`"
+        source.add(place, "merge", message, f"write it on the rule with `events: {CHUNKS}`, or remove it")
+    elif isinstance(part, str) and part not in MERGED_PARTS and not part.startswith("data-"):
+        message = f"`merge` joins several chunks, and `as: {part}` is one thing for each"
+        source.add(place, "merge", message, "remove `merge`")
 
 
 def check_reach_of_steps(

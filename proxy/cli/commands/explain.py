@@ -17,6 +17,8 @@ from proxy.cli.commands.config_files import PROBLEMS, USAGE, team_named, teams_a
 from proxy.cli.commands.problems import show_problems
 from proxy.core import json_codec
 from proxy.core.events import STEP_COMPLETED, End, Event, Item, Reset, StepGap
+from proxy.core.instant import SECOND, instant
+from proxy.rules.merging import Merging, Ready
 from proxy.rules.ruleset import Rules, RuleVerdict
 from proxy.rules.sample_event import GivenProblem, event_of
 from proxy.rules.whole import Repair, WholeTexts
@@ -78,8 +80,42 @@ def command(
     if text is None and (begin := preview.begin()):
         click.secho("the message begins", bold=True)
         _raw(begin)
+    merging = Merging(rules) if rules.merges and text is None else None
+    now = 0.0
     for item in items:
-        explain(rules, item, preview, texts)
+        if merging is None:
+            explain(rules, item, preview, texts)
+            continue
+        now = max(now, _time_of(item))
+        for ready in [*merging.flush(now), *merging.take(item, None, now)]:
+            if ready.decoded is None:
+                explain(rules, ready.item, preview, texts)
+            else:
+                _explain_merged(rules, ready, preview, texts)
+
+
+def _time_of(item: Item) -> float:
+    """When it happened, in seconds; 0 where nothing tells."""
+    return (instant(item.at) or 0) / SECOND if isinstance(item, Event) else 0.0
+
+
+def _explain_merged(rules: Rules, ready: Ready, preview: FormatPreview, texts: WholeTexts | None) -> None:
+    """Prints what the stream sends for chunks that were merged."""
+    event, decoded = ready.item, ready.decoded
+    assert isinstance(event, Event)
+    assert decoded is not None
+    assert decoded.decided is not None
+    last, first = event.index, event.first_index
+    which = f"chunk {last}" if first == last else f"chunks {first} to {last}"
+    click.secho(f"{event.type} of step {event.step}, {which}", bold=True)
+    click.echo(f"  {decoded.decided.name}: {click.style('matched', fg='green')}, merged into one frame")
+    message = rules.message(event, decoded)
+    if message is None:
+        click.echo("  not forwarded\n")
+        return
+    if texts is not None:
+        texts.record(event, message)
+    _written(preview.message(event, message), preview, event)
 
 
 def _stream(path: Path, team_name: str | None, stream_name: str | None) -> StreamConfig:

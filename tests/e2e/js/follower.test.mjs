@@ -40,6 +40,22 @@ function follow(options = {}) {
   return { run, states, source: FakeEventSource.last };
 }
 
+test("merged chunks fill the places from first_index to index, and a gap among them leaves the text incomplete", () => {
+  const { run, source } = follow();
+  source.open();
+  const say = (first_index, index, payload) =>
+    source.say("message", { type: "step_stream", step: "a", attempt: 1, first_index, index, payload });
+  say(0, 2, "Hel");
+  say(3, 3, "l");
+  say(3, 3, "l"); // sent again
+  assert.equal(run.picture.steps.get("a").text, "Hell");
+  assert.equal(run.picture.steps.get("a").complete, true);
+  source.say("stream.gap", { cause: "upstream", step: "a", attempt: 1, missed: 1 });
+  say(4, 6, "o!");
+  assert.equal(run.picture.steps.get("a").text, "Hello!");
+  assert.equal(run.picture.steps.get("a").complete, false);
+});
+
 test("a run is followed to its verified end, and then the connection is closed", () => {
   const { run, states, source } = follow({ events: ["token"] });
   assert.equal(run.state, "connecting");

@@ -30,6 +30,7 @@ class EverythingButHidden:
 
     fingerprint = "f"
     repairs_texts = False
+    merges = False
 
     def __init__(self) -> None:
         self.asked = 0

@@ -1,0 +1,132 @@
+"""Merging: chunks of one step and attempt that come soon after each other become one event.
+
+A rule with `merge` decides about each chunk by itself. What it takes waits, up to `merge` seconds after the
+first chunk that waits:
+
+    a chunk that a rule with `merge` takes    waits with the others of its step, attempt and rule
+    a chunk that another rule takes           comes after what waits of its step
+    a gap of the step                         before what waits if more chunks join it, else after it
+    any other item                            comes after everything that waits
+
+Texts are joined, JSON becomes an array. The event of the last chunk stands for all of them; its `first_index`
+is that of the first.
+
+Pure: the time is given. There is one object per channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from proxy.core.events import STEP_STREAM, Event, Item, StepGap
+from proxy.core.value import value
+from proxy.rules.rule import DecodedEvent, Rule
+from proxy.rules.ruleset import Rules
+
+MOST_CHARACTERS: Final = 32 * 1024
+"""Characters that wait of one step: more becomes a frame at once, so that no frame fills a backlog."""
+MOST_STEPS: Final = 256
+"""Steps of which something waits at once; beyond that everything becomes frames, which bounds the memory."""
+
+
+@value
+class Ready:
+    """An item whose turn it is; `decoded` is the form of a merged event, None for an item that came so."""
+
+    item: Item
+    decoded: DecodedEvent | None = None
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Chunks of one step and attempt that one rule takes; `payloads` are all text, or all JSON."""
+
+    rule: Rule
+    first: Event
+    last: Event
+    json: bool
+    due: float
+    payloads: list[Any] = field(default_factory=list)
+    characters: int = 0
+    inside: list[StepGap] = field(default_factory=list)  # gaps that later chunks followed
+    after: list[StepGap] = field(default_factory=list)
+
+    def fits(self, rule: Rule, event: Event, json: bool) -> bool:
+        return self.rule is rule and self.last.attempt == event.attempt and self.json is json
+
+    def add(self, event: Event, payload: Any) -> None:
+        self.last = event
+        self.payloads.append(payload)
+        self.characters += len(str(event.payload))
+        self.inside += self.after
+        self.after = []
+
+    def ready(self) -> list[Ready]:
+        """Its gaps, and the event that stands for its chunks."""
+        payload = self.payloads if self.json else "".join(self.payloads)
+        merged = replace(self.last, payload=payload, first_index=self.first.index)
+        event = Ready(merged, DecodedEvent(merged, self.rule))
+        return [*map(Ready, self.inside), event, *map(Ready, self.after)]
+
+
+class Merging:
+    """The chunks of one channel that wait to be merged."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._waiting: dict[str | None, _Waiting] = {}  # by step, in the order of their first chunks
+
+    @property
+    def due(self) -> float | None:
+        """When something must be flushed; None where nothing waits."""
+        return min((each.due for each in self._waiting.values()), default=None)
+
+    def take(self, item: Item, decoded: DecodedEvent | None, now: float) -> list[Ready]:
+        """What is sent now that `item` has come, in order. `now` is in seconds, as for `flush`."""
+        if isinstance(item, StepGap) and item.step is not None:
+            return self._gap(item)
+        if not isinstance(item, Event):
+            return [*self._flush(list(self._waiting)), Ready(item)]
+        if item.type != STEP_STREAM:
+            forwarded = self._rules.takes(item.type, item.step)
+            return [*self._flush(list(self._waiting) if forwarded else [item.step]), Ready(item)]
+        decoded = decoded or DecodedEvent(item)
+        decision = self._rules.decision(item, decoded)
+        if decision is not None and decision.rule is None:
+            return [Ready(item)]
+        if decision is None or decision.rule is None or decision.rule.merge is None:
+            return [*self._flush([item.step]), Ready(item)]
+        return list(self._chunk(item, decision.rule, decision.payload, decision.json, now))
+
+    def _gap(self, gap: StepGap) -> list[Ready]:
+        waiting = self._waiting.get(gap.step)
+        if waiting is None:
+            return [Ready(gap)]
+        if gap.attempt in (None, waiting.last.attempt):
+            waiting.after.append(gap)
+            return []
+        return [*self._flush([gap.step]), Ready(gap)]
+
+    def _chunk(self, event: Event, rule: Rule, payload: Any, json: bool, now: float) -> Iterator[Ready]:
+        waiting = self._waiting.get(event.step)
+        if waiting is not None and not waiting.fits(rule, event, json):
+            yield from self._flush([event.step])
+            waiting = None
+        if waiting is None:
+            if len(self._waiting) >= MOST_STEPS:
+                yield from self._flush(list(self._waiting))
+            waiting = _Waiting(rule, event, event, json, now + (rule.merge or 0.0))
+            self._waiting[event.step] = waiting
+        waiting.add(event, payload)
+        if waiting.characters >= MOST_CHARACTERS:
+            yield from self._flush([event.step])
+
+    def flush(self, now: float) -> list[Ready]:
+        """What waits no longer, in order."""
+        return self._flush([step for step, waiting in self._waiting.items() if waiting.due <= now])
+
+    def _flush(self, steps: list[str | None]) -> list[Ready]:
+        waiting = [self._waiting.pop(step) for step in steps if step in self._waiting]
+        return [ready for each in waiting for ready in each.ready()]
