@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -95,6 +95,10 @@ class Ours:
 
     name = "stream-proxy"
 
+    def __init__(self, otel: Mapping[str, str] | None = None) -> None:
+        """`otel`: variables of OpenTelemetry for the proxy."""
+        self._otel = dict(otel or {})
+
     @contextlib.contextmanager
     def serve(self, need: Need) -> Iterator[Serving]:
         with tempfile.TemporaryDirectory() as folder:
@@ -103,6 +107,7 @@ class Ours:
             with process(feed_command("engine", need, shm), LOAD_CORE, log=log, pipes=True) as feed:
                 ready = first_line(feed, log)
                 config, env = self._config(here, need, ready)
+                env |= self._otel
                 log = shm.parent / "logs" / "serve.log"  # the proxy watches its configuration's folder
                 log.parent.mkdir()
                 command = [SERVE, "serve", "--config", config, "--port", "0"]
@@ -136,6 +141,29 @@ class Ours:
 
     def _path(self, number: int, run: str, need: Need) -> str:
         return f"/runs/{run}" if need.teams == 1 else f"/t{number % need.teams}/runs/{run}"
+
+
+class Traced:
+    """`stream-proxy` with OpenTelemetry: every stream is a span, and metrics go out each second."""
+
+    def __init__(self, name: str, *, away: bool = False, more: Mapping[str, str] | None = None) -> None:
+        """`away`: nobody listens where the collector should be."""
+        self.name = name
+        self._away = away
+        self._more = dict(more or {})
+
+    @contextlib.contextmanager
+    def serve(self, need: Need) -> Iterator[Serving]:
+        port = free_port()
+        endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"}
+        env = {**endpoint, "OTEL_METRIC_EXPORT_INTERVAL": "1000", **self._more}
+        with contextlib.ExitStack() as stack:
+            if not self._away:
+                log = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "sink.log"
+                command = [PYTHON, HERE / "servers" / "otlp_sink.py", str(port)]
+                sink = stack.enter_context(process(command, LOAD_CORE, log=log))
+                connectable(port, sink, log)
+            yield stack.enter_context(Ours(env).serve(need))
 
 
 class Nchan:
@@ -189,6 +217,12 @@ class Python:
 
 
 OURS = Ours()
+TENTH = {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.1"}
+TRACED = (
+    Traced("with OpenTelemetry"),
+    Traced("a tenth of the streams sampled", more=TENTH),
+    Traced("with its collector away", away=True),
+)
 NCHAN = Nchan()
 BARE = Python("bare uvloop", "bare.py")
 TUTORIAL = Python("tutorial's way", "tutorial.py")

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from load import load
 from machine import NotReady
-from peers import BARE, FLOOR, NCHAN, OURS, PEERS, SSE_STARLETTE, TUTORIAL, UVICORN, Need, Peer
+from peers import BARE, FLOOR, NCHAN, OURS, PEERS, SSE_STARLETTE, TRACED, TUTORIAL, UVICORN, Need, Peer
 from table import Table
 
 Work = Callable[[int], Table]
@@ -252,6 +252,23 @@ def w7(repeat: int) -> Table:
     return table
 
 
+def otel(repeat: int) -> Table:
+    """What OpenTelemetry costs: per connect (each is a span), and per delivery (which is none)."""
+    columns = (
+        ("us_conn", "µs of CPU per connect", "{:.0f}"),
+        CPU,
+        LOST,
+    )
+    table = Table("OpenTelemetry", columns, OURS.name)
+    churn, tokens = Need(clients=64, runs=16, fed=False), Need(window=1)
+
+    def figures(peer: Peer) -> dict[str, Any]:
+        connects = measure(peer, churn, mode="churn", churnhdr=1, maxinfl=64, srcs=8)
+        return {**measure(peer, tokens), "us_conn": connects["us_cpu_conn"]}
+
+    return _each(table, (OURS, *TRACED), repeat, figures)
+
+
 WORKS: Final[dict[str, Work]] = {
     "w1": w1,
     "w1single": w1single,
@@ -263,4 +280,5 @@ WORKS: Final[dict[str, Work]] = {
     "w5": w5,
     "w6": w6,
     "w7": w7,
+    "otel": otel,
 }

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import types
 from collections.abc import Coroutine, Generator
+from contextvars import Context
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -27,15 +28,16 @@ def in_task() -> Generator[None, None, None]:
         yield
 
 
-def start_eagerly(coroutine: Coroutine[Any, Any, T]) -> T | asyncio.Task[T]:
+def start_eagerly(coroutine: Coroutine[Any, Any, T], context: Context | None = None) -> T | asyncio.Task[T]:
     """What `coroutine` returns, or a task with the rest of it. Raises what the coroutine raises.
 
-    Call it outside of any task, on a running loop.
+    Call it outside of any task, on a running loop. `context` is the coroutine's own; None: it runs in the
+    caller's, and must not change it.
     """
     try:
-        waits_for = coroutine.send(None)
+        waits_for = coroutine.send(None) if context is None else context.run(coroutine.send, None)
     except StopIteration as done:
         result: T = done.value
         return result
     assert waits_for is None, "in_task() was not awaited before something that waits"
-    return asyncio.get_running_loop().create_task(coroutine)
+    return asyncio.get_running_loop().create_task(coroutine, context=context)

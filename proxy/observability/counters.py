@@ -76,11 +76,25 @@ class TeamCounters:
 
 
 @dataclass(slots=True)
+class Undelivered:
+    """Spans or exports of metrics that no collector took; each number is written by one thread only."""
+
+    no_room: int = 0  # too many waited already
+    refused: int = 0  # the collector was away, too slow, or refused them
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.no_room + self.refused
+
+
+@dataclass(slots=True)
 class Counters:
     """The counters of a process."""
 
     teams: dict[str, TeamCounters] = field(default_factory=dict)
     log_lines_dropped: int = 0  # because nobody reads the log
+    telemetry: dict[str, Undelivered] = field(default_factory=dict)  # by signal, where OpenTelemetry is on
     loop_lag: Histogram = field(default_factory=Histogram)
     collector_pauses: Histogram = field(default_factory=lambda: Histogram(PAUSE_BOUNDS))
 

@@ -121,8 +121,12 @@ class EventLog:
         ending: str,
         traceparent: str | None = None,
         gaps: Mapping[str, int] | None = None,
+        span: Mapping[str, str] | None = None,
     ) -> None:
-        """One client's stream has ended; `gaps` counts the gaps that it was sent, by cause."""
+        """One client's stream has ended; `gaps` counts the gaps that it was sent, by cause.
+
+        `traceparent` is the run's; `span` has the ids of the stream's own span, where there is one.
+        """
         fields: dict[str, Any] = {
             "team": team,
             "stream": stream,
@@ -137,19 +141,31 @@ class EventLog:
             fields.update({f"gaps_{cause}": count for cause, count in gaps.items()})
         if traceparent is not None:
             fields.update(_trace_fields(traceparent))
+        if span:
+            fields.update(span)
         self._write("info", "stream over", fields)
 
     def no_text_to_find(self, team: str, key: str) -> None:
         """A metadata path was asked for a number or a boolean, and no run carries it as a text."""
         self._throttled("info", "no text to find", (team, key), team=team, key=key, remedy=TEXT_REMEDY)
 
-    def refused(self, team: str, stream: str, reason: str, *, why: str, limit: str | None = None) -> None:
+    def refused(
+        self,
+        team: str,
+        stream: str,
+        reason: str,
+        *,
+        why: str,
+        limit: str | None = None,
+        span: Mapping[str, str] | None = None,
+    ) -> None:
         """A request got no stream; throttled, because refused clients try again.
 
         `reason` is the status or ``wait_…`` with the cause, as the metrics count it. `why` is the sentence in
         the response's body, which never holds anything of the request; `limit` the limit that is reached.
+        `span` has the ids of the request's span, where there is one.
         """
-        fields = {"team": team, "stream": stream, "reason": reason, "why": why}
+        fields = {"team": team, "stream": stream, "reason": reason, "why": why, **(span or {})}
         if limit is not None:
             fields["limit"] = limit
         self._throttled("info", "refused", (team, stream, reason, why), **fields)
@@ -200,6 +216,16 @@ class EventLog:
         self._throttled(
             "warning", "subscriptions used up", (team,), team=team, limit=limit, remedy=TAP_REMEDY
         )
+
+    # -- OpenTelemetry --
+
+    def telemetry_off(self, why: str) -> None:
+        """Something that the ``OTEL_*`` variables ask for cannot be had."""
+        self._write("warning", "no telemetry", {"why": why})
+
+    def telemetry_dropped(self, signal: str, *, lost: int, why: str) -> None:
+        """A collector did not take `lost` spans or exports of metrics; `why` is the exporter's last word."""
+        self._throttled("warning", "telemetry dropped", (signal,), signal=signal, lost=lost, why=why)
 
     # -- errors that should not happen --
 

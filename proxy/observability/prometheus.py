@@ -21,6 +21,7 @@ from proxy.observability.counters import Counters, Histogram, StreamCounters, Te
 from proxy.observability.health import Health, LimitHealth, TeamHealth
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
 
 PREFIX: Final = "stream_proxy_"
@@ -127,6 +128,13 @@ FAMILIES: Final = (
         (),
         lambda counts: [((), counts.log_lines_dropped)],
     ),
+    Family(
+        "telemetry_dropped",
+        "counter",
+        "Spans, and exports of metrics, that no OpenTelemetry collector took.",
+        ("signal",),
+        lambda counts: (((signal,), its.total) for signal, its in list(counts.telemetry.items())),
+    ),
     # one team
     Family("runs", "gauge", "Runs followed or kept now.", TEAM, _of_team(lambda t: t.runs)),
     Family(
@@ -202,14 +210,20 @@ FAMILIES: Final = (
 
 def render(counts: Counters, health: Health | None = None, *, accept: str = "") -> tuple[bytes, str]:
     """The scrape's body and its content type, as the request's Accept asks for."""
+    from prometheus_client.exposition import choose_encoder  # noqa: PLC0415 - see above
+
+    encode, content_type = choose_encoder(accept)
+    return encode(registry_of(counts, health)), content_type
+
+
+def registry_of(counts: Counters, health: Health | None = None) -> CollectorRegistry:
+    """Everything that is exposed, for one scrape, or for one export by OTLP."""
     from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415 - see above
-    from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_ScrapeCollector(counts, health))
     ProcessCollector(registry=registry)
-    encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type
+    return registry
 
 
 class _ScrapeCollector:

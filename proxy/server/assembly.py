@@ -20,6 +20,7 @@ from proxy import __version__
 from proxy.hatchet.upstream import Upstream
 from proxy.observability.counters import Counters
 from proxy.observability.event_log import EventLog
+from proxy.observability.otel.telemetry import open_telemetry
 from proxy.server.daemon_threads import DaemonThreads
 from proxy.server.gc_policy import GcPolicy
 from proxy.server.http.app import App, StreamApp
@@ -45,7 +46,7 @@ class Assembly:
         wrap: Callable[[App], App] | None = None,
         served: Fingerprint | None = None,
     ) -> None:
-        """`path` has the YAML, `env` its variables. It belongs to the running loop.
+        """`path` has the YAML, `env` its variables and ``OTEL_*``. It belongs to the running loop.
 
         `connect` makes the client of a team's Hatchet; the default speaks to the configured address.
         `on_loopback`: the listener is on loopback, so teams need no authentication.
@@ -53,7 +54,10 @@ class Assembly:
         `wrap` adds routes around everything that is no stream.
         `served`: the fingerprint of the files, from before they were read.
         """
-        self.hub = Hub(connect or _connector(env), Counters(), event_log)
+        counters = Counters()
+        self._telemetry = open_telemetry(env, counters, event_log)
+        tracer = None if self._telemetry is None else self._telemetry.tracer
+        self.hub = Hub(connect or _connector(env), counters, event_log, tracer=tracer)
         self.reloader = Reloader(path, env, self.hub, event_log, on_loopback=on_loopback)
         self._gc_policy = GcPolicy(self.hub.counters.collector_pauses, self.hub.held)
         self._event_log = event_log
@@ -76,6 +80,8 @@ class Assembly:
     async def serve(self, sock: socket.socket) -> None:
         """Listen on `sock` until SIGTERM, SIGINT or `server.should_exit`, then drain. Raises OSError."""
         rechecking = asyncio.create_task(self._rechecker.run())
+        if self._telemetry is not None:
+            self._telemetry.start(self.hub.health)
         try:
             if self._admin is None:
                 await self.server.serve(sockets=[sock])
@@ -84,6 +90,8 @@ class Assembly:
                 await self.server.serve(sockets=[sock])
         finally:
             rechecking.cancel()
+            if self._telemetry is not None:
+                await self._telemetry.close(self.hub.health)
 
     async def run(self, sock: socket.socket, *, host: str | None = None) -> None:
         """`serve` as a process of its own: watch the files, take over the garbage collector and the threads.

@@ -7,7 +7,6 @@ the loop, and a `Subscriber` knows a client's place.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
@@ -23,9 +22,9 @@ from proxy.rules.ruleset import DecodedEvent, Rules
 from proxy.rules.whole import Repair, WholeTexts
 from proxy.streams.backlog import Backlog, Frame
 from proxy.streams.message_writer import MessageWriter, Start
+from proxy.streams.notices import Notices
 from proxy.streams.refused_work import RefusedWork
 
-MOST_GAPS: Final = 4096  # gaps of one cause whose places are remembered, for the log lines of clients
 BATCH: Final = 64 * 1024
 """Bytes that are written to a client at once (one frame at least): roughly its share of user memory."""
 
@@ -81,7 +80,7 @@ class Channel:
         self.backlog = backlog
         self.counts = counts
         self.unforeseen: Final = unforeseen or _ignore
-        self._gaps: dict[str, list[int]] = {}  # cause -> the numbers of the frames that are gaps
+        self.notices: Final = Notices()
         self._rebuild = rebuild
         self._merging = Merging(rules) if rules.merges else None
         self._texts = WholeTexts(rules) if rules.repairs_texts else None
@@ -96,6 +95,7 @@ class Channel:
                 rules=rules,
                 ids=ids,
                 counts=counts,
+                notices=self.notices,
                 grew=grew or _uncounted,
                 unforeseen=self.unforeseen,
             )
@@ -175,7 +175,10 @@ class Channel:
             return ()  # a stream that never forwards a step's chunks misses none of them
         if isinstance(item, Reset):
             self.counts.resets += 1
-        return (self._notice(item, number),) if self.wire.controls else ()
+        if not self.wire.controls:
+            return ()
+        self.notices.note(number, item)
+        return (self._notice(item, number),)
 
     def _unsent(self, event: Event, number: int) -> tuple[Frame, ...]:
         """The frames for an event that became no message: a gap, if the rules were refused the work."""
@@ -211,11 +214,6 @@ class Channel:
     def _notice(self, item: StepGap | Reset, number: int) -> Frame:
         if isinstance(item, Reset):
             return Frame(sse.control("reset", item.data, cursor=self.ids.at(number)), True, None, item)
-        if number > self.backlog.last:  # else it is made again for a client that has missed it
-            places = self._gaps.setdefault(item.cause.value, [])
-            places.append(number)
-            if len(places) > MOST_GAPS:
-                del places[: MOST_GAPS // 2]
         return Frame(self.gap(item, number - 1), True, None, item)
 
     # -- memory --
@@ -285,16 +283,6 @@ class Channel:
         """
         self.counts.gaps[gap.cause.value] += 1
         return self.wire.gap(gap.data, self.ids.at(place))
-
-    def gaps_between(self, place: int, to: int) -> dict[str, int]:
-        """How many gaps by cause are among the frames after `place` up to `to`, for a client's log line."""
-        if not self._gaps:
-            return {}
-        found = {
-            cause: bisect_right(places, to) - bisect_right(places, place)
-            for cause, places in self._gaps.items()
-        }
-        return {cause: count for cause, count in found.items() if count}
 
     def missed(self, place: int, cause: GapCause) -> list[bytes]:
         """One ``stream.gap`` for each attempt whose chunks after `place` were evicted."""

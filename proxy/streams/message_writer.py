@@ -23,6 +23,7 @@ from proxy.rules.rule import Message
 from proxy.rules.ruleset import DecodedEvent, Rules
 from proxy.rules.whole import Repair, WholeTexts
 from proxy.streams.backlog import Backlog, Frame
+from proxy.streams.notices import Notices
 from proxy.streams.refused_work import RefusedWork
 
 
@@ -51,6 +52,7 @@ class MessageWriter:
         rules: Rules,
         ids: Ids,
         counts: StreamCounters,
+        notices: Notices,
         grew: Callable[[int], None],
         unforeseen: Callable[[Exception], None],
     ) -> None:
@@ -61,6 +63,7 @@ class MessageWriter:
         self._ids = ids
         self._backlog = backlog
         self._counts = counts
+        self._notices = notices
         self._grew = grew
         self._unforeseen = unforeseen
         self._texts = WholeTexts(rules) if rules.repairs_texts else None
@@ -122,6 +125,7 @@ class MessageWriter:
             self._counts.resets += 1
         else:
             self._counts.gaps[item.cause.value] += 1
+        self._notices.note(self._backlog.last + 1, item)
         return self._machine.control(item)
 
     def _unsent(self, event: Event) -> list[bytes]:

@@ -16,6 +16,7 @@ from proxy.access.admission import Lease
 from proxy.access.entitlement import Entitlement
 from proxy.core.events import GapCause
 from proxy.formats.wire import Wire
+from proxy.observability.tracing import StreamSpan
 from proxy.streams.dispatcher import Dispatcher
 from proxy.streams.run_session import RunSession
 from proxy.streams.subscriber import Ending, Sink, Subscriber
@@ -102,7 +103,7 @@ class Session:
 
     __slots__ = (
         "_dispatcher", "_expiry", "_lease", "_on_end", "_sessions", "_sink", "_started_at", "_unsent",
-        "client", "entitlement", "run", "stream", "subscriber",
+        "client", "entitlement", "run", "span", "stream", "subscriber",
     )  # fmt: skip
 
     def __init__(
@@ -120,21 +121,26 @@ class Session:
         client: str,
         expires_in: float | None,
         entitlement: Entitlement | None = None,
+        span: StreamSpan | None = None,
         on_end: Callable[[Session, Ending], None],
     ) -> None:
         """`place`, `gap` and `opening` say where the client's frames begin (`Channel.start`).
 
         At the end `lease` is released, and `on_end` releases the run. `client` is an address for the log.
         `expires_in`: seconds until the credentials expire; None for never. `entitlement`: what the client was
-        admitted with, None where it is never checked again.
+        admitted with, None where it is never checked again. `span` is the request's, where there is one;
+        `on_end` ends it.
         """
         self.stream = stream
         self.run = run
         self.client = client
         self.entitlement = entitlement
+        self.span = span
         self.subscriber = Subscriber(
             dispatcher.channel, sink, place, on_end=self._ended, gap=gap, opening=opening
         )
+        if span is not None:
+            self.subscriber.when_first_frame(span.first_frame)
         self._dispatcher = dispatcher
         self._sink = sink
         self._sessions = sessions

@@ -9,12 +9,14 @@ named `Ending`.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Final, Protocol
 
 from proxy.core.events import GapCause, StepGap
 from proxy.hatchet.errors import HatchetError
+from proxy.observability.tracing import Notice
 from proxy.streams.channel import Channel
 
 RECOVERY_PAUSE: Final = 1.0
@@ -60,8 +62,8 @@ class Subscriber:
     """
 
     __slots__ = (
-        "_cause", "_first_gap", "_first_place", "_gaps", "_on_end", "_opening", "_recovery", "_sink",
-        "channel", "ending", "frames", "paused_since", "place", "recovering", "writable",
+        "_cause", "_first_gap", "_first_place", "_on_end", "_opening", "_own_notices", "_recovery",
+        "channel", "ending", "frames", "paused_since", "place", "recovering", "sink", "writable",
     )  # fmt: skip
 
     def __init__(
@@ -88,8 +90,8 @@ class Subscriber:
         self.ending: Ending | None = None
         self.frames = 0
         self._first_place = place
-        self._gaps: dict[str, int] | None = None  # that were sent to this client alone, by cause
-        self._sink = sink
+        self._own_notices: list[Notice] | None = None  # of gaps that were sent to this client alone
+        self.sink = sink
         self._on_end = on_end
         self._first_gap = gap
         self._opening = opening
@@ -111,7 +113,7 @@ class Subscriber:
         """Write the next `frames` frames, as bytes that are shared; the dispatcher counts them."""
         self.place += frames
         self.frames += frames
-        self._sink.write_shared(body, chunk)
+        self.sink.write_shared(body, chunk)
 
     def pump(self) -> None:
         """Write everything that is new, until the sink is full."""
@@ -131,12 +133,12 @@ class Subscriber:
     def beat(self, body: bytes) -> None:
         """Write a heartbeat, also during a recovery; a client whose sink is full needs none."""
         if body and self.paused_since is None and self.ending is None:
-            self._sink.write(body)
+            self.sink.write(body)
 
     def write_control(self, body: bytes) -> None:
         """Write a control frame that does not belong to the channel."""
         if body and self.ending is None:
-            self._sink.write(body)
+            self.sink.write(body)
 
     # -- evicted frames --
 
@@ -195,17 +197,26 @@ class Subscriber:
 
     def _note_gaps(self, cause: GapCause, count: int) -> None:
         if count:
-            self._gaps = self._gaps or {}
-            self._gaps[cause.value] = self._gaps.get(cause.value, 0) + count
+            self._own_notices = self._own_notices or []
+            self._own_notices.append(Notice(time.time_ns(), cause.value, count))
+
+    @property
+    def notices(self) -> list[Notice]:
+        """The gaps and resets that the client was told of."""
+        return self.channel.notices.between(self._first_place, self.place) + (self._own_notices or [])
 
     @property
     def gaps(self) -> dict[str, int]:
-        """How many gaps the client was sent, by cause."""
-        shared = self.channel.gaps_between(self._first_place, self.place)
-        if self._gaps:
-            for cause, count in self._gaps.items():
-                shared[cause] = shared.get(cause, 0) + count
-        return shared
+        """How many gaps the client was told of, by cause."""
+        found: dict[str, int] = {}
+        for notice in self.notices:
+            if notice.cause is not None:
+                found[notice.cause] = found.get(notice.cause, 0) + notice.count
+        return found
+
+    def when_first_frame(self, call: Callable[[], None]) -> None:
+        """Call `call` when the first frame is written; it costs nothing from then on."""
+        self.sink = _FirstFrame(self, self.sink, call)
 
     # -- flow control --
 
@@ -252,11 +263,36 @@ class Subscriber:
         if not body:
             return
         self.channel.counts.bytes += len(body)
-        self._sink.write(body)
+        self.sink.write(body)
 
     def _count(self, frames: int) -> None:
         self.frames += frames
         self.channel.counts.frames += frames
+
+
+class _FirstFrame:
+    """A sink that gives way to `sink` once a subscriber's first frame is written."""
+
+    __slots__ = ("_call", "_sink", "_subscriber")
+
+    def __init__(self, subscriber: Subscriber, sink: Sink, call: Callable[[], None]) -> None:
+        self._subscriber = subscriber
+        self._sink = sink
+        self._call = call
+
+    def write(self, body: bytes) -> None:
+        self._look()
+        self._sink.write(body)
+
+    def write_shared(self, body: bytes, chunk: bytes) -> None:
+        self._look()
+        self._sink.write_shared(body, chunk)
+
+    def _look(self) -> None:
+        # frames are counted before they are written; what is no frame (a heartbeat) is not counted
+        if self._subscriber.frames:
+            self._subscriber.sink = self._sink
+            self._call()
 
 
 def _ignore(ending: Ending) -> None:

@@ -25,10 +25,12 @@ from proxy.hatchet.upstream import Upstream
 from proxy.observability.counters import Counters
 from proxy.observability.event_log import EventLog
 from proxy.observability.health import Health
+from proxy.observability.tracing import Tracer
 from proxy.streams.session import Session, Sessions
 from proxy.streams.subscriber import Ending
 from proxy.teams.team import Team
 from proxy.teams.team_state import TeamState
+from proxy.teams.traced_upstream import TracedUpstream
 
 SWEEP: Final = (
     0.5  # seconds between searches for stuck clients; also the period of the loop lag's measurement
@@ -71,8 +73,12 @@ class TeamResult:
 class Hub:
     """Everything that is served. `draining` turns true once and stays true."""
 
-    def __init__(self, connect: Connect, counters: Counters, event_log: EventLog) -> None:
+    def __init__(
+        self, connect: Connect, counters: Counters, event_log: EventLog, *, tracer: Tracer | None = None
+    ) -> None:
+        """`tracer` makes spans of requests and of calls to Hatchet; None: none are made."""
         self.counters = counters
+        self.tracer: Final = tracer
         self.event_log = event_log
         self.server = ServerConfig()
         self.single = True  # the single-file form: paths have no team in front
@@ -149,7 +155,7 @@ class Hub:
         return TeamResult(name, Outcome.LIVE, seconds=seconds)
 
     async def _new_team(self, name: str, config: TeamConfig) -> Team:
-        upstream = self._connect(config.hatchet)
+        upstream = self._upstream(name, config.hatchet)
         try:
             return Team(
                 config,
@@ -168,7 +174,11 @@ class Hub:
         hatchet = team.config.hatchet
         team.configure(config, self.server)
         if hatchet != config.hatchet:
-            await team.upstream.replace(self._connect(config.hatchet))
+            await team.upstream.replace(self._upstream(team.name, config.hatchet))
+
+    def _upstream(self, team: str, config: HatchetConfig) -> Upstream:
+        client = self._connect(config)
+        return client if self.tracer is None else TracedUpstream(client, self.tracer, team)
 
     async def _remove(self, name: str) -> None:
         state = self._states.pop(name)

@@ -173,8 +173,8 @@ class Team:
         return self._launcher.quota
 
     def session_ended(self, session: Session, ending: Ending) -> None:
-        """A client's stream ended: give back its run, and write its line in the event log."""
-        run = session.run
+        """A client's stream ended: give back its run, write its line in the event log, end its span."""
+        run, subscriber, span = session.run, session.subscriber, session.span
         self.runs.release(run)
         self._event_log.stream_over(
             team=self.name,
@@ -182,11 +182,19 @@ class Team:
             run=run.run_id,
             client=session.client,
             seconds=session.seconds,
-            frames=session.subscriber.frames,
+            frames=subscriber.frames,
             ending=str(ending),
             traceparent=run.traceparent,
-            gaps=session.subscriber.gaps,
+            gaps=subscriber.gaps,
+            span=None if span is None else span.ids,
         )
+        if span is not None:
+            span.ended(
+                str(ending),
+                frames=subscriber.frames,
+                notices=subscriber.notices,
+                failed=ending is Ending.FAILED,
+            )
 
     def _holders(self) -> list[Shrinkable]:
         """What the budget shrinks: the tap first, because no client reads what it keeps."""

@@ -15,6 +15,7 @@ connection is closed afterwards.
 from __future__ import annotations
 
 import asyncio
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Final
 
@@ -199,7 +200,8 @@ class FastPath(asyncio.Protocol):
             return
         self._stop_waiting()
         self._busy, self._keep_alive = True, parser.keep_alive
-        task = start_eagerly(self._answer(request))
+        context = copy_context() if request.traced else None
+        task = start_eagerly(self._answer(request), context)
         if task is not None:
             self._starting = task
             self._factory.hub.wait_for(task)

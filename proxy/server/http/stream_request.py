@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from typing import Any, Final, Protocol
 
 from proxy.access.admission import PROCESS_LIMIT, Lease, Refused
@@ -20,6 +21,7 @@ from proxy.core.tasks import in_task
 from proxy.core.value import value
 from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.log.cursor import Cursor, end_cursor, read_cursor, run_id_of
+from proxy.observability.tracing import StreamSpan, StreamStart
 from proxy.runs.lookup import Found
 from proxy.server.http.responses import (
     Headers,
@@ -99,11 +101,17 @@ class StreamRequest:
         self.cors: Headers = list(self._origin.headers)
         """For every response to this request."""
         self._cursor = ""  # the text of the client's cursor
+        self._span = None if hub.tracer is None else hub.tracer.stream(self._described())
         # The run as tickets and limits count it: the canonical id, or the value in a metadata path.
         by_id = stream.metadata_key is None
         self._run = (run_id_of(client.value) or "") if by_id else client.value
 
-    async def start(self, sink: ResponseSink) -> HttpResponse | None:
+    @property
+    def traced(self) -> bool:
+        """Whether it has a span; then it must start in a context of its own."""
+        return self._span is not None
+
+    def start(self, sink: ResponseSink) -> Coroutine[Any, Any, HttpResponse | None]:
         """Make the checks, then begin the response on `sink` and a session that writes to it.
 
         Returns None once the session has begun, otherwise the response to send instead. It runs without a
@@ -111,6 +119,21 @@ class StreamRequest:
         cancelled because the process drains, it still returns a response. If it is cancelled for any other
         reason (the client has left), it releases everything and raises CancelledError.
         """
+        return self._start(sink) if self._span is None else self._start_traced(sink, self._span)
+
+    async def _start_traced(self, sink: ResponseSink, span: StreamSpan) -> HttpResponse | None:
+        """`_start` within the request's span; a session that has begun ends the span itself."""
+        span.make_current()
+        try:
+            response = await self._start(sink)
+        except BaseException:
+            span.left()
+            raise
+        if response is not None:
+            span.answered(response.status)
+        return response
+
+    async def _start(self, sink: ResponseSink) -> HttpResponse | None:
         try:
             response = await self._answer(sink)
         except asyncio.CancelledError:
@@ -239,6 +262,8 @@ class StreamRequest:
             retry = stream.wire.opening(jittered(stream.config.retry))
             sink.begin([*stream.wire.headers, *start.headers, *self.cors], retry)
             expires_at = identity.expires_at
+            if self._span is not None:
+                self._span.began(run_id=run_id, traceparent=run.traceparent, resumed=resumes)
             session = Session(
                 dispatcher,
                 sink,
@@ -258,6 +283,7 @@ class StreamRequest:
                     self._client.head.without_credentials(),
                     self._client.scheme,
                 ),
+                span=self._span,
                 on_end=team.session_ended,
             )
             return session
@@ -301,7 +327,25 @@ class StreamRequest:
 
     def _count_refusal(self, reason: str, why: str, limit: str | None = None) -> None:
         self._team.counters.refusals[reason] += 1
-        self._hub.event_log.refused(self._team.name, self._stream.config.name, reason, why=why, limit=limit)
+        self._hub.event_log.refused(
+            self._team.name,
+            self._stream.config.name,
+            reason,
+            why=why,
+            limit=limit,
+            span=None if self._span is None else self._span.ids,
+        )
+
+    def _described(self) -> StreamStart:
+        return StreamStart(
+            team=self._team.name,
+            stream=self._stream.config.name,
+            method="HEAD" if self._client.head_only else "GET",
+            route=self._stream.config.path,
+            scheme=self._client.scheme,
+            address=self._client.address,
+            headers=self._client.head.headers,
+        )
 
 
 def is_legal_value(value: str) -> bool:

@@ -7,7 +7,7 @@ import sys
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.observability.counters import Counters
+from proxy.observability.counters import Counters, Undelivered
 from proxy.observability.health import (
     ConfigHealth,
     ConfigState,
@@ -27,6 +27,7 @@ def busy() -> Counters:
     counts = Counters()
     counts.loop_lag.observe(0.002, 3)
     counts.log_lines_dropped = 4
+    counts.telemetry["traces"] = Undelivered(no_room=2, refused=3)
     team = counts.team("payments")
     team.events, team.runs, team.false_ends, team.late_chunks, team.backlog_bytes = 40, 2, 3, 1, 2048
     team.foreign_events, team.unforeseen, team.work_refused = 1, 2, 3
@@ -116,6 +117,7 @@ def test_no_label_is_one_that_grows_with_the_traffic() -> None:
         for label in sample.labels
     }
     closed = {"rule", "cause", "status", "ending", "kind", "error", "reason", "result", "le", "version"}
+    closed |= {"signal"}  # of OpenTelemetry: traces, metrics
     closed |= {"limit"}  # the names of the configuration's limits, and two of the process
     assert names <= {"team", "stream"} | closed
 

@@ -17,8 +17,9 @@ from proxy.log.cursor import Ids
 from proxy.observability.counters import StreamCounters
 from proxy.rules.ruleset import Message
 from proxy.streams.backlog import Backlog, Frame
-from proxy.streams.channel import BATCH, MOST_GAPS, Channel
+from proxy.streams.channel import BATCH, Channel
 from proxy.streams.dispatcher import SUBSCRIBERS_PER_TURN, Dispatcher
+from proxy.streams.notices import MOST_NOTICES
 from proxy.streams.subscriber import Ending, Subscriber
 from tests.support.waiting import until
 
@@ -660,6 +661,6 @@ async def test_the_places_of_gaps_are_bounded() -> None:
     one = dispatcher(events=8)
     subscriber, _ = join(one)
     for _ in range(3):
-        one.publish([StepGap(GapCause.UPSTREAM, "draft", 1, 1)] * MOST_GAPS)
+        one.publish([StepGap(GapCause.UPSTREAM, "draft", 1, 1)] * MOST_NOTICES)
         await turn()
-    assert MOST_GAPS / 2 <= subscriber.gaps["upstream"] <= MOST_GAPS
+    assert MOST_NOTICES / 2 <= subscriber.gaps["upstream"] <= MOST_NOTICES

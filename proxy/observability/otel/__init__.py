@@ -1,0 +1,1 @@
+"""OpenTelemetry: spans and metrics by OTLP, configured by the standard ``OTEL_*`` variables alone."""
