@@ -93,3 +93,19 @@ def test_what_a_connection_held_back_is_told_as_what_it_is_or_not_at_all(lag: fl
         step, told = what.partition("/")[0], int(what.split()[-1].partition("/")[0])
         assert (run.silent or lag) and told < last[step], what  # void by now, and was guessed
     assert not unsaid(run, world.items)
+
+
+@many(500)
+@given(st.integers(min_value=0, max_value=2**48), st.sampled_from([0.3, 1.0, 5.0]))
+@example(51328, 2.0)  # two attempts come at once, and the history counts the first one seconds later
+@example(52134, 5.0)  # the same, and a third attempt
+@example(52879, 5.0)  # the history calls an attempt waiting whose failure was received
+def test_it_is_told_or_announced_though_the_history_lags_far_behind(seed: int, lag: float) -> None:
+    run, subscriptions, world = playing(seed)
+    world.past_lag = lag
+    play(run, subscriptions, world)
+    legal(world.items)
+    last = {step.id: len(step.tries) for step in run.steps}
+    for what in misplaced(world.items, lags=False):
+        assert int(what.split()[-1].partition("/")[0]) < last[what.partition("/")[0]], what
+    assert not unsaid(run, world.items, lags=True)

@@ -74,6 +74,22 @@ def test_with_a_history_each_lifecycle_event_comes_out_exactly_once(seed: int) -
     assert identities(world.items) == identities(restate(core, past))
 
 
+@many(500)
+@given(seeds)
+@example(50116)  # a retry's first chunk comes before its failure, and an old answer counts one attempt
+@example(50889)  # the history still calls an attempt waiting that was sent long ago
+@example(52337)  # the same, and the run was cancelled
+def test_a_history_that_lags_far_behind_costs_text_and_no_loss_is_unsaid(seed: int) -> None:
+    rng = Random(seed)
+    run = truth(rng)
+    subscriptions = mishaps(rng, run)
+    lag = rng.choice([0.15, 0.3, 0.5, 1.0, 2.0, 5.0])
+    world = play(run, subscriptions, World(Reconciler(RUN), run.core_at, run.past_at, past_lag=lag))
+    legal(world.items)
+    assert isinstance(world.items[-1], End)
+    assert not unsaid(run, world.items, lags=True)
+
+
 @many(1500)
 @given(seeds)
 def test_without_a_history_each_step_still_has_one_story_and_one_end(seed: int) -> None:

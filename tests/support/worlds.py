@@ -271,14 +271,22 @@ def mishaps(rng: Random, run: Truth) -> list[Told]:
     return subscriptions
 
 
-def unsaid(run: Truth, items: Sequence[Item]) -> list[str]:
-    """Chunks of a step's last attempt that were neither sent nor covered by a gap: there must be none."""
+def unsaid(run: Truth, items: Sequence[Item], *, lags: bool = False) -> list[str]:
+    """Chunks of a step's last attempt that were neither sent nor covered by a gap: there must be none.
+
+    `lags`: the history may come too late to tell of the last attempt; then the gap is in the last one sent.
+    """
+    sent: dict[str, int] = {}
+    for item in items:
+        if isinstance(item, Event) and item.step_run_id is not None and item.attempt is not None:
+            sent[item.step_run_id] = max(item.attempt, sent.get(item.step_run_id, 1))
     told = {item.payload for item in items if isinstance(item, Event) and item.type == STEP_STREAM}
     gaps = {(item.step, item.attempt) for item in items if isinstance(item, StepGap)}
     missing = []
     for step in run.steps:
         attempt = len(step.tries)
-        if not step.tries or (step.name, attempt) in gaps or (None, None) in gaps:
+        gap_in = min(attempt, sent.get(step.id, 1)) if lags else attempt
+        if not step.tries or (step.name, gap_in) in gaps or (None, None) in gaps:
             continue
         chunks = [mark(step.id, attempt, index) for index in range(len(step.tries[-1].chunks))]
         missing += [chunk for chunk in chunks if chunk not in told]

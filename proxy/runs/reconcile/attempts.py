@@ -161,7 +161,14 @@ def _proven(
             failure is not None and failure.live and one.first_received_at <= failure.known_at
         )
         return Attribution(1 if came_before_failure and counted == 2 else UNKNOWN)
-    if one.first_received_at < evidence.proven_at and not _answered(one, evidence):
+    failure = evidence.failures.get(proven - 1)  # a live one is timed late: its retry may have begun before
+    timed_before = (
+        failure is not None
+        and failure.at is not None
+        and one.first_at is not None
+        and one.first_at < failure.at
+    )
+    if (timed_before or one.first_received_at < evidence.proven_at) and not _answered(one, evidence):
         return Attribution(UNKNOWN) if over else Attribution(None, until=float("inf"))
     return Attribution(proven)
 
@@ -186,6 +193,8 @@ def _by_times(one: Execution, evidence: Evidence) -> int | None:
             earlier = one.first_at < began - _START_LAG
         elif failure is not None and failure.failed_at is not None:
             earlier = one.first_at < failure.failed_at
+        elif failure is not None and failure.at is not None and one.first_at >= failure.at:
+            earlier = False
         else:
             return None if attempt >= proven - waits else UNKNOWN
         if not earlier:

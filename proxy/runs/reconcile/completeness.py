@@ -83,13 +83,22 @@ def tail(
 
 
 def covers(one: SubscriptionState, step_run_id: str, attempt: int, executions: Sequence[Execution]) -> bool:
-    """Whether it was unbroken since the attempt's last chunk; where there is none, since before it began."""
+    """Whether it was unbroken since the attempt's last chunk; where there is none, since before it began.
+
+    An attempt has no chunk only if none that was received can be its own: none of an unknown attempt, and no
+    execution that began after it and was taken for an earlier attempt's.
+    """
     last = next(
         (each for each in reversed(executions) if each.attempt == attempt and each.last_index >= 0), None
     )
-    if last is None:
-        return one.saw_beginning((step_run_id, attempt))
-    return one.last_chunk.get((step_run_id, last.number)) == last.last_index
+    if last is not None:
+        return one.last_chunk.get((step_run_id, last.number)) == last.last_index
+    key = (step_run_id, attempt)
+    began = one.live_starts.get(key, one.opened_at)
+    return one.saw_beginning(key) and not any(
+        not each.attempt or (each.attempt < attempt and each.first_received_at >= began)
+        for each in executions
+    )
 
 
 def _proof(one: SubscriptionState, attempt: tuple[str, int], end: AttemptEnd) -> tuple[float | None, float]:

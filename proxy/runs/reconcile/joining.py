@@ -67,19 +67,23 @@ class Joining:
     def note_waiting(self, step: Step) -> None:
         """Note which subscriptions were open before an attempt began.
 
-        That is known where the history says that the attempt still waits for a worker.
+        That is known where the history says that the attempt still waits for a worker, and the core state,
+        asked since the subscription was opened, does not say that it runs.
         """
         evidence = step.evidence
         if evidence.history_status is not Status.QUEUED or evidence.running or evidence.end is not None:
             return
-        if evidence.history_attempt != evidence.proven or step.executions.of(evidence.proven) is not None:
+        if evidence.undecided or evidence.history_attempt != evidence.proven:
+            return
+        if step.executions.of(evidence.proven) is not None:
             return
         key = (evidence.id, evidence.proven)
         for one in self._subscriptions.open:
             if one.opened_at <= evidence.history_asked - WAITING_PROOF:
-                one.starts.add(key)
+                if self._states.core_asked >= one.opened_at:
+                    one.waited.add(key)
                 evidence.joined_in = min(evidence.joined_in, evidence.proven - 1)
-            elif key not in one.starts:
+            elif key not in one.starts | one.waited:
                 self._states.history_poll.by(one.opened_at + WAITING_PROOF)
 
     def history_is_behind(self, now: float) -> bool:

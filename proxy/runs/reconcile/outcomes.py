@@ -18,7 +18,7 @@ from proxy.core.events import STEP_CANCELLED, STEP_COMPLETED, STEP_FAILED, STEP_
 from proxy.core.observations import CoreState, CoreStep, PastStep, PastTaskEvent, Status
 from proxy.runs.reconcile import payloads
 from proxy.runs.reconcile.evidence import Evidence, Outcome
-from proxy.runs.reconcile.timing import FAILED_WAIT
+from proxy.runs.reconcile.timing import FAILED_WAIT, HISTORY_LAG
 
 AT_REST: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 
@@ -34,7 +34,6 @@ SCHEDULE_TIMEOUT: Final = "SCHEDULING_TIMED_OUT"
 
 def note_history(evidence: Evidence, known: PastStep, asked: float, now: float, emit_at: float) -> None:
     """Take in what the history says of a step; `emit_at`: before this its end is not emitted."""
-    evidence.history_asked = asked
     evidence.children = known.children
     evidence.created_at = known.created_at if evidence.created_at is None else evidence.created_at
     evidence.started_at = known.created_at if evidence.started_at is None else evidence.started_at
@@ -49,6 +48,8 @@ def note_history(evidence: Evidence, known: PastStep, asked: float, now: float, 
     replayed = any(
         event.type == REPLAYED and event.retry_count >= known.retry_count for event in known.events
     )
+    if not _is_behind(evidence, known, attempt + replayed, asked):
+        evidence.history_asked = asked
     evidence.attempt_began(attempt + replayed, now)
     evidence.history_attempt = attempt + replayed
     evidence.history_status = known.status
@@ -74,6 +75,18 @@ def note_history(evidence: Evidence, known: PastStep, asked: float, now: float, 
         evidence.ended(Outcome(kind, attempt, payload, known.finished_at, False, now, emit_at, ran))
     elif known.status is Status.CANCELLED:
         evidence.ended(Outcome(STEP_CANCELLED, attempt, None, known.finished_at, False, now, emit_at, ran))
+
+
+def _is_behind(evidence: Evidence, known: PastStep, attempt: int, asked: float) -> bool:
+    """Whether the answer lacks what a subscription brought longer ago than the history lags."""
+    before = asked - HISTORY_LAG
+    if evidence.proven > attempt and evidence.proven_at < before:
+        return True
+    if known.status in AT_REST:
+        return False
+    failure, end = evidence.failures.get(attempt), evidence.end
+    failed = failure is not None and failure.live and failure.known_at < before
+    return failed or (end is not None and end.live and end.known_at < before)
 
 
 def has_run(known: PastStep) -> bool:

@@ -77,6 +77,8 @@ class SubscriptionState:
     """(step run id, number of the execution) -> the highest index that it brought"""
     starts: set[tuple[str, int]] = field(default_factory=set)
     """(step run id, attempt): attempts that began after it was opened"""
+    waited: set[tuple[str, int]] = field(default_factory=set)
+    """(step run id, attempt): those that waited for a worker after it was opened, by the history"""
     live_starts: dict[tuple[str, int], float] = field(default_factory=dict)
     """those of `starts` whose beginning (STARTED, or the failure before) it brought -> when that came"""
     ends: dict[tuple[str, int], ReceivedEnd] = field(default_factory=dict)
@@ -96,9 +98,10 @@ class SubscriptionState:
         """Whether no chunk of (step run id, attempt) was sent before it was opened, or kept back until now.
 
         An engine with too many subscriptions sends starts and ends in time, and chunks seconds later or
-        never. So while a team's runs want more of them than there are, silence proves nothing.
+        never. So while a team's runs want more of them than there are, silence proves nothing. The history
+        may be behind: what it calls waiting may be over, unless the end came on this subscription too.
         """
-        if attempt not in self.starts:
+        if attempt not in self.starts and not (attempt in self.waited and attempt in self.ends):
             return False
         return self.crowd is None or self.crowd.at < self.opened_at - CROWDED_FOR
 

@@ -1,0 +1,49 @@
+"""A history that lags behind proves nothing about what subscriptions brought since."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.core.events import GapCause, StepGap
+from proxy.core.observations import Status
+from tests.support.playing import World, legal
+from tests.support.scenario import (
+    at,
+    chunk,
+    chunks,
+    completed,
+    core,
+    failed,
+    gaps,
+    past,
+    world,
+)
+
+
+def retried_at_once(lag: float) -> World:
+    """A step joined late; its retry sends its first chunk before the engine passes the failure on."""
+    again = {"retry": 1, "started_at": at(0.62)}
+    pasts = [(0, past(Status.RUNNING)), (0.63, past(Status.RUNNING, **again))]
+    pasts.append((1.3, past(Status.COMPLETED, **again)))
+    made = world([(0, core(Status.RUNNING)), (2.5, core(Status.COMPLETED))], pasts, past_lag=lag)
+    one = made.open(ordered=False)
+    made.until(0.5)
+    made.tell(one, chunk(3, 0.5), chunk(4, 0.55))
+    made.until(0.65)
+    made.tell(one, failed(0.65), chunk(0, 0.63), chunk(5, 0.6))
+    for index in range(1, 4):
+        made.until(0.65 + index / 10)
+        made.tell(one, chunk(index, 0.63 + index / 10))
+    made.until(1.3)
+    made.tell(one, completed(1.3, retry=1))
+    made.until(10)
+    legal(made.items)
+    return made
+
+
+@pytest.mark.parametrize("lag", [0.0, 0.1, 0.5, 1.0, 2.0])
+def test_a_retry_is_told_or_announced_however_far_the_history_is_behind(lag: float) -> None:
+    made = retried_at_once(lag)
+    retry = ["0@0.63", "1@0.73", "2@0.83", "3@0.93"]
+    assert chunks(made, 1) == ["3@0.5", "4@0.55", "5@0.6"]
+    assert chunks(made, 2) == retry or StepGap(GapCause.UPSTREAM, "one", 2, None) in gaps(made)
