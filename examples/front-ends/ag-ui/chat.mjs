@@ -3,21 +3,19 @@ import { HttpAgent } from "@ag-ui/client";
 const site = process.env.SITE ?? "http://127.0.0.1:3000";
 const question = process.argv[2] ?? "What is the answer?";
 
-class RunAgent extends HttpAgent {
-  requestInit() {
-    return { method: "GET", headers: { accept: "text/event-stream" }, signal: this.abortController.signal };
-  }
-}
-
 const started = await fetch(`${site}/api/chat`, { method: "POST", body: JSON.stringify({ question }) });
 const { runId } = await started.json();
+
+class RunAgent extends HttpAgent {
+  requestInit = () => ({ method: "GET", headers: { accept: "text/event-stream" }, signal: this.abortController.signal });
+}
 const agent = new RunAgent({ url: `${site}/streams/agent/${runId}`, threadId: "chat" });
 await agent.runAgent({}, {
   onTextMessageContentEvent: ({ event }) => void process.stdout.write(event.delta),
-  onCustomEvent: ({ event, messages }) => {
-    if (event.name !== "stream.reset") return;
+  onCustomEvent: ({ event: { name, value }, messages }) => {
+    if (name !== "stream.reset") return;
     process.stdout.write("\n[the attempt failed, its text is removed]\n");
-    return { messages: messages.filter(({ id }) => !event.value.messageIds.includes(id)) };
+    return { messages: messages.filter(({ id }) => !value.messageIds.includes(id)) };
   },
 });
 for (const { role, content } of agent.messages) process.stdout.write(`\n${role}: ${content}`);
