@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -155,23 +156,25 @@ async def test_a_program_prints_the_answer_and_the_messages_that_its_page_record
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-async def test_next_js_chats_and_passes_the_streams_on_at_once(tmp_path: Path) -> None:
-    packages = ("next", "react", "react-dom", "typescript", "ai", "@ai-sdk/react", "@types/node")
+async def test_next_js_built_for_production_chats_and_passes_the_streams_on_at_once(tmp_path: Path) -> None:
     packages = ("next", "react", "react-dom", "typescript", "ai", "@ai-sdk/react", "@types/node")
     folder = installed("nextjs", tmp_path, *packages, linked=False)
-    next_js = (need("node"), str(folder / "node_modules" / "next" / "dist" / "bin" / "next"))
+    program = folder / "node_modules" / "next" / "dist" / "bin" / "next"
 
     @asynccontextmanager
     async def application(env: dict[str, str]) -> AsyncIterator[Running]:
-        words = ("dev", folder, "--hostname", "127.0.0.1", "--port", env["PORT"])
         given = {**env, "NEXT_TELEMETRY_DISABLED": "1"}
-        async with running(*words, env=given, program=next_js) as one:
+        without_token = {name: text for name, text in given.items() if not name.startswith("HATCHET_")}
+        await asyncio.to_thread(next_build, folder, program, without_token)
+        words = ("start", folder, "--hostname", "127.0.0.1", "--port", env["PORT"])
+        async with running(*words, env=given, program=(need("node"), str(program))) as one:
             yield one
             await one.stop()  # it has a process of its own, which SIGKILL would leave alone
 
     async with site(application, tmp_path) as served, chromium() as browser:
         page = await browser.new_page(viewport={"width": 720, "height": 420})
-        await page.goto(f"{served.url}/", timeout=300_000)  # compiled when it is asked for
+        complaints = complaints_of(page)
+        await page.goto(f"{served.url}/")
         answer = page.locator(".assistant p")
         await ask(page, "What is the answer?")
         await expect(answer).to_have_text(
@@ -180,3 +183,13 @@ async def test_next_js_chats_and_passes_the_streams_on_at_once(tmp_path: Path) -
         await page.screenshot(path=artifact("nextjs.png", tmp_path))
         await expect(page.locator("main > small")).to_have_text("ready", timeout=END)
         await expect(answer).to_have_text([ANSWER])
+        assert complaints == []
+
+
+def next_build(folder: Path, program: Path, env: dict[str, str]) -> None:
+    """Build an example with Next.js, as its users deploy it."""
+    words = (need("node"), str(program), "build", str(folder))
+    ran = subprocess.run(
+        words, env={**os.environ, **env}, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
