@@ -41,7 +41,8 @@ class LagMeter:
         lag = difference - base
         if now >= self._window_ends:
             self._roll(now)
-        self._recent = max(self._recent, lag)
+        if lag > self._recent:  # not `max`: this runs for every chunk
+            self._recent = lag
 
     def _roll(self, now: int) -> None:
         past = now >= self._window_ends + WINDOW

@@ -91,8 +91,8 @@ class Backoff:
         if self._allowance < 1.0:
             self.at = max(self.at, self._allowed_at + (1.0 - self._allowance) / RATE)
 
-    def spoke(self) -> None:
-        """It brought an event of a step, so it works: begin again with the shortest wait."""
+    def worked(self) -> None:
+        """It has brought an event of a step: begin again with the shortest wait."""
         self._tries = 0
 
     def no_later_than(self, at: float) -> None:
@@ -117,6 +117,7 @@ class Subscription:
         self._pause: asyncio.Task[None] | None = None  # the wait before it is opened again
         self._is_open = False
         self._hung_up = False
+        self._worked = False  # it brought an event of a step since it was opened
 
     def start(self) -> None:
         """Open it, and keep it open until `close`."""
@@ -153,6 +154,8 @@ class Subscription:
             if self._task is not me:
                 return
             now = self._clock.now()
+            if self._worked:
+                self.backoff.worked()
             self.backoff.ended(now, hung_up=self._hung_up or trouble is None, lasted=now - opened_at)
             self._listener.ended(cause, trouble, hung_up=self._hung_up)
 
@@ -168,7 +171,7 @@ class Subscription:
 
     async def _once(self) -> tuple[GapCause, HatchetError | None]:
         """Follow it until it ends. Returns why chunks may be missing from then on, and the error, if any."""
-        self._is_open = self._hung_up = False
+        self._is_open = self._hung_up = self._worked = False
         self._observer.subscribed(self._kind, +1)
         try:
             await self._open(self._deliver, self._opened)
@@ -195,5 +198,7 @@ class Subscription:
             self._opened()
         if event.hangup:
             self._hung_up = True
+        if event.step_run_id is not None:
+            self._worked = True
         if self._task is not None:
             self._listener.received(event)

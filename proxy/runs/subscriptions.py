@@ -67,8 +67,6 @@ class _Own:
 
     def received(self, event: LiveEvent) -> None:
         if self.state is not None:
-            if event.step_run_id is not None:
-                self.subscription.backoff.spoke()
             self._inputs.subscription_received(self.state, event)
 
     def ended(self, cause: GapCause, trouble: HatchetError | None, *, hung_up: bool) -> None:

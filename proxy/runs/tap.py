@@ -161,10 +161,8 @@ class Tap:
     def received(self, event: LiveEvent) -> None:
         """An event of one of the runs that carry the pair."""
         self._pulse.at = self._clock.now()
-        if event.step_run_id is not None:
-            self._subscription.backoff.spoke()
-            if event.kind is _STREAM and event.at is not None:
-                self._lag.observe(event.at)
+        if event.kind is _STREAM and event.at is not None and event.step_run_id is not None:
+            self._lag.observe(event.at)
         if event.kind is not _STREAM and self._keepalive is not None:
             self._keepalive.received(event)
         run = self._runs.get(event.run_id)

@@ -101,10 +101,14 @@ class Backlog(Generic[E]):
 
     # -- the log --
 
-    def append(self, entry: E) -> int:
-        """Add an entry and return its number; evict the oldest where a bound is exceeded."""
+    def append(self, entry: E, size: int | None = None) -> int:
+        """Add an entry and return its number; evict the oldest where a bound is exceeded.
+
+        `size` is the entry's, where the caller knows it already.
+        """
         assert not self.sealed, "nothing is appended to a sealed backlog"
-        size = entry.size
+        if size is None:
+            size = entry.size
         recent = self._recent
         recent.append(entry)
         self.last += 1

@@ -140,7 +140,7 @@ class Dispatcher:
             pending = 0
         if not pending:
             self._pending_since = monotonic()
-        backlog.append(frame)
+        backlog.append(frame, size)
         self._pending_bytes += size
 
     # -- rounds --

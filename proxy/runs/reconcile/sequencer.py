@@ -289,7 +289,7 @@ class Step:
 class Steps:
     """The steps of a run, by id; which of them may begin."""
 
-    __slots__ = ("_by_id", "_emitter", "_states", "_subscriptions", "_wakeup", "settle")
+    __slots__ = ("_by_id", "_emitter", "_states", "_subscriptions", "_wakeup", "get", "settle")
 
     def __init__(
         self,
@@ -303,6 +303,8 @@ class Steps:
         """`settle`: how many seconds chunks may lag behind an end now."""
         self.settle = settle
         self._by_id: dict[str, Step] = {}
+        # A step that is known already, else None. The dictionary's own method, because every chunk asks.
+        self.get: Final[Callable[[str], Step | None]] = self._by_id.get
         self._states = states
         self._subscriptions = subscriptions
         self._emitter = emitter
@@ -313,10 +315,6 @@ class Steps:
 
     def __iter__(self) -> Iterator[Step]:
         return iter(self._by_id.values())
-
-    def get(self, step_run_id: str) -> Step | None:
-        """A step that is known already, else None."""
-        return self._by_id.get(step_run_id)
 
     def known(self, step_run_id: str, now: float) -> Step:
         """A step; it is known from now on."""

@@ -190,7 +190,7 @@ async def test_whatever_it_brings_it_is_opened_at_a_bounded_rate(held: Held) -> 
     while held.clock.now() < 1030.0:
         if held.now is not None and not held.now.ended.done():
             held.now.tell(chunk(len(held.opens)), hangup())
-            held.subscription.backoff.spoke()
+            held.subscription.backoff.worked()
             await held.end()
         else:
             await held.clock.turn(0.01)
@@ -232,13 +232,13 @@ def test_so_many_hangups_in_a_row_cost_nothing_and_the_next_one_does() -> None:
     assert backoff.at > 100.0
 
 
-@pytest.mark.parametrize("how", ["it spoke", "it lasted"])
+@pytest.mark.parametrize("how", ["it worked", "it lasted"])
 def test_one_that_did_its_work_begins_anew(how: str) -> None:
     backoff = Backoff(Random(7))
     for _ in range(6):
         backoff.ended(100.0, hung_up=True, lasted=0.0)
-    if how == "it spoke":
-        backoff.spoke()
+    if how == "it worked":
+        backoff.worked()
     backoff.ended(200.0, hung_up=True, lasted=STEADY if how == "it lasted" else 0.0)
     assert backoff.at == 200.0
 
