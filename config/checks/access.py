@@ -8,6 +8,7 @@ from typing import Any, Final
 from config.checks.keys import GUESSED, SHORTEST_SECRET, check_jwks_url, check_key
 from config.checks.paths import OWN_PATHS, metadata_paths, streams_of
 from config.checks.secrets import check_token
+from config.checks.workflows import workflow_keys
 from config.model.files import ALGORITHMS
 from config.model.types import DURATION, SECONDS
 from config.problems import WARNING, Own
@@ -200,6 +201,11 @@ def check_against_grant(source: Source, hatchet: Any, auth: Any) -> None:
         for path in metadata_paths(source):
             message = "finding a run by its metadata needs the history, and `api` is `off`"
             source.add(source.at(path), "needs-api", message, "write `api: auto`, or use {workflowRunId}")
+        for path in workflow_keys(source):
+            message = f"`{path[-1]}` needs the history, which knows a run's workflow, and `api` is `off`"
+            source.add(
+                source.key_at(path), "needs-api", message, f"write `api: auto`, or remove `{path[-1]}`"
+            )
     if auth is None or auth == "none":
         for _, path, block in streams_of(source):
             allow = block.get("allow")

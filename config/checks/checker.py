@@ -41,6 +41,7 @@ from config.checks.rules.stream_rules import check_rules
 from config.checks.schema_errors import validate
 from config.checks.secrets import check_secrets, check_unexpanded
 from config.checks.step_names import check_step_names
+from config.checks.workflows import check_workflows
 from config.expressions.api import ALLOW_FIELDS, EVENT_FIELDS
 from config.model.files import ProxyFile, SingleFile, TeamFile
 from config.problems import ERROR, WARNING, Own, Problem, Severity, errors
@@ -200,6 +201,7 @@ def check_streams(source: Source, *, at_root: bool) -> None:
             if isinstance(rule, dict)
         }
     check_step_names(source)
+    check_workflows(source)
     for name, shape in shapes.items():
         if name not in used:
             message = f"no rule uses the shape `{name[:60]}`"

@@ -15,7 +15,9 @@ from config.source.scalars import trap
 
 FIELDS: Final = (
     *("type", "step", "payload", "run_id", "step_run_id", "attempt", "index", "at", "metadata", "recovered"),
+    *("workflow", "parent"),
 )
+PARENT: Final = ("run_id", "step", "workflow")
 WITHOUT_PAYLOAD: Final = frozenset({"step_started", "step_skipped", "step_cancelled", "run_cancelled"})
 FAILURE: Final = {
     "step_retrying": ("message", "detail"),
@@ -131,16 +133,36 @@ class GivenEvent:
 
     def check_others(self) -> None:
         """Ids, times, metadata."""
-        for field in ("run_id", "step_run_id", "at"):
+        for field in ("run_id", "step_run_id", "at", "workflow"):
             if self.event.get(field) is not None and not isinstance(self.event[field], str):
                 self.wrong(field, f"`{field}` is text", "put it in quotes")
         if "metadata" in self.event and not isinstance(self.event["metadata"], dict):
             self.wrong("metadata", "`metadata` is a mapping", "like {user_id: u1}")
+        self.check_parent()
         if "recovered" in self.event and not isinstance(self.event["recovered"], bool):
             self.wrong("recovered", "`recovered` is true or false")
         elif self.event.get("recovered") is True and self.type == "step_stream" and not self.repaired:
             message = "a chunk is only recovered where a rule of the stream has `whole`"
             self.wrong("recovered", message, "remove it")
+
+    def check_parent(self) -> None:
+        """A child run's `parent` has the fields that the proxy fills in."""
+        parent = self.event.get("parent")
+        if parent is None:
+            return
+        if not isinstance(parent, dict):
+            self.wrong("parent", "`parent` is a mapping", f"it has {', '.join(PARENT)}")
+            return
+        for key, value in parent.items():
+            place = (*self.path, "parent", key)
+            if key not in PARENT:
+                hint = nearest(key, PARENT) or f"it has {', '.join(PARENT)}"
+                self.source.add(
+                    self.source.key_at(place), "unknown-key", f"`parent` has no field `{key[:60]}`", hint
+                )
+            elif value is not None and not isinstance(value, str):
+                said = f"`{key}` of `parent` is text"
+                self.source.add(self.source.at(place), "impossible-event", said, "put it in quotes")
 
     def check_payload(self) -> None:
         """What the payload of such an event can be."""

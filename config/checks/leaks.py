@@ -37,6 +37,8 @@ def sample(event: str) -> dict[str, Any]:
         "at": "2026-01-01T00:00:00Z",
         "metadata": {},
         "recovered": False,
+        "workflow": "w",
+        "parent": None,
     }
 
 

@@ -40,7 +40,19 @@ _READING: Final = {
 """The functions that read a text, and how often `contains` could do so in the same time."""
 
 _SHORT: Final = frozenset(
-    {"type", "step", "run_id", "step_run_id", "attempt", "index", "first_index", "at", "recovered"}
+    {
+        "type",
+        "step",
+        "run_id",
+        "step_run_id",
+        "attempt",
+        "index",
+        "first_index",
+        "at",
+        "recovered",
+        "workflow",
+        "parent",
+    }
 )
 """Fields of the event that hold no long text."""
 

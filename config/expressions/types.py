@@ -59,6 +59,12 @@ def record(**fields: Shape) -> Shape:
     return Shape("object", fields, nullable=False)
 
 
+PARENT: Final = record(
+    run_id=known("string"), step=known("string", nullable=True), workflow=known("string", nullable=True)
+)
+"""What started a child run: its run, step and workflow."""
+
+
 def of(fields: Shape | Mapping[str, Any]) -> Shape:
     """A shape from a plain mapping of names (to mappings, shapes, or None for anything)."""
     if isinstance(fields, Shape):
@@ -96,6 +102,8 @@ def _event_fields(patterns: tuple[str, ...], payload: str, steps: tuple[str, ...
         at=known("string", nullable=True),
         metadata=Shape("object", nullable=False),
         recovered=known("boolean"),
+        workflow=known("string", nullable=True),
+        parent=replace(PARENT, nullable=True),
     )
 
 

@@ -79,6 +79,17 @@ EVENT_SCHEMA: Final[dict[str, Any]] = {
         "run_id": {"type": "string", "description": "The run's id."},
         "step_run_id": {"type": ["string", "null"], "description": "The step run's id."},
         "at": {"type": ["string", "null"], "description": "When: ISO 8601, UTC."},
+        "workflow": {"type": ["string", "null"], "description": "The workflow's name."},
+        "parent": {
+            "type": ["object", "null"],
+            "description": "What started a child run; null on events of the run itself.",
+            "properties": {
+                "run_id": {"type": ["string", "null"], "description": "The run whose step started it."},
+                "step": {"type": ["string", "null"], "description": "That step's name."},
+                "workflow": {"type": ["string", "null"], "description": "That run's workflow."},
+            },
+            "additionalProperties": False,
+        },
     },
     "required": ["type"],
     "additionalProperties": False,

@@ -228,6 +228,12 @@ class RuleBlock(Block):
         "generate_*",
         ["start", "load_docs"],
     )
+    workflows: OneOrMany | None = setting(
+        None,
+        "The workflows whose runs it takes events of: one or a list, globs too; by default every workflow.",
+        "research-*",
+        ["chat", "agent"],
+    )
     when: Expression | None = setting(
         None,
         "A JMESPath expression over the event; where it is false-like (false, null, empty) "
@@ -348,6 +354,13 @@ class StreamBlock(Block):
         "by default `/streams/NAME/{workflowRunId}`.",
         "/chat/{workflowRunId}",
         "/message/{metadata.message_id}",
+    )
+    workflow: OneOrMany | None = setting(
+        None,
+        "The workflows that it is for: one or a list, globs too; by default every workflow. "
+        "A run of another workflow does not exist on this stream (404).",
+        "chat-*",
+        ["chat", "support"],
     )
     rules: Annotated[tuple[Annotated[RuleBlock, PART], ...], BeforeValidator(listed)] = setting(
         ...,

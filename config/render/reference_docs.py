@@ -59,7 +59,9 @@ A file may have 1 MiB, 50,000 values, 32 levels and 128 KiB of expressions.
 | `type` | the event's name, from the table below |
 | `step` | the step's name as in the workflow's code; null on run events |
 | `payload` | what it carries, see below |
+| `workflow` | the workflow's name; null where nothing tells it |
 | `run_id`, `step_run_id` | Hatchet's ids |
+| `parent` | `{run_id, step, workflow}` of what started a child run (`include: [children]`); null elsewhere |
 | `attempt` | 1 for the first try; null on run events |
 | `index` | a chunk's number within its step and attempt, from 0; null elsewhere |
 | `first_index` | the same, or that of the first of several chunks that a rule with `merge` made one event |

@@ -36,6 +36,7 @@ class Event:
     ``payload`` is text for a chunk, else a JSON value (docs/configuration.md lists them by type). ``step``,
     ``step_run_id`` and ``attempt`` are None on run events, ``index`` is None on everything but chunks.
     ``first_index`` is the index of the first of several chunks that were merged; None elsewhere.
+    ``parent`` is set where a stream includes child runs.
     """
 
     type: str
@@ -48,6 +49,8 @@ class Event:
     at: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     recovered: bool = False
+    workflow: str | None = None  # None where nothing told its name yet
+    parent: Mapping[str, Any] | None = None  # of a child run's events: run_id, step and workflow
     first_index: int | None = None
 
     @property
@@ -74,12 +77,16 @@ class GapCause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StepGap:
-    """Chunks of a step that no client will get; ``missed`` is None where the number is unknown."""
+    """Chunks of a step that no client will get; ``missed`` is None where the number is unknown.
+
+    ``workflow`` is the run's, None where its name is not known.
+    """
 
     cause: GapCause
     step: str | None
     attempt: int | None
     missed: int | None
+    workflow: str | None = field(default=None, compare=False, repr=False)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -97,6 +104,7 @@ class Reset:
     step: str
     attempt: int
     whole: bool = False
+    workflow: str | None = field(default=None, compare=False, repr=False)
 
     @property
     def data(self) -> dict[str, Any]:

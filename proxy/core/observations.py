@@ -112,3 +112,4 @@ class PastState:
     steps: tuple[PastStep, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     finished_at: int | None = None
+    workflow: str | None = None  # the workflow's name, where the answer has it

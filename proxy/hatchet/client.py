@@ -7,7 +7,7 @@ client is immutable: a new token or address makes a new client, and closing the 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 from urllib.parse import quote
@@ -89,8 +89,8 @@ class HatchetClient:
         answer = await self._history().get(f"/api/v1/stable/workflow-runs/{quote(run_id, safe='')}")
         return None if answer is None else _read(past_state, answer)
 
-    async def find(self, key: str, value: str) -> str | None:
-        """The id of the newest run without a parent that carries the pair, or None. Raises HistoryAway."""
+    async def find(self, key: str, value: str, workflows: Sequence[str] | None = None) -> str | None:
+        """The newest run without a parent that carries the pair; see `Upstream.find`."""
         since = datetime.now(UTC) - FIND_SINCE
         query = {
             "since": since.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -102,7 +102,7 @@ class HatchetClient:
         path = f"/api/v1/stable/tenants/{self._tenant}/workflow-runs"
         for page in range(FIND_PAGES):
             answer = await self._history().get(path, query | {"offset": str(page * FIND_LIMIT)})
-            found, rows = _read(newest_run, answer or {}, key, value)
+            found, rows = _read(newest_run, answer or {}, key, value, workflows)
             if found is not None or rows < FIND_LIMIT:
                 return found
         return None

@@ -7,9 +7,10 @@ The shapes are those of `GET /api/v1/stable/workflow-runs/{id}` (V1WorkflowRunDe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from config.expressions.globs import matches
 from proxy.core.instant import instant
 from proxy.core.observations import PastState, PastStep, PastTaskEvent, Status
 
@@ -33,7 +34,17 @@ def past_state(answer: Mapping[str, Any]) -> PastState:
         steps=tuple(steps),
         metadata=run.get("additionalMetadata") or {},
         finished_at=_time(run.get("finishedAt")),
+        workflow=_workflow(answer),
     )
+
+
+def _workflow(answer: Mapping[str, Any]) -> str | None:
+    """The workflow's name: the configuration has it, and each action is ``NAME:STEP``."""
+    name = (answer.get("workflowConfig") or {}).get("Name")
+    if name:
+        return str(name)
+    actions = (str(task.get("actionId") or "") for task in answer.get("tasks") or ())
+    return next((action.rpartition(":")[0] for action in actions if ":" in action), None)
 
 
 def _step(
@@ -110,8 +121,12 @@ def _timeout(event: Mapping[str, Any]) -> str | None:
     return str(event.get("message") or "") or None if event["eventType"] == "TIMED_OUT" else None
 
 
-def newest_run(answer: Mapping[str, Any], key: str, value: str) -> tuple[str | None, int]:
+def newest_run(
+    answer: Mapping[str, Any], key: str, value: str, workflows: Sequence[str] | None = None
+) -> tuple[str | None, int]:
     """The id of the newest run in a list that carries the pair and has no parent; and the list's length.
+
+    With `workflows` (globs) it is a run of one of these.
 
     The pair is compared again here, because the engine's filter splits at the first colon, so that a key with
     a colon matches another key.
@@ -120,7 +135,9 @@ def newest_run(answer: Mapping[str, Any], key: str, value: str) -> tuple[str | N
     runs = [
         row
         for row in rows
-        if not row.get("parentTaskExternalId") and (row.get("additionalMetadata") or {}).get(key) == value
+        if not row.get("parentTaskExternalId")
+        and (row.get("additionalMetadata") or {}).get(key) == value
+        and (workflows is None or matches(workflows, str(row.get("workflowName") or "")))
     ]
     newest = max(runs, key=lambda row: str(row["metadata"]["createdAt"]).rstrip("Z"), default=None)
     return None if newest is None else str(newest["workflowRunExternalId"]).lower(), len(rows)

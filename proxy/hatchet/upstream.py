@@ -6,7 +6,7 @@ only `proxy.hatchet.errors.HatchetError`. Cancelling a call also ends it at Hatc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from proxy.core.observations import CoreState, LiveEvent, PastState
@@ -40,8 +40,11 @@ class Upstream(Protocol):
     async def past(self, run_id: str) -> PastState | None:
         """The REST history of a run; None while it does not know the run. Raises HistoryAway."""
 
-    async def find(self, key: str, value: str) -> str | None:
-        """The id of the newest run without a parent that carries the pair, or None. Raises HistoryAway."""
+    async def find(self, key: str, value: str, workflows: Sequence[str] | None = None) -> str | None:
+        """The id of the newest run without a parent that carries the pair, or None. Raises HistoryAway.
+
+        `workflows`: only runs of workflows that one of these globs matches; None: of all.
+        """
 
     async def check_history(self) -> None:
         """Ask the REST history something small that it always answers. Raises HistoryAway.

@@ -90,7 +90,7 @@ class Merging:
         if not isinstance(item, Event):
             return [*self._flush(list(self._waiting)), Ready(item)]
         if item.type != STEP_STREAM:
-            forwarded = self._rules.takes(item.type, item.step)
+            forwarded = self._rules.takes(item)
             return [*self._flush(list(self._waiting) if forwarded else [item.step]), Ready(item)]
         decoded = decoded or DecodedEvent(item)
         decision = self._rules.decision(item, decoded)

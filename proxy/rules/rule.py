@@ -38,6 +38,8 @@ class RuleLike(Protocol):
     @property
     def steps(self) -> tuple[str, ...] | None: ...
     @property
+    def workflows(self) -> tuple[str, ...] | None: ...
+    @property
     def when(self) -> str | None: ...
     @property
     def payload(self) -> str: ...
@@ -137,6 +139,8 @@ class DecodedEvent:
             "at": event.at,
             "metadata": metadata if metadata.__class__ is dict else dict(metadata),
             "recovered": event.recovered,
+            "workflow": event.workflow,
+            "parent": event.parent,
         }
 
 
@@ -185,18 +189,29 @@ class Rule:
         self.metered = not all(each.plain for each in (when, *fields.values()))  # it spends from the meter
         self._weighed = copies_of_all(field.tree for field in fields.values()) > FEW_COPIES
 
-    def mismatch(self, event_type: str, step: str | None) -> str | None:
-        """Why the rule does not take events of this type and step; None where it does."""
+    def mismatch(self, event_type: str, step: str | None, workflow: str | None) -> str | None:
+        """Why the rule does not take events of this type, step and workflow; None where it does.
+
+        A rule with `workflows` takes nothing of a run whose workflow is not known (None).
+        """
         if not matches_event(self.config.events, event_type):
             by_glob = matches(self.config.events, event_type)
             return f"it is for {_listed(self.config.events)}" + (
                 ", and globs take no chunks" if by_glob else ""
             )
+        workflows = self.config.workflows
+        if workflows is not None and (workflow is None or not matches(workflows, workflow)):
+            return f"it is for workflows {_listed(workflows)}"
         if self.config.steps is None:
             return None
         if step is None:
             return "a rule with steps never matches run events"
         return None if matches(self.config.steps, step) else f"it is for steps {_listed(self.config.steps)}"
+
+    def takes_chunks(self, step: str) -> bool:
+        """Whether the rule takes chunks of `step`, in some workflow at least."""
+        events, steps = self.config.events, self.config.steps
+        return matches_event(events, STEP_STREAM) and (steps is None or matches(steps, step))
 
     def view(self, decoded: DecodedEvent, failed: Failed) -> dict[str, Any]:
         """The root for the rule's expressions.

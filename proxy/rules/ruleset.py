@@ -25,7 +25,7 @@ from proxy.rules.rule import DecodedEvent, Failed, Message, Rule, RuleLike, Stop
 _T = TypeVar("_T")
 
 KNOWN_STEPS: Final = 1024
-"""(type, step) pairs whose rules are cached: more than any workflow has, and it bounds the memory."""
+"""Combinations of type, step and workflow whose rules are cached: it bounds the memory."""
 
 
 class StreamLike(Protocol):
@@ -105,10 +105,11 @@ class Rules:
         self._allowance = allowance or _NoBound()
         self._rules = tuple(Rule(config, self._meter, number) for number, config in enumerate(stream.rules))
         self._failed = failed
-        self._candidates: dict[tuple[str, str | None], tuple[Rule, ...]] = {}
+        self._candidates: dict[tuple[str, str | None, str | None], tuple[Rule, ...]] = {}
         self.fingerprint: str = fingerprint(stream)
         self._metered = any(rule.metered for rule in self._rules)
         self._refused = False  # the last event without a message: the allowance was used up
+        self._by_workflow = any(rule.config.workflows is not None for rule in self._rules)
         self.repairs_texts = any(rule.has_whole for rule in self._rules)
         self.merges = any(rule.merge is not None for rule in self._rules)
 
@@ -117,9 +118,9 @@ class Rules:
 
         Several streams that are given the same `decoded` form of an event decode its chunk once.
         """
-        candidates = self._candidates.get((event.type, event.step))
+        candidates = self._candidates.get((event.type, event.step, event.workflow))
         if candidates is None:
-            candidates = self._select(event.type, event.step)
+            candidates = self._select(event.type, event.step, event.workflow)
         if not candidates:
             return None
         if decoded is None:
@@ -168,19 +169,24 @@ class Rules:
         """Report what cannot be sent of an event although the rule made a message of it."""
         self._failed(rule, event_type, reason)
 
-    def forwards_chunks(self, step: str) -> bool:
-        """Whether a rule takes chunks of `step`; its `when` may still refuse them."""
-        return bool(self._select(STEP_STREAM, step))
+    def forwards_chunks(self, step: str, workflow: str | None = None) -> bool:
+        """Whether a rule takes chunks of `step`; its `when` may still refuse them.
 
-    def whole_rules(self, step: str) -> list[Rule]:
+        Where the workflow is not known (None), whether a rule takes them in some workflow.
+        """
+        if workflow is None and self._by_workflow:
+            return any(rule.takes_chunks(step) for rule in self._rules)
+        return bool(self._select(STEP_STREAM, step, workflow))
+
+    def whole_rules(self, step: str, workflow: str | None = None) -> list[Rule]:
         """The rules with `whole` that may forward chunks of `step`."""
         if not self.repairs_texts:
             return []
-        return [rule for rule in self._select(STEP_STREAM, step) if rule.has_whole]
+        return [rule for rule in self._select(STEP_STREAM, step, workflow) if rule.has_whole]
 
-    def only_whole_rules(self, step: str) -> bool:
+    def only_whole_rules(self, step: str, workflow: str | None = None) -> bool:
         """Whether every rule that may forward chunks of `step` has `whole`."""
-        return all(rule.has_whole for rule in self._select(STEP_STREAM, step))
+        return all(rule.has_whole for rule in self._select(STEP_STREAM, step, workflow))
 
     def whole_text(self, rule: Rule, completed: Event) -> str | None:
         """What `rule` says the chunks add up to of the attempt that `completed` ends; None where no text."""
@@ -197,13 +203,13 @@ class Rules:
 
         return self._bounded(rule, chunk, message)
 
-    def takes(self, event_type: str, step: str | None) -> bool:
+    def takes(self, event: Event) -> bool:
         """Whether a rule takes such events; its `when` may still refuse them."""
-        return bool(self._select(event_type, step))
+        return bool(self._select(event.type, event.step, event.workflow))
 
     def decision(self, chunk: Event, decoded: DecodedEvent) -> Decision | None:
         """Which rule takes `chunk`; None where that fails, which `message` then reports."""
-        candidates = self._select(STEP_STREAM, chunk.step)
+        candidates = self._select(STEP_STREAM, chunk.step, chunk.workflow)
         if not candidates:
             return UNTAKEN
 
@@ -245,7 +251,7 @@ class Rules:
         verdicts: dict[int, RuleVerdict] = {}
         self._meter.left = WORK_LIMIT
         decoded, decided = DecodedEvent(event), ""
-        for rule in self._as_asked(event.type, event.step):
+        for rule in self._as_asked(event.type, event.step, event.workflow):
             if decided:
                 verdicts[rule.number] = RuleVerdict(rule.name, False, False, None, (decided,))
                 continue
@@ -254,24 +260,26 @@ class Rules:
                 decided = "an earlier rule decided"
         return [verdicts[number] for number in sorted(verdicts)]
 
-    def _as_asked(self, event_type: str, step: str | None) -> list[Rule]:
+    def _as_asked(self, event_type: str, step: str | None, workflow: str | None) -> list[Rule]:
         """All rules: as they are written, but narrower ones before the rule that takes the rest."""
-        candidates = self._select(event_type, step)
+        candidates = self._select(event_type, step, workflow)
         if event_type != STEP_STREAM or not candidates or not candidates[-1].takes_rest:
             return list(self._rules)
         rest = candidates[-1]
         last = [rule for rule in self._rules if rule.number > rest.number and not rule.narrower]
         return [rule for rule in self._rules if rule is not rest and rule not in last] + [rest, *last]
 
-    def _select(self, event_type: str, step: str | None) -> tuple[Rule, ...]:
+    def _select(self, event_type: str, step: str | None, workflow: str | None) -> tuple[Rule, ...]:
         """The rules that take such events in the order in which they are asked, up to one that takes all."""
-        known = self._candidates.get((event_type, step))
+        known = self._candidates.get((event_type, step, workflow))
         if known is not None:
             return known
         chosen: list[Rule] = []
         rest: Rule | None = None  # takes all chunks that the narrower rules behind it leave
         for rule in self._rules:
-            if rule.mismatch(event_type, step) is not None or (rest is not None and not rule.narrower):
+            if rule.mismatch(event_type, step, workflow) is not None or (
+                rest is not None and not rule.narrower
+            ):
                 continue
             if rule.takes_rest and event_type == STEP_STREAM:
                 rest = rule
@@ -283,7 +291,7 @@ class Rules:
             chosen.append(rest)
         if len(self._candidates) >= KNOWN_STEPS:
             self._candidates.clear()
-        self._candidates[event_type, step] = tuple(chosen)
+        self._candidates[event_type, step, workflow] = tuple(chosen)
         return tuple(chosen)
 
 
@@ -294,7 +302,7 @@ def refusal_of(error: Exception) -> str:
 
 def _verdict(rule: Rule, decoded: DecodedEvent) -> RuleVerdict:
     event = decoded.event
-    mismatch = rule.mismatch(event.type, event.step)
+    mismatch = rule.mismatch(event.type, event.step, event.workflow)
     if mismatch is not None:
         return RuleVerdict(rule.name, True, False, None, (mismatch,))
     reasons: list[str] = []
@@ -324,6 +332,7 @@ def fingerprint(stream: StreamLike) -> str:
         {
             "events": list(rule.events),
             "steps": None if rule.steps is None else list(rule.steps),
+            **({} if rule.workflows is None else {"workflows": list(rule.workflows)}),
             "when": rule.when,
             "payload": rule.payload,
             "event": rule.event,

@@ -29,6 +29,8 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "at": (str, type(None)),
     "metadata": (dict,),
     "recovered": (bool,),
+    "workflow": (str, type(None)),
+    "parent": (dict, type(None)),
 }
 _WORDS: Final = {str: "a text", int: "a whole number", dict: "a mapping", bool: "true or false"}
 FIELDS: Final = (*_TYPES, "payload")
@@ -92,6 +94,8 @@ _EXAMPLES: Final = {
     "at": AT,
     "metadata": "{}",
     "recovered": "true",
+    "workflow": "chat",
+    "parent": "{run_id: …, step: plan, workflow: chat}",
 }
 
 

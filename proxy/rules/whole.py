@@ -116,7 +116,7 @@ class WholeTexts:
 
     def hold(self, gap: StepGap) -> bool:
         """Hold `gap` back until its step ends, where it may be repaired then; False: send it now."""
-        if gap.step is None or not self._rules.whole_rules(gap.step):
+        if gap.step is None or not self._rules.whole_rules(gap.step, gap.workflow):
             return False
         held = self._steps.setdefault(gap.step, _Step()).gaps
         if len(held) >= MAX_HELD:
@@ -141,7 +141,7 @@ class WholeTexts:
     def _completed(self, event: Event, step: str) -> list[Outcome]:
         """What is sent before a step's `step_completed`, by the table above."""
         record = self._forget(step)
-        rules = self._rules.whole_rules(step)
+        rules = self._rules.whole_rules(step, event.workflow)
         if not rules:
             return list(record.gaps)
         attempt = event.attempt if event.attempt is not None else _latest(record)
@@ -151,7 +151,9 @@ class WholeTexts:
         ]
         differs = any(text is not None and not self._is_beginning(sent, text) for _, text, sent in texts)
         # A reset also voids what the step's other rules sent, and that cannot be sent again.
-        can_reset = self._rules.only_whole_rules(step) and all(text is not None for _, text, _ in texts)
+        can_reset = self._rules.only_whole_rules(step, event.workflow) and all(
+            text is not None for _, text, _ in texts
+        )
         reset = differs and can_reset
         repairs: list[Outcome] = []
         repaired = can_reset  # after `repairs` every rule has sent its whole text
@@ -229,4 +231,6 @@ def _chunk(event: Event, attempt: int | None, text: str, index: int) -> Event:
         event.at,
         event.metadata,
         recovered=True,
+        workflow=event.workflow,
+        parent=event.parent,
     )

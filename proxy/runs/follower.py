@@ -126,6 +126,15 @@ class RunFollower:
         return self._reconciler.core_state
 
     @property
+    def workflow(self) -> str | None:
+        """The name of its workflow, where the history told it."""
+        return self._reconciler.workflow
+
+    def name_workflow(self, name: str) -> None:
+        """Its workflow is `name`: items have it from now on."""
+        self._reconciler.name_workflow(name)
+
+    @property
     def trouble(self) -> HatchetError | None:
         """The last error of Hatchet that this run met, until a call succeeds."""
         return self._reader.trouble or self._trouble

@@ -34,6 +34,9 @@ PICK_UP: Final = 10.0  # seconds after which a found run that nobody takes is gi
 MOST_KEPT: Final = 8 * 1024 * 1024  # bytes buffered until the run takes over
 
 
+_Wanted = tuple[str, str, tuple[str, ...] | None]  # key, value, and globs of workflows
+
+
 class Found:
     """A run that was found; `feed` hands over the events that were received meanwhile."""
 
@@ -50,8 +53,9 @@ class Found:
 class Search:
     """One search for one pair, shared by all who wait for it."""
 
-    def __init__(self, finder: Finder, key: str, value: str) -> None:
+    def __init__(self, finder: Finder, key: str, value: str, workflows: tuple[str, ...] | None) -> None:
         self.pair = (key, value)
+        self.workflows = workflows
         self.waiting = 0
         self.found: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         self.away: HatchetError | None = None
@@ -82,10 +86,13 @@ class Search:
             while not self.found.done():
                 if await self._in_list():
                     break
-                if self._received:
+                if self._received and self.workflows is None:
                     await self._confirm()
                     break
-                await self._either(self._first, LOOK_AGAIN)
+                if self._received:  # only the list knows a run's workflow: ask it soon
+                    await clock.sleep(CONFIRM_PAUSE)
+                else:
+                    await self._either(self._first, LOOK_AGAIN)
             started = clock.now()
             while clock.now() < started + PICK_UP and self._run is None:
                 await clock.sleep(0.25)
@@ -124,7 +131,7 @@ class Search:
 
     async def _in_list(self) -> bool:
         try:
-            run_id = await self._finder.look(*self.pair)
+            run_id = await self._finder.look(*self.pair, self.workflows)
         except HatchetError as trouble:
             self.away = trouble
             return False
@@ -221,23 +228,28 @@ class Finder:
         self.clock = clock or LoopClock()
         self.observer = observer or Observer()
         self.rng = rng or Random()
-        self._searches: dict[tuple[str, str], Search] = {}
+        self._searches: dict[_Wanted, Search] = {}
 
-    async def look(self, key: str, value: str) -> str | None:
+    async def look(self, key: str, value: str, workflows: tuple[str, ...] | None = None) -> str | None:
         """Ask the list once. Raises HistoryAway."""
         self.observer.lookup("find")
-        return await self.upstream.find(key, value)
+        return await self.upstream.find(key, value, workflows)
 
-    async def find(self, key: str, value: str, patience: float) -> Found:
+    async def find(
+        self, key: str, value: str, patience: float, workflows: tuple[str, ...] | None = None
+    ) -> Found:
         """The newest run without a parent that carries the pair; waits up to `patience` seconds for it.
+
+        `workflows`: only runs of workflows that one of these globs matches; None: of all.
 
         Raises RunUnknown after that, or HistoryAway where the list gave no answer.
         """
-        search = self._searches.get((key, value))
+        wanted = (key, value, workflows)
+        search = self._searches.get(wanted)
         if search is None or search.found.done():  # a newer run may carry the pair by now
             away: HatchetError | None = None
             try:
-                run_id = await self.look(key, value)
+                run_id = await self.look(key, value, workflows)
             except HistoryAway as trouble:
                 run_id, away = None, trouble
             if search is not None and (run_id is None or run_id == search.found.result().run_id):
@@ -246,17 +258,18 @@ class Finder:
                 return Found(run_id)
             if patience <= 0:
                 raise away or _unknown(key)
-            search = self._searches.get((key, value)) or self._begin(key, value)
+            search = self._searches.get(wanted) or self._begin(wanted)
         return await self._wait(search, patience)
 
-    def _begin(self, key: str, value: str) -> Search:
-        search = self._searches[key, value] = Search(self, key, value)
+    def _begin(self, wanted: _Wanted) -> Search:
+        search = self._searches[wanted] = Search(self, *wanted)
         search.task.add_done_callback(lambda _: self._done(search))
         return search
 
     def _done(self, search: Search) -> None:
-        if self._searches.get(search.pair) is search:
-            del self._searches[search.pair]
+        wanted = (*search.pair, search.workflows)
+        if self._searches.get(wanted) is search:
+            del self._searches[wanted]
 
     async def _wait(self, search: Search, patience: float) -> Found:
         search.waiting += 1

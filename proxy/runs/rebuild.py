@@ -14,6 +14,8 @@ LONG: Final = 60.0  # seconds: longer than any wait of the reconciler
 def rebuild(core: CoreState, past: PastState | None) -> list[Event]:
     """Every lifecycle event that the states contain, recovered, in order; the run's end only if done."""
     reconciler = Reconciler(core.run_id, has_history=past is not None)
+    if past is not None and past.workflow is not None:
+        reconciler.name_workflow(past.workflow)
     reconciler.core(core, 0.0)
     if past is not None:
         reconciler.history(past, LONG)

@@ -171,7 +171,7 @@ class Channel:
             return self._unsent(item, number) if frame is None else (frame,)
         if isinstance(item, End):
             return (Frame(self._end(item), True),)
-        if item.step is not None and not self.rules.forwards_chunks(item.step):
+        if item.step is not None and not self.rules.forwards_chunks(item.step, item.workflow):
             return ()  # a stream that never forwards a step's chunks misses none of them
         if isinstance(item, Reset):
             self.counts.resets += 1

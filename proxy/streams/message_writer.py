@@ -119,7 +119,7 @@ class MessageWriter:
             return self._message(item, message) if message is not None else self._unsent(item)
         if isinstance(item, End):
             return self._machine.end(item.status)
-        if item.step is not None and not self._rules.forwards_chunks(item.step):
+        if item.step is not None and not self._rules.forwards_chunks(item.step, item.workflow):
             return []  # a stream that never forwards a step's chunks misses none of them
         if isinstance(item, Reset):
             self._counts.resets += 1

@@ -38,6 +38,6 @@ class RefusedWork:
 
     def _reader_of(self, event: Event) -> tuple[str | None, int | None]:
         """Step and attempt; both null where the stream forwards none of the step's chunks."""
-        if event.step is not None and self._rules.forwards_chunks(event.step):
+        if event.step is not None and self._rules.forwards_chunks(event.step, event.workflow):
             return event.step, event.attempt
         return None, None

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
 from proxy.core.observations import CoreState, PastState
 from proxy.formats.machine import Facts
 from proxy.formats.wire import SSE, machine_of
-from proxy.hatchet.errors import HatchetAway, HatchetError, RunUnknown
+from proxy.hatchet.errors import HatchetAway, HatchetError, HistoryAway, RunUnknown
 from proxy.hatchet.upstream import Upstream
 from proxy.log.cursor import Cursor, Ids
 from proxy.observability.counters import TeamCounters
@@ -34,6 +35,8 @@ from proxy.streams.stream import LiveStream
 
 LOOKUP_PAUSE: Final = 0.2
 """Seconds between lookups of a run that does not exist yet: the engine shows a new run after about 0.1 s."""
+NAMING_PAUSE: Final = 0.05
+"""Seconds between reads of the history for a workflow's name: it learns of a new run after 0.05 to 0.1 s."""
 REPLAY_CHECK: Final = 1.0
 """Seconds for which the answer "not replayed" is reused: it bounds the calls for a run that is over."""
 CLOSED: Final = "the run was closed"
@@ -81,6 +84,7 @@ class RunSession:
         self._opening: dict[str, asyncio.Lock] = {}
         self._channels_made = 0
         self._lookup: asyncio.Task[CoreState] | None = None
+        self._naming: asyncio.Task[str] | None = None
         self._replay_checked_at = 0.0
         self.run: RunFollower
 
@@ -155,6 +159,46 @@ class RunSession:
                 del lookup  # the traceback of its error holds this frame: a reference cycle
         return self.state
 
+    @property
+    def workflow(self) -> str | None:
+        """The name of the run's workflow, where it is known."""
+        return self.run.workflow
+
+    async def named(self, patience: float) -> str:
+        """The name of the run's workflow; waits up to `patience` seconds until the history knows the run.
+
+        Raises HistoryAway.
+        """
+        name = self.run.workflow
+        if name is not None:
+            return name
+        if self._naming is None or self._naming.done():
+            self._naming = asyncio.create_task(self._name(patience))
+        naming = self._naming
+        try:
+            return await asyncio.shield(naming)
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if not naming.cancelled() or caller is None or caller.cancelling():
+                raise
+            raise HatchetAway(CLOSED) from None
+        finally:
+            del naming  # the traceback of its error holds this frame: a reference cycle
+
+    async def _name(self, patience: float) -> str:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience
+        while True:
+            if self.run.workflow is None:
+                past = await self._upstream.past(self.run_id)
+                if past is not None and past.workflow is not None:
+                    self.run.name_workflow(past.workflow)
+            if self.run.workflow is not None:
+                return self.run.workflow
+            if loop.time() >= deadline or self.closed:
+                raise HistoryAway("the history does not know the run's workflow yet")
+            await asyncio.sleep(NAMING_PAUSE)
+
     def opened(self, stream: LiveStream) -> Dispatcher | None:
         """The dispatcher of `stream`, where the stream is open."""
         return self._dispatchers.get(stream.key)
@@ -222,15 +266,24 @@ class RunSession:
         forgotten = retained.forgotten(0)
         events = [event for event in rebuilt if event.identity in forgotten]
         notices = [item for item in forgotten if isinstance(item, StepGap | Reset)]
-        dispatcher.publish([*events, *notices])
+        dispatcher.publish(self._with_workflow([*events, *notices]))
         if len(events) + len(notices) < len(forgotten):  # the state may be incomplete while the run goes on
             dispatcher.publish([StepGap(GapCause.BACKLOG, None, None, None)])
         dispatcher.publish(
             [StepGap(GapCause.BACKLOG, loss.step, loss.attempt, loss.missed) for loss in retained.losses(0)]
         )
-        dispatcher.publish([entry.item for _, entry in retained.aside(0)])
-        dispatcher.publish([entry.item for entry in retained.read(retained.first - 1)])
+        dispatcher.publish(self._with_workflow(entry.item for _, entry in retained.aside(0)))
+        dispatcher.publish(self._with_workflow(entry.item for entry in retained.read(retained.first - 1)))
         return dispatcher
+
+    def _with_workflow(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items with the workflow's name, also those that were retained before it was known."""
+        name = self.run.workflow
+        for item in items:
+            if name is None or isinstance(item, End) or item.workflow is not None:
+                yield item
+            else:
+                yield replace(item, workflow=name)
 
     async def rebuild(self) -> list[Event]:
         """Every lifecycle event that the run's current state implies. Raises HatchetError."""
@@ -307,6 +360,9 @@ class RunSession:
         if self._lookup is not None:
             self._lookup.cancel()
             self._lookup = None
+        if self._naming is not None:
+            self._naming.cancel()
+            self._naming = None
         for dispatcher in self._dispatchers.values():
             dispatcher.close()
         self._dispatchers.clear()

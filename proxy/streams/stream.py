@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+from config.expressions.globs import matches
 from config.model.files import StreamConfig
 from proxy.access.origins import Origins
 from proxy.formats.wire import Wire, wire_of
@@ -19,11 +21,14 @@ class Allow(Protocol):
         """Whether the client may read the run; `root` holds claims, run and request."""
 
 
+NAMES_WORKFLOW: Final = re.compile(r"\b(workflow|parent)\b")
+
+
 @dataclass(frozen=True, slots=True)
 class LiveStream:
     """A stream of a team; `key` distinguishes it from a stream of the same name with other rules.
 
-    `wire` is what is fixed for its format.
+    `wire` is what is fixed for its format. `shows_workflow`: whether a frame may have the workflow's name.
     """
 
     config: StreamConfig
@@ -33,8 +38,31 @@ class LiveStream:
     metadata_key: str | None = None  # of the path's placeholder; None where it is the run id
     key: str = field(init=False)
     wire: Wire = field(init=False)
+    shows_workflow: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", f"{self.config.name}:{self.rules.fingerprint}")
         wire = wire_of(self.config.format, controls=self.config.control == "named")
         object.__setattr__(self, "wire", wire)
+        object.__setattr__(self, "shows_workflow", _shows_workflow(self.config))
+
+    @property
+    def depends_on_workflow(self) -> bool:
+        """Whether it cannot be served before the name of the run's workflow is known."""
+        return self.config.workflow is not None or any(
+            rule.workflows is not None for rule in self.config.rules
+        )
+
+    def is_for(self, workflow: str | None) -> bool:
+        """Whether it is for runs of this workflow; None is a workflow whose name is not known."""
+        wanted = self.config.workflow
+        return wanted is None or (workflow is not None and matches(wanted, workflow))
+
+
+def _shows_workflow(config: StreamConfig) -> bool:
+    """Whether an expression may read `workflow` or `parent`: it has the word, or takes the whole event."""
+    texts: list[str] = []
+    for rule in config.rules:
+        data = rule.data.values() if isinstance(rule.data, dict) else (rule.data,)
+        texts += [*data, *(text for text in (rule.when, rule.whole) if text is not None)]
+    return any(NAMES_WORKFLOW.search(text) or "@" in text for text in texts)

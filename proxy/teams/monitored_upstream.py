@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 from proxy.core.clock import Clock, LoopClock
@@ -85,8 +85,8 @@ class MonitoredUpstream:
         self._note_past(run_id, known=state is not None)
         return state
 
-    async def find(self, key: str, value: str) -> str | None:
-        return await self._call_history(self._client.find(key, value))
+    async def find(self, key: str, value: str, workflows: Sequence[str] | None = None) -> str | None:
+        return await self._call_history(self._client.find(key, value, workflows))
 
     async def keep_open(self, step_run_id: str) -> None:
         try:

@@ -155,13 +155,17 @@ class Team:
         self.counters.unforeseen += 1
         self._event_log.unforeseen(self.name, error)
 
-    async def find(self, key: str, value: str, patience: float) -> Found:
+    async def find(
+        self, key: str, value: str, patience: float, workflows: tuple[str, ...] | None = None
+    ) -> Found:
         """The newest run without a parent whose metadata has `key`: `value`; waits up to `patience` seconds.
+
+        With `workflows` (globs) it is a run of one of these.
 
         Raises RunUnknown, HistoryAway.
         """
         try:
-            return await self._launcher.lookup.find(key, value, patience)
+            return await self._launcher.lookup.find(key, value, patience, workflows)
         except RunUnknown:
             if NO_TEXT.fullmatch(value):
                 self._event_log.no_text_to_find(self.name, key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from proxy.core.observations import CoreState, PastState
@@ -54,9 +54,9 @@ class TracedUpstream:
         with self._tracer.call("hatchet read history", {"team": self._team, "run_id": run_id}):
             return await self._client.past(run_id)
 
-    async def find(self, key: str, value: str) -> str | None:
+    async def find(self, key: str, value: str, workflows: Sequence[str] | None = None) -> str | None:
         with self._tracer.call("hatchet find run", {"team": self._team, "metadata_key": key}):
-            return await self._client.find(key, value)
+            return await self._client.find(key, value, workflows)
 
     async def check_history(self) -> None:
         await self._client.check_history()

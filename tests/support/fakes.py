@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -146,7 +146,7 @@ class FakeUpstream:
         if self.keep_open_fails is not None:
             raise self.keep_open_fails
 
-    async def find(self, key: str, value: str) -> str | None:
+    async def find(self, key: str, value: str, workflows: Sequence[str] | None = None) -> str | None:
         self.calls.append("find")
         await asyncio.sleep(0)
         found = self.found.get((key, value))

@@ -29,6 +29,7 @@ def check_rule(
     """Checks one rule; what it takes, or None where that is not known."""
     events = source.names((*path, "events")) if "events" in rule else []
     steps = source.names((*path, "steps")) if "steps" in rule else []
+    workflows = source.names((*path, "workflows")) if "workflows" in rule else []
     for place, pattern in events:
         found = event_problem(pattern)
         if found is not None:
@@ -65,6 +66,7 @@ def check_rule(
         passes_on,
         rest=takes_rest(rule.get("as"), conditional=conditional, payload=rule.get("payload", "text")),
         narrower=is_narrower(conditional=conditional, payload=payload, passes_on=passes_on),
+        workflows=tuple(name for _, name in workflows) if "workflows" in rule else None,
     )
 
 

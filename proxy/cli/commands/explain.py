@@ -195,7 +195,9 @@ def explain(rules: Rules, item: Item, preview: FormatPreview, texts: WholeTexts 
     verdicts = rules.verdicts(item)
     for verdict in verdicts:
         _explain_verdict(verdict)
-    for rule in rules.whole_rules(item.step) if item.type == STEP_COMPLETED and item.step else []:
+    for rule in (
+        rules.whole_rules(item.step, item.workflow) if item.type == STEP_COMPLETED and item.step else []
+    ):
         whole = rules.whole_text(rule, item)
         says = "gives no text" if whole is None else f"the chunks add up to {len(whole)} characters"
         click.echo(f"  whole of {rule.name}: {says}")
@@ -240,7 +242,7 @@ def _explain_notice(rules: Rules, item: StepGap | Reset | End, preview: FormatPr
         return
     what = "a reset" if isinstance(item, Reset) else "a gap"
     click.secho(f"{what} of step {item.step}", bold=True)
-    if item.step is not None and not rules.forwards_chunks(item.step):
+    if item.step is not None and not rules.forwards_chunks(item.step, item.workflow):
         click.echo("  no rule forwards chunks of this step: not sent\n")
     else:
         _written(preview.control(item), preview)

@@ -13,11 +13,12 @@ from proxy.core.observations import LiveEvent
 class Emitter:
     """Collects items; `take` hands them over."""
 
-    __slots__ = ("items", "metadata", "run_id")
+    __slots__ = ("items", "metadata", "run_id", "workflow")
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self.metadata: Mapping[str, Any] = {}
+        self.workflow: str | None = None  # its name, once something told it
         self.items: list[Item] = []
 
     def take(self) -> list[Item]:
@@ -39,6 +40,7 @@ class Emitter:
             text_of(event.at),
             self.metadata,
             False,
+            self.workflow,
         )
 
     def step(
@@ -64,6 +66,7 @@ class Emitter:
                 at=text_of(at),
                 metadata=self.metadata,
                 recovered=recovered,
+                workflow=self.workflow,
             )
         )
 
@@ -77,13 +80,14 @@ class Emitter:
                 at=text_of(at),
                 metadata=self.metadata,
                 recovered=recovered,
+                workflow=self.workflow,
             )
         )
 
     def gap(self, cause: GapCause, step: str | None, attempt: int | None, missed: int | None) -> None:
         """Emit a gap: `missed` chunks (None: unknown) cannot be given any more."""
-        self.items.append(StepGap(cause, step, attempt, missed))
+        self.items.append(StepGap(cause, step, attempt, missed, self.workflow))
 
     def reset(self, step: str, attempt: int) -> None:
         """Emit the beginning of an attempt that voids what earlier ones streamed."""
-        self.items.append(Reset(step, attempt))
+        self.items.append(Reset(step, attempt, workflow=self.workflow))

@@ -109,6 +109,15 @@ class Reconciler:
         return self._states.core
 
     @property
+    def workflow(self) -> str | None:
+        """The workflow's name, once a history or `name_workflow` told it."""
+        return self._emitter.workflow
+
+    def name_workflow(self, name: str) -> None:
+        """The run is of the workflow `name`: items have it from now on."""
+        self._emitter.workflow = name
+
+    @property
     def late(self) -> int:
         """How many chunks came after their attempt was over."""
         return self._intake.late
@@ -289,6 +298,7 @@ class Reconciler:
         self.history_poll.answered()
         self._checked_at = now
         if state is not None:
+            self._emitter.workflow = state.workflow or self._emitter.workflow
             first, self._states.past = self._states.past is None, state
             live = self._joining.joined and (self._subscriptions.open or self._end.hint is not None)
             emit_at = now + LIVE_WAIT if live else now

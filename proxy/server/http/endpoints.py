@@ -213,7 +213,8 @@ class TicketEndpoint:
     async def _state(self, team: Team, stream: LiveStream, run: str) -> CoreState:
         run_id = run
         if stream.config.metadata_key is not None:
-            run_id = (await team.find(stream.config.metadata_key, run, stream.config.wait_for_run)).run_id
+            wanted, patience = stream.config.workflow, stream.config.wait_for_run
+            run_id = (await team.find(stream.config.metadata_key, run, patience, wanted)).run_id
         session = await team.runs.lease(run_id, resumes=True)
         try:
             return await session.known(stream.config.wait_for_run)

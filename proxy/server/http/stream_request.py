@@ -19,7 +19,7 @@ from proxy.access.entitlement import Entitlement
 from proxy.core.observations import CoreState
 from proxy.core.tasks import in_task
 from proxy.core.value import value
-from proxy.hatchet.errors import HatchetError, RunUnknown
+from proxy.hatchet.errors import HatchetError, HistoryAway, RunUnknown
 from proxy.log.cursor import Cursor, end_cursor, read_cursor, run_id_of
 from proxy.observability.tracing import StreamSpan, StreamStart
 from proxy.runs.lookup import Found
@@ -32,6 +32,7 @@ from proxy.server.http.responses import (
     problem,
     wait,
 )
+from proxy.streams.run_session import RunSession
 from proxy.streams.session import Session, SessionSink
 from proxy.streams.stream import LiveStream
 from proxy.teams.hub import Hub
@@ -41,8 +42,14 @@ CURSOR_PARAMETERS: Final = ("last_event_id", "lastEventId", "lastEventID")
 """Ours; that of event-source-polyfill and reconnecting-eventsource; that of clients of Mercure."""
 UNKNOWN_PATIENCE: Final = 0.5
 """Seconds for which a run is waited for with ``unknown: "204"``: the engine shows a new run after 0.1 s."""
+NAME_PATIENCE: Final = 2.0
+"""Seconds for which the name of a run's workflow is waited for: the history is some 0.1 s behind."""
 MAX_VALUE: Final = 200  # characters of a metadata value in a path: part of the public contract
 LEGAL_VALUE: Final = f"must have 1 to {MAX_VALUE} characters, no control characters"
+
+
+class OtherWorkflow(HatchetError):
+    """The run is of a workflow that the stream is not for."""
 
 
 class ResponseSink(SessionSink, Protocol):
@@ -100,6 +107,7 @@ class StreamRequest:
         self._origin = stream.origins.decide(client.head.headers, client.scheme)
         self.cors: Headers = list(self._origin.headers)
         """For every response to this request."""
+        self._began = 0.0  # the loop's time when the run was asked for
         self._cursor = ""  # the text of the client's cursor
         self._span = None if hub.tracer is None else hub.tracer.stream(self._described())
         # The run as tickets and limits count it: the canonical id, or the value in a metadata path.
@@ -186,15 +194,17 @@ class StreamRequest:
     ) -> HttpResponse | None:
         """Begin a session, which owns `lease`; else release `lease` and return the response to send."""
         session: Session | None = None
+        self._began = asyncio.get_running_loop().time()
         try:
             opened = await self._open(identity, cursor, lease, sink)
             if isinstance(opened, HttpResponse):
                 return opened
             session = opened
+        except OtherWorkflow:
+            await self._until_patience_ends()
+            return self._no_such_run()
         except RunUnknown:
-            if self._cursor == "" and self._stream.config.unknown == "204":
-                return nothing_to_come(self._stream.wire)
-            return problem(404, "there is no such run")
+            return self._no_such_run()
         except HatchetError as error:
             self._hub.event_log.trouble(self._team.name, error)
             return self._wait("hatchet", "Hatchet cannot be asked at the moment; try again later")
@@ -206,6 +216,15 @@ class StreamRequest:
             self._hub.farewell(session)
         sink.flush()
         return None
+
+    def _no_such_run(self) -> HttpResponse:
+        if self._cursor == "" and self._stream.config.unknown == "204":
+            return nothing_to_come(self._stream.wire)
+        return problem(404, "there is no such run")
+
+    async def _until_patience_ends(self) -> None:
+        """Wait as long as for a run that does not exist: how long it takes tells nothing about the run."""
+        await asyncio.sleep(max(0.0, self._began + self._patience - asyncio.get_running_loop().time()))
 
     # -- is it well formed, may this page ask, has it seen the end --
 
@@ -232,10 +251,8 @@ class StreamRequest:
         self, identity: Identity, cursor: Cursor | None, lease: Lease, sink: ResponseSink
     ) -> Session | HttpResponse:
         """The session, with the response begun; it owns `lease` from then on. Raises HatchetError."""
-        team, stream, patience = self._team, self._stream, self._stream.config.wait_for_run
+        team, stream, patience = self._team, self._stream, self._patience
         run_id, found = self._run, None
-        if self._cursor == "" and stream.config.unknown == "204":
-            patience = min(patience, UNKNOWN_PATIENCE)
         if stream.metadata_key is not None:
             run_id, found = await self._find_run(stream.metadata_key, cursor, patience)
         resumes = cursor is not None and self._resumes(run_id, cursor)
@@ -248,6 +265,7 @@ class StreamRequest:
             if state is None or dispatcher is None:
                 await in_task()
                 state, dispatcher = await run.known(patience), None
+            await self._check_workflow(run)
             if stream.allow is not None and not stream.allow.permits(
                 allow_root(identity, state, self._client.head)
             ):
@@ -291,12 +309,33 @@ class StreamRequest:
             if session is None:
                 team.runs.release(run)
 
+    @property
+    def _patience(self) -> float:
+        """Seconds for which a run that does not exist yet is waited for."""
+        config = self._stream.config
+        if self._cursor == "" and config.unknown == "204":
+            return min(config.wait_for_run, UNKNOWN_PATIENCE)
+        return config.wait_for_run
+
+    async def _check_workflow(self, run: RunSession) -> None:
+        """Learn the run's workflow, where the stream needs it. Raises OtherWorkflow, HistoryAway."""
+        stream = self._stream
+        if run.workflow is None and (stream.depends_on_workflow or stream.shows_workflow):
+            await in_task()
+            try:
+                await run.named(NAME_PATIENCE)
+            except HistoryAway:
+                if stream.depends_on_workflow:
+                    raise
+        if not stream.is_for(run.workflow):
+            raise OtherWorkflow("the run is of another workflow")
+
     async def _find_run(self, key: str, cursor: Cursor | None, patience: float) -> tuple[str, Found | None]:
         """The run that carries the pair in the path, and its events that arrived during the search."""
         await in_task()
         if cursor is not None and await self._carries_pair(cursor.run_id, key):
             return cursor.run_id, None  # a cursor stays with its run, even if a newer one carries the pair
-        found = await self._team.find(key, self._client.value, patience)
+        found = await self._team.find(key, self._client.value, patience, self._stream.config.workflow)
         return found.run_id, found
 
     async def _carries_pair(self, run_id: str, key: str) -> bool:

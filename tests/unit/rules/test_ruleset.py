@@ -139,6 +139,40 @@ def test_a_narrow_token_rule_and_a_glob_after_it_do_not_let_other_steps_chunks_o
     assert said.message(type="step_completed", step="reason_docs") is not None
 
 
+def test_workflows_are_one_or_a_list_and_may_be_globs() -> None:
+    said = Said('- {events: step_completed, workflows: ["chat-*", agent]}')
+    assert said.message(type="step_completed", workflow="chat-7")
+    assert said.message(type="step_completed", workflow="agent")
+    assert said.message(type="step_completed", workflow="billing") is None
+    assert said.message(type="run_completed", workflow="agent") is None
+
+
+def test_a_rule_with_workflows_takes_nothing_of_a_run_whose_workflow_is_not_known() -> None:
+    said = Said('- {events: "*", workflows: "*"}')
+    assert said.message(type="run_completed", workflow=None) is None
+    assert said.message(type="run_completed", workflow="chat")
+
+
+def test_one_step_name_of_two_workflows_is_two_steps() -> None:
+    said = Said("""
+        - {events: [step_stream, step_completed], steps: answer, workflows: chat, data: "'chat'"}
+        - {events: step_completed, steps: answer, data: "'other'"}
+    """)
+    assert said.data(type="step_completed", step="answer", workflow="chat") == '"chat"'
+    assert said.data(type="step_completed", step="answer", workflow="billing") == '"other"'
+    assert said.message(type="step_stream", step="answer", workflow="billing") is None
+    assert said.rules.forwards_chunks("answer", "chat")
+    assert not said.rules.forwards_chunks("answer", "billing")
+    assert said.rules.forwards_chunks("answer"), "not known: a gap too many, never a loss unsaid"
+
+
+def test_expressions_see_the_workflow_and_the_parent() -> None:
+    said = Said('- {events: "*", data: {w: workflow, p: parent.step}}')
+    parent = {"run_id": "r", "step": "plan", "workflow": "chat"}
+    assert said.data(type="run_completed", workflow="leaf", parent=parent) == '{"w":"leaf","p":"plan"}'
+    assert said.data(type="run_completed") == '{"w":null,"p":null}'
+
+
 def test_steps_are_one_or_a_list_and_may_be_globs() -> None:
     said = Said('- {events: step_completed, steps: ["generate_*", start]}')
     assert said.message(type="step_completed", step="generate_answer")

@@ -239,7 +239,7 @@ async def test_an_exception_that_should_not_be_possible_does_not_end_a_search(
     monkeypatch.setattr(desk.finder.observer, "unforeseen", errors.append)
     find, failures = desk.upstream.find, 0
 
-    async def broken_twice(key: str, value: str) -> str | None:
+    async def broken_twice(key: str, value: str, workflows: object = None) -> str | None:
         nonlocal failures
         failures += 1
         if failures in {2, 3}:

@@ -42,7 +42,7 @@ class EverythingButHidden:
             return None
         return Message("rules[0]", None, orjson.dumps([event.type, event.step, event.payload]))
 
-    def forwards_chunks(self, step: str) -> bool:
+    def forwards_chunks(self, step: str, workflow: str | None = None) -> bool:
         return step != "hidden"
 
 

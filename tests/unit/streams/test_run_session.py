@@ -9,8 +9,8 @@ import pytest
 
 from config.model.files import BacklogConfig, RuleConfig, StreamConfig
 from proxy.core.events import End
-from proxy.core.observations import CoreState, Status
-from proxy.hatchet.errors import HatchetAway, RunUnknown
+from proxy.core.observations import CoreState, PastState, Status
+from proxy.hatchet.errors import HatchetAway, HistoryAway, RunUnknown
 from proxy.observability.counters import TeamCounters
 from proxy.rules.ruleset import Rules
 from proxy.runs.rebuild import rebuild
@@ -36,6 +36,10 @@ class PlayedRun:
     def __init__(self) -> None:
         self.answer: asyncio.Future[CoreState] = asyncio.get_running_loop().create_future()
         self.asked = 0
+        self.workflow: str | None = None
+
+    def name_workflow(self, name: str) -> None:
+        self.workflow = name
 
     def start(self) -> None:
         """The test publishes."""
@@ -219,3 +223,30 @@ async def test_the_last_answer_is_believed_for_a_while() -> None:
     one.publish([End("completed")])
     assert await one.replayed() is False
     assert upstream.calls == []
+
+
+async def test_the_workflows_name_is_read_until_the_history_knows_the_run() -> None:
+    upstream = FakeUpstream()
+    one = session(upstream)
+    naming = asyncio.ensure_future(one.named(5))
+    await asyncio.sleep(0)
+    upstream.pasts[RUN] = PastState(RUN, Status.RUNNING, (), workflow="chat")
+    assert await naming == "chat"
+    assert one.workflow == "chat"
+
+
+async def test_a_name_that_the_history_never_tells_is_an_error_after_the_patience() -> None:
+    one = session(FakeUpstream())
+    with pytest.raises(HistoryAway):
+        await one.named(0)
+
+
+async def test_items_from_before_the_name_was_known_have_it_on_a_stream_that_is_opened_later() -> None:
+    one = session()
+    one.publish([completed("start")])
+    cast(Any, one.run).name_workflow("chat")
+    rule = RuleConfig(name="r", events=("*",), workflows=("chat",), data={"w": "workflow"})
+    config = StreamConfig(name="w", path="/{workflowRunId}", rules=(rule,), backlog=BacklogConfig())
+    dispatcher = await one.open(LiveStream(config, Rules(config), None, cast(Any, None)))
+    body, _ = dispatcher.channel.batch(0)
+    assert b'{"w":"chat"}' in body
