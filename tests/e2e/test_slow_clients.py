@@ -106,15 +106,20 @@ async def test_only_a_stuck_client_is_disconnected_and_in_time(engine: Engine, t
         async with Ear(f"{proxy.url}/run/{run}") as quick:
             await begun(engine, quick, run)
             stuck = await Slow(proxy.url, f"/run/{run}").open(until=b"first")
-            await becomes(lambda: len(proxy.hub.sessions) == 2)
+            other_run = await engine.trigger("open")
+            through_uvicorn = await Slow(proxy.url, f"/run/{other_run}").open(version="1.0")
+            await becomes(lambda: len(proxy.hub.sessions) == 3)
+            engine.put(other_run, "open", "x" * 1_000_000, index=0)  # one large frame
             await flood(engine, run, quick, 200)  # may take longer than the write timeout itself
             endings = proxy.hub.counters.team("default").stream("all").ends
-            await becomes(lambda: endings["stuck"] == 1)
+            await becomes(lambda: endings["stuck"] == 2)
+            through_uvicorn.close()
             await becomes(lambda: not proxy.hub.sessions.paused and len(proxy.hub.sessions) == 1)
             await flood(engine, run, quick, 20)
             await stuck.read_all()  # the kernel's rest, then the connection's loss
             stuck.close()
             await engine.cancel(run)
+            await engine.cancel(other_run)
             await quick.end()
     assert own_gaps(quick.frames) == []
     assert quick.source.connections == 2, "the stream, and the 204 behind its end"

@@ -284,11 +284,11 @@ class Slow:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         self.sock.setblocking(False)
 
-    async def open(self, until: bytes = b"retry: ") -> Self:
-        """Connect, ask, and read no more than the beginning."""
+    async def open(self, until: bytes = b"retry: ", version: str = "1.1") -> Self:
+        """Connect, ask in this version of HTTP, and read no more than the beginning."""
         loop = asyncio.get_running_loop()
         await loop.sock_connect(self.sock, ("127.0.0.1", self.port))
-        ask = f"GET {self._path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        ask = f"GET {self._path} HTTP/{version}\r\nHost: x\r\nConnection: close\r\n\r\n"
         await loop.sock_sendall(self.sock, ask.encode())
         while until not in self.received:
             if not await self.read(256):

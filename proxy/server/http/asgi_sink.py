@@ -81,7 +81,12 @@ class AsgiSink:
             listener.lost()
 
     async def run(self, send: Send) -> None:
-        """Send the response that was begun, until the session has finished it or the client has left."""
+        """Send the response that was begun, until the session has finished it or the client has left.
+
+        uvicorn's ``send`` returns when its bytes are in the transport's buffer, and waits for room at its
+        next call. So an empty body is sent before the session goes on: a client that takes nothing keeps it
+        paused.
+        """
         await send({"type": "http.response.start", "status": 200, "headers": self._headers})
         while not self._aborted:
             pending, self._pending, self._size = self._pending, [], 0
@@ -94,6 +99,9 @@ class AsgiSink:
                 self._wake.clear()
                 await self._wake.wait()
             if self.paused and not self._pending:
+                await send({"type": "http.response.body", "body": b"", "more_body": True})
+                if self._pending:
+                    continue
                 self.paused = False
                 if self.listener is not None:
                     self.listener.resume()
