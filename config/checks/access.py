@@ -16,6 +16,8 @@ from config.source.nodes import Path, Source
 
 TEAM_NAME: Final = re.compile(r"[a-z0-9-]{1,63}")
 PLAIN_HTTP: Final = re.compile("http://")
+VARIED: Final = 8
+"""Different characters: `openssl rand -hex 32` has fewer in none of a trillion cases."""
 LOOPBACK: Final = re.compile(r"http://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)")
 
 
@@ -27,7 +29,8 @@ def mapping(data: Any, *keys: str) -> dict[str, Any]:
 
 
 def check_server(source: Source) -> None:
-    """The drain: every client must be sent away before the process ends."""
+    """The drain, in which every client must be sent away before the process ends; and the console."""
+    check_console(source)
     drain = mapping(source.data, "server", "drain")
     spread, grace = seconds(drain.get("spread", "10s")), seconds(drain.get("grace", "20s"))
     if spread is not None and grace is not None and spread > grace:
@@ -36,6 +39,27 @@ def check_server(source: Source) -> None:
             "`spread` is longer than `grace`: the process would end before every client is told to reconnect"
         )
         source.add(place, "drain", message, "make `spread` shorter, or `grace` longer")
+
+
+def check_console(source: Source) -> None:
+    """The console: it needs the admin port, and a token that nobody finds by trying."""
+    server = mapping(source.data, "server")
+    console, path = mapping(server, "console"), ("server", "console")
+    if not console:
+        return
+    if server.get("admin_port", "none") in ("none", None):
+        said = "the console is served on the admin port, and there is none"
+        source.add(source.key_at(path), "console", said, "add `admin_port: 9090`, or remove `console`")
+    token = console.get("token")
+    node = source.node((*path, "token"))
+    if not isinstance(token, str) or node is None or node.start in source.spoiled or not token.strip():
+        return
+    if len(token.rstrip("\r\n").encode()) < SHORTEST_SECRET:
+        said = f"the console's token is shorter than {SHORTEST_SECRET} bytes"
+        source.add(node.start, "weak-secret", Own(said), Own("make one with `openssl rand -hex 32`"))
+    elif len(set(token)) < VARIED:
+        said = f"the console's token has fewer than {VARIED} different characters"
+        source.add(node.start, "weak-secret", Own(said), Own("make one with `openssl rand -hex 32`"))
 
 
 def seconds(value: Any) -> float | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import re
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, ConfigDict, WithJsonSchema
 
-from config.model.fields import PART, Block, setting
+from config.model.fields import PART, Block, choice, setting
 from config.model.types import (
     VARIABLE,
     Count,
@@ -193,6 +193,21 @@ def quoted(address: str) -> str:
 Host = Annotated[str, BeforeValidator(listening_host)]
 
 
+class ConsoleConfig(Block):
+    """The operators' page, at `/console/` on the admin port."""
+
+    token: Secret = setting(
+        ...,
+        "What an operator types to open the console; at least 32 bytes.",
+        "${file:/run/secrets/console}",
+    )
+    payloads: Annotated[Literal["hidden", "shown"], choice("hidden", "shown")] = setting(
+        "hidden",
+        "Whether the console shows payloads, metadata and the data made of them, or only their sizes.",
+        "shown",
+    )
+
+
 class ServerConfig(Block):
     """The listener. The command line and the environment override it."""
 
@@ -210,6 +225,11 @@ class ServerConfig(Block):
             }
         ),
     ] = setting("none", "A port of its own for probes and metrics; `none`: on the same port.", 9090)
+    console: Annotated[ConsoleConfig, PART] | None = setting(
+        None,
+        "The operators' page, at `/console/` on the admin port; by default there is none.",
+        {"token": "${file:/run/secrets/console}"},
+    )
     linger: Duration = setting("30s", "An upstream subscription stays so long after its last client.", "30s")
     check_after: Lasting = setting("15s", "Without an event for so long, the run's state is read.", "15s")
     write_timeout: Lasting = setting("30s", "A client that takes nothing for so long is disconnected.", "30s")

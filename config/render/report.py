@@ -150,3 +150,13 @@ def escaped(text: str) -> str:
 def prop(text: str) -> str:
     """A workflow command's property."""
     return escaped(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def masked_text(checked: Checked) -> str:
+    """The text of a file with its secrets masked, each as a YAML text in quotes."""
+    text, out, end = checked.source.text, "", 0
+    for left, right in sorted(checked.masked):
+        if left >= end:  # spans may overlap
+            out += f'{text[end:left]}"{REDACTED}"'
+        end = max(end, right)
+    return out + text[end:]

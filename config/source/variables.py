@@ -68,6 +68,10 @@ class WithoutEnvironment(dict[str, str]):
     """An environment in which each missing variable and file is assumed to be there (``--no-env``)."""
 
 
+class WithoutSecrets(WithoutEnvironment):
+    """An environment without any variable, in which no file is read either: for YAML from a web page."""
+
+
 def substitute(text: str, env: Mapping[str, str]) -> Substitution:
     """Resolves every reference of a text."""
     assumed = False
@@ -121,6 +125,8 @@ def named(match: re.Match[str]) -> str:
 def resolved(match: re.Match[str], env: Mapping[str, str]) -> str | Fault:
     """The value of one reference."""
     if match["path"] is not None:
+        if isinstance(env, WithoutSecrets):
+            return Fault(match.start(), "variable-file", "files are not read here", "", absent=True)
         return content(match["path"], match.start())
     name, how, rest = match["name"], match["how"], match["rest"]
     value = env.get(name)

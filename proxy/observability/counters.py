@@ -34,6 +34,18 @@ class Histogram:
         self.buckets[place] += times
         self.total += value * times
 
+    def quantile(self, share: float) -> float | None:
+        """The bound below which at least `share` (0 to 1) of the observations are.
+
+        None where there are no observations, or where those are above the highest bound.
+        """
+        below, wanted = 0, share * sum(self.buckets)
+        for bound, count in zip(self.bounds, self.buckets, strict=False):
+            below += count
+            if below and below >= wanted:
+                return bound
+        return None
+
 
 @dataclass(slots=True)
 class StreamCounters:

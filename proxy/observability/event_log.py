@@ -74,6 +74,16 @@ class EventLog:
         self._throttle = throttle or Throttle()
         self._dropped = dropped
 
+    def also(self, write: Write) -> None:
+        """Give each line to `write` too, from now on."""
+        first = self._write
+
+        def both(level: str, event: str, fields: Mapping[str, Any]) -> None:
+            first(level, event, fields)
+            write(level, event, fields)
+
+        self._write = both
+
     # -- the process --
 
     def listening(self, *, url: str, admin_url: str | None, teams: int, streams: int, version: str) -> None:

@@ -144,6 +144,12 @@ class RunFollower:
         """Whether its events come from its states alone, because the team's subscriptions are used up."""
         return self._subscriptions.refused
 
+    @property
+    def sources(self) -> list[str]:
+        """What brings its events besides its states: ``tap``, ``search``, ``trace``, ``run id``."""
+        feeds = [TAP if source == TAP else "search" for source in self._feeds]
+        return [*feeds, *self._subscriptions.kinds]
+
     def start(self) -> None:
         """Begin."""
         if self._started or self._closed:

@@ -25,6 +25,8 @@ from proxy.runs.reconcile.subscription_state import Selection, SubscriptionState
 from proxy.runs.subscription import Subscription
 
 TRACE: Final = "traceparent"
+TRACE_KIND: Final = "trace"
+RUN_KIND: Final = "run id"
 SECOND_AFTER: Final = 0.1  # seconds after the first one by id: one that is opened then is not delayed
 CHOICE: Final = 2.0  # seconds after which only one of two by id is kept: the engine's delay is a second
 QUOTA_PAUSE: Final = 0.5  # seconds until a run without a place asks for one again
@@ -127,6 +129,12 @@ class SubscriptionSet:
             self._open_by_id()
             self._second_at = now + SECOND_AFTER
         return self._choose(now, young=young)
+
+    @property
+    def kinds(self) -> list[str]:
+        """How each subscription that is open selects its events: by the run's ``trace`` or its ``run id``."""
+        names = {Selection.BY_METADATA: TRACE_KIND, Selection.BY_RUN_ID: RUN_KIND}
+        return [names[own.selection] for own in self._own if own.state is not None]
 
     def hatchet_is_back(self) -> None:
         """Hatchet answers again: shorten the wait of the subscriptions that are to be opened again."""

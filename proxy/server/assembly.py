@@ -85,13 +85,23 @@ class Assembly:
         try:
             if self._admin is None:
                 await self.server.serve(sockets=[sock])
-                return
-            async with AdminServer(admin_app(self.hub)).beside(self._admin):
-                await self.server.serve(sockets=[sock])
+            else:
+                await self._serve_with_admin(sock, self._admin)
         finally:
             rechecking.cancel()
             if self._telemetry is not None:
                 await self._telemetry.close(self.hub.health)
+
+    async def _serve_with_admin(self, sock: socket.socket, admin: socket.socket) -> None:
+        from proxy.console.routes import Console  # noqa: PLC0415 - most processes have no port for it
+
+        console = Console(self.hub, self.reloader)
+        counting = asyncio.create_task(console.run())
+        try:
+            async with AdminServer(admin_app(self.hub, console)).beside(admin):
+                await self.server.serve(sockets=[sock])
+        finally:
+            counting.cancel()
 
     async def run(self, sock: socket.socket, *, host: str | None = None) -> None:
         """`serve` as a process of its own: watch the files, take over the garbage collector and the threads.

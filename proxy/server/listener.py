@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
@@ -20,7 +21,7 @@ from proxy.core.accepting import stop_accepting
 from proxy.server.drain import drain
 from proxy.server.http.app import StreamApp
 from proxy.server.http.fast_path import KEEP_ALIVE, ConnectionFactory
-from proxy.server.http.request_limits import LimitedProtocol
+from proxy.server.http.request_limits import ADMIN_BODY_BYTES, LimitedProtocol
 from proxy.server.http.sockets import limit_unacknowledged
 from proxy.teams.hub import Hub
 
@@ -106,7 +107,7 @@ class AdminServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=LimitedProtocol,
+                http=partial(LimitedProtocol, body_bytes=ADMIN_BODY_BYTES),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 log_config=None,

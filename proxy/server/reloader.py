@@ -15,9 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from config.load import load
+from config.load import load, survey
 from config.model.files import Config, TeamConfig
 from config.problems import ERROR, ConfigError, Place, Problem
+from config.render.report import masked_text
 from proxy.observability.event_log import EventLog
 from proxy.rules.test_runner import failures
 from proxy.teams.hub import ALL_TEAMS, Hub, Outcome, TeamResult
@@ -79,14 +80,34 @@ class Reloader:
         self._event_log = event_log
         self._on_loopback = on_loopback
         self._patience = patience
+        self._newest: Config | tuple[Problem, ...] | None = None  # of the last load that came to an end
         self._lock = asyncio.Lock()
         self._loading: asyncio.Future[Config] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def newest(self, team: str) -> TeamConfig | tuple[Problem, ...] | None:
+        """What the files said of a team when they were read last: its configuration or its problems.
+
+        None: they grant no such team.
+        """
+        if isinstance(self._newest, Config):
+            return self._newest.teams.get(team) or self._newest.broken.get(team)
+        return self._newest
+
+    def text(self, team: str) -> str | None:
+        """What a team's file holds now, secrets masked; None where it cannot be read. It may block."""
+        try:
+            files = survey(self.path, self._env)
+        except ConfigError:
+            return None
+        of_team = [each for each in files if not self.path.is_dir() or Path(each.source.file).stem == team]
+        return masked_text(of_team[0]) if of_team else None
+
     async def start(self, config: Config) -> None:
         """Serve `config`; log which teams cannot be served."""
         began = time.monotonic()
-        await self._apply(tried(config), began, first=True)
+        self._newest = tried(config)
+        await self._apply(self._newest, began, first=True)
 
     async def reload(self) -> None:
         """Read the files again, in a thread, and serve what is good of them."""
@@ -102,12 +123,14 @@ class Reloader:
         try:
             config = await self._load()
         except ConfigError as error:
+            self._newest = error.problems
             self._reject([str(problem) for problem in error.problems], began)
             return
         except TimeoutError:
             self._reject([f"reading and checking the files takes longer than {self._patience:g} s"], began)
             self._again_after(self._loading)
             return
+        self._newest = config
         open_teams = teams_without_auth(config)
         if open_teams and not self._on_loopback:
             names = ", ".join(open_teams)

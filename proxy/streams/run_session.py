@@ -114,6 +114,24 @@ class RunSession:
             self._counts.run_ends[self.status] += 1
             self._ended(self)
 
+    def retained(self, after: int = 0) -> list[tuple[int, Item]]:
+        """The retained items after number `after`, with their numbers; what was evicted is missing."""
+        retained = self._retained
+        place = max(after, retained.first - 1)
+        aside = [(number, entry.item) for number, entry in retained.aside(after)]
+        recent = enumerate(retained.read(place), place + 1)
+        return [*aside, *((number, entry.item) for number, entry in recent)]
+
+    @property
+    def published(self) -> int:
+        """How many items the run has had."""
+        return self._retained.last
+
+    @property
+    def evicted(self) -> int:
+        """How many items of the run are not retained any more."""
+        return self._retained.last - len(self._retained)
+
     @property
     def over(self) -> bool:
         """Whether the run has ended."""

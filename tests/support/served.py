@@ -38,6 +38,7 @@ class Served:
     proxy: Assembly
     written: io.StringIO
     serving: asyncio.Task[None]
+    admin_url: str = ""  # of the admin port, where there is one
 
     @property
     def hub(self) -> Hub:
@@ -62,14 +63,19 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def served(path: Path, env: Mapping[str, str], connect: Connect | None = None) -> AsyncIterator[Served]:
-    """The whole proxy on a free port of loopback, in this process."""
+async def served(
+    path: Path, env: Mapping[str, str], connect: Connect | None = None, *, with_admin: bool = False
+) -> AsyncIterator[Served]:
+    """The whole proxy on a free port of loopback, in this process; `with_admin`: and the admin port."""
     written = io.StringIO()
-    proxy = Assembly(path, env, EventLog(LogWriter(written, human=False).write), connect=connect)
+    admin = bound("127.0.0.1", 0) if with_admin else None
+    event_log = EventLog(LogWriter(written, human=False).write)
+    proxy = Assembly(path, env, event_log, connect=connect, admin=admin)
     sock = bound("127.0.0.1", 0)
     await proxy.start(load(path, env))
     task = asyncio.create_task(proxy.serve(sock))
-    one = Served(f"http://127.0.0.1:{sock.getsockname()[1]}", proxy, written, task)
+    url, admin_url = (f"http://127.0.0.1:{each.getsockname()[1]}" if each else "" for each in (sock, admin))
+    one = Served(url, proxy, written, task, admin_url)
     try:
         await until(lambda: proxy.server.started or task.done(), every=0.005)
         yield one

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from starlette.applications import Starlette
@@ -33,6 +33,9 @@ from proxy.streams.stream import LiveStream
 from proxy.teams.hub import SINGLE, Hub
 from proxy.teams.team import Team
 
+if TYPE_CHECKING:
+    from proxy.console.routes import Console
+
 RETRY_AFTER: Final = (b"retry-after", b"5")
 LOGGED_AS: Final = "(tickets)"
 """The stream in the log lines of refused requests for tickets."""
@@ -40,9 +43,9 @@ MAX_PENDING: Final = 100
 """Requests of a team that wait for their run: each may take `wait_for_run`, and no other limit holds them."""
 
 
-def admin_app(hub: Hub) -> Starlette:
-    """Probes and metrics only, for a port of their own."""
-    return _application(_probes(hub))
+def admin_app(hub: Hub, console: Console) -> Starlette:
+    """Probes, metrics and the console, for a port of their own."""
+    return _application([*_probes(hub), *console.routes()])
 
 
 def endpoints_app(hub: Hub, *, probes_too: bool = True) -> Starlette:

@@ -53,7 +53,9 @@ HEAD_BYTES: Final = 32 * 1024
 HEAD_COUNT: Final = 100
 """Headers of a request; Apache takes 100, a browser behind two proxies sends 30."""
 BODY_BYTES: Final = 16 * 1024
-"""Bytes of a body; the only one that is read is a request for a ticket, of 4 KiB at most."""
+"""Bytes of a body; the only one that clients send is a request for a ticket, of 4 KiB at most."""
+ADMIN_BODY_BYTES: Final = 512 * 1024
+"""Bytes of a body on the admin port: a draft in the console."""
 PIPELINED: Final = 32
 """Requests that may wait behind the one that is being answered; browsers send none."""
 PER_HEADER: Final = 4
@@ -91,14 +93,19 @@ class LimitedProtocol(HttpToolsProtocol):
         *args: Any,
         ceiling: int | None = None,
         seconds: float = REQUEST_SECONDS,
+        body_bytes: int = BODY_BYTES,
         cors: Cors = no_cors,
         **kwargs: Any,
     ) -> None:
-        """`ceiling`: connections that are held at once, None for no limit; `seconds` as `REQUEST_SECONDS`."""
+        """`ceiling`: connections that are held at once, None for no limit.
+
+        `seconds` and `body_bytes` as `REQUEST_SECONDS` and `BODY_BYTES`.
+        """
         super().__init__(*args, **kwargs)
         self.url = b""
         self._ceiling: Final = ceiling
         self._seconds: Final = seconds
+        self._body_bytes: Final = body_bytes
         self._cors: Final = cors
         self._timer: asyncio.TimerHandle | None = None  # runs while a request is coming in
         self._lingering: asyncio.TimerHandle | None = None
@@ -133,7 +140,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._raw += len(data)
         self._feed(data)
-        if self._timer is not None and self._raw > HEAD_BYTES + BODY_BYTES:
+        if self._timer is not None and self._raw > HEAD_BYTES + self._body_bytes:
             self._refuse(
                 *(self._excess or (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the head is too large"))
             )
@@ -213,17 +220,18 @@ class LimitedProtocol(HttpToolsProtocol):
         if hosts and not is_host(hosts[0].decode("latin-1")):
             self._stop(HTTPStatus.BAD_REQUEST, "the Host header is not a host")
         lengths = [value.lstrip(b"0") for name, value in self.headers if name == b"content-length"]
-        if any(int(length[:9] or b"0") > BODY_BYTES for length in lengths):
+        if any(int(length[:9] or b"0") > self._body_bytes for length in lengths):
             self._too_large()
 
     def on_body(self, body: bytes) -> None:
         self._body += len(body)
-        if self._body > BODY_BYTES:
+        if self._body > self._body_bytes:
             self._too_large()
         super().on_body(body)
 
     def _too_large(self) -> None:
-        self._stop(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request's body may have {BODY_BYTES} bytes")
+        detail = f"a request's body may have {self._body_bytes} bytes"
+        self._stop(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():

@@ -1,0 +1,46 @@
+"""A team's configuration: what is served, beside what its files say now. Secrets are redacted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from config.model.files import TeamConfig
+from config.problems import Problem
+from proxy.teams.team import Team
+
+Newest = TeamConfig | Sequence[Problem]
+"""What a team's files say now: a configuration, or the problems that keep it from being served."""
+
+
+def config_as_json(team: Team, newest: Newest | None) -> dict[str, Any]:
+    """The served configuration, the newest version's problems, and where the two differ."""
+    live = plain(team.config)
+    found: dict[str, Any] = {"team": team.name, "live": live, "problems": [], "differs": []}
+    if newest is None:
+        found["gone"] = True  # the files do not grant this team any more
+    elif isinstance(newest, TeamConfig):
+        found["differs"] = [
+            {"key": key, "live": old, "newest": new} for key, old, new in differences(live, plain(newest))
+        ]
+    else:
+        found["problems"] = [problem.as_json() for problem in newest]
+    return found
+
+
+def plain(config: TeamConfig) -> dict[str, Any]:
+    """The configuration as JSON values; durations in seconds, sizes in bytes, secrets redacted."""
+    return config.model_dump(mode="json", by_alias=True, exclude={"name", "auth_written"})
+
+
+def differences(live: Any, newest: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """The key, the served and the newest value of each setting that differs; null where it is missing."""
+    if isinstance(live, Mapping) and isinstance(newest, Mapping):
+        for key in dict.fromkeys([*live, *newest]):
+            inner = f"{path}.{key}" if path else str(key)
+            yield from differences(live.get(key), newest.get(key), inner)
+    elif isinstance(live, list) and isinstance(newest, list) and len(live) == len(newest):
+        for number, (old, new) in enumerate(zip(live, newest, strict=True)):
+            yield from differences(old, new, f"{path}[{number}]")
+    elif live != newest:
+        yield path, live, newest
