@@ -81,6 +81,10 @@ async def other(engine: Engine, tmp_path: Path) -> AsyncIterator[Served]:
         yield one
 
 
+def without_gaps(frames: list[Frame]) -> list[Frame]:
+    return [frame for frame in frames if frame.event != "stream.gap"]
+
+
 def plain(frames: list[Any]) -> list[tuple[str, str, str]]:
     return [(frame.id, frame.event, frame.data) for frame in frames]
 
@@ -249,8 +253,9 @@ async def test_chunks_dropped_from_the_backlog_are_counted_and_lifecycle_events_
     first = chunks(late)[0]["index"]
     between = [event["index"] for event in chunks(whole[3:]) if event["index"] < first]
     assert gap["missed"] in {None, len(between)}, "a client that had some of them gets no number"
-    rest = [frame for frame in late if frame.event != "stream.gap"]
-    assert plain(rest) == plain(whole[-len(rest) :]), "after the gap: exactly what was sent"
+    # Before the end may stand a gap of the engine's: it hung up together with the end, so nothing was proven.
+    sent, rest = without_gaps(whole), without_gaps(late)
+    assert plain(rest) == plain(sent[-len(rest) :]), "after the gap: exactly what was sent"
     fresh = await once(f"{proxy.url}/small/{run}")
     before = [event["index"] for event in chunks(whole) if event["index"] < first]
     assert own_gaps(fresh) == [{**gap, "missed": len(before)}]
