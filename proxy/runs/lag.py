@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.core.instant import SECOND
-from proxy.runs.reconcile.timing import LAG_FACTOR, LAG_IDLE, SETTLE
+from proxy.runs.reconcile.timing import END_WAITS, LAG_FACTOR, LAG_IDLE, SETTLE
 
 WINDOW: Final = 2 * SECOND  # the largest lag of the last one to two windows counts
 # Nanoseconds per millisecond by which the smallest difference grows again: clocks drift.
@@ -60,5 +60,10 @@ class LagMeter:
         return max(self._recent, self._last) / SECOND
 
     def settle(self) -> float:
-        """How many seconds an end that comes now waits for the chunks that it overtook."""
-        return max(SETTLE, LAG_FACTOR * (self.seconds - LAG_IDLE))
+        """How many seconds an end that comes now waits for the chunks that it overtook.
+
+        A chunk was sent before the end, and the end took END_WAITS to arrive: a chunk that lags by as much as
+        those before it comes at most the lag less END_WAITS after the end.
+        """
+        lag = self.seconds
+        return max(SETTLE, lag - END_WAITS, LAG_FACTOR * (lag - LAG_IDLE))

@@ -13,11 +13,11 @@ from proxy.runs.reconcile.timing import (
     CUT_FLUSH,
     END_WAITS,
     HANGUP_LEAST,
+    LAG_IDLE,
     NEXT_FLUSHES,
     OTHER_END,
     SEAM,
     SEAM_SHARE,
-    SETTLE,
 )
 
 MOST_CLOSED: Final = 16  # subscriptions that are over and may still prove something
@@ -157,7 +157,7 @@ class SubscriptionState:
         that moment. Where chunks lag, the ticks say nothing.
         """
         after, since_chunk = hung_up_at - ended_at, hung_up_at - self.chunk_at
-        if settle > SETTLE:
+        if settle > LAG_IDLE:
             return after >= SEAM_SHARE * waits
         if since_chunk < CUT_FLUSH or after < HANGUP_LEAST:
             return False

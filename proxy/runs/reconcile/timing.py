@@ -22,7 +22,9 @@ chunks of one flush by index, and two flushes are 20 or 40 ms apart."""
 SETTLE: Final = 0.025
 """The least time for which an end waits for chunks that it overtook. The engine flushes each kind of event
 by itself, chunks every 20 or 40 ms and an end 20 ms after it came, so an end can be 20 ms ahead. Measured
-on an idle engine and at a load of 6: an end was 1 to 14 ms ahead in one step of four, never more."""
+on an idle engine and at a load of 6: an end was 1 to 14 ms ahead in one step of four, never more. On a
+machine at a load of 10 to 14 it was up to 45 ms ahead, with the lag of chunks still below 67 ms; so the
+measured lag lengthens this wait (`proxy/runs/lag.py`)."""
 
 AFTER_FLUSHES: Final = 0.02
 """How long after an end a hangup on an idle engine can have cut off no chunk. An end waits 20 ms for its
