@@ -103,7 +103,8 @@ class Origins:
 
     def _shared_with(self, origin: str) -> Headers:
         allowed = (b"access-control-allow-origin", origin.encode("latin-1"))
-        shown = (b"access-control-expose-headers", b"Retry-After")  # for fetch clients; EventSource sees none
+        # for fetch clients; EventSource sees none. The second is that of the format `text`
+        shown = (b"access-control-expose-headers", b"Retry-After, X-Stream-Gap")
         if self._credentials:
             return (allowed, (b"access-control-allow-credentials", b"true"), shown)
         return (allowed, shown)

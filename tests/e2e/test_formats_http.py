@@ -145,6 +145,21 @@ async def test_a_text_that_a_drain_interrupts_is_cut_off_not_ended(
     await stopping
 
 
+async def test_a_client_of_http_1_0_sees_that_a_text_was_cut_off(engine: Engine, proxy: Served) -> None:
+    run_id = await engine.trigger("endless", {})
+    url = httpx.URL(proxy.url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(f"GET /text/{run_id} HTTP/1.0\r\n\r\n".encode())
+    await reader.readuntil(b"\r\n\r\n")
+    stopping = asyncio.create_task(proxy.stop())
+    with pytest.raises(
+        ConnectionResetError
+    ):  # its bodies end with the connection: a reset is all that differs
+        await reader.read()
+    writer.close()
+    await stopping
+
+
 @pytest.mark.parametrize(
     ("path", "status"), [("ai-sdk", 200), ("ag-ui", 200), ("openai", 503), ("text", 503)]
 )

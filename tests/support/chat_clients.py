@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,26 @@ def need_front_ends(folder: Path) -> Path:
     if not (folder / "node_modules").exists():
         (folder / "node_modules").symlink_to(PACKAGES)
     return folder
+
+
+async def read_with_openai(url: str) -> dict[str, Any]:
+    """What the `openai` package of PyPI has of the stream at `url` in the end, as its package from npm."""
+    try:
+        openai, chat = import_module("openai"), import_module("openai.types.chat")
+    except ImportError:
+        missing("PyPI's openai")
+    base, _, path = url.rpartition("/")
+    found: dict[str, Any] = {"content": "", "roles": [], "reasons": []}
+    async with openai.AsyncOpenAI(base_url=base, api_key="none", max_retries=0) as client:
+        chunks = openai.AsyncStream[chat.ChatCompletionChunk]
+        async for chunk in await client.get(
+            path, cast_to=chat.ChatCompletionChunk, stream=True, stream_cls=chunks
+        ):
+            (choice,) = chunk.choices
+            found["content"] += choice.delta.content or ""
+            found["roles"] += [choice.delta.role] if choice.delta.role else []
+            found["reasons"] += [choice.finish_reason] if choice.finish_reason else []
+    return found
 
 
 class FrontEnds:
@@ -58,7 +79,12 @@ class FrontEnds:
             answer.set_exception(AssertionError("the clients' process has ended"))
 
     async def read(self, client: str, url: str, **more: Any) -> dict[str, Any]:
-        """What a client (ai5, ai6, ai700, ai7, ag-ui, openai, text) has of the stream at `url` in the end."""
+        """What a client has of the stream at `url` in the end.
+
+        From npm: ai5, ai6, ai700, ai7, ag-ui, openai, text (fetch). From PyPI: openai-python.
+        """
+        if client == "openai-python":
+            return await read_with_openai(url)
         number = len(self._waiting) + 1
         while number in self._waiting:
             number += 1

@@ -42,7 +42,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from proxy.server.http.parser_relay import AfterHead
 from proxy.server.http.request_parser import is_host
-from proxy.server.http.sockets import unsent
+from proxy.server.http.sockets import cut, unsent
 
 REQUEST_SECONDS: Final = 10.0
 """nginx waits 60 s for a head; browsers and proxies send a request, even one for a ticket, at once."""
@@ -169,7 +169,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {
-            ABORT: {"abort": self.transport.abort, "unsent": partial(unsent, self.transport)}
+            ABORT: {"abort": partial(cut, self.transport), "unsent": partial(unsent, self.transport)}
         }
         if self._timer is None:
             self._begin()

@@ -52,6 +52,19 @@ def limit_unacknowledged(sock: socket.socket | None, write_timeout: float) -> No
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
+def cut(transport: asyncio.Transport) -> None:
+    """Close a connection in the middle of a response.
+
+    It is reset, so that a client of HTTP/1.0 does not take the part for the whole: its bodies end with the
+    connection. (SO_LINGER with a time of 0, socket(7))
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        with contextlib.suppress(OSError, ValueError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
 def unsent(transport: asyncio.Transport) -> int:
     """How many written bytes the client has not acknowledged: those in user space, and those in the kernel.
 

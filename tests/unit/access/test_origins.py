@@ -28,7 +28,7 @@ def test_a_listed_origin_gets_cors_headers() -> None:
         (b"vary", b"Origin, Sec-Fetch-Site"),
         (b"access-control-allow-origin", APP.encode()),
         (b"access-control-allow-credentials", b"true"),
-        (b"access-control-expose-headers", b"Retry-After"),
+        (b"access-control-expose-headers", b"Retry-After, X-Stream-Gap"),
     )
 
 
