@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from proxy.simulator import Engine
-from tests.e2e.test_wire import NOBODY, SECRET, YAML, request
+from tests.e2e.test_wire import NOBODY, PAGE, SECRET, YAML, request
 from tests.support.demo_run import CHAT, FAST, trigger
 from tests.support.eventsource import EventSource
 from tests.support.front import front as shipped
@@ -112,3 +112,30 @@ async def test_a_page_behind_the_shipped_nginx_on_another_port_is_of_the_own_hos
         writer.write(request(f"GET /live/{NOBODY}", version="1.0", host=""))
         assert b" 401 " in await reader.readline(), "a client of HTTP/1.0 may send no Host"
         writer.close()
+        await nginxs_own_answers_have_cors_headers_and_those_of_a_replica_only_theirs(client, run)
+
+
+async def nginxs_own_answers_have_cors_headers_and_those_of_a_replica_only_theirs(
+    client: httpx.AsyncClient, run: str
+) -> None:
+    page = {"Origin": PAGE, "Authorization": f"Bearer {token(SECRET, 'HS256')}"}
+    answers_by_nginx = (
+        await client.post("/tickets", content=b"x" * (1 << 20 | 1), headers=page),
+        await client.get(f"/live/{run}", headers={**page, "X-Long": "x" * 9000}),
+        await client.get("/metrics", headers=page),
+    )
+    assert [one.status_code for one in answers_by_nginx] == [413, 400, 404]
+    answers_by_a_replica = (
+        await client.post("/tickets", content=b"x" * 100_000, headers=page),
+        await client.get(f"/live/{run}", headers={"Origin": PAGE}),
+        await client.get("/live/no-run", headers=page),
+        await client.head(f"/live/{run}", headers=page),
+    )
+    assert [one.status_code for one in answers_by_a_replica] == [413, 401, 400, 200]
+    for one in (*answers_by_nginx, *answers_by_a_replica):
+        assert one.headers.get_list("access-control-allow-origin") == [PAGE], one
+        assert one.headers.get_list("access-control-allow-credentials") == ["true"], one
+        assert len(one.headers.get_list("vary")) == 1, one
+    without_origin = await client.post("/tickets", content=b"x" * (1 << 20 | 1))
+    assert without_origin.status_code == 413
+    assert "access-control-allow-credentials" not in without_origin.headers
