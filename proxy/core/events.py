@@ -55,8 +55,8 @@ class Event:
 
     @property
     def identity(self) -> tuple[str | None, int | None, str, int | None]:
-        """(step run, attempt, type, index): equal for two reports of the same event."""
-        return (self.step_run_id, self.attempt, self.type, self.index)
+        """(step run or run, attempt, type, index): equal for two reports of the same event."""
+        return (self.step_run_id or self.run_id, self.attempt, self.type, self.index)
 
     @property
     def lasting(self) -> bool:
@@ -79,7 +79,7 @@ class GapCause(StrEnum):
 class StepGap:
     """Chunks of a step that no client will get; ``missed`` is None where the number is unknown.
 
-    ``workflow`` is the run's, None where its name is not known.
+    ``workflow`` is the run's, None where it is not known. ``run_id`` is set in a stream of several runs.
     """
 
     cause: GapCause
@@ -87,11 +87,13 @@ class StepGap:
     attempt: int | None
     missed: int | None
     workflow: str | None = field(default=None, compare=False, repr=False)
+    run_id: str | None = None
 
     @property
     def data(self) -> dict[str, Any]:
         """The data of its control frame, ``stream.gap``."""
-        return {"cause": self.cause.value, "step": self.step, "attempt": self.attempt, "missed": self.missed}
+        data = {"cause": self.cause.value, "step": self.step, "attempt": self.attempt, "missed": self.missed}
+        return data if self.run_id is None else {**data, "run_id": self.run_id}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +107,15 @@ class Reset:
     attempt: int
     whole: bool = False
     workflow: str | None = field(default=None, compare=False, repr=False)
+    run_id: str | None = None
 
     @property
     def data(self) -> dict[str, Any]:
         """The data of its control frame, ``stream.reset``."""
-        data = {"step": self.step, "attempt": self.attempt}
-        return {**data, "whole": True} if self.whole else data
+        data: dict[str, Any] = {"step": self.step, "attempt": self.attempt}
+        if self.whole:
+            data["whole"] = True
+        return data if self.run_id is None else {**data, "run_id": self.run_id}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +126,8 @@ class End:
 
 
 Item = Event | StepGap | Reset | End
+
+
+def step_key(item: Event | StepGap | Reset, *, merged: bool) -> str | None:
+    """A text for the item's step alone; `merged`: in a stream of several runs, which may share step names."""
+    return item.step if item.step is None or not merged else f"{item.run_id}/{item.step}"

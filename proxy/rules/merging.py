@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from proxy.core.events import STEP_STREAM, Event, Item, StepGap
+from proxy.core.events import STEP_STREAM, Event, Item, StepGap, step_key
 from proxy.core.value import value
 from proxy.rules.rule import DecodedEvent, Rule
 from proxy.rules.ruleset import Rules
@@ -74,9 +74,11 @@ class _Waiting:
 class Merging:
     """The chunks of one channel that wait to be merged."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, *, merged: bool = False) -> None:
+        """`merged`: the channel has the items of several runs."""
         self._rules = rules
-        self._waiting: dict[str | None, _Waiting] = {}  # by step, in the order of their first chunks
+        self._merged = merged
+        self._waiting: dict[str | None, _Waiting] = {}  # by `step_key`, in the order of their first chunks
 
     @property
     def due(self) -> float | None:
@@ -91,37 +93,40 @@ class Merging:
             return [*self._flush(list(self._waiting)), Ready(item)]
         if item.type != STEP_STREAM:
             forwarded = self._rules.takes(item)
-            return [*self._flush(list(self._waiting) if forwarded else [item.step]), Ready(item)]
+            return [*self._flush(list(self._waiting) if forwarded else [self._key(item)]), Ready(item)]
         decoded = decoded or DecodedEvent(item)
         decision = self._rules.decision(item, decoded)
         if decision is not None and decision.rule is None:
             return [Ready(item)]
         if decision is None or decision.rule is None or decision.rule.merge is None:
-            return [*self._flush([item.step]), Ready(item)]
+            return [*self._flush([self._key(item)]), Ready(item)]
         return list(self._chunk(item, decision.rule, decision.payload, decision.json, now))
 
+    def _key(self, item: Event | StepGap) -> str | None:
+        return step_key(item, merged=self._merged)
+
     def _gap(self, gap: StepGap) -> list[Ready]:
-        waiting = self._waiting.get(gap.step)
+        waiting = self._waiting.get(self._key(gap))
         if waiting is None:
             return [Ready(gap)]
         if gap.attempt in (None, waiting.last.attempt):
             waiting.after.append(gap)
             return []
-        return [*self._flush([gap.step]), Ready(gap)]
+        return [*self._flush([self._key(gap)]), Ready(gap)]
 
     def _chunk(self, event: Event, rule: Rule, payload: Any, json: bool, now: float) -> Iterator[Ready]:
-        waiting = self._waiting.get(event.step)
+        waiting = self._waiting.get(self._key(event))
         if waiting is not None and not waiting.fits(rule, event, json):
-            yield from self._flush([event.step])
+            yield from self._flush([self._key(event)])
             waiting = None
         if waiting is None:
             if len(self._waiting) >= MOST_STEPS:
                 yield from self._flush(list(self._waiting))
             waiting = _Waiting(rule, event, event, json, now + (rule.merge or 0.0))
-            self._waiting[event.step] = waiting
+            self._waiting[self._key(event)] = waiting
         waiting.add(event, payload)
         if waiting.characters >= MOST_CHARACTERS:
-            yield from self._flush([event.step])
+            yield from self._flush([self._key(event)])
 
     def flush(self, now: float) -> list[Ready]:
         """What waits no longer, in order."""

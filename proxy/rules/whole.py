@@ -36,6 +36,7 @@ from proxy.core.events import (
     Item,
     Reset,
     StepGap,
+    step_key,
 )
 from proxy.core.value import value
 
@@ -95,18 +96,21 @@ class _Step:
 class WholeTexts:
     """The texts that one channel sends, for those rules of its stream that have `whole`."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, *, merged: bool = False) -> None:
+        """`merged`: the channel has the items of several runs."""
         self._rules = rules
-        self._steps: dict[str, _Step] = {}
+        self._merged = merged
+        self._steps: dict[str, _Step] = {}  # by `step_key`
         self._texts = 0
         self._forgotten = False  # a record was dropped: no record does not mean that nothing was sent
 
     def record(self, event: Event, message: Message) -> None:
         """Record that the chunk `event` was sent as `message`."""
-        if message.whole is None or event.step is None:
+        step = step_key(event, merged=self._merged)
+        if message.whole is None or step is None:
             return
         key = (event.attempt, message.whole)
-        record = self._steps.setdefault(event.step, _Step())
+        record = self._steps.setdefault(step, _Step())
         if key not in record.sent:
             if self._texts >= MAX_TEXTS:
                 self._forget_oldest()
@@ -118,7 +122,7 @@ class WholeTexts:
         """Hold `gap` back until its step ends, where it may be repaired then; False: send it now."""
         if gap.step is None or not self._rules.whole_rules(gap.step, gap.workflow):
             return False
-        held = self._steps.setdefault(gap.step, _Step()).gaps
+        held = self._steps.setdefault(step_key(gap, merged=self._merged) or "", _Step()).gaps
         if len(held) >= MAX_HELD:
             return False
         held.append(gap)
@@ -127,20 +131,21 @@ class WholeTexts:
     def before(self, item: Item) -> list[Outcome]:
         """What is sent before `item`: gaps that are released, and what repairs a text."""
         if isinstance(item, Event):
+            step = step_key(item, merged=self._merged)
             if item.type == STEP_COMPLETED and item.step is not None:
                 return self._completed(item, item.step)
             if item.type in STEP_ENDS:
-                return self._release(item.step, None)
+                return self._release(step, None)
             if item.type == STEP_RETRYING:
-                return self._release(item.step, None if item.attempt is None else item.attempt + 1)
-            return self._release_all() if item.type in RUN_EVENTS else []
+                return self._release(step, None if item.attempt is None else item.attempt + 1)
+            return self._release_all(item.run_id) if item.type in RUN_EVENTS else []
         if isinstance(item, Reset):
-            return self._release(item.step, item.attempt)
+            return self._release(step_key(item, merged=self._merged), item.attempt)
         return self._release_all() if isinstance(item, End) else []
 
     def _completed(self, event: Event, step: str) -> list[Outcome]:
         """What is sent before a step's `step_completed`, by the table above."""
-        record = self._forget(step)
+        record = self._forget(step_key(event, merged=self._merged) or "")
         rules = self._rules.whole_rules(step, event.workflow)
         if not rules:
             return list(record.gaps)
@@ -171,9 +176,11 @@ class WholeTexts:
         if reset and not repaired:
             repairs = []
         elif reset:
-            repairs.insert(0, Reset(step, attempt or 1, whole=True))
+            of_run = event.run_id if self._merged else None
+            repairs.insert(0, Reset(step, attempt or 1, whole=True, workflow=event.workflow, run_id=of_run))
         if differs and not (reset and repaired) and not record.gaps:
-            record.gaps.append(StepGap(GapCause.UPSTREAM, step, attempt, None))
+            of_run = event.run_id if self._merged else None
+            record.gaps.append(StepGap(GapCause.UPSTREAM, step, attempt, None, event.workflow, run_id=of_run))
         gaps = [gap for gap in record.gaps if not repaired or gap.attempt not in (None, attempt)]
         return [*gaps, *repairs]
 
@@ -196,8 +203,11 @@ class WholeTexts:
         record.gaps = [gap for gap in record.gaps if gap not in released]
         return list(released)
 
-    def _release_all(self) -> list[Outcome]:
-        return [gap for step in list(self._steps) for gap in self._forget(step).gaps]
+    def _release_all(self, run_id: str | None = None) -> list[Outcome]:
+        """Release the gaps of all steps; of several runs, those of `run_id` (None: of all)."""
+        of_run = f"{run_id}/" if self._merged and run_id is not None else ""
+        steps = [step for step in self._steps if step.startswith(of_run)]
+        return [gap for step in steps for gap in self._forget(step).gaps]
 
     def _forget(self, step: str) -> _Step:
         record = self._steps.pop(step, None) or _Step()

@@ -30,6 +30,10 @@ COMPACT_AT: Final = 256
 """Evicted entries before the list is cut: it keeps eviction O(1) on average."""
 
 
+Source = tuple[str, int, str | None]
+"""Step and attempt of a chunk; and the run's id, where a backlog has the chunks of several runs."""
+
+
 class Entry(Protocol):
     """What a backlog holds."""
 
@@ -42,8 +46,8 @@ class Entry(Protocol):
         """Whether it is moved aside when it is evicted."""
 
     @property
-    def source(self) -> tuple[str, int] | None:
-        """Step and attempt of a chunk, for `Backlog.losses`."""
+    def source(self) -> Source | None:
+        """Where a chunk comes from, for `Backlog.losses`."""
 
     @property
     def chunks(self) -> int:
@@ -63,7 +67,7 @@ class Frame:
 
     body: bytes
     lasting: bool
-    source: tuple[str, int] | None = None
+    source: Source | None = None
     identity: Hashable | None = None
     chunks: int = 1
 
@@ -74,11 +78,15 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Evicted chunks of a step's attempt; `missed` is their number, None where it is not known."""
+    """Evicted chunks of a step's attempt; `missed` is their number, None where it is not known.
+
+    `run_id` is set where the backlog has the chunks of several runs.
+    """
 
     step: str | None
     attempt: int | None
     missed: int | None
+    run_id: str | None = None
 
 
 class Backlog(Generic[E]):
@@ -95,7 +103,9 @@ class Backlog(Generic[E]):
         self._head = 0  # entries before this index were evicted; they are cut off later
         self._aside: deque[tuple[int, E]] = deque()
         self._aside_bytes = 0
-        self._losses: dict[tuple[str | None, int | None], list[int]] = {}  # -> [first, last, count]
+        self._losses: dict[
+            tuple[str | None, int | None, str | None], list[int]
+        ] = {}  # -> [first, last, count]
         self._forgotten: list[tuple[int, Hashable]] = []
         self._grew = grew or _ignore
 
@@ -154,8 +164,8 @@ class Backlog(Generic[E]):
     def losses(self, place: int) -> list[Loss]:
         """The chunks after `place` that were evicted, by step and attempt."""
         return [
-            Loss(step, attempt, count if place < first else None)
-            for (step, attempt), (first, last, count) in self._losses.items()
+            Loss(step, attempt, count if place < first else None, run_id)
+            for (step, attempt, run_id), (first, last, count) in self._losses.items()
             if last > place
         ]
 
@@ -193,9 +203,9 @@ class Backlog(Generic[E]):
             self._aside_bytes += entry.size
             return
         self._release(entry)
-        key = entry.source or (None, None)
+        key: tuple[str | None, int | None, str | None] = entry.source or (None, None, None)
         if key not in self._losses and len(self._losses) >= MAX_LOSSES:
-            key = (None, None)
+            key = (None, None, None)
         loss = self._losses.setdefault(key, [number, number, 0])
         loss[1] = number
         loss[2] += entry.chunks

@@ -67,12 +67,13 @@ class Channel:
         wire: Wire = NAMED,
         machine: Machine | None = None,
         grew: Callable[[int], None] | None = None,
+        merged: bool = False,
     ) -> None:
         """`rebuild` reads the run's lifecycle events from its current state; it may raise HatchetError.
 
         `unforeseen` is called with exceptions that should not be possible; None: they are ignored. `machine`
         writes the stream's format; None for ``sse``, whose frames are made here. `grew` is called with every
-        change of the bytes that the machine holds.
+        change of the bytes that the machine holds. `merged`: the items are those of several runs.
         """
         self.rules = rules
         self.wire: Final = wire
@@ -82,9 +83,10 @@ class Channel:
         self.unforeseen: Final = unforeseen or _ignore
         self.notices: Final = Notices()
         self._rebuild = rebuild
-        self._merging = Merging(rules) if rules.merges else None
-        self._texts = WholeTexts(rules) if rules.repairs_texts else None
-        self._refused = RefusedWork(rules)
+        self._merged = merged
+        self._merging = Merging(rules, merged=merged) if rules.merges else None
+        self._texts = WholeTexts(rules, merged=merged) if rules.repairs_texts else None
+        self._refused = RefusedWork(rules, merged=merged)
         self._batch: tuple[int, int, bytes, int] | None = None  # (from, newest, bytes, to) of the last batch
         self._writer: MessageWriter | None = None
         if machine is not None:
@@ -98,6 +100,7 @@ class Channel:
                 notices=self.notices,
                 grew=grew or _uncounted,
                 unforeseen=self.unforeseen,
+                merged=merged,
             )
 
     # -- items in --
@@ -205,7 +208,7 @@ class Channel:
         self._refused.forwarded(event)
         body = self.ids.frame(number, message.event, message.data)
         if event.type == STEP_STREAM:
-            source = (event.step or "", event.attempt or 1)
+            source = (event.step or "", event.attempt or 1, event.run_id if self._merged else None)
             if event.first_index is None or event.index is None:
                 return Frame(body, False, source)
             return Frame(body, False, source, None, event.index - event.first_index + 1)
@@ -287,7 +290,7 @@ class Channel:
     def missed(self, place: int, cause: GapCause) -> list[bytes]:
         """One ``stream.gap`` for each attempt whose chunks after `place` were evicted."""
         return [
-            self.gap(StepGap(cause, loss.step, loss.attempt, loss.missed), place)
+            self.gap(StepGap(cause, loss.step, loss.attempt, loss.missed, run_id=loss.run_id), place)
             for loss in self.backlog.losses(place)
         ]
 

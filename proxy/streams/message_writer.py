@@ -12,8 +12,9 @@ that, so no gap is announced.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
+from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap, step_key
 from proxy.core.value import value
 from proxy.formats.machine import Machine, Refused, Sent
 from proxy.formats.wire import Wire
@@ -55,6 +56,7 @@ class MessageWriter:
         notices: Notices,
         grew: Callable[[int], None],
         unforeseen: Callable[[Exception], None],
+        merged: bool = False,
     ) -> None:
         """`grew` is called with every change of the bytes that the machine holds."""
         self._machine = machine
@@ -66,8 +68,9 @@ class MessageWriter:
         self._notices = notices
         self._grew = grew
         self._unforeseen = unforeseen
-        self._texts = WholeTexts(rules) if rules.repairs_texts else None
-        self._refused = RefusedWork(rules)
+        self._merged = merged
+        self._texts = WholeTexts(rules, merged=merged) if rules.repairs_texts else None
+        self._refused = RefusedWork(rules, merged=merged)
         self._joined: tuple[int, bytes] | None = None  # the message so far, for clients at this place
         self.size = 0
 
@@ -126,27 +129,40 @@ class MessageWriter:
         else:
             self._counts.gaps[item.cause.value] += 1
         self._notices.note(self._backlog.last + 1, item)
-        return self._machine.control(item)
+        return self._control(item)
 
     def _unsent(self, event: Event) -> list[bytes]:
         """The blocks for an event that became no message: it may end a text, and a refused one is a gap."""
         gap = self._refused.unannounced(event)
         if gap is not None and not (self._texts is not None and self._texts.hold(gap)):
-            return [*self._own_blocks(gap, None), *self._machine.message(event, None)]
-        return self._machine.message(event, None)
+            return [*self._own_blocks(gap, None), *self._machine.message(self._named(event), None)]
+        return self._machine.message(self._named(event), None)
 
     def _message(self, event: Event, message: Message) -> list[bytes]:
         """The blocks for `event`."""
         if message.part is None:
-            return self._machine.message(event, None)
+            return self._machine.message(self._named(event), None)
         self._refused.forwarded(event)
         try:
-            blocks = self._machine.message(event, Sent(message.part, message.value, message.rule))
+            blocks = self._machine.message(
+                self._named(event), Sent(message.part, message.value, message.rule)
+            )
         except Refused as refused:
             self._rules.failed(message.rule, event.type, str(refused))
-            return self._machine.message(event, None)
+            return self._machine.message(self._named(event), None)
         self._counts.forwarded[message.rule] += 1
         return blocks
+
+    def _named(self, event: Event) -> Event:
+        """The event for the machine, which tells steps apart by name: of several runs, by longer names."""
+        key = step_key(event, merged=self._merged)
+        return event if key == event.step else replace(event, step=key)
+
+    def _control(self, item: Reset | StepGap) -> list[bytes]:
+        key = step_key(item, merged=self._merged)
+        if key is None or key == item.step:
+            return self._machine.control(item)
+        return self._machine.control(replace(item, step=key))
 
     def _keep_within(self) -> None:
         """Hold as many bytes as the backlog may have, and account for them."""

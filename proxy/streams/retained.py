@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from proxy.core import json_codec
 from proxy.core.events import End, Event, Item
 from proxy.core.value import value
-from proxy.streams.backlog import OVERHEAD
+from proxy.streams.backlog import OVERHEAD, Source
 
 
 @value
@@ -22,9 +22,13 @@ class RetainedItem:
         return not isinstance(self.item, Event) or self.item.lasting
 
     @property
-    def source(self) -> tuple[str, int] | None:
+    def source(self) -> Source | None:
         item = self.item
-        return (item.step or "", item.attempt or 1) if isinstance(item, Event) and not item.lasting else None
+        return (
+            (item.step or "", item.attempt or 1, None)
+            if isinstance(item, Event) and not item.lasting
+            else None
+        )
 
     @property
     def chunks(self) -> int:

@@ -12,24 +12,22 @@ a new `number`. Cursors of the old session are then unknown, so they never name 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
 from proxy.core.observations import CoreState, PastState
-from proxy.formats.machine import Facts
-from proxy.formats.wire import SSE, machine_of
 from proxy.hatchet.errors import HatchetAway, HatchetError, HistoryAway, RunUnknown
 from proxy.hatchet.upstream import Upstream
 from proxy.log.cursor import Cursor, Ids
 from proxy.observability.counters import TeamCounters
 from proxy.runs.follower import RunFollower
 from proxy.runs.rebuild import rebuild
-from proxy.streams.backlog import Backlog, Frame
+from proxy.streams.backlog import Backlog
 from proxy.streams.channel import Channel, DecodedEvents, value_of
 from proxy.streams.dispatcher import Dispatcher
+from proxy.streams.opening import open_dispatcher
 from proxy.streams.retained import RetainedItem, retain
 from proxy.streams.stream import LiveStream
 
@@ -40,6 +38,16 @@ NAMING_PAUSE: Final = 0.05
 REPLAY_CHECK: Final = 1.0
 """Seconds for which the answer "not replayed" is reused: it bounds the calls for a run that is over."""
 CLOSED: Final = "the run was closed"
+
+
+class RunListener(Protocol):
+    """Receives the items of a run session, as a stream does."""
+
+    def receive(self, items: Iterable[Item]) -> None:
+        """Items, in order."""
+
+    def dropped(self) -> None:
+        """The session was closed, and nothing more comes."""
 
 
 class RunSession:
@@ -81,6 +89,7 @@ class RunSession:
         self._ended = ended
         self._unforeseen = unforeseen
         self._dispatchers: dict[str, Dispatcher] = {}
+        self._listeners: list[RunListener] = []
         self._opening: dict[str, asyncio.Lock] = {}
         self._channels_made = 0
         self._lookup: asyncio.Task[CoreState] | None = None
@@ -109,6 +118,8 @@ class RunSession:
         decoded = DecodedEvents() if len(self._dispatchers) > 1 else None
         for dispatcher in self._dispatchers.values():
             dispatcher.publish(items, decoded)
+        for listener in tuple(self._listeners):
+            listener.receive(items)
         if self.status is not None:
             self._replay_checked_at = asyncio.get_running_loop().time()
             self._counts.run_ends[self.status] += 1
@@ -240,6 +251,19 @@ class RunSession:
                 self._dispatchers[stream.key] = dispatcher
         return dispatcher
 
+    async def listen(self, listener: RunListener) -> None:
+        """Give `listener` all items so far, and later ones. Raises HatchetError like `open`."""
+        rebuilt = await self._rebuild_forgotten()
+        if self.closed:
+            raise HatchetAway(CLOSED)
+        self._listeners.append(listener)  # nothing is awaited until it has all items so far
+        listener.receive(self._with_workflow(self._so_far(rebuilt)))
+
+    def unlisten(self, listener: RunListener) -> None:
+        """Give `listener` nothing more."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+
     def holds(self, stream: LiveStream, cursor: Cursor) -> bool:
         """Whether `cursor` was issued by this session for `stream`."""
         dispatcher = self._dispatchers.get(stream.key)
@@ -249,8 +273,7 @@ class RunSession:
         return await self.rebuild() if self._retained.forgotten(0) else []
 
     def _open(self, stream: LiveStream, rebuilt: list[Event]) -> Dispatcher:
-        config, retained = stream.config, self._retained
-        state = self.state
+        config, state = stream.config, self.state
         metadata = state.metadata if state is not None else {}
         value = value_of(metadata, config.metadata_key)
         self._channels_made += 1
@@ -265,34 +288,33 @@ class RunSession:
             rules=stream.rules.fingerprint + made,
             session=self.number,
         )
-        machine = None
-        if config.format != SSE:
-            facts = Facts(self.run_id, value or self.run_id, config.name, ids.salt, int(time.time()))
-            machine = machine_of(config.format, facts, hold=config.hold, failed=stream.rules.failed)
-        channel = Channel(
-            stream.rules,
+        dispatcher = open_dispatcher(
+            stream,
             ids,
-            Backlog[Frame](config.backlog.events, config.backlog.bytes, self._grew),
-            self._counts.stream(config.name),
+            self.run_id,
+            value,
+            counts=self._counts,
+            grew=self._grew,
             rebuild=self.rebuild,
             unforeseen=self._unforeseen,
-            wire=stream.wire,
-            machine=machine,
-            grew=self._grew,
         )
-        dispatcher = Dispatcher(channel, heartbeat=config.heartbeat)
+        dispatcher.publish(self._with_workflow(self._so_far(rebuilt)))
+        return dispatcher
+
+    def _so_far(self, rebuilt: list[Event]) -> Iterator[Item]:
+        """All items until now: retained ones, forgotten ones from `rebuilt`, and gaps for what is lost."""
+        retained = self._retained
         forgotten = retained.forgotten(0)
         events = [event for event in rebuilt if event.identity in forgotten]
         notices = [item for item in forgotten if isinstance(item, StepGap | Reset)]
-        dispatcher.publish(self._with_workflow([*events, *notices]))
+        yield from events
+        yield from notices
         if len(events) + len(notices) < len(forgotten):  # the state may be incomplete while the run goes on
-            dispatcher.publish([StepGap(GapCause.BACKLOG, None, None, None)])
-        dispatcher.publish(
-            [StepGap(GapCause.BACKLOG, loss.step, loss.attempt, loss.missed) for loss in retained.losses(0)]
-        )
-        dispatcher.publish(self._with_workflow(entry.item for _, entry in retained.aside(0)))
-        dispatcher.publish(self._with_workflow(entry.item for entry in retained.read(retained.first - 1)))
-        return dispatcher
+            yield StepGap(GapCause.BACKLOG, None, None, None)
+        for loss in retained.losses(0):
+            yield StepGap(GapCause.BACKLOG, loss.step, loss.attempt, loss.missed)
+        yield from [entry.item for _, entry in retained.aside(0)]
+        yield from [entry.item for entry in retained.read(retained.first - 1)]
 
     def _with_workflow(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items with the workflow's name, also those that were retained before it was known."""
@@ -384,4 +406,7 @@ class RunSession:
         for dispatcher in self._dispatchers.values():
             dispatcher.close()
         self._dispatchers.clear()
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener.dropped()
         self._retained.drop()

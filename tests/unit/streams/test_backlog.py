@@ -10,7 +10,7 @@ from proxy.streams.backlog import MAX_LOSSES, OVERHEAD, Backlog, Frame, Loss
 
 
 def chunk(body: bytes = b"c", step: str = "s", attempt: int = 1) -> Frame:
-    return Frame(body, False, (step, attempt))
+    return Frame(body, False, (step, attempt, None))
 
 
 def lasting(name: str, body: bytes = b"l") -> Frame:
