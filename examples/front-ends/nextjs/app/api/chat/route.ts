@@ -1,7 +1,6 @@
 // Starts a run for the newest question, over Hatchet's REST API; with Hatchet's TypeScript SDK it is one call.
 export async function POST(request: Request) {
-  const { messages } = await request.json();
-  const input = { question: messages.at(-1).parts.at(-1).text };
+  const input = { question: (await request.json()).messages.at(-1).parts.at(-1).text };
   const token = process.env.HATCHET_CLIENT_TOKEN!; // read for each request: a build has no token
   const { server_url, sub } = JSON.parse(Buffer.from(token.split(".")[1], "base64url").toString());
   const response = await fetch(`${server_url}/api/v1/stable/tenants/${sub}/workflow-runs/trigger`, {
@@ -9,6 +8,5 @@ export async function POST(request: Request) {
     headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
     body: JSON.stringify({ workflowName: "agent", input, additionalMetadata: { stream: "on" } }),
   });
-  const { run } = await response.json();
-  return Response.json({ runId: run.metadata.id });
+  return Response.json({ runId: (await response.json()).run.metadata.id });
 }
