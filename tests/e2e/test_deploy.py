@@ -20,7 +20,10 @@ from tests.support.secrets import HATCHET_TOKEN
 from tests.support.tools import ROOT, need
 
 DEPLOY: Final = ROOT / "deploy"
-KUBERNETES: Final = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+KUSTOMIZATION: Final = "kustomization.yaml"  # no manifest: tests/e2e/test_helm.py builds with it
+KUBERNETES: Final = sorted(
+    path for path in (DEPLOY / "kubernetes").glob("*.yaml") if path.name != KUSTOMIZATION
+)
 COMPOSE: Final = DEPLOY / "compose/compose.yaml"
 VERSIONS: Final = ("1.30.0", "1.33.0")  # sleep in preStop came with 1.30; the newest is checked too
 CLOSE_SECONDS: Final = 2  # seconds that a stopping proxy gives its connections to Hatchet, after drain.grace

@@ -12,9 +12,13 @@ import pytest
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 TOOLS: Final = ROOT / ".tools"
 
+GO: Final = Path.home() / "go/bin"  # where scripts/tools lets go install what Debian does not have
 NAMES: Final = {
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
     "nginx": ("nginx", "/usr/sbin/nginx"),
+    "haproxy": ("haproxy", "/usr/sbin/haproxy"),
+    "helm": ("helm", str(GO / "helm")),
+    "actionlint": ("actionlint", str(GO / "actionlint")),
 }
 
 
