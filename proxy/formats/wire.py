@@ -34,7 +34,7 @@ class Wire:
 
     `controls`: there are control frames. `framed`: blocks are SSE frames with cursors, and comments may stand
     between them. `waits`: a request that has to come back later is answered with a stream of its own, not
-    with a status.
+    with a status. `json_by_accept`: a client that accepts JSON wants a document, not the stream.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Wire:
     controls: bool = False
     framed: bool = True
     waits: bool = True
+    json_by_accept: bool = True
 
     @property
     def heartbeat(self) -> bytes:
@@ -71,7 +72,8 @@ def _event_stream(
     name: str, *headers: tuple[bytes, bytes], waits: bool = True, controls: bool = False
 ) -> Wire:
     fixed = ((b"content-type", EVENT_STREAM), *UNBUFFERED, *headers)
-    return Wire(name, fixed, controls=controls, waits=waits)
+    # OpenAI's clients accept JSON also where they ask for a stream
+    return Wire(name, fixed, controls=controls, waits=waits, json_by_accept=name != "openai")
 
 
 NAMED: Final = _event_stream(SSE, controls=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 
 from proxy.access.authenticator import KeysUnavailable, Unauthenticated
-from proxy.server.http.stream_request import allow_root
+from proxy.server.http.client_request import allow_root
 from proxy.streams.session import Session
 from proxy.teams.hub import Hub
 

@@ -149,6 +149,12 @@ class RunSession:
         return self.status is not None
 
     @property
+    def caught_up(self) -> bool:
+        """Whether its first items are published; the end too, if its state says that it is over."""
+        done = self.run.state is not None and self.run.state.done
+        return self.over or (self._retained.last > 0 and not done)
+
+    @property
     def traceparent(self) -> str | None:
         """The run's own trace context, where its metadata has one."""
         found = None if self.state is None else self.state.metadata.get("traceparent")

@@ -30,6 +30,7 @@ class Ending(StrEnum):
 
     END = "end"  # the client got the run's end
     LEFT = "left"  # the client closed the connection
+    ANSWERED = "answered"  # the client asked for a document, and got it
     STUCK = "stuck"  # the client took nothing for `write_timeout`
     EXPIRED = "expired"  # the client's credentials expired
     DRAIN = "drain"  # this replica is shutting down
@@ -97,6 +98,12 @@ class Subscriber:
         self._opening = opening
         self._cause = _AT_START  # of gaps for evicted frames
         self._recovery: asyncio.Task[None] | None = None
+
+    @property
+    def cursor(self) -> str:
+        """The cursor of everything that was written."""
+        backlog, ids = self.channel.backlog, self.channel.ids
+        return (ids.end if backlog.sealed and self.place == backlog.last else ids.at(self.place)).decode()
 
     def start(self) -> None:
         """Write what the channel holds."""

@@ -42,6 +42,7 @@ http {{
         listen 127.0.0.1:{port};
         location / {{
             proxy_pass {upstream};
+            {more}
         }}
     }}
 }}
@@ -49,11 +50,11 @@ http {{
 
 
 @asynccontextmanager
-async def nginx(upstream: str, folder: Path) -> AsyncIterator[str]:
+async def nginx(upstream: str, folder: Path, more: str = "") -> AsyncIterator[str]:
     """nginx in front of `upstream`; its address."""
     port = free_port()
     file = folder / "nginx.conf"
-    file.write_text(CONFIGURATION.format(folder=folder, port=port, upstream=upstream))
+    file.write_text(CONFIGURATION.format(folder=folder, port=port, upstream=upstream, more=more))
     program = (need("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(file))
     async with running(program=program) as one:
         url = f"http://127.0.0.1:{port}"
@@ -81,6 +82,31 @@ async def test_a_stream_flows_through_nginx_with_its_default_buffering(tmp_path:
         picture, seconds = await spread(f"{front}/streams/live/{run_id}")
     assert judge(picture, CHAT) == []
     assert seconds > 1, "the whole run came at once: nginx has buffered it"
+
+
+async def test_long_polls_pass_an_nginx_that_buffers_whatever_the_proxy_asks_for(tmp_path: Path) -> None:
+    buffers = "proxy_ignore_headers X-Accel-Buffering; proxy_buffers 8 64k; proxy_busy_buffers_size 128k;"
+    async with (
+        demo(*FAST) as (_, url),
+        nginx(url, tmp_path, buffers) as front,
+        httpx.AsyncClient(base_url=front, timeout=30) as client,
+    ):
+        run_id = await trigger(url)
+        found: list[dict[str, object]] = []
+        status, cursor, polls = "running", "", 0
+        while status == "running":
+            answer = await client.get(f"/streams/live/{run_id}", params={"wait": "10s", "after": cursor})
+            document = answer.json()
+            found += document["messages"]
+            status, cursor, polls = document["status"], document["cursor"], polls + 1
+        frames = []
+        async with EventSource(f"{url}/streams/live/{run_id}") as source:
+            async for frame in source.frames():
+                frames.append({"event": frame.event, "data": frame.value})
+                if frame.event == "stream.end":
+                    break
+    assert polls > 5, "they come while the run goes on"
+    assert found == frames
 
 
 async def test_ten_clients_through_nginx_get_the_same_events(tmp_path: Path) -> None:

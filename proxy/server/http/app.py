@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from proxy.access.authenticator import RequestHead
 from proxy.server.http.asgi_sink import AsgiSink, Message, Send
+from proxy.server.http.client_request import ClientRequest
 from proxy.server.http.cors import (
     SHARED,
     for_everybody,
@@ -23,7 +24,7 @@ from proxy.server.http.cors import (
 from proxy.server.http.request_limits import ABORT
 from proxy.server.http.responses import Headers, HttpResponse, problem, wait
 from proxy.server.http.routing import find_stream, is_broken_team
-from proxy.server.http.stream_request import ClientRequest, StreamRequest
+from proxy.server.http.stream_request import StreamRequest
 from proxy.streams.stream import LiveStream
 from proxy.teams.hub import Hub
 from proxy.teams.router import Match

@@ -26,9 +26,9 @@ from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.log.cursor import run_id_of
 from proxy.observability import health
 from proxy.observability.prometheus import render
+from proxy.server.http.client_request import LEGAL_VALUE, allow_root, is_legal_value
 from proxy.server.http.responses import HttpResponse, problem
 from proxy.server.http.routing import PROBES
-from proxy.server.http.stream_request import LEGAL_VALUE, allow_root, is_legal_value
 from proxy.streams.stream import LiveStream
 from proxy.teams.hub import SINGLE, Hub
 from proxy.teams.team import Team

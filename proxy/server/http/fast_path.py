@@ -25,13 +25,14 @@ from uvicorn.server import ServerState
 from proxy.access.authenticator import RequestHead
 from proxy.core.tasks import start_eagerly
 from proxy.formats.chunked import LAST, chunk
+from proxy.server.http.client_request import ClientRequest
 from proxy.server.http.cors import refusal_headers
 from proxy.server.http.request_limits import REQUEST_SECONDS, LimitedProtocol
 from proxy.server.http.request_parser import COMPLETE, INCOMPLETE, MAX_BYTES, RequestParser
 from proxy.server.http.responses import CHUNKED, CLOSE, Headers, HttpResponse, encode_head, problem
 from proxy.server.http.routing import find_stream
 from proxy.server.http.sockets import HIGH_WATER, limit_unacknowledged, unsent
-from proxy.server.http.stream_request import ClientRequest, StreamRequest
+from proxy.server.http.stream_request import StreamRequest
 from proxy.server.http.timeouts import TimeoutQueue
 from proxy.streams.session import SinkListener
 from proxy.teams.hub import Hub

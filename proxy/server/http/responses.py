@@ -8,6 +8,7 @@ the end of the response. Clients that do not accept event streams get 503 or 429
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -28,6 +29,9 @@ WAIT_FACTOR: Final = 2.0
 """Times the stream's own `retry`, where that is longer."""
 DRAIN_SECONDS: Final = 1.0
 """Time after which a client reconnects whose request was interrupted by a drain: another replica is there."""
+
+
+QUALITY: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +113,9 @@ def nothing_to_come(wire: Wire = NAMED) -> HttpResponse:
     return HttpResponse(204, [wire.headers[0], (b"cache-control", b"no-store")])
 
 
-def draining(wire: Wire = NAMED) -> HttpResponse:
-    """For a request that was not answered yet when this replica began to drain."""
-    if not wire.waits:
+def draining(wire: Wire = NAMED, *, document: bool = False) -> HttpResponse:
+    """For a request (for a stream, or a `document`) that is not answered yet when this replica drains."""
+    if document or not wire.waits:
         retry_after = (b"retry-after", b"%d" % max(1, round(DRAIN_SECONDS)))
         return problem(503, "this replica is shutting down; try again", headers=[retry_after])
     return HttpResponse(200, list(wire.headers), wire.notice("drain", {}, retry_in=jittered(DRAIN_SECONDS)))
@@ -126,6 +130,22 @@ def accepts_event_stream(accept: str | None) -> bool:
         if media in ("text/event-stream", "*/*") and not any(_is_zero(text) for text in parameters):
             return True
     return False
+
+
+def quality(accept: str, media: str) -> float:
+    """The quality that an Accept header gives to a media type by name; 0 where it does not name it."""
+    best = 0.0
+    for part in accept.lower().split(","):
+        name, *parameters = (piece.strip() for piece in part.split(";"))
+        if name == media:
+            texts = [text.partition("=")[2].strip() for text in parameters if text.startswith("q")]
+            best = max(best, _number(texts[0]) if texts else 1.0)
+    return best
+
+
+def _number(text: str) -> float:
+    """A quality; one that is malformed counts as 1."""
+    return float(text) if QUALITY.fullmatch(text) else 1.0
 
 
 def _is_zero(parameter: str) -> bool:

@@ -14,15 +14,17 @@ from collections.abc import Coroutine
 from typing import Any, Final, Protocol
 
 from proxy.access.admission import PROCESS_LIMIT, Lease, Refused
-from proxy.access.authenticator import ANONYMOUS, Identity, KeysUnavailable, RequestHead, Unauthenticated
+from proxy.access.authenticator import ANONYMOUS, Identity, KeysUnavailable, Unauthenticated
 from proxy.access.entitlement import Entitlement
 from proxy.core.observations import CoreState
 from proxy.core.tasks import in_task
-from proxy.core.value import value
 from proxy.hatchet.errors import HatchetError, HistoryAway, RunUnknown
 from proxy.log.cursor import Cursor, end_cursor, read_cursor, run_id_of
 from proxy.observability.tracing import StreamSpan, StreamStart
 from proxy.runs.lookup import Found
+from proxy.server.http.client_request import LEGAL_VALUE, ClientRequest, allow_root, is_legal_value
+from proxy.server.http.document import HEADERS as DOCUMENT_HEADERS
+from proxy.server.http.document import JSON, BadDocumentRequest, Collector, DocumentRequest, document_request
 from proxy.server.http.responses import (
     Headers,
     HttpResponse,
@@ -38,14 +40,10 @@ from proxy.streams.stream import LiveStream
 from proxy.teams.hub import Hub
 from proxy.teams.team import Team
 
-CURSOR_PARAMETERS: Final = ("last_event_id", "lastEventId", "lastEventID")
-"""Ours; that of event-source-polyfill and reconnecting-eventsource; that of clients of Mercure."""
 UNKNOWN_PATIENCE: Final = 0.5
 """Seconds for which a run is waited for with ``unknown: "204"``: the engine shows a new run after 0.1 s."""
 NAME_PATIENCE: Final = 2.0
 """Seconds for which the name of a run's workflow is waited for: the history is some 0.1 s behind."""
-MAX_VALUE: Final = 200  # characters of a metadata value in a path: part of the public contract
-LEGAL_VALUE: Final = f"must have 1 to {MAX_VALUE} characters, no control characters"
 
 
 class OtherWorkflow(HatchetError):
@@ -62,40 +60,6 @@ class ResponseSink(SessionSink, Protocol):
         """Send what still waits."""
 
 
-@value
-class ClientRequest:
-    """The content of a client's request, independent of the transport.
-
-    `value` is the text in the path's placeholder, `scheme` http or https, `address` the client's, for the
-    log. With `head_only` (HEAD) the checks are made and no stream begins.
-    """
-
-    value: str
-    head: RequestHead
-    scheme: str
-    address: str
-    head_only: bool = False
-
-    @property
-    def accept(self) -> str | None:
-        return self.head.headers.get("accept")
-
-    @property
-    def cursor(self) -> str:
-        """The text of the cursor.
-
-        The header wins over the query, which an EventSource repeats unchanged. Of several parameters the last
-        one is the newest: libraries append theirs to a URL that may have one already.
-        """
-        header = self.head.headers.get("last-event-id")
-        if header:
-            return header
-        for name, text in reversed(self.head.query):
-            if text and name in CURSOR_PARAMETERS:
-                return text
-        return ""
-
-
 class StreamRequest:
     """One request for one stream of one team."""
 
@@ -108,6 +72,8 @@ class StreamRequest:
         self.cors: Headers = list(self._origin.headers)
         """For every response to this request."""
         self._began = 0.0  # the loop's time when the run was asked for
+        self._session: Session | None = None
+        self._document: DocumentRequest | None = None  # None: the client wants a stream
         self._cursor = ""  # the text of the client's cursor
         self._span = None if hub.tracer is None else hub.tracer.stream(self._described())
         # The run as tickets and limits count it: the canonical id, or the value in a metadata path.
@@ -125,7 +91,8 @@ class StreamRequest:
         Returns None once the session has begun, otherwise the response to send instead. It runs without a
         task until it has to wait (`proxy.core.tasks`); the task must then be added to `Hub.waiting`. If it is
         cancelled because the process drains, it still returns a response. If it is cancelled for any other
-        reason (the client has left), it releases everything and raises CancelledError.
+        reason (the client has left), it releases everything and raises CancelledError. A client that asks
+        for a document gets a response, and `sink` stays unused.
         """
         return self._start(sink) if self._span is None else self._start_traced(sink, self._span)
 
@@ -135,9 +102,10 @@ class StreamRequest:
         try:
             response = await self._start(sink)
         except BaseException:
-            span.left()
+            if self._session is None:
+                span.left()
             raise
-        if response is not None:
+        if response is not None and self._session is None:
             span.answered(response.status)
         return response
 
@@ -149,7 +117,7 @@ class StreamRequest:
             if task is None or not self._hub.draining:
                 raise
             task.uncancel()
-            response = draining(self._stream.wire)
+            response = draining(self._stream.wire, document=self._document is not None)
         if response is None:
             return None
         if response.status >= 400:
@@ -158,6 +126,10 @@ class StreamRequest:
 
     async def _answer(self, sink: ResponseSink) -> HttpResponse | None:
         team, config = self._team, self._stream.config
+        try:
+            self._document = document_request(self._client.head, self._stream.wire)
+        except BadDocumentRequest as error:
+            return problem(400, str(error))
         refusal = self._check_form()
         if refusal is not None:
             return refusal
@@ -173,7 +145,8 @@ class StreamRequest:
             return problem(401, error.reason, headers=[(b"www-authenticate", error.challenge.encode())])
         except KeysUnavailable as error:
             return self._wait("config", str(error))
-        self._cursor = text = self._client.cursor
+        after = "" if self._document is None else self._document.after
+        self._cursor = text = after or self._client.cursor
         cursor = read_cursor(text) if text else None
         if cursor is not None and self._is_end(cursor, text):
             return nothing_to_come(self._stream.wire)
@@ -187,7 +160,18 @@ class StreamRequest:
             return self._wait(
                 "limit", f"the limit {lease.which} of this team is reached; try again later", lease.which
             )
-        return await self._enter(identity, cursor, lease, sink)
+        if self._document is None or self._client.head_only:
+            return await self._enter(identity, cursor, lease, sink)
+        collector = Collector()
+        response = await self._enter(identity, cursor, lease, collector)
+        if response is not None or self._session is None:
+            return response
+        if not collector.complete(self._session, self._document.wait):
+            await in_task()
+            task = asyncio.current_task()
+            assert task is not None
+            self._hub.waiting.discard(task)  # the client is counted by its session, which a drain ends
+        return await collector.response(self._session, self._document.wait)
 
     async def _enter(
         self, identity: Identity, cursor: Cursor | None, lease: Lease, sink: ResponseSink
@@ -211,6 +195,7 @@ class StreamRequest:
         finally:
             if session is None:
                 lease.release()
+        self._session = session
         session.start()
         if self._hub.draining:
             self._hub.farewell(session)
@@ -218,7 +203,7 @@ class StreamRequest:
         return None
 
     def _no_such_run(self) -> HttpResponse:
-        if self._cursor == "" and self._stream.config.unknown == "204":
+        if self._gets_nothing(self._stream.config.unknown):
             return nothing_to_come(self._stream.wire)
         return problem(404, "there is no such run")
 
@@ -270,12 +255,13 @@ class StreamRequest:
                 allow_root(identity, state, self._client.head)
             ):
                 return problem(403, "the rules of this stream do not allow you this run")
-            if self._cursor == "" and stream.config.finished == "204" and (run.over or state.done):
+            if self._gets_nothing(stream.config.finished) and (run.over or state.done):
                 return nothing_to_come(self._stream.wire)
             if dispatcher is None:
                 dispatcher = await run.open(stream)
             if self._client.head_only:
-                return HttpResponse(200, list(stream.wire.headers))
+                headers = stream.wire.headers if self._document is None else DOCUMENT_HEADERS
+                return HttpResponse(200, list(headers))
             start = dispatcher.channel.start(cursor, came_back=self._cursor != "")
             retry = stream.wire.opening(jittered(stream.config.retry))
             sink.begin([*stream.wire.headers, *start.headers, *self.cors], retry)
@@ -313,8 +299,10 @@ class StreamRequest:
     def _patience(self) -> float:
         """Seconds for which a run that does not exist yet is waited for."""
         config = self._stream.config
-        if self._cursor == "" and config.unknown == "204":
+        if self._gets_nothing(config.unknown):
             return min(config.wait_for_run, UNKNOWN_PATIENCE)
+        if self._document is not None:
+            return min(config.wait_for_run, max(self._document.wait or 0.0, UNKNOWN_PATIENCE))
         return config.wait_for_run
 
     async def _check_workflow(self, run: RunSession) -> None:
@@ -356,13 +344,18 @@ class StreamRequest:
         run = self._team.runs.get(run_id)
         return run is not None and run.holds(self._stream, cursor)
 
+    def _gets_nothing(self, setting: str) -> bool:
+        """Whether a client without a cursor is answered with 204, by `unknown` or `finished`."""
+        return setting == "204" and self._cursor == "" and self._document is None
+
     # -- refusals --
 
     def _wait(self, cause: str, detail: str, limit: str | None = None) -> HttpResponse:
         if limit is not None:
             self._team.limits.count_refusal(limit, time.time())
         self._count_refusal(f"wait_{cause}", detail, limit)
-        return wait(cause, self._client.accept, self._stream.config.retry, detail, self._stream.wire)
+        accept = self._client.accept if self._document is None else JSON
+        return wait(cause, accept, self._stream.config.retry, detail, self._stream.wire)
 
     def _count_refusal(self, reason: str, why: str, limit: str | None = None) -> None:
         self._team.counters.refusals[reason] += 1
@@ -385,23 +378,3 @@ class StreamRequest:
             address=self._client.address,
             headers=self._client.head.headers,
         )
-
-
-def is_legal_value(value: str) -> bool:
-    """Whether `value` can be the value of a metadata path."""
-    return 1 <= len(value) <= MAX_VALUE and not any(_is_illegal(ord(char)) for char in value)
-
-
-def _is_illegal(code: int) -> bool:
-    """Control characters, and half a surrogate pair, which JSON can hold and UTF-8 cannot."""
-    return code < 32 or code == 127 or 0xD800 <= code <= 0xDFFF
-
-
-def allow_root(identity: Identity, state: CoreState, head: RequestHead) -> dict[str, Any]:
-    """The root of an `allow` expression; a ticket is a credential and therefore not among the parameters."""
-    params = {name: value for name, value in head.parameters.items() if name != "ticket"}
-    return {
-        "claims": identity.claims,
-        "run": {"id": state.run_id, "metadata": state.metadata},
-        "request": {"params": params, "origin": head.headers.get("origin")},
-    }
