@@ -16,7 +16,7 @@ run_static_checks() {
     run_check mypy
     step lint-imports
     .venv/bin/lint-imports || failed="$failed lint-imports"
-    [ -z "$failed" ] || printf '\nFailed so far:%s (the tests follow)\n' "$failed"
+    [ -z "$failed" ] || printf '\nFailed so far:%s (the tests go on)\n' "$failed"
 }
 
 finish() {

@@ -110,3 +110,41 @@ def test_no_script_installs_without_a_word() -> None:
         lines = script.read_text(encoding="utf-8").splitlines()
         for before, line in zip(["", *lines], lines, strict=False):
             assert not silent.search(line) or "echo " in before, f"{script.name}: {line}"
+
+
+FAKE_PROGRAM: Final = """\
+#!/bin/sh
+echo "ran ${0##*/} $*"
+[ -n "$FAILS" ] || exit 0
+case "${0##*/} $*" in *"$FAILS"*) exit 1 ;; esac
+"""
+
+
+def whole(folder: Path, **fails: str) -> subprocess.CompletedProcess[str]:
+    """Runs scripts/test where every program only says its name; those in `fails` fail."""
+    (folder / "scripts").mkdir()
+    (folder / ".venv/bin").mkdir(parents=True)
+    for name in ("test", "checks.sh"):
+        (folder / "scripts" / name).write_text((ROOT / "scripts" / name).read_text(encoding="utf-8"))
+    for program in ("scripts/bootstrap", "scripts/tools", ".venv/bin/python", ".venv/bin/lint-imports"):
+        (folder / program).write_text(FAKE_PROGRAM)
+        (folder / program).chmod(0o755)
+    return subprocess.run(
+        ["sh", folder / "scripts/test", "-k", "some"],
+        env={**os.environ, "FAILS": "", **fails},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("fails", ["", "tools", "bootstrap", "ruff format", "mypy", "lint-imports", "pytest"])
+def test_scripts_test_fails_where_one_of_its_parts_fails_and_shows_each_part(
+    tmp_path: Path, fails: str
+) -> None:
+    ran = whole(tmp_path, FAILS=fails)
+    assert (ran.returncode != 0) == bool(fails), ran.stdout + ran.stderr
+    if fails not in {"tools", "bootstrap"}:
+        for part in ("tools", "bootstrap test", "python -m ruff format --check .", "python -m mypy"):
+            assert f"ran {part}" in ran.stdout
+        assert re.search(r"ran python -m pytest .*-k some", ran.stdout)
