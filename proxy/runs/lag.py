@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.core.instant import SECOND
-from proxy.runs.reconcile.timing import END_WAITS, LAG_FACTOR, LAG_IDLE, SETTLE
+from proxy.runs.reconcile.timing import LAG_IDLE, SETTLE
 
 WINDOW: Final = 2 * SECOND  # the largest lag of the last one to two windows counts
 # Nanoseconds per millisecond by which the smallest difference grows again: clocks drift.
@@ -62,8 +62,8 @@ class LagMeter:
     def settle(self) -> float:
         """How many seconds an end that comes now waits for the chunks that it overtook.
 
-        A chunk was sent before the end, and the end took END_WAITS to arrive: a chunk that lags by as much as
-        those before it comes at most the lag less END_WAITS after the end.
+        It is the measured lag, and as much longer as that exceeds the lag of an idle engine: the chunks that
+        are still to come are later than those that were measured.
         """
         lag = self.seconds
-        return max(SETTLE, lag - END_WAITS, LAG_FACTOR * (lag - LAG_IDLE))
+        return max(SETTLE, lag + (lag - LAG_IDLE))

@@ -79,6 +79,7 @@ def test_with_a_history_each_lifecycle_event_comes_out_exactly_once(seed: int) -
 @example(50116)  # a retry's first chunk comes before its failure, and an old answer counts one attempt
 @example(50889)  # the history still calls an attempt waiting that was sent long ago
 @example(52337)  # the same, and the run was cancelled
+@example(8041493)  # an attempt that nobody told of begins again at index 0, and the run is cancelled
 def test_a_history_that_lags_far_behind_costs_text_and_no_loss_is_unsaid(seed: int) -> None:
     rng = Random(seed)
     run = truth(rng)

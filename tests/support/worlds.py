@@ -169,7 +169,7 @@ class Truth:
                 n = len(step.tries) - 1
                 told.append((step.ended, LiveEvent(RUN, Kind.COMPLETED, step.id, text, stamp(step.ended), n)))
         kind = Kind[self.status.value]
-        told.append((self.done - 0.05, LiveEvent(RUN, kind, None, "", stamp(self.done), hangup=True)))
+        told.append((self.done - 0.05, LiveEvent(RUN, kind, None, "", stamp(self.done))))  # it stays open
         return sorted(told, key=lambda entry: entry[0])
 
 

@@ -168,7 +168,7 @@ def _proven(
         and one.first_at is not None
         and one.first_at < failure.at
     )
-    if (timed_before or one.first_received_at < evidence.proven_at) and not _answered(one, evidence):
+    if (timed_before or one.first_received_at <= evidence.proven_at) and not _answered(one, evidence):
         return Attribution(UNKNOWN) if over else Attribution(None, until=float("inf"))
     return Attribution(proven)
 

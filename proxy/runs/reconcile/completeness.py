@@ -48,6 +48,7 @@ class AttemptEnd:
     settle: float  # seconds that chunks may lag behind such an end now
     sent_live: bool  # the engine sends subscriptions an event for such an end
     followed: bool  # another attempt began after it
+    guessed: bool  # no source says that no attempt followed it
     at: int | None  # the engine's time of it, nanoseconds since 1970
 
 
@@ -73,7 +74,7 @@ def tail(
             if not one.stays_open(end.known_at, proven_at, end.settle):
                 until = max(until, one.followed_until)
                 continue
-            if now >= proven_at:
+            if now >= proven_at and (not end.guessed or one.closed_at is None):
                 return WHOLE
             hope_until = min(proven_at, end.known_at + SETTLE_MOST)
         elif one.closed_at is not None:
@@ -92,6 +93,8 @@ def covers(one: SubscriptionState, step_run_id: str, attempt: int, executions: S
         (each for each in reversed(executions) if each.attempt == attempt and each.last_index >= 0), None
     )
     if last is not None:
+        if last.guessed:
+            return False  # its chunks may be another attempt's, that nobody told of
         return one.last_chunk.get((step_run_id, last.number)) == last.last_index
     key = (step_run_id, attempt)
     began = one.live_starts.get(key, one.opened_at)

@@ -43,6 +43,7 @@ class Outcome:
     known_at: float
     emit_at: float  # not emitted before: the live event may come later than the state, and has the details
     ran: bool = True  # False: the attempt never ran, so it sent no chunk
+    guessed: bool = False  # it is a failure, and no source says that no attempt followed
     confirmed: bool = True  # False: a cancellation that the history may know to be a schedule timeout
 
     @property

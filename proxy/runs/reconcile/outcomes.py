@@ -159,11 +159,14 @@ def conclude(evidence: Evidence, known: CoreStep, core: CoreState, past: PastSte
             since = end.known_at if end is not None else now
             evidence.end = Outcome(kind, evidence.proven, payload, at, False, since, now, ran)
     elif status is Status.FAILED:
+        arrived = past is not None and past.status in AT_REST and past.retry_count + 1 >= evidence.proven
+        guessed = evidence.undecided and not arrived
         if end is None or end.type != STEP_FAILED or (evidence.without_text and known.error):
             evidence.end = None
             evidence.failed_for_good(now, known.error or (past.error if past is not None else None), at)
             if evidence.end is not None:
                 evidence.end.ran = evidence.end.ran and (bool(known.error) or _may_have_run(evidence, past))
+                evidence.end.guessed = guessed
     elif status is Status.CANCELLED and end is None:  # finished steps of a cancelled run read so, too
         ran = _may_have_run(evidence, past)
         evidence.end = Outcome(STEP_CANCELLED, evidence.proven, None, at, False, now, now, ran)

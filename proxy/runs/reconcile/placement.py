@@ -46,6 +46,7 @@ class Execution:
         "first_at",
         "first_index",
         "first_received_at",
+        "guessed",
         "held",
         "last_at",
         "last_index",
@@ -58,6 +59,7 @@ class Execution:
     def __init__(self, number: int, now: float) -> None:
         self.number = number
         self.attempt: int | None = None  # None: not known yet
+        self.guessed = False  # it may be another attempt, that nobody told of
         self.begun: tuple[int, float] | None = None
         """(attempt, seconds): the beginning of an attempt that came before the first chunk, on the same
         subscription, and when"""

@@ -182,7 +182,9 @@ class Reconciler:
         """
         if one.closed_at is not None:
             return
-        one.closed_at, one.hung_up = now, hung_up and one.complete
+        one.closed_at = now
+        if hung_up and one.complete and one.hung_up_at is None:
+            one.hung_up_at = now
         if cause is GapCause.TOO_LARGE:
             for step in self._steps:
                 if not step.sequencer.ended:
@@ -213,6 +215,10 @@ class Reconciler:
         else:
             self._end.stirred(now)
             self._intake.lifecycle(one, self._steps.known(step_id, now), event, now)
+        if event.hangup and event.kind is Kind.COMPLETED and one.complete:
+            # Nothing comes after that, even if the end of the stream is seen later. A run that failed or was
+            # cancelled keeps a subscription by metadata open.
+            one.hung_up_at = now
         if event.hangup and step_id is not None:
             self._end.suspect()
             self.core_poll.want(now)

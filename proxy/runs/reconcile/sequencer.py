@@ -161,7 +161,8 @@ class Sequencer:
         known_at = evidence.proven_at if failure is None else failure.known_at
         live = failure is not None and failure.live
         settle = self._settle()
-        end = AttemptEnd(known_at, known_at + (settle if live else 0.0), settle, live, followed=True, at=None)
+        settled_at = known_at + (settle if live else 0.0)
+        end = AttemptEnd(known_at, settled_at, settle, live, followed=True, guessed=False, at=None)
         verdict = self._verdict(end, now, last)
         if verdict.whole is None:
             self._later(verdict.until)
@@ -196,7 +197,15 @@ class Sequencer:
             received = self._executions.of(self.attempt) is not None
             settle = self._settle()
             settled_at = end.known_at + (settle if end.live or received else 0.0)
-            fact = AttemptEnd(end.known_at, settled_at, settle, not end.stopped, followed=False, at=end.at)
+            fact = AttemptEnd(
+                end.known_at,
+                settled_at,
+                settle,
+                not end.stopped,
+                followed=False,
+                guessed=end.guessed,
+                at=end.at,
+            )
             verdict = self._verdict(fact, now, last)
             if verdict.whole is None:
                 self._later(verdict.until)

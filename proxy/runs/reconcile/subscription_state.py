@@ -69,7 +69,7 @@ class SubscriptionState:
     pulse: Pulse
     closed_at: float | None = None
     crowd: Crowd | None = None  # None: a subscription that a whole team shares
-    hung_up: bool = False  # the engine ended it because no run that it had brought was active
+    hung_up_at: float | None = None  # when the engine ended it because no run that it had brought was active
     successor: SubscriptionState | None = None  # opened at once when this one was hung up
     last_event_at: float = float("-inf")  # when it last brought an event of this run
     chunk_at: float = float("-inf")  # when it last brought a chunk of this run
@@ -127,8 +127,8 @@ class SubscriptionState:
     @property
     def followed_until(self) -> float:
         """Until when the next subscription may be opened so that the two count as one."""
-        if self.hung_up and self.successor is None and self.closed_at is not None:
-            return self.closed_at + SEAM
+        if self.hung_up_at is not None and self.successor is None:
+            return self.hung_up_at + SEAM
         return float("-inf")
 
     def stays_open(self, ended_at: float, until: float, settle: float) -> bool:
@@ -138,10 +138,11 @@ class SubscriptionState:
         the last run that it brought is over, 5 to 100 ms after the last step's end. It and its successor
         count as one if no chunk can have been flushed between the two.
         """
-        if self.closed_at is None or self.closed_at >= until:
+        over_at = self.closed_at if self.hung_up_at is None else self.hung_up_at
+        if over_at is None or over_at >= until:
             return True
         following = self.successor
-        if following is None or not self._cut_nothing(self.closed_at, ended_at, until - ended_at, settle):
+        if following is None or not self._cut_nothing(over_at, ended_at, until - ended_at, settle):
             return False
         return following.stays_open(ended_at, until, settle)
 
@@ -183,7 +184,7 @@ class Subscriptions:
     def opened(self, one: SubscriptionState, now: float) -> None:
         """Another one is open; it succeeds those that were hung up just now."""
         for before in self.all:
-            if before.hung_up and before.successor is None and now <= (before.closed_at or now) + SEAM:
+            if now <= before.followed_until:
                 before.successor = one
                 one.starts |= before.starts  # what both were open for began after the first one was opened
                 one.live_starts.update(before.live_starts)

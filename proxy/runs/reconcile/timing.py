@@ -58,10 +58,6 @@ SEAM: Final = 0.01
 LAG_IDLE: Final = 0.05
 """How far chunks lag behind on an idle engine because of its flushes (measured: 4 to 50 ms)."""
 
-LAG_FACTOR: Final = 1.5
-"""An end waits this many times the lag above LAG_IDLE: the chunks that are still to come are later than
-those that were measured."""
-
 SETTLE_MOST: Final = 3.0
 """How long an end waits for chunks at most, however far they lag behind. Then it is emitted with a gap."""
 

@@ -18,7 +18,7 @@ from proxy.runs.follower import RunFollower
 from proxy.runs.observer import Observer
 from proxy.runs.quota import SubscriptionQuota
 from proxy.runs.reconcile.reconciler import Reconciler
-from proxy.runs.reconcile.timing import CROWDED_FOR
+from proxy.runs.reconcile.timing import CROWDED_FOR, SETTLE
 from proxy.runs.subscription import BURST, RATE, SPREAD
 from tests.support.fakes import FakeSubscription, FakeUpstream, HandClock, rest
 
@@ -154,6 +154,7 @@ async def test_a_run_is_followed_by_its_trace_to_the_verified_end(followed: Foll
     assert followed.upstream.by_id() == []
     trace.tell(started(), chunk(0), chunk(1), completed())
     followed.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')
+    await followed.clock.turn(SETTLE)
     trace.tell(hangup())
     await followed.clock.turn(0.1)
     assert followed.told() == [
@@ -181,6 +182,7 @@ async def test_a_hangup_is_no_end_and_the_subscription_is_opened_again_at_once(f
     assert not followed.run.over
     second.tell(chunk(0), completed())
     followed.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')
+    await followed.clock.turn(SETTLE)
     second.tell(hangup())
     await followed.clock.turn(0.3)
     assert followed.told()[-1] == "end"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from proxy.core.instant import SECOND
 from proxy.runs.lag import WINDOW, LagMeter
-from proxy.runs.reconcile.timing import END_WAITS, LAG_FACTOR, LAG_IDLE, SETTLE
+from proxy.runs.reconcile.timing import LAG_IDLE, SETTLE
 
 MS = SECOND // 1000
 
@@ -44,13 +44,13 @@ def test_the_lag_is_what_exceeds_the_smallest_difference(meter: LagMeter, wall: 
     assert meter.seconds == pytest.approx(0.005, abs=0.006)
     meter.observe(wall.now - 520 * MS)
     assert meter.seconds == pytest.approx(0.5, abs=0.001)
-    assert meter.settle() == pytest.approx(LAG_FACTOR * (0.5 - LAG_IDLE), abs=0.01)
+    assert meter.settle() == pytest.approx(2 * 0.5 - LAG_IDLE, abs=0.01)
 
 
 def test_an_end_waits_for_a_chunk_that_lags_as_far_as_those_before_it(meter: LagMeter, wall: Wall) -> None:
     meter.observe(wall.now)
     meter.observe(wall.now - 60 * MS)
-    assert meter.settle() == pytest.approx(0.06 - END_WAITS, abs=0.001)
+    assert meter.settle() == pytest.approx(0.06 + (0.06 - LAG_IDLE), abs=0.01)
 
 
 @pytest.mark.parametrize("skew", [-3600, -1, 0, 1, 3600])

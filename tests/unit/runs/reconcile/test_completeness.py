@@ -521,6 +521,7 @@ def proof(
         settle=SETTLE,
         sent_live=False,
         followed=followed,
+        guessed=False,
         at=None if end_at is None else at(end_at),
     )
     return tail(STEP, 1, [], end, [one], now=10.0)
@@ -539,6 +540,19 @@ def test_a_run_event_without_a_time_proves_a_stop_only_where_it_says_cancelled()
     assert proof(kind=Kind.CANCELLED, at_=None).whole is True
     assert proof(kind=Kind.CANCELLED, end_at=None).whole is True
     assert proof(kind=Kind.FAILED, at_=None).whole is False
+
+
+def test_a_hangup_ends_a_subscription_when_it_comes_however_late_the_stream_ends() -> None:
+    made, one = streaming()
+    made.until(1.0)
+    made.tell(one, completed(1.0))
+    made.until(1.0 + SETTLE / 5)
+    made.tell(one, run_event(Kind.COMPLETED, 1.0))
+    made.until(1.0 + 2 * SETTLE)
+    made.reconciler.closed(one, made.now, GapCause.UPSTREAM, hung_up=True)
+    made.open(ordered=False)
+    made.until(3)
+    assert gaps(made) == [TAIL], "a chunk may have been cut off, and the next subscription came too late"
 
 
 def test_a_subscription_that_was_hung_up_at_once_after_the_end_is_waited_for_until_the_next_is_open() -> None:

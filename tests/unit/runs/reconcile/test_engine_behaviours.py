@@ -58,7 +58,9 @@ def test_an_end_that_overtakes_the_last_chunks_loses_none_by_metadata() -> None:
     made.until(1.0)
     made.tell(one, completed(1.0))
     made.until(1.0 + SETTLE * 0.9)
-    made.tell(one, chunk(18, 0.98), chunk(19, 0.99), run_event(Kind.COMPLETED, 1.01))
+    made.tell(one, chunk(18, 0.98), chunk(19, 0.99))
+    made.until(1.0 + 3 * SETTLE)
+    made.tell(one, run_event(Kind.COMPLETED, 1.01))
     made.until(3)
     assert len(chunks(made)) == 20
     assert gaps(made) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.core.events import GapCause, StepGap
-from proxy.core.observations import Status
+from proxy.core.observations import Kind, Status
 from tests.support.playing import World, legal
 from tests.support.scenario import (
     at,
@@ -16,6 +16,7 @@ from tests.support.scenario import (
     failed,
     gaps,
     past,
+    run_event,
     world,
 )
 
@@ -47,3 +48,25 @@ def test_a_retry_is_told_or_announced_however_far_the_history_is_behind(lag: flo
     retry = ["0@0.63", "1@0.73", "2@0.83", "3@0.93"]
     assert chunks(made, 1) == ["3@0.5", "4@0.55", "5@0.6"]
     assert chunks(made, 2) == retry or StepGap(GapCause.UPSTREAM, "one", 2, None) in gaps(made)
+
+
+def test_two_attempts_that_come_at_once_without_a_failure_are_not_told_as_one() -> None:
+    """A connection held them back, with lifecycle events off for a while; the history is away since."""
+    again = past(Status.COMPLETED, 1, started_at=at(8.0), finished_at=at(8.5))
+    made = world([(0, core(Status.RUNNING)), (12.0, core(Status.COMPLETED))], [(11.9, again)])
+    one = made.open(ordered=False)
+    made.until(9.0)
+    made.past_away = True
+    made.tell(one, *(chunk(index, 0.2 + index / 20, f"1/{index}") for index in range(5)))
+    made.tell(one, *(chunk(index, 8.1 + index / 20, f"2/{index}") for index in range(3)))
+    made.tell(one, completed(8.5, retry=1))
+    made.until(12.0)
+    made.past_away = False
+    made.tell(one, run_event(Kind.COMPLETED, 12.0))
+    made.until(20)
+    legal(made.items)
+    assert chunks(made, 1) in ([], [f"1/{index}" for index in range(5)])
+    assert chunks(made, 2) == ["2/0", "2/1", "2/2"] or StepGap(GapCause.UPSTREAM, "one", 2, None) in gaps(
+        made
+    )
+    assert not [text for text in chunks(made, 2) if text.startswith("1/")]

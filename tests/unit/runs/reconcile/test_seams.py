@@ -18,7 +18,7 @@ def proven(*, chunk_at: float, hangup_at: float, other_end_at: float | None = No
     one.ends["step", 1] = ReceivedEnd(end, end + SETTLE)
     if other_end_at is not None:
         one.ends["other", 1] = ReceivedEnd(end + other_end_at / 1000, end)
-    one.closed_at, one.hung_up = end + hangup_at / 1000, True
+    one.closed_at = one.hung_up_at = end + hangup_at / 1000
     one.successor = SubscriptionState(Selection.BY_METADATA, one.closed_at + 0.001, Pulse())
     settle = SETTLE + lag / 1000
     return one.stays_open(end, end + settle, settle)
@@ -72,6 +72,6 @@ def test_where_chunks_lag_the_ticks_say_nothing() -> None:
 
 def test_without_a_next_subscription_nothing_is_proven() -> None:
     one = SubscriptionState(Selection.BY_METADATA, 0.0, Pulse())
-    one.closed_at, one.hung_up = 100.01, True
+    one.closed_at = one.hung_up_at = 100.01
     assert not one.stays_open(100.0, 100.025, SETTLE)
     assert one.stays_open(100.0, 100.01, SETTLE)

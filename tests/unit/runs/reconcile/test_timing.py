@@ -69,5 +69,4 @@ def test_the_core_state_is_asked_often_enough_to_see_a_claim_stand() -> None:
 def test_an_idle_engine_s_lag_lengthens_no_wait() -> None:
     meter = lag.LagMeter(wall=lambda: 0)
     assert meter.settle() == timing.SETTLE
-    assert timing.LAG_FACTOR >= 1
     assert timing.LAG_IDLE > FLUSH
