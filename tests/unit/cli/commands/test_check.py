@@ -107,6 +107,17 @@ def test_check_does_not_load_grpc_nor_the_server() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_pydantic_does_not_search_for_plugins() -> None:
+    program = (
+        "import sys\nfrom proxy.cli.main import start\ntry: start()\nexcept SystemExit: pass\n"
+        "print('importlib.metadata' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "check", FINE], capture_output=True, text=True, env=ENV, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "False"
+
+
 def test_without_the_environment_a_file_is_checked_without_its_secrets(tmp_path: Path) -> None:
     teams = tmp_path / "teams"
     teams.mkdir()
