@@ -113,7 +113,7 @@ async def prepared(runs: int) -> tuple[Http2, list[str], list[RunSession]]:
         deliver = upstream.deliver[run_id]
         deliver(translate(_event(run_id, None)))
         call = Call(_into(translate, deliver), lambda *_: None)
-        http2.begin([(":method", "POST")], b"", call)
+        http2.begin(((":method", "POST"),), b"", call)
         ids.append(run_id)
         sessions.append(session)
     return http2, ids, sessions

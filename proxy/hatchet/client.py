@@ -213,7 +213,7 @@ def transport(at: Endpoint, env: Mapping[str, str]) -> Transport:
 def _rest(at: Endpoint) -> Rest | None:
     if at.api is None:
         return None
-    from proxy.hatchet.rest import Rest  # noqa: PLC0415 - aiohttp takes 0.2 s to import
+    from proxy.hatchet.rest import Rest  # noqa: PLC0415 - the SSL library takes 2 MB
 
     return Rest(at)
 

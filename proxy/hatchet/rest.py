@@ -1,4 +1,4 @@
-"""The REST history over HTTP with aiohttp; each answer is bounded in time and size.
+"""The REST history over HTTP; each answer is bounded in time and size.
 
 The history is optional: every failure here is a HistoryAway, and streams continue without it.
 """
@@ -8,32 +8,31 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
-
-import aiohttp
+from urllib.parse import quote, urlencode, urlsplit
 
 from proxy.core.json_codec import NestedTooDeeply, decode
 from proxy.hatchet.endpoint import Endpoint
 from proxy.hatchet.errors import HistoryAway
+from proxy.hatchet.http1 import HttpClient, TooLarge
 
-TIMEOUT: Final = aiohttp.ClientTimeout(total=10, connect=4)
+TIMEOUT: Final = 10.0  # seconds for a request, the wait for a connection included
+CONNECT_TIMEOUT: Final = 4.0  # seconds
 CONNECTIONS: Final = 16  # behind the API is one Postgres: more requests at once would only queue there
-PIECE: Final = 64 * 1024  # bytes that are read at once
 ROOM: Final = 4  # an answer may have this many times max_message: several outputs, escaped as JSON
 
 
 class Rest:
     """A client of Hatchet's REST API with one tenant's token."""
 
-    def __init__(self, endpoint: Endpoint, timeout: aiohttp.ClientTimeout = TIMEOUT) -> None:
+    def __init__(self, endpoint: Endpoint, timeout: float = TIMEOUT) -> None:
         assert endpoint.api is not None
         self._root = endpoint.api
         self.name = f"the REST history at {urlsplit(endpoint.api).netloc.rpartition('@')[2]}"
         self._limit = endpoint.max_message * ROOM
         self._headers = {"Authorization": f"Bearer {endpoint.token}", "Accept": "application/json"}
-        self._ssl = _trust(endpoint)
+        self._trust = _trust(endpoint)
         self._timeout = timeout
-        self._session: aiohttp.ClientSession | None = None  # created in the loop that uses it
+        self._client: HttpClient | None = None  # made when it is first needed: the root may be no URL
         self._closed = False
 
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
@@ -42,21 +41,22 @@ class Rest:
             raise HistoryAway(
                 "hatchet.api or HATCHET_CLIENT_SERVER_URL is no URL like https://hatchet.example.com"
             )
+        target = path if query is None else f"{path}?{urlencode(query, quote_via=quote)}"
         try:
-            async with self._opened().get(
-                self._root + path, params=query, ssl=self._ssl, allow_redirects=False
-            ) as response:
-                if response.status == 404:
-                    return None
-                if response.status != 200:
-                    raise HistoryAway(f"{self.name} {_status_text(response.status)}")
-                return self._parsed(await self._body(response))
+            answer = await self._opened().get(target)
         except TimeoutError:
             raise HistoryAway(f"{self.name} does not answer in time") from None
-        except aiohttp.ClientSSLError:
+        except ssl.SSLError:
             raise HistoryAway(f"{self.name}: its certificate is not accepted; look at hatchet.ca") from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except TooLarge:
+            raise HistoryAway(f"{self.name}: an answer is over {self._limit} bytes") from None
+        except (OSError, ValueError) as error:
             raise HistoryAway(f"{self.name} cannot be reached ({type(error).__name__})") from None
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise HistoryAway(f"{self.name} {_status_text(answer.status)}")
+        return self._parsed(answer.body)
 
     def _parsed(self, body: bytes) -> Any:
         try:
@@ -66,38 +66,33 @@ class Rest:
         except ValueError:
             raise HistoryAway(f"{self.name} answers with no JSON: is hatchet.api Hatchet's API?") from None
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        body = bytearray()
-        async for piece in response.content.iter_chunked(PIECE):
-            body += piece
-            if len(body) > self._limit:
-                raise HistoryAway(f"{self.name}: an answer is over {self._limit} bytes")
-        return bytes(body)
-
-    def _opened(self) -> aiohttp.ClientSession:
+    def _opened(self) -> HttpClient:
         if self._closed:
             raise HistoryAway("the client is closed")
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                headers=self._headers,
+        if self._client is None:
+            self._client = HttpClient(
+                self._root,
+                self._headers,
+                connections=CONNECTIONS,
+                limit=self._limit,
                 timeout=self._timeout,
-                connector=aiohttp.TCPConnector(limit=CONNECTIONS),
-                cookie_jar=aiohttp.DummyCookieJar(),
+                connect_timeout=CONNECT_TIMEOUT,
+                trust=self._trust,
             )
-        return self._session
+        return self._client
 
     async def close(self) -> None:
         """Close the connections."""
         self._closed = True
-        if self._session is not None:
-            await self._session.close()
+        if self._client is not None:
+            await self._client.close()
 
 
-def _trust(endpoint: Endpoint) -> ssl.SSLContext | bool:
-    """True for the system's certificates; with a configured CA a context that trusts it as well, as in the
+def _trust(endpoint: Endpoint) -> ssl.SSLContext | None:
+    """None for the system's certificates; with a configured CA a context that trusts it as well, as in the
     SDK."""
     if endpoint.tls.ca is None:
-        return True
+        return None
     context = ssl.create_default_context()
     ca, _, _ = endpoint.tls.read()
     if ca:

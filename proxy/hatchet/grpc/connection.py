@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, cast
 
 from proxy.hatchet.grpc.base import KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
 from proxy.hatchet.grpc.call import Call
 from proxy.hatchet.grpc.frames import TOO_MANY_PINGS, ProtocolError
+from proxy.hatchet.grpc.header_blocks import Fields
 from proxy.hatchet.grpc.http2 import Http2
 from proxy.hatchet.grpc.read_scheduler import ReadScheduler
 from proxy.hatchet.grpc.status import Code
 
-Headers = Sequence[tuple[str, str]]
 CALLS_PER_CONNECTION: Final = (
     250  # Hatchet's engine sets no limit; a lower one in the server's SETTINGS is kept
 )
@@ -70,7 +70,7 @@ class Connection(asyncio.Protocol):
         """Whether the server closed the connection because of our keepalives."""
         return self._http2.goaway_reason == TOO_MANY_PINGS
 
-    def begin(self, headers: Headers, request: bytes, call: Call) -> None:
+    def begin(self, headers: Fields, request: bytes, call: Call) -> None:
         """Send a request; the response goes to `call`."""
         self._http2.begin(headers, request, call)
         self._send()

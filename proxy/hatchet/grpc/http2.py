@@ -12,10 +12,9 @@ One `Http2` is one connection. `receive` is the hot path. It is simpler than a g
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from typing import Final
 
-from hpack import Decoder, Encoder, HPACKError
+from hpack import HPACKError
 
 from proxy.hatchet.grpc import frames
 from proxy.hatchet.grpc.call import Call, Outcome
@@ -29,6 +28,7 @@ from proxy.hatchet.grpc.frames import (
     frame,
     window_update,
 )
+from proxy.hatchet.grpc.header_blocks import Fields, HeaderDecoder, HeaderEncoder
 from proxy.hatchet.grpc.status import Code
 
 OUR_SETTINGS: Final = frames.settings(
@@ -49,8 +49,8 @@ class Http2:
         self.data_frames_received = 0
         self._max_message = max_message
         self._most_calls = max_calls
-        self._encoder = Encoder()
-        self._decoder = Decoder(max_header_list_size=frames.HEADER_BYTES)
+        self._encoder = HeaderEncoder()
+        self._decoder = HeaderDecoder(frames.HEADER_BYTES)
         self._next = 1
         self._send_window = frames.FIRST_WINDOW
         self._peer_stream_window = frames.FIRST_WINDOW
@@ -81,7 +81,7 @@ class Http2:
             and size + frames.MESSAGE.size <= min(self._send_window, self._peer_stream_window, FRAME_BYTES)
         )
 
-    def begin(self, headers: Sequence[tuple[str, str]], request: bytes, call: Call) -> None:
+    def begin(self, headers: Fields, request: bytes, call: Call) -> None:
         """Begin a call; `can_begin` must hold for `request`."""
         call.number, self._next = self._next, self._next + 2
         call.max_message = self._max_message
@@ -185,7 +185,7 @@ class Http2:
             return
         number, first_flags, block = self._block
         self._block = None
-        headers = {bytes(name): bytes(value) for name, value in self._decoder.decode(bytes(block), raw=True)}
+        headers = self._decoder.decode(bytes(block))
         call = self.calls.get(number)
         last = bool(first_flags & END_STREAM)
         if call is not None and (outcome := call.headers(headers, last)) is not None:
@@ -204,7 +204,7 @@ class Http2:
             return
         for what, value in frames.SETTING.iter_unpack(body):
             if what == frames.HEADER_TABLE_SIZE:
-                self._encoder.header_table_size = min(value, 4096)
+                self._encoder.resize(min(value, 4096))
             elif what == frames.MAX_CONCURRENT_STREAMS:
                 self.max_calls = min(value, self._most_calls)
             elif what == frames.INITIAL_WINDOW_SIZE:

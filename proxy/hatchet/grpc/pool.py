@@ -19,6 +19,7 @@ from proxy.hatchet.errors import HatchetAway, HatchetError
 from proxy.hatchet.grpc.base import CONNECT_TIMEOUT, KEEPALIVE_TIME
 from proxy.hatchet.grpc.call import Call
 from proxy.hatchet.grpc.connection import Connection
+from proxy.hatchet.grpc.header_blocks import Fields
 from proxy.hatchet.grpc.read_scheduler import ReadScheduler
 from proxy.hatchet.grpc.status import Code, error_for_status
 
@@ -73,6 +74,7 @@ class ConnectionPool:
             ("user-agent", "hatchet-stream-proxy"),
             ("authorization", f"bearer {endpoint.token}"),
         )
+        self._headers_of: dict[tuple[str, float | None], Fields] = {}  # of a call's path and timeout
         self._connections: list[Connection] = []
         self._scheduler = ReadScheduler()
         self._connecting: asyncio.Task[Connection] | None = None  # shared by all calls that need a connection
@@ -125,10 +127,9 @@ class ConnectionPool:
         *,
         timeout: float | None = None,
     ) -> None:
-        headers = [*self._headers, (":path", path)]
-        headers.sort(key=lambda header: not header[0].startswith(":"))
-        if timeout is not None:
-            headers.append(("grpc-timeout", f"{int(timeout * 1000)}m"))
+        headers = self._headers_of.get((path, timeout))
+        if headers is None:
+            headers = self._headers_of[path, timeout] = self._make_headers(path, timeout)
         if len(request) > REQUEST_BYTES:
             raise HatchetAway(f"{name}: the request is over {REQUEST_BYTES} bytes")
         for attempts_left in reversed(range(ATTEMPTS)):
@@ -151,6 +152,13 @@ class ConnectionPool:
                     raise error
                 finally:  # breaks the reference cycle error → traceback → frame → error
                     del error, outcome, call
+
+    def _make_headers(self, path: str, timeout: float | None) -> Fields:
+        headers = [*self._headers, (":path", path)]
+        headers.sort(key=lambda header: not header[0].startswith(":"))
+        if timeout is not None:
+            headers.append(("grpc-timeout", f"{int(timeout * 1000)}m"))
+        return tuple(headers)
 
     def _raise_if_closed(self, call: str) -> None:
         if self._closed:

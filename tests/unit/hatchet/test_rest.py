@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 
@@ -170,7 +169,7 @@ async def test_an_answer_that_does_not_come_has_its_time(serve: Serve) -> None:
         raise AssertionError
 
     at = endpoint(config(api=await serve(never), host_port="x:1"), {})
-    rest = Rest(at, aiohttp.ClientTimeout(total=0.1))
+    rest = Rest(at, timeout=0.1)
     with pytest.raises(HistoryAway, match="in time"):
         await rest.get("/")
     await rest.close()

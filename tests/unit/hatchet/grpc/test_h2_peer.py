@@ -72,7 +72,7 @@ class Pair:
         """Begin a call that the peer does not answer."""
         messages: list[bytes] = []
         call = Call(messages.append, lambda *end: self.ends.update({call.number: end}))
-        self.client.begin(REQUEST, request, call)
+        self.client.begin(tuple(REQUEST), request, call)
         self.messages[call.number] = messages
         return call
 

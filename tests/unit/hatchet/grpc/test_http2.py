@@ -61,7 +61,7 @@ class Peer:
 
     def begin(self) -> Call:
         call = Call(self.messages.append, lambda code, text, error: self.ends.append((code, text, error)))
-        self.http2.begin([(":method", "POST"), ("authorization", "bearer t")], b"request", call)
+        self.http2.begin(((":method", "POST"), ("authorization", "bearer t")), b"request", call)
         return call
 
     def headers(self, headers: list[tuple[str, str]], flags: int = END_HEADERS, stream: int = 1) -> bytes:
@@ -118,7 +118,7 @@ def test_a_request_is_one_headers_and_one_data_frame() -> None:
     http2 = Http2(MAX_MESSAGE)
     http2.receive(frame(SETTINGS, 0, 0, b""))
     http2.take()
-    http2.begin([(":path", "/x/y")], b"request", Call(lambda m: None, lambda *end: None))
+    http2.begin(((":path", "/x/y"),), b"request", Call(lambda m: None, lambda *end: None))
     (headers, body) = parsed(http2.take())
     assert headers[:3] == (HEADERS, END_HEADERS, 1)
     assert [(str(n), str(v)) for n, v in Decoder().decode(headers[3])] == [(":path", "/x/y")]
@@ -141,7 +141,7 @@ def test_the_connections_send_window_runs_out_and_is_refilled() -> None:
     peer = Peer(calls=0)
     while peer.http2.can_begin(4000):
         call = peer.begin()
-        peer.http2.begin([], b"x" * 4000, call)
+        peer.http2.begin((), b"x" * 4000, call)
     peer.http2.receive(frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1_000_000)))
     assert peer.http2.can_begin(4000)
 
