@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 from config.checks.event_names import RUN_EVENTS, event_problem, is_glob
@@ -17,6 +18,10 @@ FIELDS: Final = (
     *("type", "step", "payload", "run_id", "step_run_id", "attempt", "index", "at", "metadata", "recovered"),
     *("workflow", "parent"),
 )
+EVENTS: Final = ("given", "expect")
+CLIENT: Final = ("claims", "run", "request", "allowed")
+CLIENT_KEYS: Final = {"run": ("id", "metadata"), "request": ("params", "origin")}
+EXAMPLES: Final = {"given": "{type: step_completed}", "expect": "{data: {text: Hi}}"}
 PARENT: Final = ("run_id", "step", "workflow")
 WITHOUT_PAYLOAD: Final = frozenset({"step_started", "step_skipped", "step_cancelled", "run_cancelled"})
 FAILURE: Final = {
@@ -48,16 +53,70 @@ def check_tests(source: Source) -> None:
                 source.at((*path, "name")), "duplicate-name", message, "say what this one shows", WARNING
             )
         seen.add(str(title))
+        stream = streams.get(name) if isinstance(streams, dict) and isinstance(name, str) else None
+        if not check_parts(source, path, test, stream):
+            continue
         given = test.get("given")
         several = isinstance(given, list)
         for place, event in enumerate(given if isinstance(given, list) else [given]):
             if not isinstance(event, dict):
                 continue
-            stream = streams.get(name) if isinstance(streams, dict) and isinstance(name, str) else None
+            if "recording" in event and not several:
+                check_recording(source, (*path, "given"), event)
+                continue
             where: Path = (*path, "given", place) if several else (*path, "given")
             GivenEvent(source, where, event, repaired=repairs_texts(stream)).check()
         for part in ("given", "expect"):
             check_traps(source, (*path, part))
+
+
+def check_parts(source: Source, path: Path, test: dict[str, Any], stream: Any) -> bool:
+    """Checks what a test consists of; returns whether it gives events, and not a client of `allow`."""
+    events, client = [key for key in EVENTS if key in test], [key for key in CLIENT if key in test]
+    if not client:
+        for key in EVENTS:
+            if key not in test:
+                hint = f"like `{key}: {EXAMPLES[key]}`; a test of `allow` has `claims` and `allowed` instead"
+                source.add(
+                    source.key_at(path), "missing-key", f"the key `{key}` is missing in the test", hint
+                )
+        return True
+    if events:
+        message = f"`{client[0]}` tests `allow`, and `{events[0]}` tests the rules"
+        source.add(source.key_at((*path, client[0])), "two-tests", message, "write two tests")
+        return True
+    if "allowed" not in test:
+        message = "the key `allowed` is missing in the test"
+        source.add(source.key_at(path), "missing-key", message, "write `allowed: true` or `allowed: false`")
+    if isinstance(stream, dict) and "allow" not in stream:
+        message = "the stream has no `allow`: it lets everybody in who may connect"
+        source.add(
+            source.key_at((*path, client[0])), "no-allow", message, "write its `allow`, or remove the test"
+        )
+    for key, known in CLIENT_KEYS.items():
+        given = test.get(key)
+        for name in given if isinstance(given, dict) else ():
+            if name not in known:
+                place = source.key_at((*path, key, name))
+                hint = nearest(str(name), known) or f"it has {' and '.join(f'`{each}`' for each in known)}"
+                source.add(place, "unknown-key", f"`{key}` has no `{str(name)[:60]}`", hint)
+    return False
+
+
+def check_recording(source: Source, path: Path, given: dict[str, Any]) -> None:
+    """A recording is a file beside the YAML, or in a folder below."""
+    for key in given:
+        if key != "recording":
+            message = "a recording has all the events: nothing stands beside it"
+            source.add(source.key_at((*path, key)), "unknown-key", message, f"remove `{str(key)[:60]}`")
+    file, place = given["recording"], source.at((*path, "recording"))
+    if not isinstance(file, str) or not file:
+        source.add(
+            place, "wrong-type", "`recording` is the name of a file", "like {recording: runs/chat.jsonl}"
+        )
+    elif PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
+        message = "a recording lies beside this file, or in a folder below"
+        source.add(place, "recording", message, "like {recording: runs/chat.jsonl}")
 
 
 def repairs_texts(stream: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The tests beside the rules: events that are given, messages that are expected."""
+"""The tests beside the rules: events and messages, or clients and whether they are allowed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from config.expressions.types import EVENT_TYPES
 from config.model.fields import Block, setting
 from config.model.formats import part
 from config.model.types import (
+    Flag,
     Word,
     kind,
     mapping,
@@ -94,8 +95,14 @@ EVENT_SCHEMA: Final[dict[str, Any]] = {
     "required": ["type"],
     "additionalProperties": False,
 }
+RECORDING_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {"recording": {"type": "string", "description": "A file of `stream-proxy record`."}},
+    "required": ["recording"],
+    "additionalProperties": False,
+}
 GIVEN_SCHEMA: Final = WithJsonSchema(
-    {"anyOf": [EVENT_SCHEMA, {"type": "array", "items": EVENT_SCHEMA, "minItems": 1}]}
+    {"anyOf": [EVENT_SCHEMA, {"type": "array", "items": EVENT_SCHEMA, "minItems": 1}, RECORDING_SCHEMA]}
 )
 MESSAGE_SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
@@ -114,34 +121,74 @@ EXPECT_SCHEMA: Final = WithJsonSchema(
 )
 
 
+ANY_OBJECT: Final = WithJsonSchema({"type": "object"})
+RUN_SCHEMA: Final = WithJsonSchema(
+    {
+        "type": "object",
+        "properties": {"id": {"type": "string"}, "metadata": {"type": "object"}},
+        "additionalProperties": False,
+    }
+)
+REQUEST_SCHEMA: Final = WithJsonSchema(
+    {
+        "type": "object",
+        "properties": {"params": {"type": "object"}, "origin": {"type": ["string", "null"]}},
+        "additionalProperties": False,
+    }
+)
+
+
 class TestConfig(Block):
-    """Events that are given to a stream, and the messages that are expected of it."""
+    """What a stream makes of events, or of a recorded run, or which clients its `allow` lets read a run."""
 
     __test__ = False  # not a test itself, although pytest would take it for one by its name
 
     name: Word = setting(..., "What the test shows.", "empty tokens are silent")
     stream: Word = setting(..., "The stream that is asked.", "chat")
-    given: Annotated[Any, BeforeValidator(events), GIVEN_SCHEMA] = setting(
-        ...,
-        "The event, at least its `type` (see the event's fields); or a list: events one after the other.",
+    given: Annotated[Any, BeforeValidator(events), GIVEN_SCHEMA] | None = setting(
+        None,
+        "The event, at least its `type` (see the event's fields); or a list: events one after the other; or "
+        "a recorded run (`stream-proxy record`): a file beside this one, or in a folder below.",
         {"type": "step_stream", "step": "answer", "payload": "Hi"},
+        {"recording": "runs/chat.jsonl"},
     )
-    expect: Annotated[Any, BeforeValidator(messages), EXPECT_SCHEMA] = setting(
-        ...,
+    expect: Annotated[Any, BeforeValidator(messages), EXPECT_SCHEMA] | None = setting(
+        None,
         "`nothing`, or the message: its `data`, and its `event` where it has one; or a list of messages. "
         "With a `format` it has `as` instead of `event`.",
         "nothing",
         {"event": "token", "data": {"text": "Hi"}},
     )
+    claims: Annotated[dict[str, Any], BeforeValidator(mapping), ANY_OBJECT] | None = setting(
+        None, "Instead of `given`: what the stream's `allow` sees as `claims`.", {"sub": "u1"}
+    )
+    run: Annotated[dict[str, Any], BeforeValidator(mapping), RUN_SCHEMA] | None = setting(
+        None, "What `allow` sees as `run`.", {"metadata": {"user_id": "u1"}}
+    )
+    request: Annotated[dict[str, Any], BeforeValidator(mapping), REQUEST_SCHEMA] | None = setting(
+        None,
+        "What `allow` sees as `request`.",
+        {"params": {"page": "1"}, "origin": "https://app.example.com"},
+    )
+    allowed: Flag | None = setting(
+        None, "Instead of `expect`: whether `allow` lets such a client read the run.", False
+    )
 
     @property
     def given_events(self) -> tuple[dict[str, Any], ...]:
         """The events that are given, in order."""
+        if self.given is None or self.recording is not None:
+            return ()
         return self.given if isinstance(self.given, tuple) else (self.given,)
+
+    @property
+    def recording(self) -> str | None:
+        """The file of the recorded run that is given; None where events are given."""
+        return self.given.get("recording") if isinstance(self.given, dict) else None
 
     @property
     def expected_messages(self) -> tuple[dict[str, Any], ...]:
         """The messages that are expected, in order."""
-        if self.expect == "nothing":
+        if self.expect in (None, "nothing"):
             return ()
         return self.expect if isinstance(self.expect, tuple) else (self.expect,)

@@ -203,6 +203,44 @@ a client that reconnects misses no chunk and gets none twice. A step's end sends
 does every lifecycle event that the stream forwards: the order stays. A gap among the merged chunks is
 announced before their frame. In `tests` no time passes between the events.
 
+## Tests beside the rules
+
+`stream-proxy test PATH` runs them, and a reload does before the new version goes live. `--junit FILE` writes
+a report for build servers; `stream-proxy check --strict` names the rules that no test reaches.
+
+```yaml
+version: 1
+hatchet:
+  token: ${HATCHET_CLIENT_TOKEN}
+auth: {jwt: {jwks_url: https://id.example.com/jwks.json, audience: streams, algorithms: [RS256]}}
+streams:
+  checkout:
+    allow: claims.sub == run.metadata.user_id
+    rules:
+      - {events: step_completed, steps: charge, event: paid, data: {order: payload.order_id}}
+      - {events: run_failed, event: problem, const: {message: Something went wrong}}
+tests:
+  - name: the card number never leaves
+    stream: checkout
+    given: {type: step_completed, step: charge, payload: {order_id: 7, card: {number: "4242"}}}
+    expect: {event: paid, data: {order: 7}}
+  - name: of a failed run the page gets no traceback
+    stream: checkout
+    given:
+      - {type: step_failed, step: charge, payload: {message: declined, detail: "Traceback …"}}
+      - {type: run_failed, payload: {message: declined, detail: "Traceback …", step: charge}}
+    expect: [{event: problem, data: {message: Something went wrong}}]
+  - name: nobody reads the order of another user
+    stream: checkout
+    claims: {sub: u2}
+    run: {metadata: {user_id: u1}}
+    allowed: false
+```
+
+`given: {recording: runs/checkout.jsonl}` gives a whole recorded run (`stream-proxy record`), from a file
+beside the YAML or in a folder below; `expect` then lists everything that the stream sends, `stream.gap`,
+`stream.reset` and `stream.end` included.
+
 ## One team in one file
 
 """

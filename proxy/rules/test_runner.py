@@ -9,22 +9,23 @@ import difflib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from config.expressions.api import ExpressionProblem
-from config.model.files import TeamConfig, TestConfig
+from config.expressions.api import ExpressionProblem, compile_allow
+from config.model.files import StreamConfig, TeamConfig, TestConfig
 from config.problems import ERROR, Place, Problem
 from proxy.core import json_codec
-from proxy.core.events import STEP_STREAM, Event, Reset, StepGap
+from proxy.core.events import STEP_STREAM, End, Event, Item, Reset, StepGap
 from proxy.rules.merging import Merging, Ready
 from proxy.rules.rule import Message
 from proxy.rules.ruleset import Rules, RuleVerdict
-from proxy.rules.sample_event import GivenProblem, event_of
+from proxy.rules.sample_event import RUN_ID, GivenProblem, event_of
 from proxy.rules.whole import Repair, WholeTexts
 
 NOTHING: Final = "nothing"
+ALLOWED: Final = "allowed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +59,23 @@ class TestResult:
         return [line.rstrip("\n") for line in lines if not line.startswith("? ")]
 
 
-def run_tests(team: TeamConfig) -> list[TestResult]:
-    """The results of all tests of a team, in order."""
+Recordings = Callable[[str], Sequence[Item]]
+"""The items of a recorded run, by its file; raises GivenProblem."""
+
+
+def _no_recordings(file: str) -> Sequence[Item]:
+    raise GivenProblem("recordings cannot be read here", "give the events")
+
+
+def run_tests(team: TeamConfig, recordings: Recordings = _no_recordings) -> list[TestResult]:
+    """The results of all tests of a team, in order; `recordings` reads those that tests name."""
     rules: dict[str, Rules] = {}
-    return [_run(test, team, rules) for test in team.tests]
+    return [_run(test, team, rules, recordings) for test in team.tests]
 
 
-def failures(team: TeamConfig, places: Sequence[Place] = ()) -> tuple[Problem, ...]:
+def failures(
+    team: TeamConfig, places: Sequence[Place] = (), recordings: Recordings = _no_recordings
+) -> tuple[Problem, ...]:
     """The team's failing tests as problems, for a reload; without any payload.
 
     `places` says where each test stands in its file; a team that came from no file has none.
@@ -78,7 +89,7 @@ def failures(team: TeamConfig, places: Sequence[Place] = ()) -> tuple[Problem, .
             f"the test `{result.name}` of stream `{result.stream}` {_summary(result)}",
             "run stream-proxy test to see what differs",
         )
-        for result, place in zip(run_tests(team), known, strict=True)
+        for result, place in zip(run_tests(team, recordings), known, strict=True)
         if not result.passed
     )
 
@@ -97,6 +108,8 @@ def unreached(team: TeamConfig, results: Iterable[TestResult]) -> list[tuple[str
 def _summary(result: TestResult) -> str:
     if result.problem is not None:
         return f"cannot be run: {result.problem}"
+    if ALLOWED in (result.expected, result.got):
+        return f"expected that the client is {result.expected}, and it is {result.got}"
     if NOTHING in (result.expected, result.got):
         return f"expected {_kind(result.expected)} and got {_kind(result.got)}"
     return "got another message than it expected"
@@ -106,23 +119,27 @@ def _kind(text: str) -> str:
     return text if text == NOTHING else "a message"
 
 
-def _run(test: TestConfig, team: TeamConfig, compiled: dict[str, Rules]) -> TestResult:
+def _run(
+    test: TestConfig, team: TeamConfig, compiled: dict[str, Rules], recordings: Recordings
+) -> TestResult:
     stream = team.streams.get(test.stream)
     if stream is None:
         names = ", ".join(team.streams) or "none"
         problem = f"there is no stream `{test.stream}` (there are: {names})"
         return TestResult(test.name, test.stream, False, problem)
+    if test.allowed is not None:
+        return _run_allow(test, stream, test.allowed)
     try:
         if test.stream not in compiled:
             compiled[test.stream] = Rules(stream)
-        events = _events(test)
+        items = _events(test) if test.recording is None else recordings(test.recording)
     except GivenProblem as wrong:
         return TestResult(test.name, test.stream, False, f"given: {wrong.message} ({wrong.hint})")
     except ExpressionProblem as wrong:
         return TestResult(test.name, test.stream, False, f"an expression cannot be run: {wrong.message}")
     rules = compiled[test.stream]
-    verdicts = [rules.verdicts(event) for event in events]
-    got = _messages(rules, events)
+    verdicts = [rules.verdicts(item) for item in items if isinstance(item, Event)]
+    got = _messages(rules, items, controls=stream.format == "sse" and stream.control == "named")
     expected = [
         {"event": message.get("event"), "data": message.get("data")}
         | ({"as": message["as"]} if message.get("as") is not None else {})
@@ -131,6 +148,26 @@ def _run(test: TestConfig, team: TeamConfig, compiled: dict[str, Rules]) -> Test
     shown = _shown(expected), _shown(got)
     every = tuple(verdict for each in verdicts for verdict in each)
     return TestResult(test.name, test.stream, _as_expected(expected, got), None, *shown, every)
+
+
+def _run_allow(test: TestConfig, stream: StreamConfig, allowed: bool) -> TestResult:
+    """Whether `allow` lets a client read a run; what the test does not give is as for any client."""
+    refusal: str | None = None
+    if stream.allow is not None:
+        root = {
+            "claims": test.claims or {},
+            "run": {"id": RUN_ID, "metadata": {}, **(test.run or {})},
+            "request": {"params": {}, "origin": None, **(test.request or {})},
+        }
+        try:
+            refusal = compile_allow(stream.allow).refusal(root)
+        except ExpressionProblem as wrong:
+            problem = f"an expression cannot be run: {wrong.message}"
+            return TestResult(test.name, test.stream, False, problem)
+    got = ALLOWED if refusal is None else f"refused: {refusal}"
+    return TestResult(
+        test.name, test.stream, allowed == (refusal is None), None, ALLOWED if allowed else "refused", got
+    )
 
 
 def _events(test: TestConfig) -> list[Event]:
@@ -147,14 +184,20 @@ def _events(test: TestConfig) -> list[Event]:
     return events
 
 
-def _messages(rules: Rules, events: Sequence[Event]) -> list[dict[str, Any]]:
-    """What the stream sends for `events`, one after the other, what repairs a text included."""
+def _messages(rules: Rules, items: Sequence[Item], *, controls: bool) -> list[dict[str, Any]]:
+    """What the stream sends for `items`, one after the other, what repairs a text included.
+
+    `controls`: it has control frames, as a recorded run shows them.
+    """
     texts = WholeTexts(rules)
     sent: list[dict[str, Any]] = []
-    for ready in _merged(rules, events):
+    for ready in _merged(rules, items):
         # A single event is what a rule makes of it; only a sequence has chunks to compare an output with.
-        sent += [_outcome(found) for found in texts.before(ready.item)] if len(events) > 1 else []
-        assert isinstance(ready.item, Event)
+        sent += [_outcome(found) for found in texts.before(ready.item)] if len(items) > 1 else []
+        if not isinstance(ready.item, Event):
+            if controls and not (isinstance(ready.item, StepGap) and texts.hold(ready.item)):
+                sent += _controls(rules, ready.item)
+            continue
         message = rules.message(ready.item, ready.decoded)
         if message is not None:
             texts.record(ready.item, message)
@@ -162,11 +205,20 @@ def _messages(rules: Rules, events: Sequence[Event]) -> list[dict[str, Any]]:
     return sent
 
 
-def _merged(rules: Rules, events: Sequence[Event]) -> Iterator[Ready]:
-    """The events, with chunks merged where a rule has `merge`: no time passes in a test."""
+def _controls(rules: Rules, item: StepGap | Reset | End) -> list[dict[str, Any]]:
+    """The control frame of `item`, as a channel sends it: only for steps whose chunks are forwarded."""
+    if isinstance(item, End):
+        return [{"event": "stream.end", "data": {"status": item.status}}]
+    if item.step is not None and not rules.forwards_chunks(item.step):
+        return []
+    return [_outcome(item)]
+
+
+def _merged(rules: Rules, items: Sequence[Item]) -> Iterator[Ready]:
+    """The items, with chunks merged where a rule has `merge`: no time passes in a test."""
     merging = Merging(rules)
-    for event in events:
-        yield from merging.take(event, None, 0.0) if rules.merges else [Ready(event)]
+    for item in items:
+        yield from merging.take(item, None, 0.0) if rules.merges else [Ready(item)]
     yield from merging.flush(math.inf)
 
 

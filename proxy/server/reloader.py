@@ -22,6 +22,7 @@ from config.render.report import masked_text
 from proxy.observability.event_log import EventLog
 from proxy.rules.test_runner import failures
 from proxy.teams.hub import ALL_TEAMS, Hub, Outcome, TeamResult
+from proxy.teams.recordings import RecordingFiles
 
 PATIENCE: Final = 60.0
 """Seconds for one load: a hundred large files take some, a network file system that hangs takes for ever."""
@@ -45,7 +46,8 @@ def tried(config: Config) -> Config:
 def _failures(team: TeamConfig, places: tuple[Place, ...]) -> tuple[Problem, ...]:
     """The failing tests of one team; an exception that should not be possible fails that team alone."""
     try:
-        return failures(team, places)
+        folder = Path(places[0][0]).parent if places else Path()
+        return failures(team, places, RecordingFiles(folder))
     except Exception as error:
         said = f"the tests of team {team.name} could not be run ({type(error).__name__}): please report this"
         return (Problem(team.name, 1, 1, ERROR, "internal", said),)

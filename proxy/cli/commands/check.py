@@ -23,7 +23,7 @@ FINE, PROBLEMS, USAGE = 0, 1, 2
 @click.option(
     "--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True
 )
-@click.option("--strict", is_flag=True, help="Treat warnings as problems.")
+@click.option("--strict", is_flag=True, help="Treat warnings as problems; name rules that no test reaches.")
 @click.option("--no-env", is_flag=True, help="Assume that variables and files that are missing here exist.")
 def command(paths: tuple[Path, ...], form: str, strict: bool, no_env: bool) -> None:
     """Find every mistake in the YAML before it is live.
@@ -45,6 +45,10 @@ def command(paths: tuple[Path, ...], form: str, strict: bool, no_env: bool) -> N
         except ConfigError as error:
             checked.append(Checked(Source(str(path), ""), error.problems, None))
             status = USAGE
+    if strict:
+        from proxy.cli.unreached_rules import with_unreached  # noqa: PLC0415 - runs the tests: only when asked
+
+        checked = [with_unreached(each, os.environ) for each in checked]
     found = [problem for each in checked for problem in each.problems]
     if status == FINE and (errors(found) or (strict and found)):
         status = PROBLEMS

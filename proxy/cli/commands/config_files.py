@@ -35,6 +35,11 @@ def teams_at(path: Path, env: Mapping[str, str]) -> tuple[list[TeamConfig], list
     return [_single(path, env)], []
 
 
+def folder_of(path: Path) -> Path:
+    """Where the YAML with the tests lies: recordings are named from there."""
+    return path / TEAMS if path.is_dir() else path.parent
+
+
 def team_named(teams: list[TeamConfig], name: str | None) -> TeamConfig:
     """The team called `name`, or the only one; raises LookupError with a sentence for the user."""
     names = ", ".join(team.name for team in teams) or "none"

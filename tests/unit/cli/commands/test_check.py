@@ -19,6 +19,7 @@ from tests.support.secrets import HATCHET_TOKEN
 CASES: Final = Path(__file__).parents[3] / "unit/config/checks/cases"
 ENV: Final = {"TOKEN": HATCHET_TOKEN, "LONG": "t" * 64}
 FINE: Final = str(CASES / "fine.yaml")
+UNTESTED: Final = str(CASES / "const_fine.yaml")  # it has no tests
 WARNED: Final = str(CASES / "payload_json_without_chunks.yaml")
 WRONG: Final = str(CASES / "duration.yaml")
 
@@ -33,7 +34,8 @@ def run(*arguments: str) -> Result:
         ([FINE], 0),
         ([WARNED], 0),
         ([WARNED, "--strict"], 1),
-        (["--strict", FINE], 0),
+        (["--strict", UNTESTED], 0),
+        (["--strict", FINE], 1),  # its test reaches none of its rules
         ([WRONG], 1),
         ([FINE, WRONG], 1),
         ([FINE, "/does/not/exist.yaml"], 2),
