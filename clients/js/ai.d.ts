@@ -21,19 +21,19 @@ export interface TransportOptions<UI_MESSAGE extends UIMessage = UIMessage> {
   /** The URL of a run's stream (`format: ai-sdk`). It is called for each connection, so it may add a new ticket. */
   stream: (runId: string) => string | Promise<string>;
   /** The application's own route that starts a run: POST, answers `{"runId": …}`. By default `/api/chat`. */
-  api?: string;
+  api?: string | undefined;
   /** Starts a run in another way, and gives its id. */
-  start?: (request: SendRequest<UI_MESSAGE>) => string | Promise<string>;
+  start?: ((request: SendRequest<UI_MESSAGE>) => string | Promise<string>) | undefined;
   /** After a reload: the id of the chat's run, null if there is none. By default from `storage`. */
-  resume?: (chatId: string) => string | null | Promise<string | null>;
+  resume?: ((chatId: string) => string | null | Promise<string | null>) | undefined;
   /** Where the runs of chats are remembered until they end; by default `sessionStorage`, null for nowhere. */
-  storage?: Pick<Storage, "getItem" | "setItem" | "removeItem"> | null;
+  storage?: Pick<Storage, "getItem" | "setItem" | "removeItem"> | null | undefined;
   /** More headers and fields for `api`. */
-  headers?: Value<HeadersInit>;
-  body?: Value<object>;
+  headers?: Value<HeadersInit> | undefined;
+  body?: Value<object> | undefined;
   /** For both requests. */
-  credentials?: RequestCredentials;
-  fetch?: typeof globalThis.fetch;
+  credentials?: RequestCredentials | undefined;
+  fetch?: typeof globalThis.fetch | undefined;
 }
 
 /** A transport for `useChat`: reconnects with its cursor until the verified end, and resumes after a reload. */

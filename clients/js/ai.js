@@ -26,7 +26,7 @@ export class HatchetChatTransport {
 
   /** @param {import("./ai.js").TransportOptions} options */
   constructor(options) {
-    this.#options = { api: "/api/chat", ...options };
+    this.#options = options;
   }
 
   /** Start a run for the newest message and stream its answer. */
@@ -55,7 +55,7 @@ export class HatchetChatTransport {
 
   /** The default way to start a run: POST to `api`, which answers `{"runId": …}`. */
   #post = async ({ chatId, messages, trigger, messageId, body, headers, abortSignal }) => {
-    const { api, credentials, fetch = globalThis.fetch } = this.#options;
+    const { api = "/api/chat", credentials, fetch = globalThis.fetch } = this.#options;
     const response = await fetch(api, {
       method: "POST",
       headers: { "content-type": "application/json", ...plain(await called(this.#options.headers)), ...plain(headers) },
@@ -168,7 +168,7 @@ class Answer {
   }
 
   async #request() {
-    const url = new URL(await this.#options.url(), globalThis.location?.href);
+    const url = absolute(await this.#options.url());
     if (this.#cursor) url.searchParams.set("last_event_id", this.#cursor);
     const { fetch, credentials } = this.#options;
     return await fetch(url, { headers: { accept: "text/event-stream" }, credentials, signal: this.#abort.signal });
@@ -330,6 +330,15 @@ async function* texts(body) {
     for (let next = await reader.read(); !next.done; next = await reader.read()) yield next.value;
   } finally {
     reader.cancel().catch(() => {});
+  }
+}
+
+/** A relative URL is one of the page. */
+function absolute(url) {
+  try {
+    return new URL(url, globalThis.location?.href);
+  } catch {
+    throw new Refused(`the stream has no URL: ${url}`);
   }
 }
 

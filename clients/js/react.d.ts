@@ -2,7 +2,7 @@ import type { AnyStream, FollowOptions, RunSnapshot, StreamUrl } from "./stream-
 
 export interface UseRunOptions<S extends AnyStream = AnyStream> extends FollowOptions<S> {
   /** Another key follows another run; needed with a function as `url`. By default the URL. */
-  key?: string | number;
+  key?: string | number | undefined;
 }
 
 /**

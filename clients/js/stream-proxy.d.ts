@@ -122,7 +122,7 @@ export class StepPicture {
 
 /** Everything that a stream has reported about a run. Pure: frames go in, no I/O. */
 export class RunPicture {
-  constructor(options?: { read?: typeof readFrame });
+  constructor(options?: { read?: typeof readFrame | undefined });
   readonly steps: Map<string, StepPicture>;
   readonly status: RunStatus;
   readonly payload: any;
@@ -134,18 +134,18 @@ export class RunPicture {
 
 export interface FollowOptions<S extends AnyStream = AnyStream> {
   /** The event names that the stream's rules use, beside unnamed messages. */
-  events?: readonly EventOf<S>[];
+  events?: readonly EventOf<S>[] | undefined;
   /** Called after each frame and each change of `state`. `subscribe` is called at most once per animation frame. */
-  onchange?: (run: RunFollower<S>) => void;
+  onchange?: ((run: RunFollower<S>) => void) | undefined;
   /** Called with each frame as it arrived, control frames too. */
-  onframe?: (name: string, data: any, event: MessageEvent) => void;
+  onframe?: ((name: string, data: any, event: MessageEvent) => void) | undefined;
   /** A picture to go on with, and the cursor to go on from. */
-  picture?: RunPicture;
-  lastEventId?: string;
+  picture?: RunPicture | undefined;
+  lastEventId?: string | undefined;
   /** How many messages a snapshot has at most, the newest ones; 1000 by default. */
-  messages?: number;
+  messages?: number | undefined;
   /** Cookies for another origin. */
-  withCredentials?: boolean;
+  withCredentials?: boolean | undefined;
   /** Another implementation, where there is none: for example that of npm's `eventsource`. */
   EventSource?: any;
 }

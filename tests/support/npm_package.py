@@ -57,6 +57,7 @@ def node_modules(folder: Path, *needed: str, linked: bool = True) -> Path:
 
 COMPILER: Final = {
     "strict": True,
+    "exactOptionalPropertyTypes": True,
     "noEmit": True,
     "target": "es2022",
     "module": "nodenext",

@@ -172,6 +172,14 @@ test("what is final is an error with the reason, and a second 401 is", async () 
   await assert.rejects(own.transport.sendMessages(SEND), /no credit left/);
 });
 
+test("what is no URL is refused at once, and an option that is undefined is as one that is not there", async () => {
+  const { transport } = play([], { stream: () => "/relative", start: undefined });
+  await assert.rejects(transport.sendMessages(SEND), /the stream has no URL: .relative/);
+  const { transport: usual, asked } = play([stream(START, ...FINISH)], { api: undefined });
+  assert.deepEqual(await read(await usual.sendMessages(SEND)), [START, FINISH[0], FINISH[1]]);
+  assert.equal(asked[0], "POST /api/chat");
+});
+
 test("stop ends the connection", async () => {
   const stop = new AbortController();
   const hangs = (signal) =>

@@ -34,6 +34,10 @@ export function Answer({ runId }: { runId?: string }): string {
   return steps.answer?.text ?? (state satisfies string);
 }
 
+declare const unknown: undefined;
+followRun("/streams/any/1", { events: unknown, onchange: unknown, onframe: unknown, picture: unknown, lastEventId: unknown, messages: unknown });
+useRun(null, { key: unknown, withCredentials: unknown });
+
 export const declared = {
   core: { followRun, readFrame, RunFollower, RunPicture, StepPicture, CONTROL_FRAMES: core.CONTROL_FRAMES } satisfies typeof core,
   react: { useRun } satisfies typeof react,
