@@ -11,6 +11,7 @@ from typing import Final
 from config.expressions.ast import Diagnostic, Node, Token, Written
 from config.expressions.cost import LARGE_TEXT
 from config.expressions.functions import FUNCTIONS, Param
+from config.expressions.syntax_hints import joined
 from config.expressions.types import Shape
 from config.expressions.validation import usage
 
@@ -22,6 +23,14 @@ def _spellings(word: str) -> tuple[str, str, str]:
 _CONSTANTS: Final = {
     **{name: f"`{name.lower()}`" for each in ("true", "false", "null") for name in _spellings(each)},
     **dict.fromkeys(("None", "nil", "undefined", "NaN", "nan", "Infinity"), "`null`"),
+}
+_MEANT: Final = {
+    **dict.fromkeys(("data", "body"), "payload"),
+    **dict.fromkeys(("workflowRunId", "workflow_run_id", "WORKFLOW_RUN_ID"), "run_id"),
+    **dict.fromkeys(("stepName", "step_name", "task", "task_name", "name"), "step"),
+    **dict.fromkeys(("time", "timestamp", "created_at"), "at"),
+    **dict.fromkeys(("retry", "retry_count", "retryCount"), "attempt"),
+    **dict.fromkeys(("event_type", "kind"), "type"),
 }
 _NUMERIC: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _WORD_ENDS: Final = frozenset(
@@ -36,6 +45,8 @@ def _instead(literal: str) -> str:
     """What to write for a literal that is no JSON."""
     if literal in ("True", "False", "None"):
         return f"the constant is `{'null' if literal == 'None' else literal.lower()}`"
+    if "${" in literal:
+        return f"there are no templates: {joined(literal)}"
     return f"write the text in single quotes: '{literal.strip(chr(39))}'"
 
 
@@ -51,6 +62,14 @@ def words(tokens: list[Token]) -> Iterator[Diagnostic]:
                 _instead(str(token.value)),
             )
     for before, token in pairwise(tokens):
+        if before.kind in ("eq", "ne") and token.kind == "flatten":
+            yield Diagnostic(
+                token.position,
+                "error",
+                "empty-list",
+                "`[]` alone goes through this object's entries",
+                "the empty list is `[]`, in backticks",
+            )
         if before.kind in _WORD_ENDS and token.kind in _WORD_BEGINS:
             yield Diagnostic(
                 token.position, "error", "missing-comma", "a comma is missing before this", "write (a, b)"
@@ -66,6 +85,10 @@ def unknown_field(node: Node, value: Shape, quoted: bool) -> Diagnostic:
         hint = f"the constant stands in backticks: {_CONSTANTS[name]}"
     elif quoted:
         hint = f"double quotes name a field; a text stands in single quotes: '{name}'"
+    elif name in _MEANT and _MEANT[name] in fields:
+        hint = f"did you mean {_MEANT[name]}?"
+    elif name == "claims" and "payload" in fields:
+        hint = "who may read a run stands under `allow`, and only there is what the token claims"
     elif close:
         hint = f"did you mean {close[0]}?"
     elif "payload" in fields:

@@ -12,6 +12,7 @@ from typing import Final
 
 from config.expressions.ast import ExpressionProblem, Token
 from config.expressions.functions import FUNCTIONS
+from config.expressions.operator_hints import for_empty, for_operator
 from config.expressions.types import EVENT_FIELDS
 from config.expressions.validation import instead_of
 
@@ -31,7 +32,7 @@ _CHARACTERS: Final = {
 _WORDS: Final = {
     "and": "write && for and",
     "or": "write || for or",
-    "not": "write ! for not",
+    "not": "write !(payload.done)",
     "is": "write == to compare",
     "in": "write contains(list, value)",
     "like": "write contains(text, 'word')",
@@ -45,14 +46,16 @@ _ARITHMETIC: Final = {"+": "add", "-": "sub", "*": "mul", "/": "div"}
 _PROSE: Final = re.compile(r"[^\W\d_][\w'\u2019,;:!?.\u2026 -]*")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PATH_BEFORE: Final = re.compile(r"[\w.@*\"\[\]]*\Z")
-_TEMPLATE: Final = re.compile(r"\{\{\s*([\w.\"\[\]@-]+)\s*\}\}|\{\s*([\w.\"\[\]@-]+)\s*\}")
+_PLACE: Final = r"\s*([\w.\"\[\]@-]+)\s*"
+_TEMPLATE: Final = re.compile(rf"\{{\{{{_PLACE}\}}\}}|[#$]?\{{{_PLACE}\}}|<%=?{_PLACE}%>|%([a-z][\w.]*)%")
+_QUOTED_TEMPLATE: Final = re.compile(r"[fF]?(['\"`])(.*)\1")
 _TERNARY: Final = re.compile(r"([^?:]+?)\s*\?\s*([^?:]+?)\s*:\s*([^?:]+?)\s*")
 
 
 def for_other_language(text: str) -> ExpressionProblem | None:
     """The error for a text that is no expression at all: a template, or a sentence; None for any other."""
     if (found := _TEMPLATE.search(text)) is not None:
-        return ExpressionProblem(found.start(), "there are no templates in an expression", _joined(text))
+        return ExpressionProblem(found.start(), "there are no templates in an expression", joined(text))
     if is_prose(text):
         hint = f"a constant text has quotes of its own within those of YAML: {constant(text)}"
         return ExpressionProblem(0, "this is a text and no expression", hint)
@@ -80,13 +83,15 @@ def constant(text: str) -> str:
     return f"'`\"{quoted}\"`'"
 
 
-def _joined(text: str) -> str:
+def joined(text: str) -> str:
     """What to write for ``Token: {payload}``."""
     parts: list[str] = []
     index = 0
+    if (quoted := _QUOTED_TEMPLATE.fullmatch(text)) is not None:  # an f-string, or one of JavaScript
+        text = quoted[2]
     for found in _TEMPLATE.finditer(text):
         parts += [f"'{text[index : found.start()]}'"] if found.start() > index else []
-        parts.append(found[1] or found[2])
+        parts.append(next(group for group in found.groups() if group))
         index = found.end()
     parts += [f"'{text[index:]}'"] if index < len(text) else []
     return f"write {parts[0]}" if len(parts) == 1 else f"write join('', [{', '.join(parts)}])"
@@ -105,6 +110,8 @@ def for_unknown_character(text: str, position: int) -> ExpressionProblem:
     character = text[position] if position < len(text) else ""
     if character in "'\"`":
         return _unclosed(text, position, character)
+    if (foreign := for_operator(text, position)) is not None:
+        return foreign
     name = dashed_name(text, position)
     if character == "-" and (digits := _digit_first(text, position)) is not None:
         return digits
@@ -271,6 +278,11 @@ def for_surprise(text: str, tokens: list[Token], position: int) -> ExpressionPro
         return for_early_end(text, tokens)
     if token.kind == "number":
         return _number(text, token, before)
+    foreign = for_operator(text, position) if token.kind in ("gt", "eq") else None
+    if foreign is None and token.kind == "rbrace":
+        foreign = for_empty(text, position)
+    if foreign is not None:
+        return foreign
     if before is not None and before.kind == "lbracket" and index > 1 and _is_key(token):
         return _key_in_brackets(text, before, token)
     if before is not None and before.kind == "unquoted_identifier" and before.value in _WORDS:
@@ -340,6 +352,12 @@ def _number(text: str, token: Token, before: Token | None) -> ExpressionProblem:
 def _surprise_hint(text: str, token: Token, before: Token | None) -> str:
     if token.kind == "star" and before is not None:
         return _arithmetic(text, token.position)
+    if before is not None and before.kind == "comma" and token.kind in ("rparen", "rbracket", "rbrace"):
+        return f"take the comma away: write {text[: before.position]}{text[token.position :]}"
+    if before is not None and before.kind == "lbrace" and token.kind == "literal":
+        return f"a field's name has no single quotes: write {{{token.value}: …}}"
+    if token.kind == "dot" and before is not None and before.kind == "star":
+        return "write [*] before the dot, like payload.items[*].name"
     if token.kind == "comma":
         return f"an expression is one value: write [{text.strip()}] for a list"
     if token.kind == "colon":

@@ -18,15 +18,19 @@ _FOREIGN: Final = {
     **dict.fromkeys(("json_encode", "json_stringify", "dumps", "format_json"), "to_string"),
     **dict.fromkeys(("int", "float", "number", "tonumber", "parse_int", "parseint", "to_int"), "to_number"),
     **dict.fromkeys(("parsefloat", "parse_float", "to_float", "num"), "to_number"),
-    **dict.fromkeys(("concat", "concatenate", "implode", "string_join"), "join"),
+    **dict.fromkeys(("implode", "string_join"), "join"),
     **dict.fromkeys(("includes", "has", "in", "contain", "index_of", "indexof", "find_first"), "contains"),
     **dict.fromkeys(("startswith", "start_with", "has_prefix", "begins_with"), "starts_with"),
     **dict.fromkeys(("endswith", "end_with", "has_suffix"), "ends_with"),
     **dict.fromkeys(("coalesce", "default", "ifnull", "nvl", "or_default"), "not_null"),
     **dict.fromkeys(("average", "mean"), "avg"),
     **dict.fromkeys(("typeof", "type_of", "kind"), "type"),
-    **dict.fromkeys(("to_lower", "tolower", "lowercase", "lower_case", "downcase", "lcase"), "lower"),
-    **dict.fromkeys(("to_upper", "toupper", "uppercase", "upper_case", "upcase", "ucase"), "upper"),
+    **dict.fromkeys(
+        ("to_lower", "tolower", "lowercase", "lower_case", "downcase", "lcase", "tolowercase"), "lower"
+    ),
+    **dict.fromkeys(
+        ("to_upper", "toupper", "uppercase", "upper_case", "upcase", "ucase", "touppercase"), "upper"
+    ),
     **dict.fromkeys(("substring", "substr", "truncate", "mid", "left", "right", "sub_string"), "slice"),
     **dict.fromkeys(("strip", "trim_left", "trim_right", "ltrim", "rtrim", "lstrip", "rstrip"), "trim"),
     **dict.fromkeys(("gsub", "str_replace", "substitute", "replace_all", "regex_replace"), "replace"),
@@ -57,6 +61,7 @@ _INSTEAD: Final = {
     **dict.fromkeys(("exists", "defined", "isset", "is_defined", "has_key"), "write payload.name != `null`"),
     **dict.fromkeys(("is_null", "isnull", "is_none", "missing"), "write payload.name == `null`"),
     **dict.fromkeys(("empty", "is_empty", "isempty", "blank"), "write !(payload.name)"),
+    **dict.fromkeys(("concat", "concatenate", "strcat"), "write join('', [step, type])"),
     **dict.fromkeys(("not",), "write !(payload.done)"),
     **dict.fromkeys(("and",), "write payload.a && payload.b"),
     **dict.fromkeys(("or",), "write payload.a || payload.b"),

@@ -33,6 +33,16 @@ HIDDEN: Final = re.compile('Refused to get unsafe header "HX-')
 REACT: Final = ("vite", "react", "react-dom", "@vitejs/plugin-react", "typescript", "ai", "@ai-sdk/react")
 
 
+@pytest.fixture(scope="module")
+def react_pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The React example, type-checked and built once for all tests, as the folder `react`."""
+    folder = tmp_path_factory.mktemp("react-example")
+    react = installed("react", folder, *REACT)
+    tool(react, "typescript", "bin/tsc", "-p", ".")
+    asyncio.run(built(react, folder / "pages"))
+    return folder / "pages" / "react"
+
+
 async def ask(page: Page, question: str) -> None:
     await page.get_by_label("Question").fill(question)
     await page.get_by_role("button", name="Send").click()
@@ -57,14 +67,12 @@ async def chat(browser: Browser, url: str, name: str, picture: Path) -> list[str
 
 
 async def test_a_plain_page_react_and_vue_chat_and_strict_mode_costs_no_second_connection(
-    tmp_path: Path,
+    tmp_path: Path, react_pages: Path
 ) -> None:
     pages = tmp_path / "pages"
     shutil.copytree(FRONT_ENDS / "plain", pages / "plain")
-    react = installed("react", tmp_path, *REACT)
-    vue = installed("vue", tmp_path, "vite", "vue", "@vitejs/plugin-vue")
-    await asyncio.to_thread(tool, react, "typescript", "bin/tsc", "-p", ".")
-    await asyncio.gather(built(react, pages), built(vue, pages))
+    shutil.copytree(react_pages, pages / "react")
+    await built(installed("vue", tmp_path, "vite", "vue", "@vitejs/plugin-vue"), pages)
     async with site(pages_of(pages), tmp_path) as served, chromium() as browser:
         names = ("plain", "react", "vue")
         pictures = [artifact(f"{name}.png", tmp_path) for name in names]
@@ -79,11 +87,10 @@ async def test_a_plain_page_react_and_vue_chat_and_strict_mode_costs_no_second_c
 
 
 async def test_use_chat_shows_each_text_once_also_after_a_reload_and_after_the_proxy_was_killed(
-    tmp_path: Path,
+    tmp_path: Path, react_pages: Path
 ) -> None:
     pages = tmp_path / "pages"
-    react = installed("react", tmp_path, *REACT)
-    await built(react, pages)
+    shutil.copytree(react_pages, pages / "react")
     async with site(pages_of(pages), tmp_path) as served, chromium() as browser:
         page = await browser.new_page(viewport={"width": 720, "height": 420})
         complaints = complaints_of(page)

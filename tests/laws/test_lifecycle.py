@@ -54,7 +54,7 @@ def judged(run: Truth, subscriptions: list[Told], world: World) -> World:
     return world
 
 
-@many(1500)
+@many(700)
 @given(seeds)
 @example(1003307)  # a failure is lost, and a chunk out of order continues the attempt before
 @example(1006920)  # the same on one subscription
@@ -91,7 +91,7 @@ def test_a_history_that_lags_far_behind_costs_text_and_no_loss_is_unsaid(seed: i
     assert not unsaid(run, world.items, lags=True)
 
 
-@many(1500)
+@many(700)
 @given(seeds)
 def test_without_a_history_each_step_still_has_one_story_and_one_end(seed: int) -> None:
     rng = Random(seed)
@@ -121,7 +121,7 @@ def ends_of(world: World) -> list[Event]:
     return [item for item in world.items if isinstance(item, Event) and item.type in kinds]
 
 
-@many(1500)
+@many(700)
 @given(seeds)
 def test_an_ideal_subscription_loses_nothing_and_announces_nothing(seed: int) -> None:
     rng = Random(seed)

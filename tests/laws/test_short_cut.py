@@ -30,7 +30,7 @@ def played(seed: int, *, has_history: bool, short_cut: bool) -> World:
 
 
 @pytest.mark.parametrize("has_history", [True, False])
-@many(1500)
+@many(700)
 @given(seeds)
 def test_the_same_items_come_out_with_the_short_cut_and_without(has_history: bool, seed: int) -> None:
     fast = played(seed, has_history=has_history, short_cut=True)

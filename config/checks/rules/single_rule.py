@@ -20,6 +20,7 @@ from config.source.nodes import Path, Source
 RESERVED: Final = ("open", "error")  # EventSource dispatches these itself
 CONTROL_FRAMES: Final = "stream."
 MERGED_PARTS: Final = ("text", "reasoning")  # what chunks can be together, beside ``data-…``
+TEXT: Final = re.compile(r"'[^']+'")
 LINE_BREAK: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
@@ -51,6 +52,7 @@ def check_rule(
             "remove it: other payloads are JSON anyway",
             WARNING,
         )
+    check_condition(source, path, rule.get("when"))
     check_whole(source, path, rule, matched)
     check_merge(source, path, rule, matched)
     check_expressions(path, rule, shapes, expressions, tuple(sorted(matched)) or EVENT_TYPES)
@@ -68,6 +70,14 @@ def check_rule(
         narrower=is_narrower(conditional=conditional, payload=payload, passes_on=passes_on),
         workflows=tuple(name for _, name in workflows) if "workflows" in rule else None,
     )
+
+
+def check_condition(source: Source, path: Path, condition: Any) -> None:
+    """Warns of a condition that is a text: its quotes make an expression a constant, which is always true."""
+    if isinstance(condition, str) and TEXT.fullmatch(condition.strip()):
+        message = "this condition is a text and no expression, so it is always true"
+        hint = f"take the quotes inside away: {condition.strip()[1:-1]}"
+        source.add(source.at((*path, "when")), "constant-condition", message, hint, WARNING)
 
 
 def check_whole(source: Source, path: Path, rule: dict[str, Any], events: frozenset[str]) -> None:

@@ -140,7 +140,7 @@ def said(value: Any) -> str:
     return json.dumps(value)
 
 
-@settings(max_examples=1500)
+@settings(max_examples=700)
 @given(EXPRESSIONS, ROOTS)
 def test_a_closure_gives_what_the_library_gives(text: str, root: dict[str, Any]) -> None:
     worked, expected = theirs(text, root)
