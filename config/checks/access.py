@@ -16,6 +16,7 @@ from config.source.nodes import Path, Source
 
 TEAM_NAME: Final = re.compile(r"[a-z0-9-]{1,63}")
 PLAIN_HTTP: Final = re.compile("http://")
+USUAL_PORT: Final = 8080  # of `server.port`
 VARIED: Final = 8
 """Different characters: `openssl rand -hex 32` has fewer in none of a trillion cases."""
 LOOPBACK: Final = re.compile(r"http://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)")
@@ -31,6 +32,15 @@ def mapping(data: Any, *keys: str) -> dict[str, Any]:
 def check_server(source: Source) -> None:
     """The drain, in which every client must be sent away before the process ends; and the console."""
     check_console(source)
+    server = mapping(source.data, "server")
+    if server.get("admin_port") == server.get("port", USUAL_PORT) not in (0, "none"):
+        message = "`admin_port` is the port of the streams, and a port can be opened once"
+        source.add(
+            source.at(("server", "admin_port")),
+            "same-port",
+            message,
+            "choose another, like `admin_port: 9090`",
+        )
     drain = mapping(source.data, "server", "drain")
     spread, grace = seconds(drain.get("spread", "10s")), seconds(drain.get("grace", "20s"))
     if spread is not None and grace is not None and spread > grace:

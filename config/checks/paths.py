@@ -69,6 +69,8 @@ def check_template(source: Source, place: Path, template: str, *, at_root: bool)
         return wrong(0, f"a path has at most {LONGEST} characters", FORM)
     if (other := other_form(template)) is not None:
         return wrong(*other)
+    if not template:
+        return False  # the model says that it is empty
     if not template.startswith("/"):
         return wrong(0, "a path begins with `/`", f"write `/{template}`")
     offset = 1
@@ -78,10 +80,17 @@ def check_template(source: Source, place: Path, template: str, *, at_root: bool)
             return wrong(offset - 1, "a path has no empty part: `//` or a `/` at its end", FORM)
         if "{" in segment or "}" in segment:
             if not PLACEHOLDER.fullmatch(segment):
-                return wrong(offset, "a placeholder stands alone between two `/`", FORM)
+                once = re.sub(r"\{+\s*([\w.]+)\s*\}+", r"{\1}", template)
+                doubled = once != template and PLACEHOLDER.fullmatch(
+                    once.split("/")[template[:offset].count("/")]
+                )
+                hint = f"write `{once}`" if doubled else FORM
+                return wrong(offset, "a placeholder stands alone between two `/`", hint)
             placeholders.append(segment[1:-1])
-            if message := unknown_placeholder(segment[1:-1]):
-                return wrong(offset, *message)
+            if fault := unknown_placeholder(segment[1:-1]):
+                right = re.findall(r"\{[\w.]+\}", fault[1])
+                whole = f": `{template.replace(segment, right[0])}`" if len(right) == 1 else ""
+                return wrong(offset, fault[0], fault[1] + whole)
         elif not LITERAL.fullmatch(segment) or segment in (".", ".."):
             return wrong(offset, "a path has plain ASCII letters, digits and -._~ between its `/`", FORM)
         offset += len(segment) + 1
@@ -121,7 +130,11 @@ def unknown_placeholder(name: str) -> tuple[str, str] | None:
         "workflowid",
     ):
         return f"there is no placeholder `{{{name}}}`", f"write {{{RUN}}}, exactly so"
-    key = re.sub(r"[^A-Za-z0-9_]", "", name)[:60] or "KEY"
+    bare = name.strip()
+    if bare != name and unknown_placeholder(bare) is None:
+        return f"there is no placeholder `{{{name}}}`", f"write {{{bare}}}, without blanks"
+    bare = re.sub(r"^metadata\W+", "", name, flags=re.IGNORECASE)
+    key = re.sub(r"[^A-Za-z0-9_]", "", bare)[:60] or "KEY"
     hint = nearest(name, [RUN]) or f"write {{{RUN}}}, or {{metadata.{key}}} for the application's own id"
     return f"there is no placeholder `{{{name[:60]}}}`", hint
 

@@ -173,6 +173,9 @@ def listening_host(value: Any) -> str:
     bare = written[1:-1] if written.startswith("[") and written.endswith("]") else written
     with contextlib.suppress(ValueError):
         return str(ipaddress.ip_address(bare))
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)+", written):
+        hint = "four numbers up to 255, like 127.0.0.1; 0.0.0.0 for every IPv4 address"
+        raise wrong("address", f"must be an address or a name, but this is {kind(value)}", hint)
     if re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", written):
         return str(written)
     match = re.fullmatch(r"(?:[a-z]+://)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?/?", written)

@@ -7,6 +7,7 @@ that came from a variable: such text is a `Resolved`.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import unicodedata
 from collections.abc import Callable
@@ -208,12 +209,26 @@ def origin(value: Any) -> str:
             "" if isinstance(value, Resolved) else hint,
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else ascii_host(parts.hostname)
+    if host.rpartition(".")[2].isdigit() and not is_ipv4(host):
+        raise wrong(
+            "origin",
+            f"is no IPv4 address as browsers send it, but {kind(value)}",
+            "like http://127.0.0.1:3000",
+        )
     usual = {"http": 80, "https": 443}.get(parts.scheme)
     canonical = f"{parts.scheme}://{host}" + (f":{port}" if port is not None and port != usual else "")
     if parts.path or parts.query or parts.fragment:
         hint = "" if isinstance(value, Resolved) else f"write `{canonical}`; {form}"
         raise wrong("origin", "has a path, and an origin has none: it would never match", hint)
     return canonical
+
+
+def is_ipv4(host: str) -> bool:
+    """Whether `host` is an IPv4 address in its usual form: four numbers."""
+    try:
+        return str(ipaddress.IPv4Address(host)) == host
+    except ValueError:
+        return False
 
 
 def several(written: str, resolved: bool) -> None:
@@ -244,6 +259,8 @@ def header_name(value: Any) -> str:
     hint = (
         "list each header; there is no wildcard"
         if written == "*"
+        else f"write a list: [{', '.join(written.replace(',', ' ').split())}]"
+        if re.fullmatch(r"[A-Za-z0-9-]+(\s*,\s*[A-Za-z0-9-]+)+", written) and not isinstance(value, Resolved)
         else "a name without `:`, like x-requested-with"
     )
     raise wrong("header", f"must be the name of a header, but this is {kind(value)}", hint)

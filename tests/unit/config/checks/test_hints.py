@@ -103,6 +103,10 @@ HINTS: Final[list[tuple[Any, str, str, str]]] = [
     (stream, "path: /chat/:id", "path", "/chat/{workflowRunId}"),
     (stream, "path: /chat/<run_id>/events", "path", "/chat/{workflowRunId}/events"),
     (stream, "path: '/chat/[id]'", "path", "/chat/{workflowRunId}"),
+    (stream, "path: '/chat/{{workflowRunId}}'", "path", "/chat/{workflowRunId}"),
+    (stream, "path: '/chat/{ workflowRunId }'", "path", "/chat/{workflowRunId}"),
+    (stream, "path: '/chat/{workflow_run_id}'", "path", "/chat/{workflowRunId}"),
+    (stream, "path: '/chat/{ metadata.chat }/log'", "path", "/chat/{metadata.chat}/log"),
     (stream, "cors: {origins: app.example}", "origin", "https://app.example"),
     (stream, "cors: {origins: https://app.example/chat}", "origin", "https://app.example"),
 ]  # fmt: skip
@@ -116,6 +120,32 @@ def test_a_hint_put_into_the_file_works(make: Any, wrong: str, code: str, right:
     assert found, checked(make(wrong)).problems
     assert right in found[0].hint
     assert errors(checked(put(make, wrong, right)).problems) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "hint"),
+    [
+        (stream("path: '/chat/{metadata[chat]}'"), "path", "{metadata.chat}"),
+        (stream("path: '/chat/{Metadata.chat}'"), "path", "{metadata.chat}"),
+        (stream("cors: {origins: https://a.example, headers: 'x-a, x-b'}"), "header", "[x-a, x-b]"),
+        (stream("cors: {origins: 'http://127.1:3000'}"), "origin", "http://127.0.0.1:3000"),
+        (server("host: 256.1.1.1"), "address", "127.0.0.1"),
+        (server("host: 10.0.1"), "address", "127.0.0.1"),
+        (server("port: 9090, admin_port: 9090"), "same-port", "choose another"),
+        (server("admin_port: 8080"), "same-port", "choose another"),
+        (rule("when: \"'payload.done'\""), "constant-condition", "payload.done"),
+        (stream("path: ''"), "empty", "like `path: /chat/{workflowRunId}`"),
+    ],
+)
+def test_a_mistake_is_named_once_with_what_to_write(text: str, code: str, hint: str) -> None:
+    [found] = checked(text).problems
+    assert found.code == code
+    assert hint in found.hint
+
+
+def test_ports_that_the_system_chooses_are_never_the_same() -> None:
+    assert checked(server("port: 0, admin_port: 0")).problems == ()
+    assert checked(server("port: 9090, admin_port: 8080")).problems == ()
 
 
 def put(make: Any, wrong: str, right: str) -> str:
