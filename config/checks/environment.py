@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from pydantic_core import PydanticCustomError
 
-from config.model.hatchet import address
-from config.model.types import Resolved, kind, nearest, wrong
+from config.model.hatchet import address, history_url
+from config.model.types import Resolved, kind, wrong
 from config.source.nodes import Path, Source
 
 STRATEGIES: Final = ("tls", "mtls", "none")
@@ -28,14 +28,18 @@ def server_url(value: Any) -> Any:
         raise wrong(
             "choice", f"must be a URL, but this is {kind(value)}", "a URL is like https://hatchet.example.com"
         )
-    return value
+    return history_url(value, value)
 
 
 def tls_strategy(value: Any) -> Any:
     """How the connection is secured."""
     if value not in STRATEGIES:
         message = f"must be one of {', '.join(STRATEGIES)}, but this is {kind(value)}"
-        raise wrong("choice", message, nearest(value, STRATEGIES))
+        raise wrong(
+            "choice",
+            message,
+            f"it is written in lower case: `{value.lower()}`" if value.lower() in STRATEGIES else "",
+        )
     return value
 
 
@@ -58,4 +62,9 @@ def check_environment(source: Source, path: Path, hatchet: Mapping[str, Any], en
         except PydanticCustomError as error:
             hint = (error.context or {}).get("hint", "")
             message = f"the environment variable {variable} {error.message()}"
-            source.add(source.key_at(path), str(error.type), message, f"{hint}; or write `{key}:` here")
+            source.add(
+                source.key_at(path),
+                str(error.type),
+                message,
+                "; or ".join(filter(None, (hint, f"write `{key}:` here"))),
+            )

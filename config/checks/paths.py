@@ -89,8 +89,8 @@ def check_template(source: Source, place: Path, template: str, *, at_root: bool)
             placeholders.append(segment[1:-1])
             if fault := unknown_placeholder(segment[1:-1]):
                 right = re.findall(r"\{[\w.]+\}", fault[1])
-                once = len(right) == 1 and fault[1].startswith("write")
-                whole = f": `{template.replace(segment, right[0])}`" if once else ""
+                single = len(right) == 1 and fault[1].startswith("write")
+                whole = f": `{template.replace(segment, right[0])}`" if single else ""
                 return wrong(offset, fault[0], fault[1] + whole)
         elif not LITERAL.fullmatch(segment) or segment in (".", ".."):
             return wrong(offset, "a path has plain ASCII letters, digits and -._~ between its `/`", FORM)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, WithJsonSchema
 
@@ -43,10 +44,30 @@ def pair(value: Any) -> Any:
 def api(value: Any) -> str:
     """``auto``, ``off`` or a URL."""
     written = value if isinstance(value, str) else text(value)
-    if written in ("auto", "off") or re.fullmatch(r"https?://[^\s/]+\S*", written):
+    if written in ("auto", "off"):
         return str(written)
+    if re.match(r"https?://[^\s/]", written):
+        return history_url(value, written)
     hint = nearest(value, ["auto", "off"]) or "a URL is like https://hatchet.example.com"
     raise wrong("choice", f"must be `auto`, `off` or a URL, but this is {kind(value)}", hint)
+
+
+def history_url(value: Any, written: str) -> str:
+    """An http or https URL to which the REST API's paths are added."""
+    try:
+        parts = urlsplit(written)
+        usable = parts.hostname is not None and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable or re.search(r"\s", written):
+        hint = "a host, and a port up to 65535 where it is not the usual one"
+        raise wrong("url", f"is no URL that can be asked: this is {kind(value)}", hint)
+    if "@" in parts.netloc:
+        hint = "take them away: the token is sent with each request"
+        raise wrong("url", "must not have a user's name or password in it", hint)
+    if parts.query or parts.fragment or written.endswith(("?", "#")):
+        raise wrong("url", "must not have a query or a fragment", "end it before the `?` or `#`")
+    return str(written)
 
 
 def address(value: Any) -> str:

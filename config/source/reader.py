@@ -24,6 +24,8 @@ from config.source.syntax_errors import DEEPEST, INDENTED, TOO_DEEP, SyntaxProbl
 from config.source.variables import OPEN, REFERENCE, Fault, substitute
 
 MOST_BYTES: Final = 1 << 20  # as much as a Kubernetes ConfigMap may hold
+UTF_16: Final = re.compile(rb"\xff\xfe|\xfe\xff|[^\0]\0[^\0]\0|\0[^\0]\0[^\0]")
+SAVE_AS_UTF8: Final = "save it as UTF-8; in most editors that is in the status line"
 MOST_NODES: Final = 50_000  # checking so many values takes under half a second
 MOST_REFERENCES: Final = 1000  # variables: each may read a file
 CONTROL: Final = (
@@ -70,13 +72,15 @@ def read(file: str, content: bytes, env: Mapping[str, str] | None) -> Source:
         hint = "split it into teams, or take generated parts out"
         source.add(0, "too-large", "the file is larger than 1 MiB", hint)
         return source
+    if UTF_16.match(content):
+        source.add(0, "encoding", "the file is UTF-16 text", SAVE_AS_UTF8)
+        return source
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = content[: error.start].decode("utf-8-sig", errors="replace")
         source = Source(file, before)
-        hint = "save it as UTF-8; in most editors that is in the status line"
-        source.add(len(before), "encoding", "the file is not UTF-8 text from here on", hint)
+        source.add(len(before), "encoding", "the file is not UTF-8 text from here on", SAVE_AS_UTF8)
         return source
     source = Source(file, text)
     try:

@@ -34,6 +34,10 @@ def server(line: str) -> str:
     return f"{HEAD}server: {{{line}}}\nstreams: {{chat: {{rules: [{{events: step_completed}}]}}}}\n"
 
 
+def hatchet(line: str) -> str:
+    return server("linger: 30s").replace("{token:", f"{{{line}, token:")
+
+
 def events(value: str) -> str:
     return f"{HEAD}streams:\n  chat:\n    rules:\n      - events: {value}\n"
 
@@ -130,6 +134,10 @@ def test_a_hint_put_into_the_file_works(make: Any, wrong: str, code: str, right:
         (stream("cors: {origins: https://a.example, headers: 'x-a, x-b'}"), "header", "[x-a, x-b]"),
         (stream("cors: {origins: 'http://127.1:3000'}"), "origin", "http://127.0.0.1:3000"),
         (server("host: 256.1.1.1"), "address", "127.0.0.1"),
+        (hatchet("api: http://hatchet:99999"), "url", "a port up to 65535"),
+        (hatchet("api: 'https://hatchet.example?x=1'"), "url", "end it before"),
+        (hatchet("api: 'https://hatchet.example#x'"), "url", "end it before"),
+        (hatchet("api: 'http://user:password@hatchet'"), "url", "take them away"),
         (server("host: 10.0.1"), "address", "127.0.0.1"),
         (server("port: 9090, admin_port: 9090"), "same-port", "choose another"),
         (server("admin_port: 8080"), "same-port", "choose another"),
@@ -141,6 +149,31 @@ def test_a_mistake_is_named_once_with_what_to_write(text: str, code: str, hint: 
     [found] = checked(text).problems
     assert found.code == code
     assert hint in found.hint
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_file_in_utf_16_is_named_as_such(encoding: str) -> None:
+    [found] = check("streams.yaml", server("linger: 30s").encode(encoding), Form.SINGLE, ENV).problems
+    assert (found.code, found.message) == ("encoding", "the file is UTF-16 text")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "hint"),
+    [
+        ("HATCHET_CLIENT_SERVER_URL", "http://hatchet:99999", "a port up to 65535"),
+        ("HATCHET_CLIENT_SERVER_URL", "http://a b", "a port up to 65535"),
+        ("HATCHET_CLIENT_SERVER_URL", "https://hatchet?x=1", "end it before"),
+        ("HATCHET_CLIENT_SERVER_URL", "http://user:password@hatchet", "take them away"),
+        ("HATCHET_CLIENT_TLS_STRATEGY", "NONE", "`none`"),
+        ("HATCHET_CLIENT_TLS_STRATEGY", "off", "write `tls:` here"),
+    ],
+)
+def test_a_variable_of_the_sdk_that_cannot_work_has_a_hint(variable: str, value: str, hint: str) -> None:
+    [found] = checked(server("linger: 30s"), **{variable: value}).problems
+    assert variable in found.message
+    assert value not in found.message + found.hint
+    assert hint in found.hint
+    assert not found.hint.startswith(";")
 
 
 def test_ports_that_the_system_chooses_are_never_the_same() -> None:
