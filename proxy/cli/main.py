@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "test": "Run the tests that stand beside the rules.",
     "explain": "Show the result of each rule for an event.",
     "watch": "Watch a live run through a stream, in the terminal.",
+    "show": "Print the effective configuration, with every default.",
     "types": "Write TypeScript types of what the streams send.",
     "schema": "Print the JSON Schema for editors.",
     "init": "Write a first streams.yaml for a workflow.",

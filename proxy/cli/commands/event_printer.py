@@ -39,7 +39,7 @@ class EventPrinter:
         if message is not None:
             self._other(None)
             name = click.style(message.part or message.event or "message", fg="green")
-            self._say(f"{head}  {message.rule} → {name} {_short(message.data.decode())}")
+            self._say(f"{head}  {message.rule} → {name} {short(message.data.decode())}")
             return
         why = why_not(verdicts)
         if not self._other((item.step, why) if item.type == STEP_STREAM else None):
@@ -92,7 +92,7 @@ def _notice(rules: Rules, item: Item) -> str:
     return click.style(said, fg="yellow")
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     """`text`, cut to the width of a terminal; not cut in a pipe."""
     if not sys.stdout.isatty():
         return text

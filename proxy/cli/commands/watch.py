@@ -7,10 +7,10 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
@@ -49,6 +49,10 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 @click.command()
 @click.argument("run_id", metavar="RUN_ID", required=False)
 @click.option("--workflow", metavar="NAME", help="Instead of RUN_ID: the next run of this workflow.")
+@click.option("--url", metavar="URL", help="Instead of RUN_ID: what a running proxy sends at this URL.")
+@click.option(
+    "--header", "headers", metavar="'NAME: VALUE'", multiple=True, help="With --url: a header of the request."
+)
 @click.option("--stream", "stream_name", metavar="NAME", help="The stream; needed where there are several.")
 @click.option("--team", "team_name", metavar="NAME", help="The team, in the directory form.")
 @click.option(
@@ -70,6 +74,8 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 def command(  # noqa: PLR0917 - click passes them by name
     run_id: str | None,
     workflow: str | None,
+    url: str | None,
+    headers: tuple[str, ...],
     stream_name: str | None,
     team_name: str | None,
     path: Path,
@@ -80,26 +86,51 @@ def command(  # noqa: PLR0917 - click passes them by name
     \b
     stream-proxy watch 8ff4f149-099e-4c16-a8d1-0535f8c79b83 --stream chat
     stream-proxy watch --workflow chat --timeout 5m
+    stream-proxy watch --url https://app.example.com/streams/chat/RUN_ID --header "Authorization: Bearer …"
 
     Shows each message as a browser gets it, and each event that is not forwarded, with the reason. It
     subscribes as the proxy does and ends at the run's verified end. Ctrl-C ends it; the run continues.
-    Exit status: 0 the run ended, 1 the YAML has problems, the run is unknown, the token refused or the time
-    over, 2 usage.
+    With --url it reads no YAML and asks a running proxy instead, as an EventSource does: it reconnects with
+    the last cursor. Exit status: 0 the run ended, 1 the YAML has problems, the run is unknown, the token or
+    the request refused, or the time over, 2 usage.
     """
     if "NO_COLOR" in os.environ:
         click.get_current_context().color = False
-    if (run_id is None) == (workflow is None):
-        raise click.UsageError("name the run: RUN_ID, or --workflow NAME for the next run of a workflow")
+    if sum(each is not None for each in (run_id, workflow, url)) != 1:
+        raise click.UsageError(
+            "name the run: RUN_ID, --workflow NAME for the next run of a workflow, or the --url of a stream"
+        )
+    if url is not None:
+        _end(_watch_url(url, headers, timeout))
     try:
         run_id = None if run_id is None else str(uuid.UUID(run_id))
     except ValueError:
         raise click.UsageError("RUN_ID must be a run's id: a UUID, as the dashboard shows it") from None
     team, stream = _chosen(path, team_name, stream_name)
+    _end(_watch(run_id, workflow or "", team, stream, timeout))
+
+
+def _end(watching: Coroutine[Any, Any, int]) -> NoReturn:
+    """Watch to the end, then end the process."""
     try:
-        sys.exit(asyncio.run(_watch(run_id, workflow or "", team, stream, timeout)))
+        sys.exit(asyncio.run(watching))
     except KeyboardInterrupt:
         click.echo("stopped watching; the run continues", err=True)
         sys.exit(INTERRUPTED)
+
+
+async def _watch_url(url: str, headers: Sequence[str], timeout: float | None) -> int:
+    from proxy.cli.url_watcher import BadRequest, watch_url  # noqa: PLC0415 - loads aiohttp
+
+    try:
+        async with asyncio.timeout(timeout):
+            return await watch_url(url, headers, click.echo)
+    except BadRequest as error:
+        click.echo(f"watch: {error}", err=True)
+        return USAGE
+    except TimeoutError:
+        click.echo(f"stopped watching after {timeout:g} s; the run continues", err=True)
+        return PROBLEMS
 
 
 def _chosen(path: Path, team_name: str | None, stream_name: str | None) -> tuple[TeamConfig, StreamConfig]:
