@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from config.model.files import (
     DEFAULT_DATA,
+    Config,
     GrantBlock,
     RuleBlock,
     RuleConfig,
@@ -93,3 +95,26 @@ def team(granted: TeamConfig, file: TeamFile) -> TeamConfig:
     """A granted team with the streams and tests of its file."""
     streams = {name: stream(name, block, file.shapes) for name, block in file.streams.items()}
     return granted.model_copy(update={"streams": streams, "types": file.types, "tests": file.tests})
+
+
+SHARED: Final = ("connections", "runs", "backlog_bytes", "connects_per_second")
+"""The limits on what a team has in all; those for each run and each subject are not divided."""
+
+
+def shared(config: Config, workers: int) -> Config:
+    """The configuration of one of several workers: each has its share of what a team may have in all."""
+    if workers == 1:
+        return config
+    return replace(config, teams={name: _share(team, workers) for name, team in config.teams.items()})
+
+
+def _share(whole: TeamConfig, workers: int) -> TeamConfig:
+    written = {name: getattr(whole.limits, name) for name in SHARED}
+    limits = {name: -(-most // workers) for name, most in written.items() if most is not None}
+    subscriptions = -(-whole.hatchet.subscriptions // workers)
+    return whole.model_copy(
+        update={
+            "limits": whole.limits.model_copy(update=limits),
+            "hatchet": whole.hatchet.model_copy(update={"subscriptions": subscriptions}),
+        }
+    )

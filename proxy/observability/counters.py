@@ -7,8 +7,9 @@ a run id is never one.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
 
 LATENCY_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 PAUSE_BOUNDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -33,6 +34,11 @@ class Histogram:
             place += 1
         self.buckets[place] += times
         self.total += value * times
+
+    def add(self, other: Histogram) -> None:
+        """Add the observations of another histogram with the same bounds."""
+        self.buckets = [one + more for one, more in zip(self.buckets, other.buckets, strict=True)]
+        self.total += other.total
 
     def quantile(self, share: float) -> float | None:
         """The bound below which at least `share` (0 to 1) of the observations are.
@@ -113,3 +119,36 @@ class Counters:
     def team(self, name: str) -> TeamCounters:
         """The counters of a team, created on first use."""
         return self.teams.setdefault(name, TeamCounters())
+
+    @classmethod
+    def sum(cls, parts: Iterable[Counters]) -> Counters:
+        """The sum of several processes' counters."""
+        total = cls()
+        for part in parts:
+            _add(total, part)
+        return total
+
+    def lasting(self) -> Counters:
+        """What still counts when the process has ended: everything but what is there at a moment."""
+        found = Counters.sum([self])
+        for team in found.teams.values():
+            team.runs = team.backlog_bytes = 0
+            team.subscriptions.clear()
+            for stream in team.streams.values():
+                stream.clients = 0
+        return found
+
+
+def _add(total: Any, part: Any) -> None:
+    """Add each field of a dataclass of numbers to the same field of another one."""
+    for each in fields(total):
+        here, there = getattr(total, each.name), getattr(part, each.name)
+        if isinstance(here, int):
+            setattr(total, each.name, here + there)
+        elif isinstance(here, Counter):
+            here.update(there)
+        elif isinstance(here, Histogram):
+            here.add(there)
+        else:
+            for key, inner in there.items():
+                _add(here.setdefault(key, type(inner)()), inner)

@@ -86,10 +86,21 @@ class EventLog:
 
     # -- the process --
 
-    def listening(self, *, url: str, admin_url: str | None, teams: int, streams: int, version: str) -> None:
+    def listening(
+        self, *, url: str, admin_url: str | None, teams: int, streams: int, version: str, workers: int = 1
+    ) -> None:
         """The listener is open."""
         where = {"url": url} if admin_url is None else {"url": url, "admin_url": admin_url}
-        self._write("info", "listening", {**where, "teams": teams, "streams": streams, "version": version})
+        several = {} if workers == 1 else {"workers": workers}
+        fields = {**where, "teams": teams, "streams": streams, "version": version, **several}
+        self._write("info", "listening", fields)
+
+    def worker_died(self, worker: int, status: int) -> None:
+        """A worker ended although nobody stopped it; another one takes its place.
+
+        `status` is its exit status, or a signal's number with a minus sign.
+        """
+        self._write("error", "worker died", {"worker": worker, "status": status})
 
     def draining(self, *, clients: int, grace: float) -> None:
         """The process was asked to stop and has `grace` seconds."""

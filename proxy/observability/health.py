@@ -16,8 +16,8 @@ Times are Unix seconds. The body is JSON for people.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -137,6 +137,8 @@ class Health:
     loaded: bool = True
     draining: bool = False
     teams: tuple[TeamHealth, ...] = ()
+    workers: int = 1
+    silent_workers: int = 0  # that did not answer in time: what they said last counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +169,75 @@ def readyz(health: Health, now: float, *, strict: bool = False, team: str | None
         "up": spell(now - health.started),
         "config": "loaded" if health.loaded else "not loaded",
         "draining": health.draining,
+        **_workers(health),
         "teams": {one.name: _team(one, health.started, now) for one in teams},
     }
     return Answer(UNAVAILABLE if refused else OK, body)
+
+
+def _workers(health: Health) -> dict[str, Any]:
+    """How many processes answer; nothing where there is one."""
+    if health.workers == 1:
+        return {}
+    return {"workers": {"count": health.workers, "answering": health.workers - health.silent_workers}}
+
+
+def together(parts: Sequence[Health]) -> Health:
+    """The health of several workers as one: of each part of a team the worst, of limits the sum."""
+    names = dict.fromkeys(team.name for part in parts for team in part.teams)
+    teams = [[team for part in parts for team in part.teams if team.name == name] for name in names]
+    return replace(
+        parts[0],
+        started=min(part.started for part in parts),
+        loaded=all(part.loaded for part in parts),
+        draining=any(part.draining for part in parts),
+        teams=tuple(_team_together(each) for each in teams),
+    )
+
+
+def _team_together(parts: Sequence[TeamHealth]) -> TeamHealth:
+    return TeamHealth(
+        parts[0].name,
+        _worst([part.upstream for part in parts]),
+        next((part.config for part in parts if not part.config.is_fine), parts[0].config),
+        SubscriptionHealth(
+            used=sum(part.subscriptions.used for part in parts),
+            limit=sum(part.subscriptions.limit for part in parts),
+            state_only=sum(part.subscriptions.state_only for part in parts),
+        ),
+        _worst([part.history for part in parts]),
+        _worst([part.issuer for part in parts]),
+        _limits_together([part.limits for part in parts]),
+    )
+
+
+def _worst(parts: Sequence[UpstreamHealth]) -> UpstreamHealth:
+    return next((part for part in parts if not part.is_fine), parts[0])
+
+
+def _limits_together(parts: Sequence[Mapping[str, LimitHealth]]) -> dict[str, LimitHealth]:
+    """Each worker has its share of a team's limit; one for a run or a subject is the same in each."""
+    found: dict[str, LimitHealth] = {}
+    for part in parts:
+        for name, more in part.items():
+            one = found.get(name)
+            if one is None:
+                found[name] = more
+                continue
+            of_each = name in ("connections_per_run", "connections_per_subject")
+            join = max if of_each else sum
+            found[name] = LimitHealth(
+                limit=_joined(join, one.limit, more.limit),
+                used=_joined(join, one.used, more.used),
+                refused=one.refused + more.refused,
+                last=_joined(max, one.last, more.last),
+            )
+    return found
+
+
+def _joined(join: Callable[[tuple[Any, ...]], Any], *values: Any) -> Any:
+    known = tuple(value for value in values if value is not None)
+    return join(known) if known else None
 
 
 def _status(health: Health, fine: bool) -> str:

@@ -32,7 +32,7 @@ from typing import Any, Final, Protocol, TextIO
 
 from proxy.core import json_codec
 from proxy.hatchet.errors import HatchetError
-from proxy.observability.event_log import EventLog
+from proxy.observability.event_log import EventLog, Write
 from proxy.observability.log_pipe import LogPipe
 
 Entry = tuple[float, str, str, Mapping[str, Any]]
@@ -123,10 +123,17 @@ class LogWriter:
         return self._line(when, level, clean(event), cleaned)
 
 
-def open_event_log(out: TextIO | None = None, *, human: bool | None = None, level: str = "info") -> EventLog:
+def open_event_log(
+    out: TextIO | None = None,
+    *,
+    human: bool | None = None,
+    level: str = "info",
+    worker: int | None = None,
+) -> EventLog:
     """The event log of the process, on standard error, with the loggers of libraries routed to it.
 
-    Within an event loop, lines of `MANY` are written together after a `MOMENT`.
+    Within an event loop, lines of `MANY` are written together after a `MOMENT`. `worker`: a number that each
+    line has, where several processes write to one log.
     """
     out = sys.stderr if out is None else out
     human = out.isatty() if human is None else human
@@ -145,9 +152,17 @@ def open_event_log(out: TextIO | None = None, *, human: bool | None = None, leve
             pipe.drain(LAST_WORDS)
 
     atexit.register(flush)  # for a process that ends without `EventLog.stopped`
-    event_log = EventLog(writer.write, flush=flush, dropped=pipe)
+    write = writer.write if worker is None else _with_worker(writer.write, worker)
+    event_log = EventLog(write, flush=flush, dropped=pipe)
     route_library_loggers(event_log)
     return event_log
+
+
+def _with_worker(write: Write, worker: int) -> Write:
+    def write_with_worker(level: str, event: str, fields: Mapping[str, Any]) -> None:
+        write(level, event, {**fields, "worker": worker})
+
+    return write_with_worker
 
 
 def _pipe(out: TextIO) -> LogPipe | None:

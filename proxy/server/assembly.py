@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from config.model.files import Config, HatchetConfig
@@ -28,7 +30,17 @@ from proxy.server.http.endpoints import admin_app, endpoints_app
 from proxy.server.listener import AdminServer, StreamServer
 from proxy.server.recheck import Rechecker
 from proxy.server.reloader import Reloader
+from proxy.server.workers.mesh import Mesh
+from proxy.server.workers.vitals import VITALS, AllVitals, OwnVitals
 from proxy.teams.hub import Connect, Hub
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """The place of a process among several; `parent` is a descriptor that ends with the parent."""
+
+    mesh: Mesh
+    parent: int
 
 
 class Assembly:
@@ -45,6 +57,7 @@ class Assembly:
         admin: socket.socket | None = None,
         wrap: Callable[[App], App] | None = None,
         served: Fingerprint | None = None,
+        worker: Worker | None = None,
     ) -> None:
         """`path` has the YAML, `env` its variables and ``OTEL_*``. It belongs to the running loop.
 
@@ -53,12 +66,20 @@ class Assembly:
         `admin`: a bound socket for probes and metrics, which are then not on the main one.
         `wrap` adds routes around everything that is no stream.
         `served`: the fingerprint of the files, from before they were read.
+        `worker`: the place among the workers that serve this address; None: it serves alone.
         """
         counters = Counters()
         self._telemetry = open_telemetry(env, counters, event_log)
         tracer = None if self._telemetry is None else self._telemetry.tracer
         self.hub = Hub(connect or _connector(env), counters, event_log, tracer=tracer)
-        self.reloader = Reloader(path, env, self.hub, event_log, on_loopback=on_loopback)
+        self.reloader = Reloader(
+            path,
+            env,
+            self.hub,
+            event_log,
+            on_loopback=on_loopback,
+            workers=1 if worker is None else worker.mesh.workers,
+        )
         self._gc_policy = GcPolicy(self.hub.counters.collector_pauses, self.hub.held)
         self._event_log = event_log
         self._path = path
@@ -68,7 +89,10 @@ class Assembly:
         self._reloads: set[asyncio.Task[None]] = set()
         self._rechecker = Rechecker(self.hub)
         self.hub.rights_changed = self._rechecker.soon
-        other = endpoints_app(self.hub, probes_too=admin is None)
+        self._worker = worker
+        self._own_vitals = OwnVitals(self.hub, os.getpid())
+        self._vitals = self._own_vitals if worker is None else AllVitals(self._own_vitals, worker.mesh)
+        other = endpoints_app(self.hub, self._vitals, probes_too=admin is None)
         app = StreamApp(self.hub, other if wrap is None else wrap(other))
         self.server = StreamServer(app, reload=self._reload_soon, listening=self._listening)
 
@@ -80,6 +104,9 @@ class Assembly:
     async def serve(self, sock: socket.socket) -> None:
         """Listen on `sock` until SIGTERM, SIGINT or `server.should_exit`, then drain. Raises OSError."""
         rechecking = asyncio.create_task(self._rechecker.run())
+        if self._worker is not None:
+            self.server.join(self._worker.mesh, self._answer)
+            asyncio.get_running_loop().add_reader(self._worker.parent, self._parent_ended)
         if self._telemetry is not None:
             self._telemetry.start(self.hub.health)
         try:
@@ -89,8 +116,19 @@ class Assembly:
                 await self._serve_with_admin(sock, self._admin)
         finally:
             rechecking.cancel()
+            if self._worker is not None:
+                self._worker.mesh.close()
             if self._telemetry is not None:
                 await self._telemetry.close(self.hub.health)
+
+    def _parent_ended(self) -> None:
+        assert self._worker is not None
+        asyncio.get_running_loop().remove_reader(self._worker.parent)
+        self.server.stop()
+
+    def _answer(self, question: bytes) -> bytes:
+        """What another worker asks."""
+        return self._own_vitals.encode() if question == VITALS else b""
 
     async def _serve_with_admin(self, sock: socket.socket, admin: socket.socket) -> None:
         from proxy.console.routes import Console  # noqa: PLC0415 - most processes have no port for it
@@ -98,7 +136,7 @@ class Assembly:
         console = Console(self.hub, self.reloader)
         counting = asyncio.create_task(console.run())
         try:
-            async with AdminServer(admin_app(self.hub, console)).beside(admin):
+            async with AdminServer(admin_app(self.hub, self._vitals, console)).beside(admin):
                 await self.server.serve(sockets=[sock])
         finally:
             counting.cancel()
@@ -133,6 +171,7 @@ class Assembly:
             teams=len(teams),
             streams=sum(len(team.streams) for team in teams),
             version=__version__,
+            workers=1 if self._worker is None else self._worker.mesh.workers,
         )
 
 

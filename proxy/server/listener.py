@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from proxy.server.http.app import StreamApp
 from proxy.server.http.fast_path import KEEP_ALIVE, ConnectionFactory
 from proxy.server.http.request_limits import ADMIN_BODY_BYTES, LimitedProtocol
 from proxy.server.http.sockets import limit_unacknowledged
+from proxy.server.workers.mesh import Mesh
 from proxy.teams.hub import Hub
 
 LISTEN_BACKLOG: Final = 2048  # connections that wait to be accepted: all clients reconnect after a restart
@@ -57,6 +58,7 @@ class StreamServer(uvicorn.Server):
         self.hub: Hub = app.hub
         self._reload = reload
         self._listening = listening or _nothing
+        self._connecting: set[asyncio.Task[None]] = set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -87,6 +89,21 @@ class StreamServer(uvicorn.Server):
         self._connections.write_timeout = write_timeout if sockets else None
         await super().startup(sockets)
         self._listening()
+
+    def join(self, mesh: Mesh, answer: Callable[[bytes], bytes]) -> None:
+        """Serve as one of several workers; `answer` answers the questions of the others."""
+        self._connections.mesh = mesh
+        mesh.open(self._take, answer)
+
+    def _take(self, sock: socket.socket, received: bytes) -> None:
+        """A connection that another worker accepted, and what it read of it."""
+        # what uvicorn would pass with a connection that it accepts
+        self._connections(self.config, self.server_state, self.lifespan.state)
+        loop = asyncio.get_running_loop()
+        connecting = loop.connect_accepted_socket(lambda: self._connections.passed_on(received), sock)
+        task = loop.create_task(_connected(connecting, sock))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
 
     def stop(self) -> None:
         """Begin the drain; a second call ends the process at once."""
@@ -148,3 +165,11 @@ def run(main: Callable[[], Any]) -> Any:
 
 def _nothing() -> None:
     """Do nothing."""
+
+
+async def _connected(connecting: Coroutine[Any, Any, Any], sock: socket.socket) -> None:
+    """Wait until the connection is served; close it where that fails."""
+    try:
+        await connecting
+    except OSError:
+        sock.close()

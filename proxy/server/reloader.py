@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from config.load import load, survey
 from config.model.files import Config, TeamConfig
+from config.model.resolve import shared
 from config.problems import ERROR, ConfigError, Place, Problem
 from config.render.report import masked_text
 from proxy.observability.event_log import EventLog
@@ -71,10 +72,12 @@ class Reloader:
         *,
         on_loopback: bool = True,
         patience: float = PATIENCE,
+        workers: int = 1,
     ) -> None:
         """`env` is where the YAML's variables are looked up; `on_loopback`: where the proxy listens.
 
-        `patience`: seconds that reading and checking the files may take.
+        `patience`: seconds that reading and checking the files may take. `workers`: so many processes serve
+        the address, and each has its share of the teams' limits.
         """
         self.path = path
         self._env = env
@@ -82,6 +85,7 @@ class Reloader:
         self._event_log = event_log
         self._on_loopback = on_loopback
         self._patience = patience
+        self._workers = workers
         self._newest: Config | tuple[Problem, ...] | None = None  # of the last load that came to an end
         self._lock = asyncio.Lock()
         self._loading: asyncio.Future[Config] | None = None
@@ -167,7 +171,7 @@ class Reloader:
 
     async def _apply(self, config: Config, began: float, *, first: bool) -> None:
         self._event_log.remarks([str(problem) for problem in (*config.ignored, *config.warnings)])
-        for result in await self._hub.apply(config, began=began):
+        for result in await self._hub.apply(shared(config, self._workers), began=began):
             self._log(result, first=first)
 
     def _log(self, result: TeamResult, *, first: bool) -> None:

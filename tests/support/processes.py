@@ -93,9 +93,11 @@ async def demo(*words: str) -> AsyncIterator[tuple[Running, str]]:
 
 
 @asynccontextmanager
-async def serving(config: Path, env: Mapping[str, str], port: int = 0) -> AsyncIterator[tuple[Running, str]]:
+async def serving(
+    config: Path, env: Mapping[str, str], port: int = 0, *words: str
+) -> AsyncIterator[tuple[Running, str]]:
     """`stream-proxy serve` on a free port, and its address."""
-    async with running("serve", "--config", config, "--port", str(port), env=env) as one:
+    async with running("serve", "--config", config, "--port", str(port), *words, env=env) as one:
         url = (await one.says(r"(http://127\.0\.0\.1:\d+)/"))[1]
         await answers(url)
         yield one, url

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,16 +18,31 @@ from config.load import load
 from config.problems import ConfigError
 
 if TYPE_CHECKING:
+    import socket
+
     from config.model.files import Config
     from config.watch import Fingerprint
+    from proxy.server.assembly import Worker
 
 PROBLEMS: Final = 1
 USAGE: Final = 2
 CANNOT_LISTEN: Final = 3
+MOST_WORKERS: Final = 64
 WITHOUT_EFFECT: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that never end the process; SIGHUP reloads once the listener is open."""
 SERVICE_LINK: Final = re.compile(r"(tcp|udp|sctp)://")
 """How STREAM_PROXY_PORT begins in a pod whose namespace has a Service called stream-proxy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What is served, and where; `served` is the fingerprint of the files, from before they were read."""
+
+    path: Path
+    config: Config
+    host: str
+    port: int
+    served: Fingerprint
 
 
 class PortOption(click.IntRange):
@@ -61,7 +77,15 @@ class PortOption(click.IntRange):
     envvar="STREAM_PROXY_PORT",
     help="The port to listen on; 0 takes a free one.  [default: 8080]",
 )
-def command(path: Path | None, host: str | None, port: int | None) -> None:
+@click.option(
+    "--workers",
+    type=click.IntRange(1, MOST_WORKERS),
+    default=1,
+    envvar="STREAM_PROXY_WORKERS",
+    show_default=True,
+    help="So many processes serve the address, for a machine with several cores.",
+)
+def command(path: Path | None, host: str | None, port: int | None, workers: int) -> None:
     """Serve streams to browsers.
 
     \b
@@ -70,8 +94,10 @@ def command(path: Path | None, host: str | None, port: int | None) -> None:
 
     The files are watched: a valid change is live within two seconds, an invalid one is refused and logged.
     SIGHUP reloads at once. SIGTERM or SIGQUIT tells every browser to reconnect and ends the process within
-    the grace period; a second one ends it at once. Exit status: 0 after a drain, 1 problems in the YAML or
-    ended at once, 2 usage, 3 the address cannot be listened on.
+    the grace period; a second one ends it at once. With --workers N, signals go to the first process, and
+    all follow; the requests of a run are all served by one of them, and each has its share of the teams'
+    limits. Exit status: 0 after a drain, 1 problems in the YAML or ended at once, 2 usage, 3 the address
+    cannot be listened on.
     """
     _ignore(*WITHOUT_EFFECT)  # until the listener handles them: by default each would end the process
     if path is None:
@@ -91,7 +117,12 @@ def command(path: Path | None, host: str | None, port: int | None) -> None:
     _refuse_open_teams(config, host)
     from proxy.server.listener import run  # noqa: PLC0415 - problems in the YAML are shown before uvicorn is loaded
 
-    sys.exit(run(lambda: serve(path, config, host, port, served)))
+    serving = Serving(path, config, host, port, served)
+    if workers > 1:
+        from proxy.cli.commands.serve_workers import serve_together  # noqa: PLC0415
+
+        sys.exit(serve_together(serving, workers))
+    sys.exit(run(lambda: serve_alone(serving)))
 
 
 def _host(written: str) -> str:
@@ -134,24 +165,42 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-async def serve(path: Path, config: Config, host: str, port: int, served: Fingerprint) -> int:
-    """Serve until a signal ends the process; the exit status. `served`: see `Assembly`."""
-    from proxy.observability.log_writer import open_event_log  # noqa: PLC0415
-    from proxy.server.assembly import Assembly  # noqa: PLC0415
+async def serve_alone(serving: Serving) -> int:
+    """Bind the sockets and serve; the exit status."""
     from proxy.server.http.sockets import bound  # noqa: PLC0415
 
+    admin_port = serving.config.server.admin_port
     try:
-        sock = bound(host, port)
-        admin = None if config.server.admin_port is None else bound(host, config.server.admin_port)
+        sock = bound(serving.host, serving.port)
+        admin = None if admin_port is None else bound(serving.host, admin_port)
     except OSError as error:
-        return _cannot_listen(host, port, error)
-    on_loopback = _is_loopback(host)
-    proxy = Assembly(path, os.environ, open_event_log(), on_loopback=on_loopback, admin=admin, served=served)
-    await proxy.start(config)
+        return cannot_listen(serving, error)
+    return await serve(serving, sock, admin)
+
+
+async def serve(
+    serving: Serving, sock: socket.socket, admin: socket.socket | None, worker: Worker | None = None
+) -> int:
+    """Serve on bound sockets until a signal ends the process; the exit status."""
+    from proxy.observability.log_writer import open_event_log  # noqa: PLC0415
+    from proxy.server.assembly import Assembly  # noqa: PLC0415
+
+    event_log = open_event_log(worker=None if worker is None else worker.mesh.index)
+    proxy = Assembly(
+        serving.path,
+        os.environ,
+        event_log,
+        on_loopback=_is_loopback(serving.host),
+        admin=admin,
+        served=serving.served,
+        worker=worker,
+    )
+    await proxy.start(serving.config)
+    says_where = worker is None or worker.mesh.index == 0
     try:
-        await proxy.run(sock, host=host)
+        await proxy.run(sock, host=serving.host if says_where else None)
     except OSError as error:  # another process bound the same address and listened first
-        return _cannot_listen(host, port, error)
+        return cannot_listen(serving, error)
     _ignore_signals()
     return 0
 
@@ -166,6 +215,8 @@ def _ignore(*signals: signal.Signals) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _cannot_listen(host: str, port: int, error: OSError) -> int:
-    click.echo(f"serve: cannot listen on {host}:{port}: {error.strerror or error}", err=True)
+def cannot_listen(serving: Serving, error: OSError) -> int:
+    """Say that the address cannot be listened on; the exit status."""
+    said = f"serve: cannot listen on {serving.host}:{serving.port}: {error.strerror or error}"
+    click.echo(said, err=True)
     return CANNOT_LISTEN

@@ -29,6 +29,7 @@ from proxy.observability.prometheus import render
 from proxy.server.http.client_request import LEGAL_VALUE, allow_root, is_legal_value
 from proxy.server.http.responses import HttpResponse, problem
 from proxy.server.http.routing import PROBES
+from proxy.server.workers.vitals import VitalsReader
 from proxy.streams.stream import LiveStream
 from proxy.teams.hub import SINGLE, Hub
 from proxy.teams.team import Team
@@ -43,12 +44,12 @@ MAX_PENDING: Final = 100
 """Requests of a team that wait for their run: each may take `wait_for_run`, and no other limit holds them."""
 
 
-def admin_app(hub: Hub, console: Console) -> Starlette:
+def admin_app(hub: Hub, vitals: VitalsReader, console: Console) -> Starlette:
     """Probes, metrics and the console, for a port of their own."""
-    return _application([*_probes(hub), *console.routes()])
+    return _application([*_probes(hub, vitals), *console.routes()])
 
 
-def endpoints_app(hub: Hub, *, probes_too: bool = True) -> Starlette:
+def endpoints_app(hub: Hub, vitals: VitalsReader, *, probes_too: bool = True) -> Starlette:
     """Everything but the streams; `probes_too` is False where the probes have a port of their own."""
     tickets = TicketEndpoint(hub)
     routes = [
@@ -56,7 +57,7 @@ def endpoints_app(hub: Hub, *, probes_too: bool = True) -> Starlette:
         Route("/{team}/tickets", tickets, methods=["POST", "OPTIONS"]),
     ]
     if probes_too:
-        routes = [*_probes(hub), *routes]
+        routes = [*_probes(hub, vitals), *routes]
     return _application(routes)
 
 
@@ -66,19 +67,21 @@ def _application(routes: list[Route]) -> Starlette:
     return app
 
 
-def _probes(hub: Hub) -> list[Route]:
+def _probes(hub: Hub, vitals: VitalsReader) -> list[Route]:
     async def healthz(request: Request) -> Response:
         return _probe(health.healthz(hub.health(), time.time()))
 
     async def readyz(request: Request) -> Response:
         strict = request.query_params.get("strict", "false").lower() not in ("false", "0", "no")
         team = request.query_params.get("team")
-        return _probe(health.readyz(hub.health(), time.time(), strict=strict, team=team))
+        now = (await vitals.read()).health
+        return _probe(health.readyz(now, time.time(), strict=strict, team=team))
 
     async def metrics(request: Request) -> Response:
         accept = request.headers.get("accept", "")
+        now = await vitals.read()
         # in a thread: a scrape of two hundred streams takes some 50 ms, which would delay every stream
-        body, kind = await asyncio.to_thread(render, hub.counters, hub.health(), accept=accept)
+        body, kind = await asyncio.to_thread(render, now.counters, now.health, accept=accept)
         return Response(body, headers={"content-type": kind, "cache-control": "no-store"})
 
     return [Route(path, probe) for path, probe in zip(PROBES, (healthz, readyz, metrics), strict=True)]

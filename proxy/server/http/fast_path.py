@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from contextvars import copy_context
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -36,6 +36,9 @@ from proxy.server.http.stream_request import StreamRequest
 from proxy.server.http.timeouts import TimeoutQueue
 from proxy.streams.session import SinkListener
 from proxy.teams.hub import Hub
+
+if TYPE_CHECKING:
+    from proxy.server.workers.mesh import Mesh
 
 KEEP_ALIVE: Final = 75
 """Seconds that an idle connection stays open; longer than nginx's 60 s, so that nginx is the one to close."""
@@ -67,6 +70,7 @@ class ConnectionFactory:
         self.request_seconds: Final = request_seconds
         self.arriving: Final = TimeoutQueue(request_seconds, loop)  # a first or a begun request is awaited
         self.idle: Final = TimeoutQueue(keep_alive, loop)  # between two requests
+        self.mesh: Mesh | None = None  # the other workers on this address, where there are some
         self.write_timeout: float | None = None  # what accepted sockets inherit (`limit_unacknowledged`)
         self._heads: dict[tuple[Any, ...], bytes] = {}
         self._heads_for: Headers | None = None
@@ -81,6 +85,15 @@ class ConnectionFactory:
         """A new connection; uvicorn calls it as it calls its protocol classes."""
         self.config, self.state, self.app_state = config, server_state, app_state
         return FastPath(self)
+
+    def passed_on(self, received: bytes) -> FastPath:
+        """A connection that another worker accepted and passed on with `received`, once one was made."""
+        return FastPath(self, received)
+
+    def passes_on(self, transport: asyncio.Transport, received: bytes) -> bool:
+        """Whether the connection was given to the worker to which its request belongs; only with a mesh."""
+        assert self.mesh is not None
+        return not self.hub.draining and self.mesh.pass_on(transport, received)
 
     def uvicorn_protocol(self) -> LimitedProtocol:
         """The protocol for what the fast path does not answer.
@@ -112,11 +125,13 @@ class FastPath(asyncio.Protocol):
     """One connection, and the sink of the stream on it; until it is handed to uvicorn."""
 
     __slots__ = (
-        "_busy", "_factory", "_keep_alive", "_parser", "_received", "_starting", "_timeout", "_unsent",
-        "_write_timeout", "listener", "paused", "transport",
+        "_busy", "_factory", "_first", "_keep_alive", "_parser", "_received", "_starting", "_timeout",
+        "_unsent", "_write_timeout", "listener", "paused", "transport",
     )  # fmt: skip
 
-    def __init__(self, factory: ConnectionFactory) -> None:
+    def __init__(self, factory: ConnectionFactory, first: bytes = b"") -> None:
+        """`first`: what was received before the connection came to this process."""
+        self._first = first
         self.transport: asyncio.Transport = NO_TRANSPORT
         self.listener: SinkListener | None = None
         self.paused = False
@@ -141,6 +156,9 @@ class FastPath(asyncio.Protocol):
         else:
             self.transport.set_write_buffer_limits(high=HIGH_WATER)
             self._wait_in(factory.arriving)
+            if self._first:
+                first, self._first = self._first, b""
+                self.data_received(first)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._factory.state.connections.discard(self)
@@ -195,6 +213,8 @@ class FastPath(asyncio.Protocol):
                 self._wait_in(self._factory.arriving)
             return
         self._parser, self._received = None, b""
+        if self._factory.mesh is not None and self._factory.passes_on(self.transport, received):
+            return
         request = self._stream_request(parser) if progress is COMPLETE else None
         if request is None:
             self._hand_over(received, due=self._stop_waiting())

@@ -20,8 +20,11 @@ UNACKNOWLEDGED_FACTOR: Final = 2
 quarter of an hour. A client that acknowledges but reads nothing is ended by the write timeout before that."""
 
 
-def bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int, *, shares: bool = False) -> socket.socket:
     """A bound socket that does not listen yet, whose connections inherit `SEND_BUFFER`. Raises OSError.
+
+    `shares`: other sockets that share may be bound to the same address; the system divides connections
+    among those that listen.
 
     It must not listen before signals are handled: every client that can connect must be sent away by a drain.
     """
@@ -32,6 +35,8 @@ def bound(host: str, port: int) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        if shares:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(address)
     except OSError:
         sock.close()
