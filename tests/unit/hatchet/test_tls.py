@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -17,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from proxy.core.observations import LiveEvent
 from proxy.hatchet.client import HatchetClient
-from proxy.hatchet.errors import HatchetAway
+from proxy.hatchet.errors import HatchetAway, HistoryAway
 from tests.support.stage import RUN, chunk, config, stage
 from tests.unit.hatchet.test_client import TRANSPORTS, first_event
 
@@ -184,3 +186,51 @@ async def test_plain_text_to_a_tls_server_ends_with_a_hint(ours: Authority) -> N
         with pytest.raises(HatchetAway):
             await asyncio.wait_for(client.core(RUN), 10)
         await client.close()
+
+
+# -- the REST history --
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_the_history_is_read_over_tls_from_whom_the_authority_names(
+    ours: Authority, tmp_path: Path, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    theirs = Authority(tmp_path, "theirs")
+    cert, key = ours.issue("localhost")
+    server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_tls.load_cert_chain(cert, key)
+    requests: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            for _ in range(2):
+                requests.append(await reader.readuntil(b"\r\n\r\n"))
+                writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        except (asyncio.IncompleteReadError, OSError):
+            pass
+        finally:
+            writer.close()
+
+    async def ask() -> None:
+        listener = await asyncio.start_server(serve, "localhost", 0, ssl=server_tls)
+        port = listener.sockets[0].getsockname()[1]
+        for host, authority, refused in (
+            ("localhost", ours, False),
+            ("localhost", theirs, True),
+            ("localhost", None, True),
+            ("127.0.0.1", ours, True),
+        ):
+            ca = {} if authority is None else {"ca": str(authority.file)}
+            client = HatchetClient(config(api=f"https://{host}:{port}", host_port="x:1", **ca), {})
+            if refused:
+                with pytest.raises(HistoryAway, match=r"certificate is not accepted; look at hatchet\.ca"):
+                    await client.past(RUN)
+            else:
+                assert await client.past(RUN) is None
+                assert await client.past(RUN) is None
+            await client.close()
+        listener.close()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(asyncio.wait_for(ask(), 20))
+    assert len(requests) == 2  # no token went to anyone else
