@@ -33,6 +33,11 @@ from proxy.streams.subscriber import Ending, Subscriber
 
 SUBSCRIBERS_PER_TURN: Final = 250
 """Subscribers that are written to in one turn of the loop: some milliseconds, then other work has a turn."""
+MANY: Final = 1_000
+"""Subscribers of one channel beyond which a part is smaller: an event then takes many turns in a row, and
+another run's event, which needs three turns itself, waits for a part in each of them."""
+PER_TURN_OF_MANY: Final = 80
+"""The size of such a part: a millisecond. Smaller ones cost more turns than they save the others."""
 TIMER_TOLERANCE: Final = 0.01
 """Seconds that a heartbeat may come early: loops round their timers, and a second timer costs a wake-up."""
 
@@ -160,8 +165,9 @@ class Dispatcher:
             under_way.place, under_way.published_at = self._dispatched, self._pending_since
             under_way.frames, under_way.bytes = last - self._dispatched, self._pending_bytes
             self._dispatched, self._pending_bytes = last, 0
-        part = under_way.waiting[-SUBSCRIBERS_PER_TURN:]
-        del under_way.waiting[-SUBSCRIBERS_PER_TURN:]
+        size = self._part_size
+        part = under_way.waiting[-size:]
+        del under_way.waiting[-size:]
         self._write(part, under_way.place)
         self._written_at = self._loop.time()
         # not the loop's time: uvloop's stands still within a turn, and all of this happens within one
@@ -170,6 +176,11 @@ class Dispatcher:
             return True
         under_way.frames = under_way.bytes = 0
         return last != self._dispatched
+
+    @property
+    def _part_size(self) -> int:
+        """How many subscribers are written to in one turn of the loop."""
+        return SUBSCRIBERS_PER_TURN if len(self.subscribers) <= MANY else PER_TURN_OF_MANY
 
     def _write(self, subscribers: list[Subscriber], place: int) -> None:
         """Write what is new to `subscribers`; those at `place` share one HTTP chunk."""
@@ -234,12 +245,13 @@ class Dispatcher:
 
     def _beat(self, waiting: list[Subscriber]) -> None:
         """Write heartbeats to some subscribers now, and to the others in the next turns of the loop."""
-        for subscriber in waiting[-SUBSCRIBERS_PER_TURN:]:
+        size = self._part_size
+        for subscriber in waiting[-size:]:
             try:
                 subscriber.beat(self.channel.wire.heartbeat)
             except Exception as error:
                 subscriber.fail(error)
-        del waiting[-SUBSCRIBERS_PER_TURN:]
+        del waiting[-size:]
         if waiting:
             self._timer = self._loop.call_later(0, self._beat, waiting)
         else:

@@ -18,7 +18,7 @@ from proxy.observability.counters import StreamCounters
 from proxy.rules.ruleset import Message
 from proxy.streams.backlog import Backlog, Frame
 from proxy.streams.channel import BATCH, Channel
-from proxy.streams.dispatcher import SUBSCRIBERS_PER_TURN, Dispatcher
+from proxy.streams.dispatcher import MANY, PER_TURN_OF_MANY, SUBSCRIBERS_PER_TURN, Dispatcher
 from proxy.streams.notices import MOST_NOTICES
 from proxy.streams.subscriber import Ending, Subscriber
 from tests.support.waiting import until
@@ -474,6 +474,13 @@ async def test_a_round_for_very_many_takes_several_turns() -> None:
     assert max(await parts(sinks)) == SUBSCRIBERS_PER_TURN
     await turn()
     assert {tuple(sink.ids) for sink in sinks} == {(1,)}
+
+
+async def test_the_parts_of_a_channel_with_thousands_are_smaller() -> None:
+    one = dispatcher()
+    sinks = [join(one)[1] for _ in range(MANY + 10)]
+    one.publish([chunk("a")])
+    assert max(await parts(sinks)) == PER_TURN_OF_MANY < SUBSCRIBERS_PER_TURN
 
 
 async def test_what_is_published_during_a_round_reaches_all_in_order() -> None:
