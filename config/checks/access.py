@@ -236,7 +236,9 @@ def check_against_grant(source: Source, hatchet: Any, auth: Any) -> None:
             message = "finding a run by its metadata needs the history, and `api` is `off`"
             source.add(source.at(path), "needs-api", message, "write `api: auto`, or use {workflowRunId}")
         for path in workflow_keys(source):
-            message = f"`{path[-1]}` needs the history, which knows a run's workflow, and `api` is `off`"
+            message = (
+                f"`{path[-1]}` needs the history, which knows workflows and children, and `api` is `off`"
+            )
             source.add(
                 source.key_at(path), "needs-api", message, f"write `api: auto`, or remove `{path[-1]}`"
             )

@@ -160,6 +160,8 @@ Retry = Annotated[
         {"anyOf": [{"const": HOLD}, {"type": "string", "pattern": rf"^[0-9]+(ms|s|m|h)$|{VARIABLE}"}]}
     ),
 ]
+A_CHILD: Final = {"const": "children"}
+Included = Annotated[Literal["children"], choice("children")]
 Unknown = Annotated[Literal["wait", "204"], *status_or("wait")]
 Finished = Annotated[Literal["replay", "204"], *status_or("replay")]
 Expressions = Annotated[
@@ -367,6 +369,18 @@ class StreamBlock(Block):
         "In order: the first rule that matches an event decides; "
         "an event that none matches is not forwarded.",
         [{"events": "step_completed"}],
+    )
+    include: Annotated[tuple[Included, ...], BeforeValidator(many), one_or_many(A_CHILD)] | None = setting(
+        None,
+        "`[children]`: also the events of the runs that the run's steps start, at any depth. "
+        "The end is that of the run itself.",
+        ["children"],
+    )
+    runs: Annotated[Literal["newest", "all"], choice("newest", "all")] = setting(
+        "newest",
+        "Only with `{metadata.KEY}`: the newest run that carries the value, or `all` of them, the oldest "
+        "first, in one stream without an end.",
+        "all",
     )
     format: Format = setting(
         SSE,

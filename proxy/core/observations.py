@@ -9,9 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 from proxy.core.value import value
+
+PARENT_RUN: Final = "hatchet__parent_workflow_run_id"
+PARENT_STEP: Final = "hatchet__parent_step_run_id"
+"""The engine puts these into the metadata of each child run (``injectParentIDs`` in its
+``pkg/repository/trigger.go``), beside what the child inherits from its parent."""
 
 
 class Kind(Enum):
@@ -38,6 +43,10 @@ class LiveEvent:
     retry_count: int | None = None  # absent on chunks and run events
     index: int | None = None  # chunks only
     hangup: bool = False
+
+
+OVER: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
+"""The values of a `Status` that ends a run."""
 
 
 class Status(Enum):
@@ -113,3 +122,19 @@ class PastState:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     finished_at: int | None = None
     workflow: str | None = None  # the workflow's name, where the answer has it
+
+
+@dataclass(frozen=True, slots=True)
+class ListedRun:
+    """A run in the history's list of runs; `created_at` in nanoseconds since 1970. `over`: it has ended."""
+
+    run_id: str
+    workflow: str | None
+    created_at: int
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    over: bool = False
+
+    @property
+    def is_child(self) -> bool:
+        """Whether a step started it."""
+        return PARENT_RUN in self.metadata

@@ -9,16 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 from urllib.parse import quote
 
-from proxy.core.observations import CoreState, PastState
+from proxy.core.observations import CoreState, ListedRun, PastState
 from proxy.hatchet import codec, protobuf
 from proxy.hatchet.endpoint import Endpoint, endpoint
 from proxy.hatchet.errors import HatchetError, HistoryAway
 from proxy.hatchet.grpc.base import Transport
 from proxy.hatchet.grpc.pool import ConnectionPool, can_reach
 from proxy.hatchet.rest_codec import (
+    listed_runs,
     newest_run,
     oldest_run_of,
     past_state,
@@ -91,21 +92,37 @@ class HatchetClient:
 
     async def find(self, key: str, value: str, workflows: Sequence[str] | None = None) -> str | None:
         """The newest run without a parent that carries the pair; see `Upstream.find`."""
-        since = datetime.now(UTC) - FIND_SINCE
+        for page in range(FIND_PAGES):
+            answer = await self._page_of_runs(key, value, page)
+            found, rows = _read(newest_run, answer, key, value, workflows)
+            if found is not None or rows < FIND_LIMIT:
+                return found
+        return None
+
+    async def runs_with(self, key: str, value: str, most: int) -> list[ListedRun]:
+        """The list of runs by a metadata pair; see `Upstream.runs_with`."""
+        found: list[ListedRun] = []
+        page = 0
+        while len(found) < most:
+            answer = await self._page_of_runs(key, value, page)
+            found += _read(listed_runs, answer, key, value)
+            page += 1
+            if len(answer.get("rows") or ()) < FIND_LIMIT:
+                break
+        return found
+
+    async def _page_of_runs(self, key: str, value: str, page: int) -> Mapping[str, Any]:
         query = {
-            "since": since.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "since": (datetime.now(UTC) - FIND_SINCE).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "only_tasks": "false",
             "include_payloads": "false",
             "limit": str(FIND_LIMIT),
             "additional_metadata": f"{key}:{value}",
+            "offset": str(page * FIND_LIMIT),
         }
         path = f"/api/v1/stable/tenants/{self._tenant}/workflow-runs"
-        for page in range(FIND_PAGES):
-            answer = await self._history().get(path, query | {"offset": str(page * FIND_LIMIT)})
-            found, rows = _read(newest_run, answer or {}, key, value, workflows)
-            if found is not None or rows < FIND_LIMIT:
-                return found
-        return None
+        answer = await self._history().get(path, query)
+        return answer if isinstance(answer, dict) else {}
 
     async def keep_open(self, step_run_id: str) -> None:
         """PutStreamEvent of an empty chunk; see `Upstream.keep_open`."""

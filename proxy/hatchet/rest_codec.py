@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from config.expressions.globs import matches
 from proxy.core.instant import instant
-from proxy.core.observations import PastState, PastStep, PastTaskEvent, Status
+from proxy.core.observations import OVER, ListedRun, PastState, PastStep, PastTaskEvent, Status
 
 UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s)")
@@ -141,6 +141,21 @@ def newest_run(
     ]
     newest = max(runs, key=lambda row: str(row["metadata"]["createdAt"]).rstrip("Z"), default=None)
     return None if newest is None else str(newest["workflowRunExternalId"]).lower(), len(rows)
+
+
+def listed_runs(answer: Mapping[str, Any], key: str, value: str) -> list[ListedRun]:
+    """The runs in a list that carry the pair, as listed; compared again for the reason in `newest_run`."""
+    return [
+        ListedRun(
+            run_id=str(row["workflowRunExternalId"]).lower(),
+            workflow=str(row["workflowName"]) if row.get("workflowName") else None,
+            created_at=_time(row["metadata"].get("createdAt")) or 0,
+            metadata=row.get("additionalMetadata") or {},
+            over=row.get("status") in OVER,
+        )
+        for row in answer.get("rows") or ()
+        if (row.get("additionalMetadata") or {}).get(key) == value
+    ]
 
 
 def oldest_run_of(answer: Mapping[str, Any], workflow_id: str) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from proxy.core.observations import CoreState, LiveEvent, PastState
+from proxy.core.observations import CoreState, ListedRun, LiveEvent, PastState
 
 Deliver = Callable[[LiveEvent], None]
 
@@ -45,6 +45,9 @@ class Upstream(Protocol):
 
         `workflows`: only runs of workflows that one of these globs matches; None: of all.
         """
+
+    async def runs_with(self, key: str, value: str, most: int) -> list[ListedRun]:
+        """Runs that carry the pair, the newest first: `most` of them, or a few more. Raises HistoryAway."""
 
     async def check_history(self) -> None:
         """Ask the REST history something small that it always answers. Raises HistoryAway.

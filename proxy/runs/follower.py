@@ -38,6 +38,8 @@ NEAREST: Final = 0.002  # seconds between two wake-ups at least: a mistake in a 
 TAP_WAIT: Final = 1.0  # seconds that a run waits for a tap that broke before it subscribes by itself
 AGAIN: Final = 1.0  # seconds after which what failed unforeseen is tried again
 TAP: Final = "tap"
+SHARED: Final = "shared"  # the subscription of a stream of several runs that the team's tap does not bring
+OF_MANY: Final = (TAP, SHARED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ class RunFollower:
         # Subscriptions of others (the tap, searches) that bring this run's events, by name.
         self._feeds: dict[str, SubscriptionState] = {}
         self._tap_lost_at = float("-inf")
+        self._is_shared = False
         self._trouble: HatchetError | None = None  # of a subscription
         self._sleeper: asyncio.Task[None] | None = None
         self._started = self._closed = self._stopped = False
@@ -147,7 +150,7 @@ class RunFollower:
     @property
     def sources(self) -> list[str]:
         """What brings its events besides its states: ``tap``, ``search``, ``trace``, ``run id``."""
-        feeds = [TAP if source == TAP else "search" for source in self._feeds]
+        feeds = [source if source in OF_MANY else "search" for source in self._feeds]
         return [*feeds, *self._subscriptions.kinds]
 
     def start(self) -> None:
@@ -175,6 +178,7 @@ class RunFollower:
         """
         if source in self._feeds or self._closed or self.over or not self._carries(source):
             return
+        self._is_shared = self._is_shared or source == SHARED
         self._feeds[source] = self._reconciler.opened(
             self._clock.now() if at is None else at, Selection.BY_METADATA, pulse, since=since
         )
@@ -197,7 +201,7 @@ class RunFollower:
         if state is None or self._closed:
             return
         now = self._clock.now()
-        if broken and source == TAP:
+        if broken and source in OF_MANY:
             self._tap_lost_at = now
         cause = GapCause.UPSTREAM if broken else None
         later = 0.0 if hung_up else self._rng.uniform(0.0, SPREAD)
@@ -207,7 +211,7 @@ class RunFollower:
     @property
     def does_without_searches(self) -> bool:
         """Whether it needs no search: its own subscription or the tap brings as much, or the run is over."""
-        searches = [state for source, state in self._feeds.items() if source != TAP]
+        searches = [state for source, state in self._feeds.items() if source not in OF_MANY]
         return self.over or self._closed or self._reconciler.does_without(searches)
 
     async def close(self) -> None:
@@ -339,8 +343,10 @@ class RunFollower:
 
     def _fed(self, now: float) -> bool:
         """Whether the tap brings this run's events, or will in a moment."""
+        if SHARED in self._feeds:
+            return True
         if self.pair is None or self.state is None:
-            return False
+            return self._is_shared and now < self._tap_lost_at + TAP_WAIT
         if not self._carries(TAP):
             state = self._feeds.pop(TAP, None)
             if state is not None:
@@ -350,7 +356,8 @@ class RunFollower:
 
     def _tap_wait(self, now: float) -> float | None:
         until = self._tap_lost_at + TAP_WAIT
-        return until if TAP not in self._feeds and now < until else None
+        fed = any(source in self._feeds for source in OF_MANY)
+        return until if not fed and now < until else None
 
     def _carries(self, source: str) -> bool:
         """Whether `source` brings this run's events; the tap does if the run carries its pair."""

@@ -44,6 +44,7 @@ _STREAM: Final = Kind.STREAM
 class Tap:
     """A team's tap on the pair `key`: `value`; `grew` gets each change of the buffers' size, in bytes.
 
+    `name` is the source that followers are told. `begun` gets the id of each run that is buffered.
     `keepalive`: whether `TapKeepalive` may send an empty chunk in the name of a finished run.
     """
 
@@ -60,8 +61,12 @@ class Tap:
         lag: LagMeter | None = None,
         rng: Random | None = None,
         keepalive: bool = True,
+        name: str = TAP,
+        begun: Callable[[str], None] | None = None,
     ) -> None:
         self.pair = (key, value)
+        self._name = name
+        self._begun = begun or _nothing
         self.keepalive = keepalive
         self.bytes = 0
         self.trouble: HatchetError | None = None
@@ -124,9 +129,9 @@ class Tap:
         kept = self._kept.pop(run.run_id, None)
         if kept is not None:
             self._weigh(-kept.bytes)
-            kept.give_to(run, TAP, self._pulse)
+            kept.give_to(run, self._name, self._pulse)
         elif self._open_since is not None:
-            run.feed(TAP, self._pulse, self._complete_since(self._clock.now()))
+            run.feed(self._name, self._pulse, self._complete_since(self._clock.now()))
 
     def _complete_since(self, now: float) -> float:
         """Since when no event of any run was missed or dropped."""
@@ -154,7 +159,7 @@ class Tap:
         if self._keepalive is not None:
             self._keepalive.opened()
         for run in list(self._runs.values()):
-            run.feed(TAP, self._pulse, self._open_since)
+            run.feed(self._name, self._pulse, self._open_since)
         for kept in self._kept.values():
             kept.opened(self._open_since)
 
@@ -167,7 +172,7 @@ class Tap:
             self._keepalive.received(event)
         run = self._runs.get(event.run_id)
         if run is not None:
-            run.deliver(event, TAP)
+            run.deliver(event, self._name)
         else:
             self._keep(event)
 
@@ -181,7 +186,7 @@ class Tap:
             return
         self._open_since = None
         for run in list(self._runs.values()):
-            run.unfeed(TAP, hung_up=hung_up)
+            run.unfeed(self._name, hung_up=hung_up)
         for kept in self._kept.values():
             kept.closed(self._clock.now(), hung_up=hung_up)
 
@@ -192,6 +197,7 @@ class Tap:
         kept = self._kept.get(event.run_id)
         if kept is None:
             kept = self._kept[event.run_id] = EventBuffer(self._complete_since(now))
+            self._begun(event.run_id)
         else:
             self._kept.move_to_end(event.run_id)
         self._weigh(kept.received(event, now))
@@ -221,6 +227,10 @@ class Tap:
         for run_id, run in list(self._runs.items()):
             if run.over:
                 del self._runs[run_id]
+
+
+def _nothing(run_id: str) -> None:
+    """Nobody looks for runs."""
 
 
 def _nobody(change: int) -> None:

@@ -18,6 +18,7 @@ from proxy.core.events import GapCause
 from proxy.formats.wire import Wire
 from proxy.observability.tracing import StreamSpan
 from proxy.streams.dispatcher import Dispatcher
+from proxy.streams.merged_session import MergedSession
 from proxy.streams.run_session import RunSession
 from proxy.streams.subscriber import Ending, Sink, Subscriber
 
@@ -113,7 +114,7 @@ class Session:
         *,
         sessions: Sessions,
         stream: str,
-        run: RunSession,
+        run: RunSession | MergedSession,
         lease: Lease,
         place: int,
         gap: GapCause | None,

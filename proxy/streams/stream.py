@@ -53,6 +53,11 @@ class LiveStream:
             rule.workflows is not None for rule in self.config.rules
         )
 
+    @property
+    def is_merged(self) -> bool:
+        """Whether it shows several runs."""
+        return bool(self.config.include) or self.config.runs == "all"
+
     def is_for(self, workflow: str | None) -> bool:
         """Whether it is for runs of this workflow; None is a workflow whose name is not known."""
         wanted = self.config.workflow

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 from proxy.core.clock import Clock, LoopClock
-from proxy.core.observations import CoreState, PastState
+from proxy.core.observations import CoreState, ListedRun, PastState
 from proxy.hatchet.errors import HatchetAway, HatchetError, HistoryAway, RunUnknown, TokenRefused
 from proxy.hatchet.upstream import Deliver, Upstream
 from proxy.observability.counters import TeamCounters
@@ -94,6 +94,9 @@ class MonitoredUpstream:
         except HatchetError as error:
             self._failed(error)
             raise
+
+    async def runs_with(self, key: str, value: str, most: int) -> list[ListedRun]:
+        return await self._call_history(self._client.runs_with(key, value, most))
 
     async def check_history(self) -> None:
         await self._call_history(self._client.check_history())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from config.model.files import ServerConfig, TeamConfig
@@ -11,7 +11,7 @@ from proxy.core.clock import LoopClock
 from proxy.hatchet.upstream import Upstream
 from proxy.observability.counters import TeamCounters
 from proxy.observability.event_log import EventLog
-from proxy.runs.follower import RunFollower, RunSettings
+from proxy.runs.follower import SHARED, RunFollower, RunSettings
 from proxy.runs.lag import LagMeter
 from proxy.runs.lookup import Finder
 from proxy.runs.quota import SubscriptionQuota
@@ -19,10 +19,14 @@ from proxy.runs.tap import Tap
 from proxy.streams.backlog import Backlog
 from proxy.streams.retained import RetainedItem
 from proxy.streams.run_session import RunSession
+from proxy.teams.merged.newcomers import Newcomers
 from proxy.teams.run_counters import RunCounters
 
 KEEP_EVENTS: Final = 1000  # events that a run session keeps where no stream's backlog is larger
 KEEP_BYTES: Final = 1 << 20  # and bytes of them
+SHARED_BUDGET: Final = (
+    8 << 20
+)  # bytes that a subscription for several runs buffers of runs without a follower
 
 
 class RunLauncher:
@@ -52,6 +56,7 @@ class RunLauncher:
         self._lag = LagMeter()
         self._observer = RunCounters(counters, event_log, config.name, self.quota)
         self.lookup = Finder(upstream, observer=self._observer)
+        self.newcomers = Newcomers(upstream)
         self._closing: set[asyncio.Task[None]] = set()  # taps that were replaced
 
     def configure(self, config: TeamConfig, server: ServerConfig) -> None:
@@ -75,8 +80,40 @@ class RunLauncher:
                 observer=self._observer,
                 lag=self._lag,
                 keepalive=keepalive,
+                begun=self.newcomers.seen,
             )
             self.tap.start()
+
+    def is_tapped(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether the tap brings the events of a run with this metadata."""
+        return self.tap is not None and metadata.get(self.tap.pair[0]) == self.tap.pair[1]
+
+    def share(self, key: str, value: str) -> Tap | None:
+        """A subscription by a pair for several runs, with a place in the quota; None where there is no place.
+
+        It must be given to `unshare`.
+        """
+        if not self.quota.take(self._clock.now()):
+            return None
+        shared = Tap(
+            key,
+            value,
+            self._upstream,
+            budget=SHARED_BUDGET,
+            grew=self._grew,
+            observer=self._observer,
+            lag=self._lag,
+            keepalive=self._config.hatchet.tap_keepalive,
+            name=SHARED,
+            begun=self.newcomers.seen,
+        )
+        shared.start()
+        return shared
+
+    def unshare(self, shared: Tap) -> None:
+        """The subscription is not needed any more."""
+        self.quota.give()
+        self._in_background(shared.close())
 
     def create(self, run_id: str, number: int, ended: Callable[[RunSession], None]) -> RunSession:
         """A session of a run, not started; `ended` is called at the run's verified end.
@@ -135,6 +172,7 @@ class RunLauncher:
     async def close_sources(self) -> None:
         """End the look-ups and the tap: no run is found or announced after that."""
         await self.lookup.close()
+        await self.newcomers.close()
         if self.tap is not None:
             await self.tap.close()
         if self._closing:

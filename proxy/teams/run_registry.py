@@ -68,6 +68,11 @@ class RunRegistry:
         """Use `policy` for what is leased and released from now on."""
         self._policy = policy
 
+    @property
+    def most_runs(self) -> int | None:
+        """``limits.runs``; None: no limit."""
+        return self._policy.most_runs
+
     # -- queries --
 
     def __len__(self) -> int:
@@ -121,13 +126,22 @@ class RunRegistry:
         self._entries[run_id] = entry  # the most recently leased is last
         return entry.session
 
-    def release(self, session: RunSession) -> None:
-        """A client needs `session` no longer."""
+    def release(self, session: RunSession, *, at_once: bool = False) -> None:
+        """A client needs `session` no longer; `at_once`: without a lease it does not linger."""
         entry = self._entry_of(session)
         if entry is not None:
             entry.leases -= 1
-            if entry.leases == 0:
+            if entry.leases == 0 and at_once:
+                self._drop(entry)
+            elif entry.leases == 0:
                 self._linger(entry)
+
+    def has_room_for(self, run_id: str) -> bool:
+        """Whether ``limits.runs`` allows to follow this run beside those that are needed now."""
+        most, entry = self._policy.most_runs, self._entries.get(run_id)
+        if most is None or (entry is not None and entry.leases):
+            return True
+        return sum(1 for one in self._entries.values() if one.leases and not one.session.over) < most
 
     def _run_over(self, session: RunSession) -> None:
         """The run of `session` has come to its verified end."""

@@ -31,10 +31,13 @@ from proxy.observability.health import UpstreamHealth, UpstreamState
 from proxy.rules.ruleset import Rules
 from proxy.runs.lookup import Found
 from proxy.runs.quota import SubscriptionQuota
+from proxy.streams.merged_session import MergedSession
+from proxy.streams.run_session import RunSession
 from proxy.streams.session import Session
 from proxy.streams.stream import LiveStream
 from proxy.streams.subscriber import Ending
 from proxy.teams.memory_budget import MemoryBudget, Shrinkable
+from proxy.teams.merged.streams import MergedStreams
 from proxy.teams.monitored_upstream import MonitoredUpstream
 from proxy.teams.prober import Prober
 from proxy.teams.router import Router
@@ -84,6 +87,16 @@ class Team:
         self.issuer = UpstreamHealth(UpstreamState.OFF)
         self._prober = Prober(self.probe, self._unforeseen)
         self.runs = RunRegistry(self._launcher, counters, _retention(config, server))
+        self.merged = MergedStreams(
+            config.name,
+            secret=secret,
+            upstream=self.upstream,
+            counters=counters,
+            grew=self._budget.grew,
+            unforeseen=self._unforeseen,
+            runs=self.runs,
+            launcher=self._launcher,
+        )
         self.configure(config, server)
 
     def configure(self, config: TeamConfig, server: ServerConfig) -> None:
@@ -105,6 +118,8 @@ class Team:
         self._budget.limit = config.limits.backlog_bytes
         self.runs.configure(_retention(config, server))
         self._launcher.configure(config, server)
+        self.merged.sessions.linger = server.linger
+        self.merged.sessions.close_streams_except(streams)
         for session in self.runs:
             session.close_streams_except(streams)
 
@@ -176,10 +191,19 @@ class Team:
         """How many runs may have subscriptions of their own, and how many have."""
         return self._launcher.quota
 
+    def release(self, run: RunSession | MergedSession) -> None:
+        """A client needs the run, or the stream of several runs, no longer."""
+        if isinstance(run, MergedSession):
+            self.merged.sessions.release(run)
+        else:
+            self.runs.release(run)
+
     def session_ended(self, session: Session, ending: Ending) -> None:
         """A client's stream ended: give back its run, write its line in the event log, end its span."""
         run, subscriber, span = session.run, session.subscriber, session.span
-        self.runs.release(run)
+        if isinstance(run, MergedSession):
+            run.unguard(session)
+        self.release(run)
         self._event_log.stream_over(
             team=self.name,
             stream=session.stream,
@@ -203,11 +227,13 @@ class Team:
     def _holders(self) -> list[Shrinkable]:
         """What the budget shrinks: the tap first, because no client reads what it keeps."""
         tap = self._launcher.tap
-        return [self.runs] if tap is None else [tap, self.runs]
+        merged = self.merged.sessions
+        return [self.runs, merged] if tap is None else [tap, self.runs, merged]
 
     async def close(self) -> None:
         """Close every run, then the connection to Hatchet."""
         await self._prober.close()
+        self.merged.sessions.close()
         await self._launcher.close_sources()
         await self.runs.close()
         await self.upstream.close()

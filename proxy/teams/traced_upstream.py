@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from proxy.core.observations import CoreState, PastState
+from proxy.core.observations import CoreState, ListedRun, PastState
 from proxy.hatchet.upstream import Deliver, Upstream
 from proxy.observability.tracing import CallSpan, Tracer
 from proxy.teams.monitored_upstream import NO_RUN
@@ -57,6 +57,10 @@ class TracedUpstream:
     async def find(self, key: str, value: str, workflows: Sequence[str] | None = None) -> str | None:
         with self._tracer.call("hatchet find run", {"team": self._team, "metadata_key": key}):
             return await self._client.find(key, value, workflows)
+
+    async def runs_with(self, key: str, value: str, most: int) -> list[ListedRun]:
+        with self._tracer.call("hatchet list runs", {"team": self._team, "metadata_key": key}):
+            return await self._client.runs_with(key, value, most)
 
     async def check_history(self) -> None:
         await self._client.check_history()

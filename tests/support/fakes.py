@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from proxy.core.observations import CoreState, LiveEvent, PastState
+from proxy.core.observations import CoreState, ListedRun, LiveEvent, PastState
 from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.hatchet.upstream import Deliver
 
@@ -91,6 +91,7 @@ class FakeUpstream:
         self.cores: dict[str, CoreState | HatchetError] = {}
         self.pasts: dict[str, PastState | HatchetError | None] = {}
         self.found: dict[tuple[str, str], str | HatchetError | None] = {}
+        self.listed: dict[tuple[str, str], list[ListedRun]] = {}
         self.calls: list[str] = []
         self.kept_open: list[str] = []  # step run ids
         self.keep_open_fails: HatchetError | None = None
@@ -153,6 +154,13 @@ class FakeUpstream:
         if isinstance(found, HatchetError):
             raise found
         return found
+
+    async def runs_with(self, key: str, value: str, most: int) -> list[ListedRun]:
+        self.calls.append("runs_with")
+        await asyncio.sleep(0)
+        if self.history_fails is not None:
+            raise self.history_fails
+        return self.listed.get((key, value), [])
 
     async def check_history(self) -> None:
         self.calls.append("check_history")

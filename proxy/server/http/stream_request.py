@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final, Protocol
 
 from proxy.access.admission import PROCESS_LIMIT, Lease, Refused
@@ -34,9 +35,12 @@ from proxy.server.http.responses import (
     problem,
     wait,
 )
+from proxy.streams.dispatcher import Dispatcher
+from proxy.streams.merged_session import MergedSession, TooManyRuns
 from proxy.streams.run_session import RunSession
 from proxy.streams.session import Session, SessionSink
 from proxy.streams.stream import LiveStream
+from proxy.streams.subscriber import Ending
 from proxy.teams.hub import Hub
 from proxy.teams.team import Team
 
@@ -184,6 +188,8 @@ class StreamRequest:
             if isinstance(opened, HttpResponse):
                 return opened
             session = opened
+        except TooManyRuns as refused:
+            return self._wait("limit", str(refused), "runs")
         except OtherWorkflow:
             await self._until_patience_ends()
             return self._no_such_run()
@@ -241,23 +247,27 @@ class StreamRequest:
         if stream.metadata_key is not None:
             run_id, found = await self._find_run(stream.metadata_key, cursor, patience)
         resumes = cursor is not None and self._resumes(run_id, cursor)
-        run = await team.runs.lease(run_id, resumes=resumes)
+        leased: RunSession | MergedSession
+        leased = run = await team.runs.lease(run_id, resumes=resumes)
         session: Session | None = None
         try:
             if found is not None:
                 found.feed(run.run)
-            state, dispatcher = run.state, run.opened(stream)
-            if state is None or dispatcher is None:
-                await in_task()
-                state, dispatcher = await run.known(patience), None
-            await self._check_workflow(run)
-            if stream.allow is not None and not stream.allow.permits(
-                allow_root(identity, state, self._client.head)
-            ):
+            state, dispatcher = await self._state_of(run)
+            permits = self._permits(identity)
+            if not permits(state):
                 return problem(403, "the rules of this stream do not allow you this run")
-            if self._gets_nothing(stream.config.finished) and (run.over or state.done):
+            is_past = stream.config.runs == "newest" and (run.over or state.done)
+            if is_past and self._gets_nothing(stream.config.finished):
                 return nothing_to_come(self._stream.wire)
-            if dispatcher is None:
+            if stream.is_merged:
+                await in_task()
+                leased = self._merge(run, state, resumes=resumes)
+                team.release(run)
+                dispatcher = await leased.ready()
+                if not leased.is_open_to(permits):
+                    return problem(403, "the rules of this stream do not allow you each of its runs")
+            elif dispatcher is None:
                 dispatcher = await run.open(stream)
             if self._client.head_only:
                 headers = stream.wire.headers if self._document is None else DOCUMENT_HEADERS
@@ -273,7 +283,7 @@ class StreamRequest:
                 sink,
                 sessions=self._hub.sessions,
                 stream=stream.config.name,
-                run=run,
+                run=leased,
                 lease=lease,
                 place=start.place,
                 gap=start.gap,
@@ -290,10 +300,27 @@ class StreamRequest:
                 span=self._span,
                 on_end=team.session_ended,
             )
+            if isinstance(leased, MergedSession):
+                leased.guard(session, permits, partial(session.end, Ending.DROPPED))
             return session
         finally:
             if session is None:
-                team.runs.release(run)
+                team.release(leased)
+
+    def _permits(self, identity: Identity) -> Callable[[CoreState], bool]:
+        """Whether `allow` lets the client see a run with a state."""
+        allow, head = self._stream.allow, self._client.head
+        if allow is None:
+            return _everyone
+        return lambda state: allow.permits(allow_root(identity, state, head))
+
+    def _merge(self, run: RunSession, state: CoreState, *, resumes: bool) -> MergedSession:
+        """The session of the run and those that the stream shows with it."""
+        stream, merged = self._stream, self._team.merged
+        key, value = stream.metadata_key, self._client.value
+        if stream.config.runs == "all" and key is not None:
+            return merged.conversation(stream, key, value, state)
+        return merged.family(stream, run, "" if key is None else value, resumes=resumes)
 
     @property
     def _patience(self) -> float:
@@ -304,6 +331,15 @@ class StreamRequest:
         if self._document is not None:
             return min(config.wait_for_run, max(self._document.wait or 0.0, UNKNOWN_PATIENCE))
         return config.wait_for_run
+
+    async def _state_of(self, run: RunSession) -> tuple[CoreState, Dispatcher | None]:
+        """The run's first state, and the dispatcher of a stream that is open. Raises HatchetError."""
+        state, dispatcher = run.state, run.opened(self._stream)
+        if state is None or dispatcher is None:
+            await in_task()
+            state, dispatcher = await run.known(self._patience), None
+        await self._check_workflow(run)
+        return state, dispatcher
 
     async def _check_workflow(self, run: RunSession) -> None:
         """Learn the run's workflow, where the stream needs it. Raises OtherWorkflow, HistoryAway."""
@@ -321,7 +357,8 @@ class StreamRequest:
     async def _find_run(self, key: str, cursor: Cursor | None, patience: float) -> tuple[str, Found | None]:
         """The run that carries the pair in the path, and its events that arrived during the search."""
         await in_task()
-        if cursor is not None and await self._carries_pair(cursor.run_id, key):
+        newest = self._stream.config.runs == "newest"
+        if newest and cursor is not None and await self._carries_pair(cursor.run_id, key):
             return cursor.run_id, None  # a cursor stays with its run, even if a newer one carries the pair
         found = await self._team.find(key, self._client.value, patience, self._stream.config.workflow)
         return found.run_id, found
@@ -341,6 +378,8 @@ class StreamRequest:
         """Whether the cursor was issued by this process, for this stream of this run."""
         if cursor.run_id != run_id or cursor.place is None:
             return False
+        if self._stream.is_merged:
+            return self._team.merged.resumes(self._stream, run_id, cursor)
         run = self._team.runs.get(run_id)
         return run is not None and run.holds(self._stream, cursor)
 
@@ -378,3 +417,8 @@ class StreamRequest:
             address=self._client.address,
             headers=self._client.head.headers,
         )
+
+
+def _everyone(state: CoreState) -> bool:
+    del state
+    return True

@@ -90,9 +90,11 @@ class RestApi:
         tenant = self._tenant(request)
         query = request.query
         pairs = [tuple(one.split(":", 1)) for one in query.getall("additional_metadata", [])]
-        since = _time(query.get("since"))
+        since, parent = _time(query.get("since")), query.get("parent_task_external_id")
         runs = [
-            run for run in reversed(tenant.runs.values()) if run.created_at >= since and _carries(run, pairs)
+            run
+            for run in reversed(tenant.runs.values())
+            if run.created_at >= since and _carries(run, pairs) and parent in {None, run.parent_step_run_id}
         ]
         offset, limit = int(query.get("offset", "0")), int(query.get("limit", "50"))
         return web.json_response(list_answer(runs, self._core.scheduler.now(), offset, limit))

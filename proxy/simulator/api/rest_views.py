@@ -117,6 +117,8 @@ def _summary(run: Run, step: StepRun, view: TaskView) -> dict[str, Any]:
         "workflowRunExternalId": run.id,
         "workflowVersionId": _name_id(run, "version"),
     }
+    if run.parent_step_run_id is not None:
+        answer["parentTaskExternalId"] = run.parent_step_run_id
     if view.started_at is not None:
         answer["startedAt"] = stamp(view.started_at)
     if view.finished_at is not None:

@@ -79,7 +79,10 @@ class Core:
         metadata: Mapping[str, Any] | None = None,
         parent_step_run_id: str | None = None,
     ) -> Run | RecordedRun:
-        """Begin a run, or a replay of a recorded one. Raises UnknownWorkflow."""
+        """Begin a run, or a replay of a recorded one. Raises UnknownWorkflow.
+
+        `parent_step_run_id`: the step that starts it; the run inherits the metadata of that step's run.
+        """
         if workflow in self.recordings:
             return self.play_recording(tenant, workflow, metadata or {})
         if workflow not in self.script.workflows:
@@ -89,7 +92,7 @@ class Core:
             tenant_id=tenant.id,
             workflow=self.script.workflows[workflow],
             input={} if input is None else input,
-            metadata=self._metadata(metadata or {}),
+            metadata=self._metadata(self._inherited(tenant, parent_step_run_id, metadata or {})),
             created_at=self.scheduler.wall(),
             read_model=ReadModel(self.scheduler.now() + self.world.lag(READ_SIDE_LEARNS_RUN)),
             parent_step_run_id=parent_step_run_id,
@@ -225,7 +228,7 @@ class Core:
 
     def _spawn(self, run: Run, step: StepRun, act: Spawn) -> None:
         runs = [
-            self.trigger(self._by_id[run.tenant_id], act.child.workflow, act.input, run.metadata, step.id)
+            self.trigger(self._by_id[run.tenant_id], act.child.workflow, act.input, {}, step.id)
             for _ in range(act.child.count)
         ]
         waiting = {one.id for one in runs}  # children are of the script, never recorded
@@ -271,6 +274,19 @@ class Core:
         if "traceparent" in metadata or not self.quirks.traceparent:
             return dict(metadata)
         return {**metadata, "traceparent": f"00-{self.random.hex(32)}-{self.random.hex(16)}-01"}
+
+    @staticmethod
+    def _inherited(
+        tenant: Tenant, parent_step_run_id: str | None, metadata: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """A child's metadata: its parent's, its own over it, and what started it (``injectParentIDs``)."""
+        found = None if parent_step_run_id is None else tenant.step_run(parent_step_run_id)
+        if found is None:
+            return metadata
+        parent, step = found
+        own = {key: value for key, value in parent.metadata.items() if not key.startswith("hatchet__")}
+        ids = {"hatchet__parent_workflow_run_id": parent.id, "hatchet__parent_step_run_id": step.id}
+        return {**own, **metadata, **ids}
 
     def running(self) -> Iterator[Run]:
         """The runs of all tenants that are not done."""

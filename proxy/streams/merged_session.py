@@ -1,0 +1,529 @@
+"""MergedSession: several runs as one stream: their items in one order, one backlog, one cursor.
+
+    run session ──items──▶ Member ──▶ MergedSession ──▶ one channel and its dispatcher
+    run session ──items──▶ Member ──▶    │
+                                         └── Membership: which runs belong to it, and what its end is
+
+A merged session listens to run sessions (`RunSession.listen`), so a run is followed once, however many
+streams show it. Each merged session is of one stream, because the stream's rules decide which runs are
+followed at all.
+
+The order: what happened before the session began is sorted first (`proxy.streams.merge_order`). From then on
+items are sent as they come, but an item for which the membership waits holds back what follows it of its run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Final, Protocol
+
+from proxy.core.events import End, Event, GapCause, Item, StepGap
+from proxy.core.observations import CoreState
+from proxy.hatchet.errors import HatchetAway, HatchetError, RunUnknown
+from proxy.log.cursor import Cursor, Ids
+from proxy.observability.counters import TeamCounters
+from proxy.runs.follower import RunFollower
+from proxy.streams.dispatcher import Dispatcher
+from proxy.streams.merge_order import in_order
+from proxy.streams.opening import open_dispatcher
+from proxy.streams.run_session import RunSession
+from proxy.streams.stream import LiveStream
+
+JOIN_PAUSE: Final = 0.5  # seconds between attempts to read the state of a run that belongs to it
+JOIN_PATIENCE: Final = 2.0  # seconds for which a listed run may not exist yet, or have no name yet
+SORTING: Final = 0.4
+"""Seconds for which the first items of all runs are waited for: what finished just before a client came is
+sent within half a second."""
+JOINS_AT_ONCE: Final = 16  # runs whose states are read at the same time: behind the API is one database
+MOST_RUNS: Final = 1000
+"""Runs of one stream, where ``limits.runs`` does not say less: each has a follower and reads its states."""
+
+
+class TooManyRuns(HatchetError):
+    """More runs would belong to the stream than it may have. The text says so in words."""
+
+
+class RunLeases(Protocol):
+    """Gives the sessions of runs."""
+
+    async def lease(self, run_id: str, *, resumes: bool) -> RunSession:
+        """The session of a run. Each `lease` needs a `release`."""
+
+    def release(self, session: RunSession, *, at_once: bool = False) -> None:
+        """A session is not needed any more; `at_once`: it need not linger either."""
+
+    def has_room_for(self, run_id: str) -> bool:
+        """Whether ``limits.runs`` allows to follow this run too."""
+
+
+class Feed(Protocol):
+    """One subscription that brings the events of several runs."""
+
+    def attach(self, run: RunFollower) -> None:
+        """Bring the events of `run`, and those that are buffered."""
+
+    def detach(self, run: RunFollower) -> None:
+        """Bring its events no more."""
+
+
+class Membership(Protocol):
+    """Decides which runs belong to a merged session."""
+
+    settle_time: float
+    """Seconds for which the items of runs that are over are waited for, to sort them."""
+    guarded: bool
+    """Whether a reader must be permitted each run; else the first one speaks for all."""
+    sequential: bool
+    """Whether the items of a run come before those of the next one, as far as they are from the past."""
+
+    async def first(self, session: MergedSession) -> None:
+        """Add the runs that exist by now. Raises HatchetError."""
+
+    async def watch(self, session: MergedSession) -> None:
+        """Add the runs that begin later; runs until it is cancelled."""
+
+    def holds(self, session: MergedSession, member: Member, item: Item) -> bool:
+        """Whether `settle` must be awaited before `item` of `member` is sent."""
+
+    async def settle(self, session: MergedSession, member: Member, item: Item) -> None:
+        """Wait until `item` may be sent."""
+
+    def ends(self, member: Member) -> bool:
+        """Whether the end of this run is the end of the stream."""
+
+
+class Member:
+    """One run of a merged session; a listener of its run session.
+
+    `parent` is what events of a child run have as their `parent`, `parent_step` the id of the step that
+    started it. `created_at` is in nanoseconds since 1970, 0 where it is not known. `followed`: whether its
+    items are sent at all. `past`: it was over when it was found.
+    """
+
+    def __init__(
+        self,
+        owner: MergedSession,
+        run_id: str,
+        *,
+        created_at: int,
+        parent: Mapping[str, Any] | None,
+        parent_step: str | None,
+        followed: bool,
+    ) -> None:
+        self.run_id = run_id
+        self.created_at = created_at
+        self.parent = parent
+        self.parent_step = parent_step
+        self.followed = followed
+        self.past = False
+        self.over = False
+        self.session: RunSession | None = None
+        self.leased = False
+        self.items: list[Item] = []  # that wait: for the first sorting, or behind an item that is held
+        self.held = False
+        self.spoke = asyncio.Event()  # it has given items, or never will
+        self.ended = asyncio.Event()
+        self._owner = owner
+
+    def receive(self, items: Iterable[Item]) -> None:
+        """Items of the run."""
+        self.items += items
+        if self.items:
+            self.spoke.set()
+            self._owner.received(self)
+
+    def dropped(self) -> None:
+        """The run session was closed: a replay began, or the team ends."""
+        self._owner.lost(self)
+
+
+class MergedSession:
+    """One stream of several runs."""
+
+    def __init__(
+        self,
+        run_id: str,
+        value: str,
+        *,
+        stream: LiveStream,
+        number: int,
+        secret: bytes,
+        team: str,
+        counts: TeamCounters,
+        grew: Callable[[int], None],
+        unforeseen: Callable[[Exception], None],
+        runs: RunLeases,
+        membership: Membership,
+        ended: Callable[[MergedSession], None],
+        feed: Feed | None = None,
+        closed: Callable[[], None] | None = None,
+    ) -> None:
+        """`run_id` names the whole in cursors: that of the root, or an id made of the value in the path.
+
+        `ended` is called when the stream is over, or has to begin anew: then the attribute `closed` is true.
+        `feed` brings the events of its runs, None where something else does; it is needed until the call of
+        `closed`.
+        """
+        self.run_id = run_id
+        self.stream = stream
+        self.status: str | None = None
+        self.over = False
+        self.closed = False
+        self.refused: TooManyRuns | None = None
+        self.members: dict[str, Member] = {}
+        self.runs = runs
+        self._membership = membership
+        self._unforeseen = unforeseen
+        self._ended = ended
+        self._feed = feed
+        self._no_more_needed = closed
+        self._live = False
+        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._joins = asyncio.Semaphore(JOINS_AT_ONCE)
+        self._guards: dict[object, tuple[Callable[[CoreState], bool], Callable[[], None]]] = {}
+        ids = Ids(
+            secret,
+            team=team,
+            stream=stream.config.name,
+            run_id=run_id,
+            value=value,
+            rules=stream.rules.fingerprint,
+            session=number,
+        )
+        self._dispatcher = open_dispatcher(
+            stream,
+            ids,
+            run_id,
+            value,
+            counts=counts,
+            grew=grew,
+            rebuild=self._rebuild,
+            unforeseen=unforeseen,
+            merged=True,
+        )
+
+    def start(self) -> None:
+        """Find the runs and listen to them."""
+        self.in_background(self._run())
+
+    async def ready(self) -> Dispatcher:
+        """The dispatcher, once the runs that exist are known. Raises HatchetError, TooManyRuns."""
+        await asyncio.wait([self._ready])
+        if self.refused is not None:
+            raise TooManyRuns(*self.refused.args)
+        self._ready.result()
+        if self.closed:
+            raise HatchetAway("the stream begins anew")
+        return self._dispatcher
+
+    async def _run(self) -> None:
+        try:
+            await self._membership.first(self)
+        except HatchetError as trouble:
+            self._fail(trouble)
+            return
+        except Exception as error:
+            self._unforeseen(error)
+            self._fail(HatchetAway("the runs of the stream could not be found"))
+            return
+        if self.closed:
+            return
+        self._ready.set_result(None)
+        self.in_background(self._membership.watch(self))
+        members = list(self.members.values())
+        await _spoken(members, min(SORTING, self._membership.settle_time))
+        await _spoken([member for member in members if member.past], self._membership.settle_time)
+        self._begin_live()
+
+    def _fail(self, trouble: HatchetError) -> None:
+        self.closed = True
+        self._ready.set_exception(trouble)
+        self._ready.exception()  # it is not always awaited
+        self._ended(self)
+
+    # -- which runs --
+
+    def add(
+        self,
+        run_id: str,
+        *,
+        created_at: int = 0,
+        parent: Mapping[str, Any] | None = None,
+        parent_step: str | None = None,
+        followed: bool = True,
+        past: bool = False,
+    ) -> None:
+        """The run belongs to the stream from now on; the parameters are those of `Member`."""
+        if run_id in self.members or self.closed or self.over:
+            return
+        if len(self.members) >= MOST_RUNS or (followed and not self.runs.has_room_for(run_id)):
+            self._refuse()
+            return
+        member = self.members[run_id] = Member(
+            self, run_id, created_at=created_at, parent=parent, parent_step=parent_step, followed=followed
+        )
+        member.past = past
+        if followed:
+            self.in_background(self._join(member))
+        else:
+            member.spoke.set()
+
+    def _refuse(self) -> None:
+        count = min(MOST_RUNS, len(self.members))
+        self.refused = TooManyRuns(
+            f"more than {count} runs belong to this stream: it shows at most {MOST_RUNS}, and no more than "
+            "`limits.runs` allows. Let fewer steps start child runs, or leave out `include`"
+        )
+        notice = self._dispatcher.channel.wire.notice("wait", {"cause": "limit"})
+        for subscriber in tuple(self._dispatcher.subscribers):
+            subscriber.write_control(notice)
+        self.closed = True
+        self._ended(self)
+
+    async def _join(self, member: Member) -> None:
+        """Listen to a run, as soon as its state can be read."""
+        async with self._joins:
+            session = member.session = await self.runs.lease(member.run_id, resumes=True)
+            member.leased = True
+            if self._feed is not None:
+                self._feed.attach(session.run)
+            while True:
+                try:
+                    state = await session.known(JOIN_PATIENCE)
+                    if self.stream.depends_on_workflow or self.stream.shows_workflow:
+                        await session.named(JOIN_PATIENCE)
+                    self._check_guards(state)
+                    await session.listen(member)
+                    return
+                except RunUnknown:
+                    member.over = True
+                    member.spoke.set()
+                    member.ended.set()
+                    return
+                except HatchetError:
+                    await asyncio.sleep(JOIN_PAUSE)
+
+    @property
+    def states(self) -> list[CoreState]:
+        """The first states of its runs, as far as they are known."""
+        sessions = [member.session for member in self.members.values()]
+        return [session.state for session in sessions if session is not None and session.state is not None]
+
+    # -- who may read it --
+
+    def is_open_to(self, permits: Callable[[CoreState], bool]) -> bool:
+        """Whether `permits` is true of each run that must be permitted, as far as their states are known."""
+        return not self._membership.guarded or all(map(permits, self.states))
+
+    def guard(self, reader: object, permits: Callable[[CoreState], bool], refuse: Callable[[], None]) -> None:
+        """`reader` sees the stream only as long as `permits` is true of each run; else `refuse` is called."""
+        self._guards[reader] = (permits, refuse)
+
+    def unguard(self, reader: object) -> None:
+        """`reader` is gone."""
+        self._guards.pop(reader, None)
+
+    def _check_guards(self, state: CoreState) -> None:
+        for permits, refuse in list(self._guards.values()) if self._membership.guarded else ():
+            if not permits(state):
+                refuse()
+
+    # -- items --
+
+    def received(self, member: Member) -> None:
+        """A run has new items."""
+        if self._live and not member.held:
+            self._send(member)
+
+    def _begin_live(self) -> None:
+        """Send what is from the past, in order, and what comes from now on as it comes."""
+        self._live = True
+        members = sorted(self.members.values(), key=lambda one: one.created_at)
+        queues: list[list[Item]] = []
+        for member in members:
+            stop = next(
+                (at for at, item in enumerate(member.items) if self._is_last(member, item)),
+                len(member.items),
+            )
+            queues.append(member.items[:stop])
+            del member.items[:stop]
+        starts = [member.created_at for member in members]
+        ordered = in_order(queues, starts, sequential=self._membership.sequential)
+        self._publish([(members[number], item) for number, item in ordered])
+        for member in members:
+            self._send(member)
+
+    def _is_last(self, member: Member, item: Item) -> bool:
+        """Whether `item` belongs to the end of the whole stream, behind everything else."""
+        of_run = isinstance(item, End) or (isinstance(item, Event) and item.step is None)
+        return of_run and self._membership.ends(member)
+
+    def _send(self, member: Member) -> None:
+        """Send the items of a run up to one that is held."""
+        ready: list[tuple[Member, Item]] = []
+        while member.items and not member.held:
+            item = member.items[0]
+            if self._membership.holds(self, member, item):
+                member.held = True
+                self.in_background(self._settle(member, item))
+                break
+            ready.append((member, member.items.pop(0)))
+        self._publish(ready)
+
+    async def _settle(self, member: Member, item: Item) -> None:
+        try:
+            await self._membership.settle(self, member, item)
+        except Exception as error:
+            self._unforeseen(error)
+        if self.closed or self.over:
+            return
+        member.held = False
+        self._publish([(member, member.items.pop(0))])
+        self._send(member)
+
+    def _publish(self, items: list[tuple[Member, Item]]) -> None:
+        sent: list[Item] = []
+        last = False
+        for member, item in items:
+            if isinstance(item, End):
+                if self._membership.ends(member):
+                    last = True
+                    self.status = item.status
+                    sent.append(item)
+                self._run_over(member)
+            else:
+                sent.append(_of_member(member, item))
+        if sent and not self.closed and not self.over:
+            self.over = last
+            self._dispatcher.publish(sent)
+            if last:
+                self._finish()
+
+    def announce(self, gap: StepGap) -> None:
+        """Send a gap that concerns the stream itself."""
+        if not self.closed and not self.over:
+            self._dispatcher.publish([gap])
+
+    def _run_over(self, member: Member) -> None:
+        member.over = True
+        member.ended.set()
+
+    def _finish(self) -> None:
+        """The end was sent: nothing more is listened to."""
+        self._release_all()
+        self._ended(self)
+
+    def lost(self, member: Member) -> None:
+        """A run session was closed: the stream begins anew, for clients that reconnect."""
+        member.session = None
+        if not self.over and not self.closed:
+            self.closed = True
+            self._ended(self)
+
+    async def _rebuild(self) -> list[Event]:
+        """Every lifecycle event of all runs from their current states. Raises HatchetError."""
+        events: list[Event] = []
+        for member in sorted(self.members.values(), key=lambda one: one.created_at):
+            if member.session is not None:
+                rebuilt = [_of_member(member, event) for event in await member.session.rebuild()]
+                events += [event for event in rebuilt if isinstance(event, Event)]
+        return events
+
+    # -- for clients, as a run session --
+
+    @property
+    def state(self) -> CoreState | None:
+        """The state of its oldest run, where it is known."""
+        return next(iter(self.states), None)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether what is from the past was sent; the end too, if the run that decides about it is over."""
+        deciding = [member for member in self.members.values() if self._membership.ends(member)]
+        states = [None if one.session is None else one.session.run.state for one in deciding]
+        done = any(state is not None and state.done for state in states)
+        return self.over or (self._live and not done)
+
+    @property
+    def traceparent(self) -> str | None:
+        """The trace context of its oldest run."""
+        session = next((one.session for one in self.members.values() if one.session is not None), None)
+        return None if session is None else session.traceparent
+
+    def holds(self, cursor: Cursor) -> bool:
+        """Whether `cursor` was issued by this session."""
+        return self._dispatcher.channel.ids.holds(cursor)
+
+    # -- memory and the end --
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that its backlog holds."""
+        return self._dispatcher.channel.held
+
+    def shrink(self, to_bytes: int) -> None:
+        """Evict the oldest frames until about `to_bytes` are left."""
+        self._dispatcher.channel.shrink(to_bytes)
+
+    def drop(self) -> None:
+        """Close it: sessions that are still open end with `Ending.DROPPED`."""
+        self.closed = True
+        if not self._ready.done():
+            self._fail(HatchetAway("the stream was closed"))
+        self._dispatcher.close()
+        self._release_all()
+
+    def _release_all(self) -> None:
+        for member in self.members.values():
+            session = member.session
+            if session is not None and member.leased:
+                member.leased = False
+                session.unlisten(member)
+                if self._feed is not None:
+                    self._feed.detach(session.run)
+                self.runs.release(session, at_once=not self.over)
+        for task in self._tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+        no_more_needed, self._no_more_needed = self._no_more_needed, None
+        if no_more_needed is not None:
+            no_more_needed()
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._contained(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _contained(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except HatchetError:
+            return  # the team is closed
+        except Exception as error:
+            self._unforeseen(error)
+
+
+async def _spoken(members: list[Member], seconds: float) -> None:
+    """Wait until all of them have given items, or for `seconds`."""
+    waiting = [asyncio.ensure_future(member.spoke.wait()) for member in members]
+    try:
+        if waiting:
+            await asyncio.wait(waiting, timeout=seconds)
+    finally:
+        for each in waiting:
+            each.cancel()
+
+
+def _of_member(member: Member, item: Item) -> Item:
+    """The item with what tells its run apart from the others."""
+    if isinstance(item, Event):
+        return item if member.parent is None else replace(item, parent=member.parent)
+    return item if isinstance(item, End) else replace(item, run_id=member.run_id)
+
+
+def lost_runs() -> StepGap:
+    """The gap that is sent where it is not known whether there were further runs."""
+    return StepGap(GapCause.UPSTREAM, None, None, None)
