@@ -1,4 +1,4 @@
-"""Subscriptions of one run that overlap, in every order of opening and closing: no chunk is lost unsaid.
+"""Subscriptions of one run that overlap, in every order of opening and closing: each loss is announced.
 
 One step streams. Two or three subscriptions, by run id (the engine holds back what does not begin at index 0)
 and by metadata, open and end at any time, closed by us or broken; a break is noticed later than it happens.
@@ -28,8 +28,8 @@ HOLD = 5.0  # seconds that the engine holds chunks back by run id
 
 
 @dataclass
-class Cord:
-    """A subscription's true life: it tells nothing more after `dead`, and that is heard of at `gone`."""
+class Span:
+    """When a subscription is open: it delivers nothing after `dead`, and its end is noticed at `gone`."""
 
     ordered: bool
     opened: float
@@ -41,27 +41,27 @@ class Cord:
 
 @dataclass
 class Play:
-    """What happens."""
+    """One generated run: when its chunks are sent, when it ends, and its subscriptions."""
 
     chunks: list[float]
     end: float
-    cords: list[Cord]
+    spans: list[Span]
 
-    def told(self, cord: Cord) -> list[tuple[float, LiveEvent]]:
-        """What that subscription tells, and when."""
-        heard = [(t, index) for index, t in enumerate(self.chunks) if cord.opened < t]
+    def delivered(self, span: Span) -> list[tuple[float, LiveEvent]]:
+        """The events that this subscription delivers, with their times."""
+        sent = [(t, index) for index, t in enumerate(self.chunks) if span.opened < t]
         events = []
-        if cord.opened < 0:
+        if span.opened < 0:
             events.append((0.0, LiveEvent(RUN, Kind.STARTED, STEP, "", stamp(0), 0)))
         late = 0.0
-        if cord.ordered and heard and heard[0][1] > 0:
-            late = min(heard[0][0] + HOLD, self.end)
-        for t, index in heard:
+        if span.ordered and sent and sent[0][1] > 0:
+            late = min(sent[0][0] + HOLD, self.end)
+        for t, index in sent:
             chunk = LiveEvent(RUN, Kind.STREAM, STEP, str(index), stamp(t), None, index)
             events.append((max(t, late), chunk))
-        if cord.opened < self.end:
+        if span.opened < self.end:
             events.append((self.end, LiveEvent(RUN, Kind.COMPLETED, STEP, "{}", stamp(self.end), 0)))
-        return [(t, event) for t, event in events if t < cord.dead]
+        return [(t, event) for t, event in events if t < span.dead]
 
     def core_at(self, t: float) -> CoreState:
         done = t >= self.end + 0.1
@@ -78,49 +78,49 @@ def play(rng: Random) -> Play:
     for _ in range(rng.choice([1, 3, 6])):
         chunks.append(chunks[-1] + rng.choice([0.02, 0.3, 1.0, 4.0]))
     end = chunks[-1] + rng.choice([0.02, 0.5, 3.0, 8.0])
-    cords: list[Cord] = []
+    spans: list[Span] = []
     for _ in range(rng.choice([2, 3, 3])):
         near = [0.0, 0.01, 0.06, 0.3, 1.0]
-        before = [cord.gone for cord in cords] + [cord.opened for cord in cords] + [rng.uniform(0, end)]
+        before = [span.gone for span in spans] + [span.opened for span in spans] + [rng.uniform(0, end)]
         opened = rng.choice([-0.5, 0.06, rng.choice(before) + rng.choice(near)])
         broken = rng.random() < 0.5
         gone = opened + rng.choice([0.3, 1.0, 6.0, 100.0])
         dead = gone - rng.choice([0.0, 0.1, 0.25]) if broken else gone
-        cords.append(Cord(rng.random() < 0.6, opened, dead, gone, broken))
-    for cord in cords:  # one subscription is given up for another only: what goes without another has broken
-        others = [one for one in cords if one is not cord and one.opened < cord.gone < one.gone]
-        cord.broken = cord.broken or not others
-    return Play(chunks, end, cords)
+        spans.append(Span(rng.random() < 0.6, opened, dead, gone, broken))
+    for span in spans:  # a subscription is only closed in favour of another: one without another has broken
+        others = [one for one in spans if one is not span and one.opened < span.gone < one.gone]
+        span.broken = span.broken or not others
+    return Play(chunks, end, spans)
 
 
 def played(made: Play, world: World) -> World:
-    world.now = min(cord.opened for cord in made.cords)
+    world.now = min(span.opened for span in made.spans)
     world.start()
-    script: list[tuple[float, int, Cord, LiveEvent | None]] = []
-    for cord in made.cords:
-        script.append((cord.opened, 0, cord, None))
-        script += [(t + 0.001, 1, cord, event) for t, event in made.told(cord)]
-        script.append((cord.gone, 2, cord, None))
-    for t, what, cord, event in sorted(script, key=lambda entry: entry[:2]):
+    script: list[tuple[float, int, Span, LiveEvent | None]] = []
+    for span in made.spans:
+        script.append((span.opened, 0, span, None))
+        script += [(t + 0.001, 1, span, event) for t, event in made.delivered(span)]
+        script.append((span.gone, 2, span, None))
+    for t, what, span, event in sorted(script, key=lambda entry: entry[:2]):
         world.until(t)
         if what == 0:
-            cord.subscription = world.open(ordered=cord.ordered)
-        elif cord.subscription is not None and event is not None:
-            world.tell(cord.subscription, event)
-        elif cord.subscription is not None:
-            world.close(cord.subscription, GapCause.UPSTREAM if cord.broken else None)
+            span.subscription = world.open(ordered=span.ordered)
+        elif span.subscription is not None and event is not None:
+            world.tell(span.subscription, event)
+        elif span.subscription is not None:
+            world.close(span.subscription, GapCause.UPSTREAM if span.broken else None)
     world.until(max(world.now, made.end) + LIFECYCLE_WAIT)
     return world
 
 
 @many(1000)
 @given(st.integers(min_value=0, max_value=2**48))
-@example(315)  # it was waiting when its subscriptions broke, and began silent_so_far
-@example(6430)  # the subscription that streamed it was dead, and another told its end
-def test_of_subscriptions_that_overlap_none_takes_a_chunk_with_it_unsaid(seed: int) -> None:
+@example(315)  # the step was waiting when its subscriptions broke
+@example(6430)  # the subscription that delivered the chunks had broken, and another delivered the end
+def test_overlapping_subscriptions_lose_no_chunk_without_a_gap(seed: int) -> None:
     made = play(Random(seed))
     items = played(made, World(Reconciler(RUN), made.core_at, made.past_at)).items
     legal(items)
-    told = {item.index for item in items if isinstance(item, Event) and item.type == STEP_STREAM}
+    received = {item.index for item in items if isinstance(item, Event) and item.type == STEP_STREAM}
     gaps = [item for item in items if isinstance(item, StepGap)]  # after the end, of what came late
-    assert gaps or len(told) == len(made.chunks)
+    assert gaps or len(received) == len(made.chunks)

@@ -34,8 +34,8 @@ class LanguageServer:
             stderr=asyncio.subprocess.DEVNULL,
         )
         await self.ask("initialize", {"processId": None, "rootUri": None, "capabilities": {}})
-        self.tell("initialized", {})
-        self.tell("workspace/didChangeConfiguration", {"settings": self.settings()})
+        self.notify("initialized", {})
+        self.notify("workspace/didChangeConfiguration", {"settings": self.settings()})
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -57,9 +57,9 @@ class LanguageServer:
         """Opens a document; what is wrong with it."""
         self.diagnostics.pop(uri, None)
         document = {"uri": uri, "languageId": "yaml", "version": 1, "text": text}
-        self.tell("textDocument/didOpen", {"textDocument": document})
+        self.notify("textDocument/didOpen", {"textDocument": document})
         while uri not in self.diagnostics:
-            self.heard(await self.read())
+            self.handle(await self.read())
         return self.diagnostics[uri]
 
     async def complete(self, uri: str, line: int, character: int) -> list[str]:
@@ -82,12 +82,12 @@ class LanguageServer:
             if message.get("id") == number and "method" not in message:
                 assert "error" not in message, message
                 return message["result"]
-            self.heard(message)
+            self.handle(message)
 
-    def tell(self, method: str, params: Any) -> None:
+    def notify(self, method: str, params: Any) -> None:
         self.send({"method": method, "params": params})
 
-    def heard(self, message: dict[str, Any]) -> None:
+    def handle(self, message: dict[str, Any]) -> None:
         """A notification or a request of the server."""
         if message.get("method") == "textDocument/publishDiagnostics":
             self.diagnostics[message["params"]["uri"]] = message["params"]["diagnostics"]

@@ -85,7 +85,7 @@ class ChunkBlock(Block):
     hex: Annotated[str, BeforeValidator(hexadecimal)] | None = setting(
         None, "Its bytes as hexadecimal digits; they need not be UTF-8.", '"fffe00"'
     )
-    size: Size | None = setting(None, "How large it is.", "20KiB")
+    size: Size | None = setting(None, "Its size.", "20KiB")
     after: Duration = setting("0ms", "A pause before it, beside `every`.", "7s")
 
 
@@ -100,9 +100,9 @@ class ChunksBlock(Block):
         None, "A JMESPath expression that gives a list of chunks, or a text to cut.", "input.words"
     )
     count: Annotated[int, BeforeValidator(integer(1, MOST_CHUNKS))] | None = setting(
-        None, "So many chunks that only have a number and a `size`.", 100
+        None, "The number of chunks, where they only have a number and a `size`.", 100
     )
-    size: Size | None = setting(None, "How large each of `count` chunks is.", "200B")
+    size: Size | None = setting(None, "The size of each of `count` chunks.", "200B")
     by: Annotated[Literal["word", "letter", "line"], choice("word", "letter", "line")] = setting(
         "word", "How a text is cut.", "letter"
     )
@@ -112,7 +112,7 @@ class ChunksBlock(Block):
 class BackoffBlock(Block):
     """How long a retry waits: factor to the power of its number, in seconds."""
 
-    factor: Annotated[float, BeforeValidator(growth)] = setting(..., "What each wait is longer by.", 2)
+    factor: Annotated[float, BeforeValidator(growth)] = setting(..., "The factor between a wait and the one before it.", 2)
     longest: Duration = setting("60s", "No wait is longer.", "10s")
 
 
@@ -122,17 +122,17 @@ class FailsBlock(Block):
     error: Word = setting(
         "RuntimeError: scripted failure", "The error, as `Type: message`.", "ValueError: boom"
     )
-    attempts: Count | None = setting(None, "So many attempts fail; by default all.", 1)
-    first: Count = setting(1, "The first attempt that fails; those of a replay count on.", 2)
+    attempts: Count | None = setting(None, "How many attempts fail; by default all.", 1)
+    first: Count = setting(1, "The first attempt that fails. Attempts of a replay continue the count.", 2)
     final: Flag = setting(False, "Whether no retry may follow, whatever `retries` says.", "true")
-    size: Size | None = setting(None, "How long the error is made.", "200KiB")
+    size: Size | None = setting(None, "The size to which the error's message is filled up.", "200KiB")
 
 
 class DiesBlock(Block):
     """A worker that dies: the engine gives the step to another, which is no retry of `retries`."""
 
-    attempts: Count = setting(1, "In so many attempts.", 2)
-    at: Duration = setting("0ms", "So long after the attempt began.", "300ms")
+    attempts: Count = setting(1, "The number of attempts in which it dies.", 2)
+    at: Duration = setting("0ms", "The time from the start of the attempt to its death.", "300ms")
     noticed: Duration = setting("30s", "How long the engine takes to notice.", "2s")
 
 
@@ -140,9 +140,9 @@ class EvictsBlock(Block):
     """A durable task that is evicted while it waits, and then runs again from the top in the same attempt."""
 
     after: Annotated[int, BeforeValidator(integer(0, MOST_CHUNKS))] = setting(
-        0, "It waits after so many chunks.", 5
+        0, "The number of chunks after which it waits.", 5
     )
-    away: Duration = setting("2s", "How long it is off its worker.", "500ms")
+    away: Duration = setting("2s", "How long it is evicted from its worker.", "500ms")
 
 
 class ChildBlock(Block):
@@ -170,7 +170,7 @@ class StepBlock(Block):
         "What it returns, as a JMESPath expression over input, parents, children, metadata, attempt, run_id.",
         '"{answer: input.question}"',
     )
-    output_size: Size | None = setting(None, "What it returns: so much of nothing in particular.", "200KiB")
+    output_size: Size | None = setting(None, "The size of a generated output.", "200KiB")
     fails: Annotated[FailsBlock, PART] | None = setting(
         None, "Which attempts fail, and how.", {"error": "ValueError: boom", "attempts": 1}
     )
