@@ -112,7 +112,9 @@ class ChunksBlock(Block):
 class BackoffBlock(Block):
     """How long a retry waits: factor to the power of its number, in seconds."""
 
-    factor: Annotated[float, BeforeValidator(growth)] = setting(..., "The factor between a wait and the one before it.", 2)
+    factor: Annotated[float, BeforeValidator(growth)] = setting(
+        ..., "The factor between a wait and the one before it.", 2
+    )
     longest: Duration = setting("60s", "No wait is longer.", "10s")
 
 
