@@ -20,7 +20,6 @@ from typing import Any, Final
 from proxy.core import json_codec
 from proxy.core.events import STEP_ENDS, STEP_STREAM, Event, GapCause, Reset, StepGap
 from proxy.formats.machine import (
-    DATA,
     ERROR,
     METADATA,
     REASONING,
@@ -32,7 +31,7 @@ from proxy.formats.machine import (
     Refused,
     Sent,
 )
-from proxy.formats.transcript import Part, Transcript
+from proxy.formats.transcript import DATA, Part, Transcript
 
 GAP: Final = "stream.gap"
 RESET: Final = "stream.reset"
@@ -67,20 +66,12 @@ class AgUi:
     def __init__(self, facts: Facts) -> None:
         self._run = {"threadId": facts.thread, "runId": facts.run_id}
         self._salt = facts.salt
-        self._log = Transcript(_delta, _lost)
+        self.log = Transcript(_delta, _lost)
         self._open: dict[str, Part] = {}  # the message that each step streams now
         self._texts: dict[str, int] = {}  # how many messages there were of a step's attempt
         self._tools: dict[str, Part] = {}
         self._steps: dict[str, Part] = {}  # steps that are started and not finished
         self._error: str | None = None
-
-    @property
-    def place(self) -> int:
-        return self._log.place
-
-    @property
-    def size(self) -> int:
-        return self._log.size
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         return []
@@ -112,7 +103,7 @@ class AgUi:
             self._error = data
             return []
         name = METADATA if kind == METADATA else kind.removeprefix(DATA)
-        return self._log.add(_part_of(event, kind), _custom(name, data))
+        return self.log.add(_part_of(event, kind), _custom(name, data))
 
     def _text(self, event: Event, kind: str, text: str) -> list[bytes]:
         key = _key(event)
@@ -122,10 +113,10 @@ class AgUi:
             number = self._texts[name] = self._texts.get(name, 0) + 1
             part = _part_of(event, kind)
             part.id = f"{name}-{self._salt}" + ("" if number == 1 else f"-{number}")
-            self._log.add(part)
+            self.log.add(part)
             if event.type == STEP_STREAM:
                 self._open[key] = part
-        return [self._log.append(part, text)]
+        return [self.log.append(part, text)]
 
     def _check_tool(self, sent: Sent) -> None:
         known = self._tools.get(sent.data["id"])
@@ -139,7 +130,7 @@ class AgUi:
         part.id = tool
         if event.type == STEP_STREAM:
             self._open.pop(_key(event), None)  # what the step says after the call is another message
-        return self._log.add(
+        return self.log.add(
             part,
             _block("TOOL_CALL_START", toolCallId=tool, toolCallName=name),
             _block("TOOL_CALL_ARGS", toolCallId=tool, delta=json_codec.encode(given).decode()),
@@ -161,7 +152,7 @@ class AgUi:
             content=content,
             role="tool",
         )
-        return blocks + self._log.close(known, result)
+        return blocks + self.log.close(known, result)
 
     def _start_step(self, event: Event, name: str) -> list[bytes]:
         """A step of the run begins; two of one name cannot be open at once."""
@@ -169,21 +160,21 @@ class AgUi:
         if key in self._steps or any(part.id == name for part in self._steps.values()):
             return []
         part = self._steps[key] = Part(STEP, name)
-        return self._log.add(part, _block("STEP_STARTED", stepName=name))
+        return self.log.add(part, _block("STEP_STARTED", stepName=name))
 
     def _finish_step(self, event: Event) -> list[bytes]:
         part = self._steps.pop(_key(event), None)
         if part is None:
             return []
-        return self._log.add(Part(STEP), _block("STEP_FINISHED", stepName=part.id))
+        return self.log.add(Part(STEP), _block("STEP_FINISHED", stepName=part.id))
 
     # -- resets and gaps --
 
     def control(self, item: Reset | StepGap) -> list[bytes]:
         if isinstance(item, StepGap):
-            return self._log.add(Part(GAP, step=item.step, attempt=item.attempt), _custom(GAP, item.data))
-        void = [part for part in self._log.parts if part.step == item.step and part.kind != RESET]
-        self._log.remove(void)
+            return self.log.add(Part(GAP, step=item.step, attempt=item.attempt), _custom(GAP, item.data))
+        void = [part for part in self.log.parts if part.step == item.step and part.kind != RESET]
+        self.log.remove(void)
         for part in void:
             if part.kind == TOOL_INPUT:
                 self._tools.pop(part.id, None)
@@ -193,14 +184,14 @@ class AgUi:
         if all(part.kind == GAP for part in void):
             return []
         data = {**item.data, "messageIds": messages, "toolCallIds": tools}
-        return self._log.add(Part(RESET, step=item.step, once=True), _custom(RESET, data))
+        return self.log.add(Part(RESET, step=item.step, once=True), _custom(RESET, data))
 
     # -- the end, and clients that join --
 
     def end(self, status: str) -> list[bytes]:
         blocks: list[bytes] = []
         for part in self._steps.values():
-            blocks += self._log.add(Part(STEP), _block("STEP_FINISHED", stepName=part.id))
+            blocks += self.log.add(Part(STEP), _block("STEP_FINISHED", stepName=part.id))
         self._steps.clear()
         self._open.clear()
         if status == "failed":
@@ -209,20 +200,13 @@ class AgUi:
             last = [] if self._error is None else [_custom(ERROR, self._error)]
             outcome = {"outcome": {"type": "cancelled"}} if status == "cancelled" else {}
             last.append(_block("RUN_FINISHED", **self._run, **outcome))
-        return blocks + self._log.add(Part(_END), *last)
-
-    def joined(self, place: int) -> list[bytes] | None:
-        blocks = self._log.between(0, place)
-        return None if blocks is None else self.begin() + blocks
-
-    def since(self, after: int, place: int) -> list[bytes] | None:
-        return self._log.between(after, place)
+        return blocks + self.log.add(Part(_END), *last)
 
     def again(self, cause: str) -> list[bytes]:
         return [_custom(GAP, StepGap(GapCause(cause), None, None, None).data)]
 
     def trim(self, size: int) -> None:
-        self._log.trim(size)
+        self.log.trim(size)
 
 
 def _part_of(event: Event, kind: str) -> Part:

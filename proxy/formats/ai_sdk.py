@@ -67,21 +67,13 @@ class AiSdk:
         """`older`: no ``reset-step`` and no ``finishReason``, which older clients refuse."""
         self._facts = facts
         self._older = older
-        self._log = Transcript(_delta, _lost)
+        self.log = Transcript(_delta, _lost)
         self._open: dict[str, Part] = {}  # the text that each step streams now
         self._texts: dict[str, int] = {}  # how many texts there were of a step's attempt
         self._values: dict[tuple[str, str], Part] = {}  # data parts and tool calls
         self._unended: set[str] = set()  # steps with chunks in this step of the message, and without an end
         self._in_step = False  # after a ``start-step``
         self._errors: list[bytes] = []
-
-    @property
-    def place(self) -> int:
-        return self._log.place
-
-    @property
-    def size(self) -> int:
-        return self._log.size
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         return []
@@ -105,7 +97,7 @@ class AiSdk:
         elif sent.part == STEP:
             blocks += self._finish_step()
         elif sent.part == METADATA:
-            blocks += self._log.add(Part(METADATA), _block("message-metadata", messageMetadata=sent.data))
+            blocks += self.log.add(Part(METADATA), _block("message-metadata", messageMetadata=sent.data))
         elif sent.data != "" or sent.part not in (TEXT, REASONING):
             blocks += self._start_step()
             if event.type == STEP_STREAM:
@@ -131,12 +123,12 @@ class AiSdk:
         if part is None or part.kind != kind:
             blocks += self._close(event)
             part = self._new_text(event, kind)
-            blocks += self._log.add(part, _block(f"{kind}-start", id=part.id))
+            blocks += self.log.add(part, _block(f"{kind}-start", id=part.id))
             if streamed:
                 self._open[key] = part
-        blocks.append(self._log.append(part, text))
+        blocks.append(self.log.append(part, text))
         if not streamed:
-            blocks += self._log.close(part, _block(f"{kind}-end", id=part.id))
+            blocks += self.log.close(part, _block(f"{kind}-end", id=part.id))
         return blocks
 
     def _new_text(self, event: Event, kind: str) -> Part:
@@ -147,7 +139,7 @@ class AiSdk:
 
     def _close(self, event: Event) -> list[bytes]:
         part = self._open.pop(_key(event), None)
-        return [] if part is None else self._log.close(part, _block(f"{part.kind}-end", id=part.id))
+        return [] if part is None else self.log.close(part, _block(f"{part.kind}-end", id=part.id))
 
     def _check_tool(self, sent: Sent) -> None:
         known = self._values.get((TOOL_INPUT, sent.data["id"]))
@@ -164,7 +156,7 @@ class AiSdk:
         block = _block(
             "tool-input-available", toolCallId=tool, toolName=name, input=given, providerExecuted=True
         )
-        return blocks + self._log.add(part, block)
+        return blocks + self.log.add(part, block)
 
     def _tool_output(self, event: Event, data: dict[str, Any]) -> list[bytes]:
         tool = data["id"]
@@ -174,7 +166,7 @@ class AiSdk:
             blocks += self._tool_input(event, tool, data.get("name") or event.step or "tool", {})
             known = self._values[TOOL_INPUT, tool]
         block = _block("tool-output-available", toolCallId=tool, output=data["output"], providerExecuted=True)
-        return blocks + self._log.close(known, block)
+        return blocks + self.log.close(known, block)
 
     def _data(self, event: Event, kind: str, data: Any) -> list[bytes]:
         name = _key(event)
@@ -183,48 +175,48 @@ class AiSdk:
         block = _block(kind, id=name, data=data)
         known = self._values.get((kind, name))
         if known is not None:
-            return self._log.replace(known, block)
+            return self.log.replace(known, block)
         step = event.step if event.type == STEP_STREAM else None
         part = self._values[kind, name] = Part(kind, name, step, event.attempt)
-        return self._log.add(part, block)
+        return self.log.add(part, block)
 
     def _start_step(self) -> list[bytes]:
         if self._in_step:
             return []
         self._in_step = True
-        return self._log.add(Part(_STEP), _block("start-step"))
+        return self.log.add(Part(_STEP), _block("start-step"))
 
     def _finish_step(self) -> list[bytes]:
         """Finish the step of the message, where that cuts no text and no reset can be left behind."""
         if not self._in_step or self._open or self._unended:
             return []
         self._in_step = False
-        return self._log.add(Part(_FINISHED), _block("finish-step"))
+        return self.log.add(Part(_FINISHED), _block("finish-step"))
 
     def _step_begins(self) -> int:
         """The number of the first part after the last ``start-step``."""
-        parts = self._log.parts
+        parts = self.log.parts
         return 1 + max((number for number, part in enumerate(parts) if part.kind == _STEP), default=-1)
 
     # -- resets and gaps --
 
     def control(self, item: Reset | StepGap) -> list[bytes]:
         if isinstance(item, StepGap):
-            return self._log.add(Part(_GAP, step=item.step, attempt=item.attempt), _gap_block(item.data))
+            return self.log.add(Part(_GAP, step=item.step, attempt=item.attempt), _gap_block(item.data))
         first = self._step_begins()
-        current = self._log.parts[first:]
+        current = self.log.parts[first:]
         void = [part for part in current if part.step == item.step]
         erased = any(part.kind != _GAP for part in void)
-        self._log.remove([*void, *(part for part in current if erased and part.kind == _RESET)])
+        self.log.remove([*void, *(part for part in current if erased and part.kind == _RESET)])
         for part in void:
             self._values.pop((part.kind, part.id), None)
         self._open = {key: part for key, part in self._open.items() if part not in void}
         if not erased:
             return []
-        kept = [part for part in self._log.parts[first:] if part.kind not in (_GAP, METADATA)]
-        blocks = self._log.add(Part(_RESET, once=True), _block("reset-step"), at=first)
+        kept = [part for part in self.log.parts[first:] if part.kind not in (_GAP, METADATA)]
+        blocks = self.log.add(Part(_RESET, once=True), _block("reset-step"), at=first)
         for part in kept:
-            blocks += self._log.repeat(part)
+            blocks += self.log.repeat(part)
         return blocks
 
     # -- the end, and clients that join --
@@ -232,27 +224,20 @@ class AiSdk:
     def end(self, status: str) -> list[bytes]:
         blocks: list[bytes] = []
         for part in self._open.values():
-            blocks += self._log.close(part, _block(f"{part.kind}-end", id=part.id))
+            blocks += self.log.close(part, _block(f"{part.kind}-end", id=part.id))
         self._open.clear()
         self._unended.clear()
         blocks += self._finish_step()
         reason = {} if self._older else {"finishReason": FINISH_REASONS.get(status, "other")}
         finish = _block("finish", **reason)
-        return blocks + self._log.add(Part(_END), *self._errors, finish, DONE)
-
-    def joined(self, place: int) -> list[bytes] | None:
-        blocks = self._log.between(0, place)
-        return None if blocks is None else self.begin() + blocks
-
-    def since(self, after: int, place: int) -> list[bytes] | None:
-        return self._log.between(after, place)
+        return blocks + self.log.add(Part(_END), *self._errors, finish, DONE)
 
     def again(self, cause: str) -> list[bytes]:
         gap = _gap_block(StepGap(GapCause(cause), None, None, None).data)
         return [gap] if self._older else [gap, _block("reset-step")]
 
     def trim(self, size: int) -> None:
-        self._log.trim(size)
+        self.log.trim(size)
 
 
 def _key(event: Event) -> str:

@@ -38,18 +38,11 @@ class Holding:
     def __init__(self, machine: Machine, failed: Callable[[str, str, str], None]) -> None:
         """`failed` is called with rule, event type and reason where something held is refused later."""
         self._machine = machine
+        self.log = machine.log
         self._failed = failed
         self._held: dict[str, list[_Held]] = {}
         self._ended: set[str] = set()
         self._bytes = 0
-
-    @property
-    def place(self) -> int:
-        return self._machine.place
-
-    @property
-    def size(self) -> int:
-        return self._machine.size + self._bytes
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         return self._machine.headers()
@@ -61,7 +54,7 @@ class Holding:
         if event.type == STEP_STREAM:
             if sent is not None:
                 self._held.setdefault(event.step or "", []).append((event, sent))
-                self._bytes += _size([(event, sent)])
+                self._count(_size([(event, sent)]))
             return []
         if event.type not in STEP_ENDS:
             return self._machine.message(event, sent)
@@ -87,7 +80,11 @@ class Holding:
             return self._machine.message(event, None)
 
     def _count_off(self, held: list[_Held]) -> None:
-        self._bytes -= _size(held)
+        self._count(-_size(held))
+
+    def _count(self, size: int) -> None:
+        self._bytes += size
+        self.log.size += size
 
     def control(self, item: Reset | StepGap) -> list[bytes]:
         if isinstance(item, Reset):
@@ -104,12 +101,6 @@ class Holding:
             blocks += self._let_out(step, status != "failed")
         return blocks + self._machine.end(status)
 
-    def joined(self, place: int) -> list[bytes] | None:
-        return self._machine.joined(place)
-
-    def since(self, after: int, place: int) -> list[bytes] | None:
-        return self._machine.since(after, place)
-
     def again(self, cause: str) -> list[bytes]:
         return self._machine.again(cause)
 
@@ -121,7 +112,7 @@ class Holding:
             last = next(each for each in reversed(held) if not isinstance(each, StepGap))
             self._count_off(held)
             self._held[step] = [StepGap(GapCause.BACKLOG, step, last[0].attempt, None)]
-        self._machine.trim(max(0, size - self._bytes))
+        self._machine.trim(size)
 
 
 def _size(held: list[_Held]) -> int:

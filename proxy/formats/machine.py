@@ -7,8 +7,8 @@ one frame with a number and a cursor of its own, so a client can resume between 
     rules ── Sent ──▶ message()  ─┐
     reset, gap ─────▶ control()   ├─▶ blocks ──▶ frames (one each) ──▶ backlog ──▶ all clients
     verified end ───▶ end()      ─┘
-    a client joins ─▶ joined()   ───▶ the message so far, in one piece, for every client at that place
-    a client is far behind ▶ since() ▶ what it does not have yet, in one piece
+    a client joins ─▶ log        ───▶ the message so far, in one piece, for every client at that place
+    a client is far behind ▶ log ───▶ what it does not have yet, in one piece
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any, Final, Protocol
 
 from proxy.core.events import Event, Reset, StepGap
 from proxy.core.value import value
+from proxy.formats.transcript import Transcript
 
 TEXT: Final = "text"
 REASONING: Final = "reasoning"
 TOOL_INPUT: Final = "tool-input"
 TOOL_OUTPUT: Final = "tool-output"
-DATA: Final = "data-"
 METADATA: Final = "metadata"
 STEP: Final = "step"
 ERROR: Final = "error"
@@ -62,20 +62,17 @@ class Refused(Exception):
 class Machine(Protocol):
     """A stream on a run as one message of a protocol.
 
-    `place` is the number of blocks so far, `size` the bytes that the machine holds to make `joined`.
+    `log` has what was sent so far: the message at any place is made again from it.
     """
 
     @property
-    def place(self) -> int: ...
-
-    @property
-    def size(self) -> int: ...
+    def log(self) -> Transcript: ...
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Headers of a response that begins now, for what the protocol has no other place for."""
 
     def begin(self) -> list[bytes]:
-        """What opens the message; the first blocks of `joined`, with no numbers of their own."""
+        """What opens the message; the first blocks of a client that joins, with no numbers of their own."""
 
     def message(self, event: Event, sent: Sent | None) -> list[bytes]:
         """The blocks for `event`; `sent` is None where no rule forwards it. Raises Refused."""
@@ -86,14 +83,14 @@ class Machine(Protocol):
     def end(self, status: str) -> list[bytes]:
         """The last blocks; `status` is completed, failed or cancelled."""
 
-    def joined(self, place: int) -> list[bytes] | None:
-        """The message as it was at `place`, in one piece; None where that cannot be made any more."""
-
-    def since(self, after: int, place: int) -> list[bytes] | None:
-        """What a client at `after` lacks to be at `place`; None where that cannot be made any more."""
-
     def again(self, cause: str) -> list[bytes]:
         """What goes between `begin` and the rest for a client that may hold an older copy of the message."""
 
     def trim(self, size: int) -> None:
         """Give up the oldest text until about `size` bytes are left."""
+
+
+def message_at(machine: Machine, place: int) -> list[bytes] | None:
+    """The message as it was at `place`, in one piece; None where that cannot be made any more."""
+    blocks = machine.log.between(0, place)
+    return None if blocks is None else machine.begin() + blocks

@@ -29,17 +29,9 @@ class OpenAi:
             "created": facts.created,
             "model": facts.stream,
         }
-        self._log = Transcript(self._delta, _lost)
+        self.log = Transcript(self._delta, _lost)
         self._last: Part | None = None
         self._errors: list[bytes] = []
-
-    @property
-    def place(self) -> int:
-        return self._log.place
-
-    @property
-    def size(self) -> int:
-        return self._log.size
 
     def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "finish_reason": reason}
@@ -65,31 +57,24 @@ class OpenAi:
             return []
         if self._last is None or self._last.kind != sent.part:
             self._last = Part(sent.part, step=event.step, attempt=event.attempt)
-            self._log.add(self._last)
-        return [self._log.append(self._last, sent.data)]
+            self.log.add(self._last)
+        return [self.log.append(self._last, sent.data)]
 
     def control(self, item: Reset | StepGap) -> list[bytes]:
         if isinstance(item, Reset):
             return []  # the text of the failed attempt was never sent
         self._last = None
-        return self._log.add(Part("gap"), _comment(item))
+        return self.log.add(Part("gap"), _comment(item))
 
     def end(self, status: str) -> list[bytes]:
         last = self._errors or [self._chunk({}, FINISH_REASONS.get(status, "stop"))]
-        return self._log.add(Part("end"), *last, DONE)
-
-    def joined(self, place: int) -> list[bytes] | None:
-        blocks = self._log.between(0, place)
-        return None if blocks is None else self.begin() + blocks
-
-    def since(self, after: int, place: int) -> list[bytes] | None:
-        return self._log.between(after, place)
+        return self.log.add(Part("end"), *last, DONE)
 
     def again(self, cause: str) -> list[bytes]:
         return [_comment(StepGap(GapCause(cause), None, None, None))]
 
     def trim(self, size: int) -> None:
-        self._log.trim(size)
+        self.log.trim(size)
 
 
 def _comment(gap: StepGap) -> bytes:

@@ -20,6 +20,7 @@ import orjson
 
 from proxy.core.events import Event, Reset, StepGap
 from proxy.formats.machine import Sent
+from proxy.formats.transcript import Part, Transcript
 
 HEARTBEAT: Final = b":\n"
 """A comment, which clients ignore."""
@@ -53,8 +54,7 @@ class Sse:
 
     def __init__(self, *, controls: bool = True) -> None:
         self._controls = controls
-        self.place = 0
-        self.size = 0
+        self.log = Transcript(_nothing, lambda cause, part: None)
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         return []
@@ -65,7 +65,6 @@ class Sse:
     def message(self, event: Event, sent: Sent | None) -> list[bytes]:
         if sent is None:
             return []
-        self.place += 1
         name = b"event: " + sent.part.encode() + b"\n" if sent.part else b""
         return [name + b"data: " + bytes(sent.data)]
 
@@ -78,17 +77,14 @@ class Sse:
     def _control(self, name: str, data: Any) -> list[bytes]:
         if not self._controls:
             return []
-        self.place += 1
         return [control(name, data).removesuffix(b"\n\n")]
-
-    def joined(self, place: int) -> list[bytes] | None:
-        return None
-
-    def since(self, after: int, place: int) -> list[bytes] | None:
-        return None
 
     def again(self, cause: str) -> list[bytes]:
         return []
 
     def trim(self, size: int) -> None:
         """It keeps nothing."""
+
+
+def _nothing(part: Part, text: str) -> bytes:
+    return b""

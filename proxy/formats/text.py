@@ -21,18 +21,10 @@ class PlainText:
     """One run as one text."""
 
     def __init__(self, facts: Facts) -> None:
-        self._log = Transcript(_delta, _nothing)
+        self.log = Transcript(_delta, _nothing)
         self._gaps: set[str] = set()
         self._part = Part(TEXT)
-        self._log.add(self._part)
-
-    @property
-    def place(self) -> int:
-        return self._log.place
-
-    @property
-    def size(self) -> int:
-        return self._log.size
+        self.log.add(self._part)
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         causes = ", ".join(sorted(self._gaps)).encode()
@@ -42,7 +34,7 @@ class PlainText:
         return []
 
     def message(self, event: Event, sent: Sent | None) -> list[bytes]:
-        return [self._log.append(self._part, sent.data)] if sent is not None and sent.data else []
+        return [self.log.append(self._part, sent.data)] if sent is not None and sent.data else []
 
     def control(self, item: Reset | StepGap) -> list[bytes]:
         if isinstance(item, StepGap):
@@ -50,19 +42,13 @@ class PlainText:
         return []
 
     def end(self, status: str) -> list[bytes]:
-        return self._log.add(Part("end"), b"")  # nothing to read, but a place after everything else
-
-    def joined(self, place: int) -> list[bytes] | None:
-        return self._log.between(0, place)
-
-    def since(self, after: int, place: int) -> list[bytes] | None:
-        return self._log.between(after, place)
+        return self.log.add(Part("end"), b"")  # nothing to read, but a place after everything else
 
     def again(self, cause: str) -> list[bytes]:
         return []
 
     def trim(self, size: int) -> None:
-        self._log.trim(size)
+        self.log.trim(size)
 
 
 def _delta(part: Part, text: str) -> bytes:

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from proxy.core.events import GapCause
-from proxy.formats.machine import DATA
 
+DATA: Final = "data-"
+"""What the kinds of parts with data of the application's own begin with."""
 PART_BYTES: Final = 300
 """Bytes that a part takes beside its text and its blocks, roughly."""
 PIECE_BYTES: Final = 90
@@ -58,8 +59,8 @@ class Transcript:
         self, delta: Callable[[Part, str], bytes], gap: Callable[[GapCause, Part], bytes | None]
     ) -> None:
         """`delta` makes the block for a piece of a part's text, `gap` the one for text that was given up."""
-        self.place = 0
-        self.size = 0
+        self.place = 0  # the number of blocks so far
+        self.size = 0  # bytes that are held, also by a machine that holds text back
         self.parts: list[Part] = []
         self._delta = delta
         self._gap = gap

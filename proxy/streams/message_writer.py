@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap, step_key
 from proxy.core.value import value
-from proxy.formats.machine import Machine, Refused, Sent
+from proxy.formats.machine import Machine, Refused, Sent, message_at
 from proxy.formats.wire import Wire
 from proxy.log.cursor import Cursor, Ids
 from proxy.observability.counters import StreamCounters
@@ -85,7 +85,7 @@ class MessageWriter:
             blocks = self._machine.end(item.status) if isinstance(item, End) else []
         first = self._backlog.last + 1
         # A machine that failed half-way has numbered blocks that nobody will see; their places stay empty.
-        missing = self._machine.place - self._backlog.last - len(blocks)
+        missing = self._machine.log.place - self._backlog.last - len(blocks)
         blocks = [*[b""] * missing, *blocks]
         self._keep_within()
         last = first + len(blocks) - 1
@@ -166,12 +166,12 @@ class MessageWriter:
 
     def _keep_within(self) -> None:
         """Hold as many bytes as the backlog may have, and account for them."""
-        if self._machine.size > self._backlog.max_bytes:
+        if self._machine.log.size > self._backlog.max_bytes:
             self._machine.trim(self._backlog.max_bytes)
         self._account()
 
     def _account(self) -> None:
-        change = self._machine.size - self.size
+        change = self._machine.log.size - self.size
         if change:
             self.size += change
             self._grew(change)
@@ -205,14 +205,14 @@ class MessageWriter:
         """The message so far; one object for all that join at this place."""
         place = self._backlog.last
         if self._joined is None or self._joined[0] != place:
-            self._joined = (place, self._framed(self._machine.joined(place) or [], place, 0))
+            self._joined = (place, self._framed(message_at(self._machine, place) or [], place, 0))
         return self._joined[1]
 
     def _again(self) -> Start:
         """For a client whose cursor is unknown: it may hold an older copy of the message, or a part of it."""
         cause, place = GapCause.UNKNOWN_CURSOR, self._backlog.last
         self._counts.gaps[cause.value] += 1
-        piece, begun = self._machine.joined(place) or [], len(self._machine.begin())
+        piece, begun = message_at(self._machine, place) or [], len(self._machine.begin())
         notices = [
             self._wire.frame(block, self._ids.within(place, begun, 0))
             for block in self._machine.again(cause.value)
@@ -226,7 +226,7 @@ class MessageWriter:
         return self._framed(self._piece(place, last) or [], last, place)
 
     def _piece(self, since: int, place: int) -> list[bytes] | None:
-        return self._machine.since(since, place) if since else self._machine.joined(place)
+        return self._machine.log.between(since, place) if since else message_at(self._machine, place)
 
     def _framed(
         self, blocks: Sequence[bytes], place: int, since: int, *, skip: int = 0, of: int | None = None

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.events import Event, GapCause, Reset, StepGap
-from proxy.formats.machine import Machine, Refused, Sent
+from proxy.formats.machine import Machine, Refused, Sent, message_at
 from proxy.formats.wire import machine_of
 from tests.support.formats import FACTS, AgUiMessages, Completion, UiMessage, chunk, event
 from tests.support.thousands import many
@@ -85,11 +85,11 @@ class World:
         self._send(what_event, sent if sent.part in self._parts else None)
 
     def _send(self, what: Event, sent: Sent | None) -> None:
-        before = self.machine.place
+        before = self.machine.log.place
         try:
             self.blocks += self.machine.message(what, sent)
         except Refused:
-            assert self.machine.place == before
+            assert self.machine.log.place == before
 
     def end(self, status: str) -> None:
         self.blocks += self.machine.end(status)
@@ -146,14 +146,14 @@ def test_a_client_reads_the_same_wherever_it_joins_resumes_or_falls_behind(
     machine = machine_of(name, FACTS, hold=hold, failed=nothing)
     world = World(machine, parts)
     begin = machine.begin()
-    joined = {0: machine.joined(0)}
+    joined = {0: message_at(machine, 0)}
     for action in given_actions:
         world.act(action)
-        joined[machine.place] = machine.joined(machine.place)
-        assert len(world.blocks) == machine.place
+        joined[machine.log.place] = message_at(machine, machine.log.place)
+        assert len(world.blocks) == machine.log.place
     world.end(status)
-    joined[machine.place] = machine.joined(machine.place)
-    blocks, last = world.blocks, machine.place
+    joined[machine.log.place] = message_at(machine, machine.log.place)
+    blocks, last = world.blocks, machine.log.place
     assert len(blocks) == last
     whole = read([*begin, *blocks])
 
@@ -163,9 +163,9 @@ def test_a_client_reads_the_same_wherever_it_joins_resumes_or_falls_behind(
     assert read([*opening, *blocks[place:]]) == whole
 
     after = data.draw(st.integers(0, last), "falls behind after")
-    rest = machine.since(after, last)
+    rest = machine.log.between(after, last)
     assert rest is not None
     assert read([*begin, *blocks[:after], *rest]) == whole
 
-    again = machine.joined(place)
+    again = message_at(machine, place)
     assert again is None or again == opening

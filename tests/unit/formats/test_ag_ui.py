@@ -6,7 +6,7 @@ import pytest
 
 from proxy.core.events import Event, GapCause, Reset, StepGap
 from proxy.formats.ag_ui import AgUi
-from proxy.formats.machine import Facts, Refused, Sent
+from proxy.formats.machine import Facts, Refused, Sent, message_at
 from tests.support.formats import FACTS, RUN, AgUiMessages, chunk, event, parsed
 
 
@@ -41,7 +41,7 @@ def test_who_joins_after_a_retry_gets_the_valid_attempt_alone() -> None:
     send(machine, chunk("answer", ""), "text", "void")
     machine.control(Reset("answer", 2))
     send(machine, chunk("answer", "", attempt=2), "text", "valid")
-    joined = machine.joined(machine.place)
+    joined = message_at(machine, machine.log.place)
     assert joined is not None
     reader = AgUiMessages().read(joined)
     assert list(reader.messages.values()) == ["valid"]

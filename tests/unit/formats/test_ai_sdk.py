@@ -6,7 +6,7 @@ import pytest
 
 from proxy.core.events import Event, GapCause, Reset, StepGap
 from proxy.formats.ai_sdk import AiSdk
-from proxy.formats.machine import Refused, Sent
+from proxy.formats.machine import Refused, Sent, message_at
 from tests.support.formats import FACTS, RUN, UiMessage, chunk, event, parsed
 
 
@@ -148,11 +148,11 @@ def test_what_would_open_or_end_a_tool_call_twice_is_refused_and_changes_nothing
     chat = Chat()
     chat.send(chunk("answer", ""), "tool-input", {"id": "c1", "name": "search", "input": 1})
     chat.send(event("step_completed", "search"), "tool-output", {"id": "c1", "output": 1})
-    before = chat.machine.place
+    before = chat.machine.log.place
     with pytest.raises(Refused) as refused:
         chat.send(chunk("answer", ""), part, data)
     assert "c1" not in str(refused.value)
-    assert chat.machine.place == before
+    assert chat.machine.log.place == before
 
 
 def test_a_tool_call_of_a_failed_attempt_is_void_and_its_id_can_be_used_again() -> None:
@@ -171,7 +171,7 @@ def test_data_of_a_step_takes_the_place_of_its_earlier_data_of_that_name() -> No
     chat.send(event("step_completed", "plan"), "data-plan", {"state": "done"})
     chat.end()
     assert [part["data"] for part in chat.message.shown] == [{"state": "done"}]
-    joined = chat.machine.joined(chat.machine.place)
+    joined = message_at(chat.machine, chat.machine.log.place)
     assert joined is not None
     assert UiMessage().read(joined).shown == chat.message.shown
 
@@ -220,7 +220,7 @@ def test_a_gap_of_a_failed_attempt_is_not_told_to_those_who_join_after_it() -> N
     chat.text("answer", "a")
     chat.control(StepGap(GapCause.UPSTREAM, "answer", 1, 3))
     chat.control(Reset("answer", 2))
-    joined = chat.machine.joined(chat.machine.place)
+    joined = message_at(chat.machine, chat.machine.log.place)
     assert joined is not None
     assert UiMessage().read(joined).transient == []
 
@@ -242,7 +242,7 @@ def test_a_client_that_joins_gets_each_text_in_one_piece_and_then_goes_on_live()
     for text in ("a", "b", "c"):
         chat.text("left", text)
     chat.text("right", "1")
-    joined = chat.machine.joined(chat.machine.place)
+    joined = message_at(chat.machine, chat.machine.log.place)
     assert joined is not None
     assert [data["type"] for data in parsed(joined)] == [
         "start",
@@ -262,7 +262,7 @@ def test_a_client_with_an_unknown_cursor_forgets_what_it_had() -> None:
     held = UiMessage().read(chat.blocks)
     other = Chat()
     other.text("answer", "The answer")
-    joined = other.machine.joined(other.machine.place)
+    joined = message_at(other.machine, other.machine.log.place)
     assert joined is not None
     held.read([*other.machine.begin(), *other.machine.again("unknown_cursor"), *joined[1:]])
     assert list(held.texts.values()) == ["The answer"]
@@ -274,8 +274,8 @@ def test_text_that_was_given_up_is_announced_as_a_gap_to_those_who_join() -> Non
     chat.text("left", "x" * 10_000)
     chat.text("right", "kept")
     chat.machine.trim(2_000)
-    assert chat.machine.size <= 2_000
-    joined = chat.machine.joined(chat.machine.place)
+    assert chat.machine.log.size <= 2_000
+    joined = message_at(chat.machine, chat.machine.log.place)
     assert joined is not None
     message = UiMessage().read(joined)
     assert [part["data"]["cause"] for part in message.transient] == ["backlog"]
@@ -288,7 +288,7 @@ def test_data_that_chunks_brought_is_given_up_as_text_is() -> None:
         chat.send(chunk("plan", "", index=index), "data-line", "x" * 1_000)
     chat.send(event("step_completed", "plan"), "data-plan", "kept")
     chat.machine.trim(10_000)
-    joined = chat.machine.joined(chat.machine.place)
+    joined = message_at(chat.machine, chat.machine.log.place)
     assert joined is not None
     message = UiMessage().read(joined)
     assert message.shown[-1]["data"] == "kept"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.core.events import GapCause, Reset, StepGap
-from proxy.formats.machine import Machine, Sent
+from proxy.formats.machine import Machine, Sent, message_at
 from proxy.formats.wire import machine_of
 from tests.support.formats import FACTS, RUN, Completion, UiMessage, chunk, event, parsed
 
@@ -80,7 +80,7 @@ def test_text_is_the_bytes_alone() -> None:
     say(one, "answer", "an alle")
     assert one.message(event("step_completed", "answer"), None) == ["Grüße\nan alle".encode()]
     assert one.end("completed") == [b""]
-    assert b"".join(one.joined(one.place) or []) == "Grüße\nan alle".encode()
+    assert b"".join(message_at(one, one.log.place) or []) == "Grüße\nan alle".encode()
 
 
 @pytest.mark.parametrize(("name", "hold"), HELD)
@@ -135,11 +135,11 @@ def test_what_is_refused_when_it_is_let_out_is_reported_and_the_rest_is_sent() -
 
 def test_what_is_held_counts_as_size() -> None:
     one = machine("text")
-    before = one.size
+    before = one.log.size
     say(one, "answer", "x" * 10_000)
-    assert one.size > before + 10_000
+    assert one.log.size > before + 10_000
     one.control(Reset("answer", 2))
-    assert one.size == before
+    assert one.log.size == before
 
 
 def test_what_is_held_is_bounded_and_what_was_given_up_is_a_gap() -> None:
@@ -147,7 +147,7 @@ def test_what_is_held_is_bounded_and_what_was_given_up_is_a_gap() -> None:
     say(one, "left", "x" * 10_000)
     say(one, "right", "kept")
     one.trim(1_000)
-    assert one.size <= 1_000
+    assert one.log.size <= 1_000
     say(one, "left", "rest")
     blocks = one.begin()
     for step in ("left", "right"):

@@ -189,10 +189,10 @@ def test_a_gap_and_a_reset_of_a_step_that_is_not_forwarded_are_not_sent() -> Non
 
 def test_what_is_held_is_accounted_for_and_let_go() -> None:
     written = Written().add(*ITEMS)
-    assert sum(written.held) == written.machine.size
-    assert written.channel.held == written.channel.backlog.bytes + written.machine.size
+    assert sum(written.held) == written.machine.log.size
+    assert written.channel.held == written.channel.backlog.bytes + written.machine.log.size
     written.channel.shrink(500)
-    assert sum(written.held) == written.machine.size
+    assert sum(written.held) == written.machine.log.size
     written.channel.drop()
     assert sum(written.held) == 0
 
@@ -209,5 +209,5 @@ def test_a_machine_that_fails_half_way_costs_its_item_and_no_number() -> None:
     written.add(chunk("left", "lost"))
     written.machine.message = send  # type: ignore[method-assign]
     written.add(chunk("left", "kept"), End("completed"))
-    assert written.machine.place == written.channel.backlog.last
+    assert written.machine.log.place == written.channel.backlog.last
     assert message(written.sent(None)).texts == {"left-id-1": "lostkept"}
