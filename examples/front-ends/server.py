@@ -33,6 +33,14 @@ async def chat(request: Request) -> Response:
     return JSONResponse({"runId": run.run.metadata.id})
 
 
+async def answer(request: Request) -> Response:
+    """Start a run for the newest message, and send the client to its stream: it follows a 303 with GET."""
+    question = (await request.json())["messages"][-1]["content"]
+    run = await hatchet.runs.aio_create("agent", {"question": question}, {"stream": "on"})
+    stream = "agent" if request.url.path == "/api/agent" else "completion"
+    return RedirectResponse(f"/streams/{stream}/{run.run.metadata.id}", 303)
+
+
 async def ask(request: Request) -> Response:
     """Start a run for the question of an htmx form; the answer is the HTML that reads the run's text."""
     question = parse_qs((await request.body()).decode())["question"][0]
@@ -55,6 +63,8 @@ async def client(request: Request) -> Response:
 app = Starlette(
     routes=[
         Route("/api/chat", chat, methods=["POST"]),
+        Route("/api/agent", answer, methods=["POST"]),
+        Route("/api/v1/chat/completions", answer, methods=["POST"]),
         Route("/ask", ask, methods=["POST"]),
         Route("/streams/{rest:path}", stream),
         Route("/stream-proxy.js", client),

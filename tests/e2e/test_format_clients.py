@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -161,6 +163,50 @@ async def test_an_openai_client_and_a_plain_reader_get_the_outputs_once_whenever
         else:
             assert each["type"] == "text/plain; charset=utf-8"
             assert each["text"] in either, (after, each)
+
+
+@asynccontextmanager
+async def route(engine: Engine, streams: str) -> AsyncIterator[str]:
+    """An application's route: it starts a run for each POST, and answers 303 with the run's stream."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        await reader.readexactly(int(head.partition("content-length:")[2].split()[0]))
+        run_id = await engine.trigger("chat", {}, metadata={"stream": "on"})
+        stream = head.split()[1].strip("/")
+        said = f"HTTP/1.1 303 See Other\r\nlocation: {streams}/{stream}/{run_id}\r\ncontent-length: 0\r\n"
+        writer.write(f"{said}connection: close\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_a_client_that_posts_its_messages_is_sent_on_to_the_stream_of_the_run(tmp_path: Path) -> None:
+    need("node")
+    file = tmp_path / "streams.yaml"
+    file.write_text(
+        streams(
+            ("held", "ai-sdk", "retry: hold", "reasoning"),
+            ("agent", "ag-ui", "", "text"),
+            ("completion", "openai", "", "text"),
+        )
+    )
+    names = ("ai5:held", "ai6:held", "ai700:held", "ai7:held", "ag-ui:agent", "openai:completion")
+    async with (
+        front_ends(tmp_path / "clients") as clients,
+        Engine(workflow(every=0.02), seed=8) as engine,
+        serving(file, engine.env) as (_, url),
+        route(engine, url) as application,
+    ):
+        each = (name.partition(":")[::2] for name in names)
+        reads = (clients.read(client, f"{application}/{stream}", posts=True) for client, stream in each)
+        *sdks, agent, completion = await asyncio.gather(*reads)
+    for found in sdks:
+        assert (found["errors"], texts(found)) == ([], [("reasoning", THINKING), ("text", ANSWER)])
+    assert is_right(agent, held=False)
+    assert completion["content"] in {THINKING + ANSWER, ANSWER + THINKING}
 
 
 async def test_who_comes_back_after_the_proxy_was_killed_in_mid_stream_has_the_outputs_once(

@@ -3,13 +3,8 @@ import { HttpAgent } from "@ag-ui/client";
 const site = process.env.SITE ?? "http://127.0.0.1:3000";
 const question = process.argv[2] ?? "What is the answer?";
 
-const started = await fetch(`${site}/api/chat`, { method: "POST", body: JSON.stringify({ question }) });
-const { runId } = await started.json();
-
-class RunAgent extends HttpAgent {
-  requestInit = () => ({ method: "GET", headers: { accept: "text/event-stream" }, signal: this.abortController.signal });
-}
-const agent = new RunAgent({ url: `${site}/streams/agent/${runId}`, threadId: "chat" });
+const agent = new HttpAgent({ url: `${site}/api/agent`, threadId: "chat" });
+agent.addMessage({ id: "1", role: "user", content: question });
 await agent.runAgent({}, {
   onTextMessageContentEvent: ({ event }) => void process.stdout.write(event.delta),
   onCustomEvent: ({ event: { name, value }, messages }) => {

@@ -1,12 +1,16 @@
 // Reads streams with the real clients of the chat protocols. It prints `ready`, then answers each line of JSON on
-// standard input, {id, client, url}, with a line {id, ...what the client has in the end}.
+// standard input, {id, client, url}, with a line {id, ...what the client has in the end}. With `posts`, `url` is a route
+// that starts a run and answers 303 with its stream: the client sends it a question, in its own way.
 import { createInterface } from "node:readline";
 
-async function uiMessage(name, { url }) {
+async function uiMessage(name, { url, posts }) {
   const { DefaultChatTransport, readUIMessageStream } = await import(name);
-  const transport = new DefaultChatTransport({ prepareReconnectToStreamRequest: () => ({ api: url }) });
+  const transport = new DefaultChatTransport({ api: url, prepareReconnectToStreamRequest: () => ({ api: url }) });
+  const messages = [{ id: "1", role: "user", parts: [{ type: "text", text: "What?" }] }];
   const found = { nothing: false, errors: [], kinds: [], data: [], message: null };
-  const stream = await transport.reconnectToStream({ chatId: "chat" });
+  const stream = posts
+    ? await transport.sendMessages({ trigger: "submit-message", chatId: "chat", messages })
+    : await transport.reconnectToStream({ chatId: "chat" });
   if (stream === null) return { ...found, nothing: true };
   const watched = stream.pipeThrough(
     new TransformStream({
@@ -22,14 +26,14 @@ async function uiMessage(name, { url }) {
   return found;
 }
 
-async function agUi({ url, messages = [] }) {
+async function agUi({ url, posts, messages = [] }) {
   const { HttpAgent } = await import("@ag-ui/client");
   class Reader extends HttpAgent {
     requestInit(input) {
       return { method: "GET", headers: { accept: "text/event-stream" }, signal: this.abortController.signal };
     }
   }
-  const agent = new Reader({ url, threadId: "thread", initialMessages: messages });
+  const agent = new (posts ? HttpAgent : Reader)({ url, threadId: "thread", initialMessages: messages });
   const found = { events: [], custom: [], error: null };
   await agent.runAgent({}, {
     onEvent: ({ event }) => void found.events.push(event.type),
@@ -39,10 +43,12 @@ async function agUi({ url, messages = [] }) {
   return { ...found, messages: agent.messages };
 }
 
-async function completion({ url }) {
+async function completion({ url, posts }) {
   const { default: OpenAI } = await import("openai");
   const client = new OpenAI({ apiKey: "none", baseURL: new URL(url).origin, maxRetries: 0 });
-  const stream = await client.get(new URL(url).pathname, { stream: true });
+  const path = new URL(url).pathname;
+  const asked = { model: "agent", messages: [{ role: "user", content: "What?" }], stream: true };
+  const stream = await (posts ? client.post(path, { body: asked, stream: true }) : client.get(path, { stream: true }));
   const found = { content: "", roles: [], reasons: [] };
   for await (const chunk of stream) {
     const [choice] = chunk.choices;
