@@ -26,6 +26,7 @@ from proxy.hatchet.rest_codec import (
     rows_of,
     step_names,
     workflow_called,
+    workflow_ids,
 )
 from proxy.hatchet.upstream import Deliver
 
@@ -41,6 +42,8 @@ OWN: Final = "lean"  # the value of STREAM_PROXY_GRPC for the proxy's own HTTP/2
 FIND_SINCE: Final = timedelta(days=30)  # the engine keeps runs for 30 days by default
 PROBE_SINCE: Final = timedelta(minutes=1)  # few runs, so that a probe costs the database nothing
 FIND_LIMIT: Final = 100  # runs per page; children can inherit the pair and be listed before their parent
+WORKFLOW_LIMIT: Final = 100  # rows of a page of the list of workflows
+WORKFLOW_PAGES: Final = 50  # pages of it: 5,000 workflows
 FIND_PAGES: Final = 5  # at most, so that a pair with thousands of children stays bounded
 
 
@@ -177,10 +180,24 @@ class HatchetClient:
         None if there is no workflow `name`. Raises HistoryAway.
         """
         workflow_id = await self.workflow_id(name)
-        if workflow_id is None:
-            return None
+        return None if workflow_id is None else await self.steps_of(workflow_id)
+
+    async def steps_of(self, workflow_id: str) -> tuple[str, ...]:
+        """The step names of a workflow's newest version; see `workflow_steps`. Raises HistoryAway."""
         version = await self._history().get(f"/api/v1/workflows/{workflow_id}/versions")
         return _read(step_names, version or {})
+
+    async def workflows(self) -> dict[str, str]:
+        """The ids of the tenant's workflows by their names. Raises HistoryAway."""
+        path, found = f"/api/v1/tenants/{self._tenant}/workflows", dict[str, str]()
+        for page in range(WORKFLOW_PAGES):
+            query = {"limit": str(WORKFLOW_LIMIT), "offset": str(page * WORKFLOW_LIMIT)}
+            rows = _read(workflow_ids, await self._history().get(path, query) or {})
+            known = len(found)
+            found.update(rows)
+            if len(rows) < WORKFLOW_LIMIT or len(found) == known:
+                break
+        return found
 
     async def close(self) -> None:
         """Close the connections; running calls end with HatchetAway."""

