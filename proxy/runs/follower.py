@@ -191,11 +191,18 @@ class RunFollower:
             self._received(state, event, self._clock.now() if at is None else at)
 
     def unfeed(
-        self, source: str, *, broken: bool = True, hung_up: bool = False, at: float | None = None
+        self,
+        source: str,
+        *,
+        broken: bool = True,
+        hung_up: bool = False,
+        ended_well: bool = False,
+        at: float | None = None,
     ) -> None:
         """`source` brings nothing more, from `at` on (None: now).
 
         `broken`: events may be missing. `hung_up`: its last event had the engine's hangup flag.
+        `ended_well`: the engine ended it with OK.
         """
         state = self._feeds.pop(source, None)
         if state is None or self._closed:
@@ -205,7 +212,9 @@ class RunFollower:
             self._tap_lost_at = now
         cause = GapCause.UPSTREAM if broken else None
         later = 0.0 if hung_up else self._rng.uniform(0.0, SPREAD)
-        self._reconciler.closed(state, now if at is None else at, cause, hung_up=hung_up, later=later)
+        self._reconciler.closed(
+            state, now if at is None else at, cause, hung_up=hung_up, ended_well=ended_well, later=later
+        )
         self._changed()
 
     @property
@@ -247,12 +256,20 @@ class RunFollower:
         self._received(state, event, self._clock.now())
 
     def subscription_closed(
-        self, state: SubscriptionState, cause: GapCause | None, trouble: HatchetError | None, *, hung_up: bool
+        self,
+        state: SubscriptionState,
+        cause: GapCause | None,
+        trouble: HatchetError | None,
+        *,
+        hung_up: bool,
+        ended_well: bool,
     ) -> None:
         """One is over."""
         self._trouble = trouble
         later = 0.0 if hung_up or cause is None else self._rng.uniform(0.0, SPREAD)
-        self._reconciler.closed(state, self._clock.now(), cause, hung_up=hung_up, later=later)
+        self._reconciler.closed(
+            state, self._clock.now(), cause, hung_up=hung_up, ended_well=ended_well, later=later
+        )
         if cause is not None:
             self._changed()
 

@@ -42,9 +42,15 @@ class Inputs(Protocol):
         """One brought an event."""
 
     def subscription_closed(
-        self, state: SubscriptionState, cause: GapCause | None, trouble: HatchetError | None, *, hung_up: bool
+        self,
+        state: SubscriptionState,
+        cause: GapCause | None,
+        trouble: HatchetError | None,
+        *,
+        hung_up: bool,
+        ended_well: bool,
     ) -> None:
-        """One is over; `cause` None: we ended it."""
+        """One is over; `cause` None: we ended it. `ended_well`: the engine ended it with OK."""
 
     def subscription_failed(self, trouble: HatchetError | None) -> None:
         """One could not be opened."""
@@ -74,7 +80,8 @@ class _Own:
     def ended(self, cause: GapCause, trouble: HatchetError | None, *, hung_up: bool) -> None:
         state, self.state = self.state, None
         if state is not None:
-            self._inputs.subscription_closed(state, cause, trouble, hung_up=hung_up)
+            well = self.subscription.ended_well
+            self._inputs.subscription_closed(state, cause, trouble, hung_up=hung_up, ended_well=well)
         else:
             self._inputs.subscription_failed(trouble)
 
@@ -192,7 +199,7 @@ class SubscriptionSet:
                 task.add_done_callback(self._ending.discard)
             state, own.state = own.state, None
             if state is not None and self._inputs is not None:
-                self._inputs.subscription_closed(state, None, None, hung_up=False)
+                self._inputs.subscription_closed(state, None, None, hung_up=False, ended_well=False)
 
     def _take_place(self, now: float) -> bool:
         self._has_place = self._quota.take(now)

@@ -186,7 +186,7 @@ class Tap:
             return
         self._open_since = None
         for run in list(self._runs.values()):
-            run.unfeed(self._name, hung_up=hung_up)
+            run.unfeed(self._name, hung_up=hung_up, ended_well=self._subscription.ended_well)
         for kept in self._kept.values():
             kept.closed(self._clock.now(), hung_up=hung_up)
 

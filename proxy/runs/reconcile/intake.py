@@ -233,7 +233,7 @@ class Intake:
                 if decided.rerun and before is not None:
                     asked, received = step.evidence.history_asked, execution.first_received_at
                     known = step.evidence.was_evicted or asked >= received + HISTORY_LAG
-                    execution.guessed = execution.first_index == 0 and not known
+                    execution.guessed = execution.first_index <= before.last_index and not known
                     step.executions.continues(execution, before)
             if execution.attempt is not None:
                 if execution.attempt < step.sequencer.attempt and execution.held:

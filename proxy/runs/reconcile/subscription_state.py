@@ -69,6 +69,7 @@ class SubscriptionState:
     pulse: Pulse
     closed_at: float | None = None
     crowd: Crowd | None = None  # None: a subscription that a whole team shares
+    ended_well: bool = False  # the engine ended it with OK: what it had flushed was received
     hung_up_at: float | None = None  # when the engine ended it because no run that it had brought was active
     successor: SubscriptionState | None = None  # opened at once when this one was hung up
     last_event_at: float = float("-inf")  # when it last brought an event of this run
@@ -127,9 +128,14 @@ class SubscriptionState:
     @property
     def followed_until(self) -> float:
         """Until when the next subscription may be opened so that the two count as one."""
-        if self.hung_up_at is not None and self.successor is None:
-            return self.hung_up_at + SEAM
+        over_at = self._over_at
+        if over_at is not None and self.ended_well and self.successor is None:
+            return over_at + SEAM
         return float("-inf")
+
+    @property
+    def _over_at(self) -> float | None:
+        return self.closed_at if self.hung_up_at is None else self.hung_up_at
 
     def stays_open(self, ended_at: float, until: float, settle: float) -> bool:
         """Whether nothing that came between an end at `ended_at` and `until` can have been missed.
@@ -138,7 +144,7 @@ class SubscriptionState:
         the last run that it brought is over, 5 to 100 ms after the last step's end. It and its successor
         count as one if no chunk can have been flushed between the two.
         """
-        over_at = self.closed_at if self.hung_up_at is None else self.hung_up_at
+        over_at = self._over_at
         if over_at is None or over_at >= until:
             return True
         following = self.successor
@@ -186,8 +192,9 @@ class Subscriptions:
         for before in self.all:
             if now <= before.followed_until:
                 before.successor = one
-                one.starts |= before.starts  # what both were open for began after the first one was opened
-                one.live_starts.update(before.live_starts)
+                if before.hung_up_at is not None:
+                    one.starts |= before.starts  # what both were open for began after the first was opened
+                    one.live_starts.update(before.live_starts)
                 one.chunk_at = before.chunk_at
         self.all.append(one)
         over = [each for each in self.all if each.closed_at is not None]

@@ -590,6 +590,17 @@ def test_the_next_subscription_is_waited_for_though_the_end_has_settled() -> Non
     assert gaps(made) == []
 
 
+@pytest.mark.parametrize("ended_well", [False, True])
+def test_a_stream_that_the_engine_ends_with_ok_and_the_next_one_count_as_one(ended_well: bool) -> None:
+    made, one = streaming()
+    made.tell(one, completed(1))
+    made.until(1.0 + AFTER_FLUSHES)
+    made.reconciler.closed(one, made.now, GapCause.UPSTREAM, ended_well=ended_well)
+    made.open(ordered=False)
+    made.until(2.0)
+    assert gaps(made) == ([] if ended_well else [TAIL])
+
+
 @pytest.mark.parametrize("seam", ["too early", "too long"])
 def test_a_seam_that_is_too_early_or_too_long_breaks_the_proof(seam: str) -> None:
     made, one = streaming()
