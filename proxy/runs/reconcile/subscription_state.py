@@ -17,7 +17,6 @@ from proxy.runs.reconcile.timing import (
     NEXT_FLUSHES,
     OTHER_END,
     SEAM,
-    SEAM_SHARE,
 )
 
 MOST_CLOSED: Final = 16  # subscriptions that are over and may still prove something
@@ -148,11 +147,11 @@ class SubscriptionState:
         if over_at is None or over_at >= until:
             return True
         following = self.successor
-        if following is None or not self._cut_nothing(over_at, ended_at, until - ended_at, settle):
+        if following is None or not self._cut_nothing(over_at, ended_at, settle):
             return False
         return following.stays_open(ended_at, until, settle)
 
-    def _cut_nothing(self, hung_up_at: float, ended_at: float, waits: float, settle: float) -> bool:
+    def _cut_nothing(self, hung_up_at: float, ended_at: float, settle: float) -> bool:
         """Whether the hangup after an end cut off no chunk that was sent before the end.
 
             sent        chunk ─┐   chunk ─┐  end ─┐
@@ -161,12 +160,10 @@ class SubscriptionState:
             time line    ──────T──────────────────────h──e──────▶
 
         A chunk that missed the flush at T is flushed at a later tick. It is lost only if the hangup comes at
-        that moment. Where chunks lag, the ticks say nothing.
+        that moment. Where chunks lag, the ticks say nothing, and any hangup may have cut one off.
         """
         after, since_chunk = hung_up_at - ended_at, hung_up_at - self.chunk_at
-        if settle > LAG_IDLE:
-            return after >= SEAM_SHARE * waits
-        if since_chunk < CUT_FLUSH or after < HANGUP_LEAST:
+        if settle > LAG_IDLE or since_chunk < CUT_FLUSH or after < HANGUP_LEAST:
             return False
         others = sum(1 for end in self.ends.values() if ended_at - OTHER_END < end.at <= ended_at)
         if after >= AFTER_FLUSHES or (self.chunk_at >= ended_at - END_WAITS and others <= 1):

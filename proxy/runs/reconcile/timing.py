@@ -49,9 +49,6 @@ CUT_FLUSH: Final = 0.001
 HANGUP_LEAST: Final = 0.003
 """A hangup that comes sooner after an end (measured: 5 ms or later) shows that something was delayed."""
 
-SEAM_SHARE: Final = 0.45
-"""How much of the settling time must have passed at a hangup where chunks lag."""
-
 SEAM: Final = 0.01
 """How long after such a hangup the next subscription may be opened."""
 

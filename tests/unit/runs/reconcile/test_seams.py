@@ -65,9 +65,12 @@ def test_a_hangup_with_the_end_proves_nothing() -> None:
     assert proven(chunk_at=LONG_AGO * 1000, hangup_at=least * 1.1)
 
 
-def test_where_chunks_lag_the_ticks_say_nothing() -> None:
+def test_where_chunks_lag_a_hangup_before_the_settling_time_proves_nothing() -> None:
+    """At a load of 14 a hangup 40 ms after the end, with 81 ms to settle, cut off the last chunk."""
     assert not proven(chunk_at=5, hangup_at=15, lag=75)
-    assert proven(chunk_at=5, hangup_at=50, lag=75)
+    assert not proven(chunk_at=-32, hangup_at=40, lag=56)
+    assert not proven(chunk_at=5, hangup_at=99, lag=75)
+    assert proven(chunk_at=5, hangup_at=101, lag=75)
 
 
 def test_without_a_next_subscription_nothing_is_proven() -> None:
