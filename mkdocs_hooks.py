@@ -1,7 +1,7 @@
 """Hooks of mkdocs: documents outside of docs/ become pages; links lead to pages or to the repository.
 
-The documents link to each other as files of the repository, so that they can be read there. On the site, a link
-to a page leads to the page, and a link to any other file to that file in the repository.
+The documents link to each other as files of the repository, so that they can be read there. On the site,
+a link to a page leads to the page, and a link to any other file to that file in the repository.
 """
 
 from __future__ import annotations
