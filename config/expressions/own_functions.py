@@ -56,7 +56,7 @@ def div(meter: Meter, one: Any, other: Any) -> Any:
 
 
 def rounded(meter: Meter, value: Any, digits: Any) -> Any:
-    """`value` with so many decimal digits; halves are rounded away from zero."""
+    """`value`, rounded to `digits` decimal digits; halves are rounded away from zero."""
     if digits != int(digits) or not 0 <= digits <= MOST_DIGITS:
         raise ExpressionFailed(f"round() takes from 0 to {MOST_DIGITS} digits")
     if value.__class__ is int:

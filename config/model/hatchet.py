@@ -97,7 +97,7 @@ TAP_SCHEMA: Final = WithJsonSchema(
 
 
 class HatchetConfig(Block):
-    """How a team's Hatchet is reached; what is not written comes from the token and `HATCHET_CLIENT_*`."""
+    """How a team's Hatchet is reached. What is left out comes from the token and `HATCHET_CLIENT_*`."""
 
     token: Secret = setting(
         ...,

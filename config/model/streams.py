@@ -391,7 +391,7 @@ class StreamBlock(Block):
     control: Annotated[Literal["named", "off"], choice("named", "off")] = setting(
         "named",
         "Only with `format: sse`: whether the stream has control frames (`stream.reset`, `stream.gap` …). "
-        "Without them a page is told of no loss and of no retry.",
+        "Without them a page does not learn of losses and retries.",
         "off",
     )
     heartbeat: Lasting = setting("15s", "A comment is sent after this time without traffic.", "15s")

@@ -59,7 +59,7 @@ A file may have 1 MiB, 50,000 values, 32 levels and 128 KiB of expressions.
 | `type` | the event's name, from the table below |
 | `step` | the step's name as in the workflow's code; null on run events |
 | `payload` | what it carries, see below |
-| `workflow` | the workflow's name; null where nothing tells it |
+| `workflow` | the workflow's name; null where it is not known |
 | `run_id`, `step_run_id` | Hatchet's ids |
 | `parent` | `{run_id, step, workflow}` of what started a child run (`include: [children]`); null elsewhere |
 | `attempt` | 1 for the first try; null on run events |
@@ -101,7 +101,7 @@ but true refuses. So do a comparison with a side that is missing, and an order o
 |---|---|
 | `add(a, b)`, `sub(a, b)`, `mul(a, b)` | the sum, difference and product of two numbers |
 | `div(a, b)` | the quotient of two numbers; a division by 0 fails |
-| `round(number, digits)` | the number with so many decimal digits; halves are rounded away from zero |
+| `round(number, digits)` | the number, rounded to `digits` decimal digits, halves away from zero |
 | `slice(text, from, to)` | a part of a text; negative numbers count from the end, `null` as `to` is the end |
 | `lower(text)`, `upper(text)` | the text in lower case, in upper case |
 | `trim(text)`, `trim(text, characters)` | the text without blanks, or those characters, at both ends |

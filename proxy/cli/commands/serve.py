@@ -83,7 +83,7 @@ class PortOption(click.IntRange):
     default=1,
     envvar="STREAM_PROXY_WORKERS",
     show_default=True,
-    help="So many processes serve the address, for a machine with several cores.",
+    help="The number of processes that serve the address, for a machine with several cores.",
 )
 def command(path: Path | None, host: str | None, port: int | None, workers: int) -> None:
     """Serve streams to browsers.
