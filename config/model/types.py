@@ -212,7 +212,7 @@ def origin(value: Any) -> str:
     if host.rpartition(".")[2].isdigit() and not is_ipv4(host):
         raise wrong(
             "origin",
-            f"is no IPv4 address as browsers send it, but {kind(value)}",
+            f"must have its IPv4 address as browsers write it, but this is {kind(value)}",
             "like http://127.0.0.1:3000",
         )
     usual = {"http": 80, "https": 443}.get(parts.scheme)
