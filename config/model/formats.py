@@ -101,7 +101,8 @@ def part(value: Any) -> str:
     if isinstance(value, str) and value in OWN_DATA:
         message = f"must not be `{value}`: the proxy sends gaps under this name"
         raise wrong("choice", message, "choose another name")
-    hint = nearest(value, tuple(PARTS)) or "data of your own has a name, like `data-plan`"
+    named = "data of your own has a name, like `data-plan`"
+    hint = named if str(value).lower().startswith("data") else nearest(value, tuple(PARTS)) or named
     raise wrong("choice", f"must be {alternatives(EVERY_PART)}, but this is {kind(value)}", hint)
 
 

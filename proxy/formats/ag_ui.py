@@ -11,6 +11,8 @@ Facts that decide what is written here:
 - Text for a message id that the client knows is appended. So message ids differ between two backlogs of a
   run: a client that meets another process gets new messages, never a text with another one appended to it.
 - An open tool call or step at the end of the run is an error.
+- 0.0.59, which CopilotKit 1.74 brings, refuses an ``outcome`` of ``RUN_FINISHED`` that it does not know. So a
+  custom event says that the run was cancelled.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from proxy.formats.transcript import DATA, Part, Transcript
 
 GAP: Final = "stream.gap"
 RESET: Final = "stream.reset"
+ENDED: Final = "stream.end"
 FAILED: Final = "The run failed"
 """The message of ``RUN_ERROR`` where no rule with ``as: error`` has one: nothing of the run's error gets
 out."""
@@ -198,8 +201,9 @@ class AgUi:
             last = [_block("RUN_ERROR", message=self._error or FAILED)]
         else:
             last = [] if self._error is None else [_custom(ERROR, self._error)]
-            outcome = {"outcome": {"type": "cancelled"}} if status == "cancelled" else {}
-            last.append(_block("RUN_FINISHED", **self._run, **outcome))
+            if status == "cancelled":
+                last.append(_custom(ENDED, {"status": status}))
+            last.append(_block("RUN_FINISHED", **self._run))
         return blocks + self.log.add(Part(_END), *last)
 
     def again(self, cause: str) -> list[bytes]:

@@ -103,7 +103,7 @@ def test_a_run_that_failed_ends_with_an_error(status: str, said: str | None, las
     assert parsed(machine.end(status)) == [last]
 
 
-def test_a_run_that_was_cancelled_says_so() -> None:
-    (last,) = parsed(AgUi(FACTS).end("cancelled"))
-    assert last["type"] == "RUN_FINISHED"
-    assert last["outcome"] == {"type": "cancelled"}
+def test_a_run_that_was_cancelled_says_so_without_a_field_that_clients_refuse() -> None:
+    said, last = parsed(AgUi(FACTS).end("cancelled"))
+    assert (said["name"], said["value"]) == ("stream.end", {"status": "cancelled"})
+    assert last == {"type": "RUN_FINISHED", "threadId": RUN, "runId": RUN}
