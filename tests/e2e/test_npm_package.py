@@ -43,7 +43,8 @@ def test_the_package_has_no_dependencies_and_holds_each_entry_with_its_types(tmp
     assert all(meta["optional"] for meta in given["peerDependenciesMeta"].values())
     entries = [entry for entry in given["exports"].values() if isinstance(entry, dict)]
     wanted = {path.removeprefix("./") for entry in entries for path in entry.values()}
-    assert files == wanted | {"package.json", "README.md"}
+    assert files == wanted | {"package.json", "README.md", "LICENSE"}
+    assert (PACKAGE / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
 
 
 def test_the_package_has_the_version_of_the_proxy() -> None:
