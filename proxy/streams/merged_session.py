@@ -15,20 +15,18 @@ items are sent as they come, but an item for which the membership waits holds ba
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import replace
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
 
-from proxy.core.events import End, Event, GapCause, Item, StepGap
+from proxy.core.events import End, Event, Item, StepGap
 from proxy.core.observations import CoreState
 from proxy.hatchet.errors import HatchetAway, HatchetError, RunUnknown
 from proxy.log.cursor import Cursor, Ids
 from proxy.observability.counters import TeamCounters
-from proxy.runs.follower import RunFollower
 from proxy.streams.dispatcher import Dispatcher
+from proxy.streams.membership import Feed, Member, Membership, RunLeases, TooManyRuns, spoken
 from proxy.streams.merge_order import in_order
 from proxy.streams.opening import open_dispatcher
-from proxy.streams.run_session import RunSession
 from proxy.streams.stream import LiveStream
 
 JOIN_PAUSE: Final = 0.5  # seconds between attempts to read the state of a run that belongs to it
@@ -39,104 +37,6 @@ sent within half a second."""
 JOINS_AT_ONCE: Final = 16  # runs whose states are read at the same time: behind the API is one database
 MOST_RUNS: Final = 1000
 """Runs of one stream, where ``limits.runs`` does not say less: each has a follower and reads its states."""
-
-
-class TooManyRuns(HatchetError):
-    """More runs would belong to the stream than it may have. The text says so in words."""
-
-
-class RunLeases(Protocol):
-    """Gives the sessions of runs."""
-
-    async def lease(self, run_id: str, *, resumes: bool) -> RunSession:
-        """The session of a run. Each `lease` needs a `release`."""
-
-    def release(self, session: RunSession, *, at_once: bool = False) -> None:
-        """A session is not needed any more; `at_once`: it need not linger either."""
-
-    def has_room_for(self, run_id: str) -> bool:
-        """Whether ``limits.runs`` allows to follow this run too."""
-
-
-class Feed(Protocol):
-    """One subscription that brings the events of several runs."""
-
-    def attach(self, run: RunFollower) -> None:
-        """Bring the events of `run`, and those that are buffered."""
-
-    def detach(self, run: RunFollower) -> None:
-        """Bring its events no more."""
-
-
-class Membership(Protocol):
-    """Decides which runs belong to a merged session."""
-
-    settle_time: float
-    """Seconds for which the items of runs that are over are waited for, to sort them."""
-    guarded: bool
-    """Whether a reader must be permitted each run; else the first one speaks for all."""
-    sequential: bool
-    """Whether the items of a run come before those of the next one, as far as they are from the past."""
-
-    async def first(self, session: MergedSession) -> None:
-        """Add the runs that exist by now. Raises HatchetError."""
-
-    async def watch(self, session: MergedSession) -> None:
-        """Add the runs that begin later; runs until it is cancelled."""
-
-    def holds(self, session: MergedSession, member: Member, item: Item) -> bool:
-        """Whether `settle` must be awaited before `item` of `member` is sent."""
-
-    async def settle(self, session: MergedSession, member: Member, item: Item) -> None:
-        """Wait until `item` may be sent."""
-
-    def ends(self, member: Member) -> bool:
-        """Whether the end of this run is the end of the stream."""
-
-
-class Member:
-    """One run of a merged session; a listener of its run session.
-
-    `parent` is what events of a child run have as their `parent`, `parent_step` the id of the step that
-    started it. `created_at` is in nanoseconds since 1970, 0 where it is not known. `followed`: whether its
-    items are sent at all. `past`: it was over when it was found.
-    """
-
-    def __init__(
-        self,
-        owner: MergedSession,
-        run_id: str,
-        *,
-        created_at: int,
-        parent: Mapping[str, Any] | None,
-        parent_step: str | None,
-        followed: bool,
-    ) -> None:
-        self.run_id = run_id
-        self.created_at = created_at
-        self.parent = parent
-        self.parent_step = parent_step
-        self.followed = followed
-        self.past = False
-        self.over = False
-        self.session: RunSession | None = None
-        self.leased = False
-        self.items: list[Item] = []  # that wait: for the first sorting, or behind an item that is held
-        self.held = False
-        self.spoke = asyncio.Event()  # it has given items, or never will
-        self.ended = asyncio.Event()
-        self._owner = owner
-
-    def receive(self, items: Iterable[Item]) -> None:
-        """Items of the run."""
-        self.items += items
-        if self.items:
-            self.spoke.set()
-            self._owner.received(self)
-
-    def dropped(self) -> None:
-        """The run session was closed: a replay began, or the team ends."""
-        self._owner.lost(self)
 
 
 class MergedSession:
@@ -234,8 +134,8 @@ class MergedSession:
         self._ready.set_result(None)
         self.in_background(self._membership.watch(self))
         members = list(self.members.values())
-        await _spoken(members, min(SORTING, self._membership.settle_time))
-        await _spoken([member for member in members if member.past], self._membership.settle_time)
+        await spoken(members, min(SORTING, self._membership.settle_time))
+        await spoken([member for member in members if member.past], self._membership.settle_time)
         self._begin_live()
 
     def _fail(self, trouble: HatchetError) -> None:
@@ -255,28 +155,34 @@ class MergedSession:
         parent_step: str | None = None,
         followed: bool = True,
         past: bool = False,
+        workflow: str | None = None,
     ) -> None:
         """The run belongs to the stream from now on; the parameters are those of `Member`."""
         if run_id in self.members or self.closed or self.over:
             return
         if len(self.members) >= MOST_RUNS or (followed and not self.runs.has_room_for(run_id)):
-            self._refuse()
+            self.refuse()
             return
         member = self.members[run_id] = Member(
             self, run_id, created_at=created_at, parent=parent, parent_step=parent_step, followed=followed
         )
         member.past = past
+        member.workflow = workflow
         if followed:
             self.in_background(self._join(member))
         else:
             member.spoke.set()
 
-    def _refuse(self) -> None:
-        count = min(MOST_RUNS, len(self.members))
+    def refuse(self) -> None:
+        """More runs belong to the stream than it may have: its clients are told to come back later."""
+        if self.closed or self.over:
+            return
         self.refused = TooManyRuns(
-            f"more than {count} runs belong to this stream: it shows at most {MOST_RUNS}, and no more than "
+            f"too many runs belong to this stream: it shows at most {MOST_RUNS}, and no more than "
             "`limits.runs` allows. Let fewer steps start child runs, or leave out `include`"
         )
+        if not self._ready.done():
+            self._ready.set_result(None)
         notice = self._dispatcher.channel.wire.notice("wait", {"cause": "limit"})
         for subscriber in tuple(self._dispatcher.subscribers):
             subscriber.write_control(notice)
@@ -395,7 +301,7 @@ class MergedSession:
                     sent.append(item)
                 self._run_over(member)
             else:
-                sent.append(_of_member(member, item))
+                sent.append(member.marked(item))
         if sent and not self.closed and not self.over:
             self.over = last
             self._dispatcher.publish(sent)
@@ -408,8 +314,10 @@ class MergedSession:
             self._dispatcher.publish([gap])
 
     def _run_over(self, member: Member) -> None:
+        """Nothing more comes of a run: it is kept only as long as other clients need it."""
         member.over = True
         member.ended.set()
+        self._release(member, at_once=False)
 
     def _finish(self) -> None:
         """The end was sent: nothing more is listened to."""
@@ -428,7 +336,7 @@ class MergedSession:
         events: list[Event] = []
         for member in sorted(self.members.values(), key=lambda one: one.created_at):
             if member.session is not None:
-                rebuilt = [_of_member(member, event) for event in await member.session.rebuild()]
+                rebuilt = [member.marked(event) for event in await member.session.rebuild()]
                 events += [event for event in rebuilt if isinstance(event, Event)]
         return events
 
@@ -478,19 +386,22 @@ class MergedSession:
 
     def _release_all(self) -> None:
         for member in self.members.values():
-            session = member.session
-            if session is not None and member.leased:
-                member.leased = False
-                session.unlisten(member)
-                if self._feed is not None:
-                    self._feed.detach(session.run)
-                self.runs.release(session, at_once=not self.over)
+            self._release(member, at_once=not self.over)
         for task in self._tasks:
             if task is not asyncio.current_task():
                 task.cancel()
         no_more_needed, self._no_more_needed = self._no_more_needed, None
         if no_more_needed is not None:
             no_more_needed()
+
+    def _release(self, member: Member, *, at_once: bool) -> None:
+        session = member.session
+        if session is not None and member.leased:
+            member.leased = False
+            session.unlisten(member)
+            if self._feed is not None:
+                self._feed.detach(session.run)
+            self.runs.release(session, at_once=at_once)
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._contained(work))
@@ -504,26 +415,3 @@ class MergedSession:
             return  # the team is closed
         except Exception as error:
             self._unforeseen(error)
-
-
-async def _spoken(members: list[Member], seconds: float) -> None:
-    """Wait until all of them have given items, or for `seconds`."""
-    waiting = [asyncio.ensure_future(member.spoke.wait()) for member in members]
-    try:
-        if waiting:
-            await asyncio.wait(waiting, timeout=seconds)
-    finally:
-        for each in waiting:
-            each.cancel()
-
-
-def _of_member(member: Member, item: Item) -> Item:
-    """The item with what tells its run apart from the others."""
-    if isinstance(item, Event):
-        return item if member.parent is None else replace(item, parent=member.parent)
-    return item if isinstance(item, End) else replace(item, run_id=member.run_id)
-
-
-def lost_runs() -> StepGap:
-    """The gap that is sent where it is not known whether there were further runs."""
-    return StepGap(GapCause.UPSTREAM, None, None, None)

@@ -240,7 +240,7 @@ async def test_a_run_with_too_many_children_is_refused_in_words(
         async with aiohttp.ClientSession() as session:
             answer = await session.get(f"{small.url}/family/{root}", headers={"Accept": "application/json"})
             assert answer.status == 429
-            assert "runs belong to this stream" in (await answer.json())["detail"]
+            assert "too many runs belong to this stream" in (await answer.json())["detail"]
 
 
 def ended(frames: list[Frame]) -> list[str]:

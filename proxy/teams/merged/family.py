@@ -16,11 +16,12 @@ import asyncio
 from typing import Final
 
 from config.expressions.globs import matches
-from proxy.core.events import RUN_EVENTS, STEP_ENDS, Event, Item
+from proxy.core.events import RUN_EVENTS, STEP_ENDS, Event, GapCause, Item, StepGap
 from proxy.core.observations import OVER, PARENT_RUN, PARENT_STEP, CoreState, ListedRun
 from proxy.hatchet.errors import HatchetError
 from proxy.hatchet.upstream import Upstream
-from proxy.streams.merged_session import MOST_RUNS, Member, MergedSession, lost_runs
+from proxy.streams.membership import Member
+from proxy.streams.merged_session import MOST_RUNS, MergedSession
 from proxy.streams.stream import LiveStream
 from proxy.teams.merged.newcomers import Newcomers
 
@@ -90,10 +91,14 @@ class Family:
 
     async def _children_of(self, session: MergedSession, run_id: str) -> None:
         async with self._looks:
-            room = MOST_RUNS + 1 - len(session.members)
-            if session.closed or room <= 0:
+            if session.closed:
                 return
-            rows = await self._upstream.runs_with(PARENT_RUN, run_id, room)
+            listed = await self._upstream.runs_with(PARENT_RUN, run_id, MOST_RUNS + 1)
+        rows = [row for row in listed if row.run_id not in session.members]
+        room = MOST_RUNS + 1 - len(session.members)
+        if len(rows) >= room:  # none of them is followed: reading so many states is what must not happen
+            session.refuse()
+            return
         for row in sorted(rows, key=lambda one: one.created_at):
             await self._add(session, row)
 
@@ -110,6 +115,7 @@ class Family:
             run.run_id,
             created_at=run.created_at,
             past=run.over,
+            workflow=workflow,
             parent={
                 "run_id": parent.run_id,
                 "step": await self._step(parent, step_run_id),
@@ -137,6 +143,8 @@ class Family:
             return None
 
     async def _parent_workflow(self, parent: Member) -> str | None:
+        if parent.workflow is not None:
+            return parent.workflow
         if parent.session is not None and parent.session.workflow is not None:
             return parent.session.workflow
         if not self._stream.shows_workflow:
@@ -191,7 +199,7 @@ class Family:
                     await asyncio.sleep(PAUSE)
                 await self._look(session, list(session.members))
         except (HatchetError, TimeoutError):
-            session.announce(lost_runs())
+            session.announce(StepGap(GapCause.UPSTREAM, None, None, None))
 
     async def _end_of(self, child: Member) -> None:
         """Wait until the items of a child that is over have come; one that goes on is not waited for.

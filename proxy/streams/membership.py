@@ -1,0 +1,133 @@
+"""What a merged session works with: its members, what decides about them, where their sessions come from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from proxy.core.events import End, Event, Item
+from proxy.hatchet.errors import HatchetError
+from proxy.runs.follower import RunFollower
+from proxy.streams.run_session import RunSession
+
+if TYPE_CHECKING:
+    from proxy.streams.merged_session import MergedSession
+
+
+class TooManyRuns(HatchetError):
+    """More runs would belong to the stream than it may have. The text says so in words."""
+
+
+class RunLeases(Protocol):
+    """Gives the sessions of runs."""
+
+    async def lease(self, run_id: str, *, resumes: bool) -> RunSession:
+        """The session of a run. Each `lease` needs a `release`."""
+
+    def release(self, session: RunSession, *, at_once: bool = False) -> None:
+        """A session is not needed any more; `at_once`: it need not linger either."""
+
+    def has_room_for(self, run_id: str) -> bool:
+        """Whether ``limits.runs`` allows to follow this run too."""
+
+
+class Feed(Protocol):
+    """One subscription that brings the events of several runs."""
+
+    def attach(self, run: RunFollower) -> None:
+        """Bring the events of `run`, and those that are buffered."""
+
+    def detach(self, run: RunFollower) -> None:
+        """Bring its events no more."""
+
+
+class Membership(Protocol):
+    """Decides which runs belong to a merged session."""
+
+    settle_time: float
+    """Seconds for which the items of runs that are over are waited for, to sort them."""
+    guarded: bool
+    """Whether a reader must be permitted each run; else the first one speaks for all."""
+    sequential: bool
+    """Whether the items of a run come before those of the next one, as far as they are from the past."""
+
+    async def first(self, session: MergedSession) -> None:
+        """Add the runs that exist by now. Raises HatchetError."""
+
+    async def watch(self, session: MergedSession) -> None:
+        """Add the runs that begin later; runs until it is cancelled."""
+
+    def holds(self, session: MergedSession, member: Member, item: Item) -> bool:
+        """Whether `settle` must be awaited before `item` of `member` is sent."""
+
+    async def settle(self, session: MergedSession, member: Member, item: Item) -> None:
+        """Wait until `item` may be sent."""
+
+    def ends(self, member: Member) -> bool:
+        """Whether the end of this run is the end of the stream."""
+
+
+class Member:
+    """One run of a merged session; a listener of its run session.
+
+    `parent` is what events of a child run have as their `parent`, `parent_step` the id of the step that
+    started it. `created_at` is in nanoseconds since 1970, 0 where it is not known. `followed`: whether its
+    items are sent at all. `past`: it was over when it was found. `workflow`: the name
+    of its workflow, where that was known then.
+    """
+
+    def __init__(
+        self,
+        owner: MergedSession,
+        run_id: str,
+        *,
+        created_at: int,
+        parent: Mapping[str, Any] | None,
+        parent_step: str | None,
+        followed: bool,
+    ) -> None:
+        self.run_id = run_id
+        self.created_at = created_at
+        self.parent = parent
+        self.parent_step = parent_step
+        self.followed = followed
+        self.past = False
+        self.workflow: str | None = None
+        self.over = False
+        self.session: RunSession | None = None
+        self.leased = False
+        self.items: list[Item] = []  # that wait: for the first sorting, or behind an item that is held
+        self.held = False
+        self.spoke = asyncio.Event()  # it has given items, or never will
+        self.ended = asyncio.Event()
+        self._owner = owner
+
+    def receive(self, items: Iterable[Item]) -> None:
+        """Items of the run."""
+        self.items += items
+        if self.items:
+            self.spoke.set()
+            self._owner.received(self)
+
+    def marked(self, item: Item) -> Item:
+        """The item with what tells its run apart from the others."""
+        if isinstance(item, Event):
+            return item if self.parent is None else replace(item, parent=self.parent)
+        return item if isinstance(item, End) else replace(item, run_id=self.run_id)
+
+    def dropped(self) -> None:
+        """The run session was closed: a replay began, or the team ends."""
+        self._owner.lost(self)
+
+
+async def spoken(members: Sequence[Member], seconds: float) -> None:
+    """Wait until all of them have given items, or for `seconds`."""
+    waiting = [asyncio.ensure_future(member.spoke.wait()) for member in members]
+    try:
+        if waiting:
+            await asyncio.wait(waiting, timeout=seconds)
+    finally:
+        for each in waiting:
+            each.cancel()
