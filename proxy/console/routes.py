@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -19,11 +19,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from config.model.files import ConsoleConfig
+from proxy.console.answers import Nobody, Others, answer, to_json
 from proxy.console.config_view import Newest, config_as_json
-from proxy.console.overview import overview_as_json, runs_as_json
+from proxy.console.overview import overview_as_json
 from proxy.console.playground import MOST_TEXT, BadDraft, play
 from proxy.console.recent import SAMPLE_EVERY, LastHour, RecentLines
-from proxy.console.run_view import read_story, run_as_json, verdicts_as_json
+from proxy.console.run_view import run_as_json, story_from_state, verdicts_as_json
 from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.log.cursor import run_id_of
 from proxy.teams.hub import ALL_TEAMS, Hub
@@ -65,7 +66,9 @@ class Files(Protocol):
 class Console:
     """The operators' page of one process."""
 
-    def __init__(self, hub: Hub, files: Files) -> None:
+    def __init__(self, hub: Hub, files: Files, others: Others | None = None) -> None:
+        """`others`: the other workers, whose runs are shown too; None: there are none."""
+        self._others = others or Nobody()
         self._hub = hub
         self._files = files
         self._lines = RecentLines()
@@ -146,7 +149,11 @@ class Console:
         return _json(overview_as_json(self._hub, self._last_hour))
 
     async def _runs(self, request: Request, console: ConsoleConfig) -> Response:
-        return _json(runs_as_json(self._hub, request.query_params.get("team")))
+        question = {"ask": "runs", "team": request.query_params.get("team")}
+        parts = [answer(self._hub, question), *await self._others.ask_all(question)]
+        rows = zip_longest(*(part["runs"] for part in parts))  # the newest of each worker first
+        runs = [run for row in rows for run in row if run is not None]
+        return _json({"more": any(part["more"] for part in parts), "runs": runs})
 
     async def _log(self, request: Request, console: ConsoleConfig) -> Response:
         return _json({"lines": [line.as_json for line in self._lines]})
@@ -164,15 +171,28 @@ class Console:
     async def _run(self, request: Request, console: ConsoleConfig) -> Response:
         team, run_id = self._team(request), _run_id(request)
         after = request.query_params.get("after", "0")
-        story = await read_story(team, run_id, int(after) if after.isascii() and after.isdigit() else 0)
-        return _json(run_as_json(story, self._hub.sessions, shown=_shown(console)))
+        number = int(after) if after.isascii() and after.isdigit() else 0
+        found = await self._followed("run", team, run_id, number)
+        if not found:
+            story = await story_from_state(team, run_id, number)
+            found = run_as_json(story, (), shown=_shown(console))
+        return _json(found)
 
     async def _item(self, request: Request, console: ConsoleConfig) -> Response:
         team, run_id, number = self._team(request), _run_id(request), request.path_params["number"]
-        item = (await read_story(team, run_id, number - 1)).item(number)
-        if item is None:
-            raise _NotFound("this event is not kept any more: the backlog has evicted it")
-        return _json(verdicts_as_json(number, item, team.streams.values(), shown=_shown(console)))
+        found = await self._followed("item", team, run_id, number)
+        if not found:
+            item = (await story_from_state(team, run_id, number - 1)).item(number)
+            if item is None or team.runs.get(run_id) is not None:
+                raise _NotFound("this event is not kept any more: the backlog has evicted it")
+            found = verdicts_as_json(number, item, team.streams.values(), shown=_shown(console))
+        return _json(found)
+
+    async def _followed(self, ask: str, team: Team, run_id: str, number: int) -> dict[str, Any]:
+        """What the worker answers that follows the run, this one first; empty where none does."""
+        question = {"ask": ask, "team": team.name, "run": run_id, "number": number}
+        own = answer(self._hub, question)
+        return own or next(iter(await self._others.ask_all(question)), {})
 
     async def _find(self, request: Request, console: ConsoleConfig) -> Response:
         """The run that ``{"text": …}`` means: a run id, a stream's address, or KEY=VALUE of its metadata."""
@@ -263,11 +283,7 @@ async def _asked(request: Request) -> dict[str, Any]:
 
 
 def _json(found: Mapping[str, Any]) -> Response:
-    try:
-        body = orjson.dumps(found, default=str)
-    except TypeError:  # half a character, or an integer beyond 64 bits
-        body = json.dumps(found, default=str).encode()
-    return Response(body, headers=HEADERS, media_type="application/json")
+    return Response(to_json(found), headers=HEADERS, media_type="application/json")
 
 
 def _problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:

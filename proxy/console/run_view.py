@@ -45,11 +45,14 @@ class RunStory:
         return next((item for each, item in self.items if each == number), None)
 
 
-async def read_story(team: Team, run_id: str, after: int = 0) -> RunStory:
-    """What is known of a run after item `after`. Raises RunUnknown and every other HatchetError."""
+def followed_story(team: Team, run_id: str, after: int = 0) -> RunStory | None:
+    """What is kept of a run after item `after`; None where it is not followed in this process."""
     session = team.runs.get(run_id)
-    if session is not None:
-        return RunStory(team, run_id, session.retained(after), session)
+    return None if session is None else RunStory(team, run_id, session.retained(after), session)
+
+
+async def story_from_state(team: Team, run_id: str, after: int = 0) -> RunStory:
+    """What Hatchet says of a run that nobody follows. Raises RunUnknown and every other HatchetError."""
     core = await team.upstream.core(run_id)
     try:
         past = await team.upstream.past(run_id) if team.upstream.has_history else None

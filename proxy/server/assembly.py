@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import orjson
+
 from config.model.files import Config, HatchetConfig
 from config.watch import Fingerprint, watch
 from proxy import __version__
@@ -128,12 +130,16 @@ class Assembly:
 
     def _answer(self, question: bytes) -> bytes:
         """What another worker asks."""
-        return self._own_vitals.encode() if question == VITALS else b""
+        if question == VITALS:
+            return self._own_vitals.encode()
+        from proxy.console.answers import answer, to_json  # noqa: PLC0415 - only where the console is open
+
+        return to_json(answer(self.hub, orjson.loads(question)))
 
     async def _serve_with_admin(self, sock: socket.socket, admin: socket.socket) -> None:
         from proxy.console.routes import Console  # noqa: PLC0415 - most processes have no port for it
 
-        console = Console(self.hub, self.reloader)
+        console = Console(self.hub, self.reloader, None if self._worker is None else self._worker.mesh)
         counting = asyncio.create_task(console.run())
         try:
             async with AdminServer(admin_app(self.hub, self._vitals, console)).beside(admin):

@@ -18,16 +18,17 @@ import pytest_asyncio
 from proxy.server.workers.placement import worker_of_run
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Chunks, Script, Step, Workflow, script
-from tests.support.processes import Running, serving
+from tests.support.processes import Running, free_port, serving
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
 WORKERS: Final = 3
+SECRET: Final = "3f9c1b7a5d2e8046b1c3d5e7f9a0b2c4"
 YAML: Final = """
 version: 1
 hatchet: {token: "${HATCHET_CLIENT_TOKEN}", tap: {stream: "on"}}
-server: {drain: {grace: 8s, spread: 1s}}
+server: {drain: {grace: 8s, spread: 1s}, admin_port: PORT, console: {token: SECRET}}
 streams:
   chat:
     rules:
@@ -44,12 +45,18 @@ def talks() -> Script:
     return script(Workflow("talks", (talk,)), Workflow("endless", (endless,)))
 
 
+def _yaml(admin: int | None = None) -> str:
+    return YAML.replace("PORT", str(admin or free_port())).replace("SECRET", SECRET)
+
+
 class Stage:
     """A proxy of several workers, with an engine."""
 
     def __init__(self, engine: Engine, proxy: Running, url: str, yaml: Path) -> None:
         self.engine, self.proxy, self.url, self.yaml = engine, proxy, url, yaml
         self.client = httpx.AsyncClient(timeout=30)
+        self.admin = int(re.findall(r"admin_port: (\d+)", yaml.read_text())[0])
+        self.admin_url = f"http://127.0.0.1:{self.admin}"
 
     async def run(self, workflow: str = "talks", worker: int | None = None) -> str:
         """A run, of the worker that is asked for."""
@@ -70,14 +77,14 @@ class Stage:
 
     async def metric(self, name: str) -> float:
         """The sum of a metric over its labels."""
-        text = (await self.client.get(f"{self.url}/metrics")).text
+        text = (await self.client.get(f"{self.admin_url}/metrics")).text
         return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     yaml = tmp_path_factory.mktemp("workers") / "streams.yaml"
-    yaml.write_text(YAML)
+    yaml.write_text(_yaml())
     async with (
         Engine(talks(), speed=2, quirks={"metadata-hangup": False}) as engine,
         serving(yaml, engine.env, 0, "--workers", str(WORKERS)) as (proxy, url),
@@ -139,9 +146,26 @@ async def test_one_connection_reads_runs_of_every_worker(stage: Stage) -> None:
             text = (await client.get(f"{stage.url}/streams/chat/{run}")).text
             assert frames_of(text)[-1][1] == "stream.end"
             assert text.count("event: done") == 1
-        assert (await client.get(f"{stage.url}/readyz")).json()["workers"] == {"count": 3, "answering": 3}
         assert (await client.get(f"{stage.url}/streams/chat/nothing")).status_code == 400
         assert (await client.post(f"{stage.url}/streams/chat/{runs[1]}")).status_code == 405
+
+
+async def test_the_console_shows_the_runs_of_every_worker(stage: Stage) -> None:
+    headers = {"authorization": f"Bearer {SECRET}"}
+    runs = [await stage.run(worker=worker) for worker in range(WORKERS)]
+    for run in runs:
+        await stage.client.get(f"{stage.url}/streams/chat/{run}")
+    api = f"{stage.admin_url}/console/api"
+    listed = (await stage.client.get(f"{api}/runs", headers=headers)).json()["runs"]
+    assert {run["run"] for run in listed} >= set(runs)
+    for run in runs:
+        shown = (await stage.client.get(f"{api}/teams/default/runs/{run}", headers=headers)).json()
+        assert shown["followed"]
+        last = shown["items"][-1]
+        item = await stage.client.get(f"{api}/teams/default/runs/{run}/items/{last['n']}", headers=headers)
+        assert (item.json()["kind"], item.json()["streams"][0]["sent"]) == ("end", True)
+    unknown = f"{api}/teams/default/runs/00000000-0000-4000-8000-000000000000"
+    assert (await stage.client.get(unknown, headers=headers)).status_code == 404
 
 
 async def test_a_worker_that_is_killed_is_replaced_and_no_counter_goes_back(stage: Stage) -> None:
@@ -161,7 +185,7 @@ async def test_a_worker_that_is_killed_is_replaced_and_no_counter_goes_back(stag
         assert await stage.metric("stream_proxy_frames_total") > frames
 
         async def all_answer() -> bool:
-            answer = await stage.client.get(f"{stage.url}/readyz")
+            answer = await stage.client.get(f"{stage.admin_url}/readyz")
             return bool(answer.json()["workers"] == {"count": 3, "answering": 3})
 
         await until(all_answer, "every worker answers")
@@ -169,7 +193,7 @@ async def test_a_worker_that_is_killed_is_replaced_and_no_counter_goes_back(stag
 
 
 async def test_a_reload_reaches_every_worker(stage: Stage) -> None:
-    stage.yaml.write_text(YAML.replace("event: done", "event: finished"))
+    stage.yaml.write_text(_yaml(stage.admin).replace("event: done", "event: finished"))
     stage.proxy.process.send_signal(signal.SIGHUP)
     for worker in range(WORKERS):
 
@@ -206,7 +230,7 @@ async def test_sigterm_drains_every_worker_and_the_exit_status_is_0(stage: Stage
 
 async def test_workers_drain_when_their_parent_is_killed(tmp_path: Path) -> None:
     yaml = tmp_path / "streams.yaml"
-    yaml.write_text(YAML)
+    yaml.write_text(_yaml())
     async with Engine(talks()) as engine, serving(yaml, engine.env, 0, "--workers", "2") as (proxy, url):
         one = Stage(engine, proxy, url, yaml)
         pids = list(one.pids().values())

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -112,6 +113,13 @@ class Mesh:
             return None
         finally:
             here.close()
+
+    async def ask_all(self, question: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The answers of the other workers to a JSON question; empty and missing ones are left out."""
+        asked = json.dumps(question).encode()
+        others = [worker for worker in range(self.workers) if worker != self.index]
+        answers = await asyncio.gather(*(self.ask(worker, asked) for worker in others))
+        return [found for text in answers if text is not None and (found := json.loads(text))]
 
     # -- the inbox --
 
