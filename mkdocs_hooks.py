@@ -30,9 +30,13 @@ LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)\s]*)?\))")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages that are not in docs/."""
+    """Add the pages that are not in docs/; a page that `nav` does not name is listed under More."""
     for source, page in PAGES.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
+    named = set(re.findall(r"[\w./-]+\.md", str(config.nav)))
+    others = sorted(file.src_uri for file in files.documentation_pages() if file.src_uri not in named)
+    if others:
+        config.nav.append({"More": others})
     return files
 
 
