@@ -31,6 +31,7 @@ SECRET_LINE: Final = re.compile(
     r"(?i)(?:token|key|secret|passw[a-z]{0,9})['\"]?[ \t]{0,9}:[ \t]{1,99}([^\s#{\[][^\r\n]*)"
 )
 JWT: Final = re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*)*")
+USER_INFO: Final = re.compile(r"(?<=://)[^/@\s'\"{}]{1,999}(?=@)")  # a name and password in a URL
 TELLING: Final = re.compile(r"\w{6,}")  # parts of a value that a message may quote
 UNLIKELY: Final = 8  # characters: as long a value is masked wherever it stands
 QUOTED: Final = re.compile(r"`[^`]*`|'[^']*'|\"[^\"]*\"")  # what messages quote of the file
@@ -39,7 +40,7 @@ SHORTEST: Final = 3  # characters of what is masked inside a message: shorter te
 
 def secret_spans(source: Source, model: type[BaseModel]) -> list[Span]:
     """The spans of the text that are secret."""
-    spans = [match.span() for match in JWT.finditer(source.text)]
+    spans = [match.span() for known in (JWT, USER_INFO) for match in known.finditer(source.text)]
     if source.root is None:
         spans += [match.span(1) for match in SECRET_LINE.finditer(source.text)]
     else:

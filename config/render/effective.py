@@ -12,6 +12,7 @@ from typing import Any, Final, get_args
 
 from pydantic import BaseModel, SecretStr
 
+from config.checks.redaction import USER_INFO
 from config.model.blocks import keys
 from config.model.files import (
     AuthConfig,
@@ -31,7 +32,6 @@ from config.model.types import DURATION_SCHEMA, SIZE_SCHEMA
 from config.source.scalars import is_text
 
 REDACTED: Final = "[redacted]"
-USER_INFO: Final = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 WIDTH: Final = 100  # characters of a line; longer values are written in several lines
 PLAIN: Final = re.compile(r"[A-Za-z_/][\w./@-]*( [\w./@-]+)*|[0-9]+[A-Za-z]+")  # texts that need no quotes
 UNITS: Final = ((3600.0, "h"), (60.0, "m"), (1.0, "s"))

@@ -108,7 +108,8 @@ def _explain_merged(rules: Rules, ready: Ready, preview: FormatPreview, texts: W
     last, first = event.index, event.first_index
     which = f"chunk {last}" if first == last else f"chunks {first} to {last}"
     click.secho(f"{event.type} of step {event.step}, {which}", bold=True)
-    click.echo(f"  {decoded.decided.name}: {click.style('matched', fg='green')}, merged into one frame")
+    merged = "" if first == last else ", merged into one frame"
+    click.echo(f"  {decoded.decided.name}: {click.style('matched', fg='green')}{merged}")
     message = rules.message(event, decoded)
     if message is None:
         click.echo("  not forwarded\n")

@@ -199,6 +199,19 @@ def test_a_recorded_run_shows_what_repairs_a_text(path: Path) -> None:
 # -- imports
 
 
+def test_a_recorded_run_shows_which_chunks_are_merged(path: Path) -> None:
+    data = "{n: index, first: first_index, text: payload}"
+    rule = f"{{name: tokens, events: step_stream, merge: 10s, data: {data}}}"
+    path.write_text(YAML.partition("    rules:")[0] + f"    rules: [{rule}]\n")
+    status, raw = run(path, "--recording", RECORDINGS / "postgres" / "dag_with_tokens.jsonl")
+    assert status == 0
+    said = raw.decode()
+    assert said.count("step_stream of step") == 1
+    heading = "step_stream of step generate_response, chunks 0 to 7\n"
+    assert heading + "  tokens: matched, merged into one frame\n" in said
+    assert 'data: {"n":7,"first":0,"text":"thequickbrownfoxjumpsover123true"}' in said
+
+
 def test_explain_does_not_load_grpc_nor_the_server() -> None:
     program = (
         "import sys, proxy.cli.commands.explain, proxy.cli.commands.test; import json; "

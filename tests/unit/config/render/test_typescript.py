@@ -225,6 +225,15 @@ def test_chunks_are_text_or_what_their_schema_says() -> None:
     assert texts(stream_of(as_text, as_json), types) == ["message string", "message number"]
 
 
+def test_merged_chunks_are_text_or_an_array() -> None:
+    chunk = {"a": {"chunk": {"type": "object", "properties": {"n": {"type": "number"}}, "required": ["n"]}}}
+    rule = {"events": ("step_stream",), "steps": ("a",), "merge": 0.05}
+    text = stream_of({**rule, "data": {"first": "first_index", "text": "payload"}})
+    assert texts(text, chunk) == ["message { first: number; text: string }"]
+    json = stream_of({**rule, "payload": "json", "data": "payload[].n"})
+    assert texts(json, chunk) == ["message number[]"]
+
+
 def test_fields_that_may_be_null_are_kept_or_dropped() -> None:
     rule = {"events": "step_started", "data": {"at": "at", "attempt": "attempt", "payload": "payload"}}
     assert texts(stream_of(rule)) == ["message { at: string | null; attempt: number | null; payload: null }"]
