@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 MAX_REQUEST: Final = 4096
 """Bytes of the body of a request for a ticket: a stream's name and a run id."""
@@ -54,7 +54,7 @@ class TicketRequest:
         if len(body) > MAX_REQUEST:
             raise BadTicketRequest(f"{expected}, not over {MAX_REQUEST} bytes")
         try:
-            asked = json.loads(body)
+            asked = json.loads(body.decode("utf-8-sig"), object_pairs_hook=_each_once)
         except (ValueError, RecursionError):
             raise BadTicketRequest(expected) from None
         if not isinstance(asked, dict) or set(asked) != {"stream", "run"}:
@@ -63,3 +63,11 @@ class TicketRequest:
         if not (isinstance(stream, str) and isinstance(run, str) and stream and 0 < len(run) <= MAX_RUN):
             raise BadTicketRequest(expected)
         return cls(stream, run)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object with each name once: what read the body before may have looked at the other value."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return found
