@@ -250,14 +250,15 @@ class Rules:
         """What each rule makes of `event`, as they are written; failures become the verdicts' reasons."""
         verdicts: dict[int, RuleVerdict] = {}
         self._meter.left = WORK_LIMIT
-        decoded, decided = DecodedEvent(event), ""
+        decoded = DecodedEvent(event)
+        by: Rule | None = None  # the rule that decided
         for rule in self._as_asked(event.type, event.step, event.workflow):
-            if decided:
-                verdicts[rule.number] = RuleVerdict(rule.name, False, False, None, (decided,))
+            if by is not None:
+                reason = "an earlier rule decided" if by.number < rule.number else "a narrower rule decided"
+                verdicts[rule.number] = RuleVerdict(rule.name, False, False, None, (reason,))
                 continue
             verdict = verdicts[rule.number] = _verdict(rule, decoded)
-            if verdict.matched:
-                decided = "an earlier rule decided"
+            by = rule if verdict.matched else None
         return [verdicts[number] for number in sorted(verdicts)]
 
     def _as_asked(self, event_type: str, step: str | None, workflow: str | None) -> list[Rule]:
@@ -266,7 +267,11 @@ class Rules:
         if event_type != STEP_STREAM or not candidates or not candidates[-1].takes_rest:
             return list(self._rules)
         rest = candidates[-1]
-        last = [rule for rule in self._rules if rule.number > rest.number and not rule.narrower]
+        last = [
+            rule
+            for rule in self._rules[rest.number + 1 :]
+            if not rule.narrower and rule.mismatch(event_type, step, workflow) is None
+        ]
         return [rule for rule in self._rules if rule is not rest and rule not in last] + [rest, *last]
 
     def _select(self, event_type: str, step: str | None, workflow: str | None) -> tuple[Rule, ...]:

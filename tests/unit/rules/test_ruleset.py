@@ -82,6 +82,9 @@ def test_in_a_format_a_rule_for_text_takes_the_chunks_that_narrower_rules_behind
     verdicts = said.rules.verdicts(event_of({"type": "step_stream", "step": step, "payload": payload}))
     assert [verdict.rule for verdict in verdicts] == [f"rules[{number}]" for number in range(4)]
     assert [verdict.rule for verdict in verdicts if verdict.matched] == ([decides] if decides else [])
+    narrower = [verdict.rule for verdict in verdicts if verdict.reasons == ("a narrower rule decided",)]
+    rest = {"answer": "rules[1]", "think": "rules[0]"}.get(step)
+    assert narrower == ([] if decides in (rest, None) else [rest])
 
 
 def test_in_a_format_a_rule_for_text_takes_other_events_in_its_turn() -> None:
