@@ -100,6 +100,7 @@ def test_what_a_connection_held_back_is_told_as_what_it_is_or_not_at_all(lag: fl
 @example(51328, 2.0)  # two attempts come at once, and the history counts the first one seconds later
 @example(52134, 5.0)  # the same, and a third attempt
 @example(52879, 5.0)  # the history calls an attempt waiting whose failure was received
+@example(10001954, 5.0)  # an attempt that nobody told of begins again at index 0, and the run is cancelled
 @example(9021854, 5.0)  # the history calls an attempt waiting whose chunks were received
 @example(8016614, 5.0)  # the last attempt ran unheard, and the run failed: a failure before it was received
 def test_it_is_told_or_announced_though_the_history_lags_far_behind(seed: int, lag: float) -> None:

@@ -14,6 +14,7 @@ from proxy.runs.reconcile import payloads
 from proxy.runs.reconcile.attempts import attribute
 from proxy.runs.reconcile.emitter import Emitter
 from proxy.runs.reconcile.evidence import Evidence, Outcome
+from proxy.runs.reconcile.outcomes import AT_REST
 from proxy.runs.reconcile.placement import Contested, Execution, Executions, Place, place
 from proxy.runs.reconcile.run_end import Phase, RunEnd
 from proxy.runs.reconcile.sequencer import Step
@@ -231,14 +232,22 @@ class Intake:
                     step.evidence.attempt_began(decided.attempt, now)
                     step.evidence.running = True
                 if decided.rerun and before is not None:
-                    asked, received = step.evidence.history_asked, execution.first_received_at
-                    known = step.evidence.was_evicted or asked >= received + HISTORY_LAG
-                    execution.guessed = execution.first_index <= before.last_index and not known
+                    execution.guessed = self._guessed(execution, before, step.evidence)
                     step.executions.continues(execution, before)
             if execution.attempt is not None:
                 if execution.attempt < step.sequencer.attempt and execution.held:
                     self.late += step.executions.drop(execution)
                 before = execution
+
+    def _guessed(self, execution: Execution, before: Execution, evidence: Evidence) -> bool:
+        """Whether nothing but a guess says that `execution` is the attempt of `before`, run again.
+
+        A history that does not know that a done run is over does not know of its attempts either.
+        """
+        if execution.first_index > before.last_index or evidence.was_evicted:
+            return False
+        behind = self._end.phase is Phase.CLAIMED and evidence.history_status not in AT_REST
+        return behind or evidence.history_asked < execution.first_received_at + HISTORY_LAG
 
 
 def _numbered(event: LiveEvent, executions: Executions) -> LiveEvent:

@@ -39,11 +39,11 @@ def note_history(
     now: float,
     emit_at: float,
     *,
-    chunk_at: float | None = None,
+    denied_at: float = float("inf"),
 ) -> None:
     """Take in what the history says of a step; `emit_at`: before this its end is not emitted.
 
-    `chunk_at`: when the first chunk came of the attempt that the answer counts, if one came.
+    `denied_at`: since when a chunk or the core state denies what the answer says.
     """
     evidence.children = known.children
     evidence.created_at = known.created_at if evidence.created_at is None else evidence.created_at
@@ -59,8 +59,7 @@ def note_history(
     replayed = any(
         event.type == REPLAYED and event.retry_count >= known.retry_count for event in known.events
     )
-    queued_at = chunk_at if known.status is Status.QUEUED and not replayed else None
-    if not _is_behind(evidence, known, attempt + replayed, asked, queued_at):
+    if not _is_behind(evidence, known, attempt + replayed, asked, denied_at):
         evidence.history_asked = asked
     evidence.attempt_began(attempt + replayed, now)
     evidence.history_attempt = attempt + replayed
@@ -89,17 +88,10 @@ def note_history(
         evidence.ended(Outcome(STEP_CANCELLED, attempt, None, known.finished_at, False, now, emit_at, ran))
 
 
-def _is_behind(
-    evidence: Evidence, known: PastStep, attempt: int, asked: float, queued_at: float | None
-) -> bool:
-    """Whether the answer lacks what a subscription brought longer ago than the history lags.
-
-    `queued_at`: when a chunk came of an attempt that, as the answer has it, still waits for a worker.
-    """
+def _is_behind(evidence: Evidence, known: PastStep, attempt: int, asked: float, denied_at: float) -> bool:
+    """Whether the answer lacks what was known longer before the question than the history lags."""
     before = asked - HISTORY_LAG
-    if evidence.proven > attempt and evidence.proven_at < before:
-        return True
-    if queued_at is not None and queued_at < before:
+    if denied_at < before or (evidence.proven > attempt and evidence.proven_at < before):
         return True
     if known.status in AT_REST:
         return False

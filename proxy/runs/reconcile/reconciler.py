@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.core.events import Event, GapCause, Item
-from proxy.core.observations import CoreState, Kind, LiveEvent, PastState, Status
+from proxy.core.observations import CoreState, Kind, LiveEvent, PastState, PastStep, Status
 from proxy.runs.reconcile import outcomes
 from proxy.runs.reconcile.emitter import Emitter
 from proxy.runs.reconcile.intake import Intake
 from proxy.runs.reconcile.joining import Joining
 from proxy.runs.reconcile.run_end import Closing, Phase, RunEnd
-from proxy.runs.reconcile.sequencer import Steps
+from proxy.runs.reconcile.sequencer import Step, Steps
 from proxy.runs.reconcile.states import States, Wakeup
 from proxy.runs.reconcile.subscription_state import Pulse, Selection, Subscriptions, SubscriptionState
 from proxy.runs.reconcile.timing import FAILED_WAIT, HISTORY_LAG, LIVE_WAIT, REST, SETTLE
@@ -313,9 +313,8 @@ class Reconciler:
             for known in sorted(state.steps, key=lambda one: one.created_at or 0):
                 step = self._steps.known(known.step_run_id, now)
                 step.named(known.name, self._emit_start_at(now))
-                execution = step.executions.of(known.retry_count + 1)
-                chunk_at = execution.first_received_at if execution is not None else None
-                outcomes.note_history(step.evidence, known, asked, now, emit_at, chunk_at=chunk_at)
+                denied_at = self._denied_at(step, known)
+                outcomes.note_history(step.evidence, known, asked, now, emit_at, denied_at=denied_at)
                 if step.evidence.failed_since is not None and step.evidence.undecided:
                     self.history_poll.by(step.evidence.failed_since[1] + FAILED_WAIT)
                 if step.evidence.without_text and not step.sequencer.ended:
@@ -370,6 +369,14 @@ class Reconciler:
         silent_so_far = self._joining.silent_so_far(now) and not self._states.askable
         if self._end.polls_left or unnamed or silent_so_far or self._states.state_only:
             self.core_poll.again(now)
+
+    def _denied_at(self, step: Step, known: PastStep) -> float:
+        """Since when it is known that what the history says of a step is not so; infinity: it is not."""
+        if known.status is Status.QUEUED:  # a chunk of an attempt that still waits for a worker
+            execution = step.executions.of(known.retry_count + 1)
+            return float("inf") if execution is None else execution.first_received_at
+        at_rest = known.status in outcomes.AT_REST
+        return self._end.claimed_at if self._end.phase is Phase.CLAIMED and not at_rest else float("inf")
 
     def _open_question(self, now: float) -> bool:
         if self._end.phase is Phase.CLAIMED or self._states.state_only or self._joining.silent_so_far(now):
