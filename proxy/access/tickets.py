@@ -11,9 +11,10 @@ URLs are logged by others, so a ticket carries only ``sub`` and the claims that 
 
 from __future__ import annotations
 
+import hmac
 import re
 import time
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,11 +25,13 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from jwt.exceptions import ExpiredSignatureError, PyJWTError
 
 from proxy.access.errors import TicketRefused
+from proxy.core import json_codec
 
 TYPE: Final = "stream-ticket+jwt"
 """The ``typ`` header (RFC 8725, 3.11), so that no other token is accepted as a ticket, or the reverse."""
 MAX_TICKET: Final = 4096
 """Characters; this proxy and most others limit request lines to 8 KiB."""
+_FIELDS: Final = frozenset({"stream", "run", "exp", "claims", "named"})  # of a payload, as `mint` writes it
 
 # JMESPath's three ways to quote, as its lexer reads them: a backslash takes the next character with it.
 _QUOTED: Final = re.compile(r"""'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
@@ -63,6 +66,8 @@ class Tickets:
     def __init__(self, key: str, *, team: str, lifetime: float, now: Callable[[], float] = time.time) -> None:
         """`lifetime` in seconds; `now` in Unix seconds."""
         self._key: Final = _derive(key, team)
+        own = jwt.encode({}, self._key, algorithm="HS256", headers={"typ": TYPE})
+        self._header: Final = own.partition(".")[0]
         self._lifetime: Final = lifetime
         self._now: Final = now
 
@@ -99,17 +104,39 @@ class Tickets:
         """Verify a ticket for `stream` and `run`; `named` as in `mint`. Raises TicketRefused."""
         if len(ticket) > MAX_TICKET:
             raise TicketRefused("the ticket is too long")
-        payload = self._verified(ticket)
+        payload = self._read_own(ticket) or self._verified(ticket)
         if payload.get("stream") != stream or payload.get("run") != run:
             raise TicketRefused("the ticket is for another stream or run")
         claims, carried = payload.get("claims"), payload.get("named")
-        if not isinstance(claims, dict):
+        if not isinstance(claims, dict) or not isinstance(carried, list | None):
             raise TicketRefused("the ticket cannot be read")
         if carried is not None and (named is None or not named.issubset(carried)):
             raise TicketRefused(
                 "the stream's rules have changed since the ticket was made; ask for a new one"
             )
         return Ticket(claims, float(payload["exp"]))
+
+    def _read_own(self, ticket: str) -> dict[str, Any] | None:
+        """The payload of a ticket exactly as `mint` writes it; None for anything else, valid or not.
+
+        The short cut for nearly every ticket: PyJWT takes some 80 µs, more than the rest of a connect.
+        It accepts nothing that `_verified` would refuse, and what it does not know it leaves to it.
+        """
+        signed, _, signature = ticket.rpartition(".")
+        header, _, payload = signed.partition(".")
+        if header != self._header or not ticket.isascii():
+            return None
+        expected = urlsafe_b64encode(hmac.digest(self._key.encode(), signed.encode(), "sha256")).rstrip(b"=")
+        if not hmac.compare_digest(expected, signature.encode()):
+            return None
+        try:
+            read = json_codec.decode(urlsafe_b64decode(payload + "==").decode())
+        except ValueError:
+            return None
+        if not isinstance(read, dict) or read.keys() != _FIELDS:
+            return None
+        complete = type(read["exp"]) is int and read["stream"] is not None and read["run"] is not None
+        return read if complete and read["exp"] > time.time() else None
 
     def _verified(self, ticket: str) -> dict[str, Any]:
         try:
