@@ -90,6 +90,8 @@ class Authenticator:
         `allows`. `key_sets` outlives reloads. Raises KeyProblem if the configured key or algorithms cannot
         work.
         """
+        self.open: Final = auth is None
+        """Whether everybody is accepted (``auth: none``)."""
         self._realm: Final = f'Bearer realm="{team}"'
         self._named: Mapping[str, frozenset[str] | None] = {}
         self._tickets: Tickets | None = None
@@ -106,11 +108,6 @@ class Authenticator:
             key, lifetime = auth.tickets.key.get_secret_value(), auth.tickets.lifetime
             self._tickets = Tickets(key, team=team, lifetime=lifetime, now=now)
         self._sources = self._sources_of(auth, JwtVerifier(auth.jwt, key_sets or KeySets(), now=now))
-
-    @property
-    def open(self) -> bool:
-        """Whether everybody is accepted (``auth: none``)."""
-        return self._sources[0].by == "none"
 
     @property
     def issues_tickets(self) -> bool:

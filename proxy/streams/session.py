@@ -14,11 +14,11 @@ from typing import Final, Protocol
 
 from proxy.access.admission import Lease
 from proxy.access.entitlement import Entitlement
-from proxy.core.events import GapCause
 from proxy.formats.wire import Wire
 from proxy.observability.tracing import StreamSpan
 from proxy.streams.dispatcher import Dispatcher
 from proxy.streams.merged_session import MergedSession
+from proxy.streams.message_writer import Start
 from proxy.streams.run_session import RunSession
 from proxy.streams.subscriber import Ending, Sink, Subscriber
 
@@ -116,16 +116,14 @@ class Session:
         stream: str,
         run: RunSession | MergedSession,
         lease: Lease,
-        place: int,
-        gap: GapCause | None,
-        opening: bytes = b"",
+        start: Start,
         client: str,
         expires_in: float | None,
         entitlement: Entitlement | None = None,
         span: StreamSpan | None = None,
         on_end: Callable[[Session, Ending], None],
     ) -> None:
-        """`place`, `gap` and `opening` say where the client's frames begin (`Channel.start`).
+        """`start` says where the client's frames begin (`Channel.start`).
 
         At the end `lease` is released, and `on_end` releases the run. `client` is an address for the log.
         `expires_in`: seconds until the credentials expire; None for never. `entitlement`: what the client was
@@ -138,7 +136,7 @@ class Session:
         self.entitlement = entitlement
         self.span = span
         self.subscriber = Subscriber(
-            dispatcher.channel, sink, place, on_end=self._ended, gap=gap, opening=opening
+            dispatcher.channel, sink, start.place, on_end=self._ended, gap=start.gap, opening=start.opening
         )
         if span is not None:
             self.subscriber.when_first_frame(span.first_frame)

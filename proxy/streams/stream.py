@@ -28,7 +28,9 @@ NAMES_WORKFLOW: Final = re.compile(r"\b(workflow|parent)\b")
 class LiveStream:
     """A stream of a team; `key` distinguishes it from a stream of the same name with other rules.
 
-    `wire` is what is fixed for its format. `shows_workflow`: whether a frame may have the workflow's name.
+    What follows from the configuration is decided once, because each request asks for it. `wire` is what is
+    fixed for its format. `is_merged`: whether it shows several runs. `shows_workflow`: whether a frame may
+    have the workflow's name. `depends_on_workflow`: whether it cannot be served before that name is known.
     """
 
     config: StreamConfig
@@ -38,25 +40,20 @@ class LiveStream:
     metadata_key: str | None = None  # of the path's placeholder; None where it is the run id
     key: str = field(init=False)
     wire: Wire = field(init=False)
+    is_merged: bool = field(init=False)
     shows_workflow: bool = field(init=False)
+    depends_on_workflow: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", f"{self.config.name}:{self.rules.fingerprint}")
         wire = wire_of(self.config.format, controls=self.config.control == "named")
         object.__setattr__(self, "wire", wire)
+        object.__setattr__(self, "is_merged", bool(self.config.include) or self.config.runs == "all")
         object.__setattr__(self, "shows_workflow", _shows_workflow(self.config))
-
-    @property
-    def depends_on_workflow(self) -> bool:
-        """Whether it cannot be served before the name of the run's workflow is known."""
-        return self.config.workflow is not None or any(
+        named = self.config.workflow is not None or any(
             rule.workflows is not None for rule in self.config.rules
         )
-
-    @property
-    def is_merged(self) -> bool:
-        """Whether it shows several runs."""
-        return bool(self.config.include) or self.config.runs == "all"
+        object.__setattr__(self, "depends_on_workflow", named)
 
     def is_for(self, workflow: str | None) -> bool:
         """Whether it is for runs of this workflow; None is a workflow whose name is not known."""

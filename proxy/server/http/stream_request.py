@@ -81,14 +81,11 @@ class StreamRequest:
         self._document: DocumentRequest | None = None  # None: the client wants a stream
         self._cursor = ""  # the text of the client's cursor
         self._span = None if hub.tracer is None else hub.tracer.stream(self._described())
+        self.traced: Final = self._span is not None
+        """Whether it has a span; then it must start in a context of its own."""
         # The run as tickets and limits count it: the canonical id, or the value in a metadata path.
         by_id = stream.metadata_key is None
         self._run = (run_id_of(client.value) or "") if by_id else client.value
-
-    @property
-    def traced(self) -> bool:
-        """Whether it has a span; then it must start in a context of its own."""
-        return self._span is not None
 
     def start(self, sink: ResponseSink) -> Coroutine[Any, Any, HttpResponse | None]:
         """Make the checks, then begin the response on `sink` and a session that writes to it.
@@ -183,7 +180,8 @@ class StreamRequest:
     ) -> HttpResponse | None:
         """Begin a session, which owns `lease`; else release `lease` and return the response to send."""
         session: Session | None = None
-        self._began = asyncio.get_running_loop().time()
+        if self._stream.depends_on_workflow:
+            self._began = asyncio.get_running_loop().time()
         try:
             opened = await self._open(identity, cursor, lease, sink)
             if isinstance(opened, HttpResponse):
@@ -243,10 +241,10 @@ class StreamRequest:
         self, identity: Identity, cursor: Cursor | None, lease: Lease, sink: ResponseSink
     ) -> Session | HttpResponse:
         """The session, with the response begun; it owns `lease` from then on. Raises HatchetError."""
-        team, stream, patience = self._team, self._stream, self._patience
+        team, stream = self._team, self._stream
         run_id, found = self._run, None
         if stream.metadata_key is not None:
-            run_id, found = await self._find_run(stream.metadata_key, cursor, patience)
+            run_id, found = await self._find_run(stream.metadata_key, cursor)
         resumes = cursor is not None and self._resumes(run_id, cursor)
         leased: RunSession | MergedSession
         leased = run = await team.runs.lease(run_id, resumes=resumes)
@@ -256,11 +254,11 @@ class StreamRequest:
                 found.feed(run.run)
             state, dispatcher = await self._state_of(run)
             permits = self._permits(identity)
-            if not permits(state):
+            if stream.allow is not None and not permits(state):
                 return problem(403, "the rules of this stream do not allow you this run")
-            is_past = stream.config.runs == "newest" and (run.over or state.done)
-            if is_past and self._gets_nothing(stream.config.finished):
-                return nothing_to_come(self._stream.wire)
+            is_newest = stream.config.runs == "newest"
+            if is_newest and self._gets_nothing(stream.config.finished) and (run.over or state.done):
+                return nothing_to_come(stream.wire)
             if stream.is_merged:
                 await in_task()
                 leased = self._merge(run, state, resumes=resumes)
@@ -286,9 +284,7 @@ class StreamRequest:
                 stream=stream.config.name,
                 run=leased,
                 lease=lease,
-                place=start.place,
-                gap=start.gap,
-                opening=start.opening,
+                start=start,
                 client=self._client.address,
                 expires_in=None if expires_at is None else expires_at - time.time(),
                 entitlement=Entitlement(
@@ -339,13 +335,14 @@ class StreamRequest:
         if state is None or dispatcher is None:
             await in_task()
             state, dispatcher = await run.known(self._patience), None
-        await self._check_workflow(run)
+        if self._stream.depends_on_workflow or self._stream.shows_workflow:
+            await self._check_workflow(run)
         return state, dispatcher
 
     async def _check_workflow(self, run: RunSession) -> None:
-        """Learn the run's workflow, where the stream needs it. Raises OtherWorkflow, HistoryAway."""
+        """Learn the run's workflow, which the stream needs. Raises OtherWorkflow, HistoryAway."""
         stream = self._stream
-        if run.workflow is None and (stream.depends_on_workflow or stream.shows_workflow):
+        if run.workflow is None:
             await in_task()
             try:
                 await run.named(NAME_PATIENCE)
@@ -355,13 +352,13 @@ class StreamRequest:
         if not stream.is_for(run.workflow):
             raise OtherWorkflow("the run is of another workflow")
 
-    async def _find_run(self, key: str, cursor: Cursor | None, patience: float) -> tuple[str, Found | None]:
+    async def _find_run(self, key: str, cursor: Cursor | None) -> tuple[str, Found | None]:
         """The run that carries the pair in the path, and its events that arrived during the search."""
         await in_task()
         newest = self._stream.config.runs == "newest"
         if newest and cursor is not None and await self._carries_pair(cursor.run_id, key):
             return cursor.run_id, None  # a cursor stays with its run, even if a newer one carries the pair
-        found = await self._team.find(key, self._client.value, patience, self._stream.config.workflow)
+        found = await self._team.find(key, self._client.value, self._patience, self._stream.config.workflow)
         return found.run_id, found
 
     async def _carries_pair(self, run_id: str, key: str) -> bool:

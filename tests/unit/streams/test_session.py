@@ -11,6 +11,7 @@ from config.model.files import LimitsConfig
 from proxy.access.admission import Lease, TeamLimits
 from proxy.core.events import End
 from proxy.streams.dispatcher import Dispatcher
+from proxy.streams.message_writer import Start
 from proxy.streams.session import Session, Sessions, SinkListener
 from proxy.streams.subscriber import Ending
 from tests.unit.streams.test_dispatcher import chunk, dispatcher, turn
@@ -63,8 +64,7 @@ class Scene:
             stream="s",
             run=cast(Any, None),
             lease=cast(Lease, self.limits.admit("run", None, 0.0)),
-            place=0,
-            gap=None,
+            start=Start(0),
             client="127.0.0.1",
             expires_in=expires_in,
             on_end=lambda session, ending: self.ended.append((session, ending)),
