@@ -112,6 +112,7 @@ SWITCHES: Final[list[tuple[str, str, str, Callable[[Any], bool]]]] = [
     (EVERYTHING, "ServiceMonitor", "metadata.labels.release", lambda release: release == "prometheus"),
     (EVERYTHING, "ServiceMonitor", "spec.endpoints.0.path", lambda path: path == "/metrics"),
     (EVERYTHING, "PrometheusRule", "spec.groups.0.rules.0.annotations", lambda a: "wiki.example" in str(a)),
+    ('extraArgs: [--host, "::"]', "StatefulSet", f"{OURS}.args", lambda args: args[-2:] == ["--host", "::"]),
     ("preStopSeconds: 9", "StatefulSet", f"{OURS}.lifecycle.preStop.sleep.seconds", lambda s: s == 9),
     ("terminationGracePeriodSeconds: 99", "StatefulSet", POD, lambda pod: 99 in pod.values()),
 ]  # fmt: skip
