@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from proxy.core.events import End, Event, Item
+from proxy.core.events import STEP_ENDS, STEP_STARTED, End, Event, Item
 from proxy.hatchet.errors import HatchetError
 from proxy.runs.follower import RunFollower
 from proxy.streams.run_session import RunSession
@@ -96,8 +96,10 @@ class Member:
         self.past = False
         self.workflow: str | None = None
         self.over = False
+        self.finished = False  # its end has come; it may not be sent yet
         self.session: RunSession | None = None
         self.leased = False
+        self.open_steps: set[str | None] = set()  # that have begun and not ended, as far as items tell
         self.items: list[Item] = []  # that wait: for the first sorting, or behind an item that is held
         self.held = False
         self.spoke = asyncio.Event()  # it has given items, or never will
@@ -106,10 +108,25 @@ class Member:
 
     def receive(self, items: Iterable[Item]) -> None:
         """Items of the run."""
-        self.items += items
+        for item in items:
+            self._note(item)
+            self.items.append(item)
         if self.items:
             self.spoke.set()
             self._owner.received(self)
+
+    def _note(self, item: Item) -> None:
+        if isinstance(item, Event) and item.type == STEP_STARTED:
+            self.open_steps.add(item.step_run_id)
+        elif isinstance(item, Event) and item.type in STEP_ENDS:
+            self.open_steps.discard(item.step_run_id)
+        elif isinstance(item, End):
+            self.finished = True
+
+    @property
+    def seems_over(self) -> bool:
+        """Whether each step that has begun has ended: it is over, or between two steps."""
+        return self.spoke.is_set() and not self.open_steps
 
     def marked(self, item: Item) -> Item:
         """The item with what tells its run apart from the others."""

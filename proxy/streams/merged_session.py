@@ -250,10 +250,8 @@ class MergedSession:
         members = sorted(self.members.values(), key=lambda one: one.created_at)
         queues: list[list[Item]] = []
         for member in members:
-            stop = next(
-                (at for at, item in enumerate(member.items) if self._is_last(member, item)),
-                len(member.items),
-            )
+            waiting = (at for at, item in enumerate(member.items) if self._holds(member, item))
+            stop = next(waiting, len(member.items))
             queues.append(member.items[:stop])
             del member.items[:stop]
         starts = [member.created_at for member in members]
@@ -262,17 +260,15 @@ class MergedSession:
         for member in members:
             self._send(member)
 
-    def _is_last(self, member: Member, item: Item) -> bool:
-        """Whether `item` belongs to the end of the whole stream, behind everything else."""
-        of_run = isinstance(item, End) or (isinstance(item, Event) and item.step is None)
-        return of_run and self._membership.ends(member)
+    def _holds(self, member: Member, item: Item) -> bool:
+        return self._membership.holds(self, member, item)
 
     def _send(self, member: Member) -> None:
         """Send the items of a run up to one that is held."""
         ready: list[tuple[Member, Item]] = []
         while member.items and not member.held:
             item = member.items[0]
-            if self._membership.holds(self, member, item):
+            if self._holds(member, item):
                 member.held = True
                 self.in_background(self._settle(member, item))
                 break

@@ -150,7 +150,7 @@ async def test_a_run_and_everything_that_it_started_is_one_stream_with_the_roots
     assert await status(f"{proxy.url}/family/{root}", cursor=frames[-1].id) == 204
 
 
-async def test_a_client_after_the_end_gets_the_same_events_in_the_order_of_what_happened(
+async def test_a_client_after_the_end_gets_the_root_first_every_run_whole_and_the_end(
     engine: Engine, tapped: Served
 ) -> None:
     root = await engine.trigger("fan", metadata={"stream": "on"})
@@ -159,10 +159,9 @@ async def test_a_client_after_the_end_gets_the_same_events_in_the_order_of_what_
     found = runs(frames)
     assert len(found) == 1 + FAN + FAN // 2
     assert next(iter(found)) == root
+    assert all(of_run[-1]["type"] == "run_completed" for of_run in found.values())
     assert frames[-1].event == "stream.end"
-    order = [(event["run"], event["type"], event["step"]) for event in events(frames)]
-    spread = order.index((root, "step_completed", "spread"))
-    assert all(order.index((run, "run_completed", None)) < spread for run in found if run != root)
+    assert events(frames)[-1]["run"] == root
 
 
 async def test_each_frame_resumes_the_stream_exactly(engine: Engine, tapped: Served) -> None:

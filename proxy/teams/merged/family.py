@@ -173,7 +173,7 @@ class Family:
         if item.type in RUN_EVENTS:
             return member.run_id == self._root
         return any(
-            not child.over and child.followed and child.parent_step == item.step_run_id
+            child.followed and child.parent_step == item.step_run_id and not _has_ended(child)
             for child in session.members.values()
         )
 
@@ -204,25 +204,30 @@ class Family:
     async def _end_of(self, child: Member) -> None:
         """Wait until the items of a child that is over have come; one that goes on is not waited for.
 
-        The core says `done` some 0.2 s after a parent has the child's result.
+        The core says `done` some 0.2 s after a parent has the child's result, and the proof of the end takes
+        its time too. So a child whose steps have all ended is waited for longer.
         """
         if not child.followed:
             return
+        asked = 0
         try:
-            for _ in range(ASKED):
-                if child.over:
-                    return
-                if (await self._upstream.core(child.run_id)).done:
-                    async with asyncio.timeout(END_OF_CHILD):
+            async with asyncio.timeout(END_OF_CHILD):
+                while not child.over and (asked < ASKED or child.seems_over):
+                    asked += 1
+                    if (await self._upstream.core(child.run_id)).done:
                         await child.ended.wait()
-                    return
-                await asyncio.sleep(ASK_PAUSE)
+                    else:
+                        await asyncio.sleep(ASK_PAUSE)
         except (HatchetError, TimeoutError):
             return
 
     def ends(self, member: Member) -> bool:
         """The end of the stream is that of the root."""
         return member.run_id == self._root
+
+
+def _has_ended(child: Member) -> bool:
+    return child.over or (child.finished and not child.held)
 
 
 def _name_of(state: CoreState, step_run_id: str) -> str | None:
