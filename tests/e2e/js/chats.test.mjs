@@ -1,11 +1,10 @@
 // A chat that stays on one page while its stream breaks, with the `ai` majors that people have: `AbstractChat` is what
 // `useChat` is made of. The proxy is played: it sends a message up to some part, and goes on when it is asked again.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import test from "node:test";
 import { HatchetChatTransport } from "../../../clients/js/ai.js";
+import { load } from "./majors.mjs";
 
-const modules = new URL("../../../.tools/frontends/node_modules/", import.meta.url);
 const MAJORS = ["ai5", "ai6", "ai700", "ai7"];
 const MESSAGE = [
   { type: "start", messageId: "run" },
@@ -23,12 +22,6 @@ const MESSAGE = [
 ];
 const CUT = 8; // how many parts come before the break
 const WHOLE = ["reasoning thinking", "text Hello world"];
-
-async function load(name) {
-  const { exports } = JSON.parse(readFileSync(new URL(`${name}/package.json`, modules)));
-  const main = exports["."];
-  return await import(new URL(`${name}/${main.import?.default ?? main.import ?? main.default}`, modules));
-}
 
 /** A proxy: its first connection stays open after some parts, until `cut` is called; the others send all that is missing. */
 function proxy() {

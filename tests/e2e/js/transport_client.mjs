@@ -1,16 +1,8 @@
 // Reads streams with the chat transport and `readUIMessageStream` of several majors of npm's `ai`:
 // node transport_client.mjs '[{"ai": "ai6", "url": …, "after": milliseconds, "resumes": false}, …]'
 // prints `ready` when the clients are loaded, then one JSON array with what each has in the end.
-import { readFileSync } from "node:fs";
 import { HatchetChatTransport } from "../../../clients/js/ai.js";
-
-const modules = new URL("../../../.tools/frontends/node_modules/", import.meta.url);
-
-async function load(name) {
-  const { exports } = JSON.parse(readFileSync(new URL(`${name}/package.json`, modules)));
-  const main = exports["."];
-  return await import(new URL(`${name}/${main.import?.default ?? main.import ?? main.default}`, modules));
-}
+import { load } from "./majors.mjs";
 
 async function read({ ai, url, after = 0, resumes = false }) {
   const { readUIMessageStream } = await load(ai);
