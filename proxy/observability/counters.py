@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Final
 
 LATENCY_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -143,12 +143,14 @@ def _add(total: Any, part: Any) -> None:
     """Add each field of a dataclass of numbers to the same field of another one."""
     for each in fields(total):
         here, there = getattr(total, each.name), getattr(part, each.name)
-        if isinstance(here, int):
+        if isinstance(here, int | float):
             setattr(total, each.name, here + there)
         elif isinstance(here, Counter):
             here.update(there)
         elif isinstance(here, Histogram):
             here.add(there)
+        elif is_dataclass(here):
+            _add(here, there)
         else:
             for key, inner in there.items():
                 _add(here.setdefault(key, type(inner)()), inner)
