@@ -4,7 +4,8 @@
 
 | known of the step                                               | the execution is                         |
 |-----------------------------------------------------------------|------------------------------------------|
-| the first one; its subscription brought the attempt's beginning | that attempt                             |
+| it began after the step's end, by times                         | a replay's, that nothing tells of yet    |
+| the first one; its subscription brought the attempt's beginning | that attempt, unless it is timed earlier |
 | the first one; the history was asked after its first chunk      | the attempt that the history counts      |
 | a later attempt than that of the one before has begun           | that attempt, or by times an earlier one |
 | the attempt of the one before failed, and this one began later  | the next attempt                         |
@@ -21,7 +22,7 @@ from typing import Final
 
 from proxy.core.instant import SECOND
 from proxy.core.observations import Status
-from proxy.runs.reconcile.evidence import Evidence
+from proxy.runs.reconcile.evidence import Evidence, Failure
 from proxy.runs.reconcile.placement import Execution
 from proxy.runs.reconcile.timing import (
     ATTEMPT_WAIT,
@@ -63,6 +64,8 @@ def attribute(
     `before` is the newest earlier execution whose attempt is known, `newer` the number of later executions.
     `history`: the history can be asked. `over`: nothing more will be known.
     """
+    if _began_after_end(one, evidence):
+        return Attribution(UNKNOWN) if over else Attribution(None, until=float("inf"))
     if before is None or before.attempt is None:
         return _first(one, evidence, newer=newer, history=history, over=over, now=now)
     attempt = before.attempt
@@ -81,6 +84,14 @@ def attribute(
     if evidence.was_evicted or evidence.end is not None or over:
         return Attribution(attempt, rerun=True)
     return _same_again(one, evidence, goes_on=goes_on, history=history, now=now)
+
+
+def _began_after_end(one: Execution, evidence: Evidence) -> bool:
+    """Whether it began after the step had ended: a replay, that nothing else tells of yet."""
+    end = evidence.end
+    if end is None or not end.live or end.stopped or end.at is None or one.first_at is None:
+        return False
+    return one.first_at > end.at + _JITTER
 
 
 def _after_failure(
@@ -139,7 +150,8 @@ def _proven(
 ) -> Attribution:
     """The proven attempt, once no source can still say that the execution is a later or an earlier one."""
     proven = evidence.proven
-    begun = one.begun
+    timed_before = _timed_before(one, evidence.failures.get(proven - 1))
+    begun = None if timed_before else one.begun
     if begun is not None and begun[0] == proven and _still_the_same(evidence, begun[1], now):
         return Attribution(proven)
     until = one.first_received_at + ATTEMPT_WAIT
@@ -161,16 +173,16 @@ def _proven(
             failure is not None and failure.live and one.first_received_at <= failure.known_at
         )
         return Attribution(1 if came_before_failure and counted == 2 else UNKNOWN)
-    failure = evidence.failures.get(proven - 1)  # a live one is timed late: its retry may have begun before
-    timed_before = (
-        failure is not None
-        and failure.at is not None
-        and one.first_at is not None
-        and one.first_at < failure.at
-    )
     if (timed_before or one.first_received_at <= evidence.proven_at) and not _answered(one, evidence):
         return Attribution(UNKNOWN) if over else Attribution(None, until=float("inf"))
     return Attribution(proven)
+
+
+def _timed_before(one: Execution, failure: Failure | None) -> bool:
+    """Whether it is timed before a failure; a live failure is timed late, so its retry may be, too."""
+    if failure is None or failure.at is None or one.first_at is None:
+        return False
+    return one.first_at < failure.at
 
 
 def _by_times(one: Execution, evidence: Evidence) -> int | None:

@@ -17,6 +17,7 @@ from tests.support.scenario import (
     gaps,
     past,
     run_event,
+    started,
     world,
 )
 
@@ -70,3 +71,40 @@ def test_two_attempts_that_come_at_once_without_a_failure_are_not_told_as_one() 
         made
     )
     assert not [text for text in chunks(made, 2) if text.startswith("1/")]
+
+
+def test_chunks_of_a_failed_attempt_that_its_failure_overtook_are_not_told_as_the_retrys() -> None:
+    """Chunks lag by a second: the failure comes first, and the history counts the retry."""
+    again = {"retry": 1, "started_at": at(0.62)}
+    made = world(
+        [(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), (0.7, past(Status.RUNNING, **again))]
+    )
+    one = made.open(ordered=False)
+    made.until(0.65)
+    made.tell(one, failed(0.65))
+    made.until(1.2)
+    made.tell(one, *(chunk(index, 0.1 + index / 10, f"1/{index}") for index in range(4)))
+    made.tell(one, *(chunk(index, 0.63 + index / 10, f"2/{index}") for index in range(3)))
+    made.until(3)
+    assert chunks(made, 2) == ["2/0", "2/1", "2/2"]
+
+
+def test_chunks_of_a_replay_are_not_told_as_those_of_the_attempt_that_ended_before() -> None:
+    """The end waits, because chunks lag; nothing tells of the replay yet."""
+    made = world(
+        [(0, core(Status.RUNNING)), (1.1, core(Status.COMPLETED)), (3, core(Status.RUNNING))],
+        [
+            (0, past(Status.RUNNING, retries=0)),
+            (1.1, past(Status.COMPLETED, retries=0)),
+            (3.2, past(Status.RUNNING, 1, retries=0)),
+        ],
+    )
+    made.lag_of_chunks = 2.5
+    one = made.open(ordered=False)
+    made.tell(one, started())
+    made.until(1.0)
+    made.tell(one, completed(1.0))
+    made.until(3.1)
+    made.tell(one, chunk(0, 3.1, "2/0"), chunk(1, 3.11, "2/1"))
+    made.until(5)
+    assert chunks(made, 1) == []
