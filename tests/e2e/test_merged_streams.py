@@ -169,7 +169,7 @@ async def test_each_frame_resumes_the_stream_exactly(engine: Engine, tapped: Ser
     whole = await once(f"{tapped.url}/family/{root}")
     for at in range(0, len(whole) - 1, 17):
         rest = await once(f"{tapped.url}/family/{root}", cursor=whole[at].id)
-        assert [frame.data for frame in rest] == [frame.data for frame in whole[at + 1 :]]
+        assert told(rest) == told(whole[at + 1 :])
 
 
 @BY
@@ -206,8 +206,10 @@ async def test_a_conversation_is_all_its_turns_the_oldest_first_and_new_ones_wit
         assert is_whole(runs(reloaded.frames)[turns[-1]]) or gaps(reloaded.frames)
         cut = next(at for at, frame in enumerate(reloaded.frames) if frame.value.get("run") == turns[2])
         rest = reloaded.frames[cut + 1 :]
-        again = await once(f"{proxy.url}/talk/{chat}", cursor=reloaded.frames[cut].id, count=len(rest))
-        assert [frame.data for frame in again] == [frame.data for frame in rest]
+        last = rest[-1].data
+        cursor = reloaded.frames[cut].id
+        again = await once(f"{proxy.url}/talk/{chat}", cursor=cursor, until=lambda frame: frame.data == last)
+        assert told(again) == told(rest)
 
 
 async def test_a_conversation_without_a_turn_is_waited_for(engine: Engine, tapped: Served) -> None:
@@ -240,6 +242,11 @@ async def test_a_run_with_too_many_children_is_refused_in_words(
             answer = await session.get(f"{small.url}/family/{root}", headers={"Accept": "application/json"})
             assert answer.status == 429
             assert "too many runs belong to this stream" in (await answer.json())["detail"]
+
+
+def told(frames: list[Frame]) -> list[str]:
+    """The data of all frames but gaps: a gap repeats the id before it, so it may be sent twice."""
+    return [frame.data for frame in frames if frame.event != "stream.gap"]
 
 
 def ended(frames: list[Frame]) -> list[str]:
