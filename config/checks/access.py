@@ -10,12 +10,14 @@ from config.checks.paths import OWN_PATHS, metadata_paths, streams_of
 from config.checks.secrets import check_token
 from config.checks.workflows import workflow_keys
 from config.model.files import ALGORITHMS
+from config.model.shared_log import MEMORY
 from config.model.types import DURATION, SECONDS
 from config.problems import WARNING, Own
 from config.source.nodes import Path, Source
 
 TEAM_NAME: Final = re.compile(r"[a-z0-9-]{1,63}")
 PLAIN_HTTP: Final = re.compile("http://")
+WRITTEN_PASSWORD: Final = re.compile(r"://[^/@\s]*:(?!\$\{)[^@\s]+@")
 USUAL_PORT: Final = 8080  # of `server.port`
 VARIED: Final = 8
 """Different characters: `openssl rand -hex 32` has fewer in none of a trillion cases."""
@@ -49,6 +51,23 @@ def check_server(source: Source) -> None:
             "`spread` is longer than `grace`: the process would end before every client is told to reconnect"
         )
         source.add(place, "drain", message, "make `spread` shorter, or `grace` longer")
+    check_log(source)
+
+
+def check_log(source: Source) -> None:
+    """The log that replicas share."""
+    server = mapping(source.data, "server")
+    log, node = server.get("log", MEMORY), source.node(("server", "log"))
+    if log == MEMORY:
+        for name in ("log_keep", "log_encrypt", "standby"):
+            if name in server:
+                said = f"`{name}` is for a log that replicas share, and there is none"
+                hint = "write `log:` with the URL of a Redis, or remove it"
+                source.add(source.key_at(("server", name)), "without-effect", said, hint, WARNING)
+    elif node is not None and WRITTEN_PASSWORD.search(source.text[node.start : node.end]):
+        said = "the password of the shared log is written in this file"
+        hint = "write `${NAME}` or `${file:/path}` in its place"
+        source.add(node.start, "secret-in-file", Own(said), Own(hint), WARNING)
 
 
 def check_console(source: Source) -> None:

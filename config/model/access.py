@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, ConfigDict, WithJsonSchema
 
 from config.model.fields import PART, Block, choice, setting
+from config.model.shared_log import SharedLogAddress
 from config.model.types import (
     VARIABLE,
     Count,
@@ -22,10 +23,12 @@ from config.model.types import (
     Size,
     Url,
     Word,
+    integer,
     kind,
     many,
     nearest,
     one_or_many,
+    variable_or,
     word,
     wrong,
 )
@@ -236,6 +239,26 @@ class ServerConfig(Block):
     linger: Duration = setting("30s", "An upstream subscription stays so long after its last client.", "30s")
     check_after: Lasting = setting("15s", "Without an event for so long, the run's state is read.", "15s")
     write_timeout: Lasting = setting("30s", "A client that takes nothing for so long is disconnected.", "30s")
+    log: SharedLogAddress = setting(
+        "memory",
+        "Where runs' events are kept for clients: `memory`, in this process alone, or the URL of a Redis or "
+        "Valkey that replicas share. Then any replica goes on exactly where another one stopped.",
+        "redis://redis:6379/0",
+    )
+    log_keep: Lasting = setting("10m", "The shared log of a finished run stays so long.", "10m")
+    log_encrypt: Secret | None = setting(
+        None,
+        "What the shared log holds is encrypted with a key that is made of this text.",
+        "${file:/run/secrets/log-key}",
+    )
+    standby: Annotated[
+        int, BeforeValidator(integer(0, 1)), variable_or({"type": "integer", "minimum": 0, "maximum": 1})
+    ] = setting(
+        0,
+        "So many replicas (0 or 1) follow each run beside the leading one, so that no chunk is lost "
+        "with a replica that is killed. With `hatchet.tap` 0 is enough.",
+        1,
+    )
     recheck: Lasting = setting(
         "5m",
         "So often it is checked whether open streams would still be admitted; at each reload too. "

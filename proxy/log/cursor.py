@@ -20,7 +20,7 @@ import hashlib
 import re
 import uuid
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 END_PLACE: Final = "end"
 SEAL_BYTES: Final = 8  # 64 bits cannot be guessed by asking, and ids stay short
@@ -52,7 +52,7 @@ def read_cursor(text: str) -> Cursor | None:
         return None
     run, seal, place = parts
     run_id = _unpack_run(run)
-    if run_id is None or len(seal) != len(_text(bytes(SEAL_BYTES))):
+    if run_id is None or len(seal) != len(seal_text(bytes(SEAL_BYTES))):
         return None
     if place == END_PLACE:
         return Cursor(run_id, seal, None)
@@ -66,13 +66,46 @@ def read_cursor(text: str) -> Cursor | None:
 def end_cursor(team: str, stream: str, run_id: str, value: str = "") -> str:
     """The cursor of a run's end; `value` is the text in a metadata path, empty for other paths."""
     digest = hashlib.blake2b(
-        _join(team, stream, run_id, value), digest_size=SEAL_BYTES, person=b"end"
+        joined_parts(team, stream, run_id, value), digest_size=SEAL_BYTES, person=b"end"
     ).digest()
-    return f"{_pack_run(run_id)}.{_text(digest)}.{END_PLACE}"
+    return f"{packed_run(run_id)}.{seal_text(digest)}.{END_PLACE}"
+
+
+class CursorSource(Protocol):
+    """Issues the cursors of one channel, and recognises them: `Ids`, or `proxy.log.positions.LogIds`."""
+
+    end: bytes
+    """The cursor of the run's end."""
+
+    @property
+    def salt(self) -> str:
+        """A few letters and digits that differ between two channels of a run."""
+
+    @property
+    def created(self) -> int | None:
+        """When the run's frames began, in Unix seconds; None where every channel says that for itself."""
+
+    def begin(self, position: int, last: int) -> None:
+        """The frames after the one numbered `last` are made of the item at `position` of a shared log."""
+
+    def at(self, place: int) -> bytes:
+        """The cursor of the frame numbered `place`; 0 is before the first."""
+
+    def within(self, place: int, received: int, since: int) -> bytes:
+        """The cursor within the piece that leads from `since` to `place`, after `received` of its blocks."""
+
+    def frame(self, place: int, event: str | None, data: bytes) -> bytes:
+        """The frame numbered `place`."""
+
+    def holds(self, cursor: Cursor) -> bool:
+        """Whether `cursor` was issued for a frame of this channel."""
+
+    def locate(self, cursor: Cursor) -> Cursor | None:
+        """`cursor` with the numbers of this channel's frames; None where it is unknown."""
 
 
 class Ids:
-    """Issues the cursors of one channel, and recognises them."""
+    """Issues the cursors of one channel in this process alone, and recognises them."""
 
     __slots__ = ("_prefix", "_seal", "end")
 
@@ -80,15 +113,22 @@ class Ids:
         self, secret: bytes, *, team: str, stream: str, run_id: str, value: str, rules: str, session: int
     ) -> None:
         """`rules` is the fingerprint of the stream's rules, `session` the number of the run session."""
-        joined = _join(team, stream, run_id, value, rules, str(session))
-        self._seal = _text(hashlib.blake2b(joined, digest_size=SEAL_BYTES, key=secret).digest())
-        self._prefix = f"{_pack_run(run_id)}.{self._seal}.".encode()
+        joined = joined_parts(team, stream, run_id, value, rules, str(session))
+        self._seal = seal_text(hashlib.blake2b(joined, digest_size=SEAL_BYTES, key=secret).digest())
+        self._prefix = f"{packed_run(run_id)}.{self._seal}.".encode()
         self.end = end_cursor(team, stream, run_id, value).encode()
 
     @property
     def salt(self) -> str:
         """A few letters and digits that differ between two channels of a run, also those of two processes."""
         return self._seal.replace("-", "0").replace("_", "0")[:6]
+
+    @property
+    def created(self) -> int | None:
+        return None
+
+    def begin(self, position: int, last: int) -> None:
+        """Frames have the numbers of this channel: positions in a log are of no use here."""
 
     def at(self, place: int) -> bytes:
         """The cursor of the frame numbered `place`; 0 is before the first."""
@@ -109,6 +149,10 @@ class Ids:
         """Whether this channel issued `cursor` for a frame."""
         return cursor.place is not None and cursor.seal == self._seal
 
+    def locate(self, cursor: Cursor) -> Cursor | None:
+        """`cursor` with the numbers of this channel's frames; None where it is unknown."""
+        return cursor if self.holds(cursor) else None
+
 
 def run_id_of(text: str) -> str | None:
     """The canonical run id (a UUID in lower case) for the text in a path; None where it is not a UUID."""
@@ -120,18 +164,18 @@ def _is_number(text: str) -> bool:
     return text.isdigit() and len(text) <= 15 and (text[0] != "0" or text == "0")
 
 
-def _join(*parts: str) -> bytes:
+def joined_parts(*parts: str) -> bytes:
     return b"".join(
         b"%d:" % len(raw) + raw for raw in (part.encode("utf-8", "surrogatepass") for part in parts)
     )
 
 
-def _text(raw: bytes) -> str:
+def seal_text(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def _pack_run(run_id: str) -> str:
-    return _text(uuid.UUID(run_id).bytes)
+def packed_run(run_id: str) -> str:
+    return seal_text(uuid.UUID(run_id).bytes)
 
 
 def _unpack_run(text: str) -> str | None:
@@ -141,4 +185,4 @@ def _unpack_run(text: str) -> str | None:
         raw = base64.b64decode(text + "==", altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         return None
-    return str(uuid.UUID(bytes=raw)) if _text(raw) == text else None
+    return str(uuid.UUID(bytes=raw)) if seal_text(raw) == text else None

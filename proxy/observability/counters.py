@@ -107,10 +107,30 @@ class Undelivered:
 
 
 @dataclass(slots=True)
+class LogCounters:
+    """The counters of the log that replicas share."""
+
+    used: int = 0  # 1: there is one
+    leading: int = 0  # runs, at the last look
+    following: int = 0
+    local: int = 0  # runs that are served without the log
+    appended: int = 0  # events
+    bytes: int = 0  # of appends
+    received: int = 0  # events of other leaders
+    refused: int = 0  # appends, because another replica led
+    unusable: int = 0  # appends that were not stored, because the log could not
+    take_overs: int = 0
+    leads_lost: int = 0
+    latency: Histogram = field(default_factory=Histogram)  # an append's time to its acknowledgement
+    errors: Counter[str] = field(default_factory=Counter)  # replies, by code
+
+
+@dataclass(slots=True)
 class Counters:
     """The counters of a process."""
 
     teams: dict[str, TeamCounters] = field(default_factory=dict)
+    log: LogCounters = field(default_factory=LogCounters)
     log_lines_dropped: int = 0  # because nobody reads the log
     telemetry: dict[str, Undelivered] = field(default_factory=dict)  # by signal, where OpenTelemetry is on
     loop_lag: Histogram = field(default_factory=Histogram)
@@ -131,6 +151,7 @@ class Counters:
     def lasting(self) -> Counters:
         """What still counts when the process has ended: everything but what is there at a moment."""
         found = Counters.sum([self])
+        found.log.leading = found.log.following = found.log.local = 0
         for team in found.teams.values():
             team.runs = team.backlog_bytes = 0
             team.subscriptions.clear()

@@ -248,6 +248,20 @@ class EventLog:
         """A collector did not take `lost` spans or exports of metrics; `why` is the exporter's last word."""
         self._throttled("warning", "telemetry dropped", (signal,), signal=signal, lost=lost, why=why)
 
+    # -- the log that replicas share --
+
+    def log_away(self, why: str) -> None:
+        """The shared log cannot be reached: runs are served from this replica's memory."""
+        self._throttled("warning", "the shared log is away", ("shared log",), why=why)
+
+    def log_recovered(self, *, seconds: float) -> None:
+        """The shared log can be reached again after `seconds`."""
+        self._throttled("info", "the shared log answers again", ("shared log",), seconds=round(seconds, 1))
+
+    def log_warning(self, why: str) -> None:
+        """The shared log can be used, and something about it should be changed."""
+        self._write("warning", "the shared log has remarks", {"why": why})
+
     # -- errors that should not happen --
 
     def unforeseen(self, team: str, error: Exception) -> None:

@@ -6,6 +6,7 @@
   every team offline, and clients would find a refused connection instead of an open stream to wait on.
 - With ``?strict`` it is 503 while any team has trouble. ``?team=NAME`` looks at one team and is strict (404
   for a team that does not exist).
+- A log that replicas share and that is away is trouble in the same sense: runs are served from memory.
 - Each team is probed every 20 seconds (`proxy.teams.prober`), so trouble shows without a client. A team that
   was not probed yet has no trouble.
 - A limit that is reached is no trouble in the sense of ``?strict``: clients cause it, and a deployment must
@@ -139,6 +140,7 @@ class Health:
     teams: tuple[TeamHealth, ...] = ()
     workers: int = 1
     silent_workers: int = 0  # that did not answer in time: what they said last counts
+    log: UpstreamHealth = UpstreamHealth(UpstreamState.OFF)  # that replicas share; OFF: there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ def readyz(health: Health, now: float, *, strict: bool = False, team: str | None
         return Answer(
             NOT_FOUND, {"status": "unknown team", "teams": sorted(one.name for one in health.teams)}
         )
-    status = _status(health, all(one.is_fine for one in teams))
+    status = _status(health, health.log.is_fine and all(one.is_fine for one in teams))
     refused = status in ("starting", "draining") or (status == "degraded" and (strict or team is not None))
     body = {
         "status": status,
@@ -172,6 +174,8 @@ def readyz(health: Health, now: float, *, strict: bool = False, team: str | None
         **_workers(health),
         "teams": {one.name: _team(one, health.started, now) for one in teams},
     }
+    if health.log.state is not UpstreamState.OFF:
+        body["log"] = _upstream(health.log, health.started, now)
     return Answer(UNAVAILABLE if refused else OK, body)
 
 
@@ -192,6 +196,7 @@ def together(parts: Sequence[Health]) -> Health:
         loaded=all(part.loaded for part in parts),
         draining=any(part.draining for part in parts),
         teams=tuple(_team_together(each) for each in teams),
+        log=_worst([part.log for part in parts]),
     )
 
 

@@ -17,8 +17,8 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from proxy import __version__
-from proxy.observability.counters import Counters, Histogram, StreamCounters, TeamCounters
-from proxy.observability.health import Health, LimitHealth, TeamHealth
+from proxy.observability.counters import Counters, Histogram, LogCounters, StreamCounters, TeamCounters
+from proxy.observability.health import Health, LimitHealth, TeamHealth, UpstreamState
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -72,6 +72,11 @@ def _by_stream(read: Callable[[StreamCounters], Counter[str]]) -> Callable[[Coun
         for team, name, stream in _streams(counts)
         for key, number in list(read(stream).items())
     )
+
+
+def _of_log(read: Callable[[LogCounters], float]) -> Callable[[Counters], Iterator[Row]]:
+    """A number of the shared log; no row where there is none."""
+    return lambda counts: (((), float(read(counts.log))) for _ in range(min(1, counts.log.used)))
 
 
 TEAM: Final = ("team",)
@@ -134,6 +139,72 @@ FAMILIES: Final = (
         "Spans, and exports of metrics, that no OpenTelemetry collector took.",
         ("signal",),
         lambda counts: (((signal,), its.total) for signal, its in list(counts.telemetry.items())),
+    ),
+    # the log that replicas share
+    Family(
+        "shared_log_runs_leading",
+        "gauge",
+        "Runs that this replica leads.",
+        (),
+        _of_log(lambda log: log.leading),
+    ),
+    Family(
+        "shared_log_runs_following",
+        "gauge",
+        "Runs that this replica serves from the log of another one.",
+        (),
+        _of_log(lambda log: log.following),
+    ),
+    Family(
+        "shared_log_runs_local",
+        "gauge",
+        "Runs served without the shared log.",
+        (),
+        _of_log(lambda log: log.local),
+    ),
+    Family("shared_log_appended", "counter", "Events appended.", (), _of_log(lambda log: log.appended)),
+    Family("shared_log_appended_bytes", "counter", "Bytes of appends.", (), _of_log(lambda log: log.bytes)),
+    Family(
+        "shared_log_received",
+        "counter",
+        "Events received from other leaders.",
+        (),
+        _of_log(lambda log: log.received),
+    ),
+    Family(
+        "shared_log_refused_appends",
+        "counter",
+        "Appends that were refused because another replica had taken the lead.",
+        (),
+        _of_log(lambda log: log.refused),
+    ),
+    Family(
+        "shared_log_failed_appends",
+        "counter",
+        "Appends that the log could not store, as its memory was full.",
+        (),
+        _of_log(lambda log: log.unusable),
+    ),
+    Family(
+        "shared_log_take_overs",
+        "counter",
+        "Runs that this replica has taken over from another one.",
+        (),
+        _of_log(lambda log: log.take_overs),
+    ),
+    Family(
+        "shared_log_leads_lost",
+        "counter",
+        "Runs that another replica has taken over from this one.",
+        (),
+        _of_log(lambda log: log.leads_lost),
+    ),
+    Family(
+        "shared_log_errors",
+        "counter",
+        "Errors that the shared log answered, by their code.",
+        ("error",),
+        lambda counts: [((code,), number) for code, number in list(counts.log.errors.items())],
     ),
     # one team
     Family("runs", "gauge", "Runs followed or kept now.", TEAM, _of_team(lambda t: t.runs)),
@@ -244,6 +315,13 @@ class _ScrapeCollector:
         yield _histogram(
             "delivery_latency_seconds", "From the arrival of an event to the socket.", STREAM, latency
         )
+        if self._counts.log.used:
+            yield _histogram(
+                "shared_log_append_seconds",
+                "From an append to the shared log to its acknowledgement.",
+                (),
+                [((), self._counts.log.latency)],
+            )
         yield _histogram(
             "loop_lag_seconds", "How late the event loop was.", (), [((), self._counts.loop_lag)]
         )
@@ -259,6 +337,9 @@ class _ScrapeCollector:
 def _of_health(health: Health | None) -> Iterator[Metric]:
     if health is None:
         return
+    if health.log.state is not UpstreamState.OFF:
+        up = [((), float(health.log.is_fine))]
+        yield _metric("shared_log_up", "gauge", "0 while the shared log cannot be reached.", (), up)
     teams = [((team.name,), team) for team in health.teams]
     yield _metric("draining", "gauge", "1 while this replica is draining.", (), [((), health.draining)])
     for name, meaning, read in HEALTH_GAUGES:

@@ -32,7 +32,13 @@ class Fed(Protocol):
         """An event, that came at `at`; None: now."""
 
     def unfeed(
-        self, source: str, *, broken: bool = True, hung_up: bool = False, at: float | None = None
+        self,
+        source: str,
+        *,
+        broken: bool = True,
+        hung_up: bool = False,
+        ended_well: bool = False,
+        at: float | None = None,
     ) -> None:
         """The subscription is over."""
 

@@ -170,6 +170,9 @@ class RunFollower:
         self.start()
         return await self._reader.first_state()
 
+    async def reach(self, position: int) -> None:
+        """There is no log that replicas share."""
+
     def feed(self, source: str, pulse: Pulse, since: float, *, at: float | None = None) -> None:
         """`source`, a subscription that is not this run's own, brings the run's events, since `since`.
 

@@ -19,7 +19,7 @@ from proxy.core.observations import LiveEvent
 from proxy.hatchet.errors import HatchetError, HistoryAway, RunUnknown
 from proxy.hatchet.upstream import Upstream
 from proxy.runs.event_buffer import EventBuffer, size_of
-from proxy.runs.follower import RunFollower
+from proxy.runs.followed import FollowedRun
 from proxy.runs.observer import Observer
 from proxy.runs.reconcile.subscription_state import Pulse
 from proxy.runs.subscription import Subscription
@@ -44,7 +44,7 @@ class Found:
         self.run_id = run_id
         self._search = search
 
-    def feed(self, run: RunFollower) -> None:
+    def feed(self, run: FollowedRun) -> None:
         """Give `run` the events received so far, and later ones until its own subscription has caught up."""
         if self._search is not None:
             self._search.hand_over(run)
@@ -65,7 +65,7 @@ class Search:
         self._received: dict[str, EventBuffer] = {}  # run id -> its events
         self._overflowed = False  # the buffers hold MOST_KEPT: later events were dropped
         self._bytes = 0
-        self._run: RunFollower | None = None
+        self._run: FollowedRun | None = None
         self._first = asyncio.Event()
         self._opened = asyncio.Event()
         self._subscription = Subscription(
@@ -199,7 +199,7 @@ class Search:
         for kept in self._received.values():
             kept.closed(self._finder.clock.now(), hung_up=hung_up)
 
-    def hand_over(self, run: RunFollower) -> None:
+    def hand_over(self, run: FollowedRun) -> None:
         """Give `run` all events received of it; only the first run that comes gets the later ones."""
         if self._run is not None or self.task.done():
             return

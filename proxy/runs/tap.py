@@ -24,7 +24,8 @@ from proxy.core.observations import Kind, LiveEvent
 from proxy.hatchet.errors import HatchetError
 from proxy.hatchet.upstream import Upstream
 from proxy.runs.event_buffer import EventBuffer
-from proxy.runs.follower import TAP, RunFollower
+from proxy.runs.followed import FollowedRun
+from proxy.runs.follower import TAP
 from proxy.runs.lag import LagMeter
 from proxy.runs.observer import Observer
 from proxy.runs.reconcile.subscription_state import Pulse
@@ -78,7 +79,7 @@ class Tap:
         self._pulse = Pulse()
         self._open_since: float | None = None  # None: it is not open
         self._forgot_at = float("-inf")  # when events of any run were dropped last
-        self._runs: dict[str, RunFollower] = {}
+        self._runs: dict[str, FollowedRun] = {}
         self._kept: OrderedDict[str, EventBuffer] = OrderedDict()  # the most recently used last
         self._sweeper: asyncio.Task[None] | None = None
         self._keepalive = TapKeepalive(key, value, upstream, self._clock) if keepalive else None
@@ -123,7 +124,7 @@ class Tap:
 
     # -- runs --
 
-    def attach(self, run: RunFollower) -> None:
+    def attach(self, run: FollowedRun) -> None:
         """`run` gets what was buffered for it, and all its events from now on."""
         self._runs[run.run_id] = run
         kept = self._kept.pop(run.run_id, None)
@@ -137,7 +138,7 @@ class Tap:
         """Since when no event of any run was missed or dropped."""
         return now if self._open_since is None else max(self._open_since, self._forgot_at)
 
-    def detach(self, run: RunFollower) -> None:
+    def detach(self, run: FollowedRun) -> None:
         """`run` gets no more events; they are buffered again."""
         if self._runs.get(run.run_id) is run:
             del self._runs[run.run_id]

@@ -99,7 +99,8 @@ class Assembly:
         self.server = StreamServer(app, reload=self._reload_soon, listening=self._listening)
 
     async def start(self, config: Config) -> None:
-        """Serve the teams of `config`; nothing listens yet."""
+        """Serve the teams of `config`; nothing listens yet. Raises LogRefused."""
+        await self.hub.share(config.server)
         await self.reloader.start(config)
         self.hub.start()
 

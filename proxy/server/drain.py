@@ -52,6 +52,9 @@ async def drain(
     began, grace = time.monotonic(), hub.server.drain.grace
     hub.event_log.draining(clients=len(hub.sessions), grace=grace)
     hub.drain()
+    giving = (
+        None if hub.replication is None else asyncio.create_task(hub.replication.leave(grace * ABORT_AFTER))
+    )
     for connection in tuple(state.connections):
         connection.shutdown()
     await _wait_until_empty(state, grace * ABORT_AFTER)
@@ -59,6 +62,8 @@ async def drain(
     for connection in left:
         connection.transport.abort()
     await _wait_until_empty(state, grace - grace * ABORT_AFTER)
+    if giving is not None:
+        await giving
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(CLOSE_SECONDS):
             await hub.close()

@@ -143,6 +143,15 @@ class Backlog(Generic[E]):
         self._recent, self._head = [], 0
         self._aside.clear()
 
+    def restart(self, last: int) -> None:
+        """Begin anew, with the number after `last`; nothing is left of what was there."""
+        self.drop()
+        self.last = last
+        self._losses.clear()
+        self._forgotten.clear()
+        self._aside_bytes = 0
+        self.sealed = False
+
     # -- what is there, and what was evicted --
 
     def __len__(self) -> int:

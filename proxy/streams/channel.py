@@ -14,7 +14,7 @@ from proxy.core.events import STEP_STREAM, End, Event, GapCause, Item, Reset, St
 from proxy.formats import sse
 from proxy.formats.machine import Machine
 from proxy.formats.wire import NAMED, Wire
-from proxy.log.cursor import Cursor, Ids
+from proxy.log.cursor import Cursor, CursorSource
 from proxy.observability.counters import StreamCounters
 from proxy.rules.merging import Merging, Ready
 from proxy.rules.rule import Message
@@ -58,7 +58,7 @@ class Channel:
     def __init__(
         self,
         rules: Rules,
-        ids: Ids,
+        ids: CursorSource,
         backlog: Backlog[Frame],
         counts: StreamCounters,
         *,
@@ -244,7 +244,7 @@ class Channel:
 
     def start(self, cursor: Cursor | None, *, came_back: bool) -> Start:
         """Where a client's frames begin; `came_back`: it sent something as its cursor, maybe unreadable."""
-        known = None if cursor is None or not self.ids.holds(cursor) else cursor
+        known = None if cursor is None else self.ids.locate(cursor)
         if self._writer is not None:
             return self._writer.start(known, came_back=came_back)
         place = None if known is None else known.place

@@ -77,21 +77,33 @@ class Dispatcher:
         self._merge_timer: asyncio.TimerHandle | None = None
         self._written_at = self._loop.time()
 
-    def publish(self, items: Iterable[Item], decoded: DecodedEvents | None = None) -> None:
+    def publish(
+        self, items: Iterable[Item], decoded: DecodedEvents | None = None, *, position: int | None = None
+    ) -> None:
         """Append the frames of `items`, in order, and schedule a round for them.
 
         `decoded` is shared with the other channels of the run, so that each event is decoded once.
+        `position`: that of the first item in the log that replicas share; None where there is none.
         """
         before = self.channel.backlog.last
         if self.channel.merges:
             now = self._loop.time()
             for item in items:
+                position = self._begin(position)
                 self._append_ready(self.channel.ready(item, decoded, now))
             self._await_merge()
         else:
             for item in items:
+                position = self._begin(position)
                 self._append_item(item, decoded)
         self._schedule(before)
+
+    def _begin(self, position: int | None) -> int | None:
+        """The next frames are made of the item at `position` of a shared log; the position after it."""
+        if position is None:
+            return None
+        self.channel.ids.begin(position, self.channel.backlog.last)
+        return position + 1
 
     def _append_item(self, item: Item, decoded: DecodedEvents | None) -> None:
         channel = self.channel

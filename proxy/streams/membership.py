@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from proxy.core.events import STEP_ENDS, STEP_STARTED, End, Event, Item
 from proxy.hatchet.errors import HatchetError
-from proxy.runs.follower import RunFollower
+from proxy.runs.followed import FollowedRun
 from proxy.streams.run_session import RunSession
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ class RunLeases(Protocol):
 class Feed(Protocol):
     """One subscription that brings the events of several runs."""
 
-    def attach(self, run: RunFollower) -> None:
+    def attach(self, run: FollowedRun) -> None:
         """Bring the events of `run`, and those that are buffered."""
 
-    def detach(self, run: RunFollower) -> None:
+    def detach(self, run: FollowedRun) -> None:
         """Bring its events no more."""
 
 

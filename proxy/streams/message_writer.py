@@ -18,7 +18,7 @@ from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap, step_k
 from proxy.core.value import value
 from proxy.formats.machine import Machine, Refused, Sent, message_at
 from proxy.formats.wire import Wire
-from proxy.log.cursor import Cursor, Ids
+from proxy.log.cursor import Cursor, CursorSource
 from proxy.observability.counters import StreamCounters
 from proxy.rules.rule import Message
 from proxy.rules.ruleset import DecodedEvent, Rules
@@ -51,7 +51,7 @@ class MessageWriter:
         *,
         wire: Wire,
         rules: Rules,
-        ids: Ids,
+        ids: CursorSource,
         counts: StreamCounters,
         notices: Notices,
         grew: Callable[[int], None],

@@ -9,7 +9,7 @@ from typing import Any
 from proxy.core.events import Event
 from proxy.formats.machine import Facts
 from proxy.formats.wire import SSE, machine_of
-from proxy.log.cursor import Ids
+from proxy.log.cursor import CursorSource
 from proxy.observability.counters import TeamCounters
 from proxy.streams.backlog import Backlog, Frame
 from proxy.streams.channel import Channel
@@ -19,7 +19,7 @@ from proxy.streams.stream import LiveStream
 
 def open_dispatcher(
     stream: LiveStream,
-    ids: Ids,
+    ids: CursorSource,
     run_id: str,
     value: str,
     *,
@@ -38,7 +38,8 @@ def open_dispatcher(
     config = stream.config
     machine = None
     if config.format != SSE:
-        facts = Facts(run_id, value or run_id, config.name, ids.salt, int(time.time()))
+        created = int(time.time()) if ids.created is None else ids.created
+        facts = Facts(run_id, value or run_id, config.name, ids.salt, created)
         machine = machine_of(config.format, facts, hold=config.hold, failed=stream.rules.failed)
     channel = Channel(
         stream.rules,

@@ -18,11 +18,15 @@ from typing import Final, Protocol
 
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
 from proxy.core.observations import CoreState, PastState
+from proxy.formats.wire import SSE
 from proxy.hatchet.errors import HatchetAway, HatchetError, HistoryAway, RunUnknown
 from proxy.hatchet.upstream import Upstream
-from proxy.log.cursor import Cursor, Ids
+from proxy.log.cursor import Cursor, CursorSource, Ids
+from proxy.log.fences import Fences
+from proxy.log.positions import LogIds, position_of
+from proxy.log.told import Told
 from proxy.observability.counters import TeamCounters
-from proxy.runs.follower import RunFollower
+from proxy.runs.followed import FollowedRun
 from proxy.runs.rebuild import rebuild
 from proxy.streams.backlog import Backlog
 from proxy.streams.channel import Channel, DecodedEvents, value_of
@@ -95,9 +99,39 @@ class RunSession:
         self._lookup: asyncio.Task[CoreState] | None = None
         self._naming: asyncio.Task[str] | None = None
         self._replay_checked_at = 0.0
-        self.run: RunFollower
+        self._fences: Fences | None = None  # of the log that replicas share; None: there is none
+        self._told: Told | None = None  # what that log has told
+        self._cut: Told | None = None  # what was told before the first item that this replica ever had
+        self.run: FollowedRun
 
-    def begin(self, run: RunFollower) -> None:
+    # -- where replicas share the run's log --
+
+    def share(self, fences: Fences, told: Told) -> None:
+        """Cursors are positions in a shared log with these fences, which has told this."""
+        self._fences = fences
+        self._told = told
+
+    def begin_after(self, position: int, cut: Told | None) -> None:
+        """The first item is the one after `position`; `cut`: what was told before it, None: nothing."""
+        self._retained.restart(position)
+        self._cut = cut
+
+    @property
+    def kept_from(self) -> int:
+        """The position of the first item that is kept without a hole before the newest; 0: nothing is."""
+        return 0 if self.closed else self._retained.first
+
+    def kept_after(self, position: int) -> tuple[int, list[Item]]:
+        """The kept items after `position` without a hole before the newest, and the first one's position."""
+        retained = self._retained
+        first = max(position + 1, retained.last + 1 if self.closed else retained.first)
+        return first, [entry.item for entry in retained.read(first - 1)]
+
+    def reaches(self, cursor: Cursor) -> bool:
+        """Whether what `cursor` names cannot be what another replica has served and this one has not."""
+        return self._fences is None or position_of(cursor) <= self._retained.last
+
+    def begin(self, run: FollowedRun) -> None:
         """Follow the run."""
         self.run = run
         run.start()
@@ -108,7 +142,10 @@ class RunSession:
         """Retain what happened, in order, and publish it on every stream that is open."""
         if self.closed:
             return
+        if self._fences is not None:  # another replica may not have known the workflow's name
+            items = tuple(self._with_workflow(items))
         retained = self._retained
+        position = None if self._fences is None else retained.last + 1
         for item in items:
             retained.append(retain(item))
             if isinstance(item, End):
@@ -117,7 +154,7 @@ class RunSession:
         self._counts.events += len(items)
         decoded = DecodedEvents() if len(self._dispatchers) > 1 else None
         for dispatcher in self._dispatchers.values():
-            dispatcher.publish(items, decoded)
+            dispatcher.publish(items, decoded, position=position)
         for listener in tuple(self._listeners):
             listener.receive(items)
         if self.status is not None:
@@ -276,27 +313,15 @@ class RunSession:
         return dispatcher is not None and dispatcher.channel.ids.holds(cursor)
 
     async def _rebuild_forgotten(self) -> list[Event]:
-        return await self.rebuild() if self._retained.forgotten(0) else []
+        return await self.rebuild() if self._retained.forgotten(0) or self._cut is not None else []
 
     def _open(self, stream: LiveStream, rebuilt: list[Event]) -> Dispatcher:
         config, state = stream.config, self.state
         metadata = state.metadata if state is not None else {}
         value = value_of(metadata, config.metadata_key)
-        self._channels_made += 1
-        # Merged frames depend on when chunks came: another channel with the same rules numbers other frames.
-        made = f" {self._channels_made}" if stream.rules.merges else ""
-        ids = Ids(
-            self._secret,
-            team=self._team,
-            stream=config.name,
-            run_id=self.run_id,
-            value=value,
-            rules=stream.rules.fingerprint + made,
-            session=self.number,
-        )
         dispatcher = open_dispatcher(
             stream,
-            ids,
+            self._ids(stream, value),
             self.run_id,
             value,
             counts=self._counts,
@@ -304,6 +329,10 @@ class RunSession:
             rebuild=self.rebuild,
             unforeseen=self._unforeseen,
         )
+        if self._fences is not None:
+            for position, item in self._kept_at(rebuilt):
+                dispatcher.publish(self._with_workflow([item]), position=position)
+            return dispatcher
         dispatcher.publish(self._with_workflow(self._so_far(rebuilt)))
         return dispatcher
 
@@ -330,6 +359,66 @@ class RunSession:
                 yield item
             else:
                 yield replace(item, workflow=name)
+
+    def _ids(self, stream: LiveStream, value: str) -> CursorSource:
+        """The cursors of a channel; `value` is what the metadata path has for this run."""
+        self._channels_made += 1
+        # Merged frames depend on when chunks came: another channel with the same rules numbers other frames.
+        made = f" {self._channels_made}" if stream.rules.merges else ""
+        name, rules = stream.config.name, stream.rules.fingerprint + made
+        if self._fences is None:
+            return Ids(
+                self._secret,
+                team=self._team,
+                stream=name,
+                run_id=self.run_id,
+                value=value,
+                rules=rules,
+                session=self.number,
+            )
+        # frames that depend on items which this replica never had are not those of other replicas
+        depends = stream.config.format != SSE or stream.rules.repairs_texts
+        variant = f"from {self._retained.first}" if depends and self._retained.first > 1 else ""
+        if stream.rules.merges:
+            variant += self._secret.hex()
+        return LogIds(
+            self._fences,
+            team=self._team,
+            stream=name,
+            run_id=self.run_id,
+            value=value,
+            rules=rules,
+            variant=variant,
+        )
+
+    def _kept_at(self, rebuilt: list[Event]) -> Iterator[tuple[int, Item]]:
+        """All items until now with their positions in the shared log, for a new channel.
+
+        What is not kept any more is announced before the first item that is, where no cursor can miss it.
+        """
+        retained, cut = self._retained, self._cut
+        forgotten = retained.forgotten(0)
+        known = {event.identity: event for event in rebuilt}
+        before = max(0, retained.first - 2)
+        found: list[tuple[int, Item]] = [(number, entry.item) for number, entry in retained.aside(0)]
+        gaps: list[Item] = []
+        for one, number in forgotten.items():
+            if isinstance(one, StepGap | Reset):
+                found.append((number, one))
+            elif one in known:
+                found.append((number, known[one]))
+            elif not gaps:  # the state may be incomplete while the run goes on
+                gaps.append(StepGap(GapCause.BACKLOG, None, None, None))
+        if cut is not None:
+            told = [event for event in rebuilt if event.identity not in forgotten and cut.tells(event)]
+            found += [(before, event) for event in told]
+            gaps += [StepGap(GapCause.BACKLOG, step.name, step.attempt, None) for step in cut.chunky]
+        gaps += [StepGap(GapCause.BACKLOG, loss.step, loss.attempt, None) for loss in retained.losses(0)]
+        found += [(before, gap) for gap in gaps]
+        yield from sorted(found, key=lambda numbered: numbered[0])
+        yield from enumerate(
+            (entry.item for entry in retained.read(retained.first - 1)), start=retained.first
+        )
 
     async def rebuild(self) -> list[Event]:
         """Every lifecycle event that the run's current state implies. Raises HatchetError."""
@@ -363,6 +452,8 @@ class RunSession:
         self._replay_checked_at = now
         if not core.done:
             return True
+        if self._told is not None:
+            return any(not self._told.tells(event) for event in rebuild(core, await self._history()))
         published = self._published_identities()
         return any(event.identity not in published for event in rebuild(core, await self._history()))
 

@@ -21,11 +21,13 @@ from proxy import __version__
 from proxy.access.admission import max_connections, raise_file_limit
 from proxy.access.errors import KeyProblem
 from proxy.access.jwks import KeySets
+from proxy.hatchet.errors import HatchetError
 from proxy.hatchet.upstream import Upstream
 from proxy.observability.counters import Counters
 from proxy.observability.event_log import EventLog
-from proxy.observability.health import Health
+from proxy.observability.health import Health, UpstreamHealth, UpstreamState
 from proxy.observability.tracing import Tracer
+from proxy.replicas.replication import Replication
 from proxy.streams.session import Session, Sessions
 from proxy.streams.subscriber import Ending
 from proxy.teams.team import Team
@@ -89,6 +91,7 @@ class Hub:
         # Clients of all teams. The rest of the connections is for answers that tell clients to wait.
         self.max_clients: Final = self.max_connections - self.max_connections // 16
         self.started: Final = time.time()
+        self.replication: Replication | None = None
         self._connect = connect
         self.rights_changed: Callable[[], None] = _nothing
         """Called after a reload, and when an issuer publishes other keys."""
@@ -99,6 +102,28 @@ class Hub:
         self.teams: Final[Mapping[str, Team]] = MappingProxyType(self._teams)
         """The teams that are served, by name."""
         self._sweeper: asyncio.Task[None] | None = None
+
+    # -- the log that replicas share --
+
+    async def share(self, server: ServerConfig) -> None:
+        """Open the log that `server` names, if it names one. Raises LogRefused where it cannot be used."""
+        if server.log is None:
+            return
+        self.replication = Replication(server, self._open_run, self.counters.log, self.event_log)
+        await self.replication.start()
+
+    async def _open_run(self, team_name: str, run_id: str, seconds: float) -> None:
+        """Have a run that no client of this replica reads; it stays at least for `seconds`."""
+        team = self._teams.get(team_name)
+        if team is None:
+            return
+        session = await team.runs.lease(run_id, resumes=True)
+        try:
+            await session.known(0)
+        except HatchetError:
+            team.runs.release(session)
+            return
+        asyncio.get_running_loop().call_later(seconds, team.runs.release, session)
 
     # -- teams --
 
@@ -165,6 +190,7 @@ class Hub:
                 counters=self.counters.team(name),
                 event_log=self.event_log,
                 key_sets=self._key_sets,
+                replication=self.replication,
             )
         except KeyProblem:
             await upstream.close()
@@ -243,6 +269,7 @@ class Hub:
             version=__version__,
             draining=self.draining,
             teams=tuple(self._states[name].health() for name in sorted(self._states)),
+            log=UpstreamHealth(UpstreamState.OFF) if self.replication is None else self.replication.health,
         )
 
     # -- the end --
@@ -266,4 +293,6 @@ class Hub:
             self._sweeper.cancel()
         for name in tuple(self._states):
             await self._remove(name)
+        if self.replication is not None:
+            await self.replication.close()
         await self._key_sets.close()

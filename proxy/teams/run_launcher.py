@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 from config.model.files import ServerConfig, TeamConfig
 from proxy.core.clock import LoopClock
+from proxy.core.events import Item
 from proxy.hatchet.upstream import Upstream
 from proxy.observability.counters import TeamCounters
 from proxy.observability.event_log import EventLog
+from proxy.replicas.replication import Replication
 from proxy.runs.follower import SHARED, RunFollower, RunSettings
 from proxy.runs.lag import LagMeter
 from proxy.runs.lookup import Finder
@@ -29,6 +31,16 @@ SHARED_BUDGET: Final = (
 )  # bytes that a subscription for several runs buffers of runs without a follower
 
 
+class Sessions(Protocol):
+    """The run sessions of the team."""
+
+    def leases(self, run_id: str) -> int:
+        """How many clients use the session of a run."""
+
+    def discard(self, session: RunSession) -> None:
+        """A session cannot go on: its clients reconnect, and the run gets a new one."""
+
+
 class RunLauncher:
     """Creates, starts and stops the run sessions of one team; owns the team's tap."""
 
@@ -42,8 +54,14 @@ class RunLauncher:
         counters: TeamCounters,
         event_log: EventLog,
         grew: Callable[[int], None],
+        replication: Replication | None = None,
     ) -> None:
-        """`secret` signs cursors; `grew` is called with each change of the bytes that are held."""
+        """`secret` signs cursors; `grew` is called with each change of the bytes that are held.
+
+        `replication`: the log that replicas share; None: each replica follows its runs for itself.
+        """
+        self.sessions: Sessions | None = None
+        self._replication = replication
         self.tap: Tap | None = None
         self._config = config
         self._server = server
@@ -142,10 +160,20 @@ class RunLauncher:
 
     def start(self, session: RunSession) -> None:
         """Follow the run of `session`."""
-        run = RunFollower(
-            session.run_id,
+        if self._replication is not None:
+            run = self._replication.share(session, self._upstream, self._config.name, self)
+            session.begin(run)
+            return
+        follower = self._new_follower(session.run_id, session.publish)
+        session.begin(follower)
+        if self.tap is not None:
+            self.tap.attach(follower)
+
+    def _new_follower(self, run_id: str, publish: Callable[[Sequence[Item]], None]) -> RunFollower:
+        return RunFollower(
+            run_id,
             self._upstream,
-            publish=session.publish,
+            publish=publish,
             settings=RunSettings(check_after=self._server.check_after),
             clock=self._clock,
             quota=self.quota,
@@ -154,9 +182,34 @@ class RunLauncher:
             pair=None if self.tap is None else self.tap.pair,
             recovered=self._hatchet_is_back,
         )
-        session.begin(run)
+
+    # -- what a shared run needs --
+
+    def follower(self, run_id: str, publish: Callable[[Sequence[Item]], None]) -> RunFollower:
+        """A follower of the run at Hatchet that has started."""
+        follower = self._new_follower(run_id, publish)
+        follower.start()
         if self.tap is not None:
-            self.tap.attach(run)
+            self.tap.attach(follower)
+        return follower
+
+    def detach(self, follower: RunFollower) -> None:
+        """The follower gets nothing from the tap any more."""
+        if self.tap is not None:
+            self.tap.detach(follower)
+
+    def is_wanted(self, run_id: str) -> bool:
+        """Whether a client of this replica reads the run."""
+        return self.sessions is not None and self.sessions.leases(run_id) > 0
+
+    def discard(self, session: RunSession) -> None:
+        """The session cannot go on."""
+        if self.sessions is not None:
+            self.sessions.discard(session)
+
+    def unforeseen(self, error: Exception) -> None:
+        """An exception that should not be possible was caught."""
+        self._observer.unforeseen(error)
 
     def _hatchet_is_back(self) -> None:
         """A run's core state was read after an outage; the tap need not wait longer either."""
@@ -165,9 +218,12 @@ class RunLauncher:
 
     def stop(self, session: RunSession) -> Coroutine[Any, Any, None]:
         """Follow the run of `session` no longer; what is returned ends when nothing is left of it."""
-        if self.tap is not None:
-            self.tap.detach(session.run)
-        return session.run.close()
+        run = session.run
+        if isinstance(run, RunFollower):
+            self.detach(run)
+        elif self._replication is not None:
+            self._replication.forget(run)
+        return run.close()
 
     async def close_sources(self) -> None:
         """End the look-ups and the tap: no run is found or announced after that."""

@@ -198,6 +198,12 @@ class RunRegistry:
         self._stopping.add(stopping)
         stopping.add_done_callback(self._stopping.discard)
 
+    def discard(self, session: RunSession) -> None:
+        """A session cannot go on: its clients reconnect, and the run gets a new one."""
+        entry = self._entry_of(session)
+        if entry is not None:
+            self._drop(entry)
+
     # -- memory --
 
     @property

@@ -28,6 +28,7 @@ from proxy.hatchet.upstream import Upstream
 from proxy.observability.counters import TeamCounters
 from proxy.observability.event_log import EventLog
 from proxy.observability.health import UpstreamHealth, UpstreamState
+from proxy.replicas.replication import Replication
 from proxy.rules.ruleset import Rules
 from proxy.runs.lookup import Found
 from proxy.runs.quota import SubscriptionQuota
@@ -62,6 +63,7 @@ class Team:
         counters: TeamCounters,
         event_log: EventLog,
         key_sets: KeySets,
+        replication: Replication | None = None,
     ) -> None:
         """Raises KeyProblem where the keys of `config` cannot work.
 
@@ -83,6 +85,7 @@ class Team:
             counters=counters,
             event_log=event_log,
             grew=self._budget.grew,
+            replication=replication,
         )
         self.issuer = UpstreamHealth(UpstreamState.OFF)
         self._prober = Prober(self.probe, self._unforeseen)
@@ -97,6 +100,7 @@ class Team:
             runs=self.runs,
             launcher=self._launcher,
         )
+        self._launcher.sessions = self.runs
         self.configure(config, server)
 
     def configure(self, config: TeamConfig, server: ServerConfig) -> None:

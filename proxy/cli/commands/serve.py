@@ -182,6 +182,7 @@ async def serve(
     serving: Serving, sock: socket.socket, admin: socket.socket | None, worker: Worker | None = None
 ) -> int:
     """Serve on bound sockets until a signal ends the process; the exit status."""
+    from proxy.log.base import LogRefused  # noqa: PLC0415
     from proxy.observability.log_writer import open_event_log  # noqa: PLC0415
     from proxy.server.assembly import Assembly  # noqa: PLC0415
 
@@ -195,7 +196,11 @@ async def serve(
         served=serving.served,
         worker=worker,
     )
-    await proxy.start(serving.config)
+    try:
+        await proxy.start(serving.config)
+    except LogRefused as refused:
+        click.echo(f"serve: {refused}", err=True)
+        return PROBLEMS
     says_where = worker is None or worker.mesh.index == 0
     try:
         await proxy.run(sock, host=serving.host if says_where else None)

@@ -21,6 +21,7 @@ from proxy.core.observations import CoreState
 from proxy.core.tasks import in_task
 from proxy.hatchet.errors import HatchetError, HistoryAway, RunUnknown
 from proxy.log.cursor import Cursor, end_cursor, read_cursor, run_id_of
+from proxy.log.positions import position_of
 from proxy.observability.tracing import StreamSpan, StreamStart
 from proxy.runs.lookup import Found
 from proxy.server.http.client_request import LEGAL_VALUE, ClientRequest, allow_root, is_legal_value
@@ -271,6 +272,7 @@ class StreamRequest:
             if self._client.head_only:
                 headers = stream.wire.headers if self._document is None else DOCUMENT_HEADERS
                 return HttpResponse(200, list(headers))
+            await self._reach(run, cursor)
             start = dispatcher.channel.start(cursor, came_back=self._cursor != "")
             retry = stream.wire.opening(jittered(stream.config.retry))
             sink.begin([*stream.wire.headers, *start.headers, *self.cors], retry)
@@ -371,6 +373,12 @@ class StreamRequest:
         except RunUnknown:
             return False
         return str(state.metadata.get(key, "")) == self._client.value
+
+    async def _reach(self, run: RunSession, cursor: Cursor | None) -> None:
+        """Have what the cursor names, if another replica has served it and this one has not yet."""
+        if cursor is not None and not run.reaches(cursor):
+            await in_task()
+            await run.run.reach(position_of(cursor))
 
     def _resumes(self, run_id: str, cursor: Cursor) -> bool:
         """Whether the cursor was issued by this process, for this stream of this run."""

@@ -7,7 +7,7 @@ import sys
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.observability.counters import Counters, Undelivered
+from proxy.observability.counters import Counters, LogCounters, Undelivered
 from proxy.observability.health import (
     ConfigHealth,
     ConfigState,
@@ -28,6 +28,9 @@ def busy() -> Counters:
     counts.loop_lag.observe(0.002, 3)
     counts.log_lines_dropped = 4
     counts.telemetry["traces"] = Undelivered(no_room=2, refused=3)
+    counts.log = LogCounters(1, *range(1, 11))
+    counts.log.errors["OOM"] += 7
+    counts.log.latency.observe(0.0004, 2)
     team = counts.team("payments")
     team.events, team.runs, team.false_ends, team.late_chunks, team.backlog_bytes = 40, 2, 3, 1, 2048
     team.foreign_events, team.unforeseen, team.work_refused = 1, 2, 3
@@ -66,6 +69,7 @@ def well(
                 limits={"connections": LimitHealth(limit=100, used=7, refused=2, last=1_790_000_000.0)},
             ),
         ),
+        log=UpstreamHealth(UpstreamState.REACHABLE),
     )
 
 

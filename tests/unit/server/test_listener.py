@@ -32,6 +32,7 @@ class Hub:
         self.logged: dict[str, Any] = {}
         self.closes: Callable[[], None] = lambda: None
         self.hangs = False
+        self.replication = None
 
     def draining(self, **fields: Any) -> None:
         self.calls.append("log draining")

@@ -1,0 +1,132 @@
+"""Where the log is that replicas share: ``server.log``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
+from urllib.parse import unquote
+
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+from config.model.types import Resolved, kind, nearest, word, wrong
+
+MEMORY: Final = "memory"
+REDIS_PORT: Final = 6379
+SENTINEL_PORT: Final = 26379
+SCHEMES: Final = tuple(
+    f"{engine}{secure}{way}"
+    for engine in ("redis", "valkey")
+    for secure in ("", "s")
+    for way in ("", "+sentinel")
+)
+FORM: Final = (
+    "like redis://redis:6379/0, rediss://user:${file:/run/secrets/redis}@redis:6379/0 or "
+    "redis+sentinel://sentinel-0:26379,sentinel-1:26379/mymaster/0"
+)
+_HOST: Final = re.compile(
+    r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::(?P<port>[0-9]{1,5}))?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LogAddress:
+    """A Redis or Valkey.
+
+    `way`: ``""`` for one server, or ``sentinel``: then `hosts` are the sentinels, and `service` is the name
+    by which they know the servers.
+    """
+
+    hosts: tuple[tuple[str, int], ...]
+    way: str = ""
+    tls: bool = False
+    service: str = ""
+    database: int = 0
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        """It without its password."""
+        hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
+        way = f"+{self.way}" if self.way else ""
+        service = f"/{self.service}" if self.service else ""
+        return f"redis{'s' if self.tls else ''}{way}://{hosts}{service}/{self.database}"
+
+
+def log_address(value: Any) -> LogAddress | None:
+    """``memory`` (None) or the URL of a Redis. No message shows a URL: it may have a password."""
+    if value is None or isinstance(value, LogAddress):
+        return value
+    written = word(value)
+    if written == MEMORY:
+        return None
+    scheme, found, rest = written.partition("://")
+    if not found:
+        raise wrong("log", f"must be `memory` or the URL of a Redis, but this is {_what(value)}",
+                    nearest(written, [MEMORY]) or FORM)  # fmt: skip
+    if scheme not in SCHEMES:
+        if scheme.endswith("+cluster"):
+            raise wrong(
+                "log", "a Redis Cluster cannot be used", "one server, or a replica and Sentinel, is enough"
+            )
+        close = nearest(scheme, list(SCHEMES))
+        raise wrong(
+            "log", "must be `memory` or the URL of a Redis, but its scheme is another one", close or FORM
+        )
+    _, _, way = scheme.partition("+")
+    credentials, _, rest = rest.rpartition("@")  # a password may have any character
+    user, _, password = credentials.partition(":")
+    hosts, _, path = rest.partition("/")
+    path, _, query = path.partition("?")
+    if query or "#" in path:
+        raise wrong("log", "this URL has parameters, which have no effect", FORM)
+    parts = [part for part in path.split("/") if part]
+    service = ""
+    if way == "sentinel":
+        if not parts or parts[0].isdecimal():
+            hint = "redis+sentinel://sentinel-0:26379,sentinel-1:26379/mymaster/0"
+            raise wrong("log", "this URL does not say by which name the sentinels know the Redis", hint)
+        service = unquote(parts.pop(0))
+    database = parts.pop(0) if parts else "0"
+    if parts or not re.fullmatch("[0-9]{1,4}", database):
+        raise wrong("log", "the end of this URL must be the number of a database", FORM)
+    return LogAddress(
+        _hosts(hosts, way),
+        way,
+        scheme.partition("+")[0] in ("rediss", "valkeys"),
+        service,
+        int(database),
+        unquote(user) or None,
+        unquote(password) or None,
+    )
+
+
+def _hosts(written: str, way: str) -> tuple[tuple[str, int], ...]:
+    found = []
+    for host in written.split(","):
+        match = _HOST.fullmatch(host)
+        port = int(match["port"] or (SENTINEL_PORT if way == "sentinel" else REDIS_PORT)) if match else 0
+        if match is None or not 1 <= port <= 65535:
+            raise wrong("log", "this URL has no host, or one that cannot be a host and a port", FORM)
+        found.append((match["v6"] or match["name"], port))
+    if len(found) > 1 and not way:
+        hint = "write redis+sentinel://… for several sentinels"
+        raise wrong("log", "this URL has several hosts", hint)
+    return tuple(found)
+
+
+def _what(value: Any) -> str:
+    return "the value of a variable" if isinstance(value, Resolved) else kind(value)
+
+
+def log_text(address: LogAddress | None) -> str:
+    """As it is written, without a password."""
+    return MEMORY if address is None else str(address)
+
+
+SharedLogAddress = Annotated[
+    LogAddress | None,
+    BeforeValidator(log_address),
+    PlainSerializer(log_text),
+    WithJsonSchema({"type": "string", "pattern": r"^memory$|^(redis|valkey)s?(\+sentinel)?://|\$\{"}),
+]

@@ -1,0 +1,87 @@
+"""Fences: which replica led a run from which position on, and the cursors that follow from it.
+
+A log has one *generation*: a text with the number of its first fence. Each replica that takes the lead writes
+a *fence* with a higher number; Redis refuses entries of lower ones from then on. Positions count the items of
+a generation from 1, across its fences.
+
+    generation   1b3f.9kQ2…
+    fence        7001 from 1          7002 from 5
+    position     1  2  3  4           5  6  7
+    entry id     7001-1 … 7001-4      7002-5 …
+
+A cursor's seal covers the fence that its position was told under. Positions that were told twice with other
+content (a replica went on without Redis while another one took over) therefore have different cursors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+MOST_FENCES: Final = 256  # fences that are remembered: older cursors become unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """`replica` leads with the number `number`; `start` is the first position that is told under it."""
+
+    number: int
+    start: int
+    replica: str
+
+
+class Fences:
+    """The fences of one generation, the oldest first."""
+
+    __slots__ = ("_all", "generation")
+
+    def __init__(self, generation: str, fences: Iterable[Fence] = ()) -> None:
+        self.generation = generation
+        self._all = list(fences)
+
+    @property
+    def first(self) -> int:
+        """The number of the generation's first fence: Unix milliseconds of its creation."""
+        return int(self.generation.partition("~")[0], 16)
+
+    @property
+    def last(self) -> Fence:
+        """The newest one."""
+        return self._all[-1]
+
+    def __iter__(self) -> Iterator[Fence]:
+        return iter(self._all)
+
+    def add(self, fence: Fence) -> None:
+        """A replica took the lead; positions from `fence.start` on that were told before are void."""
+        while self._all and self._all[-1].start >= fence.start:
+            self._all.pop()
+        self._all.append(fence)
+        del self._all[:-MOST_FENCES]
+
+    def replace(self, other: Fences) -> None:
+        """Have the fences of `other`, which is of the same generation."""
+        self._all = list(other._all)
+
+    def at(self, position: int) -> int:
+        """The number of the fence that `position` was told under; 0 where that is not known any more."""
+        for fence in reversed(self._all):
+            if fence.start <= position:
+                return fence.number
+        return self.first if self._all and self._all[0].number == self.first else 0
+
+    @property
+    def plain(self) -> list[list[Any]]:
+        """They as JSON values."""
+        return [[fence.number, fence.start, fence.replica] for fence in self._all]
+
+    @classmethod
+    def of(cls, generation: str, plain: Iterable[Any]) -> Fences:
+        """Those that `plain` describes. Raises ValueError or TypeError."""
+        return cls(generation, [Fence(*fields) for fields in plain])
+
+
+def new_generation(number: int, random: str) -> str:
+    """The generation whose first fence is `number`; `random` distinguishes it from any other."""
+    return f"{number:x}~{random}"

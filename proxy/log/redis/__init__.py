@@ -1,0 +1,1 @@
+"""The shared log on Redis or Valkey: streams and plain commands, no scripts."""

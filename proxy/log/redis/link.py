@@ -1,0 +1,140 @@
+"""A pipelined connection to Redis: commands of one turn of the loop are written at once.
+
+It is lean: appending an event through a general client costs twenty times as much. It is strict: replies come
+in the order of the commands, so a connection on which that is in doubt (a time-out, bytes that are no RESP2,
+a reply that nobody asked for) is closed and never used again. Whoever waits for a reply is then told that
+there is none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable
+from typing import Final, cast
+
+from proxy.log.base import LogAway
+from proxy.log.redis.resp import ErrorReply, Parser, ProtocolError, Reply, command
+
+CONNECT_TIMEOUT: Final = 3.0  # seconds for a connection, TLS and the first commands
+MOST_UNSENT: Final = 64 * 1024 * 1024  # bytes that wait for Redis to read them
+LOST: Final = ErrorReply("LOST the connection was closed")
+"""What a command that has no reply is answered with."""
+
+OnReply = Callable[[Reply], None]
+
+
+class Link(asyncio.Protocol):
+    """One connection. `received` gets every reply of a connection that subscribes; else None."""
+
+    def __init__(self, closed: Callable[[], None], received: OnReply | None = None) -> None:
+        self._closed = closed
+        self._received = received
+        self._parser = Parser()
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._waiting: deque[OnReply] = deque()
+        self._unsent: list[bytes] = []
+        self.subscribes = False
+        self.open = False
+        self.sent = 0  # bytes
+
+    @classmethod
+    async def connect(
+        cls,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None,
+        closed: Callable[[], None],
+        received: OnReply | None = None,
+    ) -> Link:
+        """A connection that is open. Raises OSError, also where it takes too long."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            _, link = await loop.create_connection(lambda: cls(closed, received), host, port, ssl=tls)
+        return link
+
+    # -- asyncio's side --
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
+        self.open = True
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            replies = self._parser.feed(data)
+        except ProtocolError:
+            self.close()
+            return
+        waiting = self._waiting
+        for reply in replies:
+            if self.subscribes and self._received is not None:
+                self._received(reply)
+            elif waiting:
+                waiting.popleft()(reply)
+            else:
+                self.close()
+            if not self.open:
+                return
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.close()
+
+    # -- commands --
+
+    def send(self, commands: bytes, on_reply: OnReply) -> None:
+        """Send one command; `on_reply` is called once."""
+        if not self.open:
+            self._loop.call_soon(on_reply, LOST)
+            return
+        self._waiting.append(on_reply)
+        self.write(commands)
+
+    def write(self, commands: bytes) -> None:
+        """Write bytes at the end of this turn of the loop."""
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.append(commands)
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if self._transport is None or not self.open or not unsent:
+            return
+        body = b"".join(unsent)
+        self.sent += len(body)
+        self._transport.write(body)
+        if self._transport.get_write_buffer_size() > MOST_UNSENT:
+            self.close()
+
+    async def call(self, *words: bytes, timeout: float = CONNECT_TIMEOUT) -> Reply:
+        """Send a command and wait for its reply. Raises LogAway where none comes, also in time."""
+        future: asyncio.Future[Reply] = self._loop.create_future()
+
+        def answered(reply: Reply) -> None:
+            if not future.done():
+                future.set_result(reply)
+
+        self.send(command(*words), answered)
+        try:
+            async with asyncio.timeout(timeout):
+                reply = await future
+        except TimeoutError:
+            self.close()
+            raise LogAway("Redis did not answer in time") from None
+        if reply is LOST:
+            raise LogAway("the connection to Redis was closed")
+        return reply
+
+    def close(self) -> None:
+        """Close it; whoever waits for a reply gets `LOST`."""
+        if not self.open:
+            return
+        self.open = False
+        if self._transport is not None:
+            self._transport.abort()
+        waiting, self._waiting = self._waiting, deque()
+        for on_reply in waiting:
+            on_reply(LOST)
+        self._closed()

@@ -1,0 +1,344 @@
+"""The shared log on Redis or Valkey: the verbs of `proxy.log.base` as commands."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Any, Final
+
+from config.model.shared_log import LogAddress
+from proxy.log.base import (
+    Announcements,
+    Counts,
+    Done,
+    Life,
+    LogAway,
+    LogListener,
+    Outcome,
+    Record,
+)
+from proxy.log.cipher import Cipher
+from proxy.log.redis.connection import Connection
+from proxy.log.redis.discovery import PREFIX, Discovery
+from proxy.log.redis.link import LOST
+from proxy.log.redis.resp import ErrorReply, Reply, command
+from proxy.log.redis.wire import Wire
+
+FORGOTTEN_AFTER: Final = 15 * 60.0
+"""Seconds after which a log is removed that nobody leads any more; its leader puts it off."""
+PAGE: Final = 1000  # entries that are read at once
+TRIM_EVERY: Final = 64  # appends of one log between two that remove its oldest entries
+CONTROL: Final = f"{PREFIX}ctl".encode()
+UNUSABLE: Final = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
+"""Errors of a Redis that stores nothing now: its memory or its disk is full, or its replicas are gone."""
+
+
+class RedisLog:
+    """The logs of all runs on one Redis, as this replica sees them."""
+
+    def __init__(
+        self,
+        address: LogAddress,
+        replica: str,
+        *,
+        counts: Counts,
+        cipher: Cipher | None = None,
+        changed: Callable[[], None] | None = None,
+        unforeseen: Callable[[Exception], None] | None = None,
+    ) -> None:
+        """`changed` is called whenever Redis can be reached again, or cannot be any more."""
+        self.replica = replica
+        self.address = address
+        self.counts = counts
+        self.announcements: Announcements | None = None
+        self._changed = changed or _nothing
+        self._unforeseen = unforeseen or _ignore
+        self._wire = Wire(cipher)
+        self._listeners: dict[str, LogListener] = {}
+        self._appends: dict[str, int] = {}
+        self.discovery = Discovery(address)
+        self._connection = Connection(
+            self.discovery,
+            replica,
+            opened=self._opened,
+            closed=self._closed,
+            received=self._received,
+            flushed=self._flushed,
+            channels=[CONTROL],
+        )
+
+    # -- the connection --
+
+    @property
+    def is_up(self) -> bool:
+        return self._connection.is_open
+
+    @property
+    def trouble(self) -> str | None:
+        """Why Redis cannot be reached; None where it can."""
+        return self._connection.trouble
+
+    async def start(self) -> None:
+        """Connect; returns when Redis can be reached, or after a moment."""
+        self._connection.start()
+        for _ in range(30):
+            if self.is_up:
+                return
+            await asyncio.sleep(0.05)
+
+    async def close(self) -> None:
+        """Disconnect for good."""
+        await self._connection.close()
+
+    async def leave(self) -> None:
+        """Say that this replica gives its leads away."""
+        await self._connection.say(Life.LEAVING)
+
+    def _opened(self) -> None:
+        self._changed()
+        self._each(lambda listener: listener.connected())
+
+    def _closed(self, trouble: str) -> None:
+        self._changed()
+        self._each(lambda listener: listener.disconnected())
+
+    def _flushed(self) -> None:
+        self._each(lambda listener: listener.connected())
+
+    def _each(self, call: Callable[[LogListener], None]) -> None:
+        for listener in list(self._listeners.values()):
+            try:
+                call(listener)
+            except Exception as error:
+                self._unforeseen(error)
+
+    def _received(self, channel: bytes, payload: bytes) -> None:
+        try:
+            if channel == CONTROL:
+                replica, *words = json.loads(payload)
+                if self.announcements is not None and replica != self.replica:
+                    self.announcements.announced(replica, words)
+                return
+            name = channel.decode()[len(PREFIX) :]
+            listener = self._listeners.get(name)
+            if listener is None:
+                return
+            records = self._wire.read_published(name, payload)
+            if records[0].replica != self.replica:
+                listener.received(records)
+        except Exception as error:
+            self._unforeseen(error)
+
+    async def _call(self, *words: bytes) -> Reply:
+        reply = await self._connection.link.call(*words)
+        if isinstance(reply, ErrorReply):
+            self._count_error(reply)
+            self._connection.check(reply)
+            raise LogAway(f"Redis answers with an error ({reply.text[:80]})")
+        return reply
+
+    def _count_error(self, reply: ErrorReply) -> None:
+        self.counts.errors[reply.code] += 1
+
+    # -- reading --
+
+    async def read(self, name: str, after: tuple[int, int] | None = None) -> list[Record]:
+        records: list[Record] = []
+        start = b"-" if after is None or after < (0, 0) else b"(%d-%d" % after
+        while True:
+            page = await self._call(b"XRANGE", _key(name), start, b"+", b"COUNT", b"%d" % PAGE)
+            if not isinstance(page, list):
+                raise LogAway("Redis answers a question about a log with something else")
+            records += self._records(name, page)
+            if len(page) < PAGE:
+                return records
+            start = b"(" + page[-1][0]
+
+    async def tail(self, name: str) -> Record | None:
+        page = await self._call(b"XREVRANGE", _key(name), b"+", b"-", b"COUNT", b"1")
+        if not isinstance(page, list):
+            raise LogAway("Redis answers a question about a log with something else")
+        records = self._records(name, page)
+        return records[0] if records else None
+
+    def _records(self, name: str, page: list[Any]) -> list[Record]:
+        try:
+            return [self._wire.record(name, entry) for entry in page]
+        except (ValueError, IndexError, AttributeError) as error:
+            raise LogAway(f"a log cannot be read: {error}") from None
+
+    # -- writing --
+
+    async def fence(self, name: str, record: Record, *, create: bool) -> bool:
+        reply = await self._call_bytes(
+            self._wire.entry(_key(name), name, record, create=create, keep_from=None)
+        )
+        if reply is None or isinstance(reply, ErrorReply):
+            return False
+        self._expire(name, FORGOTTEN_AFTER)
+        self.nudge(name, record)
+        return True
+
+    async def _call_bytes(self, commands: bytes) -> Reply:
+        link = self._connection.link
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        link.send(commands, lambda reply: None if future.done() else future.set_result(reply))
+        try:
+            async with asyncio.timeout(3.0):
+                reply = await future
+        except TimeoutError:
+            link.close()
+            raise LogAway("Redis did not answer in time") from None
+        if reply is LOST:
+            raise LogAway("the connection to Redis was closed")
+        if isinstance(reply, ErrorReply) and not is_smaller(reply):
+            self._count_error(reply)
+            self._connection.check(reply)
+            raise LogAway(f"Redis answers with an error ({reply.code})")
+        return reply
+
+    def append(self, name: str, records: Sequence[Record], keep_from: tuple[int, int], done: Done) -> None:
+        try:
+            link = self._connection.link
+        except LogAway:
+            asyncio.get_running_loop().call_soon(done, Outcome.LOST)
+            return
+        pending = _Append(self, name, records, done)
+        key, wire = _key(name), self._wire
+        for record in records:
+            number = self._appends[name] = self._appends.get(name, 0) + 1
+            least = keep_from if number % TRIM_EVERY == 0 else None
+            entry = wire.entry(key, name, record, keep_from=least)
+            self.counts.bytes += len(entry)
+            link.send(entry, pending.answered)
+
+    def stored(self, name: str, records: Sequence[Record]) -> None:
+        """Tell followers of what was stored."""
+        self.counts.appended += len(records)
+        self._publish(_key(name), self._wire.published(name, records))
+
+    def check(self, reply: Reply) -> None:
+        """Count an error that an append was answered with, and leave a Redis that must be left."""
+        if isinstance(reply, ErrorReply) and reply is not LOST:
+            self._count_error(reply)
+            self._connection.check(reply)
+
+    def nudge(self, name: str, record: Record) -> None:
+        self._publish(_key(name), self._wire.published(name, [record]))
+
+    def _publish(self, channel: bytes, payload: bytes) -> None:
+        self._send(b"PUBLISH", channel, payload)
+
+    def _send(self, *words: bytes) -> None:
+        """Send a command whose reply matters to nobody."""
+        if self._connection.is_open:
+            self._connection.link.send(command(*words), self._connection.check)
+
+    def _expire(self, name: str, seconds: float) -> None:
+        self._send(b"PEXPIRE", _key(name), b"%d" % int(seconds * 1000))
+
+    def keep(self, name: str) -> None:
+        """Put off the removal of a log that is led."""
+        self._expire(name, FORGOTTEN_AFTER)
+
+    def seal(self, name: str, seconds: float) -> None:
+        self._appends.pop(name, None)
+        self._expire(name, seconds)
+
+    def drop(self, name: str) -> None:
+        self._send(b"UNLINK", _key(name))
+
+    # -- following --
+
+    async def follow(self, name: str, listener: LogListener) -> None:
+        self._listeners[name] = listener
+        await self._connection.subscribe(_key(name))
+
+    def unfollow(self, name: str, listener: LogListener) -> None:
+        if self._listeners.get(name) is listener:
+            del self._listeners[name]
+            self._appends.pop(name, None)
+            self._connection.unsubscribe(_key(name))
+
+    async def followers(self, name: str) -> int:
+        reply = await self._call(b"PUBSUB", b"NUMSUB", _key(name))
+        return int(reply[1]) if isinstance(reply, list) and len(reply) == 2 else 0
+
+    # -- replicas --
+
+    async def life(self, replica: str) -> Life:
+        reply = await self._call(b"GET", f"{PREFIX}up:{replica}".encode())
+        return Life.LEAVING if reply == b"leaving" else Life.DEAD if reply is None else Life.ALIVE
+
+    async def replicas(self) -> int:
+        """How many replicas are connected, this one included. Raises LogAway."""
+        reply = await self._call(b"PUBSUB", b"NUMSUB", CONTROL)
+        return int(reply[1]) if isinstance(reply, list) and len(reply) == 2 else 0
+
+    async def claim(self, name: str, seconds: float) -> bool:
+        key = f"{PREFIX}claim:{name}".encode()
+        mine = self.replica.encode()
+        await self._call(b"SET", key, mine, b"NX", b"PX", b"%d" % int(seconds * 1000))
+        return await self._call(b"GET", key) == mine
+
+    def announce(self, words: Sequence[str]) -> None:
+        self._publish(CONTROL, json.dumps([self.replica, *words]).encode())
+
+
+class _Append:
+    """Records on their way to Redis, until the last one is answered."""
+
+    __slots__ = ("_done", "_left", "_log", "_name", "_outcome", "_records", "_since")
+
+    def __init__(self, log: RedisLog, name: str, records: Sequence[Record], done: Done) -> None:
+        self._log = log
+        self._name = name
+        self._records = records
+        self._done = done
+        self._left = len(records)
+        self._outcome = Outcome.STORED
+        self._since = monotonic()
+
+    def answered(self, reply: Reply) -> None:
+        """One of them was answered."""
+        if reply.__class__ is not bytes and self._outcome is Outcome.STORED:
+            self._outcome = self._failed(reply)
+        self._left -= 1
+        if self._left:
+            return
+        log = self._log
+        log.counts.latency.observe(monotonic() - self._since)
+        if self._outcome is Outcome.STORED:
+            log.stored(self._name, self._records)
+        self._done(self._outcome)
+
+    def _failed(self, reply: Reply) -> Outcome:
+        if reply is None:
+            return Outcome.MISSING
+        if reply is LOST:
+            return Outcome.LOST
+        if isinstance(reply, ErrorReply) and is_smaller(reply):
+            self._log.counts.refused += 1
+            return Outcome.FENCED
+        self._log.counts.unusable += 1
+        self._log.check(reply)
+        return Outcome.LOST
+
+
+def is_smaller(reply: ErrorReply) -> bool:
+    """Whether Redis refuses an entry because its log has a later one: another replica leads."""
+    return reply.code == "ERR" and "equal or smaller" in reply.text
+
+
+def _key(name: str) -> bytes:
+    return f"{PREFIX}{name}".encode()
+
+
+def _nothing() -> None:
+    """Nobody is told."""
+
+
+def _ignore(error: Exception) -> None:
+    """Nobody is told."""

@@ -1,0 +1,217 @@
+"""The keeper: looks after all shared runs of this process.
+
+It notices leaders that are gone, keeps the logs of the runs that this replica leads, tells other replicas
+when this one goes, and hears what they say:
+
+    leaving NAMES…    a replica drains, and gives these runs away
+    resign NAME       a leader without clients gives this run away
+    standby NAMES…    a leader asks for a replica that follows these runs at Hatchet too
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Final, Protocol
+
+from proxy.core.clock import Clock, LoopClock
+from proxy.log.base import Life, LogAway, SharedLog
+from proxy.observability.counters import LogCounters
+from proxy.replicas.shared_run import Role, SharedRun
+
+EVERY: Final = 1.0  # seconds between two looks
+GONE_TWICE: Final = 2.5
+"""Seconds for which a leader must be gone: right after Redis was flushed nobody's key is there."""
+KEEP_EVERY: Final = 300.0  # seconds after which the removal of a led log is put off again
+ASK_EVERY: Final = 10.0  # seconds between two requests for a replica that stands by
+CLAIM: Final = 25.0  # seconds that a claim lasts: it is renewed with each request
+MOST_NAMES: Final = 500  # in one announcement
+SPREAD: Final = 0.3  # seconds over which take-overs of a gone replica's runs are spread
+
+
+class Opener(Protocol):
+    """Opens runs that no client of this replica reads, because another replica asks for it."""
+
+    async def open(self, name: str, seconds: float) -> SharedRun | None:
+        """The shared run of a log's name, which stays at least for `seconds`; None where there is none."""
+
+
+class Keeper:
+    """All shared runs of this process. `standby`: how many replicas beside the leader follow each run."""
+
+    def __init__(
+        self,
+        log: SharedLog,
+        opener: Opener,
+        counters: LogCounters,
+        unforeseen: Callable[[Exception], None],
+        *,
+        standby: int = 0,
+        clock: Clock | None = None,
+        rng: Random | None = None,
+    ) -> None:
+        self.standby = standby
+        self._log = log
+        self._opener = opener
+        self._counters = counters
+        self._unforeseen = unforeseen
+        self._clock = clock or LoopClock()
+        self._rng = rng or Random()
+        self._runs: dict[str, SharedRun] = {}
+        self._gone_since: dict[str, float] = {}  # by replica
+        self._kept_at: dict[str, float] = {}  # by log
+        self._asked_at = float("-inf")
+        self._leaving = False
+        self._task: asyncio.Task[None] | None = None
+        self._others: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    # -- runs --
+
+    def add(self, run: SharedRun) -> None:
+        """Look after `run`."""
+        self._runs[run.name] = run
+
+    def remove(self, run: SharedRun) -> None:
+        """Look after it no more."""
+        if self._runs.get(run.name) is run:
+            del self._runs[run.name]
+            self._kept_at.pop(run.name, None)
+
+    def get(self, name: str) -> SharedRun | None:
+        """The shared run of a log's name, if it is open."""
+        return self._runs.get(name)
+
+    # -- looking around --
+
+    def start(self) -> None:
+        """Begin to look."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._go_on())
+
+    async def close(self) -> None:
+        """End it."""
+        tasks = [task for task in (self._task, *self._others) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _go_on(self) -> None:
+        while True:
+            await self._clock.sleep(EVERY)
+            try:
+                await self._look()
+            except LogAway:
+                self._gone_since.clear()
+            except Exception as error:
+                self._unforeseen(error)
+
+    async def _look(self) -> None:
+        runs = list(self._runs.values())
+        counters = self._counters
+        led = [run for run in runs if run.role is Role.LEADING and not run.local]
+        followed = [run for run in runs if run.role is Role.FOLLOWING]
+        counters.leading, counters.following = len(led), len(followed)
+        counters.local = sum(run.local for run in runs)
+        if not self._log.is_up:
+            self._gone_since.clear()
+            return
+        now = self._clock.now()
+        for run in led:
+            if now - self._kept_at.setdefault(run.name, now) >= KEEP_EVERY:
+                self._kept_at[run.name] = now
+                self._log.keep(run.name)
+        await self._look_at_leaders(followed, now)
+        if self.standby and led and not self._leaving and now - self._asked_at >= ASK_EVERY:
+            self._asked_at = now
+            self._announce("standby", [run.name for run in led])
+
+    async def _look_at_leaders(self, followed: Sequence[SharedRun], now: float) -> None:
+        leaders = {run.progress.leader for run in followed}
+        for replica in self._gone_since.keys() - leaders:
+            del self._gone_since[replica]
+        for replica in leaders:
+            if replica and await self._log.life(replica) is not Life.DEAD:
+                self._gone_since.pop(replica, None)
+                continue
+            since = self._gone_since.setdefault(replica, now)
+            if replica and now - since < GONE_TWICE:
+                continue
+            for run in followed:
+                if run.progress.leader == replica and (run.is_wanted or run.stands_by):
+                    self._other(self._take_over(run, replica))
+
+    async def _take_over(self, run: SharedRun, leader: str) -> None:
+        await self._clock.sleep(self._rng.uniform(0.0, SPREAD))
+        await run.take_over(leader)
+
+    # -- what other replicas say --
+
+    def announced(self, replica: str, words: Sequence[str]) -> None:
+        """Another replica said `words`."""
+        if not words or self._leaving:
+            return
+        verb, *names = words
+        if verb == "resign":
+            for name in names:
+                run = self._runs.get(name)
+                if run is not None and run.is_wanted:
+                    run.take_over_soon()
+        elif verb in ("leaving", "standby"):
+            self._other(self._claim(names, take_over=verb == "leaving"))
+
+    async def _claim(self, names: Sequence[str], *, take_over: bool) -> None:
+        """Take each run over, or stand by for it, unless a third replica does."""
+        for name in names:
+            run = self._runs.get(name)
+            if take_over and run is not None and run.is_wanted:
+                run.take_over_soon()
+                continue
+            await self._clock.sleep(self._rng.uniform(0.0, 0.02))
+            kind = "lead" if take_over else "standby"
+            if not await self._log.claim(f"{kind}:{name}", CLAIM):
+                continue
+            run = run or await self._opener.open(name, CLAIM)
+            if run is None:
+                continue
+            if take_over:
+                run.take_over_soon()
+            else:
+                run.stand_by()
+
+    def _announce(self, verb: str, names: Sequence[str]) -> None:
+        for start in range(0, len(names), MOST_NAMES):
+            self._log.announce([verb, *names[start : start + MOST_NAMES]])
+
+    # -- this replica goes --
+
+    async def leave(self, seconds: float) -> None:
+        """Give the runs that this replica leads to others; waits until they have them, at most `seconds`."""
+        self._leaving = True
+        led = [run for run in self._runs.values() if run.role is Role.LEADING and not run.local]
+        if not led:
+            return
+        try:
+            await self._log.leave()
+            if await self._log.replicas() < 2:
+                return
+        except LogAway:
+            return
+        self._announce("leaving", [run.name for run in led])
+        await asyncio.gather(*(run.give_away(seconds) for run in led))
+
+    def _other(self, coroutine: object) -> None:
+        task = asyncio.get_running_loop().create_task(self._guarded(coroutine))
+        self._others.add(task)
+        task.add_done_callback(self._others.discard)
+
+    async def _guarded(self, coroutine: object) -> None:
+        try:
+            await coroutine  # type: ignore[misc]
+        except LogAway:
+            pass
+        except Exception as error:
+            self._unforeseen(error)

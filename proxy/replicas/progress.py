@@ -1,0 +1,161 @@
+"""How far a run's log has been served by this replica, and what every reader of the log must know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import Any, Final, Protocol
+
+from proxy.core import json_codec
+from proxy.core.events import Item
+from proxy.log.base import Record
+from proxy.log.entries import ItemCodec, NotAnEntry
+from proxy.log.fences import Fence, Fences
+from proxy.log.told import Told
+
+NOWHERE: Final = (-1, 0)  # an id before every other
+
+
+class Receiver(Protocol):
+    """The run session that gets the items; `last` is the position of the newest one."""
+
+    def publish(self, items: Sequence[Item]) -> None:
+        """Serve `items`."""
+
+    def begin_after(self, position: int, cut: Told | None) -> None:
+        """The first item will have the position after `position`; `cut`: what was told before it."""
+
+
+class Step(Enum):
+    """What became of records that were applied."""
+
+    FINE = auto()
+    HOLE = auto()  # records in between are missing: the log must be read
+    APART = auto()  # the log has something else than what this replica has served
+
+
+class Progress:
+    """One run's progress on this replica.
+
+    `position` is the last position that was served, `told` what was told up to there. `fence` is the highest
+    fence that was seen and `leader` the replica that wrote it; an empty text: nobody leads. `last_id` is the
+    id of the last record that was read.
+    """
+
+    def __init__(self, codec: ItemCodec, receiver: Receiver) -> None:
+        self.codec = codec
+        self.position = 0
+        self.told = Told()
+        self.fences = Fences("0~")
+        self.fence = 0
+        self.leader = ""
+        self.last_id = NOWHERE
+        self._receiver = receiver
+
+    @property
+    def over(self) -> bool:
+        """Whether the verified end was served."""
+        return self.told.status is not None
+
+    def serve(self, items: Sequence[Item]) -> None:
+        """Serve the next items."""
+        note = self.told.note
+        for item in items:
+            note(item)
+        self.position += len(items)
+        self._receiver.publish(items)
+
+    # -- a generation begins --
+
+    def begin(self, generation: str, fence: int, replica: str) -> None:
+        """A new generation, led by `replica` from its first position on."""
+        self.fences = Fences(generation, [Fence(fence, 1, replica)])
+        self.fence, self.leader = fence, replica
+
+    def lead(self, fence: int, replica: str, start: int) -> None:
+        """`replica` leads from position `start` on."""
+        self.fences.add(Fence(fence, start, replica))
+        self.fence, self.leader = fence, replica
+
+    def load(self, records: Sequence[Record]) -> Step:
+        """Serve a whole log, the first thing that is done with it. Anything but FINE: it cannot be read."""
+        generation = records[-1].generation
+        records = [record for record in records if record.generation == generation]
+        base = next((number for number, record in enumerate(records) if record.summary), None)
+        if base is None:
+            return Step.APART
+        first = records[base]
+        try:
+            fences, told = self._summary(first)
+        except NotAnEntry:
+            return Step.APART
+        self.fences, self.told = fences, told
+        self.position = first.position
+        self._receiver.begin_after(first.position, told.copy() if first.position else None)
+        self.last_id = (first.fence, first.position)
+        self.fence, self.leader = first.fence, first.replica
+        return self.apply(records[base + 1 :])
+
+    # -- records --
+
+    def apply(self, records: Sequence[Record]) -> Step:
+        """Serve what is new in `records`."""
+        items: list[Item] = []
+        step = Step.FINE
+        for record in records:
+            step = self._apply(record, items)
+            if step is not Step.FINE:
+                break
+            self.last_id = max(self.last_id, (record.fence, record.position))
+        if items:
+            self.serve(items)
+        return step
+
+    def _apply(self, record: Record, items: list[Item]) -> Step:
+        if record.generation != self.fences.generation:
+            return Step.APART if record.fence > self.fence else Step.FINE
+        if record.fence < self.fence:
+            return Step.FINE  # it was published before another replica took the lead
+        reached = self.position + len(items)
+        if record.is_fence:
+            return self._fenced(record, reached)
+        if record.fence > self.fence:
+            return Step.HOLE  # its fence was not seen
+        if record.position <= reached:
+            return Step.FINE
+        if record.position != reached + 1:
+            return Step.HOLE
+        try:
+            items.append(self.codec.decode(record.body))
+        except NotAnEntry:
+            return Step.APART
+        return Step.FINE
+
+    def _fenced(self, record: Record, reached: int) -> Step:
+        if record.fence == self.fence:
+            return Step.FINE
+        if record.position > reached:
+            return Step.HOLE
+        try:
+            fences, _ = self._summary(record)
+        except NotAnEntry:
+            return Step.APART
+        if fences.at(reached) != self.fences.at(reached):
+            return Step.APART  # it was told otherwise
+        self.fences.replace(fences)
+        self.fence, self.leader = record.fence, record.replica
+        return Step.FINE
+
+    # -- summaries --
+
+    def summary(self, told: Told, fences: Fences | None = None) -> bytes:
+        """What a reader must know that has not read the log from its beginning."""
+        return json_codec.encode({"fences": (fences or self.fences).plain, "told": told.plain})
+
+    @staticmethod
+    def _summary(record: Record) -> tuple[Fences, Told]:
+        try:
+            plain: Any = json_codec.decode(record.summary.decode())
+            return Fences.of(record.generation, plain["fences"]), Told.of(plain["told"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise NotAnEntry(f"a summary cannot be read ({type(error).__name__})") from None

@@ -1,0 +1,238 @@
+"""Three replicas with one log on Redis: a client that changes the replica at every frame sees one story."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+
+from proxy.simulator import Engine
+from tests.chaos.replicas import Replica
+from tests.chaos.world import truth, workflows
+from tests.support.eventsource import EventSource, Frame
+from tests.support.hopping import Hopper
+from tests.support.processes import running
+from tests.support.redis_server import RedisServer, redis_server
+from tests.support.reference import RunPicture, Truth, judge
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.timeout(150)  # several processes start in each test
+
+TAP: Final = ", tap: {stream: 'on'}"
+YAML: Final = """
+version: 1
+hatchet: {token: "${HATCHET_CLIENT_TOKEN}"%s}
+server: {drain: {grace: 8s, spread: 0s}, log: "%s"%s}
+streams:
+  all:
+    path: /run/{workflowRunId}
+    retry: 1s
+    rules:
+      - events: ["*", step_stream]
+        data: {type: type, step: step, attempt: attempt, index: index, payload: payload, recovered: recovered}
+"""
+
+
+@dataclass
+class Stage:
+    """An engine, a Redis, and replicas that share its log."""
+
+    engine: Engine
+    redis: RedisServer
+    replicas: list[Replica]
+
+    @property
+    def urls(self) -> list[str]:
+        return [one.url for one in self.replicas]
+
+    async def taps_are_open(self) -> bool:
+        """Whether every replica has its tap: what is sent before it is open is lost to it."""
+        async with httpx.AsyncClient() as client:
+            texts = [(await client.get(f"{url}/metrics")).text for url in self.urls]
+        return all('upstream_subscriptions{kind="tap",team="default"} 1' in text for text in texts)
+
+
+@asynccontextmanager
+async def stage(folder: Path, *, replicas: int = 3, more: str = "", tap: str = TAP) -> AsyncIterator[Stage]:
+    with redis_server(folder) as redis:
+        config = folder / "streams.yaml"
+        config.write_text(YAML % (tap, redis.url, more))
+        async with Engine(workflows()) as engine, AsyncExitStack() as stack:
+            made = [Replica(config, dict(engine.env)) for _ in range(replicas)]
+            await asyncio.gather(*(one.start() for one in made))
+            for one in made:
+                stack.push_async_callback(one.stop, kill=False)
+            there = Stage(engine, redis, made)
+            if tap:
+                await until(there.taps_are_open, "every replica has its tap")
+            yield there
+        assert [what for one in made for what in one.complaints] == []
+
+
+async def stayer(url: str, path: str) -> list[Frame]:
+    """The frames of a client that stays, with all reconnects on the way."""
+    async with EventSource(url + path, patience=0.2) as source:
+        return [frame async for frame in source.frames()]
+
+
+async def over(stage: Stage) -> str:
+    """The path of a run that is over, whose log one replica alone has written."""
+    run = await stage.engine.trigger("quick", {}, {"stream": "on"})
+    await stayer(stage.urls[0], f"/run/{run}")
+    return f"/run/{run}"
+
+
+def missing(picture: RunPicture, true: Truth) -> dict[str, list[int]]:
+    """The chunks that a client was not sent, by step.
+
+    A gap without a number may come although nothing is missing: a busy machine proves the tail too late.
+    """
+    return {
+        name: lost
+        for name, step in true.steps.items()
+        if (lost := [n for n in range(len(step.chunks)) if n not in picture.steps[name].chunks])
+    }
+
+
+def by_cursor(*streams: list[Frame]) -> dict[str, set[tuple[str, str]]]:
+    """What clients were sent under each cursor."""
+    found = defaultdict(set)
+    for frames in streams:
+        for frame in frames:
+            if frame.id and frame.event not in ("stream.gap", "stream.drain"):
+                found[frame.id].add((frame.event, frame.data))
+    return found
+
+
+async def story(
+    stage: Stage, kind: str, meanwhile: Callable[[], Any] | None = None
+) -> list[dict[str, list[int]]]:
+    """What three clients of one run miss; each cursor has led them to the same frame."""
+    run = await stage.engine.trigger(kind, {}, {"stream": "on"})
+    path = f"/run/{run}"
+    hoppers = [Hopper(path), Hopper(path)]
+    tasks = [
+        asyncio.create_task(hoppers[0].read(stage.urls)),
+        asyncio.create_task(hoppers[1].read(stage.urls[::-1])),
+    ]
+    staying = asyncio.create_task(stayer(stage.urls[0], path))
+    if meanwhile is not None:
+        await until(lambda: len(hoppers[0].frames) > 8, "the run goes on")
+        await asyncio.to_thread(meanwhile)
+    await asyncio.gather(*tasks)
+    streams = [hoppers[0].frames, hoppers[1].frames, await staying]
+    assert {cursor: told for cursor, told in by_cursor(*streams).items() if len(told) > 1} == {}
+    assert hoppers[0].connections > len(hoppers[0].frames) / 2, "it has hardly changed the replica"
+    lost = []
+    for frames in streams:
+        picture = RunPicture()
+        for frame in frames:
+            picture.frame(frame)
+        true = truth(stage.engine, run, defaultdict(list))
+        assert judge(picture, true) == []
+        lost.append(missing(picture, true))
+    return lost
+
+
+async def test_any_replica_serves_any_cursor(tmp_path: Path) -> None:
+    async with stage(tmp_path) as three:
+        stories = [story(three, kind) for kind in ("dag", "task", "broken")]
+        assert await asyncio.gather(*stories) == [[{}, {}, {}]] * 3
+        flushed = await story(three, "task", lambda: three.redis.call("FLUSHALL"))
+        assert flushed == [{}, {}, {}], "the leader writes the log again"
+        late = await stayer(three.urls[1], await over(three))
+        assert [frame.event for frame in late][-1] == "stream.end"
+
+
+async def test_a_rollout_loses_nothing_and_says_so_to_nobody(tmp_path: Path) -> None:
+    async with stage(tmp_path, replicas=2) as two:
+        run = await two.engine.trigger("task", {}, {"stream": "on"})
+        reading = asyncio.create_task(stayer(two.urls[0], f"/run/{run}"))
+        other = Hopper(f"/run/{run}")
+        hopping = asyncio.create_task(other.read(two.urls))
+        await until(lambda: len(other.frames) > 5, "the run goes on")
+        await two.replicas[0].stop(kill=False)
+        await two.replicas[0].start()
+        frames = await reading
+        await hopping
+        for seen in (frames, other.frames):
+            picture = RunPicture()
+            for frame in seen:
+                picture.frame(frame)
+            true = truth(two.engine, run, defaultdict(list))
+            assert judge(picture, true) == []
+            assert missing(picture, true) == {}
+
+
+async def test_without_redis_a_replica_goes_on_from_memory_and_says_so(tmp_path: Path) -> None:
+    async with stage(tmp_path, replicas=1) as one:
+        run = await one.engine.trigger("task", {}, {"stream": "on"})
+        reading = asyncio.create_task(stayer(one.urls[0], f"/run/{run}"))
+        await asyncio.sleep(0.5)
+        one.redis.kill()
+
+        async def ready() -> dict[str, object]:
+            async with httpx.AsyncClient() as client:
+                answer: dict[str, object] = (await client.get(f"{one.urls[0]}/readyz")).json()
+                return answer
+
+        async def is_away() -> bool:
+            return (await ready())["status"] == "degraded"
+
+        await until(is_away, "readyz says that the log is away")
+        frames = await reading
+        picture = RunPicture()
+        for frame in frames:
+            picture.frame(frame)
+        true = truth(one.engine, run, defaultdict(list))
+        assert judge(picture, true) == []
+        assert missing(picture, true) == {}
+        one.redis.start()
+
+        async def is_back() -> bool:
+            return (await ready())["status"] == "ready"
+
+        await until(is_back, "readyz says that the log is back")
+
+
+REFUSALS: Final[dict[str, tuple[dict[str, str], str, tuple[str, ...], str]]] = {
+    "a wrong password": ({"requirepass": "right"}, "redis://:wrong@127.0.0.1:%d/0", (), "or the password"),
+    "a policy that loses logs": (
+        {"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"},
+        "redis://127.0.0.1:%d/0",
+        (),
+        "maxmemory-policy allkeys-lru",
+    ),
+    "keys of another application": (
+        {}, "redis://127.0.0.1:%d/0", ("SET", "hsp:about", "cache"), "another application",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("why", REFUSALS)
+async def test_serve_refuses_a_redis_that_must_not_be_used(tmp_path: Path, why: str) -> None:
+    settings, url, before, said = REFUSALS[why]
+    server = RedisServer(tmp_path, settings)
+    server.start()
+    try:
+        if before:
+            server.call(*before)
+        config = tmp_path / "streams.yaml"
+        config.write_text(YAML % ("", url % server.port, ""))
+        env = {"HATCHET_CLIENT_TOKEN": "ey.ey.x"}
+        async with Engine(workflows()) as engine:
+            env = dict(engine.env)
+        async with running("serve", "--config", config, "--port", "0", env=env) as one:
+            assert await one.ended() == 1
+        assert said in one.said
+        assert "wrong" not in one.said.replace("server.log", "")
+        assert len(one.said.strip().splitlines()) == 1, one.said
+    finally:
+        server.kill()

@@ -1,0 +1,301 @@
+"""The verbs of a shared log: what every implementation does, in one process and on a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any, Final, Protocol
+
+import pytest
+
+from config.model.shared_log import log_address
+from proxy.log.base import Announcements, Life, LogAway, Outcome, Record, SharedLog
+from proxy.log.cipher import Cipher
+from proxy.log.memory import MemoryLog, MemoryStore
+from proxy.log.redis.store import RedisLog
+from proxy.observability.counters import LogCounters
+from tests.support.redis_server import RedisServer, redis_server
+from tests.support.waiting import until
+
+GENERATION: Final = "1a2b~xyz"
+NAME: Final = "team:log:11111111-1111-4111-8111-111111111111"
+
+
+class Connect(Protocol):
+    """Connects a replica to the log of a test."""
+
+    async def __call__(self, replica: str) -> SharedLog: ...
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as one:
+        yield one
+
+
+@pytest.fixture(params=["memory", "redis", "redis, encrypted"])
+async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
+    if request.param == "memory":
+        store = MemoryStore()
+        soon = asyncio.get_running_loop().call_soon
+
+        async def in_memory(replica: str) -> SharedLog:
+            return MemoryLog(store, replica, soon)
+
+        yield in_memory
+        return
+    server: RedisServer = request.getfixturevalue("server")
+    server.call("FLUSHALL")
+    cipher = Cipher("a secret") if "encrypted" in request.param else None
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def on_redis(replica: str) -> SharedLog:
+            address = log_address(server.url)
+            assert address is not None
+            log = RedisLog(address, replica, counts=LogCounters(), cipher=cipher, unforeseen=fail)
+            stack.push_async_callback(log.close)
+            await log.start()
+            assert log.is_up, log.trouble
+            return log
+
+        yield on_redis
+
+
+def fail(error: Exception) -> None:
+    raise AssertionError(f"unforeseen: {error!r}") from error
+
+
+class Listener:
+    """Remembers what a log tells."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.news: list[str] = []
+
+    def received(self, records: Sequence[Record]) -> None:
+        self.records += records
+
+    def connected(self) -> None:
+        self.news.append("connected")
+
+    def disconnected(self) -> None:
+        self.news.append("disconnected")
+
+
+def fence(number: int, position: int = 0, replica: str = "a") -> Record:
+    return Record(number, position, GENERATION, replica, b"", b'{"number": %d}' % number)
+
+
+def item(number: int, position: int, replica: str = "a", body: bytes = b"") -> Record:
+    return Record(number, position, GENERATION, replica, body or b'["item %d"]' % position)
+
+
+async def append(log: SharedLog, *records: Record, keep_from: tuple[int, int] = (0, 0)) -> Outcome:
+    done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    log.append(NAME, records, keep_from, done.set_result)
+    return await done
+
+
+async def begun(connect: Connect, replica: str = "a") -> SharedLog:
+    """A replica that leads a new log, with the fence 1."""
+    log = await connect(replica)
+    assert await log.fence(NAME, fence(1, replica=replica), create=True)
+    return log
+
+
+async def test_what_is_appended_is_read_in_order(connect: Connect) -> None:
+    log = await begun(connect)
+    records = [item(1, position, body=bytes([0x5B, *range(256)])) for position in range(1, 4)]
+    assert await append(log, *records) is Outcome.STORED
+    assert await log.read(NAME) == [fence(1), *records]
+    assert await log.read(NAME, (1, 2)) == records[2:]
+    assert await log.tail(NAME) == records[-1]
+
+
+async def test_a_log_that_nobody_began_is_empty_and_takes_nothing(connect: Connect) -> None:
+    log = await connect("a")
+    assert await log.read(NAME) == []
+    assert await log.tail(NAME) is None
+    assert await append(log, item(1, 1)) is Outcome.MISSING
+    assert not await log.fence(NAME, fence(2), create=False)
+    assert await log.tail(NAME) is None
+
+
+async def test_an_append_that_is_repeated_stores_nothing_twice(connect: Connect) -> None:
+    log = await begun(connect)
+    await append(log, item(1, 1), item(1, 2))
+    assert await append(log, item(1, 1)) is not Outcome.MISSING
+    assert [record.position for record in await log.read(NAME)] == [0, 1, 2]
+
+
+async def test_appends_of_an_older_fence_are_refused(connect: Connect) -> None:
+    old = await begun(connect)
+    new = await connect("b")
+    await append(old, item(1, 1))
+    assert await new.fence(NAME, fence(2, 1, "b"), create=False)
+    assert await append(old, item(1, 2)) is Outcome.FENCED
+    assert await append(new, item(2, 2, "b")) is Outcome.STORED
+    assert [record.replica for record in await old.read(NAME)] == ["a", "a", "b", "b"]
+
+
+async def test_of_two_replicas_that_take_the_lead_at_once_one_gets_it(connect: Connect) -> None:
+    await begun(connect)
+    others = [await connect(name) for name in "bcd"]
+    taken = await asyncio.gather(*(log.fence(NAME, fence(2, 0, log.replica), create=False) for log in others))
+    assert sorted(taken) == [False, False, True]
+
+
+async def test_followers_are_told_what_was_stored_and_by_whom(connect: Connect) -> None:
+    leader = await begun(connect)
+    follower, listener = await connect("b"), Listener()
+    await follower.follow(NAME, listener)
+    records = [item(1, 1), item(1, 2)]
+    await append(leader, *records)
+    await append(leader, item(1, 3))
+    await until(lambda: len(listener.records) >= 3, "both appends were told")
+    assert listener.records == [*records, item(1, 3)]
+    assert await leader.followers(NAME) == 1
+    await follower.fence(NAME, fence(2, 3, "b"), create=False)
+    follower.unfollow(NAME, listener)
+    await append(follower, item(2, 4, "b"))
+    assert len(listener.records) == 3
+
+
+async def test_a_follower_is_told_of_a_fence_with_its_summary(connect: Connect) -> None:
+    leader, listener = await begun(connect), Listener()
+    await leader.follow(NAME, listener)
+    other = await connect("b")
+    await other.fence(NAME, fence(2, 0, "b"), create=False)
+    await until(lambda: listener.records, "the fence was told")
+    assert listener.records == [fence(2, 0, "b")]
+
+
+async def test_old_records_may_go_and_newer_ones_stay(connect: Connect) -> None:
+    log = await begun(connect)
+    for start in range(1, 1001, 100):
+        batch = [item(1, position) for position in range(start, start + 100)]
+        assert await append(log, *batch, keep_from=(1, max(0, start - 100))) is Outcome.STORED
+    left = [record.position for record in await log.read(NAME)]
+    assert left[-1] == 1000
+    assert left == list(range(left[0], 1001))
+    assert 300 < left[0] <= 801, "trimmed, and nothing that had to stay"
+
+
+async def test_a_log_that_is_dropped_is_gone(connect: Connect) -> None:
+    log = await begun(connect)
+    log.drop(NAME)
+    assert await log.tail(NAME) is None
+
+
+async def test_a_replica_lives_leaves_and_is_gone(connect: Connect) -> None:
+    one, other = await connect("a"), await connect("b")
+    assert await other.life("a") is Life.ALIVE
+    assert await other.replicas() == 2
+    await one.leave()
+    assert await other.life("a") is Life.LEAVING
+    assert await other.life("nobody") is Life.DEAD
+
+
+async def test_one_replica_alone_has_a_claim(connect: Connect) -> None:
+    one, other = await connect("a"), await connect("b")
+    assert await one.claim("x", 5.0)
+    assert not await other.claim("x", 5.0)
+    assert await one.claim("x", 5.0)
+    assert await other.claim("y", 5.0)
+
+
+async def test_announcements_reach_all_other_replicas(connect: Connect) -> None:
+    heard: list[Any] = []
+
+    class Ear:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def announced(self, replica: str, words: Sequence[str]) -> None:
+            heard.append((self.name, replica, *words))
+
+    logs = [await connect(name) for name in "abc"]
+    for log in logs:
+        ear: Announcements = Ear(log.replica)
+        log.announcements = ear
+    logs[0].announce(["leaving", "x", "y"])
+    await until(lambda: len(heard) >= 2, "both others have heard it")
+    assert sorted(heard) == [("b", "a", "leaving", "x", "y"), ("c", "a", "leaving", "x", "y")]
+
+
+# -- on Redis alone --
+
+
+async def lone(server: RedisServer, replica: str = "a", cipher: Cipher | None = None) -> RedisLog:
+    address = log_address(server.url)
+    assert address is not None
+    log = RedisLog(address, replica, counts=LogCounters(), cipher=cipher)
+    await log.start()
+    return log
+
+
+async def test_listeners_hear_of_a_redis_that_goes_and_comes(tmp_path: Any) -> None:
+    with redis_server(tmp_path) as server:
+        log, listener = await lone(server), Listener()
+        try:
+            await log.follow(NAME, listener)
+            server.kill()
+            await until(lambda: "disconnected" in listener.news, "the loss is told")
+            assert not log.is_up
+            assert log.trouble
+            assert await append(log, item(1, 1)) is Outcome.LOST
+            with pytest.raises(LogAway):
+                await log.tail(NAME)
+            server.start()
+            await until(lambda: "connected" in listener.news, "the return is told")
+            assert await log.tail(NAME) is None
+        finally:
+            await log.close()
+
+
+async def test_a_flush_is_told_like_a_new_connection(server: RedisServer) -> None:
+    log, listener = await lone(server), Listener()
+    try:
+        await log.follow(NAME, listener)
+        server.call("FLUSHALL")
+        await until(lambda: listener.news == ["connected"], "the flush is noticed at a beat", within=10.0)
+    finally:
+        await log.close()
+
+
+async def test_a_log_of_another_key_cannot_be_read(server: RedisServer) -> None:
+    server.call("FLUSHALL")
+    written = await lone(server, cipher=Cipher("one"))
+    other, plain = await lone(server, "b", Cipher("two")), await lone(server, "c")
+    try:
+        await written.fence(NAME, fence(1), create=True)
+        assert b"number" not in str(server.call("XRANGE", f"hsp:{NAME}", "-", "+")).encode()
+        for log in (other, plain):
+            with pytest.raises(LogAway, match="cannot be read"):
+                await log.read(NAME)
+    finally:
+        for log in (written, other, plain):
+            await log.close()
+
+
+MOVES: Final[dict[str, Callable[[RedisServer], object]]] = {
+    "its client is killed": lambda server: server.call("CLIENT", "KILL", "TYPE", "normal"),
+    "its subscription is killed": lambda server: server.call("CLIENT", "KILL", "TYPE", "pubsub"),
+    "it becomes a replica": lambda server: server.call("REPLICAOF", "127.0.0.1", "1"),
+}
+
+
+@pytest.mark.parametrize("move", MOVES)
+async def test_both_links_are_left_together(tmp_path: Any, move: str) -> None:
+    with redis_server(tmp_path) as server:
+        log, listener = await lone(server), Listener()
+        try:
+            await log.follow(NAME, listener)
+            MOVES[move](server)
+            await until(lambda: "disconnected" in listener.news, "the loss is told", within=10.0)
+            server.call("REPLICAOF", "NO", "ONE")
+            await until(lambda: "connected" in listener.news, "it connects again", within=10.0)
+            await log.fence(NAME, fence(1, replica="other"), create=True)
+        finally:
+            await log.close()
