@@ -121,10 +121,10 @@ async def test_an_exception_over_one_team_keeps_that_team_alone_on_its_version(
         (desk.folder / "teams" / f"{name}.yaml").write_text(changed)
     configure = Team.configure
 
-    def broken_tests(team: Any, places: Any) -> Any:
+    def broken_tests(team: Any, *more: Any) -> Any:
         if team.name == "a":
             raise RecursionError
-        return failures(team, places)
+        return failures(team, *more)
 
     def broken_configure(team: Team, *args: Any) -> None:
         if team.name == "a":
