@@ -81,6 +81,8 @@ def test_with_a_history_each_lifecycle_event_comes_out_exactly_once(seed: int) -
 @example(52337)  # the same, and the run was cancelled
 @example(8041493)  # an attempt that nobody told of begins again at index 0, and the run is cancelled
 @example(9013732)  # the same, joined at index 2
+@example(10172152)  # an execution of no known attempt stands between two of one attempt
+@example(11095232)  # the same, and a chunk would be sent twice
 @example(10075672)  # ... and the history calls a run going that is done
 def test_a_history_that_lags_far_behind_costs_text_and_no_loss_is_unsaid(seed: int) -> None:
     rng = Random(seed)

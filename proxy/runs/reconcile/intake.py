@@ -231,9 +231,11 @@ class Intake:
                 if decided.attempt > step.evidence.proven:
                     step.evidence.attempt_began(decided.attempt, now)
                     step.evidence.running = True
-                if decided.rerun and before is not None:
-                    execution.guessed = self._guessed(execution, before, step.evidence)
-                    step.executions.continues(execution, before)
+                earlier = step.executions.all[: n - 1] if decided.attempt else []
+                same = next((one for one in reversed(earlier) if one.attempt == decided.attempt), None)
+                if same is not None:
+                    execution.guessed = self._guessed(execution, same, step.evidence)
+                    step.executions.continues(execution, same)
             if execution.attempt is not None:
                 if execution.attempt < step.sequencer.attempt and execution.held:
                     self.late += step.executions.drop(execution)
