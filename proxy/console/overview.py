@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from proxy.console.recent import LastHour
 from proxy.observability import health
+from proxy.replicas.shared_run import SharedRun
 from proxy.streams.run_session import RunSession
 from proxy.teams.hub import Hub
 from proxy.teams.team import Team
@@ -31,10 +32,30 @@ def overview_as_json(hub: Hub, last_hour: LastHour) -> dict[str, Any]:
         "slow_clients": len(hub.sessions.paused),
         "loop_lag": _quantiles(hub),
         "payloads": hub.server.console is not None and hub.server.console.payloads == "shown",
+        "shared_log": _shared_log(hub),
         "teams": [
             {"name": name, **state, **_team(hub.teams.get(name))} for name, state in body["teams"].items()
         ],
         "last_hour": last_hour.rows(),
+    }
+
+
+def _shared_log(hub: Hub) -> dict[str, Any] | None:
+    """This replica's part in the log that replicas share; None where the log is in memory."""
+    if hub.replication is None:
+        return None
+    log, state = hub.counters.log, hub.replication.health
+    return {
+        "replica": hub.replication.replica,
+        "state": state.state.value,
+        "trouble": state.trouble,
+        "leading": log.leading,
+        "following": log.following,
+        "local": log.local,
+        "appended": log.appended,
+        "received": log.received,
+        "take_overs": log.take_overs,
+        "refused": log.refused,
     }
 
 
@@ -100,4 +121,13 @@ def _run(team: Team, session: RunSession, clients: int) -> dict[str, Any]:
         "sources": session.run.sources,
         "state_only": session.run.state_only,
         "trouble": session.run.trouble is not None,
+        "role": role_of(session),
     }
+
+
+def role_of(session: RunSession) -> str | None:
+    """What this replica is for the run in the shared log; None where the log is in memory."""
+    run = session.run
+    if not isinstance(run, SharedRun):
+        return None
+    return "without the log" if run.local else run.role.name.lower()

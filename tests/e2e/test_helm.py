@@ -20,6 +20,8 @@ from tests.support.helm import CHART, TEAMS, VERSIONS, helm, named, rendered, va
 from tests.support.secrets import HATCHET_TOKEN
 from tests.support.tools import ROOT, need
 
+pytestmark = pytest.mark.chart
+
 EVERYTHING: Final = (
     TEAMS
     + """\

@@ -13,7 +13,7 @@ import pytest_asyncio
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Child, Step, Workflow, script
 from tests.chaos.world import streams
-from tests.support.delivering import Ear, becomes, config, events, gaps, once, status
+from tests.support.delivering import Ear, becomes, chunks, config, events, gaps, once, status
 from tests.support.eventsource import Frame
 from tests.support.served import Served, served
 
@@ -242,6 +242,43 @@ async def test_a_run_with_too_many_children_is_refused_in_words(
             answer = await session.get(f"{small.url}/family/{root}", headers={"Accept": "application/json"})
             assert answer.status == 429
             assert "too many runs belong to this stream" in (await answer.json())["detail"]
+
+
+async def test_a_client_that_comes_after_its_frames_were_evicted_gets_each_lifecycle_event_and_a_gap(
+    engine: Engine, tmp_path: Path
+) -> None:
+    root = await engine.trigger("fan", metadata={"stream": "on"})
+    small = YAML.replace(" TAP", ', tap: {stream: "on"}').replace(
+        "    include: [children]\n    retry", "    backlog: {events: 40}\n    include: [children]\n    retry"
+    )
+    async with served(config(tmp_path, small), engine.env) as proxy:
+        whole = await once(f"{proxy.url}/family/{root}")
+        late = await once(f"{proxy.url}/family/{root}")
+    lifecycle = [key(event) for event in events(whole) if event["type"] != "step_stream"]
+    assert sorted(key(event) for event in events(late) if event["type"] != "step_stream") == sorted(lifecycle)
+    assert len(chunks(late)) < len(chunks(whole))
+    assert "backlog" in {gap["cause"] for gap in gaps(late)}
+    assert late[-1].event == "stream.end"
+
+
+async def test_a_drain_takes_leave_of_the_clients_of_merged_streams(engine: Engine, tmp_path: Path) -> None:
+    yaml = YAML.replace(" TAP", ', tap: {stream: "on"}')
+    metadata = {"stream": "on", "chat": "drained"}
+    root = await engine.trigger("fan", metadata=metadata)
+    await engine.trigger("turn", metadata=metadata)
+    async with served(config(tmp_path, yaml), engine.env) as proxy:
+        urls = [f"{proxy.url}/family/{root}", f"{proxy.url}/talk/drained"]
+        async with Ear(urls[0]) as family, Ear(urls[1]) as talk:
+            for ear in (family, talk):
+                await ear.until(lambda ear: events(ear.frames))
+            await proxy.stop()
+            for ear in (family, talk):
+                assert "stream.drain" in [frame.event for frame in ear.frames]
+
+
+def key(event: dict[str, Any]) -> tuple[str, ...]:
+    """What tells a lifecycle event from all others."""
+    return tuple(str(event[name]) for name in ("run", "step", "type", "attempt"))
 
 
 def told(frames: list[Frame]) -> list[str]:

@@ -65,6 +65,7 @@ def test_the_notes_are_the_section_of_one_version(release: dict[str, Any], tmp_p
 # -- workflows --
 
 
+@pytest.mark.chart
 def test_actionlint_finds_nothing_in_the_workflows() -> None:
     done = subprocess.run(
         [need("actionlint"), *map(str, WORKFLOWS)], cwd=ROOT, capture_output=True, text=True, check=False

@@ -37,6 +37,7 @@ function parts(now, newest) {
     h("h2", {}, "Newest runs"),
     newest.runs.length === 0 ? h("p", {}, "No run is followed here. A run is followed while somebody reads it.")
       : runRows(newest.runs.slice(0, 10)),
+    ...sharedLog(now.shared_log),
     h("h2", {}, "Teams"),
     ...now.teams.map((team) => teamPart(team)),
     h("h2", {}, "Losses and refusals in the last hour"),
@@ -68,6 +69,21 @@ function teamPart(team) {
       ["Stream", "Path", "Clients", "Frames", "Bytes", "Gaps", "Rule errors"],
       team.streams.map((stream) => [stream.name, h("code", {}, stream.path), String(stream.clients),
         String(stream.frames), bytes(stream.bytes), counts(stream.gaps), counts(stream.rule_errors)])));
+}
+
+function sharedLog(log) {
+  if (log === null) return [];
+  return [h("h2", {}, "This replica in the shared log"), facts([
+    ["Log", state(log, ["reachable"])],
+    ["Replica", h("code", {}, log.replica)],
+    ["Leads", `${log.leading} runs`],
+    ["Follows", `${log.following} runs`],
+    ["Without the log", log.local ? badge(`${log.local} runs`, "bad") : "0 runs"],
+    ["Written", `${log.appended} events`],
+    ["Received", `${log.received} events`],
+    ["Taken over", String(log.take_overs)],
+    ["Refused", String(log.refused)],
+  ])];
 }
 
 function state(part, fine) {

@@ -30,7 +30,7 @@ export function runRows(list) {
     badge(run.status, run.status === "completed" ? "good" : run.over ? "bad" : ""),
     String(run.clients),
     String(run.items),
-    run.over ? "" : run.state_only ? badge("its state alone: no chunks", "bad") : run.sources.join(", ") || "its state",
+    run.over ? "" : run.state_only ? badge("its state alone: no chunks", "bad") : [run.role, ...run.sources].filter((part) => part).join(", ") || "its state",
   ]));
 }
 
