@@ -19,7 +19,7 @@ LIBRARIES: Final = (
     "hatchet-sdk", "grpcio", "protobuf", "hpack", "aiohttp",  # towards Hatchet
     "uvicorn", "starlette", "uvloop", "httptools",  # towards browsers
     "pydantic", "pyyaml", "jmespath", "orjson", "watchfiles",  # the YAML and its expressions
-    "pyjwt", "cryptography", "prometheus-client", "structlog", "click", "rich",
+    "redis", "pyjwt", "cryptography", "prometheus-client", "structlog", "click", "rich",
 )  # fmt: skip
 
 

@@ -61,7 +61,7 @@ SYNTAX = [
     ("payload.order-id", 8, "the name order-id has a dash", 'put it in double quotes: "order-id"'),
     ("payload.a-1", 8, "the name a-1 has a dash", 'put it in double quotes: "a-1"'),
     ("payload.a and payload.b", 10, "`and` is no operator here", "write && for and"),
-    ("not payload", 0, "`not` is no operator here", "write ! for not"),
+    ("not payload", 0, "`not` is no operator here", "write !(payload.done)"),
     ("payload.größe", 10, "the character 'ö' means nothing here",
      'a name with other than a-z, 0-9 and _ stands in double quotes: "größe"'),
     ("'abc", 0, "the quotation mark ' is never closed", "add a ' at the end"),
@@ -75,7 +75,7 @@ SYNTAX = [
     ("payload)", 7, "`)` cannot stand here", "there is one ) too many, or something is missing before it"),
     ("|| payload", 0, "`||` cannot stand here", "something must stand before ||"),
     ("payload.a * `2`", 10, "`*` cannot stand here", "write mul(payload.a, `2`)"),
-    ("payload === 'x'", 10, "a single `=` compares nothing", "write == to compare"),
+    ("payload === 'x'", 8, "`===` is no operator here", "write payload == 'x'"),
     ("payload.a / payload.b", 10, "there is no `/` in an expression",
      "write div(payload.a, payload.b)"),
     ("payload.a ? 'x' : 'y'", 10, "a `?` stands only in a filter",
@@ -107,7 +107,8 @@ def test_what_cannot_be_read_is_said_in_plain_words(
             "where it may be 0: if(total == `0`, `0`, div(done, total)))",
         ),
         ("len(type)", "0 error unknown-function: there is no function len() (did you mean length()?)"),
-        ("concat(type)", "0 error unknown-function: there is no function concat() (did you mean join()?)"),
+        ("concat(type)", "0 error unknown-function: there is no function concat() "
+         "(write join('', [step, type]))"),
         ("length(type, step)", "0 error arity: length() takes one argument, but is given 2 "
          "(write length(payload.value))"),
         ("length()",
