@@ -84,6 +84,8 @@ def test_with_a_history_each_lifecycle_event_comes_out_exactly_once(seed: int) -
 @example(10172152)  # an execution of no known attempt stands between two of one attempt
 @example(11095232)  # the same, and a chunk would be sent twice
 @example(10075672)  # ... and the history calls a run going that is done
+@example(11015193)  # chunks that came after the last failure but one, which nothing explains
+@example(11030052)  # the same
 def test_a_history_that_lags_far_behind_costs_text_and_no_loss_is_unsaid(seed: int) -> None:
     rng = Random(seed)
     run = truth(rng)

@@ -232,9 +232,16 @@ class Sequencer:
         if verdict.whole is None and last:
             return NOT_PROVEN
         executions = self._executions
-        if verdict is WHOLE and (executions.overflowed or executions.contested):
+        if verdict is WHOLE and (executions.overflowed or executions.contested or self._more_ran()):
             return NOT_PROVEN
         return verdict
+
+    def _more_ran(self) -> bool:
+        """Whether chunks came after the attempt's own that are of no attempt: more ran than ends tell of."""
+        own = self._executions.of(self.attempt)
+        return own is not None and any(
+            one.attempt == 0 and one.number > own.number for one in self._executions.all
+        )
 
     def _emit_gap(self, verdict: Verdict) -> None:
         if verdict.whole or self.gap_emitted:

@@ -186,9 +186,19 @@ def test_an_end_waits_for_chunks_whose_attempt_is_not_known(bench: Bench) -> Non
     unknown = bench.execution(None, chunk(0, 1))
     bench.end(1.0)
     assert bench.advance(2.0) == [f"{STEP_STARTED} 1", "0@0"]
-    unknown.attempt = 0
+    unknown.attempt = 1
     bench.executions.drop(unknown)
     assert bench.advance(2.0) == [f"{STEP_COMPLETED} 1"]
+
+
+def test_chunks_of_no_attempt_after_those_of_the_attempt_are_a_gap(bench: Bench) -> None:
+    bench.execution(1, chunk(0, 0))
+    unknown = bench.execution(None, chunk(0, 1))
+    bench.end(1.0)
+    bench.advance(2.0)
+    unknown.attempt = 0  # neither its end nor a state tells of the attempt that sent it
+    bench.executions.drop(unknown)
+    assert bench.advance(2.0) == ["gap upstream 1 None", f"{STEP_COMPLETED} 1"]
 
 
 def test_nothing_waits_once_the_run_is_over(bench: Bench) -> None:
