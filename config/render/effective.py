@@ -28,10 +28,9 @@ from config.model.files import (
 )
 from config.model.formats import SSE
 from config.model.streams import HOLD
-from config.model.types import DURATION_SCHEMA, SIZE_SCHEMA
+from config.model.types import DURATION_SCHEMA, REDACTED, SIZE_SCHEMA
 from config.source.scalars import is_text
 
-REDACTED: Final = "[redacted]"
 WIDTH: Final = 100  # characters of a line; longer values are written in several lines
 PLAIN: Final = re.compile(r"[A-Za-z_/][\w./@-]*( [\w./@-]+)*|[0-9]+[A-Za-z]+")  # texts that need no quotes
 UNITS: Final = ((3600.0, "h"), (60.0, "m"), (1.0, "s"))

@@ -182,8 +182,9 @@ class Console:
         team, run_id, number = self._team(request), _run_id(request), request.path_params["number"]
         found = await self._followed("item", team, run_id, number)
         if not found:
-            item = (await story_from_state(team, run_id, number - 1)).item(number)
-            if item is None or team.runs.get(run_id) is not None:
+            followed = team.runs.get(run_id) is not None
+            item = None if followed else (await story_from_state(team, run_id, number - 1)).item(number)
+            if item is None:
                 raise _NotFound("this event is not kept any more: the backlog has evicted it")
             found = verdicts_as_json(number, item, team.streams.values(), shown=_shown(console))
         return _json(found)

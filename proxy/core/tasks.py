@@ -1,4 +1,4 @@
-"""Run a coroutine at once as far as it goes without waiting, and in a task from there on.
+"""Tasks: run a coroutine at once as far as it goes without waiting, and in a task from there on.
 
 Most requests wait for nothing, and a task costs them more than all their checks. asyncio has eager tasks for
 that from Python 3.12 on; this works on 3.11:
@@ -41,3 +41,11 @@ def start_eagerly(coroutine: Coroutine[Any, Any, T], context: Context | None = N
         return result
     assert waits_for is None, "in_task() was not awaited before something that waits"
     return asyncio.get_running_loop().create_task(coroutine, context=context)
+
+
+def start_in(tasks: set[asyncio.Task[T]], work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Run `work` in a task that `tasks` holds until it is done: the loop alone would not hold it."""
+    task = asyncio.get_running_loop().create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    return task

@@ -16,6 +16,7 @@ from random import Random
 from typing import Final, Protocol
 
 from proxy.core.clock import Clock, LoopClock
+from proxy.core.tasks import start_in
 from proxy.log.base import Life, LogAway, SharedLog
 from proxy.observability.counters import LogCounters
 from proxy.replicas.shared_run import Role, SharedRun
@@ -204,9 +205,7 @@ class Keeper:
         await asyncio.gather(*(run.give_away(seconds) for run in led))
 
     def _other(self, coroutine: object) -> None:
-        task = asyncio.get_running_loop().create_task(self._guarded(coroutine))
-        self._others.add(task)
-        task.add_done_callback(self._others.discard)
+        start_in(self._others, self._guarded(coroutine))
 
     async def _guarded(self, coroutine: object) -> None:
         try:

@@ -24,6 +24,7 @@ from typing import Final, Protocol
 from proxy.core.clock import Clock, LoopClock
 from proxy.core.events import Item
 from proxy.core.observations import CoreState, LiveEvent
+from proxy.core.tasks import start_in
 from proxy.hatchet.errors import HatchetAway, HatchetError
 from proxy.hatchet.upstream import Upstream
 from proxy.log.base import Life, LogAway, Record, SharedLog
@@ -595,9 +596,7 @@ class SharedRun:
             self._task(follower.close())
 
     def _task(self, coroutine: object) -> None:
-        task = asyncio.get_running_loop().create_task(self._guarded(coroutine))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        start_in(self._tasks, self._guarded(coroutine))
 
     async def _guarded(self, coroutine: object) -> None:
         try:

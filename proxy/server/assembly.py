@@ -21,6 +21,7 @@ import orjson
 from config.model.files import Config, HatchetConfig
 from config.watch import Fingerprint, watch
 from proxy import __version__
+from proxy.core.tasks import start_in
 from proxy.hatchet.upstream import Upstream
 from proxy.observability.counters import Counters
 from proxy.observability.event_log import EventLog
@@ -163,9 +164,7 @@ class Assembly:
             await self.serve(sock)
 
     def _reload_soon(self) -> None:
-        task = asyncio.get_running_loop().create_task(self.reloader.reload())
-        self._reloads.add(task)
-        task.add_done_callback(self._reloads.discard)
+        start_in(self._reloads, self.reloader.reload())
 
     def _listening(self) -> None:
         if not self._urls:

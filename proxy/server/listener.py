@@ -18,6 +18,7 @@ from typing import Any, Final
 import uvicorn
 
 from proxy.core.accepting import stop_accepting
+from proxy.core.tasks import start_in
 from proxy.server.drain import drain
 from proxy.server.http.app import StreamApp
 from proxy.server.http.fast_path import KEEP_ALIVE, ConnectionFactory
@@ -97,13 +98,11 @@ class StreamServer(uvicorn.Server):
 
     def _take(self, sock: socket.socket, received: bytes) -> None:
         """A connection that another worker accepted, and what it read of it."""
-        # what uvicorn would pass with a connection that it accepts
-        self._connections(self.config, self.server_state, self.lifespan.state)
-        loop = asyncio.get_running_loop()
-        connecting = loop.connect_accepted_socket(lambda: self._connections.passed_on(received), sock)
-        task = loop.create_task(_connected(connecting, sock))
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
+        self._connections.serve_as(self.config, self.server_state, self.lifespan.state)
+        connecting = asyncio.get_running_loop().connect_accepted_socket(
+            lambda: self._connections.passed_on(received), sock
+        )
+        start_in(self._connecting, _connected(connecting, sock))
 
     def stop(self) -> None:
         """Begin the drain; a second call ends the process at once."""

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from config.load import load, survey
 from config.model.files import Config, TeamConfig
 from config.model.resolve import shared
 from config.problems import ERROR, ConfigError, Place, Problem
 from config.render.report import masked_text
+from proxy.core.tasks import start_in
 from proxy.observability.event_log import EventLog
 from proxy.rules.test_runner import failures
 from proxy.teams.hub import ALL_TEAMS, Hub, Outcome, TeamResult
@@ -161,13 +162,7 @@ class Reloader:
     def _again_after(self, loading: asyncio.Future[Config] | None) -> None:
         """Reload once more when a load that took too long is over: no change of a file may announce it."""
         if loading is not None:
-            loading.add_done_callback(lambda _: self._keep(self.reload()))
-
-    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` in a task, and hold the task: the loop alone would not."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            loading.add_done_callback(lambda _: start_in(self._tasks, self.reload()))
 
     async def _apply(self, config: Config, began: float, *, first: bool) -> None:
         self._event_log.remarks([str(problem) for problem in (*config.ignored, *config.warnings)])

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from proxy.core.tasks import start_in
 from proxy.simulator.api.grpc import GrpcApi
 from proxy.simulator.api.listener import GrpcListener
 from proxy.simulator.api.rest import RestApi
@@ -111,6 +112,4 @@ class Faults:
                 raise
             await what
 
-        task = asyncio.create_task(wait())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        start_in(self._tasks, wait())

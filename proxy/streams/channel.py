@@ -85,6 +85,8 @@ class Channel:
         self._rebuild = rebuild
         self._merged = merged
         self._merging = Merging(rules, merged=merged) if rules.merges else None
+        self.merges: Final = self._merging is not None
+        """Whether chunks may wait to become one frame: then `ready` says what is sent when."""
         self._texts = WholeTexts(rules, merged=merged) if rules.repairs_texts else None
         self._refused = RefusedWork(rules, merged=merged)
         self._batch: tuple[int, int, bytes, int] | None = None  # (from, newest, bytes, to) of the last batch
@@ -104,11 +106,6 @@ class Channel:
             )
 
     # -- items in --
-
-    @property
-    def merges(self) -> bool:
-        """Whether chunks may wait to become one frame: then `ready` says what is sent when."""
-        return self._merging is not None
 
     @property
     def due(self) -> float | None:

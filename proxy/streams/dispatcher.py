@@ -89,19 +89,19 @@ class Dispatcher:
         if self.channel.merges:
             now = self._loop.time()
             for item in items:
-                position = self._begin(position)
+                if position is not None:
+                    position = self._begin(position)
                 self._append_ready(self.channel.ready(item, decoded, now))
             self._await_merge()
         else:
             for item in items:
-                position = self._begin(position)
+                if position is not None:
+                    position = self._begin(position)
                 self._append_item(item, decoded)
         self._schedule(before)
 
-    def _begin(self, position: int | None) -> int | None:
+    def _begin(self, position: int) -> int:
         """The next frames are made of the item at `position` of a shared log; the position after it."""
-        if position is None:
-            return None
         self.channel.ids.begin(position, self.channel.backlog.last)
         return position + 1
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from proxy.core.events import End, Event, Item, StepGap
 from proxy.core.observations import CoreState
+from proxy.core.tasks import start_in
 from proxy.hatchet.errors import HatchetAway, HatchetError, RunUnknown
 from proxy.log.cursor import Cursor, Ids
 from proxy.observability.counters import TeamCounters
@@ -400,9 +401,7 @@ class MergedSession:
             self.runs.release(session, at_once=at_once)
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._contained(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        start_in(self._tasks, self._contained(work))
 
     async def _contained(self, work: Coroutine[Any, Any, None]) -> None:
         try:

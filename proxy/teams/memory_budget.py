@@ -26,6 +26,16 @@ class Shrinkable(Protocol):
         """Give up what is worth least, until about `to_bytes` are left."""
 
 
+def shrink_largest(held: Iterable[Shrinkable], excess: int) -> None:
+    """Let `held` give up `excess` bytes, those that hold most first."""
+    for one in sorted(held, key=lambda one: one.bytes, reverse=True):
+        if excess <= 0:
+            return
+        before = one.bytes
+        one.shrink(max(0, before - excess))
+        excess -= before - one.bytes
+
+
 class MemoryBudget:
     """Bytes that a team's backlogs may hold; the bytes in use are `TeamCounters.backlog_bytes`."""
 

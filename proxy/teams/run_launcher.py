@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 from config.model.files import ServerConfig, TeamConfig
 from proxy.core.clock import LoopClock
 from proxy.core.events import Item
+from proxy.core.tasks import start_in
 from proxy.hatchet.upstream import Upstream
 from proxy.observability.counters import TeamCounters
 from proxy.observability.event_log import EventLog
@@ -86,7 +87,7 @@ class RunLauncher:
         pair = None if wanted is None else (wanted.key, wanted.value)
         keepalive = config.hatchet.tap_keepalive
         if self.tap is not None and (self.tap.pair != pair or self.tap.keepalive != keepalive):
-            self._in_background(self.tap.close())
+            start_in(self._closing, self.tap.close())
             self.tap = None
         if pair is not None and self.tap is None:
             budget = config.limits.backlog_bytes
@@ -131,7 +132,7 @@ class RunLauncher:
     def unshare(self, shared: Tap) -> None:
         """The subscription is not needed any more."""
         self.quota.give()
-        self._in_background(shared.close())
+        start_in(self._closing, shared.close())
 
     def create(self, run_id: str, number: int, ended: Callable[[RunSession], None]) -> RunSession:
         """A session of a run, not started; `ended` is called at the run's verified end.
@@ -233,8 +234,3 @@ class RunLauncher:
             await self.tap.close()
         if self._closing:
             await asyncio.gather(*self._closing, return_exceptions=True)
-
-    def _in_background(self, closing: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(closing)
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)

@@ -15,10 +15,11 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from proxy.core.tasks import in_task
+from proxy.core.tasks import in_task, start_in
 from proxy.hatchet.errors import HatchetAway
 from proxy.observability.counters import TeamCounters
 from proxy.streams.run_session import RunSession
+from proxy.teams.memory_budget import shrink_largest
 
 
 class Launcher(Protocol):
@@ -194,9 +195,7 @@ class RunRegistry:
         if entry.closing is not None:
             entry.closing.cancel()
         session.drop()
-        stopping = asyncio.get_running_loop().create_task(self._launcher.stop(session))
-        self._stopping.add(stopping)
-        stopping.add_done_callback(self._stopping.discard)
+        start_in(self._stopping, self._launcher.stop(session))
 
     def discard(self, session: RunSession) -> None:
         """A session cannot go on: its clients reconnect, and the run gets a new one."""
@@ -223,12 +222,7 @@ class RunRegistry:
                 return
             excess -= entry.session.bytes
             self._drop(entry)
-        for session in sorted(self, key=lambda session: session.bytes, reverse=True):
-            if excess <= 0:
-                return
-            before = session.bytes
-            session.shrink(max(0, before - excess))
-            excess -= before - session.bytes
+        shrink_largest(self, excess)
 
     async def close(self) -> None:
         """Close every session; nothing can be leased after that."""

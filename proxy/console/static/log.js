@@ -6,12 +6,9 @@ import { poll } from "./poll.js";
 
 export async function log(page, _, signal) {
   const body = h("div");
-  const note = h("p", { class: "note bad", role: "alert", hidden: true });
   const only = h("select", { id: "only" }, h("option", { value: "" }, "All lines"),
     h("option", { value: "warning" }, "Warnings and errors"), h("option", { value: "refused" }, "Refusals"),
     h("option", { value: "gaps" }, "Streams with gaps"));
-  page.append(h("h1", {}, "Log"), h("p", {}, "The newest 500 lines of this process. The log itself has all of them."),
-    h("p", {}, h("label", { for: "only" }, "Show "), only), note, body);
   let lines = [];
   const draw = () => {
     const chosen = lines.filter((line) => wanted(line, only.value)).reverse();
@@ -20,16 +17,16 @@ export async function log(page, _, signal) {
         clock(line.at), badge(line.level, line.level === "error" || line.level === "warning" ? "bad" : ""), line.event, about(line)])));
   };
   only.addEventListener("change", draw);
-  await poll(async () => {
+  const polling = poll(async () => {
     const found = await get("log", signal);
     const changed = JSON.stringify(found.lines) !== JSON.stringify(lines);
     lines = found.lines;
     if (changed && !body.contains(document.activeElement)) draw();
     if (body.childElementCount === 0) draw();
-  }, (error) => {
-    note.hidden = error === null;
-    note.textContent = error === null ? "" : error.message;
   }, signal);
+  page.append(h("h1", {}, "Log"), h("p", {}, "The newest 500 lines of this process. The log itself has all of them."),
+    h("p", {}, h("label", { for: "only" }, "Show "), only), polling.note, body);
+  await polling.begin();
 }
 
 function wanted(line, only) {

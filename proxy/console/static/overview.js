@@ -7,19 +7,16 @@ import { finder, runRows } from "./runs.js";
 
 export async function overview(page, _, signal) {
   const body = h("div");
-  const note = h("p", { class: "note bad", role: "alert", hidden: true });
-  page.append(h("h1", {}, "Overview"), finder(signal), note, body);
   let last = "";
-  await poll(async () => {
+  const polling = poll(async () => {
     const [now, newest] = await Promise.all([get("overview", signal), get("runs", signal)]);
     const text = JSON.stringify([now, newest]);
     if (text === last) return;
     last = text;
     if (!body.contains(document.activeElement)) body.replaceChildren(...parts(now, newest));
-  }, (error) => {
-    note.hidden = error === null;
-    note.textContent = error === null ? "" : error.message;
   }, signal);
+  page.append(h("h1", {}, "Overview"), finder(signal), polling.note, body);
+  await polling.begin();
 }
 
 function parts(now, newest) {

@@ -9,7 +9,7 @@ const MOST_ROWS = 3000; // lines of the list: beyond them a page gets slow
 
 export async function run(page, [team, id, opened], signal) {
   const view = new RunPage(page, team, id, signal);
-  await view.follow();
+  await view.polling.begin();
   if (opened !== undefined) await view.open(Number(opened));
 }
 
@@ -22,13 +22,13 @@ class RunPage {
     this.streams = [];
     this.head = h("div");
     this.readers = h("div");
-    this.note = h("p", { class: "note bad", role: "alert", hidden: true });
+    this.polling = poll(() => this.ask(), signal);
     this.list = h("ol", { class: "events" });
     this.detail = h("section", { class: "detail card", "aria-label": "The event", tabindex: -1, hidden: true });
     this.kind = this.choice("kind", "Events", [["", "all"], ["lifecycle", "lifecycle"], ["chunks", "chunks"],
       ["unsent", "not sent by a stream"], ["losses", "gaps and resets"]]);
     this.step = this.choice("step", "Step", [["", "all"]]);
-    page.append(h("h1", {}, "Run ", h("code", {}, id)), this.head, this.note, this.readers,
+    page.append(h("h1", {}, "Run ", h("code", {}, id)), this.head, this.polling.note, this.readers,
       h("h2", {}, "Events, as they came"),
       h("p", { class: "filters" }, h("label", { for: "kind" }, "Show "), this.kind, h("label", { for: "step" }, " of step "), this.step),
       h("div", { class: "split" }, h("div", {}, this.list), this.detail));
@@ -39,13 +39,6 @@ class RunPage {
     const select = h("select", { id, "aria-label": label }, options.map(([value, text]) => h("option", { value }, text)));
     select.addEventListener("change", () => this.draw());
     return select;
-  }
-
-  async follow() {
-    await poll(() => this.ask(), (error) => {
-      this.note.hidden = error === null;
-      this.note.textContent = error === null ? "" : error.message;
-    }, this.signal);
   }
 
   async ask() {

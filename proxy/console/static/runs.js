@@ -6,10 +6,8 @@ import { poll } from "./poll.js";
 
 export async function runs(page, _, signal) {
   const body = h("div");
-  const note = h("p", { class: "note bad", role: "alert", hidden: true });
-  page.append(h("h1", {}, "Runs"), finder(signal), note, body);
   let last = "";
-  await poll(async () => {
+  const polling = poll(async () => {
     const found = await get("runs", signal);
     const text = JSON.stringify(found);
     if (text === last || body.contains(document.activeElement)) return;
@@ -17,10 +15,9 @@ export async function runs(page, _, signal) {
     body.replaceChildren(
       found.runs.length === 0 ? h("p", {}, "No run is followed here. A run is followed while somebody reads it.") : runRows(found.runs),
       found.more ? h("p", {}, "Only the newest are listed.") : "");
-  }, (error) => {
-    note.hidden = error === null;
-    note.textContent = error === null ? "" : error.message;
   }, signal);
+  page.append(h("h1", {}, "Runs"), finder(signal), polling.note, body);
+  await polling.begin();
 }
 
 export function runRows(list) {

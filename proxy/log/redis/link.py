@@ -110,13 +110,17 @@ class Link(asyncio.Protocol):
 
     async def call(self, *words: bytes, timeout: float = CONNECT_TIMEOUT) -> Reply:
         """Send a command and wait for its reply. Raises LogAway where none comes, also in time."""
+        return await self.ask(command(*words), timeout)
+
+    async def ask(self, commands: bytes, timeout: float = CONNECT_TIMEOUT) -> Reply:
+        """Send bytes that get one reply, and wait for it. Raises LogAway where none comes, also in time."""
         future: asyncio.Future[Reply] = self._loop.create_future()
 
         def answered(reply: Reply) -> None:
             if not future.done():
                 future.set_result(reply)
 
-        self.send(command(*words), answered)
+        self.send(commands, answered)
         try:
             async with asyncio.timeout(timeout):
                 reply = await future

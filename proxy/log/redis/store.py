@@ -182,17 +182,7 @@ class RedisLog:
         return True
 
     async def _call_bytes(self, commands: bytes) -> Reply:
-        link = self._connection.link
-        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        link.send(commands, lambda reply: None if future.done() else future.set_result(reply))
-        try:
-            async with asyncio.timeout(3.0):
-                reply = await future
-        except TimeoutError:
-            link.close()
-            raise LogAway("Redis did not answer in time") from None
-        if reply is LOST:
-            raise LogAway("the connection to Redis was closed")
+        reply = await self._connection.link.ask(commands)
         if isinstance(reply, ErrorReply) and not is_smaller(reply):
             self._count_error(reply)
             self._connection.check(reply)

@@ -83,11 +83,15 @@ class ConnectionFactory:
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> FastPath:
         """A new connection; uvicorn calls it as it calls its protocol classes."""
-        self.config, self.state, self.app_state = config, server_state, app_state
+        self.serve_as(config, server_state, app_state)
         return FastPath(self)
 
+    def serve_as(self, config: uvicorn.Config, state: ServerState, app_state: dict[str, Any]) -> None:
+        """Use what uvicorn passes with each connection that it accepts."""
+        self.config, self.state, self.app_state = config, state, app_state
+
     def passed_on(self, received: bytes) -> FastPath:
-        """A connection that another worker accepted and passed on with `received`, once one was made."""
+        """A connection that another worker accepted and passed on with `received`, after `serve_as`."""
         return FastPath(self, received)
 
     def passes_on(self, transport: asyncio.Transport, received: bytes) -> bool:

@@ -15,10 +15,11 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from proxy.core.tasks import start_in
 from proxy.server.workers.placement import worker_of
 
 CONNECTION: Final = b"c"
@@ -138,7 +139,7 @@ class Mesh:
             if message[:1] == CONNECTION and self._take is not None:
                 self._take(sock, message[1:])
             elif message[:1] == QUESTION and self._answer is not None:
-                self._keep(self._write_answer(sock, self._answer(message[1:])))
+                start_in(self._tasks, self._write_answer(sock, self._answer(message[1:])))
             else:
                 sock.close()
 
@@ -146,8 +147,3 @@ class Mesh:
         with sock, contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 await asyncio.get_running_loop().sock_sendall(sock, answer)
-
-    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.core.observations import CoreState
+from proxy.core.tasks import start_in
 from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.hatchet.upstream import Upstream
 
@@ -49,9 +50,7 @@ class Newcomers:
         self._seen[run_id] = None
         if len(self._seen) > MOST_SEEN:
             self._seen.popitem(last=False)
-        task = asyncio.get_running_loop().create_task(self._ask(run_id))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        start_in(self._tasks, self._ask(run_id))
 
     async def _ask(self, run_id: str) -> None:
         async with self._slots:

@@ -14,6 +14,7 @@ from proxy.log.cursor import Cursor
 from proxy.streams.merged_session import MergedSession
 from proxy.streams.run_session import RunSession
 from proxy.streams.stream import LiveStream
+from proxy.teams.memory_budget import shrink_largest
 
 Ended = Callable[[MergedSession], None]
 Create = Callable[[int, Ended], MergedSession]
@@ -130,12 +131,7 @@ class MergedRegistry:
             if excess > 0 and entry.leases == 0:
                 excess -= entry.session.bytes
                 self._drop(key)
-        for session in sorted(self, key=lambda one: one.bytes, reverse=True):
-            if excess <= 0:
-                return
-            before = session.bytes
-            session.shrink(max(0, before - excess))
-            excess -= before - session.bytes
+        shrink_largest(self, excess)
 
     def close(self) -> None:
         """Close every session."""
