@@ -20,6 +20,7 @@ from proxy.cli.demo.page import example
 from proxy.cli.demo.workflows import ANSWER, THOUGHTS, demo_script, words
 from proxy.simulator import Engine
 from tests.support.browser import chromium
+from tests.support.demo_run import LOSSLESS
 from tests.support.processes import running
 from tests.support.served import served
 from tests.support.stage_front import StageFront, stage_front
@@ -95,10 +96,11 @@ def config(tmp_path: Path) -> Path:
 async def run_of(config: Path, *, calm: bool = False) -> AsyncIterator[tuple[StageFront, str]]:
     """A front before a proxy, and the path of a run that has just begun."""
     async with (
-        Engine(demo_script(), speed=4, seed=1) as engine,
+        Engine(demo_script(), speed=4, seed=1, quirks=LOSSLESS) as engine,
         served(config, engine.env) as proxy,
         stage_front(proxy.url, calm=calm) as front,
     ):
+        await until(lambda: engine.streams, "the tap is open")
         yield front, f"/streams/live/{await engine.trigger('chat', {}, PAIR)}"
 
 

@@ -15,6 +15,7 @@ import pytest
 from proxy.cli.demo.page import METADATA, example
 from proxy.cli.demo.workflows import demo_script
 from proxy.simulator import Engine
+from tests.support.demo_run import LOSSLESS
 from tests.support.eventsource import EventSource
 from tests.support.processes import serving
 from tests.support.tools import ROOT, need
@@ -72,10 +73,8 @@ async def test_clients_that_join_up_to_two_tenths_of_a_second_after_the_trigger_
                     break
             return found
 
-    # No hangup, as in the demo; and on a busy machine an end would overtake the last chunk by too much.
-    quirks = {"metadata-hangup": False, "flush-buffers": False}
     async with (
-        Engine(demo_script(), speed=2, seed=1, quirks=quirks) as engine,
+        Engine(demo_script(), speed=2, seed=1, quirks=LOSSLESS) as engine,
         serving(example(), engine.env) as (_, url),
     ):
         await until(lambda: engine.streams, "the tap is open")

@@ -17,6 +17,7 @@ import pytest
 from proxy.cli.demo.workflows import ANSWER, THOUGHTS, demo_script
 from proxy.simulator import Engine
 from tests.support.browser import chromium, complaints_of
+from tests.support.demo_run import LOSSLESS
 from tests.support.eventsource import EventSource
 from tests.support.processes import answers, free_port, running
 from tests.support.served import Served, served
@@ -76,7 +77,7 @@ async def staged(server: str, folder: Path, lifetime: str = "10m", speed: float 
     port = free_port()
     app = f"http://127.0.0.1:{port}"
     async with (
-        Engine(demo_script(), speed=speed, seed=1) as engine,
+        Engine(demo_script(), speed=speed, seed=1, quirks=LOSSLESS) as engine,
         served(config(folder, origin=app, lifetime=lifetime), engine.env) as proxy,
     ):
         env = {"STREAM_PROXY_URL": proxy.url, "STREAM_JWT_KEY": KEY, "PORT": str(port)}

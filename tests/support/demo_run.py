@@ -10,6 +10,9 @@ from proxy.cli.demo.workflows import ANSWER, THOUGHTS, words
 from tests.support.reference import TrueStep, Truth
 
 FAST: Final = ("--speed", "3")  # a run in three seconds
+LOSSLESS: Final = {"metadata-hangup": False, "flush-buffers": False}
+"""Quirks of an engine that loses no chunk, for tests of what comes after it: it hangs up on no tap, and on a
+busy machine no end overtakes the last chunks by more than the proxy waits."""
 STEPS: Final = ("start", "load_docs", "reason_docs", "generate_response")
 
 
