@@ -19,7 +19,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=SystemRandom().randrange(10**6))
     parser.add_argument("--proxies", type=int, default=2)
     parser.add_argument("--clients", type=int, default=8, help="at most so many for each run")
-    parser.add_argument("--evidence", type=Path, help="a folder for what clients heard that were told wrong")
+    parser.add_argument(
+        "--evidence", type=Path, help="a folder for the frames of clients whose picture is wrong"
+    )
     options = parser.parse_args()
     if options.evidence is not None:
         options.evidence.mkdir(parents=True, exist_ok=True)

@@ -37,7 +37,7 @@ class Target:
     run_id: str = ""
 
 
-class Wanderer(EventSource):
+class RoamingEventSource(EventSource):
     """An EventSource behind a balancer without affinity: each connection may go to another replica."""
 
     def __init__(self, urls: Sequence[str], dice: Random, *, narrow: bool = False) -> None:
@@ -87,7 +87,7 @@ class Client:
     ended_properly: bool = False
     waits: int = 0
     slow: bool = False
-    heard: list[Frame] = field(default_factory=list)
+    received: list[Frame] = field(default_factory=list)
 
     async def read(self, urls: Sequence[str]) -> None:
         """Come at some moment, read to the verified end and the 204 behind it."""
@@ -97,15 +97,15 @@ class Client:
         by_message = self.dice.random() < 0.3 or self.early or self.slow  # little is kept there
         await asyncio.sleep(0.0 if self.early else wait)
         path = f"/message/{self.target.message}" if by_message else f"/run/{self.target.run_id}"
-        async with Wanderer([url + path for url in urls], self.dice, narrow=self.slow) as source:
-            heard_at = time.monotonic()
+        async with RoamingEventSource([url + path for url in urls], self.dice, narrow=self.slow) as source:
+            received_at = time.monotonic()
             while not self.ended_properly:
                 hop_after = self.dice.randrange(1, 40) if hops else 0
                 hops -= 1 if hops else 0
                 frames = source.frames()
                 async for frame in frames:
-                    self.silence = max(self.silence, time.monotonic() - heard_at)
-                    heard_at = time.monotonic()
+                    self.silence = max(self.silence, time.monotonic() - received_at)
+                    received_at = time.monotonic()
                     self._take(frame)
                     if self.slow:
                         await asyncio.sleep(self.dice.uniform(*SLOW_READ))
@@ -119,7 +119,7 @@ class Client:
 
     def _take(self, frame: Frame) -> None:
         self.frames += 1
-        self.heard.append(frame)
+        self.received.append(frame)
         if frame.event == "stream.wait":
             self.waits += 1
         if self.picture.ended and frame.event in ("stream.gap", "stream.wait", "stream.drain"):

@@ -17,8 +17,8 @@ from typing import Final
 from proxy.simulator import Engine
 from tests.chaos.clients import Client, Target, stuck, vanished
 from tests.chaos.faults import Faults
+from tests.chaos.generations import Generations
 from tests.chaos.replicas import Replica, replicas
-from tests.chaos.stories import Stories
 from tests.chaos.world import workflows
 from tests.support.processes import answers
 from tests.support.waiting import until
@@ -50,7 +50,7 @@ TAP: Final = (
     "",
 )  # every second proxy has one; runs that carry the pair go through it
 PAIRS: Final[tuple[dict[str, str], ...]] = ({"stream": "on"}, {})
-CLASSES: Final = ("lost unsaid", "doubled", "out of order", "false end", "no verified end")
+CLASSES: Final = ("lost without a gap", "doubled", "out of order", "false end", "no verified end")
 BETWEEN: Final = (0.2, 0.8)  # seconds between two runs
 PATIENCE: Final = 60.0  # seconds that clients have after their run's end
 KINDS: Final = ("dag", "dag", "task", "task", "quick", "broken", "backoff", "late", "slow", "wide")
@@ -69,7 +69,7 @@ class Report:
     slow: int = 0
     stuck: int = 0
     vanished: int = 0
-    replays_told: int = 0
+    replays_received: int = 0
     connections: int = 0
     frames: int = 0
     waits: int = 0
@@ -95,7 +95,7 @@ class Report:
             "clients": self.clients,
             "... there before their run": self.early,
             "... that read slowly": self.slow,
-            "... told of a replay": self.replays_told,
+            "... that received a replay": self.replays_received,
             "... stuck": self.stuck,
             "... gone without a word": self.vanished,
             "connections": self.connections,
@@ -154,7 +154,7 @@ class Play:
         self._replaying = True  # until the last run has begun
         breaks = Random(dice.random())
         self._faults = Faults(engine, made, breaks, self._going, self._over, self._replay, token)
-        self._stories = Stories(engine, self._faults.bad)
+        self._generations = Generations(engine, self._faults.bad)
 
     async def play(self, seconds: float) -> None:
         """Break things for so long, then let everyone come to the end."""
@@ -175,14 +175,14 @@ class Play:
         await asyncio.wait(self._reading, timeout=PATIENCE)
         for task in self._reading:
             task.cancel()
-        told = await asyncio.gather(*self._reading, return_exceptions=True)
-        self._report.complaints += [repr(what) for what in told if isinstance(what, Exception)]
+        results = await asyncio.gather(*self._reading, return_exceptions=True)
+        self._report.complaints += [repr(what) for what in results if isinstance(what, Exception)]
 
     def _going(self) -> list[str]:
         return [run_id for run_id in self._runs if not self._engine.run(run_id).settled]
 
     def _over(self) -> list[str]:
-        return [run_id for run_id in self._runs if self._replaying and self._stories.over(run_id)]
+        return [run_id for run_id in self._runs if self._replaying and self._generations.over(run_id)]
 
     async def _run(self) -> None:
         """Trigger a run, and connect some clients to it; some of them before it exists."""
@@ -211,7 +211,7 @@ class Play:
 
     async def _replay(self, run_id: str) -> None:
         """A replay of a run that is over, and clients that come while it goes on."""
-        await self._stories.replay(run_id)
+        await self._generations.replay(run_id)
         dice = self._faults.dice
         for _ in range(dice.randint(1, 3)):
             self._send(self._targets[run_id], dice)
@@ -228,14 +228,14 @@ class Play:
             await client.read(self._urls)
         except asyncio.CancelledError:
             if not client.picture.ended:
-                self._told_wrong(client, ["no verified end"])
+                self._report_wrong(client, ["no verified end"])
             raise
         except Exception as error:
-            self._told_wrong(client, [f"{type(error).__name__}: {error}"])
+            self._report_wrong(client, [f"{type(error).__name__}: {error}"])
             return
-        wrong, again = self._stories.judged(target.run_id, client.picture)
-        self._told_wrong(client, wrong)
-        report.replays_told += again
+        wrong, again = self._generations.judged(target.run_id, client.picture)
+        self._report_wrong(client, wrong)
+        report.replays_received += again
         report.clients += 1
         report.slow += client.slow
         report.frames += client.frames
@@ -244,13 +244,13 @@ class Play:
         report.silence = max(report.silence, client.silence)
         report.gaps.update(gap["cause"] for gap in client.picture.gaps)
 
-    def _told_wrong(self, client: Client, wrong: list[str]) -> None:
+    def _report_wrong(self, client: Client, wrong: list[str]) -> None:
         run_id, evidence = client.target.run_id, self._report.evidence
         kind = self._engine.run(run_id).workflow.name if run_id else "never triggered"
         name = f"{kind} {run_id[:8]}"
         if wrong and evidence is not None:
-            heard = "".join(f"{frame.id} {frame.event} {frame.data[:200]}\n" for frame in client.heard)
-            (evidence / f"{name} {client.number}.txt").write_text("\n".join([*wrong, heard]))
+            received = "".join(f"{frame.id} {frame.event} {frame.data[:200]}\n" for frame in client.received)
+            (evidence / f"{name} {client.number}.txt").write_text("\n".join([*wrong, received]))
         self._report.wrong += [f"{name} #{client.number}: {what}" for what in wrong]
 
 

@@ -115,8 +115,8 @@ def _step(run: Run, step: StepRun, bad: Bad) -> TrueStep:
     lost = bad[run.id, step.name, step.attempt]
     sent: list[str] = []
     for index in range(step.next_index if _begun(run, step) else 0):
-        told = chunk(step.name, step.attempt, index - sent.count(LOST), SIZES.get(step.name, 0))
-        sent.append(LOST if index in lost else told)
+        text = chunk(step.name, step.attempt, index - sent.count(LOST), SIZES.get(step.name, 0))
+        sent.append(LOST if index in lost else text)
     while sent and sent[-1] == LOST:
         sent.pop()  # where the step's end overtook it, nothing shows that it was there
     return TrueStep(status, tuple(sent), step.attempt)

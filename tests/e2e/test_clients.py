@@ -283,11 +283,11 @@ VERDICTS: dict[str, tuple[Frames, list[str]]] = {
     "the whole story": (WHOLE, []),
     "an announced gap": ([WHOLE[0], WHOLE[1], gap("write", 1), *WHOLE[3:]], []),
     "a gap before the end": ([*WHOLE[:2], gap("write", 1), *WHOLE[4:]], []),
-    "a chunk lost unsaid": (
+    "a chunk lost without a gap": (
         [*WHOLE[:2], *WHOLE[3:]],
-        ["write: chunks 1 to 1 of attempt 1 lost unsaid"],
+        ["write: chunks 1 to 1 of attempt 1 lost without a gap"],
     ),
-    "the last chunk lost unsaid": ([*WHOLE[:3], *WHOLE[4:]], ["write: 1 chunks lost unsaid"]),
+    "the last chunk lost without a gap": ([*WHOLE[:3], *WHOLE[4:]], ["write: 1 chunks lost without a gap"]),
     "a chunk doubled": (
         [*WHOLE[:3], *WHOLE[2:]],
         ["('step_stream', 'write', 1, 1) doubled"],
@@ -309,7 +309,7 @@ VERDICTS: dict[str, tuple[Frames, list[str]]] = {
     ),
     "another text": (
         [WHOLE[0], chunk(0, "x"), *WHOLE[2:]],
-        ["write: a chunk that was never sent", "write: 0 chunks lost unsaid"],
+        ["write: a chunk that was never sent", "write: 0 chunks lost without a gap"],
     ),
     "a step too few": ([END], ["write: never told"]),
     "a step too many": ([event("step_started", "read"), *WHOLE], ["read: no such step"]),

@@ -55,7 +55,7 @@ async def test_a_reader_that_reconnects_at_each_second_frame_reads_the_whole_tex
                     cursor, read = frame.id or cursor, read + 1
                     if picture.ended or read == 2:
                         break
-    assert picture.wrong == [], "a chunk was lost unsaid, or came twice"
+    assert picture.wrong == [], "a chunk was lost without a gap, or came twice"
     answer = picture.steps["answer"]
     # On a busy machine the proof may come too late that the last chunk was the last: that is a gap.
     assert (answer.text == TEXT and answer.complete) or picture.gaps

@@ -1,5 +1,5 @@
 """A connection that holds everything back for seconds, then brings it at once, or is cut: no chunk is told as
-what it is not, and none is lost unsaid.
+what it is not, and none is lost without a gap.
 
 TCP does that when packets get lost: streams and the core's answers stop together, and come together. The
 history is another server, and goes on telling: of failures, retries and ends whose chunks are still to come.

@@ -3,9 +3,9 @@
 The twin of ``clients/js/stream-proxy.js`` (``test_clients.py`` plays the same frames through both), for tests
 that know what really happened: `judge` says what is wrong with a picture that announced gaps do not excuse.
 
-Pure: frames go in (``tests/support/eventsource.py`` brings them), the picture stands. `wrong` holds what a
-stream may never say; to see doubles, disorder and unsaid losses,
-the rules must forward attempt, index and recovered.
+It does no IO: frames go in (``tests/support/eventsource.py`` reads them), a picture comes out. `wrong` lists
+what a stream must never send. To find doubled chunks, chunks out of order and losses without a gap, it needs
+rules that forward attempt, index and recovered.
 """
 
 from __future__ import annotations
@@ -215,10 +215,11 @@ class RunPicture:
         begun = index if first is None else first
         if index is not None and begun is not None and begun > step.length and not step.doubted:
             self.wrong.append(
-                f"{step.name}: chunks {step.length} to {begun - 1} of attempt {step.attempt} lost unsaid"
+                f"{step.name}: chunks {step.length} to {begun - 1} of attempt {step.attempt} "
+                "lost without a gap"
             )
         if index in step.chunks and step.chunks[index] != event["payload"]:
-            self.wrong.append(f"{step.name}: chunk {index} of attempt {step.attempt} told in two ways")
+            self.wrong.append(f"{step.name}: chunk {index} of attempt {step.attempt} received with two texts")
         if index is None or first is None or first >= index:
             step.add(event["payload"], index, marked=marked)
             return
@@ -302,4 +303,4 @@ def compare(step: StepPicture, true: TrueStep) -> Iterator[str]:
     if any(index >= len(true.chunks) or true.chunks[index] != chunk for index, chunk in step.chunks.items()):
         yield "a chunk that was never sent"
     if step.complete and step.text != "".join(true.chunks):
-        yield f"{len(true.chunks) - len(step.chunks)} chunks lost unsaid"
+        yield f"{len(true.chunks) - len(step.chunks)} chunks lost without a gap"
