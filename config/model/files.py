@@ -29,17 +29,8 @@ from config.model.examples import TestConfig
 from config.model.fields import PART, Block, choice, setting
 from config.model.hatchet import HatchetConfig, TapConfig
 from config.model.payload_types import StepTypesConfig
-from config.model.streams import (
-    DEFAULT_DATA,
-    PLACEHOLDER,
-    BacklogConfig,
-    CorsConfig,
-    Expression,
-    RuleBlock,
-    RuleConfig,
-    StreamBlock,
-    StreamConfig,
-)
+from config.model.rules import DEFAULT_DATA, Expression, RuleBlock, RuleConfig
+from config.model.streams import PLACEHOLDER, BacklogConfig, CorsConfig, StreamBlock, StreamConfig
 from config.model.types import (
     kind,
     listed,

@@ -15,7 +15,8 @@ from config.expressions.globs import CHUNKS, matches_event
 from config.expressions.types import EVENT_TYPES, event_fields
 from config.model.formats import SSE, spec_of
 from config.model.payload_types import StepTypesConfig
-from config.model.streams import RuleConfig, StreamConfig
+from config.model.rules import RuleConfig
+from config.model.streams import StreamConfig
 from config.render.inference import inferred
 from config.render.value_types import (
     NULL,

@@ -11,7 +11,7 @@ from config.expressions.api import event_fields
 from config.expressions.parser import LENGTH_LIMIT
 from config.model.files import DEFAULT_DATA
 from config.model.formats import spec_of
-from config.model.streams import MOST_CONSTANTS
+from config.model.rules import MOST_CONSTANTS
 from config.model.types import nearest
 from config.problems import WARNING
 from config.source.nodes import Path, Source
