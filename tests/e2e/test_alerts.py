@@ -13,7 +13,8 @@ import yaml
 
 from proxy.observability.counters import Counters
 from proxy.observability.health import Health
-from proxy.observability.prometheus import PREFIX, render
+from proxy.observability.metrics import PREFIX
+from proxy.observability.prometheus import render
 from tests.support.tools import ROOT, need
 from tests.unit.observability.test_prometheus import busy, well
 

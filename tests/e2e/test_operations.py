@@ -78,7 +78,8 @@ def test_every_ending_and_every_line_of_the_log_is_explained() -> None:
 
 
 def test_every_metric_that_is_named_exists() -> None:
-    metrics = (ROOT / "proxy/observability/prometheus.py").read_text()
+    tables = ("metrics", "health_metrics")
+    metrics = "".join((ROOT / f"proxy/observability/{name}.py").read_text() for name in tables)
     for name in re.findall(r"stream_proxy_(\w+?)(?:_total)?[`{]", TEXT):
         assert f'"{name}"' in metrics, name
 

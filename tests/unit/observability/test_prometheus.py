@@ -18,7 +18,8 @@ from proxy.observability.health import (
     UpstreamHealth,
     UpstreamState,
 )
-from proxy.observability.prometheus import FAMILIES, PREFIX, render
+from proxy.observability.metrics import FAMILIES, PREFIX
+from proxy.observability.prometheus import render
 from tests.support.tools import need
 
 
