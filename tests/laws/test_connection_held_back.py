@@ -1,8 +1,10 @@
-"""A connection that holds everything back for seconds, then brings it at once, or is cut: no chunk is told as
-what it is not, and none is lost without a gap.
+"""A connection that delivers nothing for seconds, then everything at once, or is cut.
 
-TCP does that when packets get lost: streams and the core's answers stop together, and come together. The
-history is another server, and goes on telling: of failures, retries and ends whose chunks are still to come.
+No chunk is published under a wrong attempt or index, and none is lost without a gap.
+
+TCP does that when packets get lost: subscriptions and the answers of the core stop together, and come
+together. The history is another server. It goes on, and shows failures, retries and ends whose chunks are
+still on their way.
 """
 
 from __future__ import annotations
@@ -20,12 +22,12 @@ from proxy.runs.reconcile.reconciler import Reconciler
 from tests.laws.test_lifecycle import play
 from tests.support.playing import World, legal
 from tests.support.thousands import many
-from tests.support.worlds import RUN, Told, Truth, misplaced, truth, unsaid
+from tests.support.worlds import RUN, SubscriptionScript, Truth, misplaced, truth, unannounced_losses
 
 pytestmark = pytest.mark.timeout(600)  # thousands of runs, on a machine that may do other work
 
 
-def subscriptions_of(rng: Random, run: Truth, began: float, over: float) -> list[Told]:
+def subscriptions_of(rng: Random, run: Truth, began: float, over: float) -> list[SubscriptionScript]:
     """One subscription or two; what happens from `began` to `over` comes at `over`, in order, or never."""
     subscriptions = []
     cut = rng.random() < 0.4
@@ -35,21 +37,23 @@ def subscriptions_of(rng: Random, run: Truth, began: float, over: float) -> list
         opened = rng.choice([-0.5, rng.uniform(0.0, run.done), began - 0.01])
         if began <= opened <= over:
             opened = over + 0.001
-        subscription = Told(rng.random() < 0.4, opened, max(opened, run.done) + 3.0)
+        subscription = SubscriptionScript(rng.random() < 0.4, opened, max(opened, run.done) + 3.0)
         for at, event in happens:
             if opened <= at < began or (at >= opened and not (cut and opened < began)):
                 subscription.events.append((over if began <= at <= over else at, event))
         if cut and opened < began:
             subscription.ended = over
             again = over + rng.choice([0.001, 0.1])
-            told = [(at, event) for at, event in happens if at > again]
-            subscriptions.append(Told(subscription.ordered, again, max(again, run.done) + 3.0, told))
+            events = [(at, event) for at, event in happens if at > again]
+            subscriptions.append(
+                SubscriptionScript(subscription.ordered, again, max(again, run.done) + 3.0, events)
+            )
         subscriptions.append(subscription)
     return subscriptions
 
 
-def playing(seed: int) -> tuple[Truth, list[Told], World]:
-    """Who listens to which run, and a world whose core state stands still with the connection."""
+def scenario(seed: int) -> tuple[Truth, list[SubscriptionScript], World]:
+    """A run, its subscriptions, and a world whose core state stands still with the connection."""
     rng = Random(seed)
     run = truth(rng)
     if rng.random() < 0.5:  # a run that fails and is tried again much later
@@ -78,21 +82,21 @@ def playing(seed: int) -> tuple[Truth, list[Told], World]:
 @given(st.integers(min_value=0, max_value=2**48))
 @example(2399)  # a first attempt's chunks, while its retry waits for a worker
 @example(6885)  # a step that was cancelled meanwhile
-@example(17872)  # its first chunks come when the history has told its failure long ago
+@example(17872)  # its first chunks come long after the history showed its failure
 @example(19244)  # the same, joined late
 @example(2037235)  # the history counts two attempts, a subscription brings the end of the third
-@example(14021)  # two attempts that the history tells of one after the other, late
-def test_what_a_connection_held_back_is_told_as_what_it_is_or_not_at_all(lag: float, seed: int) -> None:
-    run, subscriptions, world = playing(seed)
+@example(14021)  # two attempts that the history shows one after the other, late
+def test_chunks_held_back_come_under_their_own_attempt_or_not_at_all(lag: float, seed: int) -> None:
+    run, subscriptions, world = scenario(seed)
     world.past_lag = lag
     play(run, subscriptions, world)
     legal(world.items)
     assert isinstance(world.items[-1], End)
     last = {step.id: len(step.tries) for step in run.steps}
     for what in misplaced(world.items, lags=False):
-        step, told = what.partition("/")[0], int(what.split()[-1].partition("/")[0])
-        assert (run.silent or lag) and told < last[step], what  # void by now, and was guessed
-    assert not unsaid(run, world.items)
+        step, attempt = what.partition("/")[0], int(what.split()[-1].partition("/")[0])
+        assert (run.silent or lag) and attempt < last[step], what  # void by now, and was guessed
+    assert not unannounced_losses(run, world.items)
 
 
 @many(500)
@@ -100,15 +104,15 @@ def test_what_a_connection_held_back_is_told_as_what_it_is_or_not_at_all(lag: fl
 @example(51328, 2.0)  # two attempts come at once, and the history counts the first one seconds later
 @example(52134, 5.0)  # the same, and a third attempt
 @example(52879, 5.0)  # the history calls an attempt waiting whose failure was received
-@example(10001954, 5.0)  # an attempt that nobody told of begins again at index 0, and the run is cancelled
+@example(10001954, 5.0)  # an attempt that no source named begins again at index 0, and the run is cancelled
 @example(9021854, 5.0)  # the history calls an attempt waiting whose chunks were received
-@example(8016614, 5.0)  # the last attempt ran unheard, and the run failed: a failure before it was received
-def test_it_is_told_or_announced_though_the_history_lags_far_behind(seed: int, lag: float) -> None:
-    run, subscriptions, world = playing(seed)
+@example(8016614, 5.0)  # the run failed, and no event of its last attempt was received
+def test_with_a_history_far_behind_each_chunk_is_published_or_a_gap(seed: int, lag: float) -> None:
+    run, subscriptions, world = scenario(seed)
     world.past_lag = lag
     play(run, subscriptions, world)
     legal(world.items)
     last = {step.id: len(step.tries) for step in run.steps}
     for what in misplaced(world.items, lags=False):
         assert int(what.split()[-1].partition("/")[0]) < last[what.partition("/")[0]], what
-    assert not unsaid(run, world.items, lags=True)
+    assert not unannounced_losses(run, world.items, lags=True)

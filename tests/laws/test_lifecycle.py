@@ -1,4 +1,4 @@
-"""Generated runs with generated mishaps, by the thousand, through the history: the laws that must hold."""
+"""Thousands of generated runs with generated faults: the laws that hold for what the reconciler puts out."""
 
 from __future__ import annotations
 
@@ -13,15 +13,24 @@ from proxy.runs.rebuild import rebuild as restate
 from proxy.runs.reconcile.reconciler import Reconciler
 from tests.support.playing import LIFECYCLE_WAIT, World, identities, legal
 from tests.support.thousands import many
-from tests.support.worlds import RUN, Told, Truth, mishaps, misplaced, truth, unsaid, wordless
+from tests.support.worlds import (
+    RUN,
+    SubscriptionScript,
+    Truth,
+    failures_without_message,
+    faulty_subscriptions,
+    misplaced,
+    truth,
+    unannounced_losses,
+)
 
 pytestmark = pytest.mark.timeout(600)  # thousands of runs, on a machine that may do other work
 
 seeds = st.integers(min_value=0, max_value=2**48)
 
 
-def play(run: Truth, subscriptions: list[Told], world: World) -> World:
-    """Tell all subscriptions' events in the order of time."""
+def play(run: Truth, subscriptions: list[SubscriptionScript], world: World) -> World:
+    """Let all subscriptions deliver their events in the order of time."""
     script: list[tuple[float, int, int, object]] = []
     for n, subscription in enumerate(subscriptions):
         script.append((subscription.opened, 0, n, "open"))
@@ -38,19 +47,19 @@ def play(run: Truth, subscriptions: list[Told], world: World) -> World:
         elif what == "end":
             world.close(opened[n])
         else:
-            world.tell(opened[n], what)  # type: ignore[arg-type]
+            world.emit(opened[n], what)  # type: ignore[arg-type]
     world.until(max(world.now, run.done) + LIFECYCLE_WAIT)
     return world
 
 
-def judged(run: Truth, subscriptions: list[Told], world: World) -> World:
+def judged(run: Truth, subscriptions: list[SubscriptionScript], world: World) -> World:
     play(run, subscriptions, world)
     legal(world.items)
     assert isinstance(world.items[-1], End), "the end comes"
     assert world.items[-1].status == run.status.value.lower()
     assert not misplaced(world.items, lags=world.past_lag > 0)
-    assert not unsaid(run, world.items)
-    assert not wordless(world.items)
+    assert not unannounced_losses(run, world.items)
+    assert not failures_without_message(world.items)
     return world
 
 
@@ -65,7 +74,7 @@ def judged(run: Truth, subscriptions: list[Told], world: World) -> World:
 def test_with_a_history_each_lifecycle_event_comes_out_exactly_once(seed: int) -> None:
     rng = Random(seed)
     run = truth(rng)
-    subscriptions = mishaps(rng, run)
+    subscriptions = faulty_subscriptions(rng, run)
     reconciler = Reconciler(RUN)
     world = World(reconciler, run.core_at, run.past_at, past_lag=rng.choice([0.0, 0.1]))
     judged(run, subscriptions, world)
@@ -79,30 +88,30 @@ def test_with_a_history_each_lifecycle_event_comes_out_exactly_once(seed: int) -
 @example(50116)  # a retry's first chunk comes before its failure, and an old answer counts one attempt
 @example(50889)  # the history still calls an attempt waiting that was sent long ago
 @example(52337)  # the same, and the run was cancelled
-@example(8041493)  # an attempt that nobody told of begins again at index 0, and the run is cancelled
+@example(8041493)  # an attempt that no source named begins again at index 0, and the run is cancelled
 @example(9013732)  # the same, joined at index 2
 @example(10172152)  # an execution of no known attempt stands between two of one attempt
 @example(11095232)  # the same, and a chunk would be sent twice
 @example(10075672)  # ... and the history calls a run going that is done
 @example(11015193)  # chunks that came after the last failure but one, which nothing explains
 @example(11030052)  # the same
-def test_a_history_that_lags_far_behind_costs_text_and_no_loss_is_unsaid(seed: int) -> None:
+def test_a_history_that_lags_far_behind_costs_text_and_each_loss_has_a_gap(seed: int) -> None:
     rng = Random(seed)
     run = truth(rng)
-    subscriptions = mishaps(rng, run)
+    subscriptions = faulty_subscriptions(rng, run)
     lag = rng.choice([0.15, 0.3, 0.5, 1.0, 2.0, 5.0])
     world = play(run, subscriptions, World(Reconciler(RUN), run.core_at, run.past_at, past_lag=lag))
     legal(world.items)
     assert isinstance(world.items[-1], End)
-    assert not unsaid(run, world.items, lags=True)
+    assert not unannounced_losses(run, world.items, lags=True)
 
 
 @many(700)
 @given(seeds)
-def test_without_a_history_each_step_still_has_one_story_and_one_end(seed: int) -> None:
+def test_without_a_history_each_step_still_has_one_start_and_one_end(seed: int) -> None:
     rng = Random(seed)
     run = truth(rng)
-    subscriptions = mishaps(rng, run)
+    subscriptions = faulty_subscriptions(rng, run)
     kind = rng.choice(["off", "away", "lags"])
     reconciler = Reconciler(RUN, has_history=kind != "off")
     world = World(
@@ -132,7 +141,7 @@ def ends_of(world: World) -> list[Event]:
 def test_an_ideal_subscription_loses_nothing_and_announces_nothing(seed: int) -> None:
     rng = Random(seed)
     run = truth(rng)
-    subscription = Told(False, -0.5, run.done + 1.0, run.live())
+    subscription = SubscriptionScript(False, -0.5, run.done + 1.0, run.live())
     world = judged(run, [subscription], World(Reconciler(RUN), run.core_at, run.past_at))
     gaps = [item for item in world.items if not isinstance(item, Event | End) and hasattr(item, "cause")]
     assert not gaps

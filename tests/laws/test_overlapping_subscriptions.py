@@ -40,7 +40,7 @@ class Span:
 
 
 @dataclass
-class Play:
+class Scenario:
     """One generated run: when its chunks are sent, when it ends, and its subscriptions."""
 
     chunks: list[float]
@@ -73,7 +73,7 @@ class Play:
         return PastState(RUN, status, (PastStep("one", STEP, status, 0, 2, created_at=stamp(0)),))
 
 
-def play(rng: Random) -> Play:
+def scenario(rng: Random) -> Scenario:
     chunks = [0.05]
     for _ in range(rng.choice([1, 3, 6])):
         chunks.append(chunks[-1] + rng.choice([0.02, 0.3, 1.0, 4.0]))
@@ -90,10 +90,10 @@ def play(rng: Random) -> Play:
     for span in spans:  # a subscription is only closed in favour of another: one without another has broken
         others = [one for one in spans if one is not span and one.opened < span.gone < one.gone]
         span.broken = span.broken or not others
-    return Play(chunks, end, spans)
+    return Scenario(chunks, end, spans)
 
 
-def played(made: Play, world: World) -> World:
+def run_world(made: Scenario, world: World) -> World:
     world.now = min(span.opened for span in made.spans)
     world.start()
     script: list[tuple[float, int, Span, LiveEvent | None]] = []
@@ -106,7 +106,7 @@ def played(made: Play, world: World) -> World:
         if what == 0:
             span.subscription = world.open(ordered=span.ordered)
         elif span.subscription is not None and event is not None:
-            world.tell(span.subscription, event)
+            world.emit(span.subscription, event)
         elif span.subscription is not None:
             world.close(span.subscription, GapCause.UPSTREAM if span.broken else None)
     world.until(max(world.now, made.end) + LIFECYCLE_WAIT)
@@ -118,8 +118,8 @@ def played(made: Play, world: World) -> World:
 @example(315)  # the step was waiting when its subscriptions broke
 @example(6430)  # the subscription that delivered the chunks had broken, and another delivered the end
 def test_overlapping_subscriptions_lose_no_chunk_without_a_gap(seed: int) -> None:
-    made = play(Random(seed))
-    items = played(made, World(Reconciler(RUN), made.core_at, made.past_at)).items
+    made = scenario(Random(seed))
+    items = run_world(made, World(Reconciler(RUN), made.core_at, made.past_at)).items
     legal(items)
     received = {item.index for item in items if isinstance(item, Event) and item.type == STEP_STREAM}
     gaps = [item for item in items if isinstance(item, StepGap)]  # after the end, of what came late

@@ -1,4 +1,4 @@
-"""A DAG that is replayed, joined at many moments: only the new story, and no end before the new one."""
+"""A DAG that is replayed, joined at many moments: clients receive the replay alone, to its own end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TURN = 0.06  # seconds between two of its steps, in which the core state says do
 
 
 @dataclass
-class Telling:
+class Publisher:
     items: list[Item] = field(default_factory=list)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -47,7 +47,7 @@ def chain(takes: float) -> Workflow:
 
 @pytest.mark.parametrize("takes", [0.25, 0.1, 0.02])
 @pytest.mark.parametrize("api", ["auto", "off"])
-async def test_who_joins_during_a_replay_is_told_the_new_story_to_its_own_end(api: str, takes: float) -> None:
+async def test_a_client_that_joins_a_replay_receives_it_to_its_own_end(api: str, takes: float) -> None:
     async with Engine(script(chain(takes)), seed=3) as engine:
         config = HatchetConfig.model_validate({"token": engine.env["HATCHET_CLIENT_TOKEN"], "api": api})
         door = HatchetClient(config, engine.env)
@@ -63,15 +63,15 @@ async def joined(engine: Engine, door: HatchetClient, client: Client, delay: flo
     await done(engine, run_id)
     await engine.replay(run_id)
     await asyncio.sleep(delay)  # the moment of the join is the case
-    telling = Telling()
-    run = RunFollower(run_id, door, publish=telling.publish)
+    published = Publisher()
+    run = RunFollower(run_id, door, publish=published.publish)
     run.start()
-    await telling.ended.wait()
+    await published.ended.wait()
     await run.close()
     assert engine.run(run_id).settled, f"joined {delay} s after the replay: an end before the end"
-    legal(telling.items)
-    if api == "auto":  # without a history nobody says that a step which was not heard was tried again
-        assert sorted(telling.completed()) == sorted((name, 2) for name in STEPS)
+    legal(published.items)
+    if api == "auto":  # without a history no source shows the attempt of a step whose events were missed
+        assert sorted(published.completed()) == sorted((name, 2) for name in STEPS)
 
 
 async def done(engine: Engine, run_id: str) -> None:

@@ -28,14 +28,14 @@ def name(path: Path) -> str:
     return f"{path.parent.name}-{path.stem}"
 
 
-def first_story(path: Path) -> Recording:
-    """The recording up to its first verified end: what comes after a replay is another story."""
+def first_generation(path: Path) -> Recording:
+    """The recording up to its first verified end: what comes after a replay is another generation."""
     recording = load(path)
     done = next(n for n, (_, state) in enumerate(recording.cores) if state.done)
     act = next((t for t, did in recording.acts if did == "replay"), float("inf"))
     recording.cores = recording.cores[: done + 1]
     recording.pasts = [(t, past) for t, past in recording.pasts if t < act]
-    recording.told = [told for told in recording.told if told[0] < act]
+    recording.sent = [entry for entry in recording.sent if entry[0] < act]
     return recording
 
 
@@ -51,13 +51,13 @@ Entry = tuple[float, int, str, str, LiveEvent | None]
 
 
 def script(recording: Recording, subscriptions: tuple[str, ...], change: Change) -> list[Entry]:
-    """What those subscriptions were told, in order of time, with some of it changed."""
+    """The entries of those subscriptions, in order of time, with some of them changed."""
     entries: list[Entry] = []
-    for n, (t, subscription, what, event) in enumerate(recording.told):
+    for n, (t, subscription, what, event) in enumerate(recording.sent):
         base = subscription.removesuffix("_again")
         if base in subscriptions:
             instead = change.get(n, ((0.0, event),))
-            entries += [(t + later, n, base, what, told) for later, told in instead]
+            entries += [(t + later, n, base, what, sent) for later, sent in instead]
     return sorted(entries, key=lambda entry: entry[:2])
 
 
@@ -70,37 +70,37 @@ def play(
     broken: float = float("inf"),
     change: Change | None = None,
 ) -> World:
-    """Tell what was told from `joined` on; all that is open at `broken` ends, and is opened again at once."""
-    lines: dict[str, SubscriptionState] = {}
+    """Replay the recording from `joined` on; at `broken` all subscriptions end and are opened again."""
+    open_now: dict[str, SubscriptionState] = {}
     played.now = joined
 
-    def line(base: str) -> SubscriptionState:
-        if base not in lines:
-            lines[base] = played.open(ordered=not base.startswith("by_meta"))
-        return lines[base]
+    def subscription(base: str) -> SubscriptionState:
+        if base not in open_now:
+            open_now[base] = played.open(ordered=not base.startswith("by_meta"))
+        return open_now[base]
 
     if joined > 0:
         for base in subscriptions:
-            line(base)
+            subscription(base)
     played.start()
     for t, _, base, what, event in script(recording, subscriptions, change or {}):
         if t >= broken:
             played.until(broken)
             broken = float("inf")
-            ended = [(base, lines.pop(base)) for base in list(lines)]
+            ended = [(base, open_now.pop(base)) for base in list(open_now)]
             for _, old in ended:
                 played.close(old)
             for again, _ in ended:
-                line(again)
+                subscription(again)
         if t < joined:
             continue
         played.until(t)
-        if what == "ended" and base in lines:
-            played.close(lines.pop(base))
+        if what == "ended" and base in open_now:
+            played.close(open_now.pop(base))
         elif what == "opened":
-            line(base)
+            subscription(base)
         elif event is not None:
-            played.tell(line(base), event)
+            played.emit(subscription(base), event)
     played.until(max(played.now, recording.cores[-1][0]) + LIFECYCLE_WAIT)
     return played
 
@@ -115,15 +115,15 @@ def check(played: World, recording: Recording) -> None:
 @pytest.mark.parametrize("path", FILES, ids=name)
 @pytest.mark.parametrize("subscription", [*SUBSCRIPTIONS, "all"])
 def test_a_recording_as_it_was(path: Path, subscription: str) -> None:
-    recording = first_story(path)
+    recording = first_generation(path)
     subscriptions = SUBSCRIPTIONS if subscription == "all" else (subscription,)
     check(play(world(recording), recording, subscriptions), recording)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_joined_at_every_point(path: Path) -> None:
-    recording = first_story(path)
-    for t in sorted({t for t, *_ in recording.told} | {t for t, _ in recording.cores}):
+    recording = first_generation(path)
+    for t in sorted({t for t, *_ in recording.sent} | {t for t, _ in recording.cores}):
         if 0 < t <= recording.cores[-1][0] + 0.2:
             for subscriptions in (SUBSCRIPTIONS[:1], SUBSCRIPTIONS[2:3]):
                 check(play(world(recording), recording, subscriptions, joined=t + 0.0001), recording)
@@ -131,8 +131,8 @@ def test_joined_at_every_point(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_broken_at_every_point(path: Path) -> None:
-    recording = first_story(path)
-    for t, subscription, *_ in recording.told:
+    recording = first_generation(path)
+    for t, subscription, *_ in recording.sent:
         if t <= recording.cores[-1][0]:
             base = subscription.removesuffix("_again")
             check(play(world(recording), recording, (base,), broken=t), recording)
@@ -140,8 +140,8 @@ def test_broken_at_every_point(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_each_live_event_lost_doubled_late_or_reordered(path: Path) -> None:
-    recording = first_story(path)
-    for n, (t, subscription, what, event) in enumerate(recording.told):
+    recording = first_generation(path)
+    for n, (t, subscription, what, event) in enumerate(recording.sent):
         if what != "event" or event is None or t > recording.cores[-1][0]:
             continue
         base = subscription.removesuffix("_again")
@@ -157,7 +157,7 @@ def test_each_live_event_lost_doubled_late_or_reordered(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_with_a_history_that_lags_half_a_minute(path: Path) -> None:
-    recording = first_story(path)
+    recording = first_generation(path)
     played = play(world(recording, past_lag=30.0), recording, SUBSCRIPTIONS[:1])
     legal(played.items)
     assert isinstance(played.items[-1], End)
@@ -165,7 +165,7 @@ def test_with_a_history_that_lags_half_a_minute(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_without_a_history(path: Path) -> None:
-    recording = first_story(path)
+    recording = first_generation(path)
     for subscriptions in (SUBSCRIPTIONS[:1], SUBSCRIPTIONS):
         played = play(world(recording, has_past=False), recording, subscriptions)
         legal(played.items)

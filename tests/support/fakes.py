@@ -68,7 +68,7 @@ class FakeSubscription:
     deliver: Deliver
     ended: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
-    def tell(self, *events: LiveEvent) -> None:
+    def emit(self, *events: LiveEvent) -> None:
         for event in events:
             self.deliver(event)
 

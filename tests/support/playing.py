@@ -1,7 +1,7 @@
-"""Plays runs through a `History` without a loop: a turn-by-hand world of lines, states and time.
+"""A world of one run for the reconciler, without an event loop: its subscriptions, its states and its time.
 
-`World` answers the looks that a history asks for from timetables of states; a script says what its lines tell
-and when. `legal` is the law of order that every telling must obey.
+`World` answers the reconciler's polls from timetables of states. The test opens and closes subscriptions,
+lets them deliver events, and advances the time. `legal` asserts the order that all items must have.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ LIFECYCLE_WAIT = 40.0  # seconds of a world's time after its last event in which
 
 @dataclass
 class Recording:
-    """One file of the real engine: what it told on each subscription, and its states as they changed."""
+    """One file of the real engine: what it sent on each subscription, and its states as they changed."""
 
     run_id: str
-    told: list[tuple[float, str, str, LiveEvent | None]] = field(default_factory=list)
+    sent: list[tuple[float, str, str, LiveEvent | None]] = field(default_factory=list)
     cores: list[tuple[float, CoreState]] = field(default_factory=list)
     pasts: list[tuple[float, PastState | None]] = field(default_factory=list)
     acts: list[tuple[float, str]] = field(default_factory=list)
@@ -72,7 +72,7 @@ def load(path: Path) -> Recording:
             what = "event" if "event" in line else "ended" if "ended" in line else "opened"
             event = _live(line["event"]) if what == "event" else None
             if event is None or event.run_id == run_id:
-                recording.told.append((t, line["subscription"], what, event))
+                recording.sent.append((t, line["subscription"], what, event))
         elif source == "GetRunDetails" and "task_runs" in line["answer"]:
             recording.cores.append((t, _core(run_id, line["answer"])))
         elif source == "REST workflow-runs":
@@ -145,7 +145,7 @@ def _past(run_id: str, answer: dict[str, Any]) -> PastState | None:
 
 @dataclass
 class World:
-    """Answers a history's looks from timetables, `lag` seconds after they are asked."""
+    """Answers the reconciler's polls from timetables, `lag` seconds after they began."""
 
     reconciler: Reconciler
     core_at: Callable[[float], CoreState | None]
@@ -194,9 +194,9 @@ class World:
     def _ask(self) -> None:
         reconciler = self.reconciler
         asked = {kind for _, kind in self._answers}
-        for kind, look in (("core", reconciler.core_poll), ("past", reconciler.history_poll)):
-            if kind not in asked and look.at is not None and look.at <= self.now:
-                look.begin(self.now)
+        for kind, poll in (("core", reconciler.core_poll), ("past", reconciler.history_poll)):
+            if kind not in asked and poll.at is not None and poll.at <= self.now:
+                poll.begin(self.now)
                 self._answers.append((self.now + self.lag, kind))
 
     def _answer(self, kind: str) -> None:
@@ -214,8 +214,8 @@ class World:
     def open(self, *, ordered: bool) -> SubscriptionState:
         return self.reconciler.opened(self.now, Selection.BY_RUN_ID if ordered else Selection.BY_METADATA)
 
-    def tell(self, subscription: SubscriptionState, *events: LiveEvent) -> None:
-        """A subscription brings events, now."""
+    def emit(self, subscription: SubscriptionState, *events: LiveEvent) -> None:
+        """A subscription delivers events, now."""
         for event in events:
             if self.reconciler.over:
                 return
@@ -227,9 +227,9 @@ class World:
                 self.reconciler.received(subscription, event, self.now)
                 self._take()
 
-    def close(self, line: SubscriptionState, cause: GapCause | None = GapCause.UPSTREAM) -> None:
+    def close(self, subscription: SubscriptionState, cause: GapCause | None = GapCause.UPSTREAM) -> None:
         if not self.reconciler.over:
-            self.reconciler.closed(line, self.now, cause)
+            self.reconciler.closed(subscription, self.now, cause)
             self._take()
 
     def _take(self) -> None:
@@ -249,7 +249,7 @@ def identities(items: Iterable[Item]) -> set[tuple[Any, ...]]:
 
 def legal(items: Sequence[Item]) -> None:
     """Assert the order: started, per attempt chunks, retrying and reset, the step's end; the run's last."""
-    told: set[tuple[Any, ...]] = set()
+    published: set[tuple[Any, ...]] = set()
     steps: dict[str, list[Event]] = {}
     attempts: dict[str, int] = {}
     for n, item in enumerate(items):
@@ -263,22 +263,22 @@ def legal(items: Sequence[Item]) -> None:
             assert before.step == item.step and before.attempt == item.attempt - 1
         if not isinstance(item, Event):
             continue
-        assert item.identity not in told, f"told twice: {item.identity}"
-        told.add(item.identity)
+        assert item.identity not in published, f"published twice: {item.identity}"
+        published.add(item.identity)
         if item.type in RUN_EVENTS:
             assert n == len(items) - 2 and isinstance(items[-1], End), "the run's event comes before the end"
             continue
         assert item.step_run_id is not None and item.attempt is not None and item.step
-        story = steps.setdefault(item.step_run_id, [])
+        events = steps.setdefault(item.step_run_id, [])
         attempt = attempts.setdefault(item.step_run_id, 1)
-        assert not story or story[-1].type not in STEP_ENDS, f"{item.type} after the step's end"
-        assert (item.type == STEP_STARTED) == (not story), "started first, and once"
-        assert item.attempt == attempt, f"{item.type} of attempt {item.attempt}, told in {attempt}"
-        if item.type == STEP_STREAM and story[-1].type == STEP_STREAM:
-            assert (item.index or 0) > (story[-1].index or 0), "chunks by index"
+        assert not events or events[-1].type not in STEP_ENDS, f"{item.type} after the step's end"
+        assert (item.type == STEP_STARTED) == (not events), "started first, and once"
+        assert item.attempt == attempt, f"{item.type} of attempt {item.attempt}, published in {attempt}"
+        if item.type == STEP_STREAM and events[-1].type == STEP_STREAM:
+            assert (item.index or 0) > (events[-1].index or 0), "chunks by index"
         if item.type == STEP_RETRYING:
             attempts[item.step_run_id] = attempt + 1
-        story.append(item)
+        events.append(item)
 
 
 def at(event: LiveEvent, **changes: Any) -> LiveEvent:

@@ -85,14 +85,16 @@ def world(cores: list[tuple[float, CoreState]], pasts: list[tuple[float, PastSta
     return made
 
 
-def told(made: World, *types: str) -> list[tuple[int | None, object]]:
+def published(made: World, *types: str) -> list[tuple[int | None, object]]:
     """(attempt, payload) of the events of these types, in order."""
     return [(i.attempt, i.payload) for i in made.items if isinstance(i, Event) and i.type in types]
 
 
 def chunks(made: World, attempt: int | None = None) -> list[str]:
     """The payloads of the chunks of an attempt, or of all."""
-    return [text for n, text in told(made, STEP_STREAM) if attempt in {None, n} and isinstance(text, str)]
+    return [
+        text for n, text in published(made, STEP_STREAM) if attempt in {None, n} and isinstance(text, str)
+    ]
 
 
 def gaps(made: World) -> list[StepGap]:

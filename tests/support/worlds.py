@@ -1,7 +1,7 @@
 """Generated runs: the truth, what the engine's sources say of it at any time, and what gets lost.
 
 A `Truth` is a run of steps with attempts and chunks on a time line. From it follow the core state and the
-history at any time, and the live events. `mishaps` spoils what a subscription brings: events lost, doubled,
+history at any time, and the live events. `faulty_subscriptions` deliver with faults: events lost, doubled,
 late; false ends; subscriptions that break. Every chunk's payload says which attempt and index it has, so the
 items can be judged.
 """
@@ -63,7 +63,7 @@ class Truth:
     done: float
     dag: bool
     known: float = 0.0
-    silent: bool = False  # lifecycle events are switched off: only a history in time tells attempts apart
+    silent: bool = False  # lifecycle events are off: only a history in time shows where an attempt ends
 
     def core_at(self, t: float) -> CoreState | None:
         if t < self.known:
@@ -144,12 +144,12 @@ class Truth:
 
     def live(self) -> list[tuple[float, LiveEvent]]:
         """The events of an ideal subscription."""
-        told: list[tuple[float, LiveEvent]] = []
+        events: list[tuple[float, LiveEvent]] = []
         for step in self.steps:
-            told.append((step.created, LiveEvent(RUN, Kind.STARTED, step.id, "", stamp(step.created), 0)))
+            events.append((step.created, LiveEvent(RUN, Kind.STARTED, step.id, "", stamp(step.created), 0)))
             for n, one in enumerate(step.tries):
                 for index, t in enumerate(one.chunks):
-                    told.append(
+                    events.append(
                         (
                             t,
                             LiveEvent(
@@ -158,7 +158,7 @@ class Truth:
                         )
                     )
                 if one.failed and not (step.end == "timed_out" and n == len(step.tries) - 1):
-                    told.append(
+                    events.append(
                         (
                             one.ended,
                             LiveEvent(RUN, Kind.FAILED, step.id, error(step, n + 1), stamp(one.ended), n),
@@ -167,10 +167,12 @@ class Truth:
             if step.end == "completed":
                 text = f'{{"out":"{step.name}"}}'
                 n = len(step.tries) - 1
-                told.append((step.ended, LiveEvent(RUN, Kind.COMPLETED, step.id, text, stamp(step.ended), n)))
+                events.append(
+                    (step.ended, LiveEvent(RUN, Kind.COMPLETED, step.id, text, stamp(step.ended), n))
+                )
         kind = Kind[self.status.value]
-        told.append((self.done - 0.05, LiveEvent(RUN, kind, None, "", stamp(self.done))))  # it stays open
-        return sorted(told, key=lambda entry: entry[0])
+        events.append((self.done - 0.05, LiveEvent(RUN, kind, None, "", stamp(self.done))))  # it stays open
+        return sorted(events, key=lambda entry: entry[0])
 
 
 def timed_out(step: TrueStep, attempt: int) -> bool:
@@ -226,7 +228,7 @@ def truth(rng: Random) -> Truth:
 
 
 @dataclass
-class Told:
+class SubscriptionScript:
     """A subscription: when it opens, when it ends, and the events that it brings in between."""
 
     ordered: bool
@@ -235,20 +237,20 @@ class Told:
     events: list[tuple[float, LiveEvent]] = field(default_factory=list)
 
 
-def mishaps(rng: Random, run: Truth) -> list[Told]:
+def faulty_subscriptions(rng: Random, run: Truth) -> list[SubscriptionScript]:
     """What subscriptions brought: one after the other or two at once; lossy, doubled, late, falsely ended."""
     lossy = rng.choice([0.0, 0.0, 0.1, 0.4])
     doubled = rng.choice([0.0, 0.1])
     late = rng.choice([0.0, 0.0, 0.2])
     silent = run.silent = rng.random() < 0.1
-    subscriptions: list[Told] = []
+    subscriptions: list[SubscriptionScript] = []
     for _ in range(rng.choice([1, 1, 2])):
         ordered = rng.random() < 0.6
         t = rng.choice([-0.5, 0.02, rng.uniform(0.0, run.done)])
         while t < run.done + 1:
             breaks = rng.random() < 0.6
             ended = t + rng.choice([0.05, 0.5, 2.0]) if breaks else run.done + rng.choice([0.0, 0.02, 3.0])
-            subscription = Told(ordered, t, max(ended, t))
+            subscription = SubscriptionScript(ordered, t, max(ended, t))
             for at, event in run.live():
                 if silent and event.kind is not Kind.STREAM:
                     continue
@@ -271,16 +273,16 @@ def mishaps(rng: Random, run: Truth) -> list[Told]:
     return subscriptions
 
 
-def unsaid(run: Truth, items: Sequence[Item], *, lags: bool = False) -> list[str]:
+def unannounced_losses(run: Truth, items: Sequence[Item], *, lags: bool = False) -> list[str]:
     """Chunks of a step's last attempt that were neither sent nor covered by a gap: there must be none.
 
-    `lags`: the history may come too late to tell of the last attempt; then the gap is in the last one sent.
+    `lags`: the history may come too late to show the last attempt; then the gap is in the last one sent.
     """
     sent: dict[str, int] = {}
     for item in items:
         if isinstance(item, Event) and item.step_run_id is not None and item.attempt is not None:
             sent[item.step_run_id] = max(item.attempt, sent.get(item.step_run_id, 1))
-    told = {item.payload for item in items if isinstance(item, Event) and item.type == STEP_STREAM}
+    received = {item.payload for item in items if isinstance(item, Event) and item.type == STEP_STREAM}
     gaps = {(item.step, item.attempt) for item in items if isinstance(item, StepGap)}
     missing = []
     for step in run.steps:
@@ -289,12 +291,15 @@ def unsaid(run: Truth, items: Sequence[Item], *, lags: bool = False) -> list[str
         if not step.tries or (step.name, gap_in) in gaps or (None, None) in gaps:
             continue
         chunks = [mark(step.id, attempt, index) for index in range(len(step.tries[-1].chunks))]
-        missing += [chunk for chunk in chunks if chunk not in told]
+        missing += [chunk for chunk in chunks if chunk not in received]
     return missing
 
 
 def misplaced(items: Sequence[Item], *, lags: bool) -> list[str]:
-    """Chunks told as what they are not; on both sides of what only a late history told, they may."""
+    """Chunks sent under a wrong attempt or index.
+
+    `lags`: the attempts before and after a retry that only a late history showed are not judged.
+    """
     blind = {
         (item.step_run_id, (item.attempt or 0) + after)
         for item in items
@@ -302,7 +307,7 @@ def misplaced(items: Sequence[Item], *, lags: bool) -> list[str]:
         if lags and isinstance(item, Event) and item.type == STEP_RETRYING and item.recovered
     }
     return [
-        f"{item.payload} told as {item.attempt}/{item.index}"
+        f"{item.payload} sent as {item.attempt}/{item.index}"
         for item in items
         if isinstance(item, Event)
         and item.type == STEP_STREAM
@@ -311,7 +316,7 @@ def misplaced(items: Sequence[Item], *, lags: bool) -> list[str]:
     ]
 
 
-def wordless(items: Sequence[Item]) -> list[str | None]:
+def failures_without_message(items: Sequence[Item]) -> list[str | None]:
     """Steps whose failure was not sent, although the states have it."""
     return [
         item.step

@@ -112,7 +112,7 @@ class Followed:
     def publish(self, items: Sequence[Item]) -> None:
         self.items += items
 
-    def told(self) -> list[str]:
+    def published(self) -> list[str]:
         return [item.type if isinstance(item, Event) else type(item).__name__.lower() for item in self.items]
 
     def gaps(self) -> list[StepGap]:
@@ -152,12 +152,12 @@ async def followed() -> AsyncIterator[Followed]:
 async def test_a_run_is_followed_by_its_trace_to_the_verified_end(followed: Followed) -> None:
     trace = await followed.begin()
     assert followed.upstream.by_id() == []
-    trace.tell(started(), chunk(0), chunk(1), completed())
+    trace.emit(started(), chunk(0), chunk(1), completed())
     followed.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')
     await followed.clock.turn(SETTLE)
-    trace.tell(hangup())
+    trace.emit(hangup())
     await followed.clock.turn(0.1)
-    assert followed.told() == [
+    assert followed.published() == [
         "step_started",
         "step_stream",
         "step_stream",
@@ -174,18 +174,18 @@ async def test_a_run_is_followed_by_its_trace_to_the_verified_end(followed: Foll
 
 async def test_a_hangup_is_no_end_and_the_subscription_is_opened_again_at_once(followed: Followed) -> None:
     first = await followed.begin()
-    first.tell(started(), hangup())
+    first.emit(started(), hangup())
     first.end()
     await rest()
     second = followed.trace
     assert second is not first
     assert not followed.run.over
-    second.tell(chunk(0), completed())
+    second.emit(chunk(0), completed())
     followed.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')
     await followed.clock.turn(SETTLE)
-    second.tell(hangup())
+    second.emit(hangup())
     await followed.clock.turn(0.3)
-    assert followed.told()[-1] == "end"
+    assert followed.published()[-1] == "end"
     assert followed.gaps() == [], "the second brought everything from chunk 0 to the end"
     assert followed.counts.false_ends == 1
 
@@ -194,7 +194,7 @@ async def test_a_stream_that_ends_without_a_hangup_is_opened_again_within_the_sp
     followed: Followed,
 ) -> None:
     first = await followed.begin()
-    first.tell(started())
+    first.emit(started())
     first.end()
     await followed.clock.turn(0.25)
     assert followed.trace is not first
@@ -216,7 +216,7 @@ async def test_a_young_run_is_subscribed_to_twice_by_id_and_the_one_that_speaks_
     followed.run.start()
     await followed.clock.turn(0.11)
     first, second = followed.upstream.by_id()
-    second.tell(started())
+    second.emit(started())
     await rest()
     assert followed.upstream.by_id() == [second]
     assert first not in followed.upstream.open
@@ -244,32 +244,32 @@ async def test_a_run_whose_steps_have_ended_is_not_subscribed_to_twice(followed:
 
 async def test_a_client_in_mid_step_gets_the_next_chunk_at_once_after_one_gap(followed: Followed) -> None:
     trace = await followed.begin()
-    trace.tell(chunk(5), chunk(6))
+    trace.emit(chunk(5), chunk(6))
     await followed.clock.turn(0.3)
     assert followed.gaps() == [StepGap(GapCause.JOINED_LATE, "task", 1, 5)]
-    assert followed.told().count("step_stream") == 2
+    assert followed.published().count("step_stream") == 2
 
 
 async def test_a_chunk_that_is_not_utf8_costs_that_chunk_alone(followed: Followed) -> None:
     trace = await followed.begin()
-    trace.tell(started(), chunk(0))
+    trace.emit(started(), chunk(0))
     trace.end(BadChunk("not UTF-8"))
     await followed.clock.turn(0.3)
-    followed.trace.tell(chunk(2), chunk(3), completed())
+    followed.trace.emit(chunk(2), chunk(3), completed())
     await followed.clock.turn(0.3)
     assert followed.gaps() == [StepGap(GapCause.UPSTREAM, "task", 1, 1)]
-    assert followed.told()[-1] == "step_completed"
+    assert followed.published()[-1] == "step_completed"
 
 
 async def test_a_message_that_is_too_large_gives_a_gap_with_that_cause(followed: Followed) -> None:
     trace = await followed.begin()
-    trace.tell(started())
+    trace.emit(started())
     trace.end(MessageTooLarge("over 4 MiB"))
     followed.upstream.cores[RUN] = core(Status.COMPLETED, output='{"big":1}')
     followed.upstream.pasts[RUN] = past(Status.COMPLETED)
     await followed.clock.turn(2)
     assert followed.gaps() == [StepGap(GapCause.TOO_LARGE, "task", 1, None)]
-    assert followed.told()[-3:] == ["step_completed", "run_completed", "end"]
+    assert followed.published()[-3:] == ["step_completed", "run_completed", "end"]
 
 
 async def test_a_run_outlives_an_outage_and_asks_ever_more_rarely_meanwhile(followed: Followed) -> None:
@@ -286,7 +286,7 @@ async def test_a_run_outlives_an_outage_and_asks_ever_more_rarely_meanwhile(foll
     followed.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')
     followed.upstream.pasts[RUN] = past(Status.COMPLETED)
     await followed.clock.turn(20)
-    assert followed.told()[-1] == "end"
+    assert followed.published()[-1] == "end"
     assert followed.run.trouble is None
 
 
@@ -320,22 +320,22 @@ async def test_a_run_that_is_not_known_yet_is_asked_for_again(followed: Followed
 
 async def test_a_run_without_an_event_for_check_after_is_looked_up(followed: Followed) -> None:
     trace = await followed.begin()
-    trace.tell(started(), chunk(0))
+    trace.emit(started(), chunk(0))
     await rest()
     followed.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')
     followed.upstream.pasts[RUN] = past(Status.COMPLETED)
     await followed.clock.turn(17)
-    assert followed.told()[-1] == "end"
+    assert followed.published()[-1] == "end"
 
 
 async def test_a_retry_is_told_once_the_history_counts_it(followed: Followed) -> None:
     followed.upstream.pasts[RUN] = past(retries=2)
     trace = await followed.begin()
-    trace.tell(started(), chunk(0), failed())
+    trace.emit(started(), chunk(0), failed())
     followed.upstream.pasts[RUN] = past(Status.RUNNING, retry=1, retries=2)
     await followed.clock.turn(0.3)
-    assert followed.told() == ["step_started", "step_stream", "step_retrying", "reset"]
-    followed.trace.tell(chunk(0, text="again", at="09"))
+    assert followed.published() == ["step_started", "step_stream", "step_retrying", "reset"]
+    followed.trace.emit(chunk(0, text="again", at="09"))
     await followed.clock.turn(0.1)
     event = followed.items[-1]
     assert isinstance(event, Event) and (event.attempt, event.index, event.payload) == (2, 0, "again")
@@ -348,7 +348,7 @@ async def test_joining_after_the_end_gives_the_results_and_the_end_without_a_sub
     followed.upstream.pasts[RUN] = past(Status.COMPLETED)
     followed.run.start()
     await rest()
-    assert followed.told() == ["step_started", "stepgap", "step_completed", "run_completed", "end"]
+    assert followed.published() == ["step_started", "stepgap", "step_completed", "run_completed", "end"]
     assert isinstance(followed.items[-1], End)
     assert followed.upstream.opened_ever == []
 
@@ -359,7 +359,7 @@ async def test_an_engine_that_hangs_up_after_each_event_is_asked_at_a_bounded_ra
     trace = await followed.begin()
     opened = 1
     for index in range(200):
-        trace.tell(chunk(index), hangup())
+        trace.emit(chunk(index), hangup())
         trace.end()
         await rest()
         waited = 0.0
@@ -384,15 +384,15 @@ async def test_a_run_beyond_the_quota_is_told_from_its_states_alone(followed: Fo
     await followed.clock.turn(1)
     assert followed.run.state_only
     assert (followed.quota.refused, followed.counts.runs_from_state) == (1, 1)
-    assert followed.told() == ["step_started"]
+    assert followed.published() == ["step_started"]
     followed.upstream.pasts[RUN] = PastState(
         RUN, Status.COMPLETED, (replace(past(Status.COMPLETED).steps[0], output={"ok": True}),)
     )
     await followed.clock.turn(5)
-    assert followed.told() == ["step_started", "stepgap", "step_completed"], "before the run is over"
+    assert followed.published() == ["step_started", "stepgap", "step_completed"], "before the run is over"
     followed.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')
     await followed.clock.turn(5)
-    assert followed.told() == ["step_started", "stepgap", "step_completed", "run_completed", "end"]
+    assert followed.published() == ["step_started", "stepgap", "step_completed", "run_completed", "end"]
     assert followed.gaps() == [StepGap(GapCause.JOINED_LATE, "task", 1, None)]
     assert followed.upstream.opened_ever == []
 
@@ -404,7 +404,7 @@ async def test_a_run_beyond_the_quota_is_told_each_retry(followed: Followed) -> 
     await followed.clock.turn(1)
     followed.upstream.pasts[RUN] = past(Status.RUNNING, retry=1, retries=2)
     await followed.clock.turn(5)
-    assert followed.told() == ["step_started", "stepgap", "step_retrying", "reset"]
+    assert followed.published() == ["step_started", "stepgap", "step_retrying", "reset"]
 
 
 async def test_a_place_that_gets_free_is_taken(followed: Followed) -> None:
@@ -431,7 +431,7 @@ async def test_while_places_are_short_silence_proves_nothing(
     await followed.clock.turn(ago)
     followed.run.start()
     await followed.clock.turn(1)
-    followed.trace.tell(started(), *(chunk(index) for index in range(chunks)), completed())
+    followed.trace.emit(started(), *(chunk(index) for index in range(chunks)), completed())
     await followed.clock.turn(1)
     assert len(followed.gaps()) == gaps
 
@@ -439,9 +439,9 @@ async def test_while_places_are_short_silence_proves_nothing(
 async def test_a_run_that_has_ended_gives_its_place_back(followed: Followed) -> None:
     trace = await followed.begin()
     assert followed.quota.taken == 1
-    trace.tell(started(), completed())
+    trace.emit(started(), completed())
     followed.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')
-    trace.tell(hangup())
+    trace.emit(hangup())
     await followed.clock.turn(1)
     assert followed.run.over
     assert followed.quota.taken == 0
@@ -454,27 +454,27 @@ async def test_a_chunk_that_waited_in_the_socket_during_a_stall_is_read_before_t
     followed: Followed,
 ) -> None:
     trace = await followed.begin()
-    trace.tell(started(), chunk(0), completed())
+    trace.emit(started(), chunk(0), completed())
     await rest()
     followed.clock.stall(1.0)
-    trace.tell(replace(hangup(), hangup=False), chunk(1))
+    trace.emit(replace(hangup(), hangup=False), chunk(1))
     await followed.clock.turn(0.1)
-    assert followed.told()[:4] == ["step_started", "step_stream", "step_stream", "step_completed"]
+    assert followed.published()[:4] == ["step_started", "step_stream", "step_stream", "step_completed"]
     assert followed.gaps() == []
 
 
 async def test_an_event_of_another_run_is_dropped(followed: Followed) -> None:
     trace = await followed.begin()
-    trace.tell(started(), replace(chunk(0, text="secret"), run_id="another"))
+    trace.emit(started(), replace(chunk(0, text="secret"), run_id="another"))
     await followed.clock.turn(1)
-    assert followed.told() == ["step_started"]
+    assert followed.published() == ["step_started"]
 
 
 async def test_an_unforeseen_mistake_with_an_event_does_not_end_the_run(
     followed: Followed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trace = await followed.begin()
-    trace.tell(started())
+    trace.emit(started())
     await followed.clock.turn(0.1)
     received = type(followed.run._reconciler).received
 
@@ -482,21 +482,21 @@ async def test_an_unforeseen_mistake_with_an_event_does_not_end_the_run(
         raise RecursionError("too deep")
 
     monkeypatch.setattr(type(followed.run._reconciler), "received", broken)
-    trace.tell(chunk(0))
+    trace.emit(chunk(0))
     monkeypatch.setattr(type(followed.run._reconciler), "received", received)
     assert [str(error) for error in followed.counts.errors] == ["too deep"]
-    trace.tell(completed())
+    trace.emit(completed())
     followed.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')
-    trace.tell(hangup())
+    trace.emit(hangup())
     await followed.clock.turn(2)
-    assert followed.told()[-1] == "end"
+    assert followed.published()[-1] == "end"
 
 
 async def test_nothing_is_published_after_close(followed: Followed) -> None:
     trace = await followed.begin()
     published = list(followed.items)
     await followed.run.close()
-    trace.tell(chunk(0), completed())
+    trace.emit(chunk(0), completed())
     await followed.clock.turn(1)
     assert followed.items == published
 
@@ -530,13 +530,13 @@ async def test_an_exception_in_the_reconciler_is_reported_and_the_run_goes_on_to
     followed.run.start()
     for _ in range(10):
         await followed.clock.turn(1.0)
-    followed.trace.tell(started(), chunk(0), chunk(1), chunk(2))
+    followed.trace.emit(started(), chunk(0), chunk(1), chunk(2))
     followed.upstream.cores[RUN] = core(Status.COMPLETED, output='{"ok":true}')
     followed.upstream.pasts[RUN] = past(Status.COMPLETED)
-    followed.trace.tell(completed(), hangup())
+    followed.trace.emit(completed(), hangup())
     for _ in range(60):
         await followed.clock.turn(1.0)
-    assert followed.told()[-2:] == ["run_completed", "end"]
+    assert followed.published()[-2:] == ["run_completed", "end"]
     assert len(followed.counts.errors) == 2
 
 
@@ -552,11 +552,11 @@ async def test_a_receiver_of_items_that_fails_does_not_stop_the_run(followed: Fo
         publish(items)
 
     followed.run._publish = broken_once
-    followed.trace.tell(started(), chunk(0), chunk(1))
+    followed.trace.emit(started(), chunk(0), chunk(1))
     await followed.clock.turn(1.0)
-    followed.trace.tell(chunk(2))
+    followed.trace.emit(chunk(2))
     await followed.clock.turn(1.0)
-    assert "step_stream" in followed.told()
+    assert "step_stream" in followed.published()
     assert len(followed.counts.errors) == 1
 
 
@@ -587,7 +587,7 @@ async def test_an_event_of_another_run_on_a_subscription_by_run_id_is_dropped_an
     followed.run.start()
     await followed.clock.turn(1.0)
     (by_id, *_) = [one for one in followed.upstream.open if one.run_id == RUN]
-    by_id.tell(started(), replace(chunk(0, text="secret"), run_id="22222222-0000-0000-0000-000000000002"))
+    by_id.emit(started(), replace(chunk(0, text="secret"), run_id="22222222-0000-0000-0000-000000000002"))
     await followed.clock.turn(5.0)
     assert "secret" not in str(followed.items)
     assert followed.counts.foreign == 1

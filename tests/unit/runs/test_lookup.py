@@ -34,7 +34,7 @@ class Desk:
     def publish(self, items: Sequence[Item]) -> None:
         self.items += items
 
-    def told(self) -> list[str]:
+    def published(self) -> list[str]:
         return [item.type for item in self.items if isinstance(item, Event)]
 
     def gaps(self) -> list[StepGap]:
@@ -58,7 +58,7 @@ class Desk:
         await self.clock.turn(3)
         self.upstream.cores[RUN] = core()
         self.upstream.pasts[RUN] = past()
-        self.search.tell(started(), chunk(0), replace(chunk(0), run_id=CHILD, step_run_id=CHILD))
+        self.search.emit(started(), chunk(0), replace(chunk(0), run_id=CHILD, step_run_id=CHILD))
         self.upstream.found[PAIR] = RUN
         await self.clock.turn(0.2)
 
@@ -92,16 +92,16 @@ async def test_a_client_that_comes_before_the_trigger_gets_the_first_token_and_n
     desk: Desk,
 ) -> None:
     await desk.handed_over()
-    desk.search.tell(chunk(1), replace(chunk(1), run_id=CHILD, step_run_id=CHILD))
+    desk.search.emit(chunk(1), replace(chunk(1), run_id=CHILD, step_run_id=CHILD))
     await desk.clock.turn(0.2)
-    assert desk.told() == ["step_started", "step_stream", "step_stream"]
+    assert desk.published() == ["step_started", "step_stream", "step_stream"]
     assert desk.gaps() == []
 
 
 async def test_the_first_run_that_is_heard_is_taken_where_the_list_stays_behind(desk: Desk) -> None:
     finding = asyncio.ensure_future(desk.finder.find(*PAIR, 10))
     await rest()
-    desk.search.tell(started(), replace(chunk(0), run_id=CHILD, step_run_id=CHILD))
+    desk.search.emit(started(), replace(chunk(0), run_id=CHILD, step_run_id=CHILD))
     await desk.clock.turn(0.5)
     assert (await finding).run_id == RUN
 
@@ -109,7 +109,7 @@ async def test_the_first_run_that_is_heard_is_taken_where_the_list_stays_behind(
 async def test_the_list_decides_where_a_child_is_heard_before_its_parent(desk: Desk) -> None:
     finding = asyncio.ensure_future(desk.finder.find(*PAIR, 10))
     await rest()
-    desk.search.tell(replace(chunk(0), run_id=CHILD, step_run_id=CHILD))
+    desk.search.emit(replace(chunk(0), run_id=CHILD, step_run_id=CHILD))
     await desk.clock.turn(0.1)
     desk.upstream.found[PAIR] = RUN
     await desk.clock.turn(0.3)
@@ -121,12 +121,12 @@ async def test_the_search_stays_until_the_runs_own_subscription_has_brought_some
     search = desk.search
     await desk.clock.turn(1)
     assert search in desk.upstream.open
-    desk.trace.tell(chunk(0), chunk(1))
+    desk.trace.emit(chunk(0), chunk(1))
     await desk.clock.turn(0.5)
     assert search not in desk.upstream.open
-    desk.trace.tell(chunk(2), completed())
+    desk.trace.emit(chunk(2), completed())
     await desk.clock.turn(0.5)
-    assert desk.told() == ["step_started", *["step_stream"] * 3, "step_completed"]
+    assert desk.published() == ["step_started", *["step_stream"] * 3, "step_completed"]
     assert desk.gaps() == [], "both brought every chunk from the first to the end"
 
 
@@ -159,10 +159,10 @@ async def test_a_run_that_nobody_comes_for_is_not_followed_for_ever(desk: Desk) 
 
 async def test_what_a_search_that_broke_missed_is_a_gap(desk: Desk) -> None:
     await desk.triggered()
-    desk.search.tell(hangup())
+    desk.search.emit(hangup())
     desk.search.end()
     await rest()
-    desk.search.tell(completed())
+    desk.search.emit(completed())
     found = await desk.finding
     desk.run.start()
     found.feed(desk.run)
@@ -176,21 +176,21 @@ async def test_more_events_than_are_kept_are_a_gap(desk: Desk) -> None:
     desk.upstream.cores[RUN] = core()
     desk.upstream.pasts[RUN] = past()
     text = "x" * (MOST_KEPT // 4)
-    desk.search.tell(started(), *[chunk(n, text=text) for n in range(4)], completed())
+    desk.search.emit(started(), *[chunk(n, text=text) for n in range(4)], completed())
     await desk.clock.turn(0.5)
     found = await finding
     desk.run.start()
     found.feed(desk.run)
-    desk.search.tell(completed())
+    desk.search.emit(completed())
     await desk.clock.turn(1)
-    assert desk.told().count("step_stream") == 3
+    assert desk.published().count("step_stream") == 3
     assert [gap.step for gap in desk.gaps()] == ["task"]
 
 
 async def test_all_who_wait_for_one_pair_share_one_search(desk: Desk) -> None:
     waiting = [asyncio.ensure_future(desk.finder.find(*PAIR, 10)) for _ in range(5)]
     await rest()
-    desk.search.tell(started())
+    desk.search.emit(started())
     await desk.clock.turn(1)
     assert {(await one).run_id for one in waiting} == {RUN}
     assert len([held for held in desk.upstream.opened_ever if held.pair == PAIR]) == 1
@@ -227,7 +227,7 @@ async def test_a_search_survives_an_outage(desk: Desk) -> None:
     await desk.clock.turn(3)
     desk.upstream.refuse = None
     await desk.clock.turn(6)
-    desk.search.tell(started())
+    desk.search.emit(started())
     await desk.clock.turn(1)
     assert (await finding).run_id == RUN
 

@@ -18,12 +18,12 @@ from tests.unit.runs.test_follower import RUN, Counts, chunk, hangup
 
 
 class Held:
-    """A subscription at a fake upstream, and what its listener was told."""
+    """A subscription at a fake upstream, and what its listener received."""
 
     def __init__(self) -> None:
         self.clock = HandClock()
         self.counts = Counts()
-        self.told: list[str] = []
+        self.calls: list[str] = []
         self.opens: list[float] = []
         self.now: FakeSubscription | None = None
         self.raises: Exception | None = None
@@ -42,13 +42,13 @@ class Held:
         await self.now.ended
 
     def opened(self) -> None:
-        self.told.append("opened")
+        self.calls.append("opened")
 
     def received(self, event: LiveEvent) -> None:
-        self.told.append(event.payload or event.kind.value)
+        self.calls.append(event.payload or event.kind.value)
 
     def ended(self, cause: GapCause, trouble: HatchetError | None, *, hung_up: bool) -> None:
-        self.told.append(f"ended {cause.value} {trouble} {'hung up' if hung_up else ''}".strip())
+        self.calls.append(f"ended {cause.value} {trouble} {'hung up' if hung_up else ''}".strip())
 
     async def end(self, error: HatchetError | None = None) -> None:
         assert self.now is not None
@@ -71,9 +71,9 @@ async def test_a_listener_is_told_of_the_opening_each_event_and_the_end(held: He
     await rest()
     assert held.counts.open == {"run": 1}
     assert held.now is not None
-    held.now.tell(chunk(0), chunk(1))
+    held.now.emit(chunk(0), chunk(1))
     await held.end()
-    assert held.told[:4] == ["opened", "c0", "c1", "ended upstream None"]
+    assert held.calls[:4] == ["opened", "c0", "c1", "ended upstream None"]
     assert held.subscription.wanted
 
 
@@ -81,10 +81,10 @@ async def test_an_event_opens_it_where_the_upstream_did_not_say_so(held: Held) -
     held.silent = True
     held.subscription.start()
     await rest()
-    assert held.told == []
+    assert held.calls == []
     assert held.now is not None
-    held.now.tell(chunk(0))
-    assert held.told == ["opened", "c0"]
+    held.now.emit(chunk(0))
+    assert held.calls == ["opened", "c0"]
 
 
 async def test_a_second_start_changes_nothing(held: Held) -> None:
@@ -98,25 +98,25 @@ async def test_after_a_hangup_it_is_opened_again_at_once(held: Held) -> None:
     held.subscription.start()
     await rest()
     assert held.now is not None
-    held.now.tell(hangup())
+    held.now.emit(hangup())
     await held.end()
     assert held.opens == [1000.0, 1000.0]
-    assert held.told[-2:] == ["ended upstream None hung up", "opened"]
+    assert held.calls[-2:] == ["ended upstream None hung up", "opened"]
 
 
 async def test_a_hangup_of_the_one_before_is_not_the_next_ones(held: Held) -> None:
     held.subscription.start()
     await rest()
     assert held.now is not None
-    held.now.tell(hangup())
+    held.now.emit(hangup())
     await held.end()
-    held.told.clear()
+    held.calls.clear()
     await held.end()
-    assert held.told[0] == "ended upstream None"
+    assert held.calls[0] == "ended upstream None"
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "call"),
     [
         (MessageTooLarge("over 4 MiB"), "ended too_large over 4 MiB"),
         (BadChunk("not UTF-8"), "ended upstream None"),
@@ -125,12 +125,12 @@ async def test_a_hangup_of_the_one_before_is_not_the_next_ones(held: Held) -> No
     ],
 )
 async def test_an_error_says_why_chunks_may_be_missing_and_what_is_wrong(
-    held: Held, error: HatchetError, told: str
+    held: Held, error: HatchetError, call: str
 ) -> None:
     held.subscription.start()
     await rest()
     await held.end(error)
-    assert held.told[1] == told
+    assert held.calls[1] == call
     await held.clock.turn(SPREAD)
     assert len(held.opens) == 2, "it is opened again all the same"
 
@@ -143,21 +143,21 @@ async def test_an_unforeseen_mistake_is_counted_and_it_is_opened_again(held: Hel
     assert {str(error) for error in held.counts.errors} == {"too deep"}
     held.raises = None
     await held.clock.turn(2 * SLOWEST)
-    assert held.told[-1] == "opened"
+    assert held.calls[-1] == "opened"
 
 
 async def test_a_closed_one_tells_nothing_more_and_is_not_opened_again(held: Held) -> None:
     held.subscription.start()
     await rest()
-    told = list(held.told)
+    calls = list(held.calls)
     ending = held.subscription.close()
     assert not held.subscription.wanted
     assert held.now is not None
-    held.now.tell(chunk(0))
+    held.now.emit(chunk(0))
     assert ending is not None
     await asyncio.gather(ending, return_exceptions=True)
     await held.clock.turn(10)
-    assert held.told == told
+    assert held.calls == calls
     assert len(held.opens) == 1
     assert held.subscription.close() is None
 
@@ -189,7 +189,7 @@ async def test_whatever_it_brings_it_is_opened_at_a_bounded_rate(held: Held) -> 
     await rest()
     while held.clock.now() < 1030.0:
         if held.now is not None and not held.now.ended.done():
-            held.now.tell(chunk(len(held.opens)), hangup())
+            held.now.emit(chunk(len(held.opens)), hangup())
             held.subscription.backoff.worked()
             await held.end()
         else:
@@ -263,7 +263,7 @@ async def test_where_hatchet_is_back_the_wait_is_cut_short(held: Held) -> None:
     held.subscription.hatchet_is_back()
     await held.clock.turn(SPREAD)
     assert len(held.opens) == tries + 1
-    assert held.told[-1] == "opened"
+    assert held.calls[-1] == "opened"
 
 
 async def test_a_subscription_that_is_open_stays_when_hatchet_is_back(held: Held) -> None:

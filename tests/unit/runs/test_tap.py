@@ -59,14 +59,14 @@ class Team:
         run.start()
         return run
 
-    def told(self) -> list[str]:
+    def published(self) -> list[str]:
         return [item.type if isinstance(item, Event) else type(item).__name__.lower() for item in self.items]
 
     def gaps(self) -> list[StepGap]:
         return [item for item in self.items if isinstance(item, StepGap)]
 
     @property
-    def line(self) -> FakeSubscription:
+    def subscription(self) -> FakeSubscription:
         """The tap's subscription."""
         (held,) = [held for held in self.upstream.by_pair() if held.pair == PAIR]
         return held
@@ -100,24 +100,24 @@ async def team() -> AsyncIterator[Team]:
 
 
 async def test_a_client_that_joins_late_gets_everything_from_the_first_token(team: Team) -> None:
-    team.line.tell(started(), *[chunk(n) for n in range(50)])
+    team.subscription.emit(started(), *[chunk(n) for n in range(50)])
     await team.clock.turn(10)
     team.watch()
     await team.clock.turn(0.1)
-    assert team.told() == ["step_started", *["step_stream"] * 50]
+    assert team.published() == ["step_started", *["step_stream"] * 50]
     assert team.own == [], "the tap is the only subscription"
-    team.line.tell(chunk(50), completed())
+    team.subscription.emit(chunk(50), completed())
     await team.clock.turn(0.1)
-    assert team.told()[-2:] == ["step_stream", "step_completed"]
+    assert team.published()[-2:] == ["step_stream", "step_completed"]
 
 
 async def test_a_watched_run_costs_no_subscription_of_its_own(team: Team) -> None:
     team.watch()
-    team.line.tell(started(), chunk(0), completed())
+    team.subscription.emit(started(), chunk(0), completed())
     team.upstream.cores[RUN] = paired(core(Status.COMPLETED, output='{"ok":true}'))
-    team.line.tell(hangup())
+    team.subscription.emit(hangup())
     await team.clock.turn(0.2)
-    assert team.told()[-1] == "end"
+    assert team.published()[-1] == "end"
     assert [held.pair for held in team.upstream.opened_ever] == [PAIR]
 
 
@@ -132,76 +132,76 @@ async def test_a_tap_that_hangs_up_is_opened_again_at_once_and_announces_nothing
     team: Team,
 ) -> None:
     team.watch()
-    team.line.tell(started(), chunk(0), hangup())
-    team.line.end()
+    team.subscription.emit(started(), chunk(0), hangup())
+    team.subscription.end()
     await rest()
-    team.line.tell(chunk(1), completed())
+    team.subscription.emit(chunk(1), completed())
     await team.clock.turn(0.5)
-    assert team.told() == ["step_started", "step_stream", "step_stream", "step_completed"]
+    assert team.published() == ["step_started", "step_stream", "step_stream", "step_completed"]
 
 
 async def test_what_a_tap_missed_of_a_watched_run_is_a_gap(team: Team) -> None:
     team.watch()
-    team.line.tell(started(), chunk(0), hangup())
-    team.line.end()
+    team.subscription.emit(started(), chunk(0), hangup())
+    team.subscription.end()
     await rest()
-    team.line.tell(chunk(3))
+    team.subscription.emit(chunk(3))
     await team.clock.turn(0.5)
     assert team.gaps() == [StepGap(GapCause.UPSTREAM, "task", 1, 2)]
-    assert team.told().count("step_stream") == 2
+    assert team.published().count("step_stream") == 2
 
 
 async def test_what_a_tap_missed_of_a_run_that_nobody_watched_is_a_gap(team: Team) -> None:
-    team.line.tell(*of_other(started(), chunk(0), hangup()))
-    team.line.end()
+    team.subscription.emit(*of_other(started(), chunk(0), hangup()))
+    team.subscription.end()
     await rest()
-    team.line.tell(*of_other(chunk(3)))
+    team.subscription.emit(*of_other(chunk(3)))
     team.watch(OTHER)
     await team.clock.turn(3)
     assert team.gaps() == [StepGap(GapCause.UPSTREAM, "task", 1, 2)]
-    assert team.told().count("step_stream") == 2
+    assert team.published().count("step_stream") == 2
 
 
 async def test_a_tap_that_broke_after_a_false_end_may_have_missed_what_came_then(team: Team) -> None:
-    team.line.tell(started(), chunk(0), hangup())
-    team.line.end()
+    team.subscription.emit(started(), chunk(0), hangup())
+    team.subscription.end()
     await rest()
-    team.line.tell(completed())
+    team.subscription.emit(completed())
     team.watch()
     await team.clock.turn(1)
     assert team.gaps() == [StepGap(GapCause.UPSTREAM, "task", 1, None)]
 
 
 async def test_an_end_that_was_kept_with_all_chunks_has_no_gap(team: Team) -> None:
-    team.line.tell(started(), *[chunk(n) for n in range(3)], completed())
+    team.subscription.emit(started(), *[chunk(n) for n in range(3)], completed())
     await team.clock.turn(10)
     team.watch()
     await team.clock.turn(1)
-    assert team.told() == ["step_started", *["step_stream"] * 3, "step_completed"]
+    assert team.published() == ["step_started", *["step_stream"] * 3, "step_completed"]
 
 
 async def test_events_that_were_dropped_from_what_is_kept_are_a_gap(team: Team) -> None:
-    team.line.tell(started(), chunk(0))
+    team.subscription.emit(started(), chunk(0))
     team.tap.shrink(0)
-    team.line.tell(chunk(1), completed())
+    team.subscription.emit(chunk(1), completed())
     team.watch()
     await team.clock.turn(1)
     assert [gap.step for gap in team.gaps()] == ["task"]
-    assert team.told().count("step_stream") == 1
+    assert team.published().count("step_stream") == 1
 
 
 async def test_a_run_that_is_watched_again_gets_only_what_came_since_with_a_gap(team: Team) -> None:
     first = team.watch()
-    team.line.tell(started(), chunk(0))
+    team.subscription.emit(started(), chunk(0))
     await team.clock.turn(1)
     team.tap.detach(first)
     await first.close()
-    team.line.tell(chunk(1))
+    team.subscription.emit(chunk(1))
     team.items.clear()
     team.watch()
     await team.clock.turn(1)
     assert team.gaps() == [StepGap(GapCause.JOINED_LATE, "task", 1, 1)]
-    assert team.told().count("step_stream") == 1
+    assert team.published().count("step_stream") == 1
 
 
 async def test_while_the_tap_is_away_a_run_subscribes_by_itself_and_stops_when_the_tap_is_back(
@@ -209,9 +209,9 @@ async def test_while_the_tap_is_away_a_run_subscribes_by_itself_and_stops_when_t
 ) -> None:
     team.watch()
     await rest()
-    team.line.tell(started())
+    team.subscription.emit(started())
     team.upstream.refuse = HatchetAway("down")
-    team.line.end()
+    team.subscription.end()
     await team.clock.turn(TAP_WAIT / 2)
     assert team.own == []
     team.upstream.refuse = None
@@ -227,8 +227,8 @@ async def test_while_the_tap_is_away_a_run_subscribes_by_itself_and_stops_when_t
 
 async def test_a_run_stays_with_the_tap_through_a_short_break(team: Team) -> None:
     team.watch()
-    team.line.tell(started(), hangup())
-    team.line.end()
+    team.subscription.emit(started(), hangup())
+    team.subscription.end()
     await team.clock.turn(2)
     assert [held.pair for held in team.upstream.opened_ever] == [PAIR, PAIR]
 
@@ -238,7 +238,7 @@ async def test_an_event_of_one_run_never_reaches_another(team: Team) -> None:
     team.watch(OTHER)
     await team.clock.turn(0.3)
     team.items.clear()
-    team.line.tell(started(), *of_other(started(), chunk(0)))
+    team.subscription.emit(started(), *of_other(started(), chunk(0)))
     await team.clock.turn(0.3)
     assert {item.run_id for item in team.items if isinstance(item, Event) and item.index is not None} == {
         OTHER
@@ -248,12 +248,12 @@ async def test_an_event_of_one_run_never_reaches_another(team: Team) -> None:
 async def test_a_failure_and_a_retry_come_whole_through_the_tap(team: Team) -> None:
     team.upstream.pasts[RUN] = past(retries=1)
     team.watch()
-    team.line.tell(started(), chunk(0), failed())
+    team.subscription.emit(started(), chunk(0), failed())
     team.upstream.pasts[RUN] = past(retry=1, retries=1)
     await team.clock.turn(0.5)
-    team.line.tell(chunk(0, at="03"), completed(retry=1))
+    team.subscription.emit(chunk(0, at="03"), completed(retry=1))
     await team.clock.turn(0.5)
-    assert team.told() == [
+    assert team.published() == [
         "step_started",
         "step_stream",
         "step_retrying",
@@ -273,18 +273,18 @@ async def test_memory_is_bounded_and_the_least_recently_used_run_goes_first() ->
     await rest()
     ids = [f"11111111-0000-0000-0000-{n:012}" for n in range(4)]
     for run_id in ids:
-        upstream.open[0].tell(*[replace(chunk(n), run_id=run_id) for n in range(3)])
+        upstream.open[0].emit(*[replace(chunk(n), run_id=run_id) for n in range(3)])
     assert tap.bytes == 9 * (OVERHEAD + 2)
     assert list(tap._kept) == ids[1:]
-    upstream.open[0].tell(replace(chunk(3), run_id=ids[1]))
-    upstream.open[0].tell(replace(chunk(4), run_id=ids[1]))
+    upstream.open[0].emit(replace(chunk(3), run_id=ids[1]))
+    upstream.open[0].emit(replace(chunk(4), run_id=ids[1]))
     assert list(tap._kept) == [ids[3], ids[1]], "the one that was used last is kept"
     await tap.close()
     assert tap.bytes == 0
 
 
 async def test_runs_are_forgotten_some_time_after_their_end(team: Team) -> None:
-    team.line.tell(started(), completed(), hangup())
+    team.subscription.emit(started(), completed(), hangup())
     assert team.tap.bytes > 0
     await team.clock.turn(ENDED_FOR - 20)
     assert team.tap.bytes > 0
@@ -293,7 +293,7 @@ async def test_runs_are_forgotten_some_time_after_their_end(team: Team) -> None:
 
 
 async def test_runs_that_have_not_ended_are_kept_through_a_long_backoff(team: Team) -> None:
-    team.line.tell(started(), failed())
+    team.subscription.emit(started(), failed())
     await team.clock.turn(ENDED_FOR + 100)
     assert team.tap.bytes > 0
     await team.clock.turn(IDLE_FOR)
@@ -301,7 +301,7 @@ async def test_runs_that_have_not_ended_are_kept_through_a_long_backoff(team: Te
 
 
 async def test_a_run_event_that_is_followed_by_a_steps_is_no_end(team: Team) -> None:
-    team.line.tell(started(), replace(hangup(), kind=Kind.COMPLETED), chunk(0))
+    team.subscription.emit(started(), replace(hangup(), kind=Kind.COMPLETED), chunk(0))
     await team.clock.turn(ENDED_FOR + 40)
     assert team.tap.bytes > 0
 

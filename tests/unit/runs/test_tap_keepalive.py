@@ -37,7 +37,7 @@ class Place:
     async def hang_up(self, run_id: str = RUN) -> None:
         """The engine sends a run's end, hangs up, and the tap opens its subscription again."""
         held = self.subscription
-        held.tell(replace(hangup(), run_id=run_id))
+        held.emit(replace(hangup(), run_id=run_id))
         held.end()
         await rest()
         assert self.subscription is not held
@@ -70,7 +70,7 @@ def run_end(kind: Kind, run_id: str = RUN) -> LiveEvent:
 
 
 async def test_after_a_hangup_one_chunk_is_sent_for_the_run_that_is_over(place: Place) -> None:
-    place.subscription.tell(started(), chunk(0), completed())
+    place.subscription.emit(started(), chunk(0), completed())
     await place.hang_up()
     await place.clock.turn(SOON)
     assert place.upstream.kept_open == [RUN]
@@ -80,7 +80,7 @@ async def test_after_a_hangup_one_chunk_is_sent_for_the_run_that_is_over(place: 
 
 async def test_a_run_that_goes_on_gets_no_chunk(place: Place) -> None:
     place.upstream.cores[RUN] = core()
-    place.subscription.tell(started())
+    place.subscription.emit(started())
     await place.hang_up()
     await place.clock.turn(SOON)
     assert place.upstream.kept_open == []
@@ -92,7 +92,7 @@ async def test_a_run_that_goes_on_gets_no_chunk(place: Place) -> None:
 
 async def test_a_state_that_lags_behind_the_hangup_is_looked_at_again(place: Place) -> None:
     place.upstream.cores[RUN] = core()
-    place.subscription.tell(started(), completed())
+    place.subscription.emit(started(), completed())
     await place.hang_up()
     await place.clock.turn(SOON)
     place.upstream.cores[RUN] = core(Status.COMPLETED)
@@ -102,7 +102,7 @@ async def test_a_state_that_lags_behind_the_hangup_is_looked_at_again(place: Pla
 
 async def test_the_real_end_soon_after_a_false_one_is_looked_at_in_its_turn(place: Place) -> None:
     place.upstream.cores[RUN] = core()
-    place.subscription.tell(started())
+    place.subscription.emit(started())
     await place.hang_up()
     await place.clock.turn(sum(LOOKS) - 0.1)
     await place.hang_up()
@@ -114,14 +114,14 @@ async def test_the_real_end_soon_after_a_false_one_is_looked_at_in_its_turn(plac
 
 async def test_an_older_run_that_is_over_serves_while_the_last_one_goes_on(place: Place) -> None:
     place.upstream.cores[OTHER] = replace(core(), run_id=OTHER)
-    place.subscription.tell(started(), completed(), replace(started(), run_id=OTHER, step_run_id=OTHER))
+    place.subscription.emit(started(), completed(), replace(started(), run_id=OTHER, step_run_id=OTHER))
     await place.hang_up()
     await place.clock.turn(SOON)
     assert place.upstream.kept_open == [RUN]
 
 
 async def test_a_run_that_hatchet_has_forgotten_is_passed_over(place: Place) -> None:
-    place.subscription.tell(started(), completed(), replace(started(), run_id=OTHER, step_run_id=OTHER))
+    place.subscription.emit(started(), completed(), replace(started(), run_id=OTHER, step_run_id=OTHER))
     assert OTHER not in place.upstream.cores
     await place.hang_up()
     await place.clock.turn(SOON)
@@ -144,22 +144,22 @@ async def test_without_a_history_nothing_is_asked_at_the_start() -> None:
 
 @pytest.mark.parametrize("kind", [Kind.FAILED, Kind.CANCELLED])
 async def test_a_run_that_ended_badly_keeps_the_subscription_open_by_itself(place: Place, kind: Kind) -> None:
-    place.subscription.tell(started(), run_end(kind))
+    place.subscription.emit(started(), run_end(kind))
     await place.clock.turn(SOON)
     assert place.upstream.kept_open == []
 
 
 async def test_a_failure_that_was_retried_with_success_keeps_nothing_open(place: Place) -> None:
-    place.subscription.tell(started(), run_end(Kind.FAILED), run_end(Kind.COMPLETED))
+    place.subscription.emit(started(), run_end(Kind.FAILED), run_end(Kind.COMPLETED))
     await place.clock.turn(SOON)
     assert place.upstream.kept_open == [RUN]
 
 
 async def test_an_engine_that_hangs_up_all_the_same_gets_a_chunk_ever_more_rarely(place: Place) -> None:
-    place.subscription.tell(started(), completed())
+    place.subscription.emit(started(), completed())
     sent: list[int] = []
     for second in range(200):
-        place.subscription.tell(replace(started(), run_id=OTHER, step_run_id=OTHER))
+        place.subscription.emit(replace(started(), run_id=OTHER, step_run_id=OTHER))
         await place.hang_up(OTHER)
         await place.clock.turn(1)
         if len(place.upstream.kept_open) > len(sent):
@@ -172,7 +172,7 @@ async def test_an_engine_that_hangs_up_all_the_same_gets_a_chunk_ever_more_rarel
 
 async def test_an_engine_that_refuses_the_chunk_is_asked_three_times(place: Place) -> None:
     place.upstream.keep_open_fails = HatchetAway("PutStreamEvent: UNIMPLEMENTED")
-    place.subscription.tell(started(), completed())
+    place.subscription.emit(started(), completed())
     for _ in range(REFUSALS + 3):
         await place.hang_up()
         await place.clock.turn(2 * BETWEEN)
@@ -181,7 +181,7 @@ async def test_an_engine_that_refuses_the_chunk_is_asked_three_times(place: Plac
 
 async def test_an_outage_during_the_question_is_survived(place: Place) -> None:
     place.upstream.cores[RUN] = HatchetAway("down")
-    place.subscription.tell(started(), completed())
+    place.subscription.emit(started(), completed())
     await place.hang_up()
     await place.clock.turn(SOON)
     place.upstream.cores[RUN] = core(Status.COMPLETED)
@@ -193,7 +193,7 @@ async def test_an_outage_during_the_question_is_survived(place: Place) -> None:
 async def test_switched_off_the_proxy_only_reads() -> None:
     place = await opened(keepalive=False)
     place.upstream.found[PAIR] = RUN
-    place.subscription.tell(started(), completed())
+    place.subscription.emit(started(), completed())
     await place.hang_up()
     await place.clock.turn(60)
     assert place.upstream.calls == []
@@ -201,7 +201,7 @@ async def test_switched_off_the_proxy_only_reads() -> None:
 
 
 async def test_a_tap_that_is_closed_sends_nothing_more(place: Place) -> None:
-    place.subscription.tell(started(), completed())
+    place.subscription.emit(started(), completed())
     await place.hang_up()
     await place.tap.close()
     await place.clock.turn(60)

@@ -24,9 +24,9 @@ from tests.support.scenario import (
     gaps,
     past,
     past_pair,
+    published,
     run_event,
     started,
-    told,
     world,
 )
 
@@ -44,16 +44,16 @@ def ended(made: World) -> bool:
 def test_chunks_that_the_engine_held_back_are_not_taken_for_the_next_attempts() -> None:
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), (1, past(Status.RUNNING, 1))])
     first = made.open(ordered=True)
-    made.tell(first, started(), chunk(0, 0.1), chunk(1, 0.2))
+    made.emit(first, started(), chunk(0, 0.1), chunk(1, 0.2))
     made.until(0.5)
     slow = made.open(ordered=True)
     made.until(1.2)
-    made.tell(first, failed(1))
+    made.emit(first, failed(1))
     made.until(1.5)
-    made.tell(first, chunk(0, 1.6), chunk(1, 1.7))
-    made.tell(slow, chunk(0, 1.6))
-    made.tell(slow, chunk(2, 0.3), chunk(3, 0.4))  # of attempt 1, held back by the engine for five seconds
-    made.tell(first, chunk(2, 1.8))
+    made.emit(first, chunk(0, 1.6), chunk(1, 1.7))
+    made.emit(slow, chunk(0, 1.6))
+    made.emit(slow, chunk(2, 0.3), chunk(3, 0.4))  # of attempt 1, held back by the engine for five seconds
+    made.emit(first, chunk(2, 1.8))
     made.until(3)
     legal(made.items)
     assert chunks(made, 2) == ["0@1.6", "1@1.7", "2@1.8"]
@@ -63,8 +63,8 @@ def test_of_two_executions_before_an_end_of_attempt_2_none_is_told_as_the_others
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.QUEUED))])
     one = made.open(ordered=True)
     made.until(0.5)
-    made.tell(one, chunk(0, 1.0), chunk(1, 1.01), chunk(0, 1.5), chunk(1, 1.51))
-    made.tell(one, completed(1.6, retry=1))
+    made.emit(one, chunk(0, 1.0), chunk(1, 1.01), chunk(0, 1.5), chunk(1, 1.51))
+    made.emit(one, completed(1.6, retry=1))
     made.until(5)
     legal(made.items)
     assert chunks(made, 1) in ([], ["0@1", "1@1.01"])
@@ -75,9 +75,9 @@ def test_of_two_executions_before_an_end_of_attempt_2_none_is_told_as_the_others
 def test_a_late_chunk_of_an_attempt_two_failures_ago_is_told_in_that_attempt() -> None:
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), (2, past(Status.RUNNING, 2))])
     one = made.open(ordered=False)
-    made.tell(one, started(), chunk(0, 0.5), chunk(1, 0.6))
+    made.emit(one, started(), chunk(0, 0.5), chunk(1, 0.6))
     made.until(1)
-    made.tell(one, failed(1), chunk(0, 1.1), chunk(1, 1.2), failed(1.5, retry=1), chunk(2, 0.7))
+    made.emit(one, failed(1), chunk(0, 1.1), chunk(1, 1.2), failed(1.5, retry=1), chunk(2, 0.7))
     made.until(3)
     legal(made.items)
     assert chunks(made, 1) == ["0@0.5", "1@0.6", "2@0.7"]
@@ -88,11 +88,11 @@ def test_a_late_chunk_of_an_attempt_two_failures_ago_is_told_in_that_attempt() -
 def test_a_late_chunk_of_the_attempt_before_the_last_is_not_told_as_the_last_ones() -> None:
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), (3, past(Status.RUNNING, 2))])
     one = made.open(ordered=False)
-    made.tell(one, started(), chunk(0, 1), chunk(2, 1.2))
-    made.tell(one, failed(2, retry=1))  # the first failure was lost
-    made.tell(one, chunk(1, 1.1))
+    made.emit(one, started(), chunk(0, 1), chunk(2, 1.2))
+    made.emit(one, failed(2, retry=1))  # the first failure was lost
+    made.emit(one, chunk(1, 1.1))
     made.until(4)
-    made.tell(one, chunk(0, 4), completed(5, retry=2))
+    made.emit(one, chunk(0, 4), completed(5, retry=2))
     made.until(6)
     assert chunks(made, 3) == ["0@4"]
 
@@ -103,22 +103,22 @@ def test_a_retry_whose_failure_was_lost_waits_for_a_history_that_is_away() -> No
         [(0, past(Status.RUNNING)), (1, past(Status.RUNNING, 1, started_at=at(1)))],
     )
     first = made.open(ordered=True)
-    made.tell(first, started(), chunk(0, 0.1), chunk(1, 0.2))
+    made.emit(first, started(), chunk(0, 0.1), chunk(1, 0.2))
     made.until(0.9)
     made.past_away = True
     made.close(first)
     again = made.open(ordered=True)
     for index in range(3):  # of attempt 2: its failure was sent while no subscription was open
         made.until(1.1 + index / 10)
-        made.tell(again, chunk(index, 1.1 + index / 10))
+        made.emit(again, chunk(index, 1.1 + index / 10))
     made.until(4)
     assert chunks(made) == ["0@0.1", "1@0.2"], "nothing says whose the others are"
     made.past_away = False
     made.until(15)
-    made.tell(again, chunk(3, 15), completed(16, retry=1))
+    made.emit(again, chunk(3, 15), completed(16, retry=1))
     made.until(17)
     legal(made.items)
-    assert [attempt for attempt, _ in told(made, STEP_RETRYING)] == [1]
+    assert [attempt for attempt, _ in published(made, STEP_RETRYING)] == [1]
     assert chunks(made, 2) == ["0@1.1", "1@1.2", "2@1.3", "3@15"]
     assert chunks(made, 1) == ["0@0.1", "1@0.2"]
 
@@ -126,12 +126,12 @@ def test_a_retry_whose_failure_was_lost_waits_for_a_history_that_is_away() -> No
 def test_without_a_history_chunks_that_begin_again_wait_for_the_end() -> None:
     made = world([(0, core(Status.RUNNING))], [])
     one = made.open(ordered=False)
-    made.tell(one, started(), chunk(0, 0.1), chunk(1, 0.2))
+    made.emit(one, started(), chunk(0, 0.1), chunk(1, 0.2))
     made.until(1.0)
-    made.tell(one, chunk(0, 1.0), chunk(1, 1.1), chunk(2, 1.2))
+    made.emit(one, chunk(0, 1.0), chunk(1, 1.1), chunk(2, 1.2))
     made.until(9.0)
     assert chunks(made) == ["0@0.1", "1@0.2"], "another attempt, or an evicted one run again"
-    made.tell(one, completed(9.0))
+    made.emit(one, completed(9.0))
     made.until(10.0)
     assert chunks(made, 1) == ["0@0.1", "1@0.2", "2@1.2"]
 
@@ -140,11 +140,11 @@ def test_a_history_that_was_away_once_is_waited_for_before_an_attempt_is_believe
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING, 1))], past_away=True)
     one = made.open(ordered=False)
     made.until(0.05)
-    made.tell(one, chunk(4, 0.1))
+    made.emit(one, chunk(4, 0.1))
     made.past_away = False
     made.until(0.5)
-    assert [(n, text) for n, text in told(made, "step_stream")] == [(2, "4@0.1")]
-    assert told(made, STEP_RETRYING) == [(1, None)]
+    assert [(n, text) for n, text in published(made, "step_stream")] == [(2, "4@0.1")]
+    assert published(made, STEP_RETRYING) == [(1, None)]
     assert Reset("one", 2) in made.items
 
 
@@ -154,10 +154,10 @@ def test_a_chunk_whose_index_waits_already_from_an_earlier_time_is_of_another_at
     made.until(0.9)
     for t, event in ((1.0, started()), (1.01, chunk(0, 1.01)), (1.07, chunk(2, 1.07))):
         made.until(t)
-        made.tell(one, event)
+        made.emit(one, event)
     for index in (2, 3):  # the failure was lost, and so were chunks 0 and 1 of the attempt after it
         made.until(1.2 + index / 1000)
-        made.tell(one, chunk(index, 1.2 + index / 1000))
+        made.emit(one, chunk(index, 1.2 + index / 1000))
     made.until(3)
     legal(made.items)
     assert chunks(made, 2) == ["2@1.202", "3@1.203"]
@@ -177,12 +177,12 @@ def test_a_chunk_of_before_a_clock_was_put_back_is_not_told_as_the_retrys() -> N
     made.until(0.5)
     by_pair, by_id = made.open(ordered=False), made.open(ordered=True)
     for index, t in ((2, 0.52), (3, 0.57), (4, 0.62), (5, 0.17)):
-        made.tell(by_pair, chunk(index, t))
+        made.emit(by_pair, chunk(index, t))
         made.until(made.now + 0.05)
-    made.tell(by_pair, failed(0.3))
+    made.emit(by_pair, failed(0.3))
     for index, t in ((1, 0.47), (2, 0.52), (3, 0.57), (4, 0.62), (5, 0.17)):
-        made.tell(by_id, chunk(index, t))
-    made.tell(by_id, failed(0.3))
+        made.emit(by_id, chunk(index, t))
+    made.emit(by_id, failed(0.3))
     made.until(40)
     assert chunks(made, 1) == ["2@0.52", "3@0.57", "4@0.62", "5@0.17"]
     assert chunks(made, 2) == []
@@ -193,11 +193,11 @@ def test_chunks_that_are_timed_before_their_attempt_began_are_told_or_announced(
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING, 1, started_at=at(10)))])
     one = made.open(ordered=False)
     made.until(0.5)
-    made.tell(one, chunk(0, 12), chunk(1, 12.1))
+    made.emit(one, chunk(0, 12), chunk(1, 12.1))
     made.until(1)
     assert gaps(made) == [StepGap(LATE, "one", 1, None)], "attempt 1 was over before anyone listened"
-    made.tell(one, chunk(2, 7), chunk(3, 7.1))  # the worker's clock was put back by five seconds
-    made.tell(one, completed(8, retry=1))
+    made.emit(one, chunk(2, 7), chunk(3, 7.1))  # the worker's clock was put back by five seconds
+    made.emit(one, completed(8, retry=1))
     made.until(3)
     assert "2@7" in chunks(made, 2) or StepGap(LOST, "one", 2, None) in made.items
 
@@ -217,11 +217,11 @@ def test_chunks_while_the_history_has_a_retry_queued_are_not_the_retrys() -> Non
     made.until(2.0)
     made.reconciler.history_poll.want(2.0)
     made.until(2.5)
-    made.tell(one, *[chunk(index, 0.5 + index / 10, f"first/{index}") for index in range(3)])
+    made.emit(one, *[chunk(index, 0.5 + index / 10, f"first/{index}") for index in range(3)])
     made.until(9.5)
-    made.tell(one, *[chunk(index, 9.2 + index / 10, f"second/{index}") for index in range(2)])
+    made.emit(one, *[chunk(index, 9.2 + index / 10, f"second/{index}") for index in range(2)])
     made.until(30)
-    assert told(made, "step_stream") == [(2, "second/0"), (2, "second/1")]
+    assert published(made, "step_stream") == [(2, "second/0"), (2, "second/1")]
     legal(made.items)
 
 
@@ -233,10 +233,10 @@ def test_chunks_that_came_around_a_failure_on_a_broken_subscription_are_told_or_
     made.until(0.485)
     one = made.open(ordered=True)
     made.until(0.49)
-    made.tell(one, chunk(0, 0.49))
+    made.emit(one, chunk(0, 0.49))
     made.until(0.52)
     made.close(one)
-    made.tell(made.open(ordered=True), completed(1, retry=1))
+    made.emit(made.open(ordered=True), completed(1, retry=1))
     made.until(3)
     legal(made.items)
     assert chunks(made, 1) == []
@@ -250,11 +250,11 @@ def test_a_chunk_that_ends_every_subscription_is_announced_though_each_was_repla
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING))])
     first, second = made.open(ordered=True), made.open(ordered=False)
     for one in (first, second):
-        made.tell(one, started(), chunk(0, 0.1), chunk(1, 0.2))
+        made.emit(one, started(), chunk(0, 0.1), chunk(1, 0.2))
     made.close(first)  # chunk 2 is not UTF-8: the engine ends one subscription, then the other
     third = made.open(ordered=True)
     made.close(second)
-    made.tell(third, completed(1))
+    made.emit(third, completed(1))
     made.until(3)
     assert gaps(made) == [StepGap(LOST, "one", 1, None)]
 
@@ -266,11 +266,11 @@ def test_a_subscription_that_was_opened_after_the_last_chunk_proves_nothing(
 ) -> None:
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING))])
     first = made.open(ordered=False)
-    made.tell(first, started(), chunk(0, 0.1))
+    made.emit(first, started(), chunk(0, 0.1))
     made.until(1)
     fresh = made.open(ordered=ordered)
     made.close(first, cause)
-    made.tell(fresh, completed(1))
+    made.emit(fresh, completed(1))
     made.until(3)
     assert gaps(made) == [StepGap(LOST, "one", 1, None)]
 
@@ -279,12 +279,12 @@ def test_subscriptions_that_break_together_have_missed_what_came_between() -> No
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING))])
     first, second = made.open(ordered=True), made.open(ordered=False)
     for one in (first, second):
-        made.tell(one, started(), chunk(0, 0.1))
+        made.emit(one, started(), chunk(0, 0.1))
     made.close(first)
     third = made.open(ordered=False)
     made.until(4)
     made.close(second, None)
-    made.tell(third, completed(4))
+    made.emit(third, completed(4))
     made.until(6)
     assert gaps(made) == [StepGap(LOST, "one", 1, None)]
 
@@ -293,14 +293,14 @@ def test_a_subscription_that_holds_an_attempt_back_does_not_stand_in_for_one_tha
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), (1, past(Status.RUNNING, 1))])
     holding, bringing = made.open(ordered=True), made.open(ordered=False)
     for one in (holding, bringing):
-        made.tell(one, started(), chunk(0, 0.1))
+        made.emit(one, started(), chunk(0, 0.1))
     made.until(1)
     for one in (holding, bringing):
-        made.tell(one, failed(1))
+        made.emit(one, failed(1))
     made.until(2)
-    made.tell(bringing, chunk(0, 2))
+    made.emit(bringing, chunk(0, 2))
     made.close(bringing, None)
-    made.tell(holding, completed(3, retry=1))
+    made.emit(holding, completed(3, retry=1))
     made.until(4)
     assert chunks(made, 2) == ["0@2"]
     assert StepGap(LOST, "one", 2, None) in made.items
@@ -309,12 +309,12 @@ def test_a_subscription_that_holds_an_attempt_back_does_not_stand_in_for_one_tha
 def test_what_another_subscription_goes_on_to_bring_is_no_gap() -> None:
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING))])
     first = made.open(ordered=True)
-    made.tell(first, started(), chunk(0, 0.1))
+    made.emit(first, started(), chunk(0, 0.1))
     fresh = made.open(ordered=False)
     made.close(first, None)
-    made.tell(fresh, chunk(1, 0.2))
+    made.emit(fresh, chunk(1, 0.2))
     made.until(1)
-    made.tell(fresh, completed(1))
+    made.emit(fresh, completed(1))
     made.until(3)
     assert gaps(made) == []
 
@@ -325,26 +325,26 @@ def test_a_step_that_only_a_closed_subscription_brought_has_a_gap_beside_one_tha
         [(0, past_pair(Status.RUNNING, Status.RUNNING))],
     )
     first = made.open(ordered=False)
-    made.tell(first, started(), started(OTHER), chunk(0, 0.1, step=OTHER), chunk(0, 0.1))
+    made.emit(first, started(), started(OTHER), chunk(0, 0.1, step=OTHER), chunk(0, 0.1))
     made.until(1)
-    made.tell(first, failed(1))
+    made.emit(first, failed(1))
     fresh = made.open(ordered=False)
     made.until(2)
     made.close(first, None)
-    made.tell(fresh, chunk(0, 2.1), completed(2.5, retry=1), completed(2.5, step=OTHER))
+    made.emit(fresh, chunk(0, 2.1), completed(2.5, retry=1), completed(2.5, step=OTHER))
     made.until(4)
-    assert len(told(made, STEP_COMPLETED)) == 2
-    assert gaps(made) == [StepGap(LOST, "two", 1, None)], "no one subscription heard from chunk 0 to the end"
+    assert len(published(made, STEP_COMPLETED)) == 2
+    assert gaps(made) == [StepGap(LOST, "two", 1, None)], "no subscription received all of it"
 
 
 def test_by_run_id_each_attempts_tail_is_a_gap() -> None:
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), (1.1, past(Status.RUNNING, 1))])
     one = made.open(ordered=True)
-    made.tell(one, started(), chunk(0, 0.1))
+    made.emit(one, started(), chunk(0, 0.1))
     made.until(1)
-    made.tell(one, failed(1))
+    made.emit(one, failed(1))
     made.until(2)
-    made.tell(one, chunk(0, 1.9), completed(2, retry=1))
+    made.emit(one, chunk(0, 1.9), completed(2, retry=1))
     made.until(4)
     assert (chunks(made, 1), chunks(made, 2)) == (["0@0.1"], ["0@1.9"])
     assert gaps(made) == [StepGap(LOST, "one", 1, None), StepGap(LOST, "one", 2, None)]
@@ -354,11 +354,11 @@ def test_a_late_joiner_is_told_how_many_chunks_it_missed_and_that_the_tail_is_un
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING))])
     by_id, by_pair = made.open(ordered=True), made.open(ordered=False)
     made.until(3)
-    made.tell(by_pair, chunk(4, 3))
+    made.emit(by_pair, chunk(4, 3))
     made.until(6)
     made.close(by_pair, None)
     made.until(7)
-    made.tell(by_id, chunk(4, 3), completed(7))
+    made.emit(by_id, chunk(4, 3), completed(7))
     made.until(9)
     assert gaps(made) == [StepGap(LATE, "one", 1, 4), StepGap(LOST, "one", 1, None)]
 
@@ -370,13 +370,13 @@ def test_chunks_that_the_engine_held_back_when_a_subscription_was_closed_are_ann
     )
     first = made.open(ordered=True)
     made.until(0.3)
-    made.tell(first, chunk(0, 0.3))
+    made.emit(first, chunk(0, 0.3))
     made.until(1)
-    made.tell(first, failed(1))
+    made.emit(first, failed(1))
     fresh = made.open(ordered=True)
     made.until(2)
     made.close(first, None)  # the engine would have sent the other step's chunks at its end
-    made.tell(fresh, completed(2.5, step=OTHER))
+    made.emit(fresh, completed(2.5, step=OTHER))
     made.until(4)
     assert StepGap(LOST, "two", 1, None) in made.items, "it began while somebody listened"
 
@@ -390,7 +390,7 @@ def test_a_step_that_was_waiting_when_the_subscription_broke_may_have_begun_unhe
     made.until(0.1)
     made.close(first)
     made.until(3)  # it begins, and streams all it has
-    made.tell(made.open(ordered=True), completed(4))
+    made.emit(made.open(ordered=True), completed(4))
     made.until(5)
     assert gaps(made) == [StepGap(LATE, "one", 1, None)]
 
@@ -401,11 +401,11 @@ def test_a_step_that_was_waiting_when_the_subscription_broke_may_have_begun_unhe
 def test_a_chunk_that_its_steps_last_failure_overtook_is_announced_after_the_end() -> None:
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING, retries=0))])
     one = made.open(ordered=False)
-    made.tell(one, started())
+    made.emit(one, started())
     made.until(1)
-    made.tell(one, failed(1))
+    made.emit(one, failed(1))
     made.until(2)
-    made.tell(one, chunk(0, 0.9))
+    made.emit(one, chunk(0, 0.9))
     assert [type(item).__name__ for item in made.items[-2:]] == ["Event", "StepGap"]
 
 
@@ -416,9 +416,9 @@ def test_a_step_that_timed_out_may_have_streamed_though_its_start_came_late() ->
     )
     one = made.open(ordered=True)
     made.until(1)
-    made.tell(one, started())
+    made.emit(one, started())
     made.until(4)
-    made.tell(one, run_event(Kind.FAILED, 4))
+    made.emit(one, run_event(Kind.FAILED, 4))
     made.until(9)
     assert [gap.attempt for gap in gaps(made)] == [1]
     assert ended(made)
@@ -428,10 +428,10 @@ def test_a_failure_that_no_subscription_brought_has_a_gap_in_each_attempt() -> N
     failing = past(Status.FAILED, 2, error="E: no", finished_at=at(1))
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), (1, failing)])
     one = made.open(ordered=True)
-    made.tell(one, started(), chunk(0, 0.1))
+    made.emit(one, started(), chunk(0, 0.1))
     made.until(20)
     assert gaps(made) == [StepGap(LOST, "one", attempt, None) for attempt in (1, 2, 3)]
-    assert told(made, STEP_FAILED) == [(3, {"message": "E: no", "detail": "E: no"})]
+    assert published(made, STEP_FAILED) == [(3, {"message": "E: no", "detail": "E: no"})]
 
 
 def test_a_timeout_waits_for_its_text_which_the_done_state_has() -> None:
@@ -442,9 +442,9 @@ def test_a_timeout_waits_for_its_text_which_the_done_state_has() -> None:
     one = made.open(ordered=True)
     for t in (0.5, 1.3):
         made.until(t)
-        made.tell(one, run_event(Kind.FAILED, 1))
+        made.emit(one, run_event(Kind.FAILED, 1))
     made.until(20)
-    assert told(made, STEP_FAILED) == [(3, {"message": text, "detail": text})]
+    assert published(made, STEP_FAILED) == [(3, {"message": text, "detail": text})]
     assert [(gap.cause, gap.attempt) for gap in gaps(made)] == [(LATE, 1), (LATE, 2), (LATE, 3)]
 
 
@@ -456,7 +456,7 @@ def test_a_timeout_in_a_run_that_goes_on_has_its_text_from_the_task_events() -> 
     )
     made.open(ordered=True)
     made.until(0.5)
-    assert told(made, STEP_FAILED)[0][1] == {"message": text, "detail": text}
+    assert published(made, STEP_FAILED)[0][1] == {"message": text, "detail": text}
 
 
 def test_a_step_that_times_out_beside_one_that_streams_is_noticed_by_the_check() -> None:
@@ -469,22 +469,22 @@ def test_a_step_that_times_out_beside_one_that_streams_is_noticed_by_the_check()
         [(0, PastState(RUN, Status.RUNNING, steps)), (5, PastState(RUN, Status.RUNNING, (steps[0], over)))],
     )
     one = made.open(ordered=True)
-    made.tell(one, started(), started(OTHER))
+    made.emit(one, started(), started(OTHER))
     for index in range(20):
         made.until(index + 0.5)
-        made.tell(one, chunk(index, index + 0.5))
-    assert told(made, STEP_FAILED) == [(1, {"message": text, "detail": text})]
+        made.emit(one, chunk(index, index + 0.5))
+    assert published(made, STEP_FAILED) == [(1, {"message": text, "detail": text})]
 
 
 def test_a_run_that_is_cancelled_while_a_retry_waits_is_cancelled_in_the_retry() -> None:
     made = world([(0, core(Status.RUNNING)), (2, core(Status.CANCELLED))], [])
     one = made.open(ordered=True)
-    made.tell(one, started())
+    made.emit(one, started())
     made.until(0.2)
-    made.tell(one, chunk(0, 0.2), failed(0.3, text="ValueError: x"))
+    made.emit(one, chunk(0, 0.2), failed(0.3, text="ValueError: x"))
     made.close(one)
     made.until(30)
-    assert told(made, STEP_RETRYING, "step_cancelled") == [
+    assert published(made, STEP_RETRYING, "step_cancelled") == [
         (1, {"message": "ValueError: x", "detail": "ValueError: x"}),
         (2, None),
     ]
@@ -521,7 +521,7 @@ def test_between_two_steps_of_a_replay_no_end_is_told_and_nothing_of_before() ->
     assert not ended(made)
     made.until(20)
     legal(made.items)
-    assert [attempt for attempt, _ in told(made, STEP_COMPLETED)] == [2, 2]
+    assert [attempt for attempt, _ in published(made, STEP_COMPLETED)] == [2, 2]
     assert ended(made)
 
 
@@ -551,7 +551,7 @@ def test_without_a_history_an_event_of_a_step_makes_the_done_states_before_it_vo
     made = world([(0, core_pair(Status.COMPLETED, Status.COMPLETED, Status.COMPLETED))], [])
     one = made.open(ordered=True)
     made.until(1.4)
-    made.tell(one, completed(1.4, retry=1, step=OTHER))
+    made.emit(one, completed(1.4, retry=1, step=OTHER))
     made.until(2.3)
     assert not ended(made)
     made.until(20)
@@ -572,9 +572,9 @@ def test_a_run_whose_beginning_was_heard_needs_no_second_done_state() -> None:
     done = core_pair(Status.COMPLETED, Status.COMPLETED, Status.COMPLETED)
     made = world([(0, runs), (1, done)], [])
     one = made.open(ordered=True)
-    made.tell(one, started())
+    made.emit(one, started())
     made.until(1)
-    made.tell(one, run_event(Kind.COMPLETED, 1))
+    made.emit(one, run_event(Kind.COMPLETED, 1))
     made.until(1.5)
     assert ended(made)
 
@@ -582,9 +582,9 @@ def test_a_run_whose_beginning_was_heard_needs_no_second_done_state() -> None:
 def test_an_end_that_nobody_tells_is_asked_for_once_every_step_has_ended() -> None:
     made = world([(0, core(Status.RUNNING)), (1.2, core(Status.COMPLETED))], [(0, past(Status.RUNNING))])
     one = made.open(ordered=True)
-    made.tell(one, started())
+    made.emit(one, started())
     made.until(1)
-    made.tell(one, completed(1))
+    made.emit(one, completed(1))
     made.until(1.8)
     assert ended(made)
 
@@ -592,13 +592,13 @@ def test_an_end_that_nobody_tells_is_asked_for_once_every_step_has_ended() -> No
 def test_a_true_end_does_not_excuse_a_subscription_that_was_hung_up_long_before() -> None:
     made = world([(0, core(Status.QUEUED)), (2, core(Status.CANCELLED))], [(0, past(Status.QUEUED))])
     one = made.open(ordered=True)
-    made.tell(one, started())
+    made.emit(one, started())
     made.until(0.5)
-    made.tell(one, run_event(Kind.FAILED, 0.5))
+    made.emit(one, run_event(Kind.FAILED, 0.5))
     made.close(one)
-    made.until(1.9)  # chunks were sent meanwhile, to nobody
+    made.until(1.9)  # chunks were sent meanwhile; no subscription received them
     one = made.open(ordered=True)
-    made.tell(one, run_event(Kind.CANCELLED, 1.9))
+    made.emit(one, run_event(Kind.CANCELLED, 1.9))
     made.until(5)
     assert gaps(made) == [StepGap(LOST, "one", 1, None)]
 
@@ -614,9 +614,9 @@ def test_a_jump_in_attempts_is_believed_as_a_number_and_never_counted_through(
     state = replace(past(Status.RUNNING), steps=(replace(past(Status.RUNNING).steps[0], retries=retries),))
     made = world([(0, core(Status.RUNNING))], [(0, state)])
     one = made.open(ordered=False)
-    made.tell(one, started())
+    made.emit(one, started())
     made.until(0.5)
-    cost = relative_cost(lambda: made.tell(one, failed(1.0, retry=retry), chunk(0, 1.1)))
+    cost = relative_cost(lambda: made.emit(one, failed(1.0, retry=retry), chunk(0, 1.1)))
     cost += relative_cost(lambda: made.until(5))
     assert len([item for item in made.items if isinstance(item, Reset)]) <= 2
     assert cost < 10, "a loop over the attempts would cost a thousand times as much"

@@ -20,7 +20,7 @@ from proxy.runs.reconcile.timing import (
 from tests.support.scenario import STEP, at
 
 NEVER = float("inf")
-ANSWERED = HISTORY_LAG  # seconds after a chunk was heard at which the history must have been asked
+ANSWERED = HISTORY_LAG  # seconds after a chunk was received at which the history must have been asked
 
 
 def known(**facts: Any) -> Evidence:
@@ -36,7 +36,7 @@ def known(**facts: Any) -> Evidence:
 def received(
     sent: float | None, now: float | None = None, attempt: int | None = None, first: int = 0, number: int = 1
 ) -> Execution:
-    """Three chunks of an execution; the first was sent at `sent` and heard at `now`, if that was later."""
+    """Three chunks of an execution; the first was sent at `sent` and received at `now`, if that was later."""
     one = Execution(number, sent if now is None and sent is not None else now or 0.0)
     one.first_index, one.last_index = first, first + 2
     one.first_at = None if sent is None else at(sent)
@@ -58,7 +58,7 @@ def decide(
     return attribute(one, before, evidence, newer=newer, history=history, over=over, now=when)
 
 
-# -- the first execution that was heard --
+# -- the first execution that was received --
 
 
 def test_what_its_own_subscription_brought_the_start_of_is_that_attempt_at_once() -> None:
@@ -126,7 +126,7 @@ def test_without_times_the_proven_attempt_is_believed_unless_it_waits_for_a_work
     evidence.history_status, evidence.history_attempt = Status.QUEUED, 2
     assert decide(received(5.0), evidence).attempt == UNKNOWN
     evidence.attempt_failed(1, "E", None, 6.0, live=True)
-    assert decide(received(5.0), evidence).attempt == 1, "it was heard before the failure of the one before"
+    assert decide(received(5.0), evidence).attempt == 1, "received before the failure of the attempt before"
 
 
 def test_an_attempt_that_the_history_does_not_count_yet_is_not_believed() -> None:

@@ -1,4 +1,4 @@
-"""An end is told without a gap only with the proof that every chunk before it was told."""
+"""An end is published without a gap only if it is proven that every chunk before it was published."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from tests.support.scenario import (
     failed,
     gaps,
     past,
+    published,
     run_event,
     started,
-    told,
     world,
 )
 
@@ -56,12 +56,12 @@ def end(kind: Kind, t: float) -> LiveEvent:
 
 
 def streaming(*, by_id: bool = False) -> tuple[World, SubscriptionState]:
-    """A step without retries that was heard from its start; chunk 0 came at 0.2 s."""
+    """A step without retries whose events were received from its start; chunk 0 came at 0.2 s."""
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING, retries=0))])
     one = made.open(ordered=by_id)
-    made.tell(one, started())
+    made.emit(one, started())
     made.until(0.2)
-    made.tell(one, chunk(0, 0.2))
+    made.emit(one, chunk(0, 0.2))
     made.until(1.0)
     return made, one
 
@@ -74,18 +74,18 @@ def beside() -> tuple[World, SubscriptionState, SubscriptionState]:
     return made, first, second
 
 
-# -- an end that is heard --
+# -- an end that a subscription delivers --
 
 
 @ENDS
 def test_by_metadata_an_end_is_proven_when_it_has_settled(kind: Kind, type_: str) -> None:
     made, one = streaming()
-    made.tell(one, end(kind, 1))
-    assert not told(made, type_), "chunks that it overtook may still come"
+    made.emit(one, end(kind, 1))
+    assert not published(made, type_), "chunks that it overtook may still come"
     made.until(1.0 + SETTLE - 0.001)
-    assert not told(made, type_)
+    assert not published(made, type_)
     made.until(1.0 + SETTLE)
-    assert told(made, type_)
+    assert published(made, type_)
     assert gaps(made) == []
     legal(made.items)
 
@@ -93,18 +93,18 @@ def test_by_metadata_an_end_is_proven_when_it_has_settled(kind: Kind, type_: str
 @ENDS
 def test_by_run_id_an_end_proves_nothing_about_the_tail(kind: Kind, type_: str) -> None:
     made, one = streaming(by_id=True)
-    made.tell(one, end(kind, 1))
+    made.emit(one, end(kind, 1))
     made.until(2.0)
-    assert told(made, type_)
+    assert published(made, type_)
     assert gaps(made) == [TAIL]
 
 
 @SELECTIONS
 def test_chunks_that_an_end_overtook_are_told_before_it(by_id: bool) -> None:
     made, one = streaming(by_id=by_id)
-    made.tell(one, completed(1))
+    made.emit(one, completed(1))
     made.until(1.0 + SETTLE / 2)
-    made.tell(one, chunk(1, 0.98), chunk(2, 0.99))
+    made.emit(one, chunk(1, 0.98), chunk(2, 0.99))
     made.until(2.0)
     assert chunks(made) == ["0@0.2", "1@0.98", "2@0.99"]
     types = [item.type for item in made.items if isinstance(item, Event)]
@@ -114,25 +114,25 @@ def test_chunks_that_an_end_overtook_are_told_before_it(by_id: bool) -> None:
 
 def test_the_settling_time_begins_again_with_each_chunk_that_an_end_overtook() -> None:
     made, one = streaming()
-    made.tell(one, completed(1))
+    made.emit(one, completed(1))
     for n in (1, 2, 3):
         made.until(made.now + SETTLE * 0.8)
-        made.tell(one, chunk(n, 0.99))
-    assert not told(made, STEP_COMPLETED)
+        made.emit(one, chunk(n, 0.99))
+    assert not published(made, STEP_COMPLETED)
     made.until(made.now + SETTLE)
     assert chunks(made) == ["0@0.2", "1@0.99", "2@0.99", "3@0.99"]
-    assert told(made, STEP_COMPLETED)
+    assert published(made, STEP_COMPLETED)
     assert gaps(made) == []
 
 
 def test_a_step_without_a_chunk_is_whole_where_its_start_was_received() -> None:
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING, retries=0))])
     one = made.open(ordered=False)
-    made.tell(one, started())
+    made.emit(one, started())
     made.until(1.0)
-    made.tell(one, completed(1))
+    made.emit(one, completed(1))
     made.until(2.0)
-    assert told(made, STEP_COMPLETED)
+    assert published(made, STEP_COMPLETED)
     assert gaps(made) == []
 
 
@@ -141,7 +141,7 @@ def test_a_step_without_a_chunk_has_a_gap_where_nobody_heard_it_begin(by_id: boo
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING, retries=0))])
     one = made.open(ordered=by_id)
     made.until(1.0)
-    made.tell(one, completed(1))
+    made.emit(one, completed(1))
     made.until(2.0)
     assert gaps(made) == [StepGap(GapCause.JOINED_LATE, "one", 1, None)]
 
@@ -150,15 +150,15 @@ def test_a_step_that_the_history_saw_waiting_after_the_subscription_opened_is_wh
     made = world([(0, core(Status.QUEUED))], [(0, past(Status.QUEUED, retries=0))])
     one = made.open(ordered=False)
     made.until(1.0)
-    made.tell(one, completed(2))
+    made.emit(one, completed(2))
     made.until(2.0)
-    assert told(made, STEP_COMPLETED)
+    assert published(made, STEP_COMPLETED)
     assert gaps(made) == []
 
 
 def test_a_subscription_that_breaks_before_the_end_has_settled_proves_nothing() -> None:
     made, one = streaming()
-    made.tell(one, completed(1))
+    made.emit(one, completed(1))
     made.until(1.0 + SETTLE / 2)
     made.close(one)
     made.until(2.0)
@@ -170,9 +170,9 @@ def test_a_subscription_that_broke_and_was_opened_again_in_mid_step_proves_the_r
     made.close(one)
     again = made.open(ordered=False)
     made.until(1.1)
-    made.tell(again, chunk(1, 1.1))
+    made.emit(again, chunk(1, 1.1))
     made.until(2.0)
-    made.tell(again, completed(2))
+    made.emit(again, completed(2))
     made.until(3.0)
     assert chunks(made) == ["0@0.2", "1@1.1"], "the indices prove the middle"
     assert gaps(made) == []
@@ -183,7 +183,7 @@ def test_a_subscription_that_broke_and_was_opened_again_after_the_last_chunk_pro
     made.close(one)
     again = made.open(ordered=False)
     made.until(2.0)
-    made.tell(again, completed(2))
+    made.emit(again, completed(2))
     made.until(3.0)
     assert gaps(made) == [TAIL]
 
@@ -194,12 +194,12 @@ def test_a_subscription_that_broke_and_was_opened_again_after_the_last_chunk_pro
 @ENDS
 def test_an_end_waits_for_the_subscription_that_brought_the_chunks(kind: Kind, type_: str) -> None:
     made, first, second = beside()
-    made.tell(second, end(kind, 3))
+    made.emit(second, end(kind, 3))
     made.until(3.02)
-    assert not told(made, type_)
-    made.tell(first, chunk(1, 2.9), end(kind, 3))
+    assert not published(made, type_)
+    made.emit(first, chunk(1, 2.9), end(kind, 3))
     made.until(3.1)
-    assert told(made, type_)
+    assert published(made, type_)
     assert gaps(made) == []
     legal(made.items)
 
@@ -207,37 +207,37 @@ def test_an_end_waits_for_the_subscription_that_brought_the_chunks(kind: Kind, t
 @ENDS
 def test_an_end_that_no_subscription_proves_comes_with_a_gap(kind: Kind, type_: str) -> None:
     made, _, second = beside()
-    made.tell(second, end(kind, 3))
+    made.emit(second, end(kind, 3))
     made.until(3.0 + VOUCH_WAIT - 0.01)
-    assert not told(made, type_)
+    assert not published(made, type_)
     made.until(3.5)
-    assert told(made, type_)
+    assert published(made, type_)
     assert gaps(made) == [TAIL]
     legal(made.items)
 
 
 def test_an_end_that_waited_for_a_subscription_which_breaks_comes_without_more_waiting() -> None:
     made, first, second = beside()
-    made.tell(second, completed(3))
+    made.emit(second, completed(3))
     made.close(first)
     made.until(3.0 + SETTLE)
-    assert told(made, STEP_COMPLETED)
+    assert published(made, STEP_COMPLETED)
     assert gaps(made) == [TAIL]
 
 
 def test_a_sign_of_life_before_the_end_does_not_stand_in_for_the_end() -> None:
     made, first, second = beside()
-    made.tell(first, started(OTHER, 2.9))
-    made.tell(second, completed(3))
+    made.emit(first, started(OTHER, 2.9))
+    made.emit(second, completed(3))
     made.until(4.0)
     assert gaps(made) == [TAIL], "the end, and with it chunks, may have been lost on the first"
 
 
 def test_a_chunk_by_run_id_does_not_make_its_end_a_proof() -> None:
     made, first, second = beside()
-    made.tell(second, chunk(1, 2.0))
+    made.emit(second, chunk(1, 2.0))
     made.close(first, None)
-    made.tell(second, completed(3))
+    made.emit(second, completed(3))
     made.until(4.0)
     assert chunks(made) == ["0@0.2", "1@2"]
     assert gaps(made) == [TAIL]
@@ -245,10 +245,10 @@ def test_a_chunk_by_run_id_does_not_make_its_end_a_proof() -> None:
 
 def test_a_chunk_that_comes_while_the_end_settles_is_told_whichever_subscription_brings_it() -> None:
     made, first, second = beside()
-    made.tell(second, chunk(1, 2.0), completed(3))
+    made.emit(second, chunk(1, 2.0), completed(3))
     for one in (first, second):
-        made.tell(one, chunk(2, 2.9))
-    made.tell(first, completed(3))
+        made.emit(one, chunk(2, 2.9))
+    made.emit(first, completed(3))
     made.until(4)
     assert chunks(made) == ["0@0.2", "1@2", "2@2.9"]
     assert gaps(made) == []
@@ -257,11 +257,11 @@ def test_a_chunk_that_comes_while_the_end_settles_is_told_whichever_subscription
 def test_a_chunk_that_comes_after_the_end_was_told_is_announced_once() -> None:
     made, one = streaming()
     second = made.open(ordered=True)
-    made.tell(one, completed(1))
+    made.emit(one, completed(1))
     made.until(3)
     assert gaps(made) == []
     for each in (one, second, one):
-        made.tell(each, chunk(1, 0.9), chunk(2, 0.95))
+        made.emit(each, chunk(1, 0.9), chunk(2, 0.95))
     assert gaps(made) == [TAIL], "one frame for many lost chunks"
 
 
@@ -269,11 +269,11 @@ def test_an_end_that_is_heard_again_on_a_subscription_that_hangs_up_proves_nothi
     made, _, second = beside()
     third = made.open(ordered=True)
     made.until(5.0)
-    made.tell(second, completed(5))
-    made.tell(third, completed(5), completed(5))
+    made.emit(second, completed(5))
+    made.emit(third, completed(5), completed(5))
     made.close(third)
     made.until(6.0)
-    assert told(made, STEP_COMPLETED)
+    assert published(made, STEP_COMPLETED)
     assert gaps(made) == [TAIL]
 
 
@@ -284,16 +284,16 @@ def test_a_subscription_that_is_hung_up_after_an_end_counts_as_unbroken_unless_c
     made, one = streaming()
     if lag:
         lagging(made, lag)
-    made.tell(one, completed(1))
+    made.emit(one, completed(1))
     made.until(1.0 + AFTER_FLUSHES / 2)
     made.reconciler.closed(one, made.now, hung_up=True)
     made.open(ordered=False)
     made.until(3.0)
-    assert told(made, STEP_COMPLETED)
+    assert published(made, STEP_COMPLETED)
     assert gaps(made) == ([] if whole else [TAIL])
 
 
-# -- ends that no subscription is told of --
+# -- ends that no subscription delivers --
 
 
 def stopped(*, by_id: bool = False) -> tuple[World, SubscriptionState]:
@@ -303,9 +303,9 @@ def stopped(*, by_id: bool = False) -> tuple[World, SubscriptionState]:
         [(0, past(Status.RUNNING)), (3, past(Status.CANCELLED, started_at=at(0), finished_at=at(3)))],
     )
     one = made.open(ordered=by_id)
-    made.tell(one, started())
+    made.emit(one, started())
     made.until(0.2)
-    made.tell(one, chunk(0, 0.2))
+    made.emit(one, chunk(0, 0.2))
     made.until(3.05)
     made.reconciler.history_poll.want(3.05)
     made.until(3.1)
@@ -315,9 +315,9 @@ def stopped(*, by_id: bool = False) -> tuple[World, SubscriptionState]:
 def test_a_stop_that_only_a_state_tells_has_a_gap_where_the_subscription_may_be_dead() -> None:
     made, _ = stopped()
     made.until(3.0 + SIGN_WAIT)
-    assert not told(made, STEP_CANCELLED)
+    assert not published(made, STEP_CANCELLED)
     made.until(3.2 + SIGN_WAIT)
-    assert told(made, STEP_CANCELLED)
+    assert published(made, STEP_CANCELLED)
     assert gaps(made) == [TAIL]
 
 
@@ -329,15 +329,15 @@ def lagging(made: World, seconds: float) -> None:
 def test_the_settling_time_follows_the_lag_of_chunks() -> None:
     made, one = streaming()
     lagging(made, 1.0)
-    made.tell(one, completed(1))
+    made.emit(one, completed(1))
     made.until(1.9)
-    assert not told(made, STEP_COMPLETED)
-    made.tell(one, chunk(1, 0.9))
+    assert not published(made, STEP_COMPLETED)
+    made.emit(one, chunk(1, 0.9))
     made.until(2.5)
-    assert not told(made, STEP_COMPLETED), "a chunk that was overtaken: more may come"
+    assert not published(made, STEP_COMPLETED), "a chunk that was overtaken: more may come"
     made.until(2.9)
     assert chunks(made) == ["0@0.2", "1@0.9"]
-    assert told(made, STEP_COMPLETED)
+    assert published(made, STEP_COMPLETED)
     assert gaps(made) == []
 
 
@@ -345,38 +345,38 @@ def test_a_stop_is_not_proven_before_the_lag_of_chunks_has_passed() -> None:
     made, one = stopped()
     lagging(made, 1.0)
     made.until(3.2)
-    made.tell(one, run_event(Kind.CANCELLED, 3.2))
+    made.emit(one, run_event(Kind.CANCELLED, 3.2))
     made.until(4.1)
-    made.tell(one, chunk(1, 2.9))
+    made.emit(one, chunk(1, 2.9))
     made.until(6)
     assert chunks(made) == ["0@0.2", "1@2.9"]
-    assert told(made, STEP_CANCELLED)
+    assert published(made, STEP_CANCELLED)
     assert gaps(made) == []
 
 
 def test_where_chunks_lag_too_far_an_end_comes_with_a_gap() -> None:
     made, one = streaming()
     lagging(made, 10.0)
-    made.tell(one, completed(1))
+    made.emit(one, completed(1))
     made.until(1.0 + SETTLE_MOST - 0.01)
-    assert not told(made, STEP_COMPLETED)
+    assert not published(made, STEP_COMPLETED)
     made.until(1.0 + SETTLE_MOST)
-    assert told(made, STEP_COMPLETED)
+    assert published(made, STEP_COMPLETED)
     assert gaps(made) == [TAIL]
 
 
 def test_by_run_id_a_stop_has_a_gap_at_once() -> None:
     made, _ = stopped(by_id=True)
     made.until(3.5)
-    assert told(made, STEP_CANCELLED)
+    assert published(made, STEP_CANCELLED)
     assert gaps(made) == [TAIL]
 
 
 def test_the_runs_end_on_the_subscription_that_brought_the_chunks_proves_a_stop() -> None:
     made, one = stopped()
-    made.tell(one, run_event(Kind.CANCELLED, 3.1))
+    made.emit(one, run_event(Kind.CANCELLED, 3.1))
     made.until(3.4)
-    assert told(made, STEP_CANCELLED)
+    assert published(made, STEP_CANCELLED)
     assert gaps(made) == []
 
 
@@ -385,19 +385,19 @@ def test_the_runs_end_proves_a_stop_whenever_another_subscription_brings_it_too(
     made, one = stopped()
     other = made.open(ordered=True)
     for each in (one, other) if first else (other, one):
-        made.tell(each, run_event(Kind.CANCELLED, 3.1))
+        made.emit(each, run_event(Kind.CANCELLED, 3.1))
     made.until(3.4)
-    assert told(made, STEP_CANCELLED)
+    assert published(made, STEP_CANCELLED)
     assert gaps(made) == []
 
 
 def test_a_sign_of_life_after_a_stop_proves_it_when_it_has_settled() -> None:
     made, one = stopped()
     made.until(3.8)
-    made.tell(one, chunk(1, 2.8), chunk(2, 2.9))
+    made.emit(one, chunk(1, 2.8), chunk(2, 2.9))
     made.until(3.8 + SETTLE)
     assert chunks(made) == ["0@0.2", "1@2.8", "2@2.9"]
-    assert told(made, STEP_CANCELLED)
+    assert published(made, STEP_CANCELLED)
     assert gaps(made) == []
 
 
@@ -405,28 +405,28 @@ def test_a_sign_of_life_of_another_run_on_a_shared_subscription_proves_a_stop() 
     made, one = stopped()
     one.pulse.at = 3.5
     made.until(4.5)
-    assert told(made, STEP_CANCELLED)
+    assert published(made, STEP_CANCELLED)
     assert gaps(made) == []
 
 
 def test_a_chunk_that_is_sent_after_a_cancellation_takes_nothing_back() -> None:
     made, one = stopped()
-    made.tell(one, run_event(Kind.CANCELLED, 3.1))
+    made.emit(one, run_event(Kind.CANCELLED, 3.1))
     made.until(4)
-    made.tell(one, chunk(1, 3.2))
+    made.emit(one, chunk(1, 3.2))
     made.until(6)
-    assert told(made, STEP_CANCELLED)
+    assert published(made, STEP_CANCELLED)
     assert gaps(made) == []
 
 
 def test_a_chunk_that_comes_after_a_stop_was_told_and_was_sent_before_it_is_announced() -> None:
     made, one = stopped()
     made.until(3.8)
-    made.tell(one, chunk(1, 2.8))
+    made.emit(one, chunk(1, 2.8))
     made.until(3.95)
-    assert told(made, STEP_CANCELLED)
+    assert published(made, STEP_CANCELLED)
     assert gaps(made) == []
-    made.tell(one, chunk(2, 2.9), chunk(3, 3.5))
+    made.emit(one, chunk(2, 2.9), chunk(3, 3.5))
     assert gaps(made) == [TAIL]
 
 
@@ -440,11 +440,11 @@ def test_a_false_end_before_a_stop_does_not_prove_it() -> None:
         ],
     )
     one = made.open(ordered=False)
-    made.tell(one, started())
+    made.emit(one, started())
     made.until(0.1)
-    made.tell(one, run_event(Kind.COMPLETED, 0.1))
+    made.emit(one, run_event(Kind.COMPLETED, 0.1))
     made.until(40)
-    assert told(made, STEP_CANCELLED) == [(1, None)]
+    assert published(made, STEP_CANCELLED) == [(1, None)]
     assert gaps(made) == [TAIL]
 
 
@@ -455,7 +455,7 @@ def test_a_step_that_never_ran_has_no_gap() -> None:
     )
     made.open(ordered=True)
     made.until(40)
-    assert told(made, STEP_CANCELLED) == [(1, None)]
+    assert published(made, STEP_CANCELLED) == [(1, None)]
     assert gaps(made) == []
 
 
@@ -463,7 +463,7 @@ def test_a_step_may_have_run_where_the_history_is_behind_the_done_state() -> Non
     made = world([(0, core(Status.QUEUED)), (3.5, core(Status.CANCELLED))], [(0, past(Status.QUEUED))])
     made.open(ordered=True)
     made.until(40)
-    assert told(made, STEP_CANCELLED) == [(1, None)]
+    assert published(made, STEP_CANCELLED) == [(1, None)]
     assert len(gaps(made)) == 1
 
 
@@ -478,15 +478,15 @@ def test_a_retry_that_no_subscription_heard_begin_has_a_gap() -> None:
         ],
     )
     first = made.open(ordered=False)
-    made.tell(first, started())
+    made.emit(first, started())
     made.until(1.0)
-    made.tell(first, failed(1, text="ValueError: x"))
+    made.emit(first, failed(1, text="ValueError: x"))
     made.until(1.01)
     made.open(ordered=True)
     made.until(2.05)
     made.close(first, None)
     made.until(40)
-    assert told(made, STEP_CANCELLED) == [(2, None)]
+    assert published(made, STEP_CANCELLED) == [(2, None)]
     assert [gap.attempt for gap in gaps(made)] == [2]
 
 
@@ -495,11 +495,11 @@ def test_without_a_history_a_retry_that_is_cancelled_has_a_gap_where_nobody_was_
     cores = [(0, Status.RUNNING), (1, Status.QUEUED), (4, Status.RUNNING), (7, Status.CANCELLED)]
     made = world([(t, core(status)) for t, status in cores], [])
     one = made.open(ordered=by_id)
-    made.tell(one, started(), chunk(0, 0))
+    made.emit(one, started(), chunk(0, 0))
     made.until(1.0)
-    made.tell(one, failed(1, text="ValueError: x"))
+    made.emit(one, failed(1, text="ValueError: x"))
     made.until(40)
-    assert told(made, STEP_CANCELLED) == [(2, None)]
+    assert published(made, STEP_CANCELLED) == [(2, None)]
     assert [gap.attempt for gap in gaps(made)] == ([1, 2] if by_id else [2])
 
 
@@ -545,9 +545,9 @@ def test_a_run_event_without_a_time_proves_a_stop_only_where_it_says_cancelled()
 def test_a_hangup_ends_a_subscription_when_it_comes_however_late_the_stream_ends() -> None:
     made, one = streaming()
     made.until(1.0)
-    made.tell(one, completed(1.0))
+    made.emit(one, completed(1.0))
     made.until(1.0 + SETTLE / 5)
-    made.tell(one, run_event(Kind.COMPLETED, 1.0))
+    made.emit(one, run_event(Kind.COMPLETED, 1.0))
     made.until(1.0 + 2 * SETTLE)
     made.reconciler.closed(one, made.now, GapCause.UPSTREAM, hung_up=True)
     made.open(ordered=False)
@@ -557,34 +557,34 @@ def test_a_hangup_ends_a_subscription_when_it_comes_however_late_the_stream_ends
 
 def test_a_subscription_that_was_hung_up_at_once_after_the_end_is_waited_for_until_the_next_is_open() -> None:
     made, one = streaming()
-    made.tell(one, completed(1))
+    made.emit(one, completed(1))
     made.until(1.0 + AFTER_FLUSHES)
     made.reconciler.closed(one, made.now, GapCause.UPSTREAM, hung_up=True)
     made.until(1.0 + SETTLE - 0.001)
-    assert not told(made, STEP_COMPLETED)
+    assert not published(made, STEP_COMPLETED)
     made.until(2.0)
     assert gaps(made) == [TAIL]
 
 
 def test_two_subscriptions_without_a_seam_count_as_one() -> None:
     made, one = streaming()
-    made.tell(one, completed(1))
+    made.emit(one, completed(1))
     made.until(1.0 + AFTER_FLUSHES)
     made.reconciler.closed(one, made.now, GapCause.UPSTREAM, hung_up=True)
     made.until(made.now + SEAM / 2)
     made.open(ordered=False)
     made.until(2.0)
-    assert told(made, STEP_COMPLETED)
+    assert published(made, STEP_COMPLETED)
     assert gaps(made) == []
 
 
 def test_the_next_subscription_is_waited_for_though_the_end_has_settled() -> None:
     made, one = streaming()
-    made.tell(one, completed(1))
+    made.emit(one, completed(1))
     made.until(1.0 + SETTLE * 0.9)
     made.reconciler.closed(one, made.now, GapCause.UPSTREAM, hung_up=True)
     made.until(made.now + SEAM * 0.9)
-    assert not told(made, STEP_COMPLETED)
+    assert not published(made, STEP_COMPLETED)
     made.open(ordered=False)
     made.until(2.0)
     assert gaps(made) == []
@@ -593,7 +593,7 @@ def test_the_next_subscription_is_waited_for_though_the_end_has_settled() -> Non
 @pytest.mark.parametrize("ended_well", [False, True])
 def test_a_stream_that_the_engine_ends_with_ok_and_the_next_one_count_as_one(ended_well: bool) -> None:
     made, one = streaming()
-    made.tell(one, completed(1))
+    made.emit(one, completed(1))
     made.until(1.0 + AFTER_FLUSHES)
     made.reconciler.closed(one, made.now, GapCause.UPSTREAM, ended_well=ended_well)
     made.open(ordered=False)
@@ -604,7 +604,7 @@ def test_a_stream_that_the_engine_ends_with_ok_and_the_next_one_count_as_one(end
 @pytest.mark.parametrize("seam", ["too early", "too long"])
 def test_a_seam_that_is_too_early_or_too_long_breaks_the_proof(seam: str) -> None:
     made, one = streaming()
-    made.tell(one, completed(1))
+    made.emit(one, completed(1))
     made.until(1.0 + HANGUP_LEAST * (0.9 if seam == "too early" else 1.1))
     made.reconciler.closed(one, made.now, GapCause.UPSTREAM, hung_up=True)
     made.until(made.now + SEAM * (0.5 if seam == "too early" else 1.1))

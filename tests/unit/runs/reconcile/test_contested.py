@@ -36,11 +36,11 @@ def test_the_chunks_of_two_attempts_in_one_flush_are_sorted_by_index() -> None:
     made = running(retry=1)
     one = made.open(ordered=False)
     made.until(1.05)
-    made.tell(one, chunk(0, 1.041), chunk(11, 1.021), failed(1.09))
+    made.emit(one, chunk(0, 1.041), chunk(11, 1.021), failed(1.09))
     made.until(1.2)
-    made.tell(one, chunk(1, 1.091), chunk(2, 1.141))
+    made.emit(one, chunk(1, 1.091), chunk(2, 1.141))
     made.until(1.3)
-    made.tell(one, completed(1.3, retry=1))
+    made.emit(one, completed(1.3, retry=1))
     made.until(5)
     legal(made.items)
     assert chunks(made, 2) == ["0@1.041", "1@1.091", "2@1.141"]
@@ -53,18 +53,18 @@ def test_a_chunk_that_fits_two_executions_waits_until_a_later_one_excludes_one_o
     timeout = (PastTaskEvent("TIMED_OUT", at(0.9), 0),)
     made = running(retry=1, events=timeout, started_at=at(1.0))
     one = made.open(ordered=False)
-    made.tell(one, started(), *(chunk(n, 0.1 + n / 20) for n in range(6)))
+    made.emit(one, started(), *(chunk(n, 0.1 + n / 20) for n in range(6)))
     made.until(1.2)
-    made.tell(one, chunk(0, 1.2))
+    made.emit(one, chunk(0, 1.2))
     made.until(1.25)
-    made.tell(one, chunk(6, 1.25, "of attempt 1"))
+    made.emit(one, chunk(6, 1.25, "of attempt 1"))
     executions = made.reconciler._steps.known(STEP, made.now).executions
     assert executions.contested, "it may be of attempt 2, with 1 to 5 missing"
     made.until(1.3)
-    made.tell(one, chunk(1, 1.3))
+    made.emit(one, chunk(1, 1.3))
     assert not executions.contested, "1 was sent after it"
     made.until(1.4)
-    made.tell(one, chunk(2, 1.4), completed(1.45, retry=1))
+    made.emit(one, chunk(2, 1.4), completed(1.45, retry=1))
     made.until(3)
     legal(made.items)
     assert chunks(made, 2) == ["0@1.2", "1@1.3", "2@1.4"]
@@ -74,11 +74,11 @@ def test_a_chunk_that_fits_two_executions_waits_until_a_later_one_excludes_one_o
 def test_a_chunk_that_fits_two_executions_to_the_end_is_a_gap() -> None:
     made = running(retry=1, started_at=at(1.0))
     one = made.open(ordered=False)
-    made.tell(one, started(), chunk(0, 0.1), chunk(1, 0.2))
+    made.emit(one, started(), chunk(0, 0.1), chunk(1, 0.2))
     made.until(1.2)
-    made.tell(one, chunk(0, 1.2), chunk(2, 1.25))
+    made.emit(one, chunk(0, 1.2), chunk(2, 1.25))
     made.until(1.3)
-    made.tell(one, completed(1.3, retry=1))
+    made.emit(one, completed(1.3, retry=1))
     made.until(3)
     legal(made.items)
     assert "2@1.25" not in chunks(made)
@@ -89,14 +89,14 @@ def test_what_comes_long_after_an_attempt_failed_is_not_contested() -> None:
     """The workers' clock is behind the engine's, so times alone cannot exclude the failed attempt."""
     made = running(retry=1)
     one = made.open(ordered=False)
-    made.tell(one, started(), chunk(0, 0.1), chunk(1, 0.2))
+    made.emit(one, started(), chunk(0, 0.1), chunk(1, 0.2))
     made.until(0.9)
-    made.tell(one, failed(5.0))
+    made.emit(one, failed(5.0))
     made.until(1.2)
-    made.tell(one, chunk(0, 1.2), chunk(2, 1.25))
+    made.emit(one, chunk(0, 1.2), chunk(2, 1.25))
     made.until(0.9 + OVER_WAIT)
     assert chunks(made, 2) == ["0@1.2"], "a large chunk may come a second late"
-    made.tell(one, chunk(3, 1.9))
+    made.emit(one, chunk(3, 1.9))
     made.until(3.0)
     assert chunks(made, 2) == ["0@1.2", "3@1.9"]
     assert [gap.missed for gap in gaps(made) if gap.attempt == 2] == [2]
@@ -105,24 +105,24 @@ def test_what_comes_long_after_an_attempt_failed_is_not_contested() -> None:
 def test_the_same_contested_chunk_is_kept_once_though_two_subscriptions_bring_it() -> None:
     made = running(retry=1, started_at=at(1.0))
     one, two = made.open(ordered=False), made.open(ordered=False)
-    made.tell(one, started(), chunk(0, 0.1), chunk(1, 0.2))
+    made.emit(one, started(), chunk(0, 0.1), chunk(1, 0.2))
     made.until(1.2)
-    made.tell(one, chunk(0, 1.2), chunk(2, 1.25))
-    made.tell(two, chunk(0, 1.2), chunk(2, 1.25))
+    made.emit(one, chunk(0, 1.2), chunk(2, 1.25))
+    made.emit(two, chunk(0, 1.2), chunk(2, 1.25))
     executions = made.reconciler._steps.known(STEP, made.now).executions
     assert len(executions.contested) == 1
     assert executions.count == 1 + sum(len(each.held) for each in executions.all)
 
 
 def test_a_first_chunk_sent_before_a_failure_of_the_history_is_of_the_attempt_that_failed() -> None:
-    """The connection held it back, and the history has told the failure meanwhile."""
+    """The connection held the chunk back; meanwhile the history has shown the failure."""
     waits = replace(
         past(Status.FAILED), steps=(replace(past(Status.FAILED).steps[0], finished_at=at(0.065)),)
     )
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.QUEUED)), (0.1, waits)])
     one = made.open(ordered=False)
     made.until(0.6)
-    made.tell(one, chunk(0, 0.061), failed(0.065))
+    made.emit(one, chunk(0, 0.061), failed(0.065))
     made.until(5)
     legal(made.items)
     assert chunks(made, 1) == ["0@0.061"]
@@ -134,9 +134,9 @@ def test_late_chunks_of_a_failed_attempt_that_two_subscriptions_bring_are_not_th
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), (0.3, past(Status.QUEUED, 1))])
     one, two = made.open(ordered=False), made.open(ordered=False)
     made.until(0.28)
-    made.tell(one, failed(0.273), chunk(13, 0.188), chunk(14, 0.227))
+    made.emit(one, failed(0.273), chunk(13, 0.188), chunk(14, 0.227))
     made.until(1.0)
-    made.tell(two, failed(0.273), chunk(13, 0.188), chunk(14, 0.227))
+    made.emit(two, failed(0.273), chunk(13, 0.188), chunk(14, 0.227))
     made.until(3.0)
     legal(made.items)
     assert not chunks(made, 2)
@@ -149,7 +149,7 @@ def test_what_came_before_an_end_of_attempt_2_was_known_is_not_its_without_a_his
     made.past_away = True
     one = made.open(ordered=False)
     made.until(2.3)
-    made.tell(one, completed(2.3, retry=1))
+    made.emit(one, completed(2.3, retry=1))
     made.until(2.5)
     late = made.reconciler.opened(0.1, Selection.BY_METADATA)
     for at_, event in ((0.9, chunk(5, 0.9)), (1.1, chunk(6, 1.1)), (1.5, failed(1.5)), (1.6, chunk(0, 1.6))):
@@ -164,13 +164,13 @@ def test_a_retrys_chunk_that_continues_the_failed_attempt_is_not_emitted_as_that
     """Chunk 1 of attempt 1 and chunks 0 and 1 of attempt 2 are lost: 3 may be of either, by two clocks."""
     made = running(retry=1)
     one = made.open(ordered=False)
-    made.tell(one, started(), chunk(0, 0.1), chunk(2, 0.3))
+    made.emit(one, started(), chunk(0, 0.1), chunk(2, 0.3))
     made.until(0.4)
-    made.tell(one, failed(0.4))
+    made.emit(one, failed(0.4))
     made.until(0.7)
-    made.tell(one, chunk(3, 0.7))
+    made.emit(one, chunk(3, 0.7))
     made.until(0.75)
-    made.tell(one, chunk(2, 0.68), chunk(4, 0.75))
+    made.emit(one, chunk(2, 0.68), chunk(4, 0.75))
     made.until(3.0)
     legal(made.items)
     assert "3@0.7" not in chunks(made, 1)
@@ -180,9 +180,9 @@ def test_a_retrys_chunk_that_continues_the_failed_attempt_is_not_emitted_as_that
 def test_the_last_attempts_chunks_that_its_failure_overtook_are_its_whatever_the_clocks_say() -> None:
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING, retries=0))])
     one = made.open(ordered=False)
-    made.tell(one, started(), chunk(0, 0.1))
+    made.emit(one, started(), chunk(0, 0.1))
     made.until(0.4)
-    made.tell(one, failed(0.4), chunk(1, 0.7))
+    made.emit(one, failed(0.4), chunk(1, 0.7))
     made.until(3.0)
     assert chunks(made) == ["0@0.1", "1@0.7"]
     assert not gaps(made)
@@ -192,11 +192,11 @@ def test_after_a_break_the_last_attempts_next_chunk_is_emitted_at_once() -> None
     """No other attempt can have begun meanwhile; else the history would be waited for."""
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING, retries=0))])
     one = made.open(ordered=False)
-    made.tell(one, started(), chunk(0, 0.1))
+    made.emit(one, started(), chunk(0, 0.1))
     made.until(0.5)
     made.close(one)
     two = made.open(ordered=False)
-    made.tell(two, chunk(1, 0.5))
+    made.emit(two, chunk(1, 0.5))
     assert chunks(made) == ["0@0.1", "1@0.5"]
 
 
@@ -204,11 +204,11 @@ def test_held_back_chunks_that_continue_the_retry_by_index_but_were_sent_before_
     made = running(retry=1)
     one, slow = made.open(ordered=False), made.open(ordered=False)
     made.until(1.2)
-    made.tell(one, chunk(0, 1.1), chunk(1, 1.15))
+    made.emit(one, chunk(0, 1.1), chunk(1, 1.15))
     made.until(2.0)
-    made.tell(slow, chunk(2, 0.6), chunk(3, 0.65))
+    made.emit(slow, chunk(2, 0.6), chunk(3, 0.65))
     made.until(2.1)
-    made.tell(one, completed(2.1, retry=1))
+    made.emit(one, completed(2.1, retry=1))
     made.until(5.0)
     legal(made.items)
     assert chunks(made, 2) == ["0@1.1", "1@1.15"]

@@ -30,14 +30,14 @@ def retried_at_once(lag: float) -> World:
     made = world([(0, core(Status.RUNNING)), (2.5, core(Status.COMPLETED))], pasts, past_lag=lag)
     one = made.open(ordered=False)
     made.until(0.5)
-    made.tell(one, chunk(3, 0.5), chunk(4, 0.55))
+    made.emit(one, chunk(3, 0.5), chunk(4, 0.55))
     made.until(0.65)
-    made.tell(one, failed(0.65), chunk(0, 0.63), chunk(5, 0.6))
+    made.emit(one, failed(0.65), chunk(0, 0.63), chunk(5, 0.6))
     for index in range(1, 4):
         made.until(0.65 + index / 10)
-        made.tell(one, chunk(index, 0.63 + index / 10))
+        made.emit(one, chunk(index, 0.63 + index / 10))
     made.until(1.3)
-    made.tell(one, completed(1.3, retry=1))
+    made.emit(one, completed(1.3, retry=1))
     made.until(10)
     legal(made.items)
     return made
@@ -58,12 +58,12 @@ def test_two_attempts_that_come_at_once_without_a_failure_are_not_told_as_one() 
     one = made.open(ordered=False)
     made.until(9.0)
     made.past_away = True
-    made.tell(one, *(chunk(index, 0.2 + index / 20, f"1/{index}") for index in range(5)))
-    made.tell(one, *(chunk(index, 8.1 + index / 20, f"2/{index}") for index in range(3)))
-    made.tell(one, completed(8.5, retry=1))
+    made.emit(one, *(chunk(index, 0.2 + index / 20, f"1/{index}") for index in range(5)))
+    made.emit(one, *(chunk(index, 8.1 + index / 20, f"2/{index}") for index in range(3)))
+    made.emit(one, completed(8.5, retry=1))
     made.until(12.0)
     made.past_away = False
-    made.tell(one, run_event(Kind.COMPLETED, 12.0))
+    made.emit(one, run_event(Kind.COMPLETED, 12.0))
     made.until(20)
     legal(made.items)
     assert chunks(made, 1) in ([], [f"1/{index}" for index in range(5)])
@@ -81,16 +81,16 @@ def test_chunks_of_a_failed_attempt_that_its_failure_overtook_are_not_told_as_th
     )
     one = made.open(ordered=False)
     made.until(0.65)
-    made.tell(one, failed(0.65))
+    made.emit(one, failed(0.65))
     made.until(1.2)
-    made.tell(one, *(chunk(index, 0.1 + index / 10, f"1/{index}") for index in range(4)))
-    made.tell(one, *(chunk(index, 0.63 + index / 10, f"2/{index}") for index in range(3)))
+    made.emit(one, *(chunk(index, 0.1 + index / 10, f"1/{index}") for index in range(4)))
+    made.emit(one, *(chunk(index, 0.63 + index / 10, f"2/{index}") for index in range(3)))
     made.until(3)
     assert chunks(made, 2) == ["2/0", "2/1", "2/2"]
 
 
 def test_chunks_of_a_replay_are_not_told_as_those_of_the_attempt_that_ended_before() -> None:
-    """The end waits, because chunks lag; nothing tells of the replay yet."""
+    """The end waits, because chunks lag; no source shows the replay yet."""
     made = world(
         [(0, core(Status.RUNNING)), (1.1, core(Status.COMPLETED)), (3, core(Status.RUNNING))],
         [
@@ -101,10 +101,10 @@ def test_chunks_of_a_replay_are_not_told_as_those_of_the_attempt_that_ended_befo
     )
     made.lag_of_chunks = 2.5
     one = made.open(ordered=False)
-    made.tell(one, started())
+    made.emit(one, started())
     made.until(1.0)
-    made.tell(one, completed(1.0))
+    made.emit(one, completed(1.0))
     made.until(3.1)
-    made.tell(one, chunk(0, 3.1, "2/0"), chunk(1, 3.11, "2/1"))
+    made.emit(one, chunk(0, 3.1, "2/0"), chunk(1, 3.11, "2/1"))
     made.until(5)
     assert chunks(made, 1) == []

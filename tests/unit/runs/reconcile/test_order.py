@@ -1,4 +1,4 @@
-"""Between steps: an end is told before what began after it, also where events come in another order."""
+"""Between steps: an end is published before the steps that began after it, in whatever order events come."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.support.scenario import (
     core_pair,
     past,
     past_pair,
+    published,
     started,
-    told,
     world,
 )
 
@@ -48,12 +48,12 @@ def joined_before_the_child_began() -> World:
 def test_a_child_that_is_heard_before_its_parents_end_is_told_after_it() -> None:
     made = joined_before_the_child_began()
     one = made.open(ordered=False)
-    made.tell(one, started())
+    made.emit(one, started())
     made.until(1.0)
-    made.tell(one, started(OTHER, 1.0))
+    made.emit(one, started(OTHER, 1.0))
     made.until(1.1)
     assert order(made) == IN_ORDER[:1]
-    made.tell(one, completed(1.1))
+    made.emit(one, completed(1.1))
     made.until(1.3)
     assert order(made) == IN_ORDER
 
@@ -61,9 +61,9 @@ def test_a_child_that_is_heard_before_its_parents_end_is_told_after_it() -> None
 def test_a_child_waits_a_bounded_time_for_a_parents_end_that_nobody_tells() -> None:
     made = joined_before_the_child_began()
     one = made.open(ordered=False)
-    made.tell(one, started())
+    made.emit(one, started())
     made.until(1.0)
-    made.tell(one, started(OTHER, 1.0))
+    made.emit(one, started(OTHER, 1.0))
     made.until(1.0 + PARENT_WAIT + 0.01)
     assert order(made) == [(STEP_STARTED, "one"), (STEP_STARTED, "two")]
 
@@ -72,9 +72,9 @@ def test_a_cancellation_that_the_history_knows_as_a_schedule_timeout_is_a_failur
     timed_out = past(Status.FAILED, events=(PastTaskEvent("SCHEDULING_TIMED_OUT", at(1.0), 0),))
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.QUEUED)), (1.2, timed_out)])
     one = made.open(ordered=False)
-    made.tell(one, started())
+    made.emit(one, started())
     made.until(1.0)
-    made.tell(one, LiveEvent(RUN, Kind.CANCELLED, STEP, "", at(1.0), 0))
+    made.emit(one, LiveEvent(RUN, Kind.CANCELLED, STEP, "", at(1.0), 0))
     made.until(1.5)
     ends = [i for i in made.items if isinstance(i, Event) and i.type in {STEP_FAILED, STEP_CANCELLED}]
     assert [(i.type, "scheduling timed out" in i.payload["message"]) for i in ends] == [(STEP_FAILED, True)]
@@ -85,9 +85,9 @@ def test_a_cancellation_is_told_when_the_history_confirms_it_or_has_not_spoken_i
     for answers, told_by in (([(1.2, cancelled)], 1.5), ([], 1.0 + CANCEL_WAIT + 0.1)):
         made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), *answers])
         one = made.open(ordered=False)
-        made.tell(one, started())
+        made.emit(one, started())
         made.until(1.0)
-        made.tell(one, LiveEvent(RUN, Kind.CANCELLED, STEP, "", at(1.0), 0))
+        made.emit(one, LiveEvent(RUN, Kind.CANCELLED, STEP, "", at(1.0), 0))
         made.until(1.1)
         assert order(made) == [(STEP_STARTED, "one")]
         made.until(told_by)
@@ -100,4 +100,4 @@ def test_a_history_that_is_older_than_a_replay_is_waited_for() -> None:
     made = world([(0, core(Status.RUNNING, CoreStep("one", STEP, Status.QUEUED)))], [(0, old), (0.2, new)])
     made.open(ordered=False)
     made.until(1.0)
-    assert not told(made, STEP_COMPLETED)
+    assert not published(made, STEP_COMPLETED)

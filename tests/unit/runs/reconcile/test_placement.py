@@ -15,13 +15,13 @@ MORE = CLOCK_JITTER * 1.1
 
 
 def execution(
-    *heard: tuple[int, float], told: int = 0, number: int = 1, forgotten: bool = False
+    *received: tuple[int, float], emitted: int = 0, number: int = 1, forgotten: bool = False
 ) -> Execution:
-    """An execution that sent chunks (index, time); the first `told` of them were told."""
+    """An execution that sent chunks (index, time); the first `emitted` of them were emitted."""
     one = Execution(number, 0.0)
-    for n, (index, t) in enumerate(heard):
+    for n, (index, t) in enumerate(received):
         one.note(index, at(t))
-        if n < told:
+        if n < emitted:
             one.emitted(index, at(t))
         else:
             one.held[index] = chunk(index, t)
@@ -65,14 +65,14 @@ def test_the_first_chunk_of_a_step_begins_an_execution() -> None:
 # -- again --
 
 
-@pytest.mark.parametrize("told", [0, 3])
+@pytest.mark.parametrize("emitted", [0, 3])
 @pytest.mark.parametrize("index", [0, 1, 2])
-def test_the_same_index_and_time_is_known(told: int, index: int) -> None:
-    assert placed(chunk(index, THREE[index][1]), execution(*THREE, told=told)) == (0, Place.KNOWN)
+def test_the_same_index_and_time_is_known(emitted: int, index: int) -> None:
+    assert placed(chunk(index, THREE[index][1]), execution(*THREE, emitted=emitted)) == (0, Place.KNOWN)
 
 
 def test_the_same_chunk_is_known_in_the_execution_that_has_it_though_it_continues_another() -> None:
-    first, second = execution(*THREE, told=3), execution((0, 2.0), (1, 2.1), number=2)
+    first, second = execution(*THREE, emitted=3), execution((0, 2.0), (1, 2.1), number=2)
     assert placed(chunk(2, 1.2), first, second) == (0, Place.KNOWN)
 
 
@@ -102,7 +102,7 @@ def test_the_next_index_may_be_timed_a_little_earlier_but_not_more() -> None:
 
 
 def test_the_next_index_after_the_failure_of_an_older_execution_is_not_its() -> None:
-    first, second = execution(*THREE, told=3), execution((0, 2.0), number=2)
+    first, second = execution(*THREE, emitted=3), execution((0, 2.0), number=2)
     assert placed(chunk(3, 1.4), first, second, over={0: 1.5}) == (0, Place.ADDS)
     assert placed(chunk(3, 1.5 + JUST), first, second, over={0: 1.5}) == (0, Place.ADDS)
     found, what = placed(chunk(3, 2.3), first, second, over={0: 1.5})
@@ -120,7 +120,7 @@ def test_what_is_timed_after_a_failure_is_contested_by_the_difference_of_two_clo
 
 
 def test_a_zombie_goes_on_beside_the_next_attempt() -> None:
-    zombie = execution((23, 1.0), (24, 1.1), told=2)
+    zombie = execution((23, 1.0), (24, 1.1), emitted=2)
     fresh = execution((0, 1.15), (1, 1.25), number=2)
     assert placed(chunk(25, 1.2), zombie, fresh) == (0, Place.ADDS)
     assert placed(chunk(2, 1.35), zombie, fresh) == (1, Place.ADDS)
@@ -147,7 +147,7 @@ def test_an_index_before_the_first_that_was_heard_fits_the_oldest_execution_at_a
 
 
 def test_an_index_before_the_first_of_a_newer_execution_fits_only_after_its_beginning() -> None:
-    first, second = execution(*THREE, told=3), execution((3, 2.3), (4, 2.4), number=2)
+    first, second = execution(*THREE, emitted=3), execution((3, 2.3), (4, 2.4), number=2)
     assert placed(chunk(1, 2.3), first, second) == (1, Place.ADDS)
     assert placed(chunk(1, 1.05), first, second) != (1, Place.ADDS)
 
@@ -157,36 +157,36 @@ def test_an_index_that_waits_already_fills_no_hole() -> None:
     assert placed(chunk(2, 1.25), one)[1] is not Place.ADDS
 
 
-# -- told --
+# -- after chunks were emitted --
 
 
 def test_a_chunk_whose_time_was_forgotten_is_known_where_it_fits() -> None:
-    assert placed(chunk(1, 1.1), execution(*THREE, told=3, forgotten=True)) == (0, Place.KNOWN)
+    assert placed(chunk(1, 1.1), execution(*THREE, emitted=3, forgotten=True)) == (0, Place.KNOWN)
 
 
 def test_an_index_that_begins_again_later_is_another_execution() -> None:
-    assert placed(chunk(0, 2.0), execution(*THREE, told=3)) == (-1, Place.BEGINS)
-    assert placed(chunk(1, 2.1), execution(*THREE, told=3)) == (-1, Place.BEGINS)
+    assert placed(chunk(0, 2.0), execution(*THREE, emitted=3)) == (-1, Place.BEGINS)
+    assert placed(chunk(1, 2.1), execution(*THREE, emitted=3)) == (-1, Place.BEGINS)
 
 
 def test_the_first_index_again_with_another_time_is_another_execution() -> None:
-    assert placed(chunk(0, 1.05), execution(*THREE, told=3, forgotten=True)) == (-1, Place.BEGINS)
+    assert placed(chunk(0, 1.05), execution(*THREE, emitted=3, forgotten=True)) == (-1, Place.BEGINS)
 
 
 def test_a_chunk_before_the_first_that_was_emitted_is_late() -> None:
-    one = execution((5, 1.5), (6, 1.6), told=2)
+    one = execution((5, 1.5), (6, 1.6), emitted=2)
     assert placed(chunk(4, 1.4), one) == (0, Place.LATE)
     assert placed(untimed(4), one) == (0, Place.LATE)
 
 
 def test_a_chunk_before_the_first_of_a_newer_execution_is_not_its_late_one() -> None:
-    first, second = execution(*THREE, told=3), execution((5, 2.5), (6, 2.6), told=2, number=2)
+    first, second = execution(*THREE, emitted=3), execution((5, 2.5), (6, 2.6), emitted=2, number=2)
     assert placed(chunk(4, 2.4), first, second)[0] == 0
     assert placed(chunk(4, 2.5), first, second, over={0: 1.5}) == (1, Place.LATE)
 
 
 def test_a_emitted_index_from_before_the_execution_is_late() -> None:
-    one = execution((0, 1.0), (1, 1.1), (2, 1.2), told=3, forgotten=True)
+    one = execution((0, 1.0), (1, 1.1), (2, 1.2), emitted=3, forgotten=True)
     assert placed(chunk(2, 0.5), one) == (0, Place.LATE)
 
 
@@ -223,7 +223,7 @@ def test_chunks_that_were_sent_more_than_a_minute_apart_did_not_come_in_one_flus
 
 
 def test_a_clock_that_was_put_back_is_no_proof_where_an_older_execution_fits_too() -> None:
-    first, second = execution(*THREE, told=3), execution((2, 2.0), (3, 2.1), number=2)
+    first, second = execution(*THREE, emitted=3), execution((2, 2.0), (3, 2.1), number=2)
     assert placed(chunk(4, 2.05), first, second) == (1, Place.CONTESTED)
     assert placed(chunk(4, 2.05), first, second, same_flush=True) == (0, Place.ADDS), "sorted by index"
     assert placed(chunk(4, 1.5), first, second) == (0, Place.ADDS), "sent before the newer one began"
@@ -233,19 +233,19 @@ def test_a_clock_that_was_put_back_is_no_proof_where_an_older_execution_fits_too
 
 
 def test_a_chunk_that_continues_an_older_execution_and_fits_a_hole_of_the_newer_is_contested() -> None:
-    first, second = execution(*THREE, told=3), execution((0, 2.0), (4, 2.4), number=2)
+    first, second = execution(*THREE, emitted=3), execution((0, 2.0), (4, 2.4), number=2)
     assert placed(chunk(3, 2.3), first, second) == (1, Place.CONTESTED)
     assert placed(chunk(3, 2.3), first, second, over={0: 1.5}) == (1, Place.ADDS)
     assert placed(chunk(3, 1.4), first, second) == (0, Place.ADDS), "sent before the newer one began"
 
 
 def test_a_chunk_that_continues_the_newest_execution_is_of_that() -> None:
-    first, second = execution(*THREE, told=3), execution(*((n, t + 1) for n, t in THREE), number=2)
+    first, second = execution(*THREE, emitted=3), execution(*((n, t + 1) for n, t in THREE), number=2)
     assert placed(chunk(3, 2.3), first, second) == (1, Place.ADDS)
 
 
 def test_chunks_without_a_time_are_placed_by_index() -> None:
-    one = execution(*THREE, told=3)
+    one = execution(*THREE, emitted=3)
     assert placed(untimed(3), one) == (0, Place.ADDS)
     assert placed(untimed(7), one) == (0, Place.ADDS)
     assert placed(untimed(1), one) == (0, Place.KNOWN)

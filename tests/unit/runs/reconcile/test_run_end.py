@@ -58,7 +58,7 @@ def test_a_hangup_or_a_broken_subscription_makes_a_run_suspected_without_a_hint(
     end.suspect()
     assert (phase(end), hint(end), end.polls_left) == (Phase.SUSPECTED, None, END_POLLS)
     end.goes_on()
-    assert end.false_ends == 0, "nobody said that it was over"
+    assert end.false_ends == 0, "no event said that it was over"
 
 
 def test_a_step_that_goes_on_disproves_a_hint() -> None:
@@ -229,7 +229,7 @@ def test_a_failed_run_has_the_failure_that_came_first() -> None:
     assert (kind, payload) == (RUN_FAILED, {"message": "first", "detail": "first", "step": "two"})
     assert (when, recovered) == (None, True)
     evidences[1] = ended(OTHER, "two", STEP_FAILED, {"message": "untimed", "detail": ""}, t=None, known=2)
-    assert run_event(state, None, evidences, None)[1]["step"] == "one", "by when they were heard"
+    assert run_event(state, None, evidences, None)[1]["step"] == "one", "by when they were received"
     assert run_event(state, None, [], None)[1] == {"message": "", "detail": "", "step": None}
 
 

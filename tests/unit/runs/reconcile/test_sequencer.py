@@ -1,4 +1,4 @@
-"""One step's items in their order: what may be told, what waits for what."""
+"""The order of one step's items: which may be emitted now, and which wait."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.scenario import RUN, STEP, at, chunk
 
 
 class Bench:
-    """A sequencer with what it looks at, and what it told."""
+    """A sequencer with its evidence, and the items that it emitted."""
 
     def __init__(self) -> None:
         self.evidence = Evidence(STEP, 0.0)
@@ -58,9 +58,9 @@ class Bench:
         self.items += new
         return [_short(item) for item in new]
 
-    def end(self, now: float, attempt: int = 1, *, heard: bool = True) -> None:
+    def end(self, now: float, attempt: int = 1, *, received: bool = True) -> None:
         self.evidence.ended(Outcome(STEP_COMPLETED, attempt, {}, at(now), True, now, now))
-        if heard:
+        if received:
             self.subscription.ends[STEP, attempt] = ReceivedEnd(now, now + SETTLE)
 
 
@@ -196,14 +196,14 @@ def test_chunks_of_no_attempt_after_those_of_the_attempt_are_a_gap(bench: Bench)
     unknown = bench.execution(None, chunk(0, 1))
     bench.end(1.0)
     bench.advance(2.0)
-    unknown.attempt = 0  # neither its end nor a state tells of the attempt that sent it
+    unknown.attempt = 0  # neither an end nor a state names the attempt that sent it
     bench.executions.drop(unknown)
     assert bench.advance(2.0) == ["gap upstream 1 None", f"{STEP_COMPLETED} 1"]
 
 
 def test_nothing_waits_once_the_run_is_over(bench: Bench) -> None:
     bench.execution(1, chunk(0, 0), chunk(2, 0.2))
-    bench.end(0.0, heard=False)
+    bench.end(0.0, received=False)
     assert bench.advance(0.0, last=True) == [
         f"{STEP_STARTED} 1",
         "0@0",
@@ -215,7 +215,7 @@ def test_nothing_waits_once_the_run_is_over(bench: Bench) -> None:
 
 
 def test_an_end_of_a_step_that_never_ran_needs_no_proof(bench: Bench) -> None:
-    bench.end(0.0, heard=False)
+    bench.end(0.0, received=False)
     assert bench.evidence.end is not None
     bench.evidence.end.ran = False
     assert bench.advance(0.0) == [f"{STEP_STARTED} 1", f"{STEP_COMPLETED} 1"]
@@ -251,8 +251,8 @@ def test_what_waits_of_an_attempt_that_was_left_is_dropped(bench: Bench) -> None
 
 def test_a_jump_of_many_attempts_is_one_step(bench: Bench) -> None:
     bench.evidence.attempt_began(MOST_RETRIES + 3, 0.0)
-    told = bench.advance(10.0, last=True)
-    assert told == [
+    emitted = bench.advance(10.0, last=True)
+    assert emitted == [
         f"{STEP_STARTED} 1",
         "gap upstream 1 None",
         f"{STEP_RETRYING} 1",

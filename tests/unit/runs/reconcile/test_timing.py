@@ -20,7 +20,7 @@ FIRST_SECOND = 0.5  # seconds within which a chunk, or what ended just before a 
         pytest.param(timing.SETTLE, FLUSH, id="an end waits longer than a flush"),
         pytest.param(timing.HOLE_WAIT, timing.SETTLE, id="a hole is waited for longer than an end's chunks"),
         pytest.param(timing.VOUCH_WAIT, 4 * timing.SETTLE, id="the same end on another subscription settles"),
-        pytest.param(timing.SIGN_WAIT, timing.VOUCH_WAIT, id="a stop is told to nobody: it waits longer"),
+        pytest.param(timing.SIGN_WAIT, timing.VOUCH_WAIT, id="no event announces a stop, so it waits longer"),
         pytest.param(timing.SETTLE_MOST, timing.SIGN_WAIT, id="lag may lengthen every wait for a proof"),
         pytest.param(timing.SETTLE, timing.AFTER_FLUSHES, id="a chunk that the end overtook is waited for"),
         pytest.param(timing.AFTER_FLUSHES, timing.END_WAITS, id="an end is flushed before a late chunk"),
@@ -29,7 +29,7 @@ FIRST_SECOND = 0.5  # seconds within which a chunk, or what ended just before a 
         pytest.param(timing.WAITING_PROOF, 2 * timing.HISTORY_LAG, id="a waiting attempt had not begun"),
         pytest.param(timing.RERUN_WAIT, timing.ATTEMPT_WAIT, id="a rerun is the weaker guess"),
         pytest.param(
-            timing.RERUN_WAIT, 10 * READS_FAILED, id="a failure is heard before a rerun is believed"
+            timing.RERUN_WAIT, 10 * READS_FAILED, id="a failure is received before a rerun is believed"
         ),
         pytest.param(timing.FAILED_WAIT, 10 * READS_FAILED, id="FAILED is final when it has stood"),
         pytest.param(timing.CLOCK_SKEW, timing.CLOCK_JITTER, id="two clocks differ more than one's threads"),
