@@ -17,7 +17,7 @@ from proxy.access.entitlement import Entitlement
 from proxy.formats.wire import Wire
 from proxy.observability.tracing import StreamSpan
 from proxy.streams.dispatcher import Dispatcher
-from proxy.streams.merged_session import MergedSession
+from proxy.streams.merged.session import MergedSession
 from proxy.streams.message_writer import Start
 from proxy.streams.run_session import RunSession
 from proxy.streams.subscriber import Ending, Sink, Subscriber

@@ -32,7 +32,7 @@ from proxy.replicas.replication import Replication
 from proxy.rules.ruleset import Rules
 from proxy.runs.lookup import Found
 from proxy.runs.quota import SubscriptionQuota
-from proxy.streams.merged_session import MergedSession
+from proxy.streams.merged.session import MergedSession
 from proxy.streams.run_session import RunSession
 from proxy.streams.session import Session
 from proxy.streams.stream import LiveStream

@@ -37,8 +37,8 @@ from proxy.server.http.responses import (
     wait,
 )
 from proxy.streams.dispatcher import Dispatcher
-from proxy.streams.membership import TooManyRuns
-from proxy.streams.merged_session import MergedSession
+from proxy.streams.merged.membership import TooManyRuns
+from proxy.streams.merged.session import MergedSession
 from proxy.streams.run_session import RunSession
 from proxy.streams.session import Session, SessionSink
 from proxy.streams.stream import LiveStream

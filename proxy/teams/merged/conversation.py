@@ -15,8 +15,8 @@ from proxy.core.events import GapCause, Item, StepGap
 from proxy.core.observations import PARENT_RUN, CoreState, ListedRun
 from proxy.hatchet.errors import HatchetError
 from proxy.hatchet.upstream import Upstream
-from proxy.streams.membership import Member
-from proxy.streams.merged_session import MOST_RUNS, MergedSession
+from proxy.streams.merged.membership import Member
+from proxy.streams.merged.session import MOST_RUNS, MergedSession
 from proxy.teams.merged.newcomers import Newcomers
 
 LOOK_AGAIN: Final = 1.0

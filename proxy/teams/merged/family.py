@@ -20,8 +20,8 @@ from proxy.core.events import RUN_EVENTS, STEP_ENDS, Event, GapCause, Item, Step
 from proxy.core.observations import OVER, PARENT_RUN, PARENT_STEP, CoreState, ListedRun
 from proxy.hatchet.errors import HatchetError
 from proxy.hatchet.upstream import Upstream
-from proxy.streams.membership import Member
-from proxy.streams.merged_session import MOST_RUNS, MergedSession
+from proxy.streams.merged.membership import Member
+from proxy.streams.merged.session import MOST_RUNS, MergedSession
 from proxy.streams.stream import LiveStream
 from proxy.teams.merged.newcomers import Newcomers
 

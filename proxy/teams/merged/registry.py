@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from proxy.log.cursor import Cursor
-from proxy.streams.merged_session import MergedSession
+from proxy.streams.merged.session import MergedSession
 from proxy.streams.run_session import RunSession
 from proxy.streams.stream import LiveStream
 from proxy.teams.memory_budget import shrink_largest

@@ -11,8 +11,8 @@ from proxy.hatchet.upstream import Upstream
 from proxy.log.cursor import Cursor
 from proxy.observability.counters import TeamCounters
 from proxy.runs.tap import Tap
-from proxy.streams.membership import Membership
-from proxy.streams.merged_session import MergedSession
+from proxy.streams.merged.membership import Membership
+from proxy.streams.merged.session import MergedSession
 from proxy.streams.run_session import RunSession
 from proxy.streams.stream import LiveStream
 from proxy.teams.merged.conversation import Conversation

@@ -13,8 +13,8 @@ from proxy.core.events import End, Event, Item, Reset, StepGap
 from proxy.core.observations import PARENT_RUN, PARENT_STEP, CoreState, CoreStep, ListedRun, PastState, Status
 from proxy.observability.counters import TeamCounters
 from proxy.rules.ruleset import Rules
-from proxy.streams.membership import Member, Membership, TooManyRuns
-from proxy.streams.merged_session import MOST_RUNS, MergedSession
+from proxy.streams.merged.membership import Member, Membership, TooManyRuns
+from proxy.streams.merged.session import MOST_RUNS, MergedSession
 from proxy.streams.run_session import RunListener, RunSession
 from proxy.streams.stream import LiveStream
 from proxy.teams.merged.conversation import Conversation

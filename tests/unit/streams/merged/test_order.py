@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proxy.core.events import End, Event, Item, StepGap
 from proxy.core.events import GapCause as Cause
-from proxy.streams.merge_order import in_order
+from proxy.streams.merged.order import in_order
 
 
 def at(second: int | None, type_: str = "step_completed", run: str = "r") -> Event:

@@ -8,7 +8,7 @@ A merged session listens to run sessions (`RunSession.listen`), so a run is foll
 streams show it. Each merged session is of one stream, because the stream's rules decide which runs are
 followed at all.
 
-The order: what happened before the session began is sorted first (`proxy.streams.merge_order`). From then on
+The order: what happened before the session began is sorted first (`proxy.streams.merged.order`). From then on
 items are sent as they come, but an item for which the membership waits holds back what follows it of its run.
 """
 
@@ -25,8 +25,8 @@ from proxy.hatchet.errors import HatchetAway, HatchetError, RunUnknown
 from proxy.log.cursor import Cursor, Ids
 from proxy.observability.counters import TeamCounters
 from proxy.streams.dispatcher import Dispatcher
-from proxy.streams.membership import Feed, Member, Membership, RunLeases, TooManyRuns, spoken
-from proxy.streams.merge_order import in_order
+from proxy.streams.merged.membership import Feed, Member, Membership, RunLeases, TooManyRuns, spoken
+from proxy.streams.merged.order import in_order
 from proxy.streams.opening import open_dispatcher
 from proxy.streams.stream import LiveStream
 

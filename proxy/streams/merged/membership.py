@@ -13,7 +13,7 @@ from proxy.runs.followed import FollowedRun
 from proxy.streams.run_session import RunSession
 
 if TYPE_CHECKING:
-    from proxy.streams.merged_session import MergedSession
+    from proxy.streams.merged.session import MergedSession
 
 
 class TooManyRuns(HatchetError):
