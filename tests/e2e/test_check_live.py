@@ -92,7 +92,9 @@ teams:
     ]
 
 
-async def test_a_refused_token_and_a_history_that_is_away_are_said(engine: Engine, tmp_path: Path) -> None:
+async def test_a_refused_token_and_a_history_that_is_away_are_reported(
+    engine: Engine, tmp_path: Path
+) -> None:
     file = tmp_path / "streams.yaml"
     file.write_text(FILE.partition("streams:")[0] + "streams: {chat: {rules: [{events: step_completed}]}}\n")
     assert await asked(file, engine.env) == []

@@ -212,7 +212,7 @@ async def test_reconnecting_eventsource_asks_again_after_204_unless_it_is_closed
         assert text_of(await page.evaluate("shown")) == TEXT
 
 
-async def test_vueuse_with_auto_reconnect_begins_the_run_anew_unless_it_is_closed(
+async def test_vueuse_with_auto_reconnect_begins_the_run_again_unless_it_is_closed(
     browser: Browser, config: Path
 ) -> None:
     need_npm("@vueuse/core")

@@ -243,7 +243,7 @@ async def test_the_history_shows_a_dags_task_events_but_not_a_tasks(begin: Begin
     assert (await task.finished_history())["taskEvents"] == []
 
 
-async def test_the_history_says_how_many_retries_a_step_has(begin: Begin) -> None:
+async def test_the_history_has_the_number_of_retries_of_a_step(begin: Begin) -> None:
     trial, _ = await begin("contract_dag_retry")
     await trial.done()
     history = await trial.finished_history()

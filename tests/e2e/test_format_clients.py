@@ -209,7 +209,7 @@ async def test_a_client_that_posts_its_messages_is_sent_on_to_the_stream_of_the_
     assert completion["content"] in {THINKING + ANSWER, ANSWER + THINKING}
 
 
-async def test_who_comes_back_after_the_proxy_was_killed_in_mid_stream_has_the_outputs_once(
+async def test_a_client_that_comes_back_after_the_proxy_was_killed_in_mid_stream_has_the_outputs_once(
     tmp_path: Path,
 ) -> None:
     need("node")

@@ -570,7 +570,9 @@ def test_a_rule_over_its_budget_is_reported_and_nothing_is_sent() -> None:
 # -- 5 cursors: forged, foreign, oversized ----------------------------------------------------------------
 
 
-async def test_a_foreign_cursor_starts_anew_with_one_gap(engine: Engine, client: httpx.AsyncClient) -> None:
+async def test_a_foreign_cursor_starts_from_the_beginning_with_one_gap(
+    engine: Engine, client: httpx.AsyncClient
+) -> None:
     run, other = await engine.trigger("chat"), await engine.trigger("chat")
     whole = await _listen(client, f"/open/chat/{run}", "")
     mine, foreign = whole[-2]["id"], (await _listen(client, f"/open/chat/{other}", ""))[-2]["id"]

@@ -63,7 +63,7 @@ async def whole_stream(url: str) -> str:
 
 @pytest.mark.parametrize("stream", ["all", "text"])
 @pytest.mark.parametrize("levels", DEPTHS)
-async def test_a_run_whose_output_is_nested_deeply_is_told_to_its_end(
+async def test_a_run_whose_output_is_nested_deeply_is_sent_to_its_end(
     engine: Engine, proxy: Served, levels: int, stream: str
 ) -> None:
     run = await engine.trigger(f"deep-{levels}", {})

@@ -48,7 +48,7 @@ def lines(proxy: Served, event: str) -> list[dict[str, Any]]:
     return [line for line in proxy.log if line["event"] == event]
 
 
-async def test_what_an_issuer_answers_instead_of_keys_is_said_while_nobody_is_connected(
+async def test_what_an_issuer_answers_instead_of_keys_is_logged_while_nobody_is_connected(
     engine: Engine, tmp_path: Path
 ) -> None:
     path = tmp_path / "streams.yaml"

@@ -178,7 +178,7 @@ async def test_after_a_kill_losses_are_announced_and_lifecycle_events_are_sent_a
         assert await status(f"{replica.url}/run/{run}", cursor=ear.frames[-1].id) == 204
 
 
-async def test_another_replica_starts_anew_with_one_gap_and_every_loss_is_announced(
+async def test_another_replica_starts_from_the_beginning_with_one_gap_and_every_loss_is_announced(
     engine: Engine, proxy: Served, other: Served
 ) -> None:
     run = await engine.trigger("dag")
@@ -289,7 +289,7 @@ async def test_lifecycle_frames_dropped_from_the_backlog_are_rebuilt_with_their_
 # -- cursors of something else --
 
 
-async def test_a_cursor_of_another_run_stream_or_process_starts_anew_with_one_gap(
+async def test_a_cursor_of_another_run_stream_or_process_starts_from_the_beginning_with_one_gap(
     engine: Engine, proxy: Served
 ) -> None:
     run, twin = await engine.trigger("brief"), await engine.trigger("brief")
@@ -302,7 +302,7 @@ async def test_a_cursor_of_another_run_stream_or_process_starts_anew_with_one_ga
         assert plain(received[1:]) == plain(whole), cursor
 
 
-async def test_after_a_rule_change_an_old_cursor_starts_anew_and_open_streams_continue(
+async def test_after_a_rule_change_an_old_cursor_starts_from_the_beginning_and_open_streams_continue(
     engine: Engine, proxy: Served
 ) -> None:
     run = await engine.trigger("dag")

@@ -151,7 +151,7 @@ async def test_any_replica_serves_any_cursor(tmp_path: Path) -> None:
         assert [frame.event for frame in late][-1] == "stream.end"
 
 
-async def test_a_rollout_loses_nothing_and_says_so_to_nobody(tmp_path: Path) -> None:
+async def test_a_rollout_loses_nothing_and_announces_no_gap(tmp_path: Path) -> None:
     async with stage(tmp_path, replicas=2) as two:
         run = await two.engine.trigger("task", {}, {"stream": "on"})
         reading = asyncio.create_task(stayer(two.urls[0], f"/run/{run}"))

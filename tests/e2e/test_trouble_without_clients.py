@@ -88,7 +88,7 @@ async def test_hatchet_that_dies_and_comes_back_while_nobody_is_connected(
 
 
 @pytest.mark.parametrize("path", ["/wrong", "/api/v2", "/login"])
-async def test_a_history_at_a_wrong_path_is_said_without_a_run(
+async def test_a_history_at_a_wrong_path_is_reported_without_a_run(
     engine: Engine, tmp_path: Path, path: str
 ) -> None:
     env = {**engine.env, "HATCHET_CLIENT_SERVER_URL": engine.env["HATCHET_CLIENT_SERVER_URL"] + path}

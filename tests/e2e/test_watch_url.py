@@ -70,7 +70,7 @@ async def test_a_refusal_is_shown_with_its_reason(proxy: Served) -> None:
     assert "there is no such run" in lines[-1]
 
 
-async def test_it_reconnects_with_the_cursor_after_the_time_that_it_was_told(
+async def test_it_reconnects_with_the_cursor_after_the_retry_time_of_the_stream(
     engine: Engine, proxy: Served
 ) -> None:
     run = await engine.trigger("chat", {}, {})

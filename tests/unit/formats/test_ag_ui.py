@@ -36,7 +36,7 @@ def test_a_retry_is_a_custom_event_that_names_what_is_void_and_a_new_message() -
     assert reader.custom == [("stream.reset", data)]
 
 
-def test_who_joins_after_a_retry_gets_the_valid_attempt_alone() -> None:
+def test_a_client_that_joins_after_a_retry_gets_the_valid_attempt_alone() -> None:
     machine = AgUi(FACTS)
     send(machine, chunk("answer", ""), "text", "void")
     machine.control(Reset("answer", 2))

@@ -215,7 +215,7 @@ def test_a_gap_is_a_part_that_is_not_kept_in_the_message() -> None:
     assert len(chat.message.shown) == 1
 
 
-def test_a_gap_of_a_failed_attempt_is_not_told_to_those_who_join_after_it() -> None:
+def test_a_gap_of_a_failed_attempt_is_not_sent_to_clients_that_join_after_it() -> None:
     chat = Chat()
     chat.text("answer", "a")
     chat.control(StepGap(GapCause.UPSTREAM, "answer", 1, 3))

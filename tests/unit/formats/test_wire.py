@@ -37,7 +37,7 @@ def test_without_control_frames_sse_sends_messages_alone() -> None:
 
 
 @pytest.mark.parametrize("name", ["ai-sdk", "ag-ui", "openai"])
-def test_a_client_of_a_protocol_is_told_nothing_that_the_protocol_does_not_know(name: str) -> None:
+def test_a_client_of_a_protocol_receives_nothing_that_the_protocol_does_not_know(name: str) -> None:
     wire = WIRES[name]
     assert wire.notice("drain", {}, 1.5) == b"retry: 1500\n"
     assert wire.notice("expired", {}) == b""

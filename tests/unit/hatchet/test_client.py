@@ -150,7 +150,7 @@ async def test_the_token_goes_with_each_call(engine: Stage, connect: Open) -> No
     assert [seen["authorization"] for seen in engine.metadata] == [f"bearer {token()}"] * 2
 
 
-async def test_the_state_of_a_run_is_told_as_values(engine: Stage, connect: Open) -> None:
+async def test_the_state_of_a_run_is_given_as_values(engine: Stage, connect: Open) -> None:
     async def details(request: Any, context: Any) -> bytes:
         answer = workflows_pb2.GetRunDetailsResponse(
             status=workflows_pb2.RUNNING, done=False, additional_metadata=b'{"user": "u1"}'
@@ -298,7 +298,7 @@ async def test_each_status_is_one_of_our_errors_and_quotes_nothing(
     assert len(events) == 1
 
 
-async def test_a_message_over_max_message_is_told_as_such_and_the_next_call_works(
+async def test_a_message_over_max_message_is_reported_as_such_and_the_next_call_works(
     engine: Stage, connect: Open
 ) -> None:
     async def large(request: Any, context: Any) -> AsyncIterator[bytes]:
@@ -323,7 +323,7 @@ async def test_bytes_that_are_no_utf8_are_a_bad_chunk(engine: Stage, connect: Op
         await connect(engine.port).follow(RUN, lambda event: None)
 
 
-async def test_nobody_listening_is_hatchet_away_with_its_reason(
+async def test_a_refused_connection_is_hatchet_away_with_its_reason(
     connect: Open, unused_tcp_port_factory: Callable[[], int]
 ) -> None:
     client = connect(unused_tcp_port_factory())
@@ -335,7 +335,7 @@ async def test_nobody_listening_is_hatchet_away_with_its_reason(
     assert not opened
 
 
-async def test_hatchet_that_comes_back_is_found_by_the_same_door(
+async def test_hatchet_that_comes_back_is_found_by_the_same_client(
     connect: Open, unused_tcp_port_factory: Callable[[], int]
 ) -> None:
     port = unused_tcp_port_factory()
@@ -384,7 +384,7 @@ async def test_an_answer_that_never_comes_has_a_deadline(engine: Stage, env: dic
     await through.close()
 
 
-async def test_closing_a_door_ends_what_goes_through_it(engine: Stage, connect: Open) -> None:
+async def test_closing_a_client_ends_its_calls(engine: Stage, connect: Open) -> None:
     client = connect(engine.port)
     task, _ = await first_event(client)
     await client.close()
@@ -395,7 +395,7 @@ async def test_closing_a_door_ends_what_goes_through_it(engine: Stage, connect: 
     await engine.gone.wait()
 
 
-async def test_two_doors_never_share_a_connection(engine: Stage, connect: Open) -> None:
+async def test_two_clients_never_share_a_connection(engine: Stage, connect: Open) -> None:
     peers: list[str] = []
 
     async def who(request: Any, context: Any) -> bytes:
@@ -411,7 +411,7 @@ async def test_two_doors_never_share_a_connection(engine: Stage, connect: Open) 
 # -- the client itself ------------------------------------------------------------------------------
 
 
-async def test_a_token_that_is_none_refuses_each_call_and_is_not_told(connect: Open) -> None:
+async def test_a_malformed_token_refuses_each_call_and_is_not_quoted(connect: Open) -> None:
     client = connect(1, token="not-a-jwt")
     for call in (client.core(RUN), client.follow(RUN, lambda event: None)):
         with pytest.raises(TokenRefused) as caught:

@@ -96,7 +96,7 @@ def test_an_api_that_is_off_stays_off() -> None:
 
 
 @pytest.mark.parametrize("bad", ["eyJ", "ey.ey.ey", "xx.eyJ9.zz", "eyJ.bnVsbA.c", "ey." + "!" * 9 + ".x"])
-def test_a_token_that_is_no_jwt_is_refused_without_being_told(bad: str) -> None:
+def test_a_token_that_is_no_jwt_is_refused_without_being_quoted(bad: str) -> None:
     with pytest.raises(TokenRefused) as caught:
         resolved({}, token=bad)
     assert bad not in str(caught.value)

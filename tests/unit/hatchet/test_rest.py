@@ -136,7 +136,7 @@ async def test_every_other_answer_is_history_away_and_quotes_nothing(
     assert token() not in str(caught.value)
 
 
-async def test_nobody_there_is_history_away(connect: Open) -> None:
+async def test_a_server_that_is_not_there_is_history_away(connect: Open) -> None:
     with pytest.raises(HistoryAway, match="cannot be reached"):
         await connect("http://127.0.0.1:1").past(RUN)
 
@@ -224,7 +224,7 @@ async def test_a_run_behind_pages_of_its_children_is_found_and_the_search_ends(
     assert len(offsets) == FIND_PAGES
 
 
-async def test_a_workflows_steps_are_told_and_an_unknown_workflow_is_none(
+async def test_a_workflows_steps_are_listed_and_an_unknown_workflow_is_none(
     serve: Serve, connect: Open
 ) -> None:
     config_of = json.loads((RECORDINGS / "run_dag2.json").read_text())["workflowConfig"]

@@ -43,7 +43,7 @@ def test_every_recorded_run_is_read_whole(name: str) -> None:
         assert times == sorted(times)
 
 
-def test_a_dag_tells_names_outputs_and_the_life_of_each_step() -> None:
+def test_a_dag_shows_names_outputs_and_the_states_of_each_step() -> None:
     state = steps(past_state(answer("run_chat")))
     assert sorted(state) == ["generate_response", "load_docs", "reason_docs", "start"]
     start = state["start"]
@@ -60,7 +60,7 @@ def test_a_dag_tells_names_outputs_and_the_life_of_each_step() -> None:
     assert (start.error, start.events[-1].error) == (None, None)
 
 
-def test_a_retry_is_told_with_its_attempts_and_the_steps_limit() -> None:
+def test_a_retry_is_sent_with_its_attempts_and_the_steps_limit() -> None:
     two = steps(past_state(answer("run_dagr")))["two"]
     assert (two.retry_count, two.retries, two.status) == (1, 2, Status.COMPLETED)
     given = [(event.type, event.retry_count) for event in two.events]
@@ -126,6 +126,6 @@ def test_a_workflow_is_found_by_its_whole_name() -> None:
     assert workflow_called({"rows": rows}, "cha") is None
 
 
-def test_the_steps_of_a_version_are_told_as_written_with_the_on_failure_step_last() -> None:
+def test_the_steps_of_a_version_are_listed_as_written_with_the_on_failure_step_last() -> None:
     assert step_names(answer("run_dag2")) == ("a-dash", "bad", "skipped", "onfail-on-failure")
     assert step_names({}) == ()

@@ -65,7 +65,7 @@ def test_a_cursor_is_known_after_another_replica_took_the_lead() -> None:
     assert [place(after, cursor) for cursor in before] == [1, 2]
 
 
-def test_a_position_that_was_told_otherwise_has_another_cursor() -> None:
+def test_a_position_that_was_served_with_another_item_has_another_cursor() -> None:
     """Replica a went on without the log and told position 3, while b took the lead there."""
     apart = channel(ids(), [(1, 1), (2, 1), (3, 1)])
     taken = ids(fences(Fence(FIRST + 1, 3, "b")))
@@ -83,7 +83,7 @@ def test_a_cursor_ahead_of_this_replica_is_unknown_until_the_log_is_read() -> No
     assert place(behind, cursors[1]) == 2
 
 
-def test_cursors_of_other_rules_another_story_or_a_part_of_it_are_unknown() -> None:
+def test_cursors_of_other_rules_another_generation_or_a_part_of_it_are_unknown() -> None:
     one = ids()
     channel(one, [(1, 1)])
     for other in (
@@ -106,7 +106,7 @@ def test_a_cursor_within_a_piece_leads_to_the_same_piece_elsewhere() -> None:
     assert (found.place, found.received, found.since) == (2, 2, 1)
 
 
-def test_fences_say_who_told_a_position() -> None:
+def test_fences_name_the_replica_that_wrote_a_position() -> None:
     one = fences(Fence(FIRST + 1, 5, "b"), Fence(FIRST + 2, 9, "c"))
     assert [one.at(position) - FIRST for position in (0, 1, 4, 5, 8, 9, 99)] == [0, 0, 0, 1, 1, 2, 2]
     assert [fence.replica for fence in Fences.of(GENERATION, one.plain)] == ["a", "b", "c"]

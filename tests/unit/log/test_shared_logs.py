@@ -146,7 +146,7 @@ async def test_of_two_replicas_that_take_the_lead_at_once_one_gets_it(connect: C
     assert sorted(taken) == [False, False, True]
 
 
-async def test_followers_are_told_what_was_stored_and_by_whom(connect: Connect) -> None:
+async def test_followers_receive_what_was_stored_and_by_whom(connect: Connect) -> None:
     leader = await begun(connect)
     follower, listener = await connect("b"), Listener()
     await follower.follow(NAME, listener)
@@ -162,7 +162,7 @@ async def test_followers_are_told_what_was_stored_and_by_whom(connect: Connect) 
     assert len(listener.records) == 3
 
 
-async def test_a_follower_is_told_of_a_fence_with_its_summary(connect: Connect) -> None:
+async def test_a_follower_receives_a_fence_with_its_summary(connect: Connect) -> None:
     leader, listener = await begun(connect), Listener()
     await leader.follow(NAME, listener)
     other = await connect("b")
@@ -254,7 +254,7 @@ async def test_listeners_hear_of_a_redis_that_goes_and_comes(tmp_path: Any) -> N
             await log.close()
 
 
-async def test_a_flush_is_told_like_a_new_connection(server: RedisServer) -> None:
+async def test_a_flush_is_reported_like_a_new_connection(server: RedisServer) -> None:
     log, listener = await lone(server), Listener()
     try:
         await log.follow(NAME, listener)

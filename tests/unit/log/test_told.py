@@ -126,7 +126,7 @@ def test_what_passed_once_passes_never_again(name: str) -> None:
 
 
 @pytest.mark.parametrize("cut", range(6))
-def test_what_was_told_before_the_last_items_is_known(cut: int) -> None:
+def test_what_was_served_before_the_last_items_is_known(cut: int) -> None:
     items: list[Item] = [STARTED, chunk(0), chunk(1), RETRYING, RESET, chunk(0, attempt=2), DONE, *OVER]
     rest = items[cut:]
     before = told(*items).before(rest)

@@ -128,7 +128,7 @@ def test_two_teams_in_trouble_are_told_apart() -> None:
     assert [line["team"] for line in page.lines] == ["payments", "search"]
 
 
-def test_what_was_held_back_is_told_even_if_it_never_happens_again() -> None:
+def test_what_was_held_back_is_logged_even_if_it_never_happens_again() -> None:
     page = Page()
     for _ in range(5):
         page.event_log.refused("payments", "chat", "401", why="the token has expired")
@@ -201,7 +201,7 @@ def test_our_own_errors_and_the_systems_speak() -> None:
     assert plain(ConnectionRefusedError(111, "Connection refused"))[0].endswith("Connection refused")
 
 
-def test_an_object_is_told_by_its_type_alone() -> None:
+def test_an_object_is_logged_by_its_type_alone() -> None:
     assert plain({"card": "4242"}) == "<dict>"
     assert plain(["a\n", {"b": 1}]) == ["a\\x0a", "<dict>"]
 
@@ -234,7 +234,7 @@ def test_a_log_that_cannot_be_written_to_stops_nobody() -> None:
     stream_over(page.event_log)
 
 
-def test_a_broken_file_is_told_with_its_first_problems() -> None:
+def test_a_broken_file_is_logged_with_its_first_problems() -> None:
     page = Page()
     page.event_log.reload_failed(
         "payments", [f"teams/payments.yaml:{line}:1: unknown key" for line in range(1, 30)]
@@ -280,7 +280,7 @@ def test_the_access_log_is_off_because_tickets_travel_in_query_strings(
     assert capsys.readouterr().err == ""
 
 
-async def test_a_task_that_died_is_told_without_what_it_died_of(loggers: None) -> None:
+async def test_a_task_that_died_is_reported_without_its_reason(loggers: None) -> None:
     page = Page()
     route_library_loggers(page.event_log)
     loop = asyncio.get_running_loop()

@@ -140,7 +140,7 @@ def test_a_label_with_quotes_and_line_breaks_is_read_back_whole() -> None:
     assert rules == ['a "rule"\nof two\\lines']
 
 
-def test_the_health_of_teams_is_told_as_gauges() -> None:
+def test_the_health_of_teams_is_shown_as_gauges() -> None:
     scraped = samples(Counters(), well(UpstreamState.AWAY, ConfigState.LAST_GOOD))
     assert scraped['stream_proxy_upstream_up{team="payments"}'] == 0
     assert scraped['stream_proxy_config_current{team="payments"}'] == 0
@@ -162,7 +162,7 @@ def test_the_use_of_the_subscription_limit_is_shown_for_each_team() -> None:
     assert shown['stream_proxy_state_only_runs{team="payments"}'] == 3
 
 
-def test_each_scrape_reads_anew_and_leaves_nothing_behind() -> None:
+def test_each_scrape_reads_again_and_leaves_nothing_behind() -> None:
     counts = Counters()
     clients = 'stream_proxy_clients{stream="s",team="a"}'
     assert clients not in samples(counts)

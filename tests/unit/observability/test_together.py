@@ -52,7 +52,7 @@ def health(**team: object) -> Health:
     return Health(started=10.0, version="1", teams=(TeamHealth("a", **team),))  # type: ignore[arg-type]
 
 
-def test_the_worst_state_and_the_sum_of_shares_are_told() -> None:
+def test_the_worst_state_and_the_sum_of_shares_are_reported() -> None:
     away = UpstreamHealth(UpstreamState.AWAY, 5.0, "refused")
     broken = ConfigHealth(ConfigState.LAST_GOOD, 5.0, "line 3")
     shares = {"connections": LimitHealth(5, 3, 2, 100.0), "connections_per_run": LimitHealth(500, 7)}

@@ -150,7 +150,7 @@ async def test_a_follower_serves_the_same_at_the_same_positions() -> None:
     assert leader.news == ["finished"]
 
 
-async def test_who_takes_over_repeats_nothing() -> None:
+async def test_a_replica_that_takes_over_repeats_nothing() -> None:
     _, leader, follower = await pair()
     leader.publish(STARTED, *chunks(3))
     await settled()
@@ -260,7 +260,7 @@ async def test_without_the_log_the_leader_serves_from_memory_and_continues_it_la
     assert follower.served.items == leader.served.items == [STARTED, *chunks(4), DONE, OVER]
 
 
-async def test_who_served_otherwise_without_the_log_stays_apart_from_it() -> None:
+async def test_a_replica_that_served_other_items_without_the_log_stays_apart_from_it() -> None:
     store, leader, follower = await pair()
     leader.publish(STARTED, chunk(0))
     await settled()
@@ -280,7 +280,7 @@ async def test_who_served_otherwise_without_the_log_stays_apart_from_it() -> Non
     assert [record.replica for record in store.logs[NAME]][-1] == "b"
 
 
-async def test_records_of_an_older_fence_that_are_told_late_are_not_served() -> None:
+async def test_records_of_an_older_fence_that_come_late_are_not_served() -> None:
     store, leader, follower = await pair()
     leader.publish(STARTED, chunk(0))
     await settled()
@@ -294,7 +294,7 @@ async def test_records_of_an_older_fence_that_are_told_late_are_not_served() -> 
     assert follower.served.items == [STARTED, chunk(0)]
 
 
-async def test_a_hole_in_what_is_told_is_noticed() -> None:
+async def test_a_hole_in_the_served_positions_is_noticed() -> None:
     _, leader, follower = await pair()
     leader.publish(STARTED, *chunks(3))
     await settled()

@@ -124,7 +124,7 @@ def test_when_is_asked_for_each_chunk_and_sees_it_alone() -> None:
     assert channel.after(math.inf) == [[0, 2]]
 
 
-def test_a_gap_among_the_chunks_is_told_before_them_and_one_at_their_end_after_them() -> None:
+def test_a_gap_among_the_chunks_is_sent_before_them_and_one_at_their_end_after_them() -> None:
     channel = Channel()
     assert channel(chunk("a", 0), GAP, chunk("c", 2)) == []
     assert channel(ended()) == [GAP, text("ac", 0, 2), "step_completed"]

@@ -590,7 +590,7 @@ PAYLOADS = st.recursive(
     PAYLOADS,
     st.text(max_size=4),
 )
-def test_the_verdicts_tell_what_message_gives(kind: str, payload: Any, step: str) -> None:
+def test_the_verdicts_show_what_message_gives(kind: str, payload: Any, step: str) -> None:
     rules = Rules(
         stream_of("""
         - {events: step_stream, payload: json, when: payload.a, on_error: null}

@@ -94,7 +94,7 @@ def test_failures_are_problems_without_a_payload() -> None:
     assert "42" not in str(problem)
 
 
-def test_a_failing_test_is_told_where_it_stands_in_its_file(tmp_path: Path) -> None:
+def test_a_failing_test_is_reported_with_its_place_in_the_file(tmp_path: Path) -> None:
     (tmp_path / "teams").mkdir()
     granted = f"version: 1\nteams: {{shop: {{hatchet: {{token: {HATCHET_TOKEN}}}, auth: none}}}}\n"
     (tmp_path / "proxy.yaml").write_text(granted)

@@ -93,7 +93,7 @@ def test_a_text_that_is_no_beginning_is_sent_again_whole_after_a_reset() -> None
     ]
 
 
-def test_a_text_of_which_nothing_was_told_is_one_message_without_a_reset() -> None:
+def test_a_text_of_which_nothing_was_sent_is_one_message_without_a_reset() -> None:
     sent = Channel()(gap(cause=GapCause.JOINED_LATE), completed({"text": "Hello"}))
     assert sent == [token("Hello", recovered=True), "step_completed"]
 
@@ -122,7 +122,7 @@ def test_a_reset_releases_the_gaps_of_earlier_attempts_and_no_others() -> None:
     ]
 
 
-def test_what_an_earlier_attempt_told_is_no_part_of_the_text() -> None:
+def test_what_an_earlier_attempt_sent_is_no_part_of_the_text() -> None:
     sent = Channel()(
         chunk("first"), Reset("answer", 2), chunk("sec", 0, 2), gap(2), completed({"text": "second"}, 2)
     )

@@ -24,5 +24,5 @@ def test_the_false_ends_of_a_dags_start_do_not_delay_a_subscription() -> None:
     assert found[AT_ONCE] > 0.0
 
 
-def test_what_nobody_hung_up_is_not_opened_again_at_once() -> None:
+def test_a_subscription_without_a_hangup_is_not_opened_again_at_once() -> None:
     assert all(wait > 0.0 for wait in waits(Backoff(Random(1)), 5, hung_up=False))

@@ -208,7 +208,7 @@ async def test_a_run_without_a_trace_is_followed_by_its_id(followed: Followed) -
     assert (by_id.run_id, followed.upstream.by_pair()) == (RUN, [])
 
 
-async def test_a_young_run_is_subscribed_to_twice_by_id_and_the_one_that_speaks_stays(
+async def test_a_young_run_is_subscribed_to_twice_by_id_and_the_one_that_delivers_stays(
     followed: Followed,
 ) -> None:
     followed.upstream.cores[RUN] = without_trace(core())
@@ -328,7 +328,7 @@ async def test_a_run_without_an_event_for_check_after_is_looked_up(followed: Fol
     assert followed.published()[-1] == "end"
 
 
-async def test_a_retry_is_told_once_the_history_counts_it(followed: Followed) -> None:
+async def test_a_retry_is_sent_once_the_history_counts_it(followed: Followed) -> None:
     followed.upstream.pasts[RUN] = past(retries=2)
     trace = await followed.begin()
     trace.emit(started(), chunk(0), failed())
@@ -378,7 +378,7 @@ async def test_an_engine_that_hangs_up_after_each_event_is_asked_at_a_bounded_ra
 # -- the quota --
 
 
-async def test_a_run_beyond_the_quota_is_told_from_its_states_alone(followed: Followed) -> None:
+async def test_a_run_beyond_the_quota_is_served_from_its_states_alone(followed: Followed) -> None:
     followed.quota.most = 0
     followed.run.start()
     await followed.clock.turn(1)
@@ -397,7 +397,7 @@ async def test_a_run_beyond_the_quota_is_told_from_its_states_alone(followed: Fo
     assert followed.upstream.opened_ever == []
 
 
-async def test_a_run_beyond_the_quota_is_told_each_retry(followed: Followed) -> None:
+async def test_a_run_beyond_the_quota_receives_each_retry(followed: Followed) -> None:
     followed.quota.most = 0
     followed.upstream.pasts[RUN] = past(retries=2)
     followed.run.start()
@@ -501,7 +501,7 @@ async def test_nothing_is_published_after_close(followed: Followed) -> None:
     assert followed.items == published
 
 
-async def test_who_asks_a_closed_run_for_its_state_is_refused(followed: Followed) -> None:
+async def test_a_closed_run_that_is_asked_for_its_state_refuses(followed: Followed) -> None:
     await followed.run.close()
     with pytest.raises(HatchetAway):
         await followed.run.known()

@@ -98,7 +98,7 @@ async def test_a_client_that_comes_before_the_trigger_gets_the_first_token_and_n
     assert desk.gaps() == []
 
 
-async def test_the_first_run_that_is_heard_is_taken_where_the_list_stays_behind(desk: Desk) -> None:
+async def test_the_first_run_that_is_received_is_taken_where_the_list_stays_behind(desk: Desk) -> None:
     finding = asyncio.ensure_future(desk.finder.find(*PAIR, 10))
     await rest()
     desk.search.emit(started(), replace(chunk(0), run_id=CHILD, step_run_id=CHILD))
@@ -106,7 +106,7 @@ async def test_the_first_run_that_is_heard_is_taken_where_the_list_stays_behind(
     assert (await finding).run_id == RUN
 
 
-async def test_the_list_decides_where_a_child_is_heard_before_its_parent(desk: Desk) -> None:
+async def test_the_list_decides_where_a_child_is_received_before_its_parent(desk: Desk) -> None:
     finding = asyncio.ensure_future(desk.finder.find(*PAIR, 10))
     await rest()
     desk.search.emit(replace(chunk(0), run_id=CHILD, step_run_id=CHILD))
@@ -187,7 +187,7 @@ async def test_more_events_than_are_kept_are_a_gap(desk: Desk) -> None:
     assert [gap.step for gap in desk.gaps()] == ["task"]
 
 
-async def test_all_who_wait_for_one_pair_share_one_search(desk: Desk) -> None:
+async def test_all_callers_that_wait_for_one_pair_share_one_search(desk: Desk) -> None:
     waiting = [asyncio.ensure_future(desk.finder.find(*PAIR, 10)) for _ in range(5)]
     await rest()
     desk.search.emit(started())

@@ -197,7 +197,7 @@ async def test_a_history_that_is_away_is_left_alone_for_longer_each_time(desk: D
     assert desk.counts.errors == []
 
 
-async def test_a_closed_reader_refuses_those_who_wait_and_reads_no_more(desk: Desk) -> None:
+async def test_a_closed_reader_refuses_waiting_callers_and_reads_no_more(desk: Desk) -> None:
     desk.upstream.held = asyncio.Event()
     waiting = asyncio.ensure_future(desk.reader.first_state())
     await rest()

@@ -66,7 +66,7 @@ async def held() -> AsyncIterator[Held]:
     assert held.counts.open.get("run", 0) == 0
 
 
-async def test_a_listener_is_told_of_the_opening_each_event_and_the_end(held: Held) -> None:
+async def test_a_listener_receives_the_opening_each_event_and_the_end(held: Held) -> None:
     held.subscription.start()
     await rest()
     assert held.counts.open == {"run": 1}
@@ -146,7 +146,7 @@ async def test_an_unforeseen_mistake_is_counted_and_it_is_opened_again(held: Hel
     assert held.calls[-1] == "opened"
 
 
-async def test_a_closed_one_tells_nothing_more_and_is_not_opened_again(held: Held) -> None:
+async def test_a_closed_one_delivers_nothing_more_and_is_not_opened_again(held: Held) -> None:
     held.subscription.start()
     await rest()
     calls = list(held.calls)
@@ -233,7 +233,7 @@ def test_so_many_hangups_in_a_row_cost_nothing_and_the_next_one_does() -> None:
 
 
 @pytest.mark.parametrize("how", ["it worked", "it lasted"])
-def test_one_that_did_its_work_begins_anew(how: str) -> None:
+def test_a_subscription_that_worked_is_reopened_at_once(how: str) -> None:
     backoff = Backoff(Random(7))
     for _ in range(6):
         backoff.ended(100.0, hung_up=True, lasted=0.0)

@@ -151,7 +151,7 @@ async def test_what_a_tap_missed_of_a_watched_run_is_a_gap(team: Team) -> None:
     assert team.published().count("step_stream") == 2
 
 
-async def test_what_a_tap_missed_of_a_run_that_nobody_watched_is_a_gap(team: Team) -> None:
+async def test_what_a_tap_missed_of_a_run_without_a_follower_is_a_gap(team: Team) -> None:
     team.subscription.emit(*of_other(started(), chunk(0), hangup()))
     team.subscription.end()
     await rest()

@@ -99,7 +99,7 @@ def test_the_newest_frame_is_kept_even_if_it_is_larger_than_the_bound() -> None:
     assert len(backlog) == 1
 
 
-def test_every_change_of_size_is_heard() -> None:
+def test_every_change_of_size_is_reported() -> None:
     received: list[int] = []
     backlog = Backlog[Frame](2, 10_000, received.append)
     for body in (b"a", b"bb", b"ccc"):
@@ -121,7 +121,7 @@ def test_a_sealed_backlog_takes_nothing_more() -> None:
     st.integers(200, 3000),
     st.lists(st.tuples(st.booleans(), st.integers(0, 400), st.sampled_from("ab")), max_size=60),
 )
-def test_whatever_comes_every_frame_is_kept_counted_or_remembered(
+def test_every_frame_is_kept_counted_or_remembered_whatever_comes(
     events: int, size: int, frames: list[tuple[bool, int, str]]
 ) -> None:
     backlog = Backlog[Frame](events, size)

@@ -163,7 +163,7 @@ async def test_an_event_that_is_rebuilt_for_a_client_and_refused_then_is_a_gap_f
 
 
 @pytest.mark.parametrize("form", ["ai-sdk", "ag-ui", "openai"])
-def test_a_chat_format_is_told_of_refused_chunks_as_of_any_gap(form: str) -> None:
+def test_a_chat_format_announces_refused_chunks_as_any_gap(form: str) -> None:
     bench, other = Bench(CHAT, form), Bench(CHAT, form)
     bench.send(chunk(0))
     other.send(chunk(0))

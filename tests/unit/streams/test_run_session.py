@@ -97,7 +97,7 @@ async def test_items_that_no_backlog_holds_any_more_are_a_gap_for_a_late_stream(
     assert sink.data[1:] == ['"6"', '"7"', '"8"', '"9"']
 
 
-async def test_forgotten_events_that_the_state_does_not_tell_are_a_gap_for_a_late_stream() -> None:
+async def test_forgotten_events_that_the_state_does_not_show_are_a_gap_for_a_late_stream() -> None:
     upstream = FakeUpstream(has_history=False)
     upstream.cores[RUN] = state()
     one = session(upstream, events=4)
@@ -127,7 +127,7 @@ async def test_only_the_clients_of_removed_streams_are_dropped() -> None:
     assert one.opened(removed) is None
 
 
-async def test_whoever_waits_for_the_state_of_a_dropped_run_is_told_that_hatchet_is_away() -> None:
+async def test_a_wait_for_the_state_of_a_dropped_run_ends_with_hatchet_away() -> None:
     one = session()
     waiting = [asyncio.create_task(one.known(10.0)) for _ in range(2)]
     await asyncio.sleep(0)
@@ -235,7 +235,7 @@ async def test_the_workflows_name_is_read_until_the_history_knows_the_run() -> N
     assert one.workflow == "chat"
 
 
-async def test_a_name_that_the_history_never_tells_is_an_error_after_the_patience() -> None:
+async def test_a_name_that_the_history_never_shows_is_an_error_after_the_patience() -> None:
     one = session(FakeUpstream())
     with pytest.raises(HistoryAway):
         await one.named(0)

@@ -47,7 +47,7 @@ def run(*arguments: str) -> Result:
         ([FINE, "--frobnicate"], 2),
     ],
 )
-def test_the_exit_status_tells_problems_from_usage_errors(arguments: list[str], status: int) -> None:
+def test_problems_and_usage_errors_have_different_exit_statuses(arguments: list[str], status: int) -> None:
     assert run(*arguments).exit_code == status
 
 

@@ -26,7 +26,7 @@ def checked(name: str, monkeypatch: pytest.MonkeyPatch) -> list[Checked]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_case_is_told_to_the_letter(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_case_comes_out_exactly(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     said = as_text(checked(name, monkeypatch))
     expected = (CASES / name).with_suffix(".txt")
     if os.environ.get("STREAM_PROXY_WRITE"):

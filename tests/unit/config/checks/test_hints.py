@@ -220,7 +220,9 @@ def only(found: Checked) -> Problem:
         ("8080\u00a0", "ends in a no-break space (U+00A0)"),
     ],
 )
-def test_what_is_wrong_with_a_variables_value_is_said_and_our_own_words_stay(value: str, flaw: str) -> None:
+def test_what_is_wrong_with_a_variables_value_is_reported_and_our_own_words_stay(
+    value: str, flaw: str
+) -> None:
     problem = only(checked(server('port: "${PORT}"'), PORT=value))
     assert problem.message == f"`port` must be a whole number, but this is the text [redacted], which {flaw}"
     assert problem.hint == "like `port: 8080`"

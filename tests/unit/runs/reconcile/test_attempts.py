@@ -59,7 +59,7 @@ def test_chunks_that_the_engine_held_back_are_not_taken_for_the_next_attempts() 
     assert chunks(made, 2) == ["0@1.6", "1@1.7", "2@1.8"]
 
 
-def test_of_two_executions_before_an_end_of_attempt_2_none_is_told_as_the_others() -> None:
+def test_of_two_executions_before_an_end_of_attempt_2_none_is_sent_as_the_other() -> None:
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.QUEUED))])
     one = made.open(ordered=True)
     made.until(0.5)
@@ -72,7 +72,7 @@ def test_of_two_executions_before_an_end_of_attempt_2_none_is_told_as_the_others
     assert {gap.attempt for gap in gaps(made)} == {1, 2}, "by run id no tail is proven"
 
 
-def test_a_late_chunk_of_an_attempt_two_failures_ago_is_told_in_that_attempt() -> None:
+def test_a_late_chunk_of_an_attempt_two_failures_ago_is_sent_in_that_attempt() -> None:
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), (2, past(Status.RUNNING, 2))])
     one = made.open(ordered=False)
     made.emit(one, started(), chunk(0, 0.5), chunk(1, 0.6))
@@ -85,7 +85,7 @@ def test_a_late_chunk_of_an_attempt_two_failures_ago_is_told_in_that_attempt() -
     assert gaps(made) == []
 
 
-def test_a_late_chunk_of_the_attempt_before_the_last_is_not_told_as_the_last_ones() -> None:
+def test_a_late_chunk_of_the_attempt_before_the_last_is_not_sent_as_the_last_ones() -> None:
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), (3, past(Status.RUNNING, 2))])
     one = made.open(ordered=False)
     made.emit(one, started(), chunk(0, 1), chunk(2, 1.2))
@@ -164,7 +164,7 @@ def test_a_chunk_whose_index_waits_already_from_an_earlier_time_is_of_another_at
     assert chunks(made, 1) == ["0@1.01", "2@1.07"]
 
 
-def test_a_chunk_of_before_a_clock_was_put_back_is_not_told_as_the_retrys() -> None:
+def test_a_chunk_of_before_a_clock_was_put_back_is_not_sent_as_the_retrys() -> None:
     """It was missed by metadata, and comes by run id after later ones."""
     made = world(
         [(0, core(Status.RUNNING)), (9, core(Status.COMPLETED))],
@@ -189,7 +189,7 @@ def test_a_chunk_of_before_a_clock_was_put_back_is_not_told_as_the_retrys() -> N
     legal(made.items)
 
 
-def test_chunks_that_are_timed_before_their_attempt_began_are_told_or_announced() -> None:
+def test_chunks_that_are_timed_before_their_attempt_began_are_sent_or_announced() -> None:
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING, 1, started_at=at(10)))])
     one = made.open(ordered=False)
     made.until(0.5)
@@ -225,7 +225,7 @@ def test_chunks_while_the_history_has_a_retry_queued_are_not_the_retrys() -> Non
     legal(made.items)
 
 
-def test_chunks_that_came_around_a_failure_on_a_broken_subscription_are_told_or_announced() -> None:
+def test_chunks_that_came_around_a_failure_on_a_broken_subscription_are_sent_or_announced() -> None:
     failure = past(Status.FAILED, error="E: no", finished_at=at(0.4))
     made = world(
         [(0, core(Status.RUNNING))], [(0, failure), (0.6, past(Status.RUNNING, 1, started_at=at(0.45)))]
@@ -350,7 +350,7 @@ def test_by_run_id_each_attempts_tail_is_a_gap() -> None:
     assert gaps(made) == [StepGap(LOST, "one", 1, None), StepGap(LOST, "one", 2, None)]
 
 
-def test_a_late_joiner_is_told_how_many_chunks_it_missed_and_that_the_tail_is_unproven_by_run_id() -> None:
+def test_a_late_joiner_learns_how_many_chunks_it_missed_and_that_the_tail_is_unproven_by_run_id() -> None:
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING))])
     by_id, by_pair = made.open(ordered=True), made.open(ordered=False)
     made.until(3)
@@ -381,7 +381,7 @@ def test_chunks_that_the_engine_held_back_when_a_subscription_was_closed_are_ann
     assert StepGap(LOST, "two", 1, None) in made.items, "it began while somebody listened"
 
 
-def test_a_step_that_was_waiting_when_the_subscription_broke_may_have_begun_unheard() -> None:
+def test_a_step_that_was_waiting_when_the_subscription_broke_may_have_begun_unnoticed() -> None:
     made = world(
         [(0, core(Status.QUEUED)), (2, core(Status.RUNNING))],
         [(0, past(Status.QUEUED)), (2, past(Status.RUNNING))],
@@ -503,7 +503,7 @@ def replayed(second: Status, retry: int) -> PastState:
     return PastState(RUN, second, (one, two))
 
 
-def test_between_two_steps_of_a_replay_no_end_is_told_and_nothing_of_before() -> None:
+def test_between_two_steps_of_a_replay_no_end_is_sent_and_nothing_of_before() -> None:
     one, two = CoreStep("one", STEP, Status.COMPLETED), CoreStep("two", OTHER, Status.COMPLETED, '{"old":1}')
     false = core(Status.COMPLETED, one, two)
     runs = core(Status.RUNNING, replace(one, status=Status.QUEUED), replace(two, status=Status.RUNNING))
@@ -525,7 +525,7 @@ def test_between_two_steps_of_a_replay_no_end_is_told_and_nothing_of_before() ->
     assert ended(made)
 
 
-def test_without_a_history_an_end_that_no_subscription_told_is_read_twice() -> None:
+def test_without_a_history_an_end_that_no_subscription_delivered_is_read_twice() -> None:
     false, runs = core(Status.COMPLETED), core(Status.RUNNING)
     made = world([(0, false), (0.05, runs), (2, false)], [])
     made.open(ordered=True)
@@ -567,7 +567,7 @@ def test_without_a_history_old_runs_end_within_two_seconds_and_tasks_at_once() -
     assert ended(task)
 
 
-def test_a_run_whose_beginning_was_heard_needs_no_second_done_state() -> None:
+def test_a_run_whose_beginning_was_received_needs_no_second_done_state() -> None:
     runs = core_pair(Status.RUNNING, Status.QUEUED, Status.RUNNING)
     done = core_pair(Status.COMPLETED, Status.COMPLETED, Status.COMPLETED)
     made = world([(0, runs), (1, done)], [])
@@ -579,7 +579,7 @@ def test_a_run_whose_beginning_was_heard_needs_no_second_done_state() -> None:
     assert ended(made)
 
 
-def test_an_end_that_nobody_tells_is_asked_for_once_every_step_has_ended() -> None:
+def test_an_end_that_no_event_brings_is_polled_for_once_every_step_has_ended() -> None:
     made = world([(0, core(Status.RUNNING)), (1.2, core(Status.COMPLETED))], [(0, past(Status.RUNNING))])
     one = made.open(ordered=True)
     made.emit(one, started())

@@ -67,7 +67,7 @@ def test_what_its_own_subscription_brought_the_start_of_is_that_attempt_at_once(
     assert decide(one, known()).attempt == 1
 
 
-def test_a_start_is_worth_nothing_once_a_timeout_may_have_passed_unheard() -> None:
+def test_a_start_proves_nothing_once_a_timeout_may_have_passed_unnoticed() -> None:
     one = received(3.0)
     one.begun = (1, 3.0 - SHORTEST_TIMEOUT)
     assert decide(one, known()).attempt is None
@@ -133,7 +133,7 @@ def test_an_attempt_that_the_history_does_not_count_yet_is_not_believed() -> Non
     assert decide(received(5.0), known(proven=2, history_asked=9.0, history_attempt=1)).attempt == 1
 
 
-def test_executions_that_nothing_tells_apart_are_the_attempts_one_by_one_when_all_is_over() -> None:
+def test_executions_that_nothing_distinguishes_are_the_attempts_one_by_one_when_all_is_over() -> None:
     evidence = known(proven=2)
     assert decide(received(1.0, number=1), evidence, newer=1, over=True).attempt == 1
     assert decide(received(1.0, number=1), evidence, newer=2, over=True).attempt == UNKNOWN
@@ -152,7 +152,7 @@ def test_it_is_the_next_attempt_where_the_proven_one_failed_live_before_it() -> 
     assert decide(received(3.5), evidence, now=9.0).attempt == 1
 
 
-def test_a_failure_that_only_a_state_tells_must_have_been_known_for_some_time() -> None:
+def test_a_failure_that_only_a_state_shows_must_have_been_known_for_some_time() -> None:
     evidence = known(history_asked=9.0)
     evidence.attempt_failed(1, "E", at(4.0), 4.0, live=False)
     assert decide(received(4.0 + ATTEMPT_WAIT * 0.9), evidence).attempt == 1
@@ -162,7 +162,7 @@ def test_a_failure_that_only_a_state_tells_must_have_been_known_for_some_time() 
 # -- an execution after one whose attempt is known --
 
 
-def test_one_that_is_older_than_that_is_nobodys() -> None:
+def test_one_that_is_older_than_that_is_of_no_attempt() -> None:
     before = received(5.0, attempt=1)
     assert decide(received(5.0 - CLOCK_JITTER * 1.1, now=6.0), known(), before=before).attempt == UNKNOWN
     assert decide(received(5.0 - CLOCK_JITTER * 0.9, now=6.0), known(), before=before).attempt is None
@@ -179,7 +179,7 @@ def test_one_that_goes_on_is_of_the_failed_attempt_where_it_was_sent_before_the_
     assert decide(received(6.0, now=6.5, first=3), evidence, before=before) == Attribution(2)
 
 
-def test_where_times_are_missing_what_was_heard_first_decides() -> None:
+def test_where_times_are_missing_the_order_of_arrival_decides() -> None:
     evidence = known()
     evidence.attempt_failed(1, "E", None, 6.0, live=True)
     before = received(1.0, attempt=1)
@@ -246,7 +246,7 @@ def test_one_that_goes_on_after_a_break_is_the_same_attempt_once_the_history_cou
     assert decide(one, known(), before=before, now=5.0 + 2 * RERUN_WAIT) == Attribution(1, rerun=True)
 
 
-def test_one_that_goes_on_and_was_heard_before_the_failure_is_the_failed_attempts() -> None:
+def test_one_that_goes_on_and_was_received_before_the_failure_is_the_failed_attempts() -> None:
     evidence = known()
     evidence.attempt_failed(1, "E", at(4.0), 6.0, live=True)
     before = received(1.0, attempt=1)
@@ -255,7 +255,7 @@ def test_one_that_goes_on_and_was_heard_before_the_failure_is_the_failed_attempt
     assert decide(received(5.0, now=6.5, first=3), evidence, before=before) == Attribution(2)
 
 
-def test_after_a_failure_that_only_the_history_tells_its_next_answer_is_waited_for() -> None:
+def test_after_a_failure_that_only_the_history_shows_its_next_answer_is_waited_for() -> None:
     evidence = known()
     evidence.attempt_failed(1, "E", at(4.0), 4.5, live=False)
     before = received(1.0, attempt=1)

@@ -100,7 +100,7 @@ def test_by_run_id_an_end_proves_nothing_about_the_tail(kind: Kind, type_: str) 
 
 
 @SELECTIONS
-def test_chunks_that_an_end_overtook_are_told_before_it(by_id: bool) -> None:
+def test_chunks_that_an_end_overtook_are_sent_before_it(by_id: bool) -> None:
     made, one = streaming(by_id=by_id)
     made.emit(one, completed(1))
     made.until(1.0 + SETTLE / 2)
@@ -137,7 +137,7 @@ def test_a_step_without_a_chunk_is_whole_where_its_start_was_received() -> None:
 
 
 @SELECTIONS
-def test_a_step_without_a_chunk_has_a_gap_where_nobody_heard_it_begin(by_id: bool) -> None:
+def test_a_step_without_a_chunk_has_a_gap_where_no_subscription_received_its_start(by_id: bool) -> None:
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING, retries=0))])
     one = made.open(ordered=by_id)
     made.until(1.0)
@@ -243,7 +243,7 @@ def test_a_chunk_by_run_id_does_not_make_its_end_a_proof() -> None:
     assert gaps(made) == [TAIL]
 
 
-def test_a_chunk_that_comes_while_the_end_settles_is_told_whichever_subscription_brings_it() -> None:
+def test_a_chunk_that_comes_while_the_end_settles_is_sent_whichever_subscription_brings_it() -> None:
     made, first, second = beside()
     made.emit(second, chunk(1, 2.0), completed(3))
     for one in (first, second):
@@ -254,7 +254,7 @@ def test_a_chunk_that_comes_while_the_end_settles_is_told_whichever_subscription
     assert gaps(made) == []
 
 
-def test_a_chunk_that_comes_after_the_end_was_told_is_announced_once() -> None:
+def test_a_chunk_that_comes_after_the_end_is_announced_once() -> None:
     made, one = streaming()
     second = made.open(ordered=True)
     made.emit(one, completed(1))
@@ -265,7 +265,7 @@ def test_a_chunk_that_comes_after_the_end_was_told_is_announced_once() -> None:
     assert gaps(made) == [TAIL], "one frame for many lost chunks"
 
 
-def test_an_end_that_is_heard_again_on_a_subscription_that_hangs_up_proves_nothing() -> None:
+def test_an_end_received_again_on_a_subscription_that_hangs_up_proves_nothing() -> None:
     made, _, second = beside()
     third = made.open(ordered=True)
     made.until(5.0)
@@ -312,7 +312,7 @@ def stopped(*, by_id: bool = False) -> tuple[World, SubscriptionState]:
     return made, one
 
 
-def test_a_stop_that_only_a_state_tells_has_a_gap_where_the_subscription_may_be_dead() -> None:
+def test_a_stop_that_only_a_state_shows_has_a_gap_where_the_subscription_may_be_dead() -> None:
     made, _ = stopped()
     made.until(3.0 + SIGN_WAIT)
     assert not published(made, STEP_CANCELLED)
@@ -419,7 +419,7 @@ def test_a_chunk_that_is_sent_after_a_cancellation_takes_nothing_back() -> None:
     assert gaps(made) == []
 
 
-def test_a_chunk_that_comes_after_a_stop_was_told_and_was_sent_before_it_is_announced() -> None:
+def test_a_chunk_that_comes_after_a_stop_and_was_sent_before_it_is_announced() -> None:
     made, one = stopped()
     made.until(3.8)
     made.emit(one, chunk(1, 2.8))
@@ -467,7 +467,7 @@ def test_a_step_may_have_run_where_the_history_is_behind_the_done_state() -> Non
     assert len(gaps(made)) == 1
 
 
-def test_a_retry_that_no_subscription_heard_begin_has_a_gap() -> None:
+def test_a_retry_whose_beginning_no_subscription_received_has_a_gap() -> None:
     made = world(
         [(0, core(Status.RUNNING)), (9, core(Status.CANCELLED))],
         [
@@ -491,7 +491,9 @@ def test_a_retry_that_no_subscription_heard_begin_has_a_gap() -> None:
 
 
 @SELECTIONS
-def test_without_a_history_a_retry_that_is_cancelled_has_a_gap_where_nobody_was_received(by_id: bool) -> None:
+def test_without_a_history_a_retry_that_is_cancelled_has_a_gap_where_no_subscription_was_open(
+    by_id: bool,
+) -> None:
     cores = [(0, Status.RUNNING), (1, Status.QUEUED), (4, Status.RUNNING), (7, Status.CANCELLED)]
     made = world([(t, core(status)) for t, status in cores], [])
     one = made.open(ordered=by_id)

@@ -147,7 +147,7 @@ def test_a_late_joiner_of_a_silent_step_gets_the_gap_with_the_chunks_not_before_
 # -- 4: a timed-out attempt streams on beside the next --
 
 
-def test_a_zombies_chunks_are_void_and_the_next_attempts_are_told() -> None:
+def test_a_zombies_chunks_are_void_and_the_next_attempts_are_sent() -> None:
     timed_out = PastTaskEvent("TIMED_OUT", at(3), 0, "Task exceeded timeout of 3s")
     made = world(
         [(0, core(Status.RUNNING))],
@@ -178,7 +178,7 @@ def test_a_zombies_chunks_are_void_and_the_next_attempts_are_told() -> None:
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["a state says evicted", "no state says so"])
-def test_an_evicted_task_that_runs_again_goes_on_where_it_was_told(known: bool) -> None:
+def test_an_evicted_task_that_runs_again_goes_on_where_it_stopped(known: bool) -> None:
     evicted = [(1.0, past(Status.EVICTED))] if known else []
     made = world(
         [(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), *evicted, (2, past(Status.RUNNING))]
@@ -288,7 +288,7 @@ def test_a_step_that_the_task_events_call_skipped_is_skipped() -> None:
     assert published(made, STEP_SKIPPED) == [(1, None)]
 
 
-def test_a_live_and_a_late_client_get_the_same_story_of_such_an_output() -> None:
+def test_a_live_and_a_late_client_get_the_same_events_of_such_an_output() -> None:
     made = world(
         [(0, core(Status.RUNNING)), (1.1, done_with_mark()[0][1])],  # type: ignore[list-item]
         [(0, past(Status.RUNNING)), (1.1, past_of("QUEUED", "STARTED", "FINISHED"))],
@@ -326,7 +326,7 @@ def test_a_schedule_timeout_is_one_failure_with_its_reason() -> None:
 
 
 @pytest.mark.parametrize("by_history", [True, False], ids=["the history counts first", "FAILED comes first"])
-def test_the_next_attempts_chunks_are_not_told_as_the_failed_ones(by_history: bool) -> None:
+def test_the_next_attempts_chunks_are_not_sent_as_the_failed_ones(by_history: bool) -> None:
     later = (1.0, past(Status.RUNNING, 1, started_at=at(1.05)))
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING, started_at=at(0))), later])
     one = made.open(ordered=False)
@@ -372,7 +372,7 @@ def test_many_chunks_that_come_after_the_end_are_one_gap() -> None:
 # -- hostile events --
 
 
-def test_an_output_nested_500_deep_is_told_and_the_run_ends() -> None:
+def test_an_output_nested_500_deep_is_sent_and_the_run_ends() -> None:
     deep = "[" * 500 + "]" * 500
     made = world(
         [

@@ -44,14 +44,14 @@ def retried_at_once(lag: float) -> World:
 
 
 @pytest.mark.parametrize("lag", [0.0, 0.1, 0.5, 1.0, 2.0])
-def test_a_retry_is_told_or_announced_however_far_the_history_is_behind(lag: float) -> None:
+def test_a_retry_is_sent_or_announced_however_far_the_history_is_behind(lag: float) -> None:
     made = retried_at_once(lag)
     retry = ["0@0.63", "1@0.73", "2@0.83", "3@0.93"]
     assert chunks(made, 1) == ["3@0.5", "4@0.55", "5@0.6"]
     assert chunks(made, 2) == retry or StepGap(GapCause.UPSTREAM, "one", 2, None) in gaps(made)
 
 
-def test_two_attempts_that_come_at_once_without_a_failure_are_not_told_as_one() -> None:
+def test_two_attempts_that_come_at_once_without_a_failure_are_not_sent_as_one() -> None:
     """A connection held them back, with lifecycle events off for a while; the history is away since."""
     again = past(Status.COMPLETED, 1, started_at=at(8.0), finished_at=at(8.5))
     made = world([(0, core(Status.RUNNING)), (12.0, core(Status.COMPLETED))], [(11.9, again)])
@@ -73,7 +73,7 @@ def test_two_attempts_that_come_at_once_without_a_failure_are_not_told_as_one() 
     assert not [text for text in chunks(made, 2) if text.startswith("1/")]
 
 
-def test_chunks_of_a_failed_attempt_that_its_failure_overtook_are_not_told_as_the_retrys() -> None:
+def test_chunks_of_a_failed_attempt_that_its_failure_overtook_are_not_sent_as_the_retrys() -> None:
     """Chunks lag by a second: the failure comes first, and the history counts the retry."""
     again = {"retry": 1, "started_at": at(0.62)}
     made = world(
@@ -89,7 +89,7 @@ def test_chunks_of_a_failed_attempt_that_its_failure_overtook_are_not_told_as_th
     assert chunks(made, 2) == ["2/0", "2/1", "2/2"]
 
 
-def test_chunks_of_a_replay_are_not_told_as_those_of_the_attempt_that_ended_before() -> None:
+def test_chunks_of_a_replay_are_not_sent_as_those_of_the_attempt_that_ended_before() -> None:
     """The end waits, because chunks lag; no source shows the replay yet."""
     made = world(
         [(0, core(Status.RUNNING)), (1.1, core(Status.COMPLETED)), (3, core(Status.RUNNING))],

@@ -45,7 +45,7 @@ def joined_before_the_child_began() -> World:
     return world([(0, parent_runs), (1, both)], [(0, first)])
 
 
-def test_a_child_that_is_heard_before_its_parents_end_is_told_after_it() -> None:
+def test_a_child_received_before_its_parents_end_is_sent_after_it() -> None:
     made = joined_before_the_child_began()
     one = made.open(ordered=False)
     made.emit(one, started())
@@ -58,7 +58,7 @@ def test_a_child_that_is_heard_before_its_parents_end_is_told_after_it() -> None
     assert order(made) == IN_ORDER
 
 
-def test_a_child_waits_a_bounded_time_for_a_parents_end_that_nobody_tells() -> None:
+def test_a_child_waits_a_bounded_time_for_a_parents_end_that_does_not_come() -> None:
     made = joined_before_the_child_began()
     one = made.open(ordered=False)
     made.emit(one, started())
@@ -80,7 +80,7 @@ def test_a_cancellation_that_the_history_knows_as_a_schedule_timeout_is_a_failur
     assert [(i.type, "scheduling timed out" in i.payload["message"]) for i in ends] == [(STEP_FAILED, True)]
 
 
-def test_a_cancellation_is_told_when_the_history_confirms_it_or_has_not_spoken_in_time() -> None:
+def test_a_cancellation_is_sent_when_the_history_confirms_it_or_does_not_answer_in_time() -> None:
     cancelled = past(Status.CANCELLED, started_at=at(0.1))
     for answers, told_by in (([(1.2, cancelled)], 1.5), ([], 1.0 + CANCEL_WAIT + 0.1)):
         made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), *answers])

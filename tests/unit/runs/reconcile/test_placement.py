@@ -142,7 +142,7 @@ def test_a_hole_is_filled_where_the_time_fits() -> None:
     assert placed(chunk(2, 1.3 + MORE), one) == (-1, Place.BEGINS)
 
 
-def test_an_index_before_the_first_that_was_heard_fits_the_oldest_execution_at_any_time() -> None:
+def test_an_index_before_the_first_that_was_received_fits_the_oldest_execution_at_any_time() -> None:
     assert placed(chunk(1, 0.5), execution((3, 1.3), (4, 1.4))) == (0, Place.ADDS)
 
 

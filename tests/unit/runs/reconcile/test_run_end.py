@@ -95,7 +95,7 @@ def test_a_claim_stands_when_the_state_was_asked_for_again_after_a_replays_pause
     assert end.stands
 
 
-def test_a_step_that_begins_or_ends_makes_a_claim_begin_anew() -> None:
+def test_a_step_that_begins_or_ends_restarts_the_wait_of_a_claim() -> None:
     end = claimed(0.0, 0.0)
     end.claimed(1.0, 1.0, alone=False)
     assert end.stands
@@ -144,7 +144,7 @@ def test_each_denial_costs_a_read_and_a_running_step_all_but_one() -> None:
 # -- what a claimed end waits for --
 
 
-def test_an_end_with_every_steps_end_heard_waits_for_nothing() -> None:
+def test_an_end_with_every_steps_end_received_waits_for_nothing() -> None:
     assert wait(claimed(), 0.0, all_received=True, listening=True, history_behind=True) is None
 
 

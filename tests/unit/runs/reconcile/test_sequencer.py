@@ -77,7 +77,7 @@ def bench() -> Bench:
     return Bench()
 
 
-def test_nothing_is_told_of_a_step_without_a_name(bench: Bench) -> None:
+def test_nothing_is_sent_of_a_step_without_a_name(bench: Bench) -> None:
     bench.evidence.name = None
     bench.execution(1, chunk(0, 0))
     assert bench.advance(0.0) == []
@@ -90,7 +90,7 @@ def test_a_step_starts_once_and_its_chunks_come_by_index(bench: Bench) -> None:
     assert bench.advance(0.2) == ["2@0.2"]
 
 
-def test_a_start_that_only_a_state_tells_waits_for_the_subscriptions(bench: Bench) -> None:
+def test_a_start_that_only_a_state_shows_waits_for_the_subscriptions(bench: Bench) -> None:
     bench.evidence.started_live = False
     bench.evidence.emit_start_at = 0.25
     assert bench.advance(0.1) == []
@@ -171,7 +171,7 @@ def test_an_end_waits_for_its_hole_and_for_its_proof(bench: Bench) -> None:
     assert bench.sequencer.ended
 
 
-def test_an_end_waits_until_it_may_be_told(bench: Bench) -> None:
+def test_an_end_waits_until_it_may_be_emitted(bench: Bench) -> None:
     bench.execution(1, chunk(0, 0))
     bench.end(0.0)
     assert bench.evidence.end is not None
@@ -272,7 +272,7 @@ def test_a_step_flows_only_in_its_running_attempt(bench: Bench) -> None:
     assert bench.sequencer.flowing is None
 
 
-def test_nothing_is_told_after_the_end(bench: Bench) -> None:
+def test_nothing_is_sent_after_the_end(bench: Bench) -> None:
     one = bench.execution(1, chunk(0, 0))
     bench.end(0.0)
     bench.advance(1.0)
