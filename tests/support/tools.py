@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -36,12 +38,24 @@ def need(tool: str) -> str:
         found = shutil.which(name)
         if found:
             return found
+    found = _from_a_wheel(tool)
+    if found:
+        return found
     if tool == "chromium":
         found = next(iter(map(str, sorted((TOOLS / "browsers").glob("chromium*/chrome-*/*chrom*")))), None)
         if found:
             return found
     missing(tool)
     raise AssertionError("never reached")
+
+
+def _from_a_wheel(tool: str) -> str | None:
+    """A program that a package of the extra `test` brought."""
+    spec = importlib.util.find_spec(tool) if tool == "envoy" else None
+    folders = [Path(sys.executable).parent]
+    if spec is not None and spec.origin is not None:
+        folders.append(Path(spec.origin).parent / "_bin")  # its script in bin/ would only start this program
+    return next((str(path) for folder in reversed(folders) if (path := folder / tool).is_file()), None)
 
 
 def need_npm(package: str) -> Path:
