@@ -1,4 +1,4 @@
-"""Makes the channel and the dispatcher of a stream on a run, or on several runs that it merges."""
+"""Makes the channel, the dispatcher and the cursors of a stream on a run, or on several runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 from proxy.core.events import Event
 from proxy.formats.machine import Facts
 from proxy.formats.wire import SSE, machine_of
-from proxy.log.cursor import CursorSource
+from proxy.log.cursor import CursorSource, Ids
+from proxy.log.fences import Fences
+from proxy.log.positions import LogIds
 from proxy.observability.counters import TeamCounters
 from proxy.streams.backlog import Backlog, Frame
 from proxy.streams.channel import Channel
@@ -54,3 +56,61 @@ def open_dispatcher(
         merged=merged,
     )
     return Dispatcher(channel, heartbeat=config.heartbeat)
+
+
+class RunCursors:
+    """Makes the cursors of a run's channels.
+
+    They are numbers of this process's frames, or, once `share` was called, positions in the log that replicas
+    share.
+    """
+
+    __slots__ = ("_channels_made", "_fences", "_run_id", "_secret", "_session", "_team")
+
+    def __init__(self, run_id: str, session: int, *, team: str, secret: bytes) -> None:
+        """`session` distinguishes the sessions of a run in this process, `secret` is the key."""
+        self._run_id = run_id
+        self._session = session
+        self._team = team
+        self._secret = secret
+        self._fences: Fences | None = None
+        self._channels_made = 0
+
+    def share(self, fences: Fences) -> None:
+        """From now on cursors are positions in a shared log with these fences."""
+        self._fences = fences
+
+    def of_channel(self, stream: LiveStream, value: str, *, first: int) -> CursorSource:
+        """The cursors of a new channel.
+
+        `value` is what the metadata path has for this run; `first` the position of the first item that is
+        kept.
+        """
+        self._channels_made += 1
+        # Merged frames depend on when chunks came: another channel with the same rules numbers other frames.
+        made = f" {self._channels_made}" if stream.rules.merges else ""
+        name, rules = stream.config.name, stream.rules.fingerprint + made
+        if self._fences is None:
+            return Ids(
+                self._secret,
+                team=self._team,
+                stream=name,
+                run_id=self._run_id,
+                value=value,
+                rules=rules,
+                session=self._session,
+            )
+        # frames that depend on items which this replica never had are not those of other replicas
+        depends = stream.config.format != SSE or stream.rules.repairs_texts
+        variant = f"from {first}" if depends and first > 1 else ""
+        if stream.rules.merges:
+            variant += self._secret.hex()
+        return LogIds(
+            self._fences,
+            team=self._team,
+            stream=name,
+            run_id=self._run_id,
+            value=value,
+            rules=rules,
+            variant=variant,
+        )

@@ -1,13 +1,14 @@
-"""The items of a run as a run session retains them: with their size, and an identity to rebuild them by."""
+"""The items of a run as a run session retains them, and all items so far, for a stream that begins late."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 
 from proxy.core import json_codec
-from proxy.core.events import End, Event, Item
+from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
 from proxy.core.value import value
-from proxy.streams.backlog import OVERHEAD, Source
+from proxy.log.told import Told
+from proxy.streams.backlog import OVERHEAD, Backlog, Source
 
 
 @value
@@ -49,3 +50,84 @@ def retain(item: Item) -> RetainedItem:
     payload = item.payload
     size = len(payload) if payload.__class__ is str else json_codec.memory_of(payload)
     return RetainedItem(item, OVERHEAD + size)
+
+
+class EarlierItems:
+    """All items of a run until now, as far as they are known, for a stream that begins late.
+
+    Evicted events are taken from `rebuilt`, the events that the run's state implies; what cannot be had is
+    announced by gaps.
+    """
+
+    __slots__ = ("_backlog", "_cut")
+
+    def __init__(self, backlog: Backlog[RetainedItem]) -> None:
+        """`backlog`: the run's items; the run session appends them."""
+        self._backlog = backlog
+        self._cut: Told | None = None  # what was told before the first item that this replica ever had
+
+    def restarted(self, told: Told | None) -> None:
+        """The backlog begins anew; `told`: what was told before its first item, None: nothing."""
+        self._cut = told
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether events are missing that the run's state may have."""
+        return bool(self._backlog.forgotten(0)) or self._cut is not None
+
+    def numbered(self, after: int) -> list[tuple[int, Item]]:
+        """The retained items after number `after`, with their numbers; what was evicted is missing."""
+        backlog = self._backlog
+        place = max(after, backlog.first - 1)
+        aside = [(number, entry.item) for number, entry in backlog.aside(after)]
+        recent = enumerate(backlog.read(place), place + 1)
+        return [*aside, *((number, entry.item) for number, entry in recent)]
+
+    def identities(self) -> set[Hashable]:
+        """The identities of all lifecycle events that the run has had."""
+        backlog = self._backlog
+        aside = [entry.identity for _, entry in backlog.aside(0)]
+        recent = [entry.identity for entry in backlog.read(backlog.first - 1)]
+        return {*aside, *recent, *backlog.forgotten(0)}
+
+    def so_far(self, rebuilt: list[Event]) -> Iterator[Item]:
+        """All items until now: retained ones, forgotten ones from `rebuilt`, and gaps for what is lost."""
+        backlog = self._backlog
+        forgotten = backlog.forgotten(0)
+        events = [event for event in rebuilt if event.identity in forgotten]
+        notices = [item for item in forgotten if isinstance(item, StepGap | Reset)]
+        yield from events
+        yield from notices
+        if len(events) + len(notices) < len(forgotten):  # the state may be incomplete while the run goes on
+            yield StepGap(GapCause.BACKLOG, None, None, None)
+        for loss in backlog.losses(0):
+            yield StepGap(GapCause.BACKLOG, loss.step, loss.attempt, loss.missed)
+        yield from [entry.item for _, entry in backlog.aside(0)]
+        yield from [entry.item for entry in backlog.read(backlog.first - 1)]
+
+    def at_positions(self, rebuilt: list[Event]) -> Iterator[tuple[int, Item]]:
+        """All items until now with their positions in the shared log, for a new channel.
+
+        What is not kept any more is announced before the first item that is, where no cursor can miss it.
+        """
+        backlog, cut = self._backlog, self._cut
+        forgotten = backlog.forgotten(0)
+        known = {event.identity: event for event in rebuilt}
+        before = max(0, backlog.first - 2)
+        found: list[tuple[int, Item]] = [(number, entry.item) for number, entry in backlog.aside(0)]
+        gaps: list[Item] = []
+        for one, number in forgotten.items():
+            if isinstance(one, StepGap | Reset):
+                found.append((number, one))
+            elif one in known:
+                found.append((number, known[one]))
+            elif not gaps:  # the state may be incomplete while the run goes on
+                gaps.append(StepGap(GapCause.BACKLOG, None, None, None))
+        if cut is not None:
+            told = [event for event in rebuilt if event.identity not in forgotten and cut.tells(event)]
+            found += [(before, event) for event in told]
+            gaps += [StepGap(GapCause.BACKLOG, step.name, step.attempt, None) for step in cut.chunky]
+        gaps += [StepGap(GapCause.BACKLOG, loss.step, loss.attempt, None) for loss in backlog.losses(0)]
+        found += [(before, gap) for gap in gaps]
+        yield from sorted(found, key=lambda numbered: numbered[0])
+        yield from enumerate((entry.item for entry in backlog.read(backlog.first - 1)), start=backlog.first)

@@ -12,36 +12,27 @@ a new `number`. Cursors of the old session are then unknown, so they never name 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Protocol
 
-from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
-from proxy.core.observations import CoreState, PastState
-from proxy.formats.wire import SSE
-from proxy.hatchet.errors import HatchetAway, HatchetError, HistoryAway, RunUnknown
+from proxy.core.events import End, Event, Item
+from proxy.core.observations import CoreState
+from proxy.hatchet.errors import HatchetAway
 from proxy.hatchet.upstream import Upstream
-from proxy.log.cursor import Cursor, CursorSource, Ids
+from proxy.log.cursor import Cursor
 from proxy.log.fences import Fences
-from proxy.log.positions import LogIds, position_of
+from proxy.log.positions import position_of
 from proxy.log.told import Told
 from proxy.observability.counters import TeamCounters
 from proxy.runs.followed import FollowedRun
-from proxy.runs.rebuild import rebuild
 from proxy.streams.backlog import Backlog
 from proxy.streams.channel import Channel, DecodedEvents, value_of
 from proxy.streams.dispatcher import Dispatcher
-from proxy.streams.opening import open_dispatcher
-from proxy.streams.retained import RetainedItem, retain
+from proxy.streams.opening import RunCursors, open_dispatcher
+from proxy.streams.retained import EarlierItems, RetainedItem, retain
+from proxy.streams.run_queries import CLOSED, RunQueries
 from proxy.streams.stream import LiveStream
-
-LOOKUP_PAUSE: Final = 0.2
-"""Seconds between lookups of a run that does not exist yet: the engine shows a new run after about 0.1 s."""
-NAMING_PAUSE: Final = 0.05
-"""Seconds between reads of the history for a workflow's name: it learns of a new run after 0.05 to 0.1 s."""
-REPLAY_CHECK: Final = 1.0
-"""Seconds for which the answer "not replayed" is reused: it bounds the calls for a run that is over."""
-CLOSED: Final = "the run was closed"
 
 
 class RunListener(Protocol):
@@ -84,37 +75,31 @@ class RunSession:
         self.status: str | None = None
         self.state: CoreState | None = None
         self.closed = False
-        self._team = team
-        self._secret = secret
-        self._upstream = upstream
+        self._cursors = RunCursors(run_id, number, team=team, secret=secret)
+        self._queries = RunQueries(run_id, upstream)
         self._counts = counts
         self._retained = retained
+        self._earlier = EarlierItems(retained)
         self._grew = grew
         self._ended = ended
         self._unforeseen = unforeseen
         self._dispatchers: dict[str, Dispatcher] = {}
         self._listeners: list[RunListener] = []
         self._opening: dict[str, asyncio.Lock] = {}
-        self._channels_made = 0
-        self._lookup: asyncio.Task[CoreState] | None = None
-        self._naming: asyncio.Task[str] | None = None
-        self._replay_checked_at = 0.0
-        self._fences: Fences | None = None  # of the log that replicas share; None: there is none
-        self._told: Told | None = None  # what that log has told
-        self._cut: Told | None = None  # what was told before the first item that this replica ever had
+        self._told: Told | None = None  # what the log that replicas share has told; None: there is none
         self.run: FollowedRun
 
     # -- where replicas share the run's log --
 
     def share(self, fences: Fences, told: Told) -> None:
         """Cursors are positions in a shared log with these fences, which has told this."""
-        self._fences = fences
+        self._cursors.share(fences)
         self._told = told
 
     def begin_after(self, position: int, cut: Told | None) -> None:
         """The first item is the one after `position`; `cut`: what was told before it, None: nothing."""
         self._retained.restart(position)
-        self._cut = cut
+        self._earlier.restarted(cut)
 
     @property
     def kept_from(self) -> int:
@@ -129,7 +114,7 @@ class RunSession:
 
     def reaches(self, cursor: Cursor) -> bool:
         """Whether what `cursor` names cannot be what another replica has served and this one has not."""
-        return self._fences is None or position_of(cursor) <= self._retained.last
+        return self._told is None or position_of(cursor) <= self._retained.last
 
     def begin(self, run: FollowedRun) -> None:
         """Follow the run."""
@@ -142,10 +127,10 @@ class RunSession:
         """Retain what happened, in order, and publish it on every stream that is open."""
         if self.closed:
             return
-        if self._fences is not None:  # another replica may not have known the workflow's name
+        if self._told is not None:  # another replica may not have known the workflow's name
             items = tuple(self._with_workflow(items))
         retained = self._retained
-        position = None if self._fences is None else retained.last + 1
+        position = None if self._told is None else retained.last + 1
         for item in items:
             retained.append(retain(item))
             if isinstance(item, End):
@@ -158,17 +143,13 @@ class RunSession:
         for listener in tuple(self._listeners):
             listener.receive(items)
         if self.status is not None:
-            self._replay_checked_at = asyncio.get_running_loop().time()
+            self._queries.ended()
             self._counts.run_ends[self.status] += 1
             self._ended(self)
 
     def retained(self, after: int = 0) -> list[tuple[int, Item]]:
         """The retained items after number `after`, with their numbers; what was evicted is missing."""
-        retained = self._retained
-        place = max(after, retained.first - 1)
-        aside = [(number, entry.item) for number, entry in retained.aside(after)]
-        recent = enumerate(retained.read(place), place + 1)
-        return [*aside, *((number, entry.item) for number, entry in recent)]
+        return self._earlier.numbered(after)
 
     @property
     def published(self) -> int:
@@ -204,31 +185,8 @@ class RunSession:
 
         Raises RunUnknown after that, and any other HatchetError at once.
         """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + patience
-        while True:
-            try:
-                return await self._look_up()
-            except RunUnknown:
-                left = deadline - loop.time()
-                if left <= 0 or self.closed:
-                    raise
-                await asyncio.sleep(min(LOOKUP_PAUSE, left))
-
-    async def _look_up(self) -> CoreState:
         if self.state is None:
-            if self._lookup is None or self._lookup.done():
-                self._lookup = asyncio.create_task(self.run.known())
-            lookup = self._lookup
-            try:
-                self.state = await asyncio.shield(lookup)
-            except asyncio.CancelledError:
-                caller = asyncio.current_task()
-                if not lookup.cancelled() or caller is None or caller.cancelling():
-                    raise
-                raise HatchetAway(CLOSED) from None  # the run was dropped; the caller was not cancelled
-            finally:
-                del lookup  # the traceback of its error holds this frame: a reference cycle
+            self.state = await self._queries.first_state(self.run, patience)
         return self.state
 
     @property
@@ -242,34 +200,7 @@ class RunSession:
         Raises HistoryAway.
         """
         name = self.run.workflow
-        if name is not None:
-            return name
-        if self._naming is None or self._naming.done():
-            self._naming = asyncio.create_task(self._name(patience))
-        naming = self._naming
-        try:
-            return await asyncio.shield(naming)
-        except asyncio.CancelledError:
-            caller = asyncio.current_task()
-            if not naming.cancelled() or caller is None or caller.cancelling():
-                raise
-            raise HatchetAway(CLOSED) from None
-        finally:
-            del naming  # the traceback of its error holds this frame: a reference cycle
-
-    async def _name(self, patience: float) -> str:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + patience
-        while True:
-            if self.run.workflow is None:
-                past = await self._upstream.past(self.run_id)
-                if past is not None and past.workflow is not None:
-                    self.run.name_workflow(past.workflow)
-            if self.run.workflow is not None:
-                return self.run.workflow
-            if loop.time() >= deadline or self.closed:
-                raise HistoryAway("the history does not know the run's workflow yet")
-            await asyncio.sleep(NAMING_PAUSE)
+        return await self._queries.workflow(self.run, patience) if name is None else name
 
     def opened(self, stream: LiveStream) -> Dispatcher | None:
         """The dispatcher of `stream`, where the stream is open."""
@@ -300,7 +231,7 @@ class RunSession:
         if self.closed:
             raise HatchetAway(CLOSED)
         self._listeners.append(listener)  # nothing is awaited until it has all items so far
-        listener.receive(self._with_workflow(self._so_far(rebuilt)))
+        listener.receive(self._with_workflow(self._earlier.so_far(rebuilt)))
 
     def unlisten(self, listener: RunListener) -> None:
         """Give `listener` nothing more."""
@@ -313,7 +244,7 @@ class RunSession:
         return dispatcher is not None and dispatcher.channel.ids.holds(cursor)
 
     async def _rebuild_forgotten(self) -> list[Event]:
-        return await self.rebuild() if self._retained.forgotten(0) or self._cut is not None else []
+        return await self.rebuild() if self._earlier.incomplete else []
 
     def _open(self, stream: LiveStream, rebuilt: list[Event]) -> Dispatcher:
         config, state = stream.config, self.state
@@ -321,7 +252,7 @@ class RunSession:
         value = value_of(metadata, config.metadata_key)
         dispatcher = open_dispatcher(
             stream,
-            self._ids(stream, value),
+            self._cursors.of_channel(stream, value, first=self._retained.first),
             self.run_id,
             value,
             counts=self._counts,
@@ -329,27 +260,12 @@ class RunSession:
             rebuild=self.rebuild,
             unforeseen=self._unforeseen,
         )
-        if self._fences is not None:
-            for position, item in self._kept_at(rebuilt):
+        if self._told is not None:
+            for position, item in self._earlier.at_positions(rebuilt):
                 dispatcher.publish(self._with_workflow([item]), position=position)
             return dispatcher
-        dispatcher.publish(self._with_workflow(self._so_far(rebuilt)))
+        dispatcher.publish(self._with_workflow(self._earlier.so_far(rebuilt)))
         return dispatcher
-
-    def _so_far(self, rebuilt: list[Event]) -> Iterator[Item]:
-        """All items until now: retained ones, forgotten ones from `rebuilt`, and gaps for what is lost."""
-        retained = self._retained
-        forgotten = retained.forgotten(0)
-        events = [event for event in rebuilt if event.identity in forgotten]
-        notices = [item for item in forgotten if isinstance(item, StepGap | Reset)]
-        yield from events
-        yield from notices
-        if len(events) + len(notices) < len(forgotten):  # the state may be incomplete while the run goes on
-            yield StepGap(GapCause.BACKLOG, None, None, None)
-        for loss in retained.losses(0):
-            yield StepGap(GapCause.BACKLOG, loss.step, loss.attempt, loss.missed)
-        yield from [entry.item for _, entry in retained.aside(0)]
-        yield from [entry.item for entry in retained.read(retained.first - 1)]
 
     def _with_workflow(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items with the workflow's name, also those that were retained before it was known."""
@@ -360,109 +276,26 @@ class RunSession:
             else:
                 yield replace(item, workflow=name)
 
-    def _ids(self, stream: LiveStream, value: str) -> CursorSource:
-        """The cursors of a channel; `value` is what the metadata path has for this run."""
-        self._channels_made += 1
-        # Merged frames depend on when chunks came: another channel with the same rules numbers other frames.
-        made = f" {self._channels_made}" if stream.rules.merges else ""
-        name, rules = stream.config.name, stream.rules.fingerprint + made
-        if self._fences is None:
-            return Ids(
-                self._secret,
-                team=self._team,
-                stream=name,
-                run_id=self.run_id,
-                value=value,
-                rules=rules,
-                session=self.number,
-            )
-        # frames that depend on items which this replica never had are not those of other replicas
-        depends = stream.config.format != SSE or stream.rules.repairs_texts
-        variant = f"from {self._retained.first}" if depends and self._retained.first > 1 else ""
-        if stream.rules.merges:
-            variant += self._secret.hex()
-        return LogIds(
-            self._fences,
-            team=self._team,
-            stream=name,
-            run_id=self.run_id,
-            value=value,
-            rules=rules,
-            variant=variant,
-        )
-
-    def _kept_at(self, rebuilt: list[Event]) -> Iterator[tuple[int, Item]]:
-        """All items until now with their positions in the shared log, for a new channel.
-
-        What is not kept any more is announced before the first item that is, where no cursor can miss it.
-        """
-        retained, cut = self._retained, self._cut
-        forgotten = retained.forgotten(0)
-        known = {event.identity: event for event in rebuilt}
-        before = max(0, retained.first - 2)
-        found: list[tuple[int, Item]] = [(number, entry.item) for number, entry in retained.aside(0)]
-        gaps: list[Item] = []
-        for one, number in forgotten.items():
-            if isinstance(one, StepGap | Reset):
-                found.append((number, one))
-            elif one in known:
-                found.append((number, known[one]))
-            elif not gaps:  # the state may be incomplete while the run goes on
-                gaps.append(StepGap(GapCause.BACKLOG, None, None, None))
-        if cut is not None:
-            told = [event for event in rebuilt if event.identity not in forgotten and cut.tells(event)]
-            found += [(before, event) for event in told]
-            gaps += [StepGap(GapCause.BACKLOG, step.name, step.attempt, None) for step in cut.chunky]
-        gaps += [StepGap(GapCause.BACKLOG, loss.step, loss.attempt, None) for loss in retained.losses(0)]
-        found += [(before, gap) for gap in gaps]
-        yield from sorted(found, key=lambda numbered: numbered[0])
-        yield from enumerate(
-            (entry.item for entry in retained.read(retained.first - 1)), start=retained.first
-        )
-
     async def rebuild(self) -> list[Event]:
         """Every lifecycle event that the run's current state implies. Raises HatchetError."""
-        core = await self._upstream.core(self.run_id)
-        return rebuild(core, await self._history())
-
-    async def _history(self) -> PastState | None:
-        if not self._upstream.has_history:
-            return None
-        try:
-            return await self._upstream.past(self.run_id)
-        except HatchetError:
-            return None
+        return await self._queries.lifecycle_events()
 
     # -- replays --
 
     @property
     def may_be_replayed(self) -> bool:
-        """Whether `replayed` would ask Hatchet; its last answer is reused for `REPLAY_CHECK` seconds."""
-        return asyncio.get_running_loop().time() - self._replay_checked_at >= REPLAY_CHECK
+        """Whether `replayed` would ask Hatchet; it reuses a recent answer."""
+        return self._queries.may_be_replayed
 
     async def replayed(self) -> bool:
         """Whether the run, which was over, was replayed since: then this session does not describe it."""
-        if not self.may_be_replayed:
-            return False
-        now = asyncio.get_running_loop().time()
-        try:
-            core = await self._upstream.core(self.run_id)
-        except HatchetError:
-            return False  # nothing contradicts the verified end
-        self._replay_checked_at = now
-        if not core.done:
-            return True
-        if self._told is not None:
-            return any(not self._told.tells(event) for event in rebuild(core, await self._history()))
-        published = self._published_identities()
-        return any(event.identity not in published for event in rebuild(core, await self._history()))
+        return await self._queries.replayed(self._was_published)
 
-    def _published_identities(self) -> set[Hashable]:
-        """The identities of all lifecycle events that were published."""
-        retained = self._retained
-        aside = [entry.identity for _, entry in retained.aside(0)]
-        recent = [entry.identity for entry in retained.read(retained.first - 1)]
-        return {*aside, *recent, *retained.forgotten(0)}
+    def _was_published(self, events: Iterable[Event]) -> bool:
+        if self._told is not None:
+            return all(self._told.tells(event) for event in events)
+        identities = self._earlier.identities()
+        return all(event.identity in identities for event in events)
 
     # -- memory and the end --
 
@@ -494,12 +327,7 @@ class RunSession:
     def drop(self) -> None:
         """Close it: sessions that are still open end with `Ending.DROPPED`, and all items are removed."""
         self.closed = True
-        if self._lookup is not None:
-            self._lookup.cancel()
-            self._lookup = None
-        if self._naming is not None:
-            self._naming.cancel()
-            self._naming = None
+        self._queries.close()
         for dispatcher in self._dispatchers.values():
             dispatcher.close()
         self._dispatchers.clear()

@@ -14,7 +14,7 @@ from proxy.core.observations import CoreState
 from proxy.hatchet.client import HatchetClient
 from proxy.hatchet.errors import HatchetAway
 from proxy.simulator import Engine
-from proxy.streams import run_session
+from proxy.streams import run_queries
 from tests.e2e.test_front import NOBODY
 from tests.support.served import Served, served
 from tests.support.waiting import until
@@ -72,7 +72,7 @@ async def proxy(engine: Engine, tmp_path: Path, gates: list[Gate]) -> AsyncItera
 async def test_a_client_that_leaves_during_the_lookup_of_a_replay_releases_the_run(
     engine: Engine, proxy: Served, gates: list[Gate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_session, "REPLAY_CHECK", 0.0)  # the next request asks again
+    monkeypatch.setattr(run_queries, "REPLAY_CHECK", 0.0)  # the next request asks again
     run = await engine.trigger("chat", {"message": "hi"})
     async with httpx.AsyncClient(base_url=proxy.url, timeout=20) as client:
         await client.get(f"/all/{run}")

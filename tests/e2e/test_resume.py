@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 from proxy.simulator import Engine
-from proxy.streams import run_session
+from proxy.streams import run_queries
 from tests.chaos.replicas import replicas
 from tests.support.delivering import (
     Ear,
@@ -59,7 +59,7 @@ SMALL: Final = """
 @pytest.fixture
 def asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each request asks Hatchet whether an ended run was replayed; in production once a second."""
-    monkeypatch.setattr(run_session, "REPLAY_CHECK", 0.0)
+    monkeypatch.setattr(run_queries, "REPLAY_CHECK", 0.0)
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from proxy.runs.rebuild import rebuild
 from proxy.streams.backlog import Backlog
 from proxy.streams.dispatcher import Dispatcher
 from proxy.streams.retained import RetainedItem
-from proxy.streams.run_session import LOOKUP_PAUSE, RunSession
+from proxy.streams.run_queries import LOOKUP_PAUSE
+from proxy.streams.run_session import RunSession
 from proxy.streams.stream import LiveStream
 from proxy.streams.subscriber import Ending, Subscriber
 from tests.support.fakes import FakeUpstream
@@ -173,7 +174,7 @@ async def test_a_run_that_does_not_exist_is_looked_up_again_until_the_patience_i
         now += seconds
 
     monkeypatch.setattr(loop, "time", lambda: now)
-    monkeypatch.setattr("proxy.streams.run_session.asyncio.sleep", sleep)
+    monkeypatch.setattr("proxy.streams.run_queries.asyncio.sleep", sleep)
     with pytest.raises(RunUnknown):
         await one.known(0.5)
     assert run.asked == len(pauses) + 1
@@ -195,7 +196,7 @@ async def over(upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch) -> RunSe
     """A session whose run is over, at a time when a replay may be asked for again."""
     one = session(upstream)
     one.publish([*rebuild(state(done=True), None), End("completed")])
-    monkeypatch.setattr("proxy.streams.run_session.REPLAY_CHECK", 0.0)
+    monkeypatch.setattr("proxy.streams.run_queries.REPLAY_CHECK", 0.0)
     return one
 
 
