@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any, TypeVar
 
@@ -49,3 +49,35 @@ def start_in(tasks: set[asyncio.Task[T]], work: Coroutine[Any, Any, T]) -> async
     tasks.add(task)
     task.add_done_callback(tasks.discard)
     return task
+
+
+class Background:
+    """Work that nobody waits for; an exception in it that is not `expected` is given to `unforeseen`."""
+
+    __slots__ = ("_expected", "_tasks", "_unforeseen")
+
+    def __init__(
+        self, unforeseen: Callable[[Exception], None], *, expected: tuple[type[Exception], ...] = ()
+    ) -> None:
+        self._unforeseen = unforeseen
+        self._expected = expected
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, object]) -> None:
+        """Begin `work` in a task."""
+        start_in(self._tasks, self._contained(work))
+
+    async def _contained(self, work: Coroutine[Any, Any, object]) -> None:
+        try:
+            await work
+        except self._expected:
+            return
+        except Exception as error:
+            self._unforeseen(error)
+
+    def cancel(self) -> list[asyncio.Task[None]]:
+        """Cancel everything but the task that calls this; the tasks that are ending now."""
+        ending = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in ending:
+            task.cancel()
+        return ending

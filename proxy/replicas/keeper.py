@@ -16,10 +16,11 @@ from random import Random
 from typing import Final, Protocol
 
 from proxy.core.clock import Clock, LoopClock
-from proxy.core.tasks import start_in
+from proxy.core.tasks import Background
 from proxy.log.base import Life, LogAway, SharedLog
 from proxy.observability.counters import LogCounters
-from proxy.replicas.shared_run import Role, SharedRun
+from proxy.replicas.run_state import Role
+from proxy.replicas.shared_run import SharedRun
 
 EVERY: Final = 1.0  # seconds between two looks
 GONE_TWICE: Final = 2.5
@@ -65,7 +66,7 @@ class Keeper:
         self._asked_at = float("-inf")
         self._leaving = False
         self._task: asyncio.Task[None] | None = None
-        self._others: set[asyncio.Task[None]] = set()
+        self._background = Background(unforeseen, expected=(LogAway,))
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -95,10 +96,11 @@ class Keeper:
 
     async def close(self) -> None:
         """End it."""
-        tasks = [task for task in (self._task, *self._others) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        ending = self._background.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            ending.append(self._task)
+        await asyncio.gather(*ending, return_exceptions=True)
 
     async def _go_on(self) -> None:
         while True:
@@ -143,7 +145,7 @@ class Keeper:
                 continue
             for run in followed:
                 if run.progress.leader == replica and (run.is_wanted or run.stands_by):
-                    self._other(self._take_over(run, replica))
+                    self._background.start(self._take_over(run, replica))
 
     async def _take_over(self, run: SharedRun, leader: str) -> None:
         await self._clock.sleep(self._rng.uniform(0.0, SPREAD))
@@ -162,7 +164,7 @@ class Keeper:
                 if run is not None and run.is_wanted:
                     run.take_over_soon()
         elif verb in ("leaving", "standby"):
-            self._other(self._claim(names, take_over=verb == "leaving"))
+            self._background.start(self._claim(names, take_over=verb == "leaving"))
 
     async def _claim(self, names: Sequence[str], *, take_over: bool) -> None:
         """Take each run over, or stand by for it, unless a third replica does."""
@@ -203,14 +205,3 @@ class Keeper:
             return
         self._announce("leaving", [run.name for run in led])
         await asyncio.gather(*(run.give_away(seconds) for run in led))
-
-    def _other(self, coroutine: object) -> None:
-        start_in(self._others, self._guarded(coroutine))
-
-    async def _guarded(self, coroutine: object) -> None:
-        try:
-            await coroutine  # type: ignore[misc]
-        except LogAway:
-            pass
-        except Exception as error:
-            self._unforeseen(error)

@@ -140,7 +140,7 @@ class Progress:
             fences, _ = self._summary(record)
         except NotAnEntry:
             return Step.APART
-        if fences.at(reached) != self.fences.at(reached):
+        if reached and fences.at(reached) != self.fences.at(reached):
             return Step.APART  # it was told otherwise
         self.fences.replace(fences)
         self.fence, self.leader = record.fence, record.replica

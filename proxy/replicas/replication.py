@@ -15,8 +15,9 @@ from proxy.log.cipher import Cipher
 from proxy.observability.counters import LogCounters
 from proxy.observability.event_log import EventLog
 from proxy.observability.health import UpstreamHealth, UpstreamState
+from proxy.replicas.context import Environment
 from proxy.replicas.keeper import Keeper
-from proxy.replicas.shared_run import Environment, SharedRun
+from proxy.replicas.shared_run import SharedRun
 from proxy.runs.followed import FollowedRun
 from proxy.streams.run_session import RunSession
 

@@ -6,57 +6,16 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from proxy.core.events import STEP_COMPLETED, STEP_STARTED, STEP_STREAM, End, Event, Item
+from proxy.core.events import Item
 from proxy.log.base import Done, Life, Outcome, Record
 from proxy.log.entries import ItemCodec
 from proxy.log.fences import new_generation
 from proxy.log.memory import MemoryLog, MemoryStore
-from proxy.log.told import Told
 from proxy.replicas.progress import Progress, Step
 from proxy.replicas.writer import SUMMARY_EVERY, Writer
+from tests.support.shared_runs import DONE, NAME, OVER, RUN, STARTED, Served, chunk, chunks, fail
 
-RUN: Final = "11111111-1111-4111-8111-111111111111"
-STEP: Final = "22222222-2222-4222-8222-222222222222"
-NAME: Final = f"team:log:{RUN}"
 GENERATION: Final = new_generation(1, "abc")
-STARTED: Final = Event(STEP_STARTED, RUN, "answer", STEP, attempt=1)
-DONE: Final = Event(STEP_COMPLETED, RUN, "answer", STEP, payload={"x": 1}, attempt=1)
-OVER: Final = End("completed")
-
-
-def chunk(index: int) -> Event:
-    return Event(STEP_STREAM, RUN, "answer", STEP, f"text {index}", 1, index)
-
-
-def chunks(count: int, start: int = 0) -> list[Item]:
-    return [chunk(index) for index in range(start, start + count)]
-
-
-class Served:
-    """Remembers what a replica has served, as a run session does."""
-
-    def __init__(self, keeps: int = 10_000) -> None:
-        self.items: list[Item] = []
-        self.first = 1
-        self.keeps = keeps
-
-    def publish(self, items: Sequence[Item]) -> None:
-        self.items += items
-
-    def begin_after(self, position: int, cut: Told | None) -> None:
-        self.first = position + 1
-
-    @property
-    def last(self) -> int:
-        return self.first + len(self.items) - 1
-
-    @property
-    def kept_from(self) -> int:
-        return max(self.first, self.last - self.keeps + 1)
-
-    def kept_after(self, position: int) -> tuple[int, list[Item]]:
-        start = max(position + 1, self.kept_from)
-        return start, self.items[start - self.first :]
 
 
 class Replica:
@@ -112,10 +71,6 @@ class Replica:
         """Serve what the log has."""
         records = await self.log.read(NAME, self.progress.last_id)
         return self.progress.apply(records) if self.progress.fence else self.progress.load(records)
-
-
-def fail(error: Exception) -> None:
-    raise error
 
 
 async def settled() -> None:
