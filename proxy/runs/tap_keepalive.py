@@ -11,6 +11,9 @@ negative, which no worker sends; every proxy drops it (`proxy.hatchet.client`). 
 nobody follows a run that is over. A run that FAILED or was CANCELLED keeps the subscription open by itself.
 Source: internal/services/dispatcher/server.go, and seen on a running engine: 12 runs one after the other
 brought 21 hangups without the chunk, and none with it.
+
+What the engine counts belongs to one subscription. So where the engine ends it without a hangup (a restart, a
+balancer), the next one needs a chunk of its own, and gets it at once: the run that is over is known.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ CANDIDATES: Final = 8  # runs that are remembered: the last ones are over soones
 # were seen. A hangup may also be a false end, after which the run goes on.
 LOOKS: Final = (0.5, 1.0, 4.0)
 BETWEEN: Final = 5.0  # seconds between two chunks at least, doubled while the engine hangs up all the same
+AGAIN: Final = 0.25  # the same after an end that was no hangup: the engine restarted, and counts anew
+ARRIVES: Final = 0.2  # seconds until the engine has counted a chunk; an earlier hangup says nothing about it
 LONGEST: Final = 600.0  # ... and at most: another version of the engine may not work in this way
 REFUSALS: Final = 3  # in a row, after which no chunk is sent any more: this engine does not take them
 
@@ -47,6 +52,9 @@ class TapKeepalive:
         self._refused = 0  # times in a row
         self._wait = BETWEEN
         self._sent_at = float("-inf")
+        self._over: CoreState | None = None  # the run that a chunk was sent for last
+        self._anew = False  # the last end was no hangup: the engine counts anew
+        self._at_once = False  # the chunk is sent at once, because the last end says nothing against it
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -74,8 +82,11 @@ class TapKeepalive:
 
     def ended(self, *, hung_up: bool) -> None:
         """The subscription is over."""
-        if hung_up and self._holding:
+        early = hung_up and self._anew and self._clock.now() < self._sent_at + ARRIVES
+        if hung_up and self._holding and not early:
             self._wait = min(2 * self._wait, LONGEST)
+        self._anew = not hung_up
+        self._at_once = not hung_up or early
         self._holding.clear()
 
     def close(self) -> asyncio.Task[None] | None:
@@ -86,7 +97,11 @@ class TapKeepalive:
         return task
 
     async def _hold(self) -> None:
-        await self._clock.sleep(self._sent_at + self._wait - self._clock.now())
+        between = min(self._wait, AGAIN) if self._at_once else self._wait
+        await self._clock.sleep(self._sent_at + between - self._clock.now())
+        if self._at_once and self._over is not None and self._refused < REFUSALS:
+            await self._send(self._over)
+            return
         for pause in LOOKS:
             await self._clock.sleep(pause)
             if self._holding or self._refused >= REFUSALS:
@@ -101,6 +116,7 @@ class TapKeepalive:
 
     async def _send(self, run: CoreState) -> None:
         self._sent_at = self._clock.now()
+        self._over = run
         try:
             await self._upstream.keep_open(run.steps[0].step_run_id)
         except HatchetError:

@@ -12,7 +12,7 @@ import pytest
 from proxy.core.observations import Kind, LiveEvent, Status
 from proxy.hatchet.errors import HatchetAway
 from proxy.runs.tap import Tap
-from proxy.runs.tap_keepalive import BETWEEN, LOOKS, REFUSALS
+from proxy.runs.tap_keepalive import AGAIN, BETWEEN, LOOKS, REFUSALS
 from tests.support.fakes import FakeSubscription, FakeUpstream, HandClock, rest
 from tests.unit.runs.test_follower import RUN, chunk, completed, core, hangup, started
 
@@ -33,6 +33,14 @@ class Place:
     def subscription(self) -> FakeSubscription:
         (held,) = self.upstream.open
         return held
+
+    async def end(self) -> None:
+        """The engine ends the subscription with OK and without a hangup; it is opened again."""
+        held = self.subscription
+        held.end()
+        await rest()
+        await self.clock.turn(0)
+        assert self.subscription is not held
 
     async def hang_up(self, run_id: str = RUN) -> None:
         """The engine sends a run's end, hangs up, and the tap opens its subscription again."""
@@ -168,6 +176,48 @@ async def test_an_engine_that_hangs_up_all_the_same_gets_a_chunk_ever_more_rarel
     assert pauses[0] >= BETWEEN
     assert pauses == sorted(pauses)
     assert pauses[-1] >= 4 * BETWEEN
+
+
+async def test_after_an_end_that_was_no_hangup_the_next_subscription_gets_its_chunk_at_once(
+    place: Place,
+) -> None:
+    place.subscription.emit(started(), completed())
+    await place.hang_up()
+    await place.clock.turn(SOON)
+    assert place.upstream.kept_open == [RUN]
+    await place.clock.turn(AGAIN)
+    asked = len(place.upstream.calls)
+    await place.end()
+    assert place.upstream.kept_open == [RUN, RUN]
+    assert not [call for call in place.upstream.calls[asked:] if call.startswith("core")]
+
+
+async def test_ends_in_a_row_that_are_no_hangups_get_four_chunks_a_second_at_most(place: Place) -> None:
+    place.subscription.emit(started(), completed())
+    await place.hang_up()
+    await place.clock.turn(SOON + AGAIN)
+    before = len(place.upstream.kept_open)
+    for _ in range(20):
+        place.subscription.emit(replace(started(), run_id=OTHER, step_run_id=OTHER))
+        await place.end()
+        await place.clock.turn(0.1)
+    assert 1 < len(place.upstream.kept_open) - before <= 1 + 2.0 / AGAIN
+
+
+async def test_a_hangup_before_the_chunk_can_have_come_says_nothing_of_the_engine(place: Place) -> None:
+    place.subscription.emit(started(), completed())
+    await place.hang_up()
+    await place.clock.turn(SOON + AGAIN)
+    await place.end()
+    assert place.upstream.kept_open == [RUN, RUN]
+    place.subscription.emit(replace(started(), run_id=OTHER, step_run_id=OTHER))
+    await place.hang_up(OTHER)  # an end that was on its way before the chunk
+    await place.clock.turn(AGAIN)
+    assert place.upstream.kept_open == [RUN, RUN, RUN]
+    place.subscription.emit(replace(started(), run_id=OTHER, step_run_id=OTHER))
+    await place.hang_up(OTHER)  # the second time it is the engine's answer
+    await place.clock.turn(BETWEEN)
+    assert place.upstream.kept_open == [RUN, RUN, RUN]
 
 
 async def test_an_engine_that_refuses_the_chunk_is_asked_three_times(place: Place) -> None:
