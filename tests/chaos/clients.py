@@ -18,7 +18,7 @@ from typing import Final, Self
 
 import aiohttp
 
-from tests.support.delivering import Slow
+from tests.support.delivery import SlowSocket
 from tests.support.eventsource import EventSource, Frame
 from tests.support.reference import RunPicture
 
@@ -130,7 +130,7 @@ class Client:
 async def stuck(url: str, path: str) -> None:
     """Read the beginning, then nothing, until the proxy ends the connection."""
     with contextlib.suppress(OSError, TimeoutError):
-        one = Slow(url, path)
+        one = SlowSocket(url, path)
         try:
             async with asyncio.timeout(STUCK):
                 await one.open()
@@ -142,7 +142,7 @@ async def stuck(url: str, path: str) -> None:
 async def vanished(url: str, path: str, dice: Random) -> None:
     """Read the beginning, then vanish: without a FIN where this process may do that, else with a RST."""
     with contextlib.suppress(OSError, TimeoutError):
-        one = Slow(url, path)
+        one = SlowSocket(url, path)
         try:
             async with asyncio.timeout(STUCK):
                 await one.open()

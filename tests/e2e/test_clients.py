@@ -50,7 +50,7 @@ def reset_whole(attempt: int = 1, step: str = "write") -> tuple[str, Any]:
 
 
 DONE = event("step_completed")
-ANEW = gap(None, None, "unknown_cursor")  # the stream starts anew
+AGAIN = gap(None, None, "unknown_cursor")  # the stream starts from the beginning
 END = ("stream.end", {"status": "completed"})
 
 
@@ -138,31 +138,31 @@ PICTURES: dict[str, tuple[Frames, str, int, str, bool]] = {
         "completed", 1, "abc", True,
     ),
     "another process sends the chunks of a repaired text again": (
-        [chunk(0, "a"), repair(1, "bc"), DONE, ANEW, chunk(0, "a"), chunk(1, "b"), chunk(2, "c"), DONE],
+        [chunk(0, "a"), repair(1, "bc"), DONE, AGAIN, chunk(0, "a"), chunk(1, "b"), chunk(2, "c"), DONE],
         "completed", 1, "abc", True,
     ),
     "another process sends the whole text of one that stands in part": (
-        [chunk(0, "a"), ANEW, repair(None, "abc"), DONE],
+        [chunk(0, "a"), AGAIN, repair(None, "abc"), DONE],
         "completed", 1, "abc", True,
     ),
     "another attempt makes a repaired text void": (
         [chunk(0, "a"), repair(1, "b"), reset(2), chunk(0, "A", attempt=2)],
         "streaming", 2, "A", True,
     ),
-    "another process tells it all again": (
-        [chunk(0, "a"), chunk(1, "b"), ANEW, chunk(0, "a"), chunk(1, "b"), chunk(2, "c"), DONE],
+    "another process sends everything again": (
+        [chunk(0, "a"), chunk(1, "b"), AGAIN, chunk(0, "a"), chunk(1, "b"), chunk(2, "c"), DONE],
         "completed", 1, "abc", True,
     ),
     "another process has not seen the middle": (
-        [chunk(0, "a"), ANEW, gap("write", 1, "joined_late"), chunk(3, "d"), DONE],
+        [chunk(0, "a"), AGAIN, gap("write", 1, "joined_late"), chunk(3, "d"), DONE],
         "completed", 1, "ad", False,
     ),
     "a step that had ended whole stays whole": (
-        [chunk(0, "a"), DONE, ANEW, event("step_completed", recovered=True)],
+        [chunk(0, "a"), DONE, AGAIN, event("step_completed", recovered=True)],
         "completed", 1, "a", True,
     ),
     "an older attempt sent again changes nothing": (
-        [chunk(0, "A", attempt=2), ANEW, chunk(0, "a"), event("step_retrying"), reset(2)],
+        [chunk(0, "A", attempt=2), AGAIN, chunk(0, "a"), event("step_retrying"), reset(2)],
         "streaming", 2, "A", False,
     ),
     "a step that begins live after a gap is not doubted": (
@@ -185,10 +185,10 @@ PICTURES: dict[str, tuple[Frames, str, int, str, bool]] = {
         ],
         "streaming", 1, "ab", False,
     ),
-    "without indexes, a story that begins anew replaces the old one": (
+    "without indexes, a stream that begins again replaces the old text": (
         [
             ("message", {"type": "step_stream", "step": "write", "payload": "a"}),
-            ANEW,
+            AGAIN,
             ("message", {"type": "step_stream", "step": "write", "payload": "a"}),
             ("message", {"type": "step_stream", "step": "write", "payload": "b"}),
         ],
@@ -198,7 +198,7 @@ PICTURES: dict[str, tuple[Frames, str, int, str, bool]] = {
         [
             ("message", {"type": "step_stream", "step": "write", "payload": "a"}),
             reset(2),
-            ANEW,
+            AGAIN,
             ("message", {"type": "step_stream", "step": "write", "payload": "a"}),
             reset(2),
             ("message", {"type": "step_stream", "step": "write", "payload": "B"}),
@@ -280,7 +280,7 @@ TRUTH = Truth("completed", {"write": TrueStep("completed", ("a", "b", "c"))})
 WHOLE: Frames = [event("step_started"), chunk(0, "a"), chunk(1, "b"), chunk(2, "c"), DONE, END]
 
 VERDICTS: dict[str, tuple[Frames, list[str]]] = {
-    "the whole story": (WHOLE, []),
+    "the whole run": (WHOLE, []),
     "an announced gap": ([WHOLE[0], WHOLE[1], gap("write", 1), *WHOLE[3:]], []),
     "a gap before the end": ([*WHOLE[:2], gap("write", 1), *WHOLE[4:]], []),
     "a chunk lost without a gap": (
@@ -293,7 +293,7 @@ VERDICTS: dict[str, tuple[Frames, list[str]]] = {
         ["('step_stream', 'write', 1, 1) doubled"],
     ),
     "an event doubled": ([WHOLE[0], *WHOLE], ["('step_started', 'write', 1, None) doubled"]),
-    "doubled by another process": ([*WHOLE[:3], ANEW, *WHOLE], []),
+    "doubled by another process": ([*WHOLE[:3], AGAIN, *WHOLE], []),
     "out of order": (
         [*WHOLE[:1], gap("write", 1), WHOLE[2], WHOLE[1], *WHOLE[3:]],
         ["('step_stream', 'write', 1, 0) out of order"],
@@ -311,7 +311,7 @@ VERDICTS: dict[str, tuple[Frames, list[str]]] = {
         [WHOLE[0], chunk(0, "x"), *WHOLE[2:]],
         ["write: a chunk that was never sent", "write: 0 chunks lost without a gap"],
     ),
-    "a step too few": ([END], ["write: never told"]),
+    "a step too few": ([END], ["write: never received"]),
     "a step too many": ([event("step_started", "read"), *WHOLE], ["read: no such step"]),
     "another ending": (
         [*WHOLE[:4], event("step_failed"), END],

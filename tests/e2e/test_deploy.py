@@ -309,7 +309,7 @@ def test_the_lock_has_hashes_for_everything_and_addresses_of_nothing() -> None:
     assert wanted is not None
     names = re.findall(r'^\s*"([\w-]+)', wanted[1], re.MULTILINE)
     assert len(names) > 10
-    assert {*names} <= locked, "scripts/lock writes it anew"
+    assert {*names} <= locked, "scripts/lock writes it again"
 
 
 def test_every_dependency_says_why_it_is_there() -> None:

@@ -386,7 +386,7 @@ async def test_by_metadata_failed_does_not_hang_up(begin: Begin, client: Client)
     await trial.until(lambda: bool(first.of_kind(RUN, "FAILED")))
     assert not first.of_kind(RUN, "FAILED")[0][1].hangup
     await client.act("replay", trial.run_id)
-    await trial.until(lambda: len(first.of_kind(STEP, "FAILED")) == 2)  # it is still told of the run
+    await trial.until(lambda: len(first.of_kind(STEP, "FAILED")) == 2)  # it still receives the run's events
     assert first.ended is None
 
 

@@ -120,16 +120,16 @@ def unchunked(response: bytes) -> bytes:
 
 
 async def both(proxy: Served, connect: Connect, path: str, *headers: str) -> list[bytes]:
-    heard = []
+    responses = []
     for way in WAYS:
         one = await connect()
         await one.request(proxy, path, *headers, way=way)
-        heard.append(unchunked(await one.receive(b"0\r\n\r\n")))
+        responses.append(unchunked(await one.receive(b"0\r\n\r\n")))
         ways = {by_uvicorn(each) for each in proxy.server.server_state.connections}
         assert ways <= {way == BY_UVICORN}
         one.close()
         await until(lambda: not proxy.server.server_state.connections)
-    return heard
+    return responses
 
 
 @pytest.mark.parametrize(

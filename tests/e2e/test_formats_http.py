@@ -1,4 +1,4 @@
-"""Streams with a format over HTTP: statuses, headers, and what a client is told that must come back."""
+"""Streams with a format over HTTP: statuses, headers, and the frames that make a client reconnect."""
 
 from __future__ import annotations
 

@@ -346,16 +346,16 @@ async def test_a_run_id_names_one_run_however_it_is_written(
     assert (await client.head(f"/open/chat/{run.upper()}")).status_code == 200
 
 
-class Eavesdropper(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+class TokenRecorder(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """A Hatchet that only notes which tokens come over which connection, and refuses them all."""
 
     def __init__(self) -> None:
-        self.heard: set[tuple[str, str]] = set()
+        self.seen: set[tuple[str, str]] = set()
 
     def service(self, handler_call_details: Any) -> Any:
         async def refuse(request: bytes, context: Any) -> bytes:
             said = dict(context.invocation_metadata())
-            self.heard.add((context.peer(), said["authorization"]))
+            self.seen.add((context.peer(), said["authorization"]))
             await context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
             return b""
 
@@ -364,7 +364,7 @@ class Eavesdropper(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 
 async def test_tokens_of_two_teams_never_meet_on_one_connection(folder: Path, env: dict[str, str]) -> None:
     """Also where both teams' Hatchet has one address, as for two tenants of one engine."""
-    listener, server = Eavesdropper(), grpc.aio.server()
+    listener, server = TokenRecorder(), grpc.aio.server()
     server.add_generic_rpc_handlers((listener,))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -373,8 +373,8 @@ async def test_tokens_of_two_teams_never_meet_on_one_connection(folder: Path, en
         asks = [client.get(f"/{team}/chat/{NOBODY}", headers=bearer()) for team in ("open", "locked") * 5]
         assert {answer.status_code for answer in await asyncio.gather(*asks)} == {200}  # stream.wait
     await server.stop(None)
-    assert {said for _, said in listener.heard} == {f"bearer {env['OPEN']}", f"bearer {env['LOCKED']}"}
-    assert len({peer for peer, _ in listener.heard}) == len(listener.heard)
+    assert {said for _, said in listener.seen} == {f"bearer {env['OPEN']}", f"bearer {env['LOCKED']}"}
+    assert len({peer for peer, _ in listener.seen}) == len(listener.seen)
 
 
 async def test_probes_and_metrics_name_no_run_no_subject_and_no_secret(
@@ -652,7 +652,7 @@ async def test_the_text_of_an_unforeseen_exception_reaches_neither_client_nor_lo
 # -- 7 secrets: planted in all inputs, found in no output ---
 
 
-class Haul:
+class Output:
     """Everything that a proxy writes: responses, log, metrics."""
 
     def __init__(self) -> None:
@@ -680,7 +680,7 @@ class Haul:
 
 
 @asynccontextmanager
-async def command(folder: Path, env: Mapping[str, str], haul: Haul) -> AsyncIterator[Command]:
+async def command(folder: Path, env: Mapping[str, str], haul: Output) -> AsyncIterator[Command]:
     one = await Command(folder, env).start()
     try:
         haul.add("arguments", Path(f"/proc/{one.process.pid}/cmdline").read_text())
@@ -696,7 +696,7 @@ async def command(folder: Path, env: Mapping[str, str], haul: Haul) -> AsyncIter
 @pytest.mark.timeout(120)
 async def test_planted_secrets_are_found_nowhere(engine: Engine, folder: Path, env: dict[str, str]) -> None:
     """Good and bad clients, good and broken files, an outage of Hatchet; then all output is searched."""
-    run, haul = await engine.trigger("chat", {"message": "planted-payload"}, tenant=1), Haul()
+    run, haul = await engine.trigger("chat", {"message": "planted-payload"}, tenant=1), Output()
     good, wrong = (
         bearer(sub="ada"),
         {"Authorization": "Bearer " + token("wrong-" + SECRET, "HS256", aud="streams")},
@@ -771,7 +771,7 @@ def _broken_files(folder: Path) -> list[str]:
     return [good.replace(old, new) for old, new in places.items()]
 
 
-async def _until_reload_failed(client: httpx.AsyncClient, haul: Haul) -> None:
+async def _until_reload_failed(client: httpx.AsyncClient, haul: Output) -> None:
     pattern = re.compile(r'stream_proxy_\w*reloads\w*\{[^}]*"failed"[^}]*\} ([0-9.]+)')
 
     async def failed() -> float:

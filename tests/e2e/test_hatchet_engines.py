@@ -51,7 +51,7 @@ WORDS = ["the", "quick", "brown", "fox"]
 ENGINES = ["embedded", pytest.param("real", marks=pytest.mark.real)]
 
 
-class Place:
+class Setup:
     """An engine with the contract's workflows, and two clients of it: ours and Hatchet's."""
 
     def __init__(self, env: dict[str, str]) -> None:
@@ -115,17 +115,17 @@ class Place:
 
 
 @pytest.fixture(params=ENGINES)
-async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+async def setup(request: pytest.FixtureRequest) -> AsyncIterator[Setup]:
     if request.param == "real":
         if "HATCHET_CLIENT_TOKEN" not in os.environ:
             pytest.skip("HATCHET_CLIENT_TOKEN is not set")
         request.getfixturevalue("worker")
-        made = Place(dict(os.environ))
+        made = Setup(dict(os.environ))
         yield made
         await made.hatchet.close()
         return
     async with Engine(SCRIPT, seed=1) as engine:
-        made = Place(engine.env)
+        made = Setup(engine.env)
         yield made
         await made.hatchet.close()
 
@@ -147,16 +147,16 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         process.terminate()
 
 
-async def test_a_dag_is_seen_live_in_the_core_and_in_the_history(place: Place) -> None:
+async def test_a_dag_is_seen_live_in_the_core_and_in_the_history(setup: Setup) -> None:
     key = str(uuid4())
     events: list[LiveEvent] = []
     opened = asyncio.Event()
-    early = asyncio.create_task(place.listen("label", key, events, opened))
+    early = asyncio.create_task(setup.listen("label", key, events, opened))
     await opened.wait()
     await asyncio.sleep(LISTENING)
-    run_id = await place.trigger("contract_dag", label=key)
-    state = await place.done(run_id)
-    past = await place.settled(run_id)
+    run_id = await setup.trigger("contract_dag", label=key)
+    state = await setup.done(run_id)
+    past = await setup.settled(run_id)
     early.cancel()
 
     assert {event.run_id for event in events} == {run_id}
@@ -172,21 +172,21 @@ async def test_a_dag_is_seen_live_in_the_core_and_in_the_history(place: Place) -
     assert past.status is Status.COMPLETED
     assert {step.name: step.output for step in past.steps}["three"] == {"three": 3}
     assert {step.step_run_id for step in past.steps} == {step.step_run_id for step in state.steps}
-    assert await place.hatchet.find("label", key) == run_id
+    assert await setup.hatchet.find("label", key) == run_id
 
 
-async def test_hatchets_own_client_gets_the_same_chunks_as_we_do(place: Place) -> None:
-    run_id = await place.trigger("contract_slow")
+async def test_hatchets_own_client_gets_the_same_chunks_as_we_do(setup: Setup) -> None:
+    run_id = await setup.trigger("contract_slow")
     await asyncio.sleep(PAST_LOOKUP)
     theirs: list[str] = []
     ours: list[LiveEvent] = []
 
     async def listen() -> None:
-        async for text in place.sdk.runs.subscribe_to_stream(run_id):
+        async for text in setup.sdk.runs.subscribe_to_stream(run_id):
             theirs.append(text)
 
     listening = asyncio.create_task(listen())
-    await place.follow(run_id, ours)
+    await setup.follow(run_id, ours)
     await asyncio.wait_for(listening, 10)
     got = [event.payload for event in ours if event.kind is Kind.STREAM]
     common = [text for text in got if text in set(theirs)]
@@ -194,11 +194,11 @@ async def test_hatchets_own_client_gets_the_same_chunks_as_we_do(place: Place) -
     assert common == [text for text in theirs if text in set(got)]
 
 
-async def test_a_retry_is_sent_with_its_attempt(place: Place) -> None:
-    run_id = await place.trigger("contract_dag_retry")
+async def test_a_retry_is_sent_with_its_attempt(setup: Setup) -> None:
+    run_id = await setup.trigger("contract_dag_retry")
     events: list[LiveEvent] = []
-    await place.follow(run_id, events)
-    past = await place.settled(run_id)
+    await setup.follow(run_id, events)
+    past = await setup.settled(run_id)
     failed = [event.retry_count for event in events if event.kind is Kind.FAILED and event.step_run_id]
     assert failed in ([], [0])  # live it can be missed; the history has it
     two = next(step for step in past.steps if step.name == "two")
@@ -206,10 +206,10 @@ async def test_a_retry_is_sent_with_its_attempt(place: Place) -> None:
     assert ("FAILED", 0) in [(event.type, event.retry_count) for event in two.events]
 
 
-async def test_failed_skipped_and_on_failure_steps(place: Place) -> None:
-    run_id = await place.trigger("contract_dag_fails")
-    state = await place.done(run_id)
-    past = await place.settled(run_id)
+async def test_failed_skipped_and_on_failure_steps(setup: Setup) -> None:
+    run_id = await setup.trigger("contract_dag_fails")
+    state = await setup.done(run_id)
+    past = await setup.settled(run_id)
     assert state.status is Status.FAILED
     bad = next(step for step in state.steps if step.name == "bad")
     assert bad.status is Status.FAILED
@@ -219,13 +219,13 @@ async def test_failed_skipped_and_on_failure_steps(place: Place) -> None:
     assert "cleanup-on-failure" in {step.name for step in past.steps} | {step.name for step in state.steps}
 
 
-async def test_unknown_runs_and_wrong_tokens_are_distinct_errors(place: Place) -> None:
+async def test_unknown_runs_and_wrong_tokens_are_distinct_errors(setup: Setup) -> None:
     with pytest.raises(RunUnknown):
-        await place.hatchet.core(str(uuid4()))
-    assert await place.hatchet.past(str(uuid4())) is None
-    assert await place.hatchet.find("label", str(uuid4())) is None
-    await MonitoredUpstream(place.hatchet, EventLog(), "chat", TeamCounters()).check()
-    stranger = place.open(place.token[:-4] + "AAAA")
+        await setup.hatchet.core(str(uuid4()))
+    assert await setup.hatchet.past(str(uuid4())) is None
+    assert await setup.hatchet.find("label", str(uuid4())) is None
+    await MonitoredUpstream(setup.hatchet, EventLog(), "chat", TeamCounters()).check()
+    stranger = setup.open(setup.token[:-4] + "AAAA")
     calls: list[Any] = [
         stranger.core(str(uuid4())),
         stranger.follow(str(uuid4()), lambda event: None),
@@ -236,24 +236,24 @@ async def test_unknown_runs_and_wrong_tokens_are_distinct_errors(place: Place) -
     await stranger.close()
 
 
-async def test_a_run_is_found_by_any_value(place: Place) -> None:
+async def test_a_run_is_found_by_any_value(setup: Setup) -> None:
     async def one(value: str) -> None:
-        run_id = await place.trigger("contract_task", label=value)
-        await place.settled(run_id)
-        assert await place.hatchet.find("label", value) == run_id, value
+        run_id = await setup.trigger("contract_task", label=value)
+        await setup.settled(run_id)
+        assert await setup.hatchet.find("label", value) == run_id, value
 
     values = ["a:b", "a, b", "a&b=c", "ü☀", "100%", '"quoted"', "a\\b"]
     await asyncio.gather(*(one(f"{value} {uuid4()}") for value in values))
 
 
-async def test_a_chunk_that_is_no_utf8_is_a_bad_chunk_and_the_next_subscription_goes_on(place: Place) -> None:
-    run_id = await place.trigger("contract_bytes")
+async def test_a_chunk_that_is_no_utf8_is_a_bad_chunk_and_the_next_subscription_goes_on(setup: Setup) -> None:
+    run_id = await setup.trigger("contract_bytes")
     await asyncio.sleep(BOUND)
     ends: list[str] = []
     events: list[LiveEvent] = []
-    while not (await place.hatchet.core(run_id)).done:
+    while not (await setup.hatchet.core(run_id)).done:
         try:
-            await place.hatchet.follow(run_id, events.append)
+            await setup.hatchet.follow(run_id, events.append)
         except BadChunk as error:
             ends.append(type(error).__name__)
     assert ends == ["BadChunk"]
@@ -261,68 +261,68 @@ async def test_a_chunk_that_is_no_utf8_is_a_bad_chunk_and_the_next_subscription_
 
 
 async def test_a_message_over_max_message_is_too_large_in_the_core_and_the_history_has_its_own_bound(
-    place: Place,
+    setup: Setup,
 ) -> None:
-    run_id = await place.trigger("contract_large")
-    await place.done(run_id)
+    run_id = await setup.trigger("contract_large")
+    await setup.done(run_id)
     small = HatchetClient(
-        HatchetConfig.model_validate({"token": place.token, "max_message": "64KiB"}), place.env
+        HatchetConfig.model_validate({"token": setup.token, "max_message": "64KiB"}), setup.env
     )
     with pytest.raises(MessageTooLarge):
         await small.core(run_id)
-    state = await place.hatchet.core(run_id)
+    state = await setup.hatchet.core(run_id)
     assert len(state.steps[0].output or "") >= 100 * 1024
-    past = await place.settled(run_id)
+    past = await setup.settled(run_id)
     assert past.status is Status.COMPLETED
     await small.close()
 
 
 async def test_each_failure_of_an_engine_is_reported_and_recovered_from() -> None:
     async with Engine(SCRIPT, seed=1) as engine:
-        place = Place(engine.env)
-        run_id = await place.trigger("contract_slow")
-        await place.hatchet.core(run_id)
+        setup = Setup(engine.env)
+        run_id = await setup.trigger("contract_slow")
+        await setup.hatchet.core(run_id)
 
         engine.faults.refuse_tokens()
         with pytest.raises(TokenRefused):
-            await place.hatchet.core(run_id)
+            await setup.hatchet.core(run_id)
         engine.faults.refuse_tokens(False)
 
         engine.faults.limit_calls(0)
         with pytest.raises(RateLimited):
-            await place.hatchet.core(run_id)
+            await setup.hatchet.core(run_id)
         engine.faults.limit_calls()
 
         engine.faults.hide_history()
         with pytest.raises(HistoryAway, match="503"):
-            await place.hatchet.past(run_id)
+            await setup.hatchet.past(run_id)
         engine.faults.hide_history(False)
 
-        following = asyncio.create_task(place.hatchet.follow(run_id, lambda event: None))
-        await place.hatchet.core(run_id)
+        following = asyncio.create_task(setup.hatchet.follow(run_id, lambda event: None))
+        await setup.hatchet.core(run_id)
         engine.faults.end_streams()
         await following  # OK: it says nothing about the run
 
         await engine.faults.stop_grpc()
         with pytest.raises(HatchetAway):
-            await place.hatchet.core(run_id)
+            await setup.hatchet.core(run_id)
         await engine.faults.start_grpc()
-        await place.done_or_running(run_id)
-        await place.hatchet.close()
+        await setup.done_or_running(run_id)
+        await setup.hatchet.close()
 
 
-async def test_the_steps_of_a_workflow_are_listed(place: Place) -> None:
-    assert await place.hatchet.workflow_steps("contract_dag") == ("one", "two", "three")
-    assert await place.hatchet.workflow_steps("contract_dag_fine") == ("one", "two", "cleanup-on-failure")
-    assert await place.hatchet.workflow_steps("contract") is None
+async def test_the_steps_of_a_workflow_are_listed(setup: Setup) -> None:
+    assert await setup.hatchet.workflow_steps("contract_dag") == ("one", "two", "three")
+    assert await setup.hatchet.workflow_steps("contract_dag_fine") == ("one", "two", "cleanup-on-failure")
+    assert await setup.hatchet.workflow_steps("contract") is None
 
 
-async def test_a_finished_run_ends_its_subscription_without_an_error(place: Place) -> None:
-    run_id = await place.trigger("contract_task")
-    await place.settled(run_id)
+async def test_a_finished_run_ends_its_subscription_without_an_error(setup: Setup) -> None:
+    run_id = await setup.trigger("contract_task")
+    await setup.settled(run_id)
     events: list[LiveEvent] = []
     try:
-        await asyncio.wait_for(place.hatchet.follow(run_id, events.append), 15)
+        await asyncio.wait_for(setup.hatchet.follow(run_id, events.append), 15)
     except HatchetError as error:
         pytest.fail(f"{error}")
     assert [event for event in events if event.step_run_id] == []

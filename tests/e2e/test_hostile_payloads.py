@@ -14,8 +14,8 @@ from proxy.hatchet.errors import HistoryAway
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Step, Workflow, script
 from tests.support.fakes import FakeUpstream
+from tests.support.hatchet_server import token
 from tests.support.served import Served, served
-from tests.support.stage import token
 
 YAML = """
 version: 1

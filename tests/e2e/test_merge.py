@@ -7,7 +7,7 @@ from typing import Final
 
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Chunks, Script, Step, Workflow, script
-from tests.support.delivering import becomes
+from tests.support.delivery import becomes
 from tests.support.eventsource import EventSource
 from tests.support.reference import RunPicture
 from tests.support.served import served

@@ -13,7 +13,7 @@ import pytest_asyncio
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Child, Step, Workflow, script
 from tests.chaos.world import streams
-from tests.support.delivering import Ear, becomes, chunks, config, events, gaps, once, status
+from tests.support.delivery import RecordingClient, becomes, chunks, config, events, gaps, once, status
 from tests.support.eventsource import Frame
 from tests.support.served import Served, served
 
@@ -169,7 +169,7 @@ async def test_each_frame_resumes_the_stream_exactly(engine: Engine, tapped: Ser
     whole = await once(f"{tapped.url}/family/{root}")
     for at in range(0, len(whole) - 1, 17):
         rest = await once(f"{tapped.url}/family/{root}", cursor=whole[at].id)
-        assert told(rest) == told(whole[at + 1 :])
+        assert frames_of_stream(rest) == frames_of_stream(whole[at + 1 :])
 
 
 @BY
@@ -196,10 +196,10 @@ async def test_a_conversation_is_all_its_turns_the_oldest_first_and_new_ones_wit
         turns.append(await engine.trigger("turn", metadata=metadata))
         await becomes(lambda: engine.run(turns[-1]).done)
     turns.append(await engine.trigger("turn", metadata=metadata))
-    async with Ear(f"{proxy.url}/talk/{chat}") as reloaded:
-        await reloaded.until(lambda ear: ended(ear.frames) == turns)
+    async with RecordingClient(f"{proxy.url}/talk/{chat}") as reloaded:
+        await reloaded.until(lambda client: ended(client.frames) == turns)
         turns.append(await engine.trigger("turn", metadata=metadata))
-        await reloaded.until(lambda ear: ended(ear.frames) == turns)
+        await reloaded.until(lambda client: ended(client.frames) == turns)
         assert list(runs(reloaded.frames)) == turns
         assert reloaded.source.connections == 1, "no reconnect"
         assert [frame for frame in reloaded.frames if frame.event == "stream.end"] == []
@@ -209,14 +209,14 @@ async def test_a_conversation_is_all_its_turns_the_oldest_first_and_new_ones_wit
         last = rest[-1].data
         cursor = reloaded.frames[cut].id
         again = await once(f"{proxy.url}/talk/{chat}", cursor=cursor, until=lambda frame: frame.data == last)
-        assert told(again) == told(rest)
+        assert frames_of_stream(again) == frames_of_stream(rest)
 
 
 async def test_a_conversation_without_a_turn_is_waited_for(engine: Engine, tapped: Served) -> None:
     chat = "early"
-    async with Ear(f"{tapped.url}/talk/{chat}") as early:
+    async with RecordingClient(f"{tapped.url}/talk/{chat}") as early:
         first = await engine.trigger("turn", metadata={"stream": "on", "chat": chat})
-        await early.until(lambda ear: ended(ear.frames) == [first])
+        await early.until(lambda client: ended(client.frames) == [first])
         assert is_whole(runs(early.frames)[first]) or gaps(early.frames)
 
 
@@ -268,20 +268,20 @@ async def test_a_drain_takes_leave_of_the_clients_of_merged_streams(engine: Engi
     await engine.trigger("turn", metadata=metadata)
     async with served(config(tmp_path, yaml), engine.env) as proxy:
         urls = [f"{proxy.url}/family/{root}", f"{proxy.url}/talk/drained"]
-        async with Ear(urls[0]) as family, Ear(urls[1]) as talk:
-            for ear in (family, talk):
-                await ear.until(lambda ear: events(ear.frames))
+        async with RecordingClient(urls[0]) as family, RecordingClient(urls[1]) as talk:
+            for client in (family, talk):
+                await client.until(lambda client: events(client.frames))
             await proxy.stop()
-            for ear in (family, talk):
-                assert "stream.drain" in [frame.event for frame in ear.frames]
+            for client in (family, talk):
+                assert "stream.drain" in [frame.event for frame in client.frames]
 
 
 def key(event: dict[str, Any]) -> tuple[str, ...]:
-    """What tells a lifecycle event from all others."""
+    """The identity of a lifecycle event."""
     return tuple(str(event[name]) for name in ("run", "step", "type", "attempt"))
 
 
-def told(frames: list[Frame]) -> list[str]:
+def frames_of_stream(frames: list[Frame]) -> list[str]:
     """The data of all frames but gaps: a gap repeats the id before it, so it may be sent twice."""
     return [frame.data for frame in frames if frame.event != "stream.gap"]
 

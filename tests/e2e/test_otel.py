@@ -68,7 +68,7 @@ async def read(url: str, headers: dict[str, str] | None = None) -> str:
 
 
 async def frames(url: str) -> str:
-    """A stream's frames, without the time to reconnect that each client is told."""
+    """A stream's frames, without `retry`, which differs for each client."""
     return (await read(url)).partition("\n")[2]
 
 
@@ -130,9 +130,9 @@ async def test_gaps_and_resets_are_events_and_a_refused_request_is_a_span_with_i
         streamed, refused = collector.named("GET /live/{workflowRunId}")
         events = [(event.name, attributes(event).get("stream_proxy.cause")) for event in streamed.events]
         assert ("gap", "unknown_cursor") in events
-        told = text.count("event: stream.gap"), text.count("event: stream.reset")
-        assert told[1] > 0, "the workflow has a retry"
-        assert (sum(name == "gap" for name, _ in events), events.count(("reset", None))) == told
+        notices = text.count("event: stream.gap"), text.count("event: stream.reset")
+        assert notices[1] > 0, "the workflow has a retry"
+        assert (sum(name == "gap" for name, _ in events), events.count(("reset", None))) == notices
         assert attributes(refused)["http.response.status_code"] == 404
         assert refused.parent_span_id == b""
         await until(lambda: collector.named("hatchet find run"), "the search's span")

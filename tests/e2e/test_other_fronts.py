@@ -58,7 +58,8 @@ async def test_streams_pass_the_front_and_its_502_becomes_stream_wait(name: str,
             assert followed(one) > 0
             assert followed(two) > 0
             await until(
-                lambda: len(one.hub.sessions) + len(two.hub.sessions) == 0, "a client's leaving is told"
+                lambda: len(one.hub.sessions) + len(two.hub.sessions) == 0,
+                "the proxy noticed that the clients left",
             )
             own = {"Origin": f"https://{client.base_url.netloc.decode()}"}
             assert (await client.head(f"/streams/live/{run}", headers=own)).status_code == 200

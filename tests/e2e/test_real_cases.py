@@ -134,7 +134,7 @@ class Listener:
         return None
 
 
-class Place:
+class Setup:
     """The engine, its worker's log, and two proxies in front of it."""
 
     def __init__(self, env: Mapping[str, str], namespace: str, log: Path, urls: Mapping[str, str]) -> None:
@@ -242,23 +242,23 @@ def urls(folder: Path, worker_env: dict[str, str]) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
-async def place(urls: dict[str, str], namespace: str, folder: Path) -> AsyncIterator[Place]:
+async def setup(urls: dict[str, str], namespace: str, folder: Path) -> AsyncIterator[Setup]:
     """The engine and all that stands around it."""
     env = {name: value for name, value in os.environ.items() if name.startswith("HATCHET_CLIENT_")}
-    made = Place(env, namespace, folder / "sent.jsonl", urls)
+    made = Setup(env, namespace, folder / "sent.jsonl", urls)
     async with made.client:
         yield made
 
 
-async def joined(place: Place, case: Case, moment: float) -> tuple[str, dict[str, Listener]]:
+async def joined(setup: Setup, case: Case, moment: float) -> tuple[str, dict[str, Listener]]:
     """One run, joined at a moment through both proxies."""
-    run_id = await place.trigger(case.workflow)
+    run_id = await setup.trigger(case.workflow)
     if moment == AFTER:
-        await place.done(run_id)
+        await setup.done(run_id)
     else:
         await asyncio.sleep(moment)
-    got = await asyncio.gather(*(place.listen(proxy, run_id) for proxy in place.urls))
-    return run_id, dict(zip(place.urls, got, strict=True))
+    got = await asyncio.gather(*(setup.listen(proxy, run_id) for proxy in setup.urls))
+    return run_id, dict(zip(setup.urls, got, strict=True))
 
 
 def report(name: str, proxy: str, moment: float, verdict: Verdict) -> None:
@@ -267,47 +267,47 @@ def report(name: str, proxy: str, moment: float, verdict: Verdict) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_every_loss_is_announced_whenever_a_client_joins(place: Place, name: str) -> None:
+async def test_every_loss_is_announced_whenever_a_client_joins(setup: Setup, name: str) -> None:
     case = CASES[name]
-    runs = await asyncio.gather(*(joined(place, case, moment) for moment in case.moments))
+    runs = await asyncio.gather(*(joined(setup, case, moment) for moment in case.moments))
     wrong = []
     for moment, (run_id, got) in zip(case.moments, runs, strict=True):
         for proxy, listener in got.items():
-            verdict = place.judge(listener, run_id, proxy, case.expected)
+            verdict = setup.judge(listener, run_id, proxy, case.expected)
             report(name, proxy, moment, verdict)
             wrong += [f"{proxy}, joined {moment:g} s, {run_id}: {what}" for what in verdict.wrong]
     assert not wrong
 
 
-async def watched(place: Place, workflow: str, expected: Expected) -> list[str]:
+async def watched(setup: Setup, workflow: str, expected: Expected) -> list[str]:
     """Trigger a run, watch it from its start through both proxies; the errors in what they sent."""
-    return await followed(place, await place.trigger(workflow), workflow, expected)
+    return await followed(setup, await setup.trigger(workflow), workflow, expected)
 
 
 async def followed(
-    place: Place, run_id: str, name: str, expected: Expected, moment: float = 0.0
+    setup: Setup, run_id: str, name: str, expected: Expected, moment: float = 0.0
 ) -> list[str]:
     """Watch a run from now on through both proxies; the errors in what they sent."""
     wrong = []
-    got = await asyncio.gather(*(place.listen(proxy, run_id) for proxy in place.urls))
-    for proxy, listener in zip(place.urls, got, strict=True):
-        verdict = place.judge(listener, run_id, proxy, expected)
+    got = await asyncio.gather(*(setup.listen(proxy, run_id) for proxy in setup.urls))
+    for proxy, listener in zip(setup.urls, got, strict=True):
+        verdict = setup.judge(listener, run_id, proxy, expected)
         report(name, proxy, moment, verdict)
         wrong += [f"{proxy}, {run_id}: {what}" for what in verdict.wrong]
     return wrong
 
 
-async def test_a_failure_after_a_replay_is_not_final_while_it_is_tried_again(place: Place) -> None:
+async def test_a_failure_after_a_replay_is_not_final_while_it_is_tried_again(setup: Setup) -> None:
     expected = Expected("completed", {"replayed": COMPLETED})
-    run_id = await place.trigger("replayed")
-    await place.done(run_id)
-    await place.client.act("replay", run_id)
-    await place.until_sent(run_id, lambda sent: any(line.execution == 2 for line in sent))
-    assert not await followed(place, run_id, "replayed", expected)
+    run_id = await setup.trigger("replayed")
+    await setup.done(run_id)
+    await setup.client.act("replay", run_id)
+    await setup.until_sent(run_id, lambda sent: any(line.execution == 2 for line in sent))
+    assert not await followed(setup, run_id, "replayed", expected)
 
 
 async def test_an_attempt_whose_worker_was_killed_is_not_a_failure(
-    place: Place, folder: Path, worker_env: dict[str, str]
+    setup: Setup, folder: Path, worker_env: dict[str, str]
 ) -> None:
     expected = Expected("completed", {"worker_lost": COMPLETED})
     command = worker_command(folder / "sent.jsonl", "worker_lost")
@@ -318,48 +318,48 @@ async def test_an_attempt_whose_worker_was_killed_is_not_a_failure(
             made = stack.enter_context(process(command, worker_env, out))
             await asyncio.to_thread(says, out, "waiting for tasks", made)
             workers[made.pid] = made
-        run_id = await place.trigger("worker_lost")
-        clients = asyncio.create_task(followed(place, run_id, "worker lost", expected))
-        sent = await place.until_sent(run_id, lambda sent: any(line.index == 5 for line in sent))
+        run_id = await setup.trigger("worker_lost")
+        clients = asyncio.create_task(followed(setup, run_id, "worker lost", expected))
+        sent = await setup.until_sent(run_id, lambda sent: any(line.index == 5 for line in sent))
         os.kill(sent[-1].pid, signal.SIGKILL)
         assert not await clients
 
 
 async def test_while_one_run_sends_thousands_of_chunks_every_loss_of_another_is_announced(
-    place: Place,
+    setup: Setup,
 ) -> None:
-    flood = await place.trigger("flood")
+    flood = await setup.trigger("flood")
     flooded = asyncio.create_task(
-        followed(place, flood, "the flood itself", Expected("completed", {"flood": COMPLETED}))
+        followed(setup, flood, "the flood itself", Expected("completed", {"flood": COMPLETED}))
     )
-    await place.until_sent(flood, lambda sent: len(sent) > 200)
-    wrong = await watched(place, "two_steps", CASES["ends overtake chunks"].expected)
+    await setup.until_sent(flood, lambda sent: len(sent) > 200)
+    wrong = await watched(setup, "two_steps", CASES["ends overtake chunks"].expected)
     assert not wrong + await flooded
 
 
-async def test_a_run_that_its_concurrency_limit_cancels_has_no_gap(place: Place) -> None:
-    first = await place.trigger("one_at_a_time")
-    await place.until_sent(first, lambda sent: len(sent) > 2)
-    second = await place.trigger("one_at_a_time")
+async def test_a_run_that_its_concurrency_limit_cancels_has_no_gap(setup: Setup) -> None:
+    first = await setup.trigger("one_at_a_time")
+    await setup.until_sent(first, lambda sent: len(sent) > 2)
+    second = await setup.trigger("one_at_a_time")
     wrong = await followed(
-        place, second, "cancelled as the newest", Expected("cancelled", {"one_at_a_time": CANCELLED})
+        setup, second, "cancelled as the newest", Expected("cancelled", {"one_at_a_time": CANCELLED})
     )
     wrong += await followed(
-        place, first, "the run that was first", Expected("completed", {"one_at_a_time": COMPLETED}), 1.0
+        setup, first, "the run that was first", Expected("completed", {"one_at_a_time": COMPLETED}), 1.0
     )
     assert not wrong
 
 
-async def test_steps_that_finished_just_before_a_join_are_sent_at_once_and_in_order(place: Place) -> None:
+async def test_steps_that_finished_just_before_a_join_are_sent_at_once_and_in_order(setup: Setup) -> None:
     expected = Expected("completed", {"early": COMPLETED, "slow": COMPLETED}, {"slow": ["early"]})
     wrong = []
     for _ in range(3):
-        run_id = await place.trigger("just_before")
-        await place.until_sent(run_id, lambda sent: any(line.what == "returned" for line in sent))
+        run_id = await setup.trigger("just_before")
+        await setup.until_sent(run_id, lambda sent: any(line.what == "returned" for line in sent))
         await asyncio.sleep(JUST_BEFORE)
-        got = await asyncio.gather(*(place.listen(proxy, run_id) for proxy in place.urls))
-        for proxy, listener in zip(place.urls, got, strict=True):
-            verdict = place.judge(listener, run_id, proxy, expected)
+        got = await asyncio.gather(*(setup.listen(proxy, run_id) for proxy in setup.urls))
+        for proxy, listener in zip(setup.urls, got, strict=True):
+            verdict = setup.judge(listener, run_id, proxy, expected)
             report("just before the join", proxy, JUST_BEFORE, verdict)
             wait = listener.when(COMPLETED, "early") - listener.joined_at
             print(f" sent after {wait:.3f} s", end="", flush=True)

@@ -12,8 +12,8 @@ import pytest
 from proxy.simulator import Engine
 from proxy.streams import run_queries
 from tests.chaos.replicas import replicas
-from tests.support.delivering import (
-    Ear,
+from tests.support.delivery import (
+    RecordingClient,
     becomes,
     causes,
     chunks,
@@ -97,12 +97,12 @@ async def test_a_client_that_reconnects_in_mid_run_gets_every_frame_once(
 ) -> None:
     run = await engine.trigger("dag")
     url = f"{proxy.url}/run/{run}"
-    async with Ear(url) as steady:
-        heard = await once(url, count=3)
-        while heard[-1].event != "stream.end":
-            heard += await once(url, cursor=heard[-1].id, count=4)
+    async with RecordingClient(url) as steady:
+        frames_read = await once(url, count=3)
+        while frames_read[-1].event != "stream.end":
+            frames_read += await once(url, cursor=frames_read[-1].id, count=4)
         await steady.end()
-    assert plain(heard) == plain(steady.frames)
+    assert plain(frames_read) == plain(steady.frames)
     assert steady.judge(engine, run) == []
     assert own_gaps(steady.frames) == []
 
@@ -156,16 +156,16 @@ async def test_after_a_kill_losses_are_announced_and_lifecycle_events_are_sent_a
     path = config(tmp_path, yaml())
     async with replicas([path], engine.env) as (replica,):
         run = await engine.trigger("endless")
-        async with Ear(f"{replica.url}/run/{run}") as ear:
-            await ear.until(lambda ear: len(ear.chunks) >= 5)
+        async with RecordingClient(f"{replica.url}/run/{run}") as client:
+            await client.until(lambda client: len(client.chunks) >= 5)
             await replica.stop(kill=True)
-            heard = len(ear.frames)
+            frames_read = len(client.frames)
             await replica.start()
-            await ear.until(lambda ear: live(ear.frames[heard:]), 30)
+            await client.until(lambda client: live(client.frames[frames_read:]), 30)
             await engine.cancel(run)
-            await ear.end()
-        assert ear.judge(engine, run) == []
-        again = ear.frames[heard:]
+            await client.end()
+        assert client.judge(engine, run) == []
+        again = client.frames[frames_read:]
         assert gaps(again)[0] == UNKNOWN
         assert causes(again).count("unknown_cursor") == 1
         recovered = {(event["type"], event["step"]) for event in events(again) if event["recovered"]}
@@ -175,24 +175,24 @@ async def test_after_a_kill_losses_are_announced_and_lifecycle_events_are_sent_a
             ("step_started", "write"),
         } <= recovered
         assert live(again)
-        assert await status(f"{replica.url}/run/{run}", cursor=ear.frames[-1].id) == 204
+        assert await status(f"{replica.url}/run/{run}", cursor=client.frames[-1].id) == 204
 
 
 async def test_another_replica_starts_from_the_beginning_with_one_gap_and_every_loss_is_announced(
     engine: Engine, proxy: Served, other: Served
 ) -> None:
     run = await engine.trigger("dag")
-    async with Ear(f"{proxy.url}/run/{run}") as ear:
-        await ear.until(lambda ear: len(ear.chunks) >= 5)
-        async with Ear(f"{other.url}/run/{run}", cursor=ear.frames[-1].id) as moved:
+    async with RecordingClient(f"{proxy.url}/run/{run}") as client:
+        await client.until(lambda client: len(client.chunks) >= 5)
+        async with RecordingClient(f"{other.url}/run/{run}", cursor=client.frames[-1].id) as moved:
             await moved.end()
-        await ear.end()
+        await client.end()
     assert gaps(moved.frames)[0] == UNKNOWN
     assert causes(moved.frames).count("unknown_cursor") == 1
     assert moved.judge(engine, run) == []
     kinds = lasting(moved.frames)
     assert len(kinds) == len(set(kinds)), "no doubles at the seam of what was rebuilt and what is live"
-    assert sorted(kinds) == sorted(lasting(ear.frames))
+    assert sorted(kinds) == sorted(lasting(client.frames))
 
 
 async def test_an_older_cursor_on_another_replica_after_the_end_gets_the_results_and_the_end(
@@ -243,9 +243,9 @@ async def test_chunks_dropped_from_the_backlog_are_counted_and_lifecycle_events_
     engine: Engine, proxy: Served
 ) -> None:
     run = await engine.trigger("talk")
-    async with Ear(f"{proxy.url}/small/{run}") as ear:
-        await ear.end()
-    whole = ear.frames
+    async with RecordingClient(f"{proxy.url}/small/{run}") as client:
+        await client.end()
+    whole = client.frames
     assert own_gaps(whole) == []
     late = await once(f"{proxy.url}/small/{run}", cursor=whole[2].id)
     (gap,) = own_gaps(late)
@@ -267,16 +267,16 @@ async def test_lifecycle_frames_dropped_from_the_backlog_are_rebuilt_with_their_
     engine: Engine, proxy: Served
 ) -> None:
     run = await engine.trigger("wide")
-    async with Ear(f"{proxy.url}/tiny/{run}") as ear:
-        await ear.end()
-    late = await once(f"{proxy.url}/tiny/{run}", cursor=ear.frames[0].id)
+    async with RecordingClient(f"{proxy.url}/tiny/{run}") as client:
+        await client.end()
+    late = await once(f"{proxy.url}/tiny/{run}", cursor=client.frames[0].id)
     assert {gap["cause"] for gap in own_gaps(late)} <= {"backlog"}
     doubled = [event for event, count in Counter(lasting(late)).items() if count > 1]
-    assert not doubled, [(frame.id, frame.data) for frame in late + ear.frames]
-    assert sorted(lasting(late)) == sorted(lasting(ear.frames[1:]))
+    assert not doubled, [(frame.id, frame.data) for frame in late + client.frames]
+    assert sorted(lasting(late)) == sorted(lasting(client.frames[1:]))
     received = {
         (frame.id, frame.value["type"], frame.value["step"])
-        for frame in ear.frames
+        for frame in client.frames
         if frame.event == "message"
     }
     again = [frame for frame in late if frame.event == "message"]
@@ -307,18 +307,18 @@ async def test_after_a_rule_change_an_old_cursor_starts_from_the_beginning_and_o
 ) -> None:
     run = await engine.trigger("dag")
     url = f"{proxy.url}/run/{run}"
-    async with Ear(url) as ear:
-        await ear.until(lambda ear: len(ear.chunks) >= 3)
-        old = ear.frames[-1].id
+    async with RecordingClient(url) as client:
+        await client.until(lambda client: len(client.chunks) >= 3)
+        old = client.frames[-1].id
         proxy.reloader.path.write_text(yaml(more=SMALL).replace("at: at", "when: at", 1))
         await proxy.reloader.reload()
         changed = await once(url, cursor=old, until=lambda frame: '"step_stream"' in frame.data)
         assert changed[0].value == UNKNOWN
         assert all("when" in event for event in events(changed))
-        await ear.end()
-    assert all("at" in event for event in ear.chunks)
-    assert own_gaps(ear.frames) == []
-    assert ear.judge(engine, run) == []
+        await client.end()
+    assert all("at" in event for event in client.chunks)
+    assert own_gaps(client.frames) == []
+    assert client.judge(engine, run) == []
 
 
 async def test_a_reload_without_changes_keeps_every_cursor(engine: Engine, proxy: Served) -> None:

@@ -80,7 +80,7 @@ class Published:
 
 
 @dataclass
-class Place:
+class Setup:
     """An engine: our Hatchet client, and a client that triggers."""
 
     hatchet: HatchetClient
@@ -112,7 +112,7 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.real)])
-async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+async def setup(request: pytest.FixtureRequest) -> AsyncIterator[Setup]:
     real = request.param == "real"
     if real and "HATCHET_CLIENT_TOKEN" not in os.environ:
         pytest.skip("HATCHET_CLIENT_TOKEN is not set")
@@ -127,7 +127,7 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
     config = HatchetConfig.model_validate({"token": env["HATCHET_CLIENT_TOKEN"]})
     hatchet = HatchetClient(config, env)
     async with Client(endpoint(config, env)) as client:
-        made = Place(hatchet, client, env)
+        made = Setup(hatchet, client, env)
         yield made
         for run in made.runs:
             await run.close()
@@ -136,7 +136,7 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
         await engine.stop()
 
 
-async def test_every_workflow_joined_at_many_moments(place: Place) -> None:
+async def test_every_workflow_joined_at_many_moments(setup: Setup) -> None:
     few = asyncio.Semaphore(13)  # a real engine's history lags by seconds where it is given more at once
 
     async def one(workflow: str, join: float) -> str | None:
@@ -144,18 +144,18 @@ async def test_every_workflow_joined_at_many_moments(place: Place) -> None:
             return await judged(workflow, join)
 
     async def judged(workflow: str, join: float) -> str | None:
-        run_id = await place.trigger(workflow)
+        run_id = await setup.trigger(workflow)
         await asyncio.sleep(join)  # the moment of the join is the case
-        published = place.follow(run_id)
+        published = setup.follow(run_id)
         await asyncio.wait_for(published.ended.wait(), 60)
 
         async def in_the_history() -> bool:
-            past = await place.hatchet.past(run_id)
+            past = await setup.hatchet.past(run_id)
             return past is not None and past.status not in (Status.QUEUED, Status.RUNNING)
 
         await until(in_the_history, every=0.1)
         items = published.plain()
-        expected = identities(rebuild(await place.hatchet.core(run_id), await place.hatchet.past(run_id)))
+        expected = identities(rebuild(await setup.hatchet.core(run_id), await setup.hatchet.past(run_id)))
         try:
             legal(items)
             assert identities(items) == expected
@@ -184,13 +184,13 @@ def late(at: float, event: Event, joined: float) -> float:
 
 
 async def test_joined_in_mid_step_the_next_chunk_arrives_before_the_engine_releases_it(
-    place: Place,
+    setup: Setup,
 ) -> None:
     async with stalls() as machine:
-        run_id = await place.trigger("contract_slow")
+        run_id = await setup.trigger("contract_slow")
         await asyncio.sleep(MID_STEP)
         joined = time.monotonic()
-        published = place.follow(run_id)
+        published = setup.follow(run_id)
         await asyncio.wait_for(published.ended.wait(), 60)
     items = published.plain()
     legal(items)
@@ -204,21 +204,21 @@ async def test_joined_in_mid_step_the_next_chunk_arrives_before_the_engine_relea
     assert indices == list(range(indices[0], 80)), "after that nothing is missing"
 
 
-async def test_joined_right_after_the_trigger_tokens_arrive_as_they_are_sent(place: Place) -> None:
-    run_id = await place.trigger("contract_slow")
+async def test_joined_right_after_the_trigger_tokens_arrive_as_they_are_sent(setup: Setup) -> None:
+    run_id = await setup.trigger("contract_slow")
     await asyncio.sleep(BEFORE_THE_FIRST_CHUNK)
     joined = time.monotonic()
-    published = place.follow(run_id)
+    published = setup.follow(run_id)
     await asyncio.wait_for(published.ended.wait(), 60)
     legal(published.plain())
     assert len(published.chunks()) > 70
     assert max(late(t, event, joined) for t, event in published.chunks()) < HOLD / 2
 
 
-async def test_across_a_retry_no_chunk_is_held_back(place: Place) -> None:
-    run_id = await place.trigger("contract_retry")
+async def test_across_a_retry_no_chunk_is_held_back(setup: Setup) -> None:
+    run_id = await setup.trigger("contract_retry")
     await asyncio.sleep(FIRST_ATTEMPT)
-    published = place.follow(run_id)
+    published = setup.follow(run_id)
     await asyncio.wait_for(published.ended.wait(), 60)
     items = published.plain()
     legal(items)
@@ -230,27 +230,27 @@ async def test_across_a_retry_no_chunk_is_held_back(place: Place) -> None:
     assert not times or times[0] < times[-1], "not all at once at the end"
 
 
-async def kept_open(place: Place, metadata: dict[str, str]) -> None:
+async def kept_open(setup: Setup, metadata: dict[str, str]) -> None:
     """A run that fails: the engine does not hang up a subscription by metadata after that."""
-    failed = place.follow(await place.trigger("contract_fails", metadata))
+    failed = setup.follow(await setup.trigger("contract_fails", metadata))
     await asyncio.wait_for(failed.ended.wait(), 60)
 
 
 async def test_a_tap_gets_everything_from_the_first_token_without_clients(
-    place: Place,
+    setup: Setup,
 ) -> None:
     pair = ("stream", "heart")
-    tap = Tap(*pair, place.hatchet)
+    tap = Tap(*pair, setup.hatchet)
     tap.start()
     await until(lambda: tap.live, "the tap's subscription is open")
-    await kept_open(place, dict([pair]))
-    run_ids = [await place.trigger("contract_dag", {"stream": "heart"}) for _ in range(5)]
+    await kept_open(setup, dict([pair]))
+    run_ids = [await setup.trigger("contract_dag", {"stream": "heart"}) for _ in range(5)]
     await asyncio.sleep(BEFORE_THE_LAST_STEP_ENDS)
     results = []
     for run_id in run_ids:
         published = Published()
-        published.run = RunFollower(run_id, place.hatchet, publish=published.publish, pair=pair)
-        place.runs.append(published.run)
+        published.run = RunFollower(run_id, setup.hatchet, publish=published.publish, pair=pair)
+        setup.runs.append(published.run)
         tap.attach(published.run)
         published.run.start()
         results.append(published)
@@ -263,23 +263,23 @@ async def test_a_tap_gets_everything_from_the_first_token_without_clients(
     await tap.close()
 
 
-async def test_a_tap_that_was_hung_up_is_kept_open_from_then_on(place: Place) -> None:
+async def test_a_tap_that_was_hung_up_is_kept_open_from_then_on(setup: Setup) -> None:
     metadata = {"stream": str(uuid.uuid4())}
     (pair,) = metadata.items()
     ends = Ends()
-    tap = Tap(*pair, place.hatchet, observer=ends)
+    tap = Tap(*pair, setup.hatchet, observer=ends)
     tap.start()
     await until(lambda: tap.live, "the tap's subscription is open")
-    first = place.follow(await place.trigger("contract_task", metadata))
+    first = setup.follow(await setup.trigger("contract_task", metadata))
     await asyncio.wait_for(first.ended.wait(), 60)
     await until(lambda: ends.of_taps > 0, "the engine has hung up")
     await until(lambda: tap.is_kept_open, "the tap is kept open")
     before = ends.of_taps
     for _ in range(3):
-        run_id = await place.trigger("contract_dag", metadata)
+        run_id = await setup.trigger("contract_dag", metadata)
         published = Published()
-        published.run = RunFollower(run_id, place.hatchet, publish=published.publish, pair=pair)
-        place.runs.append(published.run)
+        published.run = RunFollower(run_id, setup.hatchet, publish=published.publish, pair=pair)
+        setup.runs.append(published.run)
         tap.attach(published.run)
         published.run.start()
         await asyncio.wait_for(published.ended.wait(), 60)

@@ -18,7 +18,7 @@ from httpx_sse import aconnect_sse
 
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Step, Workflow, script
-from tests.support.delivering import Slow
+from tests.support.delivery import SlowSocket
 from tests.support.secrets import HATCHET_TOKEN
 from tests.support.served import BIN, Command
 from tests.support.waiting import until
@@ -130,7 +130,7 @@ async def test_a_second_sigterm_ends_a_drain_that_a_stuck_client_holds_up(tmp_pa
     async with Engine(script(workflow), seed=3) as engine:
         proxy = await Command(yaml, engine.env).start()
         run = await engine.trigger("long")
-        stuck = await Slow(proxy.url, f"/message/{run}").open()
+        stuck = await SlowSocket(proxy.url, f"/message/{run}").open()
         received = 0
         async with (
             httpx.AsyncClient(base_url=proxy.url, timeout=60) as client,

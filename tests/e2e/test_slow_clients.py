@@ -17,7 +17,7 @@ from proxy.server.http.sockets import HIGH_WATER, SEND_BUFFER, UNACKNOWLEDGED_FA
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Script, Step, Workflow, script
 from proxy.streams.channel import BATCH
-from tests.support.delivering import Ear, Slow, becomes, chunks, config, own_gaps, yaml
+from tests.support.delivery import RecordingClient, SlowSocket, becomes, chunks, config, own_gaps, yaml
 from tests.support.served import Served, served
 from tests.support.waiting import until
 
@@ -47,22 +47,22 @@ async def proxied(folder: Path, engine: Engine, text: str) -> AsyncIterator[Serv
         yield one
 
 
-async def flood(engine: Engine, run: str, ear: Ear, count: int) -> None:
+async def flood(engine: Engine, run: str, client: RecordingClient, count: int) -> None:
     """Send chunks as fast as `ear` reads them, so that it misses none."""
-    first = len(ear.chunks)
+    first = len(client.chunks)
     for number in range(count):
         engine.put(run, "open", f"{number:08d}".ljust(SIZE, "x"))
         if number % 20 == 19:
-            await ear.until(lambda ear, sent=number: len(ear.chunks) > first + sent)  # type: ignore[misc]
+            await client.until(lambda client, sent=number: len(client.chunks) > first + sent)  # type: ignore[misc]
 
 
-async def begun(engine: Engine, ear: Ear, run: str) -> None:
+async def begun(engine: Engine, client: RecordingClient, run: str) -> None:
     """Wait until chunks flow and the engine holds none back any more."""
 
     def flows() -> bool:
-        if not ear.chunks:
+        if not client.chunks:
             engine.put(run, "open", "first")
-        return bool(ear.chunks)
+        return bool(client.chunks)
 
     await until(flows, every=0.05)
 
@@ -72,9 +72,9 @@ async def test_a_slow_client_gets_a_gap_and_then_exactly_the_later_frames(
 ) -> None:
     async with proxied(tmp_path, engine, small()) as proxy:
         run = await engine.trigger("open")
-        async with Ear(f"{proxy.url}/run/{run}") as quick:
+        async with RecordingClient(f"{proxy.url}/run/{run}") as quick:
             await begun(engine, quick, run)
-            slow = await Slow(proxy.url, f"/run/{run}").open(until=b"first")
+            slow = await SlowSocket(proxy.url, f"/run/{run}").open(until=b"first")
             await flood(engine, run, quick, 400)
             await engine.cancel(run)
             received = await slow.read_all()
@@ -103,11 +103,11 @@ async def test_a_slow_client_gets_a_gap_and_then_exactly_the_later_frames(
 async def test_only_a_stuck_client_is_disconnected_and_in_time(engine: Engine, tmp_path: Path) -> None:
     async with proxied(tmp_path, engine, small(write_timeout="1s")) as proxy:
         run = await engine.trigger("open")
-        async with Ear(f"{proxy.url}/run/{run}") as quick:
+        async with RecordingClient(f"{proxy.url}/run/{run}") as quick:
             await begun(engine, quick, run)
-            stuck = await Slow(proxy.url, f"/run/{run}").open(until=b"first")
+            stuck = await SlowSocket(proxy.url, f"/run/{run}").open(until=b"first")
             other_run = await engine.trigger("open")
-            through_uvicorn = await Slow(proxy.url, f"/run/{other_run}").open(version="1.0")
+            through_uvicorn = await SlowSocket(proxy.url, f"/run/{other_run}").open(version="1.0")
             await becomes(lambda: len(proxy.hub.sessions) == 3)
             engine.put(other_run, "open", "x" * 1_000_000, index=0)  # one large frame
             await flood(engine, run, quick, 200)  # may take longer than the write timeout itself
@@ -130,9 +130,9 @@ async def test_the_memory_of_a_stuck_client_is_bounded_kernel_buffers_included(
 ) -> None:
     async with proxied(tmp_path, engine, small()) as proxy:
         run = await engine.trigger("open")
-        async with Ear(f"{proxy.url}/run/{run}") as quick:
+        async with RecordingClient(f"{proxy.url}/run/{run}") as quick:
             await begun(engine, quick, run)
-            stuck = [await Slow(proxy.url, f"/run/{run}").open(until=b"first") for _ in range(5)]
+            stuck = [await SlowSocket(proxy.url, f"/run/{run}").open(until=b"first") for _ in range(5)]
             await flood(engine, run, quick, 300)  # 1.2 MB, far more than a reader's share
             for session in proxy.hub.sessions.paused:
                 transport = session._sink.transport  # type: ignore[attr-defined]
@@ -150,14 +150,14 @@ async def test_the_memory_of_a_stuck_client_is_bounded_kernel_buffers_included(
     assert own_gaps(quick.frames) == []
 
 
-async def median_delay(engine: Engine, run: str, ear: Ear) -> float:
+async def median_delay(engine: Engine, run: str, client: RecordingClient) -> float:
     """Seconds from a chunk's sending to its arrival, the median of 20."""
     delays = []
     for _ in range(20):
         sent = time.monotonic()
-        count = len(ear.chunks)
+        count = len(client.chunks)
         engine.put(run, "open", "now")
-        await ear.until(lambda ear, count=count: len(ear.chunks) > count)  # type: ignore[misc]
+        await client.until(lambda client, count=count: len(client.chunks) > count)  # type: ignore[misc]
         delays.append(time.monotonic() - sent)
     return sorted(delays)[len(delays) // 2]
 
@@ -165,10 +165,10 @@ async def median_delay(engine: Engine, run: str, ear: Ear) -> float:
 async def test_a_slow_client_does_not_delay_others(engine: Engine, tmp_path: Path) -> None:
     async with proxied(tmp_path, engine, small()) as proxy:
         run = await engine.trigger("open")
-        async with Ear(f"{proxy.url}/run/{run}") as quick:
+        async with RecordingClient(f"{proxy.url}/run/{run}") as quick:
             await begun(engine, quick, run)
             alone = await median_delay(engine, run, quick)
-            slow = [await Slow(proxy.url, f"/run/{run}").open(until=b"first") for _ in range(20)]
+            slow = [await SlowSocket(proxy.url, f"/run/{run}").open(until=b"first") for _ in range(20)]
             await flood(engine, run, quick, 200)
             assert len(proxy.hub.sessions.paused) == 20
             beside = await median_delay(engine, run, quick)
@@ -183,7 +183,7 @@ async def test_a_slow_client_does_not_delay_others(engine: Engine, tmp_path: Pat
 async def test_a_client_that_resets_its_connection_is_removed_at_once(engine: Engine, tmp_path: Path) -> None:
     async with proxied(tmp_path, engine, small(heartbeat="10m")) as proxy:  # no heartbeat finds it
         run = await engine.trigger("open")
-        gone = await Slow(proxy.url, f"/run/{run}").open()
+        gone = await SlowSocket(proxy.url, f"/run/{run}").open()
         await becomes(lambda: len(proxy.hub.sessions) == 1)
         gone.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         gone.close()
@@ -194,7 +194,7 @@ async def test_a_vanished_peer_is_detected_by_the_next_heartbeat(engine: Engine,
     repair = 19  # TCP_REPAIR: closing such a socket sends nothing, as a machine that lost its power
     async with proxied(tmp_path, engine, small(heartbeat="1s")) as proxy:
         run = await engine.trigger("open")
-        gone = await Slow(proxy.url, f"/run/{run}").open()
+        gone = await SlowSocket(proxy.url, f"/run/{run}").open()
         await becomes(lambda: len(proxy.hub.sessions) == 1)
         try:
             gone.sock.setsockopt(socket.IPPROTO_TCP, repair, 1)
@@ -211,7 +211,7 @@ async def test_tcp_waits_for_acknowledgements_as_long_as_the_write_timeout(
 ) -> None:
     async with proxied(tmp_path, engine, small(write_timeout="7s")) as proxy:
         run = await engine.trigger("open")
-        there = await Slow(proxy.url, f"/run/{run}").open()
+        there = await SlowSocket(proxy.url, f"/run/{run}").open()
         (session,) = proxy.hub.sessions
         sock = session._sink.transport.get_extra_info("socket")  # type: ignore[attr-defined]
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7_000 * UNACKNOWLEDGED_FACTOR
@@ -224,8 +224,8 @@ async def test_a_heartbeat_is_sent_after_exactly_the_configured_silence(
 ) -> None:
     async with proxied(tmp_path, engine, small(heartbeat=f"{seconds}s")) as proxy:
         run = await engine.trigger("open")
-        async with Ear(f"{proxy.url}/run/{run}") as ear:
-            await begun(engine, ear, run)
+        async with RecordingClient(f"{proxy.url}/run/{run}") as client:
+            await begun(engine, client, run)
             reader, writer = await asyncio.open_connection("127.0.0.1", int(proxy.url.rpartition(":")[2]))
             writer.write(f"GET /run/{run} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             await reader.readuntil(b"first")

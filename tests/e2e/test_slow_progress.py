@@ -10,7 +10,7 @@ import pytest
 
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Step, Workflow, script
-from tests.support.delivering import Slow
+from tests.support.delivery import SlowSocket
 from tests.support.served import served
 from tests.support.waiting import until
 
@@ -48,9 +48,9 @@ async def test_a_slow_client_that_always_reads_gets_a_large_frame(tmp_path: Path
             one.sock.close()
 
 
-def slow_client(url: str, run: str, version: str) -> Slow:
+def slow_client(url: str, run: str, version: str) -> SlowSocket:
     """A client of the fast path, or one whose request the fast path leaves to uvicorn."""
     path = f"/live/{run}"
-    one = Slow(url, path if version == "1.1" else f"{path} HTTP/1.1\r\nContent-Length: 0\r\nX-Rest:")
+    one = SlowSocket(url, path if version == "1.1" else f"{path} HTTP/1.1\r\nContent-Length: 0\r\nX-Rest:")
     one.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     return one

@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from proxy.simulator import Engine
-from tests.support.delivering import Ear, becomes, chunks, config, once, own_gaps, workflows, yaml
+from tests.support.delivery import RecordingClient, becomes, chunks, config, once, own_gaps, workflows, yaml
 from tests.support.served import Served, served
 
 PAIR: Final = {"stream": "on"}
@@ -40,12 +40,12 @@ async def test_a_client_two_seconds_late_gets_everything_from_the_first_token(
     await becomes(
         lambda: engine.run(run).steps.get("write") and engine.run(run).steps["write"].next_index > 20
     )
-    async with Ear(f"{proxy.url}/run/{run}") as ear:
-        await ear.end()
-    assert [event["index"] for event in chunks(ear.frames) if event["step"] == "write"] == list(range(120))
-    assert ear.gaps == []
-    assert not [event for event in chunks(ear.frames) if event["recovered"]]
-    assert ear.judge(engine, run) == []
+    async with RecordingClient(f"{proxy.url}/run/{run}") as client:
+        await client.end()
+    assert [event["index"] for event in chunks(client.frames) if event["step"] == "write"] == list(range(120))
+    assert client.gaps == []
+    assert not [event for event in chunks(client.frames) if event["recovered"]]
+    assert client.judge(engine, run) == []
 
 
 async def test_a_client_after_the_end_gets_every_token(engine: Engine, proxy: Served) -> None:
@@ -125,12 +125,12 @@ async def test_a_tap_that_ends_between_runs_is_opened_again_and_misses_nothing(t
 
 async def test_chunks_that_the_tap_missed_are_announced(engine: Engine, proxy: Served) -> None:
     run = await engine.trigger("long", metadata=PAIR)
-    async with Ear(f"{proxy.url}/run/{run}") as ear:
-        await ear.until(lambda ear: len(ear.chunks) > 5)
+    async with RecordingClient(f"{proxy.url}/run/{run}") as client:
+        await client.until(lambda client: len(client.chunks) > 5)
         await engine.faults.stop_grpc()
         await asyncio.sleep(OUTAGE)
         await engine.faults.start_grpc()
-        await ear.end()
-    assert ear.judge(engine, run) == []
-    assert "upstream" in {gap["cause"] for gap in ear.gaps}
-    assert own_gaps(ear.frames) == []
+        await client.end()
+    assert client.judge(engine, run) == []
+    assert "upstream" in {gap["cause"] for gap in client.gaps}
+    assert own_gaps(client.frames) == []

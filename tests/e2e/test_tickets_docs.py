@@ -52,7 +52,7 @@ def config(folder: Path, *, origin: str, lifetime: str) -> Path:
 
 
 @dataclass(frozen=True)
-class Stage:
+class Setup:
     """An engine, the proxy of the page's YAML, and the server of a sample."""
 
     engine: Engine
@@ -73,7 +73,7 @@ def program(server: str, folder: Path, port: int) -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def staged(server: str, folder: Path, lifetime: str = "10m", speed: float = 4) -> AsyncIterator[Stage]:
+async def staged(server: str, folder: Path, lifetime: str = "10m", speed: float = 4) -> AsyncIterator[Setup]:
     port = free_port()
     app = f"http://127.0.0.1:{port}"
     async with (
@@ -83,19 +83,19 @@ async def staged(server: str, folder: Path, lifetime: str = "10m", speed: float 
         env = {"STREAM_PROXY_URL": proxy.url, "STREAM_JWT_KEY": KEY, "PORT": str(port)}
         async with running(program=program(server, folder, port), env=env):
             await answers(app)
-            yield Stage(engine, proxy, app)
+            yield Setup(engine, proxy, app)
 
 
 @pytest.mark.parametrize("server", ["FastAPI", "Express"])
 async def test_a_samples_server_gives_its_user_a_ticket_for_the_users_own_run(
     server: str, tmp_path: Path
 ) -> None:
-    async with staged(server, tmp_path) as stage, httpx.AsyncClient(base_url=stage.app, timeout=30) as client:
-        mine = await stage.engine.trigger("chat", {}, MINE)
+    async with staged(server, tmp_path) as setup, httpx.AsyncClient(base_url=setup.app, timeout=30) as client:
+        mine = await setup.engine.trigger("chat", {}, MINE)
         answer = await client.post(f"/stream-ticket/{mine}", headers=COOKIE)
         assert answer.status_code == 201, answer.text
         assert answer.json().keys() == json.loads(re.findall(r"```json\n(.*)\n```", PAGE)[1]).keys()
-        stream = f"{stage.proxy.url}/streams/live/{mine}?ticket={answer.json()['ticket']}"
+        stream = f"{setup.proxy.url}/streams/live/{mine}?ticket={answer.json()['ticket']}"
         text = ""
         async with EventSource(stream) as source:
             async for frame in source.frames():
@@ -107,8 +107,8 @@ async def test_a_samples_server_gives_its_user_a_ticket_for_the_users_own_run(
 
 @pytest.mark.parametrize("server", ["FastAPI", "Express"])
 async def test_a_samples_server_passes_refusals_on(server: str, tmp_path: Path) -> None:
-    async with staged(server, tmp_path) as stage, httpx.AsyncClient(base_url=stage.app, timeout=30) as client:
-        other = await stage.engine.trigger("chat", {}, {**MINE, "user_id": "bob"})
+    async with staged(server, tmp_path) as setup, httpx.AsyncClient(base_url=setup.app, timeout=30) as client:
+        other = await setup.engine.trigger("chat", {}, {**MINE, "user_id": "bob"})
         statuses = [
             (await client.post(f"/stream-ticket/{other}")).status_code,  # nobody has logged in
             (await client.post(f"/stream-ticket/{other}", headers=COOKIE)).status_code,
@@ -125,17 +125,17 @@ async def test_the_samples_page_outlives_its_tickets(tmp_path: Path) -> None:
         "\nfollow(RUN, (frame) => (window.text += frame.text))"
         "\n  .then(() => (window.ended = 'yes'), (error) => (window.ended = String(error)));"
     )
-    async with staged("FastAPI", tmp_path, lifetime="2s", speed=1) as stage, chromium() as browser:
+    async with staged("FastAPI", tmp_path, lifetime="2s", speed=1) as setup, chromium() as browser:
         context = await browser.new_context()
-        await context.add_cookies([{"name": "session", "value": "a-session", "url": stage.app}])
+        await context.add_cookies([{"name": "session", "value": "a-session", "url": setup.app}])
         page = await context.new_page()
         complaints = complaints_of(page)
         tickets: list[int] = []
         page.on("response", lambda one: tickets.append(one.status) if "/stream-ticket/" in one.url else None)
         await page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
-        await page.goto(f"{stage.app}/openapi.json")  # a page of the server's origin
-        run_id = await stage.engine.trigger("chat", {}, MINE)
-        names = f"const STREAMS = {json.dumps(stage.proxy.url)}, RUN = {json.dumps(run_id)};\n"
+        await page.goto(f"{setup.app}/openapi.json")  # a page of the server's origin
+        run_id = await setup.engine.trigger("chat", {}, MINE)
+        names = f"const STREAMS = {json.dumps(setup.proxy.url)}, RUN = {json.dumps(run_id)};\n"
         await page.add_script_tag(content=names + code, type="module")
         await page.wait_for_function("window.ended !== null", timeout=60_000)
         assert await page.evaluate("window.ended") == "yes"

@@ -18,8 +18,8 @@ from proxy.runs.subscription import Backoff as Reconnecting
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Backoff, Failure, Step, Workflow, script
 from tests.chaos.world import streams
-from tests.support.delivering import (
-    Ear,
+from tests.support.delivery import (
+    RecordingClient,
     becomes,
     causes,
     chunks,
@@ -118,16 +118,16 @@ async def lived_through(folder: Path, number: int, trouble: Break) -> list[str]:
     path = config(folder, yaml(server=SERVER))
     async with Engine(workflows(), seed=number) as engine, served(path, engine.env) as proxy:
         run = await engine.trigger("middle")
-        async with Ear(f"{proxy.url}/run/{run}") as ear:
-            await ear.until(lambda ear: len(ear.chunks) > 3)
+        async with RecordingClient(f"{proxy.url}/run/{run}") as client:
+            await client.until(lambda client: len(client.chunks) > 3)
             await trouble(engine)
-            await ear.end()
-        wrong = ear.judge(engine, run) + [f"a gap of our own: {gap}" for gap in own_gaps(ear.frames)]
-        if ear.source.connections != 2:
+            await client.end()
+        wrong = client.judge(engine, run) + [f"a gap of our own: {gap}" for gap in own_gaps(client.frames)]
+        if client.source.connections != 2:
             wrong.append(
-                f"{ear.source.connections} connections: not only the stream, and the 204 behind its end"
+                f"{client.source.connections} connections: not only the stream, and the 204 behind its end"
             )
-        kinds = lasting(ear.frames)
+        kinds = lasting(client.frames)
         if len(kinds) != 5 or len(set(kinds)) != 5:
             wrong.append(f"not each lifecycle event once: {kinds}")
         return wrong
@@ -142,15 +142,15 @@ async def test_an_open_stream_survives(tmp_path: Path) -> None:
 async def test_chunks_lost_during_an_outage_are_announced(engine: Engine, tmp_path: Path) -> None:
     async with served(config(tmp_path, yaml(server=SERVER)), engine.env) as proxy:
         run = await engine.trigger("middle")
-        async with Ear(f"{proxy.url}/run/{run}") as ear:
-            await ear.until(lambda ear: len(ear.chunks) > 3)
-            last = ear.chunks[-1]["index"]
+        async with RecordingClient(f"{proxy.url}/run/{run}") as client:
+            await client.until(lambda client: len(client.chunks) > 3)
+            last = client.chunks[-1]["index"]
             await shut_down(engine)
-            await ear.end()
-    indices = [event["index"] for event in ear.chunks if event["step"] == "write"]
+            await client.end()
+    indices = [event["index"] for event in client.chunks if event["step"] == "write"]
     missing = {*range(last, 60)} - {*indices}
     assert missing, "some were sent while no subscription was open"
-    assert [gap["missed"] for gap in ear.gaps if gap["cause"] == "upstream" and gap["missed"]] == [
+    assert [gap["missed"] for gap in client.gaps if gap["cause"] == "upstream" and gap["missed"]] == [
         len(missing)
     ]
 
@@ -160,13 +160,13 @@ async def test_a_partition_is_detected_and_recovered_from(engine: Engine, tmp_pa
         env = {**engine.env, "HATCHET_CLIENT_HOST_PORT": f"127.0.0.1:{between.port}"}
         async with served(config(tmp_path, yaml(server=SERVER)), env) as proxy:
             run = await engine.trigger("middle")
-            async with Ear(f"{proxy.url}/run/{run}") as ear:
-                await ear.until(lambda ear: len(ear.chunks) > 3)
+            async with RecordingClient(f"{proxy.url}/run/{run}") as client:
+                await client.until(lambda client: len(client.chunks) > 3)
                 between.silent = True
                 await asyncio.sleep(TROUBLE)
                 between.silent = False
-                await ear.end(50)
-    assert ear.judge(engine, run) == []
+                await client.end(50)
+    assert client.judge(engine, run) == []
 
 
 async def test_a_chunk_that_is_no_utf8_costs_that_chunk_and_is_announced(
@@ -174,14 +174,14 @@ async def test_a_chunk_that_is_no_utf8_costs_that_chunk_and_is_announced(
 ) -> None:
     async with served(config(tmp_path, yaml(server=SERVER)), engine.env) as proxy:
         run = await engine.trigger("middle")
-        async with Ear(f"{proxy.url}/run/{run}") as ear:
-            await ear.until(lambda ear: len(ear.chunks) > 3)
+        async with RecordingClient(f"{proxy.url}/run/{run}") as client:
+            await client.until(lambda client: len(client.chunks) > 3)
             engine.faults.bad_chunk(run)
-            await ear.end()
-    assert ear.picture.wrong == []
-    assert "upstream" in causes(ear.frames)
-    assert ear.frames[-1].value == {"status": "completed"}
-    assert len(ear.chunks) > 30
+            await client.end()
+    assert client.picture.wrong == []
+    assert "upstream" in causes(client.frames)
+    assert client.frames[-1].value == {"status": "completed"}
+    assert len(client.chunks) > 30
 
 
 async def test_open_streams_continue_after_their_token_is_replaced_in_its_file(
@@ -194,8 +194,8 @@ async def test_open_streams_continue_after_their_token_is_replaced_in_its_file(
         text = yaml(server=SERVER).replace("${HATCHET_CLIENT_TOKEN}", f"${{file:{secret}}}")
         async with served(config(tmp_path, text), env) as proxy:
             run = await engine.trigger("middle")
-            async with Ear(f"{proxy.url}/run/{run}") as ear:
-                await ear.until(lambda ear: len(ear.chunks) > 3)
+            async with RecordingClient(f"{proxy.url}/run/{run}") as client:
+                await client.until(lambda client: len(client.chunks) > 3)
                 head, body, _ = engine.token.split(".")
                 new = f"{head}.{body}.bmV3"  # another signature: another token of the same tenant
                 tenant = engine.gate.withdraw(engine.token)
@@ -204,10 +204,10 @@ async def test_open_streams_continue_after_their_token_is_replaced_in_its_file(
                 engine.gate.admit(new, tenant)
                 secret.write_text(new)
                 await proxy.reloader.reload()
-                await ear.end()
-        assert ear.judge(engine, run) == []
-        assert ear.source.connections == 2, "it stayed open"
-        assert len(ear.chunks) > 20, "tokens went on"
+                await client.end()
+        assert client.judge(engine, run) == []
+        assert client.source.connections == 2, "it stayed open"
+        assert len(client.chunks) > 20, "tokens went on"
         assert engine.token not in proxy.written.getvalue()
 
 
@@ -216,20 +216,20 @@ async def test_a_lagging_history_delays_only_what_the_history_alone_knows(
 ) -> None:
     async with served(config(tmp_path, yaml(server=SERVER)), engine.env) as proxy:
         run = await engine.trigger("dag")
-        async with Ear(f"{proxy.url}/run/{run}") as ear:
-            await ear.until(lambda ear: ear.chunks)
+        async with RecordingClient(f"{proxy.url}/run/{run}") as client:
+            await client.until(lambda client: client.chunks)
             engine.faults.lag_history(30)
-            await ear.end()
-    assert ear.judge(engine, run) == []
+            await client.end()
+    assert client.judge(engine, run) == []
 
 
 async def test_with_history_off_streams_are_served(engine: Engine, tmp_path: Path) -> None:
     async with served(config(tmp_path, yaml(server=SERVER, hatchet=", api: off")), engine.env) as proxy:
         run = await engine.trigger("retry")
-        async with Ear(f"{proxy.url}/run/{run}") as ear:
-            await ear.end()
+        async with RecordingClient(f"{proxy.url}/run/{run}") as client:
+            await client.end()
         late = await once(f"{proxy.url}/run/{run}")
-    assert ear.judge(engine, run) == []
+    assert client.judge(engine, run) == []
     assert ("run_completed", None) in lasting(late)
     assert "history" not in engine.calls
 
@@ -238,13 +238,13 @@ async def test_without_lifecycle_events_everything_is_rebuilt_from_the_state(tmp
     async with Engine(workflows(lifecycle_events=False), seed=23) as engine:
         async with served(config(tmp_path, yaml(server=SERVER)), engine.env) as proxy:
             run = await engine.trigger("dag")
-            async with Ear(f"{proxy.url}/run/{run}") as ear:
-                await ear.end()
-        assert ear.judge(engine, run) == []
-        assert {event["recovered"] for event in events(ear.frames) if event["type"] != "step_stream"} == {
+            async with RecordingClient(f"{proxy.url}/run/{run}") as client:
+                await client.end()
+        assert client.judge(engine, run) == []
+        assert {event["recovered"] for event in events(client.frames) if event["type"] != "step_stream"} == {
             True
         }
-        assert len(lasting(ear.frames)) == 7
+        assert len(lasting(client.frames)) == 7
 
 
 async def test_a_retry_long_after_its_failure_is_waited_for(tmp_path: Path) -> None:
@@ -260,26 +260,26 @@ async def test_a_retry_long_after_its_failure_is_waited_for(tmp_path: Path) -> N
         text = yaml(server="{check_after: 1s, linger: 1s}", stream="heartbeat: 1s")
         async with served(config(tmp_path, text), engine.env) as proxy:
             run = await engine.trigger("late")
-            async with Ear(f"{proxy.url}/run/{run}") as ear:
-                await ear.end()
-        assert ear.judge(engine, run) == []
-        assert ear.source.comments >= 3, "heartbeats, meanwhile"
-        assert ("step_retrying", "late") in lasting(ear.frames)
-        second = [event["index"] for event in ear.chunks if event["attempt"] == 2]
+            async with RecordingClient(f"{proxy.url}/run/{run}") as client:
+                await client.end()
+        assert client.judge(engine, run) == []
+        assert client.source.comments >= 3, "heartbeats, meanwhile"
+        assert ("step_retrying", "late") in lasting(client.frames)
+        second = [event["index"] for event in client.chunks if event["attempt"] == 2]
         assert second == list(range(5))
-        assert ear.source.connections == 2
+        assert client.source.connections == 2
 
 
 async def test_a_wall_clock_that_jumps_changes_nothing(engine: Engine, tmp_path: Path) -> None:
     async with served(config(tmp_path, yaml(server=SERVER)), engine.env) as proxy:
         run = await engine.trigger("middle")
-        async with Ear(f"{proxy.url}/run/{run}") as ear:
+        async with RecordingClient(f"{proxy.url}/run/{run}") as client:
             for count, seconds in ((5, 3600.0), (20, -3600.0), (40, 0.0)):
-                await ear.until(lambda ear, count=count: len(ear.chunks) > count)  # type: ignore[misc]
+                await client.until(lambda client, count=count: len(client.chunks) > count)  # type: ignore[misc]
                 engine.faults.jump_clock(seconds)
-            await ear.end()
-    assert ear.judge(engine, run) == []
-    hours = {datetime.fromisoformat(event["at"][:19]).hour for event in ear.chunks}
+            await client.end()
+    assert client.judge(engine, run) == []
+    hours = {datetime.fromisoformat(event["at"][:19]).hour for event in client.chunks}
     assert len(hours) == 3, "the clock did jump"
 
 
@@ -309,16 +309,16 @@ async def test_thirty_runs_reconnect_to_a_restarted_engine_spread_and_complete(
         served(config(tmp_path, text), engine.env) as proxy,
         contextlib.AsyncExitStack() as stack,
     ):
-        received: list[tuple[str, Ear]] = []
+        received: list[tuple[str, RecordingClient]] = []
         for _ in range(30):  # each client joins right behind its trigger, before its run can be over
             run = await engine.trigger("long")
-            ear = await stack.enter_async_context(Ear(f"{proxy.url}/run/{run}"))
-            received.append((run, ear))
-        await asyncio.gather(*(ear.until(lambda ear: ear.chunks) for _, ear in received))
+            client = await stack.enter_async_context(RecordingClient(f"{proxy.url}/run/{run}"))
+            received.append((run, client))
+        await asyncio.gather(*(client.until(lambda client: client.chunks) for _, client in received))
         await shut_down(engine)
-        await asyncio.gather(*(ear.end() for _, ear in received))
-        for run, ear in received:
-            assert ear.judge(engine, run) == []
+        await asyncio.gather(*(client.end() for _, client in received))
+        for run, client in received:
+            assert client.judge(engine, run) == []
 
 
 # -- early, lingering, hints --

@@ -17,7 +17,7 @@ from proxy.hatchet.errors import HatchetAway
 from proxy.simulator.engine import Engine
 from tests.support.processes import running
 from tests.support.secrets import HATCHET_TOKEN
-from tests.support.streams import Said
+from tests.support.streams import StreamRules
 
 YAML = """
 version: 1
@@ -110,14 +110,14 @@ async def test_a_workflow_that_does_not_exist_is_status_1(path: Path) -> None:
 
 
 def test_an_outage_is_counted_and_said_again_once_a_minute() -> None:
-    said, time = list[str](), 0.0
-    waiting = Waiting(lambda line: said.append(click.unstyle(line)), now=lambda: time)
+    printed, time = list[str](), 0.0
+    waiting = Waiting(lambda line: printed.append(click.unstyle(line)), now=lambda: time)
     for second in range(130):
         time = float(second)
         waiting.met(HatchetAway("no answer" if second % 2 else "refused"))
     waiting.met(None)
     waiting.over()
-    assert said == [
+    assert printed == [
         "waiting: refused",
         "waiting: refused (asked 61 times in 60 s)",
         "waiting: refused (asked 121 times in 120 s)",
@@ -140,12 +140,14 @@ def test_unusable_arguments_are_status_2(path: Path, monkeypatch: pytest.MonkeyP
     assert CliRunner().invoke(main, ["watch", NOBODY, "--config", "/nowhere.yaml"]).exit_code == 2
 
 
-class Heard:
+class PrintedLines:
     """The printed lines for items, without colours."""
 
     def __init__(self, rules: str) -> None:
         self.lines: list[str] = []
-        self._printer = EventPrinter(Said(rules).rules, lambda line: self.lines.append(click.unstyle(line)))
+        self._printer = EventPrinter(
+            StreamRules(rules).rules, lambda line: self.lines.append(click.unstyle(line))
+        )
 
     def of(self, *items: Item) -> list[str]:
         self.lines.clear()
@@ -155,8 +157,8 @@ class Heard:
 
 
 def test_gaps_and_resets_are_shown_as_sent_only_where_chunks_are_forwarded() -> None:
-    heard = Heard("- {name: r, events: step_stream, steps: a, data: payload}")
-    assert heard.of(
+    printed = PrintedLines("- {name: r, events: step_stream, steps: a, data: payload}")
+    assert printed.of(
         StepGap(GapCause.JOINED_LATE, "a", 1, 3),
         StepGap(GapCause.UPSTREAM, "b", 1, None),
         StepGap(GapCause.UNKNOWN_CURSOR, None, None, None),
@@ -173,9 +175,9 @@ def test_gaps_and_resets_are_shown_as_sent_only_where_chunks_are_forwarded() -> 
 
 
 def test_chunks_withheld_for_the_same_reason_are_counted() -> None:
-    heard = Heard("- {name: r, events: step_stream, when: payload != 'x', data: payload}")
+    printed = PrintedLines("- {name: r, events: step_stream, when: payload != 'x', data: payload}")
     chunks = [Event("step_stream", "r", "a", "i", text, 1, n) for n, text in enumerate("xxxaxx")]
-    assert heard.of(*chunks, End("completed")) == [
+    assert printed.of(*chunks, End("completed")) == [
         "step_stream    a#0  not forwarded: no rule matches (r: when is not true: payload != 'x')",
         "               … 2 more chunks of step a, for the same reason",
         'step_stream    a#3  r → message "a"',

@@ -131,9 +131,9 @@ async def hop(stage: Stage, run: str, *, fresh: bool) -> list[tuple[str, str]]:
 
 async def test_clients_that_reconnect_after_every_frame_get_each_frame_once(stage: Stage) -> None:
     runs = [await stage.run() for _ in range(2 * WORKERS)]
-    told = await asyncio.gather(*(hop(stage, run, fresh=bool(at % 2)) for at, run in enumerate(runs)))
+    results = await asyncio.gather(*(hop(stage, run, fresh=bool(at % 2)) for at, run in enumerate(runs)))
     assert {worker_of_run(run, WORKERS) for run in runs} != {0}
-    for run, got in zip(runs, told, strict=True):
+    for run, got in zip(runs, results, strict=True):
         whole = (await stage.client.get(f"{stage.url}/streams/chat/{run}")).text
         assert got == [(event, data) for _, event, data in frames_of(whole)]
 

@@ -14,7 +14,7 @@ import pytest_asyncio
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Step, Workflow, script
 from tests.chaos.world import streams
-from tests.support.delivering import becomes, config, events, once, status
+from tests.support.delivery import becomes, config, events, once, status
 from tests.support.served import Served, served
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -81,7 +81,7 @@ async def test_a_run_of_another_workflow_looks_like_a_run_that_does_not_exist(
         begun = time.monotonic()
         assert await status(f"{proxy.url}/chat/{asked}") == 404
         waited.append(time.monotonic() - begun)
-    assert min(waited) >= 0.99, "both are waited for, so that the time tells nothing"
+    assert min(waited) >= 0.99, "both are waited for, so that the time reveals nothing"
     assert await status(f"{proxy.url}/any/{run}") == 200
 
 

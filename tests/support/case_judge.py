@@ -50,7 +50,7 @@ class Expected:
 
 @dataclass(slots=True)
 class Verdict:
-    """What is wrong, and the gaps: true ones, false ones, and false ones of a step that began unheard."""
+    """What is wrong, and the gaps: true, false, and false of a step that began before a subscription."""
 
     wrong: list[str] = field(default_factory=list)
     attempts: int = 0  # attempts that sent chunks
@@ -78,7 +78,7 @@ class Reading:
 
     def __init__(self) -> None:
         self.wrong: list[str] = []
-        self.told: dict[tuple[str, int], set[int]] = defaultdict(set)
+        self.received: dict[tuple[str, int], set[int]] = defaultdict(set)
         self.gaps: set[tuple[str | None, int | None]] = set()
         self.causes: dict[tuple[str | None, int | None], set[str]] = defaultdict(set)
         self.ends: dict[str, Mapping[str, Any]] = {}
@@ -148,12 +148,12 @@ class Reading:
             self.wrong.append(f"{step}: a chunk before step_started")
         if event["payload"] != text(step, attempt, index):
             self.wrong.append(f"WRONG ATTEMPT {step}/{attempt}/{index} is {event['payload'][:40]!r}")
-        told = self.told[step, attempt]
-        if index in told:
+        received = self.received[step, attempt]
+        if index in received:
             self.wrong.append(f"DOUBLE {step}/{attempt}/{index}")
-        elif told and index < max(told):
+        elif received and index < max(received):
             self.wrong.append(f"out of order: {step}/{attempt}/{index}")
-        told.add(index)
+        received.add(index)
 
     def covered(self, step: str, attempt: int) -> bool:
         """Whether a gap says that chunks of an attempt are missing."""
@@ -185,9 +185,9 @@ def judge(
 def _ends(verdict: Verdict, reading: Reading, sent: Sequence[Sent], expected: Expected) -> None:
     if reading.status != expected.status:
         verdict.wrong.append(f"end {reading.status} instead of {expected.status}")
-    told = {step: event["type"] for step, event in reading.ends.items()}
-    if told != dict(expected.ends):
-        verdict.wrong.append(f"ends {told} instead of {dict(expected.ends)}")
+    received = {step: event["type"] for step, event in reading.ends.items()}
+    if received != dict(expected.ends):
+        verdict.wrong.append(f"ends {received} instead of {dict(expected.ends)}")
     for step, event in reading.ends.items():
         last = max((line.attempt for line in sent if line.step == step), default=None)
         if last is not None and event["attempt"] != last:
@@ -205,7 +205,7 @@ def _order(verdict: Verdict, reading: Reading, expected: Expected) -> None:
             )
             late = parent in reading.ends and reading.ends[parent]["recovered"]  # the history was far behind
             if first is not None and end is not None and first < end and not late:
-                verdict.wrong.append(f"{step} began to be told before the end of {parent}")
+                verdict.wrong.append(f"{step} began before the end of {parent}")
 
 
 def _attempt(
@@ -221,8 +221,8 @@ def _attempt(
     if not chunks:
         return
     verdict.attempts += 1
-    told, covered = reading.told[which], reading.covered(step, attempt)
-    missing = sorted(chunks - told)
+    received, covered = reading.received[which], reading.covered(step, attempt)
+    missing = sorted(chunks - received)
     if missing and not covered:
         verdict.wrong.append(f"UNSAID {step}/{attempt}: {len(missing)} of {len(chunks)}: {missing[:8]}")
     elif missing:

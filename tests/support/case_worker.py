@@ -4,7 +4,7 @@
 
 Without names it serves all workflows but those of DEDICATED. LOG gets one JSON object a line: what a step's
 code did, when (seconds since 1970), in which run, step and attempt. The text of a chunk names its step,
-attempt and index, so a reader can tell whether a chunk was told as what it is.
+attempt and index, so a reader sees whether a chunk came under its own attempt and index.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""An EventSource for tests: what a browser's does, to the letter of the HTML standard, without a browser.
+"""An EventSource for tests, without a browser. It follows the HTML standard exactly.
 
-It comes back after a network error or the end of a 200, with the cursor it was given and after the `retry`
-that it was told; it stops for good at 204; every other status is final and raised as `Refused`.
+After a network error or the end of a 200 it reconnects, with its cursor and after the stream's `retry`. It
+stops for good at 204. Every other status is final and raised as `Refused`.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class EventSource:
                 async with aclosing(self._connection()) as frames:
                     async for frame in frames:
                         yield frame
-            except Gone:
+            except StreamOver:
                 return
             except (aiohttp.ClientError, OSError):
                 pass
@@ -154,7 +154,7 @@ class EventSource:
         async with self._session.get(self.url, headers=headers) as answer:
             self.connections += 1
             if answer.status == 204:
-                raise Gone
+                raise StreamOver
             if answer.status != 200 or answer.content_type != "text/event-stream":
                 raise Refused(answer.status, await answer.text())
             parser = Parser(self.last_event_id)
@@ -173,5 +173,5 @@ class EventSource:
             self.retry = parser.retry / 1000
 
 
-class Gone(Exception):
+class StreamOver(Exception):
     """204: nothing more will ever come."""

@@ -57,7 +57,7 @@ for _kind in ("text", "reasoning"):
 
 
 class UiMessage:
-    """One message of the AI SDK; `resume`: as a client that resumes, which begins anew at ``start``."""
+    """One message of the AI SDK; `resume`: as a client that resumes, which begins again at ``start``."""
 
     def __init__(self, *, resume: bool = False) -> None:
         self.parts: list[dict[str, Any]] = []

@@ -282,7 +282,9 @@ def judge(picture: RunPicture, truth: Truth) -> list[str]:
     for name, true in truth.steps.items():
         step = picture.steps.get(name)
         found += (
-            [f"{name}: never told"] if step is None else [f"{name}: {what}" for what in compare(step, true)]
+            [f"{name}: never received"]
+            if step is None
+            else [f"{name}: {what}" for what in compare(step, true)]
         )
     return found
 

@@ -118,9 +118,9 @@ class Command:
             line = await asyncio.to_thread(self._stderr.readline)
             assert line, f"it ended before it listened: {self.lines}"
             self.lines.append(line.decode())
-            told = json.loads(line) if line.startswith(b"{") else {}
-            if told.get("event") == "listening":
-                self.url = told["url"].rstrip("/")
+            line_data = json.loads(line) if line.startswith(b"{") else {}
+            if line_data.get("event") == "listening":
+                self.url = line_data["url"].rstrip("/")
                 self.port = httpx.URL(self.url).port or 0
         return self
 

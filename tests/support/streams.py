@@ -27,7 +27,7 @@ def stream_of(rules: str, form: str = "sse") -> StreamConfig:
     return team_of(head + indent(dedent(rules), "      ")).streams["s"]
 
 
-class Said:
+class StreamRules:
     """A stream's rules and everything that failed in them."""
 
     def __init__(self, rules: str, form: str = "sse") -> None:

@@ -140,12 +140,12 @@ def test_a_reload_that_leaves_the_rate_alone_does_not_fill_the_bucket() -> None:
     )
 )
 def test_no_limit_is_ever_exceeded_and_all_counts_return_to_zero(
-    story: list[tuple[bool, str, str | None, int]],
+    arrivals: list[tuple[bool, str, str | None, int]],
 ) -> None:
     config = LimitsConfig(connections=5, connections_per_run=3, connections_per_subject=2, runs=2)
     limits = TeamLimits(config)
     here: list[tuple[Lease, str, str | None]] = []
-    for comes, run, subject, which in story:
+    for comes, run, subject, which in arrivals:
         if comes:
             lease = limits.admit(run, subject, 0.0)
             if isinstance(lease, Lease):

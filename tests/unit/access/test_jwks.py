@@ -47,7 +47,7 @@ class HandClock:
         raise AssertionError("nothing here sleeps")
 
 
-class Scene:
+class Setup:
     """A team that trusts an issuer, and a clock."""
 
     def __init__(self, issuer: Issuer, algorithms: tuple[str, ...] = ALGORITHMS) -> None:
@@ -75,70 +75,70 @@ class Scene:
 
 
 @pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
+async def setup() -> AsyncIterator[Setup]:
     async with Issuer([jwk(FIRST, kid="1", use="sig")]) as issuer:
-        scene = Scene(issuer)
-        yield scene
-        await scene.key_sets.close()
+        setup = Setup(issuer)
+        yield setup
+        await setup.key_sets.close()
 
 
-async def test_the_set_is_fetched_when_it_is_needed_and_then_kept(scene: Scene) -> None:
-    assert scene.issuer.asked == 0
-    assert [await scene.connect() for _ in range(5)] == ["in"] * 5
-    assert scene.issuer.asked == 1
+async def test_the_set_is_fetched_when_it_is_needed_and_then_kept(setup: Setup) -> None:
+    assert setup.issuer.asked == 0
+    assert [await setup.connect() for _ in range(5)] == ["in"] * 5
+    assert setup.issuer.asked == 1
 
 
-async def test_an_unknown_key_of_the_first_token_costs_one_fetch(scene: Scene) -> None:
-    assert await scene.connect(SECOND, kid="2") == "refused"
-    assert scene.issuer.asked == 1, "the set was fetched a moment ago"
+async def test_an_unknown_key_of_the_first_token_costs_one_fetch(setup: Setup) -> None:
+    assert await setup.connect(SECOND, kid="2") == "refused"
+    assert setup.issuer.asked == 1, "the set was fetched a moment ago"
 
 
-async def test_a_thousand_clients_at_once_cost_one_fetch(scene: Scene) -> None:
-    assert set(await asyncio.gather(*(scene.connect() for _ in range(1000)))) == {"in"}
-    assert scene.issuer.asked == 1
+async def test_a_thousand_clients_at_once_cost_one_fetch(setup: Setup) -> None:
+    assert set(await asyncio.gather(*(setup.connect() for _ in range(1000)))) == {"in"}
+    assert setup.issuer.asked == 1
 
 
-async def test_teams_that_trust_one_issuer_share_its_keys_and_a_reload_keeps_them(scene: Scene) -> None:
-    await scene.connect()
-    scene.team = scene.front()
-    assert await scene.connect() == "in"
-    assert scene.issuer.asked == 1
+async def test_teams_that_trust_one_issuer_share_its_keys_and_a_reload_keeps_them(setup: Setup) -> None:
+    await setup.connect()
+    setup.team = setup.front()
+    assert await setup.connect() == "in"
+    assert setup.issuer.asked == 1
 
 
-async def test_a_new_key_is_accepted_at_once(scene: Scene) -> None:
-    await scene.connect()
-    scene.issuer.keys.append(jwk(SECOND, kid="2"))
-    assert await scene.connect(SECOND, "2") == "in"
-    assert await scene.connect(FIRST, "1") == "in"
-    assert scene.issuer.asked == 2
+async def test_a_new_key_is_accepted_at_once(setup: Setup) -> None:
+    await setup.connect()
+    setup.issuer.keys.append(jwk(SECOND, kid="2"))
+    assert await setup.connect(SECOND, "2") == "in"
+    assert await setup.connect(FIRST, "1") == "in"
+    assert setup.issuer.asked == 2
 
 
-async def test_a_revoked_key_is_refused_after_the_next_refresh(scene: Scene) -> None:
-    await scene.connect()
-    scene.issuer.keys[:] = [jwk(SECOND, kid="2")]
-    assert await scene.connect() == "in"
-    scene.clock.time += FRESH + 1
-    assert await scene.connect() == "refused"
+async def test_a_revoked_key_is_refused_after_the_next_refresh(setup: Setup) -> None:
+    await setup.connect()
+    setup.issuer.keys[:] = [jwk(SECOND, kid="2")]
+    assert await setup.connect() == "in"
+    setup.clock.time += FRESH + 1
+    assert await setup.connect() == "refused"
 
 
-async def refreshed(scene: Scene) -> None:
+async def refreshed(setup: Setup) -> None:
     """Wait for the fetch that is under way."""
-    fetching = scene.key_sets.at(scene.issuer.url)._fetching
+    fetching = setup.key_sets.at(setup.issuer.url)._fetching
     assert fetching is not None
     await fetching
 
 
-async def test_a_revoked_key_is_refused_after_a_refresh_that_no_client_caused(scene: Scene) -> None:
-    await scene.connect()
-    scene.issuer.keys[:] = [jwk(SECOND, kid="2")]
-    key_set = scene.key_sets.at(scene.issuer.url)
-    scene.clock.time += REFRESH_AFTER
+async def test_a_revoked_key_is_refused_after_a_refresh_that_no_client_caused(setup: Setup) -> None:
+    await setup.connect()
+    setup.issuer.keys[:] = [jwk(SECOND, kid="2")]
+    key_set = setup.key_sets.at(setup.issuer.url)
+    setup.clock.time += REFRESH_AFTER
     await key_set.check()
-    assert scene.issuer.asked == 1
-    scene.clock.time += 1
+    assert setup.issuer.asked == 1
+    setup.clock.time += 1
     await key_set.check()
     assert REFRESH_AFTER + EVERY * (1 + SPREAD) < FRESH, "a set is refreshed before it is too old"
-    assert await scene.connect() == "refused"
+    assert await setup.connect() == "refused"
 
 
 @pytest.mark.parametrize(
@@ -187,105 +187,105 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return tokens
 
 
-async def test_no_client_waits_for_an_issuer_that_is_known_to_be_down(scene: Scene) -> None:
-    await scene.connect()
-    scene.clock.time += FRESH + 1
-    scene.issuer.status = 503
-    assert await scene.connect() == "in"
-    scene.issuer.status, scene.issuer.keys[:] = 200, [jwk(SECOND, kid="2")]
-    assert await scene.connect() == "in"  # with the keys that are cached
-    await refreshed(scene)
-    assert scene.issuer.asked == 3
-    assert await scene.connect() == "refused"
+async def test_no_client_waits_for_an_issuer_that_is_known_to_be_down(setup: Setup) -> None:
+    await setup.connect()
+    setup.clock.time += FRESH + 1
+    setup.issuer.status = 503
+    assert await setup.connect() == "in"
+    setup.issuer.status, setup.issuer.keys[:] = 200, [jwk(SECOND, kid="2")]
+    assert await setup.connect() == "in"  # with the keys that are cached
+    await refreshed(setup)
+    assert setup.issuer.asked == 3
+    assert await setup.connect() == "refused"
 
 
 async def test_a_valid_token_is_not_verified_again_until_its_key_is_old_or_revoked(
-    scene: Scene, verified: list[str]
+    setup: Setup, verified: list[str]
 ) -> None:
     asked = RequestHead({"authorization": f"Bearer {token(FIRST, 'RS256', kid='1')}"})
 
     async def is_verified_again() -> bool:
         before = len(verified)
-        await scene.team.authenticate(asked, stream="chat", run="r")
+        await setup.team.authenticate(asked, stream="chat", run="r")
         return len(verified) > before
 
     assert await is_verified_again()
     assert not await is_verified_again()
-    scene.clock.time += FRESH + 1
+    setup.clock.time += FRESH + 1
     assert await is_verified_again(), "the key set is old"
     assert not await is_verified_again()
-    scene.issuer.keys[:] = [jwk(SECOND, kid="2")]
-    scene.clock.time += FRESH + 1
+    setup.issuer.keys[:] = [jwk(SECOND, kid="2")]
+    setup.clock.time += FRESH + 1
     before = len(verified)
     with pytest.raises(Unauthenticated):
-        await scene.team.authenticate(asked, stream="chat", run="r")
+        await setup.team.authenticate(asked, stream="chat", run="r")
     assert len(verified) > before
 
 
 async def test_a_new_configuration_starts_with_an_empty_token_cache(
-    scene: Scene, verified: list[str]
+    setup: Setup, verified: list[str]
 ) -> None:
     asked = RequestHead({"authorization": f"Bearer {token(FIRST, 'RS256', kid='1')}"})
-    await scene.team.authenticate(asked, stream="chat", run="r")
-    scene.team = scene.front()
-    await scene.team.authenticate(asked, stream="chat", run="r")
+    await setup.team.authenticate(asked, stream="chat", run="r")
+    setup.team = setup.front()
+    await setup.team.authenticate(asked, stream="chat", run="r")
     assert len(verified) == 2
 
 
-async def test_forged_key_ids_are_refused_and_fetches_stay_limited(scene: Scene) -> None:
-    await scene.connect()
-    answers = [await scene.connect(SECOND, f"forged-{n}") for n in range(50)]
+async def test_forged_key_ids_are_refused_and_fetches_stay_limited(setup: Setup) -> None:
+    await setup.connect()
+    answers = [await setup.connect(SECOND, f"forged-{n}") for n in range(50)]
     assert answers[: BURST - 1] == ["refused"] * (BURST - 1)
     assert set(answers[BURST - 1 :]) == {"waits"}  # a final refusal would end an EventSource
-    assert scene.issuer.asked == BURST
-    assert await scene.connect() == "in"
-    scene.clock.time += SOONEST
-    assert await scene.connect(SECOND, "forged-99") == "refused"
+    assert setup.issuer.asked == BURST
+    assert await setup.connect() == "in"
+    setup.clock.time += SOONEST
+    assert await setup.connect(SECOND, "forged-99") == "refused"
 
 
-async def test_a_missing_key_is_not_fetched_again_at_once(scene: Scene) -> None:
-    assert {await scene.connect(SECOND, "2") for _ in range(50)} == {"refused"}
-    assert scene.issuer.asked <= 2
-    asked = scene.issuer.asked
-    scene.issuer.keys.append(jwk(SECOND, kid="2"))
-    scene.clock.time += MISSING_FOR
-    assert await scene.connect(SECOND, "2") == "in"
-    assert scene.issuer.asked == asked + 1
+async def test_a_missing_key_is_not_fetched_again_at_once(setup: Setup) -> None:
+    assert {await setup.connect(SECOND, "2") for _ in range(50)} == {"refused"}
+    assert setup.issuer.asked <= 2
+    asked = setup.issuer.asked
+    setup.issuer.keys.append(jwk(SECOND, kid="2"))
+    setup.clock.time += MISSING_FOR
+    assert await setup.connect(SECOND, "2") == "in"
+    assert setup.issuer.asked == asked + 1
 
 
 @pytest.mark.parametrize("outage", ["status", "body", "redirect", "empty"])
-async def test_cached_keys_are_used_during_an_outage_of_the_issuer(scene: Scene, outage: str) -> None:
-    assert await scene.connect() == "in"
+async def test_cached_keys_are_used_during_an_outage_of_the_issuer(setup: Setup, outage: str) -> None:
+    assert await setup.connect() == "in"
     if outage == "status":
-        scene.issuer.status = 503
+        setup.issuer.status = 503
     elif outage == "redirect":
-        scene.issuer.status, scene.issuer.headers = 302, {"Location": scene.issuer.url}
+        setup.issuer.status, setup.issuer.headers = 302, {"Location": setup.issuer.url}
     elif outage == "body":
-        scene.issuer.body = b"<html>we are moving</html>"
+        setup.issuer.body = b"<html>we are moving</html>"
     else:
-        scene.issuer.keys.clear()
+        setup.issuer.keys.clear()
     for _ in range(10):
-        scene.clock.time += USABLE / 11
-        assert await scene.connect() == "in"
-    scene.clock.time += USABLE
-    assert await scene.connect() == "waits"
+        setup.clock.time += USABLE / 11
+        assert await setup.connect() == "in"
+    setup.clock.time += USABLE
+    assert await setup.connect() == "waits"
 
 
-async def test_a_token_with_a_new_key_waits_while_the_issuer_is_unreachable(scene: Scene) -> None:
-    await scene.connect()
-    scene.issuer.status = 500
-    assert await scene.connect(SECOND, "2") == "waits"
-    scene.issuer.status = 200
-    scene.issuer.keys.append(jwk(SECOND, kid="2"))
-    assert await scene.connect(SECOND, "2") == "in"
+async def test_a_token_with_a_new_key_waits_while_the_issuer_is_unreachable(setup: Setup) -> None:
+    await setup.connect()
+    setup.issuer.status = 500
+    assert await setup.connect(SECOND, "2") == "waits"
+    setup.issuer.status = 200
+    setup.issuer.keys.append(jwk(SECOND, kid="2"))
+    assert await setup.connect(SECOND, "2") == "in"
 
 
 async def test_a_client_waits_for_an_issuer_that_never_answered() -> None:
     issuer = Issuer()
     issuer.url = "http://127.0.0.1:9/jwks.json"  # the discard port: nobody listens
-    scene = Scene(issuer)
-    assert await scene.connect() == "waits"
-    await scene.key_sets.close()
+    setup = Setup(issuer)
+    assert await setup.connect() == "waits"
+    await setup.key_sets.close()
 
 
 async def test_a_client_that_leaves_does_not_cancel_the_fetch_of_the_others() -> None:
@@ -296,12 +296,12 @@ async def test_a_client_that_leaves_does_not_cancel_the_fetch_of_the_others() ->
         return json.dumps({"keys": [jwk(FIRST, kid="1")]}).encode()
 
     key_set = KeySets(slow).at("https://id.example.com")
-    leaver, stayer = (asyncio.create_task(key_set.candidates("1", "RS256")) for _ in range(2))
+    first, second = (asyncio.create_task(key_set.candidates("1", "RS256")) for _ in range(2))
     await asyncio.sleep(0)
-    leaver.cancel()
-    await asyncio.wait([leaver])
+    first.cancel()
+    await asyncio.wait([first])
     release.set()
-    assert len(await stayer) == 1
+    assert len(await second) == 1
 
 
 async def test_a_fetch_that_does_not_finish_is_given_up() -> None:
@@ -330,11 +330,11 @@ async def test_closing_does_not_wait_for_a_fetch_that_does_not_finish() -> None:
     assert waiting.cancelled() or waiting.exception() is not None
 
 
-async def test_a_redirect_of_the_issuer_is_not_followed(scene: Scene) -> None:
+async def test_a_redirect_of_the_issuer_is_not_followed(setup: Setup) -> None:
     async with Issuer([jwk(FIRST, kid="1")]) as elsewhere:
-        scene.issuer.status, scene.issuer.headers = 302, {"Location": elsewhere.url}
-        assert await scene.connect() == "waits"
-        assert (scene.issuer.asked > 0, elsewhere.asked) == (True, 0)
+        setup.issuer.status, setup.issuer.headers = 302, {"Location": elsewhere.url}
+        assert await setup.connect() == "waits"
+        assert (setup.issuer.asked > 0, elsewhere.asked) == (True, 0)
 
 
 async def test_unknown_key_ids_are_remembered_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,16 +354,16 @@ async def test_unknown_key_ids_are_remembered_within_a_bound(monkeypatch: pytest
     assert len(key_set._missing) <= 2
 
 
-async def test_a_set_over_the_size_limit_is_not_read_further(scene: Scene) -> None:
-    scene.issuer.body = json.dumps({"keys": scene.issuer.keys}).encode() + b" " * MAX_SET_BYTES
-    assert await scene.connect() == "waits"
+async def test_a_set_over_the_size_limit_is_not_read_further(setup: Setup) -> None:
+    setup.issuer.body = json.dumps({"keys": setup.issuer.keys}).encode() + b" " * MAX_SET_BYTES
+    assert await setup.connect() == "waits"
 
 
-async def test_a_token_without_a_key_id_is_tried_with_each_fitting_key(scene: Scene) -> None:
-    scene.issuer.keys.append(jwk(private_key("ES256"), "ES256"))
-    assert await scene.connect(FIRST, None) == "in"
-    assert await scene.connect(private_key("ES256"), None, "ES256") == "in"
-    assert await scene.connect(SECOND, None) == "refused"
+async def test_a_token_without_a_key_id_is_tried_with_each_fitting_key(setup: Setup) -> None:
+    setup.issuer.keys.append(jwk(private_key("ES256"), "ES256"))
+    assert await setup.connect(FIRST, None) == "in"
+    assert await setup.connect(private_key("ES256"), None, "ES256") == "in"
+    assert await setup.connect(SECOND, None) == "refused"
 
 
 @pytest.mark.parametrize(
@@ -379,26 +379,26 @@ async def test_a_token_without_a_key_id_is_tried_with_each_fitting_key(scene: Sc
         {"n": "AQAB"},
     ],
 )
-async def test_a_key_for_another_use_is_ignored(scene: Scene, spoilt: dict[str, Any]) -> None:
-    scene.issuer.keys[:] = [{**jwk(FIRST, kid="1"), **spoilt}, jwk(SECOND, kid="2")]
-    assert await scene.connect() == "refused"
-    assert await scene.connect(SECOND, "2") == "in"
+async def test_a_key_for_another_use_is_ignored(setup: Setup, spoilt: dict[str, Any]) -> None:
+    setup.issuer.keys[:] = [{**jwk(FIRST, kid="1"), **spoilt}, jwk(SECOND, kid="2")]
+    assert await setup.connect() == "refused"
+    assert await setup.connect(SECOND, "2") == "in"
 
 
-async def test_a_published_symmetric_key_is_ignored(scene: Scene) -> None:
+async def test_a_published_symmetric_key_is_ignored(setup: Setup) -> None:
     secret = b"known to everyone" * 4
-    scene.issuer.keys.append({"kty": "oct", "k": jwt.utils.base64url_encode(secret).decode(), "kid": "3"})
-    scene.algorithms = ("RS256", "HS256")
-    scene.team = scene.front()
-    assert await scene.connect(secret, "3", "HS256") == "refused"
+    setup.issuer.keys.append({"kty": "oct", "k": jwt.utils.base64url_encode(secret).decode(), "kid": "3"})
+    setup.algorithms = ("RS256", "HS256")
+    setup.team = setup.front()
+    assert await setup.connect(secret, "3", "HS256") == "refused"
 
 
-async def test_a_public_key_of_the_set_is_never_an_hmac_secret(scene: Scene) -> None:
-    scene.algorithms = ("RS256", "HS256")
-    scene.team = scene.front()
-    for known in (json.dumps(scene.issuer.keys[0]), scene.issuer.keys[0]["n"]):
+async def test_a_public_key_of_the_set_is_never_an_hmac_secret(setup: Setup) -> None:
+    setup.algorithms = ("RS256", "HS256")
+    setup.team = setup.front()
+    for known in (json.dumps(setup.issuer.keys[0]), setup.issuer.keys[0]["n"]):
         secret = jwt.utils.base64url_encode(known.encode())  # the form does not matter: the key is ignored
-        assert await scene.connect(secret, "1", "HS256") == "refused"
+        assert await setup.connect(secret, "1", "HS256") == "refused"
 
 
 def test_a_private_key_in_a_published_set_is_not_used() -> None:

@@ -84,7 +84,7 @@ def test_no_variable_and_no_file_of_this_machine_is_read(
     named = play({"yaml": text.replace(str(secret), str(tmp_path / "missing"))})
     assert [problem["message"] for problem in named["problems"]] == [
         problem["message"] for problem in found["problems"]
-    ]  # whether a file exists is not told either
+    ]  # nor whether a file exists
 
 
 @pytest.mark.parametrize(

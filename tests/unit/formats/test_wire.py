@@ -1,4 +1,4 @@
-"""What is fixed for each format: headers, frames, and what a client is told on the way out."""
+"""What each format fixes: headers, frames, and the frames that a client gets at its end."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from proxy.observability.counters import TeamCounters
 from proxy.observability.event_log import EventLog
 from proxy.observability.health import UpstreamState
 from proxy.teams.monitored_upstream import MonitoredUpstream
-from tests.support.stage import RUN, STEP, Stage, chunk, config, stage, token
+from tests.support.hatchet_server import RUN, STEP, HatchetServer, chunk, config, hatchet_server, token
 from tests.support.waiting import until
 
 TRANSPORTS = {"pool": {}, "grpcio": {"STREAM_PROXY_GRPC": "grpcio"}}
@@ -54,8 +54,8 @@ async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Open]:
 
 
 @pytest.fixture
-async def engine() -> AsyncIterator[Stage]:
-    async with stage() as made:
+async def engine() -> AsyncIterator[HatchetServer]:
+    async with hatchet_server() as made:
         yield made
 
 
@@ -85,7 +85,7 @@ def refusing(code: grpc.StatusCode, details: str) -> Callable[[Any, Any], Any]:
 # -- what comes through ---------------------------------------------------------------------------
 
 
-async def test_events_of_a_run_come_in_order_until_its_end(engine: Stage, connect: Open) -> None:
+async def test_events_of_a_run_come_in_order_until_its_end(engine: HatchetServer, connect: Open) -> None:
     asked: list[str] = []
 
     async def thousand(request: Any, context: Any) -> AsyncIterator[bytes]:
@@ -111,7 +111,7 @@ async def test_events_of_a_run_come_in_order_until_its_end(engine: Stage, connec
 
 
 async def test_the_chunk_that_keeps_subscriptions_open_is_sent_and_not_delivered(
-    engine: Stage, connect: Open
+    engine: HatchetServer, connect: Open
 ) -> None:
     async def with_it(request: Any, context: Any) -> AsyncIterator[bytes]:
         yield chunk("one", 0)
@@ -129,7 +129,7 @@ async def test_the_chunk_that_keeps_subscriptions_open_is_sent_and_not_delivered
     assert put.created_at.seconds > 0
 
 
-async def test_a_metadata_pair_is_asked_for_as_such(engine: Stage, connect: Open) -> None:
+async def test_a_metadata_pair_is_asked_for_as_such(engine: HatchetServer, connect: Open) -> None:
     asked: list[Any] = []
 
     async def none(request: Any, context: Any) -> AsyncIterator[bytes]:
@@ -142,7 +142,7 @@ async def test_a_metadata_pair_is_asked_for_as_such(engine: Stage, connect: Open
     assert asked == [("stream", "on ☀", "")]
 
 
-async def test_the_token_goes_with_each_call(engine: Stage, connect: Open) -> None:
+async def test_the_token_goes_with_each_call(engine: HatchetServer, connect: Open) -> None:
     client = connect(engine.port)
     await client.core(RUN)
     task, _ = await first_event(client)
@@ -150,7 +150,7 @@ async def test_the_token_goes_with_each_call(engine: Stage, connect: Open) -> No
     assert [seen["authorization"] for seen in engine.metadata] == [f"bearer {token()}"] * 2
 
 
-async def test_the_state_of_a_run_is_given_as_values(engine: Stage, connect: Open) -> None:
+async def test_the_state_of_a_run_is_given_as_values(engine: HatchetServer, connect: Open) -> None:
     async def details(request: Any, context: Any) -> bytes:
         answer = workflows_pb2.GetRunDetailsResponse(
             status=workflows_pb2.RUNNING, done=False, additional_metadata=b'{"user": "u1"}'
@@ -178,7 +178,7 @@ async def test_the_state_of_a_run_is_given_as_values(engine: Stage, connect: Ope
 
 
 @pytest.mark.parametrize("size", [0, 1, 16_379, 16_380, 100_000, 3 * 1024 * 1024])
-async def test_messages_of_every_size_come_whole(engine: Stage, connect: Open, size: int) -> None:
+async def test_messages_of_every_size_come_whole(engine: HatchetServer, connect: Open, size: int) -> None:
     async def sized(request: Any, context: Any) -> AsyncIterator[bytes]:
         yield chunk("before")
         yield chunk("x" * size)
@@ -190,7 +190,9 @@ async def test_messages_of_every_size_come_whole(engine: Stage, connect: Open, s
     assert lengths == [6, size, 5]
 
 
-async def test_far_more_than_the_flow_control_window_comes_through(engine: Stage, connect: Open) -> None:
+async def test_far_more_than_the_flow_control_window_comes_through(
+    engine: HatchetServer, connect: Open
+) -> None:
     async def much(request: Any, context: Any) -> AsyncIterator[bytes]:
         for index in range(600):
             yield chunk("x" * 100_000, index)
@@ -202,7 +204,7 @@ async def test_far_more_than_the_flow_control_window_comes_through(engine: Stage
 
 
 async def test_many_subscriptions_share_few_connections_and_all_are_served(
-    engine: Stage, connect: Open
+    engine: HatchetServer, connect: Open
 ) -> None:
     client = connect(engine.port)
     peers: set[str] = set()
@@ -220,7 +222,7 @@ async def test_many_subscriptions_share_few_connections_and_all_are_served(
 
 
 async def test_a_servers_limit_of_streams_is_kept_by_opening_more_connections(connect: Open) -> None:
-    async with stage(options=[("grpc.max_concurrent_streams", 90)]) as engine:
+    async with hatchet_server(options=[("grpc.max_concurrent_streams", 90)]) as engine:
         client = connect(engine.port)
         followed = await asyncio.gather(*(first_event(client) for _ in range(200)))
         await client.core(RUN)
@@ -229,7 +231,7 @@ async def test_a_servers_limit_of_streams_is_kept_by_opening_more_connections(co
             task.cancel()
 
 
-async def test_cancelling_a_subscription_ends_it_at_hatchet_too(engine: Stage, connect: Open) -> None:
+async def test_cancelling_a_subscription_ends_it_at_hatchet_too(engine: HatchetServer, connect: Open) -> None:
     task, _ = await first_event(connect(engine.port))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -237,7 +239,9 @@ async def test_cancelling_a_subscription_ends_it_at_hatchet_too(engine: Stage, c
     await engine.gone.wait()
 
 
-async def test_an_error_in_the_receiver_ends_that_subscription_alone(engine: Stage, connect: Open) -> None:
+async def test_an_error_in_the_receiver_ends_that_subscription_alone(
+    engine: HatchetServer, connect: Open
+) -> None:
     client = connect(engine.port)
     other, _ = await first_event(client)
 
@@ -277,7 +281,7 @@ REFUSALS = [
 
 @pytest.mark.parametrize(("code", "details", "meant"), REFUSALS, ids=lambda v: getattr(v, "name", None))
 async def test_each_status_is_one_of_our_errors_and_quotes_nothing(
-    engine: Stage, connect: Open, code: grpc.StatusCode, details: str, meant: type[HatchetError]
+    engine: HatchetServer, connect: Open, code: grpc.StatusCode, details: str, meant: type[HatchetError]
 ) -> None:
     async def refused(request: Any, context: Any) -> AsyncIterator[bytes]:
         yield chunk()
@@ -299,7 +303,7 @@ async def test_each_status_is_one_of_our_errors_and_quotes_nothing(
 
 
 async def test_a_message_over_max_message_is_reported_as_such_and_the_next_call_works(
-    engine: Stage, connect: Open
+    engine: HatchetServer, connect: Open
 ) -> None:
     async def large(request: Any, context: Any) -> AsyncIterator[bytes]:
         yield chunk("small")
@@ -314,7 +318,7 @@ async def test_a_message_over_max_message_is_reported_as_such_and_the_next_call_
     assert (await client.core(RUN)).done
 
 
-async def test_bytes_that_are_no_utf8_are_a_bad_chunk(engine: Stage, connect: Open) -> None:
+async def test_bytes_that_are_no_utf8_are_a_bad_chunk(engine: HatchetServer, connect: Open) -> None:
     async def bad(request: Any, context: Any) -> AsyncIterator[bytes]:
         yield chunk("good?").replace(b"good?", b"\xff\xfe\xfd\xfc\xfb")
 
@@ -342,11 +346,11 @@ async def test_hatchet_that_comes_back_is_found_by_the_same_client(
     client = connect(port)
     with pytest.raises(HatchetAway):
         await client.core(RUN)
-    async with stage(port=port):
+    async with hatchet_server(port=port):
         await answered(client)
     with pytest.raises(HatchetAway):
         await client.core(RUN)
-    async with stage(port=port):
+    async with hatchet_server(port=port):
         await answered(client)
 
 
@@ -364,14 +368,14 @@ async def answered(client: HatchetClient) -> None:
 
 
 async def test_an_engine_that_stops_ends_its_subscriptions(connect: Open) -> None:
-    async with stage() as engine:
+    async with hatchet_server() as engine:
         task, _ = await first_event(connect(engine.port))
     with pytest.raises(HatchetAway):
         await task
 
 
 @pytest.mark.parametrize("env", TRANSPORTS.values(), ids=TRANSPORTS)
-async def test_an_answer_that_never_comes_has_a_deadline(engine: Stage, env: dict[str, str]) -> None:
+async def test_an_answer_that_never_comes_has_a_deadline(engine: HatchetServer, env: dict[str, str]) -> None:
     async def never(request: Any, context: Any) -> bytes:
         assert context.time_remaining() < 1
         await asyncio.Event().wait()
@@ -384,7 +388,7 @@ async def test_an_answer_that_never_comes_has_a_deadline(engine: Stage, env: dic
     await through.close()
 
 
-async def test_closing_a_client_ends_its_calls(engine: Stage, connect: Open) -> None:
+async def test_closing_a_client_ends_its_calls(engine: HatchetServer, connect: Open) -> None:
     client = connect(engine.port)
     task, _ = await first_event(client)
     await client.close()
@@ -395,7 +399,7 @@ async def test_closing_a_client_ends_its_calls(engine: Stage, connect: Open) -> 
     await engine.gone.wait()
 
 
-async def test_two_clients_never_share_a_connection(engine: Stage, connect: Open) -> None:
+async def test_two_clients_never_share_a_connection(engine: HatchetServer, connect: Open) -> None:
     peers: list[str] = []
 
     async def who(request: Any, context: Any) -> bytes:
@@ -420,7 +424,7 @@ async def test_a_malformed_token_refuses_each_call_and_is_not_quoted(connect: Op
     assert not client.has_history
 
 
-async def test_a_teams_look_is_content_with_an_unknown_run(engine: Stage, connect: Open) -> None:
+async def test_a_teams_look_is_content_with_an_unknown_run(engine: HatchetServer, connect: Open) -> None:
     switch = MonitoredUpstream(connect(engine.port), EventLog(), "chat", TeamCounters())
     engine.details = refusing(grpc.StatusCode.NOT_FOUND, "workflow run not found")
     await switch.check()

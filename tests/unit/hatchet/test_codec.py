@@ -12,7 +12,7 @@ from proxy.core.observations import Kind, LiveEvent, Status
 from proxy.hatchet import codec
 from proxy.hatchet.errors import BadChunk, HatchetAway
 from proxy.hatchet.protobuf import dispatcher_pb2, workflows_pb2
-from tests.support.stage import RUN, STEP, chunk
+from tests.support.hatchet_server import RUN, STEP, chunk
 
 EVENTS = {
     "RESOURCE_EVENT_TYPE_STARTED": Kind.STARTED,

@@ -12,7 +12,7 @@ import pytest
 
 from proxy.hatchet.endpoint import Endpoint, endpoint
 from proxy.hatchet.errors import HatchetAway, TokenRefused
-from tests.support.stage import TENANT, config, token
+from tests.support.hatchet_server import TENANT, config, token
 
 CASES: dict[str, dict[str, str]] = {
     "nothing": {},

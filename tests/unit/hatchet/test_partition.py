@@ -10,14 +10,14 @@ import pytest
 from proxy.hatchet.client import HatchetClient
 from proxy.hatchet.errors import HatchetAway
 from proxy.hatchet.grpc.base import KEEPALIVE_TIMEOUT
+from tests.support.hatchet_server import RUN, config, hatchet_server
 from tests.support.relay import relay
-from tests.support.stage import RUN, config, stage
 from tests.unit.hatchet.test_client import TRANSPORTS, answered, first_event
 
 
 async def test_a_partition_is_noticed_by_keepalives() -> None:
     """Both transports at their real times, 18 s; neither before the answer to a ping is overdue."""
-    async with stage() as engine, relay(engine.port) as between:
+    async with hatchet_server() as engine, relay(engine.port) as between:
         address = f"127.0.0.1:{between.port}"
         clients = [HatchetClient(config(host_port=address), env) for env in TRANSPORTS.values()]
         tasks = [(await first_event(client))[0] for client in clients]
@@ -35,7 +35,7 @@ async def test_a_partition_is_noticed_by_keepalives() -> None:
 async def test_a_dropped_connection_ends_its_calls_and_the_next_call_makes_a_new_one(
     env: dict[str, str],
 ) -> None:
-    async with stage() as engine, relay(engine.port) as between:
+    async with hatchet_server() as engine, relay(engine.port) as between:
         client = HatchetClient(config(host_port=f"127.0.0.1:{between.port}"), env)
         task, _ = await first_event(client)
         await between.close()
@@ -46,7 +46,7 @@ async def test_a_dropped_connection_ends_its_calls_and_the_next_call_makes_a_new
 
 
 async def test_a_peer_that_accepts_and_never_sends_is_an_error() -> None:
-    async with stage() as engine, relay(engine.port) as between:
+    async with hatchet_server() as engine, relay(engine.port) as between:
         between.silent = True
         client = HatchetClient(config(host_port=f"127.0.0.1:{between.port}"), {})
         call, subscription = await asyncio.gather(

@@ -16,7 +16,7 @@ from proxy.hatchet.client import FIND_LIMIT, FIND_PAGES, HatchetClient
 from proxy.hatchet.endpoint import endpoint
 from proxy.hatchet.errors import HistoryAway
 from proxy.hatchet.rest import ROOM, Rest
-from tests.support.stage import RUN, TENANT, config, token
+from tests.support.hatchet_server import RUN, TENANT, config, token
 
 RECORDINGS = Path(__file__).parent.parent.parent / "recordings" / "rest"
 SECRET = "a-secret-output"

@@ -55,7 +55,7 @@ def test_a_dag_shows_names_outputs_and_the_states_of_each_step() -> None:
         "STARTED",
         "FINISHED",
     ]
-    assert start.events[-2].type == "QUEUED"  # a first step's: told with a later time than its STARTED
+    assert start.events[-2].type == "QUEUED"  # a first step's: its time is later than that of its STARTED
     assert start.events[-1].output == '{"status": "reading hatchet docs"}'
     assert (start.error, start.events[-1].error) == (None, None)
 

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from proxy.core.observations import LiveEvent
 from proxy.hatchet.client import HatchetClient
 from proxy.hatchet.errors import HatchetAway, HistoryAway
-from tests.support.stage import RUN, chunk, config, stage
+from tests.support.hatchet_server import RUN, chunk, config, hatchet_server
 from tests.unit.hatchet.test_client import TRANSPORTS, first_event
 
 
@@ -116,7 +116,7 @@ async def test_an_own_authority_is_trusted_and_large_messages_come_through(
         for index in range(50):
             yield chunk("x" * 50_000, index)
 
-    async with stage(credentials=server_side(ours)) as engine:
+    async with hatchet_server(credentials=server_side(ours)) as engine:
         engine.subscribe = sized
         client = client_for(engine.port, transport, ca=str(ours.file))
         events: list[LiveEvent] = []
@@ -130,7 +130,7 @@ async def test_an_own_authority_is_trusted_and_large_messages_come_through(
 async def test_mutual_tls_shows_our_certificate(ours: Authority, transport: str) -> None:
     cert, key = ours.issue("proxy.test")
     files = {"ca": str(ours.file), "cert": str(cert), "key": str(key)}
-    async with stage(credentials=server_side(ours, mutual=True)) as engine:
+    async with hatchet_server(credentials=server_side(ours, mutual=True)) as engine:
         client = client_for(engine.port, transport, tls="mtls", **files)
         task, _ = await first_event(client)
         task.cancel()
@@ -146,7 +146,7 @@ async def test_a_foreign_authority_or_name_is_refused(
     ours: Authority, tmp_path: Path, transport: str
 ) -> None:
     theirs = Authority(tmp_path, "theirs")
-    async with stage(credentials=server_side(ours)) as engine:
+    async with hatchet_server(credentials=server_side(ours)) as engine:
         for client in (
             client_for(engine.port, transport, ca=str(theirs.file)),
             client_for(engine.port, transport),
@@ -159,7 +159,7 @@ async def test_a_foreign_authority_or_name_is_refused(
 
 
 async def test_the_pool_reports_why_a_certificate_is_refused(ours: Authority) -> None:
-    async with stage(credentials=server_side(ours)) as engine:
+    async with hatchet_server(credentials=server_side(ours)) as engine:
         client = client_for(engine.port, "pool")
         with pytest.raises(HatchetAway, match="certificate is not accepted"):
             await client.core(RUN)
@@ -181,7 +181,7 @@ async def test_a_file_that_is_no_certificate_is_no_traceback(tmp_path: Path) -> 
 
 
 async def test_plain_text_to_a_tls_server_ends_with_a_hint(ours: Authority) -> None:
-    async with stage(credentials=server_side(ours)) as engine:
+    async with hatchet_server(credentials=server_side(ours)) as engine:
         client = client_for(engine.port, "pool", tls="none")
         with pytest.raises(HatchetAway):
             await asyncio.wait_for(client.core(RUN), 10)

@@ -66,7 +66,7 @@ def test_a_cursor_is_known_after_another_replica_took_the_lead() -> None:
 
 
 def test_a_position_that_was_served_with_another_item_has_another_cursor() -> None:
-    """Replica a went on without the log and told position 3, while b took the lead there."""
+    """Replica a went on without the log and served position 3, while b took the lead there."""
     apart = channel(ids(), [(1, 1), (2, 1), (3, 1)])
     taken = ids(fences(Fence(FIRST + 1, 3, "b")))
     channel(taken, [(1, 1), (2, 1), (3, 1)])
@@ -111,4 +111,4 @@ def test_fences_name_the_replica_that_wrote_a_position() -> None:
     assert [one.at(position) - FIRST for position in (0, 1, 4, 5, 8, 9, 99)] == [0, 0, 0, 1, 1, 2, 2]
     assert [fence.replica for fence in Fences.of(GENERATION, one.plain)] == ["a", "b", "c"]
     one.add(Fence(FIRST + 3, 6, "d"))
-    assert [fence.replica for fence in one] == ["a", "b", "d"], "what c told is void"
+    assert [fence.replica for fence in one] == ["a", "b", "d"], "what c served is void"

@@ -67,7 +67,7 @@ def fail(error: Exception) -> None:
 
 
 class Listener:
-    """Remembers what a log tells."""
+    """Records what a log reports."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
@@ -153,7 +153,7 @@ async def test_followers_receive_what_was_stored_and_by_whom(connect: Connect) -
     records = [item(1, 1), item(1, 2)]
     await append(leader, *records)
     await append(leader, item(1, 3))
-    await until(lambda: len(listener.records) >= 3, "both appends were told")
+    await until(lambda: len(listener.records) >= 3, "both appends arrived")
     assert listener.records == [*records, item(1, 3)]
     assert await leader.followers(NAME) == 1
     await follower.fence(NAME, fence(2, 3, "b"), create=False)
@@ -167,7 +167,7 @@ async def test_a_follower_receives_a_fence_with_its_summary(connect: Connect) ->
     await leader.follow(NAME, listener)
     other = await connect("b")
     await other.fence(NAME, fence(2, 0, "b"), create=False)
-    await until(lambda: listener.records, "the fence was told")
+    await until(lambda: listener.records, "the fence arrived")
     assert listener.records == [fence(2, 0, "b")]
 
 
@@ -220,7 +220,7 @@ async def test_announcements_reach_all_other_replicas(connect: Connect) -> None:
         ear: Announcements = Ear(log.replica)
         log.announcements = ear
     logs[0].announce(["leaving", "x", "y"])
-    await until(lambda: len(heard) >= 2, "both others have heard it")
+    await until(lambda: len(heard) >= 2, "both others received it")
     assert sorted(heard) == [("b", "a", "leaving", "x", "y"), ("c", "a", "leaving", "x", "y")]
 
 
@@ -241,14 +241,14 @@ async def test_listeners_hear_of_a_redis_that_goes_and_comes(tmp_path: Any) -> N
         try:
             await log.follow(NAME, listener)
             server.kill()
-            await until(lambda: "disconnected" in listener.news, "the loss is told")
+            await until(lambda: "disconnected" in listener.news, "the loss is reported")
             assert not log.is_up
             assert log.trouble
             assert await append(log, item(1, 1)) is Outcome.LOST
             with pytest.raises(LogAway):
                 await log.tail(NAME)
             server.start()
-            await until(lambda: "connected" in listener.news, "the return is told")
+            await until(lambda: "connected" in listener.news, "the return is reported")
             assert await log.tail(NAME) is None
         finally:
             await log.close()
@@ -293,7 +293,7 @@ async def test_both_links_are_left_together(tmp_path: Any, move: str) -> None:
         try:
             await log.follow(NAME, listener)
             MOVES[move](server)
-            await until(lambda: "disconnected" in listener.news, "the loss is told", within=10.0)
+            await until(lambda: "disconnected" in listener.news, "the loss is reported", within=10.0)
             server.call("REPLICAOF", "NO", "ONE")
             await until(lambda: "connected" in listener.news, "it connects again", within=10.0)
             await log.fence(NAME, fence(1, replica="other"), create=True)

@@ -188,7 +188,7 @@ async def test_a_log_that_is_gone_is_written_again_from_what_is_kept() -> None:
     await late.take_over()
     late.publish(STARTED, *chunks(12))
     await settled()
-    assert late.served.items == chunks(5, 7), "what was told before is known from the summary"
+    assert late.served.items == chunks(5, 7), "what was sent before is known from the summary"
 
 
 async def test_without_the_log_the_leader_serves_from_memory_and_continues_it_later() -> None:

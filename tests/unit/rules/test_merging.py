@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from proxy.core import json_codec
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
 from proxy.rules.merging import MOST_CHARACTERS, MOST_STEPS, Merging, Ready
-from tests.support.streams import Said
+from tests.support.streams import StreamRules
 
 RULES = """
     - {name: tokens, events: step_stream, steps: [answer, other], event: token, merge: 50ms,
@@ -36,8 +36,8 @@ class Channel:
     """What a stream with these rules sends, in a short form: texts, data, gaps, resets, the end."""
 
     def __init__(self, rules: str = RULES) -> None:
-        self.said = Said(rules)
-        self.merging = Merging(self.said.rules)
+        self.stream = StreamRules(rules)
+        self.merging = Merging(self.stream.rules)
 
     def __call__(self, *items: Item, now: float = 0.0) -> list[Any]:
         return [shown for item in items for shown in self.shown(self.merging.take(item, None, now))]
@@ -51,7 +51,7 @@ class Channel:
             if not isinstance(ready.item, Event):
                 sent.append(ready.item)
                 continue
-            message = self.said.rules.message(ready.item, ready.decoded)
+            message = self.stream.rules.message(ready.item, ready.decoded)
             if message is not None:
                 sent.append(json_codec.decode(message.data.decode()))
         return sent
@@ -111,7 +111,7 @@ def test_json_is_an_array_also_where_no_other_chunk_came_in_time() -> None:
     channel = Channel("- {events: step_stream, payload: json, merge: 1s, data: payload}")
     channel(chunk("1"))
     assert channel.after(math.inf) == [[1]]
-    assert channel.said.data(type="step_stream", payload="1") == "[1]"  # as `explain` and `watch` show it
+    assert channel.stream.data(type="step_stream", payload="1") == "[1]"  # as `explain` and `watch` show it
 
 
 def test_when_is_asked_for_each_chunk_and_sees_it_alone() -> None:
@@ -155,7 +155,7 @@ def test_a_condition_that_fails_is_reported_once() -> None:
     channel = Channel("- {name: r, events: step_stream, merge: 1s, when: abs(payload), data: payload}")
     assert channel(chunk("a")) == []
     assert channel.after(math.inf) == []
-    assert [rule for rule, _, _ in channel.said.failures] == ["r"]
+    assert [rule for rule, _, _ in channel.stream.failures] == ["r"]
 
 
 def test_what_waits_is_bounded() -> None:

@@ -12,7 +12,7 @@ from proxy.core import json_codec
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
 from proxy.rules import whole
 from proxy.rules.whole import Repair, WholeTexts
-from tests.support.streams import Said
+from tests.support.streams import StreamRules
 
 RULES = """
     - {name: tokens, events: step_stream, steps: [answer, other], event: token, whole: payload.text,
@@ -37,7 +37,7 @@ class Channel:
     """What a channel with these rules sends, in order and in a short form."""
 
     def __init__(self, rules: str = RULES) -> None:
-        self.run_rules = Said(rules)
+        self.run_rules = StreamRules(rules)
         self.texts = WholeTexts(self.run_rules.rules)
 
     def __call__(self, *items: Item) -> list[Any]:

@@ -13,7 +13,7 @@ from proxy.runs.reconcile.timing import LAG_IDLE, SETTLE
 MS = SECOND // 1000
 
 
-class Wall:
+class WallClock:
     """A wall clock that is set by the test, nanoseconds since 1970."""
 
     def __init__(self) -> None:
@@ -24,12 +24,12 @@ class Wall:
 
 
 @pytest.fixture
-def wall() -> Wall:
-    return Wall()
+def wall() -> WallClock:
+    return WallClock()
 
 
 @pytest.fixture
-def meter(wall: Wall) -> LagMeter:
+def meter(wall: WallClock) -> LagMeter:
     return LagMeter(wall)
 
 
@@ -38,7 +38,7 @@ def test_without_a_chunk_there_is_no_lag(meter: LagMeter) -> None:
     assert meter.settle() == SETTLE
 
 
-def test_the_lag_is_what_exceeds_the_smallest_difference(meter: LagMeter, wall: Wall) -> None:
+def test_the_lag_is_what_exceeds_the_smallest_difference(meter: LagMeter, wall: WallClock) -> None:
     for way in (30, 20, 25):
         meter.observe(wall.now - way * MS)
     assert meter.seconds == pytest.approx(0.005, abs=0.006)
@@ -47,21 +47,21 @@ def test_the_lag_is_what_exceeds_the_smallest_difference(meter: LagMeter, wall: 
     assert meter.settle() == pytest.approx(2 * 0.5 - LAG_IDLE, abs=0.01)
 
 
-def test_an_end_waits_for_a_chunk_that_lags_as_far_as_those_before_it(meter: LagMeter, wall: Wall) -> None:
+def test_an_end_waits_for_a_chunk_that_lags_as_those_before_it(meter: LagMeter, wall: WallClock) -> None:
     meter.observe(wall.now)
     meter.observe(wall.now - 60 * MS)
     assert meter.settle() == pytest.approx(0.06 + (0.06 - LAG_IDLE), abs=0.01)
 
 
 @pytest.mark.parametrize("skew", [-3600, -1, 0, 1, 3600])
-def test_a_workers_clock_that_is_wrong_is_no_lag(meter: LagMeter, wall: Wall, skew: int) -> None:
+def test_a_workers_clock_that_is_wrong_is_no_lag(meter: LagMeter, wall: WallClock, skew: int) -> None:
     for _ in range(50):
         wall.now += 10 * MS
         meter.observe(wall.now + skew * SECOND)
     assert meter.settle() == SETTLE
 
 
-def test_a_lag_is_forgotten_after_two_windows_and_not_before_one(meter: LagMeter, wall: Wall) -> None:
+def test_a_lag_is_forgotten_after_two_windows_and_not_before_one(meter: LagMeter, wall: WallClock) -> None:
     meter.observe(wall.now)
     meter.observe(wall.now - 2 * SECOND)
     wall.now += WINDOW
@@ -70,7 +70,7 @@ def test_a_lag_is_forgotten_after_two_windows_and_not_before_one(meter: LagMeter
     assert meter.seconds < 0.01
 
 
-def test_a_lag_that_lasts_stays_measured(meter: LagMeter, wall: Wall) -> None:
+def test_a_lag_that_lasts_stays_measured(meter: LagMeter, wall: WallClock) -> None:
     meter.observe(wall.now)
     for _ in range(100):
         wall.now += 100 * MS
@@ -78,7 +78,7 @@ def test_a_lag_that_lasts_stays_measured(meter: LagMeter, wall: Wall) -> None:
         assert meter.seconds > 1.9
 
 
-def test_clocks_that_drift_apart_are_no_lag_in_the_long_run(meter: LagMeter, wall: Wall) -> None:
+def test_clocks_that_drift_apart_are_no_lag_in_the_long_run(meter: LagMeter, wall: WallClock) -> None:
     at = wall.now
     for _ in range(2_000):
         wall.now += SECOND
@@ -89,7 +89,7 @@ def test_clocks_that_drift_apart_are_no_lag_in_the_long_run(meter: LagMeter, wal
 
 @given(st.lists(st.integers(-(10**19), 10**19), max_size=30))
 def test_no_time_of_a_worker_makes_it_wait_less_than_the_least(times: list[int]) -> None:
-    wall = Wall()
+    wall = WallClock()
     meter = LagMeter(wall)
     for at in times:
         wall.now += MS

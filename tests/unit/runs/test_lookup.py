@@ -21,7 +21,7 @@ PAIR = ("message_id", "m1")
 CHILD = "11111111-0000-0000-0000-00000000000c"
 
 
-class Desk:
+class Setup:
     """A finder at its Hatchet, and a run for what it finds."""
 
     def __init__(self) -> None:
@@ -72,172 +72,172 @@ class Desk:
 
 
 @pytest.fixture
-async def desk() -> AsyncIterator[Desk]:
-    desk = Desk()
-    yield desk
-    await desk.finder.close()
-    await desk.run.close()
+async def setup() -> AsyncIterator[Setup]:
+    setup = Setup()
+    yield setup
+    await setup.finder.close()
+    await setup.run.close()
     await rest()
-    assert not desk.upstream.open
+    assert not setup.upstream.open
 
 
-async def test_a_run_that_the_list_knows_is_found_without_a_subscription(desk: Desk) -> None:
-    desk.upstream.found[PAIR] = RUN
-    found = await desk.finder.find(*PAIR, 10)
+async def test_a_run_that_the_list_knows_is_found_without_a_subscription(setup: Setup) -> None:
+    setup.upstream.found[PAIR] = RUN
+    found = await setup.finder.find(*PAIR, 10)
     assert found.run_id == RUN
-    assert not desk.upstream.opened_ever
+    assert not setup.upstream.opened_ever
 
 
 async def test_a_client_that_comes_before_the_trigger_gets_the_first_token_and_nothing_of_children(
-    desk: Desk,
+    setup: Setup,
 ) -> None:
-    await desk.handed_over()
-    desk.search.emit(chunk(1), replace(chunk(1), run_id=CHILD, step_run_id=CHILD))
-    await desk.clock.turn(0.2)
-    assert desk.published() == ["step_started", "step_stream", "step_stream"]
-    assert desk.gaps() == []
+    await setup.handed_over()
+    setup.search.emit(chunk(1), replace(chunk(1), run_id=CHILD, step_run_id=CHILD))
+    await setup.clock.turn(0.2)
+    assert setup.published() == ["step_started", "step_stream", "step_stream"]
+    assert setup.gaps() == []
 
 
-async def test_the_first_run_that_is_received_is_taken_where_the_list_stays_behind(desk: Desk) -> None:
-    finding = asyncio.ensure_future(desk.finder.find(*PAIR, 10))
+async def test_the_first_run_that_is_received_is_taken_where_the_list_stays_behind(setup: Setup) -> None:
+    finding = asyncio.ensure_future(setup.finder.find(*PAIR, 10))
     await rest()
-    desk.search.emit(started(), replace(chunk(0), run_id=CHILD, step_run_id=CHILD))
-    await desk.clock.turn(0.5)
+    setup.search.emit(started(), replace(chunk(0), run_id=CHILD, step_run_id=CHILD))
+    await setup.clock.turn(0.5)
     assert (await finding).run_id == RUN
 
 
-async def test_the_list_decides_where_a_child_is_received_before_its_parent(desk: Desk) -> None:
-    finding = asyncio.ensure_future(desk.finder.find(*PAIR, 10))
+async def test_the_list_decides_where_a_child_is_received_before_its_parent(setup: Setup) -> None:
+    finding = asyncio.ensure_future(setup.finder.find(*PAIR, 10))
     await rest()
-    desk.search.emit(replace(chunk(0), run_id=CHILD, step_run_id=CHILD))
-    await desk.clock.turn(0.1)
-    desk.upstream.found[PAIR] = RUN
-    await desk.clock.turn(0.3)
+    setup.search.emit(replace(chunk(0), run_id=CHILD, step_run_id=CHILD))
+    await setup.clock.turn(0.1)
+    setup.upstream.found[PAIR] = RUN
+    await setup.clock.turn(0.3)
     assert (await finding).run_id == RUN
 
 
-async def test_the_search_stays_until_the_runs_own_subscription_has_brought_something(desk: Desk) -> None:
-    await desk.handed_over()
-    search = desk.search
-    await desk.clock.turn(1)
-    assert search in desk.upstream.open
-    desk.trace.emit(chunk(0), chunk(1))
-    await desk.clock.turn(0.5)
-    assert search not in desk.upstream.open
-    desk.trace.emit(chunk(2), completed())
-    await desk.clock.turn(0.5)
-    assert desk.published() == ["step_started", *["step_stream"] * 3, "step_completed"]
-    assert desk.gaps() == [], "both brought every chunk from the first to the end"
+async def test_the_search_stays_until_the_runs_own_subscription_has_brought_something(setup: Setup) -> None:
+    await setup.handed_over()
+    search = setup.search
+    await setup.clock.turn(1)
+    assert search in setup.upstream.open
+    setup.trace.emit(chunk(0), chunk(1))
+    await setup.clock.turn(0.5)
+    assert search not in setup.upstream.open
+    setup.trace.emit(chunk(2), completed())
+    await setup.clock.turn(0.5)
+    assert setup.published() == ["step_started", *["step_stream"] * 3, "step_completed"]
+    assert setup.gaps() == [], "both brought every chunk from the first to the end"
 
 
-async def test_the_search_stays_until_the_tap_has_brought_something(desk: Desk) -> None:
-    await desk.handed_over()
-    search = desk.search
-    desk.run.feed(TAP, Pulse(), desk.clock.now())
-    await desk.clock.turn(1)
-    assert search in desk.upstream.open
-    desk.run.deliver(chunk(1), TAP)
-    await desk.clock.turn(0.5)
-    assert search not in desk.upstream.open
+async def test_the_search_stays_until_the_tap_has_brought_something(setup: Setup) -> None:
+    await setup.handed_over()
+    search = setup.search
+    setup.run.feed(TAP, Pulse(), setup.clock.now())
+    await setup.clock.turn(1)
+    assert search in setup.upstream.open
+    setup.run.deliver(chunk(1), TAP)
+    await setup.clock.turn(0.5)
+    assert search not in setup.upstream.open
 
 
-async def test_the_search_stays_for_the_hand_over_time_at_most(desk: Desk) -> None:
-    await desk.handed_over()
-    search = desk.search
-    await desk.clock.turn(HAND_OVER - 1)
-    assert search in desk.upstream.open
-    await desk.clock.turn(2)
-    assert search not in desk.upstream.open
+async def test_the_search_stays_for_the_hand_over_time_at_most(setup: Setup) -> None:
+    await setup.handed_over()
+    search = setup.search
+    await setup.clock.turn(HAND_OVER - 1)
+    assert search in setup.upstream.open
+    await setup.clock.turn(2)
+    assert search not in setup.upstream.open
 
 
-async def test_a_run_that_nobody_comes_for_is_not_followed_for_ever(desk: Desk) -> None:
-    await desk.triggered()
-    await desk.finding
-    await desk.clock.turn(PICK_UP + 1)
-    assert not desk.upstream.open
+async def test_a_run_that_nobody_comes_for_is_not_followed_for_ever(setup: Setup) -> None:
+    await setup.triggered()
+    await setup.finding
+    await setup.clock.turn(PICK_UP + 1)
+    assert not setup.upstream.open
 
 
-async def test_what_a_search_that_broke_missed_is_a_gap(desk: Desk) -> None:
-    await desk.triggered()
-    desk.search.emit(hangup())
-    desk.search.end()
+async def test_what_a_search_that_broke_missed_is_a_gap(setup: Setup) -> None:
+    await setup.triggered()
+    setup.search.emit(hangup())
+    setup.search.end()
     await rest()
-    desk.search.emit(completed())
-    found = await desk.finding
-    desk.run.start()
-    found.feed(desk.run)
-    await desk.clock.turn(1)
-    assert [gap.step for gap in desk.gaps()] == ["task"]
+    setup.search.emit(completed())
+    found = await setup.finding
+    setup.run.start()
+    found.feed(setup.run)
+    await setup.clock.turn(1)
+    assert [gap.step for gap in setup.gaps()] == ["task"]
 
 
-async def test_more_events_than_are_kept_are_a_gap(desk: Desk) -> None:
-    finding = asyncio.ensure_future(desk.finder.find(*PAIR, 10))
+async def test_more_events_than_are_kept_are_a_gap(setup: Setup) -> None:
+    finding = asyncio.ensure_future(setup.finder.find(*PAIR, 10))
     await rest()
-    desk.upstream.cores[RUN] = core()
-    desk.upstream.pasts[RUN] = past()
+    setup.upstream.cores[RUN] = core()
+    setup.upstream.pasts[RUN] = past()
     text = "x" * (MOST_KEPT // 4)
-    desk.search.emit(started(), *[chunk(n, text=text) for n in range(4)], completed())
-    await desk.clock.turn(0.5)
+    setup.search.emit(started(), *[chunk(n, text=text) for n in range(4)], completed())
+    await setup.clock.turn(0.5)
     found = await finding
-    desk.run.start()
-    found.feed(desk.run)
-    desk.search.emit(completed())
-    await desk.clock.turn(1)
-    assert desk.published().count("step_stream") == 3
-    assert [gap.step for gap in desk.gaps()] == ["task"]
+    setup.run.start()
+    found.feed(setup.run)
+    setup.search.emit(completed())
+    await setup.clock.turn(1)
+    assert setup.published().count("step_stream") == 3
+    assert [gap.step for gap in setup.gaps()] == ["task"]
 
 
-async def test_all_callers_that_wait_for_one_pair_share_one_search(desk: Desk) -> None:
-    waiting = [asyncio.ensure_future(desk.finder.find(*PAIR, 10)) for _ in range(5)]
+async def test_all_callers_that_wait_for_one_pair_share_one_search(setup: Setup) -> None:
+    waiting = [asyncio.ensure_future(setup.finder.find(*PAIR, 10)) for _ in range(5)]
     await rest()
-    desk.search.emit(started())
-    await desk.clock.turn(1)
+    setup.search.emit(started())
+    await setup.clock.turn(1)
     assert {(await one).run_id for one in waiting} == {RUN}
-    assert len([held for held in desk.upstream.opened_ever if held.pair == PAIR]) == 1
+    assert len([held for held in setup.upstream.opened_ever if held.pair == PAIR]) == 1
 
 
-async def test_after_the_patience_the_run_is_unknown_and_nothing_stays_open(desk: Desk) -> None:
-    finding = asyncio.ensure_future(desk.finder.find(*PAIR, 2))
-    await desk.clock.turn(2.1)
+async def test_after_the_patience_the_run_is_unknown_and_nothing_stays_open(setup: Setup) -> None:
+    finding = asyncio.ensure_future(setup.finder.find(*PAIR, 2))
+    await setup.clock.turn(2.1)
     with pytest.raises(RunUnknown):
         await finding
     await rest()
-    assert not desk.upstream.open
+    assert not setup.upstream.open
 
 
-async def test_a_list_that_is_away_is_reported_as_such(desk: Desk) -> None:
-    desk.upstream.found[PAIR] = HistoryAway("no answer")
-    finding = asyncio.ensure_future(desk.finder.find(*PAIR, 2))
-    await desk.clock.turn(2.1)
+async def test_a_list_that_is_away_is_reported_as_such(setup: Setup) -> None:
+    setup.upstream.found[PAIR] = HistoryAway("no answer")
+    finding = asyncio.ensure_future(setup.finder.find(*PAIR, 2))
+    await setup.clock.turn(2.1)
     with pytest.raises(HistoryAway):
         await finding
 
 
-async def test_a_run_that_the_subscription_missed_is_found_in_the_list(desk: Desk) -> None:
-    finding = asyncio.ensure_future(desk.finder.find(*PAIR, 10))
-    await desk.clock.turn(1.5)
-    desk.upstream.found[PAIR] = RUN
-    await desk.clock.turn(1.1)
+async def test_a_run_that_the_subscription_missed_is_found_in_the_list(setup: Setup) -> None:
+    finding = asyncio.ensure_future(setup.finder.find(*PAIR, 10))
+    await setup.clock.turn(1.5)
+    setup.upstream.found[PAIR] = RUN
+    await setup.clock.turn(1.1)
     assert (await finding).run_id == RUN
 
 
-async def test_a_search_survives_an_outage(desk: Desk) -> None:
-    desk.upstream.refuse = HatchetAway("down")
-    finding = asyncio.ensure_future(desk.finder.find(*PAIR, 20))
-    await desk.clock.turn(3)
-    desk.upstream.refuse = None
-    await desk.clock.turn(6)
-    desk.search.emit(started())
-    await desk.clock.turn(1)
+async def test_a_search_survives_an_outage(setup: Setup) -> None:
+    setup.upstream.refuse = HatchetAway("down")
+    finding = asyncio.ensure_future(setup.finder.find(*PAIR, 20))
+    await setup.clock.turn(3)
+    setup.upstream.refuse = None
+    await setup.clock.turn(6)
+    setup.search.emit(started())
+    await setup.clock.turn(1)
     assert (await finding).run_id == RUN
 
 
 async def test_an_exception_that_should_not_be_possible_does_not_end_a_search(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     errors: list[Exception] = []
-    monkeypatch.setattr(desk.finder.observer, "unforeseen", errors.append)
-    find, failures = desk.upstream.find, 0
+    monkeypatch.setattr(setup.finder.observer, "unforeseen", errors.append)
+    find, failures = setup.upstream.find, 0
 
     async def broken_twice(key: str, value: str, workflows: object = None) -> str | None:
         nonlocal failures
@@ -246,10 +246,10 @@ async def test_an_exception_that_should_not_be_possible_does_not_end_a_search(
             raise RecursionError
         return await find(key, value)
 
-    monkeypatch.setattr(desk.upstream, "find", broken_twice)
-    finding = asyncio.ensure_future(desk.finder.find(*PAIR, 20))
-    await desk.clock.turn(5)
-    desk.upstream.found[PAIR] = RUN
-    await desk.clock.turn(3)
+    monkeypatch.setattr(setup.upstream, "find", broken_twice)
+    finding = asyncio.ensure_future(setup.finder.find(*PAIR, 20))
+    await setup.clock.turn(5)
+    setup.upstream.found[PAIR] = RUN
+    await setup.clock.turn(3)
     assert (await finding).run_id == RUN
     assert len(errors) == 2

@@ -41,7 +41,7 @@ class SlowUpstream(FakeUpstream):
         return await super().past(run_id)
 
 
-class Desk:
+class Setup:
     """A reader with its reconciler; reads are begun as a follower would begin them."""
 
     def __init__(self) -> None:
@@ -82,95 +82,95 @@ class Desk:
 
 
 @pytest.fixture
-async def desk() -> AsyncIterator[Desk]:
-    desk = Desk()
-    desk.upstream.cores[RUN] = core()
-    desk.upstream.pasts[RUN] = past()
-    yield desk
-    await asyncio.gather(*desk.reader.close(), return_exceptions=True)
+async def setup() -> AsyncIterator[Setup]:
+    setup = Setup()
+    setup.upstream.cores[RUN] = core()
+    setup.upstream.pasts[RUN] = past()
+    yield setup
+    await asyncio.gather(*setup.reader.close(), return_exceptions=True)
 
 
-async def test_what_the_plan_asks_for_is_read_and_reported(desk: Desk) -> None:
-    desk.want()
+async def test_what_the_plan_asks_for_is_read_and_reported(setup: Setup) -> None:
+    setup.want()
     await rest()
-    assert desk.reconciler.core_state == core()
-    assert desk.upstream.calls == ["core", "past"], "the first core state makes the history wanted"
-    assert desk.changes == 2
+    assert setup.reconciler.core_state == core()
+    assert setup.upstream.calls == ["core", "past"], "the first core state makes the history wanted"
+    assert setup.changes == 2
 
 
-async def test_a_state_is_not_asked_for_twice_at_once(desk: Desk) -> None:
-    desk.upstream.held = asyncio.Event()
-    desk.want()
+async def test_a_state_is_not_asked_for_twice_at_once(setup: Setup) -> None:
+    setup.upstream.held = asyncio.Event()
+    setup.want()
     await rest()
-    assert desk.reader.next_at is None
-    await desk.pass_time(1)
-    desk.want()
+    assert setup.reader.next_at is None
+    await setup.pass_time(1)
+    setup.want()
     await rest()
-    assert desk.upstream.calls == ["core"]
+    assert setup.upstream.calls == ["core"]
 
 
-async def test_everyone_who_waits_for_the_first_state_gets_it(desk: Desk) -> None:
-    waiting = [asyncio.ensure_future(desk.reader.first_state()) for _ in range(3)]
-    await desk.pass_time(0.1)
+async def test_everyone_who_waits_for_the_first_state_gets_it(setup: Setup) -> None:
+    waiting = [asyncio.ensure_future(setup.reader.first_state()) for _ in range(3)]
+    await setup.pass_time(0.1)
     assert [(await one).run_id for one in waiting] == [RUN] * 3
-    assert desk.upstream.calls.count("core") <= 2
+    assert setup.upstream.calls.count("core") <= 2
 
 
 @pytest.mark.parametrize("trouble", [HatchetAway("away"), TokenRefused("refused")])
 async def test_trouble_is_raised_kept_and_forgotten_when_it_has_passed(
-    desk: Desk, trouble: HatchetError
+    setup: Setup, trouble: HatchetError
 ) -> None:
-    desk.upstream.cores[RUN] = trouble
-    waiting = asyncio.ensure_future(desk.reader.first_state())
+    setup.upstream.cores[RUN] = trouble
+    waiting = asyncio.ensure_future(setup.reader.first_state())
     await rest()
     with pytest.raises(type(trouble)):
         await waiting
-    assert desk.reader.trouble is trouble
+    assert setup.reader.trouble is trouble
     with pytest.raises(type(trouble)):
-        await desk.reader.first_state()
-    assert desk.upstream.calls == ["core"], "while Hatchet is left alone nobody asks"
-    desk.upstream.cores[RUN] = core()
-    await desk.pass_time(2 * AWAY_FIRST)
-    assert desk.reader.trouble is None
-    assert desk.reconciler.core_state is not None
+        await setup.reader.first_state()
+    assert setup.upstream.calls == ["core"], "while Hatchet is left alone nobody asks"
+    setup.upstream.cores[RUN] = core()
+    await setup.pass_time(2 * AWAY_FIRST)
+    assert setup.reader.trouble is None
+    assert setup.reconciler.core_state is not None
 
 
-async def test_an_event_shows_that_hatchet_is_there(desk: Desk) -> None:
-    desk.upstream.cores[RUN] = HatchetAway("away")
-    desk.want()
+async def test_an_event_shows_that_hatchet_is_there(setup: Setup) -> None:
+    setup.upstream.cores[RUN] = HatchetAway("away")
+    setup.want()
     await rest()
-    desk.reader.hatchet_spoke()
-    assert desk.reader.trouble is None
-    assert not desk.reconciler.core_poll.held_off(desk.clock.now())
+    setup.reader.hatchet_spoke()
+    assert setup.reader.trouble is None
+    assert not setup.reconciler.core_poll.held_off(setup.clock.now())
 
 
-async def test_a_run_that_is_not_known_is_no_trouble_and_is_asked_for_again(desk: Desk) -> None:
-    desk.upstream.cores[RUN] = RunUnknown("no such run")
-    waiting = asyncio.ensure_future(desk.reader.first_state())
+async def test_a_run_that_is_not_known_is_no_trouble_and_is_asked_for_again(setup: Setup) -> None:
+    setup.upstream.cores[RUN] = RunUnknown("no such run")
+    waiting = asyncio.ensure_future(setup.reader.first_state())
     await rest()
     with pytest.raises(RunUnknown):
         await waiting
-    assert desk.reader.trouble is None
-    desk.upstream.cores[RUN] = core()
-    await desk.pass_time(0.3)
-    assert desk.reconciler.core_state is not None
+    assert setup.reader.trouble is None
+    setup.upstream.cores[RUN] = core()
+    await setup.pass_time(0.3)
+    assert setup.reconciler.core_state is not None
 
 
-async def test_an_unforeseen_exception_in_a_read_is_counted_and_the_read_is_made_again(desk: Desk) -> None:
-    desk.upstream.mistake = RecursionError("too deep")
-    desk.want()
+async def test_an_unforeseen_exception_in_a_read_is_counted_and_the_read_is_made_again(setup: Setup) -> None:
+    setup.upstream.mistake = RecursionError("too deep")
+    setup.want()
     await rest()
-    assert [str(error) for error in desk.counts.errors] == ["too deep"]
-    await desk.pass_time(3 * AWAY_SLOWEST)
-    assert 3 <= len(desk.upstream.calls) <= 20
-    desk.upstream.mistake = None
-    await desk.pass_time(2 * AWAY_SLOWEST)
-    assert desk.reconciler.core_state is not None
+    assert [str(error) for error in setup.counts.errors] == ["too deep"]
+    await setup.pass_time(3 * AWAY_SLOWEST)
+    assert 3 <= len(setup.upstream.calls) <= 20
+    setup.upstream.mistake = None
+    await setup.pass_time(2 * AWAY_SLOWEST)
+    assert setup.reconciler.core_state is not None
 
 
 @pytest.mark.parametrize("state", ["core", "history"])
 async def test_an_unforeseen_exception_over_an_answer_is_counted_and_the_read_is_made_again(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, state: str
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
     right = getattr(Reconciler, state)
 
@@ -178,66 +178,66 @@ async def test_an_unforeseen_exception_over_an_answer_is_counted_and_the_read_is
         raise RecursionError("too deep")
 
     monkeypatch.setattr(Reconciler, state, wrong)
-    waiting = asyncio.ensure_future(desk.reader.first_state())
-    await desk.pass_time(0.2)
+    waiting = asyncio.ensure_future(setup.reader.first_state())
+    await setup.pass_time(0.2)
     assert (await waiting).run_id == RUN, "the state came, whatever became of it"
-    assert {str(error) for error in desk.counts.errors} == {"too deep"}
+    assert {str(error) for error in setup.counts.errors} == {"too deep"}
     monkeypatch.setattr(Reconciler, state, right)
-    calls = desk.upstream.calls.count("core" if state == "core" else "past")
-    await desk.pass_time(2 * AWAY_SLOWEST)
-    assert desk.upstream.calls.count("core" if state == "core" else "past") > calls
+    calls = setup.upstream.calls.count("core" if state == "core" else "past")
+    await setup.pass_time(2 * AWAY_SLOWEST)
+    assert setup.upstream.calls.count("core" if state == "core" else "past") > calls
 
 
-async def test_a_history_that_is_away_is_left_alone_for_longer_each_time(desk: Desk) -> None:
-    desk.upstream.pasts[RUN] = HistoryAway("no answer")
-    desk.want()
-    await desk.pass_time(60)
-    assert desk.reconciler.history_poll.failures > 3
-    assert desk.upstream.calls.count("past") < 30
-    assert desk.counts.errors == []
+async def test_a_history_that_is_away_is_left_alone_for_longer_each_time(setup: Setup) -> None:
+    setup.upstream.pasts[RUN] = HistoryAway("no answer")
+    setup.want()
+    await setup.pass_time(60)
+    assert setup.reconciler.history_poll.failures > 3
+    assert setup.upstream.calls.count("past") < 30
+    assert setup.counts.errors == []
 
 
-async def test_a_closed_reader_refuses_waiting_callers_and_reads_no_more(desk: Desk) -> None:
-    desk.upstream.held = asyncio.Event()
-    waiting = asyncio.ensure_future(desk.reader.first_state())
+async def test_a_closed_reader_refuses_waiting_callers_and_reads_no_more(setup: Setup) -> None:
+    setup.upstream.held = asyncio.Event()
+    waiting = asyncio.ensure_future(setup.reader.first_state())
     await rest()
-    await asyncio.gather(*desk.reader.close(), return_exceptions=True)
+    await asyncio.gather(*setup.reader.close(), return_exceptions=True)
     with pytest.raises(HatchetAway):
         await waiting
-    desk.upstream.held.set()
+    setup.upstream.held.set()
     await rest()
-    assert desk.reconciler.core_state is None
-    assert desk.changes == 1, "its own asking; no answer was reported"
+    assert setup.reconciler.core_state is None
+    assert setup.changes == 1, "its own asking; no answer was reported"
 
 
-async def test_a_done_run_is_read_no_more(desk: Desk) -> None:
-    desk.upstream.cores[RUN] = core(Status.COMPLETED, output="{}")
-    desk.upstream.pasts[RUN] = past(Status.COMPLETED)
-    desk.want()
+async def test_a_done_run_is_read_no_more(setup: Setup) -> None:
+    setup.upstream.cores[RUN] = core(Status.COMPLETED, output="{}")
+    setup.upstream.pasts[RUN] = past(Status.COMPLETED)
+    setup.want()
     await rest()
-    assert desk.reconciler.over
-    assert desk.reader.next_at is None
+    assert setup.reconciler.over
+    assert setup.reader.next_at is None
 
 
-async def test_a_recovery_is_reported_once_for_each_outage(desk: Desk) -> None:
-    desk.want()
-    await desk.pass_time(1)
-    assert desk.recoveries == 0, "there was no outage"
-    desk.upstream.cores[RUN] = HatchetAway("away")
-    desk.want()
-    await desk.pass_time(10)
-    assert desk.recoveries == 0, "it still lasts"
-    desk.upstream.cores[RUN] = core()
-    await desk.pass_time(10)
-    desk.want()
-    await desk.pass_time(10)
-    assert desk.recoveries == 1
+async def test_a_recovery_is_reported_once_for_each_outage(setup: Setup) -> None:
+    setup.want()
+    await setup.pass_time(1)
+    assert setup.recoveries == 0, "there was no outage"
+    setup.upstream.cores[RUN] = HatchetAway("away")
+    setup.want()
+    await setup.pass_time(10)
+    assert setup.recoveries == 0, "it still lasts"
+    setup.upstream.cores[RUN] = core()
+    await setup.pass_time(10)
+    setup.want()
+    await setup.pass_time(10)
+    assert setup.recoveries == 1
 
 
-async def test_an_event_is_a_recovery_too(desk: Desk) -> None:
-    desk.upstream.cores[RUN] = HatchetAway("away")
-    desk.want()
-    await desk.pass_time(1)
-    desk.reader.hatchet_spoke()
-    desk.reader.hatchet_spoke()
-    assert desk.recoveries == 1
+async def test_an_event_is_a_recovery_too(setup: Setup) -> None:
+    setup.upstream.cores[RUN] = HatchetAway("away")
+    setup.want()
+    await setup.pass_time(1)
+    setup.reader.hatchet_spoke()
+    setup.reader.hatchet_spoke()
+    assert setup.recoveries == 1

@@ -22,7 +22,7 @@ SOON = LOOKS[0] + 0.01
 
 
 @dataclass
-class Place:
+class Setup:
     """A tap on a fake Hatchet."""
 
     upstream: FakeUpstream
@@ -52,125 +52,125 @@ class Place:
 
 
 @pytest.fixture
-async def place() -> AsyncIterator[Place]:
-    place = await opened()
-    yield place
-    await closed(place)
+async def setup() -> AsyncIterator[Setup]:
+    setup = await opened()
+    yield setup
+    await closed(setup)
 
 
-async def opened(*, keepalive: bool = True, has_history: bool = True) -> Place:
+async def opened(*, keepalive: bool = True, has_history: bool = True) -> Setup:
     upstream, clock = FakeUpstream(has_history=has_history), HandClock()
     upstream.cores[RUN] = core(Status.COMPLETED)
     tap = Tap(*PAIR, upstream, clock=clock, rng=Random(7), keepalive=keepalive)
     tap.start()
     await rest()
-    return Place(upstream, clock, tap)
+    return Setup(upstream, clock, tap)
 
 
-async def closed(place: Place) -> None:
-    await place.tap.close()
+async def closed(setup: Setup) -> None:
+    await setup.tap.close()
     await rest()
-    assert not place.upstream.open
+    assert not setup.upstream.open
 
 
 def run_end(kind: Kind, run_id: str = RUN) -> LiveEvent:
     return LiveEvent(run_id, kind, None)
 
 
-async def test_after_a_hangup_one_chunk_is_sent_for_the_run_that_is_over(place: Place) -> None:
-    place.subscription.emit(started(), chunk(0), completed())
-    await place.hang_up()
-    await place.clock.turn(SOON)
-    assert place.upstream.kept_open == [RUN]
-    await place.clock.turn(60)
-    assert place.upstream.kept_open == [RUN]
+async def test_after_a_hangup_one_chunk_is_sent_for_the_run_that_is_over(setup: Setup) -> None:
+    setup.subscription.emit(started(), chunk(0), completed())
+    await setup.hang_up()
+    await setup.clock.turn(SOON)
+    assert setup.upstream.kept_open == [RUN]
+    await setup.clock.turn(60)
+    assert setup.upstream.kept_open == [RUN]
 
 
-async def test_a_run_that_goes_on_gets_no_chunk(place: Place) -> None:
-    place.upstream.cores[RUN] = core()
-    place.subscription.emit(started())
-    await place.hang_up()
-    await place.clock.turn(SOON)
-    assert place.upstream.kept_open == []
-    place.upstream.cores[RUN] = core(Status.COMPLETED)
-    await place.hang_up()
-    await place.clock.turn(SOON)
-    assert place.upstream.kept_open == [RUN]
+async def test_a_run_that_goes_on_gets_no_chunk(setup: Setup) -> None:
+    setup.upstream.cores[RUN] = core()
+    setup.subscription.emit(started())
+    await setup.hang_up()
+    await setup.clock.turn(SOON)
+    assert setup.upstream.kept_open == []
+    setup.upstream.cores[RUN] = core(Status.COMPLETED)
+    await setup.hang_up()
+    await setup.clock.turn(SOON)
+    assert setup.upstream.kept_open == [RUN]
 
 
-async def test_a_state_that_lags_behind_the_hangup_is_looked_at_again(place: Place) -> None:
-    place.upstream.cores[RUN] = core()
-    place.subscription.emit(started(), completed())
-    await place.hang_up()
-    await place.clock.turn(SOON)
-    place.upstream.cores[RUN] = core(Status.COMPLETED)
-    await place.clock.turn(LOOKS[1])
-    assert place.upstream.kept_open == [RUN]
+async def test_a_state_that_lags_behind_the_hangup_is_looked_at_again(setup: Setup) -> None:
+    setup.upstream.cores[RUN] = core()
+    setup.subscription.emit(started(), completed())
+    await setup.hang_up()
+    await setup.clock.turn(SOON)
+    setup.upstream.cores[RUN] = core(Status.COMPLETED)
+    await setup.clock.turn(LOOKS[1])
+    assert setup.upstream.kept_open == [RUN]
 
 
-async def test_the_real_end_soon_after_a_false_one_is_looked_at_in_its_turn(place: Place) -> None:
-    place.upstream.cores[RUN] = core()
-    place.subscription.emit(started())
-    await place.hang_up()
-    await place.clock.turn(sum(LOOKS) - 0.1)
-    await place.hang_up()
-    await place.clock.turn(0.2)
-    place.upstream.cores[RUN] = core(Status.COMPLETED)
-    await place.clock.turn(SOON)
-    assert place.upstream.kept_open == [RUN]
+async def test_the_real_end_soon_after_a_false_one_is_looked_at_in_its_turn(setup: Setup) -> None:
+    setup.upstream.cores[RUN] = core()
+    setup.subscription.emit(started())
+    await setup.hang_up()
+    await setup.clock.turn(sum(LOOKS) - 0.1)
+    await setup.hang_up()
+    await setup.clock.turn(0.2)
+    setup.upstream.cores[RUN] = core(Status.COMPLETED)
+    await setup.clock.turn(SOON)
+    assert setup.upstream.kept_open == [RUN]
 
 
-async def test_an_older_run_that_is_over_serves_while_the_last_one_goes_on(place: Place) -> None:
-    place.upstream.cores[OTHER] = replace(core(), run_id=OTHER)
-    place.subscription.emit(started(), completed(), replace(started(), run_id=OTHER, step_run_id=OTHER))
-    await place.hang_up()
-    await place.clock.turn(SOON)
-    assert place.upstream.kept_open == [RUN]
+async def test_an_older_run_that_is_over_serves_while_the_last_one_goes_on(setup: Setup) -> None:
+    setup.upstream.cores[OTHER] = replace(core(), run_id=OTHER)
+    setup.subscription.emit(started(), completed(), replace(started(), run_id=OTHER, step_run_id=OTHER))
+    await setup.hang_up()
+    await setup.clock.turn(SOON)
+    assert setup.upstream.kept_open == [RUN]
 
 
-async def test_a_run_that_hatchet_has_forgotten_is_passed_over(place: Place) -> None:
-    place.subscription.emit(started(), completed(), replace(started(), run_id=OTHER, step_run_id=OTHER))
-    assert OTHER not in place.upstream.cores
-    await place.hang_up()
-    await place.clock.turn(SOON)
-    assert place.upstream.kept_open == [RUN]
+async def test_a_run_that_hatchet_has_forgotten_is_passed_over(setup: Setup) -> None:
+    setup.subscription.emit(started(), completed(), replace(started(), run_id=OTHER, step_run_id=OTHER))
+    assert OTHER not in setup.upstream.cores
+    await setup.hang_up()
+    await setup.clock.turn(SOON)
+    assert setup.upstream.kept_open == [RUN]
 
 
-async def test_at_the_start_the_newest_run_of_the_history_serves(place: Place) -> None:
-    place.upstream.found[PAIR] = RUN
-    await place.clock.turn(SOON)
-    assert place.upstream.kept_open == [RUN]
+async def test_at_the_start_the_newest_run_of_the_history_serves(setup: Setup) -> None:
+    setup.upstream.found[PAIR] = RUN
+    await setup.clock.turn(SOON)
+    assert setup.upstream.kept_open == [RUN]
 
 
 async def test_without_a_history_nothing_is_asked_at_the_start() -> None:
-    place = await opened(has_history=False)
-    place.upstream.found[PAIR] = RUN
-    await place.clock.turn(SOON)
-    assert place.upstream.calls == []
-    await closed(place)
+    setup = await opened(has_history=False)
+    setup.upstream.found[PAIR] = RUN
+    await setup.clock.turn(SOON)
+    assert setup.upstream.calls == []
+    await closed(setup)
 
 
 @pytest.mark.parametrize("kind", [Kind.FAILED, Kind.CANCELLED])
-async def test_a_run_that_ended_badly_keeps_the_subscription_open_by_itself(place: Place, kind: Kind) -> None:
-    place.subscription.emit(started(), run_end(kind))
-    await place.clock.turn(SOON)
-    assert place.upstream.kept_open == []
+async def test_a_run_that_ended_badly_keeps_the_subscription_open_by_itself(setup: Setup, kind: Kind) -> None:
+    setup.subscription.emit(started(), run_end(kind))
+    await setup.clock.turn(SOON)
+    assert setup.upstream.kept_open == []
 
 
-async def test_a_failure_that_was_retried_with_success_keeps_nothing_open(place: Place) -> None:
-    place.subscription.emit(started(), run_end(Kind.FAILED), run_end(Kind.COMPLETED))
-    await place.clock.turn(SOON)
-    assert place.upstream.kept_open == [RUN]
+async def test_a_failure_that_was_retried_with_success_keeps_nothing_open(setup: Setup) -> None:
+    setup.subscription.emit(started(), run_end(Kind.FAILED), run_end(Kind.COMPLETED))
+    await setup.clock.turn(SOON)
+    assert setup.upstream.kept_open == [RUN]
 
 
-async def test_an_engine_that_hangs_up_all_the_same_gets_a_chunk_ever_more_rarely(place: Place) -> None:
-    place.subscription.emit(started(), completed())
+async def test_an_engine_that_hangs_up_all_the_same_gets_a_chunk_ever_more_rarely(setup: Setup) -> None:
+    setup.subscription.emit(started(), completed())
     sent: list[int] = []
     for second in range(200):
-        place.subscription.emit(replace(started(), run_id=OTHER, step_run_id=OTHER))
-        await place.hang_up(OTHER)
-        await place.clock.turn(1)
-        if len(place.upstream.kept_open) > len(sent):
+        setup.subscription.emit(replace(started(), run_id=OTHER, step_run_id=OTHER))
+        await setup.hang_up(OTHER)
+        await setup.clock.turn(1)
+        if len(setup.upstream.kept_open) > len(sent):
             sent.append(second)
     pauses = [later - earlier for earlier, later in pairwise(sent)]
     assert pauses[0] >= BETWEEN
@@ -179,80 +179,80 @@ async def test_an_engine_that_hangs_up_all_the_same_gets_a_chunk_ever_more_rarel
 
 
 async def test_after_an_end_that_was_no_hangup_the_next_subscription_gets_its_chunk_at_once(
-    place: Place,
+    setup: Setup,
 ) -> None:
-    place.subscription.emit(started(), completed())
-    await place.hang_up()
-    await place.clock.turn(SOON)
-    assert place.upstream.kept_open == [RUN]
-    await place.clock.turn(AGAIN)
-    asked = len(place.upstream.calls)
-    await place.end()
-    assert place.upstream.kept_open == [RUN, RUN]
-    assert not [call for call in place.upstream.calls[asked:] if call.startswith("core")]
+    setup.subscription.emit(started(), completed())
+    await setup.hang_up()
+    await setup.clock.turn(SOON)
+    assert setup.upstream.kept_open == [RUN]
+    await setup.clock.turn(AGAIN)
+    asked = len(setup.upstream.calls)
+    await setup.end()
+    assert setup.upstream.kept_open == [RUN, RUN]
+    assert not [call for call in setup.upstream.calls[asked:] if call.startswith("core")]
 
 
-async def test_ends_in_a_row_that_are_no_hangups_get_four_chunks_a_second_at_most(place: Place) -> None:
-    place.subscription.emit(started(), completed())
-    await place.hang_up()
-    await place.clock.turn(SOON + AGAIN)
-    before = len(place.upstream.kept_open)
+async def test_ends_in_a_row_that_are_no_hangups_get_four_chunks_a_second_at_most(setup: Setup) -> None:
+    setup.subscription.emit(started(), completed())
+    await setup.hang_up()
+    await setup.clock.turn(SOON + AGAIN)
+    before = len(setup.upstream.kept_open)
     for _ in range(20):
-        place.subscription.emit(replace(started(), run_id=OTHER, step_run_id=OTHER))
-        await place.end()
-        await place.clock.turn(0.1)
-    assert 1 < len(place.upstream.kept_open) - before <= 1 + 2.0 / AGAIN
+        setup.subscription.emit(replace(started(), run_id=OTHER, step_run_id=OTHER))
+        await setup.end()
+        await setup.clock.turn(0.1)
+    assert 1 < len(setup.upstream.kept_open) - before <= 1 + 2.0 / AGAIN
 
 
-async def test_a_hangup_before_the_chunk_can_have_come_says_nothing_of_the_engine(place: Place) -> None:
-    place.subscription.emit(started(), completed())
-    await place.hang_up()
-    await place.clock.turn(SOON + AGAIN)
-    await place.end()
-    assert place.upstream.kept_open == [RUN, RUN]
-    place.subscription.emit(replace(started(), run_id=OTHER, step_run_id=OTHER))
-    await place.hang_up(OTHER)  # an end that was on its way before the chunk
-    await place.clock.turn(AGAIN)
-    assert place.upstream.kept_open == [RUN, RUN, RUN]
-    place.subscription.emit(replace(started(), run_id=OTHER, step_run_id=OTHER))
-    await place.hang_up(OTHER)  # the second time it is the engine's answer
-    await place.clock.turn(BETWEEN)
-    assert place.upstream.kept_open == [RUN, RUN, RUN]
+async def test_a_hangup_before_the_chunk_can_have_come_says_nothing_of_the_engine(setup: Setup) -> None:
+    setup.subscription.emit(started(), completed())
+    await setup.hang_up()
+    await setup.clock.turn(SOON + AGAIN)
+    await setup.end()
+    assert setup.upstream.kept_open == [RUN, RUN]
+    setup.subscription.emit(replace(started(), run_id=OTHER, step_run_id=OTHER))
+    await setup.hang_up(OTHER)  # an end that was on its way before the chunk
+    await setup.clock.turn(AGAIN)
+    assert setup.upstream.kept_open == [RUN, RUN, RUN]
+    setup.subscription.emit(replace(started(), run_id=OTHER, step_run_id=OTHER))
+    await setup.hang_up(OTHER)  # the second time it is the engine's answer
+    await setup.clock.turn(BETWEEN)
+    assert setup.upstream.kept_open == [RUN, RUN, RUN]
 
 
-async def test_an_engine_that_refuses_the_chunk_is_asked_three_times(place: Place) -> None:
-    place.upstream.keep_open_fails = HatchetAway("PutStreamEvent: UNIMPLEMENTED")
-    place.subscription.emit(started(), completed())
+async def test_an_engine_that_refuses_the_chunk_is_asked_three_times(setup: Setup) -> None:
+    setup.upstream.keep_open_fails = HatchetAway("PutStreamEvent: UNIMPLEMENTED")
+    setup.subscription.emit(started(), completed())
     for _ in range(REFUSALS + 3):
-        await place.hang_up()
-        await place.clock.turn(2 * BETWEEN)
-    assert len(place.upstream.kept_open) == REFUSALS
+        await setup.hang_up()
+        await setup.clock.turn(2 * BETWEEN)
+    assert len(setup.upstream.kept_open) == REFUSALS
 
 
-async def test_an_outage_during_the_question_is_survived(place: Place) -> None:
-    place.upstream.cores[RUN] = HatchetAway("down")
-    place.subscription.emit(started(), completed())
-    await place.hang_up()
-    await place.clock.turn(SOON)
-    place.upstream.cores[RUN] = core(Status.COMPLETED)
-    await place.hang_up()
-    await place.clock.turn(SOON)
-    assert place.upstream.kept_open == [RUN]
+async def test_an_outage_during_the_question_is_survived(setup: Setup) -> None:
+    setup.upstream.cores[RUN] = HatchetAway("down")
+    setup.subscription.emit(started(), completed())
+    await setup.hang_up()
+    await setup.clock.turn(SOON)
+    setup.upstream.cores[RUN] = core(Status.COMPLETED)
+    await setup.hang_up()
+    await setup.clock.turn(SOON)
+    assert setup.upstream.kept_open == [RUN]
 
 
 async def test_switched_off_the_proxy_only_reads() -> None:
-    place = await opened(keepalive=False)
-    place.upstream.found[PAIR] = RUN
-    place.subscription.emit(started(), completed())
-    await place.hang_up()
-    await place.clock.turn(60)
-    assert place.upstream.calls == []
-    await closed(place)
+    setup = await opened(keepalive=False)
+    setup.upstream.found[PAIR] = RUN
+    setup.subscription.emit(started(), completed())
+    await setup.hang_up()
+    await setup.clock.turn(60)
+    assert setup.upstream.calls == []
+    await closed(setup)
 
 
-async def test_a_tap_that_is_closed_sends_nothing_more(place: Place) -> None:
-    place.subscription.emit(started(), completed())
-    await place.hang_up()
-    await place.tap.close()
-    await place.clock.turn(60)
-    assert place.upstream.kept_open == []
+async def test_a_tap_that_is_closed_sends_nothing_more(setup: Setup) -> None:
+    setup.subscription.emit(started(), completed())
+    await setup.hang_up()
+    await setup.tap.close()
+    await setup.clock.turn(60)
+    assert setup.upstream.kept_open == []

@@ -84,7 +84,7 @@ class Listening:
         return -1
 
 
-class Scene:
+class Setup:
     """A server with a fake hub."""
 
     def __init__(self, **options: Any) -> None:
@@ -103,8 +103,8 @@ class Scene:
 
 
 @pytest.fixture
-async def scene() -> Scene:
-    return Scene()
+async def setup() -> Setup:
+    return Setup()
 
 
 @pytest.fixture
@@ -123,10 +123,10 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return made
 
 
-async def test_the_drain_closes_the_listener_first_and_the_hub_last(scene: Scene) -> None:
-    scene.connect()
-    await scene.shut_down()
-    assert scene.calls == [
+async def test_the_drain_closes_the_listener_first_and_the_hub_last(setup: Setup) -> None:
+    setup.connect()
+    await setup.shut_down()
+    assert setup.calls == [
         "close server",
         "close socket",
         "log draining",
@@ -135,84 +135,84 @@ async def test_the_drain_closes_the_listener_first_and_the_hub_last(scene: Scene
         "close hub",
         "log stopped",
     ]
-    assert scene.hub.logged["draining"] == {"clients": 2, "grace": GRACE}
-    assert scene.hub.logged["stopped"]["left"] == 0
+    assert setup.hub.logged["draining"] == {"clients": 2, "grace": GRACE}
+    assert setup.hub.logged["stopped"]["left"] == 0
 
 
 async def test_a_connection_that_does_not_drain_is_cut_when_most_of_the_grace_is_over(
-    scene: Scene, pauses: list[float]
+    setup: Setup, pauses: list[float]
 ) -> None:
-    scene.connect(stuck=True)
-    scene.connect()
-    await scene.shut_down()
-    assert scene.calls.count("abort") == 1
-    assert scene.calls.index("abort") < scene.calls.index("close hub")
+    setup.connect(stuck=True)
+    setup.connect()
+    await setup.shut_down()
+    assert setup.calls.count("abort") == 1
+    assert setup.calls.index("abort") < setup.calls.index("close hub")
     assert sum(pauses) == pytest.approx(GRACE * ABORT_AFTER, abs=2 * POLL)
-    assert scene.hub.logged["stopped"]["left"] == 1
+    assert setup.hub.logged["stopped"]["left"] == 1
 
 
 async def test_a_connection_that_cannot_be_cut_delays_the_end_no_longer_than_the_grace(
-    scene: Scene, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+    setup: Setup, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Connection, "abort", lambda self: None)
-    scene.connect(stuck=True)
-    await scene.shut_down()
+    setup.connect(stuck=True)
+    await setup.shut_down()
     assert sum(pauses) == pytest.approx(GRACE, abs=3 * POLL)
-    assert scene.calls[-1] == "log stopped"
+    assert setup.calls[-1] == "log stopped"
 
 
-async def test_the_drain_waits_for_requests_that_uvicorn_answers(scene: Scene, pauses: list[float]) -> None:
+async def test_the_drain_waits_for_requests_that_uvicorn_answers(setup: Setup, pauses: list[float]) -> None:
     finish = asyncio.Event()
     answering = asyncio.create_task(finish.wait())
-    scene.server.server_state.tasks.add(cast(Any, answering))
-    answering.add_done_callback(cast(Any, scene.server.server_state.tasks.discard))
-    draining = asyncio.create_task(scene.shut_down())
+    setup.server.server_state.tasks.add(cast(Any, answering))
+    answering.add_done_callback(cast(Any, setup.server.server_state.tasks.discard))
+    draining = asyncio.create_task(setup.shut_down())
     while len(pauses) < 3:
         await asyncio.sleep(0)
-    assert scene.calls[-1] == "drain"
+    assert setup.calls[-1] == "drain"
     finish.set()
     await draining
 
 
 async def test_a_hub_that_does_not_close_does_not_keep_the_process(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("proxy.server.drain.CLOSE_SECONDS", 0.01)
-    scene.hub.hangs = True
-    await scene.shut_down()
-    assert scene.calls[-1] == "log stopped"
+    setup.hub.hangs = True
+    await setup.shut_down()
+    assert setup.calls[-1] == "log stopped"
 
 
 async def test_a_second_stop_writes_the_log_and_ends_the_process_at_once(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "_exit", lambda status: scene.calls.append(f"exit {status}"))
-    scene.server.stop()
-    assert scene.server.should_exit
-    assert scene.calls == []
-    scene.server.stop()
-    assert scene.calls == ["flush", "exit 1"]
+    monkeypatch.setattr(os, "_exit", lambda status: setup.calls.append(f"exit {status}"))
+    setup.server.stop()
+    assert setup.server.should_exit
+    assert setup.calls == []
+    setup.server.stop()
+    assert setup.calls == ["flush", "exit 1"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_begins_the_drain(scene: Scene, number: signal.Signals) -> None:
-    with scene.server.capture_signals():
+async def test_a_signal_begins_the_drain(setup: Setup, number: signal.Signals) -> None:
+    with setup.server.capture_signals():
         os.kill(os.getpid(), number)
-        await until(lambda: scene.server.should_exit)
+        await until(lambda: setup.server.should_exit)
 
 
 async def test_sighup_reloads_and_nothing_else() -> None:
     reloads: list[None] = []
-    scene = Scene(reload=lambda: reloads.append(None))
-    with scene.server.capture_signals():
+    setup = Setup(reload=lambda: reloads.append(None))
+    with setup.server.capture_signals():
         os.kill(os.getpid(), signal.SIGHUP)
         await until(lambda: reloads)
-    assert not scene.server.should_exit
+    assert not setup.server.should_exit
 
 
-async def test_signals_are_given_back_at_the_end(scene: Scene) -> None:
+async def test_signals_are_given_back_at_the_end(setup: Setup) -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    with scene.server.capture_signals():
+    with setup.server.capture_signals():
         assert signal.getsignal(signal.SIGHUP) != before[signal.SIGHUP]
     assert {number: signal.getsignal(number) for number in before} == before
 
@@ -225,16 +225,16 @@ async def test_sockets_inherit_the_write_timeout_and_the_listening_is_reported_w
             accepted.append(True)
 
     sock = bound("127.0.0.1", 0)
-    scene = Scene(listening=listening)
-    scene.server.config.load()
-    scene.server.lifespan = scene.server.config.lifespan_class(scene.server.config)
-    await scene.server.startup([sock])
+    setup = Setup(listening=listening)
+    setup.server.config.load()
+    setup.server.lifespan = setup.server.config.lifespan_class(setup.server.config)
+    await setup.server.startup([sock])
     try:
         assert accepted == [True]
-        assert scene.server._connections.write_timeout == 20.0
+        assert setup.server._connections.write_timeout == 20.0
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 40_000
     finally:
-        for server in scene.server.servers:
+        for server in setup.server.servers:
             server.close()
 
 

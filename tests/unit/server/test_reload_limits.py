@@ -20,7 +20,7 @@ from proxy.server.reloader import Reloader
 from proxy.teams.hub import Hub
 from proxy.teams.team import Team
 from tests.support.fakes import FakeUpstream
-from tests.support.stage import token
+from tests.support.hatchet_server import token
 from tests.support.waiting import until
 
 PROXY = """
@@ -42,7 +42,7 @@ tests:
 ENV = {"TOKEN": token()}
 
 
-class Desk:
+class Setup:
     """A reloader, its hub, and the log."""
 
     def __init__(self, folder: Path, patience: float) -> None:
@@ -60,21 +60,21 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
     (tmp_path / "teams").mkdir()
     (tmp_path / "proxy.yaml").write_text(PROXY)
     for name in "ab":
         (tmp_path / "teams" / f"{name}.yaml").write_text(TEAM)
-    one = Desk(tmp_path, patience=60.0)
+    one = Setup(tmp_path, patience=60.0)
     await one.reloader.start(load(tmp_path, ENV))
     yield one
     await one.hub.close()
 
 
 async def test_a_load_that_hangs_is_given_up_and_made_up_for_when_it_is_over(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk.reloader._patience = 0.2
+    setup.reloader._patience = 0.2
     go_on, loads = threading.Event(), []
 
     def hanging(path: Path, env: dict[str, str]) -> Any:
@@ -83,19 +83,19 @@ async def test_a_load_that_hangs_is_given_up_and_made_up_for_when_it_is_over(
         return load(path, env)
 
     monkeypatch.setattr(reloading, "load", hanging)
-    await desk.reloader.reload()
-    assert desk.events().count("reload failed") == 1
-    assert desk.states() == {"a": ConfigState.LAST_GOOD, "b": ConfigState.LAST_GOOD}
-    await desk.reloader.reload()
+    await setup.reloader.reload()
+    assert setup.events().count("reload failed") == 1
+    assert setup.states() == {"a": ConfigState.LAST_GOOD, "b": ConfigState.LAST_GOOD}
+    await setup.reloader.reload()
     assert len(loads) == 1, "no second thread is begun while the first one hangs"
-    desk.reloader._patience = 60.0
+    setup.reloader._patience = 60.0
     go_on.set()
-    await until(lambda: desk.states() == {"a": ConfigState.CURRENT, "b": ConfigState.CURRENT})
+    await until(lambda: setup.states() == {"a": ConfigState.CURRENT, "b": ConfigState.CURRENT})
 
 
 @pytest.mark.parametrize("place", ["load", "apply"])
 async def test_an_exception_that_should_not_be_possible_is_reported_and_the_next_reload_works(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, place: str
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     def broken(*args: object, **kwargs: object) -> Any:
         raise RecursionError
@@ -104,21 +104,21 @@ async def test_an_exception_that_should_not_be_possible_is_reported_and_the_next
         if place == "load":
             patch.setattr(reloading, "load", broken)
         else:
-            patch.setattr(desk.hub, "apply", broken)
-        await desk.reloader.reload()
-    assert "unforeseen error" in desk.events()
-    assert desk.states() == {"a": ConfigState.LAST_GOOD, "b": ConfigState.LAST_GOOD}
-    await desk.reloader.reload()
-    assert desk.states() == {"a": ConfigState.CURRENT, "b": ConfigState.CURRENT}
+            patch.setattr(setup.hub, "apply", broken)
+        await setup.reloader.reload()
+    assert "unforeseen error" in setup.events()
+    assert setup.states() == {"a": ConfigState.LAST_GOOD, "b": ConfigState.LAST_GOOD}
+    await setup.reloader.reload()
+    assert setup.states() == {"a": ConfigState.CURRENT, "b": ConfigState.CURRENT}
 
 
 @pytest.mark.parametrize("place", ["tests", "configure"])
 async def test_an_exception_over_one_team_keeps_that_team_alone_on_its_version(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, place: str
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     changed = TEAM.replace("live:", "new:").replace(": live", ": new")
     for name in "ab":
-        (desk.folder / "teams" / f"{name}.yaml").write_text(changed)
+        (setup.folder / "teams" / f"{name}.yaml").write_text(changed)
     configure = Team.configure
 
     def broken_tests(team: Any, *more: Any) -> Any:
@@ -135,22 +135,22 @@ async def test_an_exception_over_one_team_keeps_that_team_alone_on_its_version(
         monkeypatch.setattr(reloading, "failures", broken_tests)
     else:
         monkeypatch.setattr(Team, "configure", broken_configure)
-    await desk.reloader.reload()
-    assert desk.states() == {"a": ConfigState.LAST_GOOD, "b": ConfigState.CURRENT}
-    assert [*desk.hub.teams["a"].streams] == ["live"]
-    assert [*desk.hub.teams["b"].streams] == ["new"]
+    await setup.reloader.reload()
+    assert setup.states() == {"a": ConfigState.LAST_GOOD, "b": ConfigState.CURRENT}
+    assert [*setup.hub.teams["a"].streams] == ["live"]
+    assert [*setup.hub.teams["b"].streams] == ["new"]
 
 
 async def test_a_cancelled_reload_lets_the_next_one_go_on(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = threading.Event()
     monkeypatch.setattr(reloading, "load", lambda path, env: (go_on.wait(50), load(path, env))[1])
-    task = asyncio.create_task(desk.reloader.reload())
+    task = asyncio.create_task(setup.reloader.reload())
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     go_on.set()
-    await desk.reloader.reload()
-    assert desk.states() == {"a": ConfigState.CURRENT, "b": ConfigState.CURRENT}
+    await setup.reloader.reload()
+    assert setup.states() == {"a": ConfigState.CURRENT, "b": ConfigState.CURRENT}

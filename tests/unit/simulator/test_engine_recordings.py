@@ -54,15 +54,15 @@ def subscriptions() -> Iterator[Any]:
 
 def recorded(path: Path, subscription: str) -> tuple[list[tuple[Any, ...]], str | None]:
     """What one subscription of a recording received, as `summary` writes it, and how it ended."""
-    story, ended = [], None
+    sequence, ended = [], None
     names = step_names(path)
     for line in lines(path):
         if line.get("subscription") != subscription:
             continue
         if "event" in line:
-            story.append(words(line["event"], names))
+            sequence.append(words(line["event"], names))
         ended = line.get("ended", ended)
-    return story, ended
+    return sequence, ended
 
 
 def step_names(path: Path) -> dict[str, str]:
@@ -108,20 +108,20 @@ def plays(scenario: str) -> list[Played]:
 @pytest.mark.parametrize(("path", "subscription"), list(subscriptions()))
 def test_the_model_can_send_each_recorded_subscription(path: Path, subscription: str) -> None:
     wanted, ended = recorded(path, subscription)
-    stories = []
+    runs = []
     for played in plays(path.stem):
         received = played.received[subscription]
-        story = [summary(event, played.names()) for _, event in received.events]
+        sequence = [summary(event, played.names()) for _, event in received.events]
         status = received.ended[1] if received.ended else None
-        if story == wanted and status == ended:
+        if sequence == wanted and status == ended:
             return
-        stories.append((story, status))
-    near = max(stories, key=lambda one: sum(a == b for a, b in zip(one[0], wanted, strict=False)))
+        runs.append((sequence, status))
+    near = max(runs, key=lambda one: sum(a == b for a, b in zip(one[0], wanted, strict=False)))
     pytest.fail(f"recorded:\n{lay_out(wanted, ended)}\nnearest:\n{lay_out(*near)}")
 
 
-def lay_out(story: list[tuple[Any, ...]], ended: str | None) -> str:
-    return "\n".join([*(f"  {event}" for event in story), f"  ended {ended}"])
+def lay_out(sequence: list[tuple[Any, ...]], ended: str | None) -> str:
+    return "\n".join([*(f"  {event}" for event in sequence), f"  ended {ended}"])
 
 
 # -- the state -----------------------------------------------------------------------------------

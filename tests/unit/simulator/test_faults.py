@@ -152,8 +152,8 @@ async def test_a_mute_engine_answers_nothing_and_loses_what_is_published(
     assert (await asked).task_runs
     last = step.next_index
     await until(lambda: any(event.event_index >= last for event in listening.events), "chunks come again")
-    heard = {event.event_index for event in listening.events[before:] if event.HasField("event_index")}
-    assert not heard & set(range(lost, lost + 3)), "what was published meanwhile is lost"
+    indexes = {event.event_index for event in listening.events[before:] if event.HasField("event_index")}
+    assert not indexes & set(range(lost, lost + 3)), "what was published meanwhile is lost"
     await listening.leave()
 
 

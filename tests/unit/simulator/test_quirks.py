@@ -50,7 +50,7 @@ def chunk_times(received: Received, play: Played) -> list[float]:
 
 
 def tail(seed: int, **quirks: bool) -> tuple[list[int | None], list[int | None]]:
-    """What a tap and a late joiner by run id hear of a task that returns right after its chunk 19: indexes.
+    """The indexes that a tap and a late joiner by run id receive of a task that returns after its chunk 19.
 
     None stands for the step's end.
     """
@@ -66,10 +66,10 @@ def indexes(received: Received) -> list[int | None]:
 
 
 def test_flush_buffers() -> None:
-    stories = [tail(seed) for seed in range(20)]
-    assert all(set(tap) == {*range(20), None} for tap, _ in stories)
-    assert any(tap[-1] == 19 for tap, _ in stories)
-    assert any(late[-1] is None and 19 not in late for _, late in stories)
+    runs = [tail(seed) for seed in range(20)]
+    assert all(set(tap) == {*range(20), None} for tap, _ in runs)
+    assert any(tap[-1] == 19 for tap, _ in runs)
+    assert any(late[-1] is None and 19 not in late for _, late in runs)
     for tap, late in (tail(seed, flush_buffers=False) for seed in range(20)):
         assert tap == [*range(20), None]
         assert late == [*range(min(i for i in late if i is not None), 20), None]
@@ -333,8 +333,8 @@ def test_without_quirks_every_subscription_receives_the_same_events() -> None:
     play.core.world.quirks = NONE
     play.by_run("by_run")
     play.at(5)
-    stories = [
+    runs = [
         [(e.resource_id, e.event_type, e.event_payload, e.hangup) for _, e in play.received[name].events[-8:]]
         for name in ("by_metadata_before_trigger", "by_run")
     ]
-    assert stories[0] == stories[1]
+    assert runs[0] == runs[1]

@@ -1,4 +1,4 @@
-"""The frames of one channel: numbered, bounded, sealable, and what went is told."""
+"""The frames of one channel: numbered, bounded and sealable; dropped frames are reported as losses."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from proxy.log.cursor import Ids
 from proxy.observability.counters import StreamCounters
 from proxy.streams.backlog import Backlog, Frame
 from proxy.streams.channel import Channel
-from tests.support.streams import Said
+from tests.support.streams import StreamRules
 
 RUN = "d8ed70df-0872-463a-9a78-d6bd88db0b34"
 RULES = """
@@ -26,7 +26,9 @@ def channel(rules: str = RULES) -> Channel:
         return []
 
     ids = Ids(b"secret", team="t", stream="s", run_id=RUN, value="", rules="r", session=1)
-    return Channel(Said(rules).rules, ids, Backlog[Frame](1000, 1 << 20), StreamCounters(), rebuild=nothing)
+    return Channel(
+        StreamRules(rules).rules, ids, Backlog[Frame](1000, 1 << 20), StreamCounters(), rebuild=nothing
+    )
 
 
 def sent(to: Channel, *items: Item) -> list[tuple[int, str, Any]]:

@@ -16,7 +16,7 @@ from proxy.core.events import End, Item, Reset
 from proxy.rules.ruleset import Rules
 from proxy.streams.format_preview import FormatPreview
 from tests.support.formats import chunk, event
-from tests.support.streams import Said, team_of
+from tests.support.streams import StreamRules, team_of
 
 YAML = """
 version: 1
@@ -59,7 +59,7 @@ def test_explain_shows_what_the_format_writes(tmp_path: Path, form: str, last: s
 def test_explain_shows_a_retry_and_the_end_as_the_format_writes_them(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    said = explained(
+    stream_rules = explained(
         stream("format: ai-sdk"),
         chunk("answer", "void"),
         Reset("answer", 2),
@@ -67,16 +67,16 @@ def test_explain_shows_a_retry_and_the_end_as_the_format_writes_them(
         End("completed"),
         capfd=capfd,
     )
-    assert "stream." not in said
-    assert 'data: {"type":"reset-step"}' in said
-    assert said.rstrip().endswith("data: [DONE]")
+    assert "stream." not in stream_rules
+    assert 'data: {"type":"reset-step"}' in stream_rules
+    assert stream_rules.rstrip().endswith("data: [DONE]")
 
 
 def test_explain_lets_out_what_is_held_where_the_step_ends(capfd: pytest.CaptureFixture[str]) -> None:
-    said = explained(
+    stream_rules = explained(
         stream("format: text"), chunk("answer", "Hello"), event("step_completed", "answer"), capfd=capfd
     )
-    assert said.rstrip().endswith("Hello")
+    assert stream_rules.rstrip().endswith("Hello")
 
 
 def test_explain_without_control_frames_says_that_nothing_is_written(
@@ -90,7 +90,7 @@ def test_explain_without_control_frames_says_that_nothing_is_written(
 
 def test_watch_names_the_part_and_no_control_frame_that_is_not_sent() -> None:
     lines: list[str] = []
-    rules = Said("- {name: tokens, events: step_stream, steps: answer, as: text}", "ai-sdk").rules
+    rules = StreamRules("- {name: tokens, events: step_stream, steps: answer, as: text}", "ai-sdk").rules
     printer = EventPrinter(rules, lambda line: lines.append(click.unstyle(line)), controls=False)
     for item in (chunk("answer", "Hi"), Reset("answer", 2), End("completed")):
         printer.show(item)

@@ -17,7 +17,7 @@ from proxy.streams.channel import Channel
 from proxy.streams.dispatcher import Dispatcher
 from proxy.streams.stream import LiveStream
 from tests.support.formats import FACTS, UiMessage
-from tests.support.streams import Said, stream_of
+from tests.support.streams import StreamRules, stream_of
 from tests.support.waiting import until
 from tests.unit.streams.test_dispatcher import RUN, BufferSink, join
 from tests.unit.streams.test_run_session import session
@@ -41,11 +41,11 @@ def dispatcher(rules: str = RULES, form: str = "sse", events: int = 1000) -> Dis
     async def nothing() -> list[Event]:
         return []
 
-    said = Said(rules, form)
+    stream_rules = StreamRules(rules, form)
     ids = Ids(b"secret", team="t", stream="s", run_id=RUN, value="", rules="r", session=1)
-    machine = None if form == "sse" else machine_of(form, FACTS, failed=said.rules.failed)
+    machine = None if form == "sse" else machine_of(form, FACTS, failed=stream_rules.rules.failed)
     channel = Channel(
-        said.rules, ids, Backlog[Frame](events, 1 << 20), StreamCounters(), rebuild=nothing,
+        stream_rules.rules, ids, Backlog[Frame](events, 1 << 20), StreamCounters(), rebuild=nothing,
         wire=wire_of(form), machine=machine,
     )  # fmt: skip
     return Dispatcher(channel, heartbeat=15.0)
@@ -95,7 +95,7 @@ async def test_a_stream_that_is_opened_late_merges_what_it_makes_up_for() -> Non
     run = session()
     run.publish([chunk("a", 0), chunk("b", 1), completed(), End("completed")])
     config = stream_of(RULES)
-    rules = Said(RULES).rules
+    rules = StreamRules(RULES).rules
     opened = await run.open(LiveStream(config, rules, None, None))  # type: ignore[arg-type]
     _, sink = join(opened)
     assert texts(sink) == [{"first": 0, "last": 1, "text": "ab"}, "step_completed", {"status": "completed"}]
@@ -104,7 +104,7 @@ async def test_a_stream_that_is_opened_late_merges_what_it_makes_up_for() -> Non
 async def test_cursors_of_a_stream_that_was_removed_and_added_again_are_unknown() -> None:
     """Merged frames depend on when the chunks came, so the same number may be another place."""
     run = session()
-    live = LiveStream(stream_of(RULES), Said(RULES).rules, None, None)  # type: ignore[arg-type]
+    live = LiveStream(stream_of(RULES), StreamRules(RULES).rules, None, None)  # type: ignore[arg-type]
     first = await run.open(live)
     cursor = read_cursor(first.channel.ids.at(1).decode())
     assert cursor is not None

@@ -14,7 +14,7 @@ from proxy.observability.counters import StreamCounters
 from proxy.streams.backlog import Backlog, Frame
 from proxy.streams.channel import Channel
 from tests.support.formats import FACTS, RUN, UiMessage, chunk, event
-from tests.support.streams import Said
+from tests.support.streams import StreamRules
 
 RULES = """
     - {events: step_stream, steps: [left, right], as: text}
@@ -47,9 +47,9 @@ class Written:
         async def nothing() -> list[Event]:
             return []
 
-        self.said = Said(rules, form)
+        self.stream_rules = StreamRules(rules, form)
         self.held: list[int] = []
-        rules_of = self.said.rules
+        rules_of = self.stream_rules.rules
         self.machine: Machine = machine_of(form, FACTS, failed=rules_of.failed)
         self.channel = Channel(
             rules_of,
@@ -164,7 +164,9 @@ def test_the_end_of_a_step_ends_its_text_although_no_rule_forwards_it() -> None:
 
 def test_what_the_machine_refuses_is_counted_logged_and_not_sent() -> None:
     written = Written().add(event("step_started", "left"), event("step_started", "right"), *ITEMS[1:])
-    assert written.said.failures == [("calls", "step_started", "a tool call with this id has begun already")]
+    assert written.stream_rules.failures == [
+        ("calls", "step_started", "a tool call with this id has begun already")
+    ]
     assert written.channel.counts.forwarded["calls"] == 1
     assert message(written.sent(None)).done
 
@@ -178,7 +180,7 @@ def test_a_payload_that_is_no_text_is_skipped_and_the_message_stays_well_formed(
     written = Written(rules=rules).add(
         chunk("left", "a"), event("step_completed", "right", {"text": payload}), End("completed")
     )
-    assert [(rule, kind) for rule, kind, _ in written.said.failures] == [("late", "step_completed")]
+    assert [(rule, kind) for rule, kind, _ in written.stream_rules.failures] == [("late", "step_completed")]
     assert message(written.sent(None)).texts == {"left-id-1": "a"}
 
 

@@ -91,7 +91,7 @@ class Runs:
         return len(self.leased) < self.room
 
 
-class Stage:
+class Setup:
     """A merged session, and everything around it."""
 
     def __init__(self) -> None:
@@ -137,8 +137,8 @@ class Stage:
 
 
 @pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
-    one = Stage()
+async def setup() -> AsyncIterator[Setup]:
+    one = Setup()
     yield one
     one.made.drop()
     await one.newcomers.close()
@@ -150,65 +150,65 @@ def sent(session: MergedSession) -> list[bytes]:
     return [frame.body.split(b"data: ")[1].strip() for frame in frames]
 
 
-async def test_children_of_children_belong_to_the_family_with_what_started_them(stage: Stage) -> None:
-    stage.list(ROOT, ListedRun(child(1), "leaf", 1, metadata()))
-    stage.list(child(1), ListedRun(child(2), "leaf", 2, metadata(child(1), child(1))))
-    session = stage.family()
+async def test_children_of_children_belong_to_the_family_with_what_started_them(setup: Setup) -> None:
+    setup.list(ROOT, ListedRun(child(1), "leaf", 1, metadata()))
+    setup.list(child(1), ListedRun(child(2), "leaf", 2, metadata(child(1), child(1))))
+    session = setup.family()
     await session.ready()
-    await until(lambda: len(stage.runs.leased) == 3)
+    await until(lambda: len(setup.runs.leased) == 3)
     assert session.members[child(1)].parent == {"run_id": ROOT, "step": "spread", "workflow": "w"}
     below = session.members[child(2)].parent
     assert below is not None
     assert below["run_id"] == child(1)
 
 
-async def test_a_child_that_no_rule_forwards_is_not_followed_but_its_children_are(stage: Stage) -> None:
-    stage.list(ROOT, ListedRun(child(1), "middle", 1, metadata()))
-    stage.list(child(1), ListedRun(child(2), "leaf", 2, metadata(child(1), child(1))))
-    session = stage.family(stream(workflows=("leaf", "root")))
+async def test_a_child_that_no_rule_forwards_is_not_followed_but_its_children_are(setup: Setup) -> None:
+    setup.list(ROOT, ListedRun(child(1), "middle", 1, metadata()))
+    setup.list(child(1), ListedRun(child(2), "leaf", 2, metadata(child(1), child(1))))
+    session = setup.family(stream(workflows=("leaf", "root")))
     await session.ready()
-    await until(lambda: child(2) in stage.runs.leased)
-    assert child(1) not in stage.runs.leased
+    await until(lambda: child(2) in setup.runs.leased)
+    assert child(1) not in setup.runs.leased
     assert child(1) in session.members
 
 
-async def test_ten_thousand_children_are_refused_before_one_of_them_is_followed(stage: Stage) -> None:
-    stage.list(ROOT, *(ListedRun(child(n), "leaf", n, metadata()) for n in range(10_000)))
-    session = stage.family()
+async def test_ten_thousand_children_are_refused_before_one_of_them_is_followed(setup: Setup) -> None:
+    setup.list(ROOT, *(ListedRun(child(n), "leaf", n, metadata()) for n in range(10_000)))
+    session = setup.family()
     with pytest.raises(TooManyRuns, match=f"at most {MOST_RUNS}"):
         await session.ready()
-    assert set(stage.runs.leased) <= {ROOT}
-    assert stage.ended == 1
+    assert set(setup.runs.leased) <= {ROOT}
+    assert setup.ended == 1
 
 
-async def test_children_beyond_the_limit_of_runs_are_refused(stage: Stage) -> None:
-    stage.runs.room = 1
-    stage.list(ROOT, *(ListedRun(child(n), "leaf", n, metadata()) for n in range(3)))
-    session = stage.family()
+async def test_children_beyond_the_limit_of_runs_are_refused(setup: Setup) -> None:
+    setup.runs.room = 1
+    setup.list(ROOT, *(ListedRun(child(n), "leaf", n, metadata()) for n in range(3)))
+    session = setup.family()
     with pytest.raises(TooManyRuns, match=r"limits\.runs"):
         await session.ready()
 
 
-async def test_a_run_that_a_subscription_brings_is_added_by_the_ids_in_its_metadata(stage: Stage) -> None:
-    session = stage.family()
+async def test_a_run_that_a_subscription_brings_is_added_by_the_ids_in_its_metadata(setup: Setup) -> None:
+    session = setup.family()
     await session.ready()
-    stage.upstream.cores[child(7)] = CoreState(child(7), Status.RUNNING, False, metadata=metadata())
-    stage.upstream.cores[child(8)] = CoreState(child(8), Status.RUNNING, False, metadata=metadata(child(9)))
+    setup.upstream.cores[child(7)] = CoreState(child(7), Status.RUNNING, False, metadata=metadata())
+    setup.upstream.cores[child(8)] = CoreState(child(8), Status.RUNNING, False, metadata=metadata(child(9)))
     await asyncio.sleep(0)  # the membership begins to watch
-    stage.newcomers.seen(child(7))
-    stage.newcomers.seen(child(8))
-    await until(lambda: child(7) in stage.runs.leased)
+    setup.newcomers.seen(child(7))
+    setup.newcomers.seen(child(8))
+    await until(lambda: child(7) in setup.runs.leased)
     assert child(8) not in session.members, "it is of another family"
 
 
-async def test_a_childs_end_does_not_end_the_stream_and_its_gaps_and_resets_name_it(stage: Stage) -> None:
-    stage.list(ROOT, ListedRun(child(1), "leaf", 1, metadata(), over=True))
-    session = stage.family()
+async def test_a_childs_end_does_not_end_the_stream_and_its_gaps_and_resets_name_it(setup: Setup) -> None:
+    setup.list(ROOT, ListedRun(child(1), "leaf", 1, metadata(), over=True))
+    session = setup.family()
     await session.ready()
     await until(
-        lambda: all(run.listeners for run in stage.runs.leased.values()) and len(stage.runs.leased) == 2
+        lambda: all(run.listeners for run in setup.runs.leased.values()) and len(setup.runs.leased) == 2
     )
-    root, leaf = stage.runs.leased[ROOT], stage.runs.leased[child(1)]
+    root, leaf = setup.runs.leased[ROOT], setup.runs.leased[child(1)]
     root.say(Event("step_started", ROOT, "spread", STEP, at="1970-01-01T00:00:01Z"))
     leaf.say(
         Event("step_started", child(1), "work", child(1), at="1970-01-01T00:00:02Z"),
@@ -220,35 +220,35 @@ async def test_a_childs_end_does_not_end_the_stream_and_its_gaps_and_resets_name
     assert sent(session)[2] == b'{"step":"work","attempt":2,"run_id":"%b"}' % child(1).encode()
     assert b'"parent":"spread"' in sent(session)[3]
     assert not session.over
-    assert stage.runs.released == [child(1)]
+    assert setup.runs.released == [child(1)]
 
 
 async def test_the_roots_end_waits_until_the_history_has_it_and_then_looks_for_the_last_children(
-    stage: Stage,
+    setup: Setup,
 ) -> None:
-    session = stage.family()
+    session = setup.family()
     await session.ready()
-    await until(lambda: ROOT in stage.runs.leased and stage.runs.leased[ROOT].listeners)
-    stage.runs.leased[ROOT].say(Event("run_completed", ROOT), End("completed"))
-    stage.upstream.pasts[ROOT] = PastState(ROOT, Status.RUNNING, ())
-    await until(lambda: "past" in stage.upstream.calls)
+    await until(lambda: ROOT in setup.runs.leased and setup.runs.leased[ROOT].listeners)
+    setup.runs.leased[ROOT].say(Event("run_completed", ROOT), End("completed"))
+    setup.upstream.pasts[ROOT] = PastState(ROOT, Status.RUNNING, ())
+    await until(lambda: "past" in setup.upstream.calls)
     assert sent(session) == []
-    stage.list(ROOT, ListedRun(child(1), "leaf", 1, metadata(), over=True))
-    stage.upstream.cores[child(1)] = CoreState(child(1), Status.COMPLETED, True)
-    stage.upstream.pasts[ROOT] = PastState(ROOT, Status.COMPLETED, ())
-    await until(lambda: child(1) in stage.runs.leased and stage.runs.leased[child(1)].listeners)
-    stage.runs.leased[child(1)].say(Event("run_completed", child(1)), End("completed"))
+    setup.list(ROOT, ListedRun(child(1), "leaf", 1, metadata(), over=True))
+    setup.upstream.cores[child(1)] = CoreState(child(1), Status.COMPLETED, True)
+    setup.upstream.pasts[ROOT] = PastState(ROOT, Status.COMPLETED, ())
+    await until(lambda: child(1) in setup.runs.leased and setup.runs.leased[child(1)].listeners)
+    setup.runs.leased[child(1)].say(Event("run_completed", child(1)), End("completed"))
     await until(lambda: session.over)
     assert [child(1).encode() in data for data in sent(session)] == [True, False, False]
     assert session.status == "completed"
 
 
-async def test_a_turn_that_a_readers_rules_refuse_ends_the_stream_of_that_reader_alone(stage: Stage) -> None:
-    stage.upstream.listed["chat", "c"] = [ListedRun(ROOT, "turn", 1, {"chat": "c"})]
+async def test_a_turn_that_a_readers_rules_refuse_ends_the_stream_of_that_reader_alone(setup: Setup) -> None:
+    setup.upstream.listed["chat", "c"] = [ListedRun(ROOT, "turn", 1, {"chat": "c"})]
     conversation = Conversation(
-        "chat", "c", None, upstream=stage.upstream, newcomers=stage.newcomers, most=None, live=True
+        "chat", "c", None, upstream=setup.upstream, newcomers=setup.newcomers, most=None, live=True
     )
-    session = stage.session(stream(), conversation)
+    session = setup.session(stream(), conversation)
     await session.ready()
     await until(lambda: session.states)
     refused: list[str] = []
@@ -261,14 +261,14 @@ async def test_a_turn_that_a_readers_rules_refuse_ends_the_stream_of_that_reader
     assert not session.is_open_to(lambda state: state.run_id == ROOT)
 
 
-async def test_of_too_many_turns_the_newest_are_sent_after_a_gap(stage: Stage) -> None:
+async def test_of_too_many_turns_the_newest_are_sent_after_a_gap(setup: Setup) -> None:
     rows = [ListedRun(child(n), "turn", n, {"chat": "c"}) for n in reversed(range(4))]
     rows.append(ListedRun(child(9), "leaf", 9, {"chat": "c", **metadata()}))
-    stage.upstream.listed["chat", "c"] = rows
+    setup.upstream.listed["chat", "c"] = rows
     conversation = Conversation(
-        "chat", "c", None, upstream=stage.upstream, newcomers=stage.newcomers, most=3, live=True
+        "chat", "c", None, upstream=setup.upstream, newcomers=setup.newcomers, most=3, live=True
     )
-    session = stage.session(stream(), conversation)
+    session = setup.session(stream(), conversation)
     await session.ready()
     assert list(session.members) == [child(1), child(2), child(3)], "the oldest first, and no child"
     assert sent(session) == [b'{"cause":"backlog","step":null,"attempt":null,"missed":null}']

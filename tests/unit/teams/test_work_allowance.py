@@ -19,7 +19,7 @@ HOSTILE = """
 PLAIN = "- {events: step_completed, data: payload.text}"
 
 
-class Desk:
+class Setup:
     """A team's allowance, a clock, and the streams that share the allowance."""
 
     def __init__(self, *streams: str) -> None:
@@ -49,30 +49,30 @@ def event(size: int = 20_000) -> Event:
 
 
 async def test_ten_hostile_streams_together_work_no_more_than_the_team_may() -> None:
-    desk = Desk(*[HOSTILE] * 10)
+    setup = Setup(*[HOSTILE] * 10)
     for _ in range(100):  # ten seconds, ten events a second
-        for rules in desk.streams:
+        for rules in setup.streams:
             rules.message(event())
-        await desk.clock.turn(0.1)
-    assert desk.used <= BURST + 10 * RATE
+        await setup.clock.turn(0.1)
+    assert setup.used <= BURST + 10 * RATE
     alone = 100 * 10 * WORK_LIMIT
-    assert desk.used < alone / 20, "without the allowance each event of each stream may use the limit"
-    assert desk.refused > 500
-    assert any(USED_UP in reason for reason in desk.failures)
+    assert setup.used < alone / 20, "without the allowance each event of each stream may use the limit"
+    assert setup.refused > 500
+    assert any(USED_UP in reason for reason in setup.failures)
 
 
 async def test_plain_rules_of_a_team_over_its_allowance_go_on() -> None:
-    desk = Desk(HOSTILE, PLAIN)
+    setup = Setup(HOSTILE, PLAIN)
     for _ in range(20):
-        desk.streams[0].message(event())
-    assert desk.refused
-    message = desk.streams[1].message(event())
+        setup.streams[0].message(event())
+    assert setup.refused
+    message = setup.streams[1].message(event())
     assert message is not None
     assert message.data == b'"t"'
 
 
 async def test_another_teams_allowance_is_its_own() -> None:
-    hostile, other = Desk(HOSTILE), Desk("- {events: step_completed, data: length(payload.list)}")
+    hostile, other = Setup(HOSTILE), Setup("- {events: step_completed, data: length(payload.list)}")
     for _ in range(20):
         hostile.streams[0].message(event())
     message = other.streams[0].message(event())
@@ -81,24 +81,24 @@ async def test_another_teams_allowance_is_its_own() -> None:
 
 
 async def test_after_a_pause_the_team_may_work_again_up_to_one_burst() -> None:
-    desk = Desk('- {events: step_completed, data: "payload.list[].[@]"}')
-    rules = desk.streams[0]
+    setup = Setup('- {events: step_completed, data: "payload.list[].[@]"}')
+    rules = setup.streams[0]
     while rules.message(event()) is not None:
         pass
     assert rules.message(event()) is None
-    await desk.clock.turn(3600)
-    assert desk.allowance.grant() == BURST
+    await setup.clock.turn(3600)
+    assert setup.allowance.grant() == BURST
     assert rules.message(event()) is not None
 
 
 async def test_usual_rules_never_meet_the_allowance() -> None:
-    desk = Desk("- {events: step_stream, when: length(payload) > `0`, data: {text: payload, n: index}}")
+    setup = Setup("- {events: step_stream, when: length(payload) > `0`, data: {text: payload, n: index}}")
     chunk = Event("step_stream", "r", "s", "id", "some words", 1, 0)
     for _ in range(100):
         for _ in range(50):  # 5,000 events a second
-            assert desk.streams[0].message(chunk) is not None
-        await desk.clock.turn(0.01)
-    assert desk.refused == 0
+            assert setup.streams[0].message(chunk) is not None
+        await setup.clock.turn(0.01)
+    assert setup.refused == 0
 
 
 @pytest.mark.parametrize("text", [HOSTILE, PLAIN])

@@ -15,7 +15,7 @@ from jmespath.functions import Functions, signature
 
 from config.expressions.api import ExpressionFailed, ExpressionProblem, compile_expression, lint
 
-_Interpreter: Any = visitor.TreeInterpreter  # as in the parser: the stubs do not tell what it is made of
+_Interpreter: Any = visitor.TreeInterpreter  # as in the parser: the stubs do not declare its members
 _Functions: Any = Functions
 
 NAMES: Final = st.sampled_from(["a", "b", "c", '"a"', "payload"])
@@ -120,7 +120,7 @@ class _JsonFunctions(_Functions):  # type: ignore[misc]
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal as JSON values, told by their texts; 1 and 1.0 are one number."""
+    """Equal as JSON values, compared as text; 1 and 1.0 are one number."""
     return canonical(one) == canonical(other)
 
 
@@ -136,7 +136,7 @@ def ours(text: str, root: Any) -> tuple[bool, Any]:
 
 
 def said(value: Any) -> str:
-    """Equal JSON text is equal: it tells 1 from true and keeps the order of keys."""
+    """JSON text for comparison: it distinguishes 1 from true and keeps the order of keys."""
     return json.dumps(value)
 
 

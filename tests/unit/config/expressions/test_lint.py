@@ -14,7 +14,7 @@ from config.expressions.api import (
 )
 
 
-def told(text: str) -> list[str]:
+def lint_messages(text: str) -> list[str]:
     return [f"{c.position} {c.severity} {c.code}: {c.message} ({c.hint})" for c in lint(text)]
 
 
@@ -162,7 +162,7 @@ def test_what_cannot_be_read_is_said_in_plain_words(
     ],
 )  # fmt: skip
 def test_what_can_be_read_but_is_wrong_is_said_with_what_to_write(text: str, diagnostic: str) -> None:
-    assert told(text) == [diagnostic]
+    assert lint_messages(text) == [diagnostic]
 
 
 def test_a_missing_field_under_a_function_is_both_unknown_and_may_be_missing() -> None:
@@ -226,7 +226,7 @@ def test_many_different_fields_are_no_explosion() -> None:
     assert lint("[" + ", ".join(["type"] * 60) + "]") == []
 
 
-# -- what the rule's events tell
+# -- what is known of the rule's events
 
 
 def codes(text: str, *events: str, payload: str = "text", steps: list[str] | None = None) -> list[str]:

@@ -339,7 +339,7 @@ def test_no_file_takes_two_hundred_megabytes(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", program, name], capture_output=True, text=True, check=True, cwd=ROOT
     )
-    assert int(done.stdout) < 200 << 10  # Linux tells KiB; pytest and all the monsters are in it too
+    assert int(done.stdout) < 200 << 10  # Linux counts in KiB; pytest and the large inputs are included
 
 
 def test_as_much_as_is_allowed_is_read() -> None:

@@ -31,7 +31,7 @@ from proxy.hatchet.grpc.http2 import Http2
 from proxy.hatchet.grpc.pool import ATTEMPTS, ConnectionPool
 from proxy.hatchet.grpc.status import Code
 from tests.support.h2_peer import GRPC_HEADERS, H2Peer, exchange, framed, h2_server, unframed
-from tests.support.stage import config
+from tests.support.hatchet_server import config
 
 MAX_MESSAGE = 4 * 1024 * 1024
 MIB = 1024 * 1024
@@ -432,8 +432,8 @@ async def test_trailers_only_are_the_error_of_their_status(
     status: int, text: str, error: type[Exception]
 ) -> None:
     def handler(peer: H2Peer, stream: int) -> None:
-        told = [*GRPC_HEADERS, ("grpc-status", str(status)), ("grpc-message", text)]
-        peer.h2.send_headers(stream, told, end_stream=True)
+        fields = [*GRPC_HEADERS, ("grpc-status", str(status)), ("grpc-message", text)]
+        peer.h2.send_headers(stream, fields, end_stream=True)
 
     async with h2_server(handler) as server:
         pool = ConnectionPool(endpoint(config(host_port=server.host_port), {}))

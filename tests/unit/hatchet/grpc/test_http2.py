@@ -68,8 +68,8 @@ class Peer:
         return frame(HEADERS, flags, stream, self.encoder.encode(headers))
 
     def trailers(self, status: int = 0, text: str = "", stream: int = 1) -> bytes:
-        told = [("grpc-status", str(status)), ("grpc-message", text)]
-        return self.headers(told, END_HEADERS | END_STREAM, stream)
+        fields = [("grpc-status", str(status)), ("grpc-message", text)]
+        return self.headers(fields, END_HEADERS | END_STREAM, stream)
 
     def sent(self) -> list[tuple[int, int, int, bytes]]:
         return parsed(self.http2.take())
@@ -260,8 +260,8 @@ def test_the_status_and_its_text_come_from_the_trailers() -> None:
 
 def test_a_response_can_be_trailers_only() -> None:
     peer = Peer()
-    told = [*OK_HEADERS, ("grpc-status", "16")]
-    peer.http2.receive(peer.headers(told, END_HEADERS | END_STREAM))
+    fields = [*OK_HEADERS, ("grpc-status", "16")]
+    peer.http2.receive(peer.headers(fields, END_HEADERS | END_STREAM))
     assert peer.ends == [(16, "", None)]
 
 

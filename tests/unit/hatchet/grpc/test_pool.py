@@ -18,7 +18,7 @@ from proxy.hatchet.grpc.frames import DATA, END_STREAM, GOAWAY, LAST_STREAM, SET
 from proxy.hatchet.grpc.grpcio import GrpcioTransport
 from proxy.hatchet.grpc.pool import REQUEST_BYTES, ConnectionPool, can_reach, split_host_port
 from proxy.hatchet.protobuf import RUN_DETAILS
-from tests.support.stage import RUN, config, stage
+from tests.support.hatchet_server import RUN, config, hatchet_server
 
 PROXY = {"http_proxy": "http://proxy:3128"}
 
@@ -74,7 +74,7 @@ async def test_calls_that_wait_for_a_connection_share_it() -> None:
         peers.add(context.peer())
         return b""
 
-    async with stage() as engine:
+    async with hatchet_server() as engine:
         engine.details = who
         pool = ConnectionPool(endpoint(config(host_port=engine.host_port), {}))
         await asyncio.gather(*(ask(pool) for _ in range(CALLS_PER_CONNECTION)))
@@ -102,7 +102,7 @@ async def test_calls_share_a_failed_attempt_to_connect() -> None:
 
 
 async def test_cancelling_a_call_while_it_connects_does_not_cancel_the_attempt_of_the_others() -> None:
-    async with stage() as engine:
+    async with hatchet_server() as engine:
         pool = ConnectionPool(endpoint(config(host_port=engine.host_port), {}))
         first = asyncio.create_task(ask(pool))
         second = asyncio.create_task(ask(pool))
@@ -132,7 +132,7 @@ async def test_closing_while_it_connects_ends_the_waiting_calls() -> None:
 
 
 async def test_a_request_that_could_never_be_sent_is_refused() -> None:
-    async with stage() as engine:
+    async with hatchet_server() as engine:
         pool = ConnectionPool(endpoint(config(host_port=engine.host_port), {}))
         with pytest.raises(HatchetAway, match=str(REQUEST_BYTES)):
             await pool.unary(RUN_DETAILS, b"x" * (REQUEST_BYTES + 1), "GetRunDetails", 1)
@@ -140,7 +140,7 @@ async def test_a_request_that_could_never_be_sent_is_refused() -> None:
 
 
 async def test_a_server_that_allows_no_calls_is_an_error() -> None:
-    async with stage(options=[("grpc.max_concurrent_streams", 0)]) as engine:
+    async with hatchet_server(options=[("grpc.max_concurrent_streams", 0)]) as engine:
         pool = ConnectionPool(endpoint(config(host_port=engine.host_port), {}))
         with pytest.raises(HatchetAway):
             await ask(pool)
@@ -149,7 +149,7 @@ async def test_a_server_that_allows_no_calls_is_an_error() -> None:
 
 async def test_a_call_that_the_server_did_not_begin_is_made_again() -> None:
     """The first connection sends GOAWAY at once, as a server does that is being replaced."""
-    async with stage() as engine:
+    async with hatchet_server() as engine:
 
         async def goodbye(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             if served:

@@ -32,12 +32,12 @@ Details = Callable[[Any, Any], Awaitable[bytes]]
 
 def token(**claims: str) -> str:
     """A token in the form of Hatchet's; its signature is not checked here."""
-    told = {
+    values = {
         "sub": TENANT,
         "server_url": "http://history.invalid",
         "grpc_broadcast_address": "hatchet.invalid:7077",
     } | claims
-    return f"{_part({'alg': 'ES256'})}.{_part(told)}.c2lnbmF0dXJl"
+    return f"{_part({'alg': 'ES256'})}.{_part(values)}.c2lnbmF0dXJl"
 
 
 def _part(value: dict[str, str]) -> str:
@@ -63,7 +63,7 @@ def chunk(text: str = "a token", index: int = 0) -> bytes:
     return event.SerializeToString()
 
 
-class Stage:
+class HatchetServer:
     """What the server does, and what it saw."""
 
     def __init__(self) -> None:
@@ -109,14 +109,14 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(
+async def hatchet_server(
     *,
     options: Sequence[tuple[str, Any]] = (),
     credentials: grpc.ServerCredentials | None = None,
     port: int = 0,
-) -> AsyncIterator[Stage]:
+) -> AsyncIterator[HatchetServer]:
     """A server on a free port of loopback, gone at the end."""
-    made = Stage()
+    made = HatchetServer()
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0), *options])
     server.add_generic_rpc_handlers(tuple(made.handlers()))
     if credentials is None:

@@ -1,7 +1,7 @@
-"""What the tests of the delivery share: runs on an engine with all quirks, and clients that record.
+"""Runs on an engine with all quirks, and clients that record what they receive.
 
-An `Ear` is an EventSource in the background: it keeps each frame, when it came, and the picture that they
-make. `once` is one connection, read to its end. `Slow` is a socket that reads when it is told to.
+A `RecordingClient` is an EventSource in the background: it keeps each frame, the time when it came, and the
+picture that the frames make. `once` reads one connection to its end. `SlowSocket` reads only when asked.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def true_of(engine: Engine, run_id: str) -> Truth:
     return truth(engine, run_id, defaultdict(list))
 
 
-class Ear:
+class RecordingClient:
     """An EventSource that reads until 204, in the background."""
 
     def __init__(
@@ -161,7 +161,7 @@ class Ear:
             self._news.set()
         self._news.set()
 
-    async def until(self, true: Callable[[Ear], object], seconds: float = 30) -> None:
+    async def until(self, true: Callable[[RecordingClient], object], seconds: float = 30) -> None:
         """Wait until something is true of what was received."""
         assert self._reading is not None
         async with asyncio.timeout(seconds):
@@ -245,16 +245,16 @@ async def once(
     until: Callable[[Frame], bool] | None = None,
 ) -> list[Frame]:
     """One connection to its end, to `count` frames, or to the first of which `until` is true."""
-    heard: list[Frame] = []
+    taken: list[Frame] = []
     async with answer(url, cursor=cursor, query=query) as response, asyncio.timeout(30):
         assert response.status == 200, (response.status, await response.text())
         parser = Parser(cursor or "")
         async for piece in response.content.iter_any():
             for frame in parser.feed(piece):
-                heard.append(frame)
-                if len(heard) == count or (until is not None and until(frame)):
-                    return heard
-    return heard
+                taken.append(frame)
+                if len(taken) == count or (until is not None and until(frame)):
+                    return taken
+    return taken
 
 
 async def status(url: str, *, cursor: str | None = None, query: str | None = None) -> int:
@@ -273,8 +273,8 @@ def config(folder: Path, text: str, name: str = "streams.yaml") -> Path:
     return path
 
 
-class Slow:
-    """A client's socket whose kernel takes as little as it can; it reads when it is told to."""
+class SlowSocket:
+    """A client's socket with the smallest receive buffer; it reads only when `read` is called."""
 
     def __init__(self, url: str, path: str) -> None:
         self.port = int(url.rpartition(":")[2])
