@@ -15,7 +15,7 @@ from proxy.core import json_codec
 from proxy.core.events import End, Event, Item, Reset, StepGap
 from proxy.hatchet.errors import HatchetError
 from proxy.rules.ruleset import RuleVerdict
-from proxy.runs.rebuild import rebuild
+from proxy.runs.reconcile.rebuild import rebuild
 from proxy.streams.format_preview import FormatPreview
 from proxy.streams.run_session import RunSession
 from proxy.streams.session import Session

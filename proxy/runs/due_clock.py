@@ -1,10 +1,21 @@
-"""DueClock: a run's clock, which stands still at the next due time until what came before it is read."""
+"""DueClock: a run's clock, which stands still at the next due time until what came before it is read.
+
+WakeUp sets that due time, and wakes the run up at it.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from math import inf, nextafter
+from typing import Final
 
 from proxy.core.clock import Clock
+
+# Turns of the loop between a due time and what is due then: each of them reads the sockets. After a stall of
+# the process, chunks that came in time are received before an end is judged.
+TURNS: Final = 3
+NEAREST: Final = 0.002  # seconds between two wake-ups at least: a mistake in a due time is no busy loop
 
 
 class DueClock:
@@ -31,3 +42,48 @@ class DueClock:
     async def sleep(self, seconds: float) -> None:
         """Return after `seconds`."""
         await self._clock.sleep(seconds)
+
+
+class WakeUp:
+    """Calls `wake` at the earliest due time. It alone sets the clock's `due`."""
+
+    __slots__ = ("_clock", "_task", "_wake")
+
+    def __init__(self, clock: DueClock, wake: Callable[[], None]) -> None:
+        self._clock = clock
+        self._wake = wake
+        self._task: asyncio.Task[None] | None = None
+
+    def by(self, now: float, at: float) -> None:
+        """Wake up at `at`, if not before; infinity: never. Both in seconds of the clock."""
+        at = max(at, now + NEAREST)
+        if at == inf or (self._task is not None and self._clock.due <= at):
+            return
+        self.cancel()
+        self._clock.due = at
+        self._task = asyncio.get_running_loop().create_task(self._sleep(at - now))
+
+    async def _sleep(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        self._task = None
+        self._clock.due = inf
+        self._wake()
+
+    def cancel(self) -> list[asyncio.Task[None]]:
+        """Wake up no more, until `by` is called again; the task to wait for, if there is one."""
+        task, self._task = self._task, None
+        if task is None:
+            return []
+        task.cancel()
+        return [task]
+
+    def close(self) -> list[asyncio.Task[None]]:
+        """Never wake up again; the task to wait for, if there is one."""
+        self._wake = _nothing  # breaks a reference cycle: what is woken up has this object
+        return self.cancel()
+
+
+def _nothing() -> None:
+    """The wake-up was closed."""

@@ -21,7 +21,8 @@ from proxy.core.events import GapCause, Item
 from proxy.core.observations import CoreState, LiveEvent
 from proxy.hatchet.errors import HatchetAway, HatchetError
 from proxy.hatchet.upstream import Upstream
-from proxy.runs.due_clock import DueClock
+from proxy.runs.due_clock import DueClock, WakeUp
+from proxy.runs.feeds import Feeds
 from proxy.runs.lag import LagMeter
 from proxy.runs.observer import Observer
 from proxy.runs.quota import SubscriptionQuota
@@ -31,15 +32,7 @@ from proxy.runs.state_reader import CLOSED, StateReader
 from proxy.runs.subscription import SPREAD
 from proxy.runs.subscriptions import SubscriptionSet
 
-# Turns of the loop between a due time and what is due then: each of them reads the sockets. After a stall of
-# the process, chunks that came in time are received before an end is judged.
-TURNS: Final = 3
-NEAREST: Final = 0.002  # seconds between two wake-ups at least: a mistake in a due time is no busy loop
-TAP_WAIT: Final = 1.0  # seconds that a run waits for a tap that broke before it subscribes by itself
 AGAIN: Final = 1.0  # seconds after which what failed unforeseen is tried again
-TAP: Final = "tap"
-SHARED: Final = "shared"  # the subscription of a stream of several runs that the team's tap does not bring
-OF_MANY: Final = (TAP, SHARED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +65,6 @@ class RunFollower:
         recovered: Callable[[], None] | None = None,
     ) -> None:
         self.run_id = run_id
-        self.pair = pair
         self._recovered = recovered
         self._publish = publish
         self._clock = DueClock(clock or LoopClock())
@@ -107,12 +99,9 @@ class RunFollower:
             rng=self._rng,
             observer=self._observer,
         )
-        # Subscriptions of others (the tap, searches) that bring this run's events, by name.
-        self._feeds: dict[str, SubscriptionState] = {}
-        self._tap_lost_at = float("-inf")
-        self._is_shared = False
+        self._feeds = Feeds(self._reconciler, clock=self._clock, rng=self._rng, pair=pair)
+        self._wake_up = WakeUp(self._clock, self._attend)
         self._trouble: HatchetError | None = None  # of a subscription
-        self._sleeper: asyncio.Task[None] | None = None
         self._started = self._closed = self._stopped = False
         self._counted = (0, 0)
 
@@ -150,8 +139,7 @@ class RunFollower:
     @property
     def sources(self) -> list[str]:
         """What brings its events besides its states: ``tap``, ``search``, ``trace``, ``run id``."""
-        feeds = [source if source in OF_MANY else "search" for source in self._feeds]
-        return [*feeds, *self._subscriptions.kinds]
+        return [*self._feeds.sources, *self._subscriptions.kinds]
 
     def start(self) -> None:
         """Begin."""
@@ -179,17 +167,12 @@ class RunFollower:
         `at`: when the subscription was opened, for one whose events were buffered; None: now. `deliver` and
         `unfeed` take `at` in the same way. All times are seconds of the run's clock.
         """
-        if source in self._feeds or self._closed or self.over or not self._carries(source):
-            return
-        self._is_shared = self._is_shared or source == SHARED
-        self._feeds[source] = self._reconciler.opened(
-            self._clock.now() if at is None else at, Selection.BY_METADATA, pulse, since=since
-        )
-        self._attend()
+        if not self._closed and not self.over and self._feeds.begin(source, pulse, since, at=at):
+            self._attend()
 
     def deliver(self, event: LiveEvent, source: str, *, at: float | None = None) -> None:
         """An event of this run from the subscription `source`; `at`: when it came, None: now."""
-        state = self._feeds.get(source)
+        state = self._feeds.open.get(source)
         if state is not None and not self._closed and event.run_id == self.run_id:
             self._received(state, event, self._clock.now() if at is None else at)
 
@@ -207,37 +190,25 @@ class RunFollower:
         `broken`: events may be missing. `hung_up`: its last event had the engine's hangup flag.
         `ended_well`: the engine ended it with OK.
         """
-        state = self._feeds.pop(source, None)
-        if state is None or self._closed:
+        if self._closed:
             return
-        now = self._clock.now()
-        if broken and source in OF_MANY:
-            self._tap_lost_at = now
-        cause = GapCause.UPSTREAM if broken else None
-        later = 0.0 if hung_up else self._rng.uniform(0.0, SPREAD)
-        self._reconciler.closed(
-            state, now if at is None else at, cause, hung_up=hung_up, ended_well=ended_well, later=later
-        )
-        self._changed()
+        if self._feeds.end(source, broken=broken, hung_up=hung_up, ended_well=ended_well, at=at):
+            self._changed()
 
     @property
     def does_without_searches(self) -> bool:
         """Whether it needs no search: its own subscription or the tap brings as much, or the run is over."""
-        searches = [state for source, state in self._feeds.items() if source not in OF_MANY]
-        return self.over or self._closed or self._reconciler.does_without(searches)
+        return self.over or self._closed or self._feeds.replace_searches
 
     async def close(self) -> None:
         """End everything, and wait for it; nothing is published after that."""
         self._closed = True
-        tasks = [*self._reader.close(), *self._subscriptions.close()]
-        if self._sleeper is not None:
-            self._sleeper.cancel()
-            tasks.append(self._sleeper)
+        tasks = [*self._reader.close(), *self._subscriptions.close(), *self._wake_up.close()]
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
         self._publish = _to_nobody  # breaks a reference cycle: the receiver of items holds this run
         self._recovered = None
-        self._sleeper = self._trouble = None  # breaks cycles too: their tracebacks hold this run
+        self._trouble = None  # breaks a cycle too: its traceback holds this run
 
     # -- its own subscriptions --
 
@@ -335,7 +306,7 @@ class RunFollower:
             self._do_what_is_due(now)
         except Exception as error:
             self._observer.unforeseen(error)
-            self._sleep(now, now + AGAIN)
+            self._wake_up.by(now, now + AGAIN)
 
     def _do_what_is_due(self, now: float) -> None:
         due = self._reconciler.plan.due
@@ -345,13 +316,13 @@ class RunFollower:
             self._stop()
             return
         again_at = self._subscriptions.update(
-            now, self.state, wanted=not self._fed(now), young=self._reconciler.young
+            now, self.state, wanted=not self._feeds.suffice(now), young=self._reconciler.young
         )
         self._reconciler.state_only(now, self._subscriptions.refused)
         self._reader.poll(now)
         self._flush()
-        times = (self._reader.next_at, self._reconciler.plan.due, again_at, self._tap_wait(now))
-        self._sleep(now, min((at for at in times if at is not None), default=float("inf")))
+        times = (self._reader.next_at, self._reconciler.plan.due, again_at, self._feeds.waits_until(now))
+        self._wake_up.by(now, min((at for at in times if at is not None), default=float("inf")))
 
     def _tick(self, now: float) -> None:
         try:
@@ -361,57 +332,12 @@ class RunFollower:
             self._reconciler.core_poll.by(now + AGAIN)
         self._flush()
 
-    def _fed(self, now: float) -> bool:
-        """Whether the tap brings this run's events, or will in a moment."""
-        if SHARED in self._feeds:
-            return True
-        if self.pair is None or self.state is None:
-            return self._is_shared and now < self._tap_lost_at + TAP_WAIT
-        if not self._carries(TAP):
-            state = self._feeds.pop(TAP, None)
-            if state is not None:
-                self._reconciler.closed(state, now, None)
-            return False
-        return TAP in self._feeds or now < self._tap_lost_at + TAP_WAIT
-
-    def _tap_wait(self, now: float) -> float | None:
-        until = self._tap_lost_at + TAP_WAIT
-        fed = any(source in self._feeds for source in OF_MANY)
-        return until if not fed and now < until else None
-
-    def _carries(self, source: str) -> bool:
-        """Whether `source` brings this run's events; the tap does if the run carries its pair."""
-        state = self.state
-        if source != TAP or self.pair is None or state is None:
-            return True
-        key, value = self.pair
-        return state.metadata.get(key) == value
-
-    def _sleep(self, now: float, at: float) -> None:
-        at = max(at, now + NEAREST)
-        if at == float("inf") or (self._sleeper is not None and self._clock.due <= at):
-            return
-        if self._sleeper is not None:
-            self._sleeper.cancel()
-        self._clock.due = at
-        self._sleeper = asyncio.get_running_loop().create_task(self._wake(at - now))
-
-    async def _wake(self, seconds: float) -> None:
-        await self._clock.sleep(seconds)
-        for _ in range(TURNS):
-            await asyncio.sleep(0)
-        self._sleeper = None
-        self._clock.due = float("inf")
-        self._attend()
-
     def _stop(self) -> None:
         """The end was published: stop all calls to Hatchet."""
         if self._stopped:
             return
         self._stopped = True
-        if self._sleeper is not None:
-            self._sleeper.cancel()
-            self._sleeper = None
+        self._wake_up.cancel()
         self._reader.stop()
         self._subscriptions.close()
 

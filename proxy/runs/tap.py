@@ -24,8 +24,8 @@ from proxy.core.observations import Kind, LiveEvent
 from proxy.hatchet.errors import HatchetError
 from proxy.hatchet.upstream import Upstream
 from proxy.runs.event_buffer import EventBuffer
+from proxy.runs.feeds import TAP
 from proxy.runs.followed import FollowedRun
-from proxy.runs.follower import TAP
 from proxy.runs.lag import LagMeter
 from proxy.runs.observer import Observer
 from proxy.runs.reconcile.subscription_state import Pulse

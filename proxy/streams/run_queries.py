@@ -14,7 +14,7 @@ from proxy.core.observations import CoreState, PastState
 from proxy.hatchet.errors import HatchetAway, HatchetError, HistoryAway, RunUnknown
 from proxy.hatchet.upstream import Upstream
 from proxy.runs.followed import FollowedRun
-from proxy.runs.rebuild import rebuild
+from proxy.runs.reconcile.rebuild import rebuild
 
 LOOKUP_PAUSE: Final = 0.2
 """Seconds between lookups of a run that does not exist yet: the engine shows a new run after about 0.1 s."""

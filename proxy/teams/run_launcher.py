@@ -14,7 +14,8 @@ from proxy.hatchet.upstream import Upstream
 from proxy.observability.counters import TeamCounters
 from proxy.observability.event_log import EventLog
 from proxy.replicas.replication import Replication
-from proxy.runs.follower import SHARED, RunFollower, RunSettings
+from proxy.runs.feeds import SHARED
+from proxy.runs.follower import RunFollower, RunSettings
 from proxy.runs.lag import LagMeter
 from proxy.runs.lookup import Finder
 from proxy.runs.quota import SubscriptionQuota

@@ -28,7 +28,7 @@ from proxy.hatchet.client import HatchetClient
 from proxy.hatchet.endpoint import endpoint
 from proxy.runs.follower import RunFollower
 from proxy.runs.observer import Observer
-from proxy.runs.rebuild import rebuild
+from proxy.runs.reconcile.rebuild import rebuild
 from proxy.runs.reconcile.timing import SETTLE
 from proxy.runs.tap import Tap
 from proxy.simulator import Engine

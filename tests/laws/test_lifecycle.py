@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.core.events import RUN_EVENTS, STEP_COMPLETED, End, Event
-from proxy.runs.rebuild import rebuild as restate
+from proxy.runs.reconcile.rebuild import rebuild as restate
 from proxy.runs.reconcile.reconciler import Reconciler
 from tests.support.playing import LIFECYCLE_WAIT, World, identities, legal
 from tests.support.thousands import many

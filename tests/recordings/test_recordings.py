@@ -8,7 +8,7 @@ import pytest
 
 from proxy.core.events import End
 from proxy.core.observations import LiveEvent
-from proxy.runs.rebuild import rebuild as restate
+from proxy.runs.reconcile.rebuild import rebuild as restate
 from proxy.runs.reconcile.reconciler import Reconciler
 from proxy.runs.reconcile.subscription_state import SubscriptionState
 from tests.support.playing import LIFECYCLE_WAIT, RECORDINGS, Recording, World, identities, legal, load

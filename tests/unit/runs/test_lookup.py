@@ -11,7 +11,8 @@ import pytest
 
 from proxy.core.events import Event, Item, StepGap
 from proxy.hatchet.errors import HatchetAway, HistoryAway, RunUnknown
-from proxy.runs.follower import TAP, RunFollower
+from proxy.runs.feeds import TAP
+from proxy.runs.follower import RunFollower
 from proxy.runs.lookup import HAND_OVER, MOST_KEPT, PICK_UP, Finder
 from proxy.runs.reconcile.subscription_state import Pulse
 from tests.support.fakes import FakeSubscription, FakeUpstream, HandClock, rest

@@ -12,7 +12,8 @@ from proxy.core.events import Event, GapCause, Item, StepGap
 from proxy.core.observations import CoreState, CoreStep, Kind, LiveEvent, Status
 from proxy.hatchet.errors import HatchetAway
 from proxy.runs.event_buffer import OVERHEAD
-from proxy.runs.follower import TAP_WAIT, RunFollower
+from proxy.runs.feeds import TAP_WAIT
+from proxy.runs.follower import RunFollower
 from proxy.runs.subscription import SPREAD
 from proxy.runs.tap import ENDED_FOR, IDLE_FOR, SWEEP, Tap
 from tests.support.fakes import FakeSubscription, FakeUpstream, HandClock, rest

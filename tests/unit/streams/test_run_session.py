@@ -13,7 +13,7 @@ from proxy.core.observations import CoreState, PastState, Status
 from proxy.hatchet.errors import HatchetAway, HistoryAway, RunUnknown
 from proxy.observability.counters import TeamCounters
 from proxy.rules.ruleset import Rules
-from proxy.runs.rebuild import rebuild
+from proxy.runs.reconcile.rebuild import rebuild
 from proxy.streams.backlog import Backlog
 from proxy.streams.dispatcher import Dispatcher
 from proxy.streams.retained import RetainedItem

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.runs import follower, lag, lookup, subscription, subscriptions
+from proxy.runs import feeds, lag, lookup, subscription, subscriptions
 from proxy.runs.reconcile import timing
 
 FLUSH = 0.02  # seconds: the engine sends an end at most so long before the chunks that it overtook
@@ -47,9 +47,7 @@ FIRST_SECOND = 0.5  # seconds within which a chunk, or what ended just before a 
         pytest.param(timing.AWAY_SLOWEST, timing.AWAY_FIRST, id="a source that is away is asked more rarely"),
         pytest.param(lookup.HAND_OVER, ENGINE_HOLD, id="a search outlasts the engine's hold"),
         pytest.param(subscriptions.CHOICE, ENGINE_SLEEP, id="of two by id one has spoken by then"),
-        pytest.param(
-            follower.TAP_WAIT, subscription.SPREAD, id="a tap is opened again before it is given up"
-        ),
+        pytest.param(feeds.TAP_WAIT, subscription.SPREAD, id="a tap is opened again before it is given up"),
     ],
 )
 def test_one_time_is_longer_than_the_other(longer: float, shorter: float) -> None:
