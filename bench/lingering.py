@@ -29,7 +29,7 @@ def linger(peer: Ours, need: Need, seconds: float) -> dict[str, float]:
     with peer.serve(need) as serving:
         port: int = serving.options["port"]
         for path in Path(serving.options["paths"]).read_text(encoding="utf-8").split():
-            _visit(port, path)
+            visit(port, path)
         time.sleep(SETTLE)
         shared = Shared(serving.options["shm"])
         shared[3] = 1
@@ -45,7 +45,7 @@ def linger(peer: Ours, need: Need, seconds: float) -> dict[str, float]:
     return {"us_event": spent / events * 1e6, "ev_s": events / took}
 
 
-def _visit(port: int, path: str) -> None:
+def visit(port: int, path: str) -> None:
     """Read a run's stream until its first frame has arrived, then leave."""
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
         client.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n\r\n".encode())

@@ -14,6 +14,7 @@ import sys
 
 from load import build
 from machine import HERE, PYTHON
+from sharing import w8
 from starting import start
 from works import WORKS, Work
 
@@ -24,7 +25,7 @@ def fair() -> None:
 
 
 def main() -> None:
-    works: dict[str, Work] = {**WORKS, "start": start}
+    works: dict[str, Work] = {**WORKS, "w8": w8, "start": start}
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -136,7 +136,7 @@ class SharedLog(Protocol):
     def append(self, name: str, records: Sequence[Record], keep_from: tuple[int, int], done: Done) -> None:
         """Append records of one fence, in order; `done` is called once, after it was told to followers.
 
-        Records before the id `keep_from` may be removed. Writing a record again changes nothing.
+        Records before the id `keep_from` may be removed ((0, 0): none). Writing one again changes nothing.
         """
 
     async def follow(self, name: str, listener: LogListener) -> None:

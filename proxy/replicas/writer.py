@@ -22,6 +22,8 @@ from proxy.replicas.progress import Progress
 
 SUMMARY_EVERY: Final = 256  # items between two summaries: fewer than the smallest log keeps
 SUMMARY_BYTES: Final = 128 * 1024  # bytes of items between two summaries, for the same reason
+TRIM_EVERY: Final = 64  # items between two appends that let the log remove its oldest records
+NOTHING: Final = (0, 0)  # may be removed
 RETRY: Final = 1.0  # seconds until a log that could not store an append is looked at again
 MOST_AT_ONCE: Final = 500  # records of one append
 
@@ -87,6 +89,7 @@ class Writer:
         self._scheduled = False
         self._syncing: asyncio.Task[None] | None = None
         self._settled = True  # the end of the log is as this replica believes
+        self._since_trim = 0  # items
         self._since_summary = self._bytes_since_summary = 0
         self._summaries = [(progress.fence, progress.position)]  # their ids, the oldest first
         self._closed = False
@@ -126,7 +129,8 @@ class Writer:
 
     def _append(self, records: Sequence[Record], done: Callable[[Outcome], None] | None = None) -> None:
         epoch, count = self._epoch, len(records)
-        keep_from = self._keep_from()
+        self._since_trim += count
+        keep_from = self._keep_from() if self._since_trim >= TRIM_EVERY else NOTHING
 
         def answered(outcome: Outcome) -> None:
             if epoch == self._epoch and not self._closed:
@@ -136,10 +140,11 @@ class Writer:
 
     def _keep_from(self) -> tuple[int, int]:
         """The id of the last summary before the items that are kept: who reads the log begins with one."""
+        self._since_trim = 0
         first, summaries = self._kept.kept_from, self._summaries
         while len(summaries) > 1 and summaries[1][1] < first:
             del summaries[0]
-        return summaries[0] if summaries[0][1] < first else (0, 0)
+        return summaries[0] if summaries[0][1] < first else NOTHING
 
     def _records(self, items: Sequence[Item], first: int, whole: bool) -> list[Record]:
         """The records of `items`; `whole`: all that is told is known with them, so a summary may be added."""

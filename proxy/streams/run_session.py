@@ -127,8 +127,8 @@ class RunSession:
         """Retain what happened, in order, and publish it on every stream that is open."""
         if self.closed:
             return
-        if self._told is not None:  # another replica may not have known the workflow's name
-            items = tuple(self._with_workflow(items))
+        if self._told is not None and self.run.workflow is not None:
+            items = tuple(self._with_workflow(items))  # another replica may not have known the name
         retained = self._retained
         position = None if self._told is None else retained.last + 1
         for item in items:

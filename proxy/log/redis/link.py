@@ -84,12 +84,13 @@ class Link(asyncio.Protocol):
 
     # -- commands --
 
-    def send(self, commands: bytes, on_reply: OnReply) -> None:
-        """Send one command; `on_reply` is called once."""
+    def send(self, commands: bytes, on_reply: OnReply, number: int = 1) -> None:
+        """Send `number` commands; `on_reply` is called once for each."""
         if not self.open:
-            self._loop.call_soon(on_reply, LOST)
+            for _ in range(number):
+                self._loop.call_soon(on_reply, LOST)
             return
-        self._waiting.append(on_reply)
+        self._waiting.extend((on_reply,) * number)
         self.write(commands)
 
     def write(self, commands: bytes) -> None:

@@ -29,7 +29,7 @@ from proxy.log.redis.wire import Wire
 FORGOTTEN_AFTER: Final = 15 * 60.0
 """Seconds after which a log is removed that nobody leads any more; its leader puts it off."""
 PAGE: Final = 1000  # entries that are read at once
-TRIM_EVERY: Final = 64  # appends of one log between two that remove its oldest entries
+NOWHERE: Final = (0, 0)  # an id before every other
 CONTROL: Final = f"{PREFIX}ctl".encode()
 UNUSABLE: Final = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
 """Errors of a Redis that stores nothing now: its memory or its disk is full, or its replicas are gone."""
@@ -50,6 +50,7 @@ class RedisLog:
     ) -> None:
         """`changed` is called whenever Redis can be reached again, or cannot be any more."""
         self.replica = replica
+        self._own = f".{replica} ".encode()  # in the head of this replica's messages
         self.address = address
         self.counts = counts
         self.announcements: Announcements | None = None
@@ -57,7 +58,6 @@ class RedisLog:
         self._unforeseen = unforeseen or _ignore
         self._wire = Wire(cipher)
         self._listeners: dict[str, LogListener] = {}
-        self._appends: dict[str, int] = {}
         self.discovery = Discovery(address)
         self._connection = Connection(
             self.discovery,
@@ -125,9 +125,8 @@ class RedisLog:
             listener = self._listeners.get(name)
             if listener is None:
                 return
-            records = self._wire.read_published(name, payload)
-            if records[0].replica != self.replica:
-                listener.received(records)
+            if not payload.startswith(self._own, payload.find(b".")):  # a leader gets its own messages too
+                listener.received(self._wire.read_published(name, payload))
         except Exception as error:
             self._unforeseen(error)
 
@@ -195,19 +194,23 @@ class RedisLog:
         except LogAway:
             asyncio.get_running_loop().call_soon(done, Outcome.LOST)
             return
-        pending = _Append(self, name, records, done)
-        key, wire = _key(name), self._wire
-        for record in records:
-            number = self._appends[name] = self._appends.get(name, 0) + 1
-            least = keep_from if number % TRIM_EVERY == 0 else None
-            entry = wire.entry(key, name, record, keep_from=least)
-            self.counts.bytes += len(entry)
-            link.send(entry, pending.answered)
+        key, entry = _key(name), self._wire.entry
+        first, *others = records
+        entries = entry(key, name, first, keep_from=None if keep_from == NOWHERE else keep_from)
+        if others:
+            entries += b"".join([entry(key, name, record, keep_from=None) for record in others])
+        self.counts.bytes += len(entries)
+        link.send(entries, _Append(self, name, key, records, done).answered, len(records))
 
-    def stored(self, name: str, records: Sequence[Record]) -> None:
+    def stored(self, name: str, key: bytes, records: Sequence[Record]) -> None:
         """Tell followers of what was stored."""
         self.counts.appended += len(records)
-        self._publish(_key(name), self._wire.published(name, records))
+        self._tell(key, name, records)
+
+    def _tell(self, key: bytes, name: str, records: Sequence[Record]) -> None:
+        connection = self._connection
+        if connection.is_open:
+            connection.link.send(self._wire.publish(key, name, records), connection.check)
 
     def check(self, reply: Reply) -> None:
         """Count an error that an append was answered with, and leave a Redis that must be left."""
@@ -216,10 +219,7 @@ class RedisLog:
             self._connection.check(reply)
 
     def nudge(self, name: str, record: Record) -> None:
-        self._publish(_key(name), self._wire.published(name, [record]))
-
-    def _publish(self, channel: bytes, payload: bytes) -> None:
-        self._send(b"PUBLISH", channel, payload)
+        self._tell(_key(name), name, [record])
 
     def _send(self, *words: bytes) -> None:
         """Send a command whose reply matters to nobody."""
@@ -234,7 +234,6 @@ class RedisLog:
         self._expire(name, FORGOTTEN_AFTER)
 
     def seal(self, name: str, seconds: float) -> None:
-        self._appends.pop(name, None)
         self._expire(name, seconds)
 
     def drop(self, name: str) -> None:
@@ -249,7 +248,6 @@ class RedisLog:
     def unfollow(self, name: str, listener: LogListener) -> None:
         if self._listeners.get(name) is listener:
             del self._listeners[name]
-            self._appends.pop(name, None)
             self._connection.unsubscribe(_key(name))
 
     async def followers(self, name: str) -> int:
@@ -274,17 +272,18 @@ class RedisLog:
         return await self._call(b"GET", key) == mine
 
     def announce(self, words: Sequence[str]) -> None:
-        self._publish(CONTROL, json.dumps([self.replica, *words]).encode())
+        self._send(b"PUBLISH", CONTROL, json.dumps([self.replica, *words]).encode())
 
 
 class _Append:
     """Records on their way to Redis, until the last one is answered."""
 
-    __slots__ = ("_done", "_left", "_log", "_name", "_outcome", "_records", "_since")
+    __slots__ = ("_done", "_key", "_left", "_log", "_name", "_outcome", "_records", "_since")
 
-    def __init__(self, log: RedisLog, name: str, records: Sequence[Record], done: Done) -> None:
+    def __init__(self, log: RedisLog, name: str, key: bytes, records: Sequence[Record], done: Done) -> None:
         self._log = log
         self._name = name
+        self._key = key
         self._records = records
         self._done = done
         self._left = len(records)
@@ -301,7 +300,7 @@ class _Append:
         log = self._log
         log.counts.latency.observe(monotonic() - self._since)
         if self._outcome is Outcome.STORED:
-            log.stored(self._name, self._records)
+            log.stored(self._name, self._key, self._records)
         self._done(self._outcome)
 
     def _failed(self, reply: Reply) -> Outcome:

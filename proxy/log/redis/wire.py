@@ -14,9 +14,16 @@ from typing import Any, Final
 
 from proxy.log.base import Record
 from proxy.log.cipher import Cipher, NotDeciphered
+from proxy.log.redis.resp import command
 
 SUMMARY: Final = b"s"
 MOST_LENGTHS: Final = 10_000
+ENTRY: Final = (
+    b"*6\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$10\r\nNOMKSTREAM\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+)
+"""The command that appends a record without a summary: the same as `command` makes, in one step."""
+PUBLISH: Final = b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+MESSAGE: Final = b"%b.%b %d %d %d:0\n%b"  # the message with one record without a summary, made in one step
 
 
 class Wire:
@@ -38,21 +45,28 @@ class Wire:
         body, summary = self._sealed(name, record)
         field = f"{record.generation}.{record.replica}".encode()
         number = b"%d-%d" % (record.fence, record.position)
-        words = 5 + (not create) + 3 * (keep_from is not None) + 2 * bool(summary)
-        head = b"*%d\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n" % (words, len(key), key)
+        if not (create or summary or keep_from):  # nearly every entry
+            return ENTRY % (len(key), key, len(number), number, len(field), field, len(body), body)
+        words = [b"XADD", key]
         if not create:
-            head += b"$10\r\nNOMKSTREAM\r\n"
+            words.append(b"NOMKSTREAM")
         if keep_from is not None:
-            least = b"%d-%d" % keep_from
-            head += b"$5\r\nMINID\r\n$1\r\n~\r\n$%d\r\n%b\r\n" % (len(least), least)
-        tail = b"$1\r\ns\r\n$%d\r\n%b\r\n" % (len(summary), summary) if summary else b""
-        return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (
-            head, len(number), number, len(field), field, len(body), body, tail
-        )  # fmt: skip
+            words += [b"MINID", b"~", b"%d-%d" % keep_from]
+        words += [number, field, body]
+        return command(*words, *([SUMMARY, summary] if summary else []))
+
+    def publish(self, key: bytes, name: str, records: Sequence[Record]) -> bytes:
+        """The command that sends `records` to followers; their positions are contiguous."""
+        message = self.published(name, records)
+        return PUBLISH % (len(key), key, len(message), message)
 
     def published(self, name: str, records: Sequence[Record]) -> bytes:
         """What followers are sent of `records`, whose positions are contiguous."""
         first = records[0]
+        if len(records) == 1 and first.body:
+            body, _ = self._sealed(name, first)
+            generation, replica = first.generation.encode(), first.replica.encode()
+            return MESSAGE % (generation, replica, first.fence, first.position, len(body), body)
         lengths, bodies = [], []
         for record in records:
             body, summary = self._sealed(name, record)

@@ -171,6 +171,16 @@ async def test_a_follower_receives_a_fence_with_its_summary(connect: Connect) ->
     assert listener.records == [fence(2, 0, "b")]
 
 
+async def test_a_leader_is_not_sent_its_own_records(connect: Connect) -> None:
+    leader, listener = await begun(connect), Listener()
+    await leader.follow(NAME, listener)
+    await append(leader, item(1, 1))
+    other = await connect("b")
+    await other.fence(NAME, fence(2, 1, "b"), create=False)
+    await until(lambda: listener.records, "the other's fence is received, which was published later")
+    assert listener.records == [fence(2, 1, "b")]
+
+
 async def test_old_records_may_go_and_newer_ones_stay(connect: Connect) -> None:
     log = await begun(connect)
     for start in range(1, 1001, 100):
