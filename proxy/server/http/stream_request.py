@@ -19,14 +19,13 @@ from proxy.access.authenticator import ANONYMOUS, Identity, KeysUnavailable, Una
 from proxy.access.entitlement import Entitlement
 from proxy.core.observations import CoreState
 from proxy.core.tasks import in_task
-from proxy.hatchet.errors import HatchetError, HistoryAway, RunUnknown
+from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.log.cursor import Cursor, end_cursor, read_cursor, run_id_of
-from proxy.log.positions import position_of
 from proxy.observability.tracing import StreamSpan, StreamStart
-from proxy.runs.lookup import Found
 from proxy.server.http.client_request import LEGAL_VALUE, ClientRequest, allow_root, is_legal_value
 from proxy.server.http.document import HEADERS as DOCUMENT_HEADERS
 from proxy.server.http.document import JSON, BadDocumentRequest, Collector, DocumentRequest, document_request
+from proxy.server.http.requested_run import OtherWorkflow, check_workflow, find_run, reach
 from proxy.server.http.responses import (
     Headers,
     HttpResponse,
@@ -48,12 +47,6 @@ from proxy.teams.team import Team
 
 UNKNOWN_PATIENCE: Final = 0.5
 """Seconds for which a run is waited for with ``unknown: "204"``: the engine shows a new run after 0.1 s."""
-NAME_PATIENCE: Final = 2.0
-"""Seconds for which the name of a run's workflow is waited for: the history is some 0.1 s behind."""
-
-
-class OtherWorkflow(HatchetError):
-    """The run is of a workflow that the stream is not for."""
 
 
 class ResponseSink(SessionSink, Protocol):
@@ -245,7 +238,8 @@ class StreamRequest:
         team, stream = self._team, self._stream
         run_id, found = self._run, None
         if stream.metadata_key is not None:
-            run_id, found = await self._find_run(stream.metadata_key, cursor)
+            pair = stream.metadata_key, self._client.value
+            run_id, found = await find_run(team, stream, pair, cursor, self._patience)
         resumes = cursor is not None and self._resumes(run_id, cursor)
         leased: RunSession | MergedSession
         leased = run = await team.runs.lease(run_id, resumes=resumes)
@@ -272,7 +266,7 @@ class StreamRequest:
             if self._client.head_only:
                 headers = stream.wire.headers if self._document is None else DOCUMENT_HEADERS
                 return HttpResponse(200, list(headers))
-            await self._reach(run, cursor)
+            await reach(run, cursor)
             start = dispatcher.channel.start(cursor, came_back=self._cursor != "")
             retry = stream.wire.opening(jittered(stream.config.retry))
             sink.begin([*stream.wire.headers, *start.headers, *self.cors], retry)
@@ -338,47 +332,8 @@ class StreamRequest:
             await in_task()
             state, dispatcher = await run.known(self._patience), None
         if self._stream.depends_on_workflow or self._stream.shows_workflow:
-            await self._check_workflow(run)
+            await check_workflow(self._stream, run)
         return state, dispatcher
-
-    async def _check_workflow(self, run: RunSession) -> None:
-        """Learn the run's workflow, which the stream needs. Raises OtherWorkflow, HistoryAway."""
-        stream = self._stream
-        if run.workflow is None:
-            await in_task()
-            try:
-                await run.named(NAME_PATIENCE)
-            except HistoryAway:
-                if stream.depends_on_workflow:
-                    raise
-        if not stream.is_for(run.workflow):
-            raise OtherWorkflow("the run is of another workflow")
-
-    async def _find_run(self, key: str, cursor: Cursor | None) -> tuple[str, Found | None]:
-        """The run that carries the pair in the path, and its events that arrived during the search."""
-        await in_task()
-        newest = self._stream.config.runs == "newest"
-        if newest and cursor is not None and await self._carries_pair(cursor.run_id, key):
-            return cursor.run_id, None  # a cursor stays with its run, even if a newer one carries the pair
-        found = await self._team.find(key, self._client.value, self._patience, self._stream.config.workflow)
-        return found.run_id, found
-
-    async def _carries_pair(self, run_id: str, key: str) -> bool:
-        """Whether a cursor's run carries the pair in the path: the cursor may be forged."""
-        run = self._team.runs.get(run_id)
-        state: CoreState | None = None if run is None else run.state
-        try:
-            if state is None:
-                state = await (self._team.upstream.core(run_id) if run is None else run.known(0))
-        except RunUnknown:
-            return False
-        return str(state.metadata.get(key, "")) == self._client.value
-
-    async def _reach(self, run: RunSession, cursor: Cursor | None) -> None:
-        """Have what the cursor names, if another replica has served it and this one has not yet."""
-        if cursor is not None and not run.reaches(cursor):
-            await in_task()
-            await run.run.reach(position_of(cursor))
 
     def _resumes(self, run_id: str, cursor: Cursor) -> bool:
         """Whether the cursor was issued by this process, for this stream of this run."""
