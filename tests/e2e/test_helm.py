@@ -110,7 +110,7 @@ SWITCHES: Final[list[tuple[str, str, str, Callable[[Any], bool]]]] = [
     (EVERYTHING, HPA, "spec.metrics.1.pods.metric.name", lambda n: "loop_lag" in n),
     (EVERYTHING, HPA, "spec.maxReplicas", lambda most: most == 6),
     (EVERYTHING, "NetworkPolicy", "spec.ingress.0.from.0.podSelector", lambda pods: "front" in str(pods)),
-    ("pdb: {maxUnavailable: 2}", "PodDisruptionBudget", "spec.maxUnavailable", lambda n: n == 2),
+    ("replicas: 3\npdb: {maxUnavailable: 2}", "PodDisruptionBudget", "spec.maxUnavailable", lambda n: n == 2),
     (EVERYTHING, "ServiceMonitor", "metadata.labels.release", lambda release: release == "prometheus"),
     (EVERYTHING, "ServiceMonitor", "spec.endpoints.0.path", lambda path: path == "/metrics"),
     (EVERYTHING, "PrometheusRule", "spec.groups.0.rules.0.annotations", lambda a: "wiki.example" in str(a)),
@@ -254,26 +254,35 @@ def test_the_chart_has_the_projects_version() -> None:
 # -- values that make no sense --
 
 
+TEAM: Final = "teams: {a: {configMap: a}}"
+STREAMS: Final = "streams: {b: {rules: [{events: step_completed}]}}"
+
+
+def granted(more: str = "", token: str = "${T}") -> str:
+    """Values that grant the team `a` something."""
+    return f'proxy: {{teams: {{a: {{hatchet: {{token: "{token}"}}, auth: none, {more}}}}}}}\n'
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
         ("replicas: 0", "at '/replicas': minimum: got 0, want 1"),
         ("replica: 2", "additional properties 'replica' not allowed"),
         ("image: {pullPolicy: Sometimes}", "at '/image/pullPolicy'"),
-        ("image: {digest: abc}", "at '/image/digest'"),
+        ("image: {digest: abc}", 'image.digest is "abc": write sha256: and 64'),
         ("service: {port: 70000}", "at '/service/port'"),
-        ("serviceMonitor: {interval: often}", "at '/serviceMonitor/interval'"),
-        ("prometheusRule: {runbookUrl: wiki}", "at '/prometheusRule/runbookUrl'"),
-        ("proxy: {teams: {a: {streams: {}}}}\nteams: {a: {configMap: a}}", "at '/proxy/teams/a/streams'"),
+        ("serviceMonitor: {interval: often}", 'serviceMonitor.interval is "often": write a duration'),
+        ("serviceMonitor: {interval: 0s}", 'serviceMonitor.interval is "0s": write a duration'),
+        ("prometheusRule: {runbookUrl: wiki}", 'prometheusRule.runbookUrl is "wiki": write a URL'),
+        (granted("streams: {}") + TEAM, "at '/proxy/teams/a': additional properties 'streams'"),
         ("teams: {a: {configMap: a}}", "proxy.teams.a is missing"),
-        ("proxy: {teams: {a: {}}}", "teams.a is missing"),
-        ("proxy: {teams: {a: {}}}\nteams: {a: {}}", "neither configMap nor streams"),
-        ("proxy: {teams: {a: {}}}\nteams: {a: {configMap: a, streams: {b: {}}}}", "both configMap and"),
-        ("proxy: {teams: {a: {}}}\nteams: {a: {key: k, streams: {b: {}}}}", "teams.a.configMap too"),
+        (granted(), "teams.a is missing"),
+        (granted() + "teams: {a: {}}", "neither configMap nor streams"),
+        (granted() + f"teams: {{a: {{configMap: a, {STREAMS}}}}}", "both configMap and"),
+        (granted() + f"teams: {{a: {{key: k, {STREAMS}}}}}", "teams.a.configMap too"),
         ("proxy: {server: {port: 80}}", "proxy.server.port is set by the chart"),
         (
-            'proxy: {teams: {a: {hatchet: {token: "${file:/run/secrets/stream-proxy/t}"}}}}\n'
-            "teams: {a: {configMap: a}}",
+            granted(token="${file:/run/secrets/stream-proxy/t}") + TEAM,
             "no item of secrets becomes it",
         ),
         ("secrets: [{name: a, items: {x: f, y: f}}]", "two keys become the file f"),
@@ -284,13 +293,51 @@ def test_the_chart_has_the_projects_version() -> None:
         ("ingress: {enabled: true}", "name at least one host"),
         ("terminationGracePeriodSeconds: 28", "must be more than 28"),
         ("proxy: {server: {drain: {grace: 2m}}}", "must be more than 128"),
+        ("proxy: {server: {drain: {grace: 1h}}}", "must be more than 3608"),
+        ("proxy: {server: {drain: {grace: 44500ms}}}", "must be more than 53"),
         ("replicas: 1\npdb: {maxUnavailable: 0}", "no node could ever be drained"),
+        ("pdb: {maxUnavailable: 2}", "lets all 2 replicas stop at once"),
+        ("pdb: {maxUnavailable: 100%}", 'pdb.maxUnavailable is "100%": write a number, or a'),
+        ("proxy: {server: {hearbeat: 10s}}", "at '/proxy/server': additional properties 'hearbeat'"),
+        (granted("limit: {}") + TEAM, "additional properties 'limit' not allowed"),
+        (granted(token="secret") + TEAM, "a.hatchet.token would stand in a ConfigMap"),
+        ("proxy: {server: {console: {token: abcdef}}}", "console.token would stand in a ConfigMap"),
+        (granted() + "teams: {a: {streams: {b: {rules: [{event: x}]}}}}", "missing property 'events'"),
+        ("resources: {memory: 1Gi}", "at '/resources': additional properties 'memory' not allowed"),
+        ("resources: {limits: {memory: 100m}}", 'resources.limits.memory is "100m": write a size'),
+        ("resources: {requests: {memory: 2Gi}}", "(2Gi) is larger than resources.limits.memory (768Mi)"),
+        ("resources: {requests: {memory: 8Mi}, limits: {memory: 9Mi}}", "needs 61 MB when idle"),
+        ("ingress: {hosts: ['https://a.b']}", 'ingress.hosts is "https://a.b": write a host name'),
+        ("ingress: {enabled: true, hosts: [a.b], tls: [{secret: a}]}", "additional properties 'secret'"),
+        ("ingress: {enabled: true, hosts: [a.b], tls: [{hosts: [c.d]}]}", "names the host c.d, but"),
+        ("httpRoute: {parentRefs: [{name: g, section: a}]}", "additional properties 'section'"),
+        ("image: {repository: 'a:1'}", 'image.repository is "a:1": write an image without its tag'),
+        ("image: {tag: 1 beta}", 'image.tag is "1 beta": write a tag'),
+        ("fullnameOverride: My_App", 'fullnameOverride is "My_App": write at most 50 lower case'),
+        ("env: [{name: A, value: 5}]", "at '/env/0/value': got number, want string"),
+        ("env: [{name: A B, value: a}]", 'env[].name is "A B": write the name of a variable'),
+        ("env: [{name: A, value: a}, {name: A, value: b}]", "env: A is there twice"),
+        ("env: [{name: STREAM_PROXY_PORT, value: '1'}]", "STREAM_PROXY_PORT is set by the chart"),
+        ("envFrom: [{configMap: a}]", "at '/envFrom/0': additional properties 'configMap' not allowed"),
+        ("extraArgs: [--port=9000]", 'extraArgs is "--port=9000": write --workers or --host'),
+        ("tolerations: [{key: a, operator: Maybe}]", "at '/tolerations/0/operator': value must be one of"),
+        ("affinity: {podAntiAfinity: {}}", "at '/affinity': additional properties 'podAntiAfinity'"),
+        ("podLabels: {app.kubernetes.io/component: a}", "its Services select pods by it"),
+        ("podLabels: {team: a b}", 'podLabels.team is "a b": write the value of a label'),
+        ("podLabels: {a b: team}", 'a key of podLabels is "a b": write letters'),
+        ("autoscaling: {enabled: true, loopLag: 50ms}", 'autoscaling.loopLag is "50ms": write seconds'),
+        ("networkPolicy: {egressPorts: []}", "at '/networkPolicy/egressPorts': minItems: got 0, want 1"),
+        ("networkPolicy: {ingressFrom: [{namespace: a}]}", "additional properties 'namespace' not allowed"),
+        ("front: {resolver: 'https://dns'}", "write the name or address of the cluster's name server"),
+        ("secrets: [{name: a, items: {k: ..}}]", 'secrets[].items.k is "..": write the name of a file'),
+        ("teams: {A: {configMap: a}}", 'a team in teams is "A": write a name of lower case'),
     ],
 )  # fmt: skip
 def test_a_value_that_makes_no_sense_fails_in_helm_lint_with_words(values: str, words: str) -> None:
     done = helm("lint", CHART, values=values)
     assert done.returncode != 0, "it was accepted"
-    assert words in done.stdout + done.stderr
+    said = (done.stdout + done.stderr).replace('\\"', '"')
+    assert words in said, said
 
 
 # -- the sidecar --

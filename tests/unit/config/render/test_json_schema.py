@@ -32,6 +32,41 @@ def test_the_schema_in_the_repository_is_current(form: str) -> None:
     )
 
 
+def within_the_chart(form: str) -> Any:
+    """The schema of a file within the schema of the chart's values: nothing is required at its top."""
+
+    def moved(part: Any) -> Any:
+        if isinstance(part, list):
+            return [moved(each) for each in part]
+        if not isinstance(part, dict):
+            return part
+        kept = {key: moved(each) for key, each in part.items() if key != "examples"}
+        if isinstance(reference := kept.get("$ref"), str):
+            kept["$ref"] = reference.replace("#/$defs/", f"#/definitions/{form}/$defs/")
+        return kept
+
+    made = moved(schema(form))
+    for key in ("$schema", "required", "title"):
+        del made[key]
+    return made
+
+
+def test_the_schema_of_the_charts_values_has_the_files_within_it() -> None:
+    """So `helm lint` finds in `proxy` and `teams` what an editor finds in the files."""
+    file = ROOT / "deploy/helm/values.schema.json"
+    values = json.loads(file.read_text(encoding="utf-8"))
+    team = within_the_chart("team")
+    at = {"configMap", "key"}
+    team["properties"] |= {key: values["definitions"]["team"]["properties"][key] for key in at}
+    wanted = {"proxy": within_the_chart("proxy"), "team": team}
+    if os.environ.get("STREAM_PROXY_WRITE"):
+        values["definitions"] = wanted
+        file.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert values["definitions"] == wanted, (
+        "STREAM_PROXY_WRITE=1 pytest tests/unit/config/render/test_json_schema.py"
+    )
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_the_schema_is_one(form: str) -> None:
     jsonschema.Draft202012Validator.check_schema(schema(form))
