@@ -24,6 +24,7 @@ FORM: Final = (
     "like redis://redis:6379/0, rediss://user:${file:/run/secrets/redis}@redis:6379/0 or "
     "redis+sentinel://sentinel-0:26379,sentinel-1:26379/mymaster/0"
 )
+CLUSTER_FORM: Final = "like redis://redis-0:6379,redis-1:6379 or rediss://…"
 _HOST: Final = re.compile(
     r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::(?P<port>[0-9]{1,5}))?"
 )
@@ -33,8 +34,8 @@ _HOST: Final = re.compile(
 class LogAddress:
     """A Redis or Valkey.
 
-    `way`: ``""`` for one server, or ``sentinel``: then `hosts` are the sentinels, and `service` is the name
-    by which they know the servers.
+    `way`: ``""`` for one server or servers of a cluster, or ``sentinel``: then `hosts` are the sentinels, and
+    `service` is the name by which they know the servers.
     """
 
     hosts: tuple[tuple[str, int], ...]
@@ -65,10 +66,9 @@ def log_address(value: Any) -> LogAddress | None:
         raise wrong("log", f"must be `memory` or the URL of a Redis, but this is {_what(value)}",
                     nearest(written, [MEMORY]) or FORM)  # fmt: skip
     if scheme not in SCHEMES:
-        if scheme.endswith("+cluster"):
-            raise wrong(
-                "log", "a Redis Cluster cannot be used", "one server, or a replica and Sentinel, is enough"
-            )
+        if "cluster" in scheme:
+            said = "a Redis Cluster has no scheme of its own: the proxy sees that it is one"
+            raise wrong("log", said, CLUSTER_FORM)
         close = nearest(scheme, list(SCHEMES))
         raise wrong(
             "log", "must be `memory` or the URL of a Redis, but its scheme is another one", close or FORM
@@ -90,8 +90,12 @@ def log_address(value: Any) -> LogAddress | None:
     database = parts.pop(0) if parts else "0"
     if parts or not re.fullmatch("[0-9]{1,4}", database):
         raise wrong("log", "the end of this URL must be the number of a database", FORM)
+    found_hosts = _hosts(hosts, way)
+    if len(found_hosts) > 1 and not way and int(database):
+        said = "several hosts are a Redis Cluster, which has database 0 alone"
+        raise wrong("log", said, "write redis+sentinel://… for several sentinels")
     return LogAddress(
-        _hosts(hosts, way),
+        found_hosts,
         way,
         scheme.partition("+")[0] in ("rediss", "valkeys"),
         service,
@@ -109,9 +113,6 @@ def _hosts(written: str, way: str) -> tuple[tuple[str, int], ...]:
         if match is None or not 1 <= port <= 65535:
             raise wrong("log", "this URL has no host, or one that cannot be a host and a port", FORM)
         found.append((match["v6"] or match["name"], port))
-    if len(found) > 1 and not way:
-        hint = "write redis+sentinel://… for several sentinels"
-        raise wrong("log", "this URL has several hosts", hint)
     return tuple(found)
 
 

@@ -61,7 +61,7 @@ class Replication:
     async def start(self) -> None:
         """Connect, or go on without where that is not possible. Raises LogRefused."""
         try:
-            for warning in await self._log.discovery.inspect():
+            for warning in await self._log.inspect():
                 self._event_log.log_warning(warning)
         except LogAway as error:
             self.health = UpstreamHealth(UpstreamState.AWAY, time.time(), str(error))

@@ -258,6 +258,7 @@ class Writer:
                 return Lead.TAKEN
             if tail.fence < progress.fence:
                 return await self._fence_again(tail)
+            self._log.nudge(self._name, tail)  # it was stored, and perhaps not published any more
             return await self._fill(tail.position)
         except LogAway:
             return Lead.UNKNOWN

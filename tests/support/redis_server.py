@@ -24,8 +24,10 @@ START: Final = 30.0  # seconds until it must answer
 class RedisServer:
     """One Redis, always on the same port; it keeps nothing when it ends."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
-        self.port = free_port()
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str] | None = None, *, port: int | None = None
+    ) -> None:
+        self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = folder
         self._settings = dict(settings or {})

@@ -1,33 +1,44 @@
-"""Two links to one Redis, one for commands and one that subscribes; opened and closed together.
+"""The connection of one replica to Redis: two links to each server that takes writes.
 
 A link that was demoted or cut off may go on for a while without an error. So each beat writes: a Redis that
-takes no writes any more, or does not answer, is left at once, and asked for anew.
+takes no writes any more, or does not answer, is left at once, and asked for anew. All servers of a cluster
+are one connection: it is open while all of them answer. Where slots have moved, the next connection is opened
+before the last one is closed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from proxy.log.base import GONE_AFTER, Life, LogAway
-from proxy.log.redis.discovery import MARK, MARKER, PREFIX, Discovery
-from proxy.log.redis.link import CONNECT_TIMEOUT, Link
+from proxy.log.base import GONE_AFTER, Life, LogAway, LogRefused
+from proxy.log.redis.cluster import SLOTS_COMMAND, KeySender, slot_map
+from proxy.log.redis.discovery import Discovery, Layout
+from proxy.log.redis.keys import MARK, MARKER, up_key
+from proxy.log.redis.link import Link, Node, Sender, ask
+from proxy.log.redis.login import refusal
 from proxy.log.redis.resp import ErrorReply, Reply, command
+from proxy.log.redis.server import Server
 
 BEAT: Final = 2.0  # seconds between two beats
 RETRY: Final = (0.1, 2.0)  # seconds between two attempts to connect: the first pause, the longest one
 LEFT: Final = frozenset({"READONLY", "MASTERDOWN", "LOADING", "CLUSTERDOWN", "MOVED", "NOAUTH", "NOPERM"})
 """Errors of a Redis that must be left: it is no master, or not ready."""
 
+PING: Final = command(b"PING")
+CLOSED: Final = "the connection to Redis was closed"
+T = TypeVar("T")
+
 
 class Connection:
     """The links of one replica; it connects again until it is closed.
 
-    `opened` is called when both links are open, `closed` when they are not any more, `received` with each
-    message on a channel, `flushed` when Redis has lost this replica's key since the last beat.
+    `opened` is called when all links are open, and again when others have taken their place; `closed` when
+    they are not open any more, `received` with each message on a channel, `flushed` when Redis has lost this
+    replica's key since the last beat.
     """
 
     def __init__(
@@ -45,33 +56,35 @@ class Connection:
         self.life = Life.ALIVE
         self.trouble: str | None = "not connected yet"
         self._discovery = discovery
-        self._up_key = f"{PREFIX}up:{replica}".encode()
+        self._up_key = up_key(replica)
         self._opened = opened
         self._closed = closed
         self._received = received
         self._flushed = flushed
         self._rng = rng or Random()
         self._task: asyncio.Task[None] | None = None
-        self._commands: Link | None = None
-        self._messages: Link | None = None
+        self._servers: dict[Node, Server] = {}
+        self._layout: Layout | None = None  # of the servers that are open
+        self._only: Link | None = None  # for commands, where there is one server
         self._ended = asyncio.Event()
-        self._ponged = asyncio.Event()
         self._channels: set[bytes] = set(channels)
         self._subscribing: dict[bytes, list[asyncio.Future[None]]] = {}
         self._beaten = False  # a beat of this connection was answered
-        self._heard = True  # the link for messages has answered the last ping
+        self._beats = 0
 
     @property
     def is_open(self) -> bool:
-        """Whether both links are open."""
-        return self._commands is not None
+        """Whether all links are open."""
+        return self._layout is not None
 
-    @property
-    def link(self) -> Link:
-        """The link for commands. Raises LogAway."""
-        if self._commands is None:
+    def sender(self, key: bytes) -> Sender:
+        """What sends commands to the server that has `key`. Raises LogAway."""
+        if self._only is not None:
+            return self._only
+        if self._layout is None or self._layout.slots is None:
             raise LogAway(self.trouble or "Redis cannot be reached")
-        return self._commands
+        node = self._layout.slots.master_of(key)
+        return KeySender(node, self._servers[node].commands, self._link_to, self._strayed)
 
     def start(self) -> None:
         """Connect, and stay connected."""
@@ -79,10 +92,10 @@ class Connection:
             self._task = asyncio.get_running_loop().create_task(self._stay())
 
     async def close(self) -> None:
-        """Close both links for good, after telling others that this replica is gone."""
-        if self._commands is not None:
+        """Close all links for good, after telling others that this replica is gone."""
+        if self.is_open:
             with contextlib.suppress(LogAway):
-                await self._commands.call(b"DEL", self._up_key, timeout=1.0)
+                await ask(self.sender(self._up_key), command(b"DEL", self._up_key), timeout=1.0)
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -97,19 +110,19 @@ class Connection:
         """
         self._channels.add(channel)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if self._messages is None:
+        if self._layout is None:
             done.set_result(None)
         else:
             self._subscribing.setdefault(channel, []).append(done)
-            self._messages.write(command(b"SUBSCRIBE", channel))
+            self._servers[_node_of(self._layout, channel)].subscribe(channel)
         return done
 
     def unsubscribe(self, channel: bytes) -> None:
         """Receive them no more."""
         if channel in self._channels:
             self._channels.discard(channel)
-            if self._messages is not None:
-                self._messages.write(command(b"UNSUBSCRIBE", channel))
+            if self._layout is not None:
+                self._servers[_node_of(self._layout, channel)].unsubscribe(channel)
 
     # -- connecting --
 
@@ -120,133 +133,156 @@ class Connection:
             try:
                 await self._connect()
                 pause = RETRY[0]
-                await self._beat_until_it_ends()
-            except (LogAway, OSError, TimeoutError) as error:
-                self._drop(str(error) if isinstance(error, LogAway) else f"Redis cannot be reached ({error})")
+                if await self._beat_until_it_ends():
+                    continue
+            except (LogAway, LogRefused, OSError) as error:
+                self._drop(str(error))
             await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
             pause = min(RETRY[1], pause * 2)
 
     async def _connect(self) -> None:
-        node = await self._discovery.find()
-        tls = self._discovery.tls
-        links: list[Link] = []
+        """Open links to all servers, and then close those that were open before."""
+        layout = await self._discovery.find()
+        servers = {node: self._server(node) for node in layout.nodes}
+        before = self._servers
         try:
-            for received in (None, self._message):
-                link = await Link.connect(
-                    node.host, node.port, tls=tls, closed=self._link_closed, received=received
-                )
-                links.append(link)
-                await self._enter(link)
-            commands, messages = links
-            role = await commands.call(b"ROLE")
-            if not isinstance(role, list) or role[0] != b"master":
-                raise LogAway("the Redis takes no writes: it is a replica")
-            found = await commands.call(b"SET", MARKER.encode(), MARK, b"NX")
-            if isinstance(found, ErrorReply):
-                raise LogAway(f"Redis refuses to write ({found.code})")
-            messages.subscribes = True
-            await self._subscribe_all(messages)
-            self._beaten = False
-            await self._beat(commands)
+            await _together(server.open(self._discovery.login) for server in servers.values())
+            await servers[_node_of(layout, MARKER)].ask(command(b"SET", MARKER, MARK, b"NX"), "SET")
+            await self._beat(servers[_node_of(layout, self._up_key)], beaten=False)
+            await self._subscribe_all(layout, servers)
+            if not all(server.is_open for server in servers.values()):
+                raise LogAway(CLOSED)
         except BaseException:
-            for link in links:
-                link.close()
+            for server in servers.values():
+                server.close()
             raise
-        self._commands, self._messages = commands, messages
+        self._servers, self._layout = servers, layout
+        self._only = servers[layout.nodes[0]].commands if layout.slots is None else None
         self.trouble = None
+        for channel in self._subscribing:  # the server that was asked for it is left now
+            servers[_node_of(layout, channel)].subscribe(channel)
         self._opened()
+        for server in before.values():
+            server.finish()
 
-    async def _subscribe_all(self, messages: Link) -> None:
-        """Subscribe to every channel; the answer to a ping comes after those to all of them."""
-        for channel in self._channels:
-            messages.write(command(b"SUBSCRIBE", channel))
-        self._heard = False
-        self._ponged.clear()
-        messages.write(command(b"PING"))
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            await self._ponged.wait()
+    def _server(self, node: Node) -> Server:
+        return Server(
+            node,
+            received=self._received,
+            subscribed=self._subscribed,
+            failed=self._subscription_failed,
+            closed=self._server_closed,
+        )
 
-    async def _enter(self, link: Link) -> None:
-        address = self._discovery.address
-        if address.password is not None:
-            words = [b"AUTH", *([address.user.encode()] if address.user else []), address.password.encode()]
-            if isinstance(reply := await link.call(*words), ErrorReply):
-                raise LogAway(f"Redis refuses the user or the password ({reply.code})")
-        if address.database and isinstance(
-            reply := await link.call(b"SELECT", str(address.database).encode()), ErrorReply
-        ):
-            raise LogAway(f"Redis has no database {address.database} ({reply.code})")
+    async def _subscribe_all(self, layout: Layout, servers: dict[Node, Server]) -> None:
+        """Subscribe to every channel, also to those that are added meanwhile."""
+        while True:
+            missing: dict[Node, list[bytes]] = {}
+            for channel in self._channels:
+                node = _node_of(layout, channel)
+                if channel not in servers[node].channels:
+                    missing.setdefault(node, []).append(channel)
+            if not missing:
+                return
+            await _together(servers[node].subscribe_all(channels) for node, channels in missing.items())
 
     # -- beats --
 
-    async def _beat_until_it_ends(self) -> None:
+    async def _beat_until_it_ends(self) -> bool:
+        """Beat; True where the cluster's slots have moved, and the connection is still open."""
         while True:
             try:
                 async with asyncio.timeout(BEAT):
                     await self._ended.wait()
-                return
+                return False
             except TimeoutError:
                 pass
-            commands, messages = self._commands, self._messages
-            if commands is None or messages is None:
-                return
-            if not self._heard:
-                raise LogAway("Redis did not answer in time")
-            self._heard = False
-            messages.write(command(b"PING"))
-            await self._beat(commands)
+            layout, servers = self._layout, self._servers
+            if layout is None:
+                return False
+            for server in servers.values():
+                server.look()
+            await self._beat(servers[_node_of(layout, self._up_key)], beaten=self._beaten)
+            if layout.slots is not None and await self._have_slots_moved(layout, servers):
+                return True
 
-    async def _beat(self, commands: Link) -> None:
+    async def _have_slots_moved(self, layout: Layout, servers: dict[Node, Server]) -> bool:
+        """Look whether all servers of a cluster answer; one of them, in turn, says who has which slot."""
+        self._beats += 1
+        asked = layout.nodes[self._beats % len(layout.nodes)]
+        questions = (
+            server.ask(SLOTS_COMMAND, "CLUSTER SLOTS") if node == asked else server.ask(PING, "PING")
+            for node, server in servers.items()
+        )
+        replies = dict(zip(servers, await _together(questions), strict=True))
+        return slot_map(replies[asked], asked) != layout.slots
+
+    async def _beat(self, server: Server, *, beaten: bool) -> None:
         words = (self.life.value.encode(), b"PX", b"%d" % int(GONE_AFTER * 1000), b"GET")
-        before = await commands.call(b"SET", self._up_key, *words)
-        if isinstance(before, ErrorReply):
-            raise LogAway(f"Redis refuses to write ({before.code})")
-        if before is None and self._beaten:
+        before = await server.ask(command(b"SET", self._up_key, *words), "SET")
+        if before is None and beaten:
             self._flushed()
         self._beaten = True
 
     async def say(self, life: Life) -> None:
         """Say from now on that this replica is in `life`. Raises LogAway."""
         self.life = life
-        await self._beat(self.link)
+        layout = self._layout
+        if layout is None:
+            raise LogAway(self.trouble or "Redis cannot be reached")
+        with contextlib.suppress(LogRefused):
+            await self._beat(self._servers[_node_of(layout, self._up_key)], beaten=self._beaten)
 
     def check(self, reply: Reply) -> None:
         """Leave a Redis whose reply says that it must be left."""
         if isinstance(reply, ErrorReply) and reply.code in LEFT:
-            self._drop(f"Redis must be left ({reply.code})")
+            self._drop(str(refusal(reply, "a command")))
 
     # -- the end of a link --
 
-    def _message(self, reply: Reply) -> None:
-        self._heard = True
-        if isinstance(reply, list) and len(reply) == 3 and reply[0] == b"message":
-            self._received(reply[1], reply[2])
-        elif isinstance(reply, list) and len(reply) == 3 and reply[0] == b"subscribe":
-            self._subscribed(reply[1])
-        elif isinstance(reply, list) and reply[:1] == [b"pong"]:
-            self._ponged.set()
-        elif isinstance(reply, ErrorReply):
-            self._drop(f"Redis refuses a subscription ({reply.code})")
+    def _link_to(self, node: Node) -> Link | None:
+        server = self._servers.get(node)
+        return None if server is None else server.commands
+
+    def _strayed(self) -> None:
+        """A command was redirected to a server that is not known."""
+        self._drop("the cluster has moved its slots")
 
     def _subscribed(self, channel: bytes) -> None:
         for done in self._subscribing.pop(channel, ()):
             if not done.done():
                 done.set_result(None)
 
-    def _link_closed(self) -> None:
-        if self._commands is not None:
-            self._drop("the connection to Redis was closed")
+    def _subscription_failed(self, reply: ErrorReply) -> None:
+        self._drop(str(refusal(reply, "SUBSCRIBE")))
+
+    def _server_closed(self, server: Server) -> None:
+        if self._servers.get(server.node) is server:
+            self._drop(CLOSED)
 
     def _drop(self, trouble: str) -> None:
-        links: list[Any] = [self._commands, self._messages]
-        was_open = self._commands is not None
-        self._commands = self._messages = None
+        servers, self._servers = self._servers, {}
+        was_open = self._layout is not None
+        self._layout = self._only = None
         self.trouble = trouble
-        for link in links:
-            if link is not None:
-                link.close()
+        for server in servers.values():
+            server.close()
         self._ended.set()
         for channel in list(self._subscribing):
             self._subscribed(channel)
         if was_open:
             self._closed(trouble)
+
+
+def _node_of(layout: Layout, key: bytes) -> Node:
+    """The server that has `key`."""
+    return layout.nodes[0] if layout.slots is None else layout.slots.master_of(key)
+
+
+async def _together(questions: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The answers to all questions; the first error, when all of them have ended."""
+    answers = await asyncio.gather(*questions, return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+    return [answer for answer in answers if not isinstance(answer, BaseException)]

@@ -1,39 +1,34 @@
-"""Finds the Redis that takes writes, and looks whether it can be used: redis-py knows all rare cases.
+"""Finds the servers of Redis that take writes: one, the one that Sentinels name, or the masters of a cluster.
 
-Sentinels and clusters are asked anew before each connection. redis-py is imported when it is first needed.
+It is asked before each connection. redis-py knows the rare cases of Sentinel; it is imported when it is first
+needed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
-import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from config.model.shared_log import LogAddress
 from proxy.log.base import LogAway, LogRefused
+from proxy.log.redis.cluster import SlotMap, slot_map
+from proxy.log.redis.link import Link, Node
+from proxy.log.redis.login import Login, refusal
+from proxy.log.redis.resp import ErrorReply, Reply
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
+    from redis.asyncio.sentinel import Sentinel
 
-OLDEST: Final = (6, 2)
-"""The first version with ``XADD … NOMKSTREAM MINID`` and ``SET … GET``. Valkey counts on from 7.2."""
-TIMEOUT: Final = 3.0  # seconds for each question
-PREFIX: Final = "hsp:"
-"""Every key and channel begins with it."""
-MARKER: Final = f"{PREFIX}about"
-MARK: Final = b"hatchet-stream-proxy log 1"
-"""What the marker holds: whose keys these are, and in which format."""
+TIMEOUT: Final = 3.0  # seconds for each question to a Sentinel
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
-    """A Redis that takes writes."""
+class Layout:
+    """The servers that take writes; `slots`: which of them has which slot of a cluster."""
 
-    host: str
-    port: int
+    nodes: tuple[Node, ...]
+    slots: SlotMap | None = None
 
 
 class Discovery:
@@ -41,23 +36,79 @@ class Discovery:
 
     def __init__(self, address: LogAddress) -> None:
         self.address = address
-        self.tls: ssl.SSLContext | None = ssl.create_default_context() if address.tls else None
+        self.login = Login(address)
+        self._seen: tuple[Node, ...] = ()  # the masters of the cluster, when it answered the last time
 
-    async def find(self) -> Node:
-        """The server that takes writes now. Raises LogAway."""
-        if self.address.way != "sentinel":
-            return Node(*self.address.hosts[0])
-        from redis.asyncio.sentinel import Sentinel  # noqa: PLC0415 - see above
+    async def find(self) -> Layout:
+        """The servers that take writes now. Raises LogAway, LogRefused."""
+        if self.address.way == "sentinel":
+            return Layout((await self._ask_sentinels(),))
+        problem: LogAway | LogRefused = LogAway("not asked yet")
+        written = [Node(*host) for host in self.address.hosts]
+        for node in dict.fromkeys((*written, *self._seen)):
+            try:
+                layout = await self._ask(node)
+            except LogAway as error:
+                problem = error
+                continue
+            except LogRefused as error:
+                if len(written) == 1:
+                    raise
+                problem = error
+                continue
+            self._seen = () if layout.slots is None else layout.nodes
+            return layout
+        raise problem
+
+    async def _ask(self, node: Node) -> Layout:
+        """The servers that `node` belongs to."""
+        link = await self.login.open(node)
+        try:
+            info = await information(link, "cluster")
+            if info.get("cluster_enabled") != "1":
+                if len(self.address.hosts) > 1:
+                    raise LogRefused(
+                        f"server.log has several hosts, and {node} is no server of a Redis Cluster"
+                    )
+                return Layout((node,))
+            reply = await link.call(b"CLUSTER", b"SLOTS")
+            if isinstance(reply, ErrorReply):
+                raise refusal(reply, "CLUSTER SLOTS")
+            slots = slot_map(reply, node)
+            return Layout(slots.masters, slots)
+        finally:
+            link.close()
+
+    # -- Sentinel --
+
+    async def _ask_sentinels(self) -> Node:
+        """The master that the Sentinels name; those that ask for a password get the one of the Redis."""
+        address = self.address
+        try:
+            return await self._master({})
+        except _AsksForPassword:
+            if address.password is None:
+                raise LogRefused("the sentinels ask for a password, and server.log has none") from None
+        try:
+            return await self._master({"username": address.user, "password": address.password})
+        except _AsksForPassword:
+            raise LogRefused("the sentinels refuse the user or the password of server.log") from None
+
+    async def _master(self, credentials: dict[str, Any]) -> Node:
+        from redis.asyncio.sentinel import MasterNotFoundError, Sentinel  # noqa: PLC0415 - see above
         from redis.exceptions import RedisError  # noqa: PLC0415
 
+        options = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT, **credentials}
+        if self.address.tls:
+            options["ssl"] = True
         sentinel = Sentinel(  # type: ignore[no-untyped-call]
-            list(self.address.hosts),
-            sentinel_kwargs=self._options(for_sentinel=True),
-            **self._options(),
+            list(self.address.hosts), sentinel_kwargs=options
         )
         try:
             host, port = await sentinel.discover_master(self.address.service)
-        except (RedisError, OSError, TimeoutError) as error:
+        except MasterNotFoundError:
+            raise await self._why_unnamed(sentinel) from None
+        except (RedisError, OSError) as error:
             raise LogAway(f"no sentinel names a Redis ({type(error).__name__})") from None
         finally:
             for client in sentinel.sentinels:
@@ -65,84 +116,39 @@ class Discovery:
                     await client.aclose()
         return Node(str(host), int(port))
 
-    def _options(self, *, for_sentinel: bool = False) -> dict[str, Any]:
-        address = self.address
-        options: dict[str, Any] = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
-        if address.tls:
-            options["ssl"] = True
-        if not for_sentinel:
-            options |= {"username": address.user, "password": address.password, "db": address.database}
-        return options
+    async def _why_unnamed(self, sentinel: Sentinel) -> Exception:
+        """Why no Sentinel names a Redis."""
+        from redis.exceptions import AuthenticationError, RedisError  # noqa: PLC0415
 
-    async def inspect(self) -> list[str]:
-        """Look whether the Redis can be used; warnings about it.
-
-        Raises LogAway where it cannot be reached, LogRefused where it must not be used.
-        """
-        from redis.asyncio import Redis  # noqa: PLC0415 - see above
-        from redis.exceptions import (  # noqa: PLC0415
-            AuthenticationError,
-            NoPermissionError,
-            RedisError,
-            ResponseError,
-        )
-
-        node = await self.find()
-        client = Redis(host=node.host, port=node.port, **self._options())
-        try:
-            return await self._look(client)
-        except AuthenticationError:
-            raise LogRefused("Redis refuses the user or the password of server.log") from None
-        except NoPermissionError as error:
-            said = str(error).partition("'")[2].partition("'")[0]
-            raise LogRefused(
-                f"the user of server.log may not do what the log needs ({said or 'see ACL'})"
-            ) from None
-        except ResponseError as error:
-            raise LogRefused(f"Redis cannot be used as server.log: {_first_words(error)}") from None
-        except (RedisError, OSError, TimeoutError) as error:
-            raise LogAway(f"Redis cannot be reached ({type(error).__name__})") from None
-        finally:
-            with contextlib.suppress(RedisError, OSError):
-                await client.aclose()
-
-    async def _look(self, client: Redis) -> list[str]:
-        info: Mapping[str, Any] = await client.info("server")
-        version = str(info.get("redis_version", "0"))
-        if version_of(version) < OLDEST:
-            raise LogRefused(f"Redis {version} is too old for server.log: it needs 6.2 or newer, or Valkey")
-        memory: Mapping[str, Any] = await client.info("memory")
-        warnings = []
-        policy, most = str(memory.get("maxmemory_policy", "noeviction")), int(memory.get("maxmemory", 0))
-        if policy != "noeviction" and most:
-            raise LogRefused(
-                f"the Redis of server.log removes keys when its memory is full (maxmemory-policy {policy}), "
-                "and so loses logs: set maxmemory-policy noeviction"
-            )
-        if policy != "noeviction":
-            warnings.append(
-                f"the Redis of server.log has maxmemory-policy {policy}: set noeviction before maxmemory"
-            )
-        if await client.type(MARKER) not in (b"none", b"string", "none", "string"):
-            raise LogRefused(_foreign())
-        await client.set(MARKER, MARK, nx=True)
-        found = await client.get(MARKER)
-        if found != MARK:
-            raise LogRefused(_foreign())
-        return warnings
+        problem: Exception = LogAway("no sentinel answers")
+        for client in sentinel.sentinels:
+            try:
+                names = sorted(await client.sentinel_masters())  # type: ignore[no-untyped-call]
+            except AuthenticationError:
+                problem = _AsksForPassword()
+                continue
+            except (RedisError, OSError) as error:
+                said = str(error).split("\n")[0][:120]
+                if not isinstance(problem, _AsksForPassword):
+                    problem = LogAway(f"no sentinel answers ({said})")
+                continue
+            if self.address.service in names:
+                return LogAway(f"the sentinels see no master of {self.address.service} now")
+            known = f"they know {', '.join(names)}" if names else "they know none"
+            return LogRefused(f"the sentinels do not know the name {self.address.service}: {known}")
+        return problem
 
 
-def _foreign() -> str:
-    return (
-        f"the database of server.log has keys of another application, or of another version, under {PREFIX} "
-        f"({MARKER} is not ours): use another database"
-    )
+class _AsksForPassword(Exception):
+    """No Sentinel answers without a password, or with this one."""
 
 
-def version_of(text: str) -> tuple[int, ...]:
-    """The numbers of a version."""
-    return tuple(int(number) for number in re.findall(r"\d+", text)[:3])
-
-
-def _first_words(error: Exception) -> str:
-    return str(error).split("\n")[0][:120]
+async def information(link: Link, section: str) -> dict[str, str]:
+    """What ``INFO`` says in one section. Raises LogAway, LogRefused."""
+    reply: Reply = await link.call(b"INFO", section.encode())
+    if isinstance(reply, ErrorReply):
+        raise refusal(reply, "INFO")
+    if not isinstance(reply, bytes):
+        raise LogAway("Redis answers INFO with something else")
+    pairs = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
+    return {name: value for name, found, value in pairs if found}

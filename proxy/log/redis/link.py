@@ -12,7 +12,8 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import Final, cast
+from dataclasses import dataclass
+from typing import Final, Protocol, cast
 
 from proxy.log.base import LogAway
 from proxy.log.redis.resp import ErrorReply, Parser, ProtocolError, Reply, command
@@ -23,6 +24,27 @@ LOST: Final = ErrorReply("LOST the connection was closed")
 """What a command that has no reply is answered with."""
 
 OnReply = Callable[[Reply], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Sender(Protocol):
+    """Sends commands to the server that has the keys in them."""
+
+    def send(self, commands: bytes, on_reply: OnReply, number: int = 1) -> None:
+        """Send `number` commands; `on_reply` is called once for each, with `LOST` where there is no reply."""
+
+    def close(self) -> None:
+        """Close the connection: it is in doubt."""
 
 
 class Link(asyncio.Protocol):
@@ -36,6 +58,12 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[OnReply] = deque()
         self._unsent: list[bytes] = []
+        self.unasked: Reply = None
+        """What the server said before it was asked, as it does where it takes no clients."""
+        self.foreign = b""
+        """The first bytes that were no RESP2."""
+        self.error: Exception | None = None
+        """The error with which the connection ended."""
         self.subscribes = False
         self.open = False
         self.sent = 0  # bytes
@@ -43,8 +71,7 @@ class Link(asyncio.Protocol):
     @classmethod
     async def connect(
         cls,
-        host: str,
-        port: int,
+        node: Node,
         *,
         tls: ssl.SSLContext | None,
         closed: Callable[[], None],
@@ -53,7 +80,9 @@ class Link(asyncio.Protocol):
         """A connection that is open. Raises OSError, also where it takes too long."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            _, link = await loop.create_connection(lambda: cls(closed, received), host, port, ssl=tls)
+            _, link = await loop.create_connection(
+                lambda: cls(closed, received), node.host, node.port, ssl=tls
+            )
         return link
 
     # -- asyncio's side --
@@ -66,6 +95,7 @@ class Link(asyncio.Protocol):
         try:
             replies = self._parser.feed(data)
         except ProtocolError:
+            self.foreign = data[:64]
             self.close()
             return
         waiting = self._waiting
@@ -75,11 +105,13 @@ class Link(asyncio.Protocol):
             elif waiting:
                 waiting.popleft()(reply)
             else:
+                self.unasked = reply
                 self.close()
             if not self.open:
                 return
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.error = self.error or exc
         self.close()
 
     # -- commands --
@@ -111,35 +143,46 @@ class Link(asyncio.Protocol):
 
     async def call(self, *words: bytes, timeout: float = CONNECT_TIMEOUT) -> Reply:
         """Send a command and wait for its reply. Raises LogAway where none comes, also in time."""
-        return await self.ask(command(*words), timeout)
-
-    async def ask(self, commands: bytes, timeout: float = CONNECT_TIMEOUT) -> Reply:
-        """Send bytes that get one reply, and wait for it. Raises LogAway where none comes, also in time."""
-        future: asyncio.Future[Reply] = self._loop.create_future()
-
-        def answered(reply: Reply) -> None:
-            if not future.done():
-                future.set_result(reply)
-
-        self.send(commands, answered)
-        try:
-            async with asyncio.timeout(timeout):
-                reply = await future
-        except TimeoutError:
-            self.close()
-            raise LogAway("Redis did not answer in time") from None
-        if reply is LOST:
-            raise LogAway("the connection to Redis was closed")
-        return reply
+        return await ask(self, command(*words), timeout)
 
     def close(self) -> None:
         """Close it; whoever waits for a reply gets `LOST`."""
+        if self._transport is not None and self.open:
+            self._transport.abort()
+        self._end()
+
+    def finish(self) -> None:
+        """Write what waits to be written, and close it; whoever waits for a reply gets `LOST`."""
+        self._flush()
+        if self._transport is not None and self.open:
+            self._transport.close()
+        self._end()
+
+    def _end(self) -> None:
         if not self.open:
             return
         self.open = False
-        if self._transport is not None:
-            self._transport.abort()
         waiting, self._waiting = self._waiting, deque()
         for on_reply in waiting:
             on_reply(LOST)
         self._closed()
+
+
+async def ask(sender: Sender, commands: bytes, timeout: float = CONNECT_TIMEOUT) -> Reply:
+    """Send one command and wait for its reply. Raises LogAway where none comes, also in time."""
+    future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+    def answered(reply: Reply) -> None:
+        if not future.done():
+            future.set_result(reply)
+
+    sender.send(commands, answered)
+    try:
+        async with asyncio.timeout(timeout):
+            reply = await future
+    except TimeoutError:
+        sender.close()
+        raise LogAway("Redis did not answer in time") from None
+    if reply is LOST:
+        raise LogAway("the connection to Redis was closed")
+    return reply

@@ -21,8 +21,10 @@ from proxy.log.base import (
 )
 from proxy.log.cipher import Cipher
 from proxy.log.redis.connection import Connection
-from proxy.log.redis.discovery import PREFIX, Discovery
-from proxy.log.redis.link import LOST
+from proxy.log.redis.discovery import Discovery
+from proxy.log.redis.inspection import inspect
+from proxy.log.redis.keys import CONTROL, PREFIX, claim_key, key_of, up_key
+from proxy.log.redis.link import LOST, ask
 from proxy.log.redis.resp import ErrorReply, Reply, command
 from proxy.log.redis.wire import Wire
 
@@ -30,7 +32,6 @@ FORGOTTEN_AFTER: Final = 15 * 60.0
 """Seconds after which a log is removed that nobody leads any more; its leader puts it off."""
 PAGE: Final = 1000  # entries that are read at once
 NOWHERE: Final = (0, 0)  # an id before every other
-CONTROL: Final = f"{PREFIX}ctl".encode()
 UNUSABLE: Final = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
 """Errors of a Redis that stores nothing now: its memory or its disk is full, or its replicas are gone."""
 
@@ -58,9 +59,9 @@ class RedisLog:
         self._unforeseen = unforeseen or _ignore
         self._wire = Wire(cipher)
         self._listeners: dict[str, LogListener] = {}
-        self.discovery = Discovery(address)
+        self._discovery = Discovery(address)
         self._connection = Connection(
-            self.discovery,
+            self._discovery,
             replica,
             opened=self._opened,
             closed=self._closed,
@@ -79,6 +80,10 @@ class RedisLog:
     def trouble(self) -> str | None:
         """Why Redis cannot be reached; None where it can."""
         return self._connection.trouble
+
+    async def inspect(self) -> list[str]:
+        """Look whether the Redis can be used; warnings about it. Raises LogAway, LogRefused."""
+        return await inspect(self._discovery)
 
     async def start(self) -> None:
         """Connect; returns when Redis can be reached, or after a moment."""
@@ -130,12 +135,19 @@ class RedisLog:
         except Exception as error:
             self._unforeseen(error)
 
-    async def _call(self, *words: bytes) -> Reply:
-        reply = await self._connection.link.call(*words)
+    async def _call(self, verb: bytes, key: bytes, *words: bytes) -> Reply:
+        """The reply to a command about one key. Raises LogAway, also where it is an error."""
+        reply = await self._ask(key, command(verb, key, *words))
         if isinstance(reply, ErrorReply):
+            raise LogAway(f"Redis answers with an error ({reply.text[:80]})")
+        return reply
+
+    async def _ask(self, key: bytes, commands: bytes) -> Reply:
+        """The reply of the server that has `key`. Raises LogAway."""
+        reply = await ask(self._connection.sender(key), commands)
+        if isinstance(reply, ErrorReply) and not is_smaller(reply):
             self._count_error(reply)
             self._connection.check(reply)
-            raise LogAway(f"Redis answers with an error ({reply.text[:80]})")
         return reply
 
     def _count_error(self, reply: ErrorReply) -> None:
@@ -147,7 +159,7 @@ class RedisLog:
         records: list[Record] = []
         start = b"-" if after is None or after < (0, 0) else b"(%d-%d" % after
         while True:
-            page = await self._call(b"XRANGE", _key(name), start, b"+", b"COUNT", b"%d" % PAGE)
+            page = await self._call(b"XRANGE", key_of(name), start, b"+", b"COUNT", b"%d" % PAGE)
             if not isinstance(page, list):
                 raise LogAway("Redis answers a question about a log with something else")
             records += self._records(name, page)
@@ -156,7 +168,7 @@ class RedisLog:
             start = b"(" + page[-1][0]
 
     async def tail(self, name: str) -> Record | None:
-        page = await self._call(b"XREVRANGE", _key(name), b"+", b"-", b"COUNT", b"1")
+        page = await self._call(b"XREVRANGE", key_of(name), b"+", b"-", b"COUNT", b"1")
         if not isinstance(page, list):
             raise LogAway("Redis answers a question about a log with something else")
         records = self._records(name, page)
@@ -171,36 +183,30 @@ class RedisLog:
     # -- writing --
 
     async def fence(self, name: str, record: Record, *, create: bool) -> bool:
-        reply = await self._call_bytes(
-            self._wire.entry(_key(name), name, record, create=create, keep_from=None)
-        )
+        key = key_of(name)
+        reply = await self._ask(key, self._wire.entry(key, name, record, create=create, keep_from=None))
+        if isinstance(reply, ErrorReply) and not is_smaller(reply):
+            raise LogAway(f"Redis answers with an error ({reply.code})")
         if reply is None or isinstance(reply, ErrorReply):
             return False
         self._expire(name, FORGOTTEN_AFTER)
         self.nudge(name, record)
         return True
 
-    async def _call_bytes(self, commands: bytes) -> Reply:
-        reply = await self._connection.link.ask(commands)
-        if isinstance(reply, ErrorReply) and not is_smaller(reply):
-            self._count_error(reply)
-            self._connection.check(reply)
-            raise LogAway(f"Redis answers with an error ({reply.code})")
-        return reply
-
     def append(self, name: str, records: Sequence[Record], keep_from: tuple[int, int], done: Done) -> None:
+        key = key_of(name)
         try:
-            link = self._connection.link
+            sender = self._connection.sender(key)
         except LogAway:
             asyncio.get_running_loop().call_soon(done, Outcome.LOST)
             return
-        key, entry = _key(name), self._wire.entry
+        entry = self._wire.entry
         first, *others = records
         entries = entry(key, name, first, keep_from=None if keep_from == NOWHERE else keep_from)
         if others:
             entries += b"".join([entry(key, name, record, keep_from=None) for record in others])
         self.counts.bytes += len(entries)
-        link.send(entries, _Append(self, name, key, records, done).answered, len(records))
+        sender.send(entries, _Append(self, name, key, records, done).answered, len(records))
 
     def stored(self, name: str, key: bytes, records: Sequence[Record]) -> None:
         """Tell followers of what was stored."""
@@ -210,7 +216,7 @@ class RedisLog:
     def _tell(self, key: bytes, name: str, records: Sequence[Record]) -> None:
         connection = self._connection
         if connection.is_open:
-            connection.link.send(self._wire.publish(key, name, records), connection.check)
+            connection.sender(key).send(self._wire.publish(key, name, records), connection.check)
 
     def check(self, reply: Reply) -> None:
         """Count an error that an append was answered with, and leave a Redis that must be left."""
@@ -219,15 +225,15 @@ class RedisLog:
             self._connection.check(reply)
 
     def nudge(self, name: str, record: Record) -> None:
-        self._tell(_key(name), name, [record])
+        self._tell(key_of(name), name, [record])
 
-    def _send(self, *words: bytes) -> None:
-        """Send a command whose reply matters to nobody."""
+    def _send(self, verb: bytes, key: bytes, *words: bytes) -> None:
+        """Send a command about one key or channel, whose reply matters to nobody."""
         if self._connection.is_open:
-            self._connection.link.send(command(*words), self._connection.check)
+            self._connection.sender(key).send(command(verb, key, *words), self._connection.check)
 
     def _expire(self, name: str, seconds: float) -> None:
-        self._send(b"PEXPIRE", _key(name), b"%d" % int(seconds * 1000))
+        self._send(b"PEXPIRE", key_of(name), b"%d" % int(seconds * 1000))
 
     def keep(self, name: str) -> None:
         """Put off the removal of a log that is led."""
@@ -237,36 +243,41 @@ class RedisLog:
         self._expire(name, seconds)
 
     def drop(self, name: str) -> None:
-        self._send(b"UNLINK", _key(name))
+        self._send(b"UNLINK", key_of(name))
 
     # -- following --
 
     async def follow(self, name: str, listener: LogListener) -> None:
         self._listeners[name] = listener
-        await self._connection.subscribe(_key(name))
+        await self._connection.subscribe(key_of(name))
 
     def unfollow(self, name: str, listener: LogListener) -> None:
         if self._listeners.get(name) is listener:
             del self._listeners[name]
-            self._connection.unsubscribe(_key(name))
+            self._connection.unsubscribe(key_of(name))
 
     async def followers(self, name: str) -> int:
-        reply = await self._call(b"PUBSUB", b"NUMSUB", _key(name))
-        return int(reply[1]) if isinstance(reply, list) and len(reply) == 2 else 0
+        return await self._subscribers(key_of(name))
 
     # -- replicas --
 
     async def life(self, replica: str) -> Life:
-        reply = await self._call(b"GET", f"{PREFIX}up:{replica}".encode())
+        reply = await self._call(b"GET", up_key(replica))
         return Life.LEAVING if reply == b"leaving" else Life.DEAD if reply is None else Life.ALIVE
 
     async def replicas(self) -> int:
         """How many replicas are connected, this one included. Raises LogAway."""
-        reply = await self._call(b"PUBSUB", b"NUMSUB", CONTROL)
+        return await self._subscribers(CONTROL)
+
+    async def _subscribers(self, channel: bytes) -> int:
+        """How many replicas subscribe to a channel: all do at the server that has the key of its name."""
+        reply = await self._ask(channel, command(b"PUBSUB", b"NUMSUB", channel))
+        if isinstance(reply, ErrorReply):
+            raise LogAway(f"Redis answers with an error ({reply.code})")
         return int(reply[1]) if isinstance(reply, list) and len(reply) == 2 else 0
 
     async def claim(self, name: str, seconds: float) -> bool:
-        key = f"{PREFIX}claim:{name}".encode()
+        key = claim_key(name)
         mine = self.replica.encode()
         await self._call(b"SET", key, mine, b"NX", b"PX", b"%d" % int(seconds * 1000))
         return await self._call(b"GET", key) == mine
@@ -319,10 +330,6 @@ class _Append:
 def is_smaller(reply: ErrorReply) -> bool:
     """Whether Redis refuses an entry because its log has a later one: another replica leads."""
     return reply.code == "ERR" and "equal or smaller" in reply.text
-
-
-def _key(name: str) -> bytes:
-    return f"{PREFIX}{name}".encode()
 
 
 def _nothing() -> None:

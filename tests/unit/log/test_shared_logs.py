@@ -9,17 +9,13 @@ from typing import Any, Final, Protocol
 
 import pytest
 
-from config.model.shared_log import log_address
-from proxy.log.base import Announcements, Life, LogAway, Outcome, Record, SharedLog
+from proxy.log.base import Announcements, Life, LogAway, Outcome, SharedLog
 from proxy.log.cipher import Cipher
 from proxy.log.memory import MemoryLog, MemoryStore
-from proxy.log.redis.store import RedisLog
-from proxy.observability.counters import LogCounters
+from tests.support.redis_cluster import RedisCluster, redis_cluster
 from tests.support.redis_server import RedisServer, redis_server
+from tests.support.shared_logs import NAME, Listener, append, connected, fence, item
 from tests.support.waiting import until
-
-GENERATION: Final = "1a2b~xyz"
-NAME: Final = "team:log:11111111-1111-4111-8111-111111111111"
 
 
 class Connect(Protocol):
@@ -34,7 +30,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
         yield one
 
 
-@pytest.fixture(params=["memory", "redis", "redis, encrypted"])
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    with redis_cluster(tmp_path_factory.mktemp("cluster")) as three:
+        yield three
+
+
+@pytest.fixture(params=["memory", "redis", "redis, encrypted", "cluster"])
 async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
     if request.param == "memory":
         store = MemoryStore()
@@ -45,56 +47,18 @@ async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
 
         yield in_memory
         return
-    server: RedisServer = request.getfixturevalue("server")
+    fixture = "cluster" if request.param == "cluster" else "server"
+    server: RedisServer | RedisCluster = request.getfixturevalue(fixture)
     server.call("FLUSHALL")
     cipher = Cipher("a secret") if "encrypted" in request.param else None
     async with contextlib.AsyncExitStack() as stack:
 
         async def on_redis(replica: str) -> SharedLog:
-            address = log_address(server.url)
-            assert address is not None
-            log = RedisLog(address, replica, counts=LogCounters(), cipher=cipher, unforeseen=fail)
-            stack.push_async_callback(log.close)
-            await log.start()
+            log = await stack.enter_async_context(connected(server.url, replica, cipher))
             assert log.is_up, log.trouble
             return log
 
         yield on_redis
-
-
-def fail(error: Exception) -> None:
-    raise AssertionError(f"unforeseen: {error!r}") from error
-
-
-class Listener:
-    """Records what a log reports."""
-
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-        self.news: list[str] = []
-
-    def received(self, records: Sequence[Record]) -> None:
-        self.records += records
-
-    def connected(self) -> None:
-        self.news.append("connected")
-
-    def disconnected(self) -> None:
-        self.news.append("disconnected")
-
-
-def fence(number: int, position: int = 0, replica: str = "a") -> Record:
-    return Record(number, position, GENERATION, replica, b"", b'{"number": %d}' % number)
-
-
-def item(number: int, position: int, replica: str = "a", body: bytes = b"") -> Record:
-    return Record(number, position, GENERATION, replica, body or b'["item %d"]' % position)
-
-
-async def append(log: SharedLog, *records: Record, keep_from: tuple[int, int] = (0, 0)) -> Outcome:
-    done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-    log.append(NAME, records, keep_from, done.set_result)
-    return await done
 
 
 async def begun(connect: Connect, replica: str = "a") -> SharedLog:
@@ -237,18 +201,10 @@ async def test_announcements_reach_all_other_replicas(connect: Connect) -> None:
 # -- on Redis alone --
 
 
-async def lone(server: RedisServer, replica: str = "a", cipher: Cipher | None = None) -> RedisLog:
-    address = log_address(server.url)
-    assert address is not None
-    log = RedisLog(address, replica, counts=LogCounters(), cipher=cipher)
-    await log.start()
-    return log
-
-
 async def test_listeners_hear_of_a_redis_that_goes_and_comes(tmp_path: Any) -> None:
     with redis_server(tmp_path) as server:
-        log, listener = await lone(server), Listener()
-        try:
+        listener = Listener()
+        async with connected(server.url) as log:
             await log.follow(NAME, listener)
             server.kill()
             await until(lambda: "disconnected" in listener.news, "the loss is reported")
@@ -260,33 +216,28 @@ async def test_listeners_hear_of_a_redis_that_goes_and_comes(tmp_path: Any) -> N
             server.start()
             await until(lambda: "connected" in listener.news, "the return is reported")
             assert await log.tail(NAME) is None
-        finally:
-            await log.close()
 
 
 async def test_a_flush_is_reported_like_a_new_connection(server: RedisServer) -> None:
-    log, listener = await lone(server), Listener()
-    try:
+    listener = Listener()
+    async with connected(server.url) as log:
         await log.follow(NAME, listener)
         server.call("FLUSHALL")
         await until(lambda: listener.news == ["connected"], "the flush is noticed at a beat", within=10.0)
-    finally:
-        await log.close()
 
 
 async def test_a_log_of_another_key_cannot_be_read(server: RedisServer) -> None:
     server.call("FLUSHALL")
-    written = await lone(server, cipher=Cipher("one"))
-    other, plain = await lone(server, "b", Cipher("two")), await lone(server, "c")
-    try:
+    async with (
+        connected(server.url, cipher=Cipher("one")) as written,
+        connected(server.url, "b", Cipher("two")) as other,
+        connected(server.url, "c") as plain,
+    ):
         await written.fence(NAME, fence(1), create=True)
         assert b"number" not in str(server.call("XRANGE", f"hsp:{NAME}", "-", "+")).encode()
         for log in (other, plain):
             with pytest.raises(LogAway, match="cannot be read"):
                 await log.read(NAME)
-    finally:
-        for log in (written, other, plain):
-            await log.close()
 
 
 MOVES: Final[dict[str, Callable[[RedisServer], object]]] = {
@@ -299,13 +250,11 @@ MOVES: Final[dict[str, Callable[[RedisServer], object]]] = {
 @pytest.mark.parametrize("move", MOVES)
 async def test_both_links_are_left_together(tmp_path: Any, move: str) -> None:
     with redis_server(tmp_path) as server:
-        log, listener = await lone(server), Listener()
-        try:
+        listener = Listener()
+        async with connected(server.url) as log:
             await log.follow(NAME, listener)
             MOVES[move](server)
             await until(lambda: "disconnected" in listener.news, "the loss is reported", within=10.0)
             server.call("REPLICAOF", "NO", "ONE")
             await until(lambda: "connected" in listener.news, "it connects again", within=10.0)
             await log.fence(NAME, fence(1, replica="other"), create=True)
-        finally:
-            await log.close()
