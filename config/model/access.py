@@ -120,7 +120,7 @@ class AuthConfig(Block):
     )
     tickets: Annotated[TicketsConfig, PART] | None = setting(
         None,
-        "Tickets of our own, from `POST /TEAM/tickets`.",
+        "Short-lived tickets that the proxy issues, from `POST /TEAM/tickets`.",
         {"key": "${file:/run/secrets/tickets}", "lifetime": "10m"},
     )
 
@@ -155,15 +155,17 @@ class LimitsConfig(Block):
         None, "Open connections of one subject (the token's `sub`).", 20
     )
     runs: Count | None = setting(None, "Runs that are followed at a time.", 2000)
-    backlog_bytes: Size | None = setting(None, "What all the team's backlogs may hold together.", "256MiB")
+    backlog_bytes: Size | None = setting(
+        None, "The bytes that all backlogs of the team may hold together.", "256MiB"
+    )
     connects_per_second: Count | None = setting(None, "New connections in a second.", 200)
 
 
 class DrainConfig(Block):
     """The drain: how the process stops."""
 
-    grace: Duration = setting("20s", "At most so long between SIGTERM and exit.", "20s")
-    spread: Duration = setting("10s", "Over so long the clients' reconnects are spread.", "10s")
+    grace: Duration = setting("20s", "The longest time between SIGTERM and exit.", "20s")
+    spread: Duration = setting("10s", "The time over which the reconnects of clients are spread.", "10s")
 
 
 def port_or_none(value: Any) -> Any:
@@ -171,7 +173,7 @@ def port_or_none(value: Any) -> Any:
 
 
 def listening_host(value: Any) -> str:
-    """A name or an address to listen on; an IPv6 address may stand in brackets, which are taken away."""
+    """A name or an address to listen on; an IPv6 address may stand in brackets, which are removed."""
     written = word(value)
     bare = written[1:-1] if written.startswith("[") and written.endswith("]") else written
     with contextlib.suppress(ValueError):
@@ -236,35 +238,39 @@ class ServerConfig(Block):
         "The operators' page, at `/console/` on the admin port; by default there is none.",
         {"token": "${file:/run/secrets/console}"},
     )
-    linger: Duration = setting("30s", "An upstream subscription stays so long after its last client.", "30s")
-    check_after: Lasting = setting("15s", "Without an event for so long, the run's state is read.", "15s")
-    write_timeout: Lasting = setting("30s", "A client that takes nothing for so long is disconnected.", "30s")
+    linger: Duration = setting(
+        "30s", "How long an upstream subscription stays open after its last client has left.", "30s"
+    )
+    check_after: Lasting = setting("15s", "After this time without an event the run's state is read.", "15s")
+    write_timeout: Lasting = setting(
+        "30s", "A client that reads nothing for this time is disconnected.", "30s"
+    )
     log: SharedLogAddress = setting(
         "memory",
         "Where runs' events are kept for clients: `memory`, in this process alone, or the URL of a Redis or "
         "Valkey that replicas share. Then any replica goes on exactly where another one stopped.",
         "redis://redis:6379/0",
     )
-    log_keep: Lasting = setting("10m", "The shared log of a finished run stays so long.", "10m")
+    log_keep: Lasting = setting("10m", "How long the shared log of a finished run is kept.", "10m")
     log_encrypt: Secret | None = setting(
         None,
-        "What the shared log holds is encrypted with a key that is made of this text.",
+        "Encrypts the shared log, with a key that is derived from this text.",
         "${file:/run/secrets/log-key}",
     )
     standby: Annotated[
         int, BeforeValidator(integer(0, 1)), variable_or({"type": "integer", "minimum": 0, "maximum": 1})
     ] = setting(
         0,
-        "So many replicas (0 or 1) follow each run beside the leading one, so that no chunk is lost "
-        "with a replica that is killed. With `hatchet.tap` 0 is enough.",
+        "How many other replicas (0 or 1) follow each run beside the leader, so that no chunk is lost "
+        "when a replica is killed. With `hatchet.tap` 0 is enough.",
         1,
     )
     recheck: Lasting = setting(
         "5m",
-        "So often it is checked whether open streams would still be admitted; at each reload too. "
-        "Those that would not are closed with `stream.expired`.",
+        "How often open streams are checked, beside each reload: those that would not be admitted any more "
+        "are closed with `stream.expired`.",
         "5m",
     )
     drain: Annotated[DrainConfig, PART] = setting(
-        {}, "How the process takes its leave of its clients.", {"grace": "20s", "spread": "10s"}
+        {}, "How the process stops and asks its clients to reconnect.", {"grace": "20s", "spread": "10s"}
     )

@@ -144,7 +144,7 @@ class TestConfig(Block):
     __test__ = False  # not a test itself, although pytest would take it for one by its name
 
     name: Word = setting(..., "What the test shows.", "empty tokens are silent")
-    stream: Word = setting(..., "The stream that is asked.", "chat")
+    stream: Word = setting(..., "The stream that is tested.", "chat")
     given: Annotated[Any, BeforeValidator(events), GIVEN_SCHEMA] | None = setting(
         None,
         "The event, at least its `type` (see the event's fields); or a list: events one after the other; or "

@@ -50,7 +50,7 @@ number and `B`, `KiB`, `MiB` or `GiB`. A key may be left out, but never left emp
 parsing, so that a value can never add a key. A team's own file has none. Secrets are printed as
 `[redacted]`.
 
-A file may have 1 MiB, 50,000 values, 32 levels and 128 KiB of expressions.
+A file may have at most 1 MiB, 50,000 values, 32 levels and 128 KiB of expressions.
 
 ## The event that expressions see
 
@@ -93,7 +93,7 @@ is null where the price is a text, and such an element of a list is not selected
 an event that needs too much of it is skipped, and `check` warns of expressions that do.
 
 `allow` sees `claims` (the token's), `run` (`id`, `metadata`) and `request` (`params`, `origin`); anything
-but true refuses. So do a comparison with a side that is missing, and an order of unlike types.
+but true refuses. A comparison with a missing side is not true, and neither is an order of unlike types.
 
 ### Functions beside those of JMESPath
 
@@ -169,8 +169,8 @@ without `whole` forward chunks of the same step, their chunks stay unproven and 
 SINGLE: Final = """\
 ## Fewer frames for fast tokens: `merge`
 
-A model may send 200 tokens in a second. `merge: 50ms` on a rule for chunks makes one frame of those that come
-within so long, so a reader gets at most 20 frames in a second:
+A model may send 200 tokens in a second. `merge: 50ms` on a rule for chunks makes one frame of all chunks that
+come within 50 ms, so a reader gets at most 20 frames in a second:
 
 ```yaml
 version: 1
@@ -198,9 +198,9 @@ tests:
 
 Only chunks of one step and attempt are merged, and only those that this rule takes: `when` is asked for each
 chunk. `data` sees them together: the texts joined, with `payload: json` an array of the chunks (also of a
-single one), `index` of the last and `first_index` of the first. The frame's id is a place between frames, so
-a client that reconnects misses no chunk and gets none twice. A step's end sends at once what waits, and so
-does every lifecycle event that the stream forwards: the order stays. A gap among the merged chunks is
+single one), `index` of the last and `first_index` of the first. A client that reconnects
+with the frame's id misses no chunk and gets none twice. A step's end, and every lifecycle event that
+the stream forwards, sends waiting chunks first, so the order is kept. A gap among the merged chunks is
 announced before their frame. In `tests` no time passes between the events.
 
 ## Tests beside the rules

@@ -32,7 +32,7 @@ def command(path: Path, team_name: str | None, output: Path) -> None:
 
     A file has an interface `Streams`, with one union of all frames for each stream: Streams["chat"].
     A folder with several teams has `Teams`, with the streams of each team: Teams["search"]["chat"].
-    What the YAML does not tell is `unknown`; a block `types:` gives JSON Schemas for steps' outputs and
+    What the YAML does not define is `unknown`; a block `types:` gives JSON Schemas for steps' outputs and
     chunks. Exit status: 0 written, 1 the YAML has problems, 2 usage.
     """
     try:

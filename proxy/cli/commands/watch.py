@@ -69,7 +69,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
     "--timeout",
     metavar="TIME",
     callback=_seconds,
-    help="End after so long, like 30s or 5m.  [default: never]",
+    help="End after this time, like 30s or 5m.  [default: never]",
 )
 def command(  # noqa: PLR0917 - click passes them by name
     run_id: str | None,
