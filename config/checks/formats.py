@@ -26,7 +26,7 @@ STEP_EDGES: Final = frozenset(
     {"step_started", "step_completed", "step_skipped", "step_failed", "step_cancelled"}
 )
 REPEATS: Final = frozenset({"step_completed", "run_completed"})
-"""Events whose payload has the text again that the step streamed."""
+"""Events whose payload repeats the text that the step streamed."""
 SAME_FOR_ALL_CHUNKS: Final = re.compile(r"\s*(step_run_id|run_id|step|workflow|type|at|'[^']*')\s*")
 """An expression that gives the same for every chunk of a step."""
 VOCABULARY: Final = (

@@ -1,7 +1,7 @@
 """Secrets that are none: variables that nobody expanded, paths, placeholders; and what is no Hatchet token.
 
-A secret is checked in every place whose type in the model is `Secret`, written out or out of a variable. No
-message has any of it: a text that looks like `$NAME` may still be somebody's password.
+A secret is checked in every place whose type in the model is `Secret`, whether it is written there or comes
+from a variable. No message quotes any of it: a text that looks like `$NAME` may still be somebody's password.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def is_placeholder(text: str) -> bool:
 
 
 def check_token(source: Source, path: Path, token: Any) -> None:
-    """Reports a Hatchet token that is none: it is a JWT, whose payload names the tenant."""
+    """Reports a malformed Hatchet token: a valid one is a JWT whose payload names the tenant."""
     node = source.node(path)
     if not isinstance(token, str) or node is None or node.start in source.spoiled or not token.strip():
         return

@@ -1,4 +1,4 @@
-"""Reads regular files: a pipe or a device that lies among them must not hang whoever reads it."""
+"""Reads regular files only: opening a pipe or a device among them could block for ever."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Asks Hatchet about a configuration, for ``stream-proxy check --live``: token, history, workflows, steps.
 
-What the files alone cannot tell becomes a problem at its place: a token that is refused, a Hatchet or a
+Reports problems that the files alone cannot show, each at its place: a token that is refused, a Hatchet or a
 history that does not answer, workflows and steps that do not exist. Nothing is changed at Hatchet.
 """
 

@@ -1,7 +1,7 @@
 """Shows what a running proxy sends at a URL, as its clients see it: connections, frames, gaps, the end.
 
 It reads as an `EventSource` does: it reconnects after the end of a response and after network errors, with
-the last cursor and after the time that it was told; 204 ends it, and every other status is final.
+the last cursor and after the stream's `retry` time; 204 ends it, and every other status is final.
 """
 
 from __future__ import annotations

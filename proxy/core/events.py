@@ -49,7 +49,7 @@ class Event:
     at: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     recovered: bool = False
-    workflow: str | None = None  # None where nothing told its name yet
+    workflow: str | None = None  # None where its name is not known yet
     parent: Mapping[str, Any] | None = None  # of a child run's events: run_id, step and workflow
     first_index: int | None = None
 

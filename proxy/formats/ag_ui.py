@@ -219,5 +219,5 @@ def _part_of(event: Event, kind: str) -> Part:
 
 
 def _key(event: Event) -> str:
-    """What tells steps apart; run events have the run."""
+    """The key of a step; run events have the run's."""
     return event.step_run_id or event.step or event.run_id

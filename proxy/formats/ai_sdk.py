@@ -11,7 +11,7 @@ Sources: ``ui-message-stream/ui-message-chunks.ts`` and ``ui/process-ui-message-
   too. So these are sent again after it.
 - ``finish-step`` makes older versions forget which texts are open, so a step is finished only while none is.
 - An ``error`` part makes the client throw and read no further. So errors are sent last.
-- ``start`` with the id of a message that the client has makes a resuming client begin that message anew.
+- ``start`` with the id of a message that the client has makes a resuming client start that message again.
 """
 
 from __future__ import annotations
@@ -241,5 +241,5 @@ class AiSdk:
 
 
 def _key(event: Event) -> str:
-    """What tells steps apart; run events have the run."""
+    """The key of a step; run events have the run's."""
     return event.step_run_id or event.step or event.run_id

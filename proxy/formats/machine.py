@@ -42,7 +42,7 @@ class Sent:
 
 @value
 class Facts:
-    """What a machine is told about its stream and run.
+    """What a machine knows about its stream and run.
 
     `thread` is the value in a metadata path, else the run id. `salt` differs between two backlogs of the same
     run, so that ids made with it are never mixed up. `created` is a Unix time in seconds.

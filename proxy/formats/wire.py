@@ -1,4 +1,4 @@
-"""What is fixed for each format: its headers, how a block becomes a frame, what a client is told at the end.
+"""What each format fixes: its headers, how a block becomes a frame, the last frames that a client gets.
 
 format     drain, wait, expired                        a stream that ends before the run's end
 sse        a control frame; with `control: off` none   closes

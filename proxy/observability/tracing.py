@@ -1,4 +1,4 @@
-"""What the packages tell a tracer: streams, and calls to Hatchet. `proxy.observability.otel` implements it.
+"""The interface of a tracer: streams, and calls to Hatchet. `proxy.observability.otel` implements it.
 
 Where tracing is off there is no tracer (None), so that nothing is made or imported for it.
 """
@@ -15,7 +15,7 @@ from proxy.core.value import value
 
 @value
 class Notice:
-    """Gaps of one cause, or resets, that a client was told of; `at` in nanoseconds since the epoch."""
+    """Gaps of one cause, or resets, that a client was sent; `at` in nanoseconds since the epoch."""
 
     at: int
     cause: str | None  # of a gap; None: it is a reset
@@ -58,7 +58,7 @@ class StreamSpan(Protocol):
         """The first frame was written."""
 
     def ended(self, ending: str, *, frames: int, notices: Sequence[Notice], failed: bool) -> None:
-        """The stream is over; `notices` are the gaps and resets that the client was told of."""
+        """The stream is over; `notices` are the gaps and resets that the client was sent."""
 
 
 class CallSpan(Protocol):

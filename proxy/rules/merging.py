@@ -33,7 +33,7 @@ MOST_STEPS: Final = 256
 
 @value
 class Ready:
-    """An item whose turn it is; `decoded` is the form of a merged event, None for an item that came so."""
+    """The next item in order; `decoded` is the form of a merged event, None for any other item."""
 
     item: Item
     decoded: DecodedEvent | None = None

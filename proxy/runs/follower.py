@@ -119,7 +119,7 @@ class RunFollower:
 
     @property
     def workflow(self) -> str | None:
-        """The name of its workflow, where the history told it."""
+        """The name of its workflow, once the history has given it."""
         return self._reconciler.workflow
 
     def name_workflow(self, name: str) -> None:

@@ -51,7 +51,7 @@ class Found:
 
 
 class Search:
-    """One search for one pair, shared by all who wait for it."""
+    """One search for one pair, shared by all requests that wait for it."""
 
     def __init__(self, finder: Finder, key: str, value: str, workflows: tuple[str, ...] | None) -> None:
         self.pair = (key, value)

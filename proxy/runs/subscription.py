@@ -22,7 +22,7 @@ from proxy.runs.observer import Observer
 
 SPREAD: Final = 0.25  # seconds over which subscriptions reconnect after an end that was no hangup
 SLOWEST: Final = 5.0  # seconds between two attempts at most
-STEADY: Final = 5.0  # seconds; the end of a subscription that was open for so long counts as the first again
+STEADY: Final = 5.0  # seconds; the end of a subscription that was open for longer resets the backoff
 # Hangups in a row after which it is opened at once: a DAG's start may bring two false ends.
 AT_ONCE: Final = 3
 BURST: Final = 20  # openings in a row, whatever they bring; a tap of short runs is hung up often

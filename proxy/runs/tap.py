@@ -45,7 +45,7 @@ _STREAM: Final = Kind.STREAM
 class Tap:
     """A team's tap on the pair `key`: `value`; `grew` gets each change of the buffers' size, in bytes.
 
-    `name` is the source that followers are told. `begun` gets the id of each run that is buffered.
+    `name` is the source that followers are given. `begun` gets the id of each run that is buffered.
     `keepalive`: whether `TapKeepalive` may send an empty chunk in the name of a finished run.
     """
 

@@ -32,7 +32,9 @@ CANDIDATES: Final = 8  # runs that are remembered: the last ones are over soones
 # were seen. A hangup may also be a false end, after which the run goes on.
 LOOKS: Final = (0.5, 1.0, 4.0)
 BETWEEN: Final = 5.0  # seconds between two chunks at least, doubled while the engine hangs up all the same
-AGAIN: Final = 0.25  # the same after an end that was no hangup: the engine restarted, and counts anew
+AGAIN: Final = (
+    0.25  # the same after an end that was no hangup: the engine restarted and has forgotten the runs
+)
 ARRIVES: Final = 0.2  # seconds until the engine has counted a chunk; an earlier hangup says nothing about it
 LONGEST: Final = 600.0  # ... and at most: another version of the engine may not work in this way
 REFUSALS: Final = 3  # in a row, after which no chunk is sent any more: this engine does not take them
@@ -47,13 +49,15 @@ class TapKeepalive:
         self._pair = (key, value)
         self._upstream = upstream
         self._clock = clock
-        self._runs: OrderedDict[str, None] = OrderedDict()  # ids of runs, the one heard of last at the end
+        self._runs: OrderedDict[str, None] = (
+            OrderedDict()
+        )  # ids of runs, the one with the latest event at the end
         self._holding: set[str] = set()  # ids of runs that the engine counts as active although they are over
         self._refused = 0  # times in a row
         self._wait = BETWEEN
         self._sent_at = float("-inf")
         self._over: CoreState | None = None  # the run that a chunk was sent for last
-        self._anew = False  # the last end was no hangup: the engine counts anew
+        self._anew = False  # the last end was no hangup: the engine has forgotten the active runs
         self._at_once = False  # the chunk is sent at once, because the last end says nothing against it
         self._task: asyncio.Task[None] | None = None
 

@@ -1,7 +1,7 @@
 """Closes open streams that would not be admitted now: at a reload, when an issuer's keys change, regularly.
 
 A stream is checked as a new request would be: its Origin, its credential, `allow`. One that fails gets
-``stream.expired``; the client reconnects and is told why. Limits are not checked again, and while an
+``stream.expired``; the client reconnects and gets the reason. Limits are not checked again, and while an
 issuer's keys are unavailable nothing is decided.
 """
 

@@ -52,7 +52,7 @@ class Faults:
         await self._listener.open(limited=self._core.quirks.message_limit)
 
     async def outage(self, seconds: float) -> None:
-        """Close the gRPC port and open it after so long; returns as soon as it is closed."""
+        """Close the gRPC port and open it again after `seconds`; returns as soon as it is closed."""
         await self.stop_grpc()
         self._spawn_later(seconds, self.start_grpc())
 
@@ -100,7 +100,7 @@ class Faults:
         return sent
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Call something after so long, unless the engine stops before."""
+        """Call something after `seconds`, unless the engine stops before."""
         self._scheduler.after(seconds, call)
 
     def _spawn_later(self, seconds: float, what: Coroutine[Any, Any, None]) -> None:

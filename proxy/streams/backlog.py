@@ -144,7 +144,7 @@ class Backlog(Generic[E]):
         self._aside.clear()
 
     def restart(self, last: int) -> None:
-        """Begin anew, with the number after `last`; nothing is left of what was there."""
+        """Drop all frames and start again with the number after `last`."""
         self.drop()
         self.last = last
         self._losses.clear()

@@ -326,7 +326,7 @@ def _number(numbered: tuple[int, Frame]) -> int:
 
 
 def _ignore(error: Exception) -> None:
-    """No one is told."""
+    """Do nothing."""
 
 
 def _uncounted(delta: int) -> None:

@@ -39,7 +39,7 @@ another run's event, which needs three turns itself, waits for a part in each of
 PER_TURN_OF_MANY: Final = 80
 """The size of such a part: a millisecond. Smaller ones cost more turns than they save the others."""
 TIMER_TOLERANCE: Final = 0.01
-"""Seconds that a heartbeat may come early: loops round their timers, and a second timer costs a wake-up."""
+"""Seconds that a heartbeat may come early: loops round their timers, and one more timer costs a wake-up."""
 
 
 MERGE_TOLERANCE: Final = 0.002

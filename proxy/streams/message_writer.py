@@ -154,7 +154,7 @@ class MessageWriter:
         return blocks
 
     def _named(self, event: Event) -> Event:
-        """The event for the machine, which tells steps apart by name: of several runs, by longer names."""
+        """The event for the machine, which identifies steps by name: of several runs, by longer names."""
         key = step_key(event, merged=self._merged)
         return event if key == event.step else replace(event, step=key)
 

@@ -22,7 +22,7 @@ class Notices:
         self._notices: list[Notice] = []
 
     def note(self, number: int, item: StepGap | Reset) -> None:
-        """The clients are told of `item` with frame `number`, which is not smaller than the last one."""
+        """Frame `number`, which is not smaller than the last one, announces `item` to the clients."""
         self._numbers.append(number)
         self._notices.append(Notice(time.time_ns(), None if isinstance(item, Reset) else item.cause.value))
         if len(self._numbers) > MOST_NOTICES:

@@ -121,7 +121,7 @@ class RunQueries:
         return not core.done or not were_published(rebuild(core, await self._history()))
 
     def close(self) -> None:
-        """End what is under way; who waits for it gets HatchetAway."""
+        """End all reads that are under way; their callers get HatchetAway."""
         self._closed = True
         for task in (self._lookup, self._naming):
             if task is not None:

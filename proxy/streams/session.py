@@ -78,7 +78,7 @@ class Sessions:
         return frozenset(self._paused)
 
     def stuck(self, since: float) -> list[Session]:
-        """Those whose sink has been full since `since` (the loop's time) or longer."""
+        """The sessions whose sink has been full since `since` (the loop's time) or longer."""
         return [session for session in self._paused if session.paused_before(since)]
 
     def add(self, session: Session) -> None:

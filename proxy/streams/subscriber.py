@@ -209,12 +209,12 @@ class Subscriber:
 
     @property
     def notices(self) -> list[Notice]:
-        """The gaps and resets that the client was told of."""
+        """The gaps and resets that the client was sent."""
         return self.channel.notices.between(self._first_place, self.place) + (self._own_notices or [])
 
     @property
     def gaps(self) -> dict[str, int]:
-        """How many gaps the client was told of, by cause."""
+        """How many gaps the client was sent, by cause."""
         found: dict[str, int] = {}
         for notice in self.notices:
             if notice.cause is not None:

@@ -88,7 +88,7 @@ class Hub:
         self.sessions = Sessions()
         self.waiting: set[asyncio.Task[Any]] = set()  # requests that are not answered yet
         self.max_connections: Final = max_connections(raise_file_limit())  # more are closed at once
-        # Clients of all teams. The rest of the connections is for answers that tell clients to wait.
+        # Clients of all teams. The remaining connections are for `stream.wait` answers.
         self.max_clients: Final = self.max_connections - self.max_connections // 16
         self.started: Final = time.time()
         self.replication: Replication | None = None
@@ -128,7 +128,7 @@ class Hub:
     # -- teams --
 
     def is_broken(self, name: str) -> bool:
-        """Whether `name` is a granted team no version of whose file was ever good."""
+        """Whether `name` is a granted team that never had a valid file."""
         return name in self._states and name not in self._teams
 
     async def apply(self, config: Config, *, began: float) -> list[TeamResult]:

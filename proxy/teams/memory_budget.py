@@ -42,7 +42,7 @@ class MemoryBudget:
     def __init__(
         self, counters: TeamCounters, limit: int | None, holders: Callable[[], Iterable[Shrinkable]]
     ) -> None:
-        """`limit`: bytes, None for no limit. `holders`: who gives way, the first one before the others."""
+        """`limit`: bytes, None for no limit. `holders`: what is shrunk when it is reached, in this order."""
         self.limit = limit
         self._counters = counters
         self._holders = holders

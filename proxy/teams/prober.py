@@ -14,7 +14,7 @@ from proxy.core.clock import Clock, LoopClock
 
 EVERY: Final = 20.0
 """Seconds between two probes of a team. With the longest time-out of a call (10 s) trouble is known in half a
-minute, and told before the minute that is promised has passed."""
+minute, and reported before the minute that is promised has passed."""
 SPREAD: Final = 0.25  # of EVERY: how much earlier or later a probe may come, so that teams do not ask at once
 
 

@@ -46,7 +46,7 @@ class RetentionPolicy:
 
 @dataclass(slots=True)
 class _Entry:
-    """One run session and who uses it."""
+    """One run session and the leases on it."""
 
     session: RunSession
     leases: int = 0

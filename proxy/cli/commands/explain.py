@@ -95,7 +95,7 @@ def command(
 
 
 def _time_of(item: Item) -> float:
-    """When it happened, in seconds; 0 where nothing tells."""
+    """When it happened, in seconds; 0 where the time is not known."""
     return (instant(item.at) or 0) / SECOND if isinstance(item, Event) else 0.0
 
 

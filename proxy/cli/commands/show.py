@@ -48,7 +48,7 @@ def command(path: Path, form: str) -> None:
 
 
 def _address(team: TeamConfig) -> Mapping[str, Any]:
-    """Where the team's Hatchet is, as far as the token and the environment tell."""
+    """Where the team's Hatchet is, as far as the token and the environment name it."""
     from proxy.hatchet.endpoint import endpoint  # noqa: PLC0415 - --help needs none
     from proxy.hatchet.errors import HatchetError  # noqa: PLC0415
 

@@ -2,7 +2,7 @@
 
 All calls of a connection have nearly the same headers, and so do the answers. The first call puts them into
 the dynamic table; from then on the block is made of indexes alone, and is the same bytes each time, as long
-as nothing is added to the table. hpack would make it anew, which is a tenth of what the beginning of a run
+as nothing is added to the table. hpack would make it again, which is a tenth of what the beginning of a run
 costs.
 """
 

@@ -4,7 +4,7 @@
 
 | known of the step                                               | the execution is                         |
 |-----------------------------------------------------------------|------------------------------------------|
-| it began after the step's end, by times                         | a replay's, that nothing tells of yet    |
+| it began after the step's end, by times                         | a replay's, which no source shows yet    |
 | the first one; its subscription brought the attempt's beginning | that attempt, unless it is timed earlier |
 | the first one; the history was asked after its first chunk      | the attempt that the history counts      |
 | a later attempt than that of the one before has begun           | that attempt, or by times an earlier one |
@@ -87,7 +87,7 @@ def attribute(
 
 
 def _began_after_end(one: Execution, evidence: Evidence) -> bool:
-    """Whether it began after the step had ended: a replay, that nothing else tells of yet."""
+    """Whether it began after the step had ended: a replay, which no other source shows yet."""
     end = evidence.end
     if end is None or not end.live or end.stopped or end.at is None or one.first_at is None:
         return False

@@ -94,7 +94,7 @@ def covers(one: SubscriptionState, step_run_id: str, attempt: int, executions: S
     )
     if last is not None:
         if last.guessed:
-            return False  # its chunks may be another attempt's, that nobody told of
+            return False  # its chunks may be of an attempt that no source named
         return one.last_chunk.get((step_run_id, last.number)) == last.last_index
     key = (step_run_id, attempt)
     began = one.live_starts.get(key, one.opened_at)

@@ -18,7 +18,7 @@ class Emitter:
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self.metadata: Mapping[str, Any] = {}
-        self.workflow: str | None = None  # its name, once something told it
+        self.workflow: str | None = None  # its name, once it is known
         self.items: list[Item] = []
 
     def take(self) -> list[Item]:

@@ -59,7 +59,7 @@ class Execution:
     def __init__(self, number: int, now: float) -> None:
         self.number = number
         self.attempt: int | None = None  # None: not known yet
-        self.guessed = False  # it may be another attempt, that nobody told of
+        self.guessed = False  # it may be an attempt that no source named
         self.begun: tuple[int, float] | None = None
         """(attempt, seconds): the beginning of an attempt that came before the first chunk, on the same
         subscription, and when"""

@@ -110,7 +110,7 @@ class Reconciler:
 
     @property
     def workflow(self) -> str | None:
-        """The workflow's name, once a history or `name_workflow` told it."""
+        """The workflow's name, once a history or `name_workflow` has given it."""
         return self._emitter.workflow
 
     def name_workflow(self, name: str) -> None:

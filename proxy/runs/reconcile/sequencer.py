@@ -237,7 +237,7 @@ class Sequencer:
         return verdict
 
     def _more_ran(self) -> bool:
-        """Whether chunks came after the attempt's own that are of no attempt: more ran than ends tell of."""
+        """Whether chunks of no known attempt came after its own: an attempt ran that no end shows."""
         own = self._executions.of(self.attempt)
         return own is not None and any(
             one.attempt == 0 and one.number > own.number for one in self._executions.all

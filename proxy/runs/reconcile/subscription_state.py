@@ -118,7 +118,7 @@ class SubscriptionState:
     def sign_of_life(self, attempt: tuple[str, int], ended_at: float) -> float | None:
         """When it first brought anything after `attempt` had ended; None: nothing yet.
 
-        The first time is kept, because each later event of a shared subscription would begin the wait anew.
+        The first time is kept, because each later event of a shared subscription would restart the wait.
         """
         if self.pulse.at < ended_at:
             return None

@@ -52,7 +52,7 @@ def outside_preflight(hub: Hub, path: str, headers: Mapping[str, str], scheme: s
 
 
 def for_everybody(headers: Mapping[str, str]) -> Headers:
-    """CORS headers for any page: for a team none of whose files was ever good, so no origin is known."""
+    """CORS headers for any page: for a team that never had a valid file, so its origins are not known."""
     origin = headers.get("origin")
     if origin is None:
         return []
@@ -68,7 +68,7 @@ def for_everybody(headers: Mapping[str, str]) -> Headers:
 
 
 def _deciding(hub: Hub, path: str) -> list[Origins]:
-    """Whose origins count: the stream's, else the team's, else those of all teams."""
+    """The origins that apply: the stream's, else the team's, else those of all teams."""
     found = find_stream(hub, path)
     if found is not None:
         return [found[1].target.origins]

@@ -30,8 +30,8 @@ class ParserCallbacks(Protocol):
 class AfterHead:
     """Passes a parser's callbacks on, except for the head of the first request.
 
-    That head was made up to tell the parser how the body is framed. The requests after the first one are
-    passed on whole.
+    That head is synthetic: it only informs the parser how the body is framed. The requests after the first
+    one are passed on whole.
     """
 
     def __init__(self, to: ParserCallbacks) -> None:

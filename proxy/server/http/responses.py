@@ -24,11 +24,11 @@ Headers = list[tuple[bytes, bytes]]
 CLOSE: Final = (b"connection", b"close")
 CHUNKED: Final = (b"transfer-encoding", b"chunked")
 WAIT_SECONDS: Final = 5.0
-"""The least time after which a client that was told to wait reconnects."""
+"""The least time after which a client that gets `stream.wait` reconnects."""
 WAIT_FACTOR: Final = 2.0
 """Times the stream's own `retry`, where that is longer."""
 DRAIN_SECONDS: Final = 1.0
-"""Time after which a client reconnects whose request was interrupted by a drain: another replica is there."""
+"""Seconds after which a client reconnects if a drain interrupted its request: another replica answers."""
 
 
 QUALITY: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")

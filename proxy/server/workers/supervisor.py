@@ -25,7 +25,7 @@ WITHOUT_EFFECT: Final = (signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Supervisor:
-    """Keeps so many workers running until it is told to stop."""
+    """Keeps the given number of workers running until it is stopped."""
 
     def __init__(
         self, workers: int, work: Callable[[int, int], int], replaced: Callable[[int, int], None]

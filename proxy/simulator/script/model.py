@@ -121,7 +121,7 @@ class Step:
     retries: int = 0
     backoff: Backoff | None = None
     timeout: float = DEFAULT_TIMEOUT
-    lingers: float = 0.0  # for so long its worker streams on after a timeout, beside the next attempt
+    lingers: float = 0.0  # seconds that its worker streams on after a timeout, beside the next attempt
     schedule_timeout: float = DEFAULT_SCHEDULE_TIMEOUT
     no_worker: bool = False  # no worker takes it: its schedule timeout ends it
     batch: float | None = None  # a batch task waits so many seconds for its batch

@@ -24,7 +24,7 @@ from proxy.simulator.statuses import CANCELLED, COMPLETED, FAILED
 from proxy.simulator.world import World
 
 DISPATCH = (0.015, 0.045)  # seconds from a step's creation to its worker
-RETRY_SEEN = 0.06  # for so long the history calls a failed attempt FAILED
+RETRY_SEEN = 0.06  # seconds that the history calls a failed attempt FAILED
 BACKOFF_LATE = (25.0, 35.0)
 TIMEOUT_LATE = (0.1, 1.0)
 CONCURRENCY = "Cancelled due to concurrency strategy"

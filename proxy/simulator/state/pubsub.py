@@ -88,7 +88,7 @@ class KindBuffer:
 
 
 class Bus:
-    """Who receives what in one tenant."""
+    """The subscribers of one tenant, and which events each receives."""
 
     def __init__(self, world: World) -> None:
         self._world = world

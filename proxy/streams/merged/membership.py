@@ -99,7 +99,7 @@ class Member:
         self.finished = False  # its end has come; it may not be sent yet
         self.session: RunSession | None = None
         self.leased = False
-        self.open_steps: set[str | None] = set()  # that have begun and not ended, as far as items tell
+        self.open_steps: set[str | None] = set()  # that have begun and not ended, as far as items show
         self.items: list[Item] = []  # that wait: for the first sorting, or behind an item that is held
         self.held = False
         self.spoke = asyncio.Event()  # it has given items, or never will
@@ -129,7 +129,7 @@ class Member:
         return self.spoke.is_set() and not self.open_steps
 
     def marked(self, item: Item) -> Item:
-        """The item with what tells its run apart from the others."""
+        """The item, with the run's parent in an event and the run's id in a gap or reset."""
         if isinstance(item, Event):
             return item if self.parent is None else replace(item, parent=self.parent)
         return item if isinstance(item, End) else replace(item, run_id=self.run_id)

@@ -63,7 +63,7 @@ class MergedSession:
     ) -> None:
         """`run_id` names the whole in cursors: that of the root, or an id made of the value in the path.
 
-        `ended` is called when the stream is over, or has to begin anew: then the attribute `closed` is true.
+        `ended` is called when the stream is over, or has to start again: then the attribute `closed` is true.
         `feed` brings the events of its runs, None where something else does; it is needed until the call of
         `closed`.
         """
@@ -175,7 +175,7 @@ class MergedSession:
             member.spoke.set()
 
     def refuse(self) -> None:
-        """More runs belong to the stream than it may have: its clients are told to come back later."""
+        """More runs belong to the stream than it may have: its clients get `stream.wait`."""
         if self.closed or self.over:
             return
         self.refused = TooManyRuns(
@@ -219,7 +219,7 @@ class MergedSession:
         sessions = [member.session for member in self.members.values()]
         return [session.state for session in sessions if session is not None and session.state is not None]
 
-    # -- who may read it --
+    # -- permission --
 
     def is_open_to(self, permits: Callable[[CoreState], bool]) -> bool:
         """Whether `permits` is true of each run that must be permitted, as far as their states are known."""
@@ -322,7 +322,7 @@ class MergedSession:
         self._ended(self)
 
     def lost(self, member: Member) -> None:
-        """A run session was closed: the stream begins anew, for clients that reconnect."""
+        """A run session was closed: clients that reconnect start from the beginning."""
         member.session = None
         if not self.over and not self.closed:
             self.closed = True

@@ -20,7 +20,7 @@ from proxy.streams.merged.session import MOST_RUNS, MergedSession
 from proxy.teams.merged.newcomers import Newcomers
 
 LOOK_AGAIN: Final = 1.0
-"""Seconds between two looks at the list, where no subscription tells of new turns."""
+"""Seconds between two reads of the list, where no subscription delivers new turns."""
 LOOK_RARELY: Final = 15.0  # seconds between them, where one does
 BEHIND: Final = 0.1  # seconds between two looks for a turn that is not in the list yet
 LOOKS: Final = 20  # such looks
@@ -82,7 +82,7 @@ class Conversation:
             self._newcomers.unwatch(begun)
 
     async def _begun(self, session: MergedSession, run_id: str) -> None:
-        """Add a turn at once, or as soon as the list tells its workflow."""
+        """Add a turn at once, or as soon as the list names its workflow."""
         if self._workflows is None:
             session.add(run_id, created_at=time.time_ns())
             return

@@ -1,7 +1,7 @@
 """Family: a run and everything that its steps started, at any depth. Its end is the root's.
 
 The engine puts the ids of the parent run and the parent step into each child's metadata, so one read of a
-child's core state tells where it belongs, 50 to 100 ms before the history lists it. Which runs begin is known
+child's core state names its parent, 50 to 100 ms before the history lists it. Which runs begin is known
 from the first event that a subscription brings (`proxy.teams.merged.newcomers`), and from the history's list
 by the parent's id. The list is read when a client comes, again and again while runs go on, and once more at
 the root's end, when the history has that end too: then it has every child that the run started.
@@ -26,7 +26,7 @@ from proxy.streams.stream import LiveStream
 from proxy.teams.merged.newcomers import Newcomers
 
 SORTING: Final = 2.0  # seconds for which children that are over are waited for, to sort what happened
-LOOK_AGAIN: Final = 1.0  # seconds between two looks at the lists, where no subscription tells of new runs
+LOOK_AGAIN: Final = 1.0  # seconds between two reads of the lists, where no subscription delivers new runs
 LOOK_RARELY: Final = 5.0  # seconds between them, where one does
 LOOKS_AT_ONCE: Final = 8  # lists that are read at the same time
 END_OF_CHILD: Final = 2.0  # seconds for which the end of a child is waited for that is over
@@ -41,7 +41,7 @@ class Family:
     """The membership of one run and its children."""
 
     settle_time: float = SORTING
-    guarded = False  # who may see a run may see what it started
+    guarded = False  # a client that may read a run may read the runs that it started
     sequential = False
 
     def __init__(

@@ -1,6 +1,6 @@
 """Newcomers: runs that a subscription brought and nobody follows yet, for the streams that look for runs.
 
-An event tells only its run's id. The core state tells the run's metadata at once, long before the history
+An event has only its run's id. The core state has the run's metadata at once, long before the history
 lists the run: the application's pairs, and for a child run which run and step started it.
 """
 
@@ -25,7 +25,7 @@ MOST_SEEN: Final = 4096  # runs that are remembered, so that each is asked for o
 
 
 class Newcomers:
-    """Tells watchers about the runs that begin."""
+    """Informs watchers of the runs that begin."""
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
