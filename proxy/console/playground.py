@@ -7,7 +7,7 @@ called. Its tokens and keys are not looked at.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
 from config.checks.checker import Checked, Form, check
@@ -18,12 +18,11 @@ from config.problems import errors
 from config.source.variables import WithoutSecrets
 from proxy.console.run_view import verdict_as_json
 from proxy.core import json_codec
-from proxy.core.events import Event, Reset, StepGap
-from proxy.rules.rule import Message
+from proxy.core.events import Event
+from proxy.rules.dry_run import Cause, DryRun, Made
 from proxy.rules.ruleset import Rules
 from proxy.rules.sample_event import GivenProblem, event_of
-from proxy.rules.test_runner import TestResult, run_tests
-from proxy.rules.whole import Repair, WholeTexts
+from proxy.rules.test_runner import TestResult, as_message, run_tests
 from proxy.streams.format_preview import FormatPreview
 
 MOST_TEXT: Final = 64 << 10
@@ -91,10 +90,9 @@ def _explain(stream: StreamConfig, given: Sequence[Any]) -> list[dict[str, Any]]
         rules = Rules(stream)
     except ExpressionProblem as problem:
         return [{"problem": f"an expression cannot be run: {problem.message}"}]
-    preview = FormatPreview(stream)
-    # a single event does not show a step's chunks, so there is nothing to compare an output with
-    texts = WholeTexts(rules) if len(given) > 1 else None
-    found = []
+    preview, run = FormatPreview(stream), DryRun(rules, single=len(given) == 1)
+    found: list[dict[str, Any]] = []
+    last: dict[str, Any] | None = None  # the last event that could be read
     for each in given:
         try:
             event = _event(each)
@@ -102,40 +100,37 @@ def _explain(stream: StreamConfig, given: Sequence[Any]) -> list[dict[str, Any]]
             hint = f" ({wrong.hint})" if isinstance(wrong, GivenProblem) else ""
             found.append({"problem": f"{wrong}{hint}"})
             continue
-        found.append(_outcome(event, rules, preview, texts))
+        last = {"rules": [], "frames": "", "silence": None, "messages": []}
+        _add(last, run.take(event), preview)
+        found.append(last)
+    if last is not None:
+        _add(last, run.finish(), preview)
     return found
+
+
+def _add(entry: dict[str, Any], made: Iterable[Made], preview: FormatPreview) -> None:
+    """Add to an event's entry what the stream does when the event has come.
+
+    Chunks that were merged are shown with the event that ended their waiting.
+    """
+    for each in made:
+        frames = preview.write(each).decode("utf-8", "replace")
+        message = as_message(each)
+        entry["rules"] += [verdict_as_json(verdict) for verdict in each.verdicts]
+        entry["frames"] += frames
+        if message is not None:
+            entry["messages"].append(message if message["event"] is not None else _unnamed(message))
+        if not frames and (message is not None or each.cause is Cause.WAITS):
+            entry["silence"] = preview.silence(each)
+    if entry["frames"]:
+        entry["silence"] = None
+
+
+def _unnamed(message: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in message.items() if key != "event"}
 
 
 def _event(given: Any) -> Event:
     if not isinstance(given, dict):
         raise GivenProblem("an event is a JSON object", 'like {"type": "step_started", "step": "answer"}')
     return event_of(given)
-
-
-def _outcome(event: Event, rules: Rules, preview: FormatPreview, texts: WholeTexts | None) -> dict[str, Any]:
-    frames = b"".join([_repaired(each, preview) for each in texts.before(event)] if texts else [])
-    verdicts = rules.verdicts(event)
-    message: Message | None = next((each.message for each in verdicts if each.message is not None), None)
-    frames += preview.message(event, message)
-    if message is not None and texts is not None:
-        texts.record(event, message)
-    return {
-        "rules": [verdict_as_json(each) for each in verdicts],
-        "frames": frames.decode("utf-8", "replace"),
-        "silence": None if frames or message is None else preview.silence(event),
-        "message": None if message is None else _message(message),
-    }
-
-
-def _message(message: Message) -> dict[str, Any]:
-    """The message as a test expects it."""
-    found: dict[str, Any] = {} if message.event is None else {"event": message.event}
-    if message.part is not None:
-        found["as"] = message.part
-    return {**found, "data": json_codec.decode(message.data.decode())}
-
-
-def _repaired(found: StepGap | Reset | Repair, preview: FormatPreview) -> bytes:
-    if isinstance(found, Repair):
-        return preview.message(found.event, found.message)
-    return preview.control(found)

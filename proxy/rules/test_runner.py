@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,12 +16,10 @@ from config.expressions.api import ExpressionProblem, compile_allow
 from config.model.files import StreamConfig, TeamConfig, TestConfig
 from config.problems import ERROR, Place, Problem
 from proxy.core import json_codec
-from proxy.core.events import STEP_STREAM, End, Event, Item, Reset, StepGap
-from proxy.rules.merging import Merging, Ready
-from proxy.rules.rule import Message
+from proxy.core.events import STEP_STREAM, End, Event, Item, Reset
+from proxy.rules.dry_run import UNSENT, DryRun, Made
 from proxy.rules.ruleset import Rules, RuleVerdict
 from proxy.rules.sample_event import RUN_ID, GivenProblem, event_of
-from proxy.rules.whole import Repair, WholeTexts
 
 NOTHING: Final = "nothing"
 ALLOWED: Final = "allowed"
@@ -137,16 +134,18 @@ def _run(
         return TestResult(test.name, test.stream, False, f"given: {wrong.message} ({wrong.hint})")
     except ExpressionProblem as wrong:
         return TestResult(test.name, test.stream, False, f"an expression cannot be run: {wrong.message}")
-    rules = compiled[test.stream]
-    verdicts = [rules.verdicts(item) for item in items if isinstance(item, Event)]
-    got = _messages(rules, items, controls=stream.format == "sse" and stream.control == "named")
+    # A single event is what a rule makes of it; only a sequence has chunks to compare an output with.
+    controls = stream.format == "sse" and stream.control == "named"
+    run = DryRun(compiled[test.stream], single=len(items) == 1, controls=controls)
+    made = [each for item in items for each in run.take(item)] + run.finish()
+    got = [message for each in made if (message := as_message(each)) is not None]
     expected = [
         {"event": message.get("event"), "data": message.get("data")}
         | ({"as": message["as"]} if message.get("as") is not None else {})
         for message in test.expected_messages
     ]
     shown = _shown(expected), _shown(got)
-    every = tuple(verdict for each in verdicts for verdict in each)
+    every = tuple(verdict for each in made for verdict in each.verdicts)
     return TestResult(test.name, test.stream, _as_expected(expected, got), None, *shown, every)
 
 
@@ -184,51 +183,20 @@ def _events(test: TestConfig) -> list[Event]:
     return events
 
 
-def _messages(rules: Rules, items: Sequence[Item], *, controls: bool) -> list[dict[str, Any]]:
-    """What the stream sends for `items`, one after the other, what repairs a text included.
+def as_message(made: Made) -> dict[str, Any] | None:
+    """What is sent, as a test expects it; None where nothing is.
 
-    `controls`: it has control frames, as a recorded run shows them.
+    The event is None for a message without a name; `as` is there for a stream of a chat protocol.
     """
-    texts = WholeTexts(rules)
-    sent: list[dict[str, Any]] = []
-    for ready in _merged(rules, items):
-        # A single event is what a rule makes of it; only a sequence has chunks to compare an output with.
-        sent += [_outcome(found) for found in texts.before(ready.item)] if len(items) > 1 else []
-        if not isinstance(ready.item, Event):
-            if controls and not (isinstance(ready.item, StepGap) and texts.hold(ready.item)):
-                sent += _controls(rules, ready.item)
-            continue
-        message = rules.message(ready.item, ready.decoded)
-        if message is not None:
-            texts.record(ready.item, message)
-            sent.append(_message(message))
-    return sent
-
-
-def _controls(rules: Rules, item: StepGap | Reset | End) -> list[dict[str, Any]]:
-    """The control frame of `item`, as a channel sends it: only for steps whose chunks are forwarded."""
+    item, message = made.item, made.message
+    if made.cause in UNSENT:
+        return None
     if isinstance(item, End):
-        return [{"event": "stream.end", "data": {"status": item.status}}]
-    if item.step is not None and not rules.forwards_chunks(item.step):
-        return []
-    return [_outcome(item)]
-
-
-def _merged(rules: Rules, items: Sequence[Item]) -> Iterator[Ready]:
-    """The items, with chunks merged where a rule has `merge`: no time passes in a test."""
-    merging = Merging(rules)
-    for item in items:
-        yield from merging.take(item, None, 0.0) if rules.merges else [Ready(item)]
-    yield from merging.flush(math.inf)
-
-
-def _outcome(found: StepGap | Reset | Repair) -> dict[str, Any]:
-    if isinstance(found, Repair):
-        return _message(found.message)
-    return {"event": "stream.reset" if isinstance(found, Reset) else "stream.gap", "data": found.data}
-
-
-def _message(message: Message) -> dict[str, Any]:
+        return {"event": "stream.end", "data": {"status": item.status}}
+    if not isinstance(item, Event):
+        return {"event": "stream.reset" if isinstance(item, Reset) else "stream.gap", "data": item.data}
+    if message is None:
+        return None
     found = {"event": message.event, "data": json_codec.decode(message.data.decode())}
     return found if message.part is None else {**found, "as": message.part}
 

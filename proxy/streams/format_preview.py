@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from config.model.files import StreamConfig
-from proxy.core.events import Event, Reset, StepGap
+from proxy.core.events import STEP_STREAM, End, Event, Reset, StepGap
 from proxy.formats.machine import Facts, Refused, Sent
 from proxy.formats.wire import SSE, machine_of, wire_of
+from proxy.rules.dry_run import UNSENT, Cause, Made
 from proxy.rules.rule import Message
 
 NO_RUN: Final = "00000000-0000-0000-0000-000000000000"
 HELD: Final = "held until the attempt of its step cannot fail any more"
+WAITS: Final = "it waits for more chunks of its step, to be merged with them"
 
 
 class FormatPreview:
@@ -34,6 +36,14 @@ class FormatPreview:
     def begin(self) -> bytes:
         """What opens the message; empty for ``sse``."""
         return self._bytes(self._machine.begin())
+
+    def write(self, made: Made) -> bytes:
+        """What is written for one thing that the stream does."""
+        if made.cause in UNSENT:
+            return b""
+        if isinstance(made.item, Event):
+            return self.message(made.item, made.message)
+        return self.end(made.item.status) if isinstance(made.item, End) else self.control(made.item)
 
     def message(self, event: Event, message: Message | None) -> bytes:
         """What is written for `event`, which became `message`."""
@@ -58,12 +68,14 @@ class FormatPreview:
         """What is written at the verified end."""
         return self._bytes(self._machine.end(status))
 
-    def silence(self, event: Event | None = None) -> str:
+    def silence(self, made: Made) -> str:
         """Why nothing was written for something that is forwarded."""
+        if made.cause is Cause.WAITS:
+            return WAITS
         reasons, self._refused = self._refused, []
         if reasons:
             return f"refused: {'; '.join(reasons)}"
-        if event is not None and self._hold and event.type == "step_stream":
+        if self._hold and isinstance(made.item, Event) and made.item.type == STEP_STREAM:
             return HELD
         return f"`{self.format}` writes nothing for it"
 

@@ -16,12 +16,11 @@ from config.problems import ConfigError
 from proxy.cli.commands.config_files import PROBLEMS, USAGE, team_named, teams_at
 from proxy.cli.commands.problems import show_problems
 from proxy.core import json_codec
-from proxy.core.events import STEP_COMPLETED, End, Event, Item, Reset, StepGap
+from proxy.core.events import STEP_COMPLETED, End, Event, Item, Reset
 from proxy.core.instant import SECOND, instant
-from proxy.rules.merging import Merging, Ready
+from proxy.rules.dry_run import Cause, DryRun, Made
 from proxy.rules.ruleset import Rules, RuleVerdict
 from proxy.rules.sample_event import GivenProblem, event_of
-from proxy.rules.whole import Repair, WholeTexts
 from proxy.streams.format_preview import FormatPreview
 
 STANDARD_INPUT: Final = "-"
@@ -75,48 +74,23 @@ def command(
     except Wrong as wrong:
         click.echo(f"explain: {wrong}", err=True)
         sys.exit(USAGE)
-    texts = None if text is not None else WholeTexts(rules)  # a single event does not show a step's chunks
     preview = FormatPreview(stream)
     if text is None and (begin := preview.begin()):
         click.secho("the message begins", bold=True)
         _raw(begin)
-    merging = Merging(rules) if rules.merges and text is None else None
+    run = DryRun(rules, single=text is not None)
     now = 0.0
     for item in items:
-        if merging is None:
-            explain(rules, item, preview, texts)
-            continue
         now = max(now, _time_of(item))
-        for ready in [*merging.flush(now), *merging.take(item, None, now)]:
-            if ready.decoded is None:
-                explain(rules, ready.item, preview, texts)
-            else:
-                _explain_merged(rules, ready, preview, texts)
+        for made in run.take(item, now):
+            explain(rules, made, preview)
+    for made in run.finish():
+        explain(rules, made, preview)
 
 
 def _time_of(item: Item) -> float:
     """When it happened, in seconds; 0 where the time is not known."""
     return (instant(item.at) or 0) / SECOND if isinstance(item, Event) else 0.0
-
-
-def _explain_merged(rules: Rules, ready: Ready, preview: FormatPreview, texts: WholeTexts | None) -> None:
-    """Prints what the stream sends for chunks that were merged."""
-    event, decoded = ready.item, ready.decoded
-    assert isinstance(event, Event)
-    assert decoded is not None
-    assert decoded.decided is not None
-    last, first = event.index, event.first_index
-    which = f"chunk {last}" if first == last else f"chunks {first} to {last}"
-    click.secho(f"{event.type} of step {event.step}, {which}", bold=True)
-    merged = "" if first == last else ", merged into one frame"
-    click.echo(f"  {decoded.decided.name}: {click.style('matched', fg='green')}{merged}")
-    message = rules.message(event, decoded)
-    if message is None:
-        click.echo("  not forwarded\n")
-        return
-    if texts is not None:
-        texts.record(event, message)
-    _written(preview.message(event, message), preview, event)
 
 
 def _stream(path: Path, team_name: str | None, stream_name: str | None) -> StreamConfig:
@@ -180,49 +154,59 @@ def _content(text: str) -> str:
         ) from None
 
 
-def explain(rules: Rules, item: Item, preview: FormatPreview, texts: WholeTexts | None = None) -> None:
-    """Prints what the stream sends for `item`; `texts` records the texts of a run, for rules with `whole`."""
-    for found in texts.before(item) if texts is not None else []:
-        _explain_outcome(found, preview)
-    if not isinstance(item, Event):
-        if texts is not None and isinstance(item, StepGap) and texts.hold(item):
-            click.secho(f"a gap of step {item.step}", bold=True)
-            click.echo("  held until the step ends: a rule with `whole` may repair the text\n")
-        else:
-            _explain_notice(rules, item, preview)
+def explain(rules: Rules, made: Made, preview: FormatPreview) -> None:
+    """Prints one thing that the stream does; of chunks that are merged only what they become."""
+    if made.cause is Cause.WAITS:
         return
-    of = f" of step {item.step}" if item.step is not None else ""
-    click.secho(f"{item.type}{of}", bold=True)
-    verdicts = rules.verdicts(item)
-    for verdict in verdicts:
+    click.secho(_title(made), bold=True)
+    if made.cause is Cause.HELD:
+        click.echo("  held until the step ends: a rule with `whole` may repair the text\n")
+    elif made.cause is Cause.UNSENT:
+        click.echo("  no rule forwards chunks of this step: not sent\n")
+    elif isinstance(made.item, Event) and made.cause in (Cause.GIVEN, Cause.MERGED):
+        _explain_event(rules, made, made.item, preview)
+    else:
+        _written(made, preview)
+
+
+def _title(made: Made) -> str:
+    item = made.item
+    if isinstance(item, End):
+        return f"the verified end: {item.status}"
+    if isinstance(item, Event):
+        if made.cause is Cause.REPAIR:
+            rule = "" if made.message is None else made.message.rule
+            return f"the missing text of step {item.step}, by rule {rule}"
+        of = f" of step {item.step}" if item.step is not None else ""
+        return f"{item.type}{of}{f', {_chunks(item)}' if made.cause is Cause.MERGED else ''}"
+    released = made.cause is Cause.RELEASED
+    if isinstance(item, Reset):
+        return f"a reset of step {item.step}{': its whole text follows' if released else ''}"
+    return f"a gap of step {item.step}{', held until now' if released else ''}"
+
+
+def _chunks(merged: Event) -> str:
+    first, last = merged.first_index, merged.index
+    return f"chunk {last}" if first == last else f"chunks {first} to {last}"
+
+
+def _explain_event(rules: Rules, made: Made, event: Event, preview: FormatPreview) -> None:
+    for verdict in made.verdicts:
         _explain_verdict(verdict)
-    for rule in (
-        rules.whole_rules(item.step, item.workflow) if item.type == STEP_COMPLETED and item.step else []
-    ):
-        whole = rules.whole_text(rule, item)
-        says = "gives no text" if whole is None else f"the chunks add up to {len(whole)} characters"
-        click.echo(f"  whole of {rule.name}: {says}")
-    message = next((verdict.message for verdict in verdicts if verdict.message is not None), None)
-    if message is None:
-        why = "not forwarded" if any(v.matched for v in verdicts) else "no rule matches: not forwarded"
-        click.echo(f"  {why}\n")
-        _raw(preview.message(item, None))  # the end of a step also ends its text
-    else:
-        if texts is not None:
-            texts.record(item, message)
-        _written(preview.message(item, message), preview, item)
-
-
-def _explain_outcome(found: StepGap | Reset | Repair, preview: FormatPreview) -> None:
-    if isinstance(found, StepGap):
-        click.secho(f"a gap of step {found.step}, held until now", bold=True)
-        _written(preview.control(found), preview)
-    elif isinstance(found, Reset):
-        click.secho(f"a reset of step {found.step}: its whole text follows", bold=True)
-        _written(preview.control(found), preview)
-    else:
-        click.secho(f"the missing text of step {found.event.step}, by rule {found.message.rule}", bold=True)
-        _written(preview.message(found.event, found.message), preview, found.event)
+    if made.cause is Cause.MERGED and made.rule is not None:
+        merged = "" if event.first_index == event.index else ", merged into one frame"
+        click.echo(f"  {made.rule}: {click.style('matched', fg='green')}{merged}")
+    if event.type == STEP_COMPLETED and event.step:
+        for rule in rules.whole_rules(event.step, event.workflow):
+            whole = rules.whole_text(rule, event)
+            says = "gives no text" if whole is None else f"the chunks add up to {len(whole)} characters"
+            click.echo(f"  whole of {rule.name}: {says}")
+    if made.message is not None:
+        _written(made, preview)
+        return
+    matched = made.cause is Cause.MERGED or any(verdict.matched for verdict in made.verdicts)
+    click.echo(f"  {'not forwarded' if matched else 'no rule matches: not forwarded'}\n")
+    _raw(preview.write(made))  # the end of a step also ends its text
 
 
 def _explain_verdict(verdict: RuleVerdict) -> None:
@@ -236,25 +220,13 @@ def _explain_verdict(verdict: RuleVerdict) -> None:
     click.echo(f"  {verdict.rule}: {click.style(said, fg=colour)}{reasons}")
 
 
-def _explain_notice(rules: Rules, item: StepGap | Reset | End, preview: FormatPreview) -> None:
-    if isinstance(item, End):
-        click.secho(f"the verified end: {item.status}", bold=True)
-        _written(preview.end(item.status), preview)
-        return
-    what = "a reset" if isinstance(item, Reset) else "a gap"
-    click.secho(f"{what} of step {item.step}", bold=True)
-    if item.step is not None and not rules.forwards_chunks(item.step, item.workflow):
-        click.echo("  no rule forwards chunks of this step: not sent\n")
-    else:
-        _written(preview.control(item), preview)
-
-
-def _written(frames: bytes, preview: FormatPreview, event: Event | None = None) -> None:
+def _written(made: Made, preview: FormatPreview) -> None:
     """The frames, or why there are none."""
+    frames = preview.write(made)
     if frames:
         _raw(frames)
     else:
-        click.echo(f"  {preview.silence(event)}\n")
+        click.echo(f"  {preview.silence(made)}\n")
 
 
 def _raw(frame: bytes) -> None:

@@ -141,7 +141,7 @@ class Playground {
 
   /** Writes the events and what came of them into the YAML, as a test. */
   save(found, events) {
-    const messages = found.events.map((event) => event.message).filter((message) => message !== null);
+    const messages = found.events.flatMap((event) => event.messages);
     const single = events.length === 1;
     const expect = messages.length === 0 ? "nothing" : JSON.stringify(single ? messages[0] : messages);
     const entry = [`  - name: ${JSON.stringify(`${found.stream}: ${events.map((event) => event.type).join(", ").slice(0, 60)}`)}`,

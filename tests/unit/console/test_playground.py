@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def test_a_single_event_shows_each_rules_verdict_and_the_frame() -> None:
         ("done", "took it"),
     ]
     assert event["frames"] == 'event: done\ndata: {"n":7}\n\n'
-    assert event["message"] == {"event": "done", "data": {"n": 7}}
+    assert event["messages"] == [{"event": "done", "data": {"n": 7}}]
     assert (found["stream"], found["streams"]) == ("chat", ["chat", "status"])
 
 
@@ -44,6 +45,39 @@ def test_a_sequence_repairs_a_text_like_a_stream_does() -> None:
         'data: {"text":"Hel"}\n\n',
         'data: {"text":"lo"}\n\nevent: done\ndata: {"n":7}\n\n',
     ]
+
+
+def test_a_sequence_becomes_a_test_that_passes() -> None:
+    """What is sent of each event, repairs included, is what the tests beside the rules expect."""
+    found = play({"yaml": TEAM, "stream": "chat", "events": [CHUNK, END]})
+    expect = [message for event in found["events"] for message in event["messages"]]
+    assert expect == [
+        {"data": {"text": "Hel"}},
+        {"data": {"text": "lo"}},
+        {"event": "done", "data": {"n": 7}},
+    ]
+    test = {"name": "saved", "stream": "chat", "given": [CHUNK, END], "expect": expect}
+    [result] = play({"yaml": f"{TEAM}tests: [{json.dumps(test)}]"})["tests"]
+    assert result["passed"]
+
+
+MERGED = TEAM.replace("data: {text: payload}, whole: payload.text", "data: {text: payload}, merge: 50ms")
+
+
+def test_chunks_that_are_merged_are_shown_with_what_ends_their_waiting() -> None:
+    found = play({"yaml": MERGED, "stream": "chat", "events": [CHUNK, CHUNK, END]})
+    first, second, end = found["events"]
+    assert [event["frames"] for event in (first, second)] == ["", ""]
+    assert "merged" in first["silence"]
+    assert [rule["outcome"] for rule in second["rules"]] == ["took it", "not evaluated"]
+    assert end["frames"] == 'data: {"text":"HelHel"}\n\nevent: done\ndata: {"n":7}\n\n'
+    assert end["messages"] == [{"data": {"text": "HelHel"}}, {"event": "done", "data": {"n": 7}}]
+
+
+def test_chunks_that_nothing_ends_are_shown_with_the_last_event() -> None:
+    found = play({"yaml": MERGED, "stream": "chat", "events": [CHUNK, CHUNK]})
+    assert [event["frames"] for event in found["events"]] == ["", 'data: {"text":"HelHel"}\n\n']
+    assert found["events"][1]["silence"] is None
 
 
 def test_an_impossible_event_is_named_and_the_others_are_shown() -> None:

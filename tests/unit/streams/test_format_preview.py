@@ -13,6 +13,7 @@ from proxy.cli.commands.event_printer import EventPrinter
 from proxy.cli.commands.explain import explain
 from proxy.cli.main import main
 from proxy.core.events import End, Item, Reset
+from proxy.rules.dry_run import DryRun
 from proxy.rules.ruleset import Rules
 from proxy.streams.format_preview import FormatPreview
 from tests.support.formats import chunk, event
@@ -33,8 +34,9 @@ def stream(rest: str) -> StreamConfig:
 
 def explained(config: StreamConfig, *items: Item, capfd: pytest.CaptureFixture[str]) -> str:
     rules, preview = Rules(config), FormatPreview(config)
-    for item in items:
-        explain(rules, item, preview)
+    run = DryRun(rules, single=len(items) == 1)
+    for made in [*(made for item in items for made in run.take(item)), *run.finish()]:
+        explain(rules, made, preview)
     return click.unstyle(capfd.readouterr().out)
 
 
