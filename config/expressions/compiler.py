@@ -88,6 +88,9 @@ class Lowering:
     # -- one after another
 
     def _chain(self, node: Node) -> Closure:
+        keys = keys_of(node)
+        if keys is not None:
+            return _path(keys)
         steps = [self.lower(child) for child in node.children]
         if len(steps) == 2:
             first, second = steps
@@ -100,45 +103,7 @@ class Lowering:
 
         return chain
 
-    _pipe = _index_expression = _chain
-
-    def _subexpression(self, node: Node) -> Closure:
-        path = [child.value for child in node.children if child.kind == "field"]
-        if len(path) != len(node.children):
-            return self._chain(node)
-        if len(path) == 2:
-            first, second = path
-
-            def pair(value: Any) -> Any:
-                if value.__class__ is dict:
-                    value = value.get(first)
-                    if value.__class__ is dict:
-                        return value.get(second)
-                return None
-
-            return pair
-        if len(path) == 3:
-            one, two, three = path
-
-            def triple(value: Any) -> Any:
-                if value.__class__ is dict:
-                    value = value.get(one)
-                    if value.__class__ is dict:
-                        value = value.get(two)
-                        if value.__class__ is dict:
-                            return value.get(three)
-                return None
-
-            return triple
-
-        def walk(value: Any) -> Any:
-            for name in path:
-                if value.__class__ is not dict:
-                    return None
-                value = value.get(name)
-            return value
-
-        return walk
+    _pipe = _index_expression = _subexpression = _chain
 
     # -- logic
 
@@ -294,6 +259,61 @@ class Lowering:
             return call(meter, given)
 
         return apply
+
+
+def keys_of(node: Node) -> list[str | int] | None:
+    """The names and indexes that lead from the value to what `node` selects; None where it does more."""
+    if node.kind in ("field", "index"):
+        return [node.value]
+    if node.kind in ("identity", "current"):
+        return []
+    if node.kind not in ("subexpression", "index_expression", "pipe"):
+        return None
+    parts = [keys_of(child) for child in node.children]
+    return None if None in parts else [key for part in parts for key in part or ()]
+
+
+def _path(keys: list[str | int]) -> Closure:
+    """One closure for a whole path: nearly every expression is one, and calls are what it would cost."""
+    names = [key for key in keys if isinstance(key, str)]
+    if len(names) == len(keys) == 2:
+        first, second = names
+
+        def pair(value: Any) -> Any:
+            if value.__class__ is dict:
+                value = value.get(first)
+                if value.__class__ is dict:
+                    return value.get(second)
+            return None
+
+        return pair
+    if len(names) == len(keys) == 3:
+        one, two, three = names
+
+        def triple(value: Any) -> Any:
+            if value.__class__ is dict:
+                value = value.get(one)
+                if value.__class__ is dict:
+                    value = value.get(two)
+                    if value.__class__ is dict:
+                        return value.get(three)
+            return None
+
+        return triple
+
+    def walk(value: Any) -> Any:
+        for key in keys:
+            if isinstance(key, str):
+                if value.__class__ is not dict:
+                    return None
+                value = value.get(key)
+            elif value.__class__ is list and -len(value) <= key < len(value):
+                value = value[key]
+            else:
+                return None
+        return value
+
+    return walk
 
 
 CALL: Final = 5  # a function's call takes about as long as visiting so many other nodes

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from proxy.access.authenticator import Identity
 from proxy.access.request_head import RequestHead
-from proxy.core.value import value
 
 
-@value
-class Entitlement:
+class Entitlement(Struct, frozen=True, gc=False):
     """The credential and the request of an open stream.
 
     `run` is the run as tickets mean it: the canonical id, or the value in a metadata path. `head` is reduced

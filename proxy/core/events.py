@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from proxy.core.value import value
+import msgspec
+from msgspec import Struct
 
 STEP_STARTED: Final = "step_started"
 STEP_STREAM: Final = "step_stream"
@@ -29,8 +30,7 @@ STEP_ENDS: Final = frozenset({STEP_COMPLETED, STEP_SKIPPED, STEP_FAILED, STEP_CA
 RUN_EVENTS: Final = frozenset({RUN_COMPLETED, RUN_FAILED, RUN_CANCELLED})
 
 
-@value
-class Event:
+class Event(Struct, frozen=True, gc=False):
     """One thing that happened in a run; the root of the expressions in ``when`` and ``data``.
 
     ``payload`` is text for a chunk, else a JSON value (docs/configuration.md lists them by type). ``step``,
@@ -47,7 +47,7 @@ class Event:
     attempt: int | None = None
     index: int | None = None
     at: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = msgspec.field(default_factory=dict)
     recovered: bool = False
     workflow: str | None = None  # None where its name is not known yet
     parent: Mapping[str, Any] | None = None  # of a child run's events: run_id, step and workflow

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
-from proxy.core.value import value
+from msgspec import Struct
 
 PARENT_RUN: Final = "hatchet__parent_workflow_run_id"
 PARENT_STEP: Final = "hatchet__parent_step_run_id"
@@ -31,8 +31,7 @@ class Kind(Enum):
     OTHER = "other"
 
 
-@value
-class LiveEvent:
+class LiveEvent(Struct, frozen=True, gc=False):
     """One WorkflowEvent from a gRPC subscription, translated but not yet checked against other evidence."""
 
     run_id: str

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from typing import Any, Final, Protocol
 
+from msgspec import Struct
+
 from proxy.core.events import Event, Reset, StepGap
-from proxy.core.value import value
 from proxy.formats.transcript import Transcript
 
 TEXT: Final = "text"
@@ -28,8 +29,7 @@ STEP: Final = "step"
 ERROR: Final = "error"
 
 
-@value
-class Sent:
+class Sent(Struct, frozen=True, gc=False):
     """What the rule named `rule` sends of an event: `part` is its `as`, `data` what its `data` gives.
 
     For ``sse``, `part` is the event's name, empty for none, and `data` is a line of JSON in bytes.
@@ -40,8 +40,7 @@ class Sent:
     rule: str = ""
 
 
-@value
-class Facts:
+class Facts(Struct, frozen=True, gc=False):
     """What a machine knows about its stream and run.
 
     `thread` is the value in a metadata path, else the run id. `salt` differs between two backlogs of the same

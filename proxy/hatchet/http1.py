@@ -16,8 +16,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 import httptools
-
-from proxy.core.value import value
+from msgspec import Struct
 
 IDLE: Final = 15.0
 """Seconds after which an unused connection is not used again: what is between drops idle connections, some
@@ -38,8 +37,7 @@ class ServerDisconnected(ConnectionError):
     """The connection ended before the answer."""
 
 
-@value
-class Answer:
+class Answer(Struct, frozen=True, gc=False):
     """A whole answer."""
 
     status: int

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final, Protocol
 
-from proxy.core.value import value
+from msgspec import Struct
 
 GONE_AFTER: Final = 6.0
 """Seconds after which a replica that says nothing is taken for dead: three of its beats."""
@@ -42,8 +42,7 @@ class Life(Enum):
     DEAD = "dead"
 
 
-@value
-class Record:
+class Record(Struct, frozen=True, gc=False):
     """An entry of a log.
 
     `fence` and `position` are its id: the fence under which it was written, and its place in the log.

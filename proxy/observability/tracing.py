@@ -10,11 +10,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from proxy.core.value import value
+from msgspec import Struct
 
 
-@value
-class Notice:
+class Notice(Struct, frozen=True, gc=False):
     """Gaps of one cause, or resets, that a client was sent; `at` in nanoseconds since the epoch."""
 
     at: int

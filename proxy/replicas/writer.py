@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from enum import Enum, auto
 from typing import Final, Protocol
+
+from msgspec import structs
 
 from proxy.core import json_codec
 from proxy.core.events import Event, Item
@@ -159,7 +160,7 @@ class Writer:
         due = self._since_summary >= SUMMARY_EVERY or self._bytes_since_summary >= SUMMARY_BYTES
         if whole and due:
             last = records[-1]
-            records[-1] = replace(last, summary=progress.summary(self._news.told))
+            records[-1] = structs.replace(last, summary=progress.summary(self._news.told))
             self._summaries.append((fence, last.position))
             self._since_summary = self._bytes_since_summary = 0
         return records
@@ -170,7 +171,7 @@ class Writer:
         except json_codec.NotJson as error:
             self._unforeseen(error)
             assert isinstance(item, Event)
-            return self._progress.codec.encode(replace(item, payload=None))
+            return self._progress.codec.encode(structs.replace(item, payload=None))
 
     # -- answers --
 

@@ -17,11 +17,12 @@ Pure: the time is given. There is one object per channel.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from msgspec import Struct, structs
+
 from proxy.core.events import STEP_STREAM, Event, Item, StepGap, step_key
-from proxy.core.value import value
 from proxy.rules.rule import DecodedEvent, Rule
 from proxy.rules.ruleset import Rules
 
@@ -31,8 +32,7 @@ MOST_STEPS: Final = 256
 """Steps of which something waits at once; beyond that everything becomes frames, which bounds the memory."""
 
 
-@value
-class Ready:
+class Ready(Struct, frozen=True, gc=False):
     """The next item in order; `decoded` is the form of a merged event, None for any other item."""
 
     item: Item
@@ -66,7 +66,7 @@ class _Waiting:
     def ready(self) -> list[Ready]:
         """Its gaps, and the event that stands for its chunks."""
         payload = self.payloads if self.json else "".join(self.payloads)
-        merged = replace(self.last, payload=payload, first_index=self.first.index)
+        merged = structs.replace(self.last, payload=payload, first_index=self.first.index)
         event = Ready(merged, DecodedEvent(merged, self.rule))
         return [*map(Ready, self.inside), event, *map(Ready, self.after)]
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 from config.expressions.api import (
     FEW_COPIES,
     ExpressionFailed,
@@ -22,7 +24,6 @@ from config.expressions.globs import matches, matches_event
 from config.model.formats import fault, is_narrower, takes_rest
 from proxy.core import json_codec
 from proxy.core.events import STEP_STREAM, Event
-from proxy.core.value import value
 
 Failed = Callable[[str, str, str], None]
 """Called for each failure with the rule's name, the event's type, and a reason without any value."""
@@ -61,8 +62,7 @@ class RuleLike(Protocol):
     def merge(self) -> float | None: ...
 
 
-@value
-class Message:
+class Message(Struct, frozen=True, gc=False):
     """What a rule made of an event: the SSE event name, if any, and one line of JSON.
 
     `whole` is the rule's number in its stream where the rule has `whole` and the event is a chunk. `part` is

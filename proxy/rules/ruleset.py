@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
+from msgspec import Struct
+
 from config.expressions.api import TOO_MUCH, WORK_LIMIT, Meter
 from proxy.core import json_codec
 from proxy.core.events import STEP_STREAM, Event
-from proxy.core.value import value
 from proxy.rules.rule import DecodedEvent, Failed, Message, Rule, RuleLike, Stopped
 
 _T = TypeVar("_T")
@@ -41,8 +42,7 @@ class StreamLike(Protocol):
     def hold(self) -> bool: ...
 
 
-@value
-class Decision:
+class Decision(Struct, frozen=True, gc=False):
     """The rule that takes a chunk (None: none does), and the payload as it reads it, which may be JSON."""
 
     rule: Rule | None

@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
+from msgspec import Struct
+
 from proxy.core.events import (
     RUN_EVENTS,
     STEP_COMPLETED,
@@ -38,7 +40,6 @@ from proxy.core.events import (
     StepGap,
     step_key,
 )
-from proxy.core.value import value
 
 if TYPE_CHECKING:
     from proxy.rules.rule import Message
@@ -53,8 +54,7 @@ MAX_HELD: Final = 100
 """Gaps of one step that are held at once; further ones are announced at once, which bounds the memory."""
 
 
-@value
-class Repair:
+class Repair(Struct, frozen=True, gc=False):
     """A message that was made from a step's output; `event` is the chunk that it stands for."""
 
     event: Event

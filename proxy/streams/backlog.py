@@ -20,7 +20,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
-from proxy.core.value import value
+from msgspec import Struct
 
 OVERHEAD: Final = 120
 """Bytes that an entry takes beside its body, roughly. Without it empty chunks would be free."""
@@ -61,8 +61,7 @@ class Entry(Protocol):
 E = TypeVar("E", bound=Entry)
 
 
-@value
-class Frame:
+class Frame(Struct, frozen=True, gc=False):
     """The bytes of one frame; its number is part of them."""
 
     body: bytes

@@ -98,7 +98,8 @@ class Dispatcher:
                 if position is not None:
                     position = self._begin(position)
                 self._append_item(item, decoded)
-        self._schedule(before)
+        if not self._scheduled:
+            self._schedule(before)
 
     def _begin(self, position: int) -> int:
         """The next frames are made of the item at `position` of a shared log; the position after it."""
@@ -119,7 +120,7 @@ class Dispatcher:
 
     def _schedule(self, before: int) -> None:
         """Schedule a round where frames were appended after the frame numbered `before`."""
-        if self.channel.backlog.last != before and self.subscribers and not self._scheduled:
+        if self.channel.backlog.last != before and self.subscribers:
             self._scheduled = True
             self._loop.call_soon(self._run_part)
 
@@ -137,7 +138,8 @@ class Dispatcher:
         before = self.channel.backlog.last
         self._append_ready(self.channel.flushed(self._loop.time() + MERGE_TOLERANCE))
         self._await_merge()
-        self._schedule(before)
+        if not self._scheduled:
+            self._schedule(before)
 
     def _append(self, frame: Frame) -> None:
         """Append a frame; first finish the round if the backlog could evict frames that are not written yet.

@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from msgspec import Struct, structs
+
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap, step_key
-from proxy.core.value import value
 from proxy.formats.machine import Machine, Refused, Sent, message_at
 from proxy.formats.wire import Wire
 from proxy.log.cursor import Cursor, CursorSource
@@ -28,8 +29,7 @@ from proxy.streams.notices import Notices
 from proxy.streams.refused_work import RefusedWork
 
 
-@value
-class Start:
+class Start(Struct, frozen=True, gc=False):
     """Where a client's frames begin: after `place`, with `opening` before them, or a notice of `gap`.
 
     `headers` are added to those of the response.
@@ -156,7 +156,7 @@ class MessageWriter:
     def _named(self, event: Event) -> Event:
         """The event for the machine, which identifies steps by name: of several runs, by longer names."""
         key = step_key(event, merged=self._merged)
-        return event if key == event.step else replace(event, step=key)
+        return event if key == event.step else structs.replace(event, step=key)
 
     def _control(self, item: Reset | StepGap) -> list[bytes]:
         key = step_key(item, merged=self._merged)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 
+from msgspec import Struct
+
 from proxy.core import json_codec
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
-from proxy.core.value import value
 from proxy.log.told import Told
 from proxy.streams.backlog import OVERHEAD, Backlog, Source
 
 
-@value
-class RetainedItem:
+class RetainedItem(Struct, frozen=True, gc=False):
     """An item in a backlog; `size` is in bytes. Its identity is computed only when it is evicted."""
 
     item: Item

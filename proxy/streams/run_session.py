@@ -16,6 +16,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from msgspec import structs
+
 from proxy.core.events import End, Event, Item
 from proxy.core.observations import CoreState
 from proxy.hatchet.errors import HatchetAway
@@ -273,6 +275,8 @@ class RunSession:
         for item in items:
             if name is None or isinstance(item, End) or item.workflow is not None:
                 yield item
+            elif isinstance(item, Event):
+                yield structs.replace(item, workflow=name)
             else:
                 yield replace(item, workflow=name)
 

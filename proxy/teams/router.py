@@ -12,15 +12,14 @@ from collections.abc import Mapping
 from typing import Final, Generic, TypeVar
 from urllib.parse import unquote
 
-from proxy.core.value import value
+from msgspec import Struct
 
 PLACEHOLDER: Final = re.compile(r"\{(workflowRunId|metadata\.[^{}]+)\}")
 
 T = TypeVar("T")
 
 
-@value
-class Match(Generic[T]):
+class Match(Struct, Generic[T], frozen=True, gc=False):
     """The stream of a path, and the unquoted value of the placeholder."""
 
     target: T

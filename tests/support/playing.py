@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import structs
 
 from proxy.core.events import (
     RUN_EVENTS,
@@ -282,4 +284,4 @@ def legal(items: Sequence[Item]) -> None:
 
 
 def at(event: LiveEvent, **changes: Any) -> LiveEvent:
-    return replace(event, **changes)
+    return structs.replace(event, **changes)

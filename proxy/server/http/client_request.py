@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from msgspec import Struct
+
 from proxy.access.authenticator import Identity, RequestHead
 from proxy.core.observations import CoreState
-from proxy.core.value import value
 
 CURSOR_PARAMETERS: Final = ("last_event_id", "lastEventId", "lastEventID")
 """Ours; that of event-source-polyfill and reconnecting-eventsource; that of clients of Mercure."""
@@ -14,8 +15,7 @@ MAX_VALUE: Final = 200  # characters of a metadata value in a path: part of the 
 LEGAL_VALUE: Final = f"must have 1 to {MAX_VALUE} characters, no control characters"
 
 
-@value
-class ClientRequest:
+class ClientRequest(Struct, frozen=True, gc=False):
     """The content of a client's request, independent of the transport.
 
     `value` is the text in the path's placeholder, `scheme` http or https, `address` the client's, for the

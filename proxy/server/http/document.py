@@ -13,10 +13,10 @@ import asyncio
 from typing import Final
 
 import orjson
+from msgspec import Struct
 
 from config.model.units import DURATION, SECONDS
 from proxy.access.request_head import RequestHead
-from proxy.core.value import value
 from proxy.formats.sse import HEARTBEAT
 from proxy.formats.wire import Wire
 from proxy.server.http.responses import Headers, HttpResponse, quality
@@ -40,8 +40,7 @@ CATCH_UP: Final = 3.0
 LOOK: Final = 0.02  # seconds between two looks whether that is done
 
 
-@value
-class DocumentRequest:
+class DocumentRequest(Struct, frozen=True, gc=False):
     """What a client asks for: `wait` in seconds, None for a snapshot; `after` is a cursor's text."""
 
     wait: float | None

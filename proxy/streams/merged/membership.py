@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from msgspec import structs
+
 from proxy.core.events import STEP_ENDS, STEP_STARTED, End, Event, Item
 from proxy.hatchet.errors import HatchetError
 from proxy.runs.followed import FollowedRun
@@ -131,7 +133,7 @@ class Member:
     def marked(self, item: Item) -> Item:
         """The item, with the run's parent in an event and the run's id in a gap or reset."""
         if isinstance(item, Event):
-            return item if self.parent is None else replace(item, parent=self.parent)
+            return item if self.parent is None else structs.replace(item, parent=self.parent)
         return item if isinstance(item, End) else replace(item, run_id=self.run_id)
 
     def dropped(self) -> None:

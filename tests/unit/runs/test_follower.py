@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from proxy.core.events import End, Event, GapCause, Item, StepGap
 from proxy.core.instant import instant
@@ -457,7 +458,7 @@ async def test_a_chunk_that_waited_in_the_socket_during_a_stall_is_read_before_t
     trace.emit(started(), chunk(0), completed())
     await rest()
     followed.clock.stall(1.0)
-    trace.emit(replace(hangup(), hangup=False), chunk(1))
+    trace.emit(structs.replace(hangup(), hangup=False), chunk(1))
     await followed.clock.turn(0.1)
     assert followed.published()[:4] == ["step_started", "step_stream", "step_stream", "step_completed"]
     assert followed.gaps() == []
@@ -465,7 +466,7 @@ async def test_a_chunk_that_waited_in_the_socket_during_a_stall_is_read_before_t
 
 async def test_an_event_of_another_run_is_dropped(followed: Followed) -> None:
     trace = await followed.begin()
-    trace.emit(started(), replace(chunk(0, text="secret"), run_id="another"))
+    trace.emit(started(), structs.replace(chunk(0, text="secret"), run_id="another"))
     await followed.clock.turn(1)
     assert followed.published() == ["step_started"]
 
@@ -587,7 +588,9 @@ async def test_an_event_of_another_run_on_a_subscription_by_run_id_is_dropped_an
     followed.run.start()
     await followed.clock.turn(1.0)
     (by_id, *_) = [one for one in followed.upstream.open if one.run_id == RUN]
-    by_id.emit(started(), replace(chunk(0, text="secret"), run_id="22222222-0000-0000-0000-000000000002"))
+    by_id.emit(
+        started(), structs.replace(chunk(0, text="secret"), run_id="22222222-0000-0000-0000-000000000002")
+    )
     await followed.clock.turn(5.0)
     assert "secret" not in str(followed.items)
     assert followed.counts.foreign == 1

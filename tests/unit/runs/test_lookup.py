@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from random import Random
 
 import pytest
+from msgspec import structs
 
 from proxy.core.events import Event, Item, StepGap
 from proxy.hatchet.errors import HatchetAway, HistoryAway, RunUnknown
@@ -59,7 +59,7 @@ class Setup:
         await self.clock.turn(3)
         self.upstream.cores[RUN] = core()
         self.upstream.pasts[RUN] = past()
-        self.search.emit(started(), chunk(0), replace(chunk(0), run_id=CHILD, step_run_id=CHILD))
+        self.search.emit(started(), chunk(0), structs.replace(chunk(0), run_id=CHILD, step_run_id=CHILD))
         self.upstream.found[PAIR] = RUN
         await self.clock.turn(0.2)
 
@@ -93,7 +93,7 @@ async def test_a_client_that_comes_before_the_trigger_gets_the_first_token_and_n
     setup: Setup,
 ) -> None:
     await setup.handed_over()
-    setup.search.emit(chunk(1), replace(chunk(1), run_id=CHILD, step_run_id=CHILD))
+    setup.search.emit(chunk(1), structs.replace(chunk(1), run_id=CHILD, step_run_id=CHILD))
     await setup.clock.turn(0.2)
     assert setup.published() == ["step_started", "step_stream", "step_stream"]
     assert setup.gaps() == []
@@ -102,7 +102,7 @@ async def test_a_client_that_comes_before_the_trigger_gets_the_first_token_and_n
 async def test_the_first_run_that_is_received_is_taken_where_the_list_stays_behind(setup: Setup) -> None:
     finding = asyncio.ensure_future(setup.finder.find(*PAIR, 10))
     await rest()
-    setup.search.emit(started(), replace(chunk(0), run_id=CHILD, step_run_id=CHILD))
+    setup.search.emit(started(), structs.replace(chunk(0), run_id=CHILD, step_run_id=CHILD))
     await setup.clock.turn(0.5)
     assert (await finding).run_id == RUN
 
@@ -110,7 +110,7 @@ async def test_the_first_run_that_is_received_is_taken_where_the_list_stays_behi
 async def test_the_list_decides_where_a_child_is_received_before_its_parent(setup: Setup) -> None:
     finding = asyncio.ensure_future(setup.finder.find(*PAIR, 10))
     await rest()
-    setup.search.emit(replace(chunk(0), run_id=CHILD, step_run_id=CHILD))
+    setup.search.emit(structs.replace(chunk(0), run_id=CHILD, step_run_id=CHILD))
     await setup.clock.turn(0.1)
     setup.upstream.found[PAIR] = RUN
     await setup.clock.turn(0.3)

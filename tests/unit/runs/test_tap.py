@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 import pytest
+from msgspec import structs
 
 from proxy.core.events import Event, GapCause, Item, StepGap
 from proxy.core.observations import CoreState, CoreStep, Kind, LiveEvent, Status
@@ -28,7 +29,7 @@ def paired(state: CoreState) -> CoreState:
 
 
 def of_other(*events: LiveEvent) -> list[LiveEvent]:
-    return [replace(event, run_id=OTHER, step_run_id=event.step_run_id and OTHER) for event in events]
+    return [structs.replace(event, run_id=OTHER, step_run_id=event.step_run_id and OTHER) for event in events]
 
 
 @dataclass
@@ -274,11 +275,11 @@ async def test_memory_is_bounded_and_the_least_recently_used_run_goes_first() ->
     await rest()
     ids = [f"11111111-0000-0000-0000-{n:012}" for n in range(4)]
     for run_id in ids:
-        upstream.open[0].emit(*[replace(chunk(n), run_id=run_id) for n in range(3)])
+        upstream.open[0].emit(*[structs.replace(chunk(n), run_id=run_id) for n in range(3)])
     assert tap.bytes == 9 * (OVERHEAD + 2)
     assert list(tap._kept) == ids[1:]
-    upstream.open[0].emit(replace(chunk(3), run_id=ids[1]))
-    upstream.open[0].emit(replace(chunk(4), run_id=ids[1]))
+    upstream.open[0].emit(structs.replace(chunk(3), run_id=ids[1]))
+    upstream.open[0].emit(structs.replace(chunk(4), run_id=ids[1]))
     assert list(tap._kept) == [ids[3], ids[1]], "the one that was used last is kept"
     await tap.close()
     assert tap.bytes == 0
@@ -302,7 +303,7 @@ async def test_runs_that_have_not_ended_are_kept_through_a_long_backoff(team: Te
 
 
 async def test_a_run_event_that_is_followed_by_a_steps_is_no_end(team: Team) -> None:
-    team.subscription.emit(started(), replace(hangup(), kind=Kind.COMPLETED), chunk(0))
+    team.subscription.emit(started(), structs.replace(hangup(), kind=Kind.COMPLETED), chunk(0))
     await team.clock.turn(ENDED_FOR + 40)
     assert team.tap.bytes > 0
 

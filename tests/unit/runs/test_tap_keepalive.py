@@ -8,6 +8,7 @@ from itertools import pairwise
 from random import Random
 
 import pytest
+from msgspec import structs
 
 from proxy.core.observations import Kind, LiveEvent, Status
 from proxy.hatchet.errors import HatchetAway
@@ -45,7 +46,7 @@ class Setup:
     async def hang_up(self, run_id: str = RUN) -> None:
         """The engine sends a run's end, hangs up, and the tap opens its subscription again."""
         held = self.subscription
-        held.emit(replace(hangup(), run_id=run_id))
+        held.emit(structs.replace(hangup(), run_id=run_id))
         held.end()
         await rest()
         assert self.subscription is not held
@@ -122,14 +123,18 @@ async def test_the_real_end_soon_after_a_false_one_is_looked_at_in_its_turn(setu
 
 async def test_an_older_run_that_is_over_serves_while_the_last_one_goes_on(setup: Setup) -> None:
     setup.upstream.cores[OTHER] = replace(core(), run_id=OTHER)
-    setup.subscription.emit(started(), completed(), replace(started(), run_id=OTHER, step_run_id=OTHER))
+    setup.subscription.emit(
+        started(), completed(), structs.replace(started(), run_id=OTHER, step_run_id=OTHER)
+    )
     await setup.hang_up()
     await setup.clock.turn(SOON)
     assert setup.upstream.kept_open == [RUN]
 
 
 async def test_a_run_that_hatchet_has_forgotten_is_passed_over(setup: Setup) -> None:
-    setup.subscription.emit(started(), completed(), replace(started(), run_id=OTHER, step_run_id=OTHER))
+    setup.subscription.emit(
+        started(), completed(), structs.replace(started(), run_id=OTHER, step_run_id=OTHER)
+    )
     assert OTHER not in setup.upstream.cores
     await setup.hang_up()
     await setup.clock.turn(SOON)
@@ -167,7 +172,7 @@ async def test_an_engine_that_hangs_up_all_the_same_gets_a_chunk_ever_more_rarel
     setup.subscription.emit(started(), completed())
     sent: list[int] = []
     for second in range(200):
-        setup.subscription.emit(replace(started(), run_id=OTHER, step_run_id=OTHER))
+        setup.subscription.emit(structs.replace(started(), run_id=OTHER, step_run_id=OTHER))
         await setup.hang_up(OTHER)
         await setup.clock.turn(1)
         if len(setup.upstream.kept_open) > len(sent):
@@ -198,7 +203,7 @@ async def test_ends_in_a_row_that_are_no_hangups_get_four_chunks_a_second_at_mos
     await setup.clock.turn(SOON + AGAIN)
     before = len(setup.upstream.kept_open)
     for _ in range(20):
-        setup.subscription.emit(replace(started(), run_id=OTHER, step_run_id=OTHER))
+        setup.subscription.emit(structs.replace(started(), run_id=OTHER, step_run_id=OTHER))
         await setup.end()
         await setup.clock.turn(0.1)
     assert 1 < len(setup.upstream.kept_open) - before <= 1 + 2.0 / AGAIN
@@ -210,11 +215,11 @@ async def test_a_hangup_before_the_chunk_can_have_come_says_nothing_of_the_engin
     await setup.clock.turn(SOON + AGAIN)
     await setup.end()
     assert setup.upstream.kept_open == [RUN, RUN]
-    setup.subscription.emit(replace(started(), run_id=OTHER, step_run_id=OTHER))
+    setup.subscription.emit(structs.replace(started(), run_id=OTHER, step_run_id=OTHER))
     await setup.hang_up(OTHER)  # an end that was on its way before the chunk
     await setup.clock.turn(AGAIN)
     assert setup.upstream.kept_open == [RUN, RUN, RUN]
-    setup.subscription.emit(replace(started(), run_id=OTHER, step_run_id=OTHER))
+    setup.subscription.emit(structs.replace(started(), run_id=OTHER, step_run_id=OTHER))
     await setup.hang_up(OTHER)  # the second time it is the engine's answer
     await setup.clock.turn(BETWEEN)
     assert setup.upstream.kept_open == [RUN, RUN, RUN]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from proxy.core.events import (
     STEP_CANCELLED,
@@ -396,7 +396,7 @@ def test_a_jump_in_attempts_is_one_retrying_and_one_reset(retry: int) -> None:
     one = made.open(ordered=False)
     made.emit(one, started())
     made.until(1)
-    made.emit(one, failed(1, retry=retry), replace(completed(2), retry_count=retry))
+    made.emit(one, failed(1, retry=retry), structs.replace(completed(2), retry_count=retry))
     made.until(3)
     assert len(made.items) < 20
     assert [item.attempt for item in made.items if isinstance(item, Reset)][-1] == retry + 1
@@ -409,7 +409,9 @@ def test_an_event_of_another_run_is_dropped_and_counted() -> None:
     made.emit(one, started())
     made.until(1)
     before = list(made.items)
-    made.emit(one, replace(chunk(0, 1), run_id="another"), replace(completed(1), run_id="another"))
+    made.emit(
+        one, structs.replace(chunk(0, 1), run_id="another"), structs.replace(completed(1), run_id="another")
+    )
     made.until(2)
     assert made.items == before
     assert made.reconciler.foreign == 2
