@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec import structs
 
 from proxy.log.memory import MemoryStore
 from proxy.replicas.run_state import Role
@@ -72,7 +72,7 @@ async def test_a_log_that_tells_otherwise_ends_the_session() -> None:
     await other.run.known()
     other.bring(STARTED)
     await rest()
-    store.logs[NAME] = [replace(record, fence=record.fence + 10**6) for record in foreign.logs[NAME]]
+    store.logs[NAME] = [structs.replace(record, fence=record.fence + 10**6) for record in foreign.logs[NAME]]
     follower.run.received(store.logs[NAME])
     await rest()
     assert follower.team.discarded == 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+
+from msgspec import structs
 
 from proxy.log.base import Life
 from proxy.log.memory import MemoryStore
@@ -97,7 +98,7 @@ async def test_a_run_that_was_replayed_after_its_end_begins_a_new_generation() -
     store, leader = await finished()
     late = ReplicaOfRun(store, "b")
     late.team.done = True
-    late.served.rebuilt = [replace(STARTED, step="more", step_run_id="3")]
+    late.served.rebuilt = [structs.replace(STARTED, step="more", step_run_id="3")]
     await late.run.known()
     assert late.run.role is Role.LEADING
     assert late.served.items == []
