@@ -8,11 +8,11 @@ rules and the console's playground use it.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from proxy.core.events import End, Event, Item, Reset, StepGap
-from proxy.core.value import value
 from proxy.rules.merging import Merging, Ready
 from proxy.rules.rule import Message
 from proxy.rules.ruleset import Rules, RuleVerdict
@@ -35,7 +35,7 @@ UNSENT: Final = (Cause.WAITS, Cause.HELD, Cause.UNSENT)
 """The causes for which nothing is sent."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Made:
     """One thing that the stream does for `item`.
 
