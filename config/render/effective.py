@@ -43,7 +43,7 @@ Addresses = Mapping[str, Mapping[str, Any]]
 def effective(config: Config, addresses: Addresses) -> dict[str, Any]:
     """What is in force, with the keys of the files, as JSON values."""
     server = _block(config.server, ServerConfig)
-    teams = {name: _team(team, addresses.get(name, {})) for name, team in config.teams.items()}
+    teams = {name: effective_team(team, addresses.get(name, {})) for name, team in config.teams.items()}
     if config.single:
         return {"version": 1, "server": server, **next(iter(teams.values()), {})}
     return {"version": 1, "server": server, "teams": teams}
@@ -54,7 +54,8 @@ def as_yaml(value: Mapping[str, Any]) -> str:
     return "\n".join(_lines(value)) + "\n"
 
 
-def _team(team: TeamConfig, addresses: Mapping[str, Any]) -> dict[str, Any]:
+def effective_team(team: TeamConfig, addresses: Mapping[str, Any]) -> dict[str, Any]:
+    """What is in force for one team, as in `effective`; `addresses`: its values of `hatchet`."""
     auth = "none" if team.auth is None else _block(team.auth, AuthConfig)
     hatchet = {**_block(team.hatchet, HatchetConfig), **_shown(dict(addresses))}
     return {

@@ -7,6 +7,7 @@ from typing import Any
 
 from config.model.files import TeamConfig
 from config.problems import Problem
+from config.render.effective import as_yaml, effective_team
 from proxy.teams.team import Team
 
 Newest = TeamConfig | Sequence[Problem]
@@ -14,23 +15,30 @@ Newest = TeamConfig | Sequence[Problem]
 
 
 def config_as_json(team: Team, newest: Newest | None) -> dict[str, Any]:
-    """The served configuration, the newest version's problems, and where the two differ."""
-    live = plain(team.config)
-    found: dict[str, Any] = {"team": team.name, "live": live, "problems": [], "differs": []}
+    """The served configuration, the newest version's problems, and where the two differ.
+
+    `live` and `differs` have JSON values with the keys and units of the files; `written` has the YAML of each
+    key of `live`.
+    """
+    live = effective_team(team.config, {})
+    written = {key: as_yaml({key: value}) for key, value in live.items()}
+    found: dict[str, Any] = {
+        "team": team.name,
+        "live": live,
+        "written": written,
+        "problems": [],
+        "differs": [],
+    }
     if newest is None:
         found["gone"] = True  # the files do not grant this team any more
     elif isinstance(newest, TeamConfig):
         found["differs"] = [
-            {"key": key, "live": old, "newest": new} for key, old, new in differences(live, plain(newest))
+            {"key": key, "live": old, "newest": new}
+            for key, old, new in differences(live, effective_team(newest, {}))
         ]
     else:
         found["problems"] = [problem.as_json() for problem in newest]
     return found
-
-
-def plain(config: TeamConfig) -> dict[str, Any]:
-    """The configuration as JSON values; durations in seconds, sizes in bytes, secrets redacted."""
-    return config.model_dump(mode="json", by_alias=True, exclude={"name", "auth_written"})
 
 
 def differences(live: Any, newest: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:

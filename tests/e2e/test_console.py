@@ -207,6 +207,8 @@ async def test_a_broken_file_shows_its_problems_beside_what_is_served(stage: Sta
     same = (await stage.get("teams/default/config")).json()
     assert (same["problems"], same["differs"]) == ([], [])
     assert same["live"]["hatchet"]["token"] == "[redacted]"
+    assert {stream["heartbeat"] for stream in same["live"]["streams"].values()} == {"15s"}
+    assert 'token: "[redacted]"' in same["written"]["hatchet"]
     stage.yaml.write_text(_yaml().replace("step_completed", "step_complete"), encoding="utf-8")
     await stage.proxy.reloader.reload()
     try:

@@ -17,15 +17,13 @@ export async function team(page, [name], signal) {
         h("code", {}, one.key), h("code", {}, JSON.stringify(one.live)), h("code", {}, JSON.stringify(one.newest))])));
   } else page.append(h("p", {}, "It is what is served."));
   page.append(h("h2", {}, "What is served"),
-    h("p", {}, "With every default, durations in seconds, sizes in bytes. Secrets are redacted. ",
+    h("p", {}, "With every default, as the files would have it. Secrets are redacted. ",
       h("a", { href: "#/playground" }, "Try a change in the playground"), "."),
-    ...Object.entries(found.live).map(([key, value]) => part(key, value)));
+    ...Object.entries(found.written).map(([key, text]) => part(key, text)));
 }
 
-function part(key, value) {
-  if (value === null || typeof value !== "object" || Object.keys(value).length === 0) {
-    return h("p", {}, h("code", {}, `${key}: ${JSON.stringify(value)}`));
-  }
+function part(key, text) {
+  if (text.trimEnd().split("\n").length === 1) return h("p", {}, h("code", {}, text.trimEnd()));
   return h("details", { open: key === "streams" }, h("summary", {}, h("code", {}, key)),
-    h("pre", { tabindex: 0, role: "region", "aria-label": key }, JSON.stringify(value, null, 2)));
+    h("pre", { tabindex: 0, role: "region", "aria-label": key }, text.trimEnd()));
 }
