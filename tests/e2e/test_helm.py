@@ -251,6 +251,35 @@ def test_the_chart_has_the_projects_version() -> None:
     assert container(rendered())["image"] == f"hatchet-stream-proxy:{__version__}"
 
 
+# -- the shared log --
+
+
+def shared(log: str, more: str = "") -> str:
+    return TEAMS.replace("proxy:\n", f"proxy:\n  server: {{log: '{log}'}}\n", 1) + more
+
+
+@pytest.mark.parametrize(
+    ("log", "ports"),
+    [
+        ("rediss://u:${file:/run/secrets/stream-proxy/payments-hatchet}@redis.data.svc:6380/0", [6380]),
+        ("redis://redis/0", [6379]),
+        ("redis://a:7000,b:7001,c:7001", [7000, 7001]),
+        (
+            "redis+sentinel://:${file:/run/secrets/stream-proxy/payments-hatchet}@a,b:5000/m/0",
+            [6379, 26379, 5000],
+        ),
+        ("memory", None),
+    ],
+)
+def test_network_policies_let_the_ports_of_the_shared_log_through(log: str, ports: list[int] | None) -> None:
+    objects = rendered(shared(log, "networkPolicy: {enabled: true}\n"))
+    egress = get(named(objects, "NetworkPolicy"), "spec.egress")
+    found = [[port["port"] for port in rule["ports"]] for rule in egress[2:]]
+    assert found == ([ports] if ports else [])
+    config = yaml.safe_load(get(named(objects, "ConfigMap"), "data")["proxy.yaml"])
+    assert config["server"]["log"] == log
+
+
 # -- values that make no sense --
 
 
@@ -302,6 +331,9 @@ def granted(more: str = "", token: str = "${T}") -> str:
         (granted("limit: {}") + TEAM, "additional properties 'limit' not allowed"),
         (granted(token="secret") + TEAM, "a.hatchet.token would stand in a ConfigMap"),
         ("proxy: {server: {console: {token: abcdef}}}", "console.token would stand in a ConfigMap"),
+        ('proxy: {server: {log: "redis://:abc@redis"}}', "password in proxy.server.log would stand in a"),
+        ("proxy: {server: {log_encrypt: abcdef}}", "log_encrypt would stand in a ConfigMap"),
+        ("proxy: {server: {log: 'redis://u:${file:/run/secrets/stream-proxy/r}@h'}}", "no item of secrets"),
         (granted() + "teams: {a: {streams: {b: {rules: [{event: x}]}}}}", "missing property 'events'"),
         ("resources: {memory: 1Gi}", "at '/resources': additional properties 'memory' not allowed"),
         ("resources: {limits: {memory: 100m}}", 'resources.limits.memory is "100m": write a size'),
@@ -376,6 +408,19 @@ spec:
 
 
 # -- kustomize --
+
+
+def test_the_overlay_with_a_shared_log_builds_what_kubernetes_accepts() -> None:
+    command = [need("kubectl"), "kustomize", str(ROOT / "deploy/kustomize/shared-log")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    objects = tuple(one for one in yaml.load_all(done.stdout, yaml.CSafeLoader) if one)
+    for one in objects:
+        validate(one, VERSIONS[-1])
+    secret = get(named(objects, "Secret", "stream-proxy"), "stringData")
+    assert {"redis", "payments-hatchet"} <= {*secret}
+    egress = get(named(objects, "NetworkPolicy", "stream-proxy"), "spec.egress")
+    assert [{"port": 6379, "protocol": "TCP"}] in [rule["ports"] for rule in egress]
 
 
 def test_the_overlay_of_kustomize_changes_what_it_says() -> None:

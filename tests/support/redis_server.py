@@ -39,9 +39,10 @@ class RedisServer:
         settings = {**SETTINGS, "port": str(self.port), "dir": str(self._folder), **self._settings}
         for key, value in settings.items():
             words += [f"--{key}", value]
-        self._run(words)
+        self.run(words)
 
-    def _run(self, words: list[str]) -> None:
+    def run(self, words: list[str]) -> None:
+        """Start it with this command, whose port is its own, and wait until it answers."""
         self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         ends_at = time.monotonic() + START
         while True:

@@ -37,6 +37,16 @@ the message, and which does not exist, makes an error of it there.
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- with ($v.proxy.server).log -}}
+{{- if regexMatch "://.*:[^@]+@" (regexReplaceAll "\\$\\{[^}]*\\}" . "") -}}
+{{- include "stream-proxy.refuse" "the password in proxy.server.log would stand in a ConfigMap: write ${file:/run/secrets/stream-proxy/NAME} there, and in secrets where NAME comes from" -}}
+{{- end -}}
+{{- end -}}
+{{- with ($v.proxy.server).log_encrypt -}}
+{{- if not (contains "${" .) -}}
+{{- include "stream-proxy.refuse" "proxy.server.log_encrypt would stand in a ConfigMap: write ${file:/run/secrets/stream-proxy/NAME}, and in secrets where NAME comes from" -}}
+{{- end -}}
+{{- end -}}
 {{- with (($v.proxy.server).console).token -}}
 {{- if not (contains "${" .) -}}
 {{- include "stream-proxy.refuse" "proxy.server.console.token would stand in a ConfigMap: write ${file:/run/secrets/stream-proxy/NAME}, and in secrets where NAME comes from" -}}

@@ -154,3 +154,19 @@ priorityClassName: {{ . }}
 {{- define "stream-proxy.most" -}}
 {{- if .Values.autoscaling.enabled }}{{ .Values.autoscaling.maxReplicas }}{{ else }}{{ .Values.replicas }}{{ end -}}
 {{- end -}}
+
+{{/* The ports of the shared log, separated by commas: those in proxy.server.log, else Redis' own. Sentinels name servers too. */}}
+{{- define "stream-proxy.logPorts" -}}
+{{- $log := default "memory" (default dict .Values.proxy.server).log -}}
+{{- if contains "://" $log -}}
+{{- $plain := regexReplaceAll "\\$\\{[^}]*\\}" $log "" -}}
+{{- $hosts := regexReplaceAll "/.*$" (regexReplaceAll "^.*(://|@)" $plain "") "" -}}
+{{- $sentinel := contains "+sentinel:" $log -}}
+{{- $ports := ternary (list "6379") list $sentinel -}}
+{{- range splitList "," $hosts -}}
+{{- $port := trimPrefix ":" (regexFind ":[0-9]+$" .) -}}
+{{- $ports = append $ports (default (ternary "26379" "6379" $sentinel) $port) -}}
+{{- end -}}
+{{- uniq $ports | join "," -}}
+{{- end -}}
+{{- end -}}
