@@ -31,6 +31,10 @@ class Kind(Enum):
     OTHER = "other"
 
 
+STEP_END_KINDS: Final = frozenset({Kind.COMPLETED, Kind.FAILED, Kind.CANCELLED, Kind.TIMED_OUT})
+"""The kinds of events with which an attempt of a step ends."""
+
+
 class LiveEvent(Struct, frozen=True, gc=False):
     """One WorkflowEvent from a gRPC subscription, translated but not yet checked against other evidence."""
 

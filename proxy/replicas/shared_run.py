@@ -167,14 +167,11 @@ class SharedRun:
         *,
         broken: bool = True,
         hung_up: bool = False,
-        ended_well: bool = False,
         at: float | None = None,
     ) -> None:
         """See `RunFollower.unfeed`."""
         at = self._clock.now() if at is None else at
-        self._source.searched(
-            lambda run: run.unfeed(source, broken=broken, hung_up=hung_up, ended_well=ended_well, at=at)
-        )
+        self._source.searched(lambda run: run.unfeed(source, broken=broken, hung_up=hung_up, at=at))
 
     @property
     def does_without_searches(self) -> bool:

@@ -37,7 +37,6 @@ class Fed(Protocol):
         *,
         broken: bool = True,
         hung_up: bool = False,
-        ended_well: bool = False,
         at: float | None = None,
     ) -> None:
         """The subscription is over."""

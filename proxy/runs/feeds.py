@@ -51,7 +51,7 @@ class Feeds:
         )
         return True
 
-    def end(self, source: str, *, broken: bool, hung_up: bool, ended_well: bool, at: float | None) -> bool:
+    def end(self, source: str, *, broken: bool, hung_up: bool, at: float | None) -> bool:
         """`source` brings nothing more, as `RunFollower.unfeed`; whether it did before."""
         state = self.open.pop(source, None)
         if state is None:
@@ -61,9 +61,7 @@ class Feeds:
             self._tap_lost_at = now
         cause = GapCause.UPSTREAM if broken else None
         later = 0.0 if hung_up else self._rng.uniform(0.0, SPREAD)
-        self._reconciler.closed(
-            state, now if at is None else at, cause, hung_up=hung_up, ended_well=ended_well, later=later
-        )
+        self._reconciler.closed(state, now if at is None else at, cause, hung_up=hung_up, later=later)
         return True
 
     @property

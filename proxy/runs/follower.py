@@ -182,17 +182,15 @@ class RunFollower:
         *,
         broken: bool = True,
         hung_up: bool = False,
-        ended_well: bool = False,
         at: float | None = None,
     ) -> None:
         """`source` brings nothing more, from `at` on (None: now).
 
         `broken`: events may be missing. `hung_up`: its last event had the engine's hangup flag.
-        `ended_well`: the engine ended it with OK.
         """
         if self._closed:
             return
-        if self._feeds.end(source, broken=broken, hung_up=hung_up, ended_well=ended_well, at=at):
+        if self._feeds.end(source, broken=broken, hung_up=hung_up, at=at):
             self._changed()
 
     @property
@@ -236,14 +234,11 @@ class RunFollower:
         trouble: HatchetError | None,
         *,
         hung_up: bool,
-        ended_well: bool,
     ) -> None:
         """One is over."""
         self._trouble = trouble
         later = 0.0 if hung_up or cause is None else self._rng.uniform(0.0, SPREAD)
-        self._reconciler.closed(
-            state, self._clock.now(), cause, hung_up=hung_up, ended_well=ended_well, later=later
-        )
+        self._reconciler.closed(state, self._clock.now(), cause, hung_up=hung_up, later=later)
         if cause is not None:
             self._changed()
 

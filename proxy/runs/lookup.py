@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from proxy.core.clock import Clock, LoopClock
 from proxy.core.events import GapCause
-from proxy.core.observations import LiveEvent
+from proxy.core.observations import STEP_END_KINDS, LiveEvent
 from proxy.hatchet.errors import HatchetError, HistoryAway, RunUnknown
 from proxy.hatchet.upstream import Upstream
 from proxy.runs.event_buffer import EventBuffer, size_of
@@ -173,6 +173,8 @@ class Search:
     def received(self, event: LiveEvent) -> None:
         """An event of one of the runs that carry the pair."""
         self._pulse.at = self._finder.clock.now()
+        if event.kind in STEP_END_KINDS and event.step_run_id is not None:
+            self._pulse.ended(self._pulse.at)
         if self._run is not None:
             self._run.deliver(event, self.source)
             return

@@ -107,7 +107,6 @@ class Subscription:
         self, open_: Open, listener: Listener, *, kind: str, clock: Clock, rng: Random, observer: Observer
     ) -> None:
         self.backoff = Backoff(rng)
-        self.ended_well = False  # whether the engine ended it with OK, when it ended last
         self._open = open_
         self._listener: Listener = listener
         self._kind = kind
@@ -172,7 +171,7 @@ class Subscription:
 
     async def _once(self) -> tuple[GapCause, HatchetError | None]:
         """Follow it until it ends. Returns why chunks may be missing from then on, and the error, if any."""
-        self._is_open = self._hung_up = self._worked = self.ended_well = False
+        self._is_open = self._hung_up = self._worked = False
         self._observer.subscribed(self._kind, +1)
         try:
             await self._open(self._deliver, self._opened)
@@ -187,7 +186,6 @@ class Subscription:
             return GapCause.UPSTREAM, None
         finally:
             self._observer.subscribed(self._kind, -1)
-        self.ended_well = True
         return GapCause.UPSTREAM, None
 
     def _opened(self) -> None:

@@ -48,9 +48,8 @@ class Inputs(Protocol):
         trouble: HatchetError | None,
         *,
         hung_up: bool,
-        ended_well: bool,
     ) -> None:
-        """One is over; `cause` None: we ended it. `ended_well`: the engine ended it with OK."""
+        """One is over; `cause` None: we ended it."""
 
     def subscription_failed(self, trouble: HatchetError | None) -> None:
         """One could not be opened."""
@@ -80,8 +79,7 @@ class _Own:
     def ended(self, cause: GapCause, trouble: HatchetError | None, *, hung_up: bool) -> None:
         state, self.state = self.state, None
         if state is not None:
-            well = self.subscription.ended_well
-            self._inputs.subscription_closed(state, cause, trouble, hung_up=hung_up, ended_well=well)
+            self._inputs.subscription_closed(state, cause, trouble, hung_up=hung_up)
         else:
             self._inputs.subscription_failed(trouble)
 
@@ -199,7 +197,7 @@ class SubscriptionSet:
                 task.add_done_callback(self._ending.discard)
             state, own.state = own.state, None
             if state is not None and self._inputs is not None:
-                self._inputs.subscription_closed(state, None, None, hung_up=False, ended_well=False)
+                self._inputs.subscription_closed(state, None, None, hung_up=False)
 
     def _take_place(self, now: float) -> bool:
         self._has_place = self._quota.take(now)

@@ -20,7 +20,7 @@ from typing import Final
 
 from proxy.core.clock import Clock, LoopClock
 from proxy.core.events import GapCause
-from proxy.core.observations import Kind, LiveEvent
+from proxy.core.observations import STEP_END_KINDS, Kind, LiveEvent
 from proxy.hatchet.errors import HatchetError
 from proxy.hatchet.upstream import Upstream
 from proxy.runs.event_buffer import EventBuffer
@@ -169,6 +169,8 @@ class Tap:
         self._pulse.at = self._clock.now()
         if event.kind is _STREAM and event.at is not None and event.step_run_id is not None:
             self._lag.observe(event.at)
+        elif event.kind in STEP_END_KINDS and event.step_run_id is not None:
+            self._pulse.ended(self._pulse.at)
         if event.kind is not _STREAM and self._keepalive is not None:
             self._keepalive.received(event)
         run = self._runs.get(event.run_id)
@@ -187,7 +189,7 @@ class Tap:
             return
         self._open_since = None
         for run in list(self._runs.values()):
-            run.unfeed(self._name, hung_up=hung_up, ended_well=self._subscription.ended_well)
+            run.unfeed(self._name, hung_up=hung_up)
         for kept in self._kept.values():
             kept.closed(self._clock.now(), hung_up=hung_up)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from proxy.core.events import STEP_CANCELLED, STEP_COMPLETED, GapCause
-from proxy.core.observations import Kind, LiveEvent
+from proxy.core.observations import STEP_END_KINDS, Kind, LiveEvent
 from proxy.runs.reconcile import payloads
 from proxy.runs.reconcile.attempts import attribute
 from proxy.runs.reconcile.emitter import Emitter
@@ -180,7 +180,7 @@ class Intake:
                 evidence.started_live, evidence.started_at = True, event.at
                 evidence.created_at = event.at if event.at is not None else evidence.created_at
             one.began(evidence.id, 1, now)
-        elif kind in {Kind.COMPLETED, Kind.FAILED, Kind.TIMED_OUT, Kind.CANCELLED}:
+        elif kind in STEP_END_KINDS:
             settle = self.settle()
             one.ends.setdefault(key, ReceivedEnd(now, now + settle))
             evidence.attempt_began(attempt, now)

@@ -173,18 +173,16 @@ class Reconciler:
         cause: GapCause | None = GapCause.UPSTREAM,
         *,
         hung_up: bool = False,
-        ended_well: bool = False,
         later: float = 0.0,
     ) -> None:
         """A subscription is over.
 
-        `cause` None: we ended it. `hung_up`: the engine said so in its last event. `ended_well`: the engine
-        ended it with OK. `later`: seconds until the states are to be read.
+        `cause` None: we ended it. `hung_up`: the engine said so in its last event. `later`: seconds until the
+        states are to be read.
         """
         if one.closed_at is not None:
             return
         one.closed_at = now
-        one.ended_well = one.complete and (one.ended_well or hung_up or ended_well)
         if hung_up and one.complete and one.hung_up_at is None:
             one.hung_up_at = now
         if cause is GapCause.TOO_LARGE:
@@ -220,7 +218,7 @@ class Reconciler:
         if event.hangup and event.kind is Kind.COMPLETED and one.complete:
             # Nothing comes after that, even if the end of the stream is seen later. A run that failed or was
             # cancelled keeps a subscription by metadata open.
-            one.hung_up_at, one.ended_well = now, True
+            one.hung_up_at = now
         if event.hangup and step_id is not None:
             self._end.suspect()
             self.core_poll.want(now)

@@ -15,10 +15,13 @@ from proxy.runs.reconcile.timing import (
     HANGUP_LEAST,
     LAG_IDLE,
     NEXT_FLUSHES,
+    OPENS,
     OTHER_END,
+    OTHER_END_AFTER,
     SEAM,
 )
 
+MOST_ENDS: Final = 64  # ends on a shared subscription that are remembered: those of OTHER_END
 MOST_CLOSED: Final = 16  # subscriptions that are over and may still prove something
 
 
@@ -36,9 +39,18 @@ class Selection(Enum):
 
 @dataclass(slots=True)
 class Pulse:
-    """When a subscription last brought anything, of this run or of another that shares it."""
+    """When a subscription last brought anything, of this run or of another that shares it.
+
+    `ends`: when it brought the last ends of steps, where runs share it.
+    """
 
     at: float = float("-inf")
+    ends: list[float] = field(default_factory=list)
+
+    def ended(self, at: float) -> None:
+        """A step of any of the runs ended."""
+        self.ends.append(at)
+        del self.ends[:-MOST_ENDS]
 
 
 @dataclass(slots=True)
@@ -68,7 +80,6 @@ class SubscriptionState:
     pulse: Pulse
     closed_at: float | None = None
     crowd: Crowd | None = None  # None: a subscription that a whole team shares
-    ended_well: bool = False  # the engine ended it with OK: what it had flushed was received
     hung_up_at: float | None = None  # when the engine ended it because no run that it had brought was active
     successor: SubscriptionState | None = None  # opened at once when this one was hung up
     last_event_at: float = float("-inf")  # when it last brought an event of this run
@@ -127,14 +138,9 @@ class SubscriptionState:
     @property
     def followed_until(self) -> float:
         """Until when the next subscription may be opened so that the two count as one."""
-        over_at = self._over_at
-        if over_at is not None and self.ended_well and self.successor is None:
-            return over_at + SEAM
-        return float("-inf")
-
-    @property
-    def _over_at(self) -> float | None:
-        return self.closed_at if self.hung_up_at is None else self.hung_up_at
+        if self.hung_up_at is None or self.successor is not None:
+            return float("-inf")
+        return self.hung_up_at + SEAM
 
     def stays_open(self, ended_at: float, until: float, settle: float) -> bool:
         """Whether nothing that came between an end at `ended_at` and `until` can have been missed.
@@ -143,32 +149,38 @@ class SubscriptionState:
         the last run that it brought is over, 5 to 100 ms after the last step's end. It and its successor
         count as one if no chunk can have been flushed between the two.
         """
-        over_at = self._over_at
+        over_at = self.closed_at if self.hung_up_at is None else self.hung_up_at
         if over_at is None or over_at >= until:
             return True
         following = self.successor
-        if following is None or not self._cut_nothing(over_at, ended_at, settle):
+        if following is None or not self._cut_nothing(over_at, following.opened_at, ended_at, settle):
             return False
         return following.stays_open(ended_at, until, settle)
 
-    def _cut_nothing(self, hung_up_at: float, ended_at: float, settle: float) -> bool:
-        """Whether the hangup after an end cut off no chunk that was sent before the end.
+    def _cut_nothing(self, hung_up_at: float, reopened_at: float, ended_at: float, settle: float) -> bool:
+        """Whether no chunk that was sent before an end was flushed between the hangup and the next one.
 
             sent        chunk ─┐   chunk ─┐  end ─┐
             flushed            ├ (20 ms) ─┼───────┼─ (40 ms)     chunks, at ticks
             flushed            │          │       └───── (20 ms) the end
             time line    ──────T──────────────────────h──e──────▶
 
-        A chunk that missed the flush at T is flushed at a later tick. It is lost only if the hangup comes at
-        that moment. Where chunks lag, the ticks say nothing, and any hangup may have cut one off.
+        A chunk that missed the flush at T is flushed at a later tick. It is lost only if no subscription is
+        open at that moment. Where chunks lag, the ticks say nothing, and any hangup may have cut one off.
         """
         after, since_chunk = hung_up_at - ended_at, hung_up_at - self.chunk_at
         if settle > LAG_IDLE or since_chunk < CUT_FLUSH or after < HANGUP_LEAST:
             return False
-        others = sum(1 for end in self.ends.values() if ended_at - OTHER_END < end.at <= ended_at)
-        if after >= AFTER_FLUSHES or (self.chunk_at >= ended_at - END_WAITS and others <= 1):
+        if after >= AFTER_FLUSHES or (self.chunk_at >= ended_at - END_WAITS and self._alone(ended_at)):
             return True
-        return not any(first <= since_chunk <= last for first, last in NEXT_FLUSHES)
+        until = since_chunk + max(0.0, reopened_at - hung_up_at) + OPENS
+        return not any(first <= until and since_chunk <= last for first, last in NEXT_FLUSHES)
+
+    def _alone(self, ended_at: float) -> bool:
+        """Whether no other end, of this run or of one that shares the subscription, came near one."""
+        first, last = ended_at - OTHER_END, ended_at + OTHER_END_AFTER
+        own = sum(first < end.at <= last for end in self.ends.values())
+        return own <= 1 and sum(first < at <= last for at in self.pulse.ends) <= 1
 
 
 class Subscriptions:
@@ -189,9 +201,8 @@ class Subscriptions:
         for before in self.all:
             if now <= before.followed_until:
                 before.successor = one
-                if before.hung_up_at is not None:
-                    one.starts |= before.starts  # what both were open for began after the first was opened
-                    one.live_starts.update(before.live_starts)
+                one.starts |= before.starts  # what both were open for began after the first was opened
+                one.live_starts.update(before.live_starts)
                 one.chunk_at = before.chunk_at
         self.all.append(one)
         over = [each for each in self.all if each.closed_at is not None]

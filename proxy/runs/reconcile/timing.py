@@ -37,11 +37,17 @@ differ by). A flush of chunks that came later than this before the end had all c
 OTHER_END: Final = 0.06
 """... unless another end came within this time before it: then the second one may be flushed sooner."""
 
+OTHER_END_AFTER: Final = 0.005
+"""... or within this time after it: the two came in one flush, whose order says nothing."""
+
 NEXT_FLUSHES: Final = ((0.018, 0.023), (0.035, 0.042))
 """When the flush of chunks that follows one may come: at the next tick of 20 ms, or at the one after it.
 Of 3,200 measured times between two flushes 16 % are in the first span and 49 % in the second; most others are
 longer, with no chunk waiting. In 252 hangups on an idle engine the three lost chunks had waited for such a
 flush, which met the hangup 37 to 40 ms after the flush before."""
+
+OPENS: Final = 0.003
+"""How long it takes at least until the engine serves a subscription that was asked for."""
 
 CUT_FLUSH: Final = 0.001
 """A hangup that comes so soon after a chunk may have cut off the other chunks of the same flush."""
