@@ -3,15 +3,9 @@
     in     opened, received, closed (of a subscription)    core, history (answers to state reads)    tick
     out    take() -> items, in order, each once         plan -> when to tick, when to read which state
 
-Two rules decide about chunks:
-
-    A chunk belongs to the attempt that the evidence proves, or waits.       placement, attempts
-    An attempt is whole when that is proven, or it has a gap.                completeness, sequencer
-
-and one about the end: it is emitted exactly when the core state says done (run_end). Each source knows a
-different part: subscriptions bring what happens, the core state has names and the end, the history has the
-past. So nothing is emitted before the core state has come and, within JOIN_SETTLE, a history that agrees with
-it.
+The rules are those of the package. Each source knows a different part: subscriptions bring what happens, the
+core state has names and the end, the history has the past. So nothing is emitted before the core state has
+come and, within JOIN_SETTLE, a history that agrees with it.
 """
 
 from __future__ import annotations
