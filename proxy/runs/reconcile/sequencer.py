@@ -117,9 +117,6 @@ class Sequencer:
         name = self._evidence.name
         while one is not None and one.held:
             first = one.next if one.next in one.held else min(one.held)
-            if first < one.next:  # announced as missing meanwhile
-                self._executions.take(one, first)
-                continue
             if first != one.next:
                 if self._hole_since is None:
                     self._hole_since = now
