@@ -7,7 +7,7 @@ Ids are lower-case UUID text. Attempts count from 1. Times are ISO 8601 text in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
@@ -126,6 +126,25 @@ class End:
 
 
 Item = Event | StepGap | Reset | End
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Chunks that wait for a rule with a ``merge`` of so many milliseconds become frames here.
+
+    Only a log that replicas share has it, so that all of them make the same frames of the same chunks.
+    """
+
+    milliseconds: int
+
+
+LogItem = Item | Flush
+"""What a position of a log that replicas share holds."""
+
+
+def without_flushes(items: Iterable[LogItem]) -> list[Item]:
+    """The items that a run's readers get."""
+    return [item for item in items if not isinstance(item, Flush)]
 
 
 def step_key(item: Event | StepGap | Reset, *, merged: bool) -> str | None:

@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from proxy.core import json_codec
-from proxy.core.events import STEP_STREAM, End, Event, GapCause, Item, Reset, StepGap
+from proxy.core.events import STEP_STREAM, End, Event, Flush, GapCause, LogItem, Reset, StepGap
 
 _CHUNK: Final = 0
 _EVENT: Final = 1
 _GAP: Final = 2
 _RESET: Final = 3
 _END: Final = 4
+_FLUSH: Final = 5
 
 
 class NotAnEntry(ValueError):
@@ -38,7 +39,7 @@ class ItemCodec:
         self._metadata = metadata
         self._same: Mapping[str, Any] = metadata  # the last mapping that was equal to the run's
 
-    def encode(self, item: Item) -> bytes:
+    def encode(self, item: LogItem) -> bytes:
         """The bytes of `item`. Raises json_codec.NotJson where a payload cannot be written."""
         if isinstance(item, Event):
             return json_codec.encode(self._fields(item))
@@ -50,6 +51,8 @@ class ItemCodec:
             return json_codec.encode(
                 (_RESET, item.step, item.attempt, item.whole, item.workflow, item.run_id)
             )
+        if isinstance(item, Flush):
+            return json_codec.encode((_FLUSH, item.milliseconds))
         return json_codec.encode((_END, item.status))
 
     def _fields(self, event: Event) -> tuple[Any, ...]:
@@ -91,7 +94,7 @@ class ItemCodec:
             self._same = metadata
         return event.run_id == self._run_id and event.parent is None and event.first_index is None
 
-    def decode(self, body: bytes) -> Item:
+    def decode(self, body: bytes) -> LogItem:
         """The item that `body` holds. Raises NotAnEntry."""
         try:
             kind, *fields = json_codec.decode(body.decode())
@@ -137,6 +140,8 @@ class ItemCodec:
                 return Reset(step, attempt, whole, workflow, run_id)
             if kind == _END:
                 return End(fields[0])
+            if kind == _FLUSH:
+                return Flush(int(fields[0]))
         except (ValueError, TypeError, LookupError) as error:
             raise NotAnEntry(f"an entry cannot be read ({type(error).__name__})") from None
         raise NotAnEntry(f"an entry is of an unknown kind: {str(kind)[:20]}")

@@ -26,6 +26,7 @@ from proxy.core.events import (
     Event,
     GapCause,
     Item,
+    LogItem,
     Reset,
     StepGap,
 )
@@ -62,7 +63,7 @@ class Told:
         self.status: str | None = None  # of the verified end
         self._ids: dict[str, str] = {}  # a step's name -> its id
 
-    def note(self, item: Item) -> None:
+    def note(self, item: LogItem) -> None:
         """`item` was told."""
         if isinstance(item, Event):
             if item.step_run_id is None:
@@ -138,7 +139,7 @@ class Told:
             told._add(step_id, StepTold(name, *fields))
         return told
 
-    def before(self, items: Iterable[Item]) -> Told:
+    def before(self, items: Iterable[LogItem]) -> Told:
         """What was told before `items`, which are the last ones that were told."""
         before, seen = self.copy(), set()
         for item in items:
@@ -153,7 +154,7 @@ class Told:
                 before._rewind(step_id, item)
         return before
 
-    def _rewind(self, step_id: str, first: Item) -> None:
+    def _rewind(self, step_id: str, first: LogItem) -> None:
         """The item `first` of a step was not told, nor was any after it."""
         step = self.steps[step_id]
         if isinstance(first, Reset):  # all chunks of the attempt before it were told

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol
@@ -19,6 +19,10 @@ from proxy.streams.run_session import RunSession
 
 class Environment(Protocol):
     """What a team gives to its shared runs."""
+
+    @property
+    def merge_times(self) -> Collection[int]:
+        """Each `merge` of the team's rules, in milliseconds."""
 
     def follower(self, run_id: str, publish: Callable[[Sequence[Item]], None]) -> RunFollower:
         """A follower of the run at Hatchet that has started, attached to the team's tap."""

@@ -6,6 +6,7 @@ when this one goes, and hears what they say:
     leaving NAMES…    a replica drains, and gives these runs away
     resign NAME       a leader without clients gives this run away
     standby NAMES…    a leader asks for a replica that follows these runs at Hatchet too
+    flush NAME MS     chunks of a run wait for a rule with this `merge`, which its leader does not know
 """
 
 from __future__ import annotations
@@ -155,9 +156,13 @@ class Keeper:
 
     def announced(self, replica: str, words: Sequence[str]) -> None:
         """Another replica said `words`."""
-        if not words or self._leaving:
+        verb, *names = words or [""]
+        if verb == "flush" and len(names) == 2 and names[1].isdigit():
+            run = self._runs.get(names[0])
+            if run is not None and run.role is Role.LEADING:
+                run.ask_flush(int(names[1]))
+        if self._leaving:
             return
-        verb, *names = words
         if verb == "resign":
             for name in names:
                 run = self._runs.get(name)

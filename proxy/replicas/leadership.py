@@ -8,6 +8,7 @@ from typing import Final
 
 from proxy.log.base import LogAway, Record
 from proxy.replicas.context import Context
+from proxy.replicas.flushes import Flushes
 from proxy.replicas.hatchet_source import HatchetSource
 from proxy.replicas.log_reader import LogReader
 from proxy.replicas.progress import Step
@@ -38,6 +39,7 @@ class Leadership:
         self._reader = reader
         self._finished = finished
         self._writer: Writer | None = None
+        self._flushes: Flushes | None = None
         self._given = asyncio.Event()  # another replica has taken the lead
 
     @property
@@ -64,7 +66,10 @@ class Leadership:
         )
         if local:
             self._writer.go_local()
-        self._source.feed(self._writer.publish)
+        self._flushes = Flushes(self._writer, self._context.environment.merge_times)
+        if state.progress.position:  # chunks that another leader has appended may wait
+            self._flushes.ask_all()
+        self._source.feed(self._flushes.publish)
 
     def received(self, records: Sequence[Record]) -> None:
         """Records were appended to the log: another replica's, if their fence is higher."""
@@ -81,7 +86,13 @@ class Leadership:
         if self._writer is not None:
             self._writer.go_local()
 
+    def ask_flush(self, milliseconds: int) -> None:
+        """Chunks wait for a rule with this `merge`: append a flush in time."""
+        if self._flushes is not None:
+            self._flushes.ask(milliseconds)
+
     def _stored(self) -> None:
+        self._close_flushes()
         self._log.seal(self._state.name, self._context.log_keep)
         self._finished()
 
@@ -103,6 +114,7 @@ class Leadership:
             self._go_apart()
             return
         writer.close()
+        self._close_flushes()
         self._writer = None
         state.role = Role.FOLLOWING
         self._given.set()
@@ -152,5 +164,11 @@ class Leadership:
 
     def close(self) -> None:
         """Append nothing more."""
+        self._close_flushes()
         if self._writer is not None:
             self._writer.close()
+
+    def _close_flushes(self) -> None:
+        if self._flushes is not None:
+            self._flushes.close()
+            self._flushes = None

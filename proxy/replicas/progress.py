@@ -7,7 +7,7 @@ from enum import Enum, auto
 from typing import Any, Final, Protocol
 
 from proxy.core import json_codec
-from proxy.core.events import Item
+from proxy.core.events import LogItem
 from proxy.log.base import Record
 from proxy.log.entries import ItemCodec, NotAnEntry
 from proxy.log.fences import Fence, Fences
@@ -19,7 +19,7 @@ NOWHERE: Final = (-1, 0)  # an id before every other
 class Receiver(Protocol):
     """The run session that gets the items; `last` is the position of the newest one."""
 
-    def publish(self, items: Sequence[Item]) -> None:
+    def publish(self, items: Sequence[LogItem]) -> None:
         """Serve `items`."""
 
     def begin_after(self, position: int, cut: Told | None) -> None:
@@ -57,7 +57,7 @@ class Progress:
         """Whether the verified end was served."""
         return self.told.status is not None
 
-    def serve(self, items: Sequence[Item]) -> None:
+    def serve(self, items: Sequence[LogItem]) -> None:
         """Serve the next items."""
         note = self.told.note
         for item in items:
@@ -100,7 +100,7 @@ class Progress:
 
     def apply(self, records: Sequence[Record]) -> Step:
         """Serve what is new in `records`."""
-        items: list[Item] = []
+        items: list[LogItem] = []
         step = Step.FINE
         for record in records:
             step = self._apply(record, items)
@@ -111,7 +111,7 @@ class Progress:
             self.serve(items)
         return step
 
-    def _apply(self, record: Record, items: list[Item]) -> Step:
+    def _apply(self, record: Record, items: list[LogItem]) -> Step:
         if record.generation != self.fences.generation:
             return Step.APART if record.fence > self.fence else Step.FINE
         if record.fence < self.fence:

@@ -81,6 +81,7 @@ class SharedRun:
             rng=rng or Random(),
             log_keep=log_keep,
         )
+        session.ask_flush = self.ask_flush
         self._state = state = RunState(session.run_id, name, log.replica, session)
         self._source = source = HatchetSource(state, context)
         self._reader = reader = LogReader(state, context, self, finished=self._finish)
@@ -177,6 +178,13 @@ class SharedRun:
     def does_without_searches(self) -> bool:
         """Whether a search's events are of no use (any more)."""
         return self._source.does_without_searches
+
+    def ask_flush(self, milliseconds: int) -> None:
+        """Chunks wait for a rule with this `merge`: have the leader append a flush."""
+        if self.role is Role.LEADING:
+            self._leadership.ask_flush(milliseconds)
+        elif self.role is Role.FOLLOWING:
+            self._context.log.announce(["flush", self.name, str(milliseconds)])
 
     # -- as the log knows who follows it --
 

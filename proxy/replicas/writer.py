@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from msgspec import structs
 
 from proxy.core import json_codec
-from proxy.core.events import Event, Item
+from proxy.core.events import Event, Flush, Item, LogItem
 from proxy.log.base import Life, LogAway, Outcome, Record, SharedLog
 from proxy.log.fences import Fence, Fences
 from proxy.log.told import Continuation, Told
@@ -36,7 +36,7 @@ class Kept(Protocol):
     def kept_from(self) -> int:
         """The position of the first item that is kept; 0: nothing is."""
 
-    def kept_after(self, position: int) -> tuple[int, list[Item]]:
+    def kept_after(self, position: int) -> tuple[int, list[LogItem]]:
         """The kept items after `position` without a hole before the newest, and the first one's position."""
 
 
@@ -84,7 +84,7 @@ class Writer:
         self._finished = finished
         self._unforeseen = unforeseen
         self._loop = asyncio.get_running_loop()
-        self._pending: list[Item] = []  # not served yet: positions from progress.position + 1 on
+        self._pending: list[LogItem] = []  # not served yet: positions from progress.position + 1 on
         self._sent = 0  # of them are on their way
         self._epoch = 0  # answers to appends of earlier ones mean nothing
         self._scheduled = False
@@ -102,16 +102,25 @@ class Writer:
         if self._closed:
             return
         self._pending += self._news.news(items)
+        self._schedule()
+
+    def flush(self, milliseconds: int) -> None:
+        """Chunks that wait for a ``merge`` of so many milliseconds become frames now, on all replicas."""
+        if not self._closed and self._news.told.status is None:  # nothing comes after the end
+            self._pending.append(Flush(milliseconds))
+            self._schedule()
+
+    def _schedule(self) -> None:
         if self._pending and not self._scheduled:
             self._scheduled = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._send_or_serve)
 
     @property
     def idle(self) -> bool:
         """Whether everything is stored and served."""
         return not self._pending
 
-    def _flush(self) -> None:
+    def _send_or_serve(self) -> None:
         self._scheduled = False
         if self._closed or not self._pending:
             return
@@ -147,7 +156,7 @@ class Writer:
             del summaries[0]
         return summaries[0] if summaries[0][1] < first else NOTHING
 
-    def _records(self, items: Sequence[Item], first: int, whole: bool) -> list[Record]:
+    def _records(self, items: Sequence[LogItem], first: int, whole: bool) -> list[Record]:
         """The records of `items`; `whole`: all that is told is known with them, so a summary may be added."""
         progress = self._progress
         generation, fence, me = progress.fences.generation, progress.fence, self._log.replica
@@ -165,7 +174,7 @@ class Writer:
             self._since_summary = self._bytes_since_summary = 0
         return records
 
-    def _body(self, item: Item) -> bytes:
+    def _body(self, item: LogItem) -> bytes:
         try:
             return self._progress.codec.encode(item)
         except json_codec.NotJson as error:

@@ -8,6 +8,8 @@ first chunk that waits:
     a gap of the step                         before what waits if more chunks join it, else after it
     any other item                            comes after everything that waits
 
+Where replicas share the run's log, nobody looks at a clock: a `Flush` in the log ends the waiting.
+
 Texts are joined, JSON becomes an array. The event of the last chunk stands for all of them; its `first_index`
 is that of the first.
 
@@ -22,8 +24,8 @@ from typing import Any, Final
 
 from msgspec import Struct, structs
 
-from proxy.core.events import STEP_STREAM, Event, Item, StepGap, step_key
-from proxy.rules.rule import DecodedEvent, Rule
+from proxy.core.events import STEP_STREAM, Event, Flush, Item, LogItem, StepGap, step_key
+from proxy.rules.rule import DecodedEvent, Rule, milliseconds_of
 from proxy.rules.ruleset import Rules
 
 MOST_CHARACTERS: Final = 32 * 1024
@@ -56,6 +58,9 @@ class _Waiting:
     def fits(self, rule: Rule, event: Event, json: bool) -> bool:
         return self.rule is rule and self.last.attempt == event.attempt and self.json is json
 
+    def waits_for(self, flush: Flush) -> bool:
+        return milliseconds_of(self.rule.merge or 0.0) == flush.milliseconds
+
     def add(self, event: Event, payload: Any) -> None:
         self.last = event
         self.payloads.append(payload)
@@ -85,8 +90,15 @@ class Merging:
         """When something must be flushed; None where nothing waits."""
         return min((each.due for each in self._waiting.values()), default=None)
 
-    def take(self, item: Item, decoded: DecodedEvent | None, now: float) -> list[Ready]:
+    def overdue(self, now: float) -> set[int]:
+        """The `merge`, in milliseconds, of each rule whose chunks should have been flushed by now."""
+        late = [each.rule for each in self._waiting.values() if each.due <= now]
+        return {milliseconds_of(rule.merge or 0.0) for rule in late}
+
+    def take(self, item: LogItem, decoded: DecodedEvent | None, now: float) -> list[Ready]:
         """What is sent now that `item` has come, in order. `now` is in seconds, as for `flush`."""
+        if isinstance(item, Flush):
+            return self._flush([step for step, each in self._waiting.items() if each.waits_for(item)])
         if isinstance(item, StepGap) and item.step is not None:
             return self._gap(item)
         if not isinstance(item, Event):

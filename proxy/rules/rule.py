@@ -322,3 +322,8 @@ class Rule:
 
 def _listed(patterns: tuple[str, ...]) -> str:
     return " or ".join(patterns)
+
+
+def milliseconds_of(merge: float) -> int:
+    """A rule's `merge`, which is in seconds, as a shared log has it."""
+    return round(merge * 1000)

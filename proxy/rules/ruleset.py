@@ -21,7 +21,7 @@ from msgspec import Struct
 from config.expressions.api import TOO_MUCH, WORK_LIMIT, Meter
 from proxy.core import json_codec
 from proxy.core.events import STEP_STREAM, Event
-from proxy.rules.rule import DecodedEvent, Failed, Message, Rule, RuleLike, Stopped
+from proxy.rules.rule import DecodedEvent, Failed, Message, Rule, RuleLike, Stopped, milliseconds_of
 
 _T = TypeVar("_T")
 
@@ -111,7 +111,11 @@ class Rules:
         self._refused = False  # the last event without a message: the allowance was used up
         self._by_workflow = any(rule.config.workflows is not None for rule in self._rules)
         self.repairs_texts = any(rule.has_whole for rule in self._rules)
-        self.merges = any(rule.merge is not None for rule in self._rules)
+        self.merge_times: Final = frozenset(
+            milliseconds_of(rule.merge) for rule in self._rules if rule.merge is not None
+        )
+        """Each `merge` of a rule, in milliseconds."""
+        self.merges: Final = bool(self.merge_times)
 
     def message(self, event: Event, decoded: DecodedEvent | None = None) -> Message | None:
         """The message for `event`; None where it is not forwarded.

@@ -51,7 +51,7 @@ class Entry(Protocol):
 
     @property
     def chunks(self) -> int:
-        """How many chunks it holds, where it has a source."""
+        """How many chunks it holds; 0: nobody misses it when it is evicted."""
 
     @property
     def identity(self) -> Hashable | None:
@@ -211,6 +211,8 @@ class Backlog(Generic[E]):
             self._aside_bytes += entry.size
             return
         self._release(entry)
+        if not entry.chunks:
+            return
         key: tuple[str | None, int | None, str | None] = entry.source or (None, None, None)
         if key not in self._losses and len(self._losses) >= MAX_LOSSES:
             key = (None, None, None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
-from proxy.core.events import STEP_STREAM, End, Event, GapCause, Item, Reset, StepGap
+from proxy.core.events import STEP_STREAM, End, Event, Flush, GapCause, Item, LogItem, Reset, StepGap
 from proxy.formats import sse
 from proxy.formats.machine import Machine
 from proxy.formats.wire import NAMED, Wire
@@ -87,6 +87,8 @@ class Channel:
         self._merging = Merging(rules, merged=merged) if rules.merges else None
         self.merges: Final = self._merging is not None
         """Whether chunks may wait to become one frame: then `ready` says what is sent when."""
+        self._whole_after: int | None = 0  # the frames after it are those of every replica; None: not yet
+        self._unflushed: set[int] = set()  # until chunks that began to wait before the first item are sent
         self._texts = WholeTexts(rules, merged=merged) if rules.repairs_texts else None
         self._refused = RefusedWork(rules, merged=merged)
         self._batch: tuple[int, int, bytes, int] | None = None  # (from, newest, bytes, to) of the last batch
@@ -112,10 +114,21 @@ class Channel:
         """When `flushed` must be called, on the clock that `ready` is given; None where nothing waits."""
         return None if self._merging is None else self._merging.due
 
-    def ready(self, item: Item, decoded: DecodedEvents | None, now: float) -> list[Ready]:
+    def overdue(self, now: float) -> set[int]:
+        """The `merge` of each rule whose chunks wait longer than that, in milliseconds."""
+        return set() if self._merging is None else self._merging.overdue(now)
+
+    def begin_late(self) -> None:
+        """The first items of the run are not kept: what was merged with them is known elsewhere only."""
+        self._unflushed = set(self.rules.merge_times)
+        self._whole_after = None if self._unflushed else 0
+
+    def ready(self, item: LogItem, decoded: DecodedEvents | None, now: float) -> list[Ready]:
         """What is sent now that `item` has come, in order; `now` is in seconds."""
         if self._merging is None:
-            return [Ready(item)]
+            return [] if isinstance(item, Flush) else [Ready(item)]
+        if self._whole_after is None:
+            self._note_flush(item)
         try:
             shared = decoded.of(item) if decoded is not None and isinstance(item, Event) else None
             return self._merging.take(item, shared, now)
@@ -123,17 +136,25 @@ class Channel:
             self.unforeseen(error)
             return [Ready(item)] if isinstance(item, End) else []
 
+    def _note_flush(self, item: LogItem) -> None:
+        if not self._unflushed:
+            self._whole_after = self.backlog.last
+        elif isinstance(item, Flush):
+            self._unflushed.discard(item.milliseconds)
+
     def flushed(self, now: float) -> list[Ready]:
         """What has waited long enough."""
         return [] if self._merging is None else self._merging.flush(now)
 
-    def frames(self, item: Item, decoded: DecodedEvents | None = None) -> tuple[Frame, ...]:
+    def frames(self, item: LogItem, decoded: DecodedEvents | None = None) -> tuple[Frame, ...]:
         """The frames that `item` becomes, numbered on from the backlog's last one.
 
         Append them all before the next item is converted: their numbers are part of their bytes. An exception
         that should not be possible costs the frames of `item` alone; the run's end is sent in any case.
         """
         if self._writer is not None:
+            if isinstance(item, Flush):
+                return ()
             shared = decoded.of(item) if decoded is not None and isinstance(item, Event) else None
             return self._writer.frames(item, shared)
         number = self.backlog.last + 1
@@ -143,6 +164,8 @@ class Channel:
                 if message is None:
                     return self._unsent(item, number)
                 return (self._message(item, message, number),)
+            if isinstance(item, Flush):
+                return ()  # here nothing waits
             if self._texts is None:
                 return self._frames(item, number, decoded)
             return self._repaired(item, number, decoded, self._texts)
@@ -242,12 +265,18 @@ class Channel:
     def start(self, cursor: Cursor | None, *, came_back: bool) -> Start:
         """Where a client's frames begin; `came_back`: it sent something as its cursor, maybe unreadable."""
         known = None if cursor is None else self.ids.locate(cursor)
+        if known is not None and not self._is_whole_after(known.place or 0):
+            known = None
         if self._writer is not None:
             return self._writer.start(known, came_back=came_back)
         place = None if known is None else known.place
         if place is not None and place <= self.backlog.last:
             return Start(place)
         return Start(0, GapCause.UNKNOWN_CURSOR if came_back else None)
+
+    def _is_whole_after(self, place: int) -> bool:
+        """Whether no chunk that came before `place` may be missing in the frames after it."""
+        return self._whole_after is not None and (place >= self._whole_after or place == 0)
 
     def catch_up(self, place: int) -> bytes | None:
         """What brings a client at `place` to the newest frame without those that were evicted.

@@ -20,11 +20,11 @@ one turn. A subscriber that keeps up therefore loses nothing, however large a fr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Final
 
-from proxy.core.events import End, Item
+from proxy.core.events import End, LogItem
 from proxy.formats.chunked import chunk
 from proxy.rules.merging import Ready
 from proxy.streams.backlog import OVERHEAD, Frame
@@ -44,6 +44,8 @@ TIMER_TOLERANCE: Final = 0.01
 
 MERGE_TOLERANCE: Final = 0.002
 """Seconds that merged chunks may be sent early: loops round their timers to a millisecond."""
+ASK_AFTER: Final = 0.5
+"""Seconds after which a flush is asked for that has not come: its replica may not know of this stream."""
 
 
 class _Round:
@@ -62,11 +64,18 @@ class _Round:
 class Dispatcher:
     """Writes the frames of one channel to its subscribers."""
 
-    def __init__(self, channel: Channel, *, heartbeat: float) -> None:
-        """`heartbeat`: seconds of silence after which every subscriber is written a comment."""
+    def __init__(
+        self, channel: Channel, *, heartbeat: float, ask_flush: Callable[[int], None] | None = None
+    ) -> None:
+        """`heartbeat`: seconds of silence after which every subscriber is written a comment.
+
+        `ask_flush`: chunks that rules merge are sent when a `Flush` comes, and it asks for one of so many
+        milliseconds; None: they are sent when their time is over.
+        """
         self.channel = channel
         self.subscribers: set[Subscriber] = set()
         self._heartbeat = heartbeat
+        self._ask_flush = ask_flush
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
         self._round = _Round()
@@ -78,7 +87,7 @@ class Dispatcher:
         self._written_at = self._loop.time()
 
     def publish(
-        self, items: Iterable[Item], decoded: DecodedEvents | None = None, *, position: int | None = None
+        self, items: Iterable[LogItem], decoded: DecodedEvents | None = None, *, position: int | None = None
     ) -> None:
         """Append the frames of `items`, in order, and schedule a round for them.
 
@@ -106,7 +115,7 @@ class Dispatcher:
         self.channel.ids.begin(position, self.channel.backlog.last)
         return position + 1
 
-    def _append_item(self, item: Item, decoded: DecodedEvents | None) -> None:
+    def _append_item(self, item: LogItem, decoded: DecodedEvents | None) -> None:
         channel = self.channel
         for frame in channel.frames(item, decoded):
             self._append(frame)
@@ -128,6 +137,8 @@ class Dispatcher:
 
     def _await_merge(self) -> None:
         due, timer = self.channel.due, self._merge_timer
+        if due is not None and self._ask_flush is not None:
+            due += ASK_AFTER
         if due is not None and (timer is None or due < timer.when()):
             if timer is not None:
                 timer.cancel()
@@ -135,11 +146,23 @@ class Dispatcher:
 
     def _flush(self) -> None:
         self._merge_timer = None
+        if self._ask_flush is not None:
+            self._ask(self._ask_flush)
+            return
         before = self.channel.backlog.last
         self._append_ready(self.channel.flushed(self._loop.time() + MERGE_TOLERANCE))
         self._await_merge()
         if not self._scheduled:
             self._schedule(before)
+
+    def _ask(self, ask_flush: Callable[[int], None]) -> None:
+        """Ask for the flushes that have not come in time, and look again later."""
+        now = self._loop.time()
+        for milliseconds in self.channel.overdue(now - ASK_AFTER + MERGE_TOLERANCE):
+            ask_flush(milliseconds)
+        due = self.channel.due
+        if due is not None:
+            self._merge_timer = self._loop.call_at(max(due, now) + ASK_AFTER, self._flush)
 
     def _append(self, frame: Frame) -> None:
         """Append a frame; first finish the round if the backlog could evict frames that are not written yet.

@@ -30,12 +30,13 @@ def open_dispatcher(
     rebuild: Callable[[], Coroutine[Any, Any, list[Event]]],
     unforeseen: Callable[[Exception], None] | None,
     merged: bool = False,
+    ask_flush: Callable[[int], None] | None = None,
 ) -> Dispatcher:
     """An empty channel of `stream`, with its dispatcher.
 
     `value` is what a metadata path holds, empty for other paths. `grew` is called with every change of the
     bytes that are held. `rebuild` reads all lifecycle events from the current states. `merged`: the items
-    will be those of several runs.
+    will be those of several runs. `ask_flush`: see `Dispatcher`.
     """
     config = stream.config
     machine = None
@@ -55,7 +56,7 @@ def open_dispatcher(
         grew=grew,
         merged=merged,
     )
-    return Dispatcher(channel, heartbeat=config.heartbeat)
+    return Dispatcher(channel, heartbeat=config.heartbeat, ask_flush=ask_flush)
 
 
 class RunCursors:
@@ -86,25 +87,23 @@ class RunCursors:
         `value` is what the metadata path has for this run; `first` the position of the first item that is
         kept.
         """
-        self._channels_made += 1
-        # Merged frames depend on when chunks came: another channel with the same rules numbers other frames.
-        made = f" {self._channels_made}" if stream.rules.merges else ""
-        name, rules = stream.config.name, stream.rules.fingerprint + made
+        name, rules = stream.config.name, stream.rules.fingerprint
         if self._fences is None:
+            self._channels_made += 1
+            # Merged frames depend on when chunks came: another channel with the same rules has others.
+            made = f" {self._channels_made}" if stream.rules.merges else ""
             return Ids(
                 self._secret,
                 team=self._team,
                 stream=name,
                 run_id=self._run_id,
                 value=value,
-                rules=rules,
+                rules=rules + made,
                 session=self._session,
             )
         # frames that depend on items which this replica never had are not those of other replicas
         depends = stream.config.format != SSE or stream.rules.repairs_texts
         variant = f"from {first}" if depends and first > 1 else ""
-        if stream.rules.merges:
-            variant += self._secret.hex()
         return LogIds(
             self._fences,
             team=self._team,

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator
 from msgspec import Struct
 
 from proxy.core import json_codec
-from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
+from proxy.core.events import End, Event, Flush, GapCause, Item, LogItem, Reset, StepGap, without_flushes
 from proxy.log.told import Told
 from proxy.streams.backlog import OVERHEAD, Backlog, Source
 
@@ -15,12 +15,13 @@ from proxy.streams.backlog import OVERHEAD, Backlog, Source
 class RetainedItem(Struct, frozen=True, gc=False):
     """An item in a backlog; `size` is in bytes. Its identity is computed only when it is evicted."""
 
-    item: Item
+    item: LogItem
     size: int
 
     @property
     def lasting(self) -> bool:
-        return not isinstance(self.item, Event) or self.item.lasting
+        item = self.item
+        return item.lasting if isinstance(item, Event) else not isinstance(item, Flush)
 
     @property
     def source(self) -> Source | None:
@@ -33,17 +34,17 @@ class RetainedItem(Struct, frozen=True, gc=False):
 
     @property
     def chunks(self) -> int:
-        return 1
+        return 0 if isinstance(self.item, Flush) else 1
 
     @property
     def identity(self) -> Hashable | None:
         item = self.item
         if isinstance(item, Event):
             return item.identity if item.lasting else None
-        return None if isinstance(item, End) else item
+        return None if isinstance(item, End | Flush) else item
 
 
-def retain(item: Item) -> RetainedItem:
+def retain(item: LogItem) -> RetainedItem:
     """Wrap `item` for a backlog, with an estimate of its size in bytes."""
     if not isinstance(item, Event):
         return RetainedItem(item, OVERHEAD)
@@ -79,9 +80,8 @@ class EarlierItems:
         """The retained items after number `after`, with their numbers; what was evicted is missing."""
         backlog = self._backlog
         place = max(after, backlog.first - 1)
-        aside = [(number, entry.item) for number, entry in backlog.aside(after)]
-        recent = enumerate(backlog.read(place), place + 1)
-        return [*aside, *((number, entry.item) for number, entry in recent)]
+        numbered = [*backlog.aside(after), *enumerate(backlog.read(place), place + 1)]
+        return [(number, entry.item) for number, entry in numbered if not isinstance(entry.item, Flush)]
 
     def identities(self) -> set[Hashable]:
         """The identities of all lifecycle events that the run has had."""
@@ -102,10 +102,10 @@ class EarlierItems:
             yield StepGap(GapCause.BACKLOG, None, None, None)
         for loss in backlog.losses(0):
             yield StepGap(GapCause.BACKLOG, loss.step, loss.attempt, loss.missed)
-        yield from [entry.item for _, entry in backlog.aside(0)]
-        yield from [entry.item for entry in backlog.read(backlog.first - 1)]
+        yield from without_flushes(entry.item for _, entry in backlog.aside(0))
+        yield from without_flushes(entry.item for entry in backlog.read(backlog.first - 1))
 
-    def at_positions(self, rebuilt: list[Event]) -> Iterator[tuple[int, Item]]:
+    def at_positions(self, rebuilt: list[Event]) -> Iterator[tuple[int, LogItem]]:
         """All items until now with their positions in the shared log, for a new channel.
 
         What is not kept any more is announced before the first item that is, where no cursor can miss it.
@@ -114,7 +114,7 @@ class EarlierItems:
         forgotten = backlog.forgotten(0)
         known = {event.identity: event for event in rebuilt}
         before = max(0, backlog.first - 2)
-        found: list[tuple[int, Item]] = [(number, entry.item) for number, entry in backlog.aside(0)]
+        found: list[tuple[int, LogItem]] = [(number, entry.item) for number, entry in backlog.aside(0)]
         gaps: list[Item] = []
         for one, number in forgotten.items():
             if isinstance(one, StepGap | Reset):

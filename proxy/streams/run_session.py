@@ -14,11 +14,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from msgspec import structs
 
-from proxy.core.events import End, Event, Item
+from proxy.core.events import End, Event, Flush, Item, LogItem, without_flushes
 from proxy.core.observations import CoreState
 from proxy.hatchet.errors import HatchetAway
 from proxy.hatchet.upstream import Upstream
@@ -35,6 +35,8 @@ from proxy.streams.opening import RunCursors, open_dispatcher
 from proxy.streams.retained import EarlierItems, RetainedItem, retain
 from proxy.streams.run_queries import CLOSED, RunQueries
 from proxy.streams.stream import LiveStream
+
+T = TypeVar("T", bound=LogItem)
 
 
 class RunListener(Protocol):
@@ -77,6 +79,8 @@ class RunSession:
         self.status: str | None = None
         self.state: CoreState | None = None
         self.closed = False
+        self.ask_flush: Callable[[int], None] | None = None
+        """Asks for a `Flush` of so many milliseconds; None: chunks are merged by this process's clock."""
         self._cursors = RunCursors(run_id, number, team=team, secret=secret)
         self._queries = RunQueries(run_id, upstream)
         self._counts = counts
@@ -108,7 +112,7 @@ class RunSession:
         """The position of the first item that is kept without a hole before the newest; 0: nothing is."""
         return 0 if self.closed else self._retained.first
 
-    def kept_after(self, position: int) -> tuple[int, list[Item]]:
+    def kept_after(self, position: int) -> tuple[int, list[LogItem]]:
         """The kept items after `position` without a hole before the newest, and the first one's position."""
         retained = self._retained
         first = max(position + 1, retained.last + 1 if self.closed else retained.first)
@@ -125,7 +129,7 @@ class RunSession:
 
     # -- items in --
 
-    def publish(self, items: Sequence[Item]) -> None:
+    def publish(self, items: Sequence[LogItem]) -> None:
         """Retain what happened, in order, and publish it on every stream that is open."""
         if self.closed:
             return
@@ -138,12 +142,12 @@ class RunSession:
             if isinstance(item, End):
                 self.status = item.status
                 retained.seal()
-        self._counts.events += len(items)
+        self._counts.events += len(items) if self._told is None else len(without_flushes(items))
         decoded = DecodedEvents() if len(self._dispatchers) > 1 else None
         for dispatcher in self._dispatchers.values():
             dispatcher.publish(items, decoded, position=position)
         for listener in tuple(self._listeners):
-            listener.receive(items)
+            listener.receive(without_flushes(items))
         if self.status is not None:
             self._queries.ended()
             self._counts.run_ends[self.status] += 1
@@ -261,19 +265,22 @@ class RunSession:
             grew=self._grew,
             rebuild=self.rebuild,
             unforeseen=self._unforeseen,
+            ask_flush=self.ask_flush,
         )
         if self._told is not None:
+            if self._retained.first > 1:
+                dispatcher.channel.begin_late()
             for position, item in self._earlier.at_positions(rebuilt):
                 dispatcher.publish(self._with_workflow([item]), position=position)
             return dispatcher
         dispatcher.publish(self._with_workflow(self._earlier.so_far(rebuilt)))
         return dispatcher
 
-    def _with_workflow(self, items: Iterable[Item]) -> Iterator[Item]:
+    def _with_workflow(self, items: Iterable[T]) -> Iterator[T]:
         """The items with the workflow's name, also those that were retained before it was known."""
         name = self.run.workflow
         for item in items:
-            if name is None or isinstance(item, End) or item.workflow is not None:
+            if name is None or isinstance(item, End | Flush) or item.workflow is not None:
                 yield item
             elif isinstance(item, Event):
                 yield structs.replace(item, workflow=name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from config.model.files import ServerConfig, TeamConfig
@@ -14,6 +14,7 @@ from proxy.hatchet.upstream import Upstream
 from proxy.observability.counters import TeamCounters
 from proxy.observability.event_log import EventLog
 from proxy.replicas.replication import Replication
+from proxy.rules.rule import milliseconds_of
 from proxy.runs.feeds import SHARED
 from proxy.runs.follower import RunFollower, RunSettings
 from proxy.runs.lag import LagMeter
@@ -66,6 +67,7 @@ class RunLauncher:
         self._replication = replication
         self.tap: Tap | None = None
         self._config = config
+        self._merge_times = _merge_times(config)
         self._server = server
         self._upstream = upstream
         self._secret = secret
@@ -83,6 +85,7 @@ class RunLauncher:
         """Open, replace or close the tap; runs that are followed keep what they have."""
         self._config = config
         self._server = server
+        self._merge_times = _merge_times(config)
         self.quota.most = config.hatchet.subscriptions
         wanted = config.hatchet.tap
         pair = None if wanted is None else (wanted.key, wanted.value)
@@ -187,6 +190,11 @@ class RunLauncher:
 
     # -- what a shared run needs --
 
+    @property
+    def merge_times(self) -> Collection[int]:
+        """Each `merge` of the team's rules, in milliseconds."""
+        return self._merge_times
+
     def follower(self, run_id: str, publish: Callable[[Sequence[Item]], None]) -> RunFollower:
         """A follower of the run at Hatchet that has started."""
         follower = self._new_follower(run_id, publish)
@@ -235,3 +243,8 @@ class RunLauncher:
             await self.tap.close()
         if self._closing:
             await asyncio.gather(*self._closing, return_exceptions=True)
+
+
+def _merge_times(config: TeamConfig) -> frozenset[int]:
+    rules = [rule for stream in config.streams.values() for rule in stream.rules]
+    return frozenset(milliseconds_of(rule.merge) for rule in rules if rule.merge is not None)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Final, cast
 
-from proxy.core.events import STEP_COMPLETED, STEP_STARTED, STEP_STREAM, End, Event, Item
+from proxy.core.events import STEP_COMPLETED, STEP_STARTED, STEP_STREAM, End, Event, Item, LogItem
 from proxy.core.observations import CoreState, Status
 from proxy.core.tasks import Background
 from proxy.log.fences import Fences
@@ -43,12 +43,12 @@ class Served:
 
     def __init__(self, keeps: int = 10_000) -> None:
         self.run_id = RUN
-        self.items: list[Item] = []
+        self.items: list[LogItem] = []
         self.first = 1
         self.keeps = keeps
         self.rebuilt: list[Event] = []  # what the run's state implies
 
-    def publish(self, items: Sequence[Item]) -> None:
+    def publish(self, items: Sequence[LogItem]) -> None:
         self.items += items
 
     def begin_after(self, position: int, cut: Told | None) -> None:
@@ -69,7 +69,7 @@ class Served:
     def kept_from(self) -> int:
         return max(self.first, self.last - self.keeps + 1)
 
-    def kept_after(self, position: int) -> tuple[int, list[Item]]:
+    def kept_after(self, position: int) -> tuple[int, list[LogItem]]:
         start = max(position + 1, self.kept_from)
         return start, self.items[start - self.first :]
 
@@ -106,6 +106,7 @@ class Team:
     def __init__(self) -> None:
         self.followers: list[FakeFollower] = []
         self.wanted = True
+        self.merge_times: list[int] = []
         self.discarded = 0
         self.done = False
 

@@ -12,8 +12,9 @@ from proxy.core.events import (
     STEP_STREAM,
     End,
     Event,
+    Flush,
     GapCause,
-    Item,
+    LogItem,
     Reset,
     StepGap,
 )
@@ -53,10 +54,11 @@ def chunk(text: str, index: int = 0, **more: Any) -> Event:
         Reset("answer", 2),
         Reset("answer", 2, whole=True, workflow="chat", run_id=RUN),
         End("cancelled"),
+        Flush(50),
     ],
     ids=repr,
 )
-def test_an_item_is_read_as_it_was_written(item: Item) -> None:
+def test_an_item_is_read_as_it_was_written(item: LogItem) -> None:
     assert CODEC.decode(CODEC.encode(item)) == item
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core import json_codec
-from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
+from proxy.core.events import End, Event, Flush, GapCause, LogItem, Reset, StepGap
 from proxy.rules.merging import MOST_CHARACTERS, MOST_STEPS, Merging, Ready
 from tests.support.streams import StreamRules
 
@@ -39,7 +39,7 @@ class Channel:
         self.stream = StreamRules(rules)
         self.merging = Merging(self.stream.rules)
 
-    def __call__(self, *items: Item, now: float = 0.0) -> list[Any]:
+    def __call__(self, *items: LogItem, now: float = 0.0) -> list[Any]:
         return [shown for item in items for shown in self.shown(self.merging.take(item, None, now))]
 
     def after(self, now: float) -> list[Any]:
@@ -82,9 +82,26 @@ def test_a_chunk_that_no_rule_takes_interrupts_nothing() -> None:
 
 
 @pytest.mark.parametrize("item", [ended(), ended("other"), Reset("answer", 2), End("completed")])
-def test_what_waits_is_sent_before_a_forwarded_event_and_any_end(item: Item) -> None:
+def test_what_waits_is_sent_before_a_forwarded_event_and_any_end(item: LogItem) -> None:
     sent = Channel()(chunk("a", 0), item)
     assert sent == [text("a", 0, 0), "step_completed" if isinstance(item, Event) else item]
+
+
+def test_a_flush_ends_the_waiting_of_the_rules_with_that_time_and_of_no_other() -> None:
+    channel = Channel(RULES.replace("steps: calls, payload: auto, merge: 50ms", "steps: calls, merge: 200ms"))
+    channel(chunk("a", 0), chunk("x", 0, step="calls"), chunk("b", 1))
+    assert channel(Flush(100)) == []
+    assert channel(Flush(50)) == [text("ab", 0, 1)]
+    assert channel(Flush(200)) == ["x"]
+
+
+def test_what_should_have_been_flushed_by_now_is_known() -> None:
+    channel = Channel()
+    channel(chunk("a", 0), now=1.0)
+    assert channel.merging.overdue(1.04) == set()
+    assert channel.merging.overdue(1.06) == {50}
+    channel(Flush(50))
+    assert channel.merging.overdue(9.0) == set()
 
 
 def test_an_event_of_another_step_that_is_not_forwarded_interrupts_nothing() -> None:

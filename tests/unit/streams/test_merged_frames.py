@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
-from proxy.core.events import End, Event, GapCause, Item, StepGap
+from proxy.core.events import End, Event, Flush, GapCause, Item, LogItem, StepGap
 from proxy.formats.wire import machine_of, wire_of
 from proxy.log.cursor import Ids, read_cursor
+from proxy.log.fences import Fence, Fences, new_generation
+from proxy.log.told import Told
 from proxy.observability.counters import StreamCounters
 from proxy.streams.backlog import Backlog, Frame
 from proxy.streams.channel import Channel
 from proxy.streams.dispatcher import Dispatcher
+from proxy.streams.run_session import RunSession
 from proxy.streams.stream import LiveStream
 from tests.support.formats import FACTS, UiMessage
 from tests.support.streams import StreamRules, stream_of
@@ -161,3 +164,67 @@ async def test_a_dispatcher_that_is_closed_sends_nothing_more() -> None:
     one.close()
     await asyncio.sleep(0.03)  # longer than the merge: what would come is here then
     assert one.channel.backlog.last == 0
+
+
+def shared(fences: Fences) -> RunSession:
+    run = session()
+    run.share(fences, Told())
+    run.ask_flush = lambda milliseconds: None
+    return run
+
+
+FENCES: Final = Fences(new_generation(1, "abc"), [Fence(1, 1, "a")])
+
+
+async def test_with_a_shared_log_frames_and_cursors_are_those_of_the_log_whenever_chunks_come() -> None:
+    live = LiveStream(stream_of(RULES), Said(RULES).rules, None, None)  # type: ignore[arg-type]
+    items: list[LogItem] = [chunk("a", 0), chunk("b", 1), Flush(20), chunk("c", 2), Flush(20), completed()]
+    slow, late = shared(FENCES), shared(FENCES)
+    opened = await slow.open(live)
+    for item in items:
+        slow.publish([item])
+        await asyncio.sleep(0.03)  # longer than `merge`
+    late.publish(items)
+    backlogs = [opened.channel.backlog, (await late.open(live)).channel.backlog]
+    first, second = ([frame.body for frame in backlog.read(0)] for backlog in backlogs)
+    assert first == second
+    assert len(first) == 3
+
+
+async def test_a_flush_that_does_not_come_is_asked_for() -> None:
+    asked: list[int] = []
+    run = shared(FENCES)
+    run.ask_flush = asked.append
+    opened = await run.open(LiveStream(stream_of(RULES), Said(RULES).rules, None, None))  # type: ignore[arg-type]
+    run.publish([chunk("a", 0)])
+    await until(lambda: asked == [20])
+    assert opened.channel.backlog.last == 0
+    run.publish([Flush(20)])
+    assert opened.channel.backlog.last == 1
+
+
+async def test_a_replica_that_began_late_knows_cursors_from_the_first_flush_on() -> None:
+    """Chunks that were merged with those before the first kept item are in frames of other replicas alone."""
+    live = LiveStream(stream_of(RULES), Said(RULES).rules, None, None)  # type: ignore[arg-type]
+    items: list[LogItem] = [chunk("a", 0), completed(), chunk("b", 1), Flush(20), chunk("c", 2), Flush(20)]
+    whole, late = shared(FENCES), shared(FENCES)
+    opened = (await whole.open(live)).channel
+    whole.publish(items)
+    cursors = [read_cursor(opened.ids.at(place).decode()) for place in range(1, 5)]
+    late.begin_after(1, None)
+    channel = (await late.open(live)).channel
+    late.publish(items[1:3])
+    assert channel.start(cursors[1], came_back=True).gap is GapCause.UNKNOWN_CURSOR, "`a` may be missing"
+    late.publish(items[3:])
+    starts = [channel.start(cursor, came_back=True) for cursor in cursors[2:]]
+    assert [(start.gap, channel.backlog.last - start.place) for start in starts] == [(None, 1), (None, 0)]
+
+
+async def test_a_flush_that_is_evicted_is_missed_by_nobody() -> None:
+    run = session(events=2)
+    run.share(FENCES, Told())
+    run.publish([completed(), *[Flush(20)] * 5])
+    assert [item for _, item in run.retained()] == [completed()]
+    opened = await run.open(LiveStream(stream_of(RULES), Said(RULES).rules, None, None))  # type: ignore[arg-type]
+    _, sink = join(opened)
+    assert texts(sink) == ["step_completed"]

@@ -1,0 +1,138 @@
+"""Two replicas with one log on Redis: streams whose frames are made of several chunks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+import pytest_asyncio
+
+from proxy.replicas.shared_run import SharedRun
+from proxy.simulator import Engine
+from proxy.simulator.script.model import Chunks, Script, Step, Workflow, script
+from proxy.streams.run_session import RunSession
+from tests.support.demo_run import LOSSLESS
+from tests.support.eventsource import EventSource, Frame
+from tests.support.hopping import Hopper
+from tests.support.redis_server import redis_server
+from tests.support.served import Served, served
+from tests.support.waiting import until
+
+pytestmark = [pytest.mark.timeout(90), pytest.mark.asyncio(loop_scope="module")]
+
+WORDS: Final = tuple(f"word{n} ".encode() for n in range(60))
+TEXT: Final = b"".join(WORDS).decode()
+YAML: Final = """
+version: 1
+hatchet: {token: "${HATCHET_CLIENT_TOKEN}", tap: {stream: "on"}}
+server: {log: "REDIS", drain: {grace: 5s, spread: 0s}}
+streams:
+  merged:
+    rules:
+      - {events: step_stream, steps: answer, merge: 30ms, event: token, data: {n: index, text: payload}}
+      - {events: step_stream, steps: notes, merge: 50ms, event: note, data: {n: index, text: payload}}
+      - {events: step_completed, event: done, data: step}
+"""
+SLOWER: Final = YAML.replace("merge: 30ms", "merge: 40ms")
+
+
+def workflows() -> Script:
+    answer = Step("answer", chunks=Chunks(WORDS, 0.008), output={"text": TEXT})
+    notes = Step("notes", chunks=Chunks(WORDS[:25], 0.02), output={"text": ""})
+    return script(Workflow("chat", (answer, notes)))
+
+
+@dataclass
+class Stage:
+    engine: Engine
+    replicas: list[Served]
+
+    @property
+    def urls(self) -> list[str]:
+        return [one.url for one in self.replicas]
+
+    async def run(self) -> str:
+        return await self.engine.trigger("chat", {}, {"stream": "on"})
+
+
+@asynccontextmanager
+async def staged(folder: Path, *yamls: str) -> AsyncIterator[Stage]:
+    with redis_server(folder) as redis:
+        async with Engine(workflows(), quirks=LOSSLESS) as engine, AsyncExitStack() as stack:
+            made = []
+            for number, yaml in enumerate(yamls):
+                file = folder / f"{number}.yaml"
+                file.write_text(yaml.replace("REDIS", redis.url))
+                made.append(await stack.enter_async_context(served(file, engine.env)))
+            await until(lambda: engine.streams == len(made), "every replica has its tap")
+            yield Stage(engine, made)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    async with staged(tmp_path_factory.mktemp("shared"), YAML, YAML) as one:
+        yield one
+
+
+def role_of(session: RunSession | None) -> str:
+    assert session is not None
+    assert isinstance(session.run, SharedRun)
+    return session.run.role.value
+
+
+async def stayer(url: str, path: str) -> list[Frame]:
+    async with EventSource(url + path, patience=0.2) as source:
+        return [frame async for frame in source.frames()]
+
+
+def by_cursor(*streams: list[Frame]) -> dict[str, set[tuple[str, str]]]:
+    """What clients were sent under each cursor."""
+    found = defaultdict(set)
+    for frames in streams:
+        for frame in frames:
+            found[frame.id].add((frame.event, frame.data))
+    return found
+
+
+def text_of(frames: list[Frame], event: str) -> str:
+    return "".join(json.loads(frame.data)["text"] for frame in frames if frame.event == event)
+
+
+async def test_merged_chunks_are_the_same_frames_on_every_replica(stage: Stage) -> None:
+    path = f"/streams/merged/{await stage.run()}"
+    hoppers = [Hopper(path), Hopper(path)]
+    one, other, *_ = await asyncio.gather(
+        stayer(stage.urls[0], path),
+        stayer(stage.urls[1], path),
+        hoppers[0].read(stage.urls),
+        hoppers[1].read(stage.urls[::-1]),
+    )
+    late = await stayer(stage.urls[1], path)
+    streams = [one, other, hoppers[0].frames, hoppers[1].frames, late]
+    assert {cursor: sent for cursor, sent in by_cursor(*streams).items() if len(sent) > 1} == {}
+    for frames in streams:
+        assert text_of(frames, "token") == TEXT
+        assert text_of(frames, "note") == b"".join(WORDS[:25]).decode()
+        assert [frame.event for frame in frames if frame.event.startswith("stream.")] == ["stream.end"]
+        assert [(frame.id, frame.data) for frame in frames] == [(frame.id, frame.data) for frame in one]
+    assert 5 < len([frame for frame in one if frame.event == "token"]) <= len(WORDS) // 2
+    assert hoppers[0].connections >= len(hoppers[0].frames)
+
+
+async def test_a_follower_with_another_merge_than_the_leader_asks_for_its_flushes(tmp_path: Path) -> None:
+    async with staged(tmp_path, YAML, SLOWER) as two:
+        run = await two.run()
+        path = f"/streams/merged/{run}"
+        leading = asyncio.create_task(stayer(two.urls[0], path))
+        runs = two.replicas[0].hub.teams["default"].runs
+        await until(lambda: runs.get(run) is not None, "the first replica has begun to open the run")
+        await until(lambda: role_of(runs.get(run)) == "leading", "the first replica leads the run")
+        following = await stayer(two.urls[1], path)
+        assert text_of(await leading, "token") == text_of(following, "token") == TEXT
