@@ -177,7 +177,7 @@ FENCES: Final = Fences(new_generation(1, "abc"), [Fence(1, 1, "a")])
 
 
 async def test_with_a_shared_log_frames_and_cursors_are_those_of_the_log_whenever_chunks_come() -> None:
-    live = LiveStream(stream_of(RULES), Said(RULES).rules, None, None)  # type: ignore[arg-type]
+    live = LiveStream(stream_of(RULES), StreamRules(RULES).rules, None, None)  # type: ignore[arg-type]
     items: list[LogItem] = [chunk("a", 0), chunk("b", 1), Flush(20), chunk("c", 2), Flush(20), completed()]
     slow, late = shared(FENCES), shared(FENCES)
     opened = await slow.open(live)
@@ -195,7 +195,7 @@ async def test_a_flush_that_does_not_come_is_asked_for() -> None:
     asked: list[int] = []
     run = shared(FENCES)
     run.ask_flush = asked.append
-    opened = await run.open(LiveStream(stream_of(RULES), Said(RULES).rules, None, None))  # type: ignore[arg-type]
+    opened = await run.open(LiveStream(stream_of(RULES), StreamRules(RULES).rules, None, None))  # type: ignore[arg-type]
     run.publish([chunk("a", 0)])
     await until(lambda: asked == [20])
     assert opened.channel.backlog.last == 0
@@ -205,7 +205,7 @@ async def test_a_flush_that_does_not_come_is_asked_for() -> None:
 
 async def test_a_replica_that_began_late_knows_cursors_from_the_first_flush_on() -> None:
     """Chunks that were merged with those before the first kept item are in frames of other replicas alone."""
-    live = LiveStream(stream_of(RULES), Said(RULES).rules, None, None)  # type: ignore[arg-type]
+    live = LiveStream(stream_of(RULES), StreamRules(RULES).rules, None, None)  # type: ignore[arg-type]
     items: list[LogItem] = [chunk("a", 0), completed(), chunk("b", 1), Flush(20), chunk("c", 2), Flush(20)]
     whole, late = shared(FENCES), shared(FENCES)
     opened = (await whole.open(live)).channel
@@ -225,6 +225,6 @@ async def test_a_flush_that_is_evicted_is_missed_by_nobody() -> None:
     run.share(FENCES, Told())
     run.publish([completed(), *[Flush(20)] * 5])
     assert [item for _, item in run.retained()] == [completed()]
-    opened = await run.open(LiveStream(stream_of(RULES), Said(RULES).rules, None, None))  # type: ignore[arg-type]
+    opened = await run.open(LiveStream(stream_of(RULES), StreamRules(RULES).rules, None, None))  # type: ignore[arg-type]
     _, sink = join(opened)
     assert texts(sink) == ["step_completed"]
