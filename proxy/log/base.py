@@ -83,6 +83,10 @@ class Counts(Protocol):
     def latency(self) -> Latency:
         """Seconds from an append to its acknowledgement."""
 
+    @property
+    def lag(self) -> Latency:
+        """Seconds by which what is received is behind the log."""
+
 
 Done = Callable[[Outcome], None]
 

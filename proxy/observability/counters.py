@@ -122,6 +122,7 @@ class LogCounters:
     take_overs: int = 0
     leads_lost: int = 0
     latency: Histogram = field(default_factory=Histogram)  # an append's time to its acknowledgement
+    lag: Histogram = field(default_factory=Histogram)  # by which received events are behind the log
     errors: Counter[str] = field(default_factory=Counter)  # replies, by code
 
 

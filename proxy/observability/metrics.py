@@ -288,6 +288,10 @@ def _log_latencies(counts: Counters) -> list[HistogramRow]:
     return [((), counts.log.latency)] if counts.log.used else []
 
 
+def _log_lags(counts: Counters) -> list[HistogramRow]:
+    return [((), counts.log.lag)] if counts.log.used else []
+
+
 HISTOGRAMS: Final = (
     HistogramFamily(
         "delivery_latency_seconds", "From the arrival of an event to the socket.", STREAM, _latencies
@@ -297,6 +301,12 @@ HISTOGRAMS: Final = (
         "From an append to the shared log to its acknowledgement.",
         (),
         _log_latencies,
+    ),
+    HistogramFamily(
+        "shared_log_lag_seconds",
+        "How far received events were behind the shared log, measured every two seconds.",
+        (),
+        _log_lags,
     ),
     HistogramFamily(
         "loop_lag_seconds", "How late the event loop was.", (), lambda counts: [((), counts.loop_lag)]

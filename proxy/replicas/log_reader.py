@@ -51,8 +51,7 @@ class LogReader:
             return
         if state.role is not Role.FOLLOWING:
             return
-        self._counters.received += len(records)
-        step = state.progress.apply(records)
+        step = self._apply(records)
         if step is Step.FINE:
             self._finish_if_over()
         else:
@@ -72,13 +71,20 @@ class LogReader:
                 early, self._early = self._early, []
                 if state.role is not Role.FOLLOWING:
                     return
-                if state.progress.apply(records) is not Step.FINE:
+                if self._apply(records) is not Step.FINE:
                     step = Step.APART
                     break
-                step = state.progress.apply(early)
+                step = self._apply(early)
         if step is Step.APART:
             self._discard()
         self._finish_if_over()
+
+    def _apply(self, records: Sequence[Record]) -> Step:
+        progress = self._state.progress
+        before = progress.position
+        step = progress.apply(records)
+        self._counters.received += progress.position - before
+        return step
 
     def _finish_if_over(self) -> None:
         if self._state.role is Role.FOLLOWING and self._state.progress.over:

@@ -38,7 +38,7 @@ class Connection:
 
     `opened` is called when all links are open, and again when others have taken their place; `closed` when
     they are not open any more, `received` with each message on a channel, `flushed` when Redis has lost this
-    replica's key since the last beat.
+    replica's key since the last beat, `lag` at each beat with the seconds by which messages are late.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Connection:
         closed: Callable[[str], None],
         received: Callable[[bytes, bytes], None],
         flushed: Callable[[], None],
+        lag: Callable[[float], None],
         channels: Iterable[bytes] = (),
         rng: Random | None = None,
     ) -> None:
@@ -61,6 +62,7 @@ class Connection:
         self._closed = closed
         self._received = received
         self._flushed = flushed
+        self._lag = lag
         self._rng = rng or Random()
         self._task: asyncio.Task[None] | None = None
         self._servers: dict[Node, Server] = {}
@@ -172,6 +174,7 @@ class Connection:
             subscribed=self._subscribed,
             failed=self._subscription_failed,
             closed=self._server_closed,
+            lag=self._lag,
         )
 
     async def _subscribe_all(self, layout: Layout, servers: dict[Node, Server]) -> None:

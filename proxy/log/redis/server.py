@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import Final
 
 from proxy.log.base import LogAway
@@ -20,7 +22,8 @@ class Server:
 
     `received` gets each message on a channel; `subscribed` is told of each channel from which messages cannot
     be missed any more, `closed` of the first of both links that ends, `failed` of an error on the subscribing
-    one.
+    one. `lag` gets the seconds from each ping on the subscribing link to its answer: Redis sends that after
+    all messages that were published before, so they are late by as much.
     """
 
     def __init__(
@@ -31,6 +34,7 @@ class Server:
         subscribed: Callable[[bytes], None],
         failed: Callable[[ErrorReply], None],
         closed: Callable[[Server], None],
+        lag: Callable[[float], None],
     ) -> None:
         self.node = node
         self.commands: Link
@@ -42,6 +46,8 @@ class Server:
         self._subscribed = subscribed
         self._failed = failed
         self._closed = closed
+        self._lag = lag
+        self._pinged_at: deque[float] = deque()  # pings without an answer
         self._answers = True  # the subscribing link has answered the last ping
         self._ponged = asyncio.Event()
         self._links: list[Link] = []
@@ -114,6 +120,7 @@ class Server:
 
     def _ping(self) -> None:
         self._answers = False
+        self._pinged_at.append(monotonic())
         self.messages.write(command(b"PING"))
 
     async def ask(self, commands: bytes, what: str) -> Reply:
@@ -133,3 +140,5 @@ class Server:
             self._subscribed(reply[1])
         elif reply in PONGS:
             self._ponged.set()
+            if self._pinged_at:
+                self._lag(monotonic() - self._pinged_at.popleft())

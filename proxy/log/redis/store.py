@@ -67,6 +67,7 @@ class RedisLog:
             closed=self._closed,
             received=self._received,
             flushed=self._flushed,
+            lag=counts.lag.observe,
             channels=[CONTROL],
         )
 

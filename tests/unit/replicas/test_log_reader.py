@@ -38,6 +38,7 @@ async def test_records_that_were_not_heard_are_read() -> None:
     await rest()
     assert follower.served.items == [STARTED, *chunks(3)]
     assert follower.run.progress.position == store.logs[NAME][-1].position
+    assert follower.counters.received == 2
 
 
 async def test_a_cursor_that_another_replica_sent_makes_it_read_at_once() -> None:
@@ -54,6 +55,7 @@ async def test_records_that_are_told_twice_are_served_once() -> None:
     store, _, follower = await pair()
     follower.run.received(store.logs[NAME])
     assert follower.served.items == [STARTED, chunk(0)]
+    assert follower.counters.received == 0, "what it had already"
 
 
 async def test_the_verified_end_ends_the_following() -> None:
