@@ -1,8 +1,17 @@
-"""GET requests over HTTP/1.1 on connections that are kept open, for one server and one token.
+"""A small HTTP/1.1 client for the REST history: GET requests on connections that are kept open.
 
-It exists for its cost. aiohttp takes 9 MB and a tenth of a second of the start, and three times the CPU for a
-request, which is half the work for a silent run. It knows what the REST history needs: GET, a bounded answer,
-gzip, TLS, deadlines. httptools parses, as for the requests of clients.
+It is written by hand because it is measured. A GET of 2 KB takes 39 µs of CPU here, 165 µs with aiohttp and
+570 µs with httpcore (paired, 25 rounds of 200, uvloop); a read of the history is half the work for a silent
+run. aiohttp takes 11 MB of memory and httpcore 9 MB. httptools parses the bytes, as for clients' requests.
+
+It reads what servers and reverse proxies answer (``tests/e2e/test_history_fronts.py``: nginx and Caddy):
+bodies with a length, chunked or up to the end of the connection; gzip; interim answers (1xx); connections
+that the server closes while they are unused. Bounded are an answer's head and body, the time for a request
+and for its connection, and the number of connections.
+
+It does not do what the history does not need: redirects (the caller says so in words), a proxy from the
+environment, cookies, client certificates, HTTP/2, gzip in several members. The addresses of a name are tried
+one after the other, all within the time for a connection.
 """
 
 from __future__ import annotations
@@ -21,6 +30,8 @@ from msgspec import Struct
 IDLE: Final = 15.0
 """Seconds after which an unused connection is not used again: what is between drops idle connections, some
 without a sign."""
+MAX_HEAD: Final = 64 * 1024
+"""Bytes before an answer's body, interim answers included: eight times what nginx takes from a server."""
 GZIP: Final = zlib.MAX_WBITS | 16
 NO_TRANSPORT: Final = asyncio.Transport()  # of a connection that is not made yet
 
@@ -48,7 +59,7 @@ class Connection(asyncio.Protocol):
     """One connection; one request at a time."""
 
     __slots__ = (
-        "_answer", "_body", "_gzip", "_limit", "_parser", "_status", "_to_the_end",
+        "_answer", "_body", "_gzip", "_head", "_limit", "_parser", "_status", "_to_the_end",
         "began", "reusable", "transport", "unused_since",
     )  # fmt: skip
 
@@ -63,6 +74,7 @@ class Connection(asyncio.Protocol):
         self._parser: Any = None  # of that answer; it refers to this object, so it ends with the answer
         self._body = bytearray()
         self._gzip: Any = None
+        self._head = 0  # bytes that were read before the body
         self._status = 0
         self._to_the_end = False  # the answer has no length: it ends with the connection
 
@@ -71,6 +83,7 @@ class Connection(asyncio.Protocol):
         self._answer = asyncio.get_running_loop().create_future()
         self._parser = httptools.HttpResponseParser(self)
         self._begin_answer()
+        self._head = 0
         self.began = False
         self.transport.write(request)
         try:
@@ -92,8 +105,14 @@ class Connection(asyncio.Protocol):
         if self._answer is None or self._answer.done():
             self._give_up()  # nothing was asked
             return
+        if not self._status:
+            self._head += len(data)
         try:
             self._parser.feed_data(data)
+            if self._head > MAX_HEAD and not self._status:
+                raise TooLarge
+        except TooLarge as error:
+            self._fail(error)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             cause = error.__context__  # what a callback raised, if one did
             self._fail(cause if isinstance(cause, TooLarge | NotHttp) else NotHttp("the answer is no HTTP"))

@@ -188,6 +188,16 @@ async def test_what_cannot_be_read_is_an_error_and_closes_the_connection(
     assert server.connections == 2
 
 
+@pytest.mark.parametrize("part", [b"X: y\r\n", b"HTTP/1.1 103 Early Hints\r\n\r\n"])
+async def test_a_head_without_end_is_cut_off(server: Server, connect: Any, part: bytes) -> None:
+    """Whether it is one answer's head, or the heads of interim answers."""
+    start = b"" if part.startswith(b"HTTP") else b"HTTP/1.1 200 OK\r\n"
+    client = await connect()
+    server.default = start + part * (http1.MAX_HEAD // len(part) + 1)
+    with pytest.raises(TooLarge):
+        await client.get("/x")
+
+
 async def test_bytes_that_nobody_asked_for_close_the_connection(server: Server, connect: Any) -> None:
     client = await connect()
     server.default = OK + OK
