@@ -9,8 +9,9 @@ a generation from 1, across its fences.
     position     1  2  3  4           5  6  7
     entry id     7001-1 … 7001-4      7002-5 …
 
-A cursor's seal covers the fence that its position was told under. Positions that were told twice with other
-content (a replica went on without Redis while another one took over) therefore have different cursors.
+A cursor's seal covers the fence that its position was told under, and the replica that wrote it. Positions
+that were told twice with other content (a replica went on without Redis while another one took over, perhaps
+with the same number) therefore have different cursors.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ class Fence:
     number: int
     start: int
     replica: str
+
+    @property
+    def name(self) -> str:
+        """What distinguishes it from all others of its generation, also from those that were never stored."""
+        return f"{self.number}.{self.replica}"
 
 
 class Fences:
@@ -64,12 +70,12 @@ class Fences:
         """Have the fences of `other`, which is of the same generation."""
         self._all = list(other._all)
 
-    def at(self, position: int) -> int:
-        """The number of the fence that `position` was told under; 0 where that is not known any more."""
+    def at(self, position: int) -> str:
+        """Which fence `position` was told under; an empty text where that is not known any more."""
         for fence in reversed(self._all):
             if fence.start <= position:
-                return fence.number
-        return self.first if self._all and self._all[0].number == self.first else 0
+                return fence.name
+        return self._all[0].name if self._all and self._all[0].number == self.first else ""
 
     @property
     def plain(self) -> list[list[Any]]:

@@ -53,14 +53,14 @@ class LogIds:
         self._run = packed_run(run_id)
         self._places = array("Q")  # of frame 1, 2, 3 …: ascending
         self._position = self._sub = 0
-        self._fence = -1
+        self._fence = " "  # of `_prefix`: none yet
         self._prefix = b""
         self.end = end_cursor(team, stream, run_id, value).encode()
 
     @property
     def salt(self) -> str:
         """A few letters and digits: the same on every replica."""
-        return self._seal(self._fences.first).replace("-", "0").replace("_", "0")[:6]
+        return self._seal(str(self._fences.first)).replace("-", "0").replace("_", "0")[:6]
 
     @property
     def created(self) -> int:
@@ -80,7 +80,7 @@ class LogIds:
             self._places.append(self._position << FRAME_BITS | self._sub)
             self._sub = min(self._sub + 1, MOST_FRAMES)
 
-    def _seal(self, fence: int) -> str:
+    def _seal(self, fence: str) -> str:
         key = hashlib.blake2b(f"{self._fences.generation}/{fence}".encode(), digest_size=32).digest()
         return seal_text(hashlib.blake2b(self._key, digest_size=SEAL_BYTES, key=key).digest())
 

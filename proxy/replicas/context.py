@@ -36,6 +36,9 @@ class Environment(Protocol):
     def discard(self, session: RunSession) -> None:
         """The session cannot go on: its clients reconnect and get another one."""
 
+    def set_apart(self, session: RunSession) -> None:
+        """The session goes on for clients with its cursors; all others get another one."""
+
     def unforeseen(self, error: Exception) -> None:
         """An exception that should not be possible was caught."""
 
@@ -57,3 +60,7 @@ class Context:
     def discard(self) -> None:
         """The session cannot go on: its clients reconnect and get another one."""
         self.environment.discard(self.session)
+
+    def set_apart(self) -> None:
+        """The session goes on for clients with its cursors; all others get another one."""
+        self.environment.set_apart(self.session)

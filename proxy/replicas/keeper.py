@@ -7,12 +7,15 @@ when this one goes, and hears what they say:
     resign NAME       a leader without clients gives this run away
     standby NAMES…    a leader asks for a replica that follows these runs at Hatchet too
     flush NAME MS     chunks of a run wait for a rule with this `merge`, which its leader does not know
+    leads WHO NAMES…  a follower with clients has received nothing of these runs for a while, and asks their
+                      leader WHO whether it knows that it leads them; if not, it answers with ``resign``
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol
 
@@ -30,6 +33,8 @@ KEEP_EVERY: Final = 300.0  # seconds after which the removal of a led log is put
 ASK_EVERY: Final = 10.0  # seconds between two requests for a replica that stands by
 CLAIM: Final = 25.0  # seconds that a claim lasts: it is renewed with each request
 MOST_NAMES: Final = 500  # in one announcement
+SILENT: Final = (3.0, 60.0)
+"""Seconds without a record after which a follower asks: the first time, and at most: the time doubles."""
 SPREAD: Final = 0.3  # seconds over which take-overs of a gone replica's runs are spread
 
 
@@ -38,6 +43,15 @@ class Opener(Protocol):
 
     async def open(self, name: str, seconds: float) -> SharedRun | None:
         """The shared run of a log's name, which stays at least for `seconds`; None where there is none."""
+
+
+@dataclass(slots=True)
+class _Silence:
+    """The position that a followed run has reached, since when, and when the leader is asked about it."""
+
+    position: int
+    since: float
+    wait: float = SILENT[0]
 
 
 class Keeper:
@@ -64,6 +78,7 @@ class Keeper:
         self._runs: dict[str, SharedRun] = {}
         self._gone_since: dict[str, float] = {}  # by replica
         self._kept_at: dict[str, float] = {}  # by log
+        self._silent: dict[str, _Silence] = {}  # by log
         self._asked_at = float("-inf")
         self._leaving = False
         self._task: asyncio.Task[None] | None = None
@@ -83,6 +98,7 @@ class Keeper:
         if self._runs.get(run.name) is run:
             del self._runs[run.name]
             self._kept_at.pop(run.name, None)
+            self._silent.pop(run.name, None)
 
     def get(self, name: str) -> SharedRun | None:
         """The shared run of a log's name, if it is open."""
@@ -129,6 +145,7 @@ class Keeper:
                 self._kept_at[run.name] = now
                 self._log.keep(run.name)
         await self._look_at_leaders(followed, now)
+        self._ask_about_silence([run for run in followed if run.is_wanted], now)
         if self.standby and led and not self._leaving and now - self._asked_at >= ASK_EVERY:
             self._asked_at = now
             self._announce("standby", [run.name for run in led])
@@ -138,15 +155,44 @@ class Keeper:
         for replica in self._gone_since.keys() - leaders:
             del self._gone_since[replica]
         for replica in leaders:
-            if replica and await self._log.life(replica) is not Life.DEAD:
+            nobody = replica in ("", self._log.replica)  # the answer to a fence of its own was lost
+            if not nobody and await self._log.life(replica) is not Life.DEAD:
                 self._gone_since.pop(replica, None)
                 continue
             since = self._gone_since.setdefault(replica, now)
-            if replica and now - since < GONE_TWICE:
+            if not nobody and now - since < GONE_TWICE:
                 continue
             for run in followed:
                 if run.progress.leader == replica and (run.is_wanted or run.stands_by):
                     self._background.start(self._take_over(run, replica))
+
+    def _ask_about_silence(self, followed: Sequence[SharedRun], now: float) -> None:
+        """Read the logs that nothing was received of for a while, and ask whether somebody leads them.
+
+        The last record may have been stored and not published, and a replica that lives may not know that
+        the log names it as the leader: the answer to its fence was lost, or it closed the run while the log
+        could not be reached.
+        """
+        asked: dict[str, list[str]] = {}
+        for run in followed:
+            position = run.progress.position
+            silence = self._silent.get(run.name)
+            if silence is None or silence.position != position:
+                self._silent[run.name] = _Silence(position, now)
+            elif now - silence.since >= silence.wait:
+                self._silent[run.name] = _Silence(position, now, min(SILENT[1], 2 * silence.wait))
+                asked.setdefault(run.progress.leader, []).append(run.name)
+                self._background.start(run.catch_up())
+        for leader, names in asked.items():
+            for start in range(0, len(names), MOST_NAMES):
+                self._log.announce(["leads", leader, *names[start : start + MOST_NAMES]])
+
+    def _answer(self, names: Sequence[str]) -> None:
+        """Give up those of the runs that others believe to be led here, and are not."""
+        runs = [(name, self._runs.get(name)) for name in names]
+        given_up = [name for name, run in runs if run is None or run.role is Role.FOLLOWING]
+        if given_up:
+            self._announce("resign", given_up)
 
     async def _take_over(self, run: SharedRun, leader: str) -> None:
         await self._clock.sleep(self._rng.uniform(0.0, SPREAD))
@@ -168,6 +214,8 @@ class Keeper:
                 run = self._runs.get(name)
                 if run is not None and run.is_wanted:
                     run.take_over_soon()
+        elif verb == "leads" and names and names[0] == self._log.replica:
+            self._answer(names[1:])
         elif verb in ("leaving", "standby"):
             self._background.start(self._claim(names, take_over=verb == "leaving"))
 

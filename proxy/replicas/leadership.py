@@ -130,6 +130,7 @@ class Leadership:
         self._reader.end()
         if self._writer is not None and self._state.progress.position:
             self._writer.go_local()
+            self._context.set_apart()
         else:
             self._context.discard()
 

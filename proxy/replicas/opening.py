@@ -18,6 +18,7 @@ from proxy.replicas.standby import Standby
 
 CREATE_WITHIN: Final = 2.0
 """Seconds for which one replica alone may begin a log: two at once would take it from each other."""
+LOOK_AFTER: Final = 1.0  # seconds until a log that refused to be opened is looked at
 AGAIN: Final = (0.05, 0.2)
 """Seconds, at least and at most, after which a log is read again that another replica begins just now."""
 
@@ -78,6 +79,8 @@ class Opening:
                 self._context.environment.unforeseen(error)
             self._state.begin(now_ms())
             self._leadership.begin(local=True)
+            if self._log.is_up:  # it refused something: nobody will say that it can be reached again
+                self._leadership.look(after=LOOK_AFTER)
         self._session.share(self._state.progress.fences, self._state.progress.told)
 
     async def _open_log(self) -> bool:

@@ -59,7 +59,7 @@ class Outage:
         while not self._environment.is_wanted(self._state.run_id):
             await self._clock.sleep(WANTED_EVERY)
         if self._state.role is Role.FOLLOWING and not self._log.is_up:
-            self._state.lead_next()
+            self._state.lead_alone()
             self._leadership.begin(local=True)
 
     def close(self) -> list[asyncio.Task[None]]:

@@ -119,7 +119,7 @@ class Progress:
         reached = self.position + len(items)
         if record.is_fence:
             return self._fenced(record, reached)
-        if record.fence > self.fence:
+        if (record.fence, record.replica) != (self.fence, self.leader):
             return Step.HOLE  # its fence was not seen
         if record.position <= reached:
             return Step.FINE
@@ -132,7 +132,7 @@ class Progress:
         return Step.FINE
 
     def _fenced(self, record: Record, reached: int) -> Step:
-        if record.fence == self.fence:
+        if (record.fence, record.replica) == (self.fence, self.leader):
             return Step.FINE
         if record.position > reached:
             return Step.HOLE

@@ -70,6 +70,15 @@ class RunState:
         progress = self.progress
         progress.lead(progress.fence + 1, self.replica, progress.position + 1)
 
+    def lead_alone(self) -> None:
+        """This replica leads from the next position on, and the log does not know it.
+
+        The fence has a number that this replica takes only once: it may have to take the lead in the log
+        again, under the next fence there, and then tells the same positions otherwise.
+        """
+        progress = self.progress
+        progress.lead(max(progress.fence + 1, now_ms()), self.replica, progress.position + 1)
+
     def fence(self, number: int, position: int, replica: str | None = None) -> Record:
         """The record with which `replica` (None: this one) leads after `position`; empty: nobody does."""
         progress, replica = self.progress, self.replica if replica is None else replica

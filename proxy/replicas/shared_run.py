@@ -8,7 +8,8 @@
 It stands where a `RunFollower` stands without a shared log. A replica that *stands by* follows the run at
 Hatchet too and holds what comes, so that nothing is missing when it takes over. While the log cannot be
 reached, a leader serves from memory (*local*); so does a follower with clients, which then leads for itself.
-If both of them served something, this replica stays *apart* from the log until the run is over.
+If both of them served something, this session stays *apart* from the log until the run is over: it serves the
+clients that have its cursors, and everyone else gets a session that reads the log.
 
 It is put together from parts, each with a state of its own:
 
@@ -204,6 +205,10 @@ class SharedRun:
         self._outage.begins()
 
     # -- as the keeper knows it --
+
+    async def catch_up(self) -> None:
+        """Read what the log has after what was served, where another replica leads."""
+        await self._reader.catch_up()
 
     @property
     def role(self) -> Role:

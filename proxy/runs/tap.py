@@ -125,7 +125,14 @@ class Tap:
     # -- runs --
 
     def attach(self, run: FollowedRun) -> None:
-        """`run` gets what was buffered for it, and all its events from now on."""
+        """`run` gets what was buffered for it, and all its events from now on.
+
+        Another follower of the same run gets none any more.
+        """
+        before = self._runs.get(run.run_id)
+        if before is not None and before is not run:
+            self._forgot_at = self._clock.now()  # what it got is not given again
+            before.unfeed(self._name)
         self._runs[run.run_id] = run
         kept = self._kept.pop(run.run_id, None)
         if kept is not None:

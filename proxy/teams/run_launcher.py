@@ -43,6 +43,9 @@ class Sessions(Protocol):
     def discard(self, session: RunSession) -> None:
         """A session cannot go on: its clients reconnect, and the run gets a new one."""
 
+    def set_apart(self, session: RunSession) -> None:
+        """A session goes on apart from the shared log, for clients with its cursors."""
+
 
 class RunLauncher:
     """Creates, starts and stops the run sessions of one team; owns the team's tap."""
@@ -216,6 +219,11 @@ class RunLauncher:
         """The session cannot go on."""
         if self.sessions is not None:
             self.sessions.discard(session)
+
+    def set_apart(self, session: RunSession) -> None:
+        """The session goes on apart from the shared log."""
+        if self.sessions is not None:
+            self.sessions.set_apart(session)
 
     def unforeseen(self, error: Exception) -> None:
         """An exception that should not be possible was caught."""

@@ -6,6 +6,9 @@ lingers for a while and is closed then, so that a client that reconnects finds i
 - a run that is going on lingers for ``server.linger``;
 - a run that is over lingers for the longest ``backlog.keep_after_end`` of the team's streams;
 - a run whose state was never read (it may not exist) does not linger.
+
+A session may go on apart from the log that replicas share: what it has served is not what the log has. Then
+it serves those clients alone that have its cursors, and the run has another session for everyone else.
 """
 
 from __future__ import annotations
@@ -61,6 +64,7 @@ class RunRegistry:
         self._counters = counters
         self._policy = policy
         self._entries: dict[str, _Entry] = {}
+        self._apart: list[_Entry] = []  # sessions of runs that have another one, or may have it
         self._stopping: set[asyncio.Task[None]] = set()
         self._created = 0
         self._closed = False
@@ -80,7 +84,10 @@ class RunRegistry:
         return len(self._entries)
 
     def __iter__(self) -> Iterator[RunSession]:
-        return iter([entry.session for entry in self._entries.values()])
+        return iter([entry.session for entry in self._all()])
+
+    def _all(self) -> list[_Entry]:
+        return [*self._entries.values(), *self._apart]
 
     def get(self, run_id: str) -> RunSession | None:
         """The session of a run, if there is one; it is not leased."""
@@ -95,7 +102,7 @@ class RunRegistry:
     @property
     def idle(self) -> bool:
         """Whether there is no session and none is being stopped."""
-        return not self._entries and not self._stopping
+        return not self._entries and not self._apart and not self._stopping
 
     # -- leases --
 
@@ -120,12 +127,24 @@ class RunRegistry:
         entry = self._entries.pop(run_id, None)
         if entry is None:
             entry = self._create(run_id)
+        self._use(entry)
+        self._entries[run_id] = entry  # the most recently leased is last
+        return entry.session
+
+    @staticmethod
+    def _use(entry: _Entry) -> None:
         entry.leases += 1
         if entry.closing is not None:
             entry.closing.cancel()
             entry.closing = None
-        self._entries[run_id] = entry  # the most recently leased is last
-        return entry.session
+
+    def lease_apart(self, run_id: str, serves: Callable[[RunSession], bool]) -> RunSession | None:
+        """The session of the run that went apart from the shared log and `serves` a client; None: no such."""
+        for entry in self._apart:
+            if entry.session.run_id == run_id and serves(entry.session):
+                self._use(entry)
+                return entry.session
+        return None
 
     def release(self, session: RunSession, *, at_once: bool = False) -> None:
         """A client needs `session` no longer; `at_once`: without a lease it does not linger."""
@@ -152,7 +171,9 @@ class RunRegistry:
 
     def _entry_of(self, session: RunSession) -> _Entry | None:
         entry = self._entries.get(session.run_id)
-        return entry if entry is not None and entry.session is session else None
+        if entry is not None and entry.session is session:
+            return entry
+        return next((entry for entry in self._apart if entry.session is session), None)
 
     def _linger(self, entry: _Entry) -> None:
         """Close a session without a lease when its time is over."""
@@ -188,10 +209,13 @@ class RunRegistry:
     def _drop(self, entry: _Entry) -> None:
         """Forget a session and stop following its run."""
         session = entry.session
-        if self._entries.get(session.run_id) is not entry:
+        if self._entries.get(session.run_id) is entry:
+            del self._entries[session.run_id]
+            self._counters.runs = len(self._entries)
+        elif entry in self._apart:
+            self._apart.remove(entry)
+        else:
             return
-        del self._entries[session.run_id]
-        self._counters.runs = len(self._entries)
         if entry.closing is not None:
             entry.closing.cancel()
         session.drop()
@@ -203,12 +227,24 @@ class RunRegistry:
         if entry is not None:
             self._drop(entry)
 
+    def set_apart(self, session: RunSession) -> None:
+        """A session goes on apart from the shared log: for clients with its cursors, and for nobody else."""
+        entry = self._entries.get(session.run_id)
+        if entry is None or entry.session is not session:
+            return
+        if not entry.leases:
+            self._drop(entry)
+            return
+        del self._entries[session.run_id]
+        self._counters.runs = len(self._entries)
+        self._apart.append(entry)
+
     # -- memory --
 
     @property
     def bytes(self) -> int:
         """Bytes of all backlogs of all sessions."""
-        return sum(entry.session.bytes for entry in self._entries.values())
+        return sum(entry.session.bytes for entry in self._all())
 
     def shrink(self, to_bytes: int) -> None:
         """Give up what is kept until about `to_bytes` are left.
@@ -217,7 +253,7 @@ class RunRegistry:
         not enough, the largest backlogs lose their oldest frames.
         """
         excess = self.bytes - to_bytes
-        for entry in [entry for entry in self._entries.values() if entry.leases == 0]:
+        for entry in [entry for entry in self._all() if entry.leases == 0]:
             if excess <= 0:
                 return
             excess -= entry.session.bytes
@@ -227,7 +263,7 @@ class RunRegistry:
     async def close(self) -> None:
         """Close every session; nothing can be leased after that."""
         self._closed = True
-        for entry in list(self._entries.values()):
+        for entry in self._all():
             self._drop(entry)
         if self._stopping:
             await asyncio.gather(*self._stopping, return_exceptions=True)

@@ -108,6 +108,7 @@ class Team:
         self.wanted = True
         self.merge_times: list[int] = []
         self.discarded = 0
+        self.set_apart_times = 0
         self.done = False
 
     @property
@@ -127,6 +128,9 @@ class Team:
 
     def discard(self, session: object) -> None:
         self.discarded += 1
+
+    def set_apart(self, session: object) -> None:
+        self.set_apart_times += 1
 
     def unforeseen(self, error: Exception) -> None:
         raise error

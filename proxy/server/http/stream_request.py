@@ -261,8 +261,10 @@ class StreamRequest:
                 dispatcher = await leased.ready()
                 if not leased.is_open_to(permits):
                     return problem(403, "the rules of this stream do not allow you each of its runs")
-            elif dispatcher is None:
-                dispatcher = await run.open(stream)
+            else:
+                dispatcher = dispatcher or await run.open(stream)
+                leased = run = self._issuer(run, dispatcher, cursor)
+                dispatcher = run.opened(stream) or dispatcher
             if self._client.head_only:
                 headers = stream.wire.headers if self._document is None else DOCUMENT_HEADERS
                 return HttpResponse(200, list(headers))
@@ -343,6 +345,16 @@ class StreamRequest:
             return self._team.merged.resumes(self._stream, run_id, cursor)
         run = self._team.runs.get(run_id)
         return run is not None and run.holds(self._stream, cursor)
+
+    def _issuer(self, run: RunSession, dispatcher: Dispatcher, cursor: Cursor | None) -> RunSession:
+        """The session that serves apart from the shared log and has issued the cursor; else `run`."""
+        if cursor is None or dispatcher.channel.ids.holds(cursor):
+            return run
+        apart = self._team.runs.lease_apart(run.run_id, lambda one: one.holds(self._stream, cursor))
+        if apart is None:
+            return run
+        self._team.release(run)
+        return apart
 
     def _gets_nothing(self, setting: str) -> bool:
         """Whether a client without a cursor is answered with 204, by `unknown` or `finished`."""

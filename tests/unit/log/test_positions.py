@@ -94,6 +94,15 @@ def test_cursors_of_other_rules_another_generation_or_a_part_of_it_are_unknown()
         assert place(one, channel(other, [(1, 1)])[0]) is None
 
 
+def test_what_two_replicas_told_under_one_number_has_different_cursors() -> None:
+    """Both went on without Redis, and neither knew of the other."""
+    one, other = (ids(fences(Fence(FIRST + 1, 2, replica))) for replica in ("b", "c"))
+    cursors, others = (channel(each, [(1, 1), (2, 1)]) for each in (one, other))
+    assert cursors[0] == others[0]
+    assert cursors[1] != others[1]
+    assert place(other, cursors[1]) is None
+
+
 def test_a_cursor_within_a_piece_leads_to_the_same_piece_elsewhere() -> None:
     early, late = ids(), ids()
     channel(early, [(1, 1), (2, 1), (3, 1)])
@@ -108,7 +117,9 @@ def test_a_cursor_within_a_piece_leads_to_the_same_piece_elsewhere() -> None:
 
 def test_fences_name_the_replica_that_wrote_a_position() -> None:
     one = fences(Fence(FIRST + 1, 5, "b"), Fence(FIRST + 2, 9, "c"))
-    assert [one.at(position) - FIRST for position in (0, 1, 4, 5, 8, 9, 99)] == [0, 0, 0, 1, 1, 2, 2]
+    told = [one.at(position) for position in (0, 1, 4, 5, 8, 9, 99)]
+    names = [f"{FIRST}.a", f"{FIRST + 1}.b", f"{FIRST + 2}.c"]
+    assert told == [names[0], names[0], names[0], names[1], names[1], names[2], names[2]]
     assert [fence.replica for fence in Fences.of(GENERATION, one.plain)] == ["a", "b", "c"]
     one.add(Fence(FIRST + 3, 6, "d"))
     assert [fence.replica for fence in one] == ["a", "b", "d"], "what c served is void"

@@ -63,6 +63,7 @@ async def test_who_served_what_the_log_has_otherwise_stays_apart_until_the_end()
     await rest()
     assert leader.served.items == [STARTED, *chunks(3), DONE, OVER]
     assert leader.team.discarded == 0
+    assert leader.team.set_apart_times == 1, "clients without its cursors get another session"
 
 
 async def test_a_lead_is_given_away_when_another_replica_has_it() -> None:

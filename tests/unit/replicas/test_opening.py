@@ -6,7 +6,9 @@ import asyncio
 
 from msgspec import structs
 
-from proxy.log.base import Life
+import pytest
+
+from proxy.log.base import Life, LogAway
 from proxy.log.memory import MemoryStore
 from proxy.replicas.run_state import Role
 from tests.support.fakes import rest
@@ -120,3 +122,23 @@ async def test_without_the_log_a_run_is_served_from_memory() -> None:
     alone.bring(STARTED, *chunks(2))
     await rest()
     assert alone.served.items == [STARTED, *chunks(2)]
+
+
+@pytest.mark.timeout(20)
+async def test_a_log_that_refuses_to_be_opened_is_looked_at_again() -> None:
+    """Redis' memory is full for a moment, and no connection is lost: nobody says that it is back."""
+    store = MemoryStore()
+    one = ReplicaOfRun(store, "a")
+
+    async def refused(name: str, seconds: float) -> bool:
+        raise LogAway("its memory is full")
+
+    one.log.claim = refused  # type: ignore[method-assign]
+    await one.run.known()
+    one.bring(STARTED)
+    await rest()
+    assert one.run.local
+    assert one.served.items == [STARTED]
+    while one.run.local:  # the writer looks at the log after a second
+        await asyncio.sleep(0.05)
+    assert [record.position for record in store.logs[NAME]] == [0, 1]

@@ -12,6 +12,8 @@ from proxy.replicas.run_state import Role
 from tests.support.fakes import rest
 from tests.support.shared_runs import DONE, OVER, STARTED, ReplicaOfRun, chunk, chunks
 
+LATER = 9_000_000_000_000  # Unix milliseconds
+
 
 async def pair() -> tuple[MemoryStore, ReplicaOfRun, ReplicaOfRun]:
     store = MemoryStore()
@@ -54,6 +56,25 @@ async def test_a_follower_with_clients_leads_for_itself() -> None:
     follower.bring(STARTED, *chunks(2))
     await rest()
     assert follower.served.items == [STARTED, *chunks(2)]
+
+
+async def test_two_followers_that_go_on_alone_never_use_one_fence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their cursors would be equal, and their frames may differ."""
+    monkeypatch.setattr("proxy.replicas.run_state.now_ms", lambda: LATER)
+    store, _, follower = await pair()
+    other = ReplicaOfRun(store, "c")
+    await other.run.known()
+    for replica in (follower, other):
+        replica.log.cut()
+        await replica.clock.turn(ALONE_AFTER + 0.1)
+        replica.bring(STARTED, *chunks(2))
+    await rest()
+    assert follower.run.local
+    assert other.run.local
+    fences = [replica.run.progress.fences for replica in (follower, other)]
+    assert fences[0].at(1) == fences[1].at(1)
+    assert fences[0].at(3) != fences[1].at(3)
+    assert fences[0].last.number == LATER, "the next fence of the log is another one"
 
 
 async def test_a_follower_without_clients_waits_for_one() -> None:

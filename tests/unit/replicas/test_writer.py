@@ -295,3 +295,21 @@ async def test_a_redis_that_stores_nothing_does_not_stop_the_clients() -> None:
     leader.publish(chunk(1))
     await settled()
     assert leader.served.items == [STARTED, *chunks(2)]
+
+
+async def test_a_fence_that_was_never_stored_gives_way_to_another_replicas_of_the_same_number() -> None:
+    store, leader, follower = await pair()
+    leader.publish(STARTED, chunk(0))
+    await settled()
+    await follower.read()
+    follower.progress.lead(2, "b", 3)  # it goes on without Redis, and has served nothing yet
+    other = Replica(store, "c")
+    await other.read()
+    await other.take_over()
+    other.publish(chunk(1))
+    await settled()
+    records = await other.log.read(NAME)
+    assert follower.progress.apply(records[-1:]) is Step.HOLE
+    assert await follower.read() is Step.FINE
+    assert (follower.progress.fence, follower.progress.leader) == (2, "c")
+    assert follower.served.items == [STARTED, *chunks(2)]

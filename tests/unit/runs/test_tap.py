@@ -235,6 +235,20 @@ async def test_a_run_stays_with_the_tap_through_a_short_break(team: Team) -> Non
     assert [held.pair for held in team.upstream.opened_ever] == [PAIR, PAIR]
 
 
+async def test_the_last_follower_of_a_run_gets_its_events_and_the_one_before_subscribes_by_itself(
+    team: Team,
+) -> None:
+    """A run session went apart from the shared log, and the run got another one."""
+    team.watch()
+    team.subscription.emit(started(), chunk(0))
+    await team.clock.turn(0.1)
+    team.items.clear()
+    team.watch()
+    await team.clock.turn(TAP_WAIT + SPREAD + 1)
+    assert len(team.own) == 1
+    assert team.tap.live
+
+
 async def test_an_event_of_one_run_never_reaches_another(team: Team) -> None:
     team.watch()
     team.watch(OTHER)

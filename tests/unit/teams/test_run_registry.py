@@ -254,6 +254,33 @@ async def test_runs_with_clients_and_runs_that_are_over_do_not_give_way(runs: Ru
     assert [session.run_id for session in runs] == ["a", "b", "c"]
 
 
+async def test_a_session_apart_from_the_shared_log_serves_those_alone_that_have_its_cursors(
+    runs: RunRegistry, timers: Timers
+) -> None:
+    apart = await runs.lease("one", resumes=False)
+    runs.set_apart(apart)
+    other = await runs.lease("one", resumes=False)
+    assert other is not apart
+    assert runs.get("one") is other
+    assert runs.lease_apart("one", lambda session: session is other) is None
+    assert runs.lease_apart("two", lambda session: True) is None
+    assert runs.lease_apart("one", lambda session: True) is apart
+    assert list(runs) == [other, apart]
+    for _ in range(2):
+        runs.release(apart)
+    timers.fire()
+    assert cast(PlayedSession, apart).dropped == 1
+    assert list(runs) == [other]
+
+
+async def test_a_session_that_goes_apart_without_a_client_is_closed(runs: RunRegistry) -> None:
+    session = await runs.lease("one", resumes=False)
+    runs.release(session)
+    runs.set_apart(session)
+    assert cast(PlayedSession, session).dropped == 1
+    assert len(runs) == 0
+
+
 async def test_memory_is_given_up_by_runs_without_clients_first(runs: RunRegistry) -> None:
     idle = await lease(runs, "idle")
     release(runs, idle)
