@@ -11,8 +11,9 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from random import Random
 from typing import Final, Self
 
@@ -25,7 +26,9 @@ from tests.support.reference import RunPicture
 NARROW: Final = 2048  # bytes that a slow reader's kernel takes
 TCP_REPAIR: Final = 19  # closing such a socket sends nothing, as a machine that lost its power
 STUCK: Final = 12.0  # seconds until a stuck reader gives up; the proxy does so earlier
+HOP_PAUSE: Final = (0.0, 0.04)  # seconds that a client takes to change the replica
 SLOW_READ: Final = (0.0, 0.12)  # seconds that a slow client takes for a frame
+NO_PROGRESS: Final = ("stream.gap", "stream.drain", "stream.wait")  # they repeat the cursor before them
 READ_FOR: Final = (0.0, 2.0)  # seconds after which a client vanishes
 
 
@@ -38,25 +41,38 @@ class Target:
 
 
 class RoamingEventSource(EventSource):
-    """An EventSource behind a balancer without affinity: each connection may go to another replica."""
+    """An EventSource behind a balancer without affinity: each connection may go to another replica.
 
-    def __init__(self, urls: Sequence[str], dice: Random, *, narrow: bool = False) -> None:
+    `hops`: each one does. `silence`: seconds without a byte after which the balancer ends a connection.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        dice: Random,
+        *,
+        narrow: bool = False,
+        hops: bool = False,
+        silence: float | None = None,
+    ) -> None:
         super().__init__(dice.choice(urls), patience=0.1)
         self._urls, self._dice, self._narrow = urls, dice, narrow
+        self._hops, self._silence = hops, silence
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
-        if self._narrow and self._session is not None:
+        if self._session is not None and (self._narrow or self._silence is not None):
             await self._session.close()
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(socket_factory=_narrow),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
-                read_bufsize=NARROW,
+                connector=aiohttp.TCPConnector(socket_factory=_narrow if self._narrow else None),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self._silence),
+                read_bufsize=NARROW if self._narrow else 2**16,
             )
         return self
 
     async def _connection(self) -> AsyncGenerator[Frame, None]:
-        self.url = self._dice.choice(self._urls)
+        others = [url for url in self._urls if url != self.url]
+        self.url = self._dice.choice(others if self._hops and others else self._urls)
         frames = super()._connection()
         try:
             async for frame in frames:
@@ -72,14 +88,28 @@ def _narrow(address: tuple[object, ...]) -> socket.socket:
     return made
 
 
+class Manner(Enum):
+    """How a client uses the replicas."""
+
+    WANDERS = "wanders"  # each connection goes to any of them; some connections are short
+    HOPS = "hops"  # it goes to another one after every frame
+    STAYS = "stays"  # it always comes back to the same one
+
+
 @dataclass
 class Client:
-    """One reader of one run: its picture, and the longest time in which it received nothing."""
+    """One reader of one run: its picture, and the longest time in which it received nothing.
+
+    `noted` is told of each frame. `silence_allowed`: seconds without a byte until it connects again.
+    """
 
     target: Target
     number: int
     dice: Random
     early: bool = False  # it comes before the run does
+    manner: Manner = Manner.WANDERS
+    noted: Callable[[Client, Frame], None] | None = None
+    silence_allowed: float | None = None
     picture: RunPicture = field(default_factory=RunPicture)
     frames: int = 0
     connections: int = 0
@@ -97,10 +127,16 @@ class Client:
         by_message = self.dice.random() < 0.3 or self.early or self.slow  # little is kept there
         await asyncio.sleep(0.0 if self.early else wait)
         path = f"/message/{self.target.message}" if by_message else f"/run/{self.target.run_id}"
-        async with RoamingEventSource([url + path for url in urls], self.dice, narrow=self.slow) as source:
+        hopping = self.manner is Manner.HOPS
+        places = [url + path for url in urls]
+        if self.manner is Manner.STAYS:
+            places = [self.dice.choice(places)]
+        async with RoamingEventSource(
+            places, self.dice, narrow=self.slow, hops=hopping, silence=self.silence_allowed
+        ) as source:
             received_at = time.monotonic()
             while not self.ended_properly:
-                hop_after = self.dice.randrange(1, 40) if hops else 0
+                hop_after = 1 if hopping else self.dice.randrange(1, 40) if hops else 0
                 hops -= 1 if hops else 0
                 frames = source.frames()
                 async for frame in frames:
@@ -109,17 +145,22 @@ class Client:
                     self._take(frame)
                     if self.slow:
                         await asyncio.sleep(self.dice.uniform(*SLOW_READ))
-                    hop_after -= 1
+                    if not hopping or frame.event not in NO_PROGRESS:
+                        hop_after -= 1
                     if hop_after == 0:
                         break
                 else:
                     self.ended_properly = True  # 204
                 await frames.aclose()
+                if hopping:
+                    await asyncio.sleep(self.dice.uniform(*HOP_PAUSE))
             self.connections = source.connections
 
     def _take(self, frame: Frame) -> None:
         self.frames += 1
         self.received.append(frame)
+        if self.noted is not None:
+            self.noted(self, frame)
         if frame.event == "stream.wait":
             self.waits += 1
         if self.picture.ended and frame.event in ("stream.gap", "stream.wait", "stream.drain"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -16,14 +16,35 @@ from tests.chaos.replicas import Replica
 PAUSE: Final = (0.1, 1.2)  # seconds between two faults
 REPLAYABLE: Final = 20  # of so many runs that ended last one is replayed
 
+Named = tuple[str, Callable[[], Awaitable[None]]]
+"""A fault and its name."""
 
 Bad = defaultdict[tuple[str, str, int], list[int]]
 """The indexes that chunks which are not UTF-8 took, by run, step and attempt."""
 
 
+class Breaking:
+    """Breaks one thing after the other. `counted` says how often, `last` what began last."""
+
+    def __init__(self, faults: Sequence[Named], dice: Random, pause: tuple[float, float] = PAUSE) -> None:
+        self.counted: Counter[str] = Counter()
+        self.last = "none"
+        self.number = 0  # of the fault that began last
+        self._faults, self._dice, self._pause = faults, dice, pause
+
+    async def play(self) -> None:
+        """One fault after the other, with pauses."""
+        while True:
+            await asyncio.sleep(self._dice.uniform(*self._pause))
+            name, fault = self._dice.choice(self._faults)
+            self.last, self.number = name, self.number + 1
+            await fault()
+            self.counted[name] += 1
+
+
 @dataclass
 class Faults:
-    """Breaks things until it is stopped; `counted` says how often."""
+    """The faults of Hatchet, of the proxies and of what is between them."""
 
     engine: Engine
     replicas: list[Replica]
@@ -32,11 +53,10 @@ class Faults:
     over: Callable[[], list[str]]  # the runs that are, the last one last
     replay: Callable[[str], Awaitable[None]]
     token: Path  # the file that the proxies read it from
-    counted: Counter[str] = field(default_factory=Counter)
     bad: Bad = field(default_factory=lambda: defaultdict(list))
 
     @property
-    def all(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
+    def all(self) -> list[Named]:
         """Each fault with its name."""
         return [
             ("proxy killed", self._kill),
@@ -59,15 +79,6 @@ class Faults:
             ("run cancelled", self._cancel),
             ("run replayed", self._replay),
         ]
-
-    async def play(self) -> None:
-        """One fault after the other, with pauses."""
-        faults = self.all
-        while True:
-            await asyncio.sleep(self.dice.uniform(*PAUSE))
-            name, fault = self.dice.choice(faults)
-            await fault()
-            self.counted[name] += 1
 
     async def _for(self, least: float, most: float) -> None:
         await asyncio.sleep(self.dice.uniform(least, most))

@@ -7,6 +7,7 @@ own timing; a failing seed usually fails again within a few tries.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -15,18 +16,22 @@ from random import Random
 from typing import Final
 
 from proxy.simulator import Engine
-from tests.chaos.clients import Client, Target, stuck, vanished
-from tests.chaos.faults import Faults
+from tests.chaos.clients import Client, Manner, Target, stuck, vanished
+from tests.chaos.cursors import Cursors
+from tests.chaos.faults import Breaking, Faults
 from tests.chaos.generations import Generations
+from tests.chaos.log_faults import LogFaults
 from tests.chaos.replicas import Replica, replicas
 from tests.chaos.world import workflows
+from tests.support.eventsource import Frame
 from tests.support.processes import answers
+from tests.support.redis_group import RedisGroup, redis_group
 from tests.support.waiting import until
 
 YAML: Final = """
 version: 1
 hatchet: {token: "${file:%s}"%s}
-server: {linger: 1s, check_after: 2s, write_timeout: 5s, drain: {grace: 5s, spread: 1s}}
+server: {linger: 1s, check_after: 2s, write_timeout: 5s, drain: {grace: 5s, spread: 1s}%s}
 streams:
   all:
     path: /run/{workflowRunId}
@@ -49,11 +54,39 @@ TAP: Final = (
     ", tap: {stream: 'on'}",
     "",
 )  # every second proxy has one; runs that carry the pair go through it
+LOG: Final = ", log: '%s', log_keep: 1m, standby: %d"
 PAIRS: Final[tuple[dict[str, str], ...]] = ({"stream": "on"}, {})
-CLASSES: Final = ("lost without a gap", "doubled", "out of order", "false end", "no verified end")
+CLASSES: Final = (
+    "lost without a gap",
+    "doubled",
+    "out of order",
+    "false end",
+    "no verified end",
+    "frames differ",
+)
 BETWEEN: Final = (0.2, 0.8)  # seconds between two runs
+BETWEEN_SHARED: Final = (0.8, 2.4)  # ... with a shared log, whose hopping clients cost more
+PAUSE_SHARED: Final = (1.0, 8.0)  # seconds between two faults: what a fault costs is seen in them
+SHORT: Final = 60.0  # seconds; in a shorter piece faults follow each other faster
+PAUSE_SHORT: Final = (0.3, 2.0)
+OLD_FAULTS: Final = 0.25  # of the faults of a piece with a shared log are those of Hatchet and the network
+SILENCE: Final = 6.0  # seconds without a byte (three heartbeats) until a client connects again
+MANNERS: Final = (Manner.HOPS, Manner.STAYS, Manner.WANDERS, Manner.STAYS, Manner.WANDERS)
+COSTS: Final = ("stream.gap", "stream.reset")  # frames that a fault may cost
 PATIENCE: Final = 60.0  # seconds that clients have after their run's end
-KINDS: Final = ("dag", "dag", "task", "task", "quick", "broken", "backoff", "late", "slow", "wide")
+KINDS: Final[tuple[str, ...]] = (
+    "dag",
+    "dag",
+    "task",
+    "task",
+    "quick",
+    "broken",
+    "backoff",
+    "late",
+    "slow",
+    "wide",
+)
+KINDS_SHORT: Final[tuple[str, ...]] = ("dag", "task", "quick", "broken")  # that are over within some seconds
 EARLY: Final = (0.0, 2.0)  # seconds by which some clients are there before their run
 
 
@@ -75,6 +108,7 @@ class Report:
     waits: int = 0
     gaps: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    costs: Counter[str] = field(default_factory=Counter)  # clients that were told something, by fault
     wrong: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
     silence: float = 0.0
@@ -103,6 +137,7 @@ class Report:
             "waits": self.waits,
             **{f"fault: {name}": count for name, count in sorted(self.faults.items())},
             **{f"gap: {cause}": count for cause, count in sorted(self.gaps.items())},
+            **{f"cost: {fault}": count for fault, count in sorted(self.costs.items())},
             "longest silence (s)": round(self.silence, 1),
             **{name.upper(): count for name, count in zeros.items()},
             "COMPLAINTS OF PROXIES": len(self.complaints),
@@ -118,22 +153,46 @@ async def play(
     *,
     proxies: int = 2,
     clients_per_run: int = 8,
+    shared_log: bool = False,
+    only: str = "",
     evidence: Path | None = None,
 ) -> Report:
-    """Break things for so long, then let everyone come to the end."""
+    """Break things for so long, then let everyone come to the end.
+
+    `shared_log`: the proxies share a log on Redis, and it is what breaks most. `only`: a text that the names
+    of all faults contain.
+    """
     report = Report(seed, evidence=evidence)
     configs = [folder / f"streams{n}.yaml" for n in range(proxies)]
     token = folder / "token"
-    for n, config in enumerate(configs):
-        config.write_text(YAML % (token, TAP[n % 2]))
     began = time.monotonic()
-    async with Engine(workflows(), seed=seed) as engine:
+    async with contextlib.AsyncExitStack() as stack:
+        redis = None
+        if shared_log:
+            redis = await asyncio.to_thread(stack.enter_context, redis_group(folder))
+        for n, config in enumerate(configs):
+            log = "" if redis is None else LOG % (redis.url, seed % 2)
+            config.write_text(YAML % (token, TAP[n % 2], log))
+        engine = await stack.enter_async_context(Engine(workflows(), seed=seed))
         token.write_text(engine.token)
         env = {name: value for name, value in engine.env.items() if name != "HATCHET_CLIENT_TOKEN"}
-        async with replicas(configs, env, wired=True) as made:
-            await Play(engine, made, report, token=token, clients=clients_per_run).play(seconds)
+        made = await stack.enter_async_context(replicas(configs, env, wired=True))
+        world = Play(
+            engine,
+            made,
+            report,
+            token=token,
+            clients=clients_per_run,
+            redis=redis,
+            seconds=seconds,
+            only=only,
+        )
+        await world.play(seconds)
     report.seconds = time.monotonic() - began
     report.complaints += [what for one in made for what in one.complaints]
+    if evidence is not None:
+        for n, one in enumerate(made):
+            (evidence / f"proxy {n}.log").write_text(one.said)
     return report
 
 
@@ -141,7 +200,16 @@ class Play:
     """One play: runs without pause, who reads them, and what breaks meanwhile."""
 
     def __init__(
-        self, engine: Engine, made: list[Replica], report: Report, *, token: Path, clients: int
+        self,
+        engine: Engine,
+        made: list[Replica],
+        report: Report,
+        *,
+        token: Path,
+        clients: int,
+        redis: RedisGroup | None,
+        seconds: float,
+        only: str = "",
     ) -> None:
         self._engine, self._made, self._report = engine, made, report
         self._dice = dice = Random(report.seed)
@@ -151,27 +219,50 @@ class Play:
         self._targets: dict[str, Target] = {}
         self._reading: list[asyncio.Task[None]] = []
         self._clients = 0
+        self._began = time.monotonic()
         self._replaying = True  # until the last run has begun
         breaks = Random(dice.random())
         self._faults = Faults(engine, made, breaks, self._going, self._over, self._replay, token)
+        self._log_faults = None if redis is None else LogFaults(redis, made, breaks, self._going, seconds)
+        self._breaking = self._breaks(breaks, only, seconds)
+        self._between, self._kinds = BETWEEN, KINDS
+        if redis is not None:
+            if seconds <= SHORT:
+                self._kinds = KINDS_SHORT
+            else:
+                self._between = BETWEEN_SHARED
+        self._cursors = Cursors()
+        self._told: set[tuple[int, int, str]] = set()  # by fault, client and what it was told
         self._generations = Generations(engine, self._faults.bad)
+
+    def _breaks(self, dice: Random, only: str, seconds: float) -> Breaking:
+        log, old = self._log_faults, self._faults.all
+        if log is None:
+            return Breaking([fault for fault in old if only in fault[0]], dice)
+        faults = [fault for fault in log.all if only in fault[0]]
+        if not only:
+            old = [fault for fault in old if not fault[0].startswith("proxy ")]
+            faults += dice.sample(old, round(len(faults) * OLD_FAULTS))
+        return Breaking(faults, dice, PAUSE_SHARED if seconds > SHORT else PAUSE_SHORT)
 
     async def play(self, seconds: float) -> None:
         """Break things for so long, then let everyone come to the end."""
-        breaking = asyncio.create_task(self._faults.play())
+        breaking = asyncio.create_task(self._breaking.play())
         ends_at = time.monotonic() + seconds
         while time.monotonic() < ends_at:
             await self._run()
-            await asyncio.sleep(self._dice.uniform(*BETWEEN))
+            await asyncio.sleep(self._dice.uniform(*self._between))
             if breaking.done():
                 breaking.result()
         self._replaying = False
         await until(lambda: not self._going(), "every run is over", within=PATIENCE, every=0.1)
         breaking.cancel()
         await asyncio.gather(breaking, return_exceptions=True)
+        if self._log_faults is not None:
+            await self._log_faults.heal()
         await _heal(self._engine, self._made, self._faults)
         self._report.runs = len(self._runs)
-        self._report.faults = self._faults.counted
+        self._report.faults = self._breaking.counted
         await asyncio.wait(self._reading, timeout=PATIENCE)
         for task in self._reading:
             task.cancel()
@@ -188,7 +279,7 @@ class Play:
         """Trigger a run, and connect some clients to it; some of them before it exists."""
         dice = self._dice
         target = Target(f"m{len(self._runs)}")
-        kind, pair = dice.choice(KINDS), dice.choice(PAIRS)
+        kind, pair = dice.choice(self._kinds), dice.choice(PAIRS)
         count = dice.randint(1, self._most)
         if dice.random() < 0.15:
             self._send(target, dice, early=True)
@@ -218,9 +309,23 @@ class Play:
 
     def _send(self, target: Target, dice: Random, *, early: bool = False) -> None:
         self._clients += 1
-        client = Client(target, self._clients, Random(dice.random()), early)
+        client = Client(target, self._clients, Random(dice.random()), early, noted=self._noted)
+        if self._log_faults is not None:
+            client.manner = MANNERS[self._clients % len(MANNERS)]
+            client.silence_allowed = SILENCE
         self._report.early += early
         self._reading.append(asyncio.create_task(self._judged(client)))
+
+    def _noted(self, client: Client, frame: Frame) -> None:
+        """A client was sent a frame: what it costs, and whether others were sent the same."""
+        if frame.event in COSTS:
+            what = f"{frame.event} {frame.value['cause']}" if frame.event == "stream.gap" else frame.event
+            breaking = self._breaking
+            if (told := (breaking.number, client.number, what)) not in self._told:
+                self._told.add(told)
+                self._report.costs[f"{breaking.last} - {what}"] += 1
+        if self._log_faults is not None and (wrong := self._cursors.note(frame)):
+            self._report_wrong(client, [wrong])
 
     async def _judged(self, client: Client) -> None:
         report, target = self._report, client.target
@@ -252,6 +357,9 @@ class Play:
             received = "".join(f"{frame.id} {frame.event} {frame.data[:200]}\n" for frame in client.received)
             (evidence / f"{name} {client.number}.txt").write_text("\n".join([*wrong, received]))
         self._report.wrong += [f"{name} #{client.number}: {what}" for what in wrong]
+        for what in wrong:
+            since = round(time.monotonic() - self._began)
+            print(f"seed {self._report.seed}, {since} s, {self._breaking.last}: {name}: {what}", flush=True)
 
 
 async def _heal(engine: Engine, made: list[Replica], faults: Faults) -> None:
@@ -268,6 +376,6 @@ async def _heal(engine: Engine, made: list[Replica], faults: Faults) -> None:
     for one in made:
         for wire in one.wires:
             wire.cut()
-        if one.process is None or one.process.process.returncode is not None:
+        if not one.is_running:
             await one.start()
         await answers(one.url)  # it may have just been started: a SIGTERM before it listens drains nothing

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import re
+import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
+
+import aiohttp
 
 from tests.support.processes import Running, answers, free_port, running
 from tests.support.relay import Relay, relay
+
+LEADING: Final = re.compile(r"^stream_proxy_shared_log_runs_leading (\S+)$", re.MULTILINE)
+ASKED_WITHIN: Final = 2.0  # seconds
 
 
 class Replica:
@@ -21,12 +30,42 @@ class Replica:
         self._stack = contextlib.AsyncExitStack()
         self.process: Running | None = None
         self.complaints: list[str] = []
+        self.said = ""  # by the processes that have ended
 
     async def start(self) -> None:
         """Start it, and wait until it listens."""
         serve = running("serve", "--config", self._config, "--port", str(self.port), env=self._env)
         self.process = await self._stack.enter_async_context(serve)
         await answers(self.url)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process."""
+        return self.process is not None and self.process.process.returncode is None
+
+    def pause(self) -> None:
+        """SIGSTOP: it stands still."""
+        self._signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """SIGCONT: it goes on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.process is not None and self.is_running:
+            self.process.process.send_signal(number)
+
+    async def leads(self) -> bool:
+        """Whether it leads a run of a shared log."""
+        timeout = aiohttp.ClientTimeout(total=ASKED_WITHIN)
+        with contextlib.suppress(aiohttp.ClientError, OSError, asyncio.TimeoutError):
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as http,
+                http.get(f"{self.url}/metrics") as answer,
+            ):
+                found = LEADING.search(await answer.text())
+                return found is not None and float(found[1]) > 0
+        return False
 
     async def stop(self, *, kill: bool) -> None:
         """SIGKILL, or SIGTERM and wait."""
@@ -38,6 +77,7 @@ class Replica:
             status = await self.process.stop()
             if status != 0:
                 self.complaints.append(f"exit status {status} after SIGTERM")
+        self.said += f"{self.process.said}---- {'killed' if kill else 'stopped'}\n"
         if "Traceback" in self.process.said or "unexpected error" in self.process.said:
             self.complaints.append(self.process.said[-2000:])
         await self._stack.aclose()
