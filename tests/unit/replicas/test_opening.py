@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from msgspec import structs
-
 import pytest
+from msgspec import structs
 
 from proxy.log.base import Life, LogAway
 from proxy.log.memory import MemoryStore
