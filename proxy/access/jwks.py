@@ -222,9 +222,7 @@ def _trouble(url: str, error: Exception) -> str:
     where = f"the issuer at {urlsplit(url).hostname}"
     if isinstance(error, TimeoutError):
         return f"{where} does not answer in time"
-    if isinstance(error, IssuerAnswer):
-        return f"{where} {error}"
-    if isinstance(error, NoKeys):
+    if isinstance(error, IssuerAnswer | NoKeys):
         return f"{where} {error}"
     if isinstance(error, OSError):
         return f"{where} cannot be reached ({error})"

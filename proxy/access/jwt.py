@@ -54,7 +54,7 @@ class JwtVerifier:
     def __init__(self, config: JwtConfig, key_sets: KeySets, *, now: Callable[[], float] = time.time) -> None:
         """Raises KeyProblem."""
         unknown = [each for each in config.algorithms if each not in ALGORITHMS]
-        if unknown or not config.algorithms:
+        if unknown:
             raise KeyProblem(f"auth.jwt.algorithms must be some of {', '.join(sorted(ALGORITHMS))}")
         self._config: Final = config
         self._keys: Final = _keys(config, key_sets)

@@ -19,6 +19,7 @@ from proxy.simulator.script.model import Chunks, Failure, Script, Step, Workflow
 from tests.support.chat_clients import FrontEnds, front_ends
 from tests.support.processes import free_port, serving
 from tests.support.tools import need
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -238,7 +239,10 @@ async def test_a_client_that_comes_back_after_the_proxy_was_killed_in_mid_stream
         async with serving(file, engine.env, port) as (first, _):
             run_id = await engine.trigger("chat", {}, metadata={"stream": "on"})
             before = asyncio.create_task(all_of(run_id))
-            await asyncio.sleep(1.0)
+            steps = engine.run(run_id).steps
+            await until(
+                lambda: "think" in steps and steps["think"].next_index > 3, "the run is in mid-stream"
+            )
             await first.stop(signal.SIGKILL)
             await before
         async with serving(file, engine.env, port):

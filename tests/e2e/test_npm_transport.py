@@ -15,6 +15,7 @@ from proxy.simulator import Engine
 from proxy.simulator.script.model import Chunks, Failure, Script, Step, Workflow, script
 from tests.support.processes import free_port, running, serving
 from tests.support.tools import ROOT, TOOLS, missing, need
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.timeout(120)]
 
@@ -100,8 +101,8 @@ async def test_each_major_shows_each_text_once_although_the_proxy_is_killed_in_m
             clients = [{"ai": ai, "url": f"{url}/{stream}/7"} for ai, stream in MAJORS.items()]
             reading = asyncio.create_task(read(clients, ready))
             await ready.wait()
-            await engine.trigger("chat", {}, CHAT)
-            await asyncio.sleep(1)  # in mid-stream: the run goes on for some two seconds
+            run = engine.run(await engine.trigger("chat", {}, CHAT))
+            await until(lambda: run.steps["think"].next_index > 5, "the run is in mid-stream")
             await first.stop(signal.SIGKILL)
         async with serving(file, engine.env, port):
             assert wrong(await reading) == []

@@ -175,7 +175,8 @@ async def test_without_redis_a_replica_goes_on_from_memory_and_says_so(tmp_path:
     async with stage(tmp_path, replicas=1) as one:
         run = await one.engine.trigger("task", {}, {"stream": "on"})
         reading = asyncio.create_task(stayer(one.urls[0], f"/run/{run}"))
-        await asyncio.sleep(0.5)
+        steps = one.engine.run(run).steps.values()
+        await until(lambda: any(step.next_index > 3 for step in steps), "the run is in mid-stream")
         one.redis.kill()
 
         async def ready() -> dict[str, object]:

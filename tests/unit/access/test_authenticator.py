@@ -9,16 +9,25 @@ from typing import Any
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.utils import base64url_encode
 
 from config.model.files import AuthConfig
 from proxy.access.authenticator import Authenticator, Identity, KeyProblem, RequestHead, Unauthenticated
+from proxy.access.tickets import Tickets
 from tests.support.issuer import jwk, pem, private_key, token
 
 SECRET = "the secret of the team's tokens, long enough for any HMAC: 0123456789"
 TICKETS = "the key of the team's tickets"
 RUN = "7b1c5a3e-9f1d-4c49-8f0e-0f5f5f6d2a11"
 NO_PEM = "-----BEGIN {0} KEY-----\nnope\n-----END {0} KEY-----"
+FOR_EXCHANGE = (
+    X25519PrivateKey.generate()
+    .public_key()
+    .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    .decode()
+)
 EVERY_WAY = ("bearer", "cookie:session", "ticket")
 
 
@@ -283,6 +292,9 @@ async def test_a_short_secret_works_without_a_warning_per_request() -> None:
 async def test_a_subject_that_is_not_a_text_is_ignored() -> None:
     assert (await who(front(), bearer=good(sub=None))).subject is None
     assert (await who(front(), bearer=good(sub=""))).subject is None
+    tickets = Tickets(TICKETS, team="payments", lifetime=600.0)  # PyJWT checks the subject of tokens alone
+    ticket, _ = tickets.mint({"sub": 7}, stream="chat", run=RUN, named=None, until=None)
+    assert (await who(front(), ticket=ticket)).subject is None
 
 
 # -- configuration ------------------------------------------------------------------------------------
@@ -296,6 +308,7 @@ async def test_a_subject_that_is_not_a_text_is_ignored() -> None:
         ({"key": pem(private_key("ES256")), "algorithms": ["ES384"]}, "an EC key on secp256r1"),
         ({"key": NO_PEM.format("PUBLIC"), "algorithms": ["RS256"]}, "no public key"),
         ({"key": NO_PEM.format("PRIVATE"), "algorithms": ["RS256"]}, "private key"),
+        ({"key": FOR_EXCHANGE, "algorithms": ["EdDSA"]}, "of a kind that signs no tokens"),
         ({"jwks_url": "https://id.example.com/jwks.json", "algorithms": ["HS256"]}, "not published"),
         ({"algorithms": ["RS256"]}, "jwks_url or key"),
     ],
@@ -321,6 +334,17 @@ def test_a_request_is_read_from_raw_headers_and_query() -> None:
     assert found.cookies == (("a", "1"), ("session", "s=1"), ("a", "2"), ("", "e"), ("late", "3"))
     assert found.query == (("ticket", "t+1"), ("ticket", "u"), ("last_event_id", ""), ("x", "\ufffd"))
     assert found.parameters == {"ticket": "t+1", "last_event_id": "", "x": "\ufffd"}
+
+
+def test_what_allow_reads_of_a_request_has_its_parameters_and_no_credentials() -> None:
+    headers = [
+        (b"origin", b"https://app.example"),
+        (b"authorization", b"Bearer x"),
+        (b"cookie", b"session=s"),
+    ]
+    page = RequestHead.read(headers, b"ticket=t&page=2").without_credentials()
+    assert page.parameters == {"page": "2"}
+    assert (page.headers, page.cookies) == ({"origin": "https://app.example"}, ())
 
 
 def test_objects_with_credentials_do_not_print_them() -> None:

@@ -188,3 +188,10 @@ def test_for_tickets_the_origins_of_all_streams_are_listed() -> None:
     assert plain is not None
     assert not plain.credentials
     assert every_cors(team(None)) is None
+
+
+def test_for_tickets_the_request_headers_of_all_streams_are_listed() -> None:
+    one, other = CorsConfig(origins=(APP,), headers=("x-b",)), CorsConfig(origins=(APP,), headers=("x-a",))
+    merged = every_cors(team(one, other))
+    assert merged is not None
+    assert merged.headers == ("x-a", "x-b")

@@ -50,6 +50,13 @@ def test_a_ticket_is_valid_for_its_stream_and_run_on_every_replica() -> None:
     assert int(asked) + 600 <= expires_at <= time.time() + 600
 
 
+def test_a_ticket_for_a_token_without_an_end_expires_after_the_lifetime() -> None:
+    _, expires_at = tickets(now=lambda: 1000.0).mint(
+        {"sub": "ada"}, stream="chat", run=RUN, named=None, until=None
+    )
+    assert expires_at == 1600
+
+
 @pytest.mark.parametrize(
     ("stream", "run"), [("other", RUN), ("chat", RUN.replace("7", "8")), ("chat", RUN.upper()), ("", "")]
 )
