@@ -29,6 +29,21 @@ def test_frames_are_numbered_from_one_and_read_after_a_place() -> None:
     assert bodies(backlog, 3) == []
 
 
+def test_as_many_frames_are_kept_as_the_bound_says() -> None:
+    backlog = Backlog[Frame](3, 10_000)
+    for number in range(3):
+        backlog.append(chunk(b"%d" % number))
+    assert bodies(backlog, 0) == [b"0", b"1", b"2"]
+
+
+def test_as_many_bytes_are_kept_as_the_bound_says() -> None:
+    size = chunk(b"a").size
+    backlog = Backlog[Frame](10, 2 * size)
+    for body in (b"a", b"b"):
+        backlog.append(chunk(body))
+    assert bodies(backlog, 0) == [b"a", b"b"]
+
+
 def test_the_oldest_chunks_go_first_and_are_counted_by_step_and_attempt() -> None:
     backlog = Backlog[Frame](3, 10_000)
     for number in range(5):
@@ -50,6 +65,17 @@ def test_lasting_frames_outlive_the_chunks_around_them() -> None:
     assert backlog.aside(1) == []
     assert backlog.forgotten(0) == {}
     assert len(backlog) == 4
+
+
+def test_large_lasting_frames_leave_half_of_the_bytes_to_the_newest_frames() -> None:
+    size = lasting("step 0", b"l" * 1000).size
+    backlog = Backlog[Frame](1000, 10 * size)
+    for number in range(9):
+        backlog.append(lasting(f"step {number}", b"l" * 1000))
+    for _ in range(20):
+        backlog.append(chunk(b"c" * 1000))
+    assert [number for number, _ in backlog.aside(0)] == [5, 6, 7, 8, 9]
+    assert len(backlog.read(backlog.first - 1)) == 5
 
 
 def test_too_many_lasting_frames_are_forgotten_by_name() -> None:

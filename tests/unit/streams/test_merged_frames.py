@@ -14,6 +14,7 @@ from proxy.log.cursor import Ids, read_cursor
 from proxy.log.fences import Fence, Fences, new_generation
 from proxy.log.told import Told
 from proxy.observability.counters import StreamCounters
+from proxy.rules.merging import Merging, Ready
 from proxy.streams.backlog import Backlog, Frame
 from proxy.streams.channel import Channel
 from proxy.streams.dispatcher import Dispatcher
@@ -156,6 +157,34 @@ async def test_a_format_shows_the_same_text() -> None:
 
 def start_block(opening: bytes) -> list[bytes]:
     return [line for line in opening.split(b"\n") if line.startswith(b"data: ") and b'"start"' in line]
+
+
+async def test_an_error_in_merging_costs_chunks_and_never_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> list[Ready]:
+        raise ValueError
+
+    monkeypatch.setattr(Merging, "take", fail)
+    one = dispatcher()
+    _, sink = join(one)
+    one.publish([chunk("a", 0), End("completed")])
+    await until(lambda: sink.data)
+    assert sink.data == ['{"status":"completed"}']
+
+
+async def test_a_slow_reader_of_a_format_gets_the_rest_of_the_message() -> None:
+    one = dispatcher("- {events: step_stream, steps: answer, as: text}", "ai-sdk", events=3)
+    start = one.channel.start(None, came_back=False)
+    reader, sink = join(one, start.place, room=0)
+    words = [str(number) for number in range(10)]
+    one.publish([chunk(words[0], 0)])
+    await until(lambda: sink.written)
+    one.publish([chunk(word, number) for number, word in enumerate(words[1:], 1)])
+    assert not one.channel.backlog.reaches(reader.place), "frames were evicted that it has not read"
+    sink.resume()
+    one.publish([completed(), End("completed")])
+    await until(lambda: b"[DONE]" in sink.written)
+    blocks = [line.encode() for line in sink.written.decode().split("\n") if line.startswith("data: ")]
+    assert list(UiMessage().read(start_block(start.opening) + blocks).texts.values()) == ["".join(words)]
 
 
 async def test_a_dispatcher_that_is_closed_sends_nothing_more() -> None:

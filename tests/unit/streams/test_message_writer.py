@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -20,6 +21,10 @@ RULES = """
     - {events: step_stream, steps: [left, right], as: text}
     - {events: step_completed, steps: plan, as: data-plan, data: payload}
     - {name: calls, events: step_started, as: tool-input, data: {id: "'c1'", name: step, input: payload}}
+"""
+WHOLE = """
+    - {events: step_stream, steps: left, as: text, whole: payload.text}
+    - {events: step_stream, steps: right, as: text}
 """
 ITEMS: tuple[Item, ...] = (
     event("step_completed", "plan", {"steps": 2}),
@@ -43,7 +48,9 @@ FRAME = re.compile(rb"id: (\S+)\n((?:data: |: )[^\n]*)\n\n")
 class Written:
     """A channel with a format, and all its frames."""
 
-    def __init__(self, form: str = "ai-sdk", *, rules: str = RULES, events: int = 1000) -> None:
+    def __init__(
+        self, form: str = "ai-sdk", *, rules: str = RULES, events: int = 1000, merged: bool = False
+    ) -> None:
         async def nothing() -> list[Event]:
             return []
 
@@ -60,6 +67,7 @@ class Written:
             wire=wire_of(form),
             machine=self.machine,
             grew=self.held.append,
+            merged=merged,
         )
         self.bodies: list[bytes] = []
 
@@ -160,6 +168,29 @@ def test_a_connection_that_breaks_before_a_notice_of_an_unknown_cursor_gets_the_
 def test_the_end_of_a_step_ends_its_text_although_no_rule_forwards_it() -> None:
     written = Written().add(chunk("left", "a"), event("step_completed", "left"))
     assert b"text-end" in written.bodies[-1]
+
+
+def test_a_gap_that_a_step_repairs_is_not_sent_and_one_of_another_step_is() -> None:
+    written = Written(rules=WHOLE)
+    begin = written.sent(None)
+    written.add(chunk("left", "Hel"), StepGap(GapCause.UPSTREAM, "left", 1, 1))
+    written.add(chunk("right", "one"), StepGap(GapCause.UPSTREAM, "right", 1, 1))
+    written.add(event("step_completed", "left", {"text": "Hello"}), event("step_completed", "right"))
+    written.add(event("run_completed"), End("completed"))
+    shown = message(begin, FRAME.findall(b"".join(written.bodies)))
+    assert shown.texts == {"left-id-1": "Hello", "right-id-1": "one"}
+    assert [part["data"]["step"] for part in shown.transient] == ["right"]
+
+
+def test_steps_of_one_name_in_two_runs_have_texts_of_their_own() -> None:
+    child = [replace(item, run_id="child", step_run_id="child-id") for item in (chunk("left", "void"),)]
+    again = [replace(item, attempt=2, payload="second") for item in child]
+    written = Written(merged=True)
+    begin = written.sent(None)
+    written.add(chunk("left", "first"), *child, Reset("left", 2, run_id="child"), *again)
+    written.add(event("run_completed"), End("completed"))
+    shown = message(begin, FRAME.findall(b"".join(written.bodies)))
+    assert sorted(shown.texts.values()) == ["first", "second"]
 
 
 def test_what_the_machine_refuses_is_counted_logged_and_not_sent() -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, cast
 
 import pytest
 
 from config.model.files import BacklogConfig, RuleConfig, StreamConfig
-from proxy.core.events import End
+from proxy.core.events import End, Event
 from proxy.core.observations import CoreState, PastState, Status
 from proxy.hatchet.errors import HatchetAway, HistoryAway, RunUnknown
+from proxy.log.fences import Fence, Fences, new_generation
+from proxy.log.told import Told
 from proxy.observability.counters import TeamCounters
 from proxy.rules.ruleset import Rules
 from proxy.runs.reconcile.rebuild import rebuild
@@ -22,6 +25,7 @@ from proxy.streams.run_session import RunSession
 from proxy.streams.stream import LiveStream
 from proxy.streams.subscriber import Ending, Subscriber
 from tests.support.fakes import FakeUpstream
+from tests.support.waiting import until
 from tests.unit.streams.test_dispatcher import RUN, BufferSink, chunk, completed
 
 
@@ -105,6 +109,42 @@ async def test_forgotten_events_that_the_state_does_not_show_are_a_gap_for_a_lat
     one.publish([completed(f"step {number}") for number in range(10)])
     sink, _ = join(await one.open(stream()))
     assert '{"cause":"backlog","step":null,"attempt":null,"missed":null}' in sink.data
+
+
+async def test_on_a_shared_log_events_that_the_state_does_not_show_are_a_gap_for_a_late_stream() -> None:
+    upstream = FakeUpstream(has_history=False)
+    upstream.cores[RUN] = state()
+    one = session(upstream, events=4)
+    one.share(Fences(new_generation(1_790_000_000_000, "x"), [Fence(1_790_000_000_000, 1, "a")]), Told())
+    one.publish([completed(f"step {number}") for number in range(10)])
+    sink, _ = join(await one.open(stream()))
+    gap = '{"cause":"backlog","step":null,"attempt":null,"missed":null}'
+    assert sink.data.count(gap) == 1
+
+
+async def cursors_at(session_: RunSession, before: int, items: list[Event]) -> list[bytes]:
+    """The cursors that a client receives of a session that begins after position `before` of a log."""
+    session_.share(Fences(new_generation(1_790_000_000_000, "x"), [Fence(1_790_000_000_000, 1, "a")]), Told())
+    session_.begin_after(before, Told() if before else None)
+    sink, _ = join(await session_.open(stream()))
+    session_.publish(items[before:])
+    await until(lambda: len(sink.data) == len(items) - before)
+    return re.findall(rb"^id: (.*)$", sink.written, re.M)
+
+
+async def test_two_replicas_give_an_item_the_cursor_of_its_position_in_the_shared_log() -> None:
+    upstream = FakeUpstream(has_history=False)
+    upstream.cores[RUN] = state()
+    items = [chunk(str(number), number) for number in range(5)]
+    early, late = await cursors_at(session(), 0, items), await cursors_at(session(upstream), 2, items)
+    assert early[2:] == late
+
+
+async def test_the_trace_context_of_a_run_is_known_once_its_state_is() -> None:
+    one = session()
+    assert one.traceparent is None
+    one.state = CoreState(RUN, Status.RUNNING, False, (), {"traceparent": "00-1-2-01"})
+    assert one.traceparent == "00-1-2-01"
 
 
 async def test_dropping_a_run_ends_its_clients_and_nothing_is_published_after_that() -> None:
