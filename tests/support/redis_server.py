@@ -18,6 +18,7 @@ from tests.support.processes import free_port
 from tests.support.tools import need
 
 SETTINGS: Final = {"bind": "127.0.0.1", "save": "", "appendonly": "no", "protected-mode": "no"}
+DOWN_AFTER: Final = 500  # milliseconds after which a Sentinel takes a server for down
 START: Final = 30.0  # seconds until it must answer
 
 
@@ -89,3 +90,21 @@ def redis_server(folder: Path, **settings: str) -> Iterator[RedisServer]:
         yield server
     finally:
         server.kill()
+
+
+@contextlib.contextmanager
+def redis_sentinel(folder: Path, service: str, master: RedisServer, **settings: str) -> Iterator[RedisServer]:
+    """A Sentinel that knows `master` as `service`, and its replica if it has one."""
+    sentinel = RedisServer(folder)
+    config = folder / f"sentinel{sentinel.port}.conf"
+    config.write_text(
+        f"port {sentinel.port}\nbind 127.0.0.1\ndir {folder}\n"
+        + "".join(f"{name} {value}\n" for name, value in settings.items())
+        + f"sentinel monitor {service} 127.0.0.1 {master.port} 1\n"
+        f"sentinel down-after-milliseconds {service} {DOWN_AFTER}\n"
+    )
+    try:
+        sentinel.run([need("redis-sentinel"), str(config)])
+        yield sentinel
+    finally:
+        sentinel.kill()

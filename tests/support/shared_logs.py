@@ -12,6 +12,7 @@ from proxy.log.base import Outcome, Record, SharedLog
 from proxy.log.cipher import Cipher
 from proxy.log.redis.store import RedisLog
 from proxy.observability.counters import LogCounters
+from tests.support.waiting import until
 
 GENERATION: Final = "1a2b~xyz"
 NAME: Final = "team:log:11111111-1111-4111-8111-111111111111"
@@ -63,6 +64,20 @@ def address_of(url: str) -> LogAddress:
 def fail(error: Exception) -> None:
     """Nothing unforeseen may happen."""
     raise AssertionError(f"unforeseen: {error!r}") from error
+
+
+async def trouble(url: str) -> str:
+    """What a replica says that cannot connect."""
+    log = RedisLog(address_of(url), "a", counts=LogCounters(), unforeseen=fail)
+    before = log.trouble
+    starting = asyncio.create_task(log.start())
+    try:
+        await until(lambda: log.trouble != before, "it has tried to connect")
+        assert not log.is_up
+        return str(log.trouble)
+    finally:
+        starting.cancel()
+        await log.close()
 
 
 @asynccontextmanager

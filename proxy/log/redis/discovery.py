@@ -48,13 +48,8 @@ class Discovery:
         for node in dict.fromkeys((*written, *self._seen)):
             try:
                 layout = await self._ask(node)
-            except LogAway as error:
-                problem = error
-                continue
-            except LogRefused as error:
-                if len(written) == 1:
-                    raise
-                problem = error
+            except (LogAway, LogRefused) as error:
+                problem = problem if isinstance(problem, LogRefused) else error
                 continue
             self._seen = () if layout.slots is None else layout.nodes
             return layout
@@ -95,10 +90,17 @@ class Discovery:
             raise LogRefused("the sentinels refuse the user or the password of server.log") from None
 
     async def _master(self, credentials: dict[str, Any]) -> Node:
+        from redis.asyncio.retry import Retry  # noqa: PLC0415
         from redis.asyncio.sentinel import MasterNotFoundError, Sentinel  # noqa: PLC0415 - see above
+        from redis.backoff import NoBackoff  # noqa: PLC0415
         from redis.exceptions import RedisError  # noqa: PLC0415
 
-        options = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT, **credentials}
+        options: dict[str, Any] = {
+            "socket_timeout": TIMEOUT,
+            "socket_connect_timeout": TIMEOUT,
+            **credentials,
+        }
+        options["retry"] = Retry(NoBackoff(), 0)  # the next Sentinel is asked at once
         if self.address.tls:
             options["ssl"] = True
         sentinel = Sentinel(  # type: ignore[no-untyped-call]

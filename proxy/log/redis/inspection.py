@@ -55,6 +55,8 @@ async def inspect(discovery: Discovery) -> list[str]:
 
 async def _inspect_server(link: Link) -> list[str]:
     version = (await information(link, "server")).get("redis_version", "")
+    if not version_of(version):
+        raise LogRefused("the Redis of server.log does not say its version: it is another kind of server")
     if version_of(version) < OLDEST:
         raise LogRefused(f"Redis {version} is too old for server.log: it needs 6.2 or newer, or Valkey")
     memory = await information(link, "memory")

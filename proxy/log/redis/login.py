@@ -18,6 +18,7 @@ from proxy.log.redis.link import CONNECT_TIMEOUT, Link, Node, OnReply
 from proxy.log.redis.resp import ErrorReply
 
 TLS_RECORDS: Final = (0x14, 0x15, 0x16, 0x17)  # the first byte of what a TLS server sends (RFC 8446, 5.1)
+NO_TLS: Final = "%s does not speak TLS: write redis:// in place of rediss://"
 REFUSED: Final[dict[str, str]] = {
     "WRONGPASS": "Redis refuses the user or the password of server.log",
     "NOAUTH": "Redis asks for a password, and server.log has none",
@@ -65,8 +66,9 @@ class Login:
         except ssl.SSLError as error:
             raise refused_by_tls(error, node) from None
         except TimeoutError:
-            maybe = "; does it speak TLS?" if self.tls is not None else ""
-            raise LogAway(f"{node} did not answer within {CONNECT_TIMEOUT:g} s{maybe}") from None
+            if self.tls is not None and await _speaks_plainly(node):
+                raise LogRefused(NO_TLS % node) from None
+            raise LogAway(f"{node} did not answer within {CONNECT_TIMEOUT:g} s") from None
         except gaierror:
             raise LogAway(f"the name {node.host} of server.log is not known") from None
         except ConnectionRefusedError:
@@ -95,10 +97,7 @@ class Login:
 def refusal(reply: ErrorReply, what: str) -> LogAway | LogRefused:
     """What it means that Redis answers the command `what` with an error."""
     if reply.code == "NOPERM":
-        named = re.search(r"'([^']+)'", reply.text)  # the command, where it is the command that is refused
-        what = named[1].upper() if named else what
-        where = "" if named else f" on {PREFIX}*"
-        return LogRefused(f"the user of server.log may not do what the log needs: {what}{where} (see ACL)")
+        return LogRefused(f"the user of server.log lacks the right {_right(reply)} (ACL SETUSER)")
     if reply.code in REFUSED:
         return LogRefused(REFUSED[reply.code])
     if reply.code in AWAY:
@@ -106,6 +105,14 @@ def refusal(reply: ErrorReply, what: str) -> LogAway | LogRefused:
     if "unknown command" in reply.text:
         return LogRefused(f"the Redis of server.log does not know {what}: too old, or it was renamed")
     return LogAway(f"Redis answers {what} with an error ({reply.text[:80]})")
+
+
+def _right(reply: ErrorReply) -> str:
+    """The right that is missing, as ``ACL SETUSER`` has it: of a command, of keys or of channels."""
+    command = re.search("'([^']+)'", reply.text)
+    if command:
+        return f"+{command[1].lower()}"
+    return f"{'&' if 'channel' in reply.text else '~'}{PREFIX}*"
 
 
 def refused_password(reply: ErrorReply, *, named: bool) -> LogAway | LogRefused:
@@ -136,7 +143,7 @@ def refused_by_tls(error: ssl.SSLError, node: Node) -> LogRefused:
         )
     if error.reason and "ALERT" in error.reason:
         return asks_for_certificate(error, node)
-    return LogRefused(f"{node} does not speak TLS: write redis:// in place of rediss://")
+    return LogRefused(NO_TLS % node)
 
 
 def asks_for_certificate(error: ssl.SSLError, node: Node) -> LogRefused:
@@ -161,9 +168,22 @@ def _why(link: Link, node: Node, tls: bool) -> LogAway | LogRefused | None:
         return LogRefused(f"{node} speaks TLS: write rediss:// in place of redis://")
     if link.foreign:
         return LogRefused(f"what listens at {node} is no Redis")
-    if not link.open and link.error is None and not tls:
+    if not link.open and not tls and isinstance(link.error, ConnectionError | None):
         return LogAway(f"{node} closed the connection at once; does it speak TLS?")
     return None
+
+
+async def _speaks_plainly(node: Node) -> bool:
+    """Whether a server that did not begin TLS answers a ping without it (Redis waits for more)."""
+    try:
+        link = await Link.connect(node, tls=None, closed=_nothing)
+        try:
+            await link.call(b"PING")
+        finally:
+            link.close()
+    except (LogAway, OSError):
+        return False
+    return True
 
 
 def _nothing() -> None:

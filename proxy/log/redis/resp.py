@@ -7,6 +7,7 @@ from typing import Any, Final
 MOST_BYTES: Final = 512 * 1024 * 1024  # of one bulk string: Redis allows no longer ones
 MOST_DEPTH: Final = 8  # arrays in arrays; what the proxy asks for has 4
 MOST_DIGITS: Final = 20  # of a length or an integer
+KINDS: Final = b"$:+-*"  # the first byte of a reply
 MESSAGE: Final = b"*3\r\n$7\r\nmessage\r\n"  # how a message on a channel begins
 MOST_SHORT: Final = 12  # bytes of a length with its `$` and its end: any longer one is read with care
 
@@ -82,6 +83,8 @@ class Parser:
         if end < 0:
             if len(data) - place > 64 * 1024:
                 raise ProtocolError("a line of a reply is too long")
+            if data[place : place + 1] not in KINDS:
+                raise ProtocolError("a reply begins with an unknown byte")
             raise _Incomplete
         kind = data[place]
         after = end + 2
