@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from typing import Annotated, Any, Final
 from urllib.parse import unquote
 
@@ -25,8 +26,9 @@ FORM: Final = (
     "redis+sentinel://sentinel-0:26379,sentinel-1:26379/mymaster/0"
 )
 CLUSTER_FORM: Final = "like redis://redis-0:6379,redis-1:6379 or rediss://…"
+_LABEL: Final = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST: Final = re.compile(
-    r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::(?P<port>[0-9]{1,5}))?"
+    rf"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>{_LABEL}(?:\.{_LABEL})*\.?))(?::(?P<port>[0-9]{{1,5}}))?"
 )
 
 
@@ -63,23 +65,19 @@ def log_address(value: Any) -> LogAddress | None:
         return None
     scheme, found, rest = written.partition("://")
     if not found:
-        raise wrong("log", f"must be `memory` or the URL of a Redis, but this is {_what(value)}",
-                    nearest(written, [MEMORY]) or FORM)  # fmt: skip
+        said = f"must be `memory` or the URL of a Redis, but this is {_what(value)}"
+        raise wrong("log", said, nearest(written, [MEMORY]) or FORM)
     if scheme not in SCHEMES:
-        if "cluster" in scheme:
-            said = "a Redis Cluster has no scheme of its own: the proxy sees that it is one"
-            raise wrong("log", said, CLUSTER_FORM)
-        close = nearest(scheme, list(SCHEMES))
-        raise wrong(
-            "log", "must be `memory` or the URL of a Redis, but its scheme is another one", close or FORM
-        )
+        raise _no_scheme(scheme)
     _, _, way = scheme.partition("+")
-    credentials, _, rest = rest.rpartition("@")  # a password may have any character
+    credentials, signs_in, rest = rest.rpartition("@")  # a password may have any character
     user, _, password = credentials.partition(":")
-    hosts, _, path = rest.partition("/")
-    path, _, query = path.partition("?")
-    if query or "#" in path:
+    if signs_in and not password:
+        said = "this URL has an `@` and no password before it"
+        raise wrong("log", said, "like redis://:${file:/run/secrets/redis}@redis:6379/0, or remove the `@`")
+    if "?" in rest or "#" in rest:
         raise wrong("log", "this URL has parameters, which have no effect", FORM)
+    hosts, _, path = rest.partition("/")
     parts = [part for part in path.split("/") if part]
     service = ""
     if way == "sentinel":
@@ -105,19 +103,44 @@ def log_address(value: Any) -> LogAddress | None:
     )
 
 
+def _no_scheme(scheme: str) -> Exception:
+    """Why a scheme is none of those that can be used."""
+    if "cluster" in scheme:
+        said = "a Redis Cluster has no scheme of its own: the proxy sees that it is one"
+        return wrong("log", said, CLUSTER_FORM)
+    if "unix" in scheme or "socket" in scheme:
+        said = "a Redis on a Unix socket cannot be used: replicas on other machines do not reach it"
+        return wrong("log", said, FORM)
+    close = nearest(scheme, list(SCHEMES))
+    return wrong(
+        "log", "must be `memory` or the URL of a Redis, but its scheme is another one", close or FORM
+    )
+
+
 def _hosts(written: str, way: str) -> tuple[tuple[str, int], ...]:
     found = []
     for host in written.split(","):
         match = _HOST.fullmatch(host)
         port = int(match["port"] or (SENTINEL_PORT if way == "sentinel" else REDIS_PORT)) if match else 0
-        if match is None or not 1 <= port <= 65535:
+        if match is None or not 1 <= port <= 65535 or not _is_v6(match["v6"]):
             raise wrong("log", "this URL has no host, or one that cannot be a host and a port", FORM)
         found.append((match["v6"] or match["name"], port))
     return tuple(found)
 
 
+def _is_v6(written: str | None) -> bool:
+    """Whether what stands in brackets is an address; so is a host without brackets."""
+    try:
+        return written is None or bool(IPv6Address(written))
+    except ValueError:
+        return False
+
+
 def _what(value: Any) -> str:
-    return "the value of a variable" if isinstance(value, Resolved) else kind(value)
+    """A value in words, without what may be a password."""
+    if isinstance(value, Resolved):
+        return "the value of a variable"
+    return "something else with an `@`" if "@" in value else kind(value)
 
 
 def log_text(address: LogAddress | None) -> str:

@@ -69,7 +69,7 @@ class Login:
             if self.tls is not None and await _speaks_plainly(node):
                 raise LogRefused(NO_TLS % node) from None
             raise LogAway(f"{node} did not answer within {CONNECT_TIMEOUT:g} s") from None
-        except gaierror:
+        except (gaierror, UnicodeError):  # a name that no name can be, like `..`, is a UnicodeError
             raise LogAway(f"the name {node.host} of server.log is not known") from None
         except ConnectionRefusedError:
             raise LogAway(f"nothing listens at {node}") from None
