@@ -45,6 +45,7 @@ class Replication:
         counters.used = 1
         self._counters = counters
         self._was_up = False
+        self._closed = False
         self._event_log = event_log
         encrypt = server.log_encrypt
         self._log = RedisLog(
@@ -75,6 +76,7 @@ class Replication:
 
     async def close(self) -> None:
         """Disconnect."""
+        self._closed = True
         await self._keeper.close()
         await self._log.close()
 
@@ -115,6 +117,8 @@ class Replication:
     # -- trouble --
 
     def _changed(self) -> None:
+        if self._closed:
+            return  # this replica ends: nobody need look after its log
         trouble, before = self._log.trouble, self.health
         state = UpstreamState.REACHABLE if trouble is None else UpstreamState.AWAY
         self.health = before.became(state, trouble, time.time())

@@ -1,4 +1,4 @@
-"""Two replicas with one log on Redis: streams whose frames are made of several chunks."""
+"""Two replicas with one log on Redis: merged chunks, streams of several runs, and workers as replicas."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ import pytest_asyncio
 
 from proxy.replicas.shared_run import SharedRun
 from proxy.simulator import Engine
-from proxy.simulator.script.model import Chunks, Script, Step, Workflow, script
+from proxy.simulator.script.model import Child, Chunks, Script, Step, Workflow, script
 from proxy.streams.run_session import RunSession
 from tests.support.demo_run import LOSSLESS
 from tests.support.eventsource import EventSource, Frame
 from tests.support.hopping import Hopper
+from tests.support.processes import serving
 from tests.support.redis_server import redis_server
 from tests.support.served import Served, served
 from tests.support.waiting import until
@@ -40,19 +41,34 @@ streams:
       - {events: step_stream, steps: notes, merge: 50ms, event: note, data: {n: index, text: payload}}
       - {events: step_completed, event: done, data: step}
 """
+RUNS: Final = """
+  family:
+    path: /family/{workflowRunId}
+    include: [children]
+    rules:
+      - {events: ["*", step_stream], data: {type: type, run: run_id, index: index}}
+  talk:
+    path: /talk/{metadata.chat}
+    runs: all
+    rules:
+      - {events: ["*", step_stream], data: {type: type, run: run_id, index: index}}
+"""
 SLOWER: Final = YAML.replace("merge: 30ms", "merge: 40ms")
 
 
 def workflows() -> Script:
     answer = Step("answer", chunks=Chunks(WORDS, 0.008), output={"text": TEXT})
     notes = Step("notes", chunks=Chunks(WORDS[:25], 0.02), output={"text": ""})
-    return script(Workflow("chat", (answer, notes)))
+    parent = Step("parent", children=(Child("leaf"),), output={"p": 1})
+    leaf = Step("leaf", chunks=Chunks(WORDS[:5], 0.01), output={"l": 1})
+    return script(Workflow("chat", (answer, notes)), Workflow("parent", (parent,)), Workflow("leaf", (leaf,)))
 
 
 @dataclass
 class Stage:
     engine: Engine
     replicas: list[Served]
+    folder: Path
 
     @property
     def urls(self) -> list[str]:
@@ -72,12 +88,12 @@ async def staged(folder: Path, *yamls: str) -> AsyncIterator[Stage]:
                 file.write_text(yaml.replace("REDIS", redis.url))
                 made.append(await stack.enter_async_context(served(file, engine.env)))
             await until(lambda: engine.streams == len(made), "every replica has its tap")
-            yield Stage(engine, made)
+            yield Stage(engine, made, folder)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    async with staged(tmp_path_factory.mktemp("shared"), YAML, YAML) as one:
+    async with staged(tmp_path_factory.mktemp("shared"), YAML + RUNS, YAML + RUNS) as one:
         yield one
 
 
@@ -136,3 +152,69 @@ async def test_a_follower_with_another_merge_than_the_leader_asks_for_its_flushe
         await until(lambda: role_of(runs.get(run)) == "leading", "the first replica leads the run")
         following = await stayer(two.urls[1], path)
         assert text_of(await leading, "token") == text_of(following, "token") == TEXT
+
+
+def story(frames: list[Frame]) -> list[str]:
+    """What the frames of a stream of several runs say, whatever the order between the runs is."""
+    return sorted(frame.data for frame in frames if not frame.event.startswith("stream."))
+
+
+async def first_frames(url: str, count: int, cursor: str = "") -> list[Frame]:
+    """So many frames that are no control frames, and the control frames between them."""
+    found: list[Frame] = []
+    async with EventSource(url, last_event_id=cursor) as source:
+        async for frame in source.frames():
+            found.append(frame)
+            if len(story(found)) == count:
+                return found
+    return found
+
+
+async def test_a_stream_of_a_run_and_its_children_begins_anew_on_another_replica_and_says_so(
+    stage: Stage,
+) -> None:
+    path = f"/family/{await stage.engine.trigger('parent', {}, {'stream': 'on'})}"
+    whole = await stayer(stage.urls[0], path)
+    part = await first_frames(stage.urls[0] + path, 3)
+    async with EventSource(stage.urls[1] + path, last_event_id=part[-1].id) as source:
+        again = [frame async for frame in source.frames()]
+    assert [json.loads(frame.data)["cause"] for frame in again if frame.event == "stream.gap"] == [
+        "unknown_cursor"
+    ]
+    assert story(again) == story(whole)
+    assert whole[-1].event == again[-1].event == "stream.end"
+    hopper = Hopper(path)
+    hopper.cursor = whole[-1].id
+    await hopper.read(stage.urls[::-1])
+    assert hopper.frames == [], "the end is known to every replica"
+
+
+async def test_a_conversation_begins_anew_on_another_replica_and_says_so(stage: Stage) -> None:
+    for _ in range(2):
+        run = await stage.engine.trigger("leaf", {}, {"stream": "on", "chat": "c1"})
+        await stayer(stage.urls[0], f"/family/{run}")
+    events = 2 * (5 + 3)
+    whole = await first_frames(stage.urls[0] + "/talk/c1", events)
+    again = await first_frames(stage.urls[1] + "/talk/c1", events, whole[3].id)
+    assert [json.loads(frame.data)["cause"] for frame in again if frame.event == "stream.gap"] == [
+        "unknown_cursor"
+    ]
+    assert story(again) == story(whole)
+
+
+async def test_workers_are_replicas_too(stage: Stage) -> None:
+    file = stage.folder / "0.yaml"
+    async with serving(file, stage.engine.env, 0, "--workers", "2") as (proxy, url):
+        await until(lambda: stage.engine.streams == 4, "each worker has its tap")
+        for _ in range(2):  # most likely runs of both workers
+            path = f"/streams/merged/{await stage.run()}"
+            hopper = Hopper(path)
+            staying, _ = await asyncio.gather(stayer(url, path), hopper.read([url, *stage.urls]))
+            late = await stayer(stage.urls[1], path)
+            assert [(frame.id, frame.data) for frame in hopper.frames] == [
+                (frame.id, frame.data) for frame in staying
+            ]
+            assert [(frame.id, frame.data) for frame in late] == [(frame.id, frame.data) for frame in staying]
+        assert await proxy.stop() == 0
+    assert "shared log" not in proxy.said, "an end is no outage"
+    await until(lambda: stage.engine.streams == 2, "the taps of the workers are closed")

@@ -20,16 +20,16 @@ class Hopper:
     path: str
     frames: list[Frame] = field(default_factory=list)
     connections: int = 0
+    cursor: str = ""
 
     async def read(self, urls: Sequence[str]) -> None:
         """Read; `urls` are taken in turn, and may change meanwhile."""
-        cursor = ""
         async with aiohttp.ClientSession() as http:
             while True:
                 url = urls[self.connections % len(urls)]
                 self.connections += 1
                 try:
-                    cursor, over = await self._one_frame(http, url + self.path, cursor)
+                    self.cursor, over = await self._one_frame(http, url + self.path, self.cursor)
                 except (aiohttp.ClientError, OSError):
                     await asyncio.sleep(PAUSE)
                     continue
