@@ -32,7 +32,7 @@ def overview_as_json(hub: Hub, last_hour: LastHour) -> dict[str, Any]:
         "slow_clients": len(hub.sessions.paused),
         "loop_lag": _quantiles(hub),
         "payloads": hub.server.console is not None and hub.server.console.payloads == "shown",
-        "shared_log": _shared_log(hub),
+        "shared_log": shared_log(hub),
         "teams": [
             {"name": name, **state, **_team(hub.teams.get(name))} for name, state in body["teams"].items()
         ],
@@ -40,7 +40,7 @@ def overview_as_json(hub: Hub, last_hour: LastHour) -> dict[str, Any]:
     }
 
 
-def _shared_log(hub: Hub) -> dict[str, Any] | None:
+def shared_log(hub: Hub) -> dict[str, Any] | None:
     """This replica's part in the log that replicas share; None where the log is in memory."""
     if hub.replication is None:
         return None

@@ -24,6 +24,7 @@ from proxy.console.config_view import Newest, config_as_json
 from proxy.console.overview import overview_as_json
 from proxy.console.playground import MOST_TEXT, BadDraft, play
 from proxy.console.recent import SAMPLE_EVERY, LastHour, RecentLines
+from proxy.console.replicas_view import replicas_as_json
 from proxy.console.run_view import run_as_json, story_from_state, verdicts_as_json
 from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.log.cursor import run_id_of
@@ -96,6 +97,7 @@ class Console:
             self._data("/overview", self._overview),
             self._data("/runs", self._runs),
             self._data("/log", self._log),
+            self._data("/replicas", self._replicas),
             self._data("/find", self._find, "POST"),
             self._data("/teams/{team}/config", self._config),
             self._data("/teams/{team}/text", self._text),
@@ -157,6 +159,9 @@ class Console:
 
     async def _log(self, request: Request, console: ConsoleConfig) -> Response:
         return _json({"lines": [line.as_json for line in self._lines]})
+
+    async def _replicas(self, request: Request, console: ConsoleConfig) -> Response:
+        return _json(await replicas_as_json(self._hub))
 
     async def _config(self, request: Request, console: ConsoleConfig) -> Response:
         team = self._team(request)

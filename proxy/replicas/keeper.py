@@ -14,6 +14,7 @@ when this one goes, and hears what they say:
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -69,6 +70,9 @@ class Keeper:
         rng: Random | None = None,
     ) -> None:
         self.standby = standby
+        self.last_take_over: float | None = None
+        """When this replica took a run over last, in Unix seconds."""
+        self._take_overs = 0  # at the last look
         self._log = log
         self._opener = opener
         self._counters = counters
@@ -104,6 +108,18 @@ class Keeper:
         """The shared run of a log's name, if it is open."""
         return self._runs.get(name)
 
+    def led(self) -> list[SharedRun]:
+        """The runs that this replica leads."""
+        return [run for run in self._runs.values() if run.role is Role.LEADING and not run.local]
+
+    def followed(self) -> list[SharedRun]:
+        """The runs that it serves from the log."""
+        return [run for run in self._runs.values() if run.role is Role.FOLLOWING]
+
+    def local(self) -> int:
+        """How many runs it serves without the log."""
+        return sum(run.local for run in self._runs.values())
+
     # -- looking around --
 
     def start(self) -> None:
@@ -130,12 +146,11 @@ class Keeper:
                 self._unforeseen(error)
 
     async def _look(self) -> None:
-        runs = list(self._runs.values())
-        counters = self._counters
-        led = [run for run in runs if run.role is Role.LEADING and not run.local]
-        followed = [run for run in runs if run.role is Role.FOLLOWING]
-        counters.leading, counters.following = len(led), len(followed)
-        counters.local = sum(run.local for run in runs)
+        led, followed, counters = self.led(), self.followed(), self._counters
+        counters.leading, counters.following, counters.local = len(led), len(followed), self.local()
+        if counters.take_overs != self._take_overs:
+            self._take_overs = counters.take_overs
+            self.last_take_over = time.time()
         if not self._log.is_up:
             self._gone_since.clear()
             return
@@ -247,7 +262,7 @@ class Keeper:
     async def leave(self, seconds: float) -> None:
         """Give the runs that this replica leads to others; waits until they have them, at most `seconds`."""
         self._leaving = True
-        led = [run for run in self._runs.values() if run.role is Role.LEADING and not run.local]
+        led = self.led()
         if not led:
             return
         try:

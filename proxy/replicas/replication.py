@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from config.model.access import ServerConfig
@@ -17,6 +18,7 @@ from proxy.observability.event_log import EventLog
 from proxy.observability.health import UpstreamHealth, UpstreamState
 from proxy.replicas.context import Environment
 from proxy.replicas.keeper import Keeper
+from proxy.replicas.roll_call import MOST_LED, Report, Roll, RollCall
 from proxy.replicas.shared_run import SharedRun
 from proxy.runs.followed import FollowedRun
 from proxy.streams.run_session import RunSession
@@ -26,6 +28,12 @@ ALL_TEAMS: Final = "*"  # the team in a log line about the whole process
 
 OpenRun = Callable[[str, str, float], Awaitable[None]]
 """Opens a team's run that no client reads; it stays at least for so many seconds."""
+
+
+def log_of(name: str) -> tuple[str, str] | None:
+    """The team and the run of a log's name; None where it is none."""
+    team, found, run_id = name.partition(LOG)
+    return (team, run_id) if found else None
 
 
 class Replication:
@@ -42,6 +50,7 @@ class Replication:
         self._open_run = open_run
         self.health = UpstreamHealth(UpstreamState.AWAY, time.time(), "not connected yet")
         """Whether the log can be reached, since when, and why not."""
+        self._started = time.time()
         counters.used = 1
         self._counters = counters
         self._was_up = False
@@ -57,7 +66,8 @@ class Replication:
             unforeseen=self._unforeseen,
         )
         self._keeper = Keeper(self._log, self, counters, self._unforeseen, standby=server.standby)
-        self._log.announcements = self._keeper
+        self._roll_call = RollCall(self._log, self._report)
+        self._log.announcements = self
 
     async def start(self) -> None:
         """Connect, or go on without where that is not possible. Raises LogRefused."""
@@ -105,14 +115,42 @@ class Replication:
 
     async def open(self, name: str, seconds: float) -> SharedRun | None:
         """See `proxy.replicas.keeper.Opener`."""
-        team, found, run_id = name.partition(LOG)
-        if not found:
+        named = log_of(name)
+        if named is None:
             return None
+        team, run_id = named
         try:
             await self._open_run(team, run_id, seconds)
         except HatchetError:
             return None
         return self._keeper.get(name)
+
+    # -- what replicas say to each other --
+
+    def announced(self, replica: str, words: Sequence[str]) -> None:
+        """Another replica said `words`."""
+        if not self._roll_call.announced(replica, words):
+            self._keeper.announced(replica, words)
+
+    async def roll(self) -> Roll:
+        """What each replica does that shares the log."""
+        return await self._roll_call.ask()
+
+    def _report(self) -> Report:
+        counters, keeper = self._counters, self._keeper
+        led = keeper.led()
+        return Report(
+            replica=self.replica,
+            host=socket.gethostname(),
+            started=self._started,
+            leading=len(led),
+            following=len(keeper.followed()),
+            local=keeper.local(),
+            leads=tuple(run.name for run in led[:MOST_LED]),
+            take_overs=counters.take_overs,
+            last_take_over=keeper.last_take_over,
+            stored_within=counters.latency.quantile(0.99),
+        )
 
     # -- trouble --
 

@@ -5,6 +5,7 @@ import { h, say } from "./dom.js";
 import { log } from "./log.js";
 import { overview } from "./overview.js";
 import { playground } from "./playground.js";
+import { replicas } from "./replicas.js";
 import { run } from "./run.js";
 import { runs } from "./runs.js";
 import { team } from "./team.js";
@@ -16,6 +17,7 @@ const PAGES = [
   [/^#\/runs\/([^/]+)\/([^/]+)(?:\/(\d+))?$/, "Run", run],
   [/^#\/teams\/([^/]+)$/, "Team", team],
   [/^#\/playground$/, "Playground", playground],
+  [/^#\/replicas$/, "Replicas", replicas],
   [/^#\/log$/, "Log", log],
 ];
 

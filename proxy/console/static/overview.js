@@ -3,6 +3,7 @@
 import { get, path } from "./api.js";
 import { badge, bytes, clock, facts, h, table } from "./dom.js";
 import { poll } from "./poll.js";
+import { sharedLog } from "./replicas.js";
 import { finder, runRows } from "./runs.js";
 
 export async function overview(page, _, signal) {
@@ -35,6 +36,7 @@ function parts(now, newest) {
     newest.runs.length === 0 ? h("p", {}, "No run is followed here. A run is followed while somebody reads it.")
       : runRows(newest.runs.slice(0, 10)),
     ...sharedLog(now.shared_log),
+    now.shared_log === null ? "" : h("p", {}, h("a", { href: "#/replicas" }, "All replicas")),
     h("h2", {}, "Teams"),
     ...now.teams.map((team) => teamPart(team)),
     h("h2", {}, "Losses and refusals in the last hour"),
@@ -66,21 +68,6 @@ function teamPart(team) {
       ["Stream", "Path", "Clients", "Frames", "Bytes", "Gaps", "Rule errors"],
       team.streams.map((stream) => [stream.name, h("code", {}, stream.path), String(stream.clients),
         String(stream.frames), bytes(stream.bytes), counts(stream.gaps), counts(stream.rule_errors)])));
-}
-
-function sharedLog(log) {
-  if (log === null) return [];
-  return [h("h2", {}, "This replica in the shared log"), facts([
-    ["Log", state(log, ["reachable"])],
-    ["Replica", h("code", {}, log.replica)],
-    ["Leads", `${log.leading} runs`],
-    ["Follows", `${log.following} runs`],
-    ["Without the log", log.local ? badge(`${log.local} runs`, "bad") : "0 runs"],
-    ["Written", `${log.appended} events`],
-    ["Received", `${log.received} events`],
-    ["Taken over", String(log.take_overs)],
-    ["Refused", String(log.refused)],
-  ])];
 }
 
 function state(part, fine) {
