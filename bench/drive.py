@@ -97,7 +97,11 @@ async def engine(given: argparse.Namespace) -> None:
     quirks = {"rate_limit": False, "metadata_disorder": False, "five_second_hold": False}
     quirks["flush_buffers"] = False  # a benchmark of the proxy: the engine adds no time of its own
     async with Engine(script(work), quirks=quirks, lean=True, tenants=given.tenants) as hatchet:
-        ids = [await hatchet.trigger("feed", tenant=number % given.tenants) for number in range(given.runs)]
+        metadata = {"stream": "on"} if given.tapped else None
+        ids = [
+            await hatchet.trigger("feed", metadata=metadata, tenant=number % given.tenants)
+            for number in range(given.runs)
+        ]
         await asyncio.sleep(0.1)  # until the engine's read side knows the runs
         core = hatchet.core
         steps = [
@@ -138,6 +142,7 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, help="the port on which a peer accepts lines")
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--tenants", type=int, default=1)
+    parser.add_argument("--tapped", action="store_true", help="trigger runs with the pair `stream: on`")
     parser.add_argument("--clients", type=int, default=1000, help="clients that have not stopped reading")
     parser.add_argument("--rate", type=float, default=0.0, help="events per second; 0: as the window allows")
     parser.add_argument("--window", type=int, default=8, help="events in flight; 0: nothing is published")

@@ -12,13 +12,18 @@ The leader is ended, and the longest pause between two tokens is measured.
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
+import signal
+import socket
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +43,7 @@ from machine import (
 from peers import SUBSCRIPTIONS, Need, feed_command
 from table import Table
 
+SHARED_LOG: Final = "stream_proxy_shared_log"  # how the metrics begin
 SETTLE: Final = 2.0  # seconds until every subscription is open
 WARM: Final = 1.5
 SECONDS: Final = 6.0
@@ -141,7 +147,7 @@ def costs(need: Need, seconds: float) -> dict[str, dict[str, float]]:
                 visit(servers[name].port, f"/runs/{run}")
         time.sleep(SETTLE + need.runs / 400)
         for name in (LEADING, FOLLOWING):
-            runs = servers[name].counted(f"stream_proxy_shared_log_runs_{name}")
+            runs = servers[name].counted(f"{SHARED_LOG}_runs_{name}")
             if runs != need.runs:
                 raise NotReady(f"of {need.runs} runs {runs:.0f} are {name}")
         shared = Shared(shm)
@@ -151,8 +157,8 @@ def costs(need: Need, seconds: float) -> dict[str, dict[str, float]]:
 
 COUNTERS: Final = {
     MEMORY: "stream_proxy_events_total",
-    LEADING: "stream_proxy_shared_log_appended_total",
-    FOLLOWING: "stream_proxy_shared_log_received_total",
+    LEADING: f"{SHARED_LOG}_appended_total",
+    FOLLOWING: f"{SHARED_LOG}_received_total",
 }
 
 
@@ -217,4 +223,113 @@ def w8(repeat: int) -> Table:
                 continue
             for name, figures in rows.items():
                 table.add(f"{runs:,} runs, {name}", figures)
+    return table
+
+
+# -- take-over --
+
+TOKENS: Final = Need(clients=1, runs=1, rate=50.0)
+BEFORE, AFTER = 2.0, 3.0  # seconds of tokens before the leader ends, and after the other one leads
+NUMBER: Final = re.compile(rb'"n":([0-9]+)')
+TAP: Final = ', tap: {stream: "on"}'
+WAYS: Final[dict[str, tuple[signal.Signals, str, str]]] = {
+    "SIGKILL, with a tap": (signal.SIGKILL, TAP, ""),
+    "SIGKILL, standby: 1": (signal.SIGKILL, "", ", standby: 1"),
+    "SIGKILL, neither": (signal.SIGKILL, "", ""),
+    "SIGTERM, neither": (signal.SIGTERM, "", ""),
+}
+
+
+class Client(threading.Thread):
+    """Reads a stream: when each token arrived, its number, and how many gaps were announced."""
+
+    def __init__(self, port: int, path: str) -> None:
+        super().__init__(daemon=True)
+        self.tokens: list[tuple[float, int]] = []
+        self.gaps = 0
+        self._socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        request = f"GET {path} HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n\r\n"
+        self._socket.sendall(request.encode())
+
+    def run(self) -> None:
+        """Read until the connection is closed."""
+        rest = b""
+        with contextlib.suppress(OSError):
+            while more := self._socket.recv(65536):
+                *frames, rest = (rest + more).split(b"\n\n")
+                now = time.monotonic()
+                for frame in frames:
+                    self.gaps += b"stream.gap" in frame
+                    self.tokens += [(now, int(number)) for number in NUMBER.findall(frame)]
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self.join(PATIENCE)
+
+
+def taken_over(end: signal.Signals, tap: str, more: str) -> dict[str, float]:
+    """The figures of one take-over. Raises NotReady."""
+    with tempfile.TemporaryDirectory() as place, contextlib.ExitStack() as stack:
+        folder = Path(place)
+        shm, written = folder / "shm", folder / "feed.log"
+        store = stack.enter_context(redis(folder))
+        feeding = process(feed_command("engine", TOKENS, shm, "--tapped"), LOAD_CORE, log=written, pipes=True)
+        ready = first_line(stack.enter_context(feeding), written)
+        url = f"redis://127.0.0.1:{store.port}/0"
+        leader, other = (
+            stack.enter_context(proxy(folder, name, ready["env"], url, tap=tap, more=more))
+            for name in ("leader", "other")
+        )
+        path = f"/runs/{ready['runs'][0]}"
+        visit(leader.port, path)
+        client = Client(other.port, path)
+        client.start()
+        stack.callback(client.close)
+        _wait("the other replica follows", lambda: other.counted(f"{SHARED_LOG}_runs_following") == 1)
+        if tap or more:
+            subscribed = "stream_proxy_upstream_subscriptions"
+            _wait("it is subscribed too", lambda: other.counted(subscribed) >= 1)
+        shared = Shared(shm)
+        shared[3] = 1
+        _wait("tokens arrive", lambda: len(client.tokens) > BEFORE * TOKENS.rate)
+        ended_at = time.monotonic()
+        leader.child.send_signal(end)
+        _wait("the other replica leads", lambda: other.counted(f"{SHARED_LOG}_take_overs_total") >= 1)
+        time.sleep(AFTER)
+        shared[1] = 1
+        tokens = client.tokens
+    times = [at for at, _ in tokens if at > ended_at - 0.1]
+    numbers = [number for _, number in tokens]
+    return {
+        "pause": max(later - earlier for earlier, later in pairwise(times)),
+        "missing": numbers[-1] - numbers[0] + 1 - len(set(numbers)),
+        "twice": len(numbers) - len(set(numbers)),
+        "gaps": client.gaps,
+    }
+
+
+def _wait(what: str, is_so: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE
+    while not is_so():
+        if time.monotonic() > until:
+            raise NotReady(f"not within {PATIENCE:.0f} s: {what}")
+        time.sleep(0.02)
+
+
+def takeover(repeat: int) -> Table:
+    """The shared log: how long a client waits when its run's leader ends, and what it misses."""
+    columns = (
+        ("pause", "s until the next token", "{:.2f}"),
+        ("missing", "of 50 tokens/s missing", "{:.0f}"),
+        ("gaps", "gaps announced", "{:.0f}"),
+        ("twice", "tokens twice", "{:.0f}"),
+    )
+    table = Table("W8: the leader ends; a client at the other replica", columns, "")
+    for _ in range(repeat):
+        for name, way in WAYS.items():
+            try:
+                table.add(name, taken_over(*way))
+            except NotReady as error:
+                print(f"takeover: {name} could not: {str(error)[:300]}", flush=True)
     return table

@@ -1,9 +1,9 @@
 """A pipelined connection to Redis: commands of one turn of the loop are written at once.
 
-It is lean: appending an event through a general client costs twenty times as much. It is strict: replies come
-in the order of the commands, so a connection on which that is in doubt (a time-out, bytes that are no RESP2,
-a reply that nobody asked for) is closed and never used again. Whoever waits for a reply is then told that
-there is none.
+It is lean: appending an event through redis-py costs three times as much with pipelines, and eleven times as
+much with commands (`bench/bench_link.py`). It is strict: replies come in the order of the commands, so a
+connection on which that is in doubt (a time-out, bytes that are no RESP2, a reply that nobody asked for) is
+closed and never used again. Whoever waits for a reply is then told that there is none.
 """
 
 from __future__ import annotations
