@@ -26,14 +26,14 @@ from proxy.log.redis.inspection import inspect
 from proxy.log.redis.keys import CONTROL, PREFIX, claim_key, key_of, up_key
 from proxy.log.redis.link import LOST, ask
 from proxy.log.redis.resp import ErrorReply, Reply, command
+from proxy.log.redis.sealed import SealedLogs
 from proxy.log.redis.wire import Wire
 
 FORGOTTEN_AFTER: Final = 15 * 60.0
 """Seconds after which a log is removed that nobody leads any more; its leader puts it off."""
 PAGE: Final = 1000  # entries that are read at once
 NOWHERE: Final = (0, 0)  # an id before every other
-UNUSABLE: Final = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
-"""Errors of a Redis that stores nothing now: its memory or its disk is full, or its replicas are gone."""
+OUT_OF_MEMORY: Final = "OOM"  # the error of a Redis whose maxmemory is reached
 
 
 class RedisLog:
@@ -59,6 +59,7 @@ class RedisLog:
         self._unforeseen = unforeseen or _ignore
         self._wire = Wire(cipher)
         self._listeners: dict[str, LogListener] = {}
+        self._sealed = SealedLogs()
         self._discovery = Discovery(address)
         self._connection = Connection(
             self._discovery,
@@ -153,6 +154,11 @@ class RedisLog:
 
     def _count_error(self, reply: ErrorReply) -> None:
         self.counts.errors[reply.code] += 1
+        if reply.code == OUT_OF_MEMORY:
+            for (
+                name
+            ) in self._sealed.to_remove():  # one that was begun again since is written again by its leader
+                self.drop(name)
 
     # -- reading --
 
@@ -190,6 +196,7 @@ class RedisLog:
             raise LogAway(f"Redis answers with an error ({reply.code})")
         if reply is None or isinstance(reply, ErrorReply):
             return False
+        self._sealed.discard(name)
         self._expire(name, FORGOTTEN_AFTER)
         self.nudge(name, record)
         return True
@@ -241,9 +248,11 @@ class RedisLog:
         self._expire(name, FORGOTTEN_AFTER)
 
     def seal(self, name: str, seconds: float) -> None:
+        self._sealed.add(name, seconds)
         self._expire(name, seconds)
 
     def drop(self, name: str) -> None:
+        self._sealed.discard(name)
         self._send(b"UNLINK", key_of(name))
 
     # -- following --

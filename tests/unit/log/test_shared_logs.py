@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 import pytest
+from msgspec import structs
 
 from proxy.log.base import Announcements, Life, LogAway, Outcome, SharedLog
 from proxy.log.cipher import Cipher
 from proxy.log.memory import MemoryLog, MemoryStore
+from proxy.log.redis.store import FORGOTTEN_AFTER
 from tests.support.redis_cluster import RedisCluster, redis_cluster
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.shared_logs import NAME, Listener, append, connected, fence, item
@@ -224,6 +226,51 @@ async def test_a_flush_is_reported_like_a_new_connection(server: RedisServer) ->
         await log.follow(NAME, listener)
         server.call("FLUSHALL")
         await until(lambda: listener.news == ["connected"], "the flush is noticed at a beat", within=10.0)
+
+
+async def test_a_finished_log_stays_for_a_while_and_a_new_fence_keeps_it(server: RedisServer) -> None:
+    server.call("FLUSHALL")
+    async with connected(server.url, "a") as log:
+        await log.fence(NAME, fence(1), create=True)
+        await log.tail(NAME)  # an answer comes after those to everything before it
+        forgotten = server.call("PTTL", f"hsp:{NAME}")
+        assert 0 < forgotten <= FORGOTTEN_AFTER * 1000, "a log whose leader is gone is removed some time"
+        log.seal(NAME, 60.0)
+        await log.tail(NAME)
+        assert 0 < server.call("PTTL", f"hsp:{NAME}") <= 60_000
+        log.keep(NAME)
+        await log.tail(NAME)
+        assert server.call("PTTL", f"hsp:{NAME}") > 60_000
+        log.seal(NAME, 60.0)
+        await log.fence(NAME, fence(2), create=False)
+        await log.tail(NAME)
+        assert server.call("PTTL", f"hsp:{NAME}") > 60_000, "the run goes on: it was replayed"
+
+
+async def test_when_memory_is_full_the_oldest_finished_logs_go(tmp_path: Any) -> None:
+    large = structs.replace(fence(1), summary=b"{%b}" % (b" " * 100_000))
+    with redis_server(tmp_path, maxmemory="6mb", maxmemory_policy="noeviction") as server:
+        async with connected(server.url, "a") as log:
+            await log.fence(NAME, fence(1), create=True)
+            finished: list[str] = []
+            with contextlib.suppress(LogAway):  # the memory is full
+                while True:
+                    name = f"team:log:finished {len(finished)}"
+                    await log.fence(name, large, create=True)
+                    log.seal(name, 600.0)
+                    finished.append(name)
+            position = 0
+
+            async def is_stored() -> bool:
+                nonlocal position
+                position += 1
+                return await append(log, item(1, position)) is Outcome.STORED
+
+            await until(is_stored, "there is room again")
+            left = [name for name in finished if server.call("EXISTS", f"hsp:{name}")]
+            assert 0 < len(left) < len(finished)
+            assert left == finished[-len(left) :], "the oldest ones went"
+            assert server.call("EXISTS", f"hsp:{NAME}"), "a run that goes on keeps its log"
 
 
 async def test_a_log_of_another_key_cannot_be_read(server: RedisServer) -> None:
