@@ -116,6 +116,19 @@ def test_a_history_or_an_issuer_in_trouble_is_shown_and_counts_where_it_is_asked
     )
 
 
+def test_a_shared_log_that_is_away_is_shown_and_counts_where_it_is_asked_strictly() -> None:
+    off = health(FINE)
+    assert "log" not in readyz(off, NOW).body, "there is none"
+    up = replace(off, log=UpstreamHealth(UpstreamState.REACHABLE, NOW - 60))
+    assert readyz(up, NOW, strict=True).status == 200
+    away = replace(off, log=UpstreamHealth(UpstreamState.AWAY, NOW - 75, "Redis did not answer in time"))
+    answer = readyz(away, NOW)
+    assert (answer.status, answer.body["status"]) == (200, "degraded"), "the pod serves from memory"
+    assert readyz(away, NOW, strict=True).status == 503
+    assert "Redis did not answer in time" in json.dumps(answer.body["log"])
+    assert "1 min 15 s" in json.dumps(answer.body["log"])
+
+
 def test_runs_without_a_subscription_are_shown_with_the_remedy_and_are_no_trouble() -> None:
     team = TeamHealth("search", subscriptions=SubscriptionHealth(used=8, limit=8, state_only=2))
     answer = readyz(health(team), NOW, strict=True)
