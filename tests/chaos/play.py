@@ -68,7 +68,7 @@ BETWEEN: Final = (0.2, 0.8)  # seconds between two runs
 BETWEEN_SHARED: Final = (0.8, 2.4)  # ... with a shared log, whose hopping clients cost more
 PAUSE_SHARED: Final = (1.0, 8.0)  # seconds between two faults: what a fault costs is seen in them
 SHORT: Final = 60.0  # seconds; in a shorter piece faults follow each other faster
-PAUSE_SHORT: Final = (0.3, 2.0)
+PAUSE_SHORT: Final = (0.1, 1.0)
 OLD_FAULTS: Final = 0.25  # of the faults of a piece with a shared log are those of Hatchet and the network
 SILENCE: Final = 6.0  # seconds without a byte (three heartbeats) until a client connects again
 MANNERS: Final = (Manner.HOPS, Manner.STAYS, Manner.WANDERS, Manner.STAYS, Manner.WANDERS)
@@ -240,7 +240,7 @@ class Play:
         if log is None:
             return Breaking([fault for fault in old if only in fault[0]], dice)
         faults = [fault for fault in log.all if only in fault[0]]
-        if not only:
+        if not only and seconds > SHORT:
             old = [fault for fault in old if not fault[0].startswith("proxy ")]
             faults += dice.sample(old, round(len(faults) * OLD_FAULTS))
         return Breaking(faults, dice, PAUSE_SHARED if seconds > SHORT else PAUSE_SHORT)

@@ -12,10 +12,12 @@ from typing import Final
 
 import aiohttp
 
-from tests.support.processes import Running, answers, free_port, running
+from tests.support.processes import Running, answers, lasting_port, running
 from tests.support.relay import Relay, relay
 
 LEADING: Final = re.compile(r"^stream_proxy_shared_log_runs_leading (\S+)$", re.MULTILINE)
+STARTS: Final = 3  # attempts to start a process
+START_PAUSE: Final = 0.5  # seconds between two of them
 ASKED_WITHIN: Final = 2.0  # seconds
 
 
@@ -23,7 +25,7 @@ class Replica:
     """One proxy of several, always on the same port."""
 
     def __init__(self, config: Path, env: Mapping[str, str], wires: Sequence[Relay] = ()) -> None:
-        self.port = free_port()
+        self.port = lasting_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.wires = wires
         self._config, self._env = config, env
@@ -33,10 +35,22 @@ class Replica:
         self.said = ""  # by the processes that have ended
 
     async def start(self) -> None:
-        """Start it, and wait until it listens."""
-        serve = running("serve", "--config", self._config, "--port", str(self.port), env=self._env)
-        self.process = await self._stack.enter_async_context(serve)
-        await answers(self.url)
+        """Start it, and wait until it listens; one that ends by itself is a complaint, and started again."""
+        for _ in range(STARTS):
+            serve = running("serve", "--config", self._config, "--port", str(self.port), env=self._env)
+            process = self.process = await self._stack.enter_async_context(serve)
+            listening = asyncio.ensure_future(answers(self.url))
+            ending = asyncio.ensure_future(process.process.wait())
+            try:
+                await asyncio.wait((listening, ending), return_when=asyncio.FIRST_COMPLETED)
+                if not ending.done():
+                    return listening.result()
+            finally:
+                listening.cancel()
+                ending.cancel()
+            self.complaints.append(f"exit status {ending.result()} at its start: {process.said[-500:]}")
+            await asyncio.sleep(START_PAUSE)
+        raise AssertionError(self.complaints[-1])
 
     @property
     def is_running(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -11,12 +12,14 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import SystemRandom
 from typing import Final
 
 from tests.support.waiting import until
 
 START: Final = 30.0  # seconds until a process must have said what is waited for
 STOP: Final = 15.0  # ... until it must be gone after a signal
+LASTING: Final = (15_000, 30_000)  # ports that no connection is given by the system
 PROGRAM: Final = (sys.executable, "-c", "from proxy.cli.main import start; start()")
 
 
@@ -117,6 +120,18 @@ async def answers(url: str, within: float = START) -> None:
         return True
 
     await until(accepts, f"something listens at {url}", within=within, every=0.05)
+
+
+def lasting_port() -> int:
+    """A free port for something that ends and starts again: no connection is given it meanwhile.
+
+    Systems take the ports of connections from 32768 on (Linux) or 49152 on (IANA).
+    """
+    while True:
+        port = SystemRandom().randrange(*LASTING)
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 def free_port() -> int:
