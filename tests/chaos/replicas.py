@@ -16,6 +16,7 @@ from tests.support.processes import Running, answers, lasting_port, running
 from tests.support.relay import Relay, relay
 
 LEADING: Final = re.compile(r"^stream_proxy_shared_log_runs_leading (\S+)$", re.MULTILINE)
+PATIENCE: Final = 180.0  # seconds for a process to start or to end: the machine may be busy with other things
 STARTS: Final = 3  # attempts to start a process
 START_PAUSE: Final = 0.5  # seconds between two of them
 ASKED_WITHIN: Final = 2.0  # seconds
@@ -39,7 +40,7 @@ class Replica:
         for _ in range(STARTS):
             serve = running("serve", "--config", self._config, "--port", str(self.port), env=self._env)
             process = self.process = await self._stack.enter_async_context(serve)
-            listening = asyncio.ensure_future(answers(self.url))
+            listening = asyncio.ensure_future(answers(self.url, PATIENCE))
             ending = asyncio.ensure_future(process.process.wait())
             try:
                 await asyncio.wait((listening, ending), return_when=asyncio.FIRST_COMPLETED)
@@ -86,9 +87,10 @@ class Replica:
         assert self.process is not None
         if kill:
             self.process.process.kill()
-            await self.process.ended()
+            await self.process.ended(PATIENCE)
         else:
-            status = await self.process.stop()
+            self._signal(signal.SIGTERM)
+            status = await self.process.ended(PATIENCE)
             if status != 0:
                 self.complaints.append(f"exit status {status} after SIGTERM")
         self.said += f"{self.process.said}---- {'killed' if kill else 'stopped'}\n"

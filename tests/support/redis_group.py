@@ -21,9 +21,9 @@ SENTINELS: Final = 3
 QUORUM: Final = 2
 DOWN_AFTER: Final = 1000  # milliseconds without an answer after which a Sentinel takes a server for down
 FAILOVER: Final = 4000  # milliseconds that a failover may take before another one is tried
-PROMOTED: Final = 20.0  # seconds until a failover must have named another master
-JOINED: Final = 20.0  # seconds until a replica must have copied its master
-ANSWER: Final = 2.0  # seconds for one answer
+PROMOTED: Final = 60.0  # seconds until a failover must have named another master
+JOINED: Final = 60.0  # seconds until a replica must have copied its master
+ANSWER: Final = 10.0  # seconds for one answer
 EVERY: Final = 0.1  # seconds between two looks
 SETTINGS: Final = {"repl-diskless-sync-delay": "0", "repl-timeout": "10", "repl-backlog-size": "16kb"}
 
