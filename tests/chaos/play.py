@@ -18,7 +18,7 @@ from typing import Final
 from proxy.simulator import Engine
 from tests.chaos.clients import Client, Manner, Target, stuck, vanished
 from tests.chaos.cursors import Cursors
-from tests.chaos.faults import Breaking, Faults
+from tests.chaos.faults import PAUSE, Breaking, Faults
 from tests.chaos.generations import Generations
 from tests.chaos.log_faults import LogFaults
 from tests.chaos.replicas import Replica, replicas
@@ -64,30 +64,29 @@ CLASSES: Final = (
     "no verified end",
     "frames differ",
 )
-BETWEEN: Final = (0.2, 0.8)  # seconds between two runs
-BETWEEN_SHARED: Final = (0.8, 2.4)  # ... with a shared log, whose hopping clients cost more
-PAUSE_SHARED: Final = (1.0, 8.0)  # seconds between two faults: what a fault costs is seen in them
-SHORT: Final = 60.0  # seconds; in a shorter piece faults follow each other faster
-PAUSE_SHORT: Final = (0.1, 1.0)
 OLD_FAULTS: Final = 0.25  # of the faults of a piece with a shared log are those of Hatchet and the network
 SILENCE: Final = 6.0  # seconds without a byte (three heartbeats) until a client connects again
 MANNERS: Final = (Manner.HOPS, Manner.STAYS, Manner.WANDERS, Manner.STAYS, Manner.WANDERS)
 COSTS: Final = ("stream.gap", "stream.reset")  # frames that a fault may cost
-PATIENCE: Final = 60.0  # seconds that clients have after their run's end
-KINDS: Final[tuple[str, ...]] = (
-    "dag",
-    "dag",
-    "task",
-    "task",
-    "quick",
-    "broken",
-    "backoff",
-    "late",
-    "slow",
-    "wide",
-)
-KINDS_SHORT: Final[tuple[str, ...]] = ("dag", "task", "quick", "broken")  # that are over within some seconds
+PATIENCE: Final = 120.0  # seconds that clients have after their run's end
 EARLY: Final = (0.0, 2.0)  # seconds by which some clients are there before their run
+
+KINDS: Final = ("dag", "dag", "task", "task", "quick", "broken", "backoff", "late", "slow", "wide")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds between two runs, at least and at most; the same between two faults; which runs there are."""
+
+    runs: tuple[float, float]
+    faults: tuple[float, float]
+    kinds: tuple[str, ...] = KINDS
+
+
+MEMORY: Final = Pace((0.2, 0.8), PAUSE)
+SHARED: Final = Pace((0.8, 2.4), (1.0, 8.0))  # hopping clients cost more; the pauses show what a fault costs
+SHARED_SHORT: Final = Pace((0.2, 0.8), (0.1, 1.0), ("dag", "task", "quick", "broken"))
+SHORT: Final = 60.0  # seconds: a shorter piece has the last pace
 
 
 @dataclass
@@ -224,26 +223,20 @@ class Play:
         breaks = Random(dice.random())
         self._faults = Faults(engine, made, breaks, self._going, self._over, self._replay, token)
         self._log_faults = None if redis is None else LogFaults(redis, made, breaks, self._going, seconds)
-        self._breaking = self._breaks(breaks, only, seconds)
-        self._between, self._kinds = BETWEEN, KINDS
-        if redis is not None:
-            if seconds <= SHORT:
-                self._kinds = KINDS_SHORT
-            else:
-                self._between = BETWEEN_SHARED
+        self._pace = MEMORY if redis is None else SHARED if seconds > SHORT else SHARED_SHORT
+        self._breaking = self._breaks(breaks, only)
         self._cursors = Cursors()
         self._told: set[tuple[int, int, str]] = set()  # by fault, client and what it was told
         self._generations = Generations(engine, self._faults.bad)
 
-    def _breaks(self, dice: Random, only: str, seconds: float) -> Breaking:
-        log, old = self._log_faults, self._faults.all
-        if log is None:
-            return Breaking([fault for fault in old if only in fault[0]], dice)
-        faults = [fault for fault in log.all if only in fault[0]]
-        if not only and seconds > SHORT:
-            old = [fault for fault in old if not fault[0].startswith("proxy ")]
-            faults += dice.sample(old, round(len(faults) * OLD_FAULTS))
-        return Breaking(faults, dice, PAUSE_SHARED if seconds > SHORT else PAUSE_SHORT)
+    def _breaks(self, dice: Random, only: str) -> Breaking:
+        faults = old = self._faults.all
+        if self._log_faults is not None:
+            faults = self._log_faults.all
+            if self._pace is SHARED and not only:
+                old = [fault for fault in old if not fault[0].startswith("proxy ")]
+                faults += dice.sample(old, round(len(faults) * OLD_FAULTS))
+        return Breaking([fault for fault in faults if only in fault[0]], dice, self._pace.faults)
 
     async def play(self, seconds: float) -> None:
         """Break things for so long, then let everyone come to the end."""
@@ -251,7 +244,7 @@ class Play:
         ends_at = time.monotonic() + seconds
         while time.monotonic() < ends_at:
             await self._run()
-            await asyncio.sleep(self._dice.uniform(*self._between))
+            await asyncio.sleep(self._dice.uniform(*self._pace.runs))
             if breaking.done():
                 breaking.result()
         self._replaying = False
@@ -279,7 +272,7 @@ class Play:
         """Trigger a run, and connect some clients to it; some of them before it exists."""
         dice = self._dice
         target = Target(f"m{len(self._runs)}")
-        kind, pair = dice.choice(self._kinds), dice.choice(PAIRS)
+        kind, pair = dice.choice(self._pace.kinds), dice.choice(PAIRS)
         count = dice.randint(1, self._most)
         if dice.random() < 0.15:
             self._send(target, dice, early=True)
