@@ -159,7 +159,7 @@ def _proven(
         return Attribution(None, until=until)
     if proven == 1:
         return Attribution(proven)
-    attempt = _by_times(one, evidence)
+    attempt = _by_times(one, evidence, newer=newer)
     if attempt is not None:
         return Attribution(attempt)
     if over and newer:
@@ -185,8 +185,11 @@ def _timed_before(one: Execution, failure: Failure | None) -> bool:
     return one.first_at < failure.at
 
 
-def _by_times(one: Execution, evidence: Evidence) -> int | None:
+def _by_times(one: Execution, evidence: Evidence, *, newer: int) -> int | None:
     """The attempt in whose time the first chunk was sent: after its beginning, before its failure.
+
+    A chunk may be timed somewhat before its attempt's start. But where `newer` executions follow, one of
+    those is the attempt's, and this one is of the attempt before: a retry can follow its last chunk at once.
 
     UNKNOWN: it is an earlier one than the proven attempt, and which one is not known. None: the times decide
     nothing.
@@ -202,7 +205,7 @@ def _by_times(one: Execution, evidence: Evidence) -> int | None:
         began = evidence.began.get(attempt)
         failure = evidence.failures.get(attempt - 1)
         if began is not None:
-            earlier = one.first_at < began - _START_LAG
+            earlier = one.first_at < began - (0 if newer else _START_LAG)
         elif failure is not None and failure.failed_at is not None:
             earlier = one.first_at < failure.failed_at
         elif failure is not None and failure.at is not None and one.first_at >= failure.at:

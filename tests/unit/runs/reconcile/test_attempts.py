@@ -202,6 +202,32 @@ def test_chunks_that_are_timed_before_their_attempt_began_are_sent_or_announced(
     assert "2@7" in chunks(made, 2) or StepGap(LOST, "one", 2, None) in made.items
 
 
+def test_a_chunk_just_before_a_retry_is_not_the_retrys_where_the_retry_has_chunks_of_its_own() -> None:
+    """Joined at the last chunk of an attempt; the retry began 24 ms later."""
+    made = world(
+        [(0, core(Status.RUNNING)), (3, core(Status.COMPLETED))],
+        [
+            (0, past(Status.RUNNING)),
+            (1.05, past(Status.RUNNING, 1, started_at=at(1.024))),
+            (3, past(Status.COMPLETED, 1, started_at=at(1.024))),
+        ],
+    )
+    made.until(0.9)
+    one = made.open(ordered=False)
+    made.until(1.02)
+    made.emit(one, chunk(11, 1.0, "first"))
+    made.until(1.05)
+    made.emit(one, failed(1.054), chunk(0, 1.03))
+    made.until(1.3)
+    made.emit(one, *[chunk(index, 1.1 + index / 100) for index in range(1, 11)])
+    made.until(2.8)
+    made.emit(one, chunk(11, 2.7), completed(2.8, retry=1))
+    made.until(5)
+    assert (2, "first") not in published(made, "step_stream")
+    assert len([what for what in published(made, "step_stream") if what[0] == 2]) == 12
+    legal(made.items)
+
+
 def test_chunks_while_the_history_has_a_retry_queued_are_not_the_retrys() -> None:
     """Held back by the connection for so long that the state was faster; without lifecycle events."""
     made = world(
