@@ -1,7 +1,8 @@
 """Asks Hatchet about a configuration, for ``stream-proxy check --live``: token, history, workflows, steps.
 
 Reports problems that the files alone cannot show, each at its place: a token that is refused, a Hatchet or a
-history that does not answer, workflows and steps that do not exist. Nothing is changed at Hatchet.
+history that does not answer, workflows and steps that do not exist, a Redis that ``server.log`` cannot use.
+Nothing is changed at Hatchet or in Redis.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from config.checks.paths import streams_of
 from config.expressions.globs import matches
 from config.load import PROXY, TEAMS, load
 from config.model.files import TeamConfig
+from config.model.shared_log import LogAddress
 from config.model.types import nearest
 from config.problems import ERROR, WARNING, ConfigError, Problem, Severity, errors
 from config.source.nodes import Path as Place
@@ -28,6 +30,7 @@ NOBODY: Final = "00000000-0000-0000-0000-000000000000"
 PATIENCE: Final = 30.0  # seconds for one team
 AT_ONCE: Final = 8  # workflows that are asked for at once
 MOST_NAMES: Final = 10  # in a hint
+SEE_LOG: Final = "docs/shared-log.md says what server.log needs"
 
 Workflows = Mapping[str, tuple[str, ...]]
 """The steps of each workflow of a tenant."""
@@ -50,13 +53,13 @@ async def with_live(path: Path, checked: Sequence[Checked], env: Mapping[str, st
     if errors([problem for each in checked for problem in each.problems]):
         return list(checked)
     try:
-        teams = _teams(path, checked, env)
+        log, teams = _teams(path, checked, env)
     except ConfigError as error:
         files = {each.source.file for each in checked}
         first = checked[0]
         others = [replace(each, file=first.source.file) for each in error.problems if each.file not in files]
         return [replace(first, problems=ordered([*first.problems, *others])), *checked[1:]]
-    answers = await asyncio.gather(*(_ask(team, env) for team in teams))
+    answers = await asyncio.gather(*(_ask(team, env) for team in teams), _ask_log(log, checked[0].source))
     problems = [problem for found in answers for problem in found]
     return [
         replace(
@@ -67,20 +70,22 @@ async def with_live(path: Path, checked: Sequence[Checked], env: Mapping[str, st
     ]
 
 
-def _teams(path: Path, checked: Sequence[Checked], env: Mapping[str, str]) -> list[_Team]:
-    """The teams at `path`. Raises ConfigError."""
+def _teams(
+    path: Path, checked: Sequence[Checked], env: Mapping[str, str]
+) -> tuple[LogAddress | None, list[_Team]]:
+    """The shared log and the teams at `path`; of one team's file the team alone. Raises ConfigError."""
     own = path.absolute()
     if own.parent.name == TEAMS:
         config = load(own.parent.parent, env)
         team = config.teams.get(own.stem)
         source = checked[0].source
-        return [] if team is None else [_Team(team, source, (), source)]
+        return None, [] if team is None else [_Team(team, source, (), source)]
     config = load(path.parent if path.name == PROXY else path, env)
-    grants = checked[0].source
+    grants, log = checked[0].source, config.server.log
     if config.single:
-        return [_Team(team, grants, ("hatchet",), grants) for team in config.teams.values()]
+        return log, [_Team(team, grants, ("hatchet",), grants) for team in config.teams.values()]
     sources = {Path(each.source.file).stem: each.source for each in checked[1:]}
-    return [
+    return log, [
         _Team(team, grants, ("teams", name, "hatchet"), sources.get(name, grants))
         for name, team in config.teams.items()
     ]
@@ -100,6 +105,26 @@ async def _ask(team: _Team, env: Mapping[str, str]) -> list[Problem]:
         return [_at_hatchet(team, ("unreachable", message, "try again"))]
     finally:
         await client.close()
+
+
+async def _ask_log(address: LogAddress | None, source: Source) -> list[Problem]:
+    """What the Redis of ``server.log`` says."""
+    from proxy.log.base import LogAway, LogRefused  # noqa: PLC0415 - only where there is one
+    from proxy.log.redis.discovery import Discovery  # noqa: PLC0415
+    from proxy.log.redis.inspection import inspect  # noqa: PLC0415
+
+    if address is None:
+        return []
+    found: list[tuple[Found, Severity]]
+    try:
+        warnings = await inspect(Discovery(address), mark=False)
+        found = [(("shared-log", warning, SEE_LOG), WARNING) for warning in warnings]
+    except LogAway as away:
+        hint = "the proxy would start without it, and serve from memory until it answers"
+        found = [(("unreachable", str(away), hint), ERROR)]
+    except LogRefused as refused:
+        found = [(("shared-log", str(refused), SEE_LOG), ERROR)]
+    return [_problem(source, ("server", "log"), each, severity) for each, severity in found]
 
 
 async def _reached(team: _Team, client: HatchetClient) -> Problem | None:

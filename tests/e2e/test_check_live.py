@@ -13,6 +13,7 @@ from proxy.cli.live_check import with_live
 from proxy.cli.main import main
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Script, Step, Workflow, script
+from tests.support.redis_server import redis_server
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -117,3 +118,26 @@ async def test_a_file_with_problems_is_not_asked_about(engine: Engine, tmp_path:
 def test_without_a_token_nothing_can_be_asked(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["check", "--live", "--no-env", str(tmp_path)])
     assert result.exit_code == 2
+
+
+async def test_the_redis_of_the_shared_log_is_looked_at_and_not_changed(
+    engine: Engine, tmp_path: Path
+) -> None:
+    file = tmp_path / "streams.yaml"
+    with redis_server(tmp_path) as redis:
+        file.write_text(f"""version: 1
+server: {{log: "{redis.url}"}}
+hatchet: {{token: "${{HATCHET_CLIENT_TOKEN}}"}}
+streams:
+  chat: {{rules: [{{events: step_completed, data: step}}]}}
+""")
+        assert await asked(file, engine.env) == []
+        assert redis.call("KEYS", "*") == []
+        redis.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        [warned] = await asked(file, engine.env)
+        assert warned.startswith("streams.yaml:2:15 shared-log: the Redis of server.log has maxmemory-policy")
+        redis.call("SET", "hsp:about", "a cache")
+        [refused] = await asked(file, engine.env)
+        assert "keys of another application" in refused
+    [away] = await asked(file, engine.env)
+    assert away.startswith(f"streams.yaml:2:15 unreachable: nothing listens at 127.0.0.1:{redis.port} (")

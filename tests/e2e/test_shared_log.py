@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,8 @@ from tests.chaos.world import truth, workflows
 from tests.support.eventsource import EventSource, Frame
 from tests.support.hopping import Hopper
 from tests.support.processes import running
-from tests.support.redis_server import RedisServer, redis_server
+from tests.support.redis_cluster import redis_cluster, wait_for
+from tests.support.redis_server import RedisServer, redis_sentinel, redis_server
 from tests.support.reference import RunPicture, Truth, judge
 from tests.support.waiting import until
 
@@ -60,10 +61,13 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(folder: Path, *, replicas: int = 3, more: str = "", tap: str = TAP) -> AsyncIterator[Stage]:
+async def stage(
+    folder: Path, *, replicas: int = 3, more: str = "", tap: str = TAP, url: str | None = None
+) -> AsyncIterator[Stage]:
+    """`url`: of another Redis than the one that the stage has."""
     with redis_server(folder) as redis:
         config = folder / "streams.yaml"
-        config.write_text(YAML % (tap, redis.url, more))
+        config.write_text(YAML % (tap, url or redis.url, more))
         async with Engine(workflows()) as engine, AsyncExitStack() as stack:
             made = [Replica(config, dict(engine.env)) for _ in range(replicas)]
             await asyncio.gather(*(one.start() for one in made))
@@ -201,6 +205,43 @@ async def test_without_redis_a_replica_goes_on_from_memory_and_says_so(tmp_path:
             return (await ready())["status"] == "ready"
 
         await until(is_back, "readyz says that the log is back")
+
+
+@contextmanager
+def sentinel(folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The URL of a Redis with a replica and a Sentinel, and what kills its master."""
+    with (
+        redis_server(folder, repl_diskless_sync_delay="0") as master,
+        redis_server(folder, replicaof=f"127.0.0.1 {master.port}") as replica,
+        redis_sentinel(folder, "main", master) as watching,
+    ):
+        wait_for(lambda: replica.call("ROLE")[3] == "connected")
+        wait_for(lambda: watching.call("SENTINEL", "REPLICAS", "main"))
+        yield f"redis+sentinel://127.0.0.1:{watching.port}/main", master.kill
+
+
+@contextmanager
+def cluster(folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The URL of a Redis Cluster, and what kills one of its masters, which has a replica."""
+    with redis_cluster(folder, replicas=1) as servers:
+        yield servers.url, servers.masters[0].kill
+
+
+@pytest.mark.parametrize("several", [sentinel, cluster])
+async def test_while_a_master_is_replaced_clients_that_stay_miss_nothing(
+    tmp_path: Path, several: Callable[[Path], AbstractContextManager[tuple[str, Callable[[], None]]]]
+) -> None:
+    with several(tmp_path) as (url, kill):
+        async with stage(tmp_path, replicas=2, url=url) as two:
+            *_, staying = await story(two, "task", kill)
+            assert staying == {}
+
+            async def are_ready() -> bool:
+                async with httpx.AsyncClient() as client:
+                    answers = [(await client.get(f"{url}/readyz")).json() for url in two.urls]
+                return [answer["status"] for answer in answers] == ["ready", "ready"]
+
+            await until(are_ready, "both replicas use the master that took its place")
 
 
 REFUSALS: Final[dict[str, tuple[dict[str, str], str, tuple[str, ...], str]]] = {

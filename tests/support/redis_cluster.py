@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,13 +58,13 @@ class RedisCluster:
             server.call("CLUSTER", "REPLICATE", node_id(master))
         self._wait(lambda server: "cluster_state:ok" in info(server))
         for server in self.replicas:
-            _wait_for(lambda server=server: server.call("ROLE")[3] == "connected")
+            wait_for(partial(_has_copied, server))
         sees_all = len(self.replicas)
         self._wait(lambda server: server.call("CLUSTER", "NODES").count("slave ") == sees_all)
 
     def _wait(self, is_so: Any) -> None:
         for server in self.servers:
-            _wait_for(lambda server=server: is_so(server))
+            wait_for(partial(is_so, server))
 
     def call(self, *words: str) -> list[Any]:
         """The answers of all masters to one command."""
@@ -93,10 +94,15 @@ def node_id(server: RedisServer) -> str:
     return str(server.call("CLUSTER", "MYID"))
 
 
-def _wait_for(is_so: Any) -> None:
+def _has_copied(replica: RedisServer) -> bool:
+    return bool(replica.call("ROLE")[3] == "connected")
+
+
+def wait_for(is_so: Callable[[], object]) -> None:
+    """Wait until servers have found each other."""
     ends_at = time.monotonic() + WITHIN
     while not is_so():
-        assert time.monotonic() < ends_at, "the servers do not become a cluster"
+        assert time.monotonic() < ends_at, "the servers do not find each other"
         time.sleep(0.02)
 
 

@@ -24,7 +24,11 @@ FINE, PROBLEMS, USAGE = 0, 1, 2
     "--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True
 )
 @click.option("--strict", is_flag=True, help="Treat warnings as problems; name rules that no test reaches.")
-@click.option("--live", is_flag=True, help="Also ask Hatchet: the token, the history, workflows and steps.")
+@click.option(
+    "--live",
+    is_flag=True,
+    help="Also ask Hatchet and the Redis of server.log: token, history, workflows, steps.",
+)
 @click.option("--no-env", is_flag=True, help="Assume that variables and files that are missing here exist.")
 def command(paths: tuple[Path, ...], form: str, strict: bool, live: bool, no_env: bool) -> None:
     """Find every mistake in the YAML before it is live.

@@ -131,7 +131,6 @@ class Connection:
     async def _stay(self) -> None:
         pause = RETRY[0]
         while True:
-            self._ended.clear()
             try:
                 await self._connect()
                 pause = RETRY[0]
@@ -158,6 +157,7 @@ class Connection:
             for server in servers.values():
                 server.close()
             raise
+        self._ended.clear()
         self._servers, self._layout = servers, layout
         self._only = servers[layout.nodes[0]].commands if layout.slots is None else None
         self.trouble = None

@@ -28,8 +28,8 @@ FOREIGN: Final = (
 )
 
 
-async def inspect(discovery: Discovery) -> list[str]:
-    """Look whether the Redis can be used; warnings about it.
+async def inspect(discovery: Discovery, *, mark: bool = True) -> list[str]:
+    """Look whether the Redis can be used; warnings about it. `mark` it as ours where it has no mark yet.
 
     Raises LogAway where it cannot be reached, LogRefused where it must not be used.
     """
@@ -44,7 +44,7 @@ async def inspect(discovery: Discovery) -> list[str]:
                 raise LogAway("the sentinels name a Redis that takes no writes: a failover is going on")
             slots = layout.slots
             if slots is None or slots.master_of(MARKER) == node:
-                await _inspect_marker(link)
+                await _inspect_marker(link, mark)
             if slots is not None:
                 await _may(link, ASKING, "ASKING")
             await _inspect_rights(link)
@@ -90,8 +90,10 @@ async def _may(link: Link, commands: bytes, name: str) -> Reply:
     return reply
 
 
-async def _inspect_marker(link: Link) -> None:
+async def _inspect_marker(link: Link, mark: bool) -> None:
     kind = await _may(link, command(b"TYPE", MARKER), "TYPE")
+    if kind == b"none" and not mark:
+        return
     if kind == b"none":
         await _may(link, command(b"SET", MARKER, MARK, b"NX"), "SET")
     elif kind != b"string":
