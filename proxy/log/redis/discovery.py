@@ -37,6 +37,7 @@ class Discovery:
     def __init__(self, address: LogAddress) -> None:
         self.address = address
         self.login = Login(address)
+        self._asked = 0  # times: another server begins each time, as one that the others have left may answer
         self._seen: tuple[Node, ...] = ()  # the masters of the cluster, when it answered the last time
 
     async def find(self) -> Layout:
@@ -44,8 +45,9 @@ class Discovery:
         if self.address.way == "sentinel":
             return Layout((await self._ask_sentinels(),))
         problem: LogAway | LogRefused = LogAway("not asked yet")
-        written = [Node(*host) for host in self.address.hosts]
-        for node in dict.fromkeys((*written, *self._seen)):
+        nodes = list(dict.fromkeys((*(Node(*host) for host in self.address.hosts), *self._seen)))
+        first, self._asked = self._asked % len(nodes), self._asked + 1
+        for node in (*nodes[first:], *nodes[:first]):
             try:
                 layout = await self._ask(node)
             except (LogAway, LogRefused) as error:

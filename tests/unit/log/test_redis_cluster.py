@@ -20,6 +20,7 @@ from proxy.log.redis.inspection import inspect
 from proxy.log.redis.link import Node
 from proxy.log.redis.resp import ErrorReply
 from proxy.log.redis.store import RedisLog
+from tests.support.fake_redis import bulk, fake_redis
 from tests.support.redis_cluster import RedisCluster, node_id, redis_cluster
 from tests.support.redis_server import RedisServer
 from tests.support.shared_logs import NAME, Listener, address_of, append, connected, fence, item
@@ -123,6 +124,17 @@ async def test_the_settings_of_every_server_are_looked_at(cluster: RedisCluster)
             await inspect(Discovery(address_of(cluster.url)))
     finally:
         last.call("CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "noeviction")
+
+
+async def test_a_server_that_the_others_have_left_is_not_the_only_one_that_is_asked(
+    cluster: RedisCluster,
+) -> None:
+    gone = b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$4\r\ngone\r\n:1\r\n"
+    async with fake_redis({"INFO": bulk("cluster_enabled:1"), "CLUSTER": gone}) as port:
+        url = cluster.url.replace("//", f"//127.0.0.1:{port},")
+        discovery = Discovery(address_of(url))
+        assert (await discovery.find()).nodes == (Node("gone", 1),)
+        assert len((await discovery.find()).nodes) == 3
 
 
 # -- slots that move --
