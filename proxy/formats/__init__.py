@@ -1,1 +1,1 @@
-"""How messages become bytes: Server-Sent Events and chunked transfer coding."""
+"""How messages become bytes: Server-Sent Events, the protocols of chat front ends, chunked coding."""

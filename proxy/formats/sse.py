@@ -10,6 +10,9 @@ The format is the HTML standard's, section 9.2: https://html.spec.whatwg.org/mul
 Data is compact JSON, so it holds no line break, and a chunk that looks like SSE itself stays a string in it.
 No empty line follows a comment or a `retry`: some clients (httpx-sse) report any block with a field as an
 event.
+
+A message's frame is made together with its cursor, in one step, by `proxy.log.cursor.Ids.frame`; control
+frames are made here.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Cursors: positions in a run's frames, and message frames with their cursors."""
+"""The log that replicas share: its verbs and entries; cursors, which are positions in a run's frames."""
