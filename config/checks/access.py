@@ -21,6 +21,10 @@ WRITTEN_PASSWORD: Final = re.compile(r"://[^/@\s]*:(?!\$\{)[^@\s]+@")
 USUAL_PORT: Final = 8080  # of `server.port`
 VARIED: Final = 8
 """Different characters: `openssl rand -hex 32` has fewer in none of a trillion cases."""
+TYPED: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+"""What a browser can send behind `Bearer`: it cuts blanks at the ends, and refuses other characters."""
+PAIRED: Final = 64
+"""So many characters of a token are looked at for pairs that repeat."""
 LOOPBACK: Final = re.compile(r"http://(localhost|127\.[0-9.]+|\[::1\])(:|/|$)")
 
 
@@ -83,12 +87,23 @@ def check_console(source: Source) -> None:
     node = source.node((*path, "token"))
     if not isinstance(token, str) or node is None or node.start in source.spoiled or not token.strip():
         return
-    if len(token.rstrip("\r\n").encode()) < SHORTEST_SECRET:
+    token, said = token.rstrip("\r\n"), ""
+    if len(token.encode()) < SHORTEST_SECRET:
         said = f"the console's token is shorter than {SHORTEST_SECRET} bytes"
-        source.add(node.start, "weak-secret", Own(said), Own("make one with `openssl rand -hex 32`"))
+    elif not TYPED.fullmatch(token):
+        said = "the console's token has blanks at its ends, or characters that no browser can send"
     elif len(set(token)) < VARIED:
         said = f"the console's token has fewer than {VARIED} different characters"
+    elif repeats(token[:PAIRED]):
+        said = "the console's token repeats itself"
+    if said:
         source.add(node.start, "weak-secret", Own(said), Own("make one with `openssl rand -hex 32`"))
+
+
+def repeats(text: str) -> bool:
+    """Whether too few of the pairs of characters differ: 55 % is four deviations from what random digits have."""
+    pairs = list(zip(text, text[1:], strict=False))
+    return len(set(pairs)) < 0.55 * len(pairs)
 
 
 def seconds(value: Any) -> float | None:
