@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Any, Final
 
 from config.checks.keys import GUESSED, SHORTEST_SECRET, check_jwks_url, check_key
@@ -101,8 +102,8 @@ def check_console(source: Source) -> None:
 
 
 def repeats(text: str) -> bool:
-    """Whether too few of the pairs of characters differ: 55 % is four deviations from what random digits have."""
-    pairs = list(zip(text, text[1:], strict=False))
+    """Whether few of the pairs of characters differ: 55 % is four deviations from what random digits have."""
+    pairs = list(pairwise(text))
     return len(set(pairs)) < 0.55 * len(pairs)
 
 

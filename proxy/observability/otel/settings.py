@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 HTTP: Final = "http/protobuf"
 GRPC: Final = "grpc"
@@ -35,8 +36,13 @@ def read_settings(env: Mapping[str, str]) -> Settings:
     protocols: dict[str, str] = {}
     problems: list[str] = []
     for signal in (TRACES, METRICS):
-        if _is_on(env, signal, problems):
-            protocols[signal] = _protocol(env, signal, problems)
+        if not _is_on(env, signal, problems):
+            continue
+        protocol = _protocol(env, signal, problems)
+        if protocol == HTTP and (wrong := _no_url(env, signal)):
+            problems.append(f"{wrong} is no URL; write it like http://collector:4318")
+        else:
+            protocols[signal] = protocol
     return Settings(protocols, tuple(problems))
 
 
@@ -73,6 +79,18 @@ def _protocol(env: Mapping[str, str], signal: str, problems: list[str]) -> str:
             problems.append(f"{name}={text} is not known here; known are {', '.join(PROTOCOLS)}")
             break
     return HTTP
+
+
+def _no_url(env: Mapping[str, str], signal: str) -> str:
+    """The variable with an endpoint that is no URL of HTTP, or nothing."""
+    name = next((each for each in _names(signal, "ENDPOINT") if _read(env, each)), "")
+    text = _read(env, name)
+    try:
+        parts = urlsplit(text)
+        usable = not name or (parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0)
+    except ValueError:  # a port that is no number, or too large
+        usable = False
+    return "" if usable else f"{name}={'…' if '@' in text else text}"  # before an @ may stand a password
 
 
 def _names(signal: str, what: str) -> tuple[str, str]:

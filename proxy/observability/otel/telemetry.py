@@ -14,8 +14,10 @@ from proxy import __version__
 from proxy.observability.counters import Counters, Undelivered
 from proxy.observability.event_log import EventLog
 from proxy.observability.health import Health
+from proxy.observability.otel.answers import Answers
 from proxy.observability.otel.settings import (
     GRPC,
+    METRICS,
     TRACES,
     Settings,
     milliseconds,
@@ -71,9 +73,16 @@ class Telemetry:
         from proxy.observability.otel.delivery import Delivery  # noqa: PLC0415
         from proxy.observability.otel.tracer import OtelTracer  # noqa: PLC0415
 
-        exporter = _span_exporter(protocol)
+        answers = Answers(TRACES)
+        exporter = _span_exporter(protocol, answers)
+
+        def send(batch: Sequence[Any]) -> bool:
+            taken = exporter.export(batch) is SpanExportResult.SUCCESS
+            undelivered.refused += min(answers.rejected(), len(batch))
+            return taken
+
         spans: Delivery[Any] = Delivery(
-            lambda batch: exporter.export(batch) is SpanExportResult.SUCCESS,
+            send,
             undelivered,
             name="otel-spans",
             room=number(env, "OTEL_BSP_MAX_QUEUE_SIZE", MAX_QUEUE),
@@ -89,12 +98,15 @@ class Telemetry:
         from proxy.observability.otel.delivery import Delivery  # noqa: PLC0415
         from proxy.observability.otel.metrics import metrics_data  # noqa: PLC0415
 
-        exporter = _metric_exporter(protocol)
+        answers = Answers(METRICS)
+        exporter = _metric_exporter(protocol, answers)
 
         def send(healths: Sequence[Health]) -> bool:
             families = registry_of(self._counters, healths[-1]).collect()
             data = metrics_data(families, self._resource, started_at=self._started_at)
-            return bool(exporter.export(data) is MetricExportResult.SUCCESS)
+            taken = exporter.export(data) is MetricExportResult.SUCCESS
+            undelivered.refused += answers.rejected()
+            return bool(taken)
 
         # one may wait while another is sent: a later one says all that an earlier one says
         self._metrics = Delivery(
@@ -154,7 +166,7 @@ def open_telemetry(env: Mapping[str, str], counters: Counters, event_log: EventL
     return None
 
 
-def _span_exporter(protocol: str) -> Any:
+def _span_exporter(protocol: str, answers: Answers) -> Any:
     if protocol == GRPC:
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (  # noqa: PLC0415
             OTLPSpanExporter as Grpc,
@@ -165,10 +177,10 @@ def _span_exporter(protocol: str) -> Any:
         OTLPSpanExporter as Http,
     )
 
-    return Http()
+    return Http(session=answers.session())
 
 
-def _metric_exporter(protocol: str) -> Any:
+def _metric_exporter(protocol: str, answers: Answers) -> Any:
     if protocol == GRPC:
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import (  # noqa: PLC0415
             OTLPMetricExporter as Grpc,
@@ -179,7 +191,7 @@ def _metric_exporter(protocol: str) -> Any:
         OTLPMetricExporter as Http,
     )
 
-    return Http()
+    return Http(session=answers.session())
 
 
 def _resource() -> Resource:

@@ -52,6 +52,20 @@ def test_a_value_that_is_not_known_is_named(env: dict[str, str], problem: str) -
     assert "known are" in found
 
 
+@pytest.mark.parametrize(
+    "text", ["collector:4318", "collector", "::::", "ftp://a", "http://", "http://a:99999"]
+)
+def test_an_endpoint_that_is_no_url_switches_its_signals_off_and_is_named(text: str) -> None:
+    found = read_settings({"OTEL_EXPORTER_OTLP_ENDPOINT": text})
+    assert found.protocols == {}
+    assert (
+        found.problems[0]
+        == f"OTEL_EXPORTER_OTLP_ENDPOINT={text} is no URL; write it like http://collector:4318"
+    )
+    grpc = {"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": GRPC}
+    assert read_settings(grpc).protocols == {"traces": GRPC, "metrics": GRPC}
+
+
 def test_numbers_that_are_none_count_as_unset() -> None:
     for text in ("", "-1", "0", "ten", "1.5"):
         assert number({"A": text}, "A", 7) == 7
