@@ -14,16 +14,16 @@ Newest = TeamConfig | Sequence[Problem]
 """What a team's files say now: a configuration, or the problems that keep it from being served."""
 
 
-def config_as_json(team: Team, newest: Newest | None) -> dict[str, Any]:
+def config_as_json(name: str, team: Team | None, newest: Newest | None) -> dict[str, Any]:
     """The served configuration, the newest version's problems, and where the two differ.
 
-    `live` and `differs` have JSON values with the keys and units of the files; `written` has the YAML of each
-    key of `live`.
+    `team` is None where no version of its files was ever good. `live` and `differs` have JSON values with the
+    keys and units of the files; `written` has the YAML of each key of `live`.
     """
-    live = effective_team(team.config, {})
-    written = {key: as_yaml({key: value}) for key, value in live.items()}
+    live = effective_team(team.config, {}) if team is not None else None
+    written = {key: as_yaml({key: value}) for key, value in (live or {}).items()}
     found: dict[str, Any] = {
-        "team": team.name,
+        "team": name,
         "live": live,
         "written": written,
         "problems": [],
@@ -32,10 +32,8 @@ def config_as_json(team: Team, newest: Newest | None) -> dict[str, Any]:
     if newest is None:
         found["gone"] = True  # the files do not grant this team any more
     elif isinstance(newest, TeamConfig):
-        found["differs"] = [
-            {"key": key, "live": old, "newest": new}
-            for key, old, new in differences(live, effective_team(newest, {}))
-        ]
+        pairs = differences(live, effective_team(newest, {})) if live is not None else ()
+        found["differs"] = [{"key": key, "live": old, "newest": new} for key, old, new in pairs]
     else:
         found["problems"] = [problem.as_json() for problem in newest]
     return found

@@ -164,8 +164,11 @@ class Console:
         return _json(await replicas_as_json(self._hub))
 
     async def _config(self, request: Request, console: ConsoleConfig) -> Response:
-        team = self._team(request)
-        return _json(config_as_json(team, self._files.newest(team.name)))
+        name = request.path_params["team"]
+        team, newest = self._hub.teams.get(name), self._files.newest(name)
+        if team is None and newest is None:
+            raise _NotFound("there is no such team")
+        return _json(config_as_json(name, team, newest))
 
     async def _text(self, request: Request, console: ConsoleConfig) -> Response:
         text = await asyncio.to_thread(self._files.text, self._team(request).name)

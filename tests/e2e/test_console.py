@@ -20,6 +20,7 @@ from playwright.async_api import Browser, Page, expect
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Chunks, Script, Step, Workflow, script
 from tests.support.browser import artifact, chromium, complaints_of
+from tests.support.secrets import HATCHET_TOKEN
 from tests.support.served import Served, served
 from tests.support.tools import need_npm
 
@@ -220,6 +221,27 @@ async def test_a_broken_file_shows_its_problems_beside_what_is_served(stage: Sta
         assert TOKEN not in text
     finally:
         await stage.configure()
+
+
+async def test_a_team_whose_file_was_never_good_shows_its_problems(tmp_path: Path) -> None:
+    (tmp_path / "teams").mkdir()
+    secret = "${T}"
+    (tmp_path / "proxy.yaml").write_text(
+        f"version: 1\nserver: {{admin_port: 1, console: {{token: {TOKEN}}}}}\n"
+        f'teams: {{shop: {{hatchet: {{token: "{secret}"}}, auth: none}}}}\n'
+    )
+    team = tmp_path / "teams/shop.yaml"
+    team.write_text("version: 1\nstreams: {chat: {rules: [{events: step_complete}]}}\n")
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    async with (
+        served(tmp_path, {"T": HATCHET_TOKEN}, with_admin=True) as proxy,
+        httpx.AsyncClient(base_url=f"{proxy.admin_url}/console/api/", headers=headers) as client,
+    ):
+        found = (await client.get("teams/shop/config")).json()
+        assert [problem["code"] for problem in found["problems"]] == ["unknown-event"]
+        assert (found["live"], found["written"], found["differs"]) == (None, {}, [])
+        assert (await client.get("teams/nobody/config")).status_code == 404
+        assert (await client.get("teams/shop/text")).status_code == 404, "only texts that are served"
 
 
 async def test_the_console_can_be_switched_off_and_its_token_changed_by_a_reload(stage: Stage) -> None:

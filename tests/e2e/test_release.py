@@ -62,6 +62,34 @@ def test_the_notes_are_the_section_of_one_version(release: dict[str, Any], tmp_p
     assert release["notes"](tmp_path, "2.0.0") == ""
 
 
+# -- the image --
+
+
+def test_what_is_left_out_of_the_image_is_said_in_words(
+    release: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = release["image"]
+    own: dict[str, Any] = image.__globals__
+    both = [*own["PLATFORMS"]]
+    built: list[tuple[str, ...]] = []
+    monkeypatch.setitem(own, "left_out", said := [])
+    monkeypatch.setitem(own, "run", lambda *command: built.append(command))
+    monkeypatch.setitem(own, "docker_runs", lambda: False)
+    monkeypatch.setitem(own, "tool", lambda name: None)
+    image("1.0.0", None, both)
+    assert said == ["the image: no docker with buildx answers, and buildah, podman, runc missing"]
+    said.clear()
+    monkeypatch.setitem(own, "docker_runs", lambda: True)
+    monkeypatch.setitem(own, "runs_here", lambda name: name == "linux/amd64")
+    image("1.0.0", "base:1", both)
+    ((*command,),) = built
+    assert {"--platform=linux/amd64", "--build-arg=VERSION=1.0.0", "--build-arg=BASE=base:1"} <= {*command}
+    assert said[0].startswith("the image for linux/arm64: this machine has no emulator for it")
+    said.clear()
+    image("1.0.0", None, ["linux/amd64"])
+    assert said[0] == "the image for linux/arm64: --platform did not name it"
+
+
 # -- workflows --
 
 

@@ -6,6 +6,8 @@ import { poll } from "./poll.js";
 import { sharedLog } from "./replicas.js";
 import { finder, runRows } from "./runs.js";
 
+const IDLE = ["off", "not asked yet"]; // neither good nor bad
+
 export async function overview(page, _, signal) {
   const body = h("div");
   let last = "";
@@ -40,7 +42,7 @@ function parts(now, newest) {
     h("h2", {}, "Teams"),
     ...now.teams.map((team) => teamPart(team)),
     h("h2", {}, "Losses and refusals in the last hour"),
-    now.last_hour.length === 0 ? h("p", {}, "None.") : table("Losses and refusals in the last hour",
+    now.last_hour.length === 0 ? h("p", {}, "None.") : table("By cause",
       ["Times", "What", "Why", "Team", "Stream"],
       now.last_hour.map((row) => [String(row.times), row.kind, row.label, row.team, row.stream])),
   ];
@@ -52,8 +54,8 @@ function teamPart(team) {
   return h("section", { class: "card", "aria-label": `Team ${team.name}` },
     h("h3", {}, h("a", { href: `#/teams/${path(team.name)}` }, team.name)),
     facts([
-      ["Hatchet", state(hatchet, ["reachable", "not asked yet"])],
-      ["History", team.history ? state(team.history, ["reachable", "off", "not asked yet"]) : null],
+      ["Hatchet", state(hatchet, ["reachable"])],
+      ["History", team.history ? state(team.history, ["reachable"]) : null],
       ["Issuer", team.issuer && team.issuer.state !== "off" ? state(team.issuer, ["reachable"]) : null],
       ["File", state(config, ["current"])],
       ["Tap", team.tap === undefined ? null : team.tap ? "yes" : "no: each run has its own subscription"],
@@ -73,7 +75,7 @@ function teamPart(team) {
 function state(part, fine) {
   if (!part.state) return null;
   const why = part.trouble ?? part.problem;
-  return h("span", {}, badge(part.state, fine.includes(part.state) ? "good" : "bad"), why ? ` ${why}` : "");
+  return h("span", {}, badge(part.state, fine.includes(part.state) ? "good" : IDLE.includes(part.state) ? "" : "bad"), why ? ` ${why}` : "");
 }
 
 const counts = (found) => Object.entries(found).map(([name, times]) => `${name}: ${times}`).join(", ") || "0";
