@@ -72,8 +72,10 @@ def test_what_is_left_out_of_the_image_is_said_in_words(
     own: dict[str, Any] = image.__globals__
     both = [*own["PLATFORMS"]]
     built: list[tuple[str, ...]] = []
-    monkeypatch.setitem(own, "left_out", said := [])
+    said: list[str] = []
+    monkeypatch.setitem(own, "left_out", said)
     monkeypatch.setitem(own, "run", lambda *command: built.append(command))
+    monkeypatch.setitem(own, "locked_for", lambda name: None)
     monkeypatch.setitem(own, "docker_runs", lambda: False)
     monkeypatch.setitem(own, "tool", lambda name: None)
     image("1.0.0", None, both)
