@@ -20,9 +20,11 @@ from playwright.async_api import Browser, Page, expect
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Chunks, Script, Step, Workflow, script
 from tests.support.browser import artifact, chromium, complaints_of
+from tests.support.demo_run import LOSSLESS
 from tests.support.secrets import HATCHET_TOKEN
 from tests.support.served import Served, served
 from tests.support.tools import need_npm
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
@@ -92,10 +94,11 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
     yaml = tmp_path_factory.mktemp("console") / "streams.yaml"
     yaml.write_text(_yaml(), encoding="utf-8")
     async with (
-        Engine(shop(), speed=20) as engine,
+        Engine(shop(), speed=20, quirks=LOSSLESS) as engine,
         served(yaml, engine.env, with_admin=True) as proxy,
         httpx.AsyncClient(timeout=30) as client,
     ):
+        await until(lambda: engine.streams, "the tap is open")
         run = await engine.trigger("shop", {}, {"stream": "on", "card": CARD})
         stage = Stage(proxy, client, run, yaml)
         await stage.read()
