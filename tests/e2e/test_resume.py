@@ -123,12 +123,15 @@ async def test_the_cursor_may_be_in_the_query_and_the_header_wins(engine: Engine
     run = await engine.trigger("brief")
     url = f"{proxy.url}/run/{run}"
     whole = await once(url)
-    early, late, end = whole[2].id, whole[6].id, whole[-1].id
-    assert plain(await once(url, query=early)) == plain(whole[3:])
-    assert plain(await once(url, cursor=late, query=early)) == plain(whole[7:])
-    assert plain(await once(url, cursor="", query=early)) == plain(whole[3:]), "an empty header says nothing"
+    places = [n for n, frame in enumerate(whole) if frame.event != "stream.gap"]  # a gap repeats an id
+    first, later = places[1], places[-2]
+    early, late, end = whole[first].id, whole[later].id, whole[-1].id
+    assert plain(await once(url, query=early)) == plain(whole[first + 1 :])
+    assert plain(await once(url, cursor=late, query=early)) == plain(whole[later + 1 :])
+    after = plain(await once(url, cursor="", query=early))
+    assert after == plain(whole[first + 1 :]), "an empty header says nothing"
     assert await status(url, cursor=end, query=early) == 204
-    assert plain(await once(url, cursor=early, query=end)) == plain(whole[3:])
+    assert plain(await once(url, cursor=early, query=end)) == plain(whole[first + 1 :])
 
 
 async def test_ids_that_differ_in_case_are_one_run_with_one_cursor(engine: Engine, proxy: Served) -> None:
