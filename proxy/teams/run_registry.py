@@ -22,7 +22,7 @@ from proxy.core.tasks import in_task, start_in
 from proxy.hatchet.errors import HatchetAway
 from proxy.observability.counters import TeamCounters
 from proxy.streams.run_session import RunSession
-from proxy.teams.memory_budget import shrink_largest
+from proxy.teams.leases import Leases
 
 
 class Launcher(Protocol):
@@ -47,24 +47,14 @@ class RetentionPolicy:
     most_runs: int | None  # ``limits.runs``; None: no limit
 
 
-@dataclass(slots=True)
-class _Entry:
-    """One run session and the leases on it."""
-
-    session: RunSession
-    leases: int = 0
-    closing: asyncio.TimerHandle | None = None  # closes the session when it has lingered long enough
-
-
 class RunRegistry:
-    """The run sessions of one team by run id, the least recently leased first."""
+    """The run sessions of one team by run id."""
 
     def __init__(self, launcher: Launcher, counters: TeamCounters, policy: RetentionPolicy) -> None:
         self._launcher = launcher
         self._counters = counters
         self._policy = policy
-        self._entries: dict[str, _Entry] = {}
-        self._apart: list[_Entry] = []  # sessions of runs that have another one, or may have it
+        self._sessions: Leases[str, RunSession] = Leases(self._lingers, self._dropped)
         self._stopping: set[asyncio.Task[None]] = set()
         self._created = 0
         self._closed = False
@@ -81,28 +71,23 @@ class RunRegistry:
     # -- queries --
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._sessions)
 
     def __iter__(self) -> Iterator[RunSession]:
-        return iter([entry.session for entry in self._all()])
-
-    def _all(self) -> list[_Entry]:
-        return [*self._entries.values(), *self._apart]
+        return iter(self._sessions)
 
     def get(self, run_id: str) -> RunSession | None:
         """The session of a run, if there is one; it is not leased."""
-        entry = self._entries.get(run_id)
-        return None if entry is None else entry.session
+        return self._sessions.get(run_id)
 
     def leases(self, run_id: str) -> int:
         """How many clients use the session of a run."""
-        entry = self._entries.get(run_id)
-        return 0 if entry is None else entry.leases
+        return self._sessions.count(run_id)
 
     @property
     def idle(self) -> bool:
         """Whether there is no session and none is being stopped."""
-        return not self._entries and not self._apart and not self._stopping
+        return self._sessions.is_empty and not self._stopping
 
     # -- leases --
 
@@ -112,158 +97,95 @@ class RunRegistry:
         `resumes`: the client has a cursor of this very session. Without one, a session whose run is over is
         replaced if the run was replayed since. Raises HatchetAway where the team is closed.
         """
-        entry = self._entries.get(run_id)
-        if entry is not None and entry.session.over and not resumes and entry.session.may_be_replayed:
+        session = self._sessions.get(run_id)
+        if session is not None and session.over and not resumes and session.may_be_replayed:
             await in_task()
-            entry.leases += 1
+            self._sessions.lease(run_id)
             try:
-                if await entry.session.replayed() and self._entries.get(run_id) is entry:
-                    self._drop(entry)
+                if await session.replayed() and self._sessions.get(run_id) is session:
+                    self._sessions.drop(run_id, session)
             finally:  # also if the client leaves meanwhile
-                self.release(entry.session)
-        return self._lease(run_id)
-
-    def _lease(self, run_id: str) -> RunSession:
-        entry = self._entries.pop(run_id, None)
-        if entry is None:
-            entry = self._create(run_id)
-        self._use(entry)
-        self._entries[run_id] = entry  # the most recently leased is last
-        return entry.session
-
-    @staticmethod
-    def _use(entry: _Entry) -> None:
-        entry.leases += 1
-        if entry.closing is not None:
-            entry.closing.cancel()
-            entry.closing = None
+                self.release(session)
+        return self._sessions.lease(run_id) or self._create(run_id)
 
     def lease_apart(self, run_id: str, serves: Callable[[RunSession], bool]) -> RunSession | None:
         """The session of the run that went apart from the shared log and `serves` a client; None: no such."""
-        for entry in self._apart:
-            if entry.session.run_id == run_id and serves(entry.session):
-                self._use(entry)
-                return entry.session
-        return None
+        return self._sessions.lease_apart(lambda session: session.run_id == run_id and serves(session))
 
     def release(self, session: RunSession, *, at_once: bool = False) -> None:
         """A client needs `session` no longer; `at_once`: without a lease it does not linger."""
-        entry = self._entry_of(session)
-        if entry is not None:
-            entry.leases -= 1
-            if entry.leases == 0 and at_once:
-                self._drop(entry)
-            elif entry.leases == 0:
-                self._linger(entry)
+        self._sessions.release(session.run_id, session, at_once=at_once)
 
     def has_room_for(self, run_id: str) -> bool:
         """Whether ``limits.runs`` allows to follow this run beside those that are needed now."""
-        most, entry = self._policy.most_runs, self._entries.get(run_id)
-        if most is None or (entry is not None and entry.leases):
+        most = self._policy.most_runs
+        if most is None or self._sessions.count(run_id):
             return True
-        return sum(1 for one in self._entries.values() if one.leases and not one.session.over) < most
+        return sum(1 for session in self._sessions.used() if not session.over) < most
 
     def _run_over(self, session: RunSession) -> None:
         """The run of `session` has come to its verified end."""
-        entry = self._entry_of(session)
-        if entry is not None and entry.leases == 0:
-            self._linger(entry)
+        self._sessions.ended(session.run_id, session)
 
-    def _entry_of(self, session: RunSession) -> _Entry | None:
-        entry = self._entries.get(session.run_id)
-        if entry is not None and entry.session is session:
-            return entry
-        return next((entry for entry in self._apart if entry.session is session), None)
-
-    def _linger(self, entry: _Entry) -> None:
-        """Close a session without a lease when its time is over."""
-        if entry.closing is not None:
-            entry.closing.cancel()
-        policy, session = self._policy, entry.session
-        never_read = session.run.state is None
-        seconds = 0.0 if never_read else policy.keep_after_end if session.over else policy.linger
-        entry.closing = asyncio.get_running_loop().call_later(seconds, self._drop, entry)
+    def _lingers(self, session: RunSession) -> float:
+        """The seconds for which a session without a lease stays."""
+        if session.run.state is None:
+            return 0.0
+        return self._policy.keep_after_end if session.over else self._policy.linger
 
     # -- sessions begin and end --
 
-    def _create(self, run_id: str) -> _Entry:
+    def _create(self, run_id: str) -> RunSession:
+        """A session of the run, leased."""
         if self._closed:
             raise HatchetAway("the team is not served any more")
         self._evict()
         self._created += 1
-        entry = self._entries[run_id] = _Entry(self._launcher.create(run_id, self._created, self._run_over))
-        self._counters.runs = len(self._entries)
-        self._launcher.start(entry.session)
-        return entry
+        session = self._launcher.create(run_id, self._created, self._run_over)
+        self._sessions.add(run_id, session)
+        self._counters.runs = len(self._sessions)
+        self._launcher.start(session)
+        self._sessions.lease(run_id)
+        return session
 
     def _evict(self) -> None:
         """Keep within ``limits.runs``: runs without a lease give way, the least recently leased first."""
         most = self._policy.most_runs
-        if most is None or len(self._entries) < most:
+        if most is None or len(self._sessions) < most:
             return
-        followed = [entry for entry in self._entries.values() if not entry.session.over]
-        unused = [entry for entry in followed if entry.leases == 0]
-        for entry in unused[: max(0, len(followed) - most + 1)]:
-            self._drop(entry)
+        unused = [session for session in self._sessions.unused() if not session.over]
+        followed = len(unused) + sum(1 for session in self._sessions.used() if not session.over)
+        for session in unused[: max(0, followed - most + 1)]:
+            self.discard(session)
 
-    def _drop(self, entry: _Entry) -> None:
-        """Forget a session and stop following its run."""
-        session = entry.session
-        if self._entries.get(session.run_id) is entry:
-            del self._entries[session.run_id]
-            self._counters.runs = len(self._entries)
-        elif entry in self._apart:
-            self._apart.remove(entry)
-        else:
-            return
-        if entry.closing is not None:
-            entry.closing.cancel()
-        session.drop()
+    def _dropped(self, session: RunSession) -> None:
+        """A session was closed: stop following its run."""
+        self._counters.runs = len(self._sessions)
         start_in(self._stopping, self._launcher.stop(session))
 
     def discard(self, session: RunSession) -> None:
         """A session cannot go on: its clients reconnect, and the run gets a new one."""
-        entry = self._entry_of(session)
-        if entry is not None:
-            self._drop(entry)
+        self._sessions.drop(session.run_id, session)
 
     def set_apart(self, session: RunSession) -> None:
         """A session goes on apart from the shared log: for clients with its cursors, and for nobody else."""
-        entry = self._entries.get(session.run_id)
-        if entry is None or entry.session is not session:
-            return
-        if not entry.leases:
-            self._drop(entry)
-            return
-        del self._entries[session.run_id]
-        self._counters.runs = len(self._entries)
-        self._apart.append(entry)
+        self._sessions.set_apart(session.run_id, session)
+        self._counters.runs = len(self._sessions)
 
     # -- memory --
 
     @property
     def bytes(self) -> int:
         """Bytes of all backlogs of all sessions."""
-        return sum(entry.session.bytes for entry in self._all())
+        return self._sessions.bytes
 
     def shrink(self, to_bytes: int) -> None:
-        """Give up what is kept until about `to_bytes` are left.
-
-        Sessions without a lease are closed first, the least recently leased before the others. If that is
-        not enough, the largest backlogs lose their oldest frames.
-        """
-        excess = self.bytes - to_bytes
-        for entry in [entry for entry in self._all() if entry.leases == 0]:
-            if excess <= 0:
-                return
-            excess -= entry.session.bytes
-            self._drop(entry)
-        shrink_largest(self, excess)
+        """Give up what is kept until about `to_bytes` are left."""
+        self._sessions.shrink(to_bytes)
 
     async def close(self) -> None:
         """Close every session; nothing can be leased after that."""
         self._closed = True
-        for entry in self._all():
-            self._drop(entry)
+        self._sessions.clear()
         if self._stopping:
             await asyncio.gather(*self._stopping, return_exceptions=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
 from proxy.formats.machine import Machine, Sent
@@ -183,8 +183,10 @@ def test_a_gap_that_a_step_repairs_is_not_sent_and_one_of_another_step_is() -> N
 
 
 def test_steps_of_one_name_in_two_runs_have_texts_of_their_own() -> None:
-    child = [replace(item, run_id="child", step_run_id="child-id") for item in (chunk("left", "void"),)]
-    again = [replace(item, attempt=2, payload="second") for item in child]
+    child = [
+        structs.replace(item, run_id="child", step_run_id="child-id") for item in (chunk("left", "void"),)
+    ]
+    again = [structs.replace(item, attempt=2, payload="second") for item in child]
     written = Written(merged=True)
     begin = written.sent(None)
     written.add(chunk("left", "first"), *child, Reset("left", 2, run_id="child"), *again)
