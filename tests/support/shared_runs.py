@@ -16,7 +16,7 @@ from proxy.log.told import Told
 from proxy.observability.counters import LogCounters
 from proxy.replicas.context import Context
 from proxy.replicas.shared_run import SharedRun
-from tests.support.fakes import HandClock
+from tests.support.fakes import HandClock, rest
 
 RUN: Final = "11111111-1111-4111-8111-111111111111"
 STEP: Final = "22222222-2222-4222-8222-222222222222"
@@ -181,3 +181,14 @@ class ReplicaOfRun:
         follower = self.team.follower_now
         assert follower is not None, "this replica does not follow the run at Hatchet"
         follower.bring(*items)
+
+
+async def leader_and_follower() -> tuple[MemoryStore, ReplicaOfRun, ReplicaOfRun]:
+    """A run whose first chunk is in the log: the replica that leads it, and one that follows the log."""
+    store = MemoryStore()
+    leader, follower = ReplicaOfRun(store, "a"), ReplicaOfRun(store, "b")
+    await leader.run.known()
+    leader.bring(STARTED, chunk(0))
+    await rest()
+    await follower.run.known()
+    return store, leader, follower

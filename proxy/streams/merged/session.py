@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from proxy.core.events import End, Event, Item, StepGap
 from proxy.core.observations import CoreState
-from proxy.core.tasks import start_in
+from proxy.core.tasks import Background
 from proxy.hatchet.errors import HatchetAway, HatchetError, RunUnknown
 from proxy.log.cursor import Cursor, Ids
 from proxy.observability.counters import TeamCounters
@@ -82,7 +82,7 @@ class MergedSession:
         self._no_more_needed = closed
         self._live = False
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._background = Background(unforeseen, expected=(HatchetError,))  # where the team is closed
         self._joins = asyncio.Semaphore(JOINS_AT_ONCE)
         self._guards: dict[object, tuple[Callable[[CoreState], bool], Callable[[], None]]] = {}
         ids = Ids(
@@ -384,9 +384,7 @@ class MergedSession:
     def _release_all(self) -> None:
         for member in self.members.values():
             self._release(member, at_once=not self.over)
-        for task in self._tasks:
-            if task is not asyncio.current_task():
-                task.cancel()
+        self._background.cancel()
         no_more_needed, self._no_more_needed = self._no_more_needed, None
         if no_more_needed is not None:
             no_more_needed()
@@ -401,12 +399,5 @@ class MergedSession:
             self.runs.release(session, at_once=at_once)
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        start_in(self._tasks, self._contained(work))
-
-    async def _contained(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except HatchetError:
-            return  # the team is closed
-        except Exception as error:
-            self._unforeseen(error)
+        """Do `work` beside everything else, until the session is over."""
+        self._background.start(work)

@@ -7,21 +7,20 @@ import asyncio
 from proxy.log.memory import MemoryStore
 from proxy.replicas.run_state import Role
 from tests.support.fakes import rest
-from tests.support.shared_runs import DONE, NAME, OVER, STARTED, ReplicaOfRun, chunk, chunks
-
-
-async def pair() -> tuple[MemoryStore, ReplicaOfRun, ReplicaOfRun]:
-    store = MemoryStore()
-    leader, follower = ReplicaOfRun(store, "a"), ReplicaOfRun(store, "b")
-    await leader.run.known()
-    leader.bring(STARTED, chunk(0))
-    await rest()
-    await follower.run.known()
-    return store, leader, follower
+from tests.support.shared_runs import (
+    DONE,
+    NAME,
+    OVER,
+    STARTED,
+    ReplicaOfRun,
+    chunk,
+    chunks,
+    leader_and_follower,
+)
 
 
 async def test_a_leader_that_is_taken_over_follows_and_leaves_hatchet() -> None:
-    _, leader, other = await pair()
+    _, leader, other = await leader_and_follower()
     assert await other.run.take_over("a")
     await rest()
     assert leader.run.role is Role.FOLLOWING
@@ -33,7 +32,7 @@ async def test_a_leader_that_is_taken_over_follows_and_leaves_hatchet() -> None:
 
 
 async def test_what_a_former_leader_could_not_append_is_served_by_nobody() -> None:
-    _, leader, other = await pair()
+    _, leader, other = await leader_and_follower()
     leader.log.is_up = False  # it does not hear of it
     assert await other.run.take_over("a")
     await rest()
@@ -46,7 +45,7 @@ async def test_what_a_former_leader_could_not_append_is_served_by_nobody() -> No
 
 
 async def test_who_served_what_the_log_has_otherwise_stays_apart_until_the_end() -> None:
-    _, leader, other = await pair()
+    _, leader, other = await leader_and_follower()
     leader.log.cut()
     await leader.clock.turn(1.5)
     leader.bring(chunk(1))
@@ -67,7 +66,7 @@ async def test_who_served_what_the_log_has_otherwise_stays_apart_until_the_end()
 
 
 async def test_a_lead_is_given_away_when_another_replica_has_it() -> None:
-    _, leader, other = await pair()
+    _, leader, other = await leader_and_follower()
     giving = asyncio.create_task(leader.run.give_away(5.0))
     await rest()
     assert not giving.done()
@@ -76,12 +75,12 @@ async def test_a_lead_is_given_away_when_another_replica_has_it() -> None:
 
 
 async def test_giving_away_ends_in_time_where_nobody_takes_the_lead() -> None:
-    _, leader, _ = await pair()
+    _, leader, _ = await leader_and_follower()
     assert not await leader.run.give_away(0.01)
 
 
 async def test_a_leader_that_closes_asks_those_who_follow() -> None:
-    _, leader, other = await pair()
+    _, leader, other = await leader_and_follower()
 
     class Hears:
         def announced(self, replica: str, words: list[str]) -> None:
@@ -112,7 +111,7 @@ async def test_a_leader_that_nobody_follows_says_that_nobody_leads() -> None:
 
 
 async def test_a_finished_log_is_kept_for_a_while() -> None:
-    store, leader, _ = await pair()
+    store, leader, _ = await leader_and_follower()
     leader.bring(DONE, OVER)
     await rest()
     assert store.sealed == {NAME: 60.0}

@@ -7,21 +7,20 @@ from msgspec import structs
 from proxy.log.memory import MemoryStore
 from proxy.replicas.run_state import Role
 from tests.support.fakes import rest
-from tests.support.shared_runs import DONE, NAME, OVER, STARTED, ReplicaOfRun, chunk, chunks
-
-
-async def pair() -> tuple[MemoryStore, ReplicaOfRun, ReplicaOfRun]:
-    store = MemoryStore()
-    leader, follower = ReplicaOfRun(store, "a"), ReplicaOfRun(store, "b")
-    await leader.run.known()
-    leader.bring(STARTED, chunk(0))
-    await rest()
-    await follower.run.known()
-    return store, leader, follower
+from tests.support.shared_runs import (
+    DONE,
+    NAME,
+    OVER,
+    STARTED,
+    ReplicaOfRun,
+    chunk,
+    chunks,
+    leader_and_follower,
+)
 
 
 async def test_what_is_appended_is_served_and_counted() -> None:
-    _, leader, follower = await pair()
+    _, leader, follower = await leader_and_follower()
     leader.bring(*chunks(2, 1))
     await rest()
     assert follower.served.items == [STARTED, *chunks(3)]
@@ -29,7 +28,7 @@ async def test_what_is_appended_is_served_and_counted() -> None:
 
 
 async def test_records_that_were_not_heard_are_read() -> None:
-    store, leader, follower = await pair()
+    store, leader, follower = await leader_and_follower()
     follower.log.is_up = False  # what is published now does not reach it
     leader.bring(chunk(1))
     await rest()
@@ -42,7 +41,7 @@ async def test_records_that_were_not_heard_are_read() -> None:
 
 
 async def test_a_cursor_that_another_replica_sent_makes_it_read_at_once() -> None:
-    _, leader, follower = await pair()
+    _, leader, follower = await leader_and_follower()
     follower.log.is_up = False
     leader.bring(chunk(1))
     await rest()
@@ -52,14 +51,14 @@ async def test_a_cursor_that_another_replica_sent_makes_it_read_at_once() -> Non
 
 
 async def test_records_that_are_told_twice_are_served_once() -> None:
-    store, _, follower = await pair()
+    store, _, follower = await leader_and_follower()
     follower.run.received(store.logs[NAME])
     assert follower.served.items == [STARTED, chunk(0)]
     assert follower.counters.received == 0, "what it had already"
 
 
 async def test_the_verified_end_ends_the_following() -> None:
-    _, leader, follower = await pair()
+    _, leader, follower = await leader_and_follower()
     leader.bring(DONE, OVER)
     await rest()
     assert follower.run.role is Role.OVER
@@ -68,7 +67,7 @@ async def test_the_verified_end_ends_the_following() -> None:
 
 
 async def test_a_log_that_tells_otherwise_ends_the_session() -> None:
-    store, _, follower = await pair()
+    store, _, follower = await leader_and_follower()
     foreign = MemoryStore()
     other = ReplicaOfRun(foreign, "c")
     await other.run.known()

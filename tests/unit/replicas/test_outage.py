@@ -6,27 +6,16 @@ import asyncio
 
 import pytest
 
-from proxy.log.memory import MemoryStore
 from proxy.replicas.outage import ALONE_AFTER, LOCAL_AFTER, WANTED_EVERY
 from proxy.replicas.run_state import Role
 from tests.support.fakes import rest
-from tests.support.shared_runs import DONE, OVER, STARTED, ReplicaOfRun, chunk, chunks
+from tests.support.shared_runs import DONE, OVER, STARTED, ReplicaOfRun, chunk, chunks, leader_and_follower
 
 LATER = 9_000_000_000_000  # Unix milliseconds
 
 
-async def pair() -> tuple[MemoryStore, ReplicaOfRun, ReplicaOfRun]:
-    store = MemoryStore()
-    leader, follower = ReplicaOfRun(store, "a"), ReplicaOfRun(store, "b")
-    await leader.run.known()
-    leader.bring(STARTED, chunk(0))
-    await rest()
-    await follower.run.known()
-    return store, leader, follower
-
-
 async def test_a_leader_waits_a_moment_and_then_serves_from_memory() -> None:
-    _, leader, _ = await pair()
+    _, leader, _ = await leader_and_follower()
     leader.log.cut()
     leader.bring(chunk(1))
     await leader.clock.turn(LOCAL_AFTER - 0.1)
@@ -37,7 +26,7 @@ async def test_a_leader_waits_a_moment_and_then_serves_from_memory() -> None:
 
 
 async def test_a_connection_that_is_back_at_once_changes_nothing() -> None:
-    _, leader, follower = await pair()
+    _, leader, follower = await leader_and_follower()
     leader.log.cut()
     leader.bring(chunk(1))
     await leader.clock.turn(LOCAL_AFTER / 2)
@@ -49,7 +38,7 @@ async def test_a_connection_that_is_back_at_once_changes_nothing() -> None:
 
 
 async def test_a_follower_with_clients_leads_for_itself() -> None:
-    _, _, follower = await pair()
+    _, _, follower = await leader_and_follower()
     follower.log.cut()
     await follower.clock.turn(ALONE_AFTER + 0.1)
     assert follower.run.local
@@ -61,7 +50,7 @@ async def test_a_follower_with_clients_leads_for_itself() -> None:
 async def test_two_followers_that_go_on_alone_never_use_one_fence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Their cursors would be equal, and their frames may differ."""
     monkeypatch.setattr("proxy.replicas.run_state.now_ms", lambda: LATER)
-    store, _, follower = await pair()
+    store, _, follower = await leader_and_follower()
     other = ReplicaOfRun(store, "c")
     await other.run.known()
     for replica in (follower, other):
@@ -78,7 +67,7 @@ async def test_two_followers_that_go_on_alone_never_use_one_fence(monkeypatch: p
 
 
 async def test_a_follower_without_clients_waits_for_one() -> None:
-    _, _, follower = await pair()
+    _, _, follower = await leader_and_follower()
     follower.team.wanted = False
     follower.log.cut()
     await follower.clock.turn(ALONE_AFTER * 3)
@@ -89,7 +78,7 @@ async def test_a_follower_without_clients_waits_for_one() -> None:
 
 
 async def test_a_follower_reads_what_it_missed_when_the_log_is_back() -> None:
-    _, leader, follower = await pair()
+    _, leader, follower = await leader_and_follower()
     follower.log.cut()
     leader.bring(chunk(1))
     await rest()
@@ -102,7 +91,7 @@ async def test_a_follower_reads_what_it_missed_when_the_log_is_back() -> None:
 
 @pytest.mark.timeout(20)
 async def test_a_leader_continues_the_log_when_it_is_back() -> None:
-    _, leader, follower = await pair()
+    _, leader, follower = await leader_and_follower()
     leader.log.cut()
     await leader.clock.turn(LOCAL_AFTER + 0.1)
     leader.bring(chunk(1))

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from proxy.log.memory import MemoryStore
 from proxy.replicas.run_state import Role
 from tests.support.fakes import rest
-from tests.support.shared_runs import NAME, STARTED, ReplicaOfRun, chunk, chunks
-
-
-async def pair() -> tuple[MemoryStore, ReplicaOfRun, ReplicaOfRun]:
-    store = MemoryStore()
-    leader, other = ReplicaOfRun(store, "a"), ReplicaOfRun(store, "b")
-    await leader.run.known()
-    leader.bring(STARTED, chunk(0))
-    await rest()
-    await other.run.known()
-    return store, leader, other
+from tests.support.shared_runs import NAME, STARTED, ReplicaOfRun, chunk, chunks, leader_and_follower
 
 
 async def test_what_it_holds_is_appended_when_it_takes_over() -> None:
-    store, _, other = await pair()
+    store, _, other = await leader_and_follower()
     other.run.stand_by()
     assert other.run.stands_by
     other.bring(STARTED, *chunks(4))
@@ -32,7 +21,7 @@ async def test_what_it_holds_is_appended_when_it_takes_over() -> None:
 
 
 async def test_only_one_of_two_takes_over() -> None:
-    store, _, other = await pair()
+    store, _, other = await leader_and_follower()
     third = ReplicaOfRun(store, "c")
     await third.run.known()
     assert [await other.run.take_over("a"), await third.run.take_over("a")] == [True, False]
@@ -41,7 +30,7 @@ async def test_only_one_of_two_takes_over() -> None:
 
 
 async def test_a_take_over_waits_until_hatchet_has_brought_the_run() -> None:
-    _, leader, other = await pair()
+    _, leader, other = await leader_and_follower()
     other.run.take_over_soon()
     await rest()
     assert leader.run.role is Role.LEADING
@@ -52,7 +41,7 @@ async def test_a_take_over_waits_until_hatchet_has_brought_the_run() -> None:
 
 
 async def test_who_was_too_late_stands_by_no_longer() -> None:
-    store, _, other = await pair()
+    store, _, other = await leader_and_follower()
     third = ReplicaOfRun(store, "c")
     await third.run.known()
     other.run.take_over_soon()
@@ -65,7 +54,7 @@ async def test_who_was_too_late_stands_by_no_longer() -> None:
 
 
 async def test_who_was_asked_to_stand_by_does_so_also_when_it_was_too_late() -> None:
-    store, _, other = await pair()
+    store, _, other = await leader_and_follower()
     third = ReplicaOfRun(store, "c")
     await third.run.known()
     other.run.stand_by()
@@ -78,7 +67,7 @@ async def test_who_was_asked_to_stand_by_does_so_also_when_it_was_too_late() -> 
 
 
 async def test_a_log_that_is_gone_is_written_again_by_who_takes_over() -> None:
-    store, _, other = await pair()
+    store, _, other = await leader_and_follower()
     store.logs.clear()
     assert await other.run.take_over("a")
     other.bring(STARTED, *chunks(2))
@@ -88,7 +77,7 @@ async def test_a_log_that_is_gone_is_written_again_by_who_takes_over() -> None:
 
 
 async def test_without_the_log_nobody_takes_over() -> None:
-    _, _, other = await pair()
+    _, _, other = await leader_and_follower()
     other.log.is_up = False
     assert not await other.run.take_over("a")
     assert other.run.role is Role.FOLLOWING
