@@ -41,4 +41,5 @@ def _replica(report: Report, own: str) -> dict[str, Any]:
         "take_overs": report.take_overs,
         "last_take_over": report.last_take_over,
         "stored_within": report.stored_within,
+        "behind": report.behind,
     }

@@ -150,6 +150,7 @@ class Replication:
             take_overs=counters.take_overs,
             last_take_over=keeper.last_take_over,
             stored_within=counters.latency.quantile(0.99),
+            behind=counters.lag.quantile(0.99),
         )
 
     # -- trouble --

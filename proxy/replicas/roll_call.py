@@ -28,7 +28,8 @@ class Report:
     """What a replica does; times are Unix seconds.
 
     `leads` are the names of the logs of some runs that it leads. `stored_within`: seconds within which 99 of
-    100 appends are stored.
+    100 appends are stored. `behind`: seconds within which 99 of 100 measured events of
+    other leaders came.
     """
 
     replica: str
@@ -41,6 +42,7 @@ class Report:
     take_overs: int
     last_take_over: float | None
     stored_within: float | None
+    behind: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ def _read(replica: str, text: str) -> Report | None:
             int(report.take_overs),
             None if report.last_take_over is None else float(report.last_take_over),
             None if report.stored_within is None else float(report.stored_within),
+            None if report.behind is None else float(report.behind),
         )
     except (ValueError, TypeError, KeyError):
         return None

@@ -27,12 +27,12 @@ function parts(found) {
   return [
     found.silent === null ? h("p", { class: "note bad" }, "The log cannot be reached, so no other replica can be asked.")
       : found.silent > 0 ? h("p", { class: "note bad" }, `${found.silent} more did not answer in time.`) : "",
-    table("Replicas, and how many runs each has", ["Replica", "Host", "Up for", "Leads", "Follows", "Without the log", "Stored within", "Taken over", "Last time (UTC)"],
+    table("Replicas, and how many runs each has", ["Replica", "Host", "Up for", "Leads", "Follows", "Without the log", "Stored within", "Behind", "Taken over", "Last time (UTC)"],
       found.replicas.map((one) => [
         h("span", {}, h("code", {}, one.replica), one.here ? " (this one)" : ""),
         one.host, spell(one.seconds), String(one.leading), String(one.following),
         one.local ? badge(String(one.local), "bad") : "0",
-        one.stored_within === null ? "" : `${one.stored_within * 1000} ms`,
+        milliseconds(one.stored_within), milliseconds(one.behind),
         String(one.take_overs), clock(one.last_take_over)])),
     h("h2", {}, "Which replica leads which run"),
     found.runs.length === 0 ? h("p", {}, "No run goes on.") : table("Runs that go on", ["Run", "Team", "Led by"],
@@ -43,6 +43,8 @@ function parts(found) {
     ...sharedLog(found.log),
   ];
 }
+
+const milliseconds = (seconds) => (seconds === null ? "" : `${seconds * 1000} ms`);
 
 /** This replica's part in the shared log; nothing where there is none. */
 export function sharedLog(log) {

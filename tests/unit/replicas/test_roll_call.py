@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timeout(20)
 
 
 def report(name: str, started: float = 1.0) -> Report:
-    return Report(name, f"host of {name}", started, 2, 3, 0, (f"t:log:{name}",), 1, 5.0, 0.005)
+    return Report(name, f"host of {name}", started, 2, 3, 0, (f"t:log:{name}",), 1, 5.0, 0.005, 0.01)
 
 
 def replica(store: MemoryStore, name: str, started: float = 1.0) -> tuple[MemoryLog, RollCall]:
