@@ -34,7 +34,7 @@ from proxy.core.observations import CoreState, LiveEvent
 from proxy.core.tasks import Background
 from proxy.hatchet.errors import HatchetAway, HatchetError
 from proxy.hatchet.upstream import Upstream
-from proxy.log.base import Record, SharedLog
+from proxy.log.base import LogAway, Record, SharedLog
 from proxy.observability.counters import LogCounters
 from proxy.replicas.context import Context, Environment
 from proxy.replicas.hatchet_source import HatchetSource
@@ -152,6 +152,16 @@ class SharedRun:
         """Read the log if `position` may be in it and was not served yet."""
         if self.role is Role.FOLLOWING and position > self.progress.position:
             await self._reader.catch_up()
+
+    async def is_replaced(self) -> bool:
+        """Whether the log has another generation than this replica has served to its end."""
+        if self.role is not Role.OVER:
+            return False
+        try:
+            tail = await self._context.log.tail(self.name)
+        except LogAway:
+            return False
+        return tail is not None and tail.generation != self.progress.fences.generation
 
     def feed(self, source: str, pulse: Pulse, since: float, *, at: float | None = None) -> None:
         """See `RunFollower.feed`; a replica that does not follow the run at Hatchet needs none."""

@@ -56,5 +56,8 @@ class FollowedRun(Fed, Protocol):
     async def reach(self, position: int) -> None:
         """Have the item at `position` of a log that replicas share, if that has it."""
 
+    async def is_replaced(self) -> bool:
+        """Whether the log that replicas share has something else, for a run that is over here."""
+
     async def close(self) -> None:
         """End everything; nothing is published after that."""

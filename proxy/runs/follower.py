@@ -158,6 +158,10 @@ class RunFollower:
         self.start()
         return await self._reader.first_state()
 
+    async def is_replaced(self) -> bool:
+        """See `FollowedRun.is_replaced`: no other replica has it."""
+        return False
+
     async def reach(self, position: int) -> None:
         """There is no log that replicas share."""
 

@@ -299,7 +299,12 @@ class RunSession:
         return self._queries.may_be_replayed
 
     async def replayed(self) -> bool:
-        """Whether the run, which was over, was replayed since: then this session does not describe it."""
+        """Whether the run, which was over, was replayed since, or its shared log was lost and begun again.
+
+        Then this session does not describe it, or its cursors are not those of other replicas.
+        """
+        if self.may_be_replayed and await self.run.is_replaced():
+            return True
         return await self._queries.replayed(self._was_published)
 
     def _was_published(self, events: Iterable[Event]) -> bool:

@@ -141,3 +141,18 @@ async def test_a_log_that_refuses_to_be_opened_is_looked_at_again() -> None:
     while one.run.local:  # the writer looks at the log after a second
         await asyncio.sleep(0.05)
     assert [record.position for record in store.logs[NAME]] == [0, 1]
+
+
+async def test_a_run_that_is_over_is_replaced_where_its_log_was_lost_and_begun_again() -> None:
+    """Else a client that changes the replica has an unknown cursor each time, and never comes to the end."""
+    store, one = await finished()
+    assert not await one.run.is_replaced()
+    del store.logs[NAME]
+    assert not await one.run.is_replaced(), "no other replica has begun another one"
+    other = await opened(store, "b")
+    other.bring(STARTED, DONE, OVER)
+    await rest()
+    assert await one.run.is_replaced()
+    assert not await other.run.is_replaced()
+    one.log.is_up = False
+    assert not await one.run.is_replaced()

@@ -42,12 +42,16 @@ class PlayedRun:
         self.answer: asyncio.Future[CoreState] = asyncio.get_running_loop().create_future()
         self.asked = 0
         self.workflow: str | None = None
+        self.replaced = False
 
     def name_workflow(self, name: str) -> None:
         self.workflow = name
 
     def start(self) -> None:
         """The test publishes."""
+
+    async def is_replaced(self) -> bool:
+        return self.replaced
 
     async def known(self) -> CoreState:
         self.asked += 1
@@ -248,6 +252,16 @@ async def test_a_run_that_was_over_and_goes_on_was_replayed(
     upstream.cores[RUN] = state(done=done)
     one = await over(upstream, monkeypatch)
     assert await one.replayed() is replayed
+
+
+async def test_a_run_whose_shared_log_is_another_one_by_now_counts_as_replayed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    upstream = FakeUpstream(has_history=False)
+    upstream.cores[RUN] = state(done=True)
+    one = await over(upstream, monkeypatch)
+    cast(PlayedRun, one.run).replaced = True
+    assert await one.replayed()
 
 
 async def test_without_an_answer_a_run_counts_as_not_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
