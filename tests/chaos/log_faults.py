@@ -14,10 +14,13 @@ from redis.exceptions import RedisError
 from tests.chaos.faults import Named
 from tests.chaos.replicas import Replica
 from tests.support.redis_group import ANSWER, RedisGroup
+from tests.support.redis_server import RedisServer
 
 MINUTE: Final = 60.0  # seconds for which Redis is away at most
 WHOLE: Final = 600.0  # seconds of a piece whose longest faults take their whole time; shorter in shorter ones
 LEAST_SCALE: Final = 0.05
+PROMOTED: Final = 60.0  # seconds until the Sentinels must have named another master
+LOOK: Final = 0.1  # seconds between two questions for it
 FULL: Final = "1mb"  # less than Redis itself needs: it refuses every write
 
 
@@ -108,10 +111,16 @@ class LogFaults:
 
         return await asyncio.to_thread(call)
 
+    async def _master(self) -> RedisServer:
+        return await asyncio.to_thread(lambda: self.redis.master)
+
     async def _failed_over(self, fault: Callable[[], None]) -> None:
-        before = await asyncio.to_thread(lambda: self.redis.master)
+        before = await self._master()
         await asyncio.to_thread(fault)
-        await asyncio.to_thread(self.redis.wait_for_another, before)
+        with contextlib.suppress(TimeoutError):  # the Sentinels may not agree
+            async with asyncio.timeout(PROMOTED):
+                while await self._master() is before:
+                    await asyncio.sleep(LOOK)
         await self._for(0.0, 2.0)
         await asyncio.to_thread(self.redis.repair)
 

@@ -21,7 +21,7 @@ SENTINELS: Final = 3
 QUORUM: Final = 2
 DOWN_AFTER: Final = 1000  # milliseconds without an answer after which a Sentinel takes a server for down
 FAILOVER: Final = 4000  # milliseconds that a failover may take before another one is tried
-PROMOTED: Final = 60.0  # seconds until a failover must have named another master
+WATCHED: Final = 60.0  # seconds until the Sentinels must know both servers and each other
 JOINED: Final = 60.0  # seconds until a replica must have copied its master
 ANSWER: Final = 10.0  # seconds for one answer
 EVERY: Final = 0.1  # seconds between two looks
@@ -54,7 +54,7 @@ class RedisGroup:
         self._subordinate(self.nodes[1], self.nodes[0])
         for port in self._ports:
             self._sentinels.append(self._sentinel(port))
-        self._until(self._is_watched, PROMOTED, "the Sentinels know the replica and each other")
+        self._until(self._is_watched, WATCHED, "the Sentinels know the replica and each other")
 
     def _sentinel(self, port: int) -> subprocess.Popen[bytes]:
         config = self._folder / f"sentinel{port}.conf"
@@ -126,13 +126,6 @@ class RedisGroup:
         """Have the Sentinels make the replica the master, although the master is there."""
         with contextlib.suppress(RedisError):
             self._ask_sentinel("SENTINEL", "FAILOVER", NAME)
-
-    def wait_for_another(self, than: RedisServer) -> bool:
-        """Wait until another server is the master; False where the Sentinels could not agree in time."""
-        with contextlib.suppress(TimeoutError):
-            self._until(lambda: self.master is not than, PROMOTED, "another master")
-            return True
-        return False
 
     def repair(self) -> None:
         """Both servers run, one is the replica of the other, and has copied it."""
