@@ -42,7 +42,7 @@ def begun(others: int = 0) -> tuple[Reconciler, SubscriptionState]:
     past = [PastStep(f"s{n}", f"other-{n}", Status.COMPLETED, 0, 0) for n in range(others)]
     running = PastStep("task", RUN, Status.RUNNING, 0, 0)
     reconciler.history(PastState(RUN, Status.RUNNING, (running, *past)), 0.0)
-    reconciler.heard(subscription, STARTED, 0.0)
+    reconciler.received(subscription, STARTED, 0.0)
     reconciler.tick(1.0)
     reconciler.take()
     return reconciler, subscription
@@ -51,7 +51,7 @@ def begun(others: int = 0) -> tuple[Reconciler, SubscriptionState]:
 def feed(reconciler: Reconciler, subscription: SubscriptionState, event: LiveEvent) -> None:
     """As a follower does: the short cut where it holds, else the whole way."""
     if reconciler.next_in_order(subscription, event, 1.0) is None:
-        reconciler.heard(subscription, event, 1.0)
+        reconciler.received(subscription, event, 1.0)
         reconciler.take()
 
 
@@ -71,7 +71,7 @@ def whole_way() -> float:
     reconciler, subscription = begun()
     began = time.perf_counter()
     for event in events:
-        reconciler.heard(subscription, event, 1.0)
+        reconciler.received(subscription, event, 1.0)
         reconciler.take()
     return time.perf_counter() - began
 
@@ -81,7 +81,7 @@ def doubled() -> float:
     events = chunks()
     reconciler, subscription = begun()
     other = reconciler.opened(0.0, Selection.BY_RUN_ID)
-    reconciler.heard(other, STARTED, 0.0)
+    reconciler.received(other, STARTED, 0.0)
     began = time.perf_counter()
     for event in events:
         feed(reconciler, subscription, event)

@@ -108,6 +108,7 @@ def repeats(text: str) -> bool:
 
 
 def seconds(value: Any) -> float | None:
+    """The seconds of a duration as it is written, like `5m`; None for anything else."""
     match = DURATION.fullmatch(value) if isinstance(value, str) else None
     return int(match[1]) * SECONDS[match[2]] if match else None
 

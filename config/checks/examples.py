@@ -257,6 +257,7 @@ class GivenEvent:
 
 
 def number(value: Any, least: int) -> bool:
+    """Whether `value` is an integer, no boolean, and at least `least`."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 

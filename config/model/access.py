@@ -169,6 +169,7 @@ class DrainConfig(Block):
 
 
 def port_or_none(value: Any) -> Any:
+    """None for `none` or no value, anything else as it is."""
     return None if value is None or value == "none" else value
 
 

@@ -34,4 +34,5 @@ class Block(BaseModel):
 
 
 def choice(*words: str) -> Any:
+    """Validates that a value is one of `words`."""
     return BeforeValidator(one_of(*words))

@@ -29,6 +29,7 @@ DEFAULT_DATA: Final = {"type": "type", "step": "step", "payload": "payload"}
 
 
 def null_or_word(value: Any) -> str:
+    """`skip` or `null`; the YAML's null counts as the word."""
     return "null" if value is None else one_of("skip", "null")(value)
 
 

@@ -109,6 +109,7 @@ def visible(text: str, keep: str = "") -> str:
 
 
 def count(checked: Sequence[Checked], severity: str) -> int:
+    """The number of problems of this severity."""
     return sum(found.severity == severity for each in checked for found in each.problems)
 
 

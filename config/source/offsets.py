@@ -166,6 +166,7 @@ def at_column(raw: str, index: int) -> int:
 
 
 def at_end(raw: str, index: int) -> bool:
+    """Whether `index` is behind the last character."""
     return index >= len(raw)
 
 

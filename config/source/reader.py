@@ -362,6 +362,7 @@ def unlike(escape: str) -> str:
 
 
 def unlike_a_surrogate(found: re.Match[str]) -> str:
+    """The replacement of a matched surrogate."""
     return unlike(found[0])
 
 
@@ -371,8 +372,10 @@ def start_of(event: Any) -> int:
 
 
 def index_of(mark: Any) -> int | None:
+    """The character's index of a YAML mark, None where there is no mark."""
     return None if mark is None else int(mark.index)
 
 
 def shortened(key: str) -> str:
+    """A key as messages quote it: at most 60 characters."""
     return key if len(key) <= 60 else key[:60] + "…"

@@ -1,1 +1,1 @@
-"""The operators' page: why did this event not arrive? It only reads, and hides payloads by default."""
+"""The operators' page: why an event did not arrive. It only reads, and hides payloads by default."""

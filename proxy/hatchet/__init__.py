@@ -1,1 +1,1 @@
-"""Everything that speaks to Hatchet: client, endpoint, errors, protobuf and REST codecs."""
+"""Everything that speaks Hatchet's protocols: client, endpoint, errors, and the codecs of gRPC and REST."""

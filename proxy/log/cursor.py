@@ -165,16 +165,19 @@ def _is_number(text: str) -> bool:
 
 
 def joined_parts(*parts: str) -> bytes:
+    """The parts in UTF-8, each after its length, so that different parts never give the same bytes."""
     return b"".join(
         b"%d:" % len(raw) + raw for raw in (part.encode("utf-8", "surrogatepass") for part in parts)
     )
 
 
 def seal_text(raw: bytes) -> str:
+    """Bytes as unpadded base64 for URLs."""
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def packed_run(run_id: str) -> str:
+    """A run id (a UUID) in 22 characters."""
     return seal_text(uuid.UUID(run_id).bytes)
 
 

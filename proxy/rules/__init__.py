@@ -1,1 +1,1 @@
-"""Turns an event into a message, or into nothing; also sample events and the runner for rule tests."""
+"""Turns an event into a message or into nothing; sample events and the runner of the tests beside rules."""

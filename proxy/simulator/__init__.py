@@ -2,7 +2,7 @@
 
 The model of runs is synchronous and runs on a scheduler (`state`, `script`, `recordings`). `api` serves it
 over gRPC and REST, `control_api` controls it, `faults` breaks it, and `engine` puts the parts together.
-`quirks` lists what the real engine does against expectation.
+`quirks` lists the unexpected behaviour of the real engine.
 """
 
 from proxy.simulator.api.listener import PortTaken

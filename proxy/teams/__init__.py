@@ -1,1 +1,1 @@
-"""What a team owns: its runs, its memory budget, its upstream and its routes."""
+"""What a team owns: its configuration, its runs, its memory budget, its upstream and its router."""

@@ -1,1 +1,1 @@
-"""The two gRPC transports to Hatchet: grpcio, and a lean HTTP/2 client on asyncio."""
+"""The two gRPC transports to Hatchet: the proxy's own HTTP/2 client on asyncio, and grpcio."""

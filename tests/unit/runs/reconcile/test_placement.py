@@ -45,7 +45,7 @@ def placed(
     """Where `event` is placed.
 
     `over`: position -> the time of its failure. `broken`: positions of executions since whose last chunk an
-    attempt may have begun silent_so_far.
+    attempt may have begun without an event.
     """
     times = {n: at(t) for n, t in (over or {}).items()}
     several = range(len(executions))

@@ -156,6 +156,29 @@ async def test_a_request_over_a_limit_or_that_is_no_http_is_refused(
             assert one.app.asked == []
 
 
+@pytest.mark.parametrize(("count", "status"), [(BODY_BYTES // 100, b"200"), (BODY_BYTES // 100 + 1, b"413")])
+async def test_a_body_without_a_length_is_counted_piece_by_piece(count: int, status: bytes) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with listener() as one:
+        pieces = [b"64\r\n" + b"x" * 100 + b"\r\n"] * count
+        answer = await one.answer_to(head, *pieces, b"0\r\n\r\n")
+        assert answer[:12] == b"HTTP/1.1 " + status
+
+
+async def test_a_request_that_is_refused_behind_another_one_never_begins() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with listener() as one:
+        reader, writer = await one.connect()
+        writer.write(get("/held", close=False))
+        await reader.readuntil(b"begun\r\n")
+        writer.write(head + b"%x\r\n" % (BODY_BYTES + 1) + b"x" * (BODY_BYTES + 1))
+        await until(lambda: any(getattr(each, "_refusal", None) for each in one.state.connections))
+        one.app.release.set()
+        assert b"HTTP/1.1 413" in await reader.read()
+        assert one.app.asked == ["/held"]
+        writer.close()
+
+
 async def test_a_refusal_is_a_problem_in_json() -> None:
     async with listener() as one:
         head, _, body = (await one.answer_to(get("/" + "a" * LINE_BYTES))).partition(b"\r\n\r\n")
