@@ -47,7 +47,7 @@ class Record(Struct, frozen=True, gc=False):
 
     `fence` and `position` are its id: the fence under which it was written, and its place in the log.
     A record without an item is a fence (`body` empty): `replica` leads from the next position on. `summary`
-    says what was told up to and with this position; every fence has one, and so has an item now and then.
+    says what was sent up to this position; every fence has one, and so has an item now and then.
     """
 
     fence: int
@@ -137,7 +137,7 @@ class SharedLog(Protocol):
         """
 
     def append(self, name: str, records: Sequence[Record], keep_from: tuple[int, int], done: Done) -> None:
-        """Append records of one fence, in order; `done` is called once, after it was told to followers.
+        """Append records of one fence, in order; `done` is called once, after followers received it.
 
         Records before the id `keep_from` may be removed ((0, 0): none). Writing one again changes nothing.
         """
@@ -164,7 +164,7 @@ class SharedLog(Protocol):
         """Say that this replica gives its leads away. Raises LogAway."""
 
     async def claim(self, name: str, seconds: float) -> bool:
-        """Whether this replica is the only one that claims `name` for so long. Raises LogAway."""
+        """Whether this replica is the only one that claims `name` for `seconds`. Raises LogAway."""
 
     def announce(self, words: Sequence[str]) -> None:
         """Say something to all other replicas; nobody may be there to hear it."""

@@ -9,9 +9,9 @@ a generation from 1, across its fences.
     position     1  2  3  4           5  6  7
     entry id     7001-1 … 7001-4      7002-5 …
 
-A cursor's seal covers the fence that its position was told under, and the replica that wrote it. Positions
-that were told twice with other content (a replica went on without Redis while another one took over, perhaps
-with the same number) therefore have different cursors.
+A cursor's seal covers the fence that its position was written under, and the replica that wrote it. Positions
+that were written twice with other content (a replica went on without Redis while another one took over,
+perhaps with the same number) therefore have different cursors.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MOST_FENCES: Final = 256  # fences that are remembered: older cursors become unk
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """`replica` leads with the number `number`; `start` is the first position that is told under it."""
+    """`replica` leads with the number `number`; `start` is the first position that is written under it."""
 
     number: int
     start: int
@@ -60,7 +60,7 @@ class Fences:
         return iter(self._all)
 
     def add(self, fence: Fence) -> None:
-        """A replica took the lead; positions from `fence.start` on that were told before are void."""
+        """A replica took the lead; positions from `fence.start` on that were written before are void."""
         while self._all and self._all[-1].start >= fence.start:
             self._all.pop()
         self._all.append(fence)
@@ -71,7 +71,7 @@ class Fences:
         self._all = list(other._all)
 
     def at(self, position: int) -> str:
-        """Which fence `position` was told under; an empty text where that is not known any more."""
+        """Which fence `position` was written under; an empty text where that is not known any more."""
         for fence in reversed(self._all):
             if fence.start <= position:
                 return fence.name
@@ -79,12 +79,12 @@ class Fences:
 
     @property
     def plain(self) -> list[list[Any]]:
-        """They as JSON values."""
+        """The fences as JSON values."""
         return [[fence.number, fence.start, fence.replica] for fence in self._all]
 
     @classmethod
     def of(cls, generation: str, plain: Iterable[Any]) -> Fences:
-        """Those that `plain` describes. Raises ValueError or TypeError."""
+        """The fences that `plain` describes. Raises ValueError or TypeError."""
         return cls(generation, [Fence(*fields) for fields in plain])
 
 

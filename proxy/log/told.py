@@ -1,13 +1,13 @@
-"""What the log of a run has told so far, and how a replica that takes over goes on without repeating it.
+"""What the log of a run holds so far, and how a replica that takes over continues without repeating it.
 
 A replica that takes a run over follows it at Hatchet from scratch: it reads the states, subscribes, and gets
-items from the run's beginning. `Continuation` lets pass what the log has not told yet:
+items from the run's beginning. `Continuation` passes on only what the log does not hold yet:
 
     told    started  chunk 0  chunk 1  chunk 2
     items   started                     gap(joined_late, 3)  chunk 3  chunk 4  completed
     pass                                                     chunk 3  chunk 4  completed
 
-Where chunks are missing between what was told and what comes, exactly those become a gap.
+Where chunks are missing between what the log holds and what comes, exactly those become a gap.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ ALL: Final = 1 << 50  # more chunks than an attempt has
 
 @dataclass(slots=True)
 class StepTold:
-    """What was told of one step: of attempt `attempt` all chunks before `next`."""
+    """What the log holds of one step: of attempt `attempt` all chunks before `next`."""
 
     name: str
     started: bool = False
     attempt: int = 1
     next: int = 0
     ended: bool = False
-    retried: int = 0  # the last attempt whose failure was told
+    retried: int = 0  # the last attempt whose failure it holds
 
     def began(self, attempt: int) -> None:
-        """Attempt `attempt` is told from now on."""
+        """Attempt `attempt` begins."""
         if attempt > self.attempt:
             self.attempt = attempt
             self.next = 0
 
 
 class Told:
-    """What was told of one run."""
+    """What the log holds of one run."""
 
     __slots__ = ("_ids", "run_event", "status", "steps")
 

@@ -17,7 +17,7 @@ from proxy.replicas.context import Context
 from proxy.replicas.run_state import Role, RunState
 from proxy.runs.follower import RunFollower
 
-MOST_HELD: Final = 256  # items that are held before those are dropped that the log has told
+MOST_HELD: Final = 256  # items that are held before those that the log holds are dropped
 
 Sink = Callable[[Sequence[Item]], None]
 

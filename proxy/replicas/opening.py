@@ -90,7 +90,7 @@ class Opening:
         if not records:
             return await self._create(now_ms())
         tail = records[-1]
-        state.anew()
+        state.forget()
         if state.progress.load(records) is not Step.FINE:
             return await self._create(tail.fence + 1)
         self._session.share(state.progress.fences, state.progress.told)

@@ -23,7 +23,7 @@ class Receiver(Protocol):
         """Serve `items`."""
 
     def begin_after(self, position: int, cut: Told | None) -> None:
-        """The first item will have the position after `position`; `cut`: what was told before it."""
+        """The first item will have the position after `position`; `cut`: what was sent before it."""
 
 
 class Step(Enum):
@@ -37,7 +37,7 @@ class Step(Enum):
 class Progress:
     """One run's progress on this replica.
 
-    `position` is the last position that was served, `told` what was told up to there. `fence` is the highest
+    `position` is the last position that was served, `told` what was sent up to there. `fence` is the highest
     fence that was seen and `leader` the replica that wrote it; an empty text: nobody leads. `last_id` is the
     id of the last record that was read.
     """
@@ -141,7 +141,7 @@ class Progress:
         except NotAnEntry:
             return Step.APART
         if reached and fences.at(reached) != self.fences.at(reached):
-            return Step.APART  # it was told otherwise
+            return Step.APART  # it was sent with another item
         self.fences.replace(fences)
         self.fence, self.leader = record.fence, record.replica
         return Step.FINE

@@ -54,13 +54,13 @@ class RunState:
         """The run exists, and has this metadata."""
         self.progress = Progress(ItemCodec(self.run_id, metadata), self._receiver)
 
-    def anew(self) -> None:
-        """Nothing of the log was served."""
+    def forget(self) -> None:
+        """Begin again as if nothing of the log had been served."""
         self.progress = Progress(self.progress.codec, self._receiver)
 
     def begin(self, number: int) -> None:
         """Begin a new generation with the fence `number`; nothing of it was served."""
-        self.anew()
+        self.forget()
         generation = new_generation(number, secrets.token_urlsafe(6).replace(".", "_"))
         self.progress.begin(generation, number, self.replica)
         self._receiver.begin_after(0, None)

@@ -45,7 +45,7 @@ class Lead(Enum):
 
     MINE = auto()
     TAKEN = auto()  # another replica leads
-    APART = auto()  # this replica has served what the log has told otherwise
+    APART = auto()  # this replica has served other items than the log holds
     UNKNOWN = auto()  # the log could not be reached
 
 
@@ -68,7 +68,7 @@ class Writer:
         finished: Callable[[], None],
         unforeseen: Callable[[Exception], None],
     ) -> None:
-        """`told`: what the log has told; the writer's own copy.
+        """`told`: what the log holds; the writer's own copy.
 
         `taken` is called once if another replica leads, `apart` if the log tells otherwise than this replica
         has served, `finished` when the verified end is stored.
@@ -157,7 +157,7 @@ class Writer:
         return summaries[0] if summaries[0][1] < first else NOTHING
 
     def _records(self, items: Sequence[LogItem], first: int, whole: bool) -> list[Record]:
-        """The records of `items`; `whole`: all that is told is known with them, so a summary may be added."""
+        """The records of `items`; `whole`: they complete what is known, so a summary may be added."""
         progress = self._progress
         generation, fence, me = progress.fences.generation, progress.fence, self._log.replica
         records = []
@@ -301,7 +301,7 @@ class Writer:
         """The log has lost this replica's fence, or has never had it: it was taken while Redis was away."""
         progress = self._progress
         if tail.position >= progress.fences.last.start or tail.position > progress.position:
-            return Lead.APART  # another replica has told these positions otherwise
+            return Lead.APART  # another replica has written other items at these positions
         if tail.replica and await self._log.life(tail.replica) is Life.ALIVE:  # it goes on
             return Lead.TAKEN if tail.position == progress.position else Lead.APART
         record = self._fence_at(tail.position, progress.fences)

@@ -65,10 +65,10 @@ class EarlierItems:
     def __init__(self, backlog: Backlog[RetainedItem]) -> None:
         """`backlog`: the run's items; the run session appends them."""
         self._backlog = backlog
-        self._cut: Told | None = None  # what was told before the first item that this replica ever had
+        self._cut: Told | None = None  # what was sent before the first item that this replica ever had
 
     def restarted(self, told: Told | None) -> None:
-        """The backlog begins anew; `told`: what was told before its first item, None: nothing."""
+        """The backlog was restarted; `told`: what was sent before its first item, None: nothing."""
         self._cut = told
 
     @property

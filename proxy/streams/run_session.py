@@ -92,18 +92,18 @@ class RunSession:
         self._dispatchers: dict[str, Dispatcher] = {}
         self._listeners: list[RunListener] = []
         self._opening: dict[str, asyncio.Lock] = {}
-        self._told: Told | None = None  # what the log that replicas share has told; None: there is none
+        self._told: Told | None = None  # what the log that replicas share holds; None: there is none
         self.run: FollowedRun
 
     # -- where replicas share the run's log --
 
     def share(self, fences: Fences, told: Told) -> None:
-        """Cursors are positions in a shared log with these fences, which has told this."""
+        """Cursors are positions in a shared log with these fences; `told`: what it holds."""
         self._cursors.share(fences)
         self._told = told
 
     def begin_after(self, position: int, cut: Told | None) -> None:
-        """The first item is the one after `position`; `cut`: what was told before it, None: nothing."""
+        """The first item is the one after `position`; `cut`: what was sent before it, None: nothing."""
         self._retained.restart(position)
         self._earlier.restarted(cut)
 

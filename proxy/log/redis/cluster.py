@@ -72,7 +72,10 @@ def slot_map(reply: Reply, asked: Node) -> SlotMap:
 
 
 class KeySender:
-    """Sends the commands of one key; `find` has the open link to a server, `strayed` is told of none."""
+    """Sends the commands of one key.
+
+    `find` gives the open link to a server; `strayed` is called if a redirect names a server without one.
+    """
 
     __slots__ = ("_find", "_link", "_node", "_strayed")
 

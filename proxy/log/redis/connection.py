@@ -1,7 +1,7 @@
 """The connection of one replica to Redis: two links to each server that takes writes.
 
 A link that was demoted or cut off may go on for a while without an error. So each beat writes: a Redis that
-takes no writes any more, or does not answer, is left at once, and asked for anew. All servers of a cluster
+takes no writes any more, or does not answer, is left at once, and looked up again. All servers of a cluster
 are one connection: it is open while all of them answer. Where slots have moved, the next connection is opened
 before the last one is closed.
 """
@@ -94,7 +94,7 @@ class Connection:
             self._task = asyncio.get_running_loop().create_task(self._stay())
 
     async def close(self) -> None:
-        """Close all links for good, after telling others that this replica is gone."""
+        """Close all links for good, after announcing to the other replicas that this one is gone."""
         if self.is_open:
             with contextlib.suppress(LogAway):
                 await ask(self.sender(self._up_key), command(b"DEL", self._up_key), timeout=1.0)

@@ -187,4 +187,4 @@ async def _speaks_plainly(node: Node) -> bool:
 
 
 def _nothing() -> None:
-    """Nobody is told that a link has ended: whoever waits for a reply is."""
+    """Do nothing when a link ends: the caller that waits for a reply gets the error."""

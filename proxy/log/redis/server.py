@@ -20,7 +20,7 @@ PONGS: Final[tuple[Reply, ...]] = ([b"pong", b""], b"PONG")
 class Server:
     """One server that takes writes.
 
-    `received` gets each message on a channel; `subscribed` is told of each channel from which messages cannot
+    `received` gets each message on a channel; `subscribed` gets each channel from which messages cannot
     be missed any more, `closed` of the first of both links that ends, `failed` of an error on the subscribing
     one. `lag` gets the seconds from each ping on the subscribing link to its answer: Redis sends that after
     all messages that were published before, so they are late by as much.

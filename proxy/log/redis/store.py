@@ -343,8 +343,8 @@ def is_smaller(reply: ErrorReply) -> bool:
 
 
 def _nothing() -> None:
-    """Nobody is told."""
+    """Do nothing."""
 
 
 def _ignore(error: Exception) -> None:
-    """Nobody is told."""
+    """Do nothing."""

@@ -1,4 +1,4 @@
-"""What a replica that takes a run over lets pass: what the log has not told, and gaps for what is missing."""
+"""What a replica that takes a run over adds to the log: new items, and gaps for what is missing."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ RETRYING, RESET = event(STEP_RETRYING), Reset("a", 2)
 OVER: Final = (Event(RUN_COMPLETED, RUN), End("completed"))
 
 CASES: Final[dict[str, tuple[list[Item], list[Item], list[Item]]]] = {
-    # name: what was told, what the new leader's follower brings, what passes
-    "nothing was told": ([], [STARTED, chunk(0), DONE], [STARTED, chunk(0), DONE]),
-    "everything was told": ([STARTED, chunk(0), DONE, *OVER], [STARTED, chunk(0), DONE, *OVER], []),
+    # name: what the log holds, what the new leader's follower brings, what passes
+    "the log is empty": ([], [STARTED, chunk(0), DONE], [STARTED, chunk(0), DONE]),
+    "the log has everything": ([STARTED, chunk(0), DONE, *OVER], [STARTED, chunk(0), DONE, *OVER], []),
     "chunks go on": ([STARTED, chunk(0), chunk(1)], [STARTED, chunk(0), chunk(1), chunk(2)], [chunk(2)]),
     "a late join that misses nothing": (
         [STARTED, chunk(0), chunk(1)],
@@ -72,7 +72,7 @@ CASES: Final[dict[str, tuple[list[Item], list[Item], list[Item]]]] = {
     "an end whose text is not proven": (
         [STARTED, chunk(0)], [STARTED, gap(LATE, None), DONE], [gap(UPSTREAM, None), DONE],
     ),
-    "an end whose gap was told with it": (
+    "an end with its gap": (
         [STARTED, gap(UPSTREAM, None), DONE], [STARTED, gap(LATE, None), DONE], [],
     ),
     "an end by another word": ([STARTED, DONE], [STARTED, event(STEP_COMPLETED, attempt=None)], []),
@@ -81,13 +81,13 @@ CASES: Final[dict[str, tuple[list[Item], list[Item], list[Item]]]] = {
         [STARTED, gap(LATE, None), RETRYING, RESET, chunk(0, attempt=2)],
         [gap(UPSTREAM, None), RETRYING, RESET, chunk(0, attempt=2)],
     ),
-    "a retry was told": (
+    "a retry": (
         [STARTED, chunk(0), RETRYING, RESET, chunk(0, attempt=2)],
         [STARTED, gap(LATE, None), RETRYING, RESET, gap(LATE, 1, attempt=2), chunk(1, attempt=2)],
         [chunk(1, attempt=2)],
     ),
-    "a retry was told in half": ([STARTED, chunk(0), RETRYING], [STARTED, RETRYING, RESET], [RESET]),
-    "the end was told in half": ([STARTED, DONE, OVER[0]], [STARTED, DONE, *OVER], [OVER[1]]),
+    "half of a retry": ([STARTED, chunk(0), RETRYING], [STARTED, RETRYING, RESET], [RESET]),
+    "half of the end": ([STARTED, DONE, OVER[0]], [STARTED, DONE, *OVER], [OVER[1]]),
     "another step begins": (
         [STARTED, DONE],
         [STARTED, DONE, event(STEP_STARTED, "b"), gap(LATE, 2, "b"), chunk(2, "b")],
