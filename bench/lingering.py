@@ -45,9 +45,9 @@ def linger(peer: Ours, need: Need, seconds: float) -> dict[str, float]:
     return {"us_event": spent / events * 1e6, "ev_s": events / took}
 
 
-def visit(port: int, path: str) -> None:
+def visit(port: int, path: str, patience: float = PATIENCE) -> None:
     """Read a run's stream until its first frame has arrived, then leave."""
-    with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+    with socket.create_connection(("127.0.0.1", port), patience) as client:
         client.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n\r\n".encode())
         received = b""
         while b"\ndata: " not in received:

@@ -144,7 +144,7 @@ def costs(need: Need, seconds: float) -> dict[str, dict[str, float]]:
         }
         for name in (MEMORY, LEADING, FOLLOWING):
             for run in ready["runs"]:
-                visit(servers[name].port, f"/runs/{run}")
+                visit(servers[name].port, f"/runs/{run}", PATIENCE)
         time.sleep(SETTLE + need.runs / 400)
         for name in (LEADING, FOLLOWING):
             runs = servers[name].counted(f"{SHARED_LOG}_runs_{name}")

@@ -15,14 +15,16 @@ import yaml
 
 from config.load import load
 from config.model.shared_log import LogAddress
+from proxy.log.base import LogAway
 from proxy.log.redis.store import RedisLog
 from proxy.observability.counters import LogCounters
 from tests.e2e.test_deploy import COMPOSE, DEPLOY, VERSIONS, documents, objects
 from tests.support.helm import validate
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, redis_server
 from tests.support.secrets import HATCHET_TOKEN
-from tests.support.tools import need
+from tests.support.tools import ROOT, need
 
+DOCS: Final = ROOT / "docs/shared-log.md"
 OVERLAY: Final = DEPLOY / "kustomize/shared-log"
 REDIS: Final = OVERLAY / "redis.yaml"
 PASSWORD: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -44,14 +46,14 @@ def started(arguments: list[str], folder: Path) -> Iterator[int]:
         server.kill()
 
 
-async def is_used_without_a_remark(address: LogAddress) -> None:
+async def is_used_without_a_remark(address: LogAddress, name: str = "team:log:run") -> None:
     """The proxy's own check at its start, and one entry."""
     log = RedisLog(address, "a", counts=LogCounters())
     assert await log.inspect() == []
     await log.start()
     try:
         assert log.is_up, log.trouble
-        assert await log.tail("team:log:run") is None
+        assert await log.tail(name) is None
     finally:
         await log.close()
 
@@ -76,9 +78,7 @@ async def test_the_proxy_uses_the_redis_of_compose_without_a_remark(tmp_path: Pa
 
 def test_the_user_of_the_overlay_has_the_documented_rights() -> None:
     arguments = one(REDIS, "StatefulSet")["spec"]["template"]["spec"]["containers"][0]["args"]
-    documented = re.search(
-        r"ACL SETUSER (stream-proxy on) >PASSWORD (.*)", (DEPLOY.parent / "docs/shared-log.md").read_text()
-    )
+    documented = re.search(r"ACL SETUSER (stream-proxy on) >PASSWORD (.*)", DOCS.read_text())
     assert documented is not None
     start = arguments.index("stream-proxy")
     assert arguments[start : start + 2] == documented[1].split()
@@ -134,3 +134,17 @@ def test_the_proxies_of_the_overlay_reach_redis_and_nobody_else_does() -> None:
     (rule,) = policy["ingress"]
     proxies = objects("StatefulSet")["stream-proxy"]["spec"]["template"]["metadata"]["labels"]
     assert rule["from"] == [{"podSelector": {"matchLabels": proxies}}]
+
+
+async def test_a_user_of_one_team_reaches_the_logs_of_that_team_alone(tmp_path: Path) -> None:
+    documented = re.search(r"^ACL SETUSER payments on >PASSWORD (.*)$", DOCS.read_text(), re.MULTILINE)
+    rights = re.search(r"^ACL SETUSER stream-proxy .* (-@all .*)$", DOCS.read_text(), re.MULTILINE)
+    assert documented is not None
+    assert rights is not None
+    places = documented[1].removesuffix(" …").split()
+    with redis_server(tmp_path) as server:
+        server.call("ACL", "SETUSER", "payments", "on", f">{PASSWORD}", *places, *rights[1].split())
+        address = LogAddress((("127.0.0.1", server.port),), user="payments", password=PASSWORD)
+        await is_used_without_a_remark(address, "payments:log:run")
+        with pytest.raises(LogAway, match="NOPERM"):
+            await is_used_without_a_remark(address, "support:log:run")
