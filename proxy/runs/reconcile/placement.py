@@ -200,6 +200,8 @@ def _emitted(chunk: _Chunk, candidate: _Candidate) -> Place | None:
     one = candidate.one
     if chunk.index >= one.next or _after(chunk.at, one.last_at):
         return None
+    if chunk.at is not None and any(chunk.index == index and at != chunk.at for index, at in one.recent):
+        return None  # an execution sends each index once
     if chunk.index < one.first_index:
         late = candidate.oldest or chunk.at is None or not _before(chunk.at, one.first_at)
         return Place.LATE if late else None

@@ -229,6 +229,12 @@ def test_a_clock_that_was_put_back_is_no_proof_where_an_older_execution_fits_too
     assert placed(chunk(4, 1.5), first, second) == (0, Place.ADDS), "sent before the newer one began"
 
 
+def test_an_index_that_an_older_execution_sent_at_another_time_is_not_its() -> None:
+    """The worker's clock was put back by seconds before the last chunk of the newer one."""
+    first, second = execution(*THREE, emitted=3), execution((0, 6.0), (1, 6.1), number=2)
+    assert placed(chunk(2, 0.25), first, second, same_flush=True) == (1, Place.CONTESTED)
+
+
 # -- contested --
 
 
