@@ -37,6 +37,12 @@ streams:
     wait_for_run: 1s
     rules:
       - {{events: "*", data: {DATA}}}
+  awaited:
+    path: /awaited/{{metadata.chat}}
+    workflow: chat
+    wait_for_run: 20s
+    rules:
+      - {{events: "*", data: {DATA}}}
   any:
     path: /any/{{workflowRunId}}
     rules:
@@ -110,7 +116,7 @@ async def test_rules_take_events_of_their_workflows_alone(engine: Engine, proxy:
 async def test_a_client_before_the_trigger_gets_the_first_run_of_the_streams_workflow(
     engine: Engine, proxy: Served
 ) -> None:
-    reading = asyncio.create_task(once(f"{proxy.url}/message/c3"))
+    reading = asyncio.create_task(once(f"{proxy.url}/awaited/c3"))
     await becomes(lambda: engine.streams >= 1)
     await engine.trigger("billing", metadata={"chat": "c3"})
     run = await engine.trigger("chat", metadata={"chat": "c3"})
