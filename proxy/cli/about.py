@@ -18,7 +18,7 @@ from proxy import __version__
 LIBRARIES: Final = (
     "hatchet-sdk", "grpcio", "protobuf", "hpack", "aiohttp",  # towards Hatchet
     "uvicorn", "starlette", "uvloop", "httptools",  # towards browsers
-    "pydantic", "pyyaml", "jmespath", "orjson", "watchfiles",  # the YAML and its expressions
+    "pydantic", "pyyaml", "jmespath", "orjson", "msgspec", "watchfiles",  # the YAML and its expressions
     "redis", "pyjwt", "cryptography", "prometheus-client", "structlog", "click", "rich",
 )  # fmt: skip
 
