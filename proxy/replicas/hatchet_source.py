@@ -12,7 +12,7 @@ from typing import Final
 from proxy.core.events import Item
 from proxy.core.tasks import start_in
 from proxy.hatchet.errors import HatchetError
-from proxy.log.told import Continuation
+from proxy.log.contents import Continuation
 from proxy.replicas.context import Context
 from proxy.replicas.run_state import Role, RunState
 from proxy.runs.follower import RunFollower
@@ -117,7 +117,7 @@ class HatchetSource:
         self._held += items
         self._brought.set()
         if len(self._held) > MOST_HELD and self._state.opened:
-            self._held = Continuation(self._state.progress.told.copy()).news(self._held)
+            self._held = Continuation(self._state.progress.contents.copy()).news(self._held)
 
     async def brought(self, seconds: float) -> None:
         """Wait until its first items have come, or for `seconds`."""

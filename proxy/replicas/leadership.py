@@ -52,13 +52,13 @@ class Leadership:
         state = self._state
         state.role = Role.LEADING
         self._given.clear()
-        self._context.session.share(state.progress.fences, state.progress.told)
+        self._context.session.share(state.progress.fences, state.progress.contents)
         self._writer = Writer(
             self._log,
             state.name,
             state.progress,
             self._context.session,
-            told=state.progress.told.copy(),
+            contents=state.progress.contents.copy(),
             taken=self._taken,
             apart=self._go_apart,
             finished=self._stored,

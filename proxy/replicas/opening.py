@@ -81,7 +81,7 @@ class Opening:
             self._leadership.begin(local=True)
             if self._log.is_up:  # it refused something: nobody will say that it can be reached again
                 self._leadership.look(after=LOOK_AFTER)
-        self._session.share(self._state.progress.fences, self._state.progress.told)
+        self._session.share(self._state.progress.fences, self._state.progress.contents)
 
     async def _open_log(self) -> bool:
         """Read the log and take a role; False: try again."""
@@ -93,7 +93,7 @@ class Opening:
         state.forget()
         if state.progress.load(records) is not Step.FINE:
             return await self._create(tail.fence + 1)
-        self._session.share(state.progress.fences, state.progress.told)
+        self._session.share(state.progress.fences, state.progress.contents)
         if state.progress.over:
             if await self._was_replayed():
                 return await self._create(tail.fence + 1)
@@ -129,4 +129,4 @@ class Opening:
             core = await self._context.upstream.core(self._state.run_id)
         except HatchetError:
             return False
-        return not core.done or any(not self._state.progress.told.tells(event) for event in events)
+        return not core.done or any(not self._state.progress.contents.holds(event) for event in events)

@@ -9,9 +9,9 @@ from typing import Any, Final, Protocol
 from proxy.core import json_codec
 from proxy.core.events import LogItem
 from proxy.log.base import Record
+from proxy.log.contents import Contents
 from proxy.log.entries import ItemCodec, NotAnEntry
 from proxy.log.fences import Fence, Fences
-from proxy.log.told import Told
 
 NOWHERE: Final = (-1, 0)  # an id before every other
 
@@ -22,7 +22,7 @@ class Receiver(Protocol):
     def publish(self, items: Sequence[LogItem]) -> None:
         """Serve `items`."""
 
-    def begin_after(self, position: int, cut: Told | None) -> None:
+    def begin_after(self, position: int, cut: Contents | None) -> None:
         """The first item will have the position after `position`; `cut`: what was sent before it."""
 
 
@@ -37,15 +37,15 @@ class Step(Enum):
 class Progress:
     """One run's progress on this replica.
 
-    `position` is the last position that was served, `told` what was sent up to there. `fence` is the highest
-    fence that was seen and `leader` the replica that wrote it; an empty text: nobody leads. `last_id` is the
-    id of the last record that was read.
+    `position` is the last position that was served, `contents` what the log holds up to there. `fence` is the
+    highest fence that was seen and `leader` the replica that wrote it; an empty text: nobody leads. `last_id`
+    is the id of the last record that was read.
     """
 
     def __init__(self, codec: ItemCodec, receiver: Receiver) -> None:
         self.codec = codec
         self.position = 0
-        self.told = Told()
+        self.contents = Contents()
         self.fences = Fences("0~")
         self.fence = 0
         self.leader = ""
@@ -55,11 +55,11 @@ class Progress:
     @property
     def over(self) -> bool:
         """Whether the verified end was served."""
-        return self.told.status is not None
+        return self.contents.status is not None
 
     def serve(self, items: Sequence[LogItem]) -> None:
         """Serve the next items."""
-        note = self.told.note
+        note = self.contents.note
         for item in items:
             note(item)
         self.position += len(items)
@@ -86,12 +86,12 @@ class Progress:
             return Step.APART
         first = records[base]
         try:
-            fences, told = self._summary(first)
+            fences, contents = self._summary(first)
         except NotAnEntry:
             return Step.APART
-        self.fences, self.told = fences, told
+        self.fences, self.contents = fences, contents
         self.position = first.position
-        self._receiver.begin_after(first.position, told.copy() if first.position else None)
+        self._receiver.begin_after(first.position, contents.copy() if first.position else None)
         self.last_id = (first.fence, first.position)
         self.fence, self.leader = first.fence, first.replica
         return self.apply(records[base + 1 :])
@@ -148,14 +148,14 @@ class Progress:
 
     # -- summaries --
 
-    def summary(self, told: Told, fences: Fences | None = None) -> bytes:
+    def summary(self, contents: Contents, fences: Fences | None = None) -> bytes:
         """What a reader must know that has not read the log from its beginning."""
-        return json_codec.encode({"fences": (fences or self.fences).plain, "told": told.plain})
+        return json_codec.encode({"fences": (fences or self.fences).plain, "contents": contents.plain})
 
     @staticmethod
-    def _summary(record: Record) -> tuple[Fences, Told]:
+    def _summary(record: Record) -> tuple[Fences, Contents]:
         try:
             plain: Any = json_codec.decode(record.summary.decode())
-            return Fences.of(record.generation, plain["fences"]), Told.of(plain["told"])
+            return Fences.of(record.generation, plain["fences"]), Contents.of(plain["contents"])
         except (ValueError, TypeError, KeyError) as error:
             raise NotAnEntry(f"a summary cannot be read ({type(error).__name__})") from None

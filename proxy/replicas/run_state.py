@@ -85,7 +85,7 @@ class RunState:
         fences = Fences(progress.fences.generation, progress.fences)
         if number != progress.fence:
             fences.add(Fence(number, position + 1, replica))
-        summary = progress.summary(progress.told, fences)
+        summary = progress.summary(progress.contents, fences)
         return Record(number, position, fences.generation, replica, b"", summary)
 
 

@@ -17,8 +17,8 @@ from msgspec import structs
 from proxy.core import json_codec
 from proxy.core.events import Event, Flush, Item, LogItem
 from proxy.log.base import Life, LogAway, Outcome, Record, SharedLog
+from proxy.log.contents import Contents, Continuation
 from proxy.log.fences import Fence, Fences
-from proxy.log.told import Continuation, Told
 from proxy.replicas.progress import Progress
 
 SUMMARY_EVERY: Final = 256  # items between two summaries: fewer than the smallest log keeps
@@ -62,13 +62,13 @@ class Writer:
         progress: Progress,
         kept: Kept,
         *,
-        told: Told,
+        contents: Contents,
         taken: Callable[[], None],
         apart: Callable[[], None],
         finished: Callable[[], None],
         unforeseen: Callable[[Exception], None],
     ) -> None:
-        """`told`: what the log holds; the writer's own copy.
+        """`contents`: what the log holds; the writer's own copy.
 
         `taken` is called once if another replica leads, `apart` if the log tells otherwise than this replica
         has served, `finished` when the verified end is stored.
@@ -78,7 +78,7 @@ class Writer:
         self._name = name
         self._progress = progress
         self._kept = kept
-        self._news = Continuation(told)
+        self._news = Continuation(contents)
         self._taken = taken
         self._apart = apart
         self._finished = finished
@@ -106,7 +106,7 @@ class Writer:
 
     def flush(self, milliseconds: int) -> None:
         """Chunks that wait for a ``merge`` of so many milliseconds become frames now, on all replicas."""
-        if not self._closed and self._news.told.status is None:  # nothing comes after the end
+        if not self._closed and self._news.contents.status is None:  # nothing comes after the end
             self._pending.append(Flush(milliseconds))
             self._schedule()
 
@@ -169,7 +169,7 @@ class Writer:
         due = self._since_summary >= SUMMARY_EVERY or self._bytes_since_summary >= SUMMARY_BYTES
         if whole and due:
             last = records[-1]
-            records[-1] = structs.replace(last, summary=progress.summary(self._news.told))
+            records[-1] = structs.replace(last, summary=progress.summary(self._news.contents))
             self._summaries.append((fence, last.position))
             self._since_summary = self._bytes_since_summary = 0
         return records
@@ -316,9 +316,9 @@ class Writer:
         fences = Fences(progress.fences.generation, progress.fences)
         fence = progress.fence + 1
         fences.add(Fence(fence, progress.position + 1, self._log.replica))
-        told = progress.told.before(items)
+        contents = progress.contents.before(items)
         record = Record(
-            fence, first - 1, fences.generation, self._log.replica, b"", progress.summary(told, fences)
+            fence, first - 1, fences.generation, self._log.replica, b"", progress.summary(contents, fences)
         )
         if not await self._log.fence(self._name, record, create=True):
             return Lead.UNKNOWN  # another replica was faster: the next look says so
@@ -335,7 +335,7 @@ class Writer:
             fences.generation,
             self._log.replica,
             b"",
-            progress.summary(progress.told.before(self._kept.kept_after(position)[1]), fences),
+            progress.summary(progress.contents.before(self._kept.kept_after(position)[1]), fences),
         )
 
     # -- the end --

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from proxy.core import json_codec
 from proxy.core.events import End, Event, Flush, GapCause, Item, LogItem, Reset, StepGap, without_flushes
-from proxy.log.told import Told
+from proxy.log.contents import Contents
 from proxy.streams.backlog import OVERHEAD, Backlog, Source
 
 
@@ -65,11 +65,11 @@ class EarlierItems:
     def __init__(self, backlog: Backlog[RetainedItem]) -> None:
         """`backlog`: the run's items; the run session appends them."""
         self._backlog = backlog
-        self._cut: Told | None = None  # what was sent before the first item that this replica ever had
+        self._cut: Contents | None = None  # what was sent before the first item that this replica ever had
 
-    def restarted(self, told: Told | None) -> None:
-        """The backlog was restarted; `told`: what was sent before its first item, None: nothing."""
-        self._cut = told
+    def restarted(self, contents: Contents | None) -> None:
+        """The backlog was restarted; `contents`: what was sent before its first item, None: nothing."""
+        self._cut = contents
 
     @property
     def incomplete(self) -> bool:
@@ -124,8 +124,8 @@ class EarlierItems:
             elif not gaps:  # the state may be incomplete while the run goes on
                 gaps.append(StepGap(GapCause.BACKLOG, None, None, None))
         if cut is not None:
-            told = [event for event in rebuilt if event.identity not in forgotten and cut.tells(event)]
-            found += [(before, event) for event in told]
+            earlier = [event for event in rebuilt if event.identity not in forgotten and cut.holds(event)]
+            found += [(before, event) for event in earlier]
             gaps += [StepGap(GapCause.BACKLOG, step.name, step.attempt, None) for step in cut.chunky]
         gaps += [StepGap(GapCause.BACKLOG, loss.step, loss.attempt, None) for loss in backlog.losses(0)]
         found += [(before, gap) for gap in gaps]

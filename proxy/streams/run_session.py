@@ -22,10 +22,10 @@ from proxy.core.events import End, Event, Flush, Item, LogItem, without_flushes
 from proxy.core.observations import CoreState
 from proxy.hatchet.errors import HatchetAway
 from proxy.hatchet.upstream import Upstream
+from proxy.log.contents import Contents
 from proxy.log.cursor import Cursor
 from proxy.log.fences import Fences
 from proxy.log.positions import position_of
-from proxy.log.told import Told
 from proxy.observability.counters import TeamCounters
 from proxy.runs.followed import FollowedRun
 from proxy.streams.backlog import Backlog
@@ -92,17 +92,17 @@ class RunSession:
         self._dispatchers: dict[str, Dispatcher] = {}
         self._listeners: list[RunListener] = []
         self._opening: dict[str, asyncio.Lock] = {}
-        self._told: Told | None = None  # what the log that replicas share holds; None: there is none
+        self._contents: Contents | None = None  # what the log that replicas share holds; None: there is none
         self.run: FollowedRun
 
     # -- where replicas share the run's log --
 
-    def share(self, fences: Fences, told: Told) -> None:
-        """Cursors are positions in a shared log with these fences; `told`: what it holds."""
+    def share(self, fences: Fences, contents: Contents) -> None:
+        """Cursors are positions in a shared log with these fences; `contents`: what it holds."""
         self._cursors.share(fences)
-        self._told = told
+        self._contents = contents
 
-    def begin_after(self, position: int, cut: Told | None) -> None:
+    def begin_after(self, position: int, cut: Contents | None) -> None:
         """The first item is the one after `position`; `cut`: what was sent before it, None: nothing."""
         self._retained.restart(position)
         self._earlier.restarted(cut)
@@ -120,7 +120,7 @@ class RunSession:
 
     def reaches(self, cursor: Cursor) -> bool:
         """Whether what `cursor` names cannot be what another replica has served and this one has not."""
-        return self._told is None or position_of(cursor) <= self._retained.last
+        return self._contents is None or position_of(cursor) <= self._retained.last
 
     def begin(self, run: FollowedRun) -> None:
         """Follow the run."""
@@ -133,16 +133,16 @@ class RunSession:
         """Retain what happened, in order, and publish it on every stream that is open."""
         if self.closed:
             return
-        if self._told is not None and self.run.workflow is not None:
+        if self._contents is not None and self.run.workflow is not None:
             items = tuple(self._with_workflow(items))  # another replica may not have known the name
         retained = self._retained
-        position = None if self._told is None else retained.last + 1
+        position = None if self._contents is None else retained.last + 1
         for item in items:
             retained.append(retain(item))
             if isinstance(item, End):
                 self.status = item.status
                 retained.seal()
-        self._counts.events += len(items) if self._told is None else len(without_flushes(items))
+        self._counts.events += len(items) if self._contents is None else len(without_flushes(items))
         decoded = DecodedEvents() if len(self._dispatchers) > 1 else None
         for dispatcher in self._dispatchers.values():
             dispatcher.publish(items, decoded, position=position)
@@ -267,7 +267,7 @@ class RunSession:
             unforeseen=self._unforeseen,
             ask_flush=self.ask_flush,
         )
-        if self._told is not None:
+        if self._contents is not None:
             if self._retained.first > 1:
                 dispatcher.channel.begin_late()
             for position, item in self._earlier.at_positions(rebuilt):
@@ -308,8 +308,8 @@ class RunSession:
         return await self._queries.replayed(self._was_published)
 
     def _was_published(self, events: Iterable[Event]) -> bool:
-        if self._told is not None:
-            return all(self._told.tells(event) for event in events)
+        if self._contents is not None:
+            return all(self._contents.holds(event) for event in events)
         identities = self._earlier.identities()
         return all(event.identity in identities for event in events)
 

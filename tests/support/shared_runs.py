@@ -10,9 +10,9 @@ from typing import Any, Final, cast
 from proxy.core.events import STEP_COMPLETED, STEP_STARTED, STEP_STREAM, End, Event, Item, LogItem
 from proxy.core.observations import CoreState, Status
 from proxy.core.tasks import Background
+from proxy.log.contents import Contents
 from proxy.log.fences import Fences
 from proxy.log.memory import MemoryLog, MemoryStore
-from proxy.log.told import Told
 from proxy.observability.counters import LogCounters
 from proxy.replicas.context import Context
 from proxy.replicas.shared_run import SharedRun
@@ -51,11 +51,11 @@ class Served:
     def publish(self, items: Sequence[LogItem]) -> None:
         self.items += items
 
-    def begin_after(self, position: int, cut: Told | None) -> None:
+    def begin_after(self, position: int, cut: Contents | None) -> None:
         self.items = []
         self.first = position + 1
 
-    def share(self, fences: Fences, told: Told) -> None:
+    def share(self, fences: Fences, contents: Contents) -> None:
         self.fences = fences
 
     async def rebuild(self) -> list[Event]:

@@ -34,7 +34,7 @@ async def test_what_the_log_has_told_is_not_held_for_ever() -> None:
     replica, state, source = await source_of()
     source.start()
     for index in range(MOST_HELD):
-        state.progress.told.note(chunk(index))
+        state.progress.contents.note(chunk(index))
         replica.bring(chunk(index))
     replica.bring(chunk(MOST_HELD))
     passed: list[Item] = []

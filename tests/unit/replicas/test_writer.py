@@ -34,7 +34,7 @@ class Replica:
         self.lead()
 
     def _fence(self, number: int) -> Record:
-        summary = self.progress.summary(self.progress.told)
+        summary = self.progress.summary(self.progress.contents)
         return Record(number, self.progress.position, GENERATION, self.log.replica, b"", summary)
 
     def lead(self) -> None:
@@ -46,7 +46,7 @@ class Replica:
             NAME,
             self.progress,
             self.served,
-            told=self.progress.told.copy(),
+            contents=self.progress.contents.copy(),
             taken=note("taken"),
             apart=note("apart"),
             finished=note("finished"),

@@ -10,9 +10,9 @@ import pytest
 
 from proxy.core.events import End, Event, Flush, GapCause, Item, LogItem, StepGap
 from proxy.formats.wire import machine_of, wire_of
+from proxy.log.contents import Contents
 from proxy.log.cursor import Ids, read_cursor
 from proxy.log.fences import Fence, Fences, new_generation
-from proxy.log.told import Told
 from proxy.observability.counters import StreamCounters
 from proxy.rules.merging import Merging, Ready
 from proxy.streams.backlog import Backlog, Frame
@@ -197,7 +197,7 @@ async def test_a_dispatcher_that_is_closed_sends_nothing_more() -> None:
 
 def shared(fences: Fences) -> RunSession:
     run = session()
-    run.share(fences, Told())
+    run.share(fences, Contents())
     run.ask_flush = lambda milliseconds: None
     return run
 
@@ -251,7 +251,7 @@ async def test_a_replica_that_began_late_knows_cursors_from_the_first_flush_on()
 
 async def test_a_flush_that_is_evicted_is_missed_by_nobody() -> None:
     run = session(events=2)
-    run.share(FENCES, Told())
+    run.share(FENCES, Contents())
     run.publish([completed(), *[Flush(20)] * 5])
     assert [item for _, item in run.retained()] == [completed()]
     opened = await run.open(LiveStream(stream_of(RULES), StreamRules(RULES).rules, None, None))  # type: ignore[arg-type]

@@ -12,8 +12,8 @@ from config.model.files import BacklogConfig, RuleConfig, StreamConfig
 from proxy.core.events import End, Event
 from proxy.core.observations import CoreState, PastState, Status
 from proxy.hatchet.errors import HatchetAway, HistoryAway, RunUnknown
+from proxy.log.contents import Contents
 from proxy.log.fences import Fence, Fences, new_generation
-from proxy.log.told import Told
 from proxy.observability.counters import TeamCounters
 from proxy.rules.ruleset import Rules
 from proxy.runs.reconcile.rebuild import rebuild
@@ -119,7 +119,7 @@ async def test_on_a_shared_log_events_that_the_state_does_not_show_are_a_gap_for
     upstream = FakeUpstream(has_history=False)
     upstream.cores[RUN] = state()
     one = session(upstream, events=4)
-    one.share(Fences(new_generation(1_790_000_000_000, "x"), [Fence(1_790_000_000_000, 1, "a")]), Told())
+    one.share(Fences(new_generation(1_790_000_000_000, "x"), [Fence(1_790_000_000_000, 1, "a")]), Contents())
     one.publish([completed(f"step {number}") for number in range(10)])
     sink, _ = join(await one.open(stream()))
     gap = '{"cause":"backlog","step":null,"attempt":null,"missed":null}'
@@ -128,8 +128,10 @@ async def test_on_a_shared_log_events_that_the_state_does_not_show_are_a_gap_for
 
 async def cursors_at(session_: RunSession, before: int, items: list[Event]) -> list[bytes]:
     """The cursors that a client receives of a session that begins after position `before` of a log."""
-    session_.share(Fences(new_generation(1_790_000_000_000, "x"), [Fence(1_790_000_000_000, 1, "a")]), Told())
-    session_.begin_after(before, Told() if before else None)
+    session_.share(
+        Fences(new_generation(1_790_000_000_000, "x"), [Fence(1_790_000_000_000, 1, "a")]), Contents()
+    )
+    session_.begin_after(before, Contents() if before else None)
     sink, _ = join(await session_.open(stream()))
     session_.publish(items[before:])
     await until(lambda: len(sink.data) == len(items) - before)

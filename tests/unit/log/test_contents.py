@@ -19,7 +19,7 @@ from proxy.core.events import (
     Reset,
     StepGap,
 )
-from proxy.log.told import Continuation, Told
+from proxy.log.contents import Contents, Continuation
 
 RUN: Final = "11111111-1111-4111-8111-111111111111"
 LATE, UPSTREAM = GapCause.JOINED_LATE, GapCause.UPSTREAM
@@ -37,8 +37,8 @@ def gap(cause: GapCause, missed: int | None, step: str = "a", attempt: int = 1) 
     return StepGap(cause, step, attempt, missed)
 
 
-def told(*items: Item) -> Told:
-    one = Told()
+def contents(*items: Item) -> Contents:
+    one = Contents()
     for item in items:
         one.note(item)
     return one
@@ -100,26 +100,26 @@ CASES: Final[dict[str, tuple[list[Item], list[Item], list[Item]]]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_only_what_is_new_passes(name: str) -> None:
     before, items, expected = CASES[name]
-    assert Continuation(told(*before)).news(items) == expected
+    assert Continuation(contents(*before)).news(items) == expected
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_it_makes_no_difference_in_how_many_pieces_items_come(name: str) -> None:
     before, items, expected = CASES[name]
-    one = Continuation(told(*before))
+    one = Continuation(contents(*before))
     assert [passed for item in items for passed in one.news([item])] == expected
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_summary_says_the_same(name: str) -> None:
     before, items, expected = CASES[name]
-    assert Continuation(Told.of(told(*before).plain)).news(items) == expected
+    assert Continuation(Contents.of(contents(*before).plain)).news(items) == expected
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_passed_once_passes_never_again(name: str) -> None:
     before, items, _ = CASES[name]
-    one = told(*before)
+    one = contents(*before)
     Continuation(one).news(items)
     again = [item for item in Continuation(one).news(items) if not isinstance(item, StepGap)]
     assert again == []
@@ -129,5 +129,5 @@ def test_what_passed_once_passes_never_again(name: str) -> None:
 def test_what_was_served_before_the_last_items_is_known(cut: int) -> None:
     items: list[Item] = [STARTED, chunk(0), chunk(1), RETRYING, RESET, chunk(0, attempt=2), DONE, *OVER]
     rest = items[cut:]
-    before = told(*items).before(rest)
+    before = contents(*items).before(rest)
     assert Continuation(before).news(rest) == rest

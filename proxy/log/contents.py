@@ -3,9 +3,9 @@
 A replica that takes a run over follows it at Hatchet from scratch: it reads the states, subscribes, and gets
 items from the run's beginning. `Continuation` passes on only what the log does not hold yet:
 
-    told    started  chunk 0  chunk 1  chunk 2
-    items   started                     gap(joined_late, 3)  chunk 3  chunk 4  completed
-    pass                                                     chunk 3  chunk 4  completed
+    contents  started  chunk 0  chunk 1  chunk 2
+    items     started                     gap(joined_late, 3)  chunk 3  chunk 4  completed
+    pass                                                       chunk 3  chunk 4  completed
 
 Where chunks are missing between what the log holds and what comes, exactly those become a gap.
 """
@@ -35,7 +35,7 @@ ALL: Final = 1 << 50  # more chunks than an attempt has
 
 
 @dataclass(slots=True)
-class StepTold:
+class StepContents:
     """What the log holds of one step: of attempt `attempt` all chunks before `next`."""
 
     name: str
@@ -52,26 +52,26 @@ class StepTold:
             self.next = 0
 
 
-class Told:
+class Contents:
     """What the log holds of one run."""
 
     __slots__ = ("_ids", "run_event", "status", "steps")
 
     def __init__(self) -> None:
-        self.steps: dict[str, StepTold] = {}
+        self.steps: dict[str, StepContents] = {}
         self.run_event: str | None = None
         self.status: str | None = None  # of the verified end
         self._ids: dict[str, str] = {}  # a step's name -> its id
 
     def note(self, item: LogItem) -> None:
-        """`item` was told."""
+        """The log holds `item` now."""
         if isinstance(item, Event):
             if item.step_run_id is None:
                 self.run_event = item.type if item.type in RUN_EVENTS else self.run_event
                 return
             step = self.steps.get(item.step_run_id)
             if step is None:
-                step = self._add(item.step_run_id, StepTold(item.step or ""))
+                step = self._add(item.step_run_id, StepContents(item.step or ""))
             if item.type == STEP_STREAM:
                 if item.attempt is not None and item.attempt != step.attempt:
                     step.began(item.attempt)
@@ -90,12 +90,12 @@ class Told:
             self.status = item.status
 
     @property
-    def chunky(self) -> list[StepTold]:
-        """The steps of whose last attempt chunks were told."""
+    def chunky(self) -> list[StepContents]:
+        """The steps of whose last attempt the log holds chunks."""
         return [step for step in self.steps.values() if step.next]
 
-    def named(self, name: str | None) -> StepTold | None:
-        """What was told of the step with that name."""
+    def named(self, name: str | None) -> StepContents | None:
+        """What the log holds of the step with that name."""
         step_id = self.id_of(name)
         return None if step_id is None else self.steps.get(step_id)
 
@@ -103,8 +103,8 @@ class Told:
         """The id of the step with that name."""
         return None if name is None else self._ids.get(name)
 
-    def tells(self, event: Event) -> bool:
-        """Whether `event`, which is no chunk, was told, be it with other words."""
+    def holds(self, event: Event) -> bool:
+        """Whether the log holds `event`, which is no chunk, maybe with another payload."""
         if event.step_run_id is None:
             return self.run_event == event.type
         step = self.steps.get(event.step_run_id)
@@ -116,7 +116,7 @@ class Told:
             return step.ended or (event.attempt or 1) < step.attempt or (event.attempt or 1) <= step.retried
         return step.ended
 
-    def _add(self, step_id: str, step: StepTold) -> StepTold:
+    def _add(self, step_id: str, step: StepContents) -> StepContents:
         self.steps[step_id] = step
         self._ids[step.name] = step_id
         return step
@@ -131,16 +131,16 @@ class Told:
         return {"steps": steps, "run": self.run_event, "status": self.status}
 
     @classmethod
-    def of(cls, plain: Any) -> Told:
+    def of(cls, plain: Any) -> Contents:
         """The one that `plain` describes. Raises ValueError, TypeError or KeyError."""
-        told = cls()
-        told.run_event, told.status = plain["run"], plain["status"]
+        contents = cls()
+        contents.run_event, contents.status = plain["run"], plain["status"]
         for step_id, name, *fields in plain["steps"]:
-            told._add(step_id, StepTold(name, *fields))
-        return told
+            contents._add(step_id, StepContents(name, *fields))
+        return contents
 
-    def before(self, items: Iterable[LogItem]) -> Told:
-        """What was told before `items`, which are the last ones that were told."""
+    def before(self, items: Iterable[LogItem]) -> Contents:
+        """What the log held before `items`, which are its last ones."""
         before, seen = self.copy(), set()
         for item in items:
             if isinstance(item, End):
@@ -155,9 +155,9 @@ class Told:
         return before
 
     def _rewind(self, step_id: str, first: LogItem) -> None:
-        """The item `first` of a step was not told, nor was any after it."""
+        """The log does not hold the item `first` of a step, nor any after it."""
         step = self.steps[step_id]
-        if isinstance(first, Reset):  # all chunks of the attempt before it were told
+        if isinstance(first, Reset):  # the log holds all chunks of the attempt before it
             step.ended, step.attempt, step.next = False, first.attempt - 1, ALL
             return
         assert isinstance(first, Event)
@@ -171,23 +171,23 @@ class Told:
         if first.type == STEP_STREAM:
             step.next = first.index or 0
 
-    def copy(self) -> Told:
-        """One of its own, that says the same."""
-        return Told.of(self.plain)
+    def copy(self) -> Contents:
+        """An equal one."""
+        return Contents.of(self.plain)
 
 
 class Continuation:
-    """Lets pass the items of a run that `told` does not have yet, and notes them there."""
+    """Lets pass the items of a run that `contents` does not hold yet, and notes them there."""
 
-    __slots__ = ("_held", "_inherited", "told")
+    __slots__ = ("_held", "_inherited", "contents")
 
-    def __init__(self, told: Told) -> None:
-        self.told = told
-        self._inherited = frozenset(told.steps)  # the others begin under this replica's eyes
+    def __init__(self, contents: Contents) -> None:
+        self.contents = contents
+        self._inherited = frozenset(contents.steps)  # this replica follows the others from their beginning
         self._held: list[StepGap] = []  # gaps whose next item decides what is missing
 
     def news(self, items: Iterable[Item]) -> list[Item]:
-        """The items that were not told, in order."""
+        """The items that the log does not hold, in order."""
         passed: list[Item] = []
         for item in items:
             if isinstance(item, StepGap):
@@ -197,40 +197,40 @@ class Continuation:
         return passed
 
     def _gap(self, gap: StepGap, passed: list[Item]) -> None:
-        step_id = self.told.id_of(gap.step)
-        step = self.told.steps.get(step_id or "")
+        step_id = self.contents.id_of(gap.step)
+        step = self.contents.steps.get(step_id or "")
         if step is None or step_id not in self._inherited:
             passed.append(gap)
         elif not step.ended and (gap.attempt is None or gap.attempt >= step.attempt):
             self._held.append(gap)
 
     def _other(self, item: Item, passed: list[Item]) -> None:
-        told = self.told
+        contents = self.contents
         if isinstance(item, Event):
             if item.type == STEP_STREAM:
                 self._chunk(item, passed)
                 return
-            if told.tells(item):
+            if contents.holds(item):
                 self._held.clear()
                 return
         elif isinstance(item, Reset):
-            step = told.named(item.step)
+            step = contents.named(item.step)
             if step is not None and (step.ended or item.attempt <= step.attempt):
                 return
-        elif isinstance(item, End) and told.status is not None:
+        elif isinstance(item, End) and contents.status is not None:
             return
         passed += self._release()
         passed.append(item)
-        told.note(item)
+        contents.note(item)
 
     def _chunk(self, chunk: Event, passed: list[Item]) -> None:
-        told = self.told
+        contents = self.contents
         step_id = chunk.step_run_id or ""
         if step_id not in self._inherited:
             passed.append(chunk)
-            told.note(chunk)
+            contents.note(chunk)
             return
-        step = told.steps.get(step_id)
+        step = contents.steps.get(step_id)
         attempt, index = chunk.attempt or 1, chunk.index or 0
         if step is not None and (step.ended or attempt < step.attempt):
             self._held.clear()
@@ -247,10 +247,10 @@ class Continuation:
         else:
             passed += self._release()
         passed.append(chunk)
-        told.note(chunk)
+        contents.note(chunk)
 
     def _release(self) -> Sequence[StepGap]:
-        """The held gaps: what they miss came after what was told, while no replica followed the run."""
+        """The held gaps: what they miss came after what the log holds, while no replica followed the run."""
         held, self._held = self._held, []
         return [
             StepGap(GapCause.UPSTREAM, gap.step, gap.attempt, None)
