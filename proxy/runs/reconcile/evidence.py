@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from proxy.core import payloads
 from proxy.core.events import STEP_CANCELLED, STEP_FAILED
 from proxy.core.observations import Status
-from proxy.runs.reconcile import payloads
 from proxy.runs.reconcile.timing import FAILURE_TEXT_WAIT
 
 # Attempts whose failure is remembered one by one; older ones are dropped.

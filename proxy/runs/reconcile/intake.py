@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from proxy.core import payloads
 from proxy.core.events import STEP_CANCELLED, STEP_COMPLETED, GapCause
 from proxy.core.observations import STEP_END_KINDS, Kind, LiveEvent
-from proxy.runs.reconcile import payloads
 from proxy.runs.reconcile.attempts import attribute
 from proxy.runs.reconcile.emitter import Emitter
 from proxy.runs.reconcile.evidence import Evidence, Outcome

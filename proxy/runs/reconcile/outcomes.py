@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from proxy.core import payloads
 from proxy.core.events import STEP_CANCELLED, STEP_COMPLETED, STEP_FAILED, STEP_SKIPPED
 from proxy.core.observations import CoreState, CoreStep, PastStep, PastTaskEvent, Status
-from proxy.runs.reconcile import payloads
 from proxy.runs.reconcile.evidence import Evidence, Outcome
 from proxy.runs.reconcile.timing import FAILED_WAIT, HISTORY_LAG
 

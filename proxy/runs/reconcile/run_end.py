@@ -16,9 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final
 
+from proxy.core import payloads
 from proxy.core.events import RUN_CANCELLED, RUN_COMPLETED, RUN_FAILED, STEP_FAILED, STEP_SKIPPED, End
 from proxy.core.observations import CoreState, Kind, LiveEvent, PastState, Status
-from proxy.runs.reconcile import outcomes, payloads
+from proxy.runs.reconcile import outcomes
 from proxy.runs.reconcile.emitter import Emitter
 from proxy.runs.reconcile.evidence import Evidence
 from proxy.runs.reconcile.joining import Joining

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
+from proxy.core import payloads
 from proxy.core.events import STEP_RETRYING, STEP_STARTED, GapCause
-from proxy.runs.reconcile import payloads
 from proxy.runs.reconcile.completeness import NOT_PROVEN, WHOLE, AttemptEnd, Verdict, covers, tail
 from proxy.runs.reconcile.emitter import Emitter
 from proxy.runs.reconcile.evidence import Evidence, Outcome
