@@ -316,6 +316,52 @@ def misplaced(items: Sequence[Item], *, lags: bool) -> list[str]:
     ]
 
 
+def undecidable(run: Truth, subscriptions: Sequence[SubscriptionScript], items: Sequence[Item]) -> set[str]:
+    """Chunks of a retry that continued the failed attempt's when they came, as `misplaced` names them.
+
+    The failure was lost, and the retry's first chunks were lost or late: nothing that had come by then
+    distinguishes the two, and a chunk waits for nothing. Only the last attempt's text counts: such a chunk is
+    void by the reset that follows, and a gap in the attempt that it was sent as must say so.
+    """
+    last = {step.id: len(step.tries) for step in run.steps}
+    names = {step.name: step.id for step in run.steps}
+    gaps = {(names[item.step], item.attempt) for item in items if isinstance(item, StepGap) and item.step}
+    came = sorted(((t, e) for one in subscriptions for t, e in one.events), key=lambda entry: entry[0])
+    found = set()
+    for step in run.steps:
+        for attempt in range(1, last[step.id]):
+            if (step.id, attempt) in gaps:
+                chunks = _that_continue(step.id, attempt, [event for _, event in came])
+                found |= {f"{event.payload} sent as {attempt}/{event.index}" for event in chunks}
+    return found
+
+
+def _that_continue(step_id: str, attempt: int, came: Sequence[LiveEvent]) -> list[LiveEvent]:
+    """The chunks of later attempts that came before anything showed that `attempt` was over."""
+    highest = -1
+    seen: set[str] = set()
+    found: list[LiveEvent] = []
+    for event in came:
+        if event.step_run_id != step_id:
+            continue
+        if event.kind is not Kind.STREAM:
+            if event.kind is not Kind.STARTED and (event.retry_count or 0) >= attempt - 1:
+                return found
+            continue
+        index, sent_in = event.index or 0, int(event.payload.split("/")[1])
+        if sent_in < attempt or event.payload in seen:
+            continue
+        if (sent_in > attempt and index <= highest) or not (seen or sent_in == attempt):
+            return found
+        if sent_in == attempt and any(each.index == index for each in found):
+            return found
+        seen.add(event.payload)
+        highest = max(highest, index)
+        if sent_in > attempt:
+            found.append(event)
+    return found
+
+
 def failures_without_message(items: Sequence[Item]) -> list[str | None]:
     """Steps whose failure was not sent, although the states have it."""
     return [
