@@ -85,6 +85,7 @@ def scenario(seed: int) -> tuple[Truth, list[SubscriptionScript], World]:
 @example(17872)  # its first chunks come long after the history showed its failure
 @example(19244)  # the same, joined late
 @example(2037235)  # the history counts two attempts, a subscription brings the end of the third
+@example(22316369)  # an attempt's last chunks come when its failure is old, and continue the one before
 @example(14021)  # two attempts that the history shows one after the other, late
 def test_chunks_held_back_come_under_their_own_attempt_or_not_at_all(lag: float, seed: int) -> None:
     run, subscriptions, world = scenario(seed)

@@ -159,6 +159,8 @@ def _proven(
         return Attribution(None, until=until)
     if proven == 1:
         return Attribution(proven)
+    if one.clock_put_back and one.first_received_at <= evidence.proven_at:
+        return Attribution(UNKNOWN)  # its times say nothing, and it came before the attempt was known
     attempt = _by_times(one, evidence, newer=newer)
     if attempt is not None:
         return Attribution(attempt)
@@ -206,6 +208,8 @@ def _by_times(one: Execution, evidence: Evidence, *, newer: int) -> int | None:
         failure = evidence.failures.get(attempt - 1)
         if began is not None:
             earlier = one.first_at < began - (0 if newer else _START_LAG)
+            if not earlier and failure is not None and _clocks_disagree(one, failure):
+                return UNKNOWN
         elif failure is not None and failure.failed_at is not None:
             earlier = one.first_at < failure.failed_at
         elif failure is not None and failure.at is not None and one.first_at >= failure.at:
@@ -216,6 +220,17 @@ def _by_times(one: Execution, evidence: Evidence, *, newer: int) -> int | None:
             break
         attempt -= 1
     return attempt
+
+
+def _clocks_disagree(one: Execution, failure: Failure) -> bool:
+    """Whether, by its time, it was sent before the failure and also after the next attempt had begun.
+
+    The worker's clock was put back, or is behind the engine's. If it came before the failure did, nothing
+    decides; what came after the failure is the next attempt's.
+    """
+    if failure.failed_at is None or one.first_at is None or not failure.live:
+        return False
+    return one.first_received_at <= failure.known_at and one.first_at < failure.failed_at - _JITTER
 
 
 def _still_the_same(evidence: Evidence, begun_at: float, now: float) -> bool:

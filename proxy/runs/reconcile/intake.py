@@ -15,7 +15,14 @@ from proxy.runs.reconcile.attempts import attribute
 from proxy.runs.reconcile.emitter import Emitter
 from proxy.runs.reconcile.evidence import Evidence, Outcome
 from proxy.runs.reconcile.outcomes import AT_REST
-from proxy.runs.reconcile.placement import Contested, Execution, Executions, Place, place
+from proxy.runs.reconcile.placement import (
+    Contested,
+    Execution,
+    Executions,
+    Place,
+    continues_with_an_earlier_time,
+    place,
+)
 from proxy.runs.reconcile.run_end import Phase, RunEnd
 from proxy.runs.reconcile.sequencer import Step
 from proxy.runs.reconcile.states import States, Wakeup
@@ -100,6 +107,8 @@ class Intake:
         same_flush = newest is not None and now < newest.last_received_at + SAME_FLUSH
         n, what = place(event, executions.all, over, unbroken, same_flush=same_flush)
         if what is Place.CONTESTED:
+            if newest is not None and not same_flush and continues_with_an_earlier_time(event, newest):
+                newest.clock_put_back = True
             return None, what
         if what is Place.BEGINS and step.sequencer.ended:
             return None, what

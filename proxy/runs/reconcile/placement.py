@@ -43,6 +43,7 @@ class Execution:
     __slots__ = (
         "attempt",
         "begun",
+        "clock_put_back",
         "first_at",
         "first_index",
         "first_received_at",
@@ -63,6 +64,7 @@ class Execution:
         self.begun: tuple[int, float] | None = None
         """(attempt, seconds): the beginning of an attempt that came before the first chunk, on the same
         subscription, and when"""
+        self.clock_put_back = False  # a chunk came that continues it, timed before its first one
         self.first_received_at = now  # when its first chunk was received
         self.last_received_at = now  # when its last chunk was received
         self.first_index = 0
@@ -165,6 +167,8 @@ def place(
         return last, Place.CONTESTED
     if len(fits) > 1 and chunk.at is not None:
         return fits[0][0], Place.CONTESTED
+    if fits and _sent_after_all(chunk, candidates[fits[0][0]], candidates[last]):
+        return fits[0][0], Place.CONTESTED
     return fits[0] if fits else (-1, Place.BEGINS)
 
 
@@ -235,6 +239,21 @@ def _clock_ahead(chunk: _Chunk, candidate: _Candidate) -> bool:
         return False
     later = chunk.index > one.last_index and not _before(chunk.at, one.last_at)
     return later and chunk.at <= candidate.over + _SKEW
+
+
+def _sent_after_all(chunk: _Chunk, candidate: _Candidate, newest: _Candidate) -> bool:
+    """Whether it continues an earlier execution, and was sent when the newest was over.
+
+    Old code that still runs may have sent it, or an attempt that is not known yet.
+    """
+    if candidate is newest or chunk.index <= candidate.one.last_index:
+        return False
+    return _after(chunk.at, newest.over)
+
+
+def continues_with_an_earlier_time(event: LiveEvent, one: Execution) -> bool:
+    """Whether a chunk has the next index of an execution, and is timed before its first one."""
+    return event.index == one.last_index + 1 and _before(event.at, one.first_at)
 
 
 def _close(at: int | None, other: int | None) -> bool:

@@ -212,3 +212,86 @@ def test_held_back_chunks_that_continue_the_retry_by_index_but_were_sent_before_
     made.until(5.0)
     legal(made.items)
     assert chunks(made, 2) == ["0@1.1", "1@1.15"]
+
+
+def test_chunks_held_back_until_the_attempts_failure_is_old_are_a_gap_and_not_the_attempts_before() -> None:
+    """Lifecycle events are off, and the history only counts attempts, so nothing says how the first ended."""
+    again = {"retry": 1, "started_at": at(1.0), "finished_at": at(2.0)}
+    made = world(
+        [(0, core(Status.RUNNING)), (4.5, core(Status.FAILED))],
+        [
+            (0, past(Status.RUNNING)),
+            (1.0, past(Status.RUNNING, **again)),
+            (2.0, past(Status.FAILED, **again)),
+        ],
+    )
+    one = made.open(ordered=False)
+    made.until(0.1)
+    made.emit(one, chunk(0, 0.1))
+    made.until(1.3)
+    made.emit(one, chunk(0, 1.3))
+    made.until(2.05)
+    made.reconciler.history_poll.want(made.now)
+    made.until(2.2 + OVER_WAIT)
+    made.emit(one, chunk(1, 1.6), chunk(2, 1.9))
+    made.until(10)
+    legal(made.items)
+    assert chunks(made, 2) == ["0@1.3"]
+    assert [gap for gap in gaps(made) if gap.attempt == 2]
+
+
+def test_chunks_from_before_a_clock_was_put_back_are_not_sent_as_the_retrys() -> None:
+    """Half a second back, just before the retry began: the failed attempt's chunks are timed within it."""
+    again = {"retry": 1, "started_at": at(0.55)}
+    made = world(
+        [(1.8, core(Status.RUNNING)), (4.0, core(Status.COMPLETED))],
+        [(0.9, past(Status.RUNNING, **again)), (2.5, past(Status.COMPLETED, **again))],
+    )
+    made.lag_of_chunks = 1.0
+    one = made.open(ordered=False)
+    made.until(0.6)
+    made.emit(one, chunk(5, 0.6, "1/5"))
+    made.until(0.7)
+    made.emit(one, chunk(6, 0.7, "1/6"))
+    made.until(0.85)
+    made.emit(one, chunk(7, 0.35, "1/7"))
+    made.until(1.1)
+    made.emit(one, failed(0.75), chunk(0, 0.58, "2/0"))
+    made.emit(one, completed(1.4, retry=1))
+    for index in range(1, 8):
+        made.until(1.1 + index / 10)
+        made.emit(one, chunk(index, 0.58 + index / 10, f"2/{index}"))
+    made.until(10)
+    legal(made.items)
+    assert not [text for text in chunks(made, 2) if text.startswith("1/")]
+    assert [gap for gap in gaps(made) if gap.attempt == 2] or len(chunks(made, 2)) == 8
+
+
+def test_a_chunk_from_before_the_failure_is_not_the_retrys_though_that_is_timed_before_it() -> None:
+    """The worker's clock was put back half a second between the two attempts; the engine's was not."""
+    failure = (PastTaskEvent("FAILED", at(0.99), 0),)
+    made = running(retry=1, started_at=at(0.55), events=failure)
+    one = made.open(ordered=False)
+    made.until(0.9)
+    made.emit(one, chunk(0, 0.9, "1/0"))
+    made.until(0.99)
+    made.emit(one, failed(0.99))
+    made.until(1.3)
+    made.emit(one, completed(1.3, retry=1))
+    made.until(5)
+    legal(made.items)
+    assert chunks(made, 2) == []
+    assert [gap.attempt for gap in gaps(made)] == [1, 2]
+
+
+def test_a_retrys_chunk_that_comes_after_the_failure_is_its_though_the_workers_clock_is_behind() -> None:
+    failure = (PastTaskEvent("FAILED", at(0.99), 0),)
+    made = running(retry=1, started_at=at(0.55), events=failure)
+    one = made.open(ordered=False)
+    made.until(0.99)
+    made.emit(one, failed(0.99))
+    made.until(1.2)
+    made.emit(one, chunk(0, 0.6, "2/0"), completed(1.3, retry=1))
+    made.until(5)
+    legal(made.items)
+    assert chunks(made, 2) == ["2/0"]

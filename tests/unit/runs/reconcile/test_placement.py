@@ -229,6 +229,13 @@ def test_a_clock_that_was_put_back_is_no_proof_where_an_older_execution_fits_too
     assert placed(chunk(4, 1.5), first, second) == (0, Place.ADDS), "sent before the newer one began"
 
 
+def test_what_was_sent_after_the_newest_failed_is_contested_where_an_older_one_may_still_run() -> None:
+    """The older one's code may go on, or an attempt began that is not known yet."""
+    first, second = execution((0, 0.3), emitted=1), execution((0, 6.6), emitted=1, number=2)
+    assert placed(chunk(1, 6.9), first, second, over={1: 6.6}) == (0, Place.CONTESTED)
+    assert placed(chunk(1, 6.9), first, second, over={0: 0.4, 1: 6.6}) != (0, Place.ADDS)
+
+
 def test_an_index_that_an_older_execution_sent_at_another_time_is_not_its() -> None:
     """The worker's clock was put back by seconds before the last chunk of the newer one."""
     first, second = execution(*THREE, emitted=3), execution((0, 6.0), (1, 6.1), number=2)
