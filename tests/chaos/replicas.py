@@ -12,7 +12,7 @@ from typing import Final
 
 import aiohttp
 
-from tests.support.processes import Running, answers, lasting_port, running
+from tests.support.processes import Running, answers, free_port, running
 from tests.support.relay import Relay, relay
 
 LEADING: Final = re.compile(r"^stream_proxy_shared_log_runs_leading (\S+)$", re.MULTILINE)
@@ -26,7 +26,7 @@ class Replica:
     """One proxy of several, always on the same port."""
 
     def __init__(self, config: Path, env: Mapping[str, str], wires: Sequence[Relay] = ()) -> None:
-        self.port = lasting_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.wires = wires
         self._config, self._env = config, env

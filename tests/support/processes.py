@@ -19,7 +19,7 @@ from tests.support.waiting import until
 
 START: Final = 30.0  # seconds until a process must have said what is waited for
 STOP: Final = 15.0  # ... until it must be gone after a signal
-LASTING: Final = (15_000, 30_000)  # ports that no connection is given by the system
+PORTS: Final = (15_000, 30_000)  # ports that no connection is given by the system
 PROGRAM: Final = (sys.executable, "-c", "from proxy.cli.main import start; start()")
 
 
@@ -122,21 +122,13 @@ async def answers(url: str, within: float = START) -> None:
     await until(accepts, f"something listens at {url}", within=within, every=0.05)
 
 
-def lasting_port() -> int:
-    """A free port for something that ends and starts again: no connection is given it meanwhile.
+def free_port() -> int:
+    """A port that nothing listens on, and that no connection and no other listener is given meanwhile.
 
     Systems take the ports of connections from 32768 on (Linux) or 49152 on (IANA).
     """
     while True:
-        port = SystemRandom().randrange(*LASTING)
+        port = SystemRandom().randrange(*PORTS)
         with contextlib.suppress(OSError), socket.socket() as sock:
             sock.bind(("127.0.0.1", port))
             return port
-
-
-def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port

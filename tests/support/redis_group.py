@@ -12,7 +12,7 @@ from typing import Any, Final
 from redis import Redis
 from redis.exceptions import RedisError
 
-from tests.support.processes import lasting_port
+from tests.support.processes import free_port
 from tests.support.redis_server import RedisServer
 from tests.support.tools import need
 
@@ -38,7 +38,7 @@ class RedisGroup:
             place.mkdir()
             self.nodes.append(RedisServer(place, SETTINGS))
         self._folder = folder
-        self._ports = [lasting_port() for _ in range(SENTINELS)]
+        self._ports = [free_port() for _ in range(SENTINELS)]
         self._sentinels: list[subprocess.Popen[bytes]] = []
         self._dead: set[RedisServer] = set()
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from redis import Redis
 
-from tests.support.processes import lasting_port
+from tests.support.processes import free_port
 from tests.support.tools import need
 
 SETTINGS: Final = {"bind": "127.0.0.1", "save": "", "appendonly": "no", "protected-mode": "no"}
@@ -28,7 +28,7 @@ class RedisServer:
     def __init__(
         self, folder: Path, settings: Mapping[str, str] | None = None, *, port: int | None = None
     ) -> None:
-        self.port = port or lasting_port()
+        self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = folder
         self._settings = dict(settings or {})

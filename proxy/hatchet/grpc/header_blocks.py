@@ -41,6 +41,8 @@ class HeaderEncoder:
 
     def resize(self, size: int) -> None:
         """Use a dynamic table of `size` bytes from now on."""
+        if size == self._encoder.header_table_size:
+            return  # hpack would forget a change that it has not announced yet
         self._encoder.header_table_size = size
         self._blocks.clear()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hpack import Decoder, Encoder
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.hatchet.grpc.header_blocks import HeaderDecoder, HeaderEncoder
@@ -18,6 +18,7 @@ STEPS = st.lists(st.one_of(FIELDS, st.sampled_from([0, 100, 200, 4096])), max_si
 
 
 @given(STEPS)
+@example([0, (), 100, 100, ((":path", "/a"), (":path", "/a"))])
 def test_every_block_is_understood_by_any_decoder(steps: list[object]) -> None:
     ours, theirs = HeaderEncoder(), Decoder()
     for step in steps:
@@ -34,7 +35,8 @@ def test_every_block_of_any_encoder_is_understood(steps: list[object]) -> None:
     theirs, ours = Encoder(), HeaderDecoder(100_000)
     for step in steps:
         if isinstance(step, int):
-            theirs.header_table_size = step
+            if step != theirs.header_table_size:  # hpack 4.2 forgets a change that is set twice
+                theirs.header_table_size = step
         else:
             assert isinstance(step, tuple)
             headers = {name.encode(): text.encode() for name, text in step}
