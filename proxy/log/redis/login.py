@@ -168,8 +168,9 @@ def _why(link: Link, node: Node, tls: bool) -> LogAway | LogRefused | None:
         return LogRefused(f"{node} speaks TLS: write rediss:// in place of redis://")
     if link.foreign:
         return LogRefused(f"what listens at {node} is no Redis")
-    if not link.open and not tls and isinstance(link.error, ConnectionError | None):
-        return LogAway(f"{node} closed the connection at once; does it speak TLS?")
+    if not link.open and isinstance(link.error, ConnectionError | None):
+        question = "ask for a client certificate (tls-auth-clients)" if tls else "speak TLS"
+        return LogAway(f"{node} closed the connection at once; does it {question}?")
     return None
 
 

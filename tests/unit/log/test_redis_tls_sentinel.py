@@ -95,7 +95,7 @@ async def test_tls_to_a_plain_port_and_plain_text_to_a_tls_port_are_said(
 
 async def test_a_server_that_wants_a_client_certificate_is_said(tmp_path: Path, ours: Authority) -> None:
     with tls_server(tmp_path, ours, tls_auth_clients="yes") as url:
-        assert "asks for a client certificate" in str(await said(url))
+        assert "client certificate" in str(await said(url))  # asked for, or only closed: that is a race
 
 
 # -- Sentinel --
