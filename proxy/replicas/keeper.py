@@ -163,7 +163,7 @@ class Keeper:
         self._ask_about_silence([run for run in followed if run.is_wanted], now)
         if self.standby and led and not self._leaving and now - self._asked_at >= ASK_EVERY:
             self._asked_at = now
-            self._announce("standby", [run.name for run in led])
+            self._announce("standby", names=[run.name for run in led])
 
     async def _look_at_leaders(self, followed: Sequence[SharedRun], now: float) -> None:
         leaders = {run.progress.leader for run in followed}
@@ -199,15 +199,14 @@ class Keeper:
                 asked.setdefault(run.progress.leader, []).append(run.name)
                 self._background.start(run.catch_up())
         for leader, names in asked.items():
-            for start in range(0, len(names), MOST_NAMES):
-                self._log.announce(["leads", leader, *names[start : start + MOST_NAMES]])
+            self._announce("leads", leader, names=names)
 
     def _answer(self, names: Sequence[str]) -> None:
         """Give up those of the runs that others believe to be led here, and are not."""
         runs = [(name, self._runs.get(name)) for name in names]
         given_up = [name for name, run in runs if run is None or run.role is Role.FOLLOWING]
         if given_up:
-            self._announce("resign", given_up)
+            self._announce("resign", names=given_up)
 
     async def _take_over(self, run: SharedRun, leader: str) -> None:
         await self._clock.sleep(self._rng.uniform(0.0, SPREAD))
@@ -253,9 +252,10 @@ class Keeper:
             else:
                 run.stand_by()
 
-    def _announce(self, verb: str, names: Sequence[str]) -> None:
+    def _announce(self, *words: str, names: Sequence[str]) -> None:
+        """Say `words` about all names, in as many announcements as they need."""
         for start in range(0, len(names), MOST_NAMES):
-            self._log.announce([verb, *names[start : start + MOST_NAMES]])
+            self._log.announce([*words, *names[start : start + MOST_NAMES]])
 
     # -- this replica goes --
 
@@ -271,5 +271,5 @@ class Keeper:
                 return
         except LogAway:
             return
-        self._announce("leaving", [run.name for run in led])
+        self._announce("leaving", names=[run.name for run in led])
         await asyncio.gather(*(run.give_away(seconds) for run in led))

@@ -28,8 +28,7 @@ class Report:
     """What a replica does; times are Unix seconds.
 
     `leads` are the names of the logs of some runs that it leads. `stored_within`: seconds within which 99 of
-    100 appends are stored. `behind`: seconds within which 99 of 100 measured events of
-    other leaders came.
+    100 appends are stored. `behind`: seconds within which 99 of 100 measured events of other leaders came.
     """
 
     replica: str

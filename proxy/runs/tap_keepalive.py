@@ -32,9 +32,8 @@ CANDIDATES: Final = 8  # runs that are remembered: the last ones are over soones
 # were seen. A hangup may also be a false end, after which the run goes on.
 LOOKS: Final = (0.5, 1.0, 4.0)
 BETWEEN: Final = 5.0  # seconds between two chunks at least, doubled while the engine hangs up all the same
-AGAIN: Final = (
-    0.25  # the same after an end that was no hangup: the engine restarted and has forgotten the runs
-)
+# The same after an end that was no hangup: the engine restarted and has forgotten the runs.
+AGAIN: Final = 0.25
 ARRIVES: Final = 0.2  # seconds until the engine has counted a chunk; an earlier hangup says nothing about it
 LONGEST: Final = 600.0  # ... and at most: another version of the engine may not work in this way
 REFUSALS: Final = 3  # in a row, after which no chunk is sent any more: this engine does not take them
@@ -49,9 +48,8 @@ class TapKeepalive:
         self._pair = (key, value)
         self._upstream = upstream
         self._clock = clock
-        self._runs: OrderedDict[str, None] = (
-            OrderedDict()
-        )  # ids of runs, the one with the latest event at the end
+        # Ids of runs, the one with the latest event at the end.
+        self._runs: OrderedDict[str, None] = OrderedDict()
         self._holding: set[str] = set()  # ids of runs that the engine counts as active although they are over
         self._refused = 0  # times in a row
         self._wait = BETWEEN

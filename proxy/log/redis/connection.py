@@ -18,7 +18,7 @@ from proxy.log.base import GONE_AFTER, Life, LogAway, LogRefused
 from proxy.log.redis.cluster import SLOTS_COMMAND, KeySender, slot_map
 from proxy.log.redis.discovery import Discovery, Layout
 from proxy.log.redis.keys import MARK, MARKER, up_key
-from proxy.log.redis.link import Link, Node, Sender, ask
+from proxy.log.redis.link import CLOSED, Link, Node, Sender, ask
 from proxy.log.redis.login import refusal
 from proxy.log.redis.resp import ErrorReply, Reply, command
 from proxy.log.redis.server import Server
@@ -29,7 +29,6 @@ LEFT: Final = frozenset({"READONLY", "MASTERDOWN", "LOADING", "CLUSTERDOWN", "MO
 """Errors of a Redis that must be left: it is no master, or not ready."""
 
 PING: Final = command(b"PING")
-CLOSED: Final = "the connection to Redis was closed"
 T = TypeVar("T")
 
 

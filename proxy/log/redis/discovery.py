@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from config.model.shared_log import LogAddress
 from proxy.log.base import LogAway, LogRefused
-from proxy.log.redis.cluster import SlotMap, slot_map
+from proxy.log.redis.cluster import SLOTS_COMMAND, SlotMap, slot_map
 from proxy.log.redis.link import Link, Node
-from proxy.log.redis.login import Login, refusal
-from proxy.log.redis.resp import ErrorReply, Reply
+from proxy.log.redis.login import Login, answer
+from proxy.log.redis.resp import command
 
 if TYPE_CHECKING:
     from redis.asyncio.sentinel import Sentinel
@@ -68,10 +68,7 @@ class Discovery:
                         f"server.log has several hosts, and {node} is no server of a Redis Cluster"
                     )
                 return Layout((node,))
-            reply = await link.call(b"CLUSTER", b"SLOTS")
-            if isinstance(reply, ErrorReply):
-                raise refusal(reply, "CLUSTER SLOTS")
-            slots = slot_map(reply, node)
+            slots = slot_map(await answer(link, SLOTS_COMMAND, "CLUSTER SLOTS"), node)
             return Layout(slots.masters, slots)
         finally:
             link.close()
@@ -149,9 +146,7 @@ class _AsksForPassword(Exception):
 
 async def information(link: Link, section: str) -> dict[str, str]:
     """What ``INFO`` says in one section. Raises LogAway, LogRefused."""
-    reply: Reply = await link.call(b"INFO", section.encode())
-    if isinstance(reply, ErrorReply):
-        raise refusal(reply, "INFO")
+    reply = await answer(link, command(b"INFO", section.encode()), "INFO")
     if not isinstance(reply, bytes):
         raise LogAway("Redis answers INFO with something else")
     pairs = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())

@@ -20,6 +20,8 @@ from proxy.log.redis.resp import ErrorReply, Parser, ProtocolError, Reply, comma
 
 CONNECT_TIMEOUT: Final = 3.0  # seconds for a connection, TLS and the first commands
 MOST_UNSENT: Final = 64 * 1024 * 1024  # bytes that wait for Redis to read them
+CLOSED: Final = "the connection to Redis was closed"
+LATE: Final = "Redis did not answer in time"
 LOST: Final = ErrorReply("LOST the connection was closed")
 """What a command that has no reply is answered with."""
 
@@ -182,7 +184,7 @@ async def ask(sender: Sender, commands: bytes, timeout: float = CONNECT_TIMEOUT)
             reply = await future
     except TimeoutError:
         sender.close()
-        raise LogAway("Redis did not answer in time") from None
+        raise LogAway(LATE) from None
     if reply is LOST:
-        raise LogAway("the connection to Redis was closed")
+        raise LogAway(CLOSED)
     return reply

@@ -14,8 +14,8 @@ from typing import Final
 from config.model.shared_log import LogAddress
 from proxy.log.base import LogAway, LogRefused
 from proxy.log.redis.keys import PREFIX
-from proxy.log.redis.link import CONNECT_TIMEOUT, Link, Node, OnReply
-from proxy.log.redis.resp import ErrorReply
+from proxy.log.redis.link import CONNECT_TIMEOUT, Link, Node, OnReply, Sender, ask
+from proxy.log.redis.resp import ErrorReply, Reply, command
 
 TLS_RECORDS: Final = (0x14, 0x15, 0x16, 0x17)  # the first byte of what a TLS server sends (RFC 8446, 5.1)
 NO_TLS: Final = "%s does not speak TLS: write redis:// in place of rediss://"
@@ -85,13 +85,19 @@ class Login:
             reply = await link.call(b"AUTH", *user, address.password.encode())
             if isinstance(reply, ErrorReply):
                 raise refused_password(reply, named=bool(user))
-        reply = await link.call(b"PING")
-        if isinstance(reply, ErrorReply):
-            raise refusal(reply, "PING")
+        await answer(link, command(b"PING"), "PING")
         if address.database:
             reply = await link.call(b"SELECT", b"%d" % address.database)
             if isinstance(reply, ErrorReply):
                 raise _no_database(reply, address.database)
+
+
+async def answer(sender: Sender, commands: bytes, what: str) -> Reply:
+    """The reply to the command `what`. Raises LogAway, LogRefused where it is an error."""
+    reply = await ask(sender, commands)
+    if isinstance(reply, ErrorReply):
+        raise refusal(reply, what)
+    return reply
 
 
 def refusal(reply: ErrorReply, what: str) -> LogAway | LogRefused:

@@ -9,8 +9,8 @@ from time import monotonic
 from typing import Final
 
 from proxy.log.base import LogAway
-from proxy.log.redis.link import CONNECT_TIMEOUT, Link, Node, ask
-from proxy.log.redis.login import Login, refusal
+from proxy.log.redis.link import CONNECT_TIMEOUT, LATE, Link, Node
+from proxy.log.redis.login import Login, answer, refusal
 from proxy.log.redis.resp import ErrorReply, Reply, command
 
 PONGS: Final[tuple[Reply, ...]] = ([b"pong", b""], b"PONG")
@@ -58,9 +58,7 @@ class Server:
             self._links.append(await login.open(self.node, closed=self._link_closed))
             self._links.append(await login.open(self.node, closed=self._link_closed, received=self._message))
             self.commands, self.messages = self._links
-            role = await self.commands.call(b"ROLE")
-            if isinstance(role, ErrorReply):
-                raise refusal(role, "ROLE")
+            role = await answer(self.commands, command(b"ROLE"), "ROLE")
             if not isinstance(role, list) or role[0] != b"master":
                 raise refusal(ErrorReply("READONLY"), "ROLE")
             self.messages.subscribes = True
@@ -108,14 +106,14 @@ class Server:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await self._ponged.wait()
         except TimeoutError:
-            raise LogAway("Redis did not answer in time") from None
+            raise LogAway(LATE) from None
 
     # -- proof that it answers --
 
     def look(self) -> None:
         """Ask the subscribing link for a proof that it answers. Raises LogAway where it owes one."""
         if not self._answers:
-            raise LogAway("Redis did not answer in time")
+            raise LogAway(LATE)
         self._ping()
 
     def _ping(self) -> None:
@@ -125,10 +123,7 @@ class Server:
 
     async def ask(self, commands: bytes, what: str) -> Reply:
         """The reply to a command. Raises LogAway, LogRefused where it is an error."""
-        reply = await ask(self.commands, commands)
-        if isinstance(reply, ErrorReply):
-            raise refusal(reply, what)
-        return reply
+        return await answer(self.commands, commands, what)
 
     def _message(self, reply: Reply) -> None:
         self._answers = True

@@ -155,10 +155,8 @@ class RedisLog:
     def _count_error(self, reply: ErrorReply) -> None:
         self.counts.errors[reply.code] += 1
         if reply.code == OUT_OF_MEMORY:
-            for (
-                name
-            ) in self._sealed.to_remove():  # one that was begun again since is written again by its leader
-                self.drop(name)
+            for name in self._sealed.to_remove():
+                self.drop(name)  # one that was begun again since is written again by its leader
 
     # -- reading --
 
@@ -166,20 +164,22 @@ class RedisLog:
         records: list[Record] = []
         start = b"-" if after is None or after < (0, 0) else b"(%d-%d" % after
         while True:
-            page = await self._call(b"XRANGE", key_of(name), start, b"+", b"COUNT", b"%d" % PAGE)
-            if not isinstance(page, list):
-                raise LogAway("Redis answers a question about a log with something else")
+            page = await self._page(b"XRANGE", name, start, b"+", PAGE)
             records += self._records(name, page)
             if len(page) < PAGE:
                 return records
             start = b"(" + page[-1][0]
 
     async def tail(self, name: str) -> Record | None:
-        page = await self._call(b"XREVRANGE", key_of(name), b"+", b"-", b"COUNT", b"1")
+        records = self._records(name, await self._page(b"XREVRANGE", name, b"+", b"-", 1))
+        return records[0] if records else None
+
+    async def _page(self, verb: bytes, name: str, start: bytes, end: bytes, most: int) -> list[Any]:
+        """The entries from `start` on, at most so many. Raises LogAway."""
+        page = await self._call(verb, key_of(name), start, end, b"COUNT", b"%d" % most)
         if not isinstance(page, list):
             raise LogAway("Redis answers a question about a log with something else")
-        records = self._records(name, page)
-        return records[0] if records else None
+        return page
 
     def _records(self, name: str, page: list[Any]) -> list[Record]:
         try:
