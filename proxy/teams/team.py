@@ -206,7 +206,7 @@ class Team:
         """A client's stream ended: give back its run, write its line in the event log, end its span."""
         run, subscriber, span = session.run, session.subscriber, session.span
         if isinstance(run, MergedSession):
-            run.unguard(session)
+            run.guards.remove(session)
         self.release(run)
         self._event_log.stream_over(
             team=self.name,

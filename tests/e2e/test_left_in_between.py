@@ -10,9 +10,10 @@ import httpx
 import pytest
 
 from config.model.files import HatchetConfig
-from proxy.core.observations import CoreState
+from proxy.core.observations import CoreState, PastState
 from proxy.hatchet.client import HatchetClient
 from proxy.hatchet.errors import HatchetAway
+from proxy.server.http import requested_run
 from proxy.simulator import Engine
 from proxy.streams import run_queries
 from tests.e2e.test_front import NOBODY
@@ -28,6 +29,10 @@ streams:
     path: /all/{workflowRunId}
     backlog: {keep_after_end: 3s}
     rules: [{events: ["*", step_stream], data: {type: type, payload: payload}}]
+  named:
+    path: /named/{workflowRunId}
+    backlog: {keep_after_end: 3s}
+    rules: [{events: ["*", step_stream], data: {type: type, workflow: workflow}}]
 """
 
 
@@ -38,12 +43,16 @@ class Gate(HatchetClient):
         super().__init__(config, engine.env)
         self.open = asyncio.Event()
         self.open.set()
+        self.knows_runs = True  # as the history, which is behind
         self.when_asked: Callable[[], None] = lambda: None
 
     async def core(self, run_id: str) -> CoreState:
         self.when_asked()
         await self.open.wait()
         return await super().core(run_id)
+
+    async def past(self, run_id: str) -> PastState | None:
+        return await super().past(run_id) if self.knows_runs else None
 
 
 @pytest.fixture
@@ -109,6 +118,27 @@ async def test_a_reload_while_a_request_waits_for_its_run_leaks_no_lease(
         response = await client.get(f"/all/{run}")
     assert reloads == [1]
     await until(lambda: team.limits.connections == 0 and not proxy.hub.sessions)
+    assert response.status_code == 200, "it began before the reload"
+    assert "stream.end" in response.text
+
+
+async def test_a_stream_that_is_removed_while_a_request_waits_for_a_workflows_name_is_read_to_its_end(
+    engine: Engine, proxy: Served, gates: list[Gate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team = proxy.hub.teams["default"]
+    gates[-1].knows_runs = False
+    run = await engine.trigger("chat", {"message": "hi"})
+    async with httpx.AsyncClient(base_url=proxy.url, timeout=20) as client:
+        monkeypatch.setattr(requested_run, "NAME_PATIENCE", 0.0)
+        async with client.stream("GET", f"/named/{run}") as first:
+            assert first.status_code == 200, "the stream is open, without the name"
+            monkeypatch.setattr(requested_run, "NAME_PATIENCE", 20.0)
+            asking = asyncio.create_task(client.get(f"/named/{run}"))
+            await until(lambda: len(proxy.hub.waiting) == 1 and team.runs.leases(run) == 2)
+            streams = {"all": team.config.streams["all"]}
+            team.configure(team.config.model_copy(update={"streams": streams}), team.server)
+            gates[-1].knows_runs = True
+            response = await asking
     assert response.status_code == 200, "it began before the reload"
     assert "stream.end" in response.text
 

@@ -247,7 +247,7 @@ class StreamRequest:
         try:
             if found is not None:
                 found.feed(run.run)
-            state, dispatcher = await self._state_of(run)
+            state = await self._state_of(run)
             permits = self._permits(identity)
             if stream.allow is not None and not permits(state):
                 return problem(403, "the rules of this stream do not allow you this run")
@@ -262,13 +262,14 @@ class StreamRequest:
                 if not leased.is_open_to(permits):
                     return problem(403, "the rules of this stream do not allow you each of its runs")
             else:
-                dispatcher = dispatcher or await run.open(stream)
+                await reach(run, cursor)
+                # asked only now: during a wait the run may have been dropped, or the stream removed
+                dispatcher = run.opened(stream) or await run.open(stream)
                 leased = run = self._issuer(run, dispatcher, cursor)
                 dispatcher = run.opened(stream) or dispatcher
             if self._client.head_only:
                 headers = stream.wire.headers if self._document is None else DOCUMENT_HEADERS
                 return HttpResponse(200, list(headers))
-            await reach(run, cursor)
             start = dispatcher.channel.start(cursor, came_back=self._cursor != "")
             retry = stream.wire.opening(jittered(stream.config.retry))
             sink.begin([*stream.wire.headers, *start.headers, *self.cors], retry)
@@ -296,7 +297,7 @@ class StreamRequest:
                 on_end=team.session_ended,
             )
             if isinstance(leased, MergedSession):
-                leased.guard(session, permits, partial(session.end, Ending.DROPPED))
+                leased.guards.add(session, permits, partial(session.end, Ending.DROPPED))
             return session
         finally:
             if session is None:
@@ -327,15 +328,15 @@ class StreamRequest:
             return min(config.wait_for_run, max(self._document.wait or 0.0, UNKNOWN_PATIENCE))
         return config.wait_for_run
 
-    async def _state_of(self, run: RunSession) -> tuple[CoreState, Dispatcher | None]:
-        """The run's first state, and the dispatcher of a stream that is open. Raises HatchetError."""
-        state, dispatcher = run.state, run.opened(self._stream)
-        if state is None or dispatcher is None:
+    async def _state_of(self, run: RunSession) -> CoreState:
+        """The run's first state. Raises HatchetError."""
+        state = run.state
+        if state is None or run.opened(self._stream) is None:
             await in_task()
-            state, dispatcher = await run.known(self._patience), None
+            state = await run.known(self._patience)
         if self._stream.depends_on_workflow or self._stream.shows_workflow:
             await check_workflow(self._stream, run)
-        return state, dispatcher
+        return state
 
     def _resumes(self, run_id: str, cursor: Cursor) -> bool:
         """Whether the cursor was issued by this process, for this stream of this run."""

@@ -25,6 +25,7 @@ from proxy.hatchet.errors import HatchetAway, HatchetError, RunUnknown
 from proxy.log.cursor import Cursor, Ids
 from proxy.observability.counters import TeamCounters
 from proxy.streams.dispatcher import Dispatcher
+from proxy.streams.merged.guards import Guards, Permits
 from proxy.streams.merged.membership import Feed, Member, Membership, RunLeases, TooManyRuns, spoken
 from proxy.streams.merged.order import in_order
 from proxy.streams.opening import open_dispatcher
@@ -84,7 +85,7 @@ class MergedSession:
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._background = Background(unforeseen, expected=(HatchetError,))  # where the team is closed
         self._joins = asyncio.Semaphore(JOINS_AT_ONCE)
-        self._guards: dict[object, tuple[Callable[[CoreState], bool], Callable[[], None]]] = {}
+        self.guards: Final = Guards(needed=membership.guarded)
         ids = Ids(
             secret,
             team=team,
@@ -202,13 +203,12 @@ class MergedSession:
                     state = await session.known(JOIN_PATIENCE)
                     if self.stream.depends_on_workflow or self.stream.shows_workflow:
                         await session.named(JOIN_PATIENCE)
-                    self._check_guards(state)
+                    self.guards.check(state)
                     await session.listen(member)
                     return
                 except RunUnknown:
-                    member.over = True
                     member.spoke.set()
-                    member.ended.set()
+                    self._run_over(member)
                     return
                 except HatchetError:
                     await asyncio.sleep(JOIN_PAUSE)
@@ -219,24 +219,9 @@ class MergedSession:
         sessions = [member.session for member in self.members.values()]
         return [session.state for session in sessions if session is not None and session.state is not None]
 
-    # -- permission --
-
-    def is_open_to(self, permits: Callable[[CoreState], bool]) -> bool:
+    def is_open_to(self, permits: Permits) -> bool:
         """Whether `permits` is true of each run that must be permitted, as far as their states are known."""
-        return not self._membership.guarded or all(map(permits, self.states))
-
-    def guard(self, reader: object, permits: Callable[[CoreState], bool], refuse: Callable[[], None]) -> None:
-        """`reader` sees the stream only as long as `permits` is true of each run; else `refuse` is called."""
-        self._guards[reader] = (permits, refuse)
-
-    def unguard(self, reader: object) -> None:
-        """`reader` is gone."""
-        self._guards.pop(reader, None)
-
-    def _check_guards(self, state: CoreState) -> None:
-        for permits, refuse in list(self._guards.values()) if self._membership.guarded else ():
-            if not permits(state):
-                refuse()
+        return self.guards.permit(permits, self.states)
 
     # -- items --
 

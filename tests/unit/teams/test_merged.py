@@ -9,18 +9,18 @@ from typing import Any, cast
 import pytest
 
 from config.model.files import RuleConfig, StreamConfig
-from proxy.core.events import End, Event, Item, Reset, StepGap
+from proxy.core.events import End, Event, Reset, StepGap
 from proxy.core.observations import PARENT_RUN, PARENT_STEP, CoreState, CoreStep, ListedRun, PastState, Status
 from proxy.observability.counters import TeamCounters
 from proxy.rules.ruleset import Rules
 from proxy.streams.merged.membership import Member, Membership, TooManyRuns
 from proxy.streams.merged.session import MOST_RUNS, MergedSession
-from proxy.streams.run_session import RunListener, RunSession
 from proxy.streams.stream import LiveStream
 from proxy.teams.merged.conversation import Conversation
 from proxy.teams.merged.family import Family
 from proxy.teams.merged.newcomers import Newcomers
 from tests.support.fakes import FakeUpstream
+from tests.support.merged_runs import PlayedRuns
 from tests.support.waiting import until
 
 ROOT = "00000000-0000-4000-8000-000000000001"
@@ -42,62 +42,13 @@ def stream(**rule: Any) -> LiveStream:
     return LiveStream(config, Rules(config), None, cast(Any, None))
 
 
-class PlayedSession:
-    """A run session whose items the test gives."""
-
-    def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
-        self.state: CoreState | None = None
-        self.workflow: str | None = None
-        self.traceparent: str | None = None
-        self.listeners: list[RunListener] = []
-        self.run = self
-
-    async def known(self, patience: float) -> CoreState:
-        self.state = CoreState(self.run_id, Status.RUNNING, False, metadata={"user": self.run_id})
-        return self.state
-
-    async def named(self, patience: float) -> str:
-        self.workflow = "w"
-        return self.workflow
-
-    async def listen(self, listener: RunListener) -> None:
-        self.listeners.append(listener)
-
-    def unlisten(self, listener: RunListener) -> None:
-        self.listeners.remove(listener)
-
-    def say(self, *items: Item) -> None:
-        for listener in tuple(self.listeners):
-            listener.receive(items)
-
-
-class Runs:
-    """The leases that were given."""
-
-    def __init__(self) -> None:
-        self.leased: dict[str, PlayedSession] = {}
-        self.released: list[str] = []
-        self.room = 10_000
-
-    async def lease(self, run_id: str, *, resumes: bool) -> RunSession:
-        played = self.leased[run_id] = PlayedSession(run_id)
-        return cast(RunSession, played)
-
-    def release(self, session: RunSession, *, at_once: bool = False) -> None:
-        self.released.append(session.run_id)
-
-    def has_room_for(self, run_id: str) -> bool:
-        return len(self.leased) < self.room
-
-
 class Setup:
     """A merged session, and everything around it."""
 
     def __init__(self) -> None:
         self.upstream = FakeUpstream()
         self.newcomers = Newcomers(self.upstream)
-        self.runs = Runs()
+        self.runs = PlayedRuns()
         self.ended = 0
         self.upstream.cores[ROOT] = CoreState(
             ROOT, Status.RUNNING, False, (CoreStep("spread", STEP, Status.RUNNING),)
@@ -252,8 +203,8 @@ async def test_a_turn_that_a_readers_rules_refuse_ends_the_stream_of_that_reader
     await session.ready()
     await until(lambda: session.states)
     refused: list[str] = []
-    session.guard("one", lambda state: state.run_id == ROOT, lambda: refused.append("one"))
-    session.guard("all", lambda state: True, lambda: refused.append("all"))
+    session.guards.add("one", lambda state: state.run_id == ROOT, lambda: refused.append("one"))
+    session.guards.add("all", lambda state: True, lambda: refused.append("all"))
     assert session.is_open_to(lambda state: state.run_id == ROOT)
     session.add(child(1))
     await until(lambda: len(session.states) == 2)
