@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 RETRY_AFTER: Final = (b"retry-after", b"5")
 LOGGED_AS: Final = "(tickets)"
 """The stream in the log lines of refused requests for tickets."""
+BODY_SECONDS: Final = 10.0
+"""For the body of a request for a ticket, where the server below has no limit of its own."""
 MAX_PENDING: Final = 100
 """Requests of a team that wait for their run: each may take `wait_for_run`, and no other limit holds them."""
 
@@ -230,7 +232,7 @@ class TicketEndpoint:
 
 async def _body(request: Request) -> bytes:
     body = b""
-    async with asyncio.timeout(10.0):
+    async with asyncio.timeout(BODY_SECONDS):
         async for piece in request.stream():
             body += piece
             if len(body) > MAX_REQUEST:

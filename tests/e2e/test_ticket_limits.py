@@ -1,0 +1,148 @@
+"""Requests for tickets are bounded, and a refused one says why; none of them leaves anything behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from proxy.server.http import endpoints
+from proxy.simulator import Engine
+from tests.support.issuer import token
+from tests.support.served import Served, served
+from tests.support.waiting import until
+
+NOBODY = "00000000-0000-4000-8000-000000000000"
+SECRET = "the secret of the tokens, long enough for HS256: 0123456789"
+ADA = {"Authorization": f"Bearer {token(SECRET, 'HS256')}"}
+YAML = f"""
+version: 1
+hatchet: {{token: "${{HATCHET_CLIENT_TOKEN}}"}}
+server: {{linger: 200ms, drain: {{grace: 3s, spread: 1s}}}}
+auth:
+  jwt: {{key: "{SECRET}", algorithms: [HS256]}}
+  from: [bearer, ticket]
+  tickets: {{key: "a key for the tickets, long enough: 0123456789", lifetime: 10m}}
+LIMITS
+streams:
+  chat:
+    path: /chat/{{workflowRunId}}
+    wait_for_run: 300ms
+    allow: run.metadata.user == claims.sub
+    rules: [{{events: "*"}}]
+  open:
+    path: /open/{{workflowRunId}}
+    rules: [{{events: "*"}}]
+  of_other_workflow:
+    path: /other/{{metadata.user}}
+    workflow: another
+    wait_for_run: 300ms
+    allow: run.metadata.user == claims.sub
+    rules: [{{events: "*"}}]
+"""
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    async with Engine(speed=20.0, seed=7) as one:
+        yield one
+
+
+@pytest.fixture
+async def proxy(engine: Engine, tmp_path: Path) -> AsyncIterator[Served]:
+    async with served(written(tmp_path), engine.env) as one:
+        yield one
+
+
+@pytest.fixture
+async def client(proxy: Served) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=proxy.url, timeout=20) as one:
+        yield one
+
+
+def written(folder: Path, limits: str = "") -> Path:
+    path = folder / "streams.yaml"
+    path.write_text(YAML.replace("LIMITS", limits))
+    return path
+
+
+async def ask(
+    client: httpx.AsyncClient, run: str, stream: str = "chat", path: str = "/tickets"
+) -> httpx.Response:
+    return await client.post(path, json={"stream": stream, "run": run}, headers=ADA)
+
+
+async def test_requests_that_wait_for_their_run_are_bounded_and_each_gives_its_place_back(
+    proxy: Served, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoints, "MAX_PENDING", 2)
+    waiting = [asyncio.create_task(ask(client, NOBODY)) for _ in range(2)]
+    team = proxy.hub.teams["default"]
+    await until(lambda: team.runs.leases(NOBODY) == 2)
+    refused = await ask(client, NOBODY)
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) > 0
+    assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [404, 404]
+    assert (await ask(client, NOBODY)).status_code == 404, "there is room again"
+    assert team.runs.leases(NOBODY) == 0
+    lines = [line for line in proxy.log if line["event"] == "refused"]
+    assert [line["limit"] for line in lines if "limit" in line] == ["pending_tickets"]
+    assert team.counters.refusals == {"429": 1, "404": 3}
+    assert proxy.hub.health().teams[0].limits["pending_tickets"].refused == 1
+
+
+async def test_a_ticket_gives_its_run_back(engine: Engine, proxy: Served, client: httpx.AsyncClient) -> None:
+    run = await engine.trigger("chat", metadata={"user": "ada"})
+    assert (await ask(client, run)).status_code == 201
+    assert proxy.hub.teams["default"].runs.leases(run) == 0
+
+
+async def test_a_rate_that_is_exceeded_is_counted_as_a_limit(engine: Engine, tmp_path: Path) -> None:
+    path = written(tmp_path, "limits: {connects_per_second: 1}")
+    async with served(path, engine.env) as proxy, httpx.AsyncClient(base_url=proxy.url) as client:
+        answers = [await ask(client, NOBODY, "open") for _ in range(5)]
+        refused = [answer for answer in answers if answer.status_code == 429]
+        assert refused
+        assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
+        assert all("connects_per_second" in answer.json()["detail"] for answer in refused)
+        limit = proxy.hub.health().teams[0].limits["connects_per_second"]
+        assert limit.refused == len(refused)
+
+
+async def test_while_hatchet_is_away_a_ticket_is_asked_for_again_later(
+    engine: Engine, proxy: Served, client: httpx.AsyncClient
+) -> None:
+    run = await engine.trigger("chat", metadata={"user": "ada"})
+    await engine.faults.stop_grpc()
+    answer = await ask(client, run)
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) > 0
+    assert "trouble with Hatchet" in [line["event"] for line in proxy.log]
+
+
+async def test_a_run_of_another_workflow_gets_no_ticket(engine: Engine, client: httpx.AsyncClient) -> None:
+    await engine.trigger("chat", metadata={"user": "ada"})
+    assert (await ask(client, "ada", "of_other_workflow")).status_code == 404
+
+
+async def test_a_body_that_never_comes_ends_with_a_status(
+    proxy: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoints, "BODY_SECONDS", 0.05)
+    host, _, port = proxy.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = f"POST /tickets HTTP/1.1\r\nHost: h\r\nAuthorization: {ADA['Authorization']}\r\n"
+    writer.write(f"{head}Content-Length: 50\r\n\r\nhalf".encode())
+    assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
+    writer.close()
+
+
+async def test_a_single_team_has_its_tickets_at_one_path_alone(
+    engine: Engine, client: httpx.AsyncClient
+) -> None:
+    run = await engine.trigger("chat", metadata={"user": "ada"})
+    assert (await ask(client, run)).status_code == 201
+    assert (await ask(client, run, path="/default/tickets")).status_code == 404
