@@ -77,7 +77,9 @@ def test_each_alert_fires_where_it_should_and_none_without_a_cause() -> None:
 @pytest.mark.parametrize("expression", expressions())
 def test_every_metric_and_label_that_is_asked_for_exists(expression: str) -> None:
     known = exposed()
-    for name, matchers in re.findall(r"\b((?:stream_proxy|process)_\w+)(?:{([^}]*)})?", expression):
+    asked = re.findall(r"\b((?:stream_proxy|process)_\w+)(?:{([^}]*)})?", expression)
+    assert asked or expression.startswith("up{"), "it asks for a metric of ours"
+    for name, matchers in asked:
         assert name in known or name.startswith("process_"), name
         labels = {*re.findall(r"(\w+)\s*[=!]~?", matchers)} - BY_PROMETHEUS
         assert labels <= known.get(name, set()), expression

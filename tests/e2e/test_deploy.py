@@ -53,12 +53,14 @@ def workloads() -> dict[str, dict[str, Any]]:
 def proxies() -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Every container of ours, and the pod that it is in."""
     pods = [one["spec"]["template"]["spec"] for one in workloads().values()]
-    return [
+    found = [
         (container, pod)
         for pod in pods
         for container in [*pod["containers"], *pod.get("initContainers", [])]
         if container["name"] == "stream-proxy"
     ]
+    assert len(found) >= 2, "the sidecar, and the proxy of several teams"
+    return found
 
 
 def seconds(text: str) -> int:

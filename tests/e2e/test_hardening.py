@@ -17,6 +17,7 @@ Tokens, tickets, keys: test_auth*.py, test_tickets.py. Pages: test_origins.py. R
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -164,6 +165,21 @@ async def raw(url: str, *pieces: bytes) -> bytes:
         writer.close()
 
 
+async def status_of(url: str, *pieces: bytes) -> int:
+    """The status of the response; it is read while the pieces are sent, so that no reset can hide it."""
+    where = httpx.URL(url)
+    reader, writer = await asyncio.open_connection(where.host, where.port)
+    line = asyncio.create_task(reader.readline())
+    try:
+        with contextlib.suppress(ConnectionError):
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+        return int((await line).split()[1])
+    finally:
+        writer.close()
+
+
 def get(target: str, *headers: str) -> bytes:
     lines = [f"GET {target} HTTP/1.1", "Host: streams.example.com", "Connection: close", *headers]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
@@ -198,34 +214,28 @@ def bearer(**claims: Any) -> dict[str, str]:
 async def test_a_request_that_is_too_long_or_not_http_is_refused(
     proxy: Served, request_bytes: bytes, status: int
 ) -> None:
-    answer = await raw(proxy.url, request_bytes)
-    # a flood may be cut off by a reset before its answer is read
-    assert answer.startswith(b"HTTP/1.1 %d " % status) or answer == b""
+    assert await status_of(proxy.url, request_bytes) == status
     assert not proxy.hub.sessions
 
 
 async def test_a_body_is_not_read_beyond_the_size_of_a_ticket_request(proxy: Served) -> None:
     for path in ("/locked/tickets", f"/open/chat/{NOBODY}", "/healthz"):
         head = f"POST {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 10000000\r\n\r\n"
-        answer = await raw(proxy.url, head.encode(), *(b"x" * 65536 for _ in range(40)))
-        assert answer[:12] in (b"HTTP/1.1 413", b"HTTP/1.1 400", b"HTTP/1.1 405", b"HTTP/1.1 401", b"")
+        assert await status_of(proxy.url, head.encode(), *(b"x" * 65536 for _ in range(40))) == 413, path
 
 
 async def test_other_methods_and_upgrades_are_refused(proxy: Served, client: httpx.AsyncClient) -> None:
     for method in ("PUT", "PATCH", "DELETE", "TRACE", "POST", "PROPFIND"):
         answer = await client.request(method, f"/open/chat/{NOBODY}")
-        assert answer.status_code in (400, 405), method
+        assert answer.status_code == 405, method
+        assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
         assert b"Authorization" not in answer.content  # TRACE would echo
     for upgrade in ("websocket", "h2c", "TLS/1.0"):
         answer = await client.get(
             f"/open/chat/{NOBODY}", headers={"Connection": "Upgrade", "Upgrade": upgrade}
         )
         assert answer.status_code == 404
-    assert (await raw(proxy.url, b"CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: h\r\n\r\n"))[:12] in (
-        b"HTTP/1.1 400",
-        b"HTTP/1.1 404",
-        b"",
-    )
+    assert await status_of(proxy.url, b"CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: h\r\n\r\n") == 400
 
 
 async def test_two_hundred_slow_requests_do_not_block_others_for_long(

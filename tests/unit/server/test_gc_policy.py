@@ -11,7 +11,16 @@ import pytest
 
 from proxy.observability.counters import Histogram
 from proxy.server import gc_policy
-from proxy.server.gc_policy import BYTES_PER_BLOCK, NEVER, SLACK_BLOCKS, SLACK_BYTES, YOUNG, GcPolicy
+from proxy.server.gc_policy import (
+    BYTES_PER_BLOCK,
+    NEVER,
+    SLACK_BLOCKS,
+    SLACK_BYTES,
+    SPARE,
+    YOUNG,
+    GcPolicy,
+)
+from tests.support.waiting import until
 
 INCREMENTAL = sys.version_info >= (3, 14)  # its collections of old objects are small, and are called older
 
@@ -102,6 +111,47 @@ async def test_a_few_large_blocks_are_growth_too(policy: GcPolicy, monkeypatch: 
     assert not policy.has_grown()
     size += 1
     assert policy.has_grown()
+
+
+async def test_bytes_that_are_held_since_the_last_collection_explain_growth_and_others_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    size = held = 1_000_000_000
+    monkeypatch.setattr(gc_policy, "peak", lambda: size)
+    policy = GcPolicy(Histogram(), lambda: held)
+    with policy.applied():
+        size = int(size * 1.5) + SLACK_BYTES + 1
+        assert policy.has_grown(), "what was held before explains nothing"
+        held += 1_000_000
+        size += SPARE * 1_000_000 - 1
+        assert not policy.has_grown()
+        size += 1
+        assert policy.has_grown()
+
+
+async def test_memory_is_looked_at_again_and_again_until_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gc_policy, "CHECK", 0.001)
+    checks, collections = 0, 0
+
+    class Growing(GcPolicy):
+        """Memory that has grown at every second look."""
+
+        def has_grown(self) -> bool:
+            nonlocal checks
+            checks += 1
+            return checks % 2 == 0
+
+        def collect(self) -> None:
+            nonlocal collections
+            collections += 1
+
+    policy = Growing(Histogram(), lambda: 0)
+    with policy.applied():
+        assert collections == 1
+        await until(lambda: checks >= 5)
+        assert collections == 1 + checks // 2
+    assert policy._timer is not None
+    assert policy._timer.cancelled()
 
 
 async def test_the_collector_is_given_back_as_it_was() -> None:

@@ -14,6 +14,7 @@ import pytest
 from proxy.server.drain import ABORT_AFTER, POLL
 from proxy.server.http.sockets import bound
 from proxy.server.listener import AdminServer, StreamServer
+from tests.support.fakes import rest
 from tests.support.waiting import until
 
 GRACE = 10.0
@@ -32,7 +33,7 @@ class Hub:
         self.logged: dict[str, Any] = {}
         self.closes: Callable[[], None] = lambda: None
         self.hangs = False
-        self.replication = None
+        self.replication: Replication | None = None
 
     def draining(self, **fields: Any) -> None:
         self.calls.append("log draining")
@@ -52,6 +53,19 @@ class Hub:
 
     def flush(self) -> None:
         self.calls.append("flush")
+
+
+class Replication:
+    """Has runs to give to other replicas until the test lets it go on."""
+
+    def __init__(self, calls: list[str]) -> None:
+        self.calls = calls
+        self.given = asyncio.Event()
+
+    async def leave(self, seconds: float) -> None:
+        self.calls.append(f"leave within {seconds:g}")
+        await self.given.wait()
+        self.calls.append("left")
 
 
 class Connection:
@@ -172,6 +186,18 @@ async def test_the_drain_waits_for_requests_that_uvicorn_answers(setup: Setup, p
     assert setup.calls[-1] == "drain"
     finish.set()
     await draining
+
+
+async def test_the_runs_that_a_replica_leads_are_given_away_before_the_hub_is_closed(
+    setup: Setup, pauses: list[float]
+) -> None:
+    setup.hub.replication = replication = Replication(setup.calls)
+    draining = asyncio.create_task(setup.shut_down())
+    await rest()
+    assert setup.calls[-2:] == ["drain", f"leave within {GRACE * ABORT_AFTER:g}"]
+    replication.given.set()
+    await draining
+    assert setup.calls[-3:] == ["left", "close hub", "log stopped"]
 
 
 async def test_a_hub_that_does_not_close_does_not_keep_the_process(

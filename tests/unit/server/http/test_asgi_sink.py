@@ -74,3 +74,40 @@ async def test_what_is_written_while_the_server_has_no_room_is_sent_before_the_s
     assert server.sent[-2:] == [b": heartbeat\n", b""]
     sink.finish()
     await running
+
+
+async def test_an_aborted_response_sends_nothing_more_and_cuts_the_connection_if_the_server_can() -> None:
+    cut: list[str] = []
+    for sink in (AsgiSink(lambda: cut.append("cut")), AsgiSink()):
+        server = Uvicorn()
+        sink.begin([], b"begun")
+        running = asyncio.create_task(sink.run(server.send))
+        await until(lambda server=server: b"begun" in server.sent)  # type: ignore[misc]
+        sink.write(b"not sent any more")
+        sink.abort()
+        await running
+        assert server.sent[-1] == b"begun", "no end either: the client must not take the part for the whole"
+    assert cut == ["cut"]
+
+
+async def test_a_client_that_leaves_ends_the_response_and_its_session_once() -> None:
+    server, sink, listener = Uvicorn(), AsgiSink(), Listener()
+    sink.listener = listener
+    sink.begin([], b"begun")
+    running = asyncio.create_task(sink.run(server.send))
+    await until(lambda: b"begun" in server.sent)
+    for _ in range(2):
+        sink.lost()
+    await running
+    assert listener.calls == ["lost"]
+    assert server.sent[-1] == b"begun"
+
+
+async def test_bytes_that_wait_here_and_below_are_unsent() -> None:
+    server, sink = Uvicorn(), AsgiSink(unsent=lambda: 1000)
+    sink.begin([], b"12345")
+    sink.write(b"678")
+    assert sink.unsent() == 1008
+    sink.finish()
+    await sink.run(server.send)
+    assert sink.unsent() == 1000

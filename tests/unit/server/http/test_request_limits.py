@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -182,14 +185,29 @@ async def test_a_request_that_is_refused_behind_another_one_never_begins() -> No
 async def test_a_refusal_is_a_problem_in_json() -> None:
     async with listener() as one:
         head, _, body = (await one.answer_to(get("/" + "a" * LINE_BYTES))).partition(b"\r\n\r\n")
-        assert b"content-type: application/problem+json" in head
-        assert body == b'{"type":"about:blank","title":"Request-URI Too Long","status":414}' or b"414" in body
+        lines = head.split(b"\r\n")
+        assert lines[0].startswith(b"HTTP/1.1 414 ")
+        assert {
+            b"content-type: application/problem+json",
+            b"content-length: %d" % len(body),
+            b"cache-control: no-store",
+            b"connection: close",
+        } <= set(lines)
+        detail = f"a request's target may have {LINE_BYTES} bytes"
+        title = HTTPStatus.REQUEST_URI_TOO_LONG.phrase
+        assert json.loads(body) == {"type": "about:blank", "title": title, "status": 414, "detail": detail}
 
 
 async def test_a_header_without_end_is_refused() -> None:
     async with listener() as one:
-        answer = await one.answer_to(b"GET / HTTP/1.1\r\nX: ", *(b"x" * 4096 for _ in range(40)))
-        assert answer[:12] in (b"HTTP/1.1 431", b"")
+        reader, writer = await one.connect()
+        answer = asyncio.create_task(reader.readline())  # at once: a reset would hide it
+        with contextlib.suppress(ConnectionError):
+            for piece in (b"GET / HTTP/1.1\r\nX: ", *(b"x" * 4096 for _ in range(40))):
+                writer.write(piece)
+                await writer.drain()
+        assert (await answer).startswith(b"HTTP/1.1 431 ")
+        writer.close()
 
 
 @pytest.mark.parametrize(
@@ -250,7 +268,8 @@ async def test_the_time_for_a_request_does_not_limit_its_response() -> None:
 async def test_a_body_that_never_comes_ends_the_response_that_did_not_wait_for_it() -> None:
     async with listener(seconds=0.1) as one:
         answer = await one.answer_to(get("/stream", "Content-Length: 10", close=False) + b"half")
-        assert not answer.endswith(b"0\r\n\r\n")
+        assert answer.startswith(OK)
+        assert answer.endswith(b"\r\nbegun\r\n"), "it is cut off"
         assert not one.state.connections
 
 
