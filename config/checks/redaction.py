@@ -42,11 +42,21 @@ def secret_spans(source: Source, model: type[BaseModel]) -> list[Span]:
     """The spans of the text that are secret."""
     spans = [match.span() for known in (JWT, USER_INFO) for match in known.finditer(source.text)]
     if source.root is None:
-        spans += [match.span(1) for match in SECRET_LINE.finditer(source.text)]
+        spans += [after_reference(source.text, *found.span(1)) for found in SECRET_LINE.finditer(source.text)]
     else:
         for node in secret_nodes(source.root, model):
             spans += [(scalar.start, scalar.end) for scalar in scalars(node)]
     return sorted(span for span in spans if not REFERENCE.fullmatch(source.text[slice(*span)].rstrip()))
+
+
+def after_reference(text: str, start: int, end: int) -> Span:
+    """A secret's span in a line, without the reference to a variable that it begins with."""
+    found = REFERENCE.match(text, start, end)
+    return (
+        (start, end)
+        if found is None or text[found.end() : found.end() + 1] not in (*" ,}]\t\r\n", "")
+        else (found.end(), end)
+    )
 
 
 def secret_nodes(node: YamlNode, kind: Any, *, known: bool = False) -> Iterator[YamlNode]:

@@ -20,7 +20,15 @@ from config.model.wording import INVISIBLE
 from config.source.nodes import Source, YamlNode
 from config.source.offsets import flow_scalar
 from config.source.scalars import NotAScalar, resolve
-from config.source.syntax_errors import DEEPEST, INDENTED, TOO_DEEP, SyntaxProblem, explain, invisible
+from config.source.syntax_errors import (
+    DEEPEST,
+    INDENTED,
+    TOO_DEEP,
+    SyntaxProblem,
+    explain,
+    instead_of_tag,
+    invisible,
+)
 from config.source.variables import OPEN, REFERENCE, Fault, substitute
 
 MOST_BYTES: Final = 1 << 20  # as much as a Kubernetes ConfigMap may hold
@@ -110,6 +118,7 @@ class Composer:
         self.source = source
         self.env = env
         self.anchors: dict[str, YamlNode] = {}
+        self.open_anchors: set[str] = set()  # of values that are being read
         self.nodes = self.references = self.resolved = 0
         self.events = self.parse()
 
@@ -167,6 +176,8 @@ class Composer:
         self.count(1, index)
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event)
+        if event.anchor is not None:
+            self.open_anchors.add(event.anchor)
         if isinstance(event, yaml.ScalarEvent):
             node = self.scalar(event)
         elif isinstance(event, yaml.MappingStartEvent):
@@ -176,6 +187,7 @@ class Composer:
         if event.tag is not None and event.tag not in ("!", "tag:yaml.org,2002:str"):
             self.tag(event, node)
         if event.anchor is not None:
+            self.open_anchors.discard(event.anchor)
             self.anchors[event.anchor] = node
         return node
 
@@ -191,21 +203,18 @@ class Composer:
         index = start_of(event)
         if node is None:
             hint = f'if a glob is meant, put it in quotes: "*{event.anchor}"'
-            self.stop(
-                SyntaxProblem(index, "alias", f"there is no anchor `&{event.anchor}` before this", hint)
-            )
+            message = f"there is no anchor `&{event.anchor}` before this"
+            if event.anchor in self.open_anchors:
+                message, hint = f"`*{event.anchor}` stands for a value that it is a part of", "write it out"
+            self.stop(SyntaxProblem(index, "alias", message, hint))
         self.count(node.weight, index)
         return node
 
     def tag(self, event: Any, node: YamlNode) -> None:
-        written = self.source.text[start_of(event) :].split(None, 1)[0]
-        hint = "take it away"
-        if isinstance(event, yaml.ScalarEvent) and not written.startswith("!!"):
-            line = self.source.line(self.source.place(start_of(event))[0])
-            hint = 'if `!` means "not", put the whole expression in quotes'
-            if '"' not in line:
-                rest = line[self.source.place(start_of(event))[1] - 1 :].partition(" #")[0]
-                hint += f': "{rest.strip()}"'
+        line, column = self.source.place(start_of(event))
+        rest = self.source.line(line)[column - 1 :].partition(" #")[0].strip()
+        written = rest.split(None, 1)[0]
+        hint = instead_of_tag(rest, scalar=isinstance(event, yaml.ScalarEvent))
         self.source.add(start_of(event), "tag", f"`{written}` is a YAML tag, and there are none here", hint)
         self.source.spoiled.add(node.start)
 

@@ -25,6 +25,18 @@ LARGEST_FILE: Final = 64 << 10
 ESCAPED: Final = "`$$` is no escape here, so the value would begin with a dollar sign"
 FORMS: Final = "the forms are ${NAME}, ${NAME:-default}, ${NAME:?message} and ${file:/path}"
 
+FOREIGN: Final = re.compile(
+    r"\$\{\{?\s*(?:(?i:env|vars?|secrets?|process\.env|os\.environ)[:.]\s*)?(?P<name>[A-Z][A-Z0-9_]*)\s*"
+    r"(?:(?::?(?P<how>[-=?+|])(?P<rest>[^{}]*))?\}\}?|$)"
+)
+"""As other programs write one: `${env:NAME}`, `${ NAME }`, `${NAME-default}`, `${{ secrets.NAME }}`."""
+
+PLACEHOLDER: Final = "workflowRunId"
+FIELDS: Final = frozenset(
+    {"type", "step", "payload", "run_id", "step_run_id", "attempt", "index", "metadata"}
+)
+"""Of the event: in an expression somebody wrote them as a template."""
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -114,7 +126,21 @@ def leftover(literal: str, start: int) -> list[Fault]:
     offset = literal.find(OPEN)
     if offset < 0:
         return []
-    return [Fault(start + offset, "leftover-variable", "`${` begins a variable, but this is none", FORMS)]
+    hint = meant(literal[offset:]) or FORMS
+    return [Fault(start + offset, "leftover-variable", "`${` begins a variable, but this is none", hint)]
+
+
+def meant(literal: str) -> str:
+    """How a variable in another program's notation is written here; empty where that is not plain.
+
+    Only names in capitals are repeated: nothing else is a variable's name for sure, and not a secret.
+    """
+    match = FOREIGN.match(literal)
+    if match is None:
+        return ""
+    how, rest = {"": "", "?": ":?", "+": ":-"}.get(match["how"] or "", ":-"), match["rest"] or ""
+    plain = re.fullmatch(r"[\w .,/-]{0,60}", rest) is not None and how != ":-"
+    return f"write ${{{match['name']}{how}{rest if plain else 'default' if how == ':-' else ''}}}"
 
 
 def named(match: re.Match[str]) -> str:
@@ -135,6 +161,10 @@ def resolved(match: re.Match[str], env: Mapping[str, str]) -> str | Fault:
             return str(rest)
         state = "is not set" if value is None else "is empty"
         hint = f"set {name} in the environment; to check without it: stream-proxy check --no-env"
+        if name == PLACEHOLDER:
+            hint = f"the placeholder of a path has no `$`: {{{name}}}"
+        elif name in FIELDS:
+            hint = f"in an expression a field has no `${{}}`: write join('', ['a text ', {name}])"
         message = f"the variable {name} {state}" + (f": {rest}" if rest else "")
         return Fault(match.start(), "unset-variable", message, hint, absent=True)
     return value

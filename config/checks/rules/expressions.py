@@ -12,6 +12,7 @@ from config.expressions.syntax_hints import constant
 from config.expressions.types import Shape
 from config.problems import ERROR, WARNING, Severity
 from config.source.nodes import MOST_REPORTED, Path, Source
+from config.source.syntax_errors import in_quotes, whole_value
 
 MOST_DIAGNOSTICS: Final = 20  # about one expression
 MOST_WEIGHED_TEXT: Final = 32 << 10  # of the expressions in one file whose readings are added up
@@ -61,6 +62,9 @@ class Expressions:
             own = longest_first(values(node))
             message, hint = unquoted(found.message, own), unquoted(found.hint or "", own)
             hint = hint.replace(f"a text stands in single quotes: '{text}'", quoted_twice(text))
+            if hint.startswith("close it") and self.source.text[node.end :].lstrip().startswith(","):
+                whole = in_quotes(whole_value(self.source.text, node.start))
+                hint = unquoted(f"between brackets a value with a comma needs quotes: {whole}", own)
             if constant(text) in hint and path[-2:-1] == ("data",):
                 hint += f"; or without them: `const: {flow({path[-1]: text})}`"
             self.source.add(place, found.code, message, hint, severity)
