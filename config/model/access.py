@@ -26,6 +26,7 @@ from config.model.types import (
     integer,
     kind,
     many,
+    meant_by,
     nearest,
     one_or_many,
     variable_or,
@@ -170,6 +171,8 @@ class DrainConfig(Block):
 
 def port_or_none(value: Any) -> Any:
     """None for `none` or no value, anything else as it is."""
+    if not isinstance(value, Resolved) and meant_by(value, ("none",)) and value != "none":
+        raise wrong("wrong-type", f"must be a port or `none`, but this is {kind(value)}", "write `none`")
     return None if value is None or value == "none" else value
 
 

@@ -46,11 +46,19 @@ MESSAGE_KEYS: Final = ("event", "as", "data")
 def message(value: Any) -> Any:
     """``{event, data}``, or ``{as, data}`` for a stream with a format."""
     if not isinstance(value, dict):
-        raise wrong(
-            "expect",
-            f"must be `nothing` or a mapping with `data`, but this is {kind(value)}",
-            "like {event: paid, data: {order: 7}}",
+        silent = str(value).strip().lower() in (
+            "none",
+            "nothing",
+            "no",
+            "null",
+            "false",
+            "silence",
+            "empty",
+            "",
         )
+        hint = "write `nothing`" if silent else "like {event: paid, data: {order: 7}}"
+        said = f"must be `nothing` or a mapping with `data`, but this is {kind(value)}"
+        raise wrong("expect", said, hint)
     for key in value:
         if key not in MESSAGE_KEYS:
             raise wrong(

@@ -13,10 +13,12 @@ from config.model.types import (
     VARIABLE,
     CountOrZero,
     Flag,
+    Resolved,
     Secret,
     Size,
     Word,
     kind,
+    meant_by,
     nearest,
     text,
     word,
@@ -43,12 +45,17 @@ def pair(value: Any) -> Any:
 
 def api(value: Any) -> str:
     """``auto``, ``off`` or a URL."""
-    written = value if isinstance(value, str) else text(value)
+    meant = meant_by(value, ("auto", "off"))
+    written = value if isinstance(value, str) or meant else text(value)
     if written in ("auto", "off"):
         return str(written)
-    if re.match(r"https?://[^\s/]", written):
+    if isinstance(written, str) and re.match(r"https?://[^\s/]", written):
         return history_url(value, written)
-    hint = nearest(value, ["auto", "off"]) or "a URL is like https://hatchet.example.com"
+    hint = (
+        f'write "{meant}"'
+        if meant
+        else nearest(value, ["auto", "off"]) or "a URL is like https://hatchet.example.com"
+    )
     raise wrong("choice", f"must be `auto`, `off` or a URL, but this is {kind(value)}", hint)
 
 
@@ -74,10 +81,11 @@ def address(value: Any) -> str:
     """``host:port``."""
     written = word(value)
     match = re.fullmatch(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})", written)
-    if match is None or int(match[1]) > 65535:
-        raise wrong(
-            "address", f"must be host:port, but this is {kind(value)}", "like hatchet:7077, without a scheme"
-        )
+    if match is None or not 0 < int(match[1]) <= 65535:
+        hint = "like hatchet:7077, without a scheme"
+        if not isinstance(value, Resolved) and re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]*", written):
+            hint = "add the port of gRPC, which is usually 7077: like hatchet:7077"
+        raise wrong("address", f"must be host:port, but this is {kind(value)}", hint)
     return str(written)
 
 

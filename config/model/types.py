@@ -33,6 +33,10 @@ __all__ = [
 ]
 
 VARIABLE: Final = r"\$\{"  # a value with a variable in it passes every pattern of the schema
+NO_WORDS: Final = ("off", "none", "false", "no", "never", "disabled", "hidden")
+YES_WORDS: Final = ("on", "true", "yes", "auto", "tls", "named", "enabled", "shown")
+"""Words for no and for yes, of which each setting has its own."""
+
 BOOLEANS_OF_YAML_1_1: Final = {
     "yes": "true",
     "on": "true",
@@ -74,12 +78,33 @@ def integer(least: int, most: int) -> Callable[[Any], int]:
                 "wrong-type", f"must be a number, but this is the text {shown(value)}", "remove the quotes"
             )
         if isinstance(value, bool) or not isinstance(value, int):
-            raise wrong("wrong-type", f"must be a whole number, but this is {kind(value)}")
+            raise wrong(
+                "wrong-type", f"must be a whole number, but this is {kind(value)}", whole_number(value)
+            )
         if not least <= value <= most:
             raise wrong("out-of-range", f"must be between {least} and {most}")
         return value
 
     return read
+
+
+def whole_number(value: Any) -> str:
+    """What to write for a whole number in another notation: 1e3, 1_000, 5k; empty for anything else."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 10**15:
+        return f"write `{int(value)}`"
+    written = "" if isinstance(value, Resolved) or not isinstance(value, str) else value.strip()
+    if re.fullmatch(r"[0-9]{1,3}(?:[_,.' ]?[0-9]{3})+", written):
+        return f"write `{re.sub('[^0-9]', '', written)}`"
+    if (thousands := re.fullmatch(r"([0-9]{1,9})\s*([kKmM])", written)) is not None:
+        return f"write `{int(thousands[1]) * (1000 if thousands[2] in 'kK' else 10**6)}`"
+    return ""
+
+
+def meant_by(value: Any, choices: tuple[str, ...]) -> str:
+    """The word among `choices` that stands for an answer like `false` or `off`; empty where none does."""
+    said = str(value).lower() if type(value) in (bool, str) else ""
+    words = NO_WORDS if said in NO_WORDS else YES_WORDS if said in YES_WORDS else ()
+    return next((choice for choice in choices if choice in words), "")
 
 
 def flag(value: Any) -> bool:
@@ -156,9 +181,10 @@ def one_of(*choices: str) -> Callable[[Any], str]:
     def read(value: Any) -> str:
         if isinstance(value, str) and value in choices:
             return str(value)
-        raise wrong(
-            "choice", f"must be {alternatives(choices)}, but this is {kind(value)}", nearest(value, choices)
-        )
+        meant = meant_by(value, choices)
+        quoted = f'"{meant}"' if meant in BOOLEANS_OF_YAML_1_1 else f"`{meant}`"
+        hint = f"write {quoted}" if meant else nearest(value, choices)
+        raise wrong("choice", f"must be {alternatives(choices)}, but this is {kind(value)}", hint)
 
     return read
 
@@ -200,7 +226,8 @@ def origin(value: Any) -> str:
         or "*" in written
         or re.search(r"\s", written)
     ):
-        hint = f"write `https://{written}`; {form}" if re.fullmatch(r"[\w.-]+(:\d+)?", written) else form
+        scheme = "http" if re.match(r"(localhost|127\.\d+\.\d+\.\d+)(:|$)", written) else "https"
+        hint = f"write `{scheme}://{written}`; {form}" if re.fullmatch(r"[\w.-]+(:\d+)?", written) else form
         if "*" in written:
             hint = f"there are no wildcards inside an origin: list each one; {form}"
         raise wrong(

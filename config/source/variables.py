@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
+from config.problems import Own
 from config.source.files import read_regular
 
 OPEN: Final = "${"
@@ -139,8 +140,10 @@ def meant(literal: str) -> str:
     if match is None:
         return ""
     how, rest = {"": "", "?": ":?", "+": ":-"}.get(match["how"] or "", ":-"), match["rest"] or ""
-    plain = re.fullmatch(r"[\w .,/-]{0,60}", rest) is not None and how != ":-"
-    return f"write ${{{match['name']}{how}{rest if plain else 'default' if how == ':-' else ''}}}"
+    plain = re.fullmatch(r"[\w .,/-]{1,60}", rest) is not None
+    if how == ":?":
+        return f"write ${{{match['name']}:?{rest if plain else 'message'}}}"
+    return Own(f"write ${{{match['name']}{':-default' if how else ''}}}")
 
 
 def named(match: re.Match[str]) -> str:

@@ -46,6 +46,15 @@ def steps(value: str) -> str:
     return rule(f"steps: {value}")
 
 
+def limits(line: str) -> str:
+    return f"{server('linger: 30s')}limits:\n  {line}\n"
+
+
+def step_field(line: str) -> str:
+    events = "step_stream" if line.startswith("whole") else "step_completed"
+    return rule(line).replace("events: step_completed", f"events: {events}\n        steps: answer")
+
+
 def field(value: str) -> str:
     return rule(f"data: {{x: {value}}}")
 
@@ -55,7 +64,7 @@ def data(value: str) -> str:
 
 
 # (how a file is made, what was written, the code, what the hint proposes)
-HINTS: Final[list[tuple[Any, str, str, str]]] = [
+HINTS: Final[list[tuple[Any, str, str, str | int]]] = [
     # constants and templates
     (field, "'finished'", "unknown-field", "\"'finished'\""),
     (field, "finished", "unknown-field", "\"'finished'\""),
@@ -112,6 +121,28 @@ HINTS: Final[list[tuple[Any, str, str, str]]] = [
     (stream, "path: '/chat/{workflow_run_id}'", "path", "/chat/{workflowRunId}"),
     (stream, "path: '/chat/{ metadata.chat }/log'", "path", "/chat/{metadata.chat}/log"),
     (stream, "cors: {origins: app.example}", "origin", "https://app.example"),
+    (stream, "cors: {origins: localhost:3000}", "origin", "http://localhost:3000"),
+    # numbers and booleans where a word is needed
+    (step_field, "event: 1.10", "wrong-type", "1.10"),
+    (step_field, "event: 1e3", "wrong-type", "1e3"),
+    (step_field, "event: 0o17", "wrong-type", "0o17"),
+    (step_field, "event: True", "wrong-type", "True"),
+    (step_field, "when: [step, type]", "wrong-type", "step && type"),
+    (step_field, "whole: true", "wrong-type", "payload.answer"),
+    (hatchet, "host_port: 7077", "wrong-type", "hatchet:7077"),
+    (hatchet, "host_port: hatchet", "address", "hatchet:7077"),
+    (hatchet, "host_port: hatchet:0", "address", "hatchet:7077"),
+    (hatchet, "tls: false", "choice", "none"),
+    (hatchet, "tls: off", "choice", "none"),
+    (hatchet, "tls: true", "choice", "tls"),
+    (hatchet, "api: false", "choice", "off"),
+    (hatchet, "api: no", "choice", "off"),
+    (server, "admin_port: off", "wrong-type", "none"),
+    (server, "admin_port: false", "wrong-type", "none"),
+    (limits, "connections: 1_000", "wrong-type", 1000),
+    (limits, "connections: 1e3", "wrong-type", 1000),
+    (limits, "connections: 1,000", "wrong-type", 1000),
+    (limits, "connections: 5k", "wrong-type", 5000),
     (stream, "cors: {origins: https://app.example/chat}", "origin", "https://app.example"),
 ]  # fmt: skip
 
@@ -119,10 +150,10 @@ HINTS: Final[list[tuple[Any, str, str, str]]] = [
 @pytest.mark.parametrize(
     ("make", "wrong", "code", "right"), HINTS, ids=[f"{each[0].__name__}-{each[1]}" for each in HINTS]
 )
-def test_a_hint_put_into_the_file_works(make: Any, wrong: str, code: str, right: str) -> None:
+def test_a_hint_put_into_the_file_works(make: Any, wrong: str, code: str, right: str | int) -> None:
     found = [problem for problem in checked(make(wrong)).problems if problem.code == code]
     assert found, checked(make(wrong)).problems
-    assert right in found[0].hint
+    assert str(right) in found[0].hint
     assert errors(checked(put(make, wrong, right)).problems) == ()
 
 
@@ -143,6 +174,26 @@ def test_a_hint_put_into_the_file_works(make: Any, wrong: str, code: str, right:
         (server("admin_port: 8080"), "same-port", "choose another"),
         (rule("when: \"'payload.done'\""), "constant-condition", "payload.done"),
         (stream("path: ''"), "empty", "like `path: /chat/{workflowRunId}`"),
+        # keys in the wrong place
+        (rule("heartbeat: 15s"), "unknown-key", "it belongs to a stream, beside its `rules:`"),
+        (rule("path: /a/{workflowRunId}"), "unknown-key", "it belongs to a stream, beside its `rules:`"),
+        (stream("merge: 50ms"), "unknown-key", "it belongs to a rule, under `rules:`"),
+        (stream("events: step_failed"), "unknown-key", "it belongs to a rule, under `rules:`"),
+        (stream("tap: {stream: x}"), "unknown-key", "it belongs under `hatchet:`"),
+        (stream("tests: []"), "unknown-key", "it belongs at the top of the file"),
+        (stream("keep_after_end: 5m"), "unknown-key", "it belongs to a stream, under its `backlog:`"),
+        (server("linger: 30s") + "port: 80\n", "unknown-key", "it belongs under `server:`"),
+        (server("linger: 30s") + "cors: {}\n", "unknown-key", "it belongs to a stream, beside its `rules:`"),
+        (server("grace: 20s"), "unknown-key", "it belongs under `server:`, `drain:`"),
+        (server("workers: 4"), "unknown-key", "serve --workers N"),
+        (server("tls: {}"), "unknown-key", "the server in front of it has the certificate"),
+        (rule("on_error:"), "empty", 'like `on_error: "null"`'),
+        (
+            server("linger: 30s")
+            + "tests: [{name: a, stream: chat, given: {type: step_failed}, expect: none}]\n",
+            "expect",
+            "write `nothing`",
+        ),
     ],
 )
 def test_a_mistake_is_named_once_with_what_to_write(text: str, code: str, hint: str) -> None:
@@ -181,14 +232,15 @@ def test_ports_that_the_system_chooses_are_never_the_same() -> None:
     assert checked(server("port: 9090, admin_port: 8080")).problems == ()
 
 
-def put(make: Any, wrong: str, right: str) -> str:
+def put(make: Any, wrong: str, right: str | int) -> str:
     """The file with what the hint proposes instead of the value that was wrong."""
-    if make in (field, data, events, steps):
+    if make in (field, data, events, steps) and isinstance(right, str):
         quoted = right if right[0] in "\"'[" else json.dumps(right)
         return str(make(quoted))
     key, _, value = wrong.rpartition(": ")
     closing = "}" if value.endswith("}") and "{" not in value else ""
-    return str(make(f"{key}: {right if right[0] == '[' else json.dumps(right)}{closing}"))
+    listed = isinstance(right, str) and right[0] == "["
+    return str(make(f"{key}: {right if listed else json.dumps(right)}{closing}"))
 
 
 def test_a_constant_that_yaml_took_the_quotes_of_is_sent_as_it_is() -> None:
