@@ -18,6 +18,7 @@ from proxy.server.http.sockets import UNACKNOWLEDGED_FACTOR
 from proxy.simulator import Engine
 from proxy.simulator.script.default import chat
 from proxy.simulator.script.model import Step, Workflow, script
+from proxy.streams.subscriber import Ending
 from tests.e2e.test_fast_path import WAYS, Client, by_uvicorn, connections, strict_listener
 from tests.e2e.test_front import NOBODY, YAML
 from tests.support.served import Served, served
@@ -118,6 +119,23 @@ async def test_a_connection_that_is_handed_over_is_counted_once(proxy: Served, c
     assert len(proxy.server.server_state.connections) == 1
     client.close()
     await until(lambda: not proxy.server.server_state.connections)
+
+
+async def test_bytes_that_come_when_a_stream_ends_follow_those_that_came_during_it(
+    engine: Engine, proxy: Served, client: Client
+) -> None:
+    run = await engine.trigger("endless")
+    await client.request(proxy, f"/all/{run}")
+    await client.receive(b"step_started")
+    client.writer.write(b"GET /heal")
+    (fast,) = await connections(proxy)
+    assert isinstance(fast, FastPath)
+    await until(lambda: fast._received)
+    (session,) = proxy.hub.sessions
+    session.end(Ending.DRAIN)
+    fast.data_received(b"thz HTTP/1.1\r\nHost: h\r\n\r\n")  # in the same turn of the loop
+    await client.receive(END)
+    assert (await client.receive(b"}\n")).startswith(b"HTTP/1.1 200 ")
 
 
 # -- a reload --

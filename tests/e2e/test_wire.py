@@ -420,6 +420,12 @@ async def test_headers_that_one_stream_lists_are_not_those_of_another(proxy: Ser
 # -- cursors and cookies -----------------------------------------------------------------------------------
 
 
+def ids_of(response: Response) -> list[str]:
+    """The cursors of the frames, without gaps: these repeat a cursor, and a loaded machine has some."""
+    pieces = response.body.split(b"id: ")[1:]
+    return [piece.split(b"\n")[0].decode() for piece in pieces if b"event: stream.gap\n" not in piece]
+
+
 @BOTH
 @pytest.mark.parametrize(
     "query",
@@ -437,13 +443,12 @@ async def test_a_cursor_in_the_query_is_taken_under_the_names_that_libraries_use
 ) -> None:
     run = await engine.trigger("chat")
     whole = await ask(proxy, f"GET /live/{run}", bearer(), *extra)
-    ids = [piece.split(b"\n")[0].decode() for piece in whole.body.split(b"id: ")[1:]]
+    ids = ids_of(whole)
     asked = query.format(new=ids[-1], old=ids[0])
     assert (await ask(proxy, f"GET /live/{run}?{asked}", bearer(), *extra)).status == 204
     resumed = await ask(proxy, f"GET /live/{run}?{asked}", f"Last-Event-ID: {ids[2]}", bearer(), *extra)
     assert resumed.status == 200
-    again = [piece.split(b"\n")[0].decode() for piece in resumed.body.split(b"id: ")[1:]]
-    assert again == ids[3:], "the header wins"
+    assert ids_of(resumed) == ids[3:], "the header wins"
 
 
 @BOTH

@@ -208,7 +208,9 @@ class FastPath(asyncio.Protocol):
             if len(self._received) > MAX_BYTES:
                 self._keep_alive, self._received = False, b""
             return
-        parser, received = self._parser or RequestParser(), self._received + data
+        parser, received = self._parser, self._received + data
+        if parser is None:
+            parser, data = RequestParser(), received  # with what came during the last response
         progress = parser.feed(data)
         if progress is INCOMPLETE:
             self._parser, self._received = parser, received
@@ -268,14 +270,14 @@ class FastPath(asyncio.Protocol):
             self.transport.close()
         elif not self.transport.is_closing():
             self._wait_in(self._factory.idle)
-            received, self._received = self._received, b""
-            if received:
-                self._factory.loop.call_soon(self._go_on, received)
+            if self._received:
+                self._factory.loop.call_soon(self._go_on)
 
-    def _go_on(self, received: bytes) -> None:
-        """Read what the client sent during the last response."""
-        if not self.transport.is_closing() and self.transport.get_protocol() is self:
-            self.data_received(received)
+    def _go_on(self) -> None:
+        """Read what the client sent during the last response, unless it was read with what came after it."""
+        unread = self._received and self._parser is None and not self._busy
+        if unread and not self.transport.is_closing():
+            self.data_received(b"")
 
     def _hand_over(self, received: bytes, due: float | None) -> None:
         """Give the connection and the bytes of its request to uvicorn; the request must be here by `due`."""

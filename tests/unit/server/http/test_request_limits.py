@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from proxy.server.http import request_limits
 from proxy.server.http.request_limits import (
     ABORT,
     BODY_BYTES,
@@ -98,9 +99,10 @@ class Listener:
 
 
 @asynccontextmanager
-async def listener(**limits: Any) -> AsyncIterator[Listener]:
+async def listener(*, keep_alive: float = 5.0, **limits: Any) -> AsyncIterator[Listener]:
     app, state = Echo(), ServerState()
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
+    config.timeout_keep_alive = keep_alive  # type: ignore[assignment] # whole seconds are long for a test
     config.load()
     make: Callable[[], LimitedProtocol] = lambda: LimitedProtocol(config, state, {}, **limits)  # noqa: E731
     server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
@@ -327,3 +329,31 @@ async def test_a_connection_over_the_ceiling_is_closed_at_once_and_others_stay()
         first[1].close()
         assert (await one.answer_to(get())).startswith(OK)
         second[1].close()
+
+
+async def test_the_time_of_an_idle_connection_limits_no_later_response() -> None:
+    async with listener(keep_alive=0.05) as one:
+        reader, writer = await one.connect()
+        writer.write(get(close=False))
+        await reader.readuntil(b"0\r\n\r\n")
+        writer.write(get("/held", close=False))
+        await reader.readuntil(b"begun\r\n")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), 0.2)
+        one.app.release.set()
+        assert await reader.readuntil(b"0\r\n\r\n") == b"0\r\n\r\n"
+        assert await reader.read() == b"", "and then it is closed"
+        writer.close()
+
+
+async def test_a_refused_client_that_does_not_close_its_connection_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(request_limits, "LINGER_SECONDS", 0.05)
+    async with listener() as one:
+        reader, writer = await one.connect()
+        writer.write(get("/", "Broken header"))
+        assert (await reader.read())[:12] == b"HTTP/1.1 400"
+        assert not writer.is_closing()
+        await until(lambda: not one.state.connections)
+        writer.close()

@@ -129,6 +129,16 @@ async def test_a_connection_stays_where_the_other_inbox_is_full(
     await until(lambda: workers[0].mesh.pass_on(connection.accepted, request_of(1)), "there is room again")
 
 
+async def test_a_connection_stays_where_the_other_inbox_is_gone(
+    connection: Connection, inboxes: Inboxes
+) -> None:
+    inboxes.ours[1].close()
+    one = Mesh(0, inboxes)
+    assert not one.pass_on(connection.accepted, request_of(1))
+    assert not connection.accepted.is_closing()
+    assert await one.ask(1, b"what?") is None
+
+
 async def test_what_comes_while_a_worker_is_replaced_waits_for_the_next_one(
     workers: list[Worker], connection: Connection, inboxes: Inboxes
 ) -> None:
