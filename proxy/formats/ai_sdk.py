@@ -207,13 +207,16 @@ class AiSdk:
         current = self.log.parts[first:]
         void = [part for part in current if part.step == item.step]
         erased = any(part.kind != _GAP for part in void)
-        self.log.remove([*void, *(part for part in current if erased and part.kind == _RESET)])
+        if erased:
+            void += [part for part in current if part.kind == _RESET]
+        gone = set(map(id, void))
+        kept = [part for part in current if id(part) not in gone and part.kind not in (_GAP, METADATA)]
+        self.log.remove(void, repeated=kept if erased else ())
         for part in void:
             self._values.pop((part.kind, part.id), None)
         self._open = {key: part for key, part in self._open.items() if part not in void}
         if not erased:
             return []
-        kept = [part for part in self.log.parts[first:] if part.kind not in (_GAP, METADATA)]
         blocks = self.log.add(Part(_RESET, once=True), _block("reset-step"), at=first)
         for part in kept:
             blocks += self.log.repeat(part)

@@ -7,14 +7,17 @@ place, and the difference between two places, can be made again, each text in on
     at 6        start A, "Hello", end A, start B, "x"
     from 2 to 6 "lo", end A, start B, "x"
 
-What is void after a reset is gone. Places before such a change cannot be made again (`broken`).
+A reset makes parts void, and newer data takes the place of older. What the message was before such a
+change is kept as an old edition, so that a client whose connection broke within a piece gets the rest of that
+piece. The newest few are kept, and they are the first to go when room is needed. Places before them cannot be
+made again.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from proxy.core.events import GapCause
@@ -25,6 +28,10 @@ PART_BYTES: Final = 300
 """Bytes that a part takes beside its text and its blocks, roughly."""
 PIECE_BYTES: Final = 90
 """Bytes that a piece of text takes beside its characters: the object, its number, two list entries."""
+ENTRY_BYTES: Final = 8
+"""Bytes that an old edition takes for each part."""
+MAX_EDITIONS: Final = 16
+"""Old editions that are kept: more than the retries that happen while a client reconnects."""
 
 
 @dataclass(slots=True, eq=False)
@@ -52,6 +59,18 @@ class Part:
         return "".join(self.pieces)
 
 
+@dataclass(slots=True)
+class _Edition:
+    """What the message was up to the place `until`.
+
+    `size` has the bytes of those `parts` that only this edition and older ones still need.
+    """
+
+    until: int
+    parts: list[Part]
+    size: int = 0
+
+
 class Transcript:
     """The parts of one message in the order in which they began."""
 
@@ -64,7 +83,9 @@ class Transcript:
         self.parts: list[Part] = []
         self._delta = delta
         self._gap = gap
-        self._broken = 0  # places before it cannot be made again
+        self._editions: list[_Edition] = []  # what the message was before its changes, the oldest first
+        self._first = 0  # places before it cannot be made again
+        self._edited = 0  # the current parts are those of this place and later ones
 
     # -- what is sent --
 
@@ -88,31 +109,27 @@ class Transcript:
 
     def replace(self, part: Part, block: bytes) -> list[bytes]:
         """`block` takes the place of all that `part` was."""
-        self._broken = self.place + 1
-        self.size -= sum(len(old) for _, old in part.head)
+        self._edit([part])
         part.head.clear()
         return self._number(part.head, (block,))
 
-    def remove(self, parts: Iterable[Part]) -> None:
-        """`parts` are void."""
-        gone = set(map(id, parts))
+    def remove(self, parts: Iterable[Part], *, repeated: Iterable[Part] = ()) -> None:
+        """`parts` are void; `repeated` are going to be sent again (`repeat`)."""
+        gone = {id(part): part for part in parts}
         if not gone:
             return
-        self._broken = self.place + 1
-        self.size -= sum(_size(part) for part in self.parts if id(part) in gone)
+        self._edit(repeated).size += sum(map(_size, gone.values()))
         self.parts = [part for part in self.parts if id(part) not in gone]
 
     def repeat(self, part: Part) -> list[bytes]:
         """The whole of `part`, sent again: from now on only these blocks count."""
-        self._broken = self.place + 1
+        self._edited = self.place + 1
         blocks: list[bytes] = []
         heads, tails = [block for _, block in part.head], [block for _, block in part.tail]
         part.head.clear()
         part.tail.clear()
-        self.size -= sum(map(len, heads)) + sum(map(len, tails))
         blocks += self._number(part.head, heads)
         text = part.text
-        self.size -= len(text) + PIECE_BYTES * len(part.pieces)
         part.pieces.clear()
         part.numbers.clear()
         if part.lost:
@@ -133,14 +150,49 @@ class Transcript:
             to.append((self.place, block))
         return sent
 
+    # -- old editions --
+
+    def _edit(self, emptied: Iterable[Part] = ()) -> _Edition:
+        """The edition that ends at this place; `emptied` are parts that are going to be made anew."""
+        if not self._editions or self._editions[-1].until != self.place:
+            if len(self._editions) == MAX_EDITIONS:
+                self._forget()
+            size = ENTRY_BYTES * len(self.parts)
+            self._editions.append(_Edition(self.place, list(self.parts), size))
+            self.size += size
+        edition = self._editions[-1]
+        self._edited = self.place + 1
+        kept = {id(part): _copied(part) for part in emptied}
+        if kept:
+            edition.size += sum(map(_size, kept.values()))
+            self.size += PART_BYTES * len(kept)
+            for each in self._editions:
+                each.parts = [kept.get(id(part), part) for part in each.parts]
+        return edition
+
+    def _forget(self) -> None:
+        """Let the oldest edition go."""
+        oldest = self._editions.pop(0)
+        self.size -= oldest.size
+        self._first = oldest.until + 1
+
+    def _parts_at(self, place: int) -> list[Part] | None:
+        """The parts of the edition that `place` belongs to; None where that is not kept."""
+        if place >= self._edited or place == self.place < self._first:
+            return self.parts
+        if place < self._first:
+            return None
+        return next((edition.parts for edition in self._editions if place <= edition.until), None)
+
     # -- what is made again --
 
     def between(self, after: int, place: int) -> list[bytes] | None:
         """The blocks after `after` up to `place`, each text in one piece; None where that is impossible."""
-        if place > self.place or (place < self.place and place < self._broken):
+        parts = None if place > self.place else self._parts_at(place)
+        if parts is None:
             return None
         blocks: list[bytes] = []
-        for part in self.parts:
+        for part in parts:
             if part.once and not after:
                 continue
             blocks += [block for number, block in part.head if after < number <= place]
@@ -154,7 +206,9 @@ class Transcript:
         return blocks
 
     def trim(self, size: int) -> None:
-        """Give up the oldest text, and data that chunks brought, until about `size` bytes are left."""
+        """Give up old editions, then the oldest text and chunks' data, until about `size` bytes are left."""
+        while self._editions and self.size > size:
+            self._forget()
         for part in self.parts:
             if self.size <= size:
                 return
@@ -164,7 +218,7 @@ class Transcript:
                 self._give_up(part, part.head[-1][0])
 
     def _give_up(self, part: Part, lost: int) -> None:
-        self._broken = self.place + 1
+        self._first = self._edited = self.place + 1
         part.lost = lost
         self.size -= len(part.text) + PIECE_BYTES * len(part.pieces)
         part.pieces.clear()
@@ -172,6 +226,17 @@ class Transcript:
         if part.kind.startswith(DATA):
             self.size -= sum(len(block) for _, block in part.head)
             part.head.clear()
+
+
+def _copied(part: Part) -> Part:
+    """A copy that stays as it is when `part` is emptied."""
+    return replace(
+        part,
+        head=list(part.head),
+        tail=list(part.tail),
+        pieces=list(part.pieces),
+        numbers=list(part.numbers),
+    )
 
 
 def _size(part: Part) -> int:

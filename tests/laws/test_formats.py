@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.core.events import Event, GapCause, Reset, StepGap
 from proxy.formats.machine import Machine, Refused, Sent, message_at
+from proxy.formats.transcript import MAX_EDITIONS
 from proxy.formats.wire import machine_of
 from tests.support.formats import FACTS, AgUiMessages, Completion, UiMessage, chunk, event
 from tests.support.thousands import many
@@ -168,4 +169,4 @@ def test_a_client_reads_the_same_wherever_it_joins_resumes_or_falls_behind(
     assert read([*begin, *blocks[:after], *rest]) == whole
 
     again = message_at(machine, place)
-    assert again is None or again == opening
+    assert again == opening or (again is None and len(given_actions) > MAX_EDITIONS)

@@ -14,7 +14,7 @@ from proxy.log.cursor import Cursor, Ids, read_cursor
 from proxy.observability.counters import StreamCounters
 from proxy.streams.backlog import Backlog, Frame
 from proxy.streams.channel import Channel
-from tests.support.formats import FACTS, RUN, UiMessage, chunk, event
+from tests.support.formats import FACTS, RUN, AgUiMessages, UiMessage, chunk, event
 from tests.support.streams import StreamRules
 
 RULES = """
@@ -107,6 +107,21 @@ def test_whenever_a_client_joins_and_wherever_its_connection_breaks_it_reads_the
         assert whole.done
         assert whole.texts == SHOWN
         assert [part["type"] for part in whole.shown] == ["data-plan", "text", "text"]
+
+
+@pytest.mark.parametrize("form", ["ai-sdk", "ag-ui"])
+@pytest.mark.parametrize("count", range(1, 6))
+def test_a_piece_that_a_retry_interrupts_is_resumed_where_it_broke(form: str, count: int) -> None:
+    written = Written(form).add(*ITEMS[:count])
+    joined = written.sent(None)
+    written.add(*ITEMS[count:])
+    for received in range(1, len(joined) + 1):
+        blocks = [block for _, block in joined[:received] + written.sent(joined[received - 1][0])]
+        texts = (
+            UiMessage().read(blocks).texts.values() if form == "ai-sdk" else AgUiMessages().read(blocks).texts
+        )
+        assert sorted(texts) == sorted(SHOWN.values())
+    assert written.channel.counts.gaps["unknown_cursor"] == 0
 
 
 def test_each_frame_has_a_cursor_of_its_own_from_which_the_next_one_follows() -> None:
