@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import thousands
+from tests.support import property_settings
 
-thousands.load_profile()
+property_settings.load_profile()
 
 
 @pytest.hookimpl(tryfirst=True)  # before hypothesis's own hook reads the option

@@ -191,7 +191,7 @@ async def play(
     report.complaints += [what for one in made for what in one.complaints]
     if evidence is not None:
         for n, one in enumerate(made):
-            (evidence / f"proxy {n}.log").write_text(one.said)
+            (evidence / f"proxy {n}.log").write_text(one.output)
     return report
 
 
@@ -226,7 +226,7 @@ class Play:
         self._pace = MEMORY if redis is None else SHARED if seconds > SHORT else SHARED_SHORT
         self._breaking = self._breaks(breaks, only)
         self._cursors = Cursors()
-        self._told: set[tuple[int, int, str]] = set()  # by fault, client and what it was told
+        self._counted: set[tuple[int, int, str]] = set()  # by fault, client and what it was told
         self._generations = Generations(engine, self._faults.bad)
 
     def _breaks(self, dice: Random, only: str) -> Breaking:
@@ -314,8 +314,8 @@ class Play:
         if frame.event in COSTS:
             what = f"{frame.event} {frame.value['cause']}" if frame.event == "stream.gap" else frame.event
             breaking = self._breaking
-            if (told := (breaking.number, client.number, what)) not in self._told:
-                self._told.add(told)
+            if (cost := (breaking.number, client.number, what)) not in self._counted:
+                self._counted.add(cost)
                 self._report.costs[f"{breaking.last} - {what}"] += 1
         if self._log_faults is not None and (wrong := self._cursors.note(frame)):
             self._report_wrong(client, [wrong])

@@ -33,7 +33,7 @@ class Replica:
         self._stack = contextlib.AsyncExitStack()
         self.process: Running | None = None
         self.complaints: list[str] = []
-        self.said = ""  # by the processes that have ended
+        self.output = ""  # by the processes that have ended
 
     async def start(self) -> None:
         """Start it, and wait until it listens; one that ends by itself is a complaint, and started again."""
@@ -49,7 +49,7 @@ class Replica:
             finally:
                 listening.cancel()
                 ending.cancel()
-            self.complaints.append(f"exit status {ending.result()} at its start: {process.said[-500:]}")
+            self.complaints.append(f"exit status {ending.result()} at its start: {process.output[-500:]}")
             await asyncio.sleep(START_PAUSE)
         raise AssertionError(self.complaints[-1])
 
@@ -93,9 +93,9 @@ class Replica:
             status = await self.process.ended(PATIENCE)
             if status != 0:
                 self.complaints.append(f"exit status {status} after SIGTERM")
-        self.said += f"{self.process.said}---- {'killed' if kill else 'stopped'}\n"
-        if "Traceback" in self.process.said or "unexpected error" in self.process.said:
-            self.complaints.append(self.process.said[-2000:])
+        self.output += f"{self.process.output}---- {'killed' if kill else 'stopped'}\n"
+        if "Traceback" in self.process.output or "unexpected error" in self.process.output:
+            self.complaints.append(self.process.output[-2000:])
         await self._stack.aclose()
         self._stack = contextlib.AsyncExitStack()
 

@@ -50,7 +50,7 @@ async def test_probes_and_metrics_are_on_the_admin_port_only(tmp_path: Path) -> 
             assert (await client.get(url + path)).status_code == 404
         run = await engine.trigger("floods", {})
         assert (await client.get(f"{admin}/streams/chat/{run}")).status_code == 404
-        assert json.loads(proxy.said.splitlines()[0])["admin_url"] == f"{admin}/"
+        assert json.loads(proxy.output.splitlines()[0])["admin_url"] == f"{admin}/"
 
 
 async def test_readyz_says_draining_while_a_stuck_client_delays_the_drain(tmp_path: Path) -> None:
@@ -83,4 +83,4 @@ async def test_readyz_says_draining_while_a_stuck_client_delays_the_drain(tmp_pa
         assert (await client.get(f"{admin}/healthz")).status_code == 200
         assert await stopping == 0
         writer.close()
-    assert "Traceback" not in proxy.said
+    assert "Traceback" not in proxy.output

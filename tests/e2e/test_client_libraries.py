@@ -21,9 +21,9 @@ from proxy.cli.demo.workflows import ANSWER, THOUGHTS, demo_script, words
 from proxy.simulator import Engine
 from tests.support.browser import chromium
 from tests.support.demo_run import LOSSLESS
+from tests.support.faulty_front import FaultyFront, faulty_front
 from tests.support.processes import running
 from tests.support.served import served
-from tests.support.stage_front import StageFront, stage_front
 from tests.support.tools import ROOT, TOOLS, need, need_npm
 from tests.support.waiting import until
 
@@ -93,19 +93,19 @@ def config(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def run_of(config: Path, *, calm: bool = False) -> AsyncIterator[tuple[StageFront, str]]:
+async def run_of(config: Path, *, calm: bool = False) -> AsyncIterator[tuple[FaultyFront, str]]:
     """A front before a proxy, and the path of a run that has just begun."""
     async with (
         Engine(demo_script(), speed=4, seed=1, quirks=LOSSLESS) as engine,
         served(config, engine.env) as proxy,
-        stage_front(proxy.url, calm=calm) as front,
+        faulty_front(proxy.url, calm=calm) as front,
     ):
         await until(lambda: engine.streams, "the tap is open")
         yield front, f"/streams/live/{await engine.trigger('chat', {}, PAIR)}"
 
 
 @asynccontextmanager
-async def opened(browser: Browser, front: StageFront, path: str, code: str) -> AsyncIterator[Page]:
+async def opened(browser: Browser, front: FaultyFront, path: str, code: str) -> AsyncIterator[Page]:
     """A page of the front's origin that runs `code` on the stream at `path`."""
 
     async def module(route: Route) -> None:
@@ -250,8 +250,8 @@ async def test_eventsource_for_node_reads_the_whole_run_once_and_stops(config: P
         script = tmp_path / "sample.mjs"
         script.write_text(code)
         async with running(str(script), program=(need("node"),)) as node:
-            assert await node.ended(60) == 0, node.said  # it ends by itself: nothing is open any more
-        assert text_of([json.loads(line) for line in node.said.splitlines()]) == TEXT
+            assert await node.ended(60) == 0, node.output  # it ends by itself: nothing is open any more
+        assert text_of([json.loads(line) for line in node.output.splitlines()]) == TEXT
         assert len(front.requests) == 3
         assert "authorization: bearer a-token" in front.requests[0].lower()
 

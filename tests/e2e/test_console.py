@@ -53,7 +53,7 @@ def shop() -> Script:
 
 
 @dataclass
-class Stage:
+class Deployment:
     """A proxy with an engine, and a run that was read to its end."""
 
     proxy: Served
@@ -90,7 +90,7 @@ def _yaml(payloads: str = "hidden") -> str:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+async def deployment(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Deployment]:
     yaml = tmp_path_factory.mktemp("console") / "streams.yaml"
     yaml.write_text(_yaml(), encoding="utf-8")
     async with (
@@ -100,9 +100,9 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
     ):
         await until(lambda: engine.streams, "the tap is open")
         run = await engine.trigger("shop", {}, {"stream": "on", "card": CARD})
-        stage = Stage(proxy, client, run, yaml)
-        await stage.read()
-        yield stage
+        deployment = Deployment(proxy, client, run, yaml)
+        await deployment.read()
+        yield deployment
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -112,12 +112,12 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @asynccontextmanager
-async def signed_in(browser: Browser, stage: Stage, **options: Any) -> AsyncIterator[Page]:
+async def signed_in(browser: Browser, deployment: Deployment, **options: Any) -> AsyncIterator[Page]:
     """A page of the console, signed in by keyboard, that complains about nothing."""
     context = await browser.new_context(**options)
     page = await context.new_page()
     complaints = complaints_of(page)
-    await page.goto(stage.url)
+    await page.goto(deployment.url)
     await page.keyboard.type(TOKEN)  # the field has the focus
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", name="Overview")).to_be_visible(timeout=END)
@@ -129,101 +129,105 @@ async def signed_in(browser: Browser, stage: Stage, **options: Any) -> AsyncIter
 # -- the data --
 
 
-async def test_nothing_is_answered_without_the_token(stage: Stage) -> None:
+async def test_nothing_is_answered_without_the_token(deployment: Deployment) -> None:
     paths = ("overview", "runs", "log", "teams/default/config", "teams/default/text")
-    for path in (*paths, f"teams/default/runs/{stage.run}", f"teams/default/runs/{stage.run}/items/1"):
+    for path in (
+        *paths,
+        f"teams/default/runs/{deployment.run}",
+        f"teams/default/runs/{deployment.run}/items/1",
+    ):
         for token in (None, "x", TOKEN[:-1], TOKEN + "x"):
-            answer = await stage.get(path, token)
+            answer = await deployment.get(path, token)
             assert answer.status_code == 401
             assert answer.headers["www-authenticate"] == "Bearer"
             assert answer.json().keys() == {"status", "detail"}
-        assert (await stage.get(path)).status_code == 200
-    refused = [line for line in stage.proxy.log if line["event"] == "refused"]
+        assert (await deployment.get(path)).status_code == 200
+    refused = [line for line in deployment.proxy.log if line["event"] == "refused"]
     assert refused
     assert TOKEN[:-1] not in json.dumps(refused)
 
 
-async def test_no_answer_may_be_framed_stored_or_run_foreign_scripts(stage: Stage) -> None:
-    page = await stage.client.get(stage.url)
-    for answer in (page, await stage.get("overview"), await stage.get("runs", None)):
+async def test_no_answer_may_be_framed_stored_or_run_foreign_scripts(deployment: Deployment) -> None:
+    page = await deployment.client.get(deployment.url)
+    for answer in (page, await deployment.get("overview"), await deployment.get("runs", None)):
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
         assert "unsafe" not in answer.headers["content-security-policy"]
         assert answer.headers["cache-control"] == "no-store"
     for url in (
-        f"{stage.proxy.url}/console/",
-        *(f"{stage.url}{path}" for path in ("%2e%2e/routes.py", "x.js")),
+        f"{deployment.proxy.url}/console/",
+        *(f"{deployment.url}{path}" for path in ("%2e%2e/routes.py", "x.js")),
     ):
-        assert (await stage.client.get(url)).status_code == 404, url
+        assert (await deployment.client.get(url)).status_code == 404, url
 
 
-async def test_payloads_and_metadata_are_hidden_until_they_are_shown(stage: Stage) -> None:
-    run = f"teams/default/runs/{stage.run}"
-    found = (await stage.get(run)).json()
+async def test_payloads_and_metadata_are_hidden_until_they_are_shown(deployment: Deployment) -> None:
+    run = f"teams/default/runs/{deployment.run}"
+    found = (await deployment.get(run)).json()
     paths = [run, *(f"{run}/items/{item['n']}" for item in found["items"])]
     others = ["overview", "runs", "log", "teams/default/config", "teams/default/text"]
     for path in (*paths, *others):
-        assert CARD not in (await stage.get(path)).text, path
-    await stage.configure(payloads="shown")
+        assert CARD not in (await deployment.get(path)).text, path
+    await deployment.configure(payloads="shown")
     try:
-        assert CARD in (await stage.get(run)).text
+        assert CARD in (await deployment.get(run)).text
         for path in others:
-            assert CARD not in (await stage.get(path)).text, path
+            assert CARD not in (await deployment.get(path)).text, path
     finally:
-        await stage.configure()
+        await deployment.configure()
 
 
-async def test_a_run_is_found_by_its_id_its_stream_and_its_metadata(stage: Stage) -> None:
-    here = {"found": [{"team": "default", "run": stage.run}]}
+async def test_a_run_is_found_by_its_id_its_stream_and_its_metadata(deployment: Deployment) -> None:
+    here = {"found": [{"team": "default", "run": deployment.run}]}
     for text in (
-        stage.run,
-        stage.run.upper(),
-        f"/streams/chat/{stage.run}",
-        f"{stage.proxy.url}/streams/chat/{stage.run}?ticket=x",
+        deployment.run,
+        deployment.run.upper(),
+        f"/streams/chat/{deployment.run}",
+        f"{deployment.proxy.url}/streams/chat/{deployment.run}?ticket=x",
         f"card={CARD}",
         f" card = {CARD} ",
     ):
-        assert (await stage.post("find", {"text": text})).json() == here, text
+        assert (await deployment.post("find", {"text": text})).json() == here, text
     for nothing in ("", "card=unknown", "/elsewhere/x", "https://example.com", "%00", "=", 7):
-        assert (await stage.post("find", {"text": nothing})).json() == {"found": []}, nothing
+        assert (await deployment.post("find", {"text": nothing})).json() == {"found": []}, nothing
     for path in (
         "teams/default/runs/no-id",
         "teams/nobody/config",
-        f"teams/default/runs/{stage.run}/items/999",
+        f"teams/default/runs/{deployment.run}/items/999",
     ):
-        assert (await stage.get(path)).status_code == 404
-    unknown = await stage.get("teams/default/runs/00000000-0000-4000-8000-000000000000")
+        assert (await deployment.get(path)).status_code == 404
+    unknown = await deployment.get("teams/default/runs/00000000-0000-4000-8000-000000000000")
     assert (unknown.status_code, unknown.json()["detail"]) == (404, "Hatchet knows no such run of this team")
 
 
-async def test_a_run_that_nobody_reads_is_shown_from_its_state(stage: Stage) -> None:
-    followed = (await stage.get(f"teams/default/runs/{stage.run}")).json()
+async def test_a_run_that_nobody_reads_is_shown_from_its_state(deployment: Deployment) -> None:
+    followed = (await deployment.get(f"teams/default/runs/{deployment.run}")).json()
     kinds = [item.get("type", item["kind"]) for item in followed["items"]]
     assert kinds == ["step_started", "step_stream", "step_stream", "step_completed", "run_completed", "end"]
     assert followed["followed"]
-    stage.proxy.hub.teams["default"].runs.shrink(0)  # forget it
-    state = (await stage.get(f"teams/default/runs/{stage.run}")).json()
+    deployment.proxy.hub.teams["default"].runs.shrink(0)  # forget it
+    state = (await deployment.get(f"teams/default/runs/{deployment.run}")).json()
     assert not state["followed"]
     assert [item["type"] for item in state["items"]] == ["step_started", "step_completed", "run_completed"]
-    await stage.read()  # for the other tests
+    await deployment.read()  # for the other tests
 
 
-async def test_a_broken_file_shows_its_problems_beside_what_is_served(stage: Stage) -> None:
-    same = (await stage.get("teams/default/config")).json()
+async def test_a_broken_file_shows_its_problems_beside_what_is_served(deployment: Deployment) -> None:
+    same = (await deployment.get("teams/default/config")).json()
     assert (same["problems"], same["differs"]) == ([], [])
     assert same["live"]["hatchet"]["token"] == "[redacted]"
     assert {stream["heartbeat"] for stream in same["live"]["streams"].values()} == {"15s"}
     assert 'token: "[redacted]"' in same["written"]["hatchet"]
-    stage.yaml.write_text(_yaml().replace("step_completed", "step_complete"), encoding="utf-8")
-    await stage.proxy.reloader.reload()
+    deployment.yaml.write_text(_yaml().replace("step_completed", "step_complete"), encoding="utf-8")
+    await deployment.proxy.reloader.reload()
     try:
-        broken = (await stage.get("teams/default/config")).json()
+        broken = (await deployment.get("teams/default/config")).json()
         assert [problem["code"] for problem in broken["problems"]] == ["unknown-event"]
         assert broken["live"] == same["live"]
-        text = (await stage.get("teams/default/text")).json()["yaml"]
+        text = (await deployment.get("teams/default/text")).json()["yaml"]
         assert "step_complete," in text
         assert TOKEN not in text
     finally:
-        await stage.configure()
+        await deployment.configure()
 
 
 async def test_a_team_whose_file_was_never_good_shows_its_problems(tmp_path: Path) -> None:
@@ -247,23 +251,25 @@ async def test_a_team_whose_file_was_never_good_shows_its_problems(tmp_path: Pat
         assert (await client.get("teams/shop/text")).status_code == 404, "only texts that are served"
 
 
-async def test_the_console_can_be_switched_off_and_its_token_changed_by_a_reload(stage: Stage) -> None:
+async def test_the_console_can_be_switched_off_and_its_token_changed_by_a_reload(
+    deployment: Deployment,
+) -> None:
     text = _yaml()
     try:
-        stage.yaml.write_text(text.replace(TOKEN, TOKEN[::-1]), encoding="utf-8")
-        await stage.proxy.reloader.reload()
-        assert (await stage.get("overview")).status_code == 401
-        assert (await stage.get("overview", TOKEN[::-1])).status_code == 200
-        stage.yaml.write_text(text.replace(f", console: {{token: {TOKEN}, payloads: hidden}}", ""))
-        await stage.proxy.reloader.reload()
-        assert (await stage.client.get(stage.url)).status_code == 404
-        assert (await stage.client.get(f"{stage.proxy.admin_url}/readyz")).status_code == 200
-        assert (await stage.get("overview")).status_code == 404
+        deployment.yaml.write_text(text.replace(TOKEN, TOKEN[::-1]), encoding="utf-8")
+        await deployment.proxy.reloader.reload()
+        assert (await deployment.get("overview")).status_code == 401
+        assert (await deployment.get("overview", TOKEN[::-1])).status_code == 200
+        deployment.yaml.write_text(text.replace(f", console: {{token: {TOKEN}, payloads: hidden}}", ""))
+        await deployment.proxy.reloader.reload()
+        assert (await deployment.client.get(deployment.url)).status_code == 404
+        assert (await deployment.client.get(f"{deployment.proxy.admin_url}/readyz")).status_code == 200
+        assert (await deployment.get("overview")).status_code == 404
     finally:
-        await stage.configure()
+        await deployment.configure()
 
 
-async def test_drafts_that_are_none_are_refused_in_words(stage: Stage) -> None:
+async def test_drafts_that_are_none_are_refused_in_words(deployment: Deployment) -> None:
     many: list[dict[str, Any]] = [{}] * 201
     bodies: tuple[Any, ...] = (
         [],
@@ -273,7 +279,7 @@ async def test_drafts_that_are_none_are_refused_in_words(stage: Stage) -> None:
         {"yaml": "", "events": many},
     )
     for body in bodies:
-        answer = await stage.post("playground", body)
+        answer = await deployment.post("playground", body)
         assert answer.status_code == 400, body
         assert answer.json()["detail"]
 
@@ -286,7 +292,7 @@ async def test_drafts_that_are_none_are_refused_in_words(stage: Stage) -> None:
     ("viewport", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")], ids=["desktop-light", "phone-dark"]
 )
 async def test_the_rule_that_dropped_an_event_is_three_clicks_away(
-    browser: Browser, stage: Stage, viewport: dict[str, int], scheme: str, tmp_path: Path
+    browser: Browser, deployment: Deployment, viewport: dict[str, int], scheme: str, tmp_path: Path
 ) -> None:
     axe = (need_npm("axe-core") / "axe.min.js").read_text(encoding="utf-8")
 
@@ -301,8 +307,10 @@ async def test_the_rule_that_dropped_an_event_is_three_clicks_away(
             path=artifact(f"console-{name}-{scheme}-{viewport['width']}.png", tmp_path), full_page=True
         )
 
-    async with signed_in(browser, stage, viewport=viewport, color_scheme=scheme, bypass_csp=True) as page:
-        run = page.get_by_role("link", name=stage.run)
+    async with signed_in(
+        browser, deployment, viewport=viewport, color_scheme=scheme, bypass_csp=True
+    ) as page:
+        run = page.get_by_role("link", name=deployment.run)
         await expect(run).to_be_visible(timeout=END)
         await is_fine(page, "overview")
         await run.click()  # 1
@@ -318,16 +326,16 @@ async def test_the_rule_that_dropped_an_event_is_three_clicks_away(
         await page.get_by_role("link", name="Log").click()
         await expect(page.get_by_role("cell", name="stream over").first).to_be_visible(timeout=END)
         await is_fine(page, "log")
-        await page.goto(f"{stage.url}#/teams/default")
+        await page.goto(f"{deployment.url}#/teams/default")
         await expect(page.get_by_text("It is what is served.")).to_be_visible(timeout=END)
         await is_fine(page, "team")
 
 
 @pytest.mark.browser
 async def test_a_draft_is_tried_corrected_and_saved_as_a_test_by_keyboard_alone(
-    browser: Browser, stage: Stage
+    browser: Browser, deployment: Deployment
 ) -> None:
-    async with signed_in(browser, stage, viewport=DESKTOP) as page:
+    async with signed_in(browser, deployment, viewport=DESKTOP) as page:
         await page.get_by_role("link", name="Playground").focus()
         await page.keyboard.press("Enter")
         await expect(page.get_by_text("check finds no problems")).to_be_visible(timeout=END)
@@ -354,16 +362,16 @@ async def test_a_draft_is_tried_corrected_and_saved_as_a_test_by_keyboard_alone(
 
 @pytest.mark.browser
 async def test_a_wrong_token_is_said_and_signing_out_forgets_the_right_one(
-    browser: Browser, stage: Stage
+    browser: Browser, deployment: Deployment
 ) -> None:
     context = await browser.new_context()
     page = await context.new_page()
-    await page.goto(stage.url)
+    await page.goto(deployment.url)
     await page.get_by_label("Token").fill("wrong")
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("alert")).to_contain_text("The console's token is wrong", timeout=END)
     await context.close()
-    async with signed_in(browser, stage) as page:
+    async with signed_in(browser, deployment) as page:
         await page.reload()
         await expect(page.get_by_role("heading", name="Overview")).to_be_visible(timeout=END)
         await page.get_by_role("button", name="Sign out").click()

@@ -47,7 +47,7 @@ def endless() -> Script:
 
 
 @dataclass
-class Stage:
+class Deployment:
     """Two replicas of a run that goes on, which the first one leads, and a client of each."""
 
     run: str
@@ -73,7 +73,7 @@ async def read_on(url: str) -> None:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+async def deployment(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Deployment]:
     folder = tmp_path_factory.mktemp("replicas")
     with redis_server(folder) as redis:
         file = folder / "streams.yaml"
@@ -88,51 +88,51 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
             for one in two:
                 readers.append(asyncio.create_task(read_on(f"{one.url}/streams/chat/{run}")))
                 await until(partial(reads, one, run), "it is read")
-            yield Stage(run, two)
+            yield Deployment(run, two)
             for reader in readers:
                 reader.cancel()
             await asyncio.gather(*readers, return_exceptions=True)
 
 
-async def test_each_replica_says_what_all_of_them_do(stage: Stage) -> None:
+async def test_each_replica_says_what_all_of_them_do(deployment: Deployment) -> None:
     for number in range(2):
-        answer = await stage.get(number)
+        answer = await deployment.get(number)
         found: dict[str, Any] = answer.json()
-        first, second = (one.hub.replication for one in stage.replicas)
+        first, second = (one.hub.replication for one in deployment.replicas)
         assert first is not None
         assert second is not None
         shown = {one["replica"]: (one["leading"], one["following"], one["here"]) for one in found["replicas"]}
         assert shown == {first.replica: (1, 0, number == 0), second.replica: (0, 1, number == 1)}
-        assert found["runs"] == [{"team": "default", "run": stage.run, "replica": first.replica}]
+        assert found["runs"] == [{"team": "default", "run": deployment.run, "replica": first.replica}]
         assert found["silent"] == 0
         assert found["log"]["state"] == "reachable"
         assert SECRET not in answer.text
         assert answer.headers["cache-control"] == "no-store"
-    assert (await stage.get(0, "wrong")).status_code == 401
+    assert (await deployment.get(0, "wrong")).status_code == 401
 
 
 @pytest.mark.browser
-async def test_the_page_shows_who_leads_the_run(stage: Stage, tmp_path: Path) -> None:
+async def test_the_page_shows_who_leads_the_run(deployment: Deployment, tmp_path: Path) -> None:
     async with chromium() as browser:
-        await look(browser, stage, tmp_path, 1280, "light")
-        await look(browser, stage, tmp_path, 390, "dark")
+        await look(browser, deployment, tmp_path, 1280, "light")
+        await look(browser, deployment, tmp_path, 390, "dark")
 
 
-async def look(browser: Browser, stage: Stage, folder: Path, width: int, scheme: Any) -> None:
+async def look(browser: Browser, deployment: Deployment, folder: Path, width: int, scheme: Any) -> None:
     """Sign in, and read the page of replicas from the overview on."""
     axe = (need_npm("axe-core") / "axe.min.js").read_text(encoding="utf-8")
-    leader = stage.replicas[0].hub.replication
+    leader = deployment.replicas[0].hub.replication
     assert leader is not None
     viewport: Any = {"width": width, "height": 844}
     context = await browser.new_context(viewport=viewport, color_scheme=scheme, bypass_csp=True)
     page = await context.new_page()
     complaints = complaints_of(page)
-    await page.goto(f"{stage.replicas[1].admin_url}/console/")
+    await page.goto(f"{deployment.replicas[1].admin_url}/console/")
     await page.keyboard.type(TOKEN)  # the field has the focus
     await page.keyboard.press("Enter")
     await page.get_by_role("link", name="All replicas").click(timeout=END)
     runs = page.get_by_role("region", name="Runs that go on")
-    led = runs.get_by_role("row").filter(has_text=stage.run)
+    led = runs.get_by_role("row").filter(has_text=deployment.run)
     await expect(led).to_contain_text(leader.replica, timeout=END)
     rows = page.get_by_role("region", name="Replicas, and how many runs each has").get_by_role("row")
     follows = rows.filter(has_text="this one").get_by_role("cell").nth(4)

@@ -84,7 +84,7 @@ async def test_five_thousand_clients_get_stream_drain_and_the_process_ends_in_ti
         assert await proxy.stop() == 0
         took = time.monotonic() - began
         await asyncio.gather(*reading)
-    assert "Traceback" not in proxy.said
+    assert "Traceback" not in proxy.output
     assert took < GRACE
     assert max(client.closed_at for client in clients) - began < GRACE / 2
     assert sum(b"event: stream.drain" in client.received for client in clients) == CLIENTS

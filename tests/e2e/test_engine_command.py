@@ -162,8 +162,8 @@ async def test_a_run_is_recorded_into_a_file(tmp_path: Path) -> None:
     out = tmp_path / "run.jsonl"
     async with Engine(speed=10) as engine:
         run_id = await engine.trigger("chat")
-        status, said = await record(engine.env, run_id, "--out", str(out))
-    assert (status, said) == (0, "")
+        status, errors = await record(engine.env, run_id, "--out", str(out))
+    assert (status, errors) == (0, "")
     lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert lines[0] == {"t": lines[0]["t"], "source": "trigger", "workflow_run_id": run_id}
     assert {line["source"] for line in lines} == {"trigger", "live", "GetRunDetails", "REST workflow-runs"}

@@ -155,10 +155,10 @@ async def test_a_program_prints_the_answer_and_the_messages_that_its_page_record
             env={**os.environ, "SITE": served.url},
             stdout=asyncio.subprocess.PIPE,
         )
-        said, _ = await program.communicate()
+        output, _ = await program.communicate()
     assert program.returncode == 0
     # How much of the failed attempt an AG-UI client shows depends on when it joins. The rest does not.
-    assert said.decode().splitlines()[-3:] == recorded[1].splitlines()[-3:]
+    assert output.decode().splitlines()[-3:] == recorded[1].splitlines()[-3:]
 
 
 WATCH: Final = """

@@ -59,9 +59,9 @@ class Client:
     async def receive(self, end: bytes = b"") -> bytes:
         """The bytes up to `end` or the end of the connection, with dates and retry times replaced."""
         async with asyncio.timeout(20):
-            said = await (self.reader.readuntil(end) if end else self.reader.read())
-        said = re.sub(rb"date: [^\r]+", EPOCH["date"], said)
-        return re.sub(rb"retry: \d{4}", EPOCH["retry"], said)
+            received = await (self.reader.readuntil(end) if end else self.reader.read())
+        received = re.sub(rb"date: [^\r]+", EPOCH["date"], received)
+        return re.sub(rb"retry: \d{4}", EPOCH["retry"], received)
 
     def close(self) -> None:
         self.writer.close()

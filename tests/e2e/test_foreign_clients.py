@@ -19,7 +19,7 @@ from tests.support.tools import ROOT, need, need_npm
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 STREAMING = ("reason_docs", "generate_response")  # of the others, the first 100 ms may be announced as a gap
-TOLD = {
+EXPECTED_STEPS = {
     name: {"status": "completed", "text": "".join(CHAT.steps[name].chunks), "complete": True}
     for name in STREAMING
 }
@@ -65,10 +65,10 @@ async def test_npms_eventsource_with_the_javascript_client() -> None:
         follow = (need("node"), str(ROOT / "tests/e2e/js/follow.mjs"))
         async with running(f"{url}/streams/live/{run_id}", "token", "step", "run", program=follow) as node:
             await node.ended(30)
-            result = json.loads(node.said)
+            result = json.loads(node.output)
     assert (result["state"], result["status"]) == ("ended", "completed")
     assert list(result["steps"]) == list(STEPS)
-    assert {name: result["steps"][name] for name in STREAMING} == TOLD
+    assert {name: result["steps"][name] for name in STREAMING} == EXPECTED_STEPS
     assert all(cursor for _, _, cursor in result["frames"])
     ids = [
         cursor for name, _, cursor in result["frames"] if name != "stream.gap"
@@ -82,7 +82,7 @@ async def test_npms_eventsource_gives_up_where_there_is_no_such_run() -> None:
         follow = (need("node"), str(ROOT / "tests/e2e/js/follow.mjs"))
         async with running(f"{url}/message/not-a-run", program=follow) as node:
             await node.ended(30)
-            assert json.loads(node.said)["state"] == "refused"
+            assert json.loads(node.output)["state"] == "refused"
 
 
 async def test_curl_sees_frames_and_the_cursor_of_the_end_gets_204() -> None:
@@ -91,7 +91,7 @@ async def test_curl_sees_frames_and_the_cursor_of_the_end_gets_204() -> None:
         run_id = await trigger(url)
         async with running(f"{url}/message/{run_id}", program=curl) as first:
             assert await first.ended(30) == 0
-        head, _, body = first.said.partition("\r\n\r\n")
+        head, _, body = first.output.partition("\r\n\r\n")
         assert head.startswith("HTTP/1.1 200")
         assert "content-type: text/event-stream; charset=utf-8" in head.lower()
         assert "x-accel-buffering: no" in head.lower()
@@ -102,7 +102,7 @@ async def test_curl_sees_frames_and_the_cursor_of_the_end_gets_204() -> None:
             "-H", f"Last-Event-ID: {last_id}", f"{url}/message/{run_id}", program=curl
         ) as again:
             assert await again.ended() == 0
-        assert again.said.startswith("HTTP/1.1 204")
+        assert again.output.startswith("HTTP/1.1 204")
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
@@ -118,8 +118,8 @@ async def test_a_signal_ends_the_demo_cleanly_while_a_stream_is_open(sign: signa
                 last = (await anext(frames)).event
             assert await ending == 0
     assert last == "stream.drain"
-    assert "Traceback" not in one.said
-    assert "have ended." in one.said
+    assert "Traceback" not in one.output
+    assert "have ended." in one.output
 
 
 async def test_the_demo_reports_a_taken_port_in_one_sentence() -> None:
@@ -128,5 +128,5 @@ async def test_the_demo_reports_a_taken_port_in_one_sentence() -> None:
         running("demo", "--port", url.rpartition(":")[2], program=PROGRAM) as other,
     ):
         assert await other.ended(30) == 3
-        assert "cannot listen" in other.said
-        assert "Traceback" not in other.said
+        assert "cannot listen" in other.output
+        assert "Traceback" not in other.output

@@ -175,8 +175,8 @@ async def route(engine: Engine, streams: str) -> AsyncIterator[str]:
         await reader.readexactly(int(head.partition("content-length:")[2].split()[0]))
         run_id = await engine.trigger("chat", {}, metadata={"stream": "on"})
         stream = head.split()[1].strip("/")
-        said = f"HTTP/1.1 303 See Other\r\nlocation: {streams}/{stream}/{run_id}\r\ncontent-length: 0\r\n"
-        writer.write(f"{said}connection: close\r\n\r\n".encode())
+        head = f"HTTP/1.1 303 See Other\r\nlocation: {streams}/{stream}/{run_id}\r\ncontent-length: 0\r\n"
+        writer.write(f"{head}connection: close\r\n\r\n".encode())
         await writer.drain()
         writer.close()
 

@@ -364,8 +364,8 @@ class TokenRecorder(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 
     def service(self, handler_call_details: Any) -> Any:
         async def refuse(request: bytes, context: Any) -> bytes:
-            said = dict(context.invocation_metadata())
-            self.seen.add((context.peer(), said["authorization"]))
+            metadata = dict(context.invocation_metadata())
+            self.seen.add((context.peer(), metadata["authorization"]))
             await context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
             return b""
 
@@ -383,7 +383,7 @@ async def test_tokens_of_two_teams_never_meet_on_one_connection(folder: Path, en
         asks = [client.get(f"/{team}/chat/{NOBODY}", headers=bearer()) for team in ("open", "locked") * 5]
         assert {answer.status_code for answer in await asyncio.gather(*asks)} == {200}  # stream.wait
     await server.stop(None)
-    assert {said for _, said in listener.seen} == {f"bearer {env['OPEN']}", f"bearer {env['LOCKED']}"}
+    assert {metadata for _, metadata in listener.seen} == {f"bearer {env['OPEN']}", f"bearer {env['LOCKED']}"}
     assert len({peer for peer, _ in listener.seen}) == len(listener.seen)
 
 

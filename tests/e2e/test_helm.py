@@ -368,8 +368,8 @@ def granted(more: str = "", token: str = "${T}") -> str:
 def test_a_value_that_makes_no_sense_fails_in_helm_lint_with_words(values: str, words: str) -> None:
     done = helm("lint", CHART, values=values)
     assert done.returncode != 0, "it was accepted"
-    said = (done.stdout + done.stderr).replace('\\"', '"')
-    assert words in said, said
+    output = (done.stdout + done.stderr).replace('\\"', '"')
+    assert words in output, output
 
 
 # -- the sidecar --

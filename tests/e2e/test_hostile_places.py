@@ -74,13 +74,13 @@ async def test_a_log_that_is_not_read_stops_neither_streams_nor_sigterm(file: Pa
                 assert "stream.end" in text
             assert process.returncode is None
             os.set_blocking(read, False)
-            said = b""
+            printed = b""
 
             async def reports() -> bool:
-                nonlocal said
+                nonlocal printed
                 with contextlib.suppress(BlockingIOError):
-                    said += os.read(read, 1 << 16)
-                return said.count(b"stream over") == 60
+                    printed += os.read(read, 1 << 16)
+                return printed.count(b"stream over") == 60
 
             await until(reports, within=30)
             for _ in range(60):  # and again, without a reader, until the signal
@@ -173,7 +173,7 @@ async def test_the_address_that_kubernetes_sets_for_a_service_is_no_port(file: P
     env = {**engine.env, "STREAM_PROXY_PORT": "tcp://10.96.12.5:80"}
     file.write_text(YAML.replace("server: {", "server: {port: 0, "))
     async with running("serve", "--config", file, env=env) as one:
-        await one.says(r"(http://127\.0\.0\.1:\d+)/")
+        await one.wait_for_output(r"(http://127\.0\.0\.1:\d+)/")
         assert await one.stop() == 0
 
 

@@ -77,8 +77,8 @@ async def test_the_log_the_metrics_and_readyz_say_which_limit_is_reached(
             assert first.status_code == 200
             pieces = first.aiter_raw()  # kept: the response is closed with its iterator
             await anext(pieces)
-            said = await ask(proxy, f"GET /live/{run}", bearer(), *extra)
-            assert b"stream.wait" in said.body
+            response = await ask(proxy, f"GET /live/{run}", bearer(), *extra)
+            assert b"stream.wait" in response.body
             (line,) = lines(proxy, "refused")
             assert (line["reason"], line["limit"]) == ("wait_limit", "connections_per_run")
             assert "connections_per_run" in line["why"]
@@ -109,10 +109,10 @@ async def test_a_single_file_that_was_never_good_lets_clients_wait(
     file = tmp_path / "streams.yaml"
     file.write_text(YAML + FAILING)
     async with served(file, engine.env) as proxy:
-        said = await ask(proxy, f"GET {path}", LISTED, *extra)
-        assert said.status == 200
-        assert b'event: stream.wait\ndata: {"cause":"config"}' in said.body
-        assert said.headers["access-control-allow-origin"] == LISTED.removeprefix("Origin: ")
+        response = await ask(proxy, f"GET {path}", LISTED, *extra)
+        assert response.status == 200
+        assert b'event: stream.wait\ndata: {"cause":"config"}' in response.body
+        assert response.headers["access-control-allow-origin"] == LISTED.removeprefix("Origin: ")
         preflight = await ask(
             proxy,
             f"OPTIONS {path}",

@@ -22,9 +22,9 @@ REFUSED: Final = 200
 AWAY: Final = 3.0  # seconds
 
 
-def lines(said: str) -> list[dict[str, Any]]:
+def lines(output: str) -> list[dict[str, Any]]:
     """Every line of the process; each must be JSON."""
-    return [json.loads(line) for line in said.splitlines()]
+    return [json.loads(line) for line in output.splitlines()]
 
 
 async def read(url: str, first: asyncio.Event) -> None:
@@ -60,7 +60,7 @@ async def test_an_outage_under_load_writes_a_few_lines_and_each_stream_one() -> 
             await engine.faults.start_grpc()
             await asyncio.gather(*readers)
             assert await proxy.stop() == 0
-        found = lines(proxy.said)
+        found = lines(proxy.output)
     assert all("stream.wait" in text for text in responses)
     kinds = Counter(line["event"] for line in found)
     assert kinds.pop("stream over") == READERS
@@ -78,11 +78,11 @@ async def test_the_lines_of_a_run_have_its_trace_and_nothing_private(tmp_path: P
             await client.get(f"/streams/live/{run}?ticket=a-ticket-of-ours", timeout=30)
             await client.get("/streams/live/%0a%1b[2Jforged?ticket=a-ticket-of-ours")
             assert await proxy.stop() == 0
-        (over,) = (line for line in lines(proxy.said) if line["event"] == "stream over")
+        (over,) = (line for line in lines(proxy.output) if line["event"] == "stream over")
         token = engine.token
     assert (over["team"], over["stream"], over["run"], over["ending"]) == ("default", "live", run, "end")
     assert over["frames"] > 10
     assert over["seconds"] > 0
     assert TRACEPARENT.fullmatch(over["traceparent"])
     for private in (token, "a-ticket-of-ours", "4242", ANSWER.split()[0], "\x1b"):
-        assert private not in proxy.said
+        assert private not in proxy.output

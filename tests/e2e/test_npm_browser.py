@@ -123,7 +123,7 @@ async def page_at(browser: Browser, url: str, files: Path = PACKAGE) -> Page:
 
 
 @asynccontextmanager
-async def stage(file: Path, given: Script | None = None) -> AsyncIterator[tuple[Engine, Page, str]]:
+async def page_of(file: Path, given: Script | None = None) -> AsyncIterator[tuple[Engine, Page, str]]:
     async with (
         Engine(given or workflows(), seed=1, quirks=NO_HANGUP) as engine,
         serving(file, engine.env) as (_, url),
@@ -135,7 +135,7 @@ async def stage(file: Path, given: Script | None = None) -> AsyncIterator[tuple[
 async def test_a_run_that_is_followed_from_its_start_with_one_snapshot_per_frame_of_the_screen(
     tmp_path: Path,
 ) -> None:
-    async with stage(config(tmp_path), workflows(delay=0.002)) as (engine, page, url):
+    async with page_of(config(tmp_path), workflows(delay=0.002)) as (engine, page, url):
         stream = f"{url}/streams/live/{await engine.trigger('good', {}, TAP)}"
         seen: dict[str, Any] = await page.evaluate(FOLLOW, [stream, False])
     assert (seen["state"], seen["status"]) == ("ended", "completed")
@@ -146,7 +146,7 @@ async def test_a_run_that_is_followed_from_its_start_with_one_snapshot_per_frame
 
 
 async def test_a_retried_step_shows_the_text_of_its_last_attempt_alone(tmp_path: Path) -> None:
-    async with stage(config(tmp_path)) as (engine, page, url):
+    async with page_of(config(tmp_path)) as (engine, page, url):
         stream = f"{url}/streams/live/{await engine.trigger('retried', {}, TAP)}"
         seen: dict[str, Any] = await page.evaluate(FOLLOW, [stream, False])
     assert seen["resets"] == 1
@@ -175,7 +175,7 @@ async def test_a_ticket_that_expires_is_renewed_and_the_stream_goes_on_from_its_
 ) -> None:
     # without indexes a picture trusts the order: a chunk that came twice would be shown twice
     file = config(tmp_path, TICKETS, "{step: step, text: payload}")
-    async with stage(file, workflows(delay=0.15)) as (engine, page, url):
+    async with page_of(file, workflows(delay=0.15)) as (engine, page, url):
         stream = f"{url}/streams/live/{await engine.trigger('good', {}, TAP)}"
         seen: dict[str, Any] = await page.evaluate(FOLLOW, [stream, True])
     assert seen["urls"] >= 2

@@ -73,11 +73,11 @@ def test_the_types_are_those_of_the_readme_and_of_the_code_and_a_server_renders_
     code = "".join(f"import * as {name} from '{specifiers[name]}';" for name in names)
     code += f"console.log(JSON.stringify([{', '.join(f'Object.keys({name}).sort()' for name in names)}]))"
     (tmp_path / "names.mjs").write_text(code)
-    said = subprocess.run(
+    done = subprocess.run(
         [need("node"), tmp_path / "names.mjs"], capture_output=True, text=True, check=True, timeout=60
     )
     # package.ts holds each module's names against its declarations, in both directions
-    assert json.loads(said.stdout) == [
+    assert json.loads(done.stdout) == [
         ["CONTROL_FRAMES", "RunFollower", "RunPicture", "StepPicture", "followRun", "readFrame"],
         ["useRun"],
         ["HatchetChatTransport", "frames"],

@@ -60,11 +60,11 @@ async def read(
         if not (TOOLS / "frontends" / "node_modules" / client["ai"]).is_dir():
             missing(f"npm's {client['ai']}")
     async with running(json.dumps(clients), program=(need("node"), str(CLIENT))) as node:
-        await node.says("ready\n", within=60)
+        await node.wait_for_output("ready\n", within=60)
         if ready is not None:
             ready.set()
         await node.ended(60)
-        return list(json.loads(node.said.partition("ready\n")[2]))
+        return list(json.loads(node.output.partition("ready\n")[2]))
 
 
 def wrong(found: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -192,7 +192,7 @@ def process(command: Sequence[str], env: Mapping[str, str], log: Path) -> Iterat
             made.terminate()
 
 
-def says(log: Path, text: str, made: subprocess.Popen[bytes]) -> None:
+def wait_for_line(log: Path, text: str, made: subprocess.Popen[bytes]) -> None:
     """Wait until a process has written something."""
     while text not in log.read_text():
         assert made.poll() is None, log.read_text()[-2000:]
@@ -228,7 +228,7 @@ def urls(folder: Path, worker_env: dict[str, str]) -> Iterator[dict[str, str]]:
     with ExitStack() as stack:
         out = folder / "worker.out"
         command = worker_command(folder / "sent.jsonl")
-        says(out, "waiting for tasks", stack.enter_context(process(command, worker_env, out)))
+        wait_for_line(out, "waiting for tasks", stack.enter_context(process(command, worker_env, out)))
         found = {}
         for name, tap in (("tap", TAP), ("trace", "")):
             config, port = folder / f"{name}.yaml", free_port()
@@ -236,7 +236,7 @@ def urls(folder: Path, worker_env: dict[str, str]) -> Iterator[dict[str, str]]:
             out = folder / f"{name}.out"
             serve = [str(Path(sys.executable).parent / "stream-proxy"), "serve"]
             command = [*serve, "--config", str(config), "--port", str(port)]
-            says(out, "listening", stack.enter_context(process(command, os.environ, out)))
+            wait_for_line(out, "listening", stack.enter_context(process(command, os.environ, out)))
             found[name] = f"http://127.0.0.1:{port}"
         yield found
 
@@ -316,7 +316,7 @@ async def test_an_attempt_whose_worker_was_killed_is_not_a_failure(
         for name in ("first", "second"):
             out = folder / f"{name}.out"
             made = stack.enter_context(process(command, worker_env, out))
-            await asyncio.to_thread(says, out, "waiting for tasks", made)
+            await asyncio.to_thread(wait_for_line, out, "waiting for tasks", made)
             workers[made.pid] = made
         run_id = await setup.trigger("worker_lost")
         clients = asyncio.create_task(followed(setup, run_id, "worker lost", expected))

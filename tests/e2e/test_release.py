@@ -72,24 +72,24 @@ def test_what_is_left_out_of_the_image_is_said_in_words(
     own: dict[str, Any] = image.__globals__
     both = [*own["PLATFORMS"]]
     built: list[tuple[str, ...]] = []
-    said: list[str] = []
-    monkeypatch.setitem(own, "left_out", said)
+    left_out: list[str] = []
+    monkeypatch.setitem(own, "left_out", left_out)
     monkeypatch.setitem(own, "run", lambda *command: built.append(command))
     monkeypatch.setitem(own, "locked_for", lambda name: None)
     monkeypatch.setitem(own, "docker_runs", lambda: False)
     monkeypatch.setitem(own, "tool", lambda name: None)
     image("1.0.0", None, both)
-    assert said == ["the image: no docker with buildx answers, and buildah, podman, runc missing"]
-    said.clear()
+    assert left_out == ["the image: no docker with buildx answers, and buildah, podman, runc missing"]
+    left_out.clear()
     monkeypatch.setitem(own, "docker_runs", lambda: True)
     monkeypatch.setitem(own, "runs_here", lambda name: name == "linux/amd64")
     image("1.0.0", "base:1", both)
     ((*command,),) = built
     assert {"--platform=linux/amd64", "--build-arg=VERSION=1.0.0", "--build-arg=BASE=base:1"} <= {*command}
-    assert said[0].startswith("the image for linux/arm64: this machine has no emulator for it")
-    said.clear()
+    assert left_out[0].startswith("the image for linux/arm64: this machine has no emulator for it")
+    left_out.clear()
     image("1.0.0", None, ["linux/amd64"])
-    assert said[0] == "the image for linux/arm64: --platform did not name it"
+    assert left_out[0] == "the image for linux/arm64: --platform did not name it"
 
 
 # -- workflows --

@@ -103,7 +103,7 @@ class Replicas:
         """Send SIGTERM, check the exit status of the drain, and start the replica again."""
         old = self._running[number]
         assert await old.stop() == 0
-        assert "Traceback" not in old.said
+        assert "Traceback" not in old.output
         self._running[number] = await self._one(self.ports[number])
 
 

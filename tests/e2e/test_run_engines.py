@@ -33,7 +33,7 @@ from proxy.runs.reconcile.timing import SETTLE
 from proxy.runs.tap import Tap
 from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client
-from tests.support.playing import identities, legal
+from tests.support.reconciler_world import identities, legal
 from tests.support.waiting import stalls, until
 
 TESTS = Path(__file__).parent.parent

@@ -1,4 +1,4 @@
-"""Three replicas with one log on Redis: a client that changes the replica at every frame sees one story."""
+"""Three replicas with one log on Redis: a client may change the replica at every frame."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from proxy.simulator import Engine
 from tests.chaos.replicas import Replica
 from tests.chaos.world import truth, workflows
 from tests.support.eventsource import EventSource, Frame
-from tests.support.hopping import Hopper
 from tests.support.processes import running
 from tests.support.redis_cluster import redis_cluster, wait_for
 from tests.support.redis_server import RedisServer, redis_sentinel, redis_server
 from tests.support.reference import RunPicture, Truth, judge
+from tests.support.roaming_client import RoamingClient
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(150)  # several processes start in each test
@@ -42,7 +42,7 @@ streams:
 
 
 @dataclass
-class Stage:
+class Deployment:
     """An engine, a Redis, and replicas that share its log."""
 
     engine: Engine
@@ -61,10 +61,10 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(
+async def deployment(
     folder: Path, *, replicas: int = 3, more: str = "", tap: str = TAP, url: str | None = None
-) -> AsyncIterator[Stage]:
-    """`url`: of another Redis than the one that the stage has."""
+) -> AsyncIterator[Deployment]:
+    """`url`: of another Redis than the one of the deployment."""
     with redis_server(folder) as redis:
         config = folder / "streams.yaml"
         config.write_text(YAML % (tap, url or redis.url, more))
@@ -73,23 +73,23 @@ async def stage(
             await asyncio.gather(*(one.start() for one in made))
             for one in made:
                 stack.push_async_callback(one.stop, kill=False)
-            there = Stage(engine, redis, made)
+            there = Deployment(engine, redis, made)
             if tap:
                 await until(there.taps_are_open, "every replica has its tap")
             yield there
         assert [what for one in made for what in one.complaints] == []
 
 
-async def stayer(url: str, path: str) -> list[Frame]:
+async def read_to_end(url: str, path: str) -> list[Frame]:
     """The frames of a client that stays, with all reconnects on the way."""
     async with EventSource(url + path, patience=0.2) as source:
         return [frame async for frame in source.frames()]
 
 
-async def over(stage: Stage) -> str:
+async def over(deployment: Deployment) -> str:
     """The path of a run that is over, whose log one replica alone has written."""
-    run = await stage.engine.trigger("quick", {}, {"stream": "on"})
-    await stayer(stage.urls[0], f"/run/{run}")
+    run = await deployment.engine.trigger("quick", {}, {"stream": "on"})
+    await read_to_end(deployment.urls[0], f"/run/{run}")
     return f"/run/{run}"
 
 
@@ -115,57 +115,57 @@ def by_cursor(*streams: list[Frame]) -> dict[str, set[tuple[str, str]]]:
     return found
 
 
-async def story(
-    stage: Stage, kind: str, meanwhile: Callable[[], Any] | None = None
+async def read_by_three(
+    deployment: Deployment, kind: str, meanwhile: Callable[[], Any] | None = None
 ) -> list[dict[str, list[int]]]:
     """What three clients of one run miss; each cursor has led them to the same frame."""
-    run = await stage.engine.trigger(kind, {}, {"stream": "on"})
+    run = await deployment.engine.trigger(kind, {}, {"stream": "on"})
     path = f"/run/{run}"
-    hoppers = [Hopper(path), Hopper(path)]
+    roaming = [RoamingClient(path), RoamingClient(path)]
     tasks = [
-        asyncio.create_task(hoppers[0].read(stage.urls)),
-        asyncio.create_task(hoppers[1].read(stage.urls[::-1])),
+        asyncio.create_task(roaming[0].read(deployment.urls)),
+        asyncio.create_task(roaming[1].read(deployment.urls[::-1])),
     ]
-    staying = asyncio.create_task(stayer(stage.urls[0], path))
+    connected = asyncio.create_task(read_to_end(deployment.urls[0], path))
     if meanwhile is not None:
-        await until(lambda: len(hoppers[0].frames) > 8, "the run goes on")
+        await until(lambda: len(roaming[0].frames) > 8, "the run goes on")
         await asyncio.to_thread(meanwhile)
     await asyncio.gather(*tasks)
-    streams = [hoppers[0].frames, hoppers[1].frames, await staying]
-    assert {cursor: told for cursor, told in by_cursor(*streams).items() if len(told) > 1} == {}
-    assert hoppers[0].connections > len(hoppers[0].frames) / 2, "it has hardly changed the replica"
+    streams = [roaming[0].frames, roaming[1].frames, await connected]
+    assert {cursor: sent for cursor, sent in by_cursor(*streams).items() if len(sent) > 1} == {}
+    assert roaming[0].connections > len(roaming[0].frames) / 2, "it has hardly changed the replica"
     lost = []
     for frames in streams:
         picture = RunPicture()
         for frame in frames:
             picture.frame(frame)
-        true = truth(stage.engine, run, defaultdict(list))
+        true = truth(deployment.engine, run, defaultdict(list))
         assert judge(picture, true) == []
         lost.append(missing(picture, true))
     return lost
 
 
 async def test_any_replica_serves_any_cursor(tmp_path: Path) -> None:
-    async with stage(tmp_path) as three:
-        stories = [story(three, kind) for kind in ("dag", "task", "broken")]
-        assert await asyncio.gather(*stories) == [[{}, {}, {}]] * 3
-        flushed = await story(three, "task", lambda: three.redis.call("FLUSHALL"))
+    async with deployment(tmp_path) as three:
+        readings = [read_by_three(three, kind) for kind in ("dag", "task", "broken")]
+        assert await asyncio.gather(*readings) == [[{}, {}, {}]] * 3
+        flushed = await read_by_three(three, "task", lambda: three.redis.call("FLUSHALL"))
         assert flushed == [{}, {}, {}], "the leader writes the log again"
-        late = await stayer(three.urls[1], await over(three))
+        late = await read_to_end(three.urls[1], await over(three))
         assert [frame.event for frame in late][-1] == "stream.end"
 
 
 async def test_a_rollout_loses_nothing_and_announces_no_gap(tmp_path: Path) -> None:
-    async with stage(tmp_path, replicas=2) as two:
+    async with deployment(tmp_path, replicas=2) as two:
         run = await two.engine.trigger("task", {}, {"stream": "on"})
-        reading = asyncio.create_task(stayer(two.urls[0], f"/run/{run}"))
-        other = Hopper(f"/run/{run}")
-        hopping = asyncio.create_task(other.read(two.urls))
+        reading = asyncio.create_task(read_to_end(two.urls[0], f"/run/{run}"))
+        other = RoamingClient(f"/run/{run}")
+        reading_elsewhere = asyncio.create_task(other.read(two.urls))
         await until(lambda: len(other.frames) > 5, "the run goes on")
         await two.replicas[0].stop(kill=False)
         await two.replicas[0].start()
         frames = await reading
-        await hopping
+        await reading_elsewhere
         for seen in (frames, other.frames):
             picture = RunPicture()
             for frame in seen:
@@ -176,9 +176,9 @@ async def test_a_rollout_loses_nothing_and_announces_no_gap(tmp_path: Path) -> N
 
 
 async def test_without_redis_a_replica_goes_on_from_memory_and_says_so(tmp_path: Path) -> None:
-    async with stage(tmp_path, replicas=1) as one:
+    async with deployment(tmp_path, replicas=1) as one:
         run = await one.engine.trigger("task", {}, {"stream": "on"})
-        reading = asyncio.create_task(stayer(one.urls[0], f"/run/{run}"))
+        reading = asyncio.create_task(read_to_end(one.urls[0], f"/run/{run}"))
         steps = one.engine.run(run).steps.values()
         await until(lambda: any(step.next_index > 3 for step in steps), "the run is in mid-stream")
         one.redis.kill()
@@ -232,9 +232,9 @@ async def test_while_a_master_is_replaced_clients_that_stay_miss_nothing(
     tmp_path: Path, several: Callable[[Path], AbstractContextManager[tuple[str, Callable[[], None]]]]
 ) -> None:
     with several(tmp_path) as (url, kill):
-        async with stage(tmp_path, replicas=2, url=url) as two:
-            *_, staying = await story(two, "task", kill)
-            assert staying == {}
+        async with deployment(tmp_path, replicas=2, url=url) as two:
+            *_, connected = await read_by_three(two, "task", kill)
+            assert connected == {}
 
             async def are_ready() -> bool:
                 async with httpx.AsyncClient() as client:
@@ -260,7 +260,7 @@ REFUSALS: Final[dict[str, tuple[dict[str, str], str, tuple[str, ...], str]]] = {
 
 @pytest.mark.parametrize("why", REFUSALS)
 async def test_serve_refuses_a_redis_that_must_not_be_used(tmp_path: Path, why: str) -> None:
-    settings, url, before, said = REFUSALS[why]
+    settings, url, before, refusal = REFUSALS[why]
     server = RedisServer(tmp_path, settings)
     server.start()
     try:
@@ -273,8 +273,8 @@ async def test_serve_refuses_a_redis_that_must_not_be_used(tmp_path: Path, why: 
             env = dict(engine.env)
         async with running("serve", "--config", config, "--port", "0", env=env) as one:
             assert await one.ended() == 1
-        assert said in one.said
-        assert "wrong" not in one.said.replace("server.log", "")
-        assert len(one.said.strip().splitlines()) == 1, one.said
+        assert refusal in one.output
+        assert "wrong" not in one.output.replace("server.log", "")
+        assert len(one.output.strip().splitlines()) == 1, one.output
     finally:
         server.kill()

@@ -14,7 +14,7 @@ import pytest
 from proxy.simulator import Engine
 from tests.chaos.replicas import Replica
 from tests.chaos.world import workflows
-from tests.e2e.test_shared_log import TAP, YAML, Stage, stayer
+from tests.e2e.test_shared_log import TAP, YAML, Deployment, read_to_end
 from tests.support.demo_run import LOSSLESS
 from tests.support.eventsource import EventSource, Frame
 from tests.support.redis_server import redis_server
@@ -40,7 +40,7 @@ CHUNKS: Final = 40  # of the workflow `task`
 
 
 @asynccontextmanager
-async def rollout(folder: Path) -> AsyncIterator[Stage]:
+async def rollout(folder: Path) -> AsyncIterator[Deployment]:
     """A replica with the old rules, and one with the new ones."""
     with redis_server(folder) as redis:
         old, new = folder / "old.yaml", folder / "new.yaml"
@@ -49,10 +49,10 @@ async def rollout(folder: Path) -> AsyncIterator[Stage]:
         async with Engine(workflows(), quirks=LOSSLESS) as engine:
             replicas = [Replica(one, dict(engine.env)) for one in (old, new)]
             await asyncio.gather(*(one.start() for one in replicas))
-            stage = Stage(engine, redis, replicas)
+            deployment = Deployment(engine, redis, replicas)
             try:
-                await until(stage.taps_are_open, "every replica has its tap")
-                yield stage
+                await until(deployment.taps_are_open, "every replica has its tap")
+                yield deployment
             finally:
                 for one in replicas:
                     await one.stop(kill=False)
@@ -65,11 +65,11 @@ def numbers(frames: list[Frame], event: str, key: str) -> list[int]:
 async def test_each_replica_applies_its_own_rules_to_the_events_of_one_log(tmp_path: Path) -> None:
     async with rollout(tmp_path) as two:
         run = await two.engine.trigger("task", {}, {"stream": "on"})
-        old, new = await asyncio.gather(*(stayer(url, f"/run/{run}") for url in two.urls))
+        old, new = await asyncio.gather(*(read_to_end(url, f"/run/{run}") for url in two.urls))
         chunks = [frame for frame in old if '"step_stream"' in frame.data]
         assert numbers(chunks, "message", "index") == [*range(CHUNKS)]
         assert numbers(new, "token", "number") == [*range(CHUNKS)]
-        added = await stayer(two.urls[1], f"/added/{run}")
+        added = await read_to_end(two.urls[1], f"/added/{run}")
         assert numbers(added, "message", "index") == [*range(CHUNKS)], "a stream that is opened later"
 
         cursor = chunks[CHUNKS // 2].id

@@ -94,10 +94,10 @@ async def test_a_history_at_a_wrong_path_is_reported_without_a_run(
     env = {**engine.env, "HATCHET_CLIENT_SERVER_URL": engine.env["HATCHET_CLIENT_SERVER_URL"] + path}
     async with served(file(tmp_path), env) as proxy:
 
-        async def said() -> bool:
+        async def is_logged() -> bool:
             return "trouble" in (await looked_up(proxy))["history"]
 
-        await until(said, within=30)
+        await until(is_logged, within=30)
         assert "hatchet.api" in (await looked_up(proxy))["history"]["trouble"]
         assert await metric(proxy, "history_up") == 0
         assert await metric(proxy, "upstream_up") == 1
@@ -122,10 +122,10 @@ async def test_an_issuer_without_keys_is_said_without_a_token(engine: Engine, tm
     path = file(tmp_path, AUTH.replace("PORT", str(free_port())))
     async with served(path, engine.env) as proxy:
 
-        async def said() -> bool:
+        async def is_logged() -> bool:
             return "trouble" in (await looked_up(proxy))["issuer"]
 
-        await until(said, within=30)
+        await until(is_logged, within=30)
         assert "the issuer at 127.0.0.1 cannot be reached" in (await looked_up(proxy))["issuer"]["trouble"]
         assert await metric(proxy, "issuer_up") == 0
         assert len(lines(proxy, "trouble with the issuer")) == 1

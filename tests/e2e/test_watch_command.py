@@ -44,27 +44,27 @@ async def test_a_run_is_shown_to_its_verified_end_with_what_is_not_forwarded_and
         run_id = await engine.trigger("chat", {}, {})
         async with running("watch", run_id, "--config", path, env=engine.env) as one:
             assert await one.ended(within=30) == 0
-    assert 'step_completed start  results → result "reading hatchet docs"' in one.said
-    assert "not forwarded: no rule matches (results: it is for step_completed, sizes: it is for" in one.said
+    assert 'step_completed start  results → result "reading hatchet docs"' in one.output
+    assert "not forwarded: no rule matches (results: it is for step_completed, sizes: it is for" in one.output
     failed = "not forwarded: sizes: data: length() takes a string, an array or an object, but was given null"
-    assert f"run_completed  the run  {failed}" in one.said
-    assert one.said.endswith("stream.end     completed\n")
+    assert f"run_completed  the run  {failed}" in one.output
+    assert one.output.endswith("stream.end     completed\n")
 
 
 async def test_ctrl_c_ends_watch_without_a_traceback_and_the_run_continues(path: Path) -> None:
     async with Engine(speed=0.1) as engine:
         run_id = await engine.trigger("chat", {}, {})
         async with running("watch", run_id.upper(), "--config", path, env=engine.env) as one:
-            await one.says("step_started")
+            await one.wait_for_output("step_started")
             assert await one.stop(signal.SIGINT) == 130
-    assert "Traceback" not in one.said
-    assert one.said.endswith("stopped watching; the run continues\n")
+    assert "Traceback" not in one.output
+    assert one.output.endswith("stopped watching; the run continues\n")
 
 
 async def test_a_run_that_does_not_exist_is_status_1_after_wait_for_run(path: Path) -> None:
     async with Engine() as engine, running("watch", NOBODY, "--config", path, env=engine.env) as one:
         assert await one.ended(within=30) == 1
-    assert one.said == "the run does not exist yet\nthere is no such run for this team's token\n"
+    assert one.output == "the run does not exist yet\nthere is no such run for this team's token\n"
 
 
 async def test_a_refused_token_is_status_1_and_watch_waits_while_hatchet_is_unreachable(path: Path) -> None:
@@ -72,10 +72,10 @@ async def test_a_refused_token_is_status_1_and_watch_waits_while_hatchet_is_unre
         engine.faults.refuse_tokens()
         async with running("watch", NOBODY, "--config", path, env=engine.env) as one:
             assert await one.ended(within=30) == 1
-        assert "Hatchet refuses the token" in one.said
+        assert "Hatchet refuses the token" in one.output
         env = dict(engine.env)
     async with running("watch", NOBODY, "--config", path, env=env) as one:
-        await one.says("waiting: .*does not answer")
+        await one.wait_for_output("waiting: .*does not answer")
         assert await one.stop(signal.SIGINT) == 130
 
 
@@ -84,7 +84,7 @@ async def test_an_outage_is_one_line_and_the_timeout_ends_it(path: Path) -> None
         env = dict(engine.env)
     async with running("watch", NOBODY, "--config", path, "--timeout", "8s", env=env) as one:
         assert await one.ended(within=60) == 1
-    waiting, stopped = one.said.splitlines()
+    waiting, stopped = one.output.splitlines()
     assert waiting.startswith("waiting: ")
     assert stopped == "stopped watching after 8 s; the run continues"
 
@@ -93,11 +93,11 @@ async def test_the_next_run_of_a_workflow_is_watched_to_its_end(path: Path) -> N
     async with Engine(speed=20) as engine:
         await engine.trigger("chat", {}, {})  # an earlier one is not meant
         async with running("watch", "--workflow", "chat", "--config", path, env=engine.env) as one:
-            await one.says("waiting for the next run of chat")
+            await one.wait_for_output("waiting for the next run of chat")
             run_id = await engine.trigger("chat", {}, {})
             assert await one.ended(within=60) == 0
-    assert f"watching {run_id}\n" in one.said
-    assert one.said.endswith("stream.end     completed\n")
+    assert f"watching {run_id}\n" in one.output
+    assert one.output.endswith("stream.end     completed\n")
 
 
 async def test_a_workflow_that_does_not_exist_is_status_1(path: Path) -> None:
@@ -106,7 +106,7 @@ async def test_a_workflow_that_does_not_exist_is_status_1(path: Path) -> None:
         running("watch", "--workflow", "nothing", "--config", path, env=engine.env) as one,
     ):
         assert await one.ended(within=60) == 1
-    assert one.said == "there is no workflow nothing for this team's token\n"
+    assert one.output == "there is no workflow nothing for this team's token\n"
 
 
 def test_an_outage_is_counted_and_said_again_once_a_minute() -> None:

@@ -54,9 +54,9 @@ async def proxy(engine: Engine, tmp_path: Path) -> AsyncIterator[Served]:
 async def test_frames_are_shown_to_the_end_of_the_run(engine: Engine, proxy: Served) -> None:
     run, lines = await engine.trigger("chat", {}, {}), list[str]()
     assert await watch_url(f"{proxy.url}/chat/{run}", ["Cookie: a=b"], lines.append) == 0
-    said = "\n".join(lines)
+    output = "\n".join(lines)
     assert "connected: HTTP 200, text/event-stream" in lines[0]
-    assert "result" in said and '"reading hatchet docs"' in said
+    assert "result" in output and '"reading hatchet docs"' in output
     assert lines[-1].endswith('{"status":"completed"}\x1b[0m')
     text = list[str]()
     assert await watch_url(f"{proxy.url}/text/{run}", [], text.append) == 0

@@ -72,8 +72,8 @@ async def proxy(engine: Engine, tmp_path: Path) -> AsyncIterator[Served]:
 class Response:
     """A response as it came: `head` in lower case, `body` without chunked framing taken off."""
 
-    def __init__(self, said: bytes) -> None:
-        head, _, self.body = said.partition(b"\r\n\r\n")
+    def __init__(self, response: bytes) -> None:
+        head, _, self.body = response.partition(b"\r\n\r\n")
         line, *headers = head.decode("latin-1").lower().split("\r\n")
         self.status = int(line.split()[1])
         self.headers = dict(header.split(": ", 1) for header in headers)
@@ -115,15 +115,15 @@ async def test_a_client_of_http_1_0_gets_no_chunks_and_the_body_ends_with_the_co
 ) -> None:
     run = await engine.trigger("chat")
     for ending in ((), ("Connection: keep-alive",)):
-        said = Response(
+        response = Response(
             await exchange(
                 proxy, request(f"GET /live/{run}", bearer(), *extra, *ending, version="1.0", host="")
             )
         )
-        assert said.status == 200
-        assert "transfer-encoding" not in said.headers and said.headers["connection"] == "close"
-        assert said.body.startswith(b"retry: ")
-        assert said.body.endswith(b'event: stream.end\ndata: {"status":"completed"}\n\n')
+        assert response.status == 200
+        assert "transfer-encoding" not in response.headers and response.headers["connection"] == "close"
+        assert response.body.startswith(b"retry: ")
+        assert response.body.endswith(b'event: stream.end\ndata: {"status":"completed"}\n\n')
 
 
 @pytest.mark.parametrize(
@@ -138,9 +138,9 @@ async def test_a_client_of_http_1_0_gets_no_chunks_and_the_body_ends_with_the_co
     ],
 )
 async def test_no_answer_to_a_client_of_http_1_0_is_chunked(proxy: Served, line: str, status: int) -> None:
-    said = Response(await exchange(proxy, request(line, version="1.0")))
-    assert said.status == status
-    assert "transfer-encoding" not in said.headers
+    response = Response(await exchange(proxy, request(line, version="1.0")))
+    assert response.status == status
+    assert "transfer-encoding" not in response.headers
 
 
 # -- offers to upgrade -------------------------------------------------------------------------------
@@ -171,20 +171,20 @@ async def test_a_request_with_a_body_that_offers_an_upgrade_is_answered_with_its
         framing, body = "Transfer-Encoding: chunked", b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
     whole = request("POST /tickets", *upgrade, framing, bearer(), body=body)
     size = -(-len(whole) // pieces)
-    said = Response(await exchange(proxy, *(whole[at : at + size] for at in range(0, len(whole), size))))
-    assert said.status == 201, said.body
+    response = Response(await exchange(proxy, *(whole[at : at + size] for at in range(0, len(whole), size))))
+    assert response.status == 201, response.body
 
 
 async def test_a_connection_goes_on_after_an_offer_to_upgrade(engine: Engine, proxy: Served) -> None:
     body = json.dumps({"stream": "live", "run": await engine.trigger("chat")}).encode()
     first = ("Connection: Upgrade", "Upgrade: h2c", f"Content-Length: {len(body)}", bearer())
-    said = await exchange(
+    response = await exchange(
         proxy,
         request("POST /tickets", *first, body=body)
         + request("GET /healthz", "Connection: Upgrade", "Upgrade: h2c")
         + request("GET /healthz", "Connection: close"),
     )
-    assert said.count(b"HTTP/1.1 201") == 1 and said.count(b"HTTP/1.1 200") == 2
+    assert response.count(b"HTTP/1.1 201") == 1 and response.count(b"HTTP/1.1 200") == 2
 
 
 @pytest.mark.parametrize("upgrade", [H2C, WEBSOCKET])
@@ -192,9 +192,9 @@ async def test_a_stream_flows_although_the_client_offers_an_upgrade(
     engine: Engine, proxy: Served, upgrade: tuple[str, ...]
 ) -> None:
     run = await engine.trigger("chat")
-    said = Response(await exchange(proxy, request(f"GET /live/{run}", *upgrade, bearer())))
-    assert said.status == 200
-    assert b"event: stream.end" in said.body
+    response = Response(await exchange(proxy, request(f"GET /live/{run}", *upgrade, bearer())))
+    assert response.status == 200
+    assert b"event: stream.end" in response.body
     assert {line["event"] for line in proxy.log} == {"check has remarks", "stream over"}
 
 
@@ -218,9 +218,9 @@ async def test_a_stream_flows_although_the_client_offers_an_upgrade(
     ],
 )
 async def test_a_request_that_rfc_9112_calls_bad_is_answered_with_400(proxy: Served, asked: bytes) -> None:
-    said = Response(await exchange(proxy, asked))
-    assert (said.status, said.headers["content-type"]) == (400, "application/problem+json")
-    assert said.detail
+    response = Response(await exchange(proxy, asked))
+    assert (response.status, response.headers["content-type"]) == (400, "application/problem+json")
+    assert response.detail
 
 
 @pytest.mark.parametrize("line", [f"GET /live/{NOBODY}", "GET /healthz"])
@@ -228,14 +228,14 @@ async def test_a_request_that_rfc_9112_calls_bad_is_answered_with_400(proxy: Ser
 async def test_pipelined_requests_are_all_answered(proxy: Served, line: str, size: int) -> None:
     whole = request(line) * 19 + request(line, "Connection: close")
     pieces = [whole] if not size else [whole[at : at + size] for at in range(0, len(whole), size)]
-    said = await exchange(proxy, *pieces)
-    assert said.count(b"HTTP/1.1 ") == 20
+    response = await exchange(proxy, *pieces)
+    assert response.count(b"HTTP/1.1 ") == 20
 
 
 async def test_requests_beyond_the_limit_of_a_pipeline_end_with_an_answer(proxy: Served) -> None:
-    said = await exchange(proxy, request("GET /healthz") * 500)
-    assert said.count(b"HTTP/1.1 200 ") >= 20
-    assert Response(said[said.rindex(b"HTTP/1.1 ") :]).status == 429
+    response = await exchange(proxy, request("GET /healthz") * 500)
+    assert response.count(b"HTTP/1.1 200 ") >= 20
+    assert Response(response[response.rindex(b"HTTP/1.1 ") :]).status == 429
 
 
 @BOTH
@@ -243,12 +243,12 @@ async def test_a_request_that_comes_during_a_stream_is_answered_after_it(
     engine: Engine, proxy: Served, extra: tuple[str, ...]
 ) -> None:
     run = await engine.trigger("chat")
-    said = await exchange(
+    response = await exchange(
         proxy,
         request(f"GET /live/{run}", bearer(), *extra),
         request("GET /healthz", "Connection: close"),
     )
-    stream, _, rest = said.partition(b"0\r\n\r\n")
+    stream, _, rest = response.partition(b"0\r\n\r\n")
     assert b"event: stream.end" in stream
     assert rest.startswith(b"HTTP/1.1 200 OK")
 
@@ -269,9 +269,9 @@ async def test_a_request_that_comes_during_a_stream_is_answered_after_it(
     ],
 )
 async def test_no_answer_is_a_redirect(proxy: Served, line: str) -> None:
-    said = await ask(proxy, line, host="evil.example.com")
-    assert said.status == 404
-    assert "location" not in said.headers
+    response = await ask(proxy, line, host="evil.example.com")
+    assert response.status == 404
+    assert "location" not in response.headers
 
 
 # -- CORS ---------------------------------------------------------------------------------------------------
@@ -310,9 +310,9 @@ def shared(response: Response) -> bool:
 async def test_a_listed_page_can_read_every_status(
     proxy: Served, line: str, headers: tuple[str, ...], status: int, extra: tuple[str, ...]
 ) -> None:
-    said = await ask(proxy, line, LISTED, *headers, *extra)
-    assert said.status == status
-    assert shared(said), said.headers
+    response = await ask(proxy, line, LISTED, *headers, *extra)
+    assert response.status == status
+    assert shared(response), response.headers
 
 
 @BOTH
@@ -355,9 +355,9 @@ async def test_a_listed_page_can_read_that_its_body_is_too_large(proxy: Served, 
     body = b"x" * 100_000
     if "chunked" in framing:
         body = b"186a0\r\n" + body + b"\r\n0\r\n\r\n"
-    said = await ask(proxy, "POST /tickets", LISTED, framing, body=body)
-    assert said.status == 413
-    assert shared(said)
+    response = await ask(proxy, "POST /tickets", LISTED, framing, body=body)
+    assert response.status == 413
+    assert shared(response)
 
 
 @BOTH
@@ -371,13 +371,13 @@ async def test_a_listed_page_can_read_an_unforeseen_error(
     monkeypatch.setattr(team.limits, "admit", broken)
     monkeypatch.setattr(team.authenticator, "mint", broken)
     run = await engine.trigger("chat")
-    said = await ask(proxy, f"GET /live/{run}", LISTED, bearer(), *extra)
-    assert said.status == 500 and shared(said)
-    assert said.headers["content-type"] == "application/problem+json"
+    response = await ask(proxy, f"GET /live/{run}", LISTED, bearer(), *extra)
+    assert response.status == 500 and shared(response)
+    assert response.headers["content-type"] == "application/problem+json"
     body = json.dumps({"stream": "live", "run": run}).encode()
-    said = await ask(proxy, "POST /tickets", LISTED, bearer(), f"Content-Length: {len(body)}", body=body)
-    assert said.status == 500 and shared(said)
-    assert said.headers["content-type"] == "application/problem+json"
+    response = await ask(proxy, "POST /tickets", LISTED, bearer(), f"Content-Length: {len(body)}", body=body)
+    assert response.status == 500 and shared(response)
+    assert response.headers["content-type"] == "application/problem+json"
 
 
 @BOTH
@@ -387,8 +387,8 @@ async def test_a_listed_page_can_read_an_unforeseen_error(
 async def test_a_page_that_is_not_listed_can_read_nothing(
     proxy: Served, line: str, extra: tuple[str, ...]
 ) -> None:
-    said = await ask(proxy, line, "Origin: https://evil.example.com", *extra)
-    assert "access-control-allow-origin" not in said.headers
+    response = await ask(proxy, line, "Origin: https://evil.example.com", *extra)
+    assert "access-control-allow-origin" not in response.headers
 
 
 async def test_a_listed_page_cannot_read_the_probes(proxy: Served) -> None:
@@ -406,15 +406,15 @@ async def test_a_page_may_send_tracing_headers_and_those_that_its_stream_lists(
         f"Access-Control-Request-Method: {method}",
         "Access-Control-Request-Headers: traceparent",
     )
-    said = await ask(proxy, f"OPTIONS {path}", *wants)
-    allowed = set(said.headers["access-control-allow-headers"].split(", "))
+    response = await ask(proxy, f"OPTIONS {path}", *wants)
+    allowed = set(response.headers["access-control-allow-headers"].split(", "))
     assert {"traceparent", "tracestate", "baggage", "sentry-trace", "b3", "x-request-id"} <= allowed
     assert {"authorization", "last-event-id", "content-type", "x-requested-with"} <= allowed
 
 
 async def test_headers_that_one_stream_lists_are_not_those_of_another(proxy: Served) -> None:
-    said = await ask(proxy, f"OPTIONS /staff/{NOBODY}", LISTED, "Access-Control-Request-Method: GET")
-    assert "x-requested-with" not in said.headers["access-control-allow-headers"]
+    response = await ask(proxy, f"OPTIONS /staff/{NOBODY}", LISTED, "Access-Control-Request-Method: GET")
+    assert "x-requested-with" not in response.headers["access-control-allow-headers"]
 
 
 # -- cursors and cookies -----------------------------------------------------------------------------------
@@ -476,8 +476,8 @@ async def test_of_two_tickets_the_first_good_one_counts(
 ) -> None:
     run = await engine.trigger("chat")
     body = json.dumps({"stream": "live", "run": run}).encode()
-    said = await ask(proxy, "POST /tickets", bearer(), f"Content-Length: {len(body)}", body=body)
-    good = json.loads(said.body)["ticket"]
+    response = await ask(proxy, "POST /tickets", bearer(), f"Content-Length: {len(body)}", body=body)
+    good = json.loads(response.body)["ticket"]
     asked = f"HEAD /live/{run}?ticket=old&ticket={good}"
     assert (await ask(proxy, asked, *extra)).status == 200
 
@@ -497,9 +497,9 @@ async def test_the_log_says_why_a_request_was_refused_as_the_body_does(
         (f"GET /staff/{run}", (bearer(),)),
         ("GET /live/x", ()),
     ):
-        said = await ask(proxy, line, *headers, *extra)
+        response = await ask(proxy, line, *headers, *extra)
         last = [each for each in proxy.log if each["event"] == "refused"][-1]
-        assert (last["reason"], last["why"]) == (str(said.status), said.detail)
+        assert (last["reason"], last["why"]) == (str(response.status), response.detail)
 
 
 @pytest.mark.parametrize(
@@ -517,18 +517,18 @@ async def test_streams_and_tickets_judge_a_token_alike(
 ) -> None:
     run = await engine.trigger("chat")
     body = json.dumps({"stream": "live", "run": run}).encode()
-    said = await ask(proxy, "POST /tickets", bearer(**claims), f"Content-Length: {len(body)}", body=body)
-    assert said.status == status
+    response = await ask(proxy, "POST /tickets", bearer(**claims), f"Content-Length: {len(body)}", body=body)
+    assert response.status == status
     stream = await ask(proxy, f"HEAD /live/{run}", bearer(**claims))
     assert stream.status == (200 if status == 201 else status)
     if status == 401:
-        assert said.detail == f"the token's {next(iter(claims))} is not a number"
+        assert response.detail == f"the token's {next(iter(claims))} is not a number"
         line = next(each for each in proxy.log if each["event"] == "refused")
-        assert (line["stream"], line["why"]) == ("(tickets)", said.detail)
+        assert (line["stream"], line["why"]) == ("(tickets)", response.detail)
 
 
 @pytest.mark.parametrize("run", ["\ud800", "a\nb", "x\u0000"])
 async def test_a_ticket_for_a_value_that_no_path_can_have_is_refused(proxy: Served, run: str) -> None:
     body = json.dumps({"stream": "mine", "run": run}).encode()
-    said = await ask(proxy, "POST /tickets", bearer(), f"Content-Length: {len(body)}", body=body)
-    assert said.status == 400
+    response = await ask(proxy, "POST /tickets", bearer(), f"Content-Length: {len(body)}", body=body)
+    assert response.status == 400

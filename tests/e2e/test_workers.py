@@ -49,7 +49,7 @@ def _yaml(admin: int | None = None) -> str:
     return YAML.replace("PORT", str(admin or free_port())).replace("SECRET", SECRET)
 
 
-class Stage:
+class Deployment:
     """A proxy of several workers, with an engine."""
 
     def __init__(self, engine: Engine, proxy: Running, url: str, yaml: Path) -> None:
@@ -82,14 +82,14 @@ class Stage:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+async def deployment(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Deployment]:
     yaml = tmp_path_factory.mktemp("workers") / "streams.yaml"
     yaml.write_text(_yaml())
     async with (
         Engine(talks(), speed=2, quirks={"metadata-hangup": False}) as engine,
         serving(yaml, engine.env, 0, "--workers", str(WORKERS)) as (proxy, url),
     ):
-        one = Stage(engine, proxy, url, yaml)
+        one = Deployment(engine, proxy, url, yaml)
         for worker in range(WORKERS):
             await until(lambda worker=worker: one.is_ready(worker), "its tap is open")  # type: ignore[misc]
         yield one
@@ -106,7 +106,7 @@ def frames_of(text: str) -> list[tuple[str, str, str]]:
     return found
 
 
-async def hop(stage: Stage, run: str, *, fresh: bool) -> list[tuple[str, str]]:
+async def hop(deployment: Deployment, run: str, *, fresh: bool) -> list[tuple[str, str]]:
     """What a client gets that reconnects after each frame, with new connections or one that is kept."""
     got: list[tuple[str, str]] = []
     cursor = ""
@@ -116,7 +116,7 @@ async def hop(stage: Stage, run: str, *, fresh: bool) -> list[tuple[str, str]]:
             text = ""
             async with contextlib.AsyncExitStack() as stack:
                 client = await stack.enter_async_context(httpx.AsyncClient(timeout=30)) if fresh else kept
-                url = f"{stage.url}/streams/chat/{run}"
+                url = f"{deployment.url}/streams/chat/{run}"
                 async with client.stream("GET", url, headers=headers) as answer:
                     async for piece in answer.aiter_text():
                         text += piece
@@ -129,88 +129,95 @@ async def hop(stage: Stage, run: str, *, fresh: bool) -> list[tuple[str, str]]:
     return got
 
 
-async def test_clients_that_reconnect_after_every_frame_get_each_frame_once(stage: Stage) -> None:
-    runs = [await stage.run() for _ in range(2 * WORKERS)]
-    results = await asyncio.gather(*(hop(stage, run, fresh=bool(at % 2)) for at, run in enumerate(runs)))
+async def test_clients_that_reconnect_after_every_frame_get_each_frame_once(deployment: Deployment) -> None:
+    runs = [await deployment.run() for _ in range(2 * WORKERS)]
+    results = await asyncio.gather(*(hop(deployment, run, fresh=bool(at % 2)) for at, run in enumerate(runs)))
     assert {worker_of_run(run, WORKERS) for run in runs} != {0}
     for run, got in zip(runs, results, strict=True):
-        whole = (await stage.client.get(f"{stage.url}/streams/chat/{run}")).text
+        whole = (await deployment.client.get(f"{deployment.url}/streams/chat/{run}")).text
         assert got == [(event, data) for _, event, data in frames_of(whole)]
 
 
-async def test_one_connection_reads_runs_of_every_worker(stage: Stage) -> None:
-    runs = [await stage.run(worker=worker) for worker in range(WORKERS)]
+async def test_one_connection_reads_runs_of_every_worker(deployment: Deployment) -> None:
+    runs = [await deployment.run(worker=worker) for worker in range(WORKERS)]
     limits = httpx.Limits(max_connections=1)
     async with httpx.AsyncClient(timeout=30, limits=limits) as client:
         for run in (*runs, *reversed(runs)):
-            text = (await client.get(f"{stage.url}/streams/chat/{run}")).text
+            text = (await client.get(f"{deployment.url}/streams/chat/{run}")).text
             assert frames_of(text)[-1][1] == "stream.end"
             assert text.count("event: done") == 1
-        assert (await client.get(f"{stage.url}/streams/chat/nothing")).status_code == 400
-        assert (await client.post(f"{stage.url}/streams/chat/{runs[1]}")).status_code == 405
+        assert (await client.get(f"{deployment.url}/streams/chat/nothing")).status_code == 400
+        assert (await client.post(f"{deployment.url}/streams/chat/{runs[1]}")).status_code == 405
 
 
-async def test_the_console_shows_the_runs_of_every_worker(stage: Stage) -> None:
+async def test_the_console_shows_the_runs_of_every_worker(deployment: Deployment) -> None:
     headers = {"authorization": f"Bearer {SECRET}"}
-    runs = [await stage.run(worker=worker) for worker in range(WORKERS)]
+    runs = [await deployment.run(worker=worker) for worker in range(WORKERS)]
     for run in runs:
-        await stage.client.get(f"{stage.url}/streams/chat/{run}")
-    api = f"{stage.admin_url}/console/api"
-    listed = (await stage.client.get(f"{api}/runs", headers=headers)).json()["runs"]
+        await deployment.client.get(f"{deployment.url}/streams/chat/{run}")
+    api = f"{deployment.admin_url}/console/api"
+    listed = (await deployment.client.get(f"{api}/runs", headers=headers)).json()["runs"]
     assert {run["run"] for run in listed} >= set(runs)
     for run in runs:
-        shown = (await stage.client.get(f"{api}/teams/default/runs/{run}", headers=headers)).json()
+        shown = (await deployment.client.get(f"{api}/teams/default/runs/{run}", headers=headers)).json()
         assert shown["followed"]
         last = shown["items"][-1]
-        item = await stage.client.get(f"{api}/teams/default/runs/{run}/items/{last['n']}", headers=headers)
+        item = await deployment.client.get(
+            f"{api}/teams/default/runs/{run}/items/{last['n']}", headers=headers
+        )
         assert (item.json()["kind"], item.json()["streams"][0]["sent"]) == ("end", True)
     unknown = f"{api}/teams/default/runs/00000000-0000-4000-8000-000000000000"
-    assert (await stage.client.get(unknown, headers=headers)).status_code == 404
+    assert (await deployment.client.get(unknown, headers=headers)).status_code == 404
 
 
-async def test_a_worker_that_is_killed_is_replaced_and_no_counter_goes_back(stage: Stage) -> None:
-    victim = stage.pids()[1]
-    quiet = await stage.run("endless", worker=2)
-    hurt = await stage.run(worker=1)
-    await stage.client.get(f"{stage.url}/streams/chat/{hurt}")
-    async with stage.client.stream("GET", f"{stage.url}/streams/chat/{quiet}") as undisturbed:
+async def test_a_worker_that_is_killed_is_replaced_and_no_counter_goes_back(deployment: Deployment) -> None:
+    victim = deployment.pids()[1]
+    quiet = await deployment.run("endless", worker=2)
+    hurt = await deployment.run(worker=1)
+    await deployment.client.get(f"{deployment.url}/streams/chat/{hurt}")
+    async with deployment.client.stream("GET", f"{deployment.url}/streams/chat/{quiet}") as undisturbed:
         pieces = undisturbed.aiter_text()
         assert "retry" in await anext(pieces)
-        frames = await stage.metric("stream_proxy_frames_total")
+        frames = await deployment.metric("stream_proxy_frames_total")
         assert frames > 0
         os.kill(victim, signal.SIGKILL)
-        await stage.proxy.says('"event":"worker died","worker":1,"status":-9')
-        text = (await stage.client.get(f"{stage.url}/streams/chat/{hurt}")).text  # it waits for the new one
+        await deployment.proxy.wait_for_output('"event":"worker died","worker":1,"status":-9')
+        text = (
+            await deployment.client.get(f"{deployment.url}/streams/chat/{hurt}")
+        ).text  # it waits for the new one
         assert "stream.end" in text
-        assert await stage.metric("stream_proxy_frames_total") > frames
+        assert await deployment.metric("stream_proxy_frames_total") > frames
 
         async def all_answer() -> bool:
-            answer = await stage.client.get(f"{stage.admin_url}/readyz")
+            answer = await deployment.client.get(f"{deployment.admin_url}/readyz")
             return bool(answer.json()["workers"] == {"count": 3, "answering": 3})
 
         await until(all_answer, "every worker answers")
-    assert victim not in stage.pids().values()
+    assert victim not in deployment.pids().values()
 
 
-async def test_a_reload_reaches_every_worker(stage: Stage) -> None:
-    stage.yaml.write_text(_yaml(stage.admin).replace("event: done", "event: finished"))
-    stage.proxy.process.send_signal(signal.SIGHUP)
+async def test_a_reload_reaches_every_worker(deployment: Deployment) -> None:
+    deployment.yaml.write_text(_yaml(deployment.admin).replace("event: done", "event: finished"))
+    deployment.proxy.process.send_signal(signal.SIGHUP)
     for worker in range(WORKERS):
 
         async def is_new(worker: int = worker) -> bool:
-            run = await stage.run(worker=worker)
-            return "event: finished" in (await stage.client.get(f"{stage.url}/streams/chat/{run}")).text
+            run = await deployment.run(worker=worker)
+            return (
+                "event: finished"
+                in (await deployment.client.get(f"{deployment.url}/streams/chat/{run}")).text
+            )
 
         await until(is_new, "the new version is served")
 
 
-async def test_sigterm_drains_every_worker_and_the_exit_status_is_0(stage: Stage) -> None:
-    runs = [await stage.run("endless", worker=worker) for worker in range(WORKERS)]
+async def test_sigterm_drains_every_worker_and_the_exit_status_is_0(deployment: Deployment) -> None:
+    runs = [await deployment.run("endless", worker=worker) for worker in range(WORKERS)]
     opened = asyncio.Semaphore(0)
 
     async def read(run: str) -> str:
         text = ""
-        async with stage.client.stream("GET", f"{stage.url}/streams/chat/{run}") as answer:
+        async with deployment.client.stream("GET", f"{deployment.url}/streams/chat/{run}") as answer:
             async for piece in answer.aiter_text():
                 text += piece
                 if '"text"' in text:
@@ -220,11 +227,11 @@ async def test_sigterm_drains_every_worker_and_the_exit_status_is_0(stage: Stage
     reading = [asyncio.create_task(read(run)) for run in runs]
     for _ in runs:
         await opened.acquire()
-    pids = stage.pids().values()
-    stage.proxy.process.send_signal(signal.SIGTERM)
+    pids = deployment.pids().values()
+    deployment.proxy.process.send_signal(signal.SIGTERM)
     for text in await asyncio.gather(*reading):
         assert "event: stream.drain" in text
-    assert await stage.proxy.ended() == 0
+    assert await deployment.proxy.ended() == 0
     assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
 
 
@@ -232,7 +239,7 @@ async def test_workers_drain_when_their_parent_is_killed(tmp_path: Path) -> None
     yaml = tmp_path / "streams.yaml"
     yaml.write_text(_yaml())
     async with Engine(talks()) as engine, serving(yaml, engine.env, 0, "--workers", "2") as (proxy, url):
-        one = Stage(engine, proxy, url, yaml)
+        one = Deployment(engine, proxy, url, yaml)
         pids = list(one.pids().values())
         assert len(pids) == 2
         await one.client.aclose()

@@ -20,8 +20,8 @@ from proxy.core.events import End
 from proxy.core.observations import CoreState, Kind
 from proxy.runs.reconcile.reconciler import Reconciler
 from tests.laws.test_lifecycle import play
-from tests.support.playing import World, legal
-from tests.support.thousands import many
+from tests.support.property_settings import many
+from tests.support.reconciler_world import World, legal
 from tests.support.worlds import RUN, SubscriptionScript, Truth, misplaced, truth, unannounced_losses
 
 pytestmark = pytest.mark.timeout(600)  # thousands of runs, on a machine that may do other work

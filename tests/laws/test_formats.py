@@ -13,7 +13,7 @@ from proxy.formats.machine import Machine, Refused, Sent, message_at
 from proxy.formats.transcript import MAX_EDITIONS
 from proxy.formats.wire import machine_of
 from tests.support.formats import FACTS, AgUiMessages, Completion, UiMessage, chunk, event
-from tests.support.thousands import many
+from tests.support.property_settings import many
 
 STEPS = ("left", "right", "third")
 ENDS = ("completed", "failed", "cancelled")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from proxy.core.events import RUN_EVENTS, STEP_COMPLETED, End, Event
 from proxy.runs.reconcile.rebuild import rebuild as restate
 from proxy.runs.reconcile.reconciler import Reconciler
-from tests.support.playing import LIFECYCLE_WAIT, World, identities, legal
-from tests.support.thousands import many
+from tests.support.property_settings import many
+from tests.support.reconciler_world import LIFECYCLE_WAIT, World, identities, legal
 from tests.support.worlds import (
     RUN,
     SubscriptionScript,

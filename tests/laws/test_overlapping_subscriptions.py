@@ -17,8 +17,8 @@ from proxy.core.events import STEP_STREAM, Event, GapCause, StepGap
 from proxy.core.observations import CoreState, CoreStep, Kind, LiveEvent, PastState, PastStep, Status
 from proxy.runs.reconcile.reconciler import Reconciler
 from proxy.runs.reconcile.subscription_state import SubscriptionState
-from tests.support.playing import LIFECYCLE_WAIT, World, legal
-from tests.support.thousands import many
+from tests.support.property_settings import many
+from tests.support.reconciler_world import LIFECYCLE_WAIT, World, legal
 from tests.support.worlds import RUN, stamp
 
 pytestmark = pytest.mark.timeout(600)  # thousands of runs, on a machine that may do other work

@@ -16,7 +16,7 @@ from proxy.runs.follower import RunFollower
 from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client
 from proxy.simulator.script.model import Step, Workflow, script
-from tests.support.playing import legal
+from tests.support.reconciler_world import legal
 from tests.support.waiting import until
 
 STEPS = ("one", "two", "three", "four")
@@ -50,21 +50,21 @@ def chain(takes: float) -> Workflow:
 async def test_a_client_that_joins_a_replay_receives_it_to_its_own_end(api: str, takes: float) -> None:
     async with Engine(script(chain(takes)), seed=3) as engine:
         config = HatchetConfig.model_validate({"token": engine.env["HATCHET_CLIENT_TOKEN"], "api": api})
-        door = HatchetClient(config, engine.env)
+        upstream = HatchetClient(config, engine.env)
         async with Client(endpoint(config, engine.env)) as client:
             lasts = len(STEPS) * (takes + TURN)
             moments = [n * lasts / JOINS for n in range(JOINS)]
-            await asyncio.gather(*(joined(engine, door, client, delay, api) for delay in moments))
-        await door.close()
+            await asyncio.gather(*(joined(engine, upstream, client, delay, api) for delay in moments))
+        await upstream.close()
 
 
-async def joined(engine: Engine, door: HatchetClient, client: Client, delay: float, api: str) -> None:
+async def joined(engine: Engine, upstream: HatchetClient, client: Client, delay: float, api: str) -> None:
     run_id = await client.trigger("chain", {}, {})
     await done(engine, run_id)
     await engine.replay(run_id)
     await asyncio.sleep(delay)  # the moment of the join is the case
     published = Publisher()
-    run = RunFollower(run_id, door, publish=published.publish)
+    run = RunFollower(run_id, upstream, publish=published.publish)
     run.start()
     await published.ended.wait()
     await run.close()

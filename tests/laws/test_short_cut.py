@@ -10,8 +10,8 @@ from hypothesis import given
 from proxy.core.events import Event
 from proxy.runs.reconcile.reconciler import Reconciler
 from tests.laws.test_lifecycle import play, seeds
-from tests.support.playing import World
-from tests.support.thousands import many
+from tests.support.property_settings import many
+from tests.support.reconciler_world import World
 from tests.support.worlds import RUN, faulty_subscriptions, truth
 
 pytestmark = pytest.mark.timeout(600)  # thousands of runs, on a machine that may do other work

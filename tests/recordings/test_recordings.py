@@ -11,7 +11,8 @@ from proxy.core.observations import LiveEvent
 from proxy.runs.reconcile.rebuild import rebuild as restate
 from proxy.runs.reconcile.reconciler import Reconciler
 from proxy.runs.reconcile.subscription_state import SubscriptionState
-from tests.support.playing import LIFECYCLE_WAIT, RECORDINGS, Recording, World, identities, legal, load
+from tests.support.reconciler_world import LIFECYCLE_WAIT, World, identities, legal
+from tests.support.recorded_run import RECORDINGS, Recording, load
 
 FILES = sorted(RECORDINGS.glob("*/*.jsonl"))
 SUBSCRIPTIONS = (

@@ -55,22 +55,24 @@ class Verdict:
     wrong: list[str] = field(default_factory=list)
     attempts: int = 0  # attempts that sent chunks
     whole: int = 0  # ... of which every chunk was received
-    said: int = 0  # ... of which some were not, and a gap announces it
+    announced: int = 0  # ... of which some were not, and a gap announces it
     false: int = 0  # ... of which every chunk was received, and there is a gap
-    unheard: int = 0  # likewise, if the attempt may have begun before the first subscription
+    begun_before: int = 0  # likewise, if the attempt may have begun before the first subscription
 
     def __iadd__(self, other: Verdict) -> Verdict:
         self.wrong += other.wrong
         self.attempts += other.attempts
         self.whole += other.whole
-        self.said += other.said
+        self.announced += other.announced
         self.false += other.false
-        self.unheard += other.unheard
+        self.begun_before += other.begun_before
         return self
 
     def __str__(self) -> str:
-        parts = f"{self.attempts} attempts, {self.whole} whole, {self.said} said, {self.false} false gaps"
-        return f"{parts}, {self.unheard} unheard, {len(self.wrong)} wrong"
+        parts = (
+            f"{self.attempts} attempts, {self.whole} whole, {self.announced} announced, {self.false} false"
+        )
+        return f"{parts}, {self.begun_before} false of early attempts, {len(self.wrong)} wrong"
 
 
 class Reading:
@@ -224,14 +226,14 @@ def _attempt(
     received, covered = reading.received[which], reading.covered(step, attempt)
     missing = sorted(chunks - received)
     if missing and not covered:
-        verdict.wrong.append(f"UNSAID {step}/{attempt}: {len(missing)} of {len(chunks)}: {missing[:8]}")
+        verdict.wrong.append(f"UNANNOUNCED {step}/{attempt}: {len(missing)} of {len(chunks)}: {missing[:8]}")
     elif missing:
-        verdict.said += 1
+        verdict.announced += 1
     else:
         verdict.whole += 1
         if covered:
             late = lines[0].at < listening_since and "joined_late" in reading.causes.get(which, ())
-            verdict.unheard += late
+            verdict.begun_before += late
             verdict.false += not late
 
 

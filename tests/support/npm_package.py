@@ -17,15 +17,15 @@ NAME: Final = "hatchet-stream-proxy"
 
 def packed(folder: Path) -> Path:
     """Pack the package into `folder`; the tarball."""
-    said = subprocess.run(
+    done = subprocess.run(
         [need("npm"), "pack", str(PACKAGE), "--pack-destination", str(folder), "--silent"],
         capture_output=True,
         text=True,
         check=False,
         cwd=folder,
     )
-    assert said.returncode == 0, said.stdout + said.stderr
-    return folder / said.stdout.split()[-1]
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / done.stdout.split()[-1]
 
 
 def node_modules(folder: Path, *needed: str, linked: bool = True) -> Path:

@@ -24,29 +24,29 @@ PROGRAM: Final = (sys.executable, "-c", "from proxy.cli.main import start; start
 
 
 class Running:
-    """A process and what it has said so far."""
+    """A process and what it has printed so far."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
-        self.said = ""
+        self.output = ""
         self._news = asyncio.Event()
         self._reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
         assert self.process.stdout is not None
         while chunk := await self.process.stdout.read(65536):
-            self.said += chunk.decode("utf-8", "replace")
+            self.output += chunk.decode("utf-8", "replace")
             self._news.set()
         self._news.set()
 
-    async def says(self, pattern: str, within: float = START) -> re.Match[str]:
+    async def wait_for_output(self, pattern: str, within: float = START) -> re.Match[str]:
         """Wait until the output matches."""
         async with asyncio.timeout(within):
             while True:
-                found = re.search(pattern, self.said)
+                found = re.search(pattern, self.output)
                 if found:
                     return found
-                assert not self._reading.done(), f"ended without saying {pattern}:\n{self.said}"
+                assert not self._reading.done(), f"ended without printing {pattern}:\n{self.output}"
                 self._news.clear()
                 await self._news.wait()
 
@@ -90,7 +90,7 @@ async def running(
 async def demo(*words: str) -> AsyncIterator[tuple[Running, str]]:
     """The demo on a free port, and its address."""
     async with running("demo", "--port", "0", *words) as one:
-        url = (await one.says(r"Open (http://\S+)/ "))[1]
+        url = (await one.wait_for_output(r"Open (http://\S+)/ "))[1]
         await answers(url)
         yield one, url
 
@@ -101,7 +101,7 @@ async def serving(
 ) -> AsyncIterator[tuple[Running, str]]:
     """`stream-proxy serve` on a free port, and its address."""
     async with running("serve", "--config", config, "--port", str(port), *words, env=env) as one:
-        url = (await one.says(r"(http://127\.0\.0\.1:\d+)/"))[1]
+        url = (await one.wait_for_output(r"(http://127\.0\.0\.1:\d+)/"))[1]
         await answers(url)
         yield one, url
 

@@ -237,7 +237,7 @@ class RunPicture:
             return
         if self._received.get(key) == self._restarts:
             self.wrong.append(f"{key} doubled")
-        if event["type"] == "step_stream" and self._later_told(key):
+        if event["type"] == "step_stream" and self._out_of_order(key):
             self.wrong.append(f"{key} out of order")
         self._received[key] = self._restarts
 
@@ -247,7 +247,7 @@ class RunPicture:
             del self._received[key]
         self._received.pop(("newest", step.name, step.attempt, self._restarts), None)
 
-    def _later_told(self, key: tuple[Any, ...]) -> bool:
+    def _out_of_order(self, key: tuple[Any, ...]) -> bool:
         _, step, attempt, index = key
         newest = self._received.get(("newest", step, attempt, self._restarts), -1)
         self._received[("newest", step, attempt, self._restarts)] = max(newest, index)

@@ -9,7 +9,7 @@ from proxy.core.events import STEP_STREAM, Event, StepGap
 from proxy.core.instant import SECOND
 from proxy.core.observations import CoreState, CoreStep, Kind, LiveEvent, PastState, PastStep, Status
 from proxy.runs.reconcile.reconciler import Reconciler
-from tests.support.playing import World
+from tests.support.reconciler_world import World
 
 RUN, STEP, OTHER = "run", "a", "b"
 MIDNIGHT = 1_767_225_600 * SECOND  # 2026-01-01, nanoseconds

@@ -343,7 +343,7 @@ def test_an_address_with_a_port_or_a_scheme_is_refused_with_what_to_write(
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "said"),
+    ("variable", "value", "message"),
     [
         ("HATCHET_CLIENT_HOST_PORT", "http://hatchet:7077", "must be host:port"),
         ("HATCHET_CLIENT_HOST_PORT", "tcp://10.0.0.1:7077", "must be host:port"),
@@ -355,13 +355,13 @@ def test_an_address_with_a_port_or_a_scheme_is_refused_with_what_to_write(
 )
 @pytest.mark.parametrize("form", ["single", "proxy"])
 def test_a_variable_that_stands_in_for_a_key_is_checked_like_the_key(
-    tmp_path: Path, variable: str, value: str, said: str, form: str
+    tmp_path: Path, variable: str, value: str, message: str, form: str
 ) -> None:
     env = {**ENV, variable: value}
     path = tmp_path / "streams.yaml" if form == "single" else folder(tmp_path, search=TEAM)
     if form == "single":
         path.write_text(SINGLE)
-    with pytest.raises(ConfigError, match=said) as raised:
+    with pytest.raises(ConfigError, match=message) as raised:
         load(path, env)
     problem = raised.value.problems[0]
     assert variable.upper() in problem.message

@@ -93,7 +93,7 @@ REFUSED: Final[dict[str, tuple[Any, ...]]] = {
 def test_what_cannot_be_used_is_said_without_a_password(words: str, value: Any) -> None:
     with pytest.raises(PydanticCustomError) as caught:
         log_address(value)
-    said = caught.value.message()
-    assert said.startswith(words)
-    assert "hunter22" not in said + str(caught.value.context)
-    assert "\n" not in said
+    message = caught.value.message()
+    assert message.startswith(words)
+    assert "hunter22" not in message + str(caught.value.context)
+    assert "\n" not in message

@@ -90,20 +90,20 @@ def test_data_metadata_and_gaps_are_custom_events() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "said", "last"),
+    ("status", "error", "last"),
     [
         ("failed", "Try again", {"type": "RUN_ERROR", "message": "Try again"}),
         ("failed", None, {"type": "RUN_ERROR", "message": "The run failed"}),
     ],
 )
-def test_a_run_that_failed_ends_with_an_error(status: str, said: str | None, last: object) -> None:
+def test_a_run_that_failed_ends_with_an_error(status: str, error: str | None, last: object) -> None:
     machine = AgUi(FACTS)
-    if said is not None:
-        assert send(machine, event("step_failed", "answer"), "error", said) == []
+    if error is not None:
+        assert send(machine, event("step_failed", "answer"), "error", error) == []
     assert parsed(machine.end(status)) == [last]
 
 
 def test_a_run_that_was_cancelled_says_so_without_a_field_that_clients_refuse() -> None:
-    said, last = parsed(AgUi(FACTS).end("cancelled"))
-    assert (said["name"], said["value"]) == ("stream.end", {"status": "cancelled"})
+    notice, last = parsed(AgUi(FACTS).end("cancelled"))
+    assert (notice["name"], notice["value"]) == ("stream.end", {"status": "cancelled"})
     assert last == {"type": "RUN_FINISHED", "threadId": RUN, "runId": RUN}

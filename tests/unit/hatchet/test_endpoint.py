@@ -36,16 +36,16 @@ CASES: dict[str, dict[str, str]] = {
 SDK = """
 import json, os, sys
 from hatchet_sdk.config import ClientConfig
-told = {}
+settings = {}
 for name, env in json.load(sys.stdin).items():
     os.environ.update(env)
     c = ClientConfig()
     t = c.tls_config
-    told[name] = [c.host_port, c.server_url, c.tenant_id, t.strategy, t.root_ca_file, t.cert_file, t.key_file,
-                  t.server_name]
+    settings[name] = [c.host_port, c.server_url, c.tenant_id, t.strategy, t.root_ca_file, t.cert_file,
+                      t.key_file, t.server_name]
     for one in env:
         del os.environ[one]
-print(json.dumps(told))
+print(json.dumps(settings))
 """
 
 

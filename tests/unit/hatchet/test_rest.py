@@ -93,18 +93,18 @@ async def test_a_compressed_answer_is_read(serve: Serve, connect: Open) -> None:
 
 
 async def test_a_lone_surrogate_in_an_output_is_no_reason_to_fail(serve: Serve, connect: Open) -> None:
-    told = json.loads((RECORDINGS / "run_flaky.json").read_text())
-    told["tasks"][0]["output"] = {"text": "\ud800"}
-    client = connect(await serve(always(200, json.dumps(told).encode())))
+    answer = json.loads((RECORDINGS / "run_flaky.json").read_text())
+    answer["tasks"][0]["output"] = {"text": "\ud800"}
+    client = connect(await serve(always(200, json.dumps(answer).encode())))
     state = await client.past(RUN)
     assert state is not None
     assert state.steps[0].output == {"text": "\ud800"}
 
 
 async def test_a_large_integer_in_an_output_stays_exact(serve: Serve, connect: Open) -> None:
-    told = json.loads((RECORDINGS / "run_flaky.json").read_text())
-    told["tasks"][0]["output"] = {"id": 2**64 + 1}
-    client = connect(await serve(always(200, json.dumps(told).encode())))
+    answer = json.loads((RECORDINGS / "run_flaky.json").read_text())
+    answer["tasks"][0]["output"] = {"id": 2**64 + 1}
+    client = connect(await serve(always(200, json.dumps(answer).encode())))
     state = await client.past(RUN)
     assert state is not None
     assert state.steps[0].output == {"id": 2**64 + 1}

@@ -117,9 +117,9 @@ def test_a_cursor_within_a_piece_leads_to_the_same_piece_elsewhere() -> None:
 
 def test_fences_name_the_replica_that_wrote_a_position() -> None:
     one = fences(Fence(FIRST + 1, 5, "b"), Fence(FIRST + 2, 9, "c"))
-    told = [one.at(position) for position in (0, 1, 4, 5, 8, 9, 99)]
+    replicas_found = [one.at(position) for position in (0, 1, 4, 5, 8, 9, 99)]
     names = [f"{FIRST}.a", f"{FIRST + 1}.b", f"{FIRST + 2}.c"]
-    assert told == [names[0], names[0], names[0], names[1], names[1], names[2], names[2]]
+    assert replicas_found == [names[0], names[0], names[0], names[1], names[1], names[2], names[2]]
     assert [fence.replica for fence in Fences.of(GENERATION, one.plain)] == ["a", "b", "c"]
     one.add(Fence(FIRST + 3, 6, "d"))
     assert [fence.replica for fence in one] == ["a", "b", "d"], "what c served is void"

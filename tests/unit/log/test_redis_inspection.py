@@ -43,7 +43,7 @@ def clean(server: RedisServer) -> Iterator[RedisServer]:
     server.call("FLUSHALL")
 
 
-async def said(url: str) -> LogAway | LogRefused:
+async def refusal_of(url: str) -> LogAway | LogRefused:
     """Why the Redis of a URL cannot be used: one sentence, without its password."""
     with pytest.raises((LogAway, LogRefused)) as caught:
         await inspect(Discovery(address_of(url)))
@@ -78,7 +78,7 @@ USABLE: Final = {"INFO": bulk("redis_version:7.0.0\r\n"), "TYPE": b"+none\r\n"}
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_a_version_that_is_too_old_is_said(version: str) -> None:
     async with fake_redis(USABLE | {"INFO": bulk(version)}) as port:
-        why = await said(f"redis://127.0.0.1:{port}/0")
+        why = await refusal_of(f"redis://127.0.0.1:{port}/0")
     assert isinstance(why, LogRefused)
     assert VERSIONS[version] in str(why)
 
@@ -87,7 +87,7 @@ async def test_a_version_that_is_too_old_is_said(version: str) -> None:
 async def test_an_error_is_said_in_words(case: tuple[str, str]) -> None:
     kind, words = ERRORS[case]
     async with fake_redis(USABLE | {case[0]: f"-{case[1]}\r\n".encode()}) as port:
-        why = await said(f"redis://user:hunter@127.0.0.1:{port}/0")
+        why = await refusal_of(f"redis://user:hunter@127.0.0.1:{port}/0")
     assert isinstance(why, kind)
     assert words in str(why)
 
@@ -106,7 +106,7 @@ async def test_what_a_server_says_first_is_said(greeting: bytes) -> None:
     kind, words = GREETINGS[greeting]
     async with fake_redis({}, greeting) as port:
         url = f"redis://127.0.0.1:{port}/0"
-        why = await said(url)
+        why = await refusal_of(url)
         assert words in await trouble(url)
     assert isinstance(why, kind)
     assert words in str(why)
@@ -114,13 +114,13 @@ async def test_what_a_server_says_first_is_said(greeting: bytes) -> None:
 
 async def test_a_server_that_closes_at_once_may_want_tls() -> None:
     async with fake_redis({}, b"") as port:
-        assert "does it speak TLS?" in str(await said(f"redis://127.0.0.1:{port}"))
+        assert "does it speak TLS?" in str(await refusal_of(f"redis://127.0.0.1:{port}"))
 
 
 async def test_where_nothing_listens_the_address_is_said() -> None:
     port = free_port()
-    assert str(await said(f"redis://127.0.0.1:{port}")) == f"nothing listens at 127.0.0.1:{port}"
-    assert "no-redis.invalid" in str(await said("redis://no-redis.invalid"))
+    assert str(await refusal_of(f"redis://127.0.0.1:{port}")) == f"nothing listens at 127.0.0.1:{port}"
+    assert "no-redis.invalid" in str(await refusal_of("redis://no-redis.invalid"))
 
 
 def test_versions_are_compared_by_number() -> None:
@@ -140,15 +140,15 @@ async def test_passwords_are_looked_at(tmp_path: Path, server: RedisServer) -> N
         port = guarded.port
         for credentials in (":hunter21@", "nobody:hunter22@"):
             url = f"redis://{credentials}127.0.0.1:{port}"
-            assert "refuses the user or the password" in str(await said(url))
+            assert "refuses the user or the password" in str(await refusal_of(url))
             assert "refuses the user or the password" in await trouble(url)
-        assert "asks for a password, and server.log has none" in str(await said(guarded.url))
+        assert "asks for a password, and server.log has none" in str(await refusal_of(guarded.url))
         assert await inspect(Discovery(address_of(f"redis://:hunter22@127.0.0.1:{port}"))) == []
-    assert "Redis has no password" in str(await said(f"redis://:hunter22@127.0.0.1:{server.port}"))
+    assert "Redis has no password" in str(await refusal_of(f"redis://:hunter22@127.0.0.1:{server.port}"))
 
 
 async def test_a_database_that_is_not_there_is_said(clean: RedisServer) -> None:
-    assert "no database 99" in str(await said(f"redis://127.0.0.1:{clean.port}/99"))
+    assert "no database 99" in str(await refusal_of(f"redis://127.0.0.1:{clean.port}/99"))
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-lru", "volatile-ttl", "allkeys-random"])
@@ -158,13 +158,13 @@ async def test_a_policy_that_loses_logs_is_refused(clean: RedisServer, policy: s
         f"the Redis of server.log has maxmemory-policy {policy}: set noeviction before maxmemory"
     ]
     clean.call("CONFIG", "SET", "maxmemory", "100mb")
-    assert f"maxmemory-policy {policy}" in str(await said(clean.url))
+    assert f"maxmemory-policy {policy}" in str(await refusal_of(clean.url))
 
 
 @pytest.mark.parametrize("key", [("SET", "hsp:about", "a cache"), ("RPUSH", "hsp:about", "a queue")])
 async def test_keys_of_another_application_are_not_touched(clean: RedisServer, key: tuple[str, ...]) -> None:
     clean.call(*key)
-    why = await said(clean.url)
+    why = await refusal_of(clean.url)
     assert isinstance(why, LogRefused)
     assert "keys of another application" in str(why)
     assert clean.call("KEYS", "*") == ["hsp:about"]
@@ -172,14 +172,14 @@ async def test_keys_of_another_application_are_not_touched(clean: RedisServer, k
 
 async def test_a_replica_is_refused(clean: RedisServer) -> None:
     clean.call("REPLICAOF", "127.0.0.1", str(free_port()))
-    why = await said(clean.url)
+    why = await refusal_of(clean.url)
     assert isinstance(why, LogRefused)
     assert "is a replica and takes no writes" in str(why)
     assert "is a replica and takes no writes" in await trouble(clean.url)
 
 
 async def test_several_hosts_are_a_cluster_or_a_mistake(clean: RedisServer) -> None:
-    why = await said(f"redis://127.0.0.1:{clean.port},127.0.0.1:{free_port()}")
+    why = await refusal_of(f"redis://127.0.0.1:{clean.port},127.0.0.1:{free_port()}")
     assert "several hosts" in str(why)
 
 
@@ -190,7 +190,7 @@ async def test_full_memory_is_said_at_start_and_while_running(clean: RedisServer
         assert await append(log, item(1, 1)) is Outcome.LOST
         assert log.counts.unusable == 1
         await until(lambda: log.trouble == "the memory of Redis is full (maxmemory)", "a beat says it")
-        assert "memory of Redis is full" in str(await said(clean.url))
+        assert "memory of Redis is full" in str(await refusal_of(clean.url))
         clean.call("CONFIG", "SET", "maxmemory", "0")
         await until(lambda: log.is_up, "it goes on")
         assert await append(log, item(1, 1)) is Outcome.STORED
@@ -226,14 +226,14 @@ async def test_the_documented_rights_are_enough(clean: RedisServer) -> None:
 
 @pytest.mark.parametrize("right", RIGHTS)
 async def test_one_right_less_is_said(clean: RedisServer, right: str) -> None:
-    why = await said(user(clean, "less", [one for one in RIGHTS if one != right]))
+    why = await refusal_of(user(clean, "less", [one for one in RIGHTS if one != right]))
     assert isinstance(why, LogRefused)
     assert str(why) == f"the user of server.log lacks the right +{right} (ACL SETUSER)"
 
 
 async def test_a_database_needs_a_right_more(clean: RedisServer) -> None:
     url = user(clean, "selects", RIGHTS)
-    assert "lacks the right +select" in str(await said(f"{url}/1"))
+    assert "lacks the right +select" in str(await refusal_of(f"{url}/1"))
     url = user(clean, "selects", [*RIGHTS, "select"])
     assert await inspect(Discovery(address_of(f"{url}/1"))) == []
 
@@ -242,7 +242,7 @@ async def test_a_database_needs_a_right_more(clean: RedisServer) -> None:
 async def test_keys_and_channels_that_a_user_may_not_touch_are_said(
     clean: RedisServer, words: str, right: str
 ) -> None:
-    why = await said(user(clean, "narrow", RIGHTS, words))
+    why = await refusal_of(user(clean, "narrow", RIGHTS, words))
     assert f"lacks the right {right}" in str(why)
 
 
@@ -252,7 +252,7 @@ async def test_a_cluster_needs_two_rights_more_on_every_server(tmp_path: Path) -
 
 
 async def _refusals(cluster: RedisCluster) -> dict[str, str]:
-    """What is said of a cluster whose last server withholds a right."""
+    """The refusal of a cluster whose last server withholds a right."""
     found = {}
     for missing in CLUSTER_RIGHTS:
         for server in cluster.masters:
@@ -260,7 +260,7 @@ async def _refusals(cluster: RedisCluster) -> dict[str, str]:
             if server is cluster.masters[2] or missing == "cluster|slots":
                 rights.remove(missing)
             url = user(server, "some", rights)
-        found[missing] = str(await said(url)).partition("right +")[2].removesuffix(" (ACL SETUSER)")
+        found[missing] = str(await refusal_of(url)).partition("right +")[2].removesuffix(" (ACL SETUSER)")
     for server in cluster.masters:
         url = user(server, "some", [*RIGHTS, *CLUSTER_RIGHTS])
     assert await inspect(Discovery(address_of(url))) == []

@@ -21,7 +21,7 @@ from tests.support.waiting import until
 SERVICE: Final = "mymaster"
 
 
-async def said(url: str) -> LogAway | LogRefused:
+async def refusal_of(url: str) -> LogAway | LogRefused:
     """Why the Redis of a URL cannot be used."""
     with pytest.raises((LogAway, LogRefused)) as caught:
         await inspect(Discovery(address_of(url)))
@@ -70,7 +70,7 @@ async def test_a_log_is_used_over_tls(tmp_path: Path, ours: Authority) -> None:
 async def test_a_certificate_of_another_authority_is_refused(tmp_path: Path, ours: Authority) -> None:
     assert ours
     with tls_server(tmp_path, Authority(tmp_path, "theirs")) as url:
-        why = await said(url)
+        why = await refusal_of(url)
         assert isinstance(why, LogRefused)
         assert "is not trusted" in str(why)
         assert "SSL_CERT_FILE" in str(why)
@@ -79,23 +79,23 @@ async def test_a_certificate_of_another_authority_is_refused(tmp_path: Path, our
 
 async def test_a_certificate_of_another_name_is_refused(tmp_path: Path, ours: Authority) -> None:
     with tls_server(tmp_path, ours, "redis.test") as url:
-        assert "is not trusted (IP address mismatch" in str(await said(url))
+        assert "is not trusted (IP address mismatch" in str(await refusal_of(url))
 
 
 async def test_tls_to_a_plain_port_and_plain_text_to_a_tls_port_are_said(
     tmp_path: Path, ours: Authority, server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with tls_server(tmp_path, ours) as url:
-        assert "TLS" in str(await said(url.replace("rediss:", "redis:")))
+        assert "TLS" in str(await refusal_of(url.replace("rediss:", "redis:")))
         assert "TLS" in await trouble(url.replace("rediss:", "redis:"))
     monkeypatch.setattr("proxy.log.redis.link.CONNECT_TIMEOUT", 1.0)  # Redis waits for more of a command
-    why = await said(server.url.replace("redis:", "rediss:"))
+    why = await refusal_of(server.url.replace("redis:", "rediss:"))
     assert str(why) == f"127.0.0.1:{server.port} does not speak TLS: write redis:// in place of rediss://"
 
 
 async def test_a_server_that_wants_a_client_certificate_is_said(tmp_path: Path, ours: Authority) -> None:
     with tls_server(tmp_path, ours, tls_auth_clients="yes") as url:
-        assert "client certificate" in str(await said(url))  # asked for, or only closed: that is a race
+        assert "client certificate" in str(await refusal_of(url))  # asked for, or only closed: that is a race
 
 
 # -- Sentinel --
@@ -144,10 +144,10 @@ def watched(sentinel: RedisServer) -> str:
 
 async def test_a_name_that_the_sentinels_do_not_know_is_said(tmp_path: Path, server: RedisServer) -> None:
     with redis_sentinel(tmp_path, SERVICE, server) as sentinel:
-        why = await said(sentinel_url(sentinel, "mymster"))
+        why = await refusal_of(sentinel_url(sentinel, "mymster"))
         assert isinstance(why, LogRefused)
         assert str(why) == "the sentinels do not know the name mymster: they know mymaster"
-    assert str(await said(sentinel_url(sentinel))).startswith("no sentinel answers (")
+    assert str(await refusal_of(sentinel_url(sentinel))).startswith("no sentinel answers (")
 
 
 async def test_a_sentinel_that_asks_for_a_password_gets_that_of_the_redis(tmp_path: Path) -> None:
@@ -155,8 +155,8 @@ async def test_a_sentinel_that_asks_for_a_password_gets_that_of_the_redis(tmp_pa
         redis_server(tmp_path, requirepass="hunter22") as server,
         redis_sentinel(tmp_path, SERVICE, server, requirepass="hunter22") as sentinel,
     ):
-        assert "ask for a password" in str(await said(sentinel_url(sentinel)))
-        wrong = await said(sentinel_url(sentinel, credentials=":hunter21@"))
+        assert "ask for a password" in str(await refusal_of(sentinel_url(sentinel)))
+        wrong = await refusal_of(sentinel_url(sentinel, credentials=":hunter21@"))
         assert "refuse the user or the password" in str(wrong)
         right = sentinel_url(sentinel, credentials=":hunter22@")
         assert await inspect(Discovery(address_of(right))) == []

@@ -182,22 +182,22 @@ async def test_one_replica_alone_has_a_claim(connect: Connect) -> None:
 
 
 async def test_announcements_reach_all_other_replicas(connect: Connect) -> None:
-    heard: list[Any] = []
+    received: list[Any] = []
 
     class Ear:
         def __init__(self, name: str) -> None:
             self.name = name
 
         def announced(self, replica: str, words: Sequence[str]) -> None:
-            heard.append((self.name, replica, *words))
+            received.append((self.name, replica, *words))
 
     logs = [await connect(name) for name in "abc"]
     for log in logs:
         ear: Announcements = Ear(log.replica)
         log.announcements = ear
     logs[0].announce(["leaving", "x", "y"])
-    await until(lambda: len(heard) >= 2, "both others received it")
-    assert sorted(heard) == [("b", "a", "leaving", "x", "y"), ("c", "a", "leaving", "x", "y")]
+    await until(lambda: len(received) >= 2, "both others received it")
+    assert sorted(received) == [("b", "a", "leaving", "x", "y"), ("c", "a", "leaving", "x", "y")]
 
 
 # -- on Redis alone --

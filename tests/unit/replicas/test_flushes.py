@@ -80,11 +80,11 @@ async def test_a_leader_does_what_a_follower_asks_for_that_has_other_rules() -> 
     follower = await leader_with(7, store=store, name="b")
     asked: list[tuple[str, ...]] = []
 
-    class Hears:
+    class RecordingListener:
         def announced(self, replica: str, words: list[str]) -> None:
             asked.append(tuple(words))
 
-    leader.log.announcements = Hears()  # type: ignore[assignment]
+    leader.log.announcements = RecordingListener()  # type: ignore[assignment]
     follower.run.ask_flush(7)
     assert asked == [("flush", follower.run.name, "7")]
     leader.run.ask_flush(7)

@@ -82,13 +82,13 @@ async def test_giving_away_ends_in_time_where_nobody_takes_the_lead() -> None:
 async def test_a_leader_that_closes_asks_those_who_follow() -> None:
     _, leader, other = await leader_and_follower()
 
-    class Hears:
+    class TakeOverListener:
         def announced(self, replica: str, words: list[str]) -> None:
             assert (replica, list(words)) == ("a", ["resign", NAME])
             other.run.take_over_soon()
             other.bring(STARTED, chunk(0))
 
-    other.log.announcements = Hears()  # type: ignore[assignment]
+    other.log.announcements = TakeOverListener()  # type: ignore[assignment]
     other.team.wanted = True
     other.run.stand_by()
     await leader.run.close()

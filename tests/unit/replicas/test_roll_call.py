@@ -58,11 +58,11 @@ async def test_what_is_no_report_is_left_out(text: str) -> None:
     _, one = replica(store, "a")
     other, _ = replica(store, "b")
 
-    class Lies:
+    class MalformedReporter:
         def announced(self, replica: str, words: list[str]) -> None:
             other.announce(["here", words[1], text])
 
-    other.announcements = Lies()  # type: ignore[assignment]
+    other.announcements = MalformedReporter()  # type: ignore[assignment]
     assert [each.replica for each in (await one.ask()).reports] == ["a"]
 
 
@@ -72,12 +72,12 @@ async def test_a_report_has_the_name_of_who_sent_it_and_plain_values() -> None:
     other, _ = replica(store, "b")
     plain = json.loads(json.dumps({each: getattr(report("b"), each) for each in Report.__slots__}))
 
-    class Lies:
+    class OversizedReporter:
         def announced(self, replica: str, words: list[str]) -> None:
-            said = {**plain, "replica": "somebody else", "host": ["h"], "leads": ["t:log:r"] * 1000}
-            other.announce(["here", words[1], json.dumps(said)])
+            report_sent = {**plain, "replica": "somebody else", "host": ["h"], "leads": ["t:log:r"] * 1000}
+            other.announce(["here", words[1], json.dumps(report_sent)])
 
-    other.announcements = Lies()  # type: ignore[assignment]
+    other.announcements = OversizedReporter()  # type: ignore[assignment]
     roll = await one.ask()
     assert roll.reports[1] == replace(report("b"), host="['h']", leads=("t:log:r",) * 100)
 

@@ -78,7 +78,7 @@ def test_a_recording_that_cannot_be_read_says_why(folder: Path) -> None:
     (folder / "outside.jsonl").symlink_to("/etc/hostname")
     with (folder / "large.jsonl").open("wb") as large:
         large.truncate(MOST_BYTES + 1)
-    for file, said in {
+    for file, message in {
         "missing.jsonl": "there is no recording",
         "runs": "there is no recording",
         "no.jsonl": "cannot be read",
@@ -87,7 +87,7 @@ def test_a_recording_that_cannot_be_read_says_why(folder: Path) -> None:
         "../streams.yaml": "beside the file",
         "outside.jsonl": "beside the file",
     }.items():
-        with pytest.raises(GivenProblem, match=said):
+        with pytest.raises(GivenProblem, match=message):
             files(file)
 
 

@@ -240,9 +240,9 @@ tests:
   - {{name: bad, stream: checkout, given: {CARD}, expect: {{event: paid, data: {{order: 8, last4: "42"}}}}}}
 """
     )
-    status, said = run(written(tmp_path / "streams.yaml", text))
+    status, output = run(written(tmp_path / "streams.yaml", text))
     assert status == 1
-    assert said == (
+    assert output == (
         "ok    good\n"
         "FAIL  bad\n"
         "      - expected   + got\n"
@@ -262,12 +262,12 @@ tests:
 
 def test_all_pass_is_0_and_no_tests_is_0_too(tmp_path: Path) -> None:
     text = HEAD + STREAMS
-    status, said = run(written(tmp_path / "none.yaml", text))
-    assert (status, said) == (0, "There are no tests: write some under `tests:`.\n")
+    status, output = run(written(tmp_path / "none.yaml", text))
+    assert (status, output) == (0, "There are no tests: write some under `tests:`.\n")
     text += "tests: [{name: n, stream: checkout, given: {type: step_failed}, expect: nothing}]\n"
-    status, said = run(written(tmp_path / "one.yaml", text))
+    status, output = run(written(tmp_path / "one.yaml", text))
     assert status == 0
-    assert said.endswith("1 test, all passed\n")
+    assert output.endswith("1 test, all passed\n")
 
 
 def test_a_folder_is_all_its_teams_without_their_secrets(tmp_path: Path) -> None:
@@ -278,18 +278,23 @@ def test_a_folder_is_all_its_teams_without_their_secrets(tmp_path: Path) -> None
     )
     written(tmp_path / "teams" / "a.yaml", team + "given: {type: step_failed}, expect: {data: x}}\n")
     written(tmp_path / "teams" / "b.yaml", team + "given: {type: step_failed}, expect: nothing}\n")
-    status, said = run(tmp_path)
+    status, output = run(tmp_path)
     assert status == 1
-    assert re.findall(r"^(team .*|ok .*|FAIL .*)$", said, re.M) == ["team a", "ok    n", "team b", "FAIL  n"]
+    assert re.findall(r"^(team .*|ok .*|FAIL .*)$", output, re.M) == [
+        "team a",
+        "ok    n",
+        "team b",
+        "FAIL  n",
+    ]
     assert run(tmp_path / "teams" / "a.yaml")[0] == 0
 
 
 def test_problems_in_the_yaml_are_1_and_a_path_that_cannot_be_read_is_2(tmp_path: Path) -> None:
-    status, said = run(
+    status, output = run(
         written(tmp_path / "streams.yaml", HEAD + "streams: {s: {rules: [{events: step_complete}]}}\n")
     )
     assert status == 1
-    assert "streams.yaml:3:" in said and "step_completed" in said
+    assert "streams.yaml:3:" in output and "step_completed" in output
     assert run(tmp_path / "nothing.yaml")[0] == 2
     (tmp_path / "empty").mkdir()
     assert run(tmp_path / "empty")[0] == 2
@@ -299,10 +304,10 @@ def test_problems_in_the_yaml_are_1_and_a_path_that_cannot_be_read_is_2(tmp_path
 def test_a_broken_team_file_does_not_keep_the_others_from_being_tested(tmp_path: Path) -> None:
     written(tmp_path / "teams" / "a.yaml", "version: 1\nstreams: {s: {rules: [{events: nonsense}]}}\n")
     written(tmp_path / "teams" / "b.yaml", "version: 1\nstreams: {s: {rules: [{events: step_failed}]}}\n")
-    status, said = run(tmp_path)
+    status, output = run(tmp_path)
     assert status == 1
-    assert "teams/a.yaml:2:" in said
-    assert "There are no tests" in said
+    assert "teams/a.yaml:2:" in output
+    assert "There are no tests" in output
 
 
 def test_a_message_of_a_format_is_what_it_is_and_its_data() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from proxy.hatchet.protobuf import workflows_pb2
 from proxy.simulator.api.rest_views import list_answer
-from tests.support.played import TESTS, Played, summary
+from tests.support.simulated_run import TESTS, SimulatedRun, summary
 
 RECORDINGS = TESTS / "recordings"
 SEEDS = range(60)
@@ -87,8 +87,8 @@ def words(event: dict[str, Any], names: dict[str, str]) -> tuple[Any, ...]:
     )
 
 
-def play(scenario: str, seed: int, **quirks: bool) -> Played:
-    played = Played(WORKFLOW[scenario], seed, quirks=quirks)
+def play(scenario: str, seed: int, **quirks: bool) -> SimulatedRun:
+    played = SimulatedRun(WORKFLOW[scenario], seed, quirks=quirks)
     for name, seconds in SUBSCRIBED.items():
         played.later(seconds, name)
     act, when = ACTS.get(scenario, ("", 0.0))
@@ -99,7 +99,7 @@ def play(scenario: str, seed: int, **quirks: bool) -> Played:
 
 
 @cache
-def plays(scenario: str) -> list[Played]:
+def plays(scenario: str) -> list[SimulatedRun]:
     """With every quirk; and without the false end of a DAG, which two recordings happen not to have."""
     truthful = [play(scenario, seed, false_end_of_dag=False) for seed in range(20)]
     return [*(play(scenario, seed) for seed in SEEDS), *truthful]
@@ -157,7 +157,7 @@ def test_the_last_state_is_the_recorded_one(path: Path) -> None:
 
 @pytest.mark.parametrize("scenario", sorted(WORKFLOW))
 def test_a_finished_step_never_shows_its_output_before_the_run_is_done(scenario: str) -> None:
-    played = Played(WORKFLOW[scenario], seed=7)
+    played = SimulatedRun(WORKFLOW[scenario], seed=7)
     for tenth in range(1, 60):
         played.at(tenth / 10)
         state = played.core_state()
@@ -202,14 +202,14 @@ def events(answer: dict[str, Any]) -> list[tuple[str, str, int]]:
     [("chat", "chat"), ("dag2", "dag2"), ("dagr", "dagr"), ("flaky", "flaky"), ("parent", "parent")],
 )
 def test_a_whole_answer_of_the_history_has_the_recorded_shape(file: str, workflow: str) -> None:
-    played = Played(workflow, seed=1)
+    played = SimulatedRun(workflow, seed=1)
     played.at(60)
     wanted = json.loads((RECORDINGS / "rest" / f"run_{file}.json").read_text(encoding="utf-8"))
     assert shape(played.past()) == shape(wanted)
 
 
 def test_a_row_of_the_list_has_the_recorded_shape() -> None:
-    played = Played("chat", seed=1)
+    played = SimulatedRun("chat", seed=1)
     played.at(10)
     wanted = json.loads((RECORDINGS / "rest" / "list_by_metadata.json").read_text(encoding="utf-8"))
     mine = list_answer([played.run], played.scheduler.now(), 0, 50)

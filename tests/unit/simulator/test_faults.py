@@ -217,7 +217,7 @@ async def test_the_control_port_makes_faults_and_switches_quirks(
 
 
 @pytest.mark.parametrize(
-    ("act", "body", "status", "said"),
+    ("act", "body", "status", "message"),
     [
         ("nonsense", {}, 404, "there is no act 'nonsense'"),
         ("trigger", {"workflow": "nonsense"}, 400, "there is no workflow 'nonsense'"),
@@ -229,8 +229,8 @@ async def test_the_control_port_makes_faults_and_switches_quirks(
     ],
 )
 async def test_an_invalid_control_request_is_refused_with_the_reason(  # noqa: PLR0917 - a row of the table
-    engine: Engine, http: aiohttp.ClientSession, act: str, body: dict[str, Any], status: int, said: str
+    engine: Engine, http: aiohttp.ClientSession, act: str, body: dict[str, Any], status: int, message: str
 ) -> None:
     answered, sent = await control(http, engine, act, **body)
     assert answered == status
-    assert sent["message"].startswith(said)
+    assert sent["message"].startswith(message)

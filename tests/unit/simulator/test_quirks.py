@@ -10,7 +10,7 @@ from proxy.hatchet.protobuf import dispatcher_pb2, workflows_pb2
 from proxy.simulator.quirks import NONE, Quirks, attribute, facts
 from proxy.simulator.script.loader import load_script
 from proxy.simulator.script.model import Script
-from tests.support.played import RECORDED, TESTS, Played, Received
+from tests.support.simulated_run import RECORDED, TESTS, Received, SimulatedRun
 
 STEP, RUN = dispatcher_pb2.RESOURCE_TYPE_STEP_RUN, dispatcher_pb2.RESOURCE_TYPE_WORKFLOW_RUN
 STARTED = dispatcher_pb2.RESOURCE_EVENT_TYPE_STARTED
@@ -27,9 +27,9 @@ def played(
     lasts: float = 8.0,
     join: float | None = None,
     script: Script = RECORDED,
-) -> Played:
+) -> SimulatedRun:
     """A run with that one quirk on or off, all others as they are; joined by run id at `join`."""
-    play = Played(workflow, seed, script=script, quirks={quirk: on})
+    play = SimulatedRun(workflow, seed, script=script, quirks={quirk: on})
     if join is not None:
         play.later(join, "joined")
     play.at(lasts)
@@ -41,11 +41,11 @@ def kinds(received: Received, resource: int) -> list[str]:
     return [names.Name(e.event_type)[20:] for _, e in received.events if e.resource_type == resource]
 
 
-def first(play: Played) -> Received:
+def first(play: SimulatedRun) -> Received:
     return play.received["by_metadata_before_trigger"]
 
 
-def chunk_times(received: Received, play: Played) -> list[float]:
+def chunk_times(received: Received, play: SimulatedRun) -> list[float]:
     return [t - play.begun for t, e in received.events if e.HasField("event_index")]
 
 
@@ -54,7 +54,7 @@ def tail(seed: int, **quirks: bool) -> tuple[list[int | None], list[int | None]]
 
     None stands for the step's end.
     """
-    play = Played("tail", seed, quirks={"metadata_disorder": False, **quirks})
+    play = SimulatedRun("tail", seed, quirks={"metadata_disorder": False, **quirks})
     play.later(0.25, "joined")
     play.at(3)
     return indexes(first(play)), indexes(play.received["joined"])
@@ -83,7 +83,7 @@ def test_the_end_of_a_run_comes_after_its_chunks_by_metadata_on_an_idle_engine()
 
 def test_sorted_flush() -> None:
     def in_order(on: bool) -> bool:
-        play = Played("big", 1, quirks={"sorted_flush": on, "metadata_disorder": False})
+        play = SimulatedRun("big", 1, quirks={"sorted_flush": on, "metadata_disorder": False})
         play.at(0.1)
         for index in (2, 0, 1):
             play.core.put_chunk(play.run, next(iter(play.run.steps.values())), b"x", index)
@@ -95,22 +95,22 @@ def test_sorted_flush() -> None:
 
 
 def test_subscription_cost() -> None:
-    def chunks_heard(on: bool) -> int:
-        play = Played("burst", 1, quirks={"subscription_cost": on})
+    def chunks_received(on: bool) -> int:
+        play = SimulatedRun("burst", 1, quirks={"subscription_cost": on})
         for number in range(40):
             play.later(0.1, f"beside {number}")
         play.at(2)
         return kinds(first(play), STEP).count("STREAM")
 
-    assert chunks_heard(True) < 100 < chunks_heard(False) == 200
+    assert chunks_received(True) < 100 < chunks_received(False) == 200
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_false_end_of_dag(seed: int) -> None:
-    lie = first(played("chat", "false_end_of_dag", True, seed=seed))
-    assert kinds(lie, RUN) == ["COMPLETED"]
-    assert lie.ended is not None
-    assert 0.04 < lie.ended[0] - 0.4 < 0.15
+    false_end = first(played("chat", "false_end_of_dag", True, seed=seed))
+    assert kinds(false_end, RUN) == ["COMPLETED"]
+    assert false_end.ended is not None
+    assert 0.04 < false_end.ended[0] - 0.4 < 0.15
     truth = first(played("chat", "false_end_of_dag", False, seed=seed))
     assert kinds(truth, STEP).count("STREAM") == 8
     assert kinds(truth, RUN) == ["COMPLETED"]
@@ -157,7 +157,7 @@ def test_finished_reads_queued() -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_done_after_hangup(seed: int) -> None:
     for on in (True, False):
-        play = Played("fast", seed, quirks={"done_after_hangup": on})
+        play = SimulatedRun("fast", seed, quirks={"done_after_hangup": on})
         while first(play).ended is None:
             play.at(play.scheduler.now() - play.begun + 0.001)
         assert play.core_state().done or on
@@ -167,7 +167,7 @@ def test_done_after_hangup(seed: int) -> None:
 
 def test_history_lag() -> None:
     for on in (True, False):
-        play = Played("fast", 1, quirks={"history_lag": on})
+        play = SimulatedRun("fast", 1, quirks={"history_lag": on})
         play.at(0.03)
         assert play.run.known(play.scheduler.now()) is not on
 
@@ -183,7 +183,7 @@ def test_silent_ends_of_steps(workflow: str, quirk: str, kind: str) -> None:
 
 def test_silent_skip() -> None:
     for on, sent in ((True, 0), (False, 1)):
-        play = Played("dag2", 1, quirks={"silent_skip": on, "false_end_of_dag": False})
+        play = SimulatedRun("dag2", 1, quirks={"silent_skip": on, "false_end_of_dag": False})
         play.at(8)
         skipped = play.run.steps["skipped"].id
         ends = [e for _, e in first(play).events if e.resource_id == skipped]
@@ -210,7 +210,7 @@ def test_bad_chunk_ends_all() -> None:
 
 def test_late_started() -> None:
     def behind(on: bool, seed: int) -> bool:
-        play = Played("long", seed, quirks={"late_started": on})
+        play = SimulatedRun("long", seed, quirks={"late_started": on})
         play.at(1)
         return kinds(first(play), STEP)[0] == "STREAM"
 
@@ -235,7 +235,7 @@ def test_late_timeout() -> None:
 
 def test_cancel_forgets_results() -> None:
     for on, status in ((True, "CANCELLED"), (False, "COMPLETED")):
-        play = Played("chat", 1, quirks={"cancel_forgets_results": on})
+        play = SimulatedRun("chat", 1, quirks={"cancel_forgets_results": on})
         play.at(0.9)
         play.core.cancel(play.run)
         play.at(2)
@@ -246,7 +246,7 @@ def test_cancel_forgets_results() -> None:
 
 def test_false_done_of_replay() -> None:
     for on in (True, False):
-        play = Played("chat", 1, quirks={"false_done_of_replay": on})
+        play = SimulatedRun("chat", 1, quirks={"false_done_of_replay": on})
         play.at(5)
         play.core.replay(play.run)
         seen: list[bool] = []
@@ -259,7 +259,7 @@ def test_false_done_of_replay() -> None:
 
 def test_chunks_after_cancel() -> None:
     for on in (True, False):
-        play = Played("long", 1, quirks={"chunks_after_cancel": on})
+        play = SimulatedRun("long", 1, quirks={"chunks_after_cancel": on})
         play.at(1)
         play.core.cancel(play.run)
         play.at(4)
@@ -275,7 +275,7 @@ def test_metadata_disorder() -> None:
     def orders(on: bool) -> set[bool]:
         found = set()
         for seed in range(60):
-            play = Played("big", seed, quirks={"metadata_disorder": on, "late_large_payloads": False})
+            play = SimulatedRun("big", seed, quirks={"metadata_disorder": on, "late_large_payloads": False})
             for number in range(60):
                 play.core.put_chunk(play.run, next(iter(play.run.steps.values())), b"x", number)
             play.at(0.1)
@@ -288,8 +288,8 @@ def test_metadata_disorder() -> None:
 
 
 def test_traceparent() -> None:
-    assert "traceparent" in Played("fast", 1, quirks={"traceparent": True}).run.metadata
-    assert "traceparent" not in Played("fast", 1, quirks={"traceparent": False}).run.metadata
+    assert "traceparent" in SimulatedRun("fast", 1, quirks={"traceparent": True}).run.metadata
+    assert "traceparent" not in SimulatedRun("fast", 1, quirks={"traceparent": False}).run.metadata
 
 
 def test_reordered_outputs() -> None:
@@ -329,7 +329,7 @@ def test_an_unknown_quirk_is_refused_with_the_nearest_name() -> None:
 
 
 def test_without_quirks_every_subscription_receives_the_same_events() -> None:
-    play = Played("dagr", 3)
+    play = SimulatedRun("dagr", 3)
     play.core.world.quirks = NONE
     play.by_run("by_run")
     play.at(5)

@@ -363,11 +363,11 @@ async def test_forgotten_lifecycle_frames_are_made_again_with_their_own_ids() ->
 
 async def test_frames_that_are_evicted_during_a_recovery_are_not_skipped() -> None:
     asked = asyncio.Event()
-    told = asyncio.Event()
+    rebuilt = asyncio.Event()
 
     async def rebuild() -> list[Event]:
         asked.set()
-        await told.wait()
+        await rebuilt.wait()
         return [completed(f"step {number}") for number in range(20)]
 
     one = dispatcher(events=4, rebuild=rebuild)
@@ -375,7 +375,7 @@ async def test_frames_that_are_evicted_during_a_recovery_are_not_skipped() -> No
     _, sink = join(one)
     await asked.wait()
     one.publish([completed(f"step {number}") for number in range(10, 20)])
-    told.set()
+    rebuilt.set()
     for _ in range(5):
         await turn()
     assert sink.ids == list(range(1, 21))
@@ -492,8 +492,8 @@ async def test_what_is_published_during_a_round_reaches_all_in_order() -> None:
     late = join(one)[1]
     await turn()
     assert len(waiting) == SUBSCRIBERS_PER_TURN + 10
-    told = {(*sink.ids, sink.data[-1]) for sink in [*sinks, late]}
-    assert told == {(1, 2, '{"status":"completed"}')}
+    received = {(*sink.ids, sink.data[-1]) for sink in [*sinks, late]}
+    assert received == {(1, 2, '{"status":"completed"}')}
     assert not one.subscribers
 
 

@@ -49,10 +49,10 @@ def run(*words: object, given: str | None = None) -> tuple[int, bytes]:
 
 def test_each_rule_is_shown_in_order_and_then_the_frame_byte_for_byte(path: Path) -> None:
     event = '{"type": "step_completed", "step": "start", "run_id": "r", "payload": {"a": "é\\n😀"}}'
-    status, said = run(path, "--stream", "chat", "--event", event)
+    status, output = run(path, "--stream", "chat", "--event", event)
     assert status == 0
     assert (
-        said
+        output
         == (
             "step_completed of step start\n"
             "  tokens: no match: it is for step_stream\n"
@@ -65,22 +65,22 @@ def test_each_rule_is_shown_in_order_and_then_the_frame_byte_for_byte(path: Path
 
 
 def test_a_named_message_has_its_event_line(path: Path) -> None:
-    status, said = run(path, "--event", '{"type": "step_stream", "payload": "Hi"}')
+    status, output = run(path, "--event", '{"type": "step_stream", "payload": "Hi"}')
     assert status == 0
-    assert said.endswith(b'event: token\ndata: {"text":"Hi","attempt":1}\n\n')
+    assert output.endswith(b'event: token\ndata: {"text":"Hi","attempt":1}\n\n')
 
 
 def test_the_first_reason_of_a_mismatch_is_shown(path: Path) -> None:
-    _, said = run(path, "--event", '{"type": "step_stream", "payload": ""}')
-    assert b"  tokens: no match: when is not true: payload != ''\n" in said
-    assert said.endswith(b"  no rule matches: not forwarded\n\n")
-    _, said = run(path, "--event", '{"type": "step_completed", "payload": {"items": 7}}')
-    assert b"  results: no match: it is for steps start\n" in said
+    _, output = run(path, "--event", '{"type": "step_stream", "payload": ""}')
+    assert b"  tokens: no match: when is not true: payload != ''\n" in output
+    assert output.endswith(b"  no rule matches: not forwarded\n\n")
+    _, output = run(path, "--event", '{"type": "step_completed", "payload": {"items": 7}}')
+    assert b"  results: no match: it is for steps start\n" in output
     assert (
         b"  sizes: decided: data: length() takes a string, an array or an object, but was given number\n"
-        in said
+        in output
     )
-    assert said.endswith(b"  not forwarded\n\n")
+    assert output.endswith(b"  not forwarded\n\n")
 
 
 def test_an_event_may_come_from_a_file_or_from_standard_input(path: Path, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_an_event_may_come_from_a_file_or_from_standard_input(path: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--event", "{"], "explain: the event is not JSON"),
         (["--event", "[]"], "explain: the event must be a JSON object"),
@@ -104,10 +104,12 @@ def test_an_event_may_come_from_a_file_or_from_standard_input(path: Path, tmp_pa
         ([], "explain: give either --event or --recording"),
     ],
 )
-def test_unusable_arguments_are_status_2_with_one_sentence(path: Path, words: list[str], said: str) -> None:
+def test_unusable_arguments_are_status_2_with_one_sentence(
+    path: Path, words: list[str], message: str
+) -> None:
     status, output = run(path, *words)
     assert status == 2
-    assert said in output.decode()
+    assert message in output.decode()
 
 
 def test_problems_in_the_yaml_are_status_1_and_a_missing_file_is_2(tmp_path: Path) -> None:
@@ -122,10 +124,10 @@ def test_in_the_directory_form_the_team_is_named(tmp_path: Path) -> None:
         text = f"version: 1\nstreams: {{s: {{rules: [{{events: step_failed, data: \"'{name}'\"}}]}}}}\n"
         (tmp_path / "teams" / f"{name}.yaml").write_text(text)
     event = '{"type": "step_failed"}'
-    status, said = run(tmp_path, "--event", event)
-    assert status == 2 and b"name the team: --team NAME (there are: a, b)" in said
-    status, said = run(tmp_path, "--team", "b", "--stream", "s", "--event", event)
-    assert status == 0 and said.endswith(b'data: "b"\n\n')
+    status, output = run(tmp_path, "--event", event)
+    assert status == 2 and b"name the team: --team NAME (there are: a, b)" in output
+    status, output = run(tmp_path, "--team", "b", "--stream", "s", "--event", event)
+    assert status == 0 and output.endswith(b'data: "b"\n\n')
 
 
 # -- recordings
@@ -144,16 +146,16 @@ def test_every_recording_reaches_its_verified_end() -> None:
 
 
 def test_a_recorded_run_is_explained_event_by_event(path: Path) -> None:
-    status, said = run(path, "--recording", RECORDINGS / "postgres" / "dag_with_a_retry.jsonl")
+    status, output = run(path, "--recording", RECORDINGS / "postgres" / "dag_with_a_retry.jsonl")
     assert status == 0
-    text = said.decode()
+    text = output.decode()
     assert text.count("step_stream of step two\n") == 6
     assert 'event: stream.reset\ndata: {"step":"two","attempt":2}\n\n' in text
     assert text.endswith('the verified end: completed\nevent: stream.end\ndata: {"status":"completed"}\n\n')
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "message"),
     [
         (["{"], "line 1 is not JSON"),
         (["[]"], "line 1 has no source"),
@@ -162,8 +164,8 @@ def test_a_recorded_run_is_explained_event_by_event(path: Path) -> None:
          "line 2 is not as a recording has it"),
     ],
 )  # fmt: skip
-def test_a_malformed_recording_is_reported_with_its_line(lines: list[str], said: str) -> None:
-    with pytest.raises(NotARecording, match=said):
+def test_a_malformed_recording_is_reported_with_its_line(lines: list[str], message: str) -> None:
+    with pytest.raises(NotARecording, match=message):
         played(lines)
 
 
@@ -179,15 +181,15 @@ def whole_at(path: Path, expression: str) -> None:
 def test_whole_is_explained_at_the_step_that_completes(path: Path) -> None:
     whole_at(path, "payload.text")
     event = '{"type": "step_completed", "step": "two", "payload": {"text": "Hello"}}'
-    _, said = run(path, "--stream", "chat", "--event", event)
-    assert b"  whole of tokens: the chunks add up to 5 characters\n" in said
-    _, said = run(path, "--stream", "chat", "--event", event.replace('"Hello"', "7"))
-    assert b"  whole of tokens: gives no text\n" in said
+    _, output = run(path, "--stream", "chat", "--event", event)
+    assert b"  whole of tokens: the chunks add up to 5 characters\n" in output
+    _, output = run(path, "--stream", "chat", "--event", event.replace('"Hello"', "7"))
+    assert b"  whole of tokens: gives no text\n" in output
 
 
 def test_a_recorded_run_shows_what_repairs_a_text(path: Path) -> None:
     whole_at(path, "'another text'")
-    status, said = run(path, "--recording", RECORDINGS / "postgres" / "dag_with_a_retry.jsonl")
+    status, output = run(path, "--recording", RECORDINGS / "postgres" / "dag_with_a_retry.jsonl")
     assert status == 0
     assert (
         "a reset of step two: its whole text follows\n"
@@ -195,7 +197,7 @@ def test_a_recorded_run_shows_what_repairs_a_text(path: Path) -> None:
         "the missing text of step two, by rule tokens\n"
         'event: token\ndata: {"text":"another text","attempt":2}\n\n'
         "step_completed of step two\n"
-    ) in said.decode()
+    ) in output.decode()
 
 
 # -- imports
@@ -207,11 +209,11 @@ def test_a_recorded_run_shows_which_chunks_are_merged(path: Path) -> None:
     path.write_text(YAML.partition("    rules:")[0] + f"    rules: [{rule}]\n")
     status, raw = run(path, "--recording", RECORDINGS / "postgres" / "dag_with_tokens.jsonl")
     assert status == 0
-    said = raw.decode()
-    assert said.count("step_stream of step") == 1
+    output = raw.decode()
+    assert output.count("step_stream of step") == 1
     heading = "step_stream of step generate_response, chunks 0 to 7\n"
-    assert heading + "  tokens: matched, merged into one frame\n" in said
-    assert 'data: {"n":7,"first":0,"text":"thequickbrownfoxjumpsover123true"}' in said
+    assert heading + "  tokens: matched, merged into one frame\n" in output
+    assert 'data: {"n":7,"first":0,"text":"thequickbrownfoxjumpsover123true"}' in output
 
 
 def test_explain_does_not_load_grpc_nor_the_server() -> None:

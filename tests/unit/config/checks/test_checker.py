@@ -27,11 +27,11 @@ def checked(name: str, monkeypatch: pytest.MonkeyPatch) -> list[Checked]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_case_comes_out_exactly(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = as_text(checked(name, monkeypatch))
+    report = as_text(checked(name, monkeypatch))
     expected = (CASES / name).with_suffix(".txt")
     if os.environ.get("STREAM_PROXY_WRITE"):
-        expected.write_text(said, encoding="utf-8")
-    assert said == expected.read_text(encoding="utf-8")
+        expected.write_text(report, encoding="utf-8")
+    assert report == expected.read_text(encoding="utf-8")
 
 
 def test_there_are_more_than_sixty_cases() -> None:

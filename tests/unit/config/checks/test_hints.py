@@ -340,7 +340,7 @@ KUBERNETES: Final = "this is a Kubernetes manifest; the configuration is a text 
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (MANIFEST, "this is a Kubernetes manifest; the configuration is a text in its `data`"),
         (
@@ -352,10 +352,10 @@ KUBERNETES: Final = "this is a Kubernetes manifest; the configuration is a text 
         ("openapi: 3.1.0\ninfo: {}\n", "this is an OpenAPI description"),
     ],
 )
-def test_a_file_of_another_program_is_named_once(text: str, said: str) -> None:
+def test_a_file_of_another_program_is_named_once(text: str, message: str) -> None:
     for form in (Form.SINGLE, Form.TEAM, Form.PROXY, None):
         found = check("x.yaml", text.encode(), form, ENV)
-        assert [problem.message for problem in found.problems] == [said]
+        assert [problem.message for problem in found.problems] == [message]
         assert found.model is None
         assert found.problems[0].hint
 

@@ -251,14 +251,14 @@ KEYS: Final = [
 ]
 
 
-@pytest.mark.parametrize(("key", "algorithm", "said"), KEYS, ids=[each[2] for each in KEYS])
-def test_a_key_that_cannot_work_is_an_error(key: str, algorithm: str, said: str) -> None:
+@pytest.mark.parametrize(("key", "algorithm", "message"), KEYS, ids=[each[2] for each in KEYS])
+def test_a_key_that_cannot_work_is_an_error(key: str, algorithm: str, message: str) -> None:
     text = single("${TOKEN}", "${X}", "${KEY}").replace("HS256", algorithm)
     for written in (text, text.replace('"${X}"', json.dumps(key))):
         found = checked(written, GOOD | {"X": key})
         [wrong] = errors(found.problems)
         assert (wrong.line, wrong.code in ("key", "weak-secret")) == (4, True)
-        assert said in wrong.message
+        assert message in wrong.message
         assert wrong.hint
         assert found.model is None
         assert key.strip() not in as_json([found]) + as_text([found])

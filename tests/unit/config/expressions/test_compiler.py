@@ -135,7 +135,7 @@ def ours(text: str, root: Any) -> tuple[bool, Any]:
         return False, None
 
 
-def said(value: Any) -> str:
+def as_text(value: Any) -> str:
     """JSON text for comparison: it distinguishes 1 from true and keeps the order of keys."""
     return json.dumps(value)
 
@@ -147,7 +147,7 @@ def test_a_closure_gives_what_the_library_gives(text: str, root: dict[str, Any])
     done, result = ours(text, root)
     if done:
         assert worked, f"{text}: the library refuses it"
-        assert said(result) == said(expected)
+        assert as_text(result) == as_text(expected)
     elif worked:
         assert "merge(" in text, f"{text}: the library gives {expected!r}"  # ours wants objects throughout
 
@@ -162,7 +162,7 @@ def test_any_text_is_compiled_or_refused_as_the_library_does(text: str) -> None:
     assert all(0 <= diagnostic.position <= len(text) for diagnostic in diagnostics)
     if done:
         assert worked
-        assert said(result) == said(expected)
+        assert as_text(result) == as_text(expected)
     elif worked:  # refused before it runs: `&` without a function, a slice's step of 0 on nothing
         assert any(diagnostic.severity == "error" for diagnostic in diagnostics)
 

@@ -130,8 +130,10 @@ async def test_a_language_server_completes_and_complains_with_it(tmp_path: Path)
         wrong = EXAMPLE.replace("step_completed", "step_complete").replace(
             "    rules:", "    rulez: 1\n    rules:"
         )
-        said = " ".join(each["message"] for each in await server.open((tmp_path / "b.yaml").as_uri(), wrong))
-        assert "rulez" in said
+        messages = " ".join(
+            each["message"] for each in await server.open((tmp_path / "b.yaml").as_uri(), wrong)
+        )
+        assert "rulez" in messages
         other = (tmp_path / "c.yaml").as_uri()
         await server.open(other, "version: 1\nstreams:\n  chat:\n    \n    rules:\n      - events: \n")
         assert {"path", "heartbeat", "allow"} <= set(await server.complete(other, 3, 4))

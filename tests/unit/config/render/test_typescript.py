@@ -178,7 +178,7 @@ def test_a_schema_that_refers_to_itself_ends_as_unknown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("schema", "said"),
+    ("schema", "message"),
     [
         ({"type": "text"}, "no such `type`"),
         ({"properties": {"a": "string"}}, "must be a JSON Schema"),
@@ -187,8 +187,8 @@ def test_a_schema_that_refers_to_itself_ends_as_unknown() -> None:
         ("string", "must be a mapping"),
     ],
 )
-def test_a_wrong_schema_is_refused(schema: Any, said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_a_wrong_schema_is_refused(schema: Any, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         StepTypesConfig.model_validate({"output": schema})
 
 

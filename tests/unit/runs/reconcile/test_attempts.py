@@ -9,7 +9,7 @@ import pytest
 from proxy.core.events import STEP_COMPLETED, STEP_FAILED, STEP_RETRYING, End, GapCause, Reset, StepGap
 from proxy.core.observations import CoreStep, Kind, PastState, PastStep, PastTaskEvent, Status
 from tests.support.cost import relative_cost
-from tests.support.playing import World, legal
+from tests.support.reconciler_world import World, legal
 from tests.support.scenario import (
     OTHER,
     RUN,

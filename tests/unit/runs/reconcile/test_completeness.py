@@ -24,7 +24,7 @@ from proxy.runs.reconcile.timing import (
     SIGN_WAIT,
     VOUCH_WAIT,
 )
-from tests.support.playing import World, legal
+from tests.support.reconciler_world import World, legal
 from tests.support.scenario import (
     OTHER,
     RUN,

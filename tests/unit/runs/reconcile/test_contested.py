@@ -7,7 +7,7 @@ from dataclasses import replace
 from proxy.core.observations import PastTaskEvent, Status
 from proxy.runs.reconcile.subscription_state import Selection
 from proxy.runs.reconcile.timing import OVER_WAIT
-from tests.support.playing import World, legal
+from tests.support.reconciler_world import World, legal
 from tests.support.scenario import (
     STEP,
     at,

@@ -20,7 +20,7 @@ from proxy.core.events import (
 )
 from proxy.core.observations import CoreStep, Kind, LiveEvent, PastState, PastStep, PastTaskEvent, Status
 from proxy.runs.reconcile.timing import RERUN_WAIT, SETTLE
-from tests.support.playing import World, legal
+from tests.support.reconciler_world import World, legal
 from tests.support.scenario import (
     OTHER,
     RUN,

@@ -6,7 +6,7 @@ import pytest
 
 from proxy.core.events import GapCause, StepGap
 from proxy.core.observations import Kind, Status
-from tests.support.playing import World, legal
+from tests.support.reconciler_world import World, legal
 from tests.support.scenario import (
     at,
     chunk,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from proxy.core.events import STEP_CANCELLED, STEP_COMPLETED, STEP_FAILED, STEP_STARTED, Event
 from proxy.core.observations import CoreStep, Kind, LiveEvent, PastState, PastTaskEvent, Status
 from proxy.runs.reconcile.timing import CANCEL_WAIT, PARENT_WAIT
-from tests.support.playing import World
+from tests.support.reconciler_world import World
 from tests.support.scenario import (
     OTHER,
     RUN,
@@ -82,7 +82,7 @@ def test_a_cancellation_that_the_history_knows_as_a_schedule_timeout_is_a_failur
 
 def test_a_cancellation_is_sent_when_the_history_confirms_it_or_does_not_answer_in_time() -> None:
     cancelled = past(Status.CANCELLED, started_at=at(0.1))
-    for answers, told_by in (([(1.2, cancelled)], 1.5), ([], 1.0 + CANCEL_WAIT + 0.1)):
+    for answers, due_at in (([(1.2, cancelled)], 1.5), ([], 1.0 + CANCEL_WAIT + 0.1)):
         made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), *answers])
         one = made.open(ordered=False)
         made.emit(one, started())
@@ -90,7 +90,7 @@ def test_a_cancellation_is_sent_when_the_history_confirms_it_or_does_not_answer_
         made.emit(one, LiveEvent(RUN, Kind.CANCELLED, STEP, "", at(1.0), 0))
         made.until(1.1)
         assert order(made) == [(STEP_STARTED, "one")]
-        made.until(told_by)
+        made.until(due_at)
         assert order(made) == [(STEP_STARTED, "one"), (STEP_CANCELLED, "one")]
 
 

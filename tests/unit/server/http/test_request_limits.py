@@ -316,8 +316,8 @@ async def test_a_client_that_still_sends_can_read_why_it_was_refused() -> None:
 
 async def test_a_body_that_nobody_waits_for_draws_no_second_answer() -> None:
     async with listener(seconds=0.1) as one:
-        said = await one.answer_to(get("/ignored", "Content-Length: 10", close=False) + b"half")
-        assert said.count(b"HTTP/1.1 ") == 1
+        answer = await one.answer_to(get("/ignored", "Content-Length: 10", close=False) + b"half")
+        assert answer.count(b"HTTP/1.1 ") == 1
 
 
 async def test_a_connection_over_the_ceiling_is_closed_at_once_and_others_stay() -> None:

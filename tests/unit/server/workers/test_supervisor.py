@@ -72,18 +72,18 @@ def supervised(work: str) -> AbstractAsyncContextManager[Running]:
 async def test_every_worker_gets_each_signal_also_a_second_one_and_the_highest_status_counts() -> None:
     async with supervised(HANDLING) as parent:
         for index in range(2):
-            await parent.says(f"up {index} alone")
+            await parent.wait_for_output(f"up {index} alone")
         parent.process.send_signal(signal.SIGUSR1)
         parent.process.send_signal(signal.SIGUSR2)
         parent.process.send_signal(signal.SIGHUP)
-        for said in ("reload 0", "reload 1"):
-            await parent.says(said)
+        for line in ("reload 0", "reload 1"):
+            await parent.wait_for_output(line)
         for count in (1, 2):
             parent.process.send_signal(signal.SIGTERM)
             for index in range(2):
-                await parent.says(f"stop {index} {count}")
+                await parent.wait_for_output(f"stop {index} {count}")
         assert await parent.ended() == 7
-        assert "died" not in parent.said
+        assert "died" not in parent.output
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
@@ -92,17 +92,17 @@ async def test_a_worker_that_does_not_listen_yet_is_stopped_by_the_signal_and_th
 ) -> None:
     async with supervised(DYING.replace("not deaths", "False")) as parent:
         for index in range(2):
-            await parent.says(f"up {index} alone deaf")
+            await parent.wait_for_output(f"up {index} alone deaf")
         assert await parent.stop(number) == 0
 
 
 @pytest.mark.parametrize("soon", [10.0, 0.0])
 async def test_a_worker_that_dies_is_replaced_after_a_pause_if_it_had_just_begun(soon: float) -> None:
     async with supervised(f"supervisor.SOON = {soon}\n{DYING}") as parent:
-        await parent.says("up 1[^!]*up 1")
-        assert ("died 1 5\npause 1.0\n" in parent.said) == (soon > 0)
-        assert ("pause" in parent.said) == (soon > 0)
-        assert parent.said.count("up 0") == 1
+        await parent.wait_for_output("up 1[^!]*up 1")
+        assert ("died 1 5\npause 1.0\n" in parent.output) == (soon > 0)
+        assert ("pause" in parent.output) == (soon > 0)
+        assert parent.output.count("up 0") == 1
         assert await parent.stop() == 0
 
 
@@ -110,11 +110,11 @@ async def test_a_stop_while_a_replacement_waits_starts_none() -> None:
     stopping = "def pause(seconds):\n    os.kill(os.getpid(), signal.SIGTERM)\n"
     async with supervised(stopping + DYING) as parent:
         assert await parent.ended() == 0
-        assert parent.said.count("up 1") == 1
+        assert parent.output.count("up 1") == 1
 
 
 async def test_a_worker_that_cannot_listen_ends_all_with_its_status_and_is_not_replaced() -> None:
     cannot = "return supervisor.CANNOT_LISTEN"
     async with supervised(DYING.replace("return 5", cannot)) as parent:
         assert await parent.ended() == 3
-        assert "died" not in parent.said
+        assert "died" not in parent.output

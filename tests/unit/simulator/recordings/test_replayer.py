@@ -20,7 +20,7 @@ from proxy.simulator.scheduler import ManualScheduler
 from proxy.simulator.state.runs import Core
 from proxy.simulator.world import World
 from tests.support.contract import place
-from tests.support.played import RECORDED, TESTS, Received, summary
+from tests.support.simulated_run import RECORDED, TESTS, Received, summary
 from tests.support.waiting import until
 from tests.unit.simulator.test_engine_recordings import SCENARIOS, recorded, step_names
 

@@ -78,12 +78,12 @@ def script(workflows: str) -> bytes:
 
 @pytest.mark.parametrize("mistake", WRONG)
 def test_every_mistake_is_reported_with_its_place(mistake: str) -> None:
-    workflows, said = WRONG[mistake]
+    workflows, message = WRONG[mistake]
     written, problems = check_script("x.yaml", script(workflows))
     assert written is None
-    assert str(problems[0]).startswith(f"x.yaml:{said}")
-    if not said.endswith(": error: "):
-        assert [str(problem) for problem in problems] == [f"x.yaml:{said}"]
+    assert str(problems[0]).startswith(f"x.yaml:{message}")
+    if not message.endswith(": error: "):
+        assert [str(problem) for problem in problems] == [f"x.yaml:{message}"]
 
 
 def test_an_unknown_quirk_is_reported_with_the_nearest_name() -> None:

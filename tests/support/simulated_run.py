@@ -42,7 +42,7 @@ class Received:
         self.ended = (self.scheduler.now(), status, details)
 
 
-class Played:
+class SimulatedRun:
     """One run of a workflow; time 0 is the trigger."""
 
     def __init__(

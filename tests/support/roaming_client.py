@@ -14,7 +14,7 @@ PAUSE = 0.05  # seconds after a replica that refused
 
 
 @dataclass
-class Hopper:
+class RoamingClient:
     """Reads one stream to the 204 behind its end; `frames` are in the order in which they came."""
 
     path: str

@@ -18,7 +18,7 @@ WAIT: Final = (
 )
 
 
-class StageFront:
+class FaultyFront:
     """Forwards requests to a port of loopback, each over a connection of its own.
 
     Of the requests for a stream, the first is answered with `stream.wait`, and the second loses its
@@ -82,9 +82,9 @@ class StageFront:
 
 
 @asynccontextmanager
-async def stage_front(to: str, *, calm: bool = False) -> AsyncIterator[StageFront]:
+async def faulty_front(to: str, *, calm: bool = False) -> AsyncIterator[FaultyFront]:
     """A front on a free port, before the proxy at the address `to`."""
-    front = StageFront(int(to.rpartition(":")[2]), calm=calm)
+    front = FaultyFront(int(to.rpartition(":")[2]), calm=calm)
     server = await asyncio.start_server(front.accept, "127.0.0.1", 0)
     front.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
