@@ -105,7 +105,7 @@ async def prepared(runs: int) -> tuple[Http2, list[str], list[RunSession]]:
             retained=Backlog[RetainedItem](1000, 1 << 20, grew), grew=grew, ended=lambda _: None,
         )  # fmt: skip
         session.begin(RunFollower(run_id, upstream, publish=session.publish))
-        await session.known(1.0)
+        await session.first_state(1.0)
         await session.open(stream)
         translate = codec.live_event
         while run_id not in upstream.deliver:

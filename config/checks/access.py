@@ -66,13 +66,13 @@ def check_log(source: Source) -> None:
     if log == MEMORY:
         for name in ("log_keep", "log_encrypt", "standby"):
             if name in server:
-                said = f"`{name}` is for a log that replicas share, and there is none"
+                message = f"`{name}` is for a log that replicas share, and there is none"
                 hint = "write `log:` with the URL of a Redis, or remove it"
-                source.add(source.key_at(("server", name)), "without-effect", said, hint, WARNING)
+                source.add(source.key_at(("server", name)), "without-effect", message, hint, WARNING)
     elif node is not None and WRITTEN_PASSWORD.search(source.text[node.start : node.end]):
-        said = "the password of the shared log is written in this file"
+        message = "the password of the shared log is written in this file"
         hint = "write `${NAME}` or `${file:/path}` in its place"
-        source.add(node.start, "secret-in-file", Own(said), Own(hint), WARNING)
+        source.add(node.start, "secret-in-file", Own(message), Own(hint), WARNING)
 
 
 def check_console(source: Source) -> None:
@@ -82,23 +82,23 @@ def check_console(source: Source) -> None:
     if not console:
         return
     if server.get("admin_port", "none") in ("none", None):
-        said = "the console is served on the admin port, and there is none"
-        source.add(source.key_at(path), "console", said, "add `admin_port: 9090`, or remove `console`")
+        message = "the console is served on the admin port, and there is none"
+        source.add(source.key_at(path), "console", message, "add `admin_port: 9090`, or remove `console`")
     token = console.get("token")
     node = source.node((*path, "token"))
     if not isinstance(token, str) or node is None or node.start in source.spoiled or not token.strip():
         return
-    token, said = token.rstrip("\r\n"), ""
+    token, message = token.rstrip("\r\n"), ""
     if len(token.encode()) < SHORTEST_SECRET:
-        said = f"the console's token is shorter than {SHORTEST_SECRET} bytes"
+        message = f"the console's token is shorter than {SHORTEST_SECRET} bytes"
     elif not TYPED.fullmatch(token):
-        said = "the console's token has blanks at its ends, or characters that no browser can send"
+        message = "the console's token has blanks at its ends, or characters that no browser can send"
     elif len(set(token)) < VARIED:
-        said = f"the console's token has fewer than {VARIED} different characters"
+        message = f"the console's token has fewer than {VARIED} different characters"
     elif repeats(token[:PAIRED]):
-        said = "the console's token repeats itself"
-    if said:
-        source.add(node.start, "weak-secret", Own(said), Own("make one with `openssl rand -hex 32`"))
+        message = "the console's token repeats itself"
+    if message:
+        source.add(node.start, "weak-secret", Own(message), Own("make one with `openssl rand -hex 32`"))
 
 
 def repeats(text: str) -> bool:

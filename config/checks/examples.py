@@ -220,8 +220,8 @@ class GivenEvent:
                     self.source.key_at(place), "unknown-key", f"`parent` has no field `{key[:60]}`", hint
                 )
             elif value is not None and not isinstance(value, str):
-                said = f"`{key}` of `parent` is text"
-                self.source.add(self.source.at(place), "impossible-event", said, "put it in quotes")
+                message = f"`{key}` of `parent` is text"
+                self.source.add(self.source.at(place), "impossible-event", message, "put it in quotes")
 
     def check_payload(self) -> None:
         """What the payload of such an event can be."""

@@ -32,7 +32,7 @@ SECRET_LINE: Final = re.compile(
 )
 JWT: Final = re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*)*")
 USER_INFO: Final = re.compile(r"(?<=://)[^/@\s'\"{}]{1,999}(?=@)")  # a name and password in a URL
-TELLING: Final = re.compile(r"\w{6,}")  # parts of a value that a message may quote
+QUOTED_PART: Final = re.compile(r"\w{6,}")  # parts of a value that a message may quote
 UNLIKELY: Final = 8  # characters: as long a value is masked wherever it stands
 QUOTED: Final = re.compile(r"`[^`]*`|'[^']*'|\"[^\"]*\"")  # what messages quote of the file
 SHORTEST: Final = 3  # characters of what is masked inside a message: shorter text would mask words
@@ -133,7 +133,7 @@ def values(scalar: YamlNode) -> set[str]:
     text, pieces = scalar.substitution.text, scalar.substitution.pieces
     ends = [piece.start for piece in pieces[1:]] + [len(text)]
     found = {text[piece.start : end] for piece, end in zip(pieces, ends, strict=True) if not piece.literal}
-    words = {word for value in found for word in TELLING.findall(value)}
+    words = {word for value in found for word in QUOTED_PART.findall(value)}
     return {value.strip() for value in found | words if value.strip() not in (scalar.written or "")}
 
 

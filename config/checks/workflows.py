@@ -54,8 +54,8 @@ def check_workflows(source: Source) -> None:
             here: Path = (*path, "rules", number, "workflows")
             wanted = [name for _, name in source.names(here)]
             if wanted and not overlap(own, wanted):
-                said = f"this rule never matches: the stream is for `{own[0]}` alone"
+                message = f"this rule never matches: the stream is for `{own[0]}` alone"
                 if len(own) > 1:
-                    said = "this rule never matches: the stream is for none of these workflows"
+                    message = "this rule never matches: the stream is for none of these workflows"
                 hint = "remove `workflows`, or add the workflow to the stream's `workflow`"
-                source.add(source.key_at(here), "never-matches", said, hint)
+                source.add(source.key_at(here), "never-matches", message, hint)

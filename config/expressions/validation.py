@@ -111,7 +111,7 @@ def structural(tree: Node, tokens: list[Token]) -> Iterator[Diagnostic]:
             yield from _function(node)
         elif node.kind == "slice" and node.value[2] == 0:
             yield _error(node.position, "slice-step", "a slice's step cannot be 0", "write [start:stop:step]")
-    yield from _strays(nodes)
+    yield from _misplaced_references(nodes)
     if copies_of(tree) > COPIES_LIMIT:
         yield _error(
             _where_it_explodes(tree),
@@ -219,7 +219,7 @@ def usage(name: str) -> str:
     return _USAGES.get(name, f"{name}(payload.value)")
 
 
-def _strays(nodes: list[Node]) -> Iterator[Diagnostic]:
+def _misplaced_references(nodes: list[Node]) -> Iterator[Diagnostic]:
     """`&` outside of a function's arguments has no value."""
     arguments = {id(child) for node in nodes if node.kind == "function_expression" for child in node.children}
     for node in nodes:

@@ -40,8 +40,8 @@ LONGEST_MERGE: Final = 10.0
 def merge_time(value: Any, info: ValidationInfo) -> Any:
     """A duration for which a reader can wait for chunks."""
     if type(value) is int and (info.context or {}).get("yaml"):
-        said = f"must be a duration, but this is {kind(value)}"
-        raise wrong("duration", said, f"write the unit too: `{value}ms`")
+        message = f"must be a duration, but this is {kind(value)}"
+        raise wrong("duration", message, f"write the unit too: `{value}ms`")
     if duration(0.001)(value, info) > LONGEST_MERGE:
         raise wrong("out-of-range", f"must be at most {LONGEST_MERGE:g}s", "`50ms` is 20 frames a second")
     return value

@@ -65,16 +65,18 @@ def log_address(value: Any) -> LogAddress | None:
         return None
     scheme, found, rest = written.partition("://")
     if not found:
-        said = f"must be `memory` or the URL of a Redis, but this is {_what(value)}"
-        raise wrong("log", said, nearest(written, [MEMORY]) or FORM)
+        message = f"must be `memory` or the URL of a Redis, but this is {_what(value)}"
+        raise wrong("log", message, nearest(written, [MEMORY]) or FORM)
     if scheme not in SCHEMES:
         raise _no_scheme(scheme)
     _, _, way = scheme.partition("+")
     credentials, signs_in, rest = rest.rpartition("@")  # a password may have any character
     user, _, password = credentials.partition(":")
     if signs_in and not password:
-        said = "this URL has an `@` and no password before it"
-        raise wrong("log", said, "like redis://:${file:/run/secrets/redis}@redis:6379/0, or remove the `@`")
+        message = "this URL has an `@` and no password before it"
+        raise wrong(
+            "log", message, "like redis://:${file:/run/secrets/redis}@redis:6379/0, or remove the `@`"
+        )
     if "?" in rest or "#" in rest:
         raise wrong("log", "this URL has parameters, which have no effect", FORM)
     hosts, _, path = rest.partition("/")
@@ -90,8 +92,8 @@ def log_address(value: Any) -> LogAddress | None:
         raise wrong("log", "the end of this URL must be the number of a database", FORM)
     found_hosts = _hosts(hosts, way)
     if len(found_hosts) > 1 and not way and int(database):
-        said = "several hosts are a Redis Cluster, which has database 0 alone"
-        raise wrong("log", said, "write redis+sentinel://… for several sentinels")
+        message = "several hosts are a Redis Cluster, which has database 0 alone"
+        raise wrong("log", message, "write redis+sentinel://… for several sentinels")
     return LogAddress(
         found_hosts,
         way,
@@ -106,11 +108,11 @@ def log_address(value: Any) -> LogAddress | None:
 def _no_scheme(scheme: str) -> Exception:
     """Why a scheme is none of those that can be used."""
     if "cluster" in scheme:
-        said = "a Redis Cluster has no scheme of its own: the proxy sees that it is one"
-        return wrong("log", said, CLUSTER_FORM)
+        message = "a Redis Cluster has no scheme of its own: the proxy sees that it is one"
+        return wrong("log", message, CLUSTER_FORM)
     if "unix" in scheme or "socket" in scheme:
-        said = "a Redis on a Unix socket cannot be used: replicas on other machines do not reach it"
-        return wrong("log", said, FORM)
+        message = "a Redis on a Unix socket cannot be used: replicas on other machines do not reach it"
+        return wrong("log", message, FORM)
     close = nearest(scheme, list(SCHEMES))
     return wrong(
         "log", "must be `memory` or the URL of a Redis, but its scheme is another one", close or FORM

@@ -189,7 +189,7 @@ class Authenticator:
             return _Source(kind, TICKET, lambda asked: values_of("ticket", asked.query), self._verify_ticket)
 
         async def verify(credential: str, stream: str, run: str) -> Identity:
-            known = tokens.known(credential)
+            known = tokens.cached(credential)
             if known is None:
                 await in_task()  # the issuer's keys may have to be fetched
             claims, expires_at = known or await tokens.read(credential)

@@ -62,7 +62,7 @@ class JwtVerifier:
         self._verified: Final = TokenCache()
         self._weak: Final = isinstance(self._keys, FixedKey) and self._keys.weak
 
-    def known(self, token: str) -> tuple[Mapping[str, Any], float] | None:
+    def cached(self, token: str) -> tuple[Mapping[str, Any], float] | None:
         """The result of `read` for a token that was verified before and is still valid; None: call `read`."""
         keys = self._keys.cached
         return self._verified.recall(token, keys, self._now()) if keys else None

@@ -99,7 +99,7 @@ async def _ask(team: _Team, env: Mapping[str, str]) -> list[Problem]:
             refused = await _reached(team, client)
             if refused is not None:
                 return [refused]
-            return await _known(team, client)
+            return await _history_problems(team, client)
     except TimeoutError:
         message = f"Hatchet did not answer within {PATIENCE:g} s"
         return [_at_hatchet(team, ("unreachable", message, "try again"))]
@@ -142,7 +142,7 @@ async def _reached(team: _Team, client: HatchetClient) -> Problem | None:
     return None
 
 
-async def _known(team: _Team, client: HatchetClient) -> list[Problem]:
+async def _history_problems(team: _Team, client: HatchetClient) -> list[Problem]:
     """What the history says: is it there, and do the workflows and steps exist."""
     if not client.has_history:
         message = "workflows and steps cannot be checked: the history is off"

@@ -23,7 +23,7 @@ ENDINGS: Final = frozenset({"stream.end"})
 NOTICES: Final = "stream."
 DONE: Final = "[DONE]"  # the last data of some formats
 
-Say = Callable[[str], None]
+Echo = Callable[[str], None]
 
 
 class BadRequest(ValueError):
@@ -71,7 +71,7 @@ def _parted(line: str) -> tuple[str, str]:
     return name, value.removeprefix(" ")
 
 
-async def watch_url(url: str, headers: Sequence[str], say: Say) -> int:
+async def watch_url(url: str, headers: Sequence[str], echo: Echo) -> int:
     """Print a line for each frame until the run's end; returns the exit status. Raises BadRequest."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -83,16 +83,16 @@ async def watch_url(url: str, headers: Sequence[str], say: Say) -> int:
             cursor = {"Last-Event-ID": frames.cursor} if frames.cursor else {}
             try:
                 async with session.get(url, headers={**sent, **cursor}) as response:
-                    status = await _response(response, frames, say)
+                    status = await _response(response, frames, echo)
             except aiohttp.InvalidURL:
                 raise BadRequest("--url is no URL") from None
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                _note(say, f"the connection failed: {_reason(error)}")
+                _note(echo, f"the connection failed: {_reason(error)}")
                 status = None
             if status is not None:
                 return status
             where = f" with the cursor {frames.cursor}" if frames.cursor else ""
-            _note(say, f"reconnecting in {frames.retry:g} s{where}")
+            _note(echo, f"reconnecting in {frames.retry:g} s{where}")
             await asyncio.sleep(frames.retry)
 
 
@@ -104,28 +104,28 @@ def _headers(given: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield name.strip(), value.strip()
 
 
-async def _response(response: aiohttp.ClientResponse, frames: Frames, say: Say) -> int | None:
+async def _response(response: aiohttp.ClientResponse, frames: Frames, echo: Echo) -> int | None:
     """Read one response; the exit status, or None where an EventSource would reconnect."""
     if response.status == 204:
-        say(click.style("204: nothing more to come", bold=True))
+        echo(click.style("204: nothing more to come", bold=True))
         return 0
     if response.status != 200:
-        _note(say, f"HTTP {response.status}: {short((await response.text('utf-8', 'replace')).strip())}")
+        _note(echo, f"HTTP {response.status}: {short((await response.text('utf-8', 'replace')).strip())}")
         return 1
     kind = response.content_type
-    _note(say, f"connected: HTTP 200, {kind}")
+    _note(echo, f"connected: HTTP 200, {kind}")
     if kind != "text/event-stream":
         async for data in response.content.iter_any():
-            say(data.decode("utf-8", "replace").rstrip("\n"))
+            echo(data.decode("utf-8", "replace").rstrip("\n"))
         return 0
     frames.begin()
     async for line in _lines(response):
         found = frames.line(line)
         if found is not None:
-            _show(say, *found)
+            _show(echo, *found)
             if found[0] in ENDINGS or found[1] == DONE:
                 return 0
-    _note(say, "the response ended")
+    _note(echo, "the response ended")
     return None
 
 
@@ -138,17 +138,17 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
             yield line.decode("utf-8", "replace").removesuffix("\r")
 
 
-def _show(say: Say, event: str, data: str) -> None:
+def _show(echo: Echo, event: str, data: str) -> None:
     if event in ENDINGS:
-        say(click.style(f"{event:14} {data}", bold=True))
+        echo(click.style(f"{event:14} {data}", bold=True))
     elif event.startswith(NOTICES):
-        say(click.style(f"{event:14} {data}", fg="yellow"))
+        echo(click.style(f"{event:14} {data}", fg="yellow"))
     else:
-        say(f"{click.style(f'{event:14}', fg='green')} {short(data)}")
+        echo(f"{click.style(f'{event:14}', fg='green')} {short(data)}")
 
 
-def _note(say: Say, text: str) -> None:
-    say(click.style(text, fg="bright_black"))
+def _note(echo: Echo, text: str) -> None:
+    echo(click.style(text, fg="bright_black"))
 
 
 def _reason(error: Exception) -> str:

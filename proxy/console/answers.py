@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import orjson
 
 from proxy.console.overview import runs_as_json
-from proxy.console.run_view import followed_story, run_as_json, verdicts_as_json
+from proxy.console.run_view import followed_view, run_as_json, verdicts_as_json
 from proxy.teams.hub import Hub
 
 
@@ -33,14 +33,14 @@ def answer(hub: Hub, question: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "runs":
         return runs_as_json(hub, name)
     team, number = hub.teams.get(name), question["number"]
-    story = None if team is None else followed_story(team, question["run"], number - (kind == "item"))
-    if team is None or story is None:
+    view = None if team is None else followed_view(team, question["run"], number - (kind == "item"))
+    if team is None or view is None:
         return {}
     console = hub.server.console
     shown = console is not None and console.payloads == "shown"
     if kind == "run":
-        return run_as_json(story, hub.sessions, shown=shown)
-    item = story.item(number)
+        return run_as_json(view, hub.sessions, shown=shown)
+    item = view.item(number)
     return {} if item is None else verdicts_as_json(number, item, team.streams.values(), shown=shown)
 
 

@@ -25,7 +25,7 @@ from proxy.console.overview import overview_as_json
 from proxy.console.playground import MOST_TEXT, BadDraft, play
 from proxy.console.recent import SAMPLE_EVERY, LastHour, RecentLines
 from proxy.console.replicas_view import replicas_as_json
-from proxy.console.run_view import run_as_json, story_from_state, verdicts_as_json
+from proxy.console.run_view import run_as_json, verdicts_as_json, view_from_state
 from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.log.cursor import run_id_of
 from proxy.teams.hub import ALL_TEAMS, Hub
@@ -182,8 +182,8 @@ class Console:
         number = int(after) if after.isascii() and after.isdigit() else 0
         found = await self._followed("run", team, run_id, number)
         if not found:
-            story = await story_from_state(team, run_id, number)
-            found = run_as_json(story, (), shown=_shown(console))
+            view = await view_from_state(team, run_id, number)
+            found = run_as_json(view, (), shown=_shown(console))
         return _json(found)
 
     async def _item(self, request: Request, console: ConsoleConfig) -> Response:
@@ -191,7 +191,7 @@ class Console:
         found = await self._followed("item", team, run_id, number)
         if not found:
             followed = team.runs.get(run_id) is not None
-            item = None if followed else (await story_from_state(team, run_id, number - 1)).item(number)
+            item = None if followed else (await view_from_state(team, run_id, number - 1)).item(number)
             if item is None:
                 raise _NotFound("this event is not kept any more: the backlog has evicted it")
             found = verdicts_as_json(number, item, team.streams.values(), shown=_shown(console))

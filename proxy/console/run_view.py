@@ -32,7 +32,7 @@ are opened: the rules of a team run in the loop that serves everybody."""
 
 
 @dataclass(frozen=True, slots=True)
-class RunStory:
+class RunView:
     """The items of a run with their numbers, and its session where it is followed here."""
 
     team: Team
@@ -45,13 +45,13 @@ class RunStory:
         return next((item for each, item in self.items if each == number), None)
 
 
-def followed_story(team: Team, run_id: str, after: int = 0) -> RunStory | None:
+def followed_view(team: Team, run_id: str, after: int = 0) -> RunView | None:
     """What is kept of a run after item `after`; None where it is not followed in this process."""
     session = team.runs.get(run_id)
-    return None if session is None else RunStory(team, run_id, session.retained(after), session)
+    return None if session is None else RunView(team, run_id, session.retained(after), session)
 
 
-async def story_from_state(team: Team, run_id: str, after: int = 0) -> RunStory:
+async def view_from_state(team: Team, run_id: str, after: int = 0) -> RunView:
     """What Hatchet says of a run that nobody follows. Raises RunUnknown and every other HatchetError."""
     core = await team.upstream.core(run_id)
     try:
@@ -59,23 +59,23 @@ async def story_from_state(team: Team, run_id: str, after: int = 0) -> RunStory:
     except HatchetError:
         past = None  # the core state alone has most of it
     items = list(enumerate(rebuild(core, past), 1))
-    return RunStory(team, run_id, [each for each in items if each[0] > after], None)
+    return RunView(team, run_id, [each for each in items if each[0] > after], None)
 
 
-def run_as_json(story: RunStory, readers: Iterable[Session], *, shown: bool) -> dict[str, Any]:
+def run_as_json(view: RunView, readers: Iterable[Session], *, shown: bool) -> dict[str, Any]:
     """The run with at most `PAGE` items; `shown`: payloads and metadata too."""
-    session, page = story.session, story.items[:PAGE]
+    session, page = view.session, view.items[:PAGE]
     found: dict[str, Any] = {
-        "team": story.team.name,
-        "run": story.run_id,
+        "team": view.team.name,
+        "run": view.run_id,
         "followed": session is not None,
         "payloads": shown,
         "streams": [
             {"name": name, "path": stream.config.path, "format": stream.config.format}
-            for name, stream in story.team.streams.items()
+            for name, stream in view.team.streams.items()
         ],
-        "more": len(story.items) > PAGE,
-        "items": _items(page, list(story.team.streams.values()), shown=shown),
+        "more": len(view.items) > PAGE,
+        "items": _items(page, list(view.team.streams.values()), shown=shown),
     }
     if session is not None:
         found |= _session_as_json(session, readers, shown=shown)

@@ -18,7 +18,7 @@ from proxy.hatchet.http1 import HttpClient, TooLarge
 TIMEOUT: Final = 10.0  # seconds for a request, the wait for a connection included
 CONNECT_TIMEOUT: Final = 4.0  # seconds
 CONNECTIONS: Final = 16  # behind the API is one Postgres: more requests at once would only queue there
-ROOM: Final = 4  # an answer may have this many times max_message: several outputs, escaped as JSON
+ANSWER_FACTOR: Final = 4  # an answer may have this many times max_message: several outputs, escaped as JSON
 
 
 class Rest:
@@ -28,7 +28,7 @@ class Rest:
         assert endpoint.api is not None
         self._root = endpoint.api
         self.name = f"the REST history at {urlsplit(endpoint.api).netloc.rpartition('@')[2]}"
-        self._limit = endpoint.max_message * ROOM
+        self._limit = endpoint.max_message * ANSWER_FACTOR
         self._headers = {"Authorization": f"Bearer {endpoint.token}", "Accept": "application/json"}
         self._trust = _trust(endpoint)
         self._timeout = timeout

@@ -105,10 +105,10 @@ class LogListener(Protocol):
 
 
 class Announcements(Protocol):
-    """What replicas say to each other."""
+    """Receives the announcements of other replicas."""
 
     def announced(self, replica: str, words: Sequence[str]) -> None:
-        """Another replica said `words`."""
+        """Another replica announced `words`."""
 
 
 class SharedLog(Protocol):
@@ -118,7 +118,7 @@ class SharedLog(Protocol):
     """This replica, as others know it."""
 
     announcements: Announcements | None
-    """Hears what other replicas say."""
+    """Receives what other replicas announce."""
 
     @property
     def is_up(self) -> bool:
@@ -161,13 +161,13 @@ class SharedLog(Protocol):
         """How many replicas there are, this one included. Raises LogAway."""
 
     async def leave(self) -> None:
-        """Say that this replica gives its leads away. Raises LogAway."""
+        """Announce that this replica gives its leads away. Raises LogAway."""
 
     async def claim(self, name: str, seconds: float) -> bool:
         """Whether this replica is the only one that claims `name` for `seconds`. Raises LogAway."""
 
     def announce(self, words: Sequence[str]) -> None:
-        """Say something to all other replicas; nobody may be there to hear it."""
+        """Send `words` to all other replicas; there may be none."""
 
     def keep(self, name: str) -> None:
         """Put off the removal of a log that nobody leads: this replica still does."""

@@ -113,11 +113,11 @@ class MemoryLog:
                 return
             done(outcome)
             if outcome is Outcome.STORED:
-                self._tell(name, records)
+                self._notify(name, records)
 
         self._soon(answer)
 
-    def _tell(self, name: str, records: Sequence[Record]) -> None:
+    def _notify(self, name: str, records: Sequence[Record]) -> None:
         for client in self._store.clients:
             listener = client._listeners.get(name)
             if listener is not None and client is not self and client.is_up:
@@ -131,7 +131,7 @@ class MemoryLog:
             del self._listeners[name]
 
     def nudge(self, name: str, record: Record) -> None:
-        self._tell(name, [record])
+        self._notify(name, [record])
 
     async def followers(self, name: str) -> int:
         self._check()

@@ -78,12 +78,12 @@ class HatchetSource:
         """Whether a search's events are of no use (any more)."""
         return self._follower.does_without_searches if self._follower is not None else self._state.opened
 
-    def searched(self, tell: Callable[[RunFollower], None]) -> None:
+    def searched(self, deliver: Callable[[RunFollower], None]) -> None:
         """Tell the follower what a search brought; before it is known whether there is one, keep it."""
         if self._follower is not None:
-            tell(self._follower)
+            deliver(self._follower)
         elif self._state.role is Role.OPENING:
-            self._searches.append(tell)
+            self._searches.append(deliver)
 
     def forget_searches(self) -> None:
         """Another replica leads: what searches brought is in the log."""
@@ -100,8 +100,8 @@ class HatchetSource:
         if self._workflow is not None:
             self._follower.name_workflow(self._workflow)
         searches, self._searches = self._searches, []
-        for tell in searches:
-            tell(self._follower)
+        for deliver in searches:
+            deliver(self._follower)
 
     def feed(self, sink: Sink) -> None:
         """Follow the run, and give what was held and what comes to `sink`."""

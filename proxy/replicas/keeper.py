@@ -81,7 +81,7 @@ class Keeper:
         self._rng = rng or Random()
         self._runs: dict[str, SharedRun] = {}
         self._gone_since: dict[str, float] = {}  # by replica
-        self._kept_at: dict[str, float] = {}  # by log
+        self._renewed_at: dict[str, float] = {}  # by log
         self._silent: dict[str, _Silence] = {}  # by log
         self._asked_at = float("-inf")
         self._leaving = False
@@ -101,7 +101,7 @@ class Keeper:
         """Look after it no more."""
         if self._runs.get(run.name) is run:
             del self._runs[run.name]
-            self._kept_at.pop(run.name, None)
+            self._renewed_at.pop(run.name, None)
             self._silent.pop(run.name, None)
 
     def get(self, name: str) -> SharedRun | None:
@@ -156,8 +156,8 @@ class Keeper:
             return
         now = self._clock.now()
         for run in led:
-            if now - self._kept_at.setdefault(run.name, now) >= KEEP_EVERY:
-                self._kept_at[run.name] = now
+            if now - self._renewed_at.setdefault(run.name, now) >= KEEP_EVERY:
+                self._renewed_at[run.name] = now
                 self._log.keep(run.name)
         await self._look_at_leaders(followed, now)
         self._ask_about_silence([run for run in followed if run.is_wanted], now)

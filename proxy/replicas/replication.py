@@ -20,7 +20,7 @@ from proxy.replicas.context import Environment
 from proxy.replicas.keeper import Keeper
 from proxy.replicas.roll_call import MOST_LED, Report, Roll, RollCall
 from proxy.replicas.shared_run import SharedRun
-from proxy.runs.followed import FollowedRun
+from proxy.runs.followed_run import FollowedRun
 from proxy.streams.run_session import RunSession
 
 LOG: Final = ":log:"

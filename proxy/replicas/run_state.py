@@ -50,7 +50,7 @@ class RunState:
         """Whether the verified end was served."""
         return self.role is Role.OVER or (self.opened and self.progress.over)
 
-    def known(self, metadata: Mapping[str, Any]) -> None:
+    def set_metadata(self, metadata: Mapping[str, Any]) -> None:
         """The run exists, and has this metadata."""
         self.progress = Progress(ItemCodec(self.run_id, metadata), self._receiver)
 

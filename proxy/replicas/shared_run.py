@@ -136,14 +136,14 @@ class SharedRun:
     def start(self) -> None:
         """It begins with `known`: before, it is not known whether there is such a run."""
 
-    async def known(self) -> CoreState:
+    async def first_state(self) -> CoreState:
         """The first core state, once the log is open. Raises RunUnknown, HatchetAway and others."""
         if self.role is Role.CLOSED:
             raise HatchetAway(CLOSED)
         if self.state is None:
             self.state = await self._context.upstream.core(self.run_id)
         if not self._opening.has_begun:
-            self._state.known(self.state.metadata)
+            self._state.set_metadata(self.state.metadata)
             self._opening.begin()
         await self._opening.done()
         return self.state

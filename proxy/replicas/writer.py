@@ -29,14 +29,14 @@ RETRY: Final = 1.0  # seconds until a log that could not store an append is look
 MOST_AT_ONCE: Final = 500  # records of one append
 
 
-class Kept(Protocol):
+class RetainedItems(Protocol):
     """The items that the run session keeps."""
 
     @property
-    def kept_from(self) -> int:
+    def retained_from(self) -> int:
         """The position of the first item that is kept; 0: nothing is."""
 
-    def kept_after(self, position: int) -> tuple[int, list[LogItem]]:
+    def retained_after(self, position: int) -> tuple[int, list[LogItem]]:
         """The kept items after `position` without a hole before the newest, and the first one's position."""
 
 
@@ -60,7 +60,7 @@ class Writer:
         log: SharedLog,
         name: str,
         progress: Progress,
-        kept: Kept,
+        retained: RetainedItems,
         *,
         contents: Contents,
         taken: Callable[[], None],
@@ -77,7 +77,7 @@ class Writer:
         self._log = log
         self._name = name
         self._progress = progress
-        self._kept = kept
+        self._retained = retained
         self._news = Continuation(contents)
         self._taken = taken
         self._apart = apart
@@ -151,7 +151,7 @@ class Writer:
     def _keep_from(self) -> tuple[int, int]:
         """The id of the last summary before the items that are kept: who reads the log begins with one."""
         self._since_trim = 0
-        first, summaries = self._kept.kept_from, self._summaries
+        first, summaries = self._retained.retained_from, self._summaries
         while len(summaries) > 1 and summaries[1][1] < first:
             del summaries[0]
         return summaries[0] if summaries[0][1] < first else NOTHING
@@ -279,7 +279,7 @@ class Writer:
         if stored > progress.position:  # stored, and the acknowledgement was lost
             self._serve(stored - progress.position)
             return Lead.MINE
-        first, items = self._kept.kept_after(stored)
+        first, items = self._retained.retained_after(stored)
         if not items:
             return Lead.MINE
         if first != stored + 1:  # more was lost than is kept
@@ -312,7 +312,7 @@ class Writer:
     async def _create_again(self) -> Lead:
         """The log is gone: write it again from what is kept, under a new fence and the same positions."""
         progress = self._progress
-        first, items = self._kept.kept_after(0)
+        first, items = self._retained.retained_after(0)
         fences = Fences(progress.fences.generation, progress.fences)
         fence = progress.fence + 1
         fences.add(Fence(fence, progress.position + 1, self._log.replica))
@@ -335,7 +335,7 @@ class Writer:
             fences.generation,
             self._log.replica,
             b"",
-            progress.summary(progress.contents.before(self._kept.kept_after(position)[1]), fences),
+            progress.summary(progress.contents.before(self._retained.retained_after(position)[1]), fences),
         )
 
     # -- the end --

@@ -337,7 +337,7 @@ def _verdict(rule: Rule, decoded: DecodedEvent) -> RuleVerdict:
 
 def fingerprint(stream: StreamLike) -> str:
     """A text that is equal in every process for streams that make equal frames; rules' names do not count."""
-    said: list[Mapping[str, Any]] = [
+    settings: list[Mapping[str, Any]] = [
         {
             "events": list(rule.events),
             "steps": None if rule.steps is None else list(rule.steps),
@@ -356,8 +356,8 @@ def fingerprint(stream: StreamLike) -> str:
         for rule in stream.rules
     ]
     if stream.format != "sse" or stream.control != "named":
-        said.append({"format": stream.format, "control": stream.control, "hold": stream.hold})
-    return hashlib.sha256(json.dumps(said).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        settings.append({"format": stream.format, "control": stream.control, "hold": stream.hold})
+    return hashlib.sha256(json.dumps(settings).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 __all__ = ["DecodedEvent", "Failed", "Message", "RuleVerdict", "Rules", "fingerprint"]

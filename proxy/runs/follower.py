@@ -149,7 +149,7 @@ class RunFollower:
         self._reconciler.core_poll.want(self._clock.now())
         self._attend()
 
-    async def known(self) -> CoreState:
+    async def first_state(self) -> CoreState:
         """The first core state. Raises RunUnknown, HatchetAway, TokenRefused, RateLimited as things stand."""
         if self.state is not None:
             return self.state

@@ -19,7 +19,7 @@ from proxy.core.observations import STEP_END_KINDS, LiveEvent
 from proxy.hatchet.errors import HatchetError, HistoryAway, RunUnknown
 from proxy.hatchet.upstream import Upstream
 from proxy.runs.event_buffer import EventBuffer, size_of
-from proxy.runs.followed import FollowedRun
+from proxy.runs.followed_run import FollowedRun
 from proxy.runs.observer import Observer
 from proxy.runs.reconcile.subscription_state import Pulse
 from proxy.runs.subscription import Subscription
@@ -31,7 +31,7 @@ CONFIRM: Final = 0.3  # seconds within which the list may name another run than 
 CONFIRM_PAUSE: Final = 0.05  # seconds between those reads
 HAND_OVER: Final = 30.0  # seconds after which a search ends, whatever the run's own subscription brings
 PICK_UP: Final = 10.0  # seconds after which a found run that nobody takes is given up
-MOST_KEPT: Final = 8 * 1024 * 1024  # bytes buffered until the run takes over
+MOST_BUFFERED: Final = 8 * 1024 * 1024  # bytes buffered until the run takes over
 
 
 _Wanted = tuple[str, str, tuple[str, ...] | None]  # key, value, and globs of workflows
@@ -184,7 +184,7 @@ class Search:
             kept = self._received[event.run_id] = EventBuffer(
                 now if self._open_since is None else self._open_since
             )
-        if not self._overflowed and self._bytes + size_of(event) <= MOST_KEPT:
+        if not self._overflowed and self._bytes + size_of(event) <= MOST_BUFFERED:
             self._bytes += kept.received(event, now)
         elif not self._overflowed:
             self._overflowed = True  # events are missing from here on, as if the subscription had broken

@@ -33,7 +33,7 @@ MOST_TICKS: Final = 100_000  # a run that never comes to rest must not hang a co
 
 
 class NotARecording(ValueError):
-    """The lines are no recording; says which line."""
+    """The lines are no recording; the message names the line."""
 
 
 POLLED: Final = 0.1
@@ -41,7 +41,7 @@ POLLED: Final = 0.1
 
 
 @dataclass
-class _Player:
+class _Replay:
     """What is known at each moment of the recording, and the items so far."""
 
     reconciler: Reconciler
@@ -77,7 +77,7 @@ class _Player:
             reconciler.history_poll.begin(at)
             reconciler.history(_latest(self.pasts, at), at)
 
-    def hear(self, line: dict[str, Any], run_id: str, now: float) -> None:
+    def receive(self, line: dict[str, Any], run_id: str, now: float) -> None:
         """Take in one line of a subscription."""
         name = line["subscription"]
         if self.reconciler.over:
@@ -96,23 +96,26 @@ class _Player:
         self.items += self.reconciler.take()
 
 
-def played(texts: Iterable[str]) -> list[Item]:
+def items_of_recording(texts: Iterable[str]) -> list[Item]:
     """Every item of the recorded run, in order. Raises NotARecording."""
     lines = list(_lines(texts))
     run_id = next((line["workflow_run_id"] for line in lines if line["source"] == "trigger"), None)
     if not isinstance(run_id, str):
         raise NotARecording("it has no line that says which run was triggered")
     has_history = any(line["source"].startswith("REST") for line in lines)
-    player = _Player(Reconciler(run_id, has_history=has_history))
-    player.reconciler.core_poll.want(0.0)
-    for read in (_learn, _tell):  # the states first: each read is answered from all that was recorded
+    replay = _Replay(Reconciler(run_id, has_history=has_history))
+    replay.reconciler.core_poll.want(0.0)
+    for read in (
+        _take_state,
+        _take_event,
+    ):  # the states first: each read is answered from all that was recorded
         for number, line in enumerate(lines, 1):
             try:
-                read(player, line, run_id, max(float(line["t"]), 0.0))
+                read(replay, line, run_id, max(float(line["t"]), 0.0))
             except (KeyError, TypeError, ValueError, AttributeError):
                 raise NotARecording(f"line {number} is not as a recording has it") from None
-    player.until(max((float(line["t"]) for line in lines), default=0.0) + SETTLING)
-    return player.items
+    replay.until(max((float(line["t"]) for line in lines), default=0.0) + SETTLING)
+    return replay.items
 
 
 _State = TypeVar("_State")
@@ -136,20 +139,20 @@ def _lines(texts: Iterable[str]) -> Iterator[dict[str, Any]]:
         yield line
 
 
-def _learn(player: _Player, line: dict[str, Any], run_id: str, now: float) -> None:
-    """A line with a state."""
+def _take_state(replay: _Replay, line: dict[str, Any], run_id: str, now: float) -> None:
+    """Take in a line with a state."""
     source = line["source"]
     if source == "GetRunDetails" and "task_runs" in line["answer"]:
-        player.cores.append((now, _core(run_id, line["answer"])))
+        replay.cores.append((now, _core(run_id, line["answer"])))
     elif source == "REST workflow-runs":
-        player.pasts.append((now, _past(run_id, line["answer"])))
+        replay.pasts.append((now, _past(run_id, line["answer"])))
 
 
-def _tell(player: _Player, line: dict[str, Any], run_id: str, now: float) -> None:
-    """A line about a subscription."""
-    player.until(now)
+def _take_event(replay: _Replay, line: dict[str, Any], run_id: str, now: float) -> None:
+    """Take in a line about a subscription."""
+    replay.until(now)
     if line["source"] == "live":
-        player.hear(line, run_id, now)
+        replay.receive(line, run_id, now)
 
 
 def _text(value: Any) -> str:

@@ -25,7 +25,7 @@ from proxy.hatchet.errors import HatchetError
 from proxy.hatchet.upstream import Upstream
 from proxy.runs.event_buffer import EventBuffer
 from proxy.runs.feeds import TAP
-from proxy.runs.followed import FollowedRun
+from proxy.runs.followed_run import FollowedRun
 from proxy.runs.lag import LagMeter
 from proxy.runs.observer import Observer
 from proxy.runs.reconcile.subscription_state import Pulse
@@ -80,7 +80,7 @@ class Tap:
         self._open_since: float | None = None  # None: it is not open
         self._forgot_at = float("-inf")  # when events of any run were dropped last
         self._runs: dict[str, FollowedRun] = {}
-        self._kept: OrderedDict[str, EventBuffer] = OrderedDict()  # the most recently used last
+        self._buffers: OrderedDict[str, EventBuffer] = OrderedDict()  # the most recently used last
         self._sweeper: asyncio.Task[None] | None = None
         self._keepalive = TapKeepalive(key, value, upstream, self._clock) if keepalive else None
         self._subscription = Subscription(
@@ -119,7 +119,7 @@ class Tap:
         if self._sweeper is not None:
             self._sweeper.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._kept.clear()
+        self._buffers.clear()
         self._weigh(-self.bytes)
 
     # -- runs --
@@ -134,10 +134,10 @@ class Tap:
             self._forgot_at = self._clock.now()  # what it got is not given again
             before.unfeed(self._name)
         self._runs[run.run_id] = run
-        kept = self._kept.pop(run.run_id, None)
-        if kept is not None:
-            self._weigh(-kept.bytes)
-            kept.give_to(run, self._name, self._pulse)
+        buffer = self._buffers.pop(run.run_id, None)
+        if buffer is not None:
+            self._weigh(-buffer.bytes)
+            buffer.give_to(run, self._name, self._pulse)
         elif self._open_since is not None:
             run.feed(self._name, self._pulse, self._complete_since(self._clock.now()))
 
@@ -153,10 +153,10 @@ class Tap:
 
     def shrink(self, to_bytes: int) -> None:
         """Drop the buffers of runs, the least recently used first, until they hold at most `to_bytes`."""
-        while self.bytes > to_bytes and self._kept:
-            _, kept = self._kept.popitem(last=False)
+        while self.bytes > to_bytes and self._buffers:
+            _, buffer = self._buffers.popitem(last=False)
             self._forgot_at = self._clock.now()
-            self._weigh(-kept.bytes)
+            self._weigh(-buffer.bytes)
 
     # -- the subscription --
 
@@ -168,8 +168,8 @@ class Tap:
             self._keepalive.opened()
         for run in list(self._runs.values()):
             run.feed(self._name, self._pulse, self._open_since)
-        for kept in self._kept.values():
-            kept.opened(self._open_since)
+        for buffer in self._buffers.values():
+            buffer.opened(self._open_since)
 
     def received(self, event: LiveEvent) -> None:
         """An event of one of the runs that carry the pair."""
@@ -197,20 +197,20 @@ class Tap:
         self._open_since = None
         for run in list(self._runs.values()):
             run.unfeed(self._name, hung_up=hung_up)
-        for kept in self._kept.values():
-            kept.closed(self._clock.now(), hung_up=hung_up)
+        for buffer in self._buffers.values():
+            buffer.closed(self._clock.now(), hung_up=hung_up)
 
     # -- buffers --
 
     def _keep(self, event: LiveEvent) -> None:
         now = self._clock.now()
-        kept = self._kept.get(event.run_id)
-        if kept is None:
-            kept = self._kept[event.run_id] = EventBuffer(self._complete_since(now))
+        buffer = self._buffers.get(event.run_id)
+        if buffer is None:
+            buffer = self._buffers[event.run_id] = EventBuffer(self._complete_since(now))
             self._begun(event.run_id)
         else:
-            self._kept.move_to_end(event.run_id)
-        self._weigh(kept.received(event, now))
+            self._buffers.move_to_end(event.run_id)
+        self._weigh(buffer.received(event, now))
         if self.bytes > self._budget:
             self.shrink(self._budget)
 
@@ -227,13 +227,13 @@ class Tap:
                 self._observer.unforeseen(error)
 
     def _drop_old(self, now: float) -> None:
-        for run_id, kept in list(self._kept.items()):
-            if now - kept.used_at < ENDED_FOR:
+        for run_id, buffer in list(self._buffers.items()):
+            if now - buffer.used_at < ENDED_FOR:
                 break  # the rest were used later
-            if kept.run_is_over or now - kept.used_at >= IDLE_FOR:
-                del self._kept[run_id]
+            if buffer.run_is_over or now - buffer.used_at >= IDLE_FOR:
+                del self._buffers[run_id]
                 self._forgot_at = now
-                self._weigh(-kept.bytes)
+                self._weigh(-buffer.bytes)
         for run_id, run in list(self._runs.items()):
             if run.over:
                 del self._runs[run_id]

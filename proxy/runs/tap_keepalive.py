@@ -55,7 +55,7 @@ class TapKeepalive:
         self._wait = BETWEEN
         self._sent_at = float("-inf")
         self._over: CoreState | None = None  # the run that a chunk was sent for last
-        self._anew = False  # the last end was no hangup: the engine has forgotten the active runs
+        self._forgotten = False  # the last end was no hangup: the engine has forgotten the active runs
         self._at_once = False  # the chunk is sent at once, because the last end says nothing against it
         self._task: asyncio.Task[None] | None = None
 
@@ -84,10 +84,10 @@ class TapKeepalive:
 
     def ended(self, *, hung_up: bool) -> None:
         """The subscription is over."""
-        early = hung_up and self._anew and self._clock.now() < self._sent_at + ARRIVES
+        early = hung_up and self._forgotten and self._clock.now() < self._sent_at + ARRIVES
         if hung_up and self._holding and not early:
             self._wait = min(2 * self._wait, LONGEST)
-        self._anew = not hung_up
+        self._forgotten = not hung_up
         self._at_once = not hung_up or early
         self._holding.clear()
 

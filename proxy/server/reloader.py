@@ -51,8 +51,10 @@ def _failures(team: TeamConfig, places: tuple[Place, ...]) -> tuple[Problem, ...
         folder = Path(places[0][0]).parent if places else Path()
         return failures(team, places, RecordingFiles(folder))
     except Exception as error:
-        said = f"the tests of team {team.name} could not be run ({type(error).__name__}): please report this"
-        return (Problem(team.name, 1, 1, ERROR, "internal", said),)
+        message = (
+            f"the tests of team {team.name} could not be run ({type(error).__name__}): please report this"
+        )
+        return (Problem(team.name, 1, 1, ERROR, "internal", message),)
 
 
 def teams_without_auth(config: Config) -> list[str]:

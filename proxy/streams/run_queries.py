@@ -13,7 +13,7 @@ from proxy.core.events import Event
 from proxy.core.observations import CoreState, PastState
 from proxy.hatchet.errors import HatchetAway, HatchetError, HistoryAway, RunUnknown
 from proxy.hatchet.upstream import Upstream
-from proxy.runs.followed import FollowedRun
+from proxy.runs.followed_run import FollowedRun
 from proxy.runs.reconcile.rebuild import rebuild
 
 LOOKUP_PAUSE: Final = 0.2
@@ -49,7 +49,7 @@ class RunQueries:
         deadline = loop.time() + patience
         while True:
             if self._lookup is None or self._lookup.done():
-                self._lookup = asyncio.create_task(run.known())
+                self._lookup = asyncio.create_task(run.first_state())
             try:
                 return await _shared(self._lookup)
             except RunUnknown:

@@ -27,7 +27,7 @@ from proxy.log.cursor import Cursor
 from proxy.log.fences import Fences
 from proxy.log.positions import position_of
 from proxy.observability.counters import TeamCounters
-from proxy.runs.followed import FollowedRun
+from proxy.runs.followed_run import FollowedRun
 from proxy.streams.backlog import Backlog
 from proxy.streams.channel import Channel, DecodedEvents, value_of
 from proxy.streams.dispatcher import Dispatcher
@@ -108,11 +108,11 @@ class RunSession:
         self._earlier.restarted(cut)
 
     @property
-    def kept_from(self) -> int:
+    def retained_from(self) -> int:
         """The position of the first item that is kept without a hole before the newest; 0: nothing is."""
         return 0 if self.closed else self._retained.first
 
-    def kept_after(self, position: int) -> tuple[int, list[LogItem]]:
+    def retained_after(self, position: int) -> tuple[int, list[LogItem]]:
         """The kept items after `position` without a hole before the newest, and the first one's position."""
         retained = self._retained
         first = max(position + 1, retained.last + 1 if self.closed else retained.first)
@@ -186,7 +186,7 @@ class RunSession:
 
     # -- requests --
 
-    async def known(self, patience: float) -> CoreState:
+    async def first_state(self, patience: float) -> CoreState:
         """The run's first state; waits up to `patience` seconds for a run that does not exist yet.
 
         Raises RunUnknown after that, and any other HatchetError at once.

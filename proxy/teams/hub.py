@@ -119,7 +119,7 @@ class Hub:
             return
         session = await team.runs.lease(run_id, resumes=True)
         try:
-            await session.known(0)
+            await session.first_state(0)
         except HatchetError:
             team.runs.release(session)
             return

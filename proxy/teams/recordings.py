@@ -8,7 +8,7 @@ from typing import Final
 
 from proxy.core.events import Item
 from proxy.rules.sample_event import GivenProblem
-from proxy.runs.replay import NotARecording, played
+from proxy.runs.replay import NotARecording, items_of_recording
 
 MOST_BYTES: Final = 16 << 20
 """Of one recording: a reload reads it, and a run of ordinary size has some hundred kilobytes."""
@@ -42,7 +42,7 @@ class RecordingFiles:
                 raise GivenProblem(
                     f"the recording {file} is larger than {MOST_BYTES >> 20} MiB", "record less"
                 )
-            return played(content.decode().splitlines())
+            return items_of_recording(content.decode().splitlines())
         except NotARecording as error:
             raise GivenProblem(f"{file} cannot be read: {error}", hint) from None
         except OSError as error:

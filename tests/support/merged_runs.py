@@ -14,7 +14,7 @@ class PlayedSession:
     """A run session whose items the test gives."""
 
     def __init__(self, run_id: str, troubles: list[HatchetError]) -> None:
-        """`troubles`: what `known` raises, one after the other, before it has an answer."""
+        """`troubles`: what `first_state` raises, one after the other, before it has an answer."""
         self.run_id = run_id
         self.troubles = troubles
         self.lifecycle: list[Event] = []
@@ -24,7 +24,7 @@ class PlayedSession:
         self.listeners: list[RunListener] = []
         self.run = self
 
-    async def known(self, patience: float) -> CoreState:
+    async def first_state(self, patience: float) -> CoreState:
         if self.troubles:
             raise self.troubles.pop(0)
         self.state = CoreState(self.run_id, Status.RUNNING, False, metadata={"user": self.run_id})

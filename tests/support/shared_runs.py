@@ -66,11 +66,11 @@ class Served:
         return self.first + len(self.items) - 1
 
     @property
-    def kept_from(self) -> int:
+    def retained_from(self) -> int:
         return max(self.first, self.last - self.keeps + 1)
 
-    def kept_after(self, position: int) -> tuple[int, list[LogItem]]:
-        start = max(position + 1, self.kept_from)
+    def retained_after(self, position: int) -> tuple[int, list[LogItem]]:
+        start = max(position + 1, self.retained_from)
         return start, self.items[start - self.first :]
 
 
@@ -187,8 +187,8 @@ async def leader_and_follower() -> tuple[MemoryStore, ReplicaOfRun, ReplicaOfRun
     """A run whose first chunk is in the log: the replica that leads it, and one that follows the log."""
     store = MemoryStore()
     leader, follower = ReplicaOfRun(store, "a"), ReplicaOfRun(store, "b")
-    await leader.run.known()
+    await leader.run.first_state()
     leader.bring(STARTED, chunk(0))
     await rest()
-    await follower.run.known()
+    await follower.run.first_state()
     return store, leader, follower

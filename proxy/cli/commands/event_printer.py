@@ -18,11 +18,11 @@ NARROWEST: Final = 40  # characters of data shown at least, on a narrow terminal
 class EventPrinter:
     """Prints a line for each event, and a count of chunks of a step that are withheld for one reason."""
 
-    def __init__(self, rules: Rules, say: Callable[[str], None], *, controls: bool = True) -> None:
+    def __init__(self, rules: Rules, echo: Callable[[str], None], *, controls: bool = True) -> None:
         """`controls`: the stream has control frames; other formats write resets and gaps in their own way."""
         self._rules = rules
         self._prefix = "stream." if controls else ""
-        self._say = say
+        self._echo = echo
         self._withheld: tuple[str | None, str] | None = None
         self._more = 0
 
@@ -30,7 +30,7 @@ class EventPrinter:
         """Print whether `item` is forwarded, and as what."""
         if not isinstance(item, Event):
             self._other(None)
-            self._say(self._prefix_of(_end(item) if isinstance(item, End) else _notice(self._rules, item)))
+            self._echo(self._prefix_of(_end(item) if isinstance(item, End) else _notice(self._rules, item)))
             return
         verdicts = self._rules.verdicts(item)
         message = next((verdict.message for verdict in verdicts if verdict.message is not None), None)
@@ -39,11 +39,11 @@ class EventPrinter:
         if message is not None:
             self._other(None)
             name = click.style(message.part or message.event or "message", fg="green")
-            self._say(f"{head}  {message.rule} → {name} {short(message.data.decode())}")
+            self._echo(f"{head}  {message.rule} → {name} {short(message.data.decode())}")
             return
         why = why_not(verdicts)
         if not self._other((item.step, why) if item.type == STEP_STREAM else None):
-            self._say(click.style(f"{head}  not forwarded: {why}", fg="bright_black"))
+            self._echo(click.style(f"{head}  not forwarded: {why}", fg="bright_black"))
 
     def _prefix_of(self, line: str) -> str:
         return line if self._prefix else line.replace("stream.", "", 1)
@@ -58,7 +58,7 @@ class EventPrinter:
                 f"{self._more} more chunk{'' if self._more == 1 else 's'}"
                 f" of step {(self._withheld or ('',))[0]}"
             )
-            self._say(click.style(f"{'':14} … {more}, for the same reason", fg="bright_black"))
+            self._echo(click.style(f"{'':14} … {more}, for the same reason", fg="bright_black"))
         self._withheld, self._more = withheld, 0
         return False
 
@@ -82,14 +82,14 @@ def _notice(rules: Rules, item: Item) -> str:
     attempt: int | None = getattr(item, "attempt", None)
     cause = getattr(item, "cause", None)
     if cause is None:
-        said = f"stream.reset   {step}  attempt {attempt} begins"
+        line = f"stream.reset   {step}  attempt {attempt} begins"
     else:
         missed = getattr(item, "missed", None)
         count = "some chunks" if missed is None else f"{missed} chunk{'' if missed == 1 else 's'}"
-        said = f"stream.gap     {step or 'the whole stream'}  {count} cannot be sent: {cause.value}"
+        line = f"stream.gap     {step or 'the whole stream'}  {count} cannot be sent: {cause.value}"
     if step is not None and not rules.forwards_chunks(step):
-        return click.style(f"{said}  not sent: no rule forwards chunks of this step", fg="bright_black")
-    return click.style(said, fg="yellow")
+        return click.style(f"{line}  not sent: no rule forwards chunks of this step", fg="bright_black")
+    return click.style(line, fg="yellow")
 
 
 def short(text: str) -> str:

@@ -117,10 +117,10 @@ def _items(text: str | None, recording: Path | None) -> Iterator[Item] | list[It
     if text is not None:
         return [_event(text)]
     assert recording is not None
-    from proxy.runs.replay import NotARecording, played  # noqa: PLC0415 - a single event needs no replay
+    from proxy.runs.replay import NotARecording, items_of_recording  # noqa: PLC0415 - a single event needs no replay
 
     try:
-        return played(recording.read_text(encoding="utf-8").splitlines())
+        return items_of_recording(recording.read_text(encoding="utf-8").splitlines())
     except (OSError, ValueError) as error:
         reason = str(error) if isinstance(error, NotARecording) else getattr(error, "strerror", None)
         raise Wrong(f"{recording} cannot be read: {reason or 'it is not UTF-8 text'}") from None

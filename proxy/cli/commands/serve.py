@@ -201,9 +201,9 @@ async def serve(
     except LogRefused as refused:
         click.echo(f"serve: {refused}", err=True)
         return PROBLEMS
-    says_where = worker is None or worker.mesh.index == 0
+    prints_address = worker is None or worker.mesh.index == 0
     try:
-        await proxy.run(sock, host=serving.host if says_where else None)
+        await proxy.run(sock, host=serving.host if prints_address else None)
     except OSError as error:  # another process bound the same address and listened first
         return cannot_listen(serving, error)
     _ignore_signals()
@@ -222,6 +222,6 @@ def _ignore(*signals: signal.Signals) -> None:
 
 def cannot_listen(serving: Serving, error: OSError) -> int:
     """Say that the address cannot be listened on; the exit status."""
-    said = f"serve: cannot listen on {serving.host}:{serving.port}: {error.strerror or error}"
-    click.echo(said, err=True)
+    message = f"serve: cannot listen on {serving.host}:{serving.port}: {error.strerror or error}"
+    click.echo(message, err=True)
     return CANNOT_LISTEN

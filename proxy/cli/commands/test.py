@@ -100,9 +100,9 @@ def _explain(result: TestResult) -> None:
         click.echo("      " + click.style(line, fg=colour))
     asked = [verdict for verdict in result.verdicts if verdict.asked]
     for verdict in asked[:MOST_VERDICTS]:
-        said = "decided" if verdict.matched else "did not match"
+        outcome = "decided" if verdict.matched else "did not match"
         why = f": {'; '.join(verdict.reasons)}" if verdict.reasons else ""
-        click.echo(f"      rule {verdict.rule} {said}{why}")
+        click.echo(f"      rule {verdict.rule} {outcome}{why}")
     if len(asked) > MOST_VERDICTS:
         click.echo(f"      … and {len(asked) - MOST_VERDICTS} more")
     if result.decided is None and result.verdicts:

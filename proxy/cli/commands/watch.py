@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 INTERRUPTED: Final = 130  # what a shell expects after Ctrl-C
 TRY_AGAIN: Final = 0.5  # seconds between lookups while the run does not exist or Hatchet is unreachable
-SAY_AGAIN: Final = 60.0  # seconds between two lines about the same outage, where there is no terminal
+REPEAT_AFTER: Final = 60.0  # seconds between two lines about the same outage, where there is no terminal
 LOOK_UP: Final = 1.0  # seconds without an event after which an error of Hatchet is shown
 
-Say = Callable[[str], None]
+Echo = Callable[[str], None]
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
@@ -179,38 +179,38 @@ async def _watch(
         await client.close()
 
 
-async def _next_run(client: HatchetClient, workflow: str, say: Say) -> str | None:
+async def _next_run(client: HatchetClient, workflow: str, echo: Echo) -> str | None:
     """The id of the first run of `workflow` that is triggered from now on; None where it does not exist."""
     since = datetime.now(UTC)
-    waiting = Waiting(say)
+    waiting = Waiting(echo)
     workflow_id: str | None = None
     while True:
         try:
             if workflow_id is None:
                 workflow_id = await client.workflow_id(workflow)
                 if workflow_id is None:
-                    say(f"there is no workflow {workflow} for this team's token")
+                    echo(f"there is no workflow {workflow} for this team's token")
                     return None
-                say(f"waiting for the next run of {workflow}")
+                echo(f"waiting for the next run of {workflow}")
             run_id = await client.run_since(workflow_id, since)
         except HatchetError as error:
             waiting.met(error)
         else:
             waiting.over()
             if run_id is not None:
-                say(f"watching {run_id}")
+                echo(f"watching {run_id}")
                 return run_id
         await asyncio.sleep(TRY_AGAIN)
 
 
 async def watch(
-    run_id: str, stream: StreamConfig, upstream: Upstream, say: Say, *, check_after: float
+    run_id: str, stream: StreamConfig, upstream: Upstream, echo: Echo, *, check_after: float
 ) -> int:
     """Print a line for each event of the run until its verified end; returns the exit status."""
     from proxy.runs.follower import RunFollower, RunSettings  # noqa: PLC0415
 
     controls = stream.format == "sse" and stream.control == "named"
-    printer = EventPrinter(Rules(stream), say, controls=controls)
+    printer = EventPrinter(Rules(stream), echo, controls=controls)
     queue: asyncio.Queue[Item] = asyncio.Queue()
 
     def publish(new: Sequence[Item]) -> None:
@@ -220,9 +220,9 @@ async def watch(
     run = RunFollower(run_id, upstream, publish=publish, settings=RunSettings(check_after=check_after))
     run.start()
     try:
-        if not await _found(run.known, stream.wait_for_run, say):
+        if not await _found(run.first_state, stream.wait_for_run, echo):
             return PROBLEMS
-        waiting = Waiting(say)
+        waiting = Waiting(echo)
         while True:
             try:
                 item = await asyncio.wait_for(queue.get(), LOOK_UP)
@@ -237,7 +237,7 @@ async def watch(
         await run.close()
 
 
-async def _found(known: Callable[[], object], patience: float, say: Say) -> bool:
+async def _found(first_state: Callable[[], object], patience: float, echo: Echo) -> bool:
     """Wait for the run as the proxy does.
 
     At most `patience` seconds for the run to exist; while Hatchet is unreachable, without limit.
@@ -245,20 +245,20 @@ async def _found(known: Callable[[], object], patience: float, say: Say) -> bool
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + patience
-    waiting, unknown = Waiting(say), False
+    waiting, unknown = Waiting(echo), False
     while True:
         try:
-            await known()  # type: ignore[misc]
+            await first_state()  # type: ignore[misc]
         except RunUnknown:
             waiting.over()
             if loop.time() >= until:
-                say("there is no such run for this team's token")
+                echo("there is no such run for this team's token")
                 return False
             if not unknown:
-                say(click.style("the run does not exist yet", fg="yellow"))
+                echo(click.style("the run does not exist yet", fg="yellow"))
             unknown = True
         except TokenRefused as error:
-            say(f"Hatchet refuses the token: {error}")
+            echo(f"Hatchet refuses the token: {error}")
             return False
         except HatchetError as error:
             waiting.met(error)
@@ -271,11 +271,11 @@ async def _found(known: Callable[[], object], patience: float, say: Say) -> bool
 class Waiting:
     """One line while Hatchet does not answer: a count that grows on a terminal, else a line a minute."""
 
-    def __init__(self, say: Say, *, now: Callable[[], float] = time.monotonic) -> None:
-        self._say = say
+    def __init__(self, echo: Echo, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._echo = echo
         self._now = now
         self._since: float | None = None  # None: Hatchet answers
-        self._said_at = 0.0
+        self._printed_at = 0.0
         self._times = 0
 
     def met(self, error: HatchetError | None) -> None:
@@ -291,10 +291,10 @@ class Waiting:
         if sys.stdout.isatty():
             text = f"waiting: {error} (asked {self._times} times in {now - self._since:.0f} s)"
             click.echo(f"\r\x1b[K{click.style(text, fg='yellow')}", nl=False)
-        elif first or now >= self._said_at + SAY_AGAIN:
-            self._said_at = now
+        elif first or now >= self._printed_at + REPEAT_AFTER:
+            self._printed_at = now
             count = "" if first else f" (asked {self._times} times in {now - self._since:.0f} s)"
-            self._say(click.style(f"waiting: {error}{count}", fg="yellow"))
+            self._echo(click.style(f"waiting: {error}{count}", fg="yellow"))
 
     def over(self) -> None:
         """Hatchet answers."""
@@ -302,5 +302,5 @@ class Waiting:
             return
         if sys.stdout.isatty():
             click.echo()
-        self._say(click.style(f"Hatchet answers after {self._now() - self._since:.0f} s", fg="yellow"))
+        self._echo(click.style(f"Hatchet answers after {self._now() - self._since:.0f} s", fg="yellow"))
         self._since, self._times = None, 0

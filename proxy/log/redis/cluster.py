@@ -74,22 +74,22 @@ def slot_map(reply: Reply, asked: Node) -> SlotMap:
 class KeySender:
     """Sends the commands of one key.
 
-    `find` gives the open link to a server; `strayed` is called if a redirect names a server without one.
+    `find` gives the open link to a server; `moved` is called if a redirect names a server without one.
     """
 
-    __slots__ = ("_find", "_link", "_node", "_strayed")
+    __slots__ = ("_find", "_link", "_moved", "_node")
 
     def __init__(
         self,
         node: Node,
         link: Link,
         find: Callable[[Node], Link | None],
-        strayed: Callable[[], None],
+        moved: Callable[[], None],
     ) -> None:
         self._node = node
         self._link = link
         self._find = find
-        self._strayed = strayed
+        self._moved = moved
 
     def send(self, commands: bytes, on_reply: OnReply, number: int = 1) -> None:
         """See `proxy.log.redis.link.Sender`."""
@@ -124,7 +124,7 @@ class KeySender:
         node = redirect_of(reply, self._node)
         link = self._find(node) if node is not None and left else None
         if link is None:
-            self._strayed()
+            self._moved()
             on_reply(LOST)
             return
         if reply.code == "ASK":

@@ -85,12 +85,12 @@ class Connection:
         if self._layout is None or self._layout.slots is None:
             raise LogAway(self.trouble or "Redis cannot be reached")
         node = self._layout.slots.master_of(key)
-        return KeySender(node, self._servers[node].commands, self._link_to, self._strayed)
+        return KeySender(node, self._servers[node].commands, self._link_to, self._moved)
 
     def start(self) -> None:
         """Connect, and stay connected."""
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._stay())
+            self._task = asyncio.get_running_loop().create_task(self._keep_connected())
 
     async def close(self) -> None:
         """Close all links for good, after announcing to the other replicas that this one is gone."""
@@ -127,7 +127,7 @@ class Connection:
 
     # -- connecting --
 
-    async def _stay(self) -> None:
+    async def _keep_connected(self) -> None:
         pause = RETRY[0]
         while True:
             try:
@@ -226,7 +226,7 @@ class Connection:
             self._flushed()
         self._beaten = True
 
-    async def say(self, life: Life) -> None:
+    async def announce_life(self, life: Life) -> None:
         """Say from now on that this replica is in `life`. Raises LogAway."""
         self.life = life
         layout = self._layout
@@ -246,7 +246,7 @@ class Connection:
         server = self._servers.get(node)
         return None if server is None else server.commands
 
-    def _strayed(self) -> None:
+    def _moved(self) -> None:
         """A command was redirected to a server that is not known."""
         self._drop("the cluster has moved its slots")
 

@@ -129,9 +129,9 @@ class Discovery:
                 problem = _AsksForPassword()
                 continue
             except (RedisError, OSError) as error:
-                said = str(error).split("\n")[0][:120]
+                reason = str(error).split("\n")[0][:120]
                 if not isinstance(problem, _AsksForPassword):
-                    problem = LogAway(f"no sentinel answers ({said})")
+                    problem = LogAway(f"no sentinel answers ({reason})")
                 continue
             if self.address.service in names:
                 return LogAway(f"the sentinels see no master of {self.address.service} now")

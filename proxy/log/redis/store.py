@@ -101,7 +101,7 @@ class RedisLog:
 
     async def leave(self) -> None:
         """Say that this replica gives its leads away."""
-        await self._connection.say(Life.LEAVING)
+        await self._connection.announce_life(Life.LEAVING)
 
     def _opened(self) -> None:
         self._changed()
@@ -219,9 +219,9 @@ class RedisLog:
     def stored(self, name: str, key: bytes, records: Sequence[Record]) -> None:
         """Tell followers of what was stored."""
         self.counts.appended += len(records)
-        self._tell(key, name, records)
+        self._notify(key, name, records)
 
-    def _tell(self, key: bytes, name: str, records: Sequence[Record]) -> None:
+    def _notify(self, key: bytes, name: str, records: Sequence[Record]) -> None:
         connection = self._connection
         if connection.is_open:
             connection.sender(key).send(self._wire.publish(key, name, records), connection.check)
@@ -233,7 +233,7 @@ class RedisLog:
             self._connection.check(reply)
 
     def nudge(self, name: str, record: Record) -> None:
-        self._tell(key_of(name), name, [record])
+        self._notify(key_of(name), name, [record])
 
     def _send(self, verb: bytes, key: bytes, *words: bytes) -> None:
         """Send a command about one key or channel, whose reply matters to nobody."""

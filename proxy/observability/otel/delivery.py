@@ -1,7 +1,7 @@
 """Delivery: brings items to a collector in a thread of its own; never waits for it, never grows.
 
 The event loop's only part is an append to a queue. While the collector is away or slow, the thread waits for
-it, the queue fills, and what finds no room is counted and dropped.
+it, the queue fills, and an item that finds it full is counted and dropped.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ class Delivery(Generic[T]):
         undelivered: Undelivered,
         *,
         name: str,
-        room: int,
+        capacity: int,
         batch: int,
         pause: float,
     ) -> None:
         """`send` sends a batch and returns whether the collector took it; it may block and raise.
 
-        `room`: how many items may wait. `batch`: how many are sent at once. `pause`: seconds between sends
-        while there are fewer.
+        `capacity`: how many items may wait. `batch`: how many are sent at once. `pause`: seconds between
+        sends while there are fewer.
         """
         self._send = send
         self._undelivered = undelivered
-        self._room = room
-        self._batch = min(batch, room)
+        self._capacity = capacity
+        self._batch = min(batch, capacity)
         self._pause = pause
         self._queue: deque[T] = deque()
         self._wake = threading.Event()
@@ -47,7 +47,7 @@ class Delivery(Generic[T]):
 
     def offer(self, item: T) -> None:
         """Take an item, or drop it if too many wait. Call it from one thread only."""
-        if len(self._queue) >= self._room or self._closing:
+        if len(self._queue) >= self._capacity or self._closing:
             self._undelivered.no_room += 1
             return
         self._queue.append(item)

@@ -85,7 +85,7 @@ class Telemetry:
             send,
             undelivered,
             name="otel-spans",
-            room=number(env, "OTEL_BSP_MAX_QUEUE_SIZE", MAX_QUEUE),
+            capacity=number(env, "OTEL_BSP_MAX_QUEUE_SIZE", MAX_QUEUE),
             batch=number(env, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", MAX_BATCH),
             pause=milliseconds(env, "OTEL_BSP_SCHEDULE_DELAY", SEND_EVERY),
         )
@@ -110,7 +110,7 @@ class Telemetry:
 
         # one may wait while another is sent: a later one says all that an earlier one says
         self._metrics = Delivery(
-            send, undelivered, name="otel-metrics", room=1, batch=1, pause=self._export_every
+            send, undelivered, name="otel-metrics", capacity=1, batch=1, pause=self._export_every
         )
         self._deliveries.append(self._metrics)
 
@@ -198,13 +198,13 @@ def _resource() -> Resource:
     """What the environment says of this process; without a name there, ours."""
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource  # noqa: PLC0415
 
-    told: Resource = Resource.create(
+    resource: Resource = Resource.create(
         {"service.version": __version__, "service.instance.id": str(uuid.uuid4())}
     )
-    if str(told.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
-        named: Resource = told.merge(Resource({SERVICE_NAME: SERVICE}))
+    if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
+        named: Resource = resource.merge(Resource({SERVICE_NAME: SERVICE}))
         return named
-    return told
+    return resource
 
 
 class _LastReason(logging.Handler):

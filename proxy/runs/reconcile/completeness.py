@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from proxy.core.observations import Kind
 from proxy.runs.reconcile.placement import Execution
 from proxy.runs.reconcile.subscription_state import SubscriptionState
-from proxy.runs.reconcile.timing import SETTLE_MOST, SIGN_WAIT, VOUCH_WAIT
+from proxy.runs.reconcile.timing import END_PROOF_WAIT, SETTLE_MOST, SIGN_WAIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +113,13 @@ def _proof(one: SubscriptionState, attempt: tuple[str, int], end: AttemptEnd) ->
     if received is not None:
         return received.settled_at, received.settled_at
     if end.sent_live and not end.followed:
-        return None, end.known_at + VOUCH_WAIT  # the end came from elsewhere; this one may still bring it
+        return None, end.known_at + END_PROOF_WAIT  # the end came from elsewhere; this one may still bring it
     if not end.followed and _saw_stop(one, end):
         return one.run_end_at + end.settle, one.run_end_at + end.settle
     sign = one.sign_of_life(attempt, end.known_at)
     if sign is not None:
         return sign + end.settle, sign + end.settle
-    return None, end.known_at + (VOUCH_WAIT if end.followed else SIGN_WAIT)
+    return None, end.known_at + (END_PROOF_WAIT if end.followed else SIGN_WAIT)
 
 
 def _saw_stop(one: SubscriptionState, end: AttemptEnd) -> bool:

@@ -174,12 +174,12 @@ class Evidence:
         """
         known = self.failures.get(self.proven)
         live = known is not None and known.live
-        said = (known.text if known is not None else None) or text
+        error_text = (known.text if known is not None else None) or text
         when = known.at if known is not None and known.at else at
-        emit_at = now + (wait if said else FAILURE_TEXT_WAIT)
+        emit_at = now + (wait if error_text else FAILURE_TEXT_WAIT)
         since = known.known_at if known is not None else now
-        end = Outcome(STEP_FAILED, self.proven, payloads.failure(said), when, live, since, emit_at)
-        self.failures.setdefault(self.proven, Failure(said, when, live, now, by_itself=True))
+        end = Outcome(STEP_FAILED, self.proven, payloads.failure(error_text), when, live, since, emit_at)
+        self.failures.setdefault(self.proven, Failure(error_text, when, live, now, by_itself=True))
         if self.without_text:
             self.end = None
         self.ended(end)

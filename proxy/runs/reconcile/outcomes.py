@@ -114,7 +114,7 @@ def has_run(known: PastStep) -> bool:
 
 def _says_failed(evidence: Evidence, known: PastStep, attempt: int, now: float) -> None:
     last = [event for event in known.events if event.retry_count == attempt - 1]
-    text = known.error or next((said for event in reversed(last) if (said := _text(event))), None)
+    text = known.error or next((error_text for event in reversed(last) if (error_text := _text(event))), None)
     stopped = any(event.type == TIMED_OUT for event in last)
     _failed(evidence, attempt, text, known.finished_at, now, stopped=stopped)
     if evidence.failed_since is None or evidence.failed_since[0] != attempt:

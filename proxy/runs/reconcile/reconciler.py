@@ -202,13 +202,13 @@ class Reconciler:
             self.core_poll.want(now)
         elif event.kind is _STREAM:
             one.chunk_at = now
-            step = self._steps.known(step_id, now)
+            step = self._steps.get_or_add(step_id, now)
             if not step.sequencer.ended:
                 self._end.goes_on()
             self._intake.chunk(one, step, event, now)
         else:
             self._end.stirred(now)
-            self._intake.lifecycle(one, self._steps.known(step_id, now), event, now)
+            self._intake.lifecycle(one, self._steps.get_or_add(step_id, now), event, now)
         if event.hangup and event.kind is Kind.COMPLETED and one.complete:
             # Nothing comes after that, even if the end of the stream is seen later. A run that failed or was
             # cancelled keeps a subscription by metadata open.
@@ -269,7 +269,7 @@ class Reconciler:
             if not state.done:
                 self._states.want_history(now)
         for known in state.steps:
-            step = self._steps.known(known.step_run_id, now)
+            step = self._steps.get_or_add(known.step_run_id, now)
             step.named(known.name, self._emit_start_at(now))
             step.note_running(now, running=known.status is Status.RUNNING)
             if known.status is Status.EVICTED:
@@ -303,7 +303,7 @@ class Reconciler:
             live = self._joining.joined and (self._subscriptions.open or self._end.hint is not None)
             emit_at = now + LIVE_WAIT if live else now
             for known in sorted(state.steps, key=lambda one: one.created_at or 0):
-                step = self._steps.known(known.step_run_id, now)
+                step = self._steps.get_or_add(known.step_run_id, now)
                 step.named(known.name, self._emit_start_at(now))
                 denied_at = self._denied_at(step, known)
                 outcomes.note_history(step.evidence, known, asked, now, emit_at, denied_at=denied_at)

@@ -329,8 +329,8 @@ class Steps:
     def __iter__(self) -> Iterator[Step]:
         return iter(self._by_id.values())
 
-    def known(self, step_run_id: str, now: float) -> Step:
-        """A step; it is known from now on."""
+    def get_or_add(self, step_run_id: str, now: float) -> Step:
+        """The step with this id, which is added if it is new."""
         step = self._by_id.get(step_run_id)
         if step is None:
             step = self._by_id[step_run_id] = Step(

@@ -68,7 +68,7 @@ CROWDED_FOR: Final = 10.0
 """How long after a team wanted too many subscriptions the engine may still be overloaded by them. With 48
 runs at once on a real engine chunks were seconds late, or lost, until the last run was over."""
 
-VOUCH_WAIT: Final = 0.3
+END_PROOF_WAIT: Final = 0.3
 """How long an end that one subscription brought waits for the same end on a subscription that can prove the
 tail."""
 

@@ -185,8 +185,8 @@ class TicketEndpoint:
             refused = team.limits.admit_request(time.monotonic())
             if refused is not None or self._pending[team.name] >= MAX_PENDING:
                 which = refused.which if refused is not None else TICKETS_LIMIT
-                said = f"the limit {which} of this team is reached; try again later"
-                return replace(problem(429, said, headers=[RETRY_AFTER]), limit=which)
+                message = f"the limit {which} of this team is reached; try again later"
+                return replace(problem(429, message, headers=[RETRY_AFTER]), limit=which)
             if not await self._allowed(team, stream, identity, head, run):
                 return problem(403, "the rules of this stream do not allow you this run")
             ticket, expires_at = team.authenticator.mint(identity, stream=ticket_request.stream, run=run)
@@ -225,7 +225,7 @@ class TicketEndpoint:
             run_id = (await team.find(stream.config.metadata_key, run, patience, wanted)).run_id
         session = await team.runs.lease(run_id, resumes=True)
         try:
-            return await session.known(stream.config.wait_for_run)
+            return await session.first_state(stream.config.wait_for_run)
         finally:
             team.runs.release(session)
 

@@ -68,7 +68,11 @@ ABORT: Final = "stream_proxy.connection"
 bytes the client has not taken."""
 
 VERSIONS: Final = ("1.0", "1.1")
-_KEPT: Final = (b"host", b"origin", b"sec-fetch-site")  # of a head that is too large: what CORS asks for
+_KEPT_HEADERS: Final = (
+    b"host",
+    b"origin",
+    b"sec-fetch-site",
+)  # of a head that is too large: what CORS asks for
 _FRAMING: Final = (b"content-length", b"transfer-encoding")
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
@@ -191,7 +195,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._exceeds(
                 HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a request may have {HEAD_COUNT} headers"
             )
-        if self._excess is None or name.lower() in _KEPT:
+        if self._excess is None or name.lower() in _KEPT_HEADERS:
             super().on_header(name, value)
 
     def _exceeds(self, status: HTTPStatus, detail: str) -> None:

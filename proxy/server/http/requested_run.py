@@ -46,7 +46,7 @@ async def _carries(team: Team, run_id: str, pair: tuple[str, str]) -> bool:
     state: CoreState | None = None if run is None else run.state
     try:
         if state is None:
-            state = await (team.upstream.core(run_id) if run is None else run.known(0))
+            state = await (team.upstream.core(run_id) if run is None else run.first_state(0))
     except RunUnknown:
         return False
     key, value = pair

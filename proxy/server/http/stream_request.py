@@ -333,7 +333,7 @@ class StreamRequest:
         state = run.state
         if state is None or run.opened(self._stream) is None:
             await in_task()
-            state = await run.known(self._patience)
+            state = await run.first_state(self._patience)
         if self._stream.depends_on_workflow or self._stream.shows_workflow:
             await check_workflow(self._stream, run)
         return state

@@ -69,7 +69,7 @@ class RestApi:
             raise _problem(web.HTTPBadRequest, "invalid workflow run id") from None
         now = self._core.scheduler.now()
         found = (tenant.runs.get(run_id) or tenant.recorded.get(run_id) for tenant in self._core.tenants)
-        run = next((one for one in found if one is not None and one.known(now)), None)
+        run = next((one for one in found if one is not None and one.is_visible(now)), None)
         if run is None:
             raise _problem(web.HTTPNotFound, "not found")
         tenant = self._gate.tenant(request.headers.get("Authorization"))

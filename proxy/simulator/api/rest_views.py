@@ -39,7 +39,7 @@ def run_answer(run: Run, now: float) -> dict[str, Any]:
 
 def list_answer(runs: Iterable[Run], now: float, offset: int, limit: int) -> dict[str, Any]:
     """GET …/workflow-runs: one row a run, newest first; a DAG's steps are its children."""
-    known = [run for run in runs if run.read_model.known(now)]
+    known = [run for run in runs if run.read_model.is_visible(now)]
     rows = [_row(run, now) for run in known[offset : offset + limit]]
     pages = -(-len(known) // limit) if limit else 0
     page = offset // limit + 1 if limit else 1

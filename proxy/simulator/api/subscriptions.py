@@ -111,7 +111,7 @@ class RunSubscription:
     def _run_in_history(self) -> Run | RecordedRun | None:
         run = self._tenant.runs.get(self._run_id) or self._tenant.recorded.get(self._run_id)
         waits = self._core.quirks.early_subscription_waits
-        return None if run is None or (waits and not run.known(self._core.scheduler.now())) else run
+        return None if run is None or (waits and not run.is_visible(self._core.scheduler.now())) else run
 
     def _look_up_later(self) -> None:
         self._lookups += 1

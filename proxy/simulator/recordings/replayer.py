@@ -80,7 +80,7 @@ class RecordedRun:
 
     # -- what is answered ------------------------------------------------------------------------
 
-    def known(self, now: float) -> bool:
+    def is_visible(self, now: float) -> bool:
         """Whether the read side had the run at this moment."""
         past = self._past()
         return past is not None and "run" in past

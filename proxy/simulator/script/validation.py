@@ -29,8 +29,8 @@ def check(source: Source, file: ScriptFile) -> None:
     runs = {name: [child for _, child in _children(workflow)] for name, workflow in file.workflows.items()}
     if cycle := find_cycle(runs):
         at = source.key_at(("workflows", cycle[0]))
-        said = f"the workflows run each other without end: {' → '.join(cycle)}"
-        source.add(at, "cycle", said, "take one of the children away")
+        message = f"the workflows run each other without end: {' → '.join(cycle)}"
+        source.add(at, "cycle", message, "take one of the children away")
 
 
 def check_parts(source: Source) -> None:
@@ -68,8 +68,10 @@ def _workflow(source: Source, path: Path, workflow: WorkflowBlock, names: list[s
     for name, step in workflow.steps.items():
         _name(source, (*path, "steps", name), name)
         if name.lower() in lowered:
-            said = f"`{name}` and `{lowered[name.lower()]}` are one name in lower case, as the SDK writes it"
-            source.add(source.key_at((*path, "steps", name)), "duplicate-step", said, "rename one")
+            message = (
+                f"`{name}` and `{lowered[name.lower()]}` are one name in lower case, as the SDK writes it"
+            )
+            source.add(source.key_at((*path, "steps", name)), "duplicate-step", message, "rename one")
         lowered[name.lower()] = name
         _parents(source, (*path, "steps", name), name, parents)
         _step(source, (*path, "steps", name), step)
@@ -103,16 +105,16 @@ def _parents(source: Source, path: Path, name: str, parents: Mapping[str, Sequen
 
 def _name(source: Source, path: Path, name: str) -> None:
     if not NAME.fullmatch(name):
-        said = f"Hatchet refuses the name `{name}`"
-        source.add(source.key_at(path), "name", said, f"it must match the regex ^{NAME.pattern}$")
+        message = f"Hatchet refuses the name `{name}`"
+        source.add(source.key_at(path), "name", message, f"it must match the regex ^{NAME.pattern}$")
 
 
 def _last_step(source: Source, path: Path, step: StepBlock) -> None:
     """The step on failure or on success."""
     if step.parents:
         at, key = source.key_at((*path, "parents")), str(path[-1])
-        said = f"the step {key.replace('_', ' ')} has no parents"
-        source.add(at, key.replace("_", "-"), said, "Hatchet runs it after all others")
+        message = f"the step {key.replace('_', ' ')} has no parents"
+        source.add(at, key.replace("_", "-"), message, "Hatchet runs it after all others")
     _step(source, path, step)
 
 
@@ -141,8 +143,8 @@ def _chunks(source: Source, path: Path, step: StepBlock) -> None:
     assert chunks is not None
     kinds = [kind for kind in CHUNK_KINDS if getattr(chunks, kind) is not None]
     if not kinds:
-        said = "`chunks` says nothing of what is streamed"
-        source.add(source.key_at(path), "missing-key", said, f"write one of {', '.join(CHUNK_KINDS)}")
+        message = "`chunks` says nothing of what is streamed"
+        source.add(source.key_at(path), "missing-key", message, f"write one of {', '.join(CHUNK_KINDS)}")
     _one_of(source, path, kinds)
     if chunks.size is not None and chunks.count is None:
         source.add(source.key_at((*path, "size")), "size", "`size` goes with `count`", "write `count: 1`")
@@ -150,15 +152,15 @@ def _chunks(source: Source, path: Path, step: StepBlock) -> None:
     for index, chunk in enumerate(chunks.texts or ()):
         if sum(one is not None for one in (chunk.text, chunk.hex, chunk.size)) != 1:
             at = source.at((*path, "texts", index))
-            said = "a chunk is a text, or has either `hex` or `size`"
-            source.add(at, "chunk", said, 'like {hex: "fffe00"}')
+            message = "a chunk is a text, or has either `hex` or `size`"
+            source.add(at, "chunk", message, 'like {hex: "fffe00"}')
 
 
 def _one_of(source: Source, path: Path, kinds: Sequence[str]) -> None:
     if len(kinds) > 1:
         at = source.key_at((*path, kinds[1]))
-        said = f"`{kinds[1]}` and `{kinds[0]}` cannot both be"
-        source.add(at, "contradiction", said, "keep one")
+        message = f"`{kinds[1]}` and `{kinds[0]}` cannot both be"
+        source.add(at, "contradiction", message, "keep one")
 
 
 def _expression(source: Source, path: Path, text: str | None, fields: Shape) -> None:

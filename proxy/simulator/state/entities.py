@@ -117,9 +117,9 @@ class Run:
     done: bool = False  # what GetRunDetails says
     history_status: str = QUEUED  # the read side's
 
-    def known(self, now: float) -> bool:
+    def is_visible(self, now: float) -> bool:
         """Whether the read side has the run."""
-        return self.read_model.known(now)
+        return self.read_model.is_visible(now)
 
     def plan(self) -> Iterator[tuple[str, Step, tuple[str, ...]]]:
         """Every step there will be: its name, script and parents; the on-failure task comes last."""

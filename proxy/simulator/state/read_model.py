@@ -75,7 +75,7 @@ class ReadModel:
         event.number = len(self.events) + 1
         self.events.append(event)
 
-    def known(self, now: float) -> bool:
+    def is_visible(self, now: float) -> bool:
         """Whether the read side has the run itself."""
         return self.created_visible_at <= now
 

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from proxy.core.events import STEP_ENDS, STEP_STARTED, End, Event, Item
 from proxy.hatchet.errors import HatchetError
-from proxy.runs.followed import FollowedRun
+from proxy.runs.followed_run import FollowedRun
 from proxy.streams.run_session import RunSession
 
 if TYPE_CHECKING:

@@ -200,7 +200,7 @@ class MergedSession:
                 self._feed.attach(session.run)
             while True:
                 try:
-                    state = await session.known(JOIN_PATIENCE)
+                    state = await session.first_state(JOIN_PATIENCE)
                     if self.stream.depends_on_workflow or self.stream.shows_workflow:
                         await session.named(JOIN_PATIENCE)
                     self.guards.check(state)

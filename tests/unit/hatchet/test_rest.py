@@ -15,7 +15,7 @@ from aiohttp import web
 from proxy.hatchet.client import FIND_LIMIT, FIND_PAGES, HatchetClient
 from proxy.hatchet.endpoint import endpoint
 from proxy.hatchet.errors import HistoryAway
-from proxy.hatchet.rest import ROOM, Rest
+from proxy.hatchet.rest import ANSWER_FACTOR, Rest
 from tests.support.hatchet_server import RUN, TENANT, config, token
 
 RECORDINGS = Path(__file__).parent.parent.parent / "recordings" / "rest"
@@ -152,7 +152,7 @@ async def test_an_answer_that_never_ends_is_cut_off(serve: Serve, connect: Open)
             return response
 
     client = connect(await serve(endless), max_message="1MiB")
-    with pytest.raises(HistoryAway, match=str(ROOM * 1024 * 1024)):
+    with pytest.raises(HistoryAway, match=str(ANSWER_FACTOR * 1024 * 1024)):
         await client.past(RUN)
 
 

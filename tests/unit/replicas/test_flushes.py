@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(20)
 async def leader_with(*times: int, store: MemoryStore | None = None, name: str = "a") -> ReplicaOfRun:
     replica = ReplicaOfRun(store or MemoryStore(), name)
     replica.team.merge_times = list(times)
-    await replica.run.known()
+    await replica.run.first_state()
     return replica
 
 

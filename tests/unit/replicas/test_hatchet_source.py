@@ -15,7 +15,7 @@ from tests.support.shared_runs import NAME, RUN, STARTED, ReplicaOfRun, chunk, c
 async def source_of(role: Role = Role.FOLLOWING) -> tuple[ReplicaOfRun, RunState, HatchetSource]:
     replica = ReplicaOfRun(MemoryStore(), "a")
     state = RunState(RUN, NAME, "a", replica.served)
-    state.known({})
+    state.set_metadata({})
     state.role = role
     return replica, state, HatchetSource(state, replica.context)
 

@@ -43,10 +43,10 @@ class Process:
 async def pair() -> tuple[MemoryStore, Process, Process]:
     store = MemoryStore()
     leader, follower = Process(store, "a"), Process(store, "b")
-    await leader.one.run.known()
+    await leader.one.run.first_state()
     leader.one.bring(STARTED, chunk(0))
     await rest()
-    await follower.one.run.known()
+    await follower.one.run.first_state()
     for process in (leader, follower):
         process.keeper.start()
     return store, leader, follower

@@ -99,14 +99,14 @@ async def test_a_leader_that_closes_asks_those_who_follow() -> None:
 async def test_a_leader_that_nobody_follows_says_that_nobody_leads() -> None:
     store = MemoryStore()
     leader = ReplicaOfRun(store, "a")
-    await leader.run.known()
+    await leader.run.first_state()
     leader.bring(STARTED)
     await rest()
     await leader.run.close()
     assert (store.logs[NAME][-1].is_fence, store.logs[NAME][-1].replica) == (True, "")
     assert leader.team.follower_now is None
     later = ReplicaOfRun(store, "b")
-    await later.run.known()
+    await later.run.first_state()
     assert later.run.role is Role.LEADING
 
 

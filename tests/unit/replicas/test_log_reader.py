@@ -70,7 +70,7 @@ async def test_a_log_that_tells_otherwise_ends_the_session() -> None:
     store, _, follower = await leader_and_follower()
     foreign = MemoryStore()
     other = ReplicaOfRun(foreign, "c")
-    await other.run.known()
+    await other.run.first_state()
     other.bring(STARTED)
     await rest()
     store.logs[NAME] = [structs.replace(record, fence=record.fence + 10**6) for record in foreign.logs[NAME]]

@@ -16,7 +16,7 @@ from tests.support.shared_runs import DONE, NAME, OVER, STARTED, ReplicaOfRun, c
 
 async def opened(store: MemoryStore, name: str) -> ReplicaOfRun:
     replica = ReplicaOfRun(store, name)
-    await replica.run.known()
+    await replica.run.first_state()
     return replica
 
 
@@ -51,7 +51,7 @@ async def test_who_comes_later_follows_the_leader_and_asks_hatchet_for_nothing()
 async def test_two_that_open_a_run_at_once_agree_on_one_leader() -> None:
     store = MemoryStore()
     one, other = ReplicaOfRun(store, "a"), ReplicaOfRun(store, "b")
-    opening = asyncio.gather(one.run.known(), other.run.known())
+    opening = asyncio.gather(one.run.first_state(), other.run.first_state())
     await one.clock.turn(1.0)
     await other.clock.turn(1.0)
     await opening
@@ -89,7 +89,7 @@ async def test_a_run_that_is_over_is_served_from_its_log() -> None:
     store, leader = await finished()
     late = ReplicaOfRun(store, "b")
     late.team.done = True
-    await late.run.known()
+    await late.run.first_state()
     assert late.run.role is Role.OVER
     assert late.served.items == leader.served.items
     assert late.team.followers == []
@@ -100,7 +100,7 @@ async def test_a_run_that_was_replayed_after_its_end_begins_a_new_generation() -
     late = ReplicaOfRun(store, "b")
     late.team.done = True
     late.served.rebuilt = [structs.replace(STARTED, step="more", step_run_id="3")]
-    await late.run.known()
+    await late.run.first_state()
     assert late.run.role is Role.LEADING
     assert late.served.items == []
     assert late.served.fences.generation != leader.served.fences.generation
@@ -116,7 +116,7 @@ async def test_a_log_that_cannot_be_read_is_begun_anew() -> None:
 async def test_without_the_log_a_run_is_served_from_memory() -> None:
     alone = ReplicaOfRun(MemoryStore(), "a")
     alone.log.cut()
-    await alone.run.known()
+    await alone.run.first_state()
     assert alone.run.local
     alone.bring(STARTED, *chunks(2))
     await rest()
@@ -133,7 +133,7 @@ async def test_a_log_that_refuses_to_be_opened_is_looked_at_again() -> None:
         raise LogAway("its memory is full")
 
     one.log.claim = refused  # type: ignore[method-assign]
-    await one.run.known()
+    await one.run.first_state()
     one.bring(STARTED)
     await rest()
     assert one.run.local

@@ -52,7 +52,7 @@ async def test_two_followers_that_go_on_alone_never_use_one_fence(monkeypatch: p
     monkeypatch.setattr("proxy.replicas.run_state.now_ms", lambda: LATER)
     store, _, follower = await leader_and_follower()
     other = ReplicaOfRun(store, "c")
-    await other.run.known()
+    await other.run.first_state()
     for replica in (follower, other):
         replica.log.cut()
         await replica.clock.turn(ALONE_AFTER + 0.1)

@@ -23,7 +23,7 @@ async def test_what_it_holds_is_appended_when_it_takes_over() -> None:
 async def test_only_one_of_two_takes_over() -> None:
     store, _, other = await leader_and_follower()
     third = ReplicaOfRun(store, "c")
-    await third.run.known()
+    await third.run.first_state()
     assert [await other.run.take_over("a"), await third.run.take_over("a")] == [True, False]
     await rest()
     assert (other.run.role, third.run.role) == (Role.LEADING, Role.FOLLOWING)
@@ -43,7 +43,7 @@ async def test_a_take_over_waits_until_hatchet_has_brought_the_run() -> None:
 async def test_who_was_too_late_stands_by_no_longer() -> None:
     store, _, other = await leader_and_follower()
     third = ReplicaOfRun(store, "c")
-    await third.run.known()
+    await third.run.first_state()
     other.run.take_over_soon()
     await rest()
     await third.run.take_over("a")
@@ -56,7 +56,7 @@ async def test_who_was_too_late_stands_by_no_longer() -> None:
 async def test_who_was_asked_to_stand_by_does_so_also_when_it_was_too_late() -> None:
     store, _, other = await leader_and_follower()
     third = ReplicaOfRun(store, "c")
-    await third.run.known()
+    await third.run.first_state()
     other.run.stand_by()
     other.run.take_over_soon()
     await rest()

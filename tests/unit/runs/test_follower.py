@@ -276,7 +276,7 @@ async def test_a_message_that_is_too_large_gives_a_gap_with_that_cause(followed:
 async def test_a_run_outlives_an_outage_and_asks_ever_more_rarely_meanwhile(followed: Followed) -> None:
     followed.upstream.refuse = HatchetAway("refused")
     followed.upstream.cores[RUN] = HatchetAway("refused")
-    known = asyncio.ensure_future(followed.run.known())
+    known = asyncio.ensure_future(followed.run.first_state())
     await followed.clock.turn(1)
     with pytest.raises(HatchetAway):
         await known
@@ -312,9 +312,9 @@ async def test_after_an_outage_the_subscription_is_opened_as_soon_as_the_core_st
 async def test_a_run_that_is_not_known_yet_is_asked_for_again(followed: Followed) -> None:
     del followed.upstream.cores[RUN]
     with pytest.raises(RunUnknown):
-        await followed.run.known()
+        await followed.run.first_state()
     followed.upstream.cores[RUN] = core()
-    state = asyncio.ensure_future(followed.run.known())
+    state = asyncio.ensure_future(followed.run.first_state())
     await followed.clock.turn(0.2)
     assert (await state).run_id == RUN
 
@@ -505,7 +505,7 @@ async def test_nothing_is_published_after_close(followed: Followed) -> None:
 async def test_a_closed_run_that_is_asked_for_its_state_refuses(followed: Followed) -> None:
     await followed.run.close()
     with pytest.raises(HatchetAway):
-        await followed.run.known()
+        await followed.run.first_state()
 
 
 # -- exceptions that should not be possible --

@@ -13,7 +13,7 @@ from proxy.core.events import Event, Item, StepGap
 from proxy.hatchet.errors import HatchetAway, HistoryAway, RunUnknown
 from proxy.runs.feeds import TAP
 from proxy.runs.follower import RunFollower
-from proxy.runs.lookup import HAND_OVER, MOST_KEPT, PICK_UP, Finder
+from proxy.runs.lookup import HAND_OVER, MOST_BUFFERED, PICK_UP, Finder
 from proxy.runs.reconcile.subscription_state import Pulse
 from tests.support.fakes import FakeSubscription, FakeUpstream, HandClock, rest
 from tests.unit.runs.test_follower import RUN, TRACE, chunk, completed, core, hangup, past, started
@@ -176,7 +176,7 @@ async def test_more_events_than_are_kept_are_a_gap(setup: Setup) -> None:
     await rest()
     setup.upstream.cores[RUN] = core()
     setup.upstream.pasts[RUN] = past()
-    text = "x" * (MOST_KEPT // 4)
+    text = "x" * (MOST_BUFFERED // 4)
     setup.search.emit(started(), *[chunk(n, text=text) for n in range(4)], completed())
     await setup.clock.turn(0.5)
     found = await finding

@@ -291,10 +291,10 @@ async def test_memory_is_bounded_and_the_least_recently_used_run_goes_first() ->
     for run_id in ids:
         upstream.open[0].emit(*[structs.replace(chunk(n), run_id=run_id) for n in range(3)])
     assert tap.bytes == 9 * (OVERHEAD + 2)
-    assert list(tap._kept) == ids[1:]
+    assert list(tap._buffers) == ids[1:]
     upstream.open[0].emit(structs.replace(chunk(3), run_id=ids[1]))
     upstream.open[0].emit(structs.replace(chunk(4), run_id=ids[1]))
-    assert list(tap._kept) == [ids[3], ids[1]], "the one that was used last is kept"
+    assert list(tap._buffers) == [ids[3], ids[1]], "the one that was used last is kept"
     await tap.close()
     assert tap.bytes == 0
 

@@ -169,7 +169,7 @@ def test_history_lag() -> None:
     for on in (True, False):
         play = SimulatedRun("fast", 1, quirks={"history_lag": on})
         play.at(0.03)
-        assert play.run.known(play.scheduler.now()) is not on
+        assert play.run.is_visible(play.scheduler.now()) is not on
 
 
 @pytest.mark.parametrize(

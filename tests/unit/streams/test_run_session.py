@@ -53,7 +53,7 @@ class PlayedRun:
     async def is_replaced(self) -> bool:
         return self.replaced
 
-    async def known(self) -> CoreState:
+    async def first_state(self) -> CoreState:
         self.asked += 1
         return await self.answer
 
@@ -176,7 +176,7 @@ async def test_only_the_clients_of_removed_streams_are_dropped() -> None:
 
 async def test_a_wait_for_the_state_of_a_dropped_run_ends_with_hatchet_away() -> None:
     one = session()
-    waiting = [asyncio.create_task(one.known(10.0)) for _ in range(2)]
+    waiting = [asyncio.create_task(one.first_state(10.0)) for _ in range(2)]
     await asyncio.sleep(0)
     one.drop()
     results = await asyncio.gather(*waiting, return_exceptions=True)
@@ -186,7 +186,7 @@ async def test_a_wait_for_the_state_of_a_dropped_run_ends_with_hatchet_away() ->
 async def test_a_client_that_stops_waiting_for_the_state_leaves_the_others_waiting() -> None:
     one = session()
     run = cast(PlayedRun, one.run)
-    first, second = (asyncio.create_task(one.known(10.0)) for _ in range(2))
+    first, second = (asyncio.create_task(one.first_state(10.0)) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
@@ -201,7 +201,7 @@ async def test_without_patience_a_run_that_does_not_exist_is_looked_up_once() ->
     run = cast(PlayedRun, one.run)
     run.answer.set_exception(RunUnknown("no such run"))
     with pytest.raises(RunUnknown):
-        await one.known(0.0)
+        await one.first_state(0.0)
     assert run.asked == 1
 
 
@@ -222,7 +222,7 @@ async def test_a_run_that_does_not_exist_is_looked_up_again_until_the_patience_i
     monkeypatch.setattr(loop, "time", lambda: now)
     monkeypatch.setattr("proxy.streams.run_queries.asyncio.sleep", sleep)
     with pytest.raises(RunUnknown):
-        await one.known(0.5)
+        await one.first_state(0.5)
     assert run.asked == len(pauses) + 1
     assert pauses == pytest.approx([LOOKUP_PAUSE, LOOKUP_PAUSE, 0.5 - 2 * LOOKUP_PAUSE])
     assert now - began == pytest.approx(0.5)
@@ -234,7 +234,7 @@ async def test_a_run_that_was_dropped_is_not_looked_up_again() -> None:
     run.answer.set_exception(RunUnknown("no such run"))
     one.drop()
     with pytest.raises(RunUnknown):
-        await one.known(1e6)
+        await one.first_state(1e6)
     assert run.asked == 1
 
 

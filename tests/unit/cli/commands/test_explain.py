@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from proxy.cli.main import main
 from proxy.core.events import End, Event
-from proxy.runs.replay import NotARecording, played
+from proxy.runs.replay import NotARecording, items_of_recording
 
 RECORDINGS = Path(__file__).parents[3] / "recordings"
 YAML = """
@@ -137,7 +137,7 @@ def test_every_recording_reaches_its_verified_end() -> None:
     files = sorted(RECORDINGS.glob("*/*.jsonl"))
     assert len(files) > 20
     for file in files:
-        items = played(file.read_text().splitlines())
+        items = items_of_recording(file.read_text().splitlines())
         assert isinstance(items[-1], End), file
         events = [item for item in items if isinstance(item, Event)]
         assert events[-1].type == f"run_{items[-1].status}", file
@@ -166,7 +166,7 @@ def test_a_recorded_run_is_explained_event_by_event(path: Path) -> None:
 )  # fmt: skip
 def test_a_malformed_recording_is_reported_with_its_line(lines: list[str], message: str) -> None:
     with pytest.raises(NotARecording, match=message):
-        played(lines)
+        items_of_recording(lines)
 
 
 # -- whole

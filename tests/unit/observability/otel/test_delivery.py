@@ -19,7 +19,7 @@ def test_what_waits_is_sent_in_batches_when_it_is_closed() -> None:
         sent.append([*items])
         return True
 
-    one = Delivery[int](send, lost, name="t", room=9, batch=4, pause=LONG)
+    one = Delivery[int](send, lost, name="t", capacity=9, batch=4, pause=LONG)
     for number in range(3):
         one.offer(number)
     one.close(10)
@@ -38,7 +38,7 @@ def test_while_a_send_hangs_what_finds_no_room_is_dropped_and_counted_and_the_en
         return True
 
     lost = Undelivered()
-    one = Delivery[int](send, lost, name="t", room=4, batch=2, pause=LONG)
+    one = Delivery[int](send, lost, name="t", capacity=4, batch=2, pause=LONG)
     one.offer(1)
     one.offer(2)  # a whole batch wakes the thread
     assert begun.wait(30)
@@ -62,7 +62,7 @@ def test_a_send_that_fails_or_raises_costs_its_items_and_not_the_thread() -> Non
         return answer
 
     lost = Undelivered()
-    one = Delivery[int](send, lost, name="t", room=9, batch=1, pause=LONG)
+    one = Delivery[int](send, lost, name="t", capacity=9, batch=1, pause=LONG)
     for number in range(3):
         one.offer(number)
     one.close(10)

@@ -17,12 +17,12 @@ from proxy.runs.reconcile.completeness import AttemptEnd, Verdict, tail
 from proxy.runs.reconcile.subscription_state import Pulse, Selection, SubscriptionState
 from proxy.runs.reconcile.timing import (
     AFTER_FLUSHES,
+    END_PROOF_WAIT,
     HANGUP_LEAST,
     SEAM,
     SETTLE,
     SETTLE_MOST,
     SIGN_WAIT,
-    VOUCH_WAIT,
 )
 from tests.support.reconciler_world import World, legal
 from tests.support.scenario import (
@@ -208,7 +208,7 @@ def test_an_end_waits_for_the_subscription_that_brought_the_chunks(kind: Kind, t
 def test_an_end_that_no_subscription_proves_comes_with_a_gap(kind: Kind, type_: str) -> None:
     made, _, second = beside()
     made.emit(second, end(kind, 3))
-    made.until(3.0 + VOUCH_WAIT - 0.01)
+    made.until(3.0 + END_PROOF_WAIT - 0.01)
     assert not published(made, type_)
     made.until(3.5)
     assert published(made, type_)

@@ -58,7 +58,7 @@ def test_a_chunk_that_fits_two_executions_waits_until_a_later_one_excludes_one_o
     made.emit(one, chunk(0, 1.2))
     made.until(1.25)
     made.emit(one, chunk(6, 1.25, "of attempt 1"))
-    executions = made.reconciler._steps.known(STEP, made.now).executions
+    executions = made.reconciler._steps.get_or_add(STEP, made.now).executions
     assert executions.contested, "it may be of attempt 2, with 1 to 5 missing"
     made.until(1.3)
     made.emit(one, chunk(1, 1.3))
@@ -109,7 +109,7 @@ def test_the_same_contested_chunk_is_kept_once_though_two_subscriptions_bring_it
     made.until(1.2)
     made.emit(one, chunk(0, 1.2), chunk(2, 1.25))
     made.emit(two, chunk(0, 1.2), chunk(2, 1.25))
-    executions = made.reconciler._steps.known(STEP, made.now).executions
+    executions = made.reconciler._steps.get_or_add(STEP, made.now).executions
     assert len(executions.contested) == 1
     assert executions.count == 1 + sum(len(each.held) for each in executions.all)
 

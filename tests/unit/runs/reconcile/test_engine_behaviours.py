@@ -400,7 +400,7 @@ def test_a_jump_in_attempts_is_one_retrying_and_one_reset(retry: int) -> None:
     made.until(3)
     assert len(made.items) < 20
     assert [item.attempt for item in made.items if isinstance(item, Reset)][-1] == retry + 1
-    assert len(made.reconciler._steps.known(STEP, made.now).evidence.failures) < 10
+    assert len(made.reconciler._steps.get_or_add(STEP, made.now).evidence.failures) < 10
 
 
 def test_an_event_of_another_run_is_dropped_and_counted() -> None:

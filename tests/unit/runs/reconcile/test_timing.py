@@ -19,8 +19,12 @@ FIRST_SECOND = 0.5  # seconds within which a chunk, or what ended just before a 
     [
         pytest.param(timing.SETTLE, FLUSH, id="an end waits longer than a flush"),
         pytest.param(timing.HOLE_WAIT, timing.SETTLE, id="a hole is waited for longer than an end's chunks"),
-        pytest.param(timing.VOUCH_WAIT, 4 * timing.SETTLE, id="the same end on another subscription settles"),
-        pytest.param(timing.SIGN_WAIT, timing.VOUCH_WAIT, id="no event announces a stop, so it waits longer"),
+        pytest.param(
+            timing.END_PROOF_WAIT, 4 * timing.SETTLE, id="the same end on another subscription settles"
+        ),
+        pytest.param(
+            timing.SIGN_WAIT, timing.END_PROOF_WAIT, id="no event announces a stop, so it waits longer"
+        ),
         pytest.param(timing.SETTLE_MOST, timing.SIGN_WAIT, id="lag may lengthen every wait for a proof"),
         pytest.param(timing.SETTLE, timing.AFTER_FLUSHES, id="a chunk that the end overtook is waited for"),
         pytest.param(timing.AFTER_FLUSHES, timing.END_WAITS, id="an end is flushed before a late chunk"),

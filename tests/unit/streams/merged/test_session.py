@@ -14,7 +14,7 @@ from proxy.core.observations import CoreState, Status
 from proxy.hatchet.errors import HatchetAway, HatchetError, RunUnknown
 from proxy.observability.counters import TeamCounters
 from proxy.rules.ruleset import Rules
-from proxy.runs.followed import FollowedRun
+from proxy.runs.followed_run import FollowedRun
 from proxy.streams.merged import session as merged_session
 from proxy.streams.merged.membership import Member, TooManyRuns
 from proxy.streams.merged.session import JOINS_AT_ONCE, MOST_RUNS, MergedSession
@@ -310,7 +310,7 @@ async def test_few_states_are_read_at_the_same_time(make: Make) -> None:
     setup = make(Listed(*many))
     reading, gate = 0, asyncio.Event()
 
-    async def known(self: PlayedSession, patience: float) -> CoreState:
+    async def first_state(self: PlayedSession, patience: float) -> CoreState:
         nonlocal reading
         reading += 1
         await gate.wait()
@@ -318,7 +318,7 @@ async def test_few_states_are_read_at_the_same_time(make: Make) -> None:
         return CoreState(self.run_id, Status.RUNNING, False)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PlayedSession, "known", known)
+        patch.setattr(PlayedSession, "first_state", first_state)
         setup.session.start()
         await rest()
         assert reading == JOINS_AT_ONCE

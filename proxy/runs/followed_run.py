@@ -50,7 +50,7 @@ class FollowedRun(Fed, Protocol):
     def start(self) -> None:
         """Begin."""
 
-    async def known(self) -> CoreState:
+    async def first_state(self) -> CoreState:
         """The first core state. Raises HatchetError."""
 
     async def reach(self, position: int) -> None:
