@@ -67,7 +67,9 @@ async def watch(
                     known = await watched.settled(now)
                     await changed()
             except Exception:
-                _log.exception("the configuration's files could not be compared or loaded; tried again")
+                _log.exception(
+                    "the configuration's files could not be compared or loaded; the proxy tries again"
+                )
     finally:
         notices.cancel()
         with contextlib.suppress(asyncio.CancelledError):

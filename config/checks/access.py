@@ -41,7 +41,7 @@ def check_server(source: Source) -> None:
     check_console(source)
     server = mapping(source.data, "server")
     if server.get("admin_port") == server.get("port", USUAL_PORT) not in (0, "none"):
-        message = "`admin_port` is the port of the streams, and a port can be opened once"
+        message = "`admin_port` is the same as `port`: each needs a port of its own"
         source.add(
             source.at(("server", "admin_port")),
             "same-port",
@@ -52,9 +52,7 @@ def check_server(source: Source) -> None:
     spread, grace = seconds(drain.get("spread", "10s")), seconds(drain.get("grace", "20s"))
     if spread is not None and grace is not None and spread > grace:
         place = source.at(("server", "drain", "spread" if "spread" in drain else "grace"))
-        message = (
-            "`spread` is longer than `grace`: the process would end before every client is told to reconnect"
-        )
+        message = "`spread` is longer than `grace`: the process ends before every client was sent away"
         source.add(place, "drain", message, "make `spread` shorter, or `grace` longer")
     check_log(source)
 
@@ -66,7 +64,7 @@ def check_log(source: Source) -> None:
     if log == MEMORY:
         for name in ("log_keep", "log_encrypt", "standby"):
             if name in server:
-                message = f"`{name}` is for a log that replicas share, and there is none"
+                message = f"`{name}` has no effect without a log that replicas share"
                 hint = "write `log:` with the URL of a Redis, or remove it"
                 source.add(source.key_at(("server", name)), "without-effect", message, hint, WARNING)
     elif node is not None and WRITTEN_PASSWORD.search(source.text[node.start : node.end]):
@@ -82,7 +80,7 @@ def check_console(source: Source) -> None:
     if not console:
         return
     if server.get("admin_port", "none") in ("none", None):
-        message = "the console is served on the admin port, and there is none"
+        message = "the console needs `admin_port`: it is served there"
         source.add(source.key_at(path), "console", message, "add `admin_port: 9090`, or remove `console`")
     token = console.get("token")
     node = source.node((*path, "token"))

@@ -176,7 +176,7 @@ def between(source: Source, form: Form, granted: Any, env: Mapping[str, str]) ->
         check_against_grant(source, mapping(source.data, "hatchet"), mapping(source.data).get("auth"))
         return
     for match in JWT.finditer(source.text):
-        hint = "remove it, and issue a new one: who can read this file has it; secrets belong in proxy.yaml"
+        hint = "write it in proxy.yaml, and issue a new one: everybody who can read this file knows it"
         source.add(match.start(), "secret-in-team-file", "this looks like a token", hint)
     if isinstance(granted, dict):
         check_against_grant(source, granted.get("hatchet"), granted.get("auth"))

@@ -64,7 +64,7 @@ def event_problem(pattern: str) -> tuple[str, str, str] | None:
         part.strip() for part in re.split(r"[,;|]|\s+(?:or|and)\s+|\s+", pattern.strip("[] ")) if part.strip()
     ]
     if len(parts) > 1 and any(matches_event((part,), name) for part in parts for name in EVENT_TYPES):
-        message = f"`{short(pattern)}` is one name, and no event is called so"
+        message = f"`{short(pattern)}` is read as one name, and there is no such event"
         return "unknown-event", message, f"write a list: [{', '.join(quoted(part) for part in parts)}]"
     low = pattern.strip().lower().replace("-", "_").replace(".", "_")
     if low in NEVER_SENT:

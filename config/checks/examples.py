@@ -50,7 +50,11 @@ def check_tests(source: Source) -> None:
         if isinstance(title, str) and title in seen:
             message = "another test has this name"
             source.add(
-                source.at((*path, "name")), "duplicate-name", message, "say what this one shows", WARNING
+                source.at((*path, "name")),
+                "duplicate-name",
+                message,
+                "write another name, which says what this test shows",
+                WARNING,
             )
         seen.add(str(title))
         stream = streams.get(name) if isinstance(streams, dict) and isinstance(name, str) else None
@@ -89,7 +93,7 @@ def check_parts(source: Source, path: Path, test: dict[str, Any], stream: Any) -
         message = "the key `allowed` is missing in the test"
         source.add(source.key_at(path), "missing-key", message, "write `allowed: true` or `allowed: false`")
     if isinstance(stream, dict) and "allow" not in stream:
-        message = "the stream has no `allow`: it lets everybody in who may connect"
+        message = "the stream has no `allow`: everybody who may connect can read it"
         source.add(
             source.key_at((*path, client[0])), "no-allow", message, "write its `allow`, or remove the test"
         )
@@ -107,7 +111,7 @@ def check_recording(source: Source, path: Path, given: dict[str, Any]) -> None:
     """A recording is a file beside the YAML, or in a folder below."""
     for key in given:
         if key != "recording":
-            message = "a recording has all the events: nothing stands beside it"
+            message = "beside `recording` there can be no other key: a recording has all the events"
             source.add(source.key_at((*path, key)), "unknown-key", message, f"remove `{str(key)[:60]}`")
     file, place = given["recording"], source.at((*path, "recording"))
     if not isinstance(file, str) or not file:
@@ -201,7 +205,7 @@ class GivenEvent:
         if "recovered" in self.event and not isinstance(self.event["recovered"], bool):
             self.wrong("recovered", "`recovered` is true or false")
         elif self.event.get("recovered") is True and self.type == "step_stream" and not self.repaired:
-            message = "a chunk is only recovered where a rule of the stream has `whole`"
+            message = "`recovered` is true for a chunk only where a rule of the stream has `whole`"
             self.wrong("recovered", message, "remove it")
 
     def check_parent(self) -> None:

@@ -53,7 +53,7 @@ def damaged(key: str) -> Found | None:
     if "PRIVATE KEY-----" in key:
         return "this is a private key, and the proxy only verifies", PUBLIC
     if BEGIN in key and "\\n" in key:
-        return "this key has `\\n` in letters where its lines end", PEM
+        return "this key has a backslash and an n where its lines end", PEM
     if BEGIN in key and "\n" not in key:
         return "this key has lost its line breaks", PEM
     if re.match(r"(ssh-|ecdsa-sha2-)\S+ ", key):
@@ -93,7 +93,7 @@ def misfit(public: Any, algorithms: Sequence[str]) -> Found | None:
     usable: tuple[str, ...] = ()
     if isinstance(public, rsa.RSAPublicKey):
         if public.key_size < LEAST_RSA_BITS:
-            message = f"this RSA key has {public.key_size} bits, and {LEAST_RSA_BITS} are the least"
+            message = f"this RSA key has {public.key_size} bits; at least {LEAST_RSA_BITS} are needed"
             return message, "make a longer one: `openssl genrsa 2048`"
         kind, usable = "an RSA key", RSAS
     elif isinstance(public, ec.EllipticCurvePublicKey):

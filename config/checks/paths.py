@@ -77,7 +77,7 @@ def check_template(source: Source, place: Path, template: str, *, at_root: bool)
     placeholders: list[str] = []
     for segment in template[1:].split("/"):
         if not segment:
-            return wrong(offset - 1, "a path has no empty part: `//` or a `/` at its end", FORM)
+            return wrong(offset - 1, "a path must not have `//` in it or a `/` at its end", FORM)
         if "{" in segment or "}" in segment:
             if not PLACEHOLDER.fullmatch(segment):
                 once = re.sub(r"\{+\s*([\w.]+)\s*\}+", r"{\1}", template)
@@ -85,7 +85,7 @@ def check_template(source: Source, place: Path, template: str, *, at_root: bool)
                     once.split("/")[template[:offset].count("/")]
                 )
                 hint = f"write `{once}`" if doubled else FORM
-                return wrong(offset, "a placeholder stands alone between two `/`", hint)
+                return wrong(offset, "a placeholder must fill the whole part between two `/`", hint)
             placeholders.append(segment[1:-1])
             if fault := unknown_placeholder(segment[1:-1]):
                 right = re.findall(r"\{[\w.]+\}", fault[1])
@@ -93,11 +93,11 @@ def check_template(source: Source, place: Path, template: str, *, at_root: bool)
                 whole = f": `{template.replace(segment, right[0])}`" if single else ""
                 return wrong(offset, fault[0], fault[1] + whole)
         elif not LITERAL.fullmatch(segment) or segment in (".", ".."):
-            return wrong(offset, "a path has plain ASCII letters, digits and -._~ between its `/`", FORM)
+            return wrong(offset, "a path may have only ASCII letters, digits and -._~ between its `/`", FORM)
         offset += len(segment) + 1
     first = template[1:].partition("/")[0]
     if at_root and first in OWN_PATHS:
-        return wrong(0, f"/{first} is the proxy's own", "choose another first part")
+        return wrong(0, f"/{first} is a path of the proxy itself", "choose another first part")
     return how_many(source, place, placeholders)
 
 
@@ -105,11 +105,11 @@ def other_form(template: str) -> tuple[int, str, str] | None:
     """Offset, message and hint for a whole URL, a query, or the placeholder of another router."""
     if (found := URL.match(template)) is not None:
         rest = "/" + template[found.end() :].lstrip("/")
-        return 0, "a path has no scheme and no host", f"write only the path: `{rest}`"
+        return 0, "a path must not have a scheme or a host", f"write only the path: `{rest}`"
     for sign in "?#":
         if sign in template:
             place = template.index(sign)
-            return place, f"a path has no `{sign}`", f"write `{template[:place]}`"
+            return place, f"a path must not have a `{sign}`", f"write `{template[:place]}`"
     if "{" not in template and (placed := OTHER_PLACEHOLDER.search(template)) is not None:
         fixed = f"{template[: placed.start(1)]}{{{RUN}}}{template[placed.end(1) :]}"
         return placed.start(1), "a placeholder stands in curly brackets", f"write `{fixed}`"
@@ -180,7 +180,10 @@ class Templates:
             without = tuple("{}" if n in (here, there) else segment for n, segment in enumerate(segments))
             other = self.crossing.get((there, here, without))
             if other is not None:
-                message, hint = f"some requests fit the stream `{other}` too", "make the other parts differ"
+                message, hint = (
+                    f"some paths belong to this stream and to the stream `{other}`",
+                    "make their fixed parts differ",
+                )
                 source.add(at, "same-path", message, hint, WARNING)
             self.crossing.setdefault((here, there, without), name)
 

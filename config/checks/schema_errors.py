@@ -21,14 +21,14 @@ QUOTED_NUMBER: Final = 'put it in quotes: "'
 PLAIN: Final = re.compile(r"[A-Za-z0-9/_.$][\w ./=!'{}$:-]*(?<! )")
 BRACKETS: Final = re.compile(r"[{}\[\],]")
 ELSEWHERE: Final = {  # keys that belong in another place
-    ("ProxyFile", "streams"): "streams live in teams/NAME.yaml, one file for each team",
+    ("ProxyFile", "streams"): "write the streams in teams/NAME.yaml, one file for each team",
     (
         "ProxyFile",
         "hatchet",
     ): "it belongs under `teams:`, `NAME:`; or take `teams:` away for the single-file form",
     ("ProxyFile", "auth"): "it belongs under `teams:`, `NAME:`",
     ("ProxyFile", "limits"): "it belongs under `teams:`, `NAME:`",
-    ("ProxyFile", "shapes"): "shapes live in teams/NAME.yaml",
+    ("ProxyFile", "shapes"): "write shapes in teams/NAME.yaml",
     ("ProxyFile", "tests"): "tests live in teams/NAME.yaml",
     (
         "TeamFile",
@@ -37,7 +37,7 @@ ELSEWHERE: Final = {  # keys that belong in another place
     ("TeamFile", "auth"): "only proxy.yaml says who may connect",
     ("TeamFile", "limits"): "only proxy.yaml has limits",
     ("TeamFile", "server"): "only proxy.yaml has the listener",
-    ("SingleFile", "teams"): "`teams:` makes this a proxy.yaml; streams then live in teams/NAME.yaml",
+    ("SingleFile", "teams"): "`teams:` makes this a proxy.yaml: write the streams in teams/NAME.yaml",
     ("RuleBlock", "step"): "did you mean `steps`?",
     ("RuleBlock", "type"): "did you mean `events`?",
     ("RuleBlock", "if"): "did you mean `when`?",
@@ -49,7 +49,7 @@ ELSEWHERE: Final = {  # keys that belong in another place
         ("HatchetConfig", name): "did you mean `token`?"
         for name in ("api_key", "apikey", "api_token", "key_file")
     },
-    ("StreamBlock", "auth"): "who may connect is said for the whole team; `allow` narrows it for a stream",
+    ("StreamBlock", "auth"): "write `auth` once for the team; in a stream, `allow` decides who may read it",
     ("HatchetConfig", "url"): "did you mean `host_port` (gRPC) or `api` (REST)?",
 }
 

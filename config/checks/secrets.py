@@ -93,9 +93,12 @@ def no_secret(value: str) -> tuple[str, str] | None:
     if (variable := unexpanded(value)) is not None:
         return variable[0], f"write {variable[1]}, or `${{file:/path}}`"
     if _ELSEWHERE.fullmatch(text):
-        return "references to a secret store are not resolved here", "let it write a file: `${file:/path}`"
+        return (
+            "references to a secret store are not resolved here",
+            "let the secret store write a file, and name that: `${file:/path}`",
+        )
     if _FILE.fullmatch(text) is not None:
-        return "this is the path of a file, and not what is in it", "write `${file:/path}`"
+        return "this is the path of a file, not the secret", "write `${file:/path}`"
     if _HEADER.fullmatch(text):
         return "this is a header with a secret in it", "write the secret alone, without `Bearer`"
     if is_placeholder(text):
@@ -163,7 +166,7 @@ def no_token(token: str) -> str | None:
     """What is wrong with a text as a Hatchet token; None where it looks like one."""
     parts = token.split(".")
     if len(parts) != 3 or not token.startswith("ey"):
-        return "this is no Hatchet API token: one is a JWT"
+        return "this is not a Hatchet API token, which is a JWT"
     if re.search(r"\s", token):
         return "this token has a blank or a line break in it: it was cut, or copied with a line's end"
     for part in parts[:2]:
@@ -172,5 +175,5 @@ def no_token(token: str) -> str | None:
         except (binascii.Error, ValueError, RecursionError):
             return "this token cannot be read: a part of it is missing"
         if not isinstance(claims, dict):
-            return "this is no Hatchet API token: one is a JWT"
+            return "this is not a Hatchet API token, which is a JWT"
     return None

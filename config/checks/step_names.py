@@ -58,7 +58,7 @@ def check_step_names(source: Source) -> None:
                 for place, name in source.names((*path, "rules", number, "steps")):
                     places.setdefault(name, []).append(place)
     for name, other in near_duplicates([name for name, found in places.items() for _ in found]):
-        message = f"`{name}` is nearly `{other}`, which this file has too: is it one step?"
+        message = f"`{name}` is nearly the same as `{other}` elsewhere in this file: is the same step meant?"
         hint = f"write `{other}`, if that is meant"
         source.add(source.at(places[name][0]), "step-name", message, hint, WARNING)
 

@@ -58,7 +58,7 @@ def words(tokens: list[Token]) -> Iterator[Diagnostic]:
                 token.position,
                 "error",
                 "literal-string",
-                "what stands in the backticks is no JSON, so it silently means a text",
+                "the text in the backticks is not JSON, so it would be a string",
                 _instead(str(token.value)),
             )
     for before, token in pairwise(tokens):
@@ -88,11 +88,11 @@ def unknown_field(node: Node, value: Shape, quoted: bool) -> Diagnostic:
     elif name in _MEANT and _MEANT[name] in fields:
         hint = f"did you mean {_MEANT[name]}?"
     elif name == "claims" and "payload" in fields:
-        hint = "who may read a run stands under `allow`, and only there is what the token claims"
+        hint = "`claims` exists only under `allow`, where it is decided who may read a run"
     elif close:
         hint = f"did you mean {close[0]}?"
     elif "payload" in fields:
-        hint = f"what a step gave is under payload: payload.{name}; a text stands in single quotes: '{name}'"
+        hint = f"a step's output is under payload: payload.{name}; a text stands in single quotes: '{name}'"
     else:
         hint = f"it has {', '.join(fields)}"
     return Diagnostic(node.position, "error", "unknown-field", f"{where} has no field `{name}`", hint)
@@ -130,7 +130,7 @@ def no_fields(node: Node, value: Shape) -> Diagnostic:
 def too_many_readings(tree: Node, count: int) -> Diagnostic:
     """On a long text the expression is stopped by its budget."""
     message = f"this reads a text {count} times: on a text of {LARGE_TEXT >> 10} KiB it would be stopped"
-    hint = "ask for what is cheap first (type, step), in rules of their own; or look for fewer words"
+    hint = "test the type and the step first, in rules of their own; or search for fewer words"
     return Diagnostic(tree.position, "warning", "cost", message, hint)
 
 
@@ -149,9 +149,7 @@ def bare_constant(node: Node) -> Diagnostic | None:
 
 def not_first(node: Node, written: Written) -> Diagnostic:
     """``!a.b`` and ``!a == 'x'``: JMESPath's `!` binds before everything else."""
-    message = (
-        "`!` belongs only to the name right after it, and true or false has no fields and equals no text"
-    )
+    message = "`!` applies to the name right after it, not to all of this"
     hint = f"write !({written.operand(node.position)})"
     return Diagnostic(node.position, "error", "not-first", message, hint)
 
@@ -161,7 +159,7 @@ def piped_into_a_name(node: Node, written: Written) -> Diagnostic:
     name = str(node.value)
     left = written.left_of(node.position)
     call = f"{name}({left})" if FUNCTIONS[name].required == 1 else usage(name)
-    message = f"after a | `{name}` is a field's name and calls no function"
+    message = f"after a | `{name}` is the name of a field, not a call of the function"
     hint = f'write {call}; for a field of that name write "{name}" in double quotes'
     return Diagnostic(node.position, "warning", "not-called", message, hint)
 
@@ -252,7 +250,7 @@ def _order_hint(
     if first.kind == "not_expression":
         return f"write !({written.operand(first.position)})"
     if hopeless == "null":
-        return "to ask whether it is there write != `null`"
+        return "to test whether it is there write != `null`"
     if hopeless == "boolean":
         return "compare with == `true` or == `false`"
     if hopeless is not None:
@@ -299,7 +297,7 @@ def wrong_result(tree: Node, result: Shape, wanted: str) -> Diagnostic:
 
 def never_true(tree: Node, result: Shape) -> Diagnostic:
     """`allow` permits for true only, not for what is true-like elsewhere."""
-    message = f"under allow only true lets in, and this is {_a(result.kind)}: it refuses everybody"
+    message = f"`allow` lets in only for true, and this gives {_a(result.kind)}: everybody is refused"
     hint = (
         "write a comparison, e.g. length(…) > `0`"
         if result.kind == "array"

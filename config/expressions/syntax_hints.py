@@ -36,7 +36,7 @@ _WORDS: Final = {
     "is": "write == to compare",
     "in": "write contains(list, value)",
     "like": "write contains(text, 'word')",
-    "if": "write if(payload.done, 'yes', 'no'); whether a rule matches stands under `when`",
+    "if": "write if(payload.done, 'yes', 'no'); the condition of a rule is written under `when`",
     "then": "write if(payload.done, 'yes', 'no')",
     "else": "write if(payload.done, 'yes', 'no')",
     "contains": "write contains(payload.text, 'word')",
@@ -138,7 +138,9 @@ def for_unknown_character(text: str, position: int) -> ExpressionProblem:
         (f"the character {character!r} means nothing here", "text stands in single quotes: 'text'"),
     )
     if character.isalpha():
-        hint = f'a name with other than a-z, 0-9 and _ stands in double quotes: "{_word(text, position)}"'
+        hint = (
+            f'a name with characters other than a-z, 0-9 and _ is in double quotes: "{_word(text, position)}"'
+        )
     if character == "-" and text[position + 1 : position + 2].isdigit():
         hint = "numbers stand in backticks, e.g. `-1`"
     return ExpressionProblem(position, message, hint)
@@ -221,7 +223,7 @@ def _unclosed(text: str, position: int, quote: str) -> ExpressionProblem:
     if quote == "`":
         if "`" in text[position + 1 :]:
             return ExpressionProblem(
-                position, "what stands in the backticks is no JSON", "text stands in single quotes: 'text'"
+                position, "the text in the backticks is not JSON", "text stands in single quotes: 'text'"
             )
         return ExpressionProblem(
             position, "the backtick is never closed", "write `1`, `true`, `null` or `[]`"
@@ -320,7 +322,7 @@ def _key_in_brackets(text: str, bracket: Token, token: Token) -> ExpressionProbl
     if token.kind == "unquoted_identifier":
         hint += f", or lookup({path}, {key}, `null`) for the field that {key} names"
     return ExpressionProblem(
-        token.position, "in brackets stands the number of an entry, no field's name", hint
+        token.position, "brackets hold the number of an entry, not the name of a field", hint
     )
 
 

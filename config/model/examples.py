@@ -67,7 +67,7 @@ def message(value: Any) -> Any:
                 nearest(key, MESSAGE_KEYS) or "it has `event` and `data`, or `as` and `data`",
             )
     if "data" not in value:
-        raise wrong("missing-key", "must say the data", "like {data: {order: 7}}, or `nothing`")
+        raise wrong("missing-key", "must have `data`", "like {data: {order: 7}}, or `nothing`")
     if value.get("event") is not None:
         word(value["event"])
     if value.get("as") is not None:

@@ -68,9 +68,9 @@ def history_url(value: Any, written: str) -> str:
         usable = False
     if not usable or re.search(r"\s", written):
         hint = "a host, and a port up to 65535 where it is not the usual one"
-        raise wrong("url", f"is no URL that can be asked: this is {kind(value)}", hint)
+        raise wrong("url", f"must be a URL with a host, but this is {kind(value)}", hint)
     if "@" in parts.netloc:
-        hint = "take them away: the token is sent with each request"
+        hint = "remove them: the token of `hatchet` is sent with each request"
         raise wrong("url", "must not have a user's name or password in it", hint)
     if parts.query or parts.fragment or written.endswith(("?", "#")):
         raise wrong("url", "must not have a query or a fragment", "end it before the `?` or `#`")

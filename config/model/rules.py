@@ -136,7 +136,7 @@ def constants(value: Any) -> Any:
             raise wrong("not-json", message, "numbers are finite, and whole numbers have 64 bits")
     if len(json.dumps(found, ensure_ascii=False)) > MOST_CONSTANTS:
         message = f"must not be longer than {MOST_CONSTANTS} characters"
-        raise wrong("too-large", message, "send a short name, and let the page have the text")
+        raise wrong("too-large", message, "send a short name here, and let the page hold the long text")
     return found
 
 

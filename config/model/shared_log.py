@@ -85,7 +85,7 @@ def log_address(value: Any) -> LogAddress | None:
     if way == "sentinel":
         if not parts or parts[0].isdecimal():
             hint = "redis+sentinel://sentinel-0:26379,sentinel-1:26379/mymaster/0"
-            raise wrong("log", "this URL does not say by which name the sentinels know the Redis", hint)
+            raise wrong("log", "this URL lacks the name of the master that the sentinels watch", hint)
         service = unquote(parts.pop(0))
     database = parts.pop(0) if parts else "0"
     if parts or not re.fullmatch("[0-9]{1,4}", database):

@@ -110,7 +110,7 @@ def substitute(text: str, env: Mapping[str, str]) -> Substitution:
                     match.start(),
                     "leftover-variable",
                     f"{named(match)} holds another `${{`",
-                    "a value is taken as it is: resolve it before it gets there",
+                    "variables in a value are not replaced: give the final value",
                 )
             )
         pieces.append(Piece(length + len(literal), match.start(), literal=False))
@@ -128,7 +128,8 @@ def leftover(literal: str, start: int) -> list[Fault]:
     if offset < 0:
         return []
     hint = meant(literal[offset:]) or FORMS
-    return [Fault(start + offset, "leftover-variable", "`${` begins a variable, but this is none", hint)]
+    message = "`${` begins a variable, and this is not the form of one"
+    return [Fault(start + offset, "leftover-variable", message, hint)]
 
 
 def meant(literal: str) -> str:
@@ -155,7 +156,13 @@ def resolved(match: re.Match[str], env: Mapping[str, str]) -> str | Fault:
     """The value of one reference."""
     if match["path"] is not None:
         if isinstance(env, WithoutSecrets):
-            return Fault(match.start(), "variable-file", "files are not read here", "", absent=True)
+            return Fault(
+                match.start(),
+                "variable-file",
+                "the file is not read, because the check runs without secrets",
+                "",
+                absent=True,
+            )
         return content(match["path"], match.start())
     name, how, rest = match["name"], match["how"], match["rest"]
     value = env.get(name)

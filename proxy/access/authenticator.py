@@ -162,7 +162,7 @@ class Authenticator:
     def mint(self, identity: Identity, *, stream: str, run: str) -> tuple[str, float]:
         """A ticket and when it expires (Unix seconds); check `allow` first. Raises Unauthenticated."""
         if self._tickets is None or identity.by not in ("bearer", "cookie"):
-            raise self._unauthenticated("a ticket is given for a token only")
+            raise self._unauthenticated("a ticket is issued only for a token")
         try:
             return self._tickets.mint(
                 identity.claims,

@@ -52,7 +52,7 @@ class TicketRequest:
         """Raises BadTicketRequest."""
         expected = 'expected a JSON object {"stream": "<name>", "run": "<run id, or the path\'s value>"}'
         if len(body) > MAX_REQUEST:
-            raise BadTicketRequest(f"{expected}, not over {MAX_REQUEST} bytes")
+            raise BadTicketRequest(f"{expected}, of at most {MAX_REQUEST} bytes")
         try:
             asked = json.loads(body.decode("utf-8-sig"), object_pairs_hook=_each_once)
         except (ValueError, RecursionError):

@@ -244,5 +244,5 @@ async def _get(session: aiohttp.ClientSession, url: str) -> bytes:
         async for piece in answer.content.iter_chunked(65536):
             text += piece
             if len(text) > MAX_SET_BYTES:
-                raise IssuerAnswer("answers with a set that is too large")
+                raise IssuerAnswer("answers with a key set that is too large")
     return bytes(text)

@@ -37,11 +37,11 @@ _REASONS: Final = (
     (bad.ExpiredSignatureError, "the token has expired"),
     (bad.ImmatureSignatureError, "the token is not valid yet"),
     (bad.InvalidAudienceError, "the token is for another audience"),
-    (bad.InvalidIssuerError, "the token is of another issuer"),
-    (bad.InvalidSubjectError, "the token's sub is not a text"),
+    (bad.InvalidIssuerError, "the token is from another issuer"),
+    (bad.InvalidSubjectError, "the token's sub is not a string"),
     (
         bad.MissingRequiredClaimError,
-        "the token lacks a claim that is needed here: exp, and aud or iss if set",
+        "the token lacks a claim: exp is needed, and aud and iss where auth.jwt sets them",
     ),
 )
 _UNREADABLE: Final = "the token cannot be read"

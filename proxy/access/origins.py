@@ -58,7 +58,7 @@ class OriginDecision:
 
 
 _REFUSED_ORIGIN: Final = OriginDecision(
-    (_VARY,), "the Origin of the page is not listed in the cors of this stream, and not this host"
+    (_VARY,), "the page's Origin is neither this host nor listed under `cors` of this stream"
 )
 _REFUSED_SITE: Final = OriginDecision(
     (_VARY,), "a page of another site caused this request and sent no Origin"

@@ -97,7 +97,7 @@ class Tickets:
         }
         ticket = jwt.encode(payload, self._key, algorithm="HS256", headers={"typ": TYPE})
         if len(ticket) > MAX_TICKET:
-            raise TicketRefused("the claims that allow names are too large for a ticket")
+            raise TicketRefused("the claims that `allow` reads are too large for a ticket")
         return ticket, float(expires_at)
 
     def read(self, ticket: str, *, stream: str, run: str, named: frozenset[str] | None) -> Ticket:

@@ -152,7 +152,7 @@ async def _history_problems(team: _Team, client: HatchetClient) -> list[Problem]
         await client.check_history()
         workflows = await _workflows(client)
     except HatchetError as error:
-        hint = "look at hatchet.api; or write `api: off`, and live without what only the history tells"
+        hint = "check hatchet.api; or write `api: off` to do without the history"
         return [_at_hatchet(team, ("no-history", str(error), hint), "api")]
     return [
         problem

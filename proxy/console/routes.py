@@ -193,7 +193,7 @@ class Console:
             followed = team.runs.get(run_id) is not None
             item = None if followed else (await view_from_state(team, run_id, number - 1)).item(number)
             if item is None:
-                raise _NotFound("this event is not kept any more: the backlog has evicted it")
+                raise _NotFound("this event is not kept any more: newer ones have displaced it")
             found = verdicts_as_json(number, item, team.streams.values(), shown=_shown(console))
         return _json(found)
 
@@ -235,7 +235,7 @@ class Console:
         name = request.path_params["team"]
         team = self._hub.teams.get(name)
         if team is None:
-            raise _NotFound("there is no such team, or no version of its file was ever good")
+            raise _NotFound("there is no such team, or its file has had no valid version yet")
         return team
 
 
@@ -256,7 +256,7 @@ def _shown(console: ConsoleConfig) -> bool:
 def _run_id(request: Request) -> str:
     run_id = run_id_of(request.path_params["run"])
     if run_id is None:
-        raise _NotFound("this is no run id: one is a UUID")
+        raise _NotFound("this is not a run id, which is a UUID")
     return run_id
 
 
@@ -285,9 +285,9 @@ async def _asked(request: Request) -> dict[str, Any]:
                     raise BadDraft("the request is too large")
         asked = orjson.loads(body)
     except (ValueError, TimeoutError, ClientDisconnect) as error:
-        raise error if isinstance(error, BadDraft) else BadDraft("the body is no JSON object") from None
+        raise error if isinstance(error, BadDraft) else BadDraft("the body is not a JSON object") from None
     if not isinstance(asked, dict):
-        raise BadDraft("the body is no JSON object")
+        raise BadDraft("the body is not a JSON object")
     return asked
 
 

@@ -82,7 +82,7 @@ def endpoint(config: HatchetConfig, env: Mapping[str, str]) -> Endpoint:
     host_port = config.host_port or in_env or claims.get("grpc_broadcast_address")
     if not host_port:
         raise HatchetAway(
-            "hatchet.host_port: neither written, nor in HATCHET_CLIENT_HOST_PORT, nor in the token"
+            "hatchet.host_port is not set, and neither HATCHET_CLIENT_HOST_PORT nor the token has an address"
         )
     return Endpoint(
         token=token,

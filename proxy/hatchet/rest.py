@@ -39,7 +39,7 @@ class Rest:
         """GET `path`; return the parsed JSON of the answer, None for 404. Raises HistoryAway."""
         if not self._root.startswith(("http://", "https://")):
             raise HistoryAway(
-                "hatchet.api or HATCHET_CLIENT_SERVER_URL is no URL like https://hatchet.example.com"
+                "hatchet.api or HATCHET_CLIENT_SERVER_URL must be a URL like https://hatchet.example.com"
             )
         target = path if query is None else f"{path}?{urlencode(query, quote_via=quote)}"
         try:
@@ -64,7 +64,9 @@ class Rest:
         except NestedTooDeeply:
             raise HistoryAway(f"{self.name}: an answer is nested too deeply to be read") from None
         except ValueError:
-            raise HistoryAway(f"{self.name} answers with no JSON: is hatchet.api Hatchet's API?") from None
+            raise HistoryAway(
+                f"{self.name} does not answer with JSON: is hatchet.api the address of Hatchet's API?"
+            ) from None
 
     def _opened(self) -> HttpClient:
         if self._closed:

@@ -126,7 +126,7 @@ class EventLog:
         """Warnings of `check` about files that are served anyway."""
         if problems:
             shown = list(problems[:MAX_PROBLEMS])
-            self._write("warning", "check has remarks", {"found": len(problems), "problems": shown})
+            self._write("warning", "configuration warnings", {"found": len(problems), "problems": shown})
 
     # -- streams --
 
@@ -168,7 +168,9 @@ class EventLog:
 
     def no_text_to_find(self, team: str, key: str) -> None:
         """A metadata path was asked for a number or a boolean, and no run carries it as a text."""
-        self._throttled("info", "no text to find", (team, key), team=team, key=key, remedy=TEXT_REMEDY)
+        self._throttled(
+            "info", "metadata value is not text", (team, key), team=team, key=key, remedy=TEXT_REMEDY
+        )
 
     def refused(
         self,
@@ -198,7 +200,7 @@ class EventLog:
 
     def work_used_up(self, team: str) -> None:
         """The rules of a team need more work than a team may do: events are skipped."""
-        self._throttled("warning", "work used up", (team,), team=team, remedy=WORK_REMEDY)
+        self._throttled("warning", "work allowance used up", (team,), team=team, remedy=WORK_REMEDY)
 
     # -- Hatchet --
 
@@ -214,7 +216,7 @@ class EventLog:
 
     def foreign_event(self, team: str) -> None:
         """A subscription by run id brought an event of another run: it was dropped."""
-        self._throttled("warning", "event of another run", (team,), team=team)
+        self._throttled("warning", "dropped an event of another run", (team,), team=team)
 
     def recovered(self, team: str, *, seconds: float) -> None:
         """Hatchet answers a team again after `seconds`."""
@@ -260,7 +262,7 @@ class EventLog:
 
     def log_warning(self, why: str) -> None:
         """The shared log can be used, and something about it should be changed."""
-        self._write("warning", "the shared log has remarks", {"why": why})
+        self._write("warning", "shared log warning", {"why": why})
 
     # -- errors that should not happen --
 
@@ -297,7 +299,7 @@ class EventLog:
         for key, suppressed in self._throttle.take_due(now):
             line, *about = key if isinstance(key, tuple) else (str(key),)
             fields = {"line": line, "about": [str(part) for part in about], "times": suppressed}
-            self._write("info", "held back", fields)
+            self._write("info", "lines held back", fields)
 
     def _throttled(self, level: str, event: str, about: tuple[str, ...], **fields: Any) -> None:
         suppressed = self._throttle.admit((event, *about), self._now())

@@ -60,7 +60,7 @@ HEALTH_FAMILIES: Final[tuple[Family[Health], ...]] = (
     Family(
         "issuer_up",
         "gauge",
-        "0 while the keys of this team's issuer cannot be had.",
+        "0 while the keys of this team's issuer cannot be fetched.",
         TEAM,
         _of_team(lambda team: float(team.issuer.is_fine)),
     ),

@@ -84,7 +84,7 @@ class _NoBound:
         """Nothing is counted."""
 
 
-USED_UP: Final = "the team's allowance of work is used up for the moment: it was not evaluated"
+USED_UP: Final = "the team's allowance of work is used up for the moment, so this was not evaluated"
 
 
 def _silent(rule: str, event_type: str, reason: str) -> None:

@@ -114,4 +114,4 @@ def _check_type(given: Mapping[str, Any]) -> None:
     try:
         json_codec.encode(given.get("payload"))
     except json_codec.NotJson as error:
-        raise GivenProblem(f"the payload {error}", "write what JSON can say") from None
+        raise GivenProblem(f"the payload {error}", "write a value that JSON has") from None

@@ -61,7 +61,7 @@ Recordings = Callable[[str], Sequence[Item]]
 
 
 def _no_recordings(file: str) -> Sequence[Item]:
-    raise GivenProblem("recordings cannot be read here", "give the events")
+    raise GivenProblem("recordings cannot be read here", "write the events themselves")
 
 
 def run_tests(team: TeamConfig, recordings: Recordings = _no_recordings) -> list[TestResult]:

@@ -101,7 +101,7 @@ def items_of_recording(texts: Iterable[str]) -> list[Item]:
     lines = list(_lines(texts))
     run_id = next((line["workflow_run_id"] for line in lines if line["source"] == "trigger"), None)
     if not isinstance(run_id, str):
-        raise NotARecording("it has no line that says which run was triggered")
+        raise NotARecording("no line has the source `trigger`, which names the run")
     has_history = any(line["source"].startswith("REST") for line in lines)
     replay = _Replay(Reconciler(run_id, has_history=has_history))
     replay.reconciler.core_poll.want(0.0)
@@ -113,7 +113,9 @@ def items_of_recording(texts: Iterable[str]) -> list[Item]:
             try:
                 read(replay, line, run_id, max(float(line["t"]), 0.0))
             except (KeyError, TypeError, ValueError, AttributeError):
-                raise NotARecording(f"line {number} is not as a recording has it") from None
+                raise NotARecording(
+                    f"line {number} lacks a field that its source needs, or the field has another type"
+                ) from None
     replay.until(max((float(line["t"]) for line in lines), default=0.0) + SETTLING)
     return replay.items
 

@@ -143,7 +143,7 @@ class Reloader:
         open_teams = teams_without_auth(config)
         if open_teams and not self._on_loopback:
             names = ", ".join(open_teams)
-            self._reject([f"no `auth` is written for {names}, beyond loopback"], began)
+            self._reject([f"`auth` is missing for {names}, and the proxy listens beyond loopback"], began)
             return
         await self._apply(config, began, first=False)
 

@@ -490,7 +490,7 @@ async def test_beyond_loopback_a_reload_opens_a_team_only_for_auth_none(
             (folder / "proxy.yaml").write_text(PROXY.replace(block, written))
             await beyond.reload()
             assert (await client.get(f"/payments/chat/{run}")).status_code == status
-        assert "no `auth` is written for payments" in proxy.written.getvalue()
+        assert "`auth` is missing for payments" in proxy.written.getvalue()
 
 
 # -- teams --------------------------------------------------------------------------------------------------

@@ -146,7 +146,7 @@ async def test_a_number_in_a_metadata_path_that_finds_no_run_is_explained_in_the
     ):
         assert (await client.get("/found/4242")).status_code == 404
         assert (await client.get("/found/a-text")).status_code == 404
-        (line,) = lines(proxy, "no text to find")
+        (line,) = lines(proxy, "metadata value is not text")
         assert line["key"] == "message_id"
         assert "texts" in line["remedy"]
 

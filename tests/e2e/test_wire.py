@@ -195,7 +195,7 @@ async def test_a_stream_flows_although_the_client_offers_an_upgrade(
     response = Response(await exchange(proxy, request(f"GET /live/{run}", *upgrade, bearer())))
     assert response.status == 200
     assert b"event: stream.end" in response.body
-    assert {line["event"] for line in proxy.log} == {"check has remarks", "stream over"}
+    assert {line["event"] for line in proxy.log} == {"configuration warnings", "stream over"}
 
 
 # -- Host, versions, pipelining ------------------------------------------------------------------------

@@ -93,8 +93,14 @@ def check_constants(source: Source, path: Path, rule: dict[str, Any]) -> None:
         return
     for name, value in const.items():
         if isinstance(value, str) and EXPRESSION_LIKE.match(value):
-            message = f"this sends the text `{value[:60]}` itself, not its value"
-            source.add(source.at((*path, "const", name)), "constant", message, "write it in `data`", WARNING)
+            message = f"`const` sends this text as it is, and does not evaluate it: `{value[:60]}`"
+            source.add(
+                source.at((*path, "const", name)),
+                "constant",
+                message,
+                "write it under `data` to send its value",
+                WARNING,
+            )
     if isinstance(data, str) and len(data) > LENGTH_LIMIT - MOST_CONSTANTS:
         message = (
             f"with `const`, one expression in `data` has at most {LENGTH_LIMIT - MOST_CONSTANTS} characters"

@@ -123,14 +123,14 @@ def check_reach_of_steps(
         and not taken((name for _, name in events), steps=True)
         and not any(event_problem(n) for _, n in events)
     ):
-        message = "this rule never matches: run events belong to no step, and it names steps"
+        message = "this rule never matches: it names steps, and its events belong to the whole run"
         source.add(source.key_at((*path, "steps")), "never-matches", message, hint)
         return
     for place, name in runs:
         source.add(
             source.at(place),
             "never-matches",
-            f"`{name}` never reaches this rule: the rule names steps",
+            f"`{name}` never reaches this rule: it belongs to the whole run, and the rule names steps",
             hint,
             WARNING,
         )
@@ -143,7 +143,7 @@ def check_event_name(source: Source, path: Path, rule: dict[str, Any]) -> None:
         return
     place = source.at((*path, "event"))
     if name in RESERVED:
-        hint = "EventSource dispatches this itself, for its own connection; choose another, like `problem`"
+        hint = "EventSource itself uses this name for its connection; choose another, like `problem`"
         source.add(place, "reserved-event", f"`event` may not be `{name}`", hint)
     elif name.startswith(CONTROL_FRAMES):
         hint = "these names are the proxy's own frames; choose another"

@@ -44,7 +44,7 @@ def check_rules(source: Source, path: Path, shapes: Mapping[str, Any], expressio
                     source.at((*here, "name")),
                     "duplicate-name",
                     message,
-                    "errors and metrics could not tell them apart",
+                    "give each rule another name: log lines and metrics name the rule",
                     WARNING,
                 )
             seen[taker.name] = number
@@ -73,7 +73,7 @@ def check_readings(
         asked += condition
         if asked + sum(data) > MOST_READINGS:
             message = f"up to this rule a text is read {asked + sum(data)} times: a long one would be stopped"
-            hint = "ask for what is cheap first (events, steps), or look for fewer words"
+            hint = "make the rule take fewer events (events, steps), or search for fewer words"
             source = expressions.source
             source.add(source.at((*path, number)), "cost", message, hint, WARNING)
             return

@@ -213,7 +213,7 @@ class ConnectionPool:
             try:
                 await asyncio.shield(connection.ready)
                 if not connection.can_begin(REQUEST_BYTES):
-                    raise ConnectionError("it allows no calls")
+                    raise ConnectionError("it allows no calls at the moment")
             except BaseException:
                 connection.abort("it was not ready in time")
                 raise
@@ -257,7 +257,9 @@ def ssl_context(tls: Tls) -> ssl.SSLContext | None:
         if tls.strategy == "mtls" and tls.cert is not None:
             made.load_cert_chain(tls.cert, tls.key)
     except (ssl.SSLError, OSError, ValueError) as error:
-        raise HatchetAway(f"hatchet.ca, cert or key is not what TLS needs ({type(error).__name__})") from None
+        raise HatchetAway(
+            f"hatchet.ca, hatchet.cert or hatchet.key cannot be used for TLS ({type(error).__name__})"
+        ) from None
     made.set_alpn_protocols(["h2"])
     return made
 

@@ -65,9 +65,9 @@ def slot_map(reply: Reply, asked: Node) -> SlotMap:
             owner = masters.setdefault(node, len(masters))
             owners[first : last + 1] = array("H", [owner]) * (last + 1 - first)
     except (AssertionError, ValueError, TypeError, IndexError, AttributeError):
-        raise LogAway("the cluster of server.log answers CLUSTER SLOTS with something else") from None
+        raise LogAway("the cluster of server.log gives an unknown answer to CLUSTER SLOTS") from None
     if NOBODY in owners or len(owners) != SLOTS:
-        raise LogAway("no server of the cluster has some of its slots")
+        raise LogAway("some slots of the cluster belong to no server")
     return SlotMap(tuple(masters), owners)
 
 

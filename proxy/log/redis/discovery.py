@@ -148,6 +148,6 @@ async def information(link: Link, section: str) -> dict[str, str]:
     """What ``INFO`` says in one section. Raises LogAway, LogRefused."""
     reply = await answer(link, command(b"INFO", section.encode()), "INFO")
     if not isinstance(reply, bytes):
-        raise LogAway("Redis answers INFO with something else")
+        raise LogAway("Redis gives an unknown answer to INFO")
     pairs = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
     return {name: value for name, found, value in pairs if found}

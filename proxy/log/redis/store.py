@@ -178,7 +178,7 @@ class RedisLog:
         """The entries from `start` on, at most so many. Raises LogAway."""
         page = await self._call(verb, key_of(name), start, end, b"COUNT", b"%d" % most)
         if not isinstance(page, list):
-            raise LogAway("Redis answers a question about a log with something else")
+            raise LogAway("Redis gives an unknown answer about a log")
         return page
 
     def _records(self, name: str, page: list[Any]) -> list[Record]:

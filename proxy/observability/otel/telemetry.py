@@ -212,7 +212,7 @@ class _LastReason(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.text = "the collector takes no more"
+        self.text = "the collector did not accept it"
 
     def emit(self, record: logging.LogRecord) -> None:
         self.text = record.getMessage().strip().split("\n", 1)[0]

@@ -97,7 +97,7 @@ def _probe(answer: health.Answer) -> Response:
 
 async def _as_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    details = {404: "there is no such stream", 405: "this path does not take that method"}
+    details = {404: "there is no such stream", 405: "this path does not accept that method"}
     headers = [(name.encode(), value.encode()) for name, value in (error.headers or {}).items()]
     return _respond(problem(error.status_code, details.get(error.status_code, error.detail), headers=headers))
 
@@ -144,7 +144,7 @@ class TicketEndpoint:
         head = RequestHead.read(request.scope["headers"], request.scope.get("query_string", b""))
         scheme = str(request.scope.get("scheme", "http"))
         if team is None or (not team.authenticator.issues_tickets and request.method != "OPTIONS"):
-            return problem(404, "there are no tickets here")
+            return problem(404, "no tickets are issued at this path")
         if request.method == "OPTIONS":
             verdict = team.origins.preflight(head.headers, scheme, TICKET_METHODS)
             if verdict.refused is None:

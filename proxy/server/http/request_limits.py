@@ -181,7 +181,9 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         self._head += len(url)
         if self._head > LINE_BYTES:
-            self._exceeds(HTTPStatus.REQUEST_URI_TOO_LONG, f"a request's target may have {LINE_BYTES} bytes")
+            self._exceeds(
+                HTTPStatus.REQUEST_URI_TOO_LONG, f"a request's target may have at most {LINE_BYTES} bytes"
+            )
         super().on_url(url[: LINE_BYTES - len(self.url)])
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -189,11 +191,12 @@ class LimitedProtocol(HttpToolsProtocol):
         self._count += 1
         if self._head > HEAD_BYTES:
             self._exceeds(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a request's head may have {HEAD_BYTES} bytes"
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                f"a request's head may have at most {HEAD_BYTES} bytes",
             )
         elif self._count > HEAD_COUNT:
             self._exceeds(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a request may have {HEAD_COUNT} headers"
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a request may have at most {HEAD_COUNT} headers"
             )
         if self._excess is None or name.lower() in _KEPT_HEADERS:
             super().on_header(name, value)
@@ -217,7 +220,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if version not in VERSIONS:
             self._stop(HTTPStatus.BAD_REQUEST, "this port speaks HTTP/1.1 and HTTP/1.0")
         if self.parser.get_method() == b"CONNECT":
-            self._stop(HTTPStatus.BAD_REQUEST, "this is no proxy for other hosts")
+            self._stop(HTTPStatus.BAD_REQUEST, "this server does not forward requests to other hosts")
         hosts = [value for name, value in self.headers if name == b"host"]
         if len(hosts) > 1 or (version == "1.1" and not hosts):
             self._stop(HTTPStatus.BAD_REQUEST, "a request must have one Host header")

@@ -57,7 +57,7 @@ def parse_recording(name: str, lines: Iterable[str]) -> Recording:
                 f"{name}:{number}: not a line of a recording ({type(error).__name__})"
             ) from None
     if not builder.recording.run_id:
-        raise NotARecording(f"{name}: no line says which run was triggered")
+        raise NotARecording(f"{name}: no line has the source `trigger`, which names the run")
     builder.recording.published.sort(key=lambda one: one[0])
     return builder.recording
 

@@ -143,7 +143,7 @@ def _chunks(source: Source, path: Path, step: StepBlock) -> None:
     assert chunks is not None
     kinds = [kind for kind in CHUNK_KINDS if getattr(chunks, kind) is not None]
     if not kinds:
-        message = "`chunks` says nothing of what is streamed"
+        message = "`chunks` does not define what is streamed"
         source.add(source.key_at(path), "missing-key", message, f"write one of {', '.join(CHUNK_KINDS)}")
     _one_of(source, path, kinds)
     if chunks.size is not None and chunks.count is None:
@@ -159,7 +159,7 @@ def _chunks(source: Source, path: Path, step: StepBlock) -> None:
 def _one_of(source: Source, path: Path, kinds: Sequence[str]) -> None:
     if len(kinds) > 1:
         at = source.key_at((*path, kinds[1]))
-        message = f"`{kinds[1]}` and `{kinds[0]}` cannot both be"
+        message = f"`{kinds[1]}` and `{kinds[0]}` exclude each other"
         source.add(at, "contradiction", message, "keep one")
 
 

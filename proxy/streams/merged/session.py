@@ -118,7 +118,7 @@ class MergedSession:
             raise TooManyRuns(*self.refused.args)
         self._ready.result()
         if self.closed:
-            raise HatchetAway("the stream begins anew")
+            raise HatchetAway("the stream begins again")
         return self._dispatcher
 
     async def _run(self) -> None:

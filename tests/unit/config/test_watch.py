@@ -294,7 +294,7 @@ async def test_an_exception_in_the_callback_does_not_end_the_watch(
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-    assert "tried again" in caplog.text
+    assert "tries again" in caplog.text
 
 
 async def test_a_change_between_the_reading_of_the_files_and_the_begin_of_the_watch_is_noticed(

@@ -136,7 +136,7 @@ def test_what_was_held_back_is_logged_even_if_it_never_happens_again() -> None:
     page.event_log.tick()
     last = page.lines[-1]
     assert (last["event"], last["line"], last["about"], last["times"]) == (
-        "held back",
+        "lines held back",
         "refused",
         ["payments", "chat", "401", "the token has expired"],
         4,
@@ -149,7 +149,7 @@ def test_the_end_of_the_process_holds_nothing_back() -> None:
         page.event_log.refused("payments", "chat", "404", why="there is no such run")
     page.event_log.stopped(seconds=0.5, left=0)
     assert [(line["event"], line.get("times")) for line in page.lines[1:]] == [
-        ("held back", 2),
+        ("lines held back", 2),
         ("stopped", None),
     ]
 

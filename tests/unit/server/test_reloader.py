@@ -157,7 +157,7 @@ async def test_a_version_without_auth_is_refused_even_if_its_tests_fail(tmp_path
     await files.start(text("2s", "auth: none\n"))
     await files.change(text("7s", FAILING))
     [(_, _, fields)] = files.lines
-    assert "no `auth` is written" in fields["problems"][0]
+    assert "`auth` is missing" in fields["problems"][0]
 
 
 async def test_on_loopback_a_version_needs_no_auth(files: Files) -> None:
@@ -169,7 +169,7 @@ async def test_on_loopback_a_version_needs_no_auth(files: Files) -> None:
 async def test_warnings_of_a_version_that_is_served_are_logged(files: Files) -> None:
     unused = "shapes: {unused: {a: payload}}\n"
     await files.start(text("2s", unused))
-    assert files.events == ["check has remarks"]
+    assert files.events == ["configuration warnings"]
     assert "unused" in files.lines[0][2]["problems"][0]
 
 

@@ -159,9 +159,9 @@ def test_a_recorded_run_is_explained_event_by_event(path: Path) -> None:
     [
         (["{"], "line 1 is not JSON"),
         (["[]"], "line 1 has no source"),
-        (["", '{"source": "act", "t": 0}'], "it has no line that says which run was triggered"),
+        (["", '{"source": "act", "t": 0}'], "no line has the source `trigger`, which names the run"),
         (['{"source": "trigger", "t": 0, "workflow_run_id": "r"}', '{"source": "live", "t": 1}'],
-         "line 2 is not as a recording has it"),
+         "line 2 lacks a field that its source needs, or the field has another type"),
     ],
 )  # fmt: skip
 def test_a_malformed_recording_is_reported_with_its_line(lines: list[str], message: str) -> None:

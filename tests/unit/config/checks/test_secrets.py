@@ -236,7 +236,7 @@ KEYS: Final = [
     (public(EC384), "ES256", "secp384r1"),
     (public(ED), "RS256", "Ed25519"),
     (public(DSA), "RS256", "signs no tokens"),
-    (public(RSA).replace("\n", "\\n"), "RS256", "`\\n` in letters"),
+    (public(RSA).replace("\n", "\\n"), "RS256", "a backslash and an n"),
     (public(RSA).replace("\n", " "), "RS256", "line breaks"),
     (public(RSA)[:200] + public(RSA)[260:], "RS256", "no public key"),
     ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "RS256", "no public key"),

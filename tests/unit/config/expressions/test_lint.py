@@ -63,7 +63,7 @@ SYNTAX = [
     ("payload.a and payload.b", 10, "`and` is no operator here", "write && for and"),
     ("not payload", 0, "`not` is no operator here", "write !(payload.done)"),
     ("payload.größe", 10, "the character 'ö' means nothing here",
-     'a name with other than a-z, 0-9 and _ stands in double quotes: "größe"'),
+     'a name with characters other than a-z, 0-9 and _ is in double quotes: "größe"'),
     ("'abc", 0, "the quotation mark ' is never closed", "add a ' at the end"),
     ('payload."abc', 8, 'the quotation mark " is never closed', 'add a " at the end'),
     ("payload == `1", 11, "the backtick is never closed", "write `1`, `true`, `null` or `[]`"),
@@ -83,7 +83,7 @@ SYNTAX = [
     ("payload == \u201cx\u201d", 11, "a curly quotation mark means nothing here",
      "text stands in straight single quotes: 'text'"),
     ('"length"(payload)', 0, "a function's name stands without quotes", "write length(…)"),
-    ("payload['a']", 8, "in brackets stands the number of an entry, no field's name", "write payload.a"),
+    ("payload['a']", 8, "brackets hold the number of an entry, not the name of a field", "write payload.a"),
 ]  # fmt: skip
 
 
@@ -126,11 +126,11 @@ def test_what_cannot_be_read_is_said_in_plain_words(
          "or max_by (for `and` write &&)"),
         ("payload[::0]", "7 error slice-step: a slice's step cannot be 0 (write [start:stop:step])"),
         ("`foo`",
-         "0 error literal-string: what stands in the backticks is no JSON, so it silently means a text "
+         "0 error literal-string: the text in the backticks is not JSON, so it would be a string "
          "(write the text in single quotes: 'foo')"),
         ("type == ` foo`",
-         "8 error literal-string: what stands in the backticks is no JSON, so it silently means "
-         "a text (write the text in single quotes: 'foo')"),
+         "8 error literal-string: the text in the backticks is not JSON, so it would be "
+         "a string (write the text in single quotes: 'foo')"),
         ("`NaN`", "0 error not-json: NaN and infinity are no JSON (write a number, or `null`)"),
         ("join(', ' `[]`)", "10 error missing-comma: a comma is missing before this (write (a, b))"),
         ("paylod.x", "0 error unknown-field: the event has no field `paylod` (did you mean payload?)"),
@@ -141,7 +141,7 @@ def test_what_cannot_be_read_is_said_in_plain_words(
         ('step == "start"', "8 error unknown-field: the event has no field `start` "
          "(double quotes name a field; a text stands in single quotes: 'start')"),
         ("answer",
-         "0 error unknown-field: the event has no field `answer` (what a step gave is under payload: "
+         "0 error unknown-field: the event has no field `answer` (a step's output is under payload: "
          "payload.answer; a text stands in single quotes: 'answer')"),
         ("step.name", "5 error no-fields: `step` is a string, it has no field `name` (write step alone)"),
         ("{a: type} | b", "12 error unknown-field: the root has no field `b` (it has a)"),
@@ -284,4 +284,4 @@ def test_under_allow_a_comparison_with_null_is_warned_of() -> None:
 )
 def test_under_allow_what_is_never_true_is_warned_of(text: str, what: str) -> None:
     [diagnostic] = lint(text, ALLOW_FIELDS)
-    assert diagnostic.message == f"under allow only true lets in, and this is {what}: it refuses everybody"
+    assert diagnostic.message == f"`allow` lets in only for true, and this gives {what}: everybody is refused"

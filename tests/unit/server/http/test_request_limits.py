@@ -195,7 +195,7 @@ async def test_a_refusal_is_a_problem_in_json() -> None:
             b"cache-control: no-store",
             b"connection: close",
         } <= set(lines)
-        detail = f"a request's target may have {LINE_BYTES} bytes"
+        detail = f"a request's target may have at most {LINE_BYTES} bytes"
         title = HTTPStatus.REQUEST_URI_TOO_LONG.phrase
         assert json.loads(body) == {"type": "about:blank", "title": title, "status": 414, "detail": detail}
 

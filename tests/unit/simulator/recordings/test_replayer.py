@@ -150,7 +150,7 @@ async def test_a_run_that_is_not_there_is_not_recorded() -> None:
 def test_a_file_that_is_no_recording_is_refused_with_its_line() -> None:
     with pytest.raises(NotARecording, match="x:2: not a line of a recording"):
         parse_recording("x", ['{"t": 0, "source": "trigger", "workflow_run_id": "a"}', '{"t": "soon"}'])
-    with pytest.raises(NotARecording, match="no line says which run"):
+    with pytest.raises(NotARecording, match="no line has the source `trigger`"):
         parse_recording("x", [])
 
 

@@ -41,7 +41,7 @@ WRONG = {
     ),
     "two outputs": (
         "a: {steps: {one: {output: 1, output_size: 1KiB}}}",
-        "4:32: error: `output_size` and `output` cannot both be (keep one)",
+        "4:32: error: `output_size` and `output` exclude each other (keep one)",
     ),
     "an unknown child": (
         "a: {steps: {one: {children: [{workflow: b}]}}}",
@@ -53,7 +53,7 @@ WRONG = {
     ),
     "chunks that say nothing": (
         "a: {steps: {one: {chunks: {every: 1s}}}}",
-        "4:21: error: `chunks` says nothing of what is streamed (write one of texts, text, of, count)",
+        "4:21: error: `chunks` does not define what is streamed (write one of texts, text, of, count)",
     ),
     "bytes that are none": (
         "a: {steps: {one: {chunks: {texts: [{hex: xyz}]}}}}",
