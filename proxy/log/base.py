@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 GONE_AFTER: Final = 6.0
-"""Seconds after which a replica that says nothing is taken for dead: three of its beats."""
+"""Seconds without a beat after which a replica is taken for dead: three beats."""
 
 
 class LogAway(Exception):
@@ -26,7 +26,7 @@ class LogRefused(Exception):
 
 
 class Outcome(Enum):
-    """What became of an append."""
+    """The result of an append."""
 
     STORED = "stored"
     FENCED = "fenced"  # another replica leads: nothing was stored
@@ -35,7 +35,7 @@ class Outcome(Enum):
 
 
 class Life(Enum):
-    """What a replica says of itself."""
+    """Whether a replica is there, as its key shows."""
 
     ALIVE = "alive"
     LEAVING = "leaving"  # it drains, and gives its leads away
@@ -92,10 +92,10 @@ Done = Callable[[Outcome], None]
 
 
 class LogListener(Protocol):
-    """One run's interest in its log."""
+    """Receives what happens to the log of one run."""
 
     def received(self, records: Sequence[Record]) -> None:
-        """Records that were written to the log just now; some may be missing, or be known already."""
+        """Records that were just written to the log; some may be missing, or have come before."""
 
     def connected(self) -> None:
         """The log can be reached (again): what was not acknowledged may be missing there."""
@@ -143,13 +143,13 @@ class SharedLog(Protocol):
         """
 
     async def follow(self, name: str, listener: LogListener) -> None:
-        """Tell `listener` of new records and of the connection; from the return on none is missed."""
+        """Notify `listener` of new records and of the connection; once it has returned none is missed."""
 
     def unfollow(self, name: str, listener: LogListener) -> None:
-        """Tell it no more."""
+        """Stop notifying it."""
 
     def nudge(self, name: str, record: Record) -> None:
-        """Tell followers again of a record that is stored."""
+        """Notify followers again of a record that is stored."""
 
     async def followers(self, name: str) -> int:
         """How many replicas follow a log, this one included. Raises LogAway."""
@@ -170,7 +170,7 @@ class SharedLog(Protocol):
         """Send `words` to all other replicas; there may be none."""
 
     def keep(self, name: str) -> None:
-        """Put off the removal of a log that nobody leads: this replica still does."""
+        """Put off the removal of a log that this replica leads."""
 
     def seal(self, name: str, seconds: float) -> None:
         """Nothing is appended any more: remove the log after `seconds`. A fence revokes it."""

@@ -7,7 +7,7 @@ items from the run's beginning. `Continuation` passes on only what the log does 
     items     started                     gap(joined_late, 3)  chunk 3  chunk 4  completed
     pass                                                       chunk 3  chunk 4  completed
 
-Where chunks are missing between what the log holds and what comes, exactly those become a gap.
+Chunks that are missing between the last item of the log and the next one become a gap.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Contents:
 
     @property
     def plain(self) -> dict[str, Any]:
-        """It as JSON values."""
+        """The contents as JSON values."""
         steps = [
             [step_id, step.name, step.started, step.attempt, step.next, step.ended, step.retried]
             for step_id, step in self.steps.items()
@@ -132,7 +132,7 @@ class Contents:
 
     @classmethod
     def of(cls, plain: Any) -> Contents:
-        """The one that `plain` describes. Raises ValueError, TypeError or KeyError."""
+        """The contents that `plain` describes. Raises ValueError, TypeError or KeyError."""
         contents = cls()
         contents.run_event, contents.status = plain["run"], plain["status"]
         for step_id, name, *fields in plain["steps"]:
@@ -172,18 +172,18 @@ class Contents:
             step.next = first.index or 0
 
     def copy(self) -> Contents:
-        """An equal one."""
+        """A copy."""
         return Contents.of(self.plain)
 
 
 class Continuation:
-    """Lets pass the items of a run that `contents` does not hold yet, and notes them there."""
+    """Passes on the items of a run that `contents` does not hold yet, and notes them there."""
 
     __slots__ = ("_held", "_inherited", "contents")
 
     def __init__(self, contents: Contents) -> None:
         self.contents = contents
-        self._inherited = frozenset(contents.steps)  # this replica follows the others from their beginning
+        self._inherited = frozenset(contents.steps)  # all others are followed from their beginning
         self._held: list[StepGap] = []  # gaps whose next item decides what is missing
 
     def news(self, items: Iterable[Item]) -> list[Item]:
@@ -250,7 +250,7 @@ class Continuation:
         contents.note(chunk)
 
     def _release(self) -> Sequence[StepGap]:
-        """The held gaps: what they miss came after what the log holds, while no replica followed the run."""
+        """The held gaps: their chunks were sent after the log's last item, while nobody followed the run."""
         held, self._held = self._held, []
         return [
             StepGap(GapCause.UPSTREAM, gap.step, gap.attempt, None)

@@ -1,15 +1,16 @@
-"""Cursors: the ids of frames, which a client sends back to go on where it was.
+"""Cursors: the ids of frames. A client sends the last one back, to continue after it.
 
 A cursor is ``RUN.SEAL.PLACE``: the run (22 characters of base64url, so that a cursor on a metadata path
 stays with its run), a seal, and a place: a frame's number, or ``end``. In a format whose clients are sent the
-message so far in one piece, ``PLACE-RECEIVED`` is within that piece: so many of its blocks were received.
-``PLACE-RECEIVED-SINCE`` is within the piece that leads from one place to another.
+message so far in one piece, ``PLACE-RECEIVED`` is a position within that piece: the client has received so
+many of its blocks. ``PLACE-RECEIVED-SINCE`` is a position within the piece that leads from the place
+``SINCE`` to ``PLACE``.
 
 - The seal of a number is keyed with a secret of this process, and covers the team, the stream, the value in
   the path, the rules and the number of the run session. A cursor of another process, or a forged one, is
   therefore unknown.
-- The seal of ``end`` is not keyed: every replica recognises the end of a run without asking anyone. A client
-  that forges one only refuses itself the stream (204).
+- The seal of ``end`` is not keyed: every replica recognises it without a shared state. A client that forges
+  one gets a 204 instead of its stream, and harms nobody else.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 END_PLACE: Final = "end"
-SEAL_BYTES: Final = 8  # 64 bits cannot be guessed by asking, and ids stay short
+SEAL_BYTES: Final = 8  # 64 bits cannot be guessed over HTTP, and ids stay short
 _UUID: Final = re.compile("[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 MAX_CURSOR: Final = 128  # characters; the longest cursor has some 60
 
@@ -83,7 +84,7 @@ class CursorSource(Protocol):
 
     @property
     def created(self) -> int | None:
-        """When the run's frames began, in Unix seconds; None where every channel says that for itself."""
+        """When the run's frames began, in Unix seconds; None where each channel has its own time."""
 
     def begin(self, position: int, last: int) -> None:
         """The frames after the one numbered `last` are made of the item at `position` of a shared log."""

@@ -60,14 +60,14 @@ class Fences:
         return iter(self._all)
 
     def add(self, fence: Fence) -> None:
-        """A replica took the lead; positions from `fence.start` on that were written before are void."""
+        """A replica took the lead: what others wrote at `fence.start` or later is not valid any more."""
         while self._all and self._all[-1].start >= fence.start:
             self._all.pop()
         self._all.append(fence)
         del self._all[:-MOST_FENCES]
 
     def replace(self, other: Fences) -> None:
-        """Have the fences of `other`, which is of the same generation."""
+        """Take over the fences of `other`, which is of the same generation."""
         self._all = list(other._all)
 
     def at(self, position: int) -> str:

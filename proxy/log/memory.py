@@ -1,6 +1,6 @@
 """The shared log in the memory of one process: for replicas that a test puts into one process.
 
-`MemoryStore` is what Redis is, `MemoryLog` one replica's connection to it.
+`MemoryStore` takes the place of Redis, `MemoryLog` that of one replica's connection to it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NONE: Final = (0, 0)
 
 
 class MemoryStore:
-    """The logs, the replicas and what they say."""
+    """The logs, the replicas and their announcements."""
 
     def __init__(self) -> None:
         self.logs: dict[str, list[Record]] = {}

@@ -1,4 +1,4 @@
-"""What the parts of a shared run use, and none of them owns."""
+"""What all parts of a shared run use: the log, the clock, the team."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flushes: says in the log of a run that this replica leads when merged chunks become frames.
+"""Flushes: when merged chunks become frames, as entries in the log of a run that this replica leads.
 
 A rule with ``merge`` holds chunks back for some time. If each replica measured that time for itself, their
 frames would differ. So the leader measures it for all of them, and appends a `Flush` when it is over:
@@ -16,7 +16,7 @@ from typing import Final
 from proxy.core.events import STEP_STREAM, Event, Item
 from proxy.replicas.writer import Writer
 
-MOST_TIMES: Final = 16  # different times of one run; a stream with another one waits for what comes next
+MOST_TIMES: Final = 16  # of one run; chunks with another time wait for the next item
 
 
 class Flushes:
@@ -31,7 +31,7 @@ class Flushes:
         self._closed = False
 
     def publish(self, items: Sequence[Item]) -> None:
-        """Append what the follower of the run brought; its chunks are flushed in time."""
+        """Append items of the run's follower; chunks are flushed in time."""
         self._writer.publish(items)
         if self._idle and any(isinstance(item, Event) and item.type == STEP_STREAM for item in items):
             self.ask_all()

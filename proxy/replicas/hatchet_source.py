@@ -1,6 +1,6 @@
 """HatchetSource: one run as this replica follows it at Hatchet: while it leads, or stands by.
 
-While another replica leads, what comes is held, so that nothing is missing when this one takes over.
+While another replica leads, items are held, so that none is missing when this replica takes over.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class HatchetSource:
         self._environment = context.environment
         self._closing: set[asyncio.Task[None]] = set()
         self._follower: RunFollower | None = None
-        self._searches: list[Callable[[RunFollower], None]] = []  # what they brought before it began
+        self._searches: list[Callable[[RunFollower], None]] = []  # before the role was decided
         self._workflow: str | None = None
         self._sink: Sink | None = None  # None: items are held
         self._held: list[Item] = []
@@ -75,24 +75,24 @@ class HatchetSource:
 
     @property
     def does_without_searches(self) -> bool:
-        """Whether a search's events are of no use (any more)."""
+        """Whether the run needs no events of a search (any more)."""
         return self._follower.does_without_searches if self._follower is not None else self._state.opened
 
     def searched(self, deliver: Callable[[RunFollower], None]) -> None:
-        """Tell the follower what a search brought; before it is known whether there is one, keep it."""
+        """Deliver a search's events to the follower; while the role is not decided, keep them."""
         if self._follower is not None:
             deliver(self._follower)
         elif self._state.role is Role.OPENING:
             self._searches.append(deliver)
 
     def forget_searches(self) -> None:
-        """Another replica leads: what searches brought is in the log."""
+        """Another replica leads: the events of searches are in its log."""
         self._searches = []
 
     # -- following --
 
     def start(self) -> None:
-        """Follow the run; what comes is held, unless it has a place to go."""
+        """Follow the run; items are held, unless there is a sink for them."""
         if self._follower is not None:
             return
         self._brought.clear()
@@ -104,7 +104,7 @@ class HatchetSource:
             deliver(self._follower)
 
     def feed(self, sink: Sink) -> None:
-        """Follow the run, and give what was held and what comes to `sink`."""
+        """Follow the run, and give the items that were held and the next ones to `sink`."""
         self._sink = sink
         self.start()
         held, self._held = self._held, []
@@ -128,12 +128,12 @@ class HatchetSource:
             return
 
     def hold(self) -> None:
-        """What comes has no place to go any more."""
+        """Items are held again: there is no sink for them any more."""
         self._sink = None
         self._held = []
 
     def stop(self) -> None:
-        """Follow the run no more, unless this replica leads it."""
+        """Stop following the run, unless this replica leads it."""
         if self._state.role is Role.LEADING:
             return
         self._held = []
@@ -142,7 +142,7 @@ class HatchetSource:
             start_in(self._closing, follower.close())
 
     async def close(self) -> None:
-        """Follow the run no more; returns when nothing is left of that."""
+        """Stop following the run; returns when every task has ended."""
         follower = self._take()
         if follower is not None:
             await follower.close()

@@ -1,7 +1,7 @@
 """The keeper: looks after all shared runs of this process.
 
-It notices leaders that are gone, keeps the logs of the runs that this replica leads, tells other replicas
-when this one goes, and hears what they say:
+It notices leaders that are gone, keeps the logs of the runs that this replica leads, and exchanges
+announcements with other replicas:
 
     leaving NAMES…    a replica drains, and gives these runs away
     resign NAME       a leader without clients gives this run away
@@ -29,7 +29,7 @@ from proxy.replicas.shared_run import SharedRun
 
 EVERY: Final = 1.0  # seconds between two looks
 GONE_TWICE: Final = 2.5
-"""Seconds for which a leader must be gone: right after Redis was flushed nobody's key is there."""
+"""Seconds for which a leader's key must be missing: right after Redis was flushed, all keys are."""
 KEEP_EVERY: Final = 300.0  # seconds after which the removal of a led log is put off again
 ASK_EVERY: Final = 10.0  # seconds between two requests for a replica that stands by
 CLAIM: Final = 25.0  # seconds that a claim lasts: it is renewed with each request
@@ -94,11 +94,11 @@ class Keeper:
     # -- runs --
 
     def add(self, run: SharedRun) -> None:
-        """Look after `run`."""
+        """Add `run` to those that are looked after."""
         self._runs[run.name] = run
 
     def remove(self, run: SharedRun) -> None:
-        """Look after it no more."""
+        """Remove `run` from those that are looked after."""
         if self._runs.get(run.name) is run:
             del self._runs[run.name]
             self._renewed_at.pop(run.name, None)
@@ -170,7 +170,7 @@ class Keeper:
         for replica in self._gone_since.keys() - leaders:
             del self._gone_since[replica]
         for replica in leaders:
-            nobody = replica in ("", self._log.replica)  # the answer to a fence of its own was lost
+            nobody = replica in ("", self._log.replica)  # the answer to this replica's own fence was lost
             if not nobody and await self._log.life(replica) is not Life.DEAD:
                 self._gone_since.pop(replica, None)
                 continue
@@ -182,11 +182,11 @@ class Keeper:
                     self._background.start(self._take_over(run, replica))
 
     def _ask_about_silence(self, followed: Sequence[SharedRun], now: float) -> None:
-        """Read the logs that nothing was received of for a while, and ask whether somebody leads them.
+        """Read the logs from which nothing came for a while, and ask whether they have a leader.
 
-        The last record may have been stored and not published, and a replica that lives may not know that
-        the log names it as the leader: the answer to its fence was lost, or it closed the run while the log
-        could not be reached.
+        The last record may have been stored and not published. And a live replica may not know that the log
+        names it as the leader: the answer to its fence was lost, or it closed the run during an outage of
+        the log.
         """
         asked: dict[str, list[str]] = {}
         for run in followed:
@@ -202,7 +202,7 @@ class Keeper:
             self._announce("leads", leader, names=names)
 
     def _answer(self, names: Sequence[str]) -> None:
-        """Give up those of the runs that others believe to be led here, and are not."""
+        """Resign runs that others believe to be led here, although they are not."""
         runs = [(name, self._runs.get(name)) for name in names]
         given_up = [name for name, run in runs if run is None or run.role is Role.FOLLOWING]
         if given_up:
@@ -212,10 +212,10 @@ class Keeper:
         await self._clock.sleep(self._rng.uniform(0.0, SPREAD))
         await run.take_over(leader)
 
-    # -- what other replicas say --
+    # -- announcements --
 
     def announced(self, replica: str, words: Sequence[str]) -> None:
-        """Another replica said `words`."""
+        """Another replica announced `words`."""
         verb, *names = words or [""]
         if verb == "flush" and len(names) == 2 and names[1].isdigit():
             run = self._runs.get(names[0])
@@ -253,11 +253,11 @@ class Keeper:
                 run.stand_by()
 
     def _announce(self, *words: str, names: Sequence[str]) -> None:
-        """Say `words` about all names, in as many announcements as they need."""
+        """Announce `words` with all names, in as many announcements as they need."""
         for start in range(0, len(names), MOST_NAMES):
             self._log.announce([*words, *names[start : start + MOST_NAMES]])
 
-    # -- this replica goes --
+    # -- this replica drains --
 
     async def leave(self, seconds: float) -> None:
         """Give the runs that this replica leads to others; waits until they have them, at most `seconds`."""

@@ -1,4 +1,4 @@
-"""Leadership: one run while this replica leads it: begins, is taken away, is given away, goes local."""
+"""Leadership: one run while this replica leads it, from the fence to the handover, also without the log."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Leadership:
         return self._state.role is Role.LEADING and self._writer is not None and self._writer.local
 
     def begin(self, *, local: bool = False) -> None:
-        """Lead, from what was served on."""
+        """Lead, from the next position on."""
         state = self._state
         state.role = Role.LEADING
         self._given.clear()
@@ -82,7 +82,7 @@ class Leadership:
             self._writer.look(after=after)
 
     def go_local(self) -> None:
-        """Serve without the log until it is as it was."""
+        """Serve without the log, until the log can be used again."""
         if self._writer is not None:
             self._writer.go_local()
 
@@ -124,7 +124,7 @@ class Leadership:
             self._finished()
 
     def _go_apart(self) -> None:
-        """The log tells otherwise than this replica has served: serve from memory until the run is over."""
+        """The log holds other items than were served here: serve from memory until the run is over."""
         self._state.apart = True
         self._given.set()
         self._reader.end()
@@ -148,7 +148,7 @@ class Leadership:
             return self._state.role is not Role.LEADING
 
     async def resign(self) -> None:
-        """Have a replica that follows the run lead it; where there is none, say that nobody leads."""
+        """Let a replica that follows the run lead it; where there is none, write that nobody leads."""
         state = self._state
         if state.role is not Role.LEADING or self.local or state.progress.over:
             return
@@ -161,7 +161,7 @@ class Leadership:
                 number, position = state.progress.fence + 1, state.progress.position
                 await self._log.fence(state.name, state.fence(number, position, ""), create=False)
         except LogAway:
-            return  # the others see that this replica is gone
+            return  # the others notice that this replica is gone
 
     def close(self) -> None:
         """Append nothing more."""

@@ -17,7 +17,7 @@ class LogReader:
     def __init__(
         self, state: RunState, context: Context, listener: LogListener, *, finished: Callable[[], None]
     ) -> None:
-        """`listener` hears of the log; `finished` is called when the verified end was served."""
+        """`listener` receives the log's records; `finished` is called when the verified end was served."""
         self._state = state
         self._log = context.log
         self._listener = listener
@@ -35,11 +35,11 @@ class LogReader:
         return await self._log.read(self._state.name)
 
     def end(self) -> None:
-        """Hear of the log no more."""
+        """Stop reading the log."""
         self._log.unfollow(self._state.name, self._listener)
 
     def follow(self) -> None:
-        """Read on, where records came while the log was being read."""
+        """Read again, if records came while the log was being read."""
         if self._early:
             self._background.start(self.catch_up())
 
@@ -58,7 +58,7 @@ class LogReader:
             self._background.start(self.catch_up())
 
     async def catch_up(self) -> None:
-        """Read what the log has after what was read, until nothing is new."""
+        """Read the log's next records, until there are no more."""
         state = self._state
         async with self._reading:
             step = Step.HOLE

@@ -18,9 +18,9 @@ from proxy.replicas.standby import Standby
 
 CREATE_WITHIN: Final = 2.0
 """Seconds for which one replica alone may begin a log: two at once would take it from each other."""
-LOOK_AFTER: Final = 1.0  # seconds until a log that refused to be opened is looked at
+LOOK_AFTER: Final = 1.0  # seconds until a log that could not be opened is tried again
 AGAIN: Final = (0.05, 0.2)
-"""Seconds, at least and at most, after which a log is read again that another replica begins just now."""
+"""Seconds, at least and at most, after which a log is read again that another replica is creating."""
 
 
 class Opening:
@@ -37,7 +37,7 @@ class Opening:
         standby: Standby,
         finished: Callable[[], None],
     ) -> None:
-        """`finished`: the log has the verified end, and it was served."""
+        """`finished`: called when the log has the verified end, and it was served."""
         self._state = state
         self._context = context
         self._log = context.log
@@ -79,7 +79,7 @@ class Opening:
                 self._context.environment.unforeseen(error)
             self._state.begin(now_ms())
             self._leadership.begin(local=True)
-            if self._log.is_up:  # it refused something: nobody will say that it can be reached again
+            if self._log.is_up:  # it refused a command: no `connected` will follow
                 self._leadership.look(after=LOOK_AFTER)
         self._session.share(self._state.progress.fences, self._state.progress.contents)
 

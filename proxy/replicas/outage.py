@@ -11,7 +11,7 @@ from proxy.replicas.log_reader import LogReader
 from proxy.replicas.run_state import Role, RunState
 
 LOCAL_AFTER: Final = 1.0
-"""Seconds without the log after which a leader serves from memory: a new connection takes less."""
+"""Seconds without the log after which a leader serves from memory. A new connection takes less time."""
 ALONE_AFTER: Final = 3.0
 """Seconds without the log after which a follower with clients follows the run by itself."""
 WANTED_EVERY: Final = 1.0
@@ -19,7 +19,7 @@ WANTED_EVERY: Final = 1.0
 
 
 class Outage:
-    """What becomes of one run while the log is away."""
+    """Serves one run while the log is away."""
 
     def __init__(
         self, state: RunState, context: Context, *, reader: LogReader, leadership: Leadership

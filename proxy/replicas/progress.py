@@ -1,4 +1,4 @@
-"""How far a run's log has been served by this replica, and what every reader of the log must know."""
+"""How far this replica has served a run's log, and the summaries with which other readers can begin."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Receiver(Protocol):
 
 
 class Step(Enum):
-    """What became of records that were applied."""
+    """The result of applying records."""
 
     FINE = auto()
     HOLE = auto()  # records in between are missing: the log must be read
-    APART = auto()  # the log has something else than what this replica has served
+    APART = auto()  # the log has other items than this replica has served
 
 
 class Progress:
@@ -78,7 +78,7 @@ class Progress:
         self.fence, self.leader = fence, replica
 
     def load(self, records: Sequence[Record]) -> Step:
-        """Serve a whole log, the first thing that is done with it. Anything but FINE: it cannot be read."""
+        """Serve a whole log that was just read for the first time. Anything but FINE: it cannot be used."""
         generation = records[-1].generation
         records = [record for record in records if record.generation == generation]
         base = next((number for number, record in enumerate(records) if record.summary), None)
@@ -149,7 +149,7 @@ class Progress:
     # -- summaries --
 
     def summary(self, contents: Contents, fences: Fences | None = None) -> bytes:
-        """What a reader must know that has not read the log from its beginning."""
+        """What a reader needs that begins at this position."""
         return json_codec.encode({"fences": (fences or self.fences).plain, "contents": contents.plain})
 
     @staticmethod

@@ -125,15 +125,15 @@ class Replication:
             return None
         return self._keeper.get(name)
 
-    # -- what replicas say to each other --
+    # -- announcements --
 
     def announced(self, replica: str, words: Sequence[str]) -> None:
-        """Another replica said `words`."""
+        """Another replica announced `words`."""
         if not self._roll_call.announced(replica, words):
             self._keeper.announced(replica, words)
 
     async def roll(self) -> Roll:
-        """What each replica does that shares the log."""
+        """The reports of all replicas that share the log."""
         return await self._roll_call.ask()
 
     def _report(self) -> Report:
@@ -157,7 +157,7 @@ class Replication:
 
     def _changed(self) -> None:
         if self._closed:
-            return  # this replica ends: nobody need look after its log
+            return  # this replica ends
         trouble, before = self._log.trouble, self.health
         state = UpstreamState.REACHABLE if trouble is None else UpstreamState.AWAY
         self.health = before.became(state, trouble, time.time())

@@ -3,7 +3,7 @@
     who ID            a replica asks
     here ID REPORT    each of the others answers with its report, as JSON
 
-Nothing is written to the log for it. What another replica says is only shown, and never acted on.
+Nothing is written to the log for it. Reports of other replicas are only shown; nothing is decided by them.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class RollCall:
         self._answered = asyncio.Event()
 
     def announced(self, replica: str, words: Sequence[str]) -> bool:
-        """Another replica said `words`; whether they belong to a roll call."""
+        """Another replica announced `words`; returns whether they belong to a roll call."""
         if words[:1] == ["who"] and len(words) == 2:
             self._log.announce(["here", words[1], json.dumps(asdict(self._report()))])
             return True
@@ -81,7 +81,7 @@ class RollCall:
         return False
 
     async def ask(self) -> Roll:
-        """Ask all replicas; those that do not answer in time are silent."""
+        """Ask all replicas; those that do not answer in time are counted as silent."""
         number = f"{self._log.replica}.{next(self._numbers)}"
         answers = self._asked[number] = {}
         others: int | None = None
@@ -102,7 +102,7 @@ class RollCall:
 
 
 def _read(replica: str, text: str) -> Report | None:
-    """The report of `replica`; None where the text is none."""
+    """The report of `replica`; None where the text is not a report."""
     try:
         plain: Any = json.loads(text) if len(text) <= LONGEST else None
         report = Report(**{each.name: plain[each.name] for each in fields(Report)})

@@ -27,8 +27,8 @@ class Role(Enum):
 class RunState:
     """The role and the progress of one replica for one run; its parts read them, and change the role.
 
-    `name` is the text of the run's log, `replica` this one's. `apart`: the log tells otherwise than this
-    replica has served, so that it serves from memory until the run is over. `progress`: from `known` on.
+    `name` is the text of the run's log, `replica` this one's. `apart`: the log holds other items than this
+    replica has served, so it serves from memory until the run is over. `progress` is set by `set_metadata`.
     """
 
     def __init__(self, run_id: str, name: str, replica: str, receiver: Receiver) -> None:
@@ -51,11 +51,11 @@ class RunState:
         return self.role is Role.OVER or (self.opened and self.progress.over)
 
     def set_metadata(self, metadata: Mapping[str, Any]) -> None:
-        """The run exists, and has this metadata."""
+        """Set the run's metadata: it exists."""
         self.progress = Progress(ItemCodec(self.run_id, metadata), self._receiver)
 
     def forget(self) -> None:
-        """Begin again as if nothing of the log had been served."""
+        """Begin again, as if nothing of the log was served."""
         self.progress = Progress(self.progress.codec, self._receiver)
 
     def begin(self, number: int) -> None:
@@ -71,10 +71,10 @@ class RunState:
         progress.lead(progress.fence + 1, self.replica, progress.position + 1)
 
     def lead_alone(self) -> None:
-        """This replica leads from the next position on, and the log does not know it.
+        """This replica leads from the next position on, and its fence is not in the log.
 
-        The fence has a number that this replica takes only once: it may have to take the lead in the log
-        again, under the next fence there, and then tells the same positions otherwise.
+        The fence has a number that this replica takes only once: later it may take the lead in the log under
+        another fence, with other items at the same positions.
         """
         progress = self.progress
         progress.lead(max(progress.fence + 1, now_ms()), self.replica, progress.position + 1)

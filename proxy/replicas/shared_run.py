@@ -5,13 +5,13 @@
        └── somebody leads ──▶ FOLLOWING     reads the log, serves what it reads
                                   └── the leader is gone, or goes ── takes over
 
-It stands where a `RunFollower` stands without a shared log. A replica that *stands by* follows the run at
-Hatchet too and holds what comes, so that nothing is missing when it takes over. While the log cannot be
-reached, a leader serves from memory (*local*); so does a follower with clients, which then leads for itself.
-If both of them served something, this session stays *apart* from the log until the run is over: it serves the
-clients that have its cursors, and everyone else gets a session that reads the log.
+A `SharedRun` takes the place that a `RunFollower` has without a shared log. A replica that *stands by*
+follows the run at Hatchet too and holds the items, so that none is missing when it takes over. While the log
+cannot be reached, a leader serves from memory (*local*); so does a follower with clients, which then leads
+for itself. If both of them served something, this session stays *apart* from the log until the run is over:
+it serves the clients that have its cursors, and everyone else gets a session that reads the log.
 
-It is put together from parts, each with a state of its own:
+Its parts, each with a state of its own:
 
     RunState       the role, and how far the log was served
     Opening        reads the log for the first time and takes a role
@@ -101,7 +101,7 @@ class SharedRun:
             finished=self._finish,
         )
 
-    # -- as a run session knows the run that it serves --
+    # -- for its run session (`FollowedRun`) --
 
     @property
     def over(self) -> bool:
@@ -134,7 +134,7 @@ class SharedRun:
         return ["log", *sources] if self.role is Role.FOLLOWING else sources
 
     def start(self) -> None:
-        """It begins with `known`: before, it is not known whether there is such a run."""
+        """Do nothing: `first_state` opens the log, once it is known that the run exists."""
 
     async def first_state(self) -> CoreState:
         """The first core state, once the log is open. Raises RunUnknown, HatchetAway and others."""
@@ -187,17 +187,17 @@ class SharedRun:
 
     @property
     def does_without_searches(self) -> bool:
-        """Whether a search's events are of no use (any more)."""
+        """Whether the run needs no events of a search (any more)."""
         return self._source.does_without_searches
 
     def ask_flush(self, milliseconds: int) -> None:
-        """Chunks wait for a rule with this `merge`: have the leader append a flush."""
+        """Chunks wait for a rule with this `merge`: ask the leader to append a flush."""
         if self.role is Role.LEADING:
             self._leadership.ask_flush(milliseconds)
         elif self.role is Role.FOLLOWING:
             self._context.log.announce(["flush", self.name, str(milliseconds)])
 
-    # -- as the log knows who follows it --
+    # -- for the log (`LogListener`) --
 
     def received(self, records: Sequence[Record]) -> None:
         """Records were appended to the log."""
@@ -214,10 +214,10 @@ class SharedRun:
         """The log cannot be reached."""
         self._outage.begins()
 
-    # -- as the keeper knows it --
+    # -- for the keeper --
 
     async def catch_up(self) -> None:
-        """Read what the log has after what was served, where another replica leads."""
+        """Read the log's next records, where another replica leads."""
         await self._reader.catch_up()
 
     @property

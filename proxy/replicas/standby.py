@@ -1,4 +1,4 @@
-"""Standby: stands by for the leader of one run, and takes the run over.
+"""Standby: this replica as the next leader of one run, which takes the run over.
 
 A replica that stands by follows the run at Hatchet beside the leader, so that nothing is missing when it
 takes over.
@@ -38,7 +38,7 @@ class Standby:
         self._leadership = leadership
         self._counters = context.counters
         self._background = context.background
-        self._for_long = False  # it stands by although nobody has asked it to take over
+        self._for_long = False  # it was asked to stand by, not to take over
 
     @property
     def stands_by(self) -> bool:
@@ -88,7 +88,7 @@ class Standby:
         return True
 
     def _lead_again(self) -> bool:
-        """Lead a run whose log is gone: it is written again from what is kept."""
+        """Lead a run whose log is gone: write it again from the retained items."""
         self._counters.take_overs += 1
         self._state.lead_next()
         self._leadership.begin()

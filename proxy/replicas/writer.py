@@ -25,7 +25,7 @@ SUMMARY_EVERY: Final = 256  # items between two summaries: fewer than the smalle
 SUMMARY_BYTES: Final = 128 * 1024  # bytes of items between two summaries, for the same reason
 TRIM_EVERY: Final = 64  # items between two appends that let the log remove its oldest records
 NOTHING: Final = (0, 0)  # may be removed
-RETRY: Final = 1.0  # seconds until a log that could not store an append is looked at again
+RETRY: Final = 1.0  # seconds until an append that could not be stored is tried again
 MOST_AT_ONCE: Final = 500  # records of one append
 
 
@@ -41,7 +41,7 @@ class RetainedItems(Protocol):
 
 
 class Lead(Enum):
-    """What a look at the log's end says about this replica's lead."""
+    """This replica's lead, as the end of the log shows it."""
 
     MINE = auto()
     TAKEN = auto()  # another replica leads
@@ -70,8 +70,8 @@ class Writer:
     ) -> None:
         """`contents`: what the log holds; the writer's own copy.
 
-        `taken` is called once if another replica leads, `apart` if the log tells otherwise than this replica
-        has served, `finished` when the verified end is stored.
+        `taken` is called once if another replica leads, `apart` if the log holds other items than this
+        replica has served, `finished` when the verified end is stored.
         """
         self.local = False
         self._log = log
@@ -86,10 +86,10 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._pending: list[LogItem] = []  # not served yet: positions from progress.position + 1 on
         self._sent = 0  # of them are on their way
-        self._epoch = 0  # answers to appends of earlier ones mean nothing
+        self._epoch = 0  # answers to appends of earlier epochs are ignored
         self._scheduled = False
         self._syncing: asyncio.Task[None] | None = None
-        self._settled = True  # the end of the log is as this replica believes
+        self._settled = True  # the end of the log is known: nothing is in doubt
         self._since_trim = 0  # items
         self._since_summary = self._bytes_since_summary = 0
         self._summaries = [(progress.fence, progress.position)]  # their ids, the oldest first
@@ -98,7 +98,7 @@ class Writer:
     # -- items in --
 
     def publish(self, items: Sequence[Item]) -> None:
-        """What the follower of the run brought."""
+        """Append items of the run's follower."""
         if self._closed:
             return
         self._pending += self._news.news(items)
@@ -149,7 +149,7 @@ class Writer:
         self._log.append(self._name, records, keep_from, done or answered)
 
     def _keep_from(self) -> tuple[int, int]:
-        """The id of the last summary before the items that are kept: who reads the log begins with one."""
+        """The id of the last summary before the retained items: readers of the log begin with a summary."""
         self._since_trim = 0
         first, summaries = self._retained.retained_from, self._summaries
         while len(summaries) > 1 and summaries[1][1] < first:
@@ -157,7 +157,7 @@ class Writer:
         return summaries[0] if summaries[0][1] < first else NOTHING
 
     def _records(self, items: Sequence[LogItem], first: int, whole: bool) -> list[Record]:
-        """The records of `items`; `whole`: they complete what is known, so a summary may be added."""
+        """The records of `items`; `whole`: they are the last known ones, so a summary may be added."""
         progress = self._progress
         generation, fence, me = progress.fences.generation, progress.fence, self._log.replica
         records = []
@@ -211,10 +211,10 @@ class Writer:
         self._sent = 0
         self._settled = False
 
-    # -- the log comes and goes --
+    # -- outages of the log --
 
     def go_local(self) -> None:
-        """Serve without the log until `look` finds it as it was."""
+        """Serve without the log, until `look` finds that it holds what was served."""
         self._stop_sending()
         self.local = True
         self._serve(len(self._pending))
@@ -282,7 +282,7 @@ class Writer:
         first, items = self._retained.retained_after(stored)
         if not items:
             return Lead.MINE
-        if first != stored + 1:  # more was lost than is kept
+        if first != stored + 1:  # the log has lost items that are not retained
             return await self._create_again()
         for start in range(0, len(items), MOST_AT_ONCE):
             part = items[start : start + MOST_AT_ONCE]
@@ -310,7 +310,7 @@ class Writer:
         return await self._fill(tail.position)
 
     async def _create_again(self) -> Lead:
-        """The log is gone: write it again from what is kept, under a new fence and the same positions."""
+        """The log is gone: write the retained items again, under a new fence and the same positions."""
         progress = self._progress
         first, items = self._retained.retained_after(0)
         fences = Fences(progress.fences.generation, progress.fences)
@@ -321,7 +321,7 @@ class Writer:
             fence, first - 1, fences.generation, self._log.replica, b"", progress.summary(contents, fences)
         )
         if not await self._log.fence(self._name, record, create=True):
-            return Lead.UNKNOWN  # another replica was faster: the next look says so
+            return Lead.UNKNOWN  # another replica was faster: the next look shows it
         progress.fences.replace(fences)
         progress.fence = fence
         self._summaries = [(fence, first - 1)]
@@ -341,7 +341,7 @@ class Writer:
     # -- the end --
 
     def close(self) -> None:
-        """Append nothing more; what is not stored is forgotten."""
+        """Append nothing more; items that are not stored yet are dropped."""
         self._closed = True
         self._epoch += 1
         self._pending = []

@@ -15,7 +15,7 @@ from proxy.core.clock import Clock
 # Turns of the loop between a due time and what is due then: each of them reads the sockets. After a stall of
 # the process, chunks that came in time are received before an end is judged.
 TURNS: Final = 3
-NEAREST: Final = 0.002  # seconds between two wake-ups at least: a mistake in a due time is no busy loop
+NEAREST: Final = 0.002  # seconds between two wake-ups at least: a wrong due time causes no busy loop
 
 
 class DueClock:

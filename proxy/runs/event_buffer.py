@@ -1,7 +1,7 @@
 """Buffers the events of a run that has no follower yet, with their times and the subscription's breaks.
 
-A follower that begins later gets them with the times at which they came. So an end whose settling time has
-passed meanwhile needs no new one.
+A follower that begins later gets them with the times at which they came, so it does not wait again for an end
+whose settling time has passed already.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from proxy.runs.reconcile.reconciler import Reconciler
 from proxy.runs.reconcile.subscription_state import Pulse, Selection, SubscriptionState
 from proxy.runs.subscription import SPREAD
 
-TAP_WAIT: Final = 1.0  # seconds that a run waits for a tap that broke before it subscribes by itself
+TAP_WAIT: Final = 1.0  # seconds that a run waits for a broken tap; then it subscribes by itself
 TAP: Final = "tap"
 SHARED: Final = "shared"  # the subscription of a stream of several runs that the team's tap does not bring
 OF_MANY: Final = (TAP, SHARED)
@@ -42,7 +42,7 @@ class Feeds:
         return [source if source in OF_MANY else "search" for source in self.open]
 
     def begin(self, source: str, pulse: Pulse, since: float, *, at: float | None) -> bool:
-        """`source` brings the run's events since `since`, as `RunFollower.feed`; whether that is new."""
+        """See `RunFollower.feed`; returns whether `source` did not bring the run's events before."""
         if source in self.open or not self._carries(source):
             return False
         self._is_shared = self._is_shared or source == SHARED
@@ -52,7 +52,7 @@ class Feeds:
         return True
 
     def end(self, source: str, *, broken: bool, hung_up: bool, at: float | None) -> bool:
-        """`source` brings nothing more, as `RunFollower.unfeed`; whether it did before."""
+        """See `RunFollower.unfeed`; returns whether `source` brought the run's events until now."""
         state = self.open.pop(source, None)
         if state is None:
             return False
@@ -84,7 +84,7 @@ class Feeds:
         return TAP in self.open or now < self._tap_lost_at + TAP_WAIT
 
     def waits_until(self, now: float) -> float | None:
-        """Until when the run waits for a tap that broke; None: it does not."""
+        """Until when the run waits for a broken tap to open again; None: it does not."""
         until = self._tap_lost_at + TAP_WAIT
         fed = any(source in self.open for source in OF_MANY)
         return until if not fed and now < until else None

@@ -1,4 +1,4 @@
-"""A run as its session and the searches know it, however its items come about."""
+"""The interface of a run that is followed, for its session and for searches."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ class FollowedRun(Fed, Protocol):
         """The first core state. Raises HatchetError."""
 
     async def reach(self, position: int) -> None:
-        """Have the item at `position` of a log that replicas share, if that has it."""
+        """Serve the shared log up to `position`, if there is such a log and it has that item."""
 
     async def is_replaced(self) -> bool:
-        """Whether the log that replicas share has something else, for a run that is over here."""
+        """Whether this run is over here, and the shared log holds another generation of it."""
 
     async def close(self) -> None:
         """End everything; nothing is published after that."""

@@ -32,7 +32,7 @@ from proxy.runs.state_reader import CLOSED, StateReader
 from proxy.runs.subscription import SPREAD
 from proxy.runs.subscriptions import SubscriptionSet
 
-AGAIN: Final = 1.0  # seconds after which what failed unforeseen is tried again
+AGAIN: Final = 1.0  # seconds until the run is attended again after an unforeseen error
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +159,11 @@ class RunFollower:
         return await self._reader.first_state()
 
     async def is_replaced(self) -> bool:
-        """See `FollowedRun.is_replaced`: no other replica has it."""
+        """False: there is no shared log."""
         return False
 
     async def reach(self, position: int) -> None:
-        """There is no log that replicas share."""
+        """Do nothing: there is no shared log."""
 
     def feed(self, source: str, pulse: Pulse, since: float, *, at: float | None = None) -> None:
         """`source`, a subscription that is not this run's own, brings the run's events, since `since`.
@@ -215,7 +215,7 @@ class RunFollower:
     # -- its own subscriptions --
 
     def subscription_opened(self, selection: Selection) -> SubscriptionState:
-        """One is bound."""
+        """One is open; returns its state."""
         state = self._reconciler.opened(self._clock.now(), selection)
         state.crowd = self._crowd
         self._changed()
@@ -262,9 +262,9 @@ class RunFollower:
             self._reconciler.received(state, event, now)
         except Exception as error:
             self._observer.unforeseen(error)
-            self._reconciler.core_poll.want(now)  # what the event would have brought is read from the states
+            self._reconciler.core_poll.want(now)  # what the event contained is read from the states
         self._trouble = None
-        self._reader.hatchet_spoke()
+        self._reader.hatchet_answered()
         self._changed()
 
     def _hatchet_is_back(self) -> None:
@@ -296,7 +296,7 @@ class RunFollower:
     def _attend(self) -> None:
         """Do everything that is due now, and set the wake-up for what is due next.
 
-        An exception that should not be possible is logged, and tried again: it must not silence the run.
+        After an exception that should not be possible it is called again, so that the run goes on.
         """
         if self._closed or not self._started:
             return

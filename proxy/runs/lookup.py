@@ -1,7 +1,7 @@
 """Finder: runs by the application's own id, a metadata pair; before, during and after the run.
 
-The history's list knows the newest run that carries the pair and has no parent. Where it knows none yet, a
-subscription by the pair is opened as well, so that a browser that comes before the trigger gets the first
+The history's list knows the newest run that carries the pair and has no parent. While it knows none, a
+subscription by the pair is open as well, so that a browser that connects before the trigger gets the first
 token. Its events are buffered and handed over to the run (`Found.feed`); it stays open until the run's own
 subscription has caught up. Clients that wait for the same pair share one search.
 """
@@ -63,7 +63,7 @@ class Search:
         self._pulse = Pulse()
         self._open_since: float | None = None
         self._received: dict[str, EventBuffer] = {}  # run id -> its events
-        self._overflowed = False  # the buffers hold MOST_KEPT: later events were dropped
+        self._overflowed = False  # the buffers hold MOST_BUFFERED: later events were dropped
         self._bytes = 0
         self._run: FollowedRun | None = None
         self._first = asyncio.Event()
@@ -145,7 +145,7 @@ class Search:
         return run_id is not None
 
     async def _confirm(self) -> None:
-        """Take the first run that was received, unless the list soon names another: children come later."""
+        """Take the first run that was received (children come later), unless the list soon names another."""
         clock = self._finder.clock
         first = next(iter(self._received))
         until = clock.now() + CONFIRM
@@ -202,7 +202,7 @@ class Search:
             kept.closed(self._finder.clock.now(), hung_up=hung_up)
 
     def hand_over(self, run: FollowedRun) -> None:
-        """Give `run` all events received of it; only the first run that comes gets the later ones."""
+        """Give `run` all events received of it; the first caller gets the later ones too."""
         if self._run is not None or self.task.done():
             return
         self._run = run

@@ -1,8 +1,8 @@
 """How many runs of a team may have subscriptions of their own at once.
 
-Each subscription makes the engine look at every event of the tenant, so N runs with a subscription each cost
-it N². A dozen overload it for the whole tenant; the quota protects it. Runs that the team's tap brings need
-none.
+The engine looks at every event of the tenant for each subscription, so its work grows with the square of the
+runs that have one. A dozen overload it for the whole tenant; the quota protects it. Runs that the team's tap
+brings need none.
 """
 
 from __future__ import annotations

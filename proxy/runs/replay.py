@@ -1,7 +1,8 @@
-"""Replays a recorded run: gives the lines of a recording to the reconciler as if they happened now.
+"""Replays a recorded run: gives the lines of a recording to the reconciler, at the recorded times.
 
-The format is that of ``tests/recordings/README.md``. Every subscription of the recording takes part; reads of
-a state are answered with what the recording knew at that moment. Nothing waits: time is the recording's.
+The format is that of ``tests/recordings/README.md``. Every subscription of the recording takes part; a read
+of a state is answered with the state that was recorded at that time. The time is the recording's, so nothing
+waits.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from proxy.runs.reconcile.subscription_state import Selection, SubscriptionState
 SETTLING: Final = 60.0
 """Seconds of the recording's time after its last line: longer than anything that the reconciler waits for."""
 
-MOST_TICKS: Final = 100_000  # a run that never comes to rest must not hang a command
+MOST_TICKS: Final = 100_000  # a run that always has something due must not hang a command
 
 
 class NotARecording(ValueError):
@@ -42,7 +43,7 @@ POLLED: Final = 0.1
 
 @dataclass
 class _Replay:
-    """What is known at each moment of the recording, and the items so far."""
+    """The reconciler, what was recorded of the states, and the items so far."""
 
     reconciler: Reconciler
     subscriptions: dict[str, SubscriptionState] = field(default_factory=dict)

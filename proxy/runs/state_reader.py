@@ -86,7 +86,7 @@ class StateReader:
                 self._waiting.remove(answer)
             del answer  # its error's traceback holds this frame
 
-    def hatchet_spoke(self) -> None:
+    def hatchet_answered(self) -> None:
         """An event came from Hatchet, so it can be reached: forget the last error."""
         if self.trouble is not None:
             self._reconciler.core_poll.answered()

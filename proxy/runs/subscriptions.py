@@ -36,7 +36,7 @@ class Inputs(Protocol):
     """Receives what happens on a run's own subscriptions."""
 
     def subscription_opened(self, selection: Selection) -> SubscriptionState:
-        """One is bound."""
+        """One is open; returns its state."""
 
     def subscription_received(self, state: SubscriptionState, event: LiveEvent) -> None:
         """One brought an event."""
@@ -66,7 +66,7 @@ class _Own:
         self._inputs = inputs
 
     @property
-    def spoke(self) -> bool:
+    def has_received(self) -> bool:
         return self.state is not None and not self.state.silent
 
     def opened(self) -> None:
@@ -159,11 +159,11 @@ class SubscriptionSet:
         """Of two by id, keep the one that brings the first event; returns when to choose again."""
         if self._second_at is not None and now >= self._second_at:
             self._second_at = None
-            if young and len(self._own) == 1 and not self._own[0].spoke:
+            if young and len(self._own) == 1 and not self._own[0].has_received:
                 self._open_by_id()
         if len(self._own) < 2:
             return self._second_at
-        keep = next((own for own in self._own if own.spoke), None)
+        keep = next((own for own in self._own if own.has_received), None)
         patience = self._own[-1].opened_at + CHOICE
         if keep is None and now < patience:
             return patience

@@ -5,7 +5,7 @@
 
 A client that comes later gets the buffered events, from the first token on. Where the budget is exceeded,
 the buffer of the least recently used run is dropped. The engine ends the subscription whenever it believes
-that no run is active; it is opened again at once, and `TapKeepalive` sees to it that this happens rarely.
+that no run is active; it is opened again at once, and `TapKeepalive` makes this rare.
 Events in between may be missing, so every run is notified that the subscription broke.
 """
 
@@ -131,7 +131,7 @@ class Tap:
         """
         before = self._runs.get(run.run_id)
         if before is not None and before is not run:
-            self._forgot_at = self._clock.now()  # what it got is not given again
+            self._forgot_at = self._clock.now()  # events that it got are not given again
             before.unfeed(self._name)
         self._runs[run.run_id] = run
         buffer = self._buffers.pop(run.run_id, None)

@@ -7,10 +7,10 @@ of a run makes that run active again, and an event of a run that is over makes i
     run A: COMPLETED ── hangup ── opened again ── an empty chunk of A ── A stays active: no hangup any more
 
 So after a hangup one empty chunk is sent in the name of a finished run that carries the pair. Its index is
-negative, which no worker sends; every proxy drops it (`proxy.hatchet.client`). Hatchet stores no chunks, and
-nobody follows a run that is over. A run that FAILED or was CANCELLED keeps the subscription open by itself.
-Source: internal/services/dispatcher/server.go, and seen on a running engine: 12 runs one after the other
-brought 21 hangups without the chunk, and none with it.
+negative, which no worker sends, so every proxy drops it (`proxy.hatchet.client`). Hatchet stores no chunks,
+and nobody follows a run that is over. A run that FAILED or was CANCELLED keeps the subscription open by
+itself. Source: internal/services/dispatcher/server.go, and seen on a running engine: 12 runs one after the
+other brought 21 hangups without the chunk, and none with it.
 
 What the engine counts belongs to one subscription. So where the engine ends it without a hangup (a restart, a
 balancer), the next one needs a chunk of its own, and gets it at once: the run that is over is known.
@@ -31,10 +31,10 @@ CANDIDATES: Final = 8  # runs that are remembered: the last ones are over soones
 # Seconds after a hangup, and between two looks, until a state is expected to say that the run is over: 0.2 s
 # were seen. A hangup may also be a false end, after which the run goes on.
 LOOKS: Final = (0.5, 1.0, 4.0)
-BETWEEN: Final = 5.0  # seconds between two chunks at least, doubled while the engine hangs up all the same
+BETWEEN: Final = 5.0  # seconds between two chunks at least; doubled while the engine still hangs up
 # The same after an end that was no hangup: the engine restarted and has forgotten the runs.
 AGAIN: Final = 0.25
-ARRIVES: Final = 0.2  # seconds until the engine has counted a chunk; an earlier hangup says nothing about it
+ARRIVES: Final = 0.2  # until the engine has counted a chunk; a hangup before that proves nothing
 LONGEST: Final = 600.0  # ... and at most: another version of the engine may not work in this way
 REFUSALS: Final = 3  # in a row, after which no chunk is sent any more: this engine does not take them
 
@@ -56,7 +56,7 @@ class TapKeepalive:
         self._sent_at = float("-inf")
         self._over: CoreState | None = None  # the run that a chunk was sent for last
         self._forgotten = False  # the last end was no hangup: the engine has forgotten the active runs
-        self._at_once = False  # the chunk is sent at once, because the last end says nothing against it
+        self._at_once = False  # the chunk is sent at once: nothing shows that the last one had no effect
         self._task: asyncio.Task[None] | None = None
 
     @property

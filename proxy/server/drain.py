@@ -1,4 +1,4 @@
-"""The drain: what happens in which order when the process was asked to stop.
+"""The drain: the steps, in order, with which the process ends after it was asked to stop.
 
 It takes at most ``drain.grace``:
 

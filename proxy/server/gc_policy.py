@@ -1,15 +1,16 @@
 """When the cyclic garbage collector of Python runs, and over what: it stops the event loop while it does.
 
-What the proxy releases is freed by reference counting (``tests/e2e/test_freed.py``), so there is next to
-nothing for the collector to find. By its own rules CPython walks all objects again and again while backlogs
-grow; with 200,000 objects that is a pause of 50 to 500 ms each time.
+What the proxy releases is freed by reference counting (``tests/e2e/test_freed.py``), so the collector finds
+almost nothing. By its own rules CPython walks all objects again and again while backlogs grow; with 200,000
+objects that is a pause of 50 to 500 ms each time.
 
 - What exists at the start is frozen: no collection walks it.
 - Young objects are collected `YOUNG` at a time: a pause of 1 to 2 ms at most. Survivors are not walked again.
-- Everything is collected when memory has grown by more than backlogs, clients and runs explain. So garbage in
-  cycles stays below about half of what is alive, whatever leaks.
+- Everything is collected when memory has grown by more than backlogs, clients and runs explain. So garbage
+  in cycles, whatever its cause, stays below about half of what is alive.
 
-It is kept by measurement. Backlogs of many runs fill with chunks; CPU time of the collector (CPython 3.11):
+These rules were chosen by measurement. Backlogs of many runs fill with chunks; CPU time of the collector
+(CPython 3.11):
 
                                             400 runs, 400,000 chunks     4,000 runs, 240,000 chunks
                                             in all     longest           in all     longest
@@ -40,7 +41,7 @@ YOUNG: Final = 1_000  # new objects before the young ones are collected: about a
 NEVER: Final = 1 << 30  # collections of young objects before CPython collects older ones by itself
 CHECK: Final = 1.0  # seconds between checks whether memory has grown
 GROWTH: Final = 1.5  # times what was left by the last full collection
-SLACK_BLOCKS: Final = 200_000  # more than that, or a small process would collect all the time
+SLACK_BLOCKS: Final = 200_000  # the least growth, because a small process would collect all the time
 SLACK_BYTES: Final = 64 * 1024 * 1024  # the same for bytes: a few blocks may be large
 BYTES_PER_BLOCK: Final = 40  # of known size that explain a block: an event with its frame is about ten blocks
 SPARE: Final = 4  # bytes of the process for each byte of known size: objects and the allocator's overhead
@@ -59,7 +60,7 @@ class GcPolicy:
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Apply the rules on the running loop; to be entered when everything that stays has been made."""
+        """Apply the rules on the running loop; to be entered when all long-lived objects exist."""
         before = gc.get_threshold()
         gc.callbacks.append(self._measure)
         gc.set_threshold(YOUNG, NEVER, NEVER)

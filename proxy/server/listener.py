@@ -117,7 +117,7 @@ class StreamServer(uvicorn.Server):
 
 
 class AdminServer(uvicorn.Server):
-    """Probes and metrics on a port of their own; it answers during the drain, so `/readyz` can say so."""
+    """Probes and metrics on a port of their own, which answers during the drain too, for `/readyz`."""
 
     def __init__(self, app: Any) -> None:
         super().__init__(

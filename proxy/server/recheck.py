@@ -23,7 +23,7 @@ class Rechecker:
         self._wake = asyncio.Event()
 
     def soon(self) -> None:
-        """Rights may have changed."""
+        """Check soon: rights may have changed."""
         self._wake.set()
 
     async def run(self) -> None:
@@ -45,7 +45,7 @@ class Rechecker:
                 continue
             try:
                 admitted = await self._would_admit(session)
-            except Exception as error:  # one stream must not end the checks of the others
+            except Exception as error:  # an error in one stream must not end the checks of the others
                 self._hub.event_log.unforeseen(session.entitlement.team, error)
                 continue
             if not admitted:

@@ -1,9 +1,9 @@
-"""Loads the configuration, tries it, applies it, and does so again when the files change.
+"""Loads the configuration, runs its tests, applies it, and does so again when the files change.
 
 A version goes live team by team: it is parsed, checked, its tests run, then it is swapped in one step. A
 mistake in a team's file keeps that team on its last good version and touches no other team. A mistake in the
-platform's file keeps every team where it is. The event log, the probes and the metrics report both, and the
-next good version.
+platform's file keeps every team on its last good version. The event log, the probes and the metrics report
+both, and the next good version.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _failures(team: TeamConfig, places: tuple[Place, ...]) -> tuple[Problem, ...
 
 
 def teams_without_auth(config: Config) -> list[str]:
-    """The teams that let everybody in although no ``auth: none`` says so: not allowed beyond loopback."""
+    """The teams without `auth:` in their YAML, which let everybody in: not allowed beyond loopback."""
     everyone = [*config.teams.values(), *config.grants.values()]
     return [team.name for team in everyone if team.auth is None and not team.auth_written]
 
@@ -95,7 +95,7 @@ class Reloader:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def newest(self, team: str) -> TeamConfig | tuple[Problem, ...] | None:
-        """What the files said of a team when they were read last: its configuration or its problems.
+        """The result for a team when the files were last read: its configuration or its problems.
 
         None: they grant no such team.
         """
@@ -124,7 +124,7 @@ class Reloader:
             began = time.monotonic()
             try:
                 await self._reload(began)
-            except Exception as error:  # the next reload may succeed; without this, no file were read again
+            except Exception as error:  # else no file would be read again
                 self._event_log.unforeseen(ALL_TEAMS, error)
                 self._reject([f"the files could not be loaded ({type(error).__name__})"], began)
 
@@ -184,6 +184,6 @@ class Reloader:
 
 
 def _retrieve(loading: asyncio.Future[Config]) -> None:
-    """Look at the outcome of a load that nobody may wait for any more."""
+    """Retrieve the outcome of a load that nobody awaits any more, so that asyncio logs no warning."""
     if not loading.cancelled():
         loading.exception()

@@ -25,7 +25,7 @@ from msgspec import Struct
 OVERHEAD: Final = 120
 """Bytes that an entry takes beside its body, roughly. Without it empty chunks would be free."""
 MAX_LOSSES: Final = 512
-"""Attempts whose losses are counted one by one; those of all others make one sum."""
+"""Attempts whose losses are counted one by one; the losses of all others are one sum."""
 COMPACT_AT: Final = 256
 """Evicted entries before the list is cut: it keeps eviction O(1) on average."""
 
@@ -51,7 +51,7 @@ class Entry(Protocol):
 
     @property
     def chunks(self) -> int:
-        """How many chunks it holds; 0: nobody misses it when it is evicted."""
+        """How many chunks it holds; 0: its eviction is no loss."""
 
     @property
     def identity(self) -> Hashable | None:

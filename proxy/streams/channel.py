@@ -1,8 +1,8 @@
 """Channel: one stream's frames for one run. It applies the rules and keeps the frames in a backlog.
 
 Items of the run go in, numbered frames come out. Each frame is made once, however many clients there are. A
-channel knows no client and no schedule: a `Dispatcher` decides which clients are written to in which turn of
-the loop, and a `Subscriber` knows a client's place.
+channel has no clients and no schedule: a `Dispatcher` decides which clients are written to in which turn of
+the loop, and a `Subscriber` keeps a client's place.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class DecodedEvents:
 
     @classmethod
     def only(cls, decoded: DecodedEvent) -> DecodedEvents:
-        """The form of one event, which is known."""
+        """The decoded form of one event, where the caller has it."""
         forms = cls()
         forms._decoded[id(decoded.event)] = decoded
         return forms
@@ -119,7 +119,7 @@ class Channel:
         return set() if self._merging is None else self._merging.overdue(now)
 
     def begin_late(self) -> None:
-        """The first items of the run are not kept: what was merged with them is known elsewhere only."""
+        """The first items of the run are not kept: chunks that were merged with them are not known here."""
         self._unflushed = set(self.rules.merge_times)
         self._whole_after = None if self._unflushed else 0
 
@@ -195,7 +195,7 @@ class Channel:
         if isinstance(item, End):
             return (Frame(self._end(item), True),)
         if item.step is not None and not self.rules.forwards_chunks(item.step, item.workflow):
-            return ()  # a stream that never forwards a step's chunks misses none of them
+            return ()  # the stream forwards no chunks of the step, so none is missing
         if isinstance(item, Reset):
             self.counts.resets += 1
         if not self.wire.controls:
@@ -213,7 +213,7 @@ class Channel:
     def _end(self, item: End) -> bytes:
         if self.wire.controls:
             return sse.control("end", {"status": item.status}, cursor=self.ids.end)
-        return b"id: %b\n\n" % self.ids.end  # no event: the client only learns where it stands
+        return b"id: %b\n\n" % self.ids.end  # no event: the client only gets the cursor
 
     def _event(self, event: Event, number: int, decoded: DecodedEvent | None = None) -> Frame | None:
         message = self.rules.message(event, decoded)
@@ -255,7 +255,7 @@ class Channel:
             self._writer.trim(to_bytes // 2)
 
     def drop(self) -> None:
-        """Let everything go."""
+        """Release everything."""
         self.backlog.drop()
         if self._writer is not None:
             self._writer.drop()
@@ -263,7 +263,7 @@ class Channel:
     # -- a client comes, or has fallen behind --
 
     def start(self, cursor: Cursor | None, *, came_back: bool) -> Start:
-        """Where a client's frames begin; `came_back`: it sent something as its cursor, maybe unreadable."""
+        """Where a client's frames begin; `came_back`: it sent a cursor, which may be unreadable."""
         known = None if cursor is None else self.ids.locate(cursor)
         if known is not None and not self._is_whole_after(known.place or 0):
             known = None
@@ -281,7 +281,7 @@ class Channel:
     def catch_up(self, place: int) -> bytes | None:
         """What brings a client at `place` to the newest frame without those that were evicted.
 
-        None where nothing can: then `missed` and `recover` say what is missing.
+        None where that is not possible: then see `missed` and `recover`.
         """
         return None if self._writer is None else self._writer.catch_up(place)
 

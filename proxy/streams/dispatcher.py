@@ -37,7 +37,7 @@ MANY: Final = 1_000
 """Subscribers of one channel beyond which a part is smaller: an event then takes many turns in a row, and
 another run's event, which needs three turns itself, waits for a part in each of them."""
 PER_TURN_OF_MANY: Final = 80
-"""The size of such a part: a millisecond. Smaller ones cost more turns than they save the others."""
+"""The size of such a part: a millisecond. Smaller parts would cost more turns than they save."""
 TIMER_TOLERANCE: Final = 0.01
 """Seconds that a heartbeat may come early: loops round their timers, and one more timer costs a wake-up."""
 
@@ -45,7 +45,7 @@ TIMER_TOLERANCE: Final = 0.01
 MERGE_TOLERANCE: Final = 0.002
 """Seconds that merged chunks may be sent early: loops round their timers to a millisecond."""
 ASK_AFTER: Final = 0.5
-"""Seconds after which a flush is asked for that has not come: its replica may not know of this stream."""
+"""Seconds after which a missing flush is asked for: the leader may not know this stream."""
 
 
 class _Round:
@@ -255,7 +255,7 @@ class Dispatcher:
         self.subscribers.discard(subscriber)
 
     def close(self) -> None:
-        """End every subscriber with `Ending.DROPPED` and let the frames go."""
+        """End every subscriber with `Ending.DROPPED` and release the frames."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

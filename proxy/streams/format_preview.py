@@ -17,8 +17,7 @@ WAITS: Final = "it waits for more chunks of its step, to be merged with them"
 
 
 class FormatPreview:
-    """A machine of a stream's format; `reasons` are those for which it refused something since they were
-    taken."""
+    """A machine of a stream's format; `reasons`: why it refused something, since they were last taken."""
 
     def __init__(self, stream: StreamConfig) -> None:
         self.format = stream.format

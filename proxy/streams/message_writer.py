@@ -2,8 +2,8 @@
 
 Items go through the rules and the format's machine; each block that comes out is a frame. A client that joins
 is sent the message so far in one piece, made once for all that join at one place, and then the frames after
-it. A client that has fallen behind the backlog is sent what it lacks in one piece, too. Nothing is lost by
-that, so no gap is announced.
+it. A client that has fallen behind the backlog is sent what it lacks in one piece, too. So it loses nothing,
+and no gap is announced.
 
     frames        1   2   3   4   5   6        the cursor of each is its number
     a join at 4   [ piece: 4-1, 4-2, 4 ] 5 6   within the piece the cursor counts its blocks
@@ -84,7 +84,7 @@ class MessageWriter:
             self._unforeseen(error)
             blocks = self._machine.end(item.status) if isinstance(item, End) else []
         first = self._backlog.last + 1
-        # A machine that failed half-way has numbered blocks that nobody will see; their places stay empty.
+        # A machine that failed half-way has numbered blocks that are not sent: empty frames take their place.
         missing = self._machine.log.place - self._backlog.last - len(blocks)
         blocks = [*[b""] * missing, *blocks]
         self._keep_within()
@@ -182,7 +182,7 @@ class MessageWriter:
         self._account()
 
     def drop(self) -> None:
-        """Nothing is held any more."""
+        """Release everything."""
         self._grew(-self.size)
         self.size = 0
 
@@ -209,7 +209,7 @@ class MessageWriter:
         return self._joined[1]
 
     def _again(self) -> Start:
-        """For a client whose cursor is unknown: it may hold an older copy of the message, or a part of it."""
+        """The message so far, for a client whose cursor is unknown: it may hold another copy of it."""
         cause, place = GapCause.UNKNOWN_CURSOR, self._backlog.last
         self._counts.gaps[cause.value] += 1
         piece, begun = message_at(self._machine, place) or [], len(self._machine.begin())

@@ -1,7 +1,7 @@
 """RefusedWork: announces events that the rules could not work on, because the team's allowance was used up.
 
-Whether such an event would have been forwarded is not known, so clients get a gap. While a step's events are
-refused one after the other, they get one gap, with ``missed`` null.
+Whether such an event would have been forwarded is not known, so clients get a gap. Refused events of a step
+that follow each other are announced by one gap, with ``missed`` null.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class RefusedWork:
         """`merged`: the channel has the items of several runs."""
         self._rules = rules
         self._merged = merged
-        self._open: set[_Reader] = set()  # those whose gap was the last news
+        self._open: set[_Reader] = set()  # those for which nothing was sent since their gap
 
     def unannounced(self, event: Event) -> StepGap | None:
         """The gap for `event`, which became no message: None where it was not refused, or has its gap."""
@@ -37,7 +37,7 @@ class RefusedWork:
         return StepGap(GapCause.TOO_LARGE, step, attempt, None, event.workflow, run_id=run_id)
 
     def forwarded(self, event: Event) -> None:
-        """`event` became a message: what is refused after it is a new gap."""
+        """`event` became a message: the next refused event of its step gets a new gap."""
         if self._open:
             self._open.discard(self._reader_of(event))
 

@@ -56,8 +56,8 @@ def retain(item: LogItem) -> RetainedItem:
 class EarlierItems:
     """All items of a run until now, as far as they are known, for a stream that begins late.
 
-    Evicted events are taken from `rebuilt`, the events that the run's state implies; what cannot be had is
-    announced by gaps.
+    Evicted events are taken from `rebuilt`, the events that the run's state implies; gaps announce the
+    others.
     """
 
     __slots__ = ("_backlog", "_cut")

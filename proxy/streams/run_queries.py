@@ -1,6 +1,7 @@
 """RunQueries: what is asked of Hatchet about one run: its first state, its workflow's name, a replay.
 
-Requests that wait for the same answer share one call. What the run's follower asks to follow it is not here.
+Requests that wait for the same answer share one call. The calls that follow the run are made elsewhere
+(`proxy.runs.follower`).
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class RunQueries:
                 await asyncio.sleep(min(LOOKUP_PAUSE, left))
 
     async def workflow(self, run: FollowedRun, patience: float) -> str:
-        """The name of the run's workflow, which `run` learns too; waits up to `patience` for the history.
+        """The name of the run's workflow, which `run` is given too; waits up to `patience` for the history.
 
         Raises HistoryAway.
         """

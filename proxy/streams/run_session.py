@@ -119,7 +119,7 @@ class RunSession:
         return first, [entry.item for entry in retained.read(first - 1)]
 
     def reaches(self, cursor: Cursor) -> bool:
-        """Whether what `cursor` names cannot be what another replica has served and this one has not."""
+        """Whether this replica has all items up to `cursor`; False where only another one may have them."""
         return self._contents is None or position_of(cursor) <= self._retained.last
 
     def begin(self, run: FollowedRun) -> None:
@@ -134,7 +134,7 @@ class RunSession:
         if self.closed:
             return
         if self._contents is not None and self.run.workflow is not None:
-            items = tuple(self._with_workflow(items))  # another replica may not have known the name
+            items = tuple(self._with_workflow(items))  # the leader may have appended them without the name
         retained = self._retained
         position = None if self._contents is None else retained.last + 1
         for item in items:

@@ -47,7 +47,7 @@ class SessionSink(Sink, Protocol):
 
     @property
     def paused(self) -> bool:
-        """Whether it should not be written to for now."""
+        """Whether nothing should be written to it for now."""
 
     def unsent(self) -> int:
         """How many bytes the client has not taken."""

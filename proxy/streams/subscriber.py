@@ -162,7 +162,7 @@ class Subscriber:
         self._note_gaps(self._cause, len(notices))
         for notice in notices:
             self._write(notice)
-        to = channel.backlog.first - 1  # what is evicted during a recovery is skipped by the next `pump`
+        to = channel.backlog.first - 1  # the next `pump` skips what is evicted meanwhile
         if channel.backlog.forgotten(place):
             self.recovering = True
             self._update_writable()
@@ -262,7 +262,7 @@ class Subscriber:
         on_end(ending)
 
     def fail(self, error: Exception) -> None:
-        """End because of an exception that should not be possible: a client that reconnects is not silent."""
+        """End because of an exception that should not be possible; the client reconnects."""
         self.channel.unforeseen(error)
         self.finish(Ending.FAILED)
 
@@ -278,7 +278,7 @@ class Subscriber:
 
 
 class _FirstFrame:
-    """A sink that gives way to `sink` once a subscriber's first frame is written."""
+    """A sink that is replaced by `sink` once a subscriber's first frame is written."""
 
     __slots__ = ("_call", "_sink", "_subscriber")
 

@@ -1,8 +1,9 @@
 """A Redis Cluster: which server has a key, and where a command goes that a server redirects.
 
-Each command of the log has one key, and a log's channel is subscribed to where its key is. So no command is
-about two servers. While a slot moves, commands go on to its old server, which redirects them one by one: a
-server answers in order, so they reach the new one in order. Only a new connection has a new map of the slots.
+Each command of the log has one key, and a log's channel is subscribed to where its key is. So no command
+needs two servers. While a slot moves, commands go on to its old server, which redirects them one by one: a
+server answers in order, so they reach the new one in order. Only a new connection has a new map of the
+slots.
 
     command ──▶ old server ── ASK (this key has gone already) ──▶ new server, after ASKING
                            ── MOVED (the slot has gone)       ──▶ new server
@@ -25,7 +26,7 @@ from proxy.log.redis.resp import ErrorReply, Parser, Reply, command
 
 SLOTS: Final = 16384
 NOBODY: Final = 0xFFFF  # the index of a slot that no server has
-MOST_REDIRECTS: Final = 5  # of one command: more go round in a circle
+MOST_REDIRECTS: Final = 5  # of one command: more would be a loop
 REDIRECTS: Final = frozenset({"MOVED", "ASK"})
 ASKING: Final = command(b"ASKING")
 SLOTS_COMMAND: Final = command(b"CLUSTER", b"SLOTS")
@@ -149,4 +150,4 @@ def _one_of(commands: bytes, place: int) -> bytes:
 
 
 def _ignore(reply: Reply) -> None:
-    """The reply to ASKING says nothing: the next one does."""
+    """The reply to ASKING is ignored: the one to the command matters."""

@@ -1,9 +1,9 @@
 """The connection of one replica to Redis: two links to each server that takes writes.
 
-A link that was demoted or cut off may go on for a while without an error. So each beat writes: a Redis that
-takes no writes any more, or does not answer, is left at once, and looked up again. All servers of a cluster
-are one connection: it is open while all of them answer. Where slots have moved, the next connection is opened
-before the last one is closed.
+A link that was demoted or cut off may go on for a while without an error. So each beat writes a key. A Redis
+that takes no writes any more, or does not answer, is left at once, and the address is looked up again. All
+servers of a cluster are one connection: it is open while all of them answer. Where slots have moved, the
+next connection is opened before the last one is closed.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Connection:
         return self._layout is not None
 
     def sender(self, key: bytes) -> Sender:
-        """What sends commands to the server that has `key`. Raises LogAway."""
+        """The sender of commands to the server that has `key`. Raises LogAway."""
         if self._only is not None:
             return self._only
         if self._layout is None or self._layout.slots is None:
@@ -105,7 +105,7 @@ class Connection:
     # -- channels --
 
     def subscribe(self, channel: bytes) -> asyncio.Future[None]:
-        """Receive the messages of a channel; what is returned is done when none can be missed any more.
+        """Receive the messages of a channel. The returned future is done when none can be missed any more.
 
         It is done at once where Redis cannot be reached: the next connection subscribes to everything.
         """
@@ -119,7 +119,7 @@ class Connection:
         return done
 
     def unsubscribe(self, channel: bytes) -> None:
-        """Receive them no more."""
+        """Stop receiving them."""
         if channel in self._channels:
             self._channels.discard(channel)
             if self._layout is not None:
@@ -209,7 +209,7 @@ class Connection:
                 return True
 
     async def _have_slots_moved(self, layout: Layout, servers: dict[Node, Server]) -> bool:
-        """Look whether all servers of a cluster answer; one of them, in turn, says who has which slot."""
+        """Check that all servers of a cluster answer; one of them, in turn, is asked for the map of slots."""
         self._beats += 1
         asked = layout.nodes[self._beats % len(layout.nodes)]
         questions = (
@@ -227,7 +227,7 @@ class Connection:
         self._beaten = True
 
     async def announce_life(self, life: Life) -> None:
-        """Say from now on that this replica is in `life`. Raises LogAway."""
+        """Announce `life` as this replica's, from now on. Raises LogAway."""
         self.life = life
         layout = self._layout
         if layout is None:
@@ -236,7 +236,7 @@ class Connection:
             await self._beat(self._servers[_node_of(layout, self._up_key)], beaten=self._beaten)
 
     def check(self, reply: Reply) -> None:
-        """Leave a Redis whose reply says that it must be left."""
+        """Close the connection where a reply shows that this Redis cannot be used any more."""
         if isinstance(reply, ErrorReply) and reply.code in LEFT:
             self._drop(str(refusal(reply, "a command")))
 

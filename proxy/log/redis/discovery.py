@@ -1,7 +1,7 @@
 """Finds the servers of Redis that take writes: one, the one that Sentinels name, or the masters of a cluster.
 
-It is asked before each connection. redis-py knows the rare cases of Sentinel; it is imported when it is first
-needed.
+It is asked before each connection. redis-py handles the rare cases of Sentinel; it is imported when it is
+first needed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Discovery:
     def __init__(self, address: LogAddress) -> None:
         self.address = address
         self.login = Login(address)
-        self._asked = 0  # times: another server begins each time, as one that the others have left may answer
+        self._asked = 0  # how often; each time another server is asked first
         self._seen: tuple[Node, ...] = ()  # the masters of the cluster, when it answered the last time
 
     async def find(self) -> Layout:
@@ -145,7 +145,7 @@ class _AsksForPassword(Exception):
 
 
 async def information(link: Link, section: str) -> dict[str, str]:
-    """What ``INFO`` says in one section. Raises LogAway, LogRefused."""
+    """One section of ``INFO``. Raises LogAway, LogRefused."""
     reply = await answer(link, command(b"INFO", section.encode()), "INFO")
     if not isinstance(reply, bytes):
         raise LogAway("Redis gives an unknown answer to INFO")

@@ -1,4 +1,4 @@
-"""Looks whether a Redis can be used for the log: its version, eviction, keys, and the user's rights."""
+"""Checks whether a Redis can be used for the log: its version, eviction, keys, and the user's rights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROBES: Final = (
     "TYPE", "GET", "SET  XX GET", "XADD NOMKSTREAM 1-1 x x", "XRANGE - +", "XREVRANGE + -", "PEXPIRE 1",
     "DEL", "UNLINK", "PUBLISH ",
 )  # fmt: skip
-"""Commands that the log needs, their key left out: on a key that is not there they change nothing."""
+"""Commands that the log needs, without their key: on a key that does not exist they change nothing."""
 FOREIGN: Final = (
     f"the database of server.log has keys of another application, or of another version, under {PREFIX} "
     f"({MARKER.decode()} is not ours): use another database"
@@ -29,7 +29,7 @@ FOREIGN: Final = (
 
 
 async def inspect(discovery: Discovery, *, mark: bool = True) -> list[str]:
-    """Look whether the Redis can be used; warnings about it. `mark` it as ours where it has no mark yet.
+    """Check whether the Redis can be used; returns warnings. `mark`: write our marker where there is none.
 
     Raises LogAway where it cannot be reached, LogRefused where it must not be used.
     """

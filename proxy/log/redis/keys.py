@@ -8,9 +8,9 @@ PREFIX: Final = "hsp:"
 """Every key and channel begins with it."""
 MARKER: Final = f"{PREFIX}about".encode()
 MARK: Final = b"hatchet-stream-proxy log 1"
-"""What the marker holds: whose keys these are, and in which format."""
+"""The value of the marker: the application that owns these keys, and their format."""
 CONTROL: Final = f"{PREFIX}ctl".encode()
-"""The channel on which replicas speak to each other."""
+"""The channel of announcements between replicas."""
 
 
 def key_of(name: str) -> bytes:
@@ -19,10 +19,10 @@ def key_of(name: str) -> bytes:
 
 
 def up_key(replica: str) -> bytes:
-    """The key that says that a replica lives."""
+    """The key that a live replica renews."""
     return f"{PREFIX}up:{replica}".encode()
 
 
 def claim_key(name: str) -> bytes:
-    """The key of what one of several replicas does alone."""
+    """The key of a claim: what only one of several replicas may do."""
     return f"{PREFIX}claim:{name}".encode()

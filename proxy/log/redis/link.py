@@ -3,7 +3,7 @@
 It is lean: appending an event through redis-py costs three times as much with pipelines, and eleven times as
 much with commands (`bench/bench_link.py`). It is strict: replies come in the order of the commands, so a
 connection on which that is in doubt (a time-out, bytes that are no RESP2, a reply that nobody asked for) is
-closed and never used again. Whoever waits for a reply is then told that there is none.
+closed and never used again. Commands that wait for a reply are then answered with `LOST`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MOST_UNSENT: Final = 64 * 1024 * 1024  # bytes that wait for Redis to read them
 CLOSED: Final = "the connection to Redis was closed"
 LATE: Final = "Redis did not answer in time"
 LOST: Final = ErrorReply("LOST the connection was closed")
-"""What a command that has no reply is answered with."""
+"""The reply to a command for which Redis has sent none."""
 
 OnReply = Callable[[Reply], None]
 
@@ -46,7 +46,7 @@ class Sender(Protocol):
         """Send `number` commands; `on_reply` is called once for each, with `LOST` where there is no reply."""
 
     def close(self) -> None:
-        """Close the connection: it is in doubt."""
+        """Close the connection, whose state is not known any more."""
 
 
 class Link(asyncio.Protocol):
@@ -61,7 +61,7 @@ class Link(asyncio.Protocol):
         self._waiting: deque[OnReply] = deque()
         self._unsent: list[bytes] = []
         self.unasked: Reply = None
-        """What the server said before it was asked, as it does where it takes no clients."""
+        """An error that the server sent unasked, as it does where it takes no clients."""
         self.foreign = b""
         """The first bytes that were no RESP2."""
         self.error: Exception | None = None
@@ -79,7 +79,7 @@ class Link(asyncio.Protocol):
         closed: Callable[[], None],
         received: OnReply | None = None,
     ) -> Link:
-        """A connection that is open. Raises OSError, also where it takes too long."""
+        """Open a connection. Raises OSError, also after `CONNECT_TIMEOUT`."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_TIMEOUT):
             _, link = await loop.create_connection(
@@ -144,17 +144,17 @@ class Link(asyncio.Protocol):
             self.close()
 
     async def call(self, *words: bytes, timeout: float = CONNECT_TIMEOUT) -> Reply:
-        """Send a command and wait for its reply. Raises LogAway where none comes, also in time."""
+        """Send a command and wait for its reply. Raises LogAway where none comes in time."""
         return await ask(self, command(*words), timeout)
 
     def close(self) -> None:
-        """Close it; whoever waits for a reply gets `LOST`."""
+        """Close it; commands without a reply get `LOST`."""
         if self._transport is not None and self.open:
             self._transport.abort()
         self._end()
 
     def finish(self) -> None:
-        """Write what waits to be written, and close it; whoever waits for a reply gets `LOST`."""
+        """Write the bytes that wait, and close it; commands without a reply get `LOST`."""
         self._flush()
         if self._transport is not None and self.open:
             self._transport.close()
@@ -171,7 +171,7 @@ class Link(asyncio.Protocol):
 
 
 async def ask(sender: Sender, commands: bytes, timeout: float = CONNECT_TIMEOUT) -> Reply:
-    """Send one command and wait for its reply. Raises LogAway where none comes, also in time."""
+    """Send one command and wait for its reply. Raises LogAway where none comes in time."""
     future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
     def answered(reply: Reply) -> None:

@@ -1,6 +1,6 @@
-"""Opens links: connects, signs in, and says in words why that is not possible.
+"""Opens links: connects and signs in. The errors explain in a sentence why that is not possible.
 
-What must be changed in the configuration or in Redis raises LogRefused; what may pass by itself, LogAway.
+LogRefused: the configuration or Redis must be changed. LogAway: the cause may pass by itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REFUSED: Final[dict[str, str]] = {
     "DENIED": "Redis is in protected mode and takes no clients of other machines: set a password there",
     "READONLY": "the Redis of server.log is a replica and takes no writes: name its master, or its sentinels",
 }
-"""Errors by code that stay until somebody changes something."""
+"""Errors, by code, that last until somebody changes the configuration or Redis."""
 AWAY: Final[dict[str, str]] = {
     "LOADING": "Redis is loading its data",
     "MASTERDOWN": "Redis has lost its master",
@@ -36,7 +36,7 @@ AWAY: Final[dict[str, str]] = {
     "MOVED": "the cluster has moved its slots",
     "BUSY": "Redis runs a script that does not end",
 }
-"""Errors by code that may pass."""
+"""Errors, by code, that may pass."""
 
 
 class Login:
@@ -69,7 +69,7 @@ class Login:
             if self.tls is not None and await _speaks_plainly(node):
                 raise LogRefused(NO_TLS % node) from None
             raise LogAway(f"{node} did not answer within {CONNECT_TIMEOUT:g} s") from None
-        except (gaierror, UnicodeError):  # a name that no name can be, like `..`, is a UnicodeError
+        except (gaierror, UnicodeError):  # a text that cannot be a name, like `..`, is a UnicodeError
             raise LogAway(f"the name {node.host} of server.log is not known") from None
         except ConnectionRefusedError:
             raise LogAway(f"nothing listens at {node}") from None
@@ -101,7 +101,7 @@ async def answer(sender: Sender, commands: bytes, what: str) -> Reply:
 
 
 def refusal(reply: ErrorReply, what: str) -> LogAway | LogRefused:
-    """What it means that Redis answers the command `what` with an error."""
+    """The exception for an error with which Redis answers the command `what`."""
     if reply.code == "NOPERM":
         return LogRefused(f"the user of server.log lacks the right {_right(reply)} (ACL SETUSER)")
     if reply.code in REFUSED:
@@ -122,7 +122,7 @@ def _right(reply: ErrorReply) -> str:
 
 
 def refused_password(reply: ErrorReply, *, named: bool) -> LogAway | LogRefused:
-    """What an error in reply to AUTH means; `named`: a user was given."""
+    """The exception for an error in reply to AUTH; `named`: a user was given."""
     if "without any password" in reply.text:
         return LogRefused("Redis has no password, and server.log gives one: set requirepass, or remove it")
     if "wrong number of arguments" in reply.text and named:
@@ -141,7 +141,7 @@ def _no_database(reply: ErrorReply, database: int) -> LogAway | LogRefused:
 
 
 def refused_by_tls(error: ssl.SSLError, node: Node) -> LogRefused:
-    """Why TLS did not begin."""
+    """The exception for a TLS handshake that failed."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return LogRefused(
             f"the certificate of {node} is not trusted ({error.verify_message}): SSL_CERT_FILE names the "
@@ -153,7 +153,7 @@ def refused_by_tls(error: ssl.SSLError, node: Node) -> LogRefused:
 
 
 def asks_for_certificate(error: ssl.SSLError, node: Node) -> LogRefused:
-    """What an alert of the server means."""
+    """The exception for a TLS alert of the server."""
     reason = (error.reason or "").lower().replace("_", " ")
     if "certificate" in reason or "handshake failure" in reason:
         return LogRefused(
@@ -163,7 +163,7 @@ def asks_for_certificate(error: ssl.SSLError, node: Node) -> LogRefused:
 
 
 def _why(link: Link, node: Node, tls: bool) -> LogAway | LogRefused | None:
-    """Why a link ended that was just opened; None where nothing says so."""
+    """Why a link ended that was just opened; None where nothing shows it."""
     if isinstance(link.unasked, ErrorReply):
         return refusal(link.unasked, "a connection")
     if isinstance(link.error, ssl.SSLError):

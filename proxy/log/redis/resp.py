@@ -1,4 +1,4 @@
-"""RESP2, the protocol of Redis: commands to bytes, bytes to replies. What is not RESP2 is an error."""
+"""RESP2, the protocol of Redis: commands to bytes, bytes to replies. Anything else is a ProtocolError."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Parser:
 
     def __init__(self) -> None:
         self._data = b""
-        self._needed = 0  # bytes without which it is not worth trying again
+        self._needed = 0  # bytes that must be there before it is worth trying again
 
     def feed(self, data: bytes) -> list[Reply]:
         """The replies that are complete with `data`. Raises ProtocolError."""
@@ -122,7 +122,7 @@ class Parser:
 
 
 def _common(data: bytes, place: int) -> tuple[Reply, int]:
-    """The reply at `place` if it is a short bulk string or a message on a channel, and whole; else -1.
+    """The reply at `place`, if it is a complete short bulk string or message on a channel; else -1.
 
     Nearly all replies are of these two kinds, and this takes a third of the time of reading any reply.
     """

@@ -8,7 +8,8 @@ from typing import Final
 LEAST: Final = 10  # logs that are removed at once, where there are so many
 SHARE: Final = 10  # the oldest tenth is removed at once, if that is more
 PAUSE: Final = 0.1
-"""Seconds between two removals: what is under way meanwhile is refused too, and would remove them all."""
+"""Seconds between two removals: appends that are under way are refused too, and would have all logs
+removed."""
 
 
 class SealedLogs:

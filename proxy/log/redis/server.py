@@ -21,7 +21,7 @@ class Server:
     """One server that takes writes.
 
     `received` gets each message on a channel; `subscribed` gets each channel from which messages cannot
-    be missed any more, `closed` of the first of both links that ends, `failed` of an error on the subscribing
+    be missed any more, `closed` of the link that ends first, `failed` of an error on the subscribing
     one. `lag` gets the seconds from each ping on the subscribing link to its answer: Redis sends that after
     all messages that were published before, so they are late by as much.
     """
@@ -53,7 +53,7 @@ class Server:
         self._links: list[Link] = []
 
     async def open(self, login: Login) -> None:
-        """Open both links, and look whether the server is a master. Raises LogAway, LogRefused."""
+        """Open both links, and check that the server is a master. Raises LogAway, LogRefused."""
         try:
             self._links.append(await login.open(self.node, closed=self._link_closed))
             self._links.append(await login.open(self.node, closed=self._link_closed, received=self._message))
@@ -68,13 +68,13 @@ class Server:
             raise
 
     def close(self) -> None:
-        """Close both links; whoever waits for a reply gets none."""
+        """Close both links; commands without a reply get `LOST`."""
         self.is_open = False
         for link in self._links:
             link.close()
 
     def finish(self) -> None:
-        """Close both links when everything is written that was to be sent."""
+        """Close both links, once all waiting bytes are written."""
         self.is_open = False
         for link in self._links:
             link.finish()
@@ -91,7 +91,7 @@ class Server:
         self.messages.write(command(b"SUBSCRIBE", channel))
 
     def unsubscribe(self, channel: bytes) -> None:
-        """Ask for them no more."""
+        """Unsubscribe from them."""
         if channel in self.channels:
             self.channels.discard(channel)
             self.messages.write(command(b"UNSUBSCRIBE", channel))
@@ -108,10 +108,10 @@ class Server:
         except TimeoutError:
             raise LogAway(LATE) from None
 
-    # -- proof that it answers --
+    # -- pings --
 
     def look(self) -> None:
-        """Ask the subscribing link for a proof that it answers. Raises LogAway where it owes one."""
+        """Send a ping on the subscribing link. Raises LogAway where the last one is still unanswered."""
         if not self._answers:
             raise LogAway(LATE)
         self._ping()

@@ -30,7 +30,7 @@ from proxy.log.redis.sealed import SealedLogs
 from proxy.log.redis.wire import Wire
 
 FORGOTTEN_AFTER: Final = 15 * 60.0
-"""Seconds after which a log is removed that nobody leads any more; its leader puts it off."""
+"""Seconds after which a log without a leader is removed; a leader puts that off (`keep`)."""
 PAGE: Final = 1000  # entries that are read at once
 NOWHERE: Final = (0, 0)  # an id before every other
 OUT_OF_MEMORY: Final = "OOM"  # the error of a Redis whose maxmemory is reached
@@ -84,7 +84,7 @@ class RedisLog:
         return self._connection.trouble
 
     async def inspect(self) -> list[str]:
-        """Look whether the Redis can be used; warnings about it. Raises LogAway, LogRefused."""
+        """Check whether the Redis can be used; returns warnings. Raises LogAway, LogRefused."""
         return await inspect(self._discovery)
 
     async def start(self) -> None:
@@ -100,7 +100,7 @@ class RedisLog:
         await self._connection.close()
 
     async def leave(self) -> None:
-        """Say that this replica gives its leads away."""
+        """Announce that this replica gives its leads away."""
         await self._connection.announce_life(Life.LEAVING)
 
     def _opened(self) -> None:
@@ -156,7 +156,7 @@ class RedisLog:
         self.counts.errors[reply.code] += 1
         if reply.code == OUT_OF_MEMORY:
             for name in self._sealed.to_remove():
-                self.drop(name)  # one that was begun again since is written again by its leader
+                self.drop(name)  # if it was begun again, its leader writes it again
 
     # -- reading --
 
@@ -217,7 +217,7 @@ class RedisLog:
         sender.send(entries, _Append(self, name, key, records, done).answered, len(records))
 
     def stored(self, name: str, key: bytes, records: Sequence[Record]) -> None:
-        """Tell followers of what was stored."""
+        """Publish the records that were stored to followers."""
         self.counts.appended += len(records)
         self._notify(key, name, records)
 
@@ -227,7 +227,7 @@ class RedisLog:
             connection.sender(key).send(self._wire.publish(key, name, records), connection.check)
 
     def check(self, reply: Reply) -> None:
-        """Count an error that an append was answered with, and leave a Redis that must be left."""
+        """Count an error of an append; close the connection if this Redis cannot be used any more."""
         if isinstance(reply, ErrorReply) and reply is not LOST:
             self._count_error(reply)
             self._connection.check(reply)
@@ -236,7 +236,7 @@ class RedisLog:
         self._notify(key_of(name), name, [record])
 
     def _send(self, verb: bytes, key: bytes, *words: bytes) -> None:
-        """Send a command about one key or channel, whose reply matters to nobody."""
+        """Send a command about one key or channel, and ignore its reply."""
         if self._connection.is_open:
             self._connection.sender(key).send(command(verb, key, *words), self._connection.check)
 
@@ -280,7 +280,7 @@ class RedisLog:
         return await self._subscribers(CONTROL)
 
     async def _subscribers(self, channel: bytes) -> int:
-        """How many replicas subscribe to a channel: all do at the server that has the key of its name."""
+        """How many replicas subscribe to a channel, at the server that has the key of the same name."""
         reply = await self._ask(channel, command(b"PUBSUB", b"NUMSUB", channel))
         if isinstance(reply, ErrorReply):
             raise LogAway(f"Redis answers with an error ({reply.code})")

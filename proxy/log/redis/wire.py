@@ -61,7 +61,7 @@ class Wire:
         return PUBLISH % (len(key), key, len(message), message)
 
     def published(self, name: str, records: Sequence[Record]) -> bytes:
-        """What followers are sent of `records`, whose positions are contiguous."""
+        """The message with `records` for followers; their positions are contiguous."""
         first = records[0]
         if len(records) == 1 and first.body:
             body, _ = self._sealed(name, first)
@@ -80,7 +80,7 @@ class Wire:
         return head + b"".join(bodies)
 
     def read_published(self, name: str, payload: bytes) -> list[Record]:
-        """The records of a message. Raises ValueError where it is none, or of another key."""
+        """The records of a message. Raises ValueError where it is malformed or has another encryption key."""
         head, _, rest = payload.partition(b"\n")
         field, fence, position, lengths = head.split(b" ")
         generation, _, replica = field.decode().rpartition(".")

@@ -16,6 +16,6 @@ settling time after it (`subscription_state`). If none did, the end comes with a
 
 A third rule is about the run: its end is emitted exactly when the core state says done (`run_end`).
 
-An exception to a rule stands where it is decided, with its reason; times stand in `timing`, with theirs.
-`reconciler` puts the parts together: begin to read there.
+Each exception to a rule is documented where it is decided, and each time constant in `timing`.
+`reconciler` puts the parts together; begin reading there.
 """

@@ -169,7 +169,7 @@ def _proven(
         return Attribution(proven - newer if one.number == proven - newer else UNKNOWN)
     counted = evidence.history_attempt
     if evidence.history_status is Status.QUEUED and (counted == proven or _answered(one, evidence)):
-        # No attempt sends anything while it waits for a worker: an earlier one did, or the history is behind.
+        # No attempt sends chunks while it waits for a worker: an earlier one did, or the history is behind.
         failure = evidence.failures.get(counted - 1)
         came_before_failure = (
             failure is not None and failure.live and one.first_received_at <= failure.known_at
@@ -181,7 +181,7 @@ def _proven(
 
 
 def _timed_before(one: Execution, failure: Failure | None) -> bool:
-    """Whether it is timed before a failure; a live failure is timed late, so its retry may be, too."""
+    """Whether its first chunk is timed before a failure: a live one is timed late, so a retry's may be."""
     if failure is None or failure.at is None or one.first_at is None:
         return False
     return one.first_at < failure.at
@@ -193,12 +193,11 @@ def _by_times(one: Execution, evidence: Evidence, *, newer: int) -> int | None:
     A chunk may be timed somewhat before its attempt's start. But where `newer` executions follow, one of
     those is the attempt's, and this one is of the attempt before: a retry can follow its last chunk at once.
 
-    UNKNOWN: it is an earlier one than the proven attempt, and which one is not known. None: the times decide
-    nothing.
+    UNKNOWN: an attempt before the proven one, but not known which. None: the times decide nothing.
     """
     proven: int = evidence.proven
     attempt, waits = proven, False
-    if _answered(one, evidence):  # it is none that had not begun when the history was asked
+    if _answered(one, evidence):  # not an attempt that began after the history was asked
         waits = evidence.history_status is Status.QUEUED
         attempt = max(min(proven, evidence.history_attempt - waits), 1)
     if one.first_at is None or (attempt == 1 and waits):
@@ -248,8 +247,9 @@ def _began_after_failure(one: Execution, evidence: Evidence, attempt: int) -> bo
     """Whether it began after the attempt failed: by time, where both are known, else by what came first.
 
     A failure that a subscription brought is timed when the engine passed it on, up to a second late: what was
-    sent before that may have been sent before or after the failure. None: not known. A history that tells a
-    failure without its time says nothing of the chunks that come later: a connection may have held them back.
+    sent before that may have been sent before or after the failure. None: not known. A history that has a
+    failure without its time proves nothing about chunks that come later: a connection may have held them
+    back.
     """
     failure = evidence.failures[attempt]
     at = failure.failed_at if failure.failed_at is not None else failure.at

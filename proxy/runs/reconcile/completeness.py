@@ -1,4 +1,4 @@
-"""Whether every chunk of an attempt was received: proven, not proven, or to be asked again at a time.
+"""Whether every chunk of an attempt was received: proven, not proven, or to be decided later.
 
 **An attempt is whole when that is proven; else it has a gap.** Nothing is assumed. The proofs:
 
@@ -29,7 +29,7 @@ from proxy.runs.reconcile.timing import END_PROOF_WAIT, SETTLE_MOST, SIGN_WAIT
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`whole` None: it may still be proven, ask again at `until` (seconds of the run's clock)."""
+    """`whole` None: not decided yet, ask again at `until` (seconds of the run's clock)."""
 
     whole: bool | None
     until: float = 0.0
@@ -86,8 +86,8 @@ def tail(
 def covers(one: SubscriptionState, step_run_id: str, attempt: int, executions: Sequence[Execution]) -> bool:
     """Whether it was unbroken since the attempt's last chunk; where there is none, since before it began.
 
-    An attempt has no chunk only if none that was received can be its own: none of an unknown attempt, and no
-    execution that began after it and was taken for an earlier attempt's.
+    An attempt is without chunks only if no received chunk can be its own: no execution has an
+    unknown attempt, and none that began after it was attributed to an earlier attempt.
     """
     last = next(
         (each for each in reversed(executions) if each.attempt == attempt and each.last_index >= 0), None

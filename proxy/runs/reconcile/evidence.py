@@ -1,7 +1,8 @@
-"""What is known of one step run: facts from any source, in any order; queries, and no decisions.
+"""The facts about one step run, from any source and in any order. It answers queries and decides nothing.
 
 Three rules for facts that disagree: a later attempt voids the end of an earlier one; a subscription's event
-outranks a state, because it has the details; of two times at which a fact was known the first one stays.
+outranks a state, because it has the details; of two times at which a fact became known the first one is
+kept.
 """
 
 from __future__ import annotations
@@ -209,7 +210,7 @@ class Evidence:
         """
         if self.retries is None or self.proven != self.retries + 1:
             return False
-        if len(self.failures) < self.proven:  # so a count that the engine made up is not counted through
+        if len(self.failures) < self.proven:  # so that a huge count is not looped over
             return False
         own = [self.failures.get(attempt) for attempt in range(1, self.proven + 1)]
         return all(failure is not None and failure.by_itself for failure in own)

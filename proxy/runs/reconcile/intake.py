@@ -253,7 +253,7 @@ class Intake:
     def _guessed(self, execution: Execution, before: Execution, evidence: Evidence) -> bool:
         """Whether nothing but a guess says that `execution` is the attempt of `before`, run again.
 
-        A history that does not know that a done run is over does not know of its attempts either.
+        A history that is behind a done run may lack its attempts too.
         """
         if execution.first_index > before.last_index or evidence.was_evicted:
             return False
@@ -262,7 +262,7 @@ class Intake:
 
 
 def _numbered(event: LiveEvent, executions: Executions) -> LiveEvent:
-    """A chunk of an SDK that does not number them, with its number by arrival."""
+    """The chunk with an index: chunks of an SDK that sends none are numbered as they arrive."""
     index = executions.all[-1].last_index + 1 if executions.all else 0
     return LiveEvent(
         event.run_id,

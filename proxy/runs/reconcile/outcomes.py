@@ -43,7 +43,7 @@ def note_history(
 ) -> None:
     """Take in what the history says of a step; `emit_at`: before this its end is not emitted.
 
-    `denied_at`: since when a chunk or the core state denies what the answer says.
+    `denied_at`: since when a chunk or the core state contradicts the answer.
     """
     evidence.children = known.children
     evidence.created_at = known.created_at if evidence.created_at is None else evidence.created_at
@@ -103,7 +103,7 @@ def _is_behind(evidence: Evidence, known: PastStep, attempt: int, asked: float, 
 def has_run(known: PastStep) -> bool:
     """Whether the last attempt was given to a worker, as far as the history knows.
 
-    A failure with an error ran: the engine gives none to a step that no worker got.
+    An attempt that failed with an error has run: the engine sets no error where no worker got the step.
     """
     if known.started_at is not None or known.status is Status.RUNNING or known.error:
         return True
@@ -148,7 +148,7 @@ def _text(event: PastTaskEvent) -> str | None:
 
 
 def prove_retries(core: CoreState, evidences: Iterable[Evidence], now: float) -> None:
-    """Count the attempts that a done state proves: a failure that was the last one would read FAILED."""
+    """Count the attempts that a done state proves: after a last failure the status would be FAILED."""
     status = {known.step_run_id: _status(known, core) for known in core.steps}
     for evidence in evidences:
         if evidence.undecided and status.get(evidence.id) in {Status.COMPLETED, Status.CANCELLED}:
@@ -178,7 +178,7 @@ def conclude(evidence: Evidence, known: CoreStep, core: CoreState, past: PastSte
             if evidence.end is not None:
                 evidence.end.ran = evidence.end.ran and (bool(known.error) or _may_have_run(evidence, past))
                 evidence.end.guessed = guessed
-    elif status is Status.CANCELLED and end is None:  # finished steps of a cancelled run read so, too
+    elif status is Status.CANCELLED and end is None:  # also of finished steps of a cancelled run
         ran = _may_have_run(evidence, past)
         evidence.end = Outcome(STEP_CANCELLED, evidence.proven, None, at, False, now, now, ran)
 

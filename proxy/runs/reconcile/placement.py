@@ -28,7 +28,7 @@ from proxy.runs.reconcile.subscription_state import SubscriptionState
 from proxy.runs.reconcile.timing import CLOCK_JITTER, CLOCK_SKEW
 
 RECENT: Final = 32  # chunks whose exact time is remembered after they were emitted
-MOST_HELD: Final = 50_000  # chunks of one step that wait; what comes beyond is a gap, not memory
+MOST_HELD: Final = 50_000  # chunks of one step that wait; further ones become a gap
 MOST_HELD_BYTES: Final = 8 * 1024 * 1024  # likewise: a few chunks of the largest size
 MOST_EXECUTIONS: Final = 64  # executions of one step that are remembered
 
@@ -75,7 +75,7 @@ class Execution:
         self.held: dict[int, LiveEvent] = {}
         self.recent: deque[tuple[int, int | None]] = deque(maxlen=RECENT)  # (index, at) of emitted chunks
 
-    def knows(self, index: int, at: int | None) -> bool:
+    def holds(self, index: int, at: int | None) -> bool:
         """Whether exactly this chunk is here already."""
         held = self.held.get(index)
         if held is not None:
@@ -100,12 +100,12 @@ class Execution:
 
 
 class Place(Enum):
-    """How a chunk stands to the execution that it was found to be of."""
+    """How a chunk relates to the execution that it belongs to."""
 
     ADDS = "adds"  # it belongs there and was not there yet
     KNOWN = "known"  # it is there already
     LATE = "late"  # it belongs there, but later chunks were emitted already
-    BEGINS = "begins"  # it is of no execution that is known: it begins another
+    BEGINS = "begins"  # it is of no known execution: it begins another one
     CONTESTED = "contested"  # it may be of more than one: it waits
 
 
@@ -141,8 +141,8 @@ def place(
     unnoticed since its last chunk. `same_flush`: it came together with the newest execution's last chunk, so
     the order in which they came proves nothing. Returns the position in `executions` (-1 for BEGINS).
 
-    A chunk that is there already is KNOWN. One that continues the newest execution is of that. Else the chunk
-    belongs to an execution only if it fits no other: a rule of RULES says how it fits one.
+    A chunk that is there already is KNOWN. One that continues the newest execution belongs to that. Any
+    other chunk belongs to an execution only if it fits no other one; RULES decides how it fits.
     """
     chunk = _Chunk(event.index or 0, event.at)
     last = len(executions) - 1
@@ -150,7 +150,7 @@ def place(
         _Candidate(one, n == 0, n == last, over[n], unbroken[n]) for n, one in enumerate(executions)
     ]
     for n in range(last, -1, -1):
-        if candidates[n].one.knows(chunk.index, chunk.at):
+        if candidates[n].one.holds(chunk.index, chunk.at):
             return n, Place.KNOWN
     if candidates and _next(chunk, candidates[last]):
         return last, Place.ADDS
@@ -262,12 +262,12 @@ def _close(at: int | None, other: int | None) -> bool:
 
 
 def _after(at: int | None, other: int | None) -> bool:
-    """Whether a time is after another by more than threads of one worker explain."""
+    """Whether a time is after another, by more than the threads of one worker can differ."""
     return at is not None and other is not None and at > other + _JITTER
 
 
 def _before(at: int | None, other: int | None) -> bool:
-    """Whether a time is before another by more than threads of one worker explain."""
+    """Whether a time is before another, by more than the threads of one worker can differ."""
     return at is not None and other is not None and at < other - _JITTER
 
 

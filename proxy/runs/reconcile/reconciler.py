@@ -43,8 +43,7 @@ class Reconciler:
     """One run of one team.
 
     `has_history`: the REST history can be asked. `check_after`: seconds without an event after which the
-    states are read for no other reason. `settle`: how many seconds an end waits now for chunks that it
-    overtook.
+    states are read. `settle`: how many seconds an end waits now for chunks that it overtook.
     """
 
     def __init__(
@@ -325,7 +324,7 @@ class Reconciler:
         self._settle(now)
 
     def history_unavailable(self, now: float, jitter: float = 1.0) -> None:
-        """The history gave no answer; what only it knows stays open."""
+        """The history gave no answer; questions that only it can answer stay open."""
         self._joining.history_asked = True
         self._states.history_gone = True
         self.history_poll.unavailable(now, jitter)
@@ -417,8 +416,8 @@ class Reconciler:
 
     @property
     def _check_at(self) -> float:
-        """When the states are read for no other reason than that no event came."""
+        """When the states are read because no event has come."""
         last = self._last_event_at if self._last_event_at is not None else 0.0
         running = sum(step.sequencer.started and not step.sequencer.ended for step in self._steps)
-        # The chunks of one step say nothing about the others.
+        # Chunks of one step are no news of the others.
         return (min(last, self._checked_at) if running > 1 else last) + self._check_after

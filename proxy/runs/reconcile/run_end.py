@@ -6,8 +6,8 @@
 
 A hint is a run event, a hangup or the end of a subscription: the engine sends them also while the run goes
 on, so they only make the proxy read the core state. A done state is a claim: between two steps of a replay
-the core state says done for some 80 ms, so where a replay is possible it must still say so after that.
-Everything about the phase of a run is in this file.
+the core state says done for some 80 ms, so where a replay is possible it must still be done after that.
+Nothing outside of this file decides about the phase of a run.
 """
 
 from __future__ import annotations

@@ -234,7 +234,7 @@ class Sequencer:
         return verdict
 
     def _more_ran(self) -> bool:
-        """Whether chunks of no known attempt came after its own: an attempt ran that no end shows."""
+        """Whether chunks of an unknown attempt came after its own: an attempt ran whose end is not known."""
         own = self._executions.of(self.attempt)
         return own is not None and any(
             one.attempt == 0 and one.number > own.number for one in self._executions.all
@@ -270,7 +270,7 @@ class Step:
 
     @property
     def has_open_question(self) -> bool:
-        """Whether the history may know something of it that nothing else says."""
+        """Whether the history may have facts about it that no other source has."""
         evidence, end = self.evidence, self.evidence.end
         if evidence.undecided or self.executions.unplaced or not self.sequencer.started:
             return True

@@ -1,6 +1,6 @@
-"""What the two states of a run said last, and when each is read next.
+"""The last answers of a run's two states, and when each is read next.
 
-An answer that decides nothing is asked for again, at growing distances; a new reason starts from the front.
+While a question is open, its state is read again after growing waits; a new reason starts with the shortest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ class Poll:
     """The reads of one state (the core state, the history) of one run.
 
     An answer that decides nothing is asked for again after POLL_FIRST, then at doubled distances up to
-    POLL_SLOWEST, as long as the question is open. A new reason starts from the front.
+    POLL_SLOWEST, as long as the question is open. A new reason starts with POLL_FIRST again.
     """
 
     __slots__ = ("_not_before", "_tries", "asked", "at", "failures")

@@ -109,8 +109,9 @@ class SubscriptionState:
         """Whether no chunk of (step run id, attempt) was sent before it was opened, or kept back until now.
 
         An engine with too many subscriptions sends starts and ends in time, and chunks seconds later or
-        never. So while a team's runs want more of them than there are, silence proves nothing. The history
-        may be behind: what it calls waiting may be over, unless the end came on this subscription too.
+        never. So while a team's runs want more subscriptions than they may have, it is no proof that none
+        came. The history may be behind: what it calls waiting may be over, unless the end came on this
+        subscription too.
         """
         if attempt not in self.starts and not (attempt in self.waited and attempt in self.ends):
             return False
@@ -158,7 +159,8 @@ class SubscriptionState:
         return following.stays_open(ended_at, until, settle)
 
     def _cut_nothing(self, hung_up_at: float, reopened_at: float, ended_at: float, settle: float) -> bool:
-        """Whether no chunk that was sent before an end was flushed between the hangup and the next one.
+        """Whether no chunk that was sent before an end was flushed between the hangup and the next
+        subscription.
 
             sent        chunk ─┐   chunk ─┐  end ─┐
             flushed            ├ (20 ms) ─┼───────┼─ (40 ms)     chunks, at ticks
@@ -166,7 +168,7 @@ class SubscriptionState:
             time line    ──────T──────────────────────h──e──────▶
 
         A chunk that missed the flush at T is flushed at a later tick. It is lost only if no subscription is
-        open at that moment. Where chunks lag, the ticks say nothing, and any hangup may have cut one off.
+        open at that moment. Where chunks lag, the ticks prove nothing: any hangup may have cut one off.
         """
         after, since_chunk = hung_up_at - ended_at, hung_up_at - self.chunk_at
         if settle > LAG_IDLE or since_chunk < CUT_FLUSH or after < HANGUP_LEAST:
@@ -201,7 +203,7 @@ class Subscriptions:
         for before in self.all:
             if now <= before.followed_until:
                 before.successor = one
-                one.starts |= before.starts  # what both were open for began after the first was opened
+                one.starts |= before.starts  # the two count as one
                 one.live_starts.update(before.live_starts)
                 one.chunk_at = before.chunk_at
         self.all.append(one)

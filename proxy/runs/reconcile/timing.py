@@ -31,14 +31,15 @@ AFTER_FLUSHES: Final = 0.02
 flush, and a chunk that was sent before it waits 40 ms at most."""
 
 END_WAITS: Final = 0.017
-"""An end waits so long at least between its publication and its arrival (20 ms, less what two arrivals may
-differ by). A flush of chunks that came later than this before the end had all chunks sent before the end."""
+"""The least time between the publication of an end and its arrival (20 ms, less what two arrivals may differ
+by). If a flush of chunks came less than this before the end, it had all chunks that were sent before the
+end."""
 
 OTHER_END: Final = 0.06
 """... unless another end came within this time before it: then the second one may be flushed sooner."""
 
 OTHER_END_AFTER: Final = 0.005
-"""... or within this time after it: the two came in one flush, whose order says nothing."""
+"""... or within this time after it: the two came in one flush, whose order proves nothing."""
 
 NEXT_FLUSHES: Final = ((0.018, 0.023), (0.035, 0.042))
 """When the flush of chunks that follows one may come: at the next tick of 20 ms, or at the one after it.

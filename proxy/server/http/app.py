@@ -1,8 +1,8 @@
 """The ASGI application: requests for streams that the fast path leaves to it, and everything else.
 
-Under our own listener most requests for streams never get here (`proxy.server.http.fast_path`). Those that do
-(HEAD, OPTIONS, requests that are unusual in some way), and all requests under any other ASGI server, pass
-the same checks, as a `StreamRequest`. What is no stream goes to `rest`.
+Under our own listener most requests for streams never get here (`proxy.server.http.fast_path`). Those that
+do (HEAD, OPTIONS, unusual requests), and all requests under any other ASGI server, pass the same checks in a
+`StreamRequest`. Requests for anything else go to `rest`.
 """
 
 from __future__ import annotations
@@ -161,9 +161,9 @@ async def _disconnected(receive: Receive) -> None:
 
 
 def _wait_for_config(scope: Scope) -> HttpResponse:
-    """For a team whose file was never valid: its streams are unknown, and may exist once it is mended."""
+    """For a team whose file was never valid: its streams are not known yet."""
     headers = RequestHead.read(scope["headers"], b"").headers
-    shared = for_everybody(headers)  # a page that could not read the answer would give up
+    shared = for_everybody(headers)  # a page that cannot read the answer gives up
     if scope["method"] == "OPTIONS":
         return HttpResponse(204, [ALLOW, *shared])
     # a method that reads no stream is answered with a status

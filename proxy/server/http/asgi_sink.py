@@ -84,8 +84,8 @@ class AsgiSink:
         """Send the response that was begun, until the session has finished it or the client has left.
 
         uvicorn's ``send`` returns when its bytes are in the transport's buffer, and waits for room at its
-        next call. So an empty body is sent before the session goes on: a client that takes nothing keeps it
-        paused.
+        next call. So an empty body is sent before the session goes on: while the client takes nothing, that
+        call waits.
         """
         await send({"type": "http.response.start", "status": 200, "headers": self._headers})
         while not self._aborted:

@@ -10,7 +10,7 @@ from proxy.access.authenticator import Identity, RequestHead
 from proxy.core.observations import CoreState
 
 CURSOR_PARAMETERS: Final = ("last_event_id", "lastEventId", "lastEventID")
-"""Ours; that of event-source-polyfill and reconnecting-eventsource; that of clients of Mercure."""
+"""Query parameters for a cursor: ours, that of two EventSource libraries, and Mercure's."""
 MAX_VALUE: Final = 200  # characters of a metadata value in a path: part of the public contract
 LEGAL_VALUE: Final = f"must have 1 to {MAX_VALUE} characters, no control characters"
 
@@ -36,7 +36,7 @@ class ClientRequest(Struct, frozen=True, gc=False):
     def cursor(self) -> str:
         """The text of the cursor.
 
-        The header wins over the query, which an EventSource repeats unchanged. Of several parameters the last
+        The header outranks the query, which an EventSource repeats unchanged. Of several parameters the last
         one is the newest: libraries append theirs to a URL that may have one already.
         """
         header = self.head.headers.get("last-event-id")

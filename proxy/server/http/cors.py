@@ -1,7 +1,7 @@
 """CORS headers for answers that no stream gives: an unknown path, a malformed request, an unforeseen error.
 
 A page that may read a team's streams must also be able to read why it got none; without the headers its
-browser shows a CORS error instead of the status. These answers hold nothing of a run or of a configuration.
+browser shows a CORS error instead of the status. These answers contain nothing of a run or a configuration.
 """
 
 from __future__ import annotations

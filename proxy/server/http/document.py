@@ -3,7 +3,7 @@
     GET, Accept: application/json             the messages so far
     GET ?wait=20s&after=CURSOR                the messages after the cursor; waits up to 20 s for the first
 
-The document is made of the frames that a session writes, so it says what an `EventSource` with the same
+The document is made of the frames that a session writes, so it has what an `EventSource` with the same
 cursor has received by then. Frames for one connection only (``stream.drain`` and the like) are left out.
 """
 
@@ -115,7 +115,7 @@ class Collector:
     # -- the document --
 
     async def response(self, session: Session, wait: float | None) -> HttpResponse:
-        """The document, once there is something to say or `wait` is over; the session has ended then.
+        """The document, once it has messages or `wait` is over; the session has ended then.
 
         Call it in a task, unless the document is `complete`. A cancelled request ends the session as `LEFT`.
         """

@@ -43,7 +43,7 @@ LOGGED_AS: Final = "(tickets)"
 BODY_SECONDS: Final = 10.0
 """For the body of a request for a ticket, where the server below has no limit of its own."""
 MAX_PENDING: Final = 100
-"""Requests of a team that wait for their run: each may take `wait_for_run`, and no other limit holds them."""
+"""Requests of a team that may wait for their run, each for `wait_for_run`: no other limit counts them."""
 
 
 def admin_app(hub: Hub, vitals: VitalsReader, console: Console) -> Starlette:
@@ -117,7 +117,7 @@ def _respond(answer: HttpResponse) -> Response:
 
 
 class TicketEndpoint:
-    """``POST /{team}/tickets``: gives a ticket for a token that the stream's `allow` accepts."""
+    """``POST /{team}/tickets``: issues a ticket for a token that the stream's `allow` accepts."""
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub

@@ -7,9 +7,9 @@ straight to the transport, with no ASGI application, no task and no ``send`` per
 request (another method, a body, an upgrade, another path, more than a few kilobytes) is handed to uvicorn's
 protocol with every byte that came, and uvicorn has the connection from then on.
 
-A connection does one thing at a time: it waits for a request, answers one, or streams. What a client sends
-meanwhile (no EventSource does) waits, up to the size of a request. If it is more, it is not read and the
-connection is closed afterwards.
+A connection does one thing at a time: it waits for a request, answers one, or streams. Bytes that a client
+sends meanwhile (no EventSource does) wait, up to the size of a request. Beyond that they are not read, and
+the connection is closed afterwards.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ class FastPath(asyncio.Protocol):
         head = RequestHead(parser.headers, cookie_headers=parser.cookies, text=parser.query)
         peer = self.transport.get_extra_info("peername")
         address = peer[0] if isinstance(peer, tuple) else ""
-        # The listener speaks no TLS. Whatever does in front of it, uvicorn's way says http too.
+        # The listener speaks no TLS, so the scheme is http, as uvicorn reports it, whatever is in front.
         return StreamRequest(hub, team, match.target, ClientRequest(match.value, head, "http", address))
 
     async def _answer(self, request: StreamRequest) -> None:

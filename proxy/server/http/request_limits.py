@@ -20,8 +20,8 @@ Sizes are counted twice: as the parser reports headers, which is exact, and as r
 reports a header only once it is complete. A head that is too large is still read up to its end, within the
 limit on raw bytes: the answer can carry CORS headers only if the Origin is known.
 
-Connections over the process's ceiling are closed at once. To a browser that is a network error, after which
-an EventSource reconnects, while any status would make it give up.
+Connections over the process's ceiling are closed at once. A browser sees a network error, after which an
+EventSource reconnects; after any status it would give up.
 
 Two more things are different from uvicorn. An offer to upgrade is ignored, as RFC 9110 (7.8) allows: the
 request is answered, with its body, as if there was none. And a client of HTTP/1.0 gets no chunked transfer
@@ -61,8 +61,8 @@ PIPELINED: Final = 32
 PER_HEADER: Final = 4
 """Bytes that separate a header's name, its value and the next header."""
 LINGER_SECONDS: Final = 2.0
-"""After a refusal the connection is closed for writing first, for reading so much later. A client that still
-sends would lose the answer to a reset if both were closed at once."""
+"""After a refusal the connection is closed for writing first, for reading so much later. If both were closed
+at once, a client that still sends would get a reset, and lose the answer."""
 ABORT: Final = "stream_proxy.connection"
 """The ASGI extension whose ``abort()`` closes the client's connection at once. Its ``unsent()`` says how many
 bytes the client has not taken."""

@@ -3,9 +3,8 @@
 httptools (llhttp) parses, as it does for uvicorn, so both ways read the same bytes alike. A request that
 is not of this kind is not refused: uvicorn gets all its bytes, and decides.
 
-There was a parser of our own for this, with regular expressions. It took 2.3 µs for the request of a script
-(103 bytes), 11.0 µs for that of a browser (886 bytes); this one takes 3.9 and 10.8 µs. So a second way to
-read HTTP gained nothing where it matters.
+A parser of our own, with regular expressions, was measured: 2.3 µs for the request of a script (103 bytes),
+11.0 µs for that of a browser (886 bytes). httptools takes 3.9 and 10.8 µs, so the second parser was removed.
 """
 
 from __future__ import annotations

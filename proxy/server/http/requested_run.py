@@ -54,7 +54,7 @@ async def _carries(team: Team, run_id: str, pair: tuple[str, str]) -> bool:
 
 
 async def check_workflow(stream: LiveStream, run: RunSession) -> None:
-    """Learn the run's workflow, which the stream needs. Raises OtherWorkflow, HistoryAway."""
+    """Wait for the name of the run's workflow, if the stream needs it. Raises OtherWorkflow, HistoryAway."""
     if run.workflow is None:
         await in_task()
         try:
@@ -67,7 +67,7 @@ async def check_workflow(stream: LiveStream, run: RunSession) -> None:
 
 
 async def reach(run: RunSession, cursor: Cursor | None) -> None:
-    """Have what the cursor names, if another replica has served it and this one has not yet."""
+    """Read the shared log up to the cursor, if another replica has served that and this one has not yet."""
     if cursor is not None and not run.reaches(cursor):
         await in_task()
         await run.run.reach(position_of(cursor))

@@ -1,8 +1,9 @@
 """Responses that are no stream: problems (RFC 9457), and streams of one frame that tell a client to wait.
 
-An EventSource gives up for good at every status but 200 and 204, so only what is final is answered with
-another one. What will pass is answered with a stream of its own: ``stream.wait`` with a longer `retry`, then
-the end of the response. Clients that do not accept event streams get 503 or 429 with Retry-After instead.
+An EventSource gives up for good at every status but 200 and 204, so only a final refusal is answered with
+another status. A temporary one is answered with a stream of its own: ``stream.wait`` with a longer `retry`,
+then the end of the response. Clients that do not accept event streams get 503 or 429 with Retry-After
+instead.
 """
 
 from __future__ import annotations

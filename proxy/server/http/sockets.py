@@ -26,7 +26,7 @@ def bound(host: str, port: int, *, shares: bool = False) -> socket.socket:
     `shares`: other sockets that share may be bound to the same address; the system divides connections
     among those that listen.
 
-    It must not listen before signals are handled: every client that can connect must be sent away by a drain.
+    It must not listen before signals are handled, because a drain must reach every client that can connect.
     """
     family, kind, proto, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

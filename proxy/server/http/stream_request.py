@@ -207,7 +207,7 @@ class StreamRequest:
         return problem(404, "there is no such run")
 
     async def _until_patience_ends(self) -> None:
-        """Wait as long as for a run that does not exist, so that the time reveals nothing about the run."""
+        """Wait as long as for a run that does not exist, so that the time does not reveal that it exists."""
         await asyncio.sleep(max(0.0, self._began + self._patience - asyncio.get_running_loop().time()))
 
     # -- is it well formed, may this page ask, has it seen the end --

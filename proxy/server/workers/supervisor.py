@@ -78,7 +78,7 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
     def _become(self, index: int) -> NoReturn:
-        """Be a worker, in a process group of its own: a terminal's Ctrl+C is for the parent alone."""
+        """Run as a worker, in a process group of its own: a terminal's Ctrl+C is for the parent alone."""
         os.setpgid(0, 0)
         os.close(self._alive[1])
         for number in STOPPING:

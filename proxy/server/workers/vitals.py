@@ -1,7 +1,7 @@
 """Counters and health of all workers as one, for probes and metrics.
 
-A counter never decreases, although workers end: what a worker that was started again had counted is kept. A
-worker that does not answer in time counts with what it said last.
+A counter never decreases when a worker ends: what that worker had counted is kept.
+For a worker that does not answer in time, its last answer counts.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class AllVitals:
         self._own = own
         self._mesh = mesh
         self._last: dict[int, Vitals] = {}
-        self._ended = Counters()  # what workers had counted that were started again
+        self._ended = Counters()  # the counts of workers that have ended
 
     async def read(self) -> Vitals:
         others = [worker for worker in range(self._mesh.workers) if worker != self._mesh.index]

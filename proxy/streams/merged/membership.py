@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class TooManyRuns(HatchetError):
-    """More runs would belong to the stream than it may have. The text says so in words."""
+    """More runs would belong to the stream than it may have; the text is for the client's developer."""
 
 
 class RunLeases(Protocol):
@@ -42,7 +42,7 @@ class Feed(Protocol):
         """Bring the events of `run`, and those that are buffered."""
 
     def detach(self, run: FollowedRun) -> None:
-        """Bring its events no more."""
+        """Stop bringing its events."""
 
 
 class Membership(Protocol):
@@ -51,7 +51,7 @@ class Membership(Protocol):
     settle_time: float
     """Seconds for which the items of runs that are over are waited for, to sort them."""
     guarded: bool
-    """Whether a reader must be permitted each run; else the first one speaks for all."""
+    """Whether a reader must be permitted each run; else permission for the first one is enough."""
     sequential: bool
     """Whether the items of a run come before those of the next one, as far as they are from the past."""
 
@@ -104,7 +104,7 @@ class Member:
         self.open_steps: set[str | None] = set()  # that have begun and not ended, as far as items show
         self.items: list[Item] = []  # that wait: for the first sorting, or behind an item that is held
         self.held = False
-        self.spoke = asyncio.Event()  # it has given items, or never will
+        self.answered = asyncio.Event()  # it has given items, or will give none
         self.ended = asyncio.Event()
         self._owner = owner
 
@@ -114,7 +114,7 @@ class Member:
             self._note(item)
             self.items.append(item)
         if self.items:
-            self.spoke.set()
+            self.answered.set()
             self._owner.received(self)
 
     def _note(self, item: Item) -> None:
@@ -128,7 +128,7 @@ class Member:
     @property
     def seems_over(self) -> bool:
         """Whether each step that has begun has ended: it is over, or between two steps."""
-        return self.spoke.is_set() and not self.open_steps
+        return self.answered.is_set() and not self.open_steps
 
     def marked(self, item: Item) -> Item:
         """The item, with the run's parent in an event and the run's id in a gap or reset."""
@@ -141,9 +141,9 @@ class Member:
         self._owner.lost(self)
 
 
-async def spoken(members: Sequence[Member], seconds: float) -> None:
+async def all_answered(members: Sequence[Member], seconds: float) -> None:
     """Wait until all of them have given items, or for `seconds`."""
-    waiting = [asyncio.ensure_future(member.spoke.wait()) for member in members]
+    waiting = [asyncio.ensure_future(member.answered.wait()) for member in members]
     try:
         if waiting:
             await asyncio.wait(waiting, timeout=seconds)

@@ -26,16 +26,16 @@ from proxy.log.cursor import Cursor, Ids
 from proxy.observability.counters import TeamCounters
 from proxy.streams.dispatcher import Dispatcher
 from proxy.streams.merged.guards import Guards, Permits
-from proxy.streams.merged.membership import Feed, Member, Membership, RunLeases, TooManyRuns, spoken
+from proxy.streams.merged.membership import Feed, Member, Membership, RunLeases, TooManyRuns, all_answered
 from proxy.streams.merged.order import in_order
 from proxy.streams.opening import open_dispatcher
 from proxy.streams.stream import LiveStream
 
 JOIN_PAUSE: Final = 0.5  # seconds between attempts to read the state of a run that belongs to it
-JOIN_PATIENCE: Final = 2.0  # seconds for which a listed run may not exist yet, or have no name yet
+JOIN_PATIENCE: Final = 2.0  # seconds for which a listed run may have no state or no name yet
 SORTING: Final = 0.4
-"""Seconds for which the first items of all runs are waited for: what finished just before a client came is
-sent within half a second."""
+"""Seconds for which the first items of all runs are waited for: a run that finished just before a client
+came sends its items within half a second."""
 JOINS_AT_ONCE: Final = 16  # runs whose states are read at the same time: behind the API is one database
 MOST_RUNS: Final = 1000
 """Runs of one stream, where ``limits.runs`` does not say less: each has a follower and reads its states."""
@@ -136,8 +136,8 @@ class MergedSession:
         self._ready.set_result(None)
         self.in_background(self._membership.watch(self))
         members = list(self.members.values())
-        await spoken(members, min(SORTING, self._membership.settle_time))
-        await spoken([member for member in members if member.past], self._membership.settle_time)
+        await all_answered(members, min(SORTING, self._membership.settle_time))
+        await all_answered([member for member in members if member.past], self._membership.settle_time)
         self._begin_live()
 
     def _fail(self, trouble: HatchetError) -> None:
@@ -173,7 +173,7 @@ class MergedSession:
         if followed:
             self.in_background(self._join(member))
         else:
-            member.spoke.set()
+            member.answered.set()
 
     def refuse(self) -> None:
         """More runs belong to the stream than it may have: its clients get `stream.wait`."""
@@ -207,7 +207,7 @@ class MergedSession:
                     await session.listen(member)
                     return
                 except RunUnknown:
-                    member.spoke.set()
+                    member.answered.set()
                     self._run_over(member)
                     return
                 except HatchetError:

@@ -139,7 +139,7 @@ async def test_an_event_shows_that_hatchet_is_there(setup: Setup) -> None:
     setup.upstream.cores[RUN] = HatchetAway("away")
     setup.want()
     await rest()
-    setup.reader.hatchet_spoke()
+    setup.reader.hatchet_answered()
     assert setup.reader.trouble is None
     assert not setup.reconciler.core_poll.held_off(setup.clock.now())
 
@@ -238,6 +238,6 @@ async def test_an_event_is_a_recovery_too(setup: Setup) -> None:
     setup.upstream.cores[RUN] = HatchetAway("away")
     setup.want()
     await setup.pass_time(1)
-    setup.reader.hatchet_spoke()
-    setup.reader.hatchet_spoke()
+    setup.reader.hatchet_answered()
+    setup.reader.hatchet_answered()
     assert setup.recoveries == 1

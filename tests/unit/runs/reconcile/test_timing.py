@@ -50,7 +50,7 @@ FIRST_SECOND = 0.5  # seconds within which a chunk, or what ended just before a 
         pytest.param(timing.POLL_SLOWEST, timing.POLL_FIRST, id="reads get rarer"),
         pytest.param(timing.AWAY_SLOWEST, timing.AWAY_FIRST, id="a source that is away is asked more rarely"),
         pytest.param(lookup.HAND_OVER, ENGINE_HOLD, id="a search outlasts the engine's hold"),
-        pytest.param(subscriptions.CHOICE, ENGINE_SLEEP, id="of two by id one has spoken by then"),
+        pytest.param(subscriptions.CHOICE, ENGINE_SLEEP, id="of two by id one has all_answered by then"),
         pytest.param(feeds.TAP_WAIT, subscription.SPREAD, id="a tap is opened again before it is given up"),
     ],
 )
