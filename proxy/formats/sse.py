@@ -11,8 +11,8 @@ Data is compact JSON, so it holds no line break, and a chunk that looks like SSE
 No empty line follows a comment or a `retry`: some clients (httpx-sse) report any block with a field as an
 event.
 
-A message's frame is made together with its cursor, in one step, by `proxy.log.cursor.Ids.frame`; control
-frames are made here.
+A message's frame is made together with its cursor, in one step (`proxy.log.frames`); control frames are made
+here.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Sse:
     """The format ``sse`` as a machine: each message is a block, and each control frame with `controls`.
 
     It keeps nothing, because a client that joins is sent the frames of the backlog. A channel writes messages
-    without it, as `proxy.log.cursor.Ids.frame`: the same bytes, made in one step.
+    without it (`proxy.log.frames`): the same bytes, made in one step.
     """
 
     def __init__(self, *, controls: bool = True) -> None:

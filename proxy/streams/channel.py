@@ -14,7 +14,8 @@ from proxy.core.events import STEP_STREAM, End, Event, Flush, GapCause, Item, Lo
 from proxy.formats import sse
 from proxy.formats.machine import Machine
 from proxy.formats.wire import NAMED, Wire
-from proxy.log.cursor import Cursor, CursorSource
+from proxy.log.cursor import Cursor
+from proxy.log.frames import Frames
 from proxy.observability.counters import StreamCounters
 from proxy.rules.merging import Merging, Ready
 from proxy.rules.rule import Message
@@ -58,7 +59,7 @@ class Channel:
     def __init__(
         self,
         rules: Rules,
-        ids: CursorSource,
+        ids: Frames,
         backlog: Backlog[Frame],
         counts: StreamCounters,
         *,

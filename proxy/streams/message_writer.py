@@ -19,7 +19,8 @@ from msgspec import Struct, structs
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap, step_key
 from proxy.formats.machine import Machine, Refused, Sent, message_at
 from proxy.formats.wire import Wire
-from proxy.log.cursor import Cursor, CursorSource
+from proxy.log.cursor import Cursor
+from proxy.log.frames import Frames
 from proxy.observability.counters import StreamCounters
 from proxy.rules.rule import Message
 from proxy.rules.ruleset import DecodedEvent, Rules
@@ -51,7 +52,7 @@ class MessageWriter:
         *,
         wire: Wire,
         rules: Rules,
-        ids: CursorSource,
+        ids: Frames,
         counts: StreamCounters,
         notices: Notices,
         grew: Callable[[int], None],

@@ -9,9 +9,9 @@ from typing import Any
 from proxy.core.events import Event
 from proxy.formats.machine import Facts
 from proxy.formats.wire import SSE, machine_of
-from proxy.log.cursor import CursorSource, Ids
 from proxy.log.fences import Fences
-from proxy.log.positions import LogIds
+from proxy.log.frames import Frames, LocalFrames
+from proxy.log.shared_frames import SharedFrames
 from proxy.observability.counters import TeamCounters
 from proxy.streams.backlog import Backlog, Frame
 from proxy.streams.channel import Channel
@@ -21,7 +21,7 @@ from proxy.streams.stream import LiveStream
 
 def open_dispatcher(
     stream: LiveStream,
-    ids: CursorSource,
+    ids: Frames,
     run_id: str,
     value: str,
     *,
@@ -81,7 +81,7 @@ class RunCursors:
         """From now on cursors are positions in a shared log with these fences."""
         self._fences = fences
 
-    def of_channel(self, stream: LiveStream, value: str, *, first: int) -> CursorSource:
+    def of_channel(self, stream: LiveStream, value: str, *, first: int) -> Frames:
         """The cursors of a new channel.
 
         `value` is what the metadata path has for this run; `first` the position of the first item that is
@@ -92,7 +92,7 @@ class RunCursors:
             self._channels_made += 1
             # Merged frames depend on when chunks came: another channel with the same rules has others.
             made = f" {self._channels_made}" if stream.rules.merges else ""
-            return Ids(
+            return LocalFrames(
                 self._secret,
                 team=self._team,
                 stream=name,
@@ -104,7 +104,7 @@ class RunCursors:
         # frames that depend on items which this replica never had are not those of other replicas
         depends = stream.config.format != SSE or stream.rules.repairs_texts
         variant = f"from {first}" if depends and first > 1 else ""
-        return LogIds(
+        return SharedFrames(
             self._fences,
             team=self._team,
             stream=name,

@@ -25,7 +25,7 @@ from proxy.hatchet.upstream import Upstream
 from proxy.log.contents import Contents
 from proxy.log.cursor import Cursor
 from proxy.log.fences import Fences
-from proxy.log.positions import position_of
+from proxy.log.shared_frames import position_of
 from proxy.observability.counters import TeamCounters
 from proxy.runs.followed_run import FollowedRun
 from proxy.streams.backlog import Backlog

@@ -32,7 +32,8 @@ from proxy.access.errors import BadTicketRequest, TicketRefused, TicketRequest
 from proxy.access.origins import Origins
 from proxy.access.tickets import Tickets, claims_named
 from proxy.core.events import RUN_EVENTS, STEP_STREAM, Event
-from proxy.log.cursor import Ids, end_cursor, read_cursor, run_id_of
+from proxy.log.cursor import end_cursor, read_cursor, run_id_of
+from proxy.log.frames import LocalFrames
 from proxy.rules.ruleset import Rules
 from proxy.teams.router import Router
 from tests.support.secrets import HATCHET_TOKEN, hatchet_token
@@ -64,7 +65,7 @@ def bent(draw: st.DrawFn, text: str) -> str:
 
 # -- cursors ------------------------------------------------------------------------------------------
 
-IDS: Final = Ids(b"s" * 32, team="t", stream="chat", run_id=RUN, value="", rules="r", session=1)
+IDS: Final = LocalFrames(b"s" * 32, team="t", stream="chat", run_id=RUN, value="", rules="r", session=1)
 CURSORS: Final = (IDS.at(17).decode(), end_cursor("t", "chat", RUN))
 
 

@@ -12,7 +12,7 @@ from proxy.core.observations import CoreState
 from proxy.core.tasks import in_task
 from proxy.hatchet.errors import HatchetError, HistoryAway, RunUnknown
 from proxy.log.cursor import Cursor
-from proxy.log.positions import position_of
+from proxy.log.shared_frames import position_of
 from proxy.runs.lookup import Found
 from proxy.streams.run_session import RunSession
 from proxy.streams.stream import LiveStream

@@ -22,7 +22,8 @@ from proxy.core.events import End, Event, Item, StepGap
 from proxy.core.observations import CoreState
 from proxy.core.tasks import Background
 from proxy.hatchet.errors import HatchetAway, HatchetError, RunUnknown
-from proxy.log.cursor import Cursor, Ids
+from proxy.log.cursor import Cursor
+from proxy.log.frames import LocalFrames
 from proxy.observability.counters import TeamCounters
 from proxy.streams.dispatcher import Dispatcher
 from proxy.streams.merged.guards import Guards, Permits
@@ -86,7 +87,7 @@ class MergedSession:
         self._background = Background(unforeseen, expected=(HatchetError,))  # where the team is closed
         self._joins = asyncio.Semaphore(JOINS_AT_ONCE)
         self.guards: Final = Guards(needed=membership.guarded)
-        ids = Ids(
+        ids = LocalFrames(
             secret,
             team=team,
             stream=stream.config.name,

@@ -7,14 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.formats import sse
-from proxy.log.cursor import Cursor, Ids, end_cursor, read_cursor, run_id_of
+from proxy.log.cursor import Cursor, end_cursor, read_cursor, run_id_of
+from proxy.log.frames import LocalFrames
 
 RUN = "d8ed70df-0872-463a-9a78-d6bd88db0b34"
 
 
-def ids(**changed: object) -> Ids:
+def ids(**changed: object) -> LocalFrames:
     parts = {"team": "t", "stream": "s", "run_id": RUN, "value": "", "rules": "r", "session": 1} | changed
-    return Ids(b"secret", **parts)  # type: ignore[arg-type]
+    return LocalFrames(b"secret", **parts)  # type: ignore[arg-type]
 
 
 def test_a_channels_frame_is_the_frame_with_its_cursor() -> None:
@@ -50,15 +51,15 @@ def test_a_cursor_of_another_channel_is_not_held(changed: dict[str, object]) -> 
 
 
 def test_a_cursor_of_another_process_is_not_held() -> None:
-    other = Ids(b"other", team="t", stream="s", run_id=RUN, value="", rules="r", session=1)
+    other = LocalFrames(b"other", team="t", stream="s", run_id=RUN, value="", rules="r", session=1)
     cursor = read_cursor(other.at(1).decode())
     assert cursor is not None
     assert not ids().holds(cursor)
 
 
 def test_the_end_is_the_same_in_every_process_and_for_changed_rules() -> None:
-    one = Ids(b"one", team="t", stream="s", run_id=RUN, value="", rules="r", session=1)
-    two = Ids(b"two", team="t", stream="s", run_id=RUN, value="", rules="q", session=9)
+    one = LocalFrames(b"one", team="t", stream="s", run_id=RUN, value="", rules="r", session=1)
+    two = LocalFrames(b"two", team="t", stream="s", run_id=RUN, value="", rules="q", session=9)
     assert one.end == two.end == end_cursor("t", "s", RUN).encode()
     cursor = read_cursor(one.end.decode())
     assert cursor is not None

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
-from proxy.log.cursor import Ids
+from proxy.log.frames import LocalFrames
 from proxy.observability.counters import StreamCounters
 from proxy.streams.backlog import Backlog, Frame
 from proxy.streams.channel import Channel
@@ -25,7 +25,7 @@ def channel(rules: str = RULES) -> Channel:
     async def nothing() -> list[Event]:
         return []
 
-    ids = Ids(b"secret", team="t", stream="s", run_id=RUN, value="", rules="r", session=1)
+    ids = LocalFrames(b"secret", team="t", stream="s", run_id=RUN, value="", rules="r", session=1)
     return Channel(
         StreamRules(rules).rules, ids, Backlog[Frame](1000, 1 << 20), StreamCounters(), rebuild=nothing
     )

@@ -13,7 +13,7 @@ import pytest
 
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
 from proxy.hatchet.errors import HatchetAway
-from proxy.log.cursor import Ids
+from proxy.log.frames import LocalFrames
 from proxy.observability.counters import StreamCounters
 from proxy.rules.ruleset import Message
 from proxy.streams.backlog import Backlog, Frame
@@ -95,7 +95,7 @@ def dispatcher(
     async def nothing() -> list[Event]:
         return []
 
-    ids = Ids(b"secret", team="t", stream="s", run_id=RUN, value="", rules="r", session=1)
+    ids = LocalFrames(b"secret", team="t", stream="s", run_id=RUN, value="", rules="r", session=1)
     channel = Channel(
         EverythingButHidden(),  # type: ignore[arg-type]
         ids,

@@ -11,8 +11,9 @@ import pytest
 from proxy.core.events import End, Event, Flush, GapCause, Item, LogItem, StepGap
 from proxy.formats.wire import machine_of, wire_of
 from proxy.log.contents import Contents
-from proxy.log.cursor import Ids, read_cursor
+from proxy.log.cursor import read_cursor
 from proxy.log.fences import Fence, Fences, new_generation
+from proxy.log.frames import LocalFrames
 from proxy.observability.counters import StreamCounters
 from proxy.rules.merging import Merging, Ready
 from proxy.streams.backlog import Backlog, Frame
@@ -46,7 +47,7 @@ def dispatcher(rules: str = RULES, form: str = "sse", events: int = 1000) -> Dis
         return []
 
     stream_rules = StreamRules(rules, form)
-    ids = Ids(b"secret", team="t", stream="s", run_id=RUN, value="", rules="r", session=1)
+    ids = LocalFrames(b"secret", team="t", stream="s", run_id=RUN, value="", rules="r", session=1)
     machine = None if form == "sse" else machine_of(form, FACTS, failed=stream_rules.rules.failed)
     channel = Channel(
         stream_rules.rules, ids, Backlog[Frame](events, 1 << 20), StreamCounters(), rebuild=nothing,

@@ -10,7 +10,8 @@ from msgspec import structs
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
 from proxy.formats.machine import Machine, Sent
 from proxy.formats.wire import machine_of, wire_of
-from proxy.log.cursor import Cursor, Ids, read_cursor
+from proxy.log.cursor import Cursor, read_cursor
+from proxy.log.frames import LocalFrames
 from proxy.observability.counters import StreamCounters
 from proxy.streams.backlog import Backlog, Frame
 from proxy.streams.channel import Channel
@@ -60,7 +61,7 @@ class Written:
         self.machine: Machine = machine_of(form, FACTS, failed=rules_of.failed)
         self.channel = Channel(
             rules_of,
-            Ids(b"secret", team="t", stream="s", run_id=RUN, value="", rules="r", session=1),
+            LocalFrames(b"secret", team="t", stream="s", run_id=RUN, value="", rules="r", session=1),
             Backlog[Frame](events, 1 << 20),
             StreamCounters(),
             rebuild=nothing,

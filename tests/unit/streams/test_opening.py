@@ -7,9 +7,9 @@ from typing import Any, cast
 import pytest
 
 from config.model.files import StreamConfig
-from proxy.log.cursor import CursorSource
 from proxy.log.fences import Fence, Fences, new_generation
-from proxy.log.positions import LogIds
+from proxy.log.frames import Frames
+from proxy.log.shared_frames import SharedFrames
 from proxy.rules.ruleset import Rules
 from proxy.streams.opening import RunCursors
 from proxy.streams.stream import LiveStream
@@ -34,9 +34,9 @@ def shared(secret: bytes = b"a") -> RunCursors:
     return cursors
 
 
-def third(cursors: CursorSource) -> bytes:
+def third(cursors: Frames) -> bytes:
     """The cursor of the first frame of the item at position 3."""
-    assert isinstance(cursors, LogIds)
+    assert isinstance(cursors, SharedFrames)
     cursors.begin(3, 0)
     return cursors.at(1)
 

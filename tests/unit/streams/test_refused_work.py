@@ -12,7 +12,7 @@ import pytest
 from config.expressions.api import WORK_LIMIT
 from proxy.core.events import End, Event, GapCause, Item, StepGap
 from proxy.formats.wire import machine_of, wire_of
-from proxy.log.cursor import Ids
+from proxy.log.frames import LocalFrames
 from proxy.observability.counters import StreamCounters
 from proxy.rules.ruleset import Rules
 from proxy.streams.backlog import Backlog, Frame
@@ -53,7 +53,7 @@ class Bench:
         compiled = Rules(stream_of(rules, form), allowance=self.grants)
         self.channel = Channel(
             compiled,
-            Ids(b"secret", team="t", stream="s", run_id=RUN, value="", rules=RUN, session=1),
+            LocalFrames(b"secret", team="t", stream="s", run_id=RUN, value="", rules=RUN, session=1),
             Backlog[Frame](keeps, 1 << 20),
             StreamCounters(),
             rebuild=self.rebuild,

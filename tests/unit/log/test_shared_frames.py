@@ -6,7 +6,7 @@ from typing import Final
 
 from proxy.log.cursor import read_cursor
 from proxy.log.fences import Fence, Fences, new_generation
-from proxy.log.positions import LogIds
+from proxy.log.shared_frames import SharedFrames
 
 RUN: Final = "11111111-1111-4111-8111-111111111111"
 FIRST: Final = 1_790_000_000_000
@@ -17,11 +17,13 @@ def fences(*more: Fence, generation: str = GENERATION) -> Fences:
     return Fences(generation, [Fence(FIRST, 1, "a"), *more])
 
 
-def ids(of: Fences | None = None, *, rules: str = "r", variant: str = "") -> LogIds:
-    return LogIds(of or fences(), team="t", stream="s", run_id=RUN, value="", rules=rules, variant=variant)
+def ids(of: Fences | None = None, *, rules: str = "r", variant: str = "") -> SharedFrames:
+    return SharedFrames(
+        of or fences(), team="t", stream="s", run_id=RUN, value="", rules=rules, variant=variant
+    )
 
 
-def channel(of: LogIds, frames: list[tuple[int, int]]) -> list[bytes]:
+def channel(of: SharedFrames, frames: list[tuple[int, int]]) -> list[bytes]:
     """The cursors of a channel that makes so many frames of the item at each position."""
     cursors: list[bytes] = []
     for position, count in frames:
@@ -31,7 +33,7 @@ def channel(of: LogIds, frames: list[tuple[int, int]]) -> list[bytes]:
     return cursors
 
 
-def place(of: LogIds, cursor: bytes) -> int | None:
+def place(of: SharedFrames, cursor: bytes) -> int | None:
     parsed = read_cursor(cursor.decode())
     assert parsed is not None
     found = of.locate(parsed)

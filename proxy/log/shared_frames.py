@@ -1,8 +1,8 @@
-"""The cursors of a stream whose log is shared: positions in the log instead of numbers of frames.
+"""The frames of a stream whose log is shared: their cursors have positions in the log, not numbers of frames.
 
 A channel numbers its frames from 1 in the order in which this replica made them. Another replica that began
 later has other numbers for the same frames. So a cursor has the position of the item that a frame was made
-of, and which of the item's frames it is; `LogIds` translates in both directions.
+of, and which of the item's frames it is; `SharedFrames` translates in both directions.
 
     item (position)   1      2      3             4
     frames            1      -      2   3         4
@@ -28,8 +28,8 @@ def position_of(cursor: Cursor) -> int:
     return (cursor.place or 0) >> FRAME_BITS
 
 
-class LogIds:
-    """Issues the cursors of one channel, and recognises them on every replica; see `proxy.log.cursor.Ids`."""
+class SharedFrames:
+    """Makes the frames of one channel, with cursors that every replica recognises; see `proxy.log.frames`."""
 
     __slots__ = ("_fence", "_fences", "_key", "_places", "_position", "_prefix", "_run", "_sub", "end")
 
