@@ -90,7 +90,7 @@ class Contents:
             self.status = item.status
 
     @property
-    def chunky(self) -> list[StepContents]:
+    def steps_with_chunks(self) -> list[StepContents]:
         """The steps of whose last attempt the log holds chunks."""
         return [step for step in self.steps.values() if step.next]
 

@@ -22,7 +22,7 @@ class _Closed:
     hung_up: bool
 
 
-class Fed(Protocol):
+class FedRun(Protocol):
     """A run that gets events from a subscription that is not its own; times in seconds of its clock."""
 
     def feed(self, source: str, pulse: Pulse, since: float, *, at: float | None = None) -> None:
@@ -76,7 +76,7 @@ class EventBuffer:
         """The subscription was over; noted even if the run seemed over, since that may be a false end."""
         self._entries.append((now, _Closed(hung_up)))
 
-    def give_to(self, run: Fed, source: str, pulse: Pulse) -> None:
+    def give_to(self, run: FedRun, source: str, pulse: Pulse) -> None:
         """Give `run` all events and breaks, in order, with the times at which they came."""
         run.feed(source, pulse, self._since, at=self._since)
         for at, entry in self._entries:

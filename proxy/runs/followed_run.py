@@ -6,10 +6,10 @@ from typing import Protocol
 
 from proxy.core.observations import CoreState
 from proxy.hatchet.errors import HatchetError
-from proxy.runs.event_buffer import Fed
+from proxy.runs.event_buffer import FedRun
 
 
-class FollowedRun(Fed, Protocol):
+class FollowedRun(FedRun, Protocol):
     """A run whose items are published: a `RunFollower`, or a run that replicas share."""
 
     @property

@@ -89,7 +89,7 @@ class RunFollower:
             recovered=self._hatchet_is_back,
         )
         quota = quota or SubscriptionQuota()
-        self._crowd = quota.crowd
+        self._overload = quota.overload
         self._subscriptions = SubscriptionSet(
             run_id,
             upstream,
@@ -217,7 +217,7 @@ class RunFollower:
     def subscription_opened(self, selection: Selection) -> SubscriptionState:
         """One is open; returns its state."""
         state = self._reconciler.opened(self._clock.now(), selection)
-        state.crowd = self._crowd
+        state.overload = self._overload
         self._changed()
         return state
 

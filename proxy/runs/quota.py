@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.runs.reconcile.subscription_state import Crowd
+from proxy.runs.reconcile.subscription_state import Overload
 
 MOST: Final = 8  # the default of `hatchet.subscriptions`
 
@@ -21,12 +21,12 @@ class SubscriptionQuota:
         self.most = most
         self.taken = 0
         self.refused = 0  # how many runs are served from their states alone because no place was free
-        self.crowd = Crowd()
+        self.overload = Overload()
 
     def take(self, now: float) -> bool:
         """Take a place; False where there is none. `now`: seconds of the runs' clock."""
         if self.taken >= self.most:
-            self.crowd.at = now
+            self.overload.at = now
             return False
         self.taken += 1
         return True

@@ -126,7 +126,9 @@ class EarlierItems:
         if cut is not None:
             earlier = [event for event in rebuilt if event.identity not in forgotten and cut.holds(event)]
             found += [(before, event) for event in earlier]
-            gaps += [StepGap(GapCause.BACKLOG, step.name, step.attempt, None) for step in cut.chunky]
+            gaps += [
+                StepGap(GapCause.BACKLOG, step.name, step.attempt, None) for step in cut.steps_with_chunks
+            ]
         gaps += [StepGap(GapCause.BACKLOG, loss.step, loss.attempt, None) for loss in backlog.losses(0)]
         found += [(before, gap) for gap in gaps]
         yield from sorted(found, key=lambda numbered: numbered[0])

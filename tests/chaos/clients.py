@@ -49,14 +49,14 @@ class RoamingEventSource(EventSource):
     def __init__(
         self,
         urls: Sequence[str],
-        dice: Random,
+        rng: Random,
         *,
         narrow: bool = False,
         hops: bool = False,
         silence: float | None = None,
     ) -> None:
-        super().__init__(dice.choice(urls), patience=0.1)
-        self._urls, self._dice, self._narrow = urls, dice, narrow
+        super().__init__(rng.choice(urls), patience=0.1)
+        self._urls, self._rng, self._narrow = urls, rng, narrow
         self._hops, self._silence = hops, silence
 
     async def __aenter__(self) -> Self:
@@ -72,7 +72,7 @@ class RoamingEventSource(EventSource):
 
     async def _connection(self) -> AsyncGenerator[Frame, None]:
         others = [url for url in self._urls if url != self.url]
-        self.url = self._dice.choice(others if self._hops and others else self._urls)
+        self.url = self._rng.choice(others if self._hops and others else self._urls)
         frames = super()._connection()
         try:
             async for frame in frames:
@@ -105,7 +105,7 @@ class Client:
 
     target: Target
     number: int
-    dice: Random
+    rng: Random
     early: bool = False  # it comes before the run does
     manner: Manner = Manner.WANDERS
     noted: Callable[[Client, Frame], None] | None = None
@@ -121,22 +121,22 @@ class Client:
 
     async def read(self, urls: Sequence[str]) -> None:
         """Come at some moment, read to the verified end and the 204 behind it."""
-        wait = self.dice.choice([0.0, 0.0, 0.05, self.dice.uniform(0, 3)])
-        hops = self.dice.choice([0, 0, 0, 1, 3])
-        self.slow = self.dice.random() < 0.15
-        by_message = self.dice.random() < 0.3 or self.early or self.slow  # little is kept there
+        wait = self.rng.choice([0.0, 0.0, 0.05, self.rng.uniform(0, 3)])
+        hops = self.rng.choice([0, 0, 0, 1, 3])
+        self.slow = self.rng.random() < 0.15
+        by_message = self.rng.random() < 0.3 or self.early or self.slow  # little is kept there
         await asyncio.sleep(0.0 if self.early else wait)
         path = f"/message/{self.target.message}" if by_message else f"/run/{self.target.run_id}"
         hopping = self.manner is Manner.HOPS
         places = [url + path for url in urls]
         if self.manner is Manner.STAYS:
-            places = [self.dice.choice(places)]
+            places = [self.rng.choice(places)]
         async with RoamingEventSource(
-            places, self.dice, narrow=self.slow, hops=hopping, silence=self.silence_allowed
+            places, self.rng, narrow=self.slow, hops=hopping, silence=self.silence_allowed
         ) as source:
             received_at = time.monotonic()
             while not self.ended_properly:
-                hop_after = 1 if hopping else self.dice.randrange(1, 40) if hops else 0
+                hop_after = 1 if hopping else self.rng.randrange(1, 40) if hops else 0
                 hops -= 1 if hops else 0
                 frames = source.frames()
                 async for frame in frames:
@@ -144,7 +144,7 @@ class Client:
                     received_at = time.monotonic()
                     self._take(frame)
                     if self.slow:
-                        await asyncio.sleep(self.dice.uniform(*SLOW_READ))
+                        await asyncio.sleep(self.rng.uniform(*SLOW_READ))
                     if not hopping or frame.event not in NO_PROGRESS:
                         hop_after -= 1
                     if hop_after == 0:
@@ -153,7 +153,7 @@ class Client:
                     self.ended_properly = True  # 204
                 await frames.aclose()
                 if hopping:
-                    await asyncio.sleep(self.dice.uniform(*HOP_PAUSE))
+                    await asyncio.sleep(self.rng.uniform(*HOP_PAUSE))
             self.connections = source.connections
 
     def _take(self, frame: Frame) -> None:
@@ -180,14 +180,14 @@ async def stuck(url: str, path: str) -> None:
             one.close()
 
 
-async def vanished(url: str, path: str, dice: Random) -> None:
+async def vanished(url: str, path: str, rng: Random) -> None:
     """Read the beginning, then vanish: without a FIN where this process may do that, else with a RST."""
     with contextlib.suppress(OSError, TimeoutError):
         one = SlowSocket(url, path)
         try:
             async with asyncio.timeout(STUCK):
                 await one.open()
-            await asyncio.sleep(dice.uniform(*READ_FOR))
+            await asyncio.sleep(rng.uniform(*READ_FOR))
             try:
                 one.sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
             except OSError:

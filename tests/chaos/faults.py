@@ -26,17 +26,17 @@ Bad = defaultdict[tuple[str, str, int], list[int]]
 class Breaking:
     """Breaks one thing after the other. `counted` says how often, `last` what began last."""
 
-    def __init__(self, faults: Sequence[Named], dice: Random, pause: tuple[float, float] = PAUSE) -> None:
+    def __init__(self, faults: Sequence[Named], rng: Random, pause: tuple[float, float] = PAUSE) -> None:
         self.counted: Counter[str] = Counter()
         self.last = "none"
         self.number = 0  # of the fault that began last
-        self._faults, self._dice, self._pause = faults, dice, pause
+        self._faults, self._rng, self._pause = faults, rng, pause
 
     async def play(self) -> None:
         """One fault after the other, with pauses."""
         while True:
-            await asyncio.sleep(self._dice.uniform(*self._pause))
-            name, fault = self._dice.choice(self._faults)
+            await asyncio.sleep(self._rng.uniform(*self._pause))
+            name, fault = self._rng.choice(self._faults)
             self.last, self.number = name, self.number + 1
             await fault()
             self.counted[name] += 1
@@ -48,7 +48,7 @@ class Faults:
 
     engine: Engine
     replicas: list[Replica]
-    dice: Random
+    rng: Random
     going: Callable[[], list[str]]  # the runs that are not over
     over: Callable[[], list[str]]  # the runs that are, the last one last
     replay: Callable[[str], Awaitable[None]]
@@ -81,23 +81,23 @@ class Faults:
         ]
 
     async def _for(self, least: float, most: float) -> None:
-        await asyncio.sleep(self.dice.uniform(least, most))
+        await asyncio.sleep(self.rng.uniform(least, most))
 
     # -- proxies and what is between --
 
     async def _kill(self) -> None:
-        replica = self.dice.choice(self.replicas)
+        replica = self.rng.choice(self.replicas)
         await replica.stop(kill=True)
         await replica.start()
 
     async def _restart(self) -> None:
-        replica = self.dice.choice(self.replicas)
+        replica = self.rng.choice(self.replicas)
         await replica.stop(kill=False)
         await replica.start()
 
     async def _late_packets(self) -> None:
         """One replica receives nothing from Hatchet, neither stream nor history; then TCP sends all of it."""
-        wires = self.dice.choice(self.replicas).wires
+        wires = self.rng.choice(self.replicas).wires
         for wire in wires:
             wire.hold()
         await self._for(0.5, 6.0)
@@ -106,7 +106,7 @@ class Faults:
 
     async def _cut(self) -> None:
         """The same, for as long as keepalives take at most; then the connections are gone."""
-        wires = self.dice.choice(self.replicas).wires
+        wires = self.rng.choice(self.replicas).wires
         for wire in wires:
             wire.hold()
         await self._for(0.5, 20.0)
@@ -122,7 +122,7 @@ class Faults:
         await self._away(0.2, 3.0, graceful=False)
 
     async def _unavailable(self) -> None:
-        await self._away(5.0, 15.0, graceful=self.dice.random() < 0.5)
+        await self._away(5.0, 15.0, graceful=self.rng.random() < 0.5)
 
     async def _away(self, least: float, most: float, *, graceful: bool) -> None:
         """The engine is down; its state survives, as Hatchet's does in its database."""
@@ -150,7 +150,7 @@ class Faults:
         """Revoked while streams are open; the new one comes a while later, in the same file."""
         old = self.token.read_text()
         head, body, _ = old.split(".")
-        new = f"{head}.{body}.{self.dice.randbytes(6).hex()}"  # another signature: another token
+        new = f"{head}.{body}.{self.rng.randbytes(6).hex()}"  # another signature: another token
         tenant = self.engine.gate.withdraw(old)
         self.engine.faults.end_streams()
         await self._for(0.2, 2.0)
@@ -169,7 +169,7 @@ class Faults:
 
     async def _lag_history(self) -> None:
         """The read side lags, and with it what depends on it: false ends, and early subscriptions."""
-        self.engine.faults.lag_history(self.dice.uniform(0.5, 5.0))
+        self.engine.faults.lag_history(self.rng.uniform(0.5, 5.0))
         await self._for(0.5, 4.0)
         self.engine.faults.lag_history()
 
@@ -180,7 +180,7 @@ class Faults:
 
     async def _jump(self) -> None:
         """The wall clock of workers and engine, forth or back, and right again."""
-        self.engine.faults.jump_clock(self.dice.choice([-3600.0, -5.0, -0.5, 0.5, 5.0, 3600.0]))
+        self.engine.faults.jump_clock(self.rng.choice([-3600.0, -5.0, -0.5, 0.5, 5.0, 3600.0]))
         await self._for(0.2, 3.0)
         self.engine.faults.jump_clock()
 
@@ -196,9 +196,9 @@ class Faults:
     async def _cancel(self) -> None:
         going = self.going()
         if going:
-            await self.engine.cancel(self.dice.choice(going))
+            await self.engine.cancel(self.rng.choice(going))
 
     async def _replay(self) -> None:
         over = self.over()[-REPLAYABLE:]
         if over:
-            await self.replay(self.dice.choice(over))
+            await self.replay(self.rng.choice(over))

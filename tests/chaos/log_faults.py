@@ -30,7 +30,7 @@ class LogFaults:
 
     redis: RedisGroup
     replicas: list[Replica]
-    dice: Random
+    rng: Random
     going: Callable[[], list[str]]  # the runs that are not over
     seconds: float
 
@@ -64,13 +64,13 @@ class LogFaults:
 
     async def _for(self, least: float, most: float) -> None:
         scale = min(1.0, max(LEAST_SCALE, self.seconds / WHOLE)) if most > 10.0 else 1.0
-        await asyncio.sleep(self.dice.uniform(least, most) * scale)
+        await asyncio.sleep(self.rng.uniform(least, most) * scale)
 
     # -- replicas --
 
     async def _leader(self) -> Replica:
         leading = [replica for replica in self.replicas if await replica.leads()]
-        return self.dice.choice(leading or self.replicas)
+        return self.rng.choice(leading or self.replicas)
 
     async def _kill_leader(self) -> None:
         leader = await self._leader()
@@ -146,7 +146,7 @@ class LogFaults:
 
     async def _remove(self) -> None:
         for run_id in self.going():
-            if self.dice.random() < 0.5:
+            if self.rng.random() < 0.5:
                 await self._call("UNLINK", f"hsp:default:log:{run_id}")
 
     async def _away(self) -> None:

@@ -211,7 +211,7 @@ class Play:
         only: str = "",
     ) -> None:
         self._engine, self._made, self._report = engine, made, report
-        self._dice = dice = Random(report.seed)
+        self._rng = rng = Random(report.seed)
         self._most = clients
         self._urls = [one.url for one in made]
         self._runs: list[str] = []
@@ -220,7 +220,7 @@ class Play:
         self._clients = 0
         self._began = time.monotonic()
         self._replaying = True  # until the last run has begun
-        breaks = Random(dice.random())
+        breaks = Random(rng.random())
         self._faults = Faults(engine, made, breaks, self._going, self._over, self._replay, token)
         self._log_faults = None if redis is None else LogFaults(redis, made, breaks, self._going, seconds)
         self._pace = MEMORY if redis is None else SHARED if seconds > SHORT else SHARED_SHORT
@@ -229,14 +229,14 @@ class Play:
         self._counted: set[tuple[int, int, str]] = set()  # by fault, client and what it was told
         self._generations = Generations(engine, self._faults.bad)
 
-    def _breaks(self, dice: Random, only: str) -> Breaking:
+    def _breaks(self, rng: Random, only: str) -> Breaking:
         faults = old = self._faults.all
         if self._log_faults is not None:
             faults = self._log_faults.all
             if self._pace is SHARED and not only:
                 old = [fault for fault in old if not fault[0].startswith("proxy ")]
-                faults += dice.sample(old, round(len(faults) * OLD_FAULTS))
-        return Breaking([fault for fault in faults if only in fault[0]], dice, self._pace.faults)
+                faults += rng.sample(old, round(len(faults) * OLD_FAULTS))
+        return Breaking([fault for fault in faults if only in fault[0]], rng, self._pace.faults)
 
     async def play(self, seconds: float) -> None:
         """Break things for so long, then let everyone come to the end."""
@@ -244,7 +244,7 @@ class Play:
         ends_at = time.monotonic() + seconds
         while time.monotonic() < ends_at:
             await self._run()
-            await asyncio.sleep(self._dice.uniform(*self._pace.runs))
+            await asyncio.sleep(self._rng.uniform(*self._pace.runs))
             if breaking.done():
                 breaking.result()
         self._replaying = False
@@ -270,39 +270,39 @@ class Play:
 
     async def _run(self) -> None:
         """Trigger a run, and connect some clients to it; some of them before it exists."""
-        dice = self._dice
+        rng = self._rng
         target = Target(f"m{len(self._runs)}")
-        kind, pair = dice.choice(self._pace.kinds), dice.choice(PAIRS)
-        count = dice.randint(1, self._most)
-        if dice.random() < 0.15:
-            self._send(target, dice, early=True)
+        kind, pair = rng.choice(self._pace.kinds), rng.choice(PAIRS)
+        count = rng.randint(1, self._most)
+        if rng.random() < 0.15:
+            self._send(target, rng, early=True)
             count -= 1
-            await asyncio.sleep(dice.uniform(*EARLY))
+            await asyncio.sleep(rng.uniform(*EARLY))
         metadata = {**pair, "message_id": target.message}
         target.run_id = await self._engine.trigger(kind, {"seed": self._report.seed}, metadata)
         self._runs.append(target.run_id)
         self._targets[target.run_id] = target
         for _ in range(count):
-            self._send(target, dice)
-        if dice.random() < 0.05:
+            self._send(target, rng)
+        if rng.random() < 0.05:
             path = f"/run/{target.run_id}"
-            self._reading.append(asyncio.create_task(stuck(dice.choice(self._urls), path)))
+            self._reading.append(asyncio.create_task(stuck(rng.choice(self._urls), path)))
             self._report.stuck += 1
-        if dice.random() < 0.2:
-            leaving = vanished(dice.choice(self._urls), f"/run/{target.run_id}", Random(dice.random()))
+        if rng.random() < 0.2:
+            leaving = vanished(rng.choice(self._urls), f"/run/{target.run_id}", Random(rng.random()))
             self._reading.append(asyncio.create_task(leaving))
             self._report.vanished += 1
 
     async def _replay(self, run_id: str) -> None:
         """A replay of a run that is over, and clients that come while it goes on."""
         await self._generations.replay(run_id)
-        dice = self._faults.dice
-        for _ in range(dice.randint(1, 3)):
-            self._send(self._targets[run_id], dice)
+        rng = self._faults.rng
+        for _ in range(rng.randint(1, 3)):
+            self._send(self._targets[run_id], rng)
 
-    def _send(self, target: Target, dice: Random, *, early: bool = False) -> None:
+    def _send(self, target: Target, rng: Random, *, early: bool = False) -> None:
         self._clients += 1
-        client = Client(target, self._clients, Random(dice.random()), early, noted=self._noted)
+        client = Client(target, self._clients, Random(rng.random()), early, noted=self._noted)
         if self._log_faults is not None:
             client.manner = MANNERS[self._clients % len(MANNERS)]
             client.silence_allowed = SILENCE

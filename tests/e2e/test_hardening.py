@@ -276,14 +276,14 @@ async def test_a_process_refuses_connections_before_its_file_limit_and_keeps_run
 ) -> None:
     files = 200
     command = await Command(folder, env, wrapper=("sh", "-c", f'ulimit -n {files}; exec "$@"', "sh")).start()
-    crowd = []
+    connections = []
     try:
         for _ in range(files + 50):
-            crowd.append(await asyncio.open_connection("127.0.0.1", command.port))
+            connections.append(await asyncio.open_connection("127.0.0.1", command.port))
         open_files = Path(f"/proc/{command.process.pid}/fd")
         await until(lambda: len(list(open_files.iterdir())) > files // 2, "the process has accepted many")
         assert len(list(open_files.iterdir())) < files
-        for _, writer in crowd:
+        for _, writer in connections:
             writer.close()
         async with httpx.AsyncClient(base_url=command.url) as client:
 

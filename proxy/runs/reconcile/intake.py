@@ -25,7 +25,7 @@ from proxy.runs.reconcile.placement import (
 )
 from proxy.runs.reconcile.run_end import Phase, RunEnd
 from proxy.runs.reconcile.sequencer import Step
-from proxy.runs.reconcile.states import States, Wakeup
+from proxy.runs.reconcile.states import EarliestDue, States
 from proxy.runs.reconcile.subscription_state import ReceivedEnd, Subscriptions, SubscriptionState
 from proxy.runs.reconcile.timing import CANCEL_WAIT, HISTORY_LAG, OVER_WAIT, SAME_FLUSH
 
@@ -33,14 +33,14 @@ from proxy.runs.reconcile.timing import CANCEL_WAIT, HISTORY_LAG, OVER_WAIT, SAM
 class Intake:
     """What subscriptions bring of the steps of one run."""
 
-    __slots__ = ("_emitter", "_end", "_states", "_subscriptions", "_wakeup", "late", "settle")
+    __slots__ = ("_earliest_due", "_emitter", "_end", "_states", "_subscriptions", "late", "settle")
 
     def __init__(
         self,
         states: States,
         subscriptions: Subscriptions,
         emitter: Emitter,
-        wakeup: Wakeup,
+        earliest_due: EarliestDue,
         *,
         end: RunEnd,
         settle: Callable[[], float],
@@ -52,7 +52,7 @@ class Intake:
         self._subscriptions = subscriptions
         self._emitter = emitter
         self._end = end
-        self._wakeup = wakeup
+        self._earliest_due = earliest_due
 
     def chunk(self, one: SubscriptionState, step: Step, event: LiveEvent, now: float) -> None:
         """A subscription brought a chunk."""
@@ -234,7 +234,7 @@ class Intake:
                     now=now,
                 )
                 if decided.attempt is None:
-                    self._wakeup.by(decided.until)
+                    self._earliest_due.by(decided.until)
                     break
                 execution.attempt = decided.attempt
                 if decided.attempt > step.evidence.proven:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from proxy.core.observations import Status
 from proxy.runs.reconcile import outcomes
 from proxy.runs.reconcile.sequencer import Step, Steps
-from proxy.runs.reconcile.states import States, Wakeup
+from proxy.runs.reconcile.states import EarliestDue, States
 from proxy.runs.reconcile.subscription_state import Subscriptions
 from proxy.runs.reconcile.timing import JOIN_SETTLE, JOIN_WAIT, SILENT_YOUNG, WAITING_PROOF
 
@@ -17,15 +17,17 @@ from proxy.runs.reconcile.timing import JOIN_SETTLE, JOIN_WAIT, SILENT_YOUNG, WA
 class Joining:
     """Whether items are emitted already."""
 
-    __slots__ = ("_states", "_steps", "_subscriptions", "_wakeup", "history_asked", "joined")
+    __slots__ = ("_earliest_due", "_states", "_steps", "_subscriptions", "history_asked", "joined")
 
-    def __init__(self, states: States, steps: Steps, subscriptions: Subscriptions, wakeup: Wakeup) -> None:
+    def __init__(
+        self, states: States, steps: Steps, subscriptions: Subscriptions, earliest_due: EarliestDue
+    ) -> None:
         self.joined = False  # the first items were emitted
         self.history_asked = False  # whether the first answer of the history has come, or an error instead
         self._states = states
         self._steps = steps
         self._subscriptions = subscriptions
-        self._wakeup = wakeup
+        self._earliest_due = earliest_due
 
     @property
     def young(self) -> bool:
@@ -49,7 +51,7 @@ class Joining:
         until = began + (JOIN_SETTLE if self._states.past is not None else JOIN_WAIT)
         if now >= until:
             return True
-        self._wakeup.by(until)
+        self._earliest_due.by(until)
         return False
 
     def join(self, now: float) -> None:

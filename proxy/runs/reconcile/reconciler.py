@@ -22,7 +22,7 @@ from proxy.runs.reconcile.intake import Intake
 from proxy.runs.reconcile.joining import Joining
 from proxy.runs.reconcile.run_end import Closing, Phase, RunEnd
 from proxy.runs.reconcile.sequencer import Step, Steps
-from proxy.runs.reconcile.states import States, Wakeup
+from proxy.runs.reconcile.states import EarliestDue, States
 from proxy.runs.reconcile.subscription_state import Pulse, Selection, Subscriptions, SubscriptionState
 from proxy.runs.reconcile.timing import FAILED_WAIT, HISTORY_LAG, LIVE_WAIT, REST, SETTLE
 
@@ -58,20 +58,20 @@ class Reconciler:
         self.foreign = 0  # events of another run
         self._check_after = check_after
         self._emitter = emitter = Emitter(run_id)
-        self._wakeup = wakeup = Wakeup()
+        self._earliest_due = earliest_due = EarliestDue()
         self._states = states = States(has_history=has_history)
         self._subscriptions = subscriptions = Subscriptions()
         self._end = RunEnd()
         lag = settle or (lambda: SETTLE)
-        self._steps = steps = Steps(states, subscriptions, emitter, wakeup, settle=lag)
-        self._joining = Joining(states, steps, subscriptions, wakeup)
-        self._intake = Intake(states, subscriptions, emitter, wakeup, end=self._end, settle=lag)
+        self._steps = steps = Steps(states, subscriptions, emitter, earliest_due, settle=lag)
+        self._joining = Joining(states, steps, subscriptions, earliest_due)
+        self._intake = Intake(states, subscriptions, emitter, earliest_due, end=self._end, settle=lag)
         self._closing = Closing(
             states,
             steps,
             subscriptions,
             emitter,
-            wakeup,
+            earliest_due,
             end=self._end,
             joining=self._joining,
             attribute=self._intake.attribute,
@@ -90,7 +90,7 @@ class Reconciler:
         """What the run needs next."""
         over = self.over
         return Plan(
-            None if over else self._wakeup.at,
+            None if over else self._earliest_due.at,
             None if over else self.core_poll.at,
             None if over else self.history_poll.at,
             over,
@@ -206,7 +206,7 @@ class Reconciler:
                 self._end.goes_on()
             self._intake.chunk(one, step, event, now)
         else:
-            self._end.stirred(now)
+            self._end.step_changed(now)
             self._intake.lifecycle(one, self._steps.get_or_add(step_id, now), event, now)
         if event.hangup and event.kind is Kind.COMPLETED and one.complete:
             # Nothing comes after that, even if the end of the stream is seen later. A run that failed or was
@@ -232,7 +232,7 @@ class Reconciler:
         index = event.index
         if not index or index != execution.next or event.hangup or execution.held:
             return None
-        due = self._wakeup.at
+        due = self._earliest_due.at
         if due is not None and due <= now:
             return None
         at, last_at = event.at, execution.last_at
@@ -382,12 +382,12 @@ class Reconciler:
 
     def _settle(self, now: float) -> None:
         """Emit what can be emitted, and decide what to wait for."""
-        self._wakeup.at = None
+        self._earliest_due.at = None
         self._calm = False
         if self.over or self._states.core is None:
             return
         if self._last_event_at is not None:
-            self._wakeup.by(self._check_at)
+            self._earliest_due.by(self._check_at)
         if not self._joining.joined and not self._joining.may_join(now):
             return
         if not self._joining.joined:
@@ -403,7 +403,7 @@ class Reconciler:
                 continue
             step.sequencer.advance(now)
             if step.sequencer.due is not None:
-                self._wakeup.by(step.sequencer.due)
+                self._earliest_due.by(step.sequencer.due)
             waits = bool(step.executions.unplaced or step.executions.contested)
             calm = calm and step.sequencer.due is None and not waits
         self._calm = calm and self._end.phase is Phase.RUNNING

@@ -25,7 +25,7 @@ from proxy.runs.reconcile.evidence import Evidence
 from proxy.runs.reconcile.joining import Joining
 from proxy.runs.reconcile.outcomes import AT_REST
 from proxy.runs.reconcile.sequencer import Step, Steps
-from proxy.runs.reconcile.states import States, Wakeup
+from proxy.runs.reconcile.states import EarliestDue, States
 from proxy.runs.reconcile.subscription_state import Subscriptions
 from proxy.runs.reconcile.timing import (
     ALONE,
@@ -62,7 +62,16 @@ class Phase(Enum):
 class RunEnd:
     """The phase of one run."""
 
-    __slots__ = ("claimed_at", "false_ends", "hint", "hint_at", "phase", "polls_left", "stands", "stirred_at")
+    __slots__ = (
+        "claimed_at",
+        "false_ends",
+        "hint",
+        "hint_at",
+        "phase",
+        "polls_left",
+        "stands",
+        "step_changed_at",
+    )
 
     def __init__(self) -> None:
         self.phase = Phase.RUNNING
@@ -71,7 +80,7 @@ class RunEnd:
         self.polls_left = 0  # how often the core state is still to be read because of the last hint
         self.claimed_at = 0.0
         self.stands = False  # the core state has said done for longer than a replay's pause
-        self.stirred_at = float("-inf")  # when a step's last event came that is no chunk
+        self.step_changed_at = float("-inf")  # when a step's last event came that is no chunk
         self.false_ends = 0
 
     def suspect(self) -> None:
@@ -95,11 +104,11 @@ class RunEnd:
             self.hint = None
             self.false_ends += 1
 
-    def stirred(self, now: float) -> None:
+    def step_changed(self, now: float) -> None:
         """A step began or ended."""
         self.goes_on()
         self.stands = False
-        self.stirred_at = now
+        self.step_changed_at = now
 
     def claimed(self, asked: float, now: float, *, alone: bool) -> bool:
         """The core state says done; True where it did not before.
@@ -112,7 +121,7 @@ class RunEnd:
             self.stands = False
             return True
         pause = ALONE if alone else REPLAY_PAUSE
-        if asked >= max(self.claimed_at, self.stirred_at) + pause:
+        if asked >= max(self.claimed_at, self.step_changed_at) + pause:
             self.stands = True
         return False
 
@@ -216,13 +225,13 @@ class Closing:
 
     __slots__ = (
         "_attribute",
+        "_earliest_due",
         "_emitter",
         "_end",
         "_joining",
         "_states",
         "_steps",
         "_subscriptions",
-        "_wakeup",
         "rested_at",
     )
 
@@ -232,7 +241,7 @@ class Closing:
         steps: Steps,
         subscriptions: Subscriptions,
         emitter: Emitter,
-        wakeup: Wakeup,
+        earliest_due: EarliestDue,
         *,
         end: RunEnd,
         joining: Joining,
@@ -246,7 +255,7 @@ class Closing:
         self._subscriptions = subscriptions
         self._joining = joining
         self._emitter = emitter
-        self._wakeup = wakeup
+        self._earliest_due = earliest_due
         self._attribute = attribute
 
     def close(self, now: float) -> None:
@@ -272,7 +281,7 @@ class Closing:
         )
         if until is not None:
             if until != float("inf"):
-                self._wakeup.by(until)
+                self._earliest_due.by(until)
             return
         past = (
             {one.step_run_id: one for one in self._states.past.steps} if self._states.past is not None else {}
@@ -293,13 +302,13 @@ class Closing:
             if step.executions.unplaced and self._states.askable:
                 until = max(one.first_received_at for one in step.executions.unplaced) + ATTEMPT_WAIT
                 if now < until:
-                    self._wakeup.by(until)
+                    self._earliest_due.by(until)
                     waits = True
                     continue
             self._attribute(step, now, over=True)
             step.sequencer.advance(now)
             if step.sequencer.due is not None and not step.sequencer.ended:
-                self._wakeup.by(step.sequencer.due)
+                self._earliest_due.by(step.sequencer.due)
                 waits = True
         if waits:
             return
@@ -311,7 +320,7 @@ class Closing:
         self._emitter.run(kind, payload, at, recovered)
         self._emitter.items.append(End(kind.removeprefix("run_")))
         self._end.phase = Phase.OVER
-        self._wakeup.at = None
+        self._earliest_due.at = None
         self._states.core_poll.at = self._states.history_poll.at = None
 
     @staticmethod
@@ -327,7 +336,7 @@ class Closing:
         elif self.rested_at is None:
             self.rested_at = now
         if self.rested_at is not None and self._end.hint is None and self.rested_at < float("inf"):
-            self._wakeup.by(self.rested_at + REST)
+            self._earliest_due.by(self.rested_at + REST)
         if self._states.state_only:
             self._states.core_poll.by(now + STATE_ONLY_EVERY)
             if self._states.has_history:

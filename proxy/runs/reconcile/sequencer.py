@@ -18,7 +18,7 @@ from proxy.runs.reconcile.completeness import NOT_PROVEN, WHOLE, AttemptEnd, Ver
 from proxy.runs.reconcile.emitter import Emitter
 from proxy.runs.reconcile.evidence import Evidence, Outcome
 from proxy.runs.reconcile.placement import Execution, Executions
-from proxy.runs.reconcile.states import States, Wakeup
+from proxy.runs.reconcile.states import EarliestDue, States
 from proxy.runs.reconcile.subscription_state import Subscriptions, SubscriptionState
 from proxy.runs.reconcile.timing import HISTORY_LAG, HOLE_WAIT, PARENT_WAIT
 
@@ -302,14 +302,14 @@ class Step:
 class Steps:
     """The steps of a run, by id; which of them may begin."""
 
-    __slots__ = ("_by_id", "_emitter", "_states", "_subscriptions", "_wakeup", "get", "settle")
+    __slots__ = ("_by_id", "_earliest_due", "_emitter", "_states", "_subscriptions", "get", "settle")
 
     def __init__(
         self,
         states: States,
         subscriptions: Subscriptions,
         emitter: Emitter,
-        wakeup: Wakeup,
+        earliest_due: EarliestDue,
         *,
         settle: Callable[[], float],
     ) -> None:
@@ -321,7 +321,7 @@ class Steps:
         self._states = states
         self._subscriptions = subscriptions
         self._emitter = emitter
-        self._wakeup = wakeup
+        self._earliest_due = earliest_due
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -375,7 +375,7 @@ class Steps:
         until = evidence.known_at + PARENT_WAIT
         if now >= until:
             return False
-        self._wakeup.by(until)
+        self._earliest_due.by(until)
         knows_at = evidence.known_at + HISTORY_LAG
         if self._states.askable and parent.history_asked < knows_at:
             self._states.history_poll.by(knows_at)

@@ -69,7 +69,7 @@ class Poll:
             self.at = at
 
 
-class Wakeup:
+class EarliestDue:
     """When the run is to be looked at again: the earliest of all times that something waits for."""
 
     __slots__ = ("at",)

@@ -9,7 +9,6 @@ from typing import Final
 from proxy.core.observations import LiveEvent
 from proxy.runs.reconcile.timing import (
     AFTER_FLUSHES,
-    CROWDED_FOR,
     CUT_FLUSH,
     END_WAITS,
     HANGUP_LEAST,
@@ -18,6 +17,7 @@ from proxy.runs.reconcile.timing import (
     OPENS,
     OTHER_END,
     OTHER_END_AFTER,
+    OVERLOADED_FOR,
     SEAM,
 )
 
@@ -54,7 +54,7 @@ class Pulse:
 
 
 @dataclass(slots=True)
-class Crowd:
+class Overload:
     """When a team last wanted to follow more runs by subscriptions of their own than it may."""
 
     at: float = float("-inf")
@@ -79,7 +79,7 @@ class SubscriptionState:
     opened_at: float
     pulse: Pulse
     closed_at: float | None = None
-    crowd: Crowd | None = None  # None: a subscription that a whole team shares
+    overload: Overload | None = None  # None: a subscription that a whole team shares
     hung_up_at: float | None = None  # when the engine ended it because no run that it had brought was active
     successor: SubscriptionState | None = None  # opened at once when this one was hung up
     last_event_at: float = float("-inf")  # when it last brought an event of this run
@@ -115,7 +115,7 @@ class SubscriptionState:
         """
         if attempt not in self.starts and not (attempt in self.waited and attempt in self.ends):
             return False
-        return self.crowd is None or self.crowd.at < self.opened_at - CROWDED_FOR
+        return self.overload is None or self.overload.at < self.opened_at - OVERLOADED_FOR
 
     @property
     def silent(self) -> bool:

@@ -65,7 +65,7 @@ LAG_IDLE: Final = 0.05
 SETTLE_MOST: Final = 3.0
 """How long an end waits for chunks at most, however far they lag behind. Then it is emitted with a gap."""
 
-CROWDED_FOR: Final = 10.0
+OVERLOADED_FOR: Final = 10.0
 """How long after a team wanted too many subscriptions the engine may still be overloaded by them. With 48
 runs at once on a real engine chunks were seconds late, or lost, until the last run was over."""
 

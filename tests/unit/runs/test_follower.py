@@ -19,7 +19,7 @@ from proxy.runs.follower import RunFollower
 from proxy.runs.observer import Observer
 from proxy.runs.quota import SubscriptionQuota
 from proxy.runs.reconcile.reconciler import Reconciler
-from proxy.runs.reconcile.timing import CROWDED_FOR, SETTLE
+from proxy.runs.reconcile.timing import OVERLOADED_FOR, SETTLE
 from proxy.runs.subscription import BURST, RATE, SPREAD
 from tests.support.fakes import FakeSubscription, FakeUpstream, HandClock, rest
 
@@ -421,7 +421,7 @@ async def test_a_place_that_gets_free_is_taken(followed: Followed) -> None:
     assert (followed.quota.taken, followed.quota.refused, followed.counts.runs_from_state) == (1, 0, 0)
 
 
-@pytest.mark.parametrize(("chunks", "ago", "gaps"), [(0, 0, 1), (2, 0, 0), (0, CROWDED_FOR + 1, 0)])
+@pytest.mark.parametrize(("chunks", "ago", "gaps"), [(0, 0, 1), (2, 0, 0), (0, OVERLOADED_FOR + 1, 0)])
 async def test_while_places_are_short_silence_proves_nothing(
     followed: Followed, chunks: int, ago: float, gaps: int
 ) -> None:

@@ -99,7 +99,7 @@ def test_a_step_that_begins_or_ends_restarts_the_wait_of_a_claim() -> None:
     end = claimed(0.0, 0.0)
     end.claimed(1.0, 1.0, alone=False)
     assert end.stands
-    end.stirred(2.0)
+    end.step_changed(2.0)
     assert not end.stands
     end.claimed(2.0 + REPLAY_PAUSE - 0.001, 3.0, alone=False)
     assert not end.stands
