@@ -131,7 +131,7 @@ async def look(browser: Browser, deployment: Deployment, folder: Path, width: in
     await page.keyboard.type(TOKEN)  # the field has the focus
     await page.keyboard.press("Enter")
     await page.get_by_role("link", name="All replicas").click(timeout=END)
-    runs = page.get_by_role("region", name="Runs that go on")
+    runs = page.get_by_role("region", name="Active runs")
     led = runs.get_by_role("row").filter(has_text=deployment.run)
     await expect(led).to_contain_text(leader.replica, timeout=END)
     rows = page.get_by_role("region", name="Replicas, and how many runs each has").get_by_role("row")

@@ -348,7 +348,7 @@ def granted(more: str = "", token: str = "${T}") -> str:
         ("fullnameOverride: My_App", 'fullnameOverride is "My_App": write at most 50 lower case'),
         ("env: [{name: A, value: 5}]", "at '/env/0/value': got number, want string"),
         ("env: [{name: A B, value: a}]", 'env[].name is "A B": write the name of a variable'),
-        ("env: [{name: A, value: a}, {name: A, value: b}]", "env: A is there twice"),
+        ("env: [{name: A, value: a}, {name: A, value: b}]", "env: A is set twice"),
         ("env: [{name: STREAM_PROXY_PORT, value: '1'}]", "STREAM_PROXY_PORT is set by the chart"),
         ("envFrom: [{configMap: a}]", "at '/envFrom/0': additional properties 'configMap' not allowed"),
         ("extraArgs: [--port=9000]", 'extraArgs is "--port=9000": write --workers or --host'),

@@ -101,7 +101,7 @@ the message, and which does not exist, makes an error of it there.
 {{- $names := list -}}
 {{- range $v.env -}}
 {{- if has .name $names -}}
-{{- include "stream-proxy.refuse" (printf "env: %s is there twice" .name) -}}
+{{- include "stream-proxy.refuse" (printf "env: %s is set twice: remove one" .name) -}}
 {{- end -}}
 {{- if has .name (list "STREAM_PROXY_CONFIG" "STREAM_PROXY_HOST" "STREAM_PROXY_PORT") -}}
 {{- include "stream-proxy.refuse" (printf "env: %s is set by the chart: remove it" .name) -}}

@@ -1,7 +1,7 @@
 // What the page says about gaps and about the state of a connection.
 
 const CAUSES = {
-  joined_late: "streamed before this reader connected, and nobody had kept it",
+  joined_late: "streamed before this reader connected, and not kept by the proxy",
   upstream: "Hatchet lost chunks, or the connection to Hatchet broke",
   backlog: "the chunks had fallen out of the stream's backlog when this reader connected",
   slow_client: "this reader was too slow, and the chunks fell out of the stream's backlog",
@@ -23,7 +23,7 @@ export function stateNotice(state, cause) {
   if (state === "refused") return "The proxy refused this stream. The run or the stream does not exist; start a new run.";
   if (state === "expired") return "The credentials have expired.";
   if (state === "waiting" && cause === "hatchet") return "Hatchet cannot be reached. This reader tries again by itself.";
-  if (state === "waiting") return `The proxy has asked this reader to come back later (${cause}). It tries again by itself.`;
+  if (state === "waiting") return `The proxy has asked this reader to reconnect later (${cause}). It tries again by itself.`;
   if (state === "reconnecting") return "The connection is lost. This reader reconnects by itself.";
   return null;
 }

@@ -86,7 +86,7 @@ class Playground {
       const given = JSON.parse(this.events.value || "[]");
       events = Array.isArray(given) ? given : [given];
     } catch (error) {
-      wrong = `The events are no JSON: ${error.message}`;
+      wrong = `The events are not JSON: ${error.message}`;
     }
     const asked = (this.asked = {});
     try {
@@ -105,7 +105,7 @@ class Playground {
     this.tests.replaceChildren(...(found.tests.length === 0 ? [] : [h("h2", {}, "Its tests"), h("ul", { class: "tests" }, found.tests.map(test))]));
     const broken = found.problems.some((problem) => problem.severity === "error");
     const results = wrong ? [h("p", { class: "note bad" }, wrong)]
-      : broken ? [h("p", { class: "note" }, "The frames come when the YAML has no errors.")]
+      : broken ? [h("p", { class: "note" }, "Frames are shown once the YAML has no errors.")]
         : found.events.map((event, number) => this.outcome(event, events[number], number));
     if (!wrong && !broken && events.length > 0 && found.events.every((event) => !event.problem)) {
       results.push(h("p", {}, h("button", { type: "button", onclick: () => this.save(found, events) }, "Save as test")));

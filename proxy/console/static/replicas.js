@@ -35,7 +35,7 @@ function parts(found) {
         milliseconds(one.stored_within), milliseconds(one.behind),
         String(one.take_overs), clock(one.last_take_over)])),
     h("h2", {}, "Which replica leads which run"),
-    found.runs.length === 0 ? h("p", {}, "No run goes on.") : table("Runs that go on", ["Run", "Team", "Led by"],
+    found.runs.length === 0 ? h("p", {}, "No run is active.") : table("Active runs", ["Run", "Team", "Led by"],
       found.runs.map((run) => [
         h("a", { href: `#/runs/${path(run.team, run.run)}` }, h("code", {}, run.run)), run.team, h("code", {}, run.replica)])),
     found.runs.length < found.replicas.reduce((sum, one) => sum + one.leading, 0)
