@@ -52,7 +52,7 @@ async def lean(link: Link, key: bytes, events: int, turn: int) -> None:
 
 
 def ignored(reply: Reply) -> None:
-    """The reply to a PUBLISH matters to nobody."""
+    """The reply to a PUBLISH is ignored."""
 
 
 async def pipelined(client: Redis, key: bytes, events: int, turn: int) -> None:

@@ -176,7 +176,7 @@ def check_part(source: Source, path: Path, form: str, rule: dict[str, Any]) -> N
     known = alternatives(tuple(KNOWN[form]))
     part = rule.get("as")
     if "as" not in rule:
-        message = f"this rule does not say what its events are in a message of `{form}`"
+        message = f"this rule needs `as`: what its events are in a message of `{form}`"
         source.add(source.at(path), "missing-as", message, f"write `as:` with {known}")
     elif isinstance(part, str) and is_part(part) and not knows(form, part):
         message = f"`{form}` has no `{part}`"

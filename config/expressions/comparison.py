@@ -22,7 +22,7 @@ Compare = Callable[[Any, Any], Any]
 NUMBERS: Final = (int, float)
 CONTAINERS: Final = (list, dict)
 EXACT: Final = float(2**53)
-"""From here on a float stands for several integers (IEEE 754 binary64), so its equality identifies nobody."""
+"""From here on a float stands for several integers (IEEE 754 binary64): equal floats may be different ids."""
 _ORDER: Final[dict[str, Compare]] = {"lt": lt, "gt": gt, "lte": le, "gte": ge}
 
 

@@ -159,7 +159,7 @@ def _function(node: Node) -> Iterator[Diagnostic]:
             yield _error(
                 child.position,
                 "reference",
-                f"{node.value}() wants an expression that it applies to each element",
+                f"{node.value}() needs an expression that it applies to each element",
                 f"put an & before it: {usage(function.name)}",
             )
         elif not wanted and child.kind == "expref":

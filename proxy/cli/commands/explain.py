@@ -199,8 +199,8 @@ def _explain_event(rules: Rules, made: Made, event: Event, preview: FormatPrevie
     if event.type == STEP_COMPLETED and event.step:
         for rule in rules.whole_rules(event.step, event.workflow):
             whole = rules.whole_text(rule, event)
-            says = "gives no text" if whole is None else f"the chunks add up to {len(whole)} characters"
-            click.echo(f"  whole of {rule.name}: {says}")
+            result = "gives no text" if whole is None else f"the chunks add up to {len(whole)} characters"
+            click.echo(f"  whole of {rule.name}: {result}")
     if made.message is not None:
         _written(made, preview)
         return
@@ -211,13 +211,13 @@ def _explain_event(rules: Rules, made: Made, event: Event, preview: FormatPrevie
 
 def _explain_verdict(verdict: RuleVerdict) -> None:
     if not verdict.asked:
-        said, colour = "not evaluated", "bright_black"
+        outcome, colour = "not evaluated", "bright_black"
     elif verdict.matched:
-        said, colour = "matched" if verdict.message is not None else "decided", "green"
+        outcome, colour = "matched" if verdict.message is not None else "decided", "green"
     else:
-        said, colour = "no match", "yellow"
+        outcome, colour = "no match", "yellow"
     reasons = f": {'; '.join(verdict.reasons)}" if verdict.reasons else ""
-    click.echo(f"  {verdict.rule}: {click.style(said, fg=colour)}{reasons}")
+    click.echo(f"  {verdict.rule}: {click.style(outcome, fg=colour)}{reasons}")
 
 
 def _written(made: Made, preview: FormatPreview) -> None:

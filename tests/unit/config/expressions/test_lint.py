@@ -118,7 +118,7 @@ def test_what_cannot_be_read_is_said_in_plain_words(
         ("join(', ')",
          "0 error arity: join() takes two arguments, but is given 1 (write join(', ', payload.names))"),
         ("sort_by(`[]`, type)",
-         "14 error reference: sort_by() wants an expression that it applies to each element "
+         "14 error reference: sort_by() needs an expression that it applies to each element "
          "(put an & before it: sort_by(payload.items, &price))"),
         ("length(&type)", "7 error reference: length() takes no & here (write length(payload.value))"),
         ("type == &step",
