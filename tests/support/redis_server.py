@@ -32,6 +32,7 @@ class RedisServer:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = folder
         self._settings = dict(settings or {})
+        self.password = self._settings.get("requirepass")
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -97,11 +98,14 @@ def redis_sentinel(folder: Path, service: str, master: RedisServer, **settings: 
     """A Sentinel that knows `master` as `service`, and its replica if it has one."""
     sentinel = RedisServer(folder)
     config = folder / f"sentinel{sentinel.port}.conf"
+    # without the password the Sentinel soon takes the master for down
+    password = f"sentinel auth-pass {service} {master.password}\n" if master.password else ""
     config.write_text(
         f"port {sentinel.port}\nbind 127.0.0.1\ndir {folder}\n"
         + "".join(f"{name} {value}\n" for name, value in settings.items())
         + f"sentinel monitor {service} 127.0.0.1 {master.port} 1\n"
         f"sentinel down-after-milliseconds {service} {DOWN_AFTER}\n"
+        f"{password}"
     )
     try:
         sentinel.run([need("redis-sentinel"), str(config)])
