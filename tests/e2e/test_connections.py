@@ -92,6 +92,7 @@ async def test_a_request_that_is_handed_over_must_be_here_when_it_was_due(proxy:
         await until(lambda: any(map(by_uvicorn, state.connections)))
         slow: Any = next(iter(state.connections))
         assert slow._timer.when() == due
+        assert slow._seconds == 50.0, "later requests have as long"
 
 
 # -- handing over --

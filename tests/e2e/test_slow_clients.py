@@ -136,6 +136,7 @@ async def test_the_memory_of_a_stuck_client_is_bounded_kernel_buffers_included(
             await flood(engine, run, quick, 300)  # 1.2 MB, far more than a reader's share
             for session in proxy.hub.sessions.paused:
                 transport = session._sink.transport  # type: ignore[attr-defined]
+                assert transport.get_write_buffer_limits()[1] == HIGH_WATER
                 assert transport.get_write_buffer_size() <= HIGH_WATER + BATCH + SIZE
                 assert session.subscriber.frames * SIZE < SHARE
             assert len(proxy.hub.sessions.paused) == 5

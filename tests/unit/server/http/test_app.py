@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -121,6 +121,39 @@ async def test_an_answer_ends_the_listening_to_the_client(hub: Hub) -> None:
     assert [message.get("body", message.get("status")) for message in server.sent] == [404, b"none"]
     await rest()
     assert server.receiving == 0
+
+
+class BrokenHub:
+    """A hub whose only team has no version that is good."""
+
+    single = True
+    teams: ClassVar[dict[str, object]] = {}
+
+    def is_broken(self, name: str) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("method", "status"), [("GET", 200), ("HEAD", 200), ("POST", 503), ("DELETE", 503), ("OPTIONS", 204)]
+)
+async def test_a_team_that_was_never_good_lets_readers_wait_and_says_so_to_others(
+    method: str, status: int
+) -> None:
+    origin = (b"origin", b"https://app.example.com")
+    asked = [(b"access-control-request-method", b"GET")] if method == "OPTIONS" else []
+    scope = {**SCOPE, "method": method, "headers": [origin, *asked, (b"accept", b"*/*")]}
+    server = Server()
+    await StreamApp(cast(Any, BrokenHub()), cast(Any, None))(scope, server.receive, server.send)
+    start, body = server.sent
+    assert start["status"] == status
+    assert (b"access-control-allow-origin", origin[1]) in start["headers"], "a page can read it"
+    if method == "GET":
+        assert b'event: stream.wait\ndata: {"cause":"config"}' in body["body"]
+    elif method == "OPTIONS":
+        assert (b"allow", b"GET, HEAD, OPTIONS") in start["headers"]
+        assert b"access-control-allow-methods" in dict(start["headers"])
+    elif status == 503:
+        assert b"retry-after" in dict(start["headers"])
 
 
 async def test_an_error_is_reported_and_answered_only_if_nothing_was_sent(hub: Hub) -> None:
