@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -25,6 +26,7 @@ from proxy.streams.run_session import RunSession
 from proxy.streams.stream import LiveStream
 from proxy.streams.subscriber import Ending, Subscriber
 from tests.support.fakes import FakeUpstream
+from tests.support.streams import stream_of
 from tests.support.waiting import until
 from tests.unit.streams.test_dispatcher import RUN, BufferSink, chunk, completed
 
@@ -58,7 +60,11 @@ class PlayedRun:
         return await self.answer
 
 
-def session(upstream: FakeUpstream | None = None, events: int = 1000) -> RunSession:
+def session(
+    upstream: FakeUpstream | None = None,
+    events: int = 1000,
+    grew: Callable[[int], None] = lambda delta: None,
+) -> RunSession:
     one = RunSession(
         RUN,
         team="t",
@@ -66,8 +72,8 @@ def session(upstream: FakeUpstream | None = None, events: int = 1000) -> RunSess
         secret=b"secret",
         upstream=upstream or FakeUpstream(has_history=False),
         counts=TeamCounters(),
-        retained=Backlog[RetainedItem](events, 1 << 20),
-        grew=lambda delta: None,
+        retained=Backlog[RetainedItem](events, 1 << 20, grew),
+        grew=grew,
         ended=lambda ended: None,
     )
     one.begin(cast(Any, PlayedRun()))
@@ -155,7 +161,10 @@ async def test_the_trace_context_of_a_run_is_known_once_its_state_is() -> None:
 
 async def test_dropping_a_run_ends_its_clients_and_nothing_is_published_after_that() -> None:
     one, streams = session(), [stream("s"), stream("other")]
+    one.publish([chunk("early")])
     joined = [join(await one.open(each)) for each in streams]
+    for sink, _ in joined:
+        sink.written = b""
     one.drop()
     assert [endings for _, endings in joined] == [[Ending.DROPPED], [Ending.DROPPED]]
     one.publish([chunk("late")])
@@ -163,6 +172,40 @@ async def test_dropping_a_run_ends_its_clients_and_nothing_is_published_after_th
     assert one.bytes == 0
     with pytest.raises(HatchetAway):
         await one.open(streams[0])
+
+
+def of_format(form: str) -> LiveStream:
+    part = ", as: text" if form != "sse" else ", data: payload"
+    config = stream_of(f"- {{events: step_stream{part}}}", form)
+    return LiveStream(config, Rules(config), None, cast(Any, None))
+
+
+@pytest.mark.parametrize("form", ["sse", "ai-sdk", "openai", "text"])
+async def test_every_byte_that_was_counted_is_given_back_with_the_stream_and_with_the_run(form: str) -> None:
+    counted: list[int] = []
+    one = session(grew=counted.append)
+    one.publish([chunk("a long text " * 10, number) for number in range(5)])
+    retained = sum(counted)
+    await one.open(of_format(form))
+    assert sum(counted) == one.bytes > retained > 0
+    one.close_streams_except(())
+    assert sum(counted) == one.bytes == retained
+    await one.open(of_format(form))
+    one.drop()
+    assert sum(counted) == one.bytes == 0
+
+
+@pytest.mark.parametrize("form", ["sse", "ai-sdk"])
+async def test_what_is_kept_shrinks_in_every_backlog_of_the_run(form: str) -> None:
+    one = session()
+    channels = [(await one.open(each)).channel for each in (of_format(form), stream("other"))]
+    one.publish([chunk("a long text " * 10, number) for number in range(100)])
+    before, held = one.bytes, [channel.held for channel in channels]
+    assert one.evicted == 0
+    one.shrink(before // 2)
+    assert before // 4 < one.bytes <= before // 2
+    assert one.evicted > 0
+    assert all(channel.held < most for channel, most in zip(channels, held, strict=True))
 
 
 async def test_only_the_clients_of_removed_streams_are_dropped() -> None:
