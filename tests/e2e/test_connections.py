@@ -60,7 +60,7 @@ async def test_half_a_request_on_a_used_connection_has_the_time_of_a_first_one(
     engine: Engine, proxy: Served
 ) -> None:
     run = await engine.trigger("chat", {"message": "hi"})
-    async with strict_listener(proxy, request_seconds=0.3) as (come, _):
+    async with strict_listener(proxy, request_seconds=2.0) as (come, _):
         one = await come()
         await one.request(proxy, f"/message/{run}")
         await one.receive(END)
@@ -72,7 +72,7 @@ async def test_the_time_for_a_request_does_not_limit_the_stream_that_answers_it(
     engine: Engine, proxy: Served
 ) -> None:
     run = await engine.trigger("endless")
-    async with strict_listener(proxy, request_seconds=0.05, keep_alive=0.05) as (come, state):
+    async with strict_listener(proxy, request_seconds=2.0, keep_alive=0.05) as (come, state):
         one, other = await come(), await come()
         await one.request(proxy, f"/all/{run}")
         await one.receive(b"step_started")

@@ -128,18 +128,6 @@ async def test_a_run_of_another_workflow_gets_no_ticket(engine: Engine, client: 
     assert (await ask(client, "ada", "of_other_workflow")).status_code == 404
 
 
-async def test_a_body_that_never_comes_ends_with_a_status(
-    proxy: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(endpoints, "BODY_SECONDS", 0.05)
-    host, _, port = proxy.url.removeprefix("http://").partition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    head = f"POST /tickets HTTP/1.1\r\nHost: h\r\nAuthorization: {ADA['Authorization']}\r\n"
-    writer.write(f"{head}Content-Length: 50\r\n\r\nhalf".encode())
-    assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
-    writer.close()
-
-
 async def test_a_single_team_has_its_tickets_at_one_path_alone(
     engine: Engine, client: httpx.AsyncClient
 ) -> None:
