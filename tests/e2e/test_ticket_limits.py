@@ -1,4 +1,4 @@
-"""Requests for tickets are bounded, and a refused one says why; none of them leaves anything behind."""
+"""Requests for tickets are bounded, say why they are refused, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 
 from proxy.server.http import endpoints
 from proxy.simulator import Engine
-from tests.support.issuer import token
+from tests.support.issuer import private_key, token
+from tests.support.processes import free_port
 from tests.support.served import Served, served
 from tests.support.waiting import until
 
@@ -134,3 +135,33 @@ async def test_a_single_team_has_its_tickets_at_one_path_alone(
     run = await engine.trigger("chat", metadata={"user": "ada"})
     assert (await ask(client, run)).status_code == 201
     assert (await ask(client, run, path="/default/tickets")).status_code == 404
+
+
+async def test_without_a_token_nobody_learns_which_streams_there_are(client: httpx.AsyncClient) -> None:
+    asked = [
+        await client.post("/tickets", json={"stream": name, "run": NOBODY}) for name in ("chat", "nothing")
+    ]
+    assert [answer.status_code for answer in asked] == [401, 401]
+    assert asked[0].content == asked[1].content
+    assert (await ask(client, NOBODY, "nothing")).status_code == 404
+
+
+async def test_another_method_is_told_which_one_to_use(client: httpx.AsyncClient) -> None:
+    for path, methods in (("/tickets", {"POST", "OPTIONS"}), ("/healthz", {"GET", "HEAD"})):
+        answer = await client.put(path)
+        assert answer.status_code == 405
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert set(answer.headers["allow"].split(", ")) == methods
+
+
+async def test_while_the_issuer_is_away_a_ticket_is_asked_for_again_later(
+    engine: Engine, tmp_path: Path
+) -> None:
+    path = written(tmp_path)
+    away = f"jwks_url: http://127.0.0.1:{free_port()}/, algorithms: [RS256]"
+    path.write_text(path.read_text().replace(f'key: "{SECRET}", algorithms: [HS256]', away))
+    headers = {"Authorization": f"Bearer {token(private_key('RS256'), 'RS256', kid='1')}"}
+    async with served(path, engine.env) as proxy, httpx.AsyncClient(base_url=proxy.url) as client:
+        answer = await client.post("/tickets", json={"stream": "chat", "run": NOBODY}, headers=headers)
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) > 0
