@@ -100,6 +100,23 @@ async def test_a_client_that_leaves_during_the_lookup_of_a_replay_releases_the_r
     await until(lambda: not len(team.runs))
 
 
+async def test_hatchet_is_asked_about_a_replay_only_for_clients_without_a_cursor_of_the_run_that_is_kept(
+    engine: Engine, proxy: Served, gates: list[Gate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_queries, "REPLAY_CHECK", 0.0)
+    run = await engine.trigger("chat", {"message": "hi"})
+    asked: list[str] = []
+    async with httpx.AsyncClient(base_url=proxy.url, timeout=20) as client:
+        whole = (await client.get(f"/all/{run}")).text
+        gates[-1].when_asked = lambda: asked.append(run)
+        first = whole.split("id: ", 1)[1].split("\n")[0]
+        rest = await client.get(f"/all/{run}", headers={"Last-Event-ID": first})
+        assert rest.text.endswith(whole[-100:])
+        assert asked == []
+        await client.get(f"/all/{run}")
+        assert asked == [run]
+
+
 async def test_a_reload_while_a_request_waits_for_its_run_leaks_no_lease(
     engine: Engine, proxy: Served, gates: list[Gate]
 ) -> None:
