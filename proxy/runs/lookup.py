@@ -16,7 +16,7 @@ from typing import Any, Final
 from proxy.core.clock import Clock, LoopClock
 from proxy.core.events import GapCause
 from proxy.core.observations import STEP_END_KINDS, LiveEvent
-from proxy.hatchet.errors import HatchetError, HistoryAway, RunUnknown
+from proxy.hatchet.errors import HatchetError, HistoryAway, MessageTooLarge, RunUnknown
 from proxy.hatchet.upstream import Upstream
 from proxy.runs.event_buffer import EventBuffer, size_of
 from proxy.runs.followed_run import FollowedRun
@@ -58,7 +58,8 @@ class Search:
         self.workflows = workflows
         self.waiting = 0
         self.found: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
-        self.away: HatchetError | None = None
+        self.away: HatchetError | None = None  # why the list gave no answer
+        self._down: HatchetError | None = None  # why the subscription is not open
         self._finder = finder
         self._pulse = Pulse()
         self._open_since: float | None = None
@@ -129,6 +130,15 @@ class Search:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
 
+    async def last_look(self) -> HatchetError | None:
+        """Read the list once more. Returns why nobody can say that there is no such run, if that is so.
+
+        While the subscription is down, Hatchet takes no new runs either: a client has to come again.
+        """
+        if self.found.done() or await self._in_list():
+            return None
+        return self.away or self._down
+
     async def _in_list(self) -> bool:
         try:
             run_id = await self._finder.look(*self.pair, self.workflows)
@@ -164,6 +174,7 @@ class Search:
     def opened(self) -> None:
         """The subscription by the pair is open."""
         self._open_since = self._finder.clock.now()
+        self._down = None
         self._opened.set()
         if self._run is not None:
             self._run.feed(self.source, self._pulse, self._open_since)
@@ -194,8 +205,9 @@ class Search:
 
     def ended(self, cause: GapCause, trouble: HatchetError | None, *, hung_up: bool) -> None:
         """The subscription is over, and will be opened again; the list is still asked."""
-        del cause, trouble
+        del cause
         self._open_since = None
+        self._down = None if isinstance(trouble, MessageTooLarge) else trouble
         if self._run is not None:
             self._run.unfeed(self.source, hung_up=hung_up)
         for kept in self._received.values():
@@ -244,7 +256,8 @@ class Finder:
 
         `workflows`: only runs of workflows that one of these globs matches; None: of all.
 
-        Raises RunUnknown after that, or HistoryAway where the list gave no answer.
+        Raises RunUnknown after that, HistoryAway where the list gave no answer, or what keeps Hatchet from
+        answering.
         """
         wanted = (key, value, workflows)
         search = self._searches.get(wanted)
@@ -279,9 +292,10 @@ class Finder:
         try:
             ways: set[asyncio.Future[Any]] = {search.found, late}
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            away = await search.last_look()
             if search.found.done():
                 return search.found.result()
-            raise search.away or _unknown(search.pair[0])
+            raise away or _unknown(search.pair[0])
         finally:
             search.waiting -= 1
             late.cancel()

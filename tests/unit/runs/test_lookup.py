@@ -214,6 +214,25 @@ async def test_a_list_that_is_away_is_reported_as_such(setup: Setup) -> None:
         await finding
 
 
+async def test_while_hatchet_is_away_nobody_is_told_that_there_is_no_such_run(setup: Setup) -> None:
+    setup.upstream.refuse = HatchetAway("down")  # the list answers: it has no such run
+    finding = asyncio.ensure_future(setup.finder.find(*PAIR, 2))
+    await setup.clock.turn(2.1)
+    with pytest.raises(HatchetAway):
+        await finding
+
+
+async def test_a_run_that_only_the_list_knows_is_found_until_the_last_moment(setup: Setup) -> None:
+    setup.upstream.refuse = HatchetAway("down")
+    finding = asyncio.ensure_future(setup.finder.find(*PAIR, 2))
+    await setup.clock.turn(1.9)
+    setup.upstream.found[PAIR] = RUN
+    await setup.clock.turn(0.05)
+    assert not finding.done()
+    await setup.clock.turn(0.1)
+    assert (await finding).run_id == RUN
+
+
 async def test_a_run_that_the_subscription_missed_is_found_in_the_list(setup: Setup) -> None:
     finding = asyncio.ensure_future(setup.finder.find(*PAIR, 10))
     await setup.clock.turn(1.5)
