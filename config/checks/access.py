@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from itertools import pairwise
 from typing import Any, Final
+
+from pydantic_core import PydanticCustomError
 
 from config.checks.keys import GUESSED, SHORTEST_SECRET, check_jwks_url, check_key
 from config.checks.paths import OWN_PATHS, metadata_paths, streams_of
 from config.checks.secrets import check_token
 from config.checks.workflows import workflow_keys
+from config.model.access import listening_host
 from config.model.files import ALGORITHMS
 from config.model.shared_log import MEMORY
 from config.model.types import DURATION, SECONDS
@@ -39,6 +43,7 @@ def mapping(data: Any, *keys: str) -> dict[str, Any]:
 def check_server(source: Source) -> None:
     """The drain, in which every client must be sent away before the process ends; and the console."""
     check_console(source)
+    check_open_teams(source)
     server = mapping(source.data, "server")
     if server.get("admin_port") == server.get("port", USUAL_PORT) not in (0, "none"):
         message = "`admin_port` is the same as `port`: each needs a port of its own"
@@ -55,6 +60,33 @@ def check_server(source: Source) -> None:
         message = "`spread` is longer than `grace`: the process ends before every client was sent away"
         source.add(place, "drain", message, "make `spread` shorter, or `grace` longer")
     check_log(source)
+
+
+def check_open_teams(source: Source) -> None:
+    """Warns of a listener beyond loopback for teams that have no `auth`, which `serve` refuses."""
+    host, node = mapping(source.data, "server").get("host"), source.node(("server", "host"))
+    if not isinstance(host, str) or not host.strip() or node is None or node.start in source.spoiled:
+        return
+    try:
+        if loopback(listening_host(host)):
+            return
+    except PydanticCustomError:
+        return  # the model says that it is no address
+    teams = mapping(source.data, "teams")
+    without = [name for name, block in teams.items() if isinstance(block, dict) and "auth" not in block]
+    if without if teams else "auth" not in mapping(source.data):
+        of = f" for the team `{without[0][:60]}`" if without else ""
+        message = f"this is beyond loopback, and no `auth` is written{of}: `serve` refuses that"
+        hint = "write `auth:` with `jwt:`, or `auth: none` to let everybody in"
+        source.add(node.start, "no-auth", message, hint, WARNING)
+
+
+def loopback(host: str) -> bool:
+    """Whether the address itself is loopback; another name may resolve to any."""
+    try:
+        return ipaddress.ip_address(host.strip("[] ")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def check_log(source: Source) -> None:

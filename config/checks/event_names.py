@@ -33,6 +33,28 @@ NEVER_SENT: Final = {
     **dict.fromkeys(("step_error", "step_errored"), "write `step_failed`"),
     **dict.fromkeys(("run_error", "run_errored"), "write `run_failed`"),
     **dict.fromkeys(("step_chunk", "step_token", "stream", "step_streaming"), "write `step_stream`"),
+    **dict.fromkeys(
+        ("token", "tokens", "chunk", "chunks", "delta", "message", "text"), "write `step_stream`"
+    ),
+    **dict.fromkeys(
+        ("completed", "complete", "succeeded", "success", "finished", "result", "results", "output"),
+        "write `step_completed` for each step's result, `run_completed` for the run's end",
+    ),
+    **dict.fromkeys(
+        ("failed", "failure", "error", "errors"),
+        "write `step_failed` for a step, `run_failed` for the whole run",
+    ),
+    **dict.fromkeys(
+        ("cancelled", "canceled"), "write `step_cancelled` for a step, `run_cancelled` for the whole run"
+    ),
+    **dict.fromkeys(
+        ("end", "done", "run_end", "stream_end"),
+        "write `run_*` for the run's end; the proxy sends `stream.end` by itself",
+    ),
+    **dict.fromkeys(("retry", "retrying", "stream_reset"), "write `step_retrying`"),
+    **dict.fromkeys(
+        ("all", "any", "every", "everything"), 'write "*" for every event but chunks, which are `step_stream`'
+    ),
     **dict.fromkeys(("step_canceled",), "write `step_cancelled`, with two l"),
     **dict.fromkeys(("run_canceled",), "write `run_cancelled`, with two l"),
 }

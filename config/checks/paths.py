@@ -77,7 +77,9 @@ def check_template(source: Source, place: Path, template: str, *, at_root: bool)
     placeholders: list[str] = []
     for segment in template[1:].split("/"):
         if not segment:
-            return wrong(offset - 1, "a path must not have `//` in it or a `/` at its end", FORM)
+            once = "/" + "/".join(part for part in template.split("/") if part)
+            hint = f"write `{once}`" if "{" in once else FORM
+            return wrong(offset - 1, "a path must not have `//` in it or a `/` at its end", hint)
         if "{" in segment or "}" in segment:
             if not PLACEHOLDER.fullmatch(segment):
                 once = re.sub(r"\{+\s*([\w.]+)\s*\}+", r"{\1}", template)
@@ -109,7 +111,9 @@ def other_form(template: str) -> tuple[int, str, str] | None:
     for sign in "?#":
         if sign in template:
             place = template.index(sign)
-            return place, f"a path must not have a `{sign}`", f"write `{template[:place]}`"
+            named = re.search(r"\{[\w.]+\}", template[place:])
+            run = f"/{named[0]}" if named is not None and "{" not in template[:place] else ""
+            return place, f"a path must not have a `{sign}`", f"write `{template[:place].rstrip('/')}{run}`"
     if "{" not in template and (placed := OTHER_PLACEHOLDER.search(template)) is not None:
         fixed = f"{template[: placed.start(1)]}{{{RUN}}}{template[placed.end(1) :]}"
         return placed.start(1), "a placeholder stands in curly brackets", f"write `{fixed}`"
@@ -134,8 +138,10 @@ def unknown_placeholder(name: str) -> tuple[str, str] | None:
     bare = name.strip()
     if bare != name and unknown_placeholder(bare) is None:
         return f"there is no placeholder `{{{name}}}`", f"write {{{bare}}}, without blanks"
-    bare = re.sub(r"^metadata\W+", "", name, flags=re.IGNORECASE)
+    bare = re.sub(r"^(?:additional_?)?meta(?:_?data)?\W+", "", name, flags=re.IGNORECASE)
     key = re.sub(r"[^A-Za-z0-9_]", "", bare)[:60] or "KEY"
+    if bare != name and bare:
+        return f"there is no placeholder `{{{name[:60]}}}`", f"write {{metadata.{key}}}"
     hint = nearest(name, [RUN]) or f"write {{{RUN}}}, or {{metadata.{key}}} for the application's own id"
     return f"there is no placeholder `{{{name[:60]}}}`", hint
 

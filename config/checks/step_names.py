@@ -19,6 +19,8 @@ LEGAL: Final = re.compile(r"[a-zA-Z0-9.\-_*?]*")
 
 CHARACTERS: Final = "a step's name has letters a-z and A-Z, digits, `.`, `-` and `_`"
 
+KEEP_CASE: Final = "only workers in TypeScript or Go keep upper case"
+
 
 def step_problem(name: str) -> tuple[str, str, str] | None:
     """Code, message and hint about a step's name or glob that no step can have; None where one can.
@@ -43,7 +45,7 @@ def step_problem(name: str) -> tuple[str, str, str] | None:
         return (
             "step-name",
             message,
-            f"write `{name.lower()}`; only workers in TypeScript or Go keep upper case",
+            f"write `{name.lower()}`; {KEEP_CASE}",
         )
     return None
 

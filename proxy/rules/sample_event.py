@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Final
 
+from config.checks.event_names import event_problem
 from config.expressions.types import EVENT_TYPES
 from proxy.core import json_codec
 from proxy.core.events import RUN_EVENTS, STEP_STREAM, Event
@@ -106,9 +107,9 @@ def _is(value: Any, types: tuple[type, ...]) -> bool:
 def _check_type(given: Mapping[str, Any]) -> None:
     kind = given["type"]
     if kind not in EVENT_TYPES:
-        close = get_close_matches(kind, EVENT_TYPES, 1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(EVENT_TYPES)}"
-        raise GivenProblem(f"there is no event `{kind}`", hint)
+        found = event_problem(kind)
+        several = ("an event has one type, and this is a glob", f"one of {', '.join(EVENT_TYPES)}")
+        raise GivenProblem(*(several if found is None else found[1:]))
     if kind in RUN_EVENTS and given.get("step") is not None:
         raise GivenProblem(f"`{kind}` is about the run, it has no step", "remove the step")
     try:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from config.load import load, survey
-from config.model.files import Config, TeamConfig
+from config.model.files import Config, ServerConfig, TeamConfig
 from config.model.resolve import shared
 from config.problems import ERROR, ConfigError, Place, Problem
 from config.render.report import masked_text
@@ -63,6 +63,10 @@ def teams_without_auth(config: Config) -> list[str]:
     return [team.name for team in everyone if team.auth is None and not team.auth_written]
 
 
+LISTENING: Final = ("host", "port", "admin_port")
+"""The settings of `server` that a reload cannot change: the sockets are open."""
+
+
 class Reloader:
     """Keeps `hub` on the newest good version of the files at `path`."""
 
@@ -90,6 +94,7 @@ class Reloader:
         self._patience = patience
         self._workers = workers
         self._newest: Config | tuple[Problem, ...] | None = None  # of the last load that came to an end
+        self._began_with: ServerConfig | None = None
         self._lock = asyncio.Lock()
         self._loading: asyncio.Future[Config] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -116,6 +121,7 @@ class Reloader:
         """Serve `config`; log which teams cannot be served."""
         began = time.monotonic()
         self._newest = tried(config)
+        self._began_with = config.server
         await self._apply(self._newest, began, first=True)
 
     async def reload(self) -> None:
@@ -167,9 +173,16 @@ class Reloader:
             loading.add_done_callback(lambda _: start_in(self._tasks, self.reload()))
 
     async def _apply(self, config: Config, began: float, *, first: bool) -> None:
-        self._event_log.remarks([str(problem) for problem in (*config.ignored, *config.warnings)])
+        remarks = [str(problem) for problem in (*config.ignored, *config.warnings)]
+        self._event_log.remarks([*remarks, *self._only_at_the_start(config.server)])
         for result in await self._hub.apply(shared(config, self._workers), began=began):
             self._log(result, first=first)
+
+    def _only_at_the_start(self, server: ServerConfig) -> list[str]:
+        """What a reload does not change, where the files ask for it."""
+        before = self._began_with or server
+        changed = [name for name in LISTENING if getattr(server, name) != getattr(before, name)]
+        return [f"`server.{name}` is only read at the start: restart the proxy to use it" for name in changed]
 
     def _log(self, result: TeamResult, *, first: bool) -> None:
         if result.outcome is Outcome.FAILED:

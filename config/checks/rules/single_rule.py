@@ -21,6 +21,9 @@ RESERVED: Final = ("open", "error")  # EventSource dispatches these itself
 CONTROL_FRAMES: Final = "stream."
 MERGED_PARTS: Final = ("text", "reasoning")  # what chunks can be together, beside ``data-…``
 TEXT: Final = re.compile(r"'[^']+'")
+VALUE_LIKE: Final = re.compile(r"^(?:payload|metadata|parent)\.\w|\{.*\}")
+"""What would be an expression or a template elsewhere."""
+
 LINE_BREAK: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
@@ -32,7 +35,7 @@ def check_rule(
     steps = source.names((*path, "steps")) if "steps" in rule else []
     workflows = source.names((*path, "workflows")) if "workflows" in rule else []
     for place, pattern in events:
-        found = event_problem(pattern)
+        found = event_problem(pattern) if pattern.strip() else None  # the model says that it is empty
         if found is not None:
             source.add(source.at(place), *found)
     for place, pattern in steps:
@@ -155,3 +158,7 @@ def check_event_name(source: Source, path: Path, rule: dict[str, Any]) -> None:
             "`event` may not have line breaks or control characters",
             "write one word",
         )
+    elif VALUE_LIKE.search(name) and place not in source.spoiled:
+        message = f"this is the name `{name[:60]}` itself, not a value of the event"
+        hint = "a rule's `event` is constant: write a rule for each name, with `when`, or send it in `data`"
+        source.add(place, "constant", message, hint, WARNING)

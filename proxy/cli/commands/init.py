@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from config.checks.checker import Form, check
+from config.checks.step_names import KEEP_CASE
 from config.model.files import HatchetConfig
 from config.render.starter import starter, stream_name
 
@@ -75,9 +76,12 @@ def command(
     found_problems = check(str(output), text.encode(), Form.SINGLE, {TOKEN: "unset"}, secrets=False).problems
     # Step names from Hatchet are right, upper case included, so the warning of `check` about them is dropped.
     doubtful = "step-name" if workflow is not None else None
-    wrong = [problem for problem in found_problems if problem.code != doubtful]
+    said = {f"{each.message} ({each.hint})": each for each in found_problems if each.code != doubtful}
+    wrong = [message for message, each in said.items() if KEEP_CASE not in each.hint]
     if wrong:  # a step's name or a metadata key that the file cannot have
-        raise click.UsageError("\n".join(str(problem) for problem in wrong))
+        raise click.UsageError("\n".join(wrong))
+    for remark in said:  # such a step there may be
+        click.echo(f"init: {remark}", err=True)
     if shown:
         click.echo(text, nl=False)
         return

@@ -191,7 +191,7 @@ def test_a_chunk_may_be_given_as_text_or_as_what_its_json_says() -> None:
     ("given", "message", "hint"),
     [
         ({}, "the event has no type", "write type: and one of step_started"),
-        ({"type": "step_complete"}, "there is no event `step_complete`", "did you mean step_completed?"),
+        ({"type": "step_complete"}, "there is no event `step_complete`", "did you mean `step_completed`?"),
         ({"type": "step_failed", "stpe": "x"}, "an event has no field `stpe`", "did you mean step?"),
         ({"type": "step_failed", "attempt": "1"},
          "the event's attempt must be a whole number", "write attempt: 1"),

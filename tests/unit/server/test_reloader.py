@@ -173,6 +173,19 @@ async def test_warnings_of_a_version_that_is_served_are_logged(files: Files) -> 
     assert "unused" in files.lines[0][2]["problems"][0]
 
 
+async def test_a_new_port_is_said_to_need_a_restart(files: Files) -> None:
+    await files.start(text("2s", "server: {port: 8081}\n"))
+    await files.change(text("7s", "server: {port: 8082, admin_port: 8083, linger: 5s}\n"))
+    assert files.retry == 7.0
+    assert files.lines[0][2]["problems"] == [
+        f"`server.{name}` is only read at the start: restart the proxy to use it"
+        for name in ("port", "admin_port")
+    ]
+    files.lines.clear()
+    await files.change(text("8s", "server: {port: 8081, linger: 6s}\n"))
+    assert files.events == ["reloaded"]
+
+
 async def test_reloads_are_made_one_after_another_and_outside_of_the_loop(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,7 +96,9 @@ def test_an_event_may_come_from_a_file_or_from_standard_input(path: Path, tmp_pa
     [
         (["--event", "{"], "explain: the event is not JSON"),
         (["--event", "[]"], "explain: the event must be a JSON object"),
-        (["--event", '{"type": "step_strem"}'], "did you mean step_stream?"),
+        (["--event", '{"type": "step_strem"}'], "did you mean `step_stream`?"),
+        (["--event", '{"type": "step_timed_out"}'], "it is a `step_failed`"),
+        (["--event", '{"type": "step_*"}'], "an event has one type, and this is a glob"),
         (["--event", "{}", "--stream", "chta"], "explain: there is no stream chta (there are: chat)"),
         (["--event", "{}", "--team", "x"], "explain: there is no team x (there are: default)"),
         (["--event", "@/nowhere"], "explain: /nowhere cannot be read: No such file or directory"),

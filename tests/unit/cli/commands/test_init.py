@@ -127,6 +127,20 @@ def test_a_metadata_key_that_no_path_can_have_is_refused() -> None:
     assert CliRunner().invoke(command, ["--metadata", "a b", "-o", "-"]).exit_code == 2
 
 
+def test_a_step_of_a_worker_in_typescript_is_written_with_a_remark() -> None:
+    result = CliRunner().invoke(command, ["loadDocs", "answer", "-o", "-"])
+    assert result.exit_code == 0
+    assert result.stdout == starter("chat", ("loadDocs", "answer"))
+    assert result.stderr.count("loadDocs") == 1
+    assert "only workers in TypeScript or Go keep upper case" in result.stderr
+
+
+def test_a_name_that_no_step_can_have_is_refused_once() -> None:
+    result = CliRunner().invoke(command, ["load docs", "-o", "-"])
+    assert result.exit_code == 2
+    assert result.output.count("load docs") == 1
+
+
 async def asking(workflow: str) -> Result:
     """The command, beside an engine that knows the workflow `chat`."""
     async with Engine() as engine:

@@ -90,6 +90,14 @@ HINTS: Final[list[tuple[Any, str, str, str | int]]] = [
     (events, "step_completed run_failed", "unknown-event", "[step_completed, run_failed]"),
     (events, "step_completed|run_failed", "unknown-event", "[step_completed, run_failed]"),
     (events, '"*, step_stream"', "unknown-event", '["*", step_stream]'),
+    (events, "tokens", "unknown-event", "step_stream"),
+    (events, "message", "unknown-event", "step_stream"),
+    (events, "completed", "unknown-event", "step_completed"),
+    (events, "completed", "unknown-event", "run_completed"),
+    (events, "error", "unknown-event", "run_failed"),
+    (events, "done", "unknown-event", "run_*"),
+    (events, "stream.end", "unknown-event", "run_*"),
+    (events, "all", "unknown-event", '"*"'),
     (steps, "start, load_docs", "step-name", "[start, load_docs]"),
     (steps, "start load_docs", "step-name", "[start, load_docs]"),
     (steps, '"*_docs, start"', "step-name", '["*_docs", start]'),
@@ -111,6 +119,12 @@ HINTS: Final[list[tuple[Any, str, str, str | int]]] = [
     (stream, "path: https://x/a/{workflowRunId}", "path", "/a/{workflowRunId}"),
     (stream, "path: //x/a/{workflowRunId}", "path", "/a/{workflowRunId}"),
     (stream, "path: a/{workflowRunId}", "path", "/a/{workflowRunId}"),
+    (stream, "path: '/a?run={workflowRunId}'", "path", "/a/{workflowRunId}"),
+    (stream, "path: '/a/?chat={metadata.chat}#x'", "path", "/a/{metadata.chat}"),
+    (stream, "path: '/a/{additional_metadata.chat}'", "path", "/a/{metadata.chat}"),
+    (stream, "path: '/a/{additionalMetadata.chat}'", "path", "/a/{metadata.chat}"),
+    (stream, "path: '/a/{workflowRunId}/'", "path", "/a/{workflowRunId}"),
+    (stream, "path: '/a//{workflowRunId}'", "path", "/a/{workflowRunId}"),
     (stream, "path: '/a/{workflowRunId}?x=1'", "path", "/a/{workflowRunId}"),
     (stream, "path: '/a/{workflowRunId}#top'", "path", "/a/{workflowRunId}"),
     (stream, "path: /chat/:id", "path", "/chat/{workflowRunId}"),
@@ -174,6 +188,12 @@ def test_a_hint_put_into_the_file_works(make: Any, wrong: str, code: str, right:
         (server("admin_port: 8080"), "same-port", "choose another"),
         (rule("when: \"'payload.done'\""), "constant-condition", "payload.done"),
         (stream("path: ''"), "empty", "like `path: /chat/{workflowRunId}`"),
+        (events("''"), "empty", "like `events: step_completed`"),
+        (rule("event: payload.kind"), "constant", "with `when`"),
+        (rule("event: 'step-{step}'"), "constant", "with `when`"),
+        (server("host: 0.0.0.0"), "no-auth", "`auth: none`"),
+        (server('host: "::"'), "no-auth", "`auth: none`"),
+        (server("host: proxy.example"), "no-auth", "`auth: none`"),
         # keys in the wrong place
         (rule("heartbeat: 15s"), "unknown-key", "it belongs to a stream, beside its `rules:`"),
         (rule("path: /a/{workflowRunId}"), "unknown-key", "it belongs to a stream, beside its `rules:`"),
@@ -200,6 +220,21 @@ def test_a_mistake_is_named_once_with_what_to_write(text: str, code: str, hint: 
     [found] = checked(text).problems
     assert found.code == code
     assert hint in found.hint
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", '"::1"', '"[::1]"', "localhost"])
+def test_loopback_needs_no_auth(host: str) -> None:
+    assert checked(server(f"host: {host}")).problems == ()
+
+
+def test_beyond_loopback_the_team_without_auth_is_named() -> None:
+    team = 'hatchet: {token: "${TOKEN}"}'
+    teams = f"teams:\n  a: {{{team}, auth: none}}\n  b: {{{team}}}\n"
+    text = f"version: 1\nserver: {{host: 0.0.0.0}}\n{teams}"
+    [found] = check("proxy.yaml", text.encode(), Form.PROXY, ENV).problems
+    assert (found.severity, found.code) == ("warning", "no-auth")
+    assert "for the team `b`" in found.message
+    assert checked(f"{server('host: 0.0.0.0')}auth: none\n").problems == ()
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
@@ -285,7 +320,7 @@ def test_a_value_that_is_one_of_our_words_masks_no_word(value: str) -> None:
     problem = only(checked(server('port: "${PORT}"'), PORT=value + "!", OTHER=value))
     assert "[redacted]" not in problem.message.replace("the text [redacted]", "")
     assert problem.hint == "like `port: 8080`"
-    other = checked(server('port: many, host: "${HOST}"'), HOST=value)
+    other = checked(server('port: many, host: "${HOST}"') + "auth: none\n", HOST=value)
     assert only(other).message == "`port` must be a whole number, but this is the text `many`"
 
 
