@@ -10,14 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import grpc.aio
@@ -44,6 +41,7 @@ from tests.support.contract import (
     refusal,
     statuses,
 )
+from tests.support.real_engine import RealWorker, contract_worker, run_worker
 
 TESTS = Path(__file__).parent.parent
 SCRIPT = TESTS / "support" / "contract.yaml"
@@ -57,24 +55,10 @@ pytestmark = pytest.mark.timeout(90)
 
 
 @pytest.fixture(scope="session")
-def real_worker() -> Iterator[None]:
+def real_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealWorker]:
     """A worker on the real engine, for the session."""
-    ready = TESTS / "support" / "real_worker.py"
-    command = [sys.executable, str(ready), str(SCRIPT)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=TESTS.parent
-    ) as worker:
-        assert worker.stdout is not None
-        for line in worker.stdout:
-            if "waiting for tasks" in line:
-                break
-        else:
-            pytest.fail("the worker did not start")
-        drain = Thread(target=worker.stdout.read)  # a worker whose log nobody reads stops at 64 KB
-        drain.start()
-        yield
-        worker.terminate()
-        drain.join()
+    with run_worker(contract_worker(SCRIPT), tmp_path_factory.mktemp("worker") / "log") as worker:
+        yield worker
 
 
 @pytest.fixture(
@@ -91,8 +75,9 @@ def real_worker() -> Iterator[None]:
 )
 async def client(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
     if request.param == "real":
-        request.getfixturevalue("real_worker")
+        worker: RealWorker = request.getfixturevalue("real_worker")
         async with Client(place(ENV)) as client:
+            await worker.takes_runs(client, "contract_task")
             yield client
         return
     quirks = {"late_backoff": False}

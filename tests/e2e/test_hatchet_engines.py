@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
@@ -35,8 +33,10 @@ from proxy.hatchet.errors import (
 from proxy.observability.counters import TeamCounters
 from proxy.observability.event_log import EventLog
 from proxy.simulator import Engine
+from proxy.simulator.recordings.client import Client
 from proxy.teams.monitored_upstream import MonitoredUpstream
-from tests.support.contract import BOUND, LISTENING
+from tests.support.contract import BOUND, LISTENING, place
+from tests.support.real_engine import RealWorker, contract_worker, run_worker
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the SDK's own, at import
@@ -119,8 +119,10 @@ async def setup(request: pytest.FixtureRequest) -> AsyncIterator[Setup]:
     if request.param == "real":
         if "HATCHET_CLIENT_TOKEN" not in os.environ:
             pytest.skip("HATCHET_CLIENT_TOKEN is not set")
-        request.getfixturevalue("worker")
+        worker: RealWorker = request.getfixturevalue("worker")
         made = Setup(dict(os.environ))
+        async with Client(place(made.env)) as client:
+            await worker.takes_runs(client, "contract_task")
         yield made
         await made.hatchet.close()
         return
@@ -131,20 +133,10 @@ async def setup(request: pytest.FixtureRequest) -> AsyncIterator[Setup]:
 
 
 @pytest.fixture(scope="module")
-def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A hatchet-sdk worker with the contract's workflows; runs wait in the queue until it has started."""
-    log = tmp_path_factory.mktemp("worker") / "log"
-    with (
-        log.open("wb") as out,
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.support.real_worker", str(SCRIPT)],
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            cwd=TESTS.parent,
-        ) as process,
-    ):
-        yield
-        process.terminate()
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealWorker]:
+    """A hatchet-sdk worker with the contract's workflows."""
+    with run_worker(contract_worker(SCRIPT), tmp_path_factory.mktemp("worker") / "log") as worker:
+        yield worker
 
 
 async def test_a_dag_is_seen_live_in_the_core_and_in_the_history(setup: Setup) -> None:

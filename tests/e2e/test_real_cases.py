@@ -29,6 +29,7 @@ from proxy.simulator.recordings.client import Client
 from tests.support.case_judge import Expected, Sent, Verdict, judge
 from tests.support.eventsource import EventSource, Frame
 from tests.support.processes import free_port
+from tests.support.real_engine import RealWorker, run_worker
 
 pytestmark = [
     pytest.mark.real,
@@ -223,12 +224,16 @@ def worker_env(namespace: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def urls(folder: Path, worker_env: dict[str, str]) -> Iterator[dict[str, str]]:
-    """The worker and both proxies, running; the proxies' addresses."""
+def worker(folder: Path, worker_env: dict[str, str]) -> Iterator[RealWorker]:
+    """The worker that runs all workflows but those of which a test kills the worker."""
+    with run_worker(worker_command(folder / "sent.jsonl"), folder / "worker.out", worker_env) as worker:
+        yield worker
+
+
+@pytest.fixture(scope="module")
+def urls(folder: Path) -> Iterator[dict[str, str]]:
+    """The addresses of both proxies."""
     with ExitStack() as stack:
-        out = folder / "worker.out"
-        command = worker_command(folder / "sent.jsonl")
-        wait_for_line(out, "waiting for tasks", stack.enter_context(process(command, worker_env, out)))
         found = {}
         for name, tap in (("tap", TAP), ("trace", "")):
             config, port = folder / f"{name}.yaml", free_port()
@@ -242,11 +247,14 @@ def urls(folder: Path, worker_env: dict[str, str]) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
-async def setup(urls: dict[str, str], namespace: str, folder: Path) -> AsyncIterator[Setup]:
+async def setup(
+    urls: dict[str, str], worker: RealWorker, namespace: str, folder: Path
+) -> AsyncIterator[Setup]:
     """The engine and all that stands around it."""
     env = {name: value for name, value in os.environ.items() if name.startswith("HATCHET_CLIENT_")}
     made = Setup(env, namespace, folder / "sent.jsonl", urls)
     async with made.client:
+        await worker.takes_runs(made.client, f"{namespace}_two_steps")
         yield made
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -33,6 +31,7 @@ from proxy.runs.reconcile.timing import SETTLE
 from proxy.runs.tap import Tap
 from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client
+from tests.support.real_engine import RealWorker, contract_worker, run_worker
 from tests.support.reconciler_world import identities, legal
 from tests.support.waiting import stalls, until
 
@@ -100,15 +99,10 @@ class Setup:
 
 
 @pytest.fixture(scope="module")
-def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    log = tmp_path_factory.mktemp("worker") / "log"
-    command = [sys.executable, "-m", "tests.support.real_worker", str(SCRIPT)]
-    with (
-        log.open("wb") as out,
-        subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=TESTS.parent) as process,
-    ):
-        yield
-        process.terminate()
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealWorker]:
+    """A worker on the real engine."""
+    with run_worker(contract_worker(SCRIPT), tmp_path_factory.mktemp("worker") / "log") as worker:
+        yield worker
 
 
 @pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.real)])
@@ -117,8 +111,9 @@ async def setup(request: pytest.FixtureRequest) -> AsyncIterator[Setup]:
     if real and "HATCHET_CLIENT_TOKEN" not in os.environ:
         pytest.skip("HATCHET_CLIENT_TOKEN is not set")
     engine = None
+    worker: RealWorker | None = None
     if real:
-        request.getfixturevalue("worker")
+        worker = request.getfixturevalue("worker")
         env = {name: value for name, value in os.environ.items() if name.startswith("HATCHET_CLIENT_")}
     else:
         engine = Engine(SCRIPT, seed=5, quirks={"late_backoff": False})
@@ -127,6 +122,8 @@ async def setup(request: pytest.FixtureRequest) -> AsyncIterator[Setup]:
     config = HatchetConfig.model_validate({"token": env["HATCHET_CLIENT_TOKEN"]})
     hatchet = HatchetClient(config, env)
     async with Client(endpoint(config, env)) as client:
+        if worker is not None:
+            await worker.takes_runs(client, "contract_task")
         made = Setup(hatchet, client, env)
         yield made
         for run in made.runs:
