@@ -32,12 +32,14 @@ TOKEN = f"eyJhbGciOiJub25lIn0.{base64.urlsafe_b64encode(json.dumps(CLAIMS).encod
 STREAM = "version: 1\nstreams:\n  s:\n    path: /s/{workflowRunId}\n    rules:\n"
 GRPC = """
 import sys
-from proxy.cli.main import start
+from proxy.cli.main import main, prepare
+prepare()
 try:
-    start()
+    main()
 finally:
     print("grpc" in sys.modules, file=sys.stderr)
 """
+COMMAND = "from proxy.cli.main import start; start()"
 
 LIBRARIES = "import click, pydantic, pydantic.fields, pydantic.types"
 """What every command imports before the proxy's own modules: the lower bound."""
@@ -104,7 +106,9 @@ def _serve(path: Path, env: dict[str, str], folder: Path) -> dict[str, float]:
 
 
 def _command(arguments: list[str], env: dict[str, str]) -> dict[str, float]:
-    return _run(["-c", GRPC, *arguments], env)
+    """The figures of the command, which ends at once; another run says whether it loads gRPC."""
+    grpc = _run(["-c", GRPC, *arguments], env)["grpc"]
+    return {**_run(["-c", COMMAND, *arguments], env), "grpc": grpc}
 
 
 def _run(arguments: list[str], env: dict[str, str]) -> dict[str, float]:

@@ -7,9 +7,10 @@ whose file is broken is listed in ``Config.broken``; the other teams are loaded 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, cast
+
+from msgspec.structs import replace
 
 from config.checks.access import mapping
 from config.checks.checker import Checked, Form, check

@@ -7,8 +7,10 @@ Lines and columns count from 1.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 Severity = Literal["error", "warning"]
 Place = tuple[str, int, int]  # file, line, column
@@ -23,8 +25,7 @@ class Own(str):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Problem:
+class Problem(Struct, frozen=True, order=True):
     """One mistake (error), or something that is probably not meant (warning)."""
 
     file: str

@@ -7,10 +7,11 @@ the values as they are written, so that a mistake in one place hides no mistake 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
+from msgspec import Struct
+from msgspec.structs import replace
 from pydantic import BaseModel
 
 from config.checks.access import (
@@ -57,8 +58,7 @@ class Form(Enum):
     TEAM = TeamFile
 
 
-@dataclass(frozen=True)
-class Checked:
+class Checked(Struct, frozen=True):
     """A checked file: its problems in the order of the lines, and its model if none is an error."""
 
     source: Source

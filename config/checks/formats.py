@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from config.checks.event_names import RUN_EVENTS, taken
 from config.checks.rules.expressions import Expressions
@@ -49,8 +50,7 @@ VOCABULARY: Final = (
 OPENAI_KEY: Final = "choices"
 
 
-@dataclass(frozen=True)
-class _Opener:
+class _Opener(Struct, frozen=True):
     """A rule that writes a part, as far as it matters for another rule that writes the same."""
 
     path: Path

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Node:
+
+class Node(Struct, frozen=True):
     """One node of the syntax tree; `value` is a name, a literal, an index or a slice's three numbers."""
 
     kind: str
@@ -30,8 +30,7 @@ class Node:
             waiting.extend(reversed(node.children))
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Struct, frozen=True):
     """One token of an expression's text; `old_literal`: a literal in backticks that is no JSON."""
 
     kind: str
@@ -46,8 +45,7 @@ _CLOSING: Final = frozenset({"rparen", "rbracket", "rbrace"})
 _SIDE_ENDS: Final = frozenset({"and", "or", "pipe", "comma", "eof"})
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """An expression as it is written: parts of its text, for hints that can be copied."""
 
     text: str
@@ -92,8 +90,7 @@ class Written:
         return 0
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnostic:
+class Diagnostic(Struct, frozen=True):
     """An error or a warning about an expression, and what to write instead."""
 
     position: int

@@ -12,8 +12,9 @@ from `config.expressions.api`: at most 64 levels deep, with chains of one operat
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from config.expressions.ast import ExpressionFailed, Node
 from config.expressions.budget import Meter

@@ -13,8 +13,9 @@ import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from config.expressions import own_functions as own
 from config.expressions.ast import ExpressionFailed
@@ -49,8 +50,7 @@ def type_name(value: Any) -> str:
     return TYPE_NAMES.get(value.__class__, "unknown")
 
 
-@dataclass(frozen=True, slots=True)
-class Param:
+class Param(Struct, frozen=True):
     """The types of one argument: by name, and for arrays those of the elements, all alike."""
 
     types: tuple[str, ...]  # empty: anything
@@ -87,8 +87,7 @@ class Param:
                 raise ExpressionFailed(f"{function}() takes {self.wanted}, but one element is {found}")
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(Struct, frozen=True):
     """A function: its parameters (the last one repeats if `variadic`) and what it does.
 
     The last `optional` parameters may be left out.

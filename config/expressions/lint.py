@@ -6,7 +6,6 @@ event is an error, what may fail on some events is a warning; both say what to w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from config.expressions import lint_messages
@@ -42,18 +41,17 @@ def diagnostics(
     return sorted(found, key=lambda diagnostic: (diagnostic.position, diagnostic.severity))
 
 
-@dataclass
 class _Walk:
     """The walk and its findings: shapes are passed down and returned, guards are passed down only."""
 
-    written: Written
-    strict: bool  # the root is that of `allow`
-
-    def __post_init__(self) -> None:
-        self._dotted: set[int] = set()  # ids of the fields that follow a dot
+    def __init__(self, written: Written, *, strict: bool) -> None:
+        """`strict`: the root is that of `allow`."""
+        self.written = written
+        self.strict = strict
         self.found: list[Diagnostic] = []
+        self._dotted: set[int] = set()  # ids of the fields that follow a dot
         self._reported: set[tuple[int, str]] = set()
-        self._at = {token.position: token for token in self.written.tokens}
+        self._at = {token.position: token for token in written.tokens}
         self._scopes = 0
 
     def note_dots(self, tree: Node) -> None:

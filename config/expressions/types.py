@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from config.expressions.globs import CHUNKS, matches_event
 
@@ -25,8 +27,7 @@ _WITHOUT_PAYLOAD: Final = frozenset({"step_started", "step_skipped", "step_cance
 _FAILURES: Final = frozenset({"step_failed", "step_retrying", "run_failed"})
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(Struct, frozen=True):
     """What is known of a value in advance; of kind ``any`` nothing is known."""
 
     kind: str = "any"  # any | object | array | string | number | boolean | null

@@ -1,7 +1,5 @@
 """Authentication, limits, and the listener."""
 
-from __future__ import annotations
-
 import contextlib
 import ipaddress
 import re

@@ -1,7 +1,5 @@
 """The blocks of the model and their fields, found by the paths of a file."""
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Annotated, Any, get_args, get_origin
 

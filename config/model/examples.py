@@ -1,7 +1,5 @@
 """The tests beside the rules: events and messages, or clients and whether they are allowed."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, WithJsonSchema

@@ -1,7 +1,5 @@
 """Declares a block of the YAML: a model whose fields have a default, a sentence and an example."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field

@@ -6,11 +6,9 @@ says what it is: ``…Block`` and ``…File`` are as written, ``…Config`` is w
 seconds and sizes are bytes once they are read. ``config.checks.checker`` checks what concerns several fields.
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from msgspec import Struct, field
 from pydantic import BeforeValidator, WithJsonSchema
 
 from config.model.access import (
@@ -162,8 +160,7 @@ class TeamConfig(Block):
     tests: tuple[TestConfig, ...] = ()
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Struct, frozen=True):
     """A whole configuration.
 
     ``teams`` can be served. ``broken`` are granted teams whose file has errors; their ``grants`` have

@@ -4,11 +4,10 @@ A *part* is what a rule's `as` says an event is. Each part is declared once; che
 follow from it. The machines that write the parts are in `proxy.formats`.
 """
 
-from __future__ import annotations
-
 import re
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from config.model.wording import alternatives, kind, nearest, wrong
 
@@ -26,8 +25,7 @@ NAMED_DATA: Final = re.compile(r"data-[A-Za-z0-9_][A-Za-z0-9_.-]*")
 OWN_DATA: Final = ("data-gap",)  # the proxy's own
 
 
-@dataclass(frozen=True)
-class PartSpec:
+class PartSpec(Struct, frozen=True):
     """What one part needs of a rule's `data`.
 
     `fields` are the fields that the data must have, `optional` those that it may have; empty: the data is no

@@ -1,7 +1,5 @@
 """How a team's Hatchet is reached."""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit

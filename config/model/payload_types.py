@@ -1,7 +1,5 @@
 """The block `types`: what is known of a step's output and chunks, as JSON Schema. Only TypeScript uses it."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, WithJsonSchema

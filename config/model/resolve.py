@@ -1,10 +1,9 @@
 """Turns files as written into what the proxy uses: with names, paths and shapes filled in."""
 
-from __future__ import annotations
-
 import json
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from config.model.files import (
     DEFAULT_DATA,

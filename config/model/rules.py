@@ -1,7 +1,5 @@
 """Rules of a stream, as they are written and as the proxy uses them."""
 
-from __future__ import annotations
-
 import json
 import math
 from typing import Annotated, Any, Final, Literal

@@ -1,7 +1,5 @@
 """Where the log is that replicas share: ``server.log``."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address

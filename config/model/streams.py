@@ -1,7 +1,5 @@
 """Streams, as they are written and as the proxy uses them; their rules are in `config.model.rules`."""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, Any, Final, Literal
 

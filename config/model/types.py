@@ -5,8 +5,6 @@ instead. A value given by code (a number of seconds or bytes) is taken as it is.
 that came from a variable: such text is a `Resolved`.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import re
 import unicodedata

@@ -3,8 +3,6 @@
 In the YAML (validation context ``{"yaml": True}``) the unit is required; code gives seconds and bytes.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """How error messages describe values: their type, the nearest valid word, and never a secret."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from difflib import get_close_matches

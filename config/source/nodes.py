@@ -9,8 +9,9 @@ import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from config.problems import ERROR, Problem, Severity
 from config.source.offsets import offsets
@@ -21,8 +22,7 @@ MOST_PROBLEMS: Final = 200  # shown for one file; a broken generator can make th
 MOST_REPORTED: Final = 1000  # errors, and as many warnings, are kept for one file
 
 
-@dataclass(slots=True, eq=False)
-class YamlNode:
+class YamlNode(Struct, eq=False):
     """A value and its position: `start` and `end` are indices into the text."""
 
     start: int
@@ -48,8 +48,7 @@ def scalars(node: YamlNode) -> Iterator[YamlNode]:
         yield node
 
 
-@dataclass(eq=False)
-class Source:
+class Source(Struct, eq=False):
     """A file's text, its nodes, and the problems found so far."""
 
     file: str

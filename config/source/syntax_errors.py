@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from config.model.wording import INVISIBLE, character
 from config.problems import Own
@@ -31,8 +32,7 @@ TOKENS: Final = re.compile(
 """Brackets, and what is skipped to find them: comments and texts in quotes."""
 
 
-@dataclass(frozen=True, slots=True)
-class SyntaxProblem:
+class SyntaxProblem(Struct, frozen=True):
     """An index of the text, what is wrong, and what to write instead."""
 
     index: int

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from config.problems import Own
 from config.source.files import read_regular
@@ -39,8 +40,7 @@ FIELDS: Final = frozenset(
 """Of the event: in an expression somebody wrote them as a template."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(Struct, frozen=True):
     """A part of the resolved text, and its offset in the written text."""
 
     start: int
@@ -48,8 +48,7 @@ class Piece:
     literal: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """An error in a reference: its offset in the written text, what is wrong, and what to do.
 
     `absent`: what is wrong is only the place where the file is checked, which lacks a variable or a file.
@@ -62,8 +61,7 @@ class Fault:
     absent: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Substitution:
+class Substitution(Struct, frozen=True):
     """The resolved text, its pieces, and every fault; `assumed`: a part of the text is not known."""
 
     text: str

@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 import resource
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from config.model.files import LimitsConfig
 
@@ -29,24 +30,21 @@ TICKETS_LIMIT: Final = "pending_tickets"
 """The name of the limit on requests for tickets that wait for their run."""
 
 
-@dataclass(frozen=True, slots=True)
-class LimitUse:
+class LimitUse(Struct, frozen=True):
     """A configured limit and how much of it is used; where each run or subject has one, by the fullest."""
 
     limit: int
     used: int
 
 
-@dataclass(frozen=True, slots=True)
-class Refusals:
+class Refusals(Struct, frozen=True):
     """How many clients a limit has turned away since the start, and the last time (Unix seconds)."""
 
     times: int
     last: float
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """A limit is reached; `which` is its name in the configuration."""
 
     which: str

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec import Struct
+
 from config.model.files import AuthConfig
 from proxy.access.errors import BadToken, KeyProblem, KeysUnavailable, TicketRefused
 from proxy.access.jwks import KeySets
@@ -62,8 +64,7 @@ TICKET: Final = "a ticket"  # the name of that source
 ANONYMOUS: Final = Identity({}, None, None, "none")
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
+class _Source(Struct, frozen=True):
     """One entry of ``auth.from``: how a credential is taken from a request, and how it is verified."""
 
     by: str

@@ -7,8 +7,9 @@ neither PyJWT nor cryptography: this saves a sidecar 10 MB and 0.1 s.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 MAX_REQUEST: Final = 4096
 """Bytes of the body of a request for a ticket: a stream's name and a run id."""
@@ -40,8 +41,7 @@ class BadTicketRequest(ValueError):
     """The body of a request for a ticket is malformed; the text says what is expected."""
 
 
-@dataclass(frozen=True, slots=True)
-class TicketRequest:
+class TicketRequest(Struct, frozen=True):
     """The stream and the run that a ticket is requested for."""
 
     stream: str

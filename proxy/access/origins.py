@@ -16,9 +16,10 @@ never passes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from config.model.files import CorsConfig, TeamConfig
 
@@ -49,8 +50,7 @@ _USUAL_PORTS: Final = {"http": 80, "https": 443}
 _VARY: Final = (b"vary", b"Origin, Sec-Fetch-Site")
 
 
-@dataclass(frozen=True, slots=True)
-class OriginDecision:
+class OriginDecision(Struct, frozen=True):
     """Whether the page may make the request; `headers` go into every response, also refusals and errors."""
 
     headers: Headers

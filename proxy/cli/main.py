@@ -34,6 +34,8 @@ COMMANDS: Final = {
 COLLECT_AFTER: Final = 50_000
 """New objects before a garbage collection during the start. Imports and the YAML make hundreds of thousands
 of objects that stay; collecting after each 700, the default, takes a fifth of the start."""
+ENDS_AT_ONCE: Final = ("check", "explain")
+"""Commands that have nothing to close: they run in editors and hooks, and wait for nobody at their end."""
 
 
 class Commands(click.Group):
@@ -114,9 +116,35 @@ def skip_pydantic_plugins() -> None:
         sys.modules.setdefault(loader.__name__, loader)
 
 
-def start() -> None:
-    """The console script: prepare the process for a fast start, then run the command."""
+def prepare() -> None:
+    """Prepare the process for a fast start."""
     open_standard_streams()
     skip_pydantic_plugins()
     gc.set_threshold(COLLECT_AFTER)
-    main()
+
+
+def start() -> None:
+    """The console script: prepare the process, run the command, and end."""
+    prepare()
+    try:
+        main()
+    except SystemExit as end:
+        if sys.argv[1:2] and sys.argv[1] in ENDS_AT_ONCE:
+            end_at_once(end.code)
+        raise
+
+
+def end_at_once(status: object) -> None:
+    """End the process without taking the interpreter apart, which is a tenth of `check`.
+
+    It returns where Python's own way has something to say: output that cannot be written, a status that is
+    a text.
+    """
+    if not isinstance(status, int):
+        return
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return
+    os._exit(status & 0xFF)

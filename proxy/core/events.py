@@ -118,8 +118,7 @@ class Reset:
         return data if self.run_id is None else {**data, "run_id": self.run_id}
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True):
     """The verified end of a run."""
 
     status: str  # completed | failed | cancelled
@@ -128,8 +127,7 @@ class End:
 Item = Event | StepGap | Reset | End
 
 
-@dataclass(frozen=True, slots=True)
-class Flush:
+class Flush(Struct, frozen=True):
     """Chunks that wait for a rule with a ``merge`` of so many milliseconds become frames here.
 
     Only a log that replicas share has it, so that all of them make the same frames of the same chunks.

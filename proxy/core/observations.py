@@ -7,11 +7,10 @@ since 1970 (`proxy.core.instant`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 PARENT_RUN: Final = "hatchet__parent_workflow_run_id"
 PARENT_STEP: Final = "hatchet__parent_step_run_id"
@@ -63,8 +62,7 @@ class Status(Enum):
     EVICTED = "EVICTED"
 
 
-@dataclass(frozen=True, slots=True)
-class CoreStep:
+class CoreStep(Struct, frozen=True):
     """A step in GetRunDetails; ``output`` is JSON text, reliable only once the run is done."""
 
     name: str
@@ -74,8 +72,7 @@ class CoreStep:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CoreState:
+class CoreState(Struct, frozen=True):
     """GetRunDetails: up to date, but a finished step of a running run reads QUEUED, without output."""
 
     run_id: str
@@ -85,8 +82,7 @@ class CoreState:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class PastTaskEvent:
+class PastTaskEvent(Struct, frozen=True):
     """One of the history's task events (DAGs only), e.g. QUEUED, STARTED, FINISHED, FAILED, RETRYING."""
 
     type: str
@@ -96,8 +92,7 @@ class PastTaskEvent:
     output: str | None = None  # JSON text, where the engine gives it
 
 
-@dataclass(frozen=True, slots=True)
-class PastStep:
+class PastStep(Struct, frozen=True):
     """A task in the REST history: 50 to 100 ms behind, but with outputs while the run goes on."""
 
     name: str
@@ -115,8 +110,7 @@ class PastStep:
     children: tuple[str, ...] = ()  # names of the steps that it is declared to be a parent of
 
 
-@dataclass(frozen=True, slots=True)
-class PastState:
+class PastState(Struct, frozen=True):
     """GET /api/v1/stable/workflow-runs/{id}: what the REST history knows about a run."""
 
     run_id: str
@@ -127,8 +121,7 @@ class PastState:
     workflow: str | None = None  # the workflow's name, where the answer has it
 
 
-@dataclass(frozen=True, slots=True)
-class ListedRun:
+class ListedRun(Struct, frozen=True):
     """A run in the history's list of runs; `created_at` in nanoseconds since 1970. `over`: it has ended."""
 
     run_id: str

@@ -11,8 +11,9 @@ text       nothing                                     is cut off: a complete bo
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from proxy.formats import ai_sdk, sse
 from proxy.formats.ag_ui import AgUi
@@ -28,8 +29,7 @@ UNBUFFERED: Final = [(b"cache-control", b"no-cache, no-transform"), (b"x-accel-b
 SSE: Final = "sse"
 
 
-@dataclass(frozen=True, slots=True)
-class Wire:
+class Wire(Struct, frozen=True):
     """What all streams of a format have in common.
 
     `controls`: there are control frames. `framed`: blocks are SSE frames with cursors, and comments may stand

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import orjson
+from msgspec import Struct
 from pydantic_core import PydanticCustomError
 
 from config.checks.environment import host_port as host_port_of
@@ -33,8 +34,7 @@ LARGEST_PEM: Final = 1 << 20  # bytes: a bundle of every public CA has 200 KB
 STRATEGIES: Final = ("tls", "mtls", "none")
 
 
-@dataclass(frozen=True, slots=True)
-class Tls:
+class Tls(Struct, frozen=True):
     """How the connection is protected: file paths, and the name that the certificate must have."""
 
     strategy: str

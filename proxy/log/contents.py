@@ -13,8 +13,9 @@ Chunks that are missing between the last item of the log and the next one become
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from proxy.core.events import (
     RUN_EVENTS,
@@ -34,8 +35,7 @@ from proxy.core.events import (
 ALL: Final = 1 << 50  # more chunks than an attempt has
 
 
-@dataclass(slots=True)
-class StepContents:
+class StepContents(Struct):
     """What the log holds of one step: of attempt `attempt` all chunks before `next`."""
 
     name: str

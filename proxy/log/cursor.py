@@ -20,8 +20,9 @@ import binascii
 import hashlib
 import re
 import uuid
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 END_PLACE: Final = "end"
 SEAL_BYTES: Final = 8  # 64 bits cannot be guessed over HTTP, and ids stay short
@@ -29,8 +30,7 @@ _UUID: Final = re.compile("[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
 MAX_CURSOR: Final = 128  # characters; the longest cursor has some 60
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(Struct, frozen=True):
     """A cursor that was parsed but not verified (`Frames.holds`); `place` is None for ``end``.
 
     `received` is None for the cursor of a frame; else it counts the blocks of the piece from `since` to

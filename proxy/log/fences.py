@@ -17,14 +17,14 @@ perhaps with the same number) therefore have different cursors.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 MOST_FENCES: Final = 256  # fences that are remembered: older cursors become unknown
 
 
-@dataclass(frozen=True, slots=True)
-class Fence:
+class Fence(Struct, frozen=True):
     """`replica` leads with the number `number`; `start` is the first position that is written under it."""
 
     number: int

@@ -18,10 +18,12 @@ Times are Unix seconds. The body is JSON for people.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 TAP_REMEDY: Final = "trigger runs with one constant metadata pair and name it in hatchet.tap"
 OK: Final = 200
@@ -47,8 +49,7 @@ class ConfigState(StrEnum):
     BROKEN = "broken"  # no version was ever good: the team's streams answer stream.wait
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamHealth:
+class UpstreamHealth(Struct, frozen=True):
     """Whether Hatchet's gRPC, its history or an issuer answers, since when, and the error if not.
 
     `since` is in Unix seconds; None: since the start.
@@ -69,8 +70,7 @@ class UpstreamHealth:
         return self.state in (UpstreamState.REACHABLE, UpstreamState.UNKNOWN, UpstreamState.OFF)
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigHealth:
+class ConfigHealth(Struct, frozen=True):
     """Which version of a file is served, since when (Unix seconds, None: the start), and the reloads."""
 
     state: ConfigState = ConfigState.CURRENT
@@ -85,8 +85,7 @@ class ConfigHealth:
         return self.state is ConfigState.CURRENT
 
 
-@dataclass(frozen=True, slots=True)
-class SubscriptionHealth:
+class SubscriptionHealth(Struct, frozen=True):
     """How many runs have subscriptions of their own (`used` of `limit`: ``hatchet.subscriptions``).
 
     `state_only` runs found the limit reached: they are followed by their state alone, without chunks. That
@@ -98,8 +97,7 @@ class SubscriptionHealth:
     state_only: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class LimitHealth:
+class LimitHealth(Struct, frozen=True):
     """One limit of a team: how much of it is used, and how many clients it has turned away.
 
     `limit` and `used` are None for a limit that is not configured for the team (the process's own). `last` is
@@ -112,8 +110,7 @@ class LimitHealth:
     last: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TeamHealth:
+class TeamHealth(Struct, frozen=True):
     """One team at one moment."""
 
     name: str
@@ -129,8 +126,7 @@ class TeamHealth:
         return all(each.is_fine for each in (self.upstream, self.history, self.issuer, self.config))
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(Struct, frozen=True):
     """The process at one moment."""
 
     started: float
@@ -143,8 +139,7 @@ class Health:
     log: UpstreamHealth = UpstreamHealth(UpstreamState.OFF)  # that replicas share; OFF: there is none
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """A status and a JSON body."""
 
     status: int

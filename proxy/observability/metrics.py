@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
+
+from msgspec import Struct
 
 from proxy.observability.counters import Counters, Histogram, LogCounters, StreamCounters, TeamCounters
 
@@ -23,8 +24,7 @@ Row = tuple[tuple[str, ...], float]
 HistogramRow = tuple[tuple[str, ...], Histogram]
 
 
-@dataclass(frozen=True, slots=True)
-class Family(Generic[Source]):
+class Family(Struct, Generic[Source], frozen=True):
     """One metric: its name without `PREFIX` (and a counter's ``_total``), and how its rows are read."""
 
     name: str
@@ -34,8 +34,7 @@ class Family(Generic[Source]):
     rows: Callable[[Source], Iterable[Row]]
 
 
-@dataclass(frozen=True, slots=True)
-class HistogramFamily:
+class HistogramFamily(Struct, frozen=True):
     """One histogram, named like a `Family`."""
 
     name: str

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Protocol
 
 from msgspec import Struct
@@ -21,8 +20,7 @@ class Notice(Struct, frozen=True, gc=False):
     count: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class StreamStart:
+class StreamStart(Struct, frozen=True):
     """A request for a stream; `headers` have names in lower case, `address` is the client's."""
 
     team: str

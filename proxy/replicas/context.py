@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Protocol
+
+from msgspec import Struct
 
 from proxy.core.clock import Clock
 from proxy.core.events import Item
@@ -43,8 +44,7 @@ class Environment(Protocol):
         """An exception that should not be possible was caught."""
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True):
     """One shared run's surroundings; `log_keep`: seconds that the log of a finished run stays."""
 
     session: RunSession

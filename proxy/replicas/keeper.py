@@ -16,9 +16,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from proxy.core.clock import Clock, LoopClock
 from proxy.core.tasks import Background
@@ -46,8 +47,7 @@ class Opener(Protocol):
         """The shared run of a log's name, which stays at least for `seconds`; None where there is none."""
 
 
-@dataclass(slots=True)
-class _Silence:
+class _Silence(Struct):
     """The position that a followed run has reached, since when, and when the leader is asked about it."""
 
     position: int

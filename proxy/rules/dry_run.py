@@ -8,9 +8,10 @@ rules and the console's playground use it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct
 
 from proxy.core.events import End, Event, Item, Reset, StepGap
 from proxy.rules.merging import Merging, Ready
@@ -35,8 +36,7 @@ UNSENT: Final = (Cause.WAITS, Cause.HELD, Cause.UNSENT)
 """The causes for which nothing is sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(Struct, frozen=True):
     """One thing that the stream does for `item`.
 
     Of merged chunks `item` is the event that stands for them, of a repair the chunk that stands for the text.

@@ -19,10 +19,9 @@ Pure: the time is given. There is one object per channel.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any, Final
 
-from msgspec import Struct, structs
+from msgspec import Struct, field, structs
 
 from proxy.core.events import STEP_STREAM, Event, Flush, Item, LogItem, StepGap, step_key
 from proxy.rules.rule import DecodedEvent, Rule, milliseconds_of
@@ -41,8 +40,7 @@ class Ready(Struct, frozen=True, gc=False):
     decoded: DecodedEvent | None = None
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(Struct):
     """Chunks of one step and attempt that one rule takes; `payloads` are all text, or all JSON."""
 
     rule: Rule

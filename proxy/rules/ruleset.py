@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 from msgspec import Struct
@@ -53,8 +52,7 @@ class Decision(Struct, frozen=True, gc=False):
 UNTAKEN: Final = Decision(None)
 
 
-@dataclass(frozen=True, slots=True)
-class RuleVerdict:
+class RuleVerdict(Struct, frozen=True):
     """What one rule makes of an event; not `asked`: an earlier rule had decided the event."""
 
     rule: str

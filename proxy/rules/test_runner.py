@@ -9,8 +9,9 @@ import difflib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from config.expressions.api import ExpressionProblem, compile_allow
 from config.model.files import StreamConfig, TeamConfig, TestConfig
@@ -25,8 +26,7 @@ NOTHING: Final = "nothing"
 ALLOWED: Final = "allowed"
 
 
-@dataclass(frozen=True, slots=True)
-class TestResult:
+class TestResult(Struct, frozen=True):
     """The result of one test."""
 
     __test__ = False  # no test itself, whatever pytest makes of the name

@@ -20,11 +20,10 @@ sent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from proxy.core.events import (
     RUN_EVENTS,
@@ -64,8 +63,7 @@ class Repair(Struct, frozen=True, gc=False):
 Outcome = StepGap | Reset | Repair
 
 
-@dataclass(slots=True)
-class _SentText:
+class _SentText(Struct):
     """The text that one rule sent of one attempt; its hash and length are enough to compare it."""
 
     hash: blake2b = field(default_factory=blake2b)
@@ -85,8 +83,7 @@ class _SentText:
         return blake2b(beginning).digest() == self.hash.digest()
 
 
-@dataclass(slots=True)
-class _Step:
+class _Step(Struct):
     """The record of one step: the text that was sent, by (attempt, rule), and the gaps that are held."""
 
     sent: dict[tuple[int | None, int], _SentText] = field(default_factory=dict)

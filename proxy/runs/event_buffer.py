@@ -6,8 +6,9 @@ whose settling time has passed already.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from proxy.core.observations import LiveEvent
 from proxy.runs.reconcile.subscription_state import Pulse
@@ -15,8 +16,7 @@ from proxy.runs.reconcile.subscription_state import Pulse
 OVERHEAD: Final = 400  # bytes that an event costs beside its payload, about
 
 
-@dataclass(frozen=True, slots=True)
-class _Closed:
+class _Closed(Struct, frozen=True):
     """The subscription was over; `hung_up`: the engine said so in its last event."""
 
     hung_up: bool

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Final
+
+from msgspec import Struct
 
 from proxy.core.clock import Clock, LoopClock
 from proxy.core.events import GapCause, Item
@@ -35,8 +36,7 @@ from proxy.runs.subscriptions import SubscriptionSet
 AGAIN: Final = 1.0  # seconds until the run is attended again after an unforeseen error
 
 
-@dataclass(frozen=True, slots=True)
-class RunSettings:
+class RunSettings(Struct, frozen=True):
     """What operators can set."""
 
     check_after: float = 15.0  # seconds without an event after which the states are read

@@ -13,10 +13,10 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
+from msgspec import Struct
 
 from config.model.files import Config, HatchetConfig
 from config.watch import Fingerprint, watch
@@ -38,8 +38,7 @@ from proxy.server.workers.vitals import VITALS, AllVitals, OwnVitals
 from proxy.teams.hub import Connect, Hub
 
 
-@dataclass(frozen=True, slots=True)
-class Worker:
+class Worker(Struct, frozen=True):
     """The place of a process among several; `parent` is a descriptor that ends with the parent."""
 
     mesh: Mesh

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
 from msgspec import Struct
@@ -75,8 +74,7 @@ class Frame(Struct, frozen=True, gc=False):
         return len(self.body) + OVERHEAD
 
 
-@dataclass(frozen=True, slots=True)
-class Loss:
+class Loss(Struct, frozen=True):
     """Evicted chunks of a step's attempt; `missed` is their number, None where it is not known.
 
     `run_id` is set where the backlog has the chunks of several runs.

@@ -11,10 +11,11 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final
+
+from msgspec import Struct
 
 from config.model.files import Config, HatchetConfig, ServerConfig, TeamConfig
 from proxy import __version__
@@ -62,8 +63,7 @@ class Outcome(StrEnum):
     FAILED = "failed"  # the new version is broken; the last good one is served, if there is one
 
 
-@dataclass(frozen=True, slots=True)
-class TeamResult:
+class TeamResult(Struct, frozen=True):
     """The result of applying a configuration to one team."""
 
     team: str

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
+
+from msgspec import Struct
 
 from proxy.teams.memory_budget import shrink_largest
 
@@ -32,8 +33,7 @@ K = TypeVar("K", bound=Hashable)
 S = TypeVar("S", bound=LeasedSession)
 
 
-@dataclass(slots=True)
-class _Entry(Generic[K, S]):
+class _Entry(Struct, Generic[K, S]):
     """A session and the leases on it."""
 
     key: K

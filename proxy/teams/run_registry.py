@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from proxy.core.tasks import in_task, start_in
 from proxy.hatchet.errors import HatchetAway
@@ -38,8 +39,7 @@ class Launcher(Protocol):
         """Follow the run no longer; what is returned is done when nothing is left of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetentionPolicy:
+class RetentionPolicy(Struct, frozen=True):
     """How long sessions without a lease stay, in seconds, and how many runs there may be."""
 
     linger: float

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from proxy.core.events import STEP_STREAM, Event, StepGap
 from proxy.core.instant import SECOND

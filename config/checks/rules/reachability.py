@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from fnmatch import translate
 from typing import Final
+
+from msgspec import Struct, field
 
 from config.checks.event_names import RUN_EVENTS, is_glob
 from config.expressions.globs import CHUNKS, matches
@@ -16,8 +17,7 @@ MOST_COMPARISONS: Final = (
 )
 
 
-@dataclass(frozen=True)
-class RuleReach:
+class RuleReach(Struct, frozen=True):
     """What a rule takes: events of some steps and workflows (None: of all); `always`: it has no `when`.
 
     `passes_on`: chunks that are no JSON are offered to the rules after it. `rest`: it takes what is left of a
@@ -45,8 +45,7 @@ def overlap(some: Iterable[str], others: Iterable[str]) -> bool:
     return any(matches((a,), b) or matches((b,), a) for a in some for b in others)
 
 
-@dataclass
-class Taken:
+class Taken(Struct):
     """What earlier rules take of one event: all, or that of some steps; with the rule that takes it."""
 
     all: str | None = None

@@ -7,12 +7,12 @@ import os
 import re
 import signal
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 from click.core import ParameterSource
+from msgspec import Struct
 
 from config.load import load
 from config.problems import ConfigError
@@ -34,8 +34,7 @@ SERVICE_LINK: Final = re.compile(r"(tcp|udp|sctp)://")
 """How STREAM_PROXY_PORT begins in a pod whose namespace has a Service called stream-proxy."""
 
 
-@dataclass(frozen=True, slots=True)
-class Serving:
+class Serving(Struct, frozen=True):
     """What is served, and where; `served` is the fingerprint of the files, from before they were read."""
 
     path: Path

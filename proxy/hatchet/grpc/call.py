@@ -7,9 +7,10 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote
+
+from msgspec import Struct, field
 
 from proxy.hatchet.grpc.frames import HTTP_CODES, MESSAGE
 from proxy.hatchet.grpc.status import Code
@@ -21,8 +22,7 @@ Outcome = tuple[
 ]  # gRPC code, its text, and the error that `on_message` raised, if any
 
 
-@dataclass(slots=True, eq=False)
-class Call:
+class Call(Struct, eq=False):
     """One request and its response: each message goes to `on_message`, the one outcome to `on_end`.
 
     `refused` is true if the server did not begin to process the call (REFUSED_STREAM, or beyond the last

@@ -9,9 +9,10 @@ environment. Source: OpenTelemetry's specification, "Environment Variable Specif
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 HTTP: Final = "http/protobuf"
 GRPC: Final = "grpc"
@@ -21,8 +22,7 @@ TRACES: Final = "traces"
 METRICS: Final = "metrics"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """The protocol of each signal that is on, and what the variables say that has no effect here."""
 
     protocols: Mapping[str, str]

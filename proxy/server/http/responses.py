@@ -11,11 +11,11 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
 import orjson
+from msgspec import Struct
 
 from proxy.formats.chunked import LAST, chunk
 from proxy.formats.wire import NAMED, Wire
@@ -35,8 +35,7 @@ DRAIN_SECONDS: Final = 1.0
 QUALITY: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
 
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
+class HttpResponse(Struct, frozen=True):
     """A whole response.
 
     For the log: `detail` is what the body says to a developer, `limit` the limit that is reached, if one is.

@@ -16,8 +16,9 @@ import json
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from proxy.core.tasks import start_in
 from proxy.server.workers.placement import worker_of
@@ -32,8 +33,7 @@ AT_ONCE: Final = 64
 """Messages that are read in one turn of the loop; the rest waits for the next turn."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inboxes:
+class Inboxes(Struct, frozen=True):
     """The inboxes of all workers: `ours[n]` is where worker n reads, `theirs[n]` where others write to it."""
 
     ours: Sequence[socket.socket]

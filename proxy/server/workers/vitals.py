@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from dataclasses import dataclass, replace
 from typing import Final, Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from proxy.observability.counters import Counters
 from proxy.observability.health import Health, together
@@ -19,8 +21,7 @@ from proxy.teams.hub import Hub
 VITALS: Final = b"vitals"
 
 
-@dataclass(frozen=True, slots=True)
-class Vitals:
+class Vitals(Struct, frozen=True):
     """The numbers and the health of one process, or of several together."""
 
     process: int

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
 
 import pytest
 from msgspec import structs
+from msgspec.structs import replace
 
 from proxy.core.events import Event, GapCause, Item, StepGap
 from proxy.core.observations import CoreState, CoreStep, Kind, LiveEvent, Status

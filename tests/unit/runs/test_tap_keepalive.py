@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 
 import pytest
 from msgspec import structs
+from msgspec.structs import replace
 
 from proxy.core.observations import Kind, LiveEvent, Status
 from proxy.hatchet.errors import HatchetAway

@@ -111,13 +111,43 @@ def test_check_does_not_load_grpc_nor_the_server() -> None:
 
 def test_pydantic_does_not_search_for_plugins() -> None:
     program = (
-        "import sys\nfrom proxy.cli.main import start\ntry: start()\nexcept SystemExit: pass\n"
+        "import sys\nfrom proxy.cli.main import main, prepare\nprepare()\n"
+        "try: main()\nexcept SystemExit: pass\n"
         "print('importlib.metadata' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, "check", FINE], capture_output=True, text=True, env=ENV, check=True
     )
     assert done.stdout.splitlines()[-1] == "False"
+
+
+AS_A_PROGRAM = [sys.executable, "-c", "from proxy.cli.main import start; start()", "check"]
+
+
+def test_the_program_ends_with_the_status_and_the_output_of_the_command() -> None:
+    for path, status in ((FINE, 0), (WRONG, 1), ("/not/here.yaml", 2)):
+        done = subprocess.run([*AS_A_PROGRAM, path], capture_output=True, text=True, env=ENV, check=False)
+        said = run(path)
+        assert (done.returncode, done.stdout, done.stderr) == (status, said.stdout, said.stderr)
+
+
+def test_the_program_takes_nothing_apart_at_its_end() -> None:
+    program = f"import atexit\natexit.register(print, 'taken apart')\n{AS_A_PROGRAM[2]}"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run([*command, "check", FINE], capture_output=True, text=True, env=ENV, check=True)
+    assert done.stdout == "1 file: no problems\n"
+    done = subprocess.run([*command, "schema"], capture_output=True, text=True, env=ENV, check=True)
+    assert done.stdout.endswith("taken apart\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_that_cannot_be_written_is_no_success() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*AS_A_PROGRAM, FINE], stdout=full, stderr=subprocess.PIPE, env=ENV, check=False
+        )
+    assert done.returncode != 0
+    assert b"No space left" in done.stderr
 
 
 def test_without_the_environment_a_file_is_checked_without_its_secrets(tmp_path: Path) -> None:

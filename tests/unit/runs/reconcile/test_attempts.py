@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from proxy.core.events import STEP_COMPLETED, STEP_FAILED, STEP_RETRYING, End, GapCause, Reset, StepGap
 from proxy.core.observations import CoreStep, Kind, PastState, PastStep, PastTaskEvent, Status

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from proxy.core.observations import PastTaskEvent, Status
 from proxy.runs.reconcile.subscription_state import Selection

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from proxy.core.events import STEP_CANCELLED, STEP_COMPLETED, STEP_FAILED, STEP_STARTED, Event
 from proxy.core.observations import CoreStep, Kind, LiveEvent, PastState, PastTaskEvent, Status
