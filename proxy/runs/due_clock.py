@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import inf, nextafter
 from typing import Final
 
-from proxy.core.clock import Clock
+from proxy.core.clock import Alarm, AlarmClock
 
 # Turns of the loop between a due time and what is due then: each of them reads the sockets. After a stall of
 # the process, chunks that came in time are received before an end is judged.
@@ -30,7 +30,9 @@ class DueClock:
     So events that are read late are dated before the due time, and what is due happens at the wake-up.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    __slots__ = ("_clock", "due")
+
+    def __init__(self, clock: AlarmClock) -> None:
         self.due = inf  # seconds
         self._clock = clock
 
@@ -43,46 +45,51 @@ class DueClock:
         """Return after `seconds`."""
         await self._clock.sleep(seconds)
 
+    def call_at(self, at: float, call: Callable[[], object]) -> Alarm:
+        """Call `call` once `clock` shows `at` seconds."""
+        return self._clock.call_at(at, call)
+
 
 class WakeUp:
     """Calls `wake` at the earliest due time. It alone sets the clock's `due`."""
 
-    __slots__ = ("_clock", "_task", "_wake")
+    __slots__ = ("_alarm", "_clock", "_wake")
 
     def __init__(self, clock: DueClock, wake: Callable[[], None]) -> None:
         self._clock = clock
         self._wake = wake
-        self._task: asyncio.Task[None] | None = None
+        self._alarm: Alarm | None = None
 
     def by(self, now: float, at: float) -> None:
         """Wake up at `at`, if not before; infinity: never. Both in seconds of the clock."""
         at = max(at, now + NEAREST)
-        if at == inf or (self._task is not None and self._clock.due <= at):
+        if at == inf or (self._alarm is not None and self._clock.due <= at):
             return
         self.cancel()
         self._clock.due = at
-        self._task = asyncio.get_running_loop().create_task(self._sleep(at - now))
+        self._alarm = self._clock.call_at(at, self._ring)
 
-    async def _sleep(self, seconds: float) -> None:
-        await self._clock.sleep(seconds)
-        for _ in range(TURNS):
-            await asyncio.sleep(0)
-        self._task = None
+    def _ring(self) -> None:
+        self._turn(TURNS)
+
+    def _turn(self, left: int) -> None:
+        if left:
+            self._alarm = asyncio.get_running_loop().call_soon(self._turn, left - 1)
+            return
+        self._alarm = None
         self._clock.due = inf
         self._wake()
 
-    def cancel(self) -> list[asyncio.Task[None]]:
-        """Wake up no more, until `by` is called again; the task to wait for, if there is one."""
-        task, self._task = self._task, None
-        if task is None:
-            return []
-        task.cancel()
-        return [task]
+    def cancel(self) -> None:
+        """Wake up no more, until `by` is called again."""
+        alarm, self._alarm = self._alarm, None
+        if alarm is not None:
+            alarm.cancel()
 
-    def close(self) -> list[asyncio.Task[None]]:
-        """Never wake up again; the task to wait for, if there is one."""
+    def close(self) -> None:
+        """Never wake up again."""
         self._wake = _nothing  # breaks a reference cycle: what is woken up has this object
-        return self.cancel()
+        self.cancel()
 
 
 def _nothing() -> None:

@@ -17,7 +17,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from proxy.core.clock import Clock, LoopClock
+from proxy.core.clock import AlarmClock, LoopClock
 from proxy.core.events import GapCause, Item
 from proxy.core.observations import CoreState, LiveEvent
 from proxy.hatchet.errors import HatchetAway, HatchetError
@@ -56,7 +56,7 @@ class RunFollower:
         *,
         publish: Callable[[Sequence[Item]], None],
         settings: RunSettings | None = None,
-        clock: Clock | None = None,
+        clock: AlarmClock | None = None,
         observer: Observer | None = None,
         quota: SubscriptionQuota | None = None,
         lag: LagMeter | None = None,
@@ -205,7 +205,8 @@ class RunFollower:
     async def close(self) -> None:
         """End everything, and wait for it; nothing is published after that."""
         self._closed = True
-        tasks = [*self._reader.close(), *self._subscriptions.close(), *self._wake_up.close()]
+        self._wake_up.close()
+        tasks = [*self._reader.close(), *self._subscriptions.close()]
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
         self._publish = _to_nobody  # breaks a reference cycle: the receiver of items holds this run

@@ -98,7 +98,7 @@ class Backlog(Generic[E]):
         self.sealed = False
         self._recent: list[E] = []
         self._head = 0  # entries before this index were evicted; they are cut off later
-        self._aside: deque[tuple[int, E]] = deque()
+        self._aside: deque[tuple[int, E]] | tuple[()] = ()  # a deque takes 700 bytes, and few need one
         self._aside_bytes = 0
         self._losses: dict[
             tuple[str | None, int | None, str | None], list[int]
@@ -138,7 +138,7 @@ class Backlog(Generic[E]):
         self._grew(-self.bytes)
         self.bytes = 0
         self._recent, self._head = [], 0
-        self._aside.clear()
+        self._aside = ()
 
     def restart(self, last: int) -> None:
         """Drop all frames and start again with the number after `last`."""
@@ -205,6 +205,7 @@ class Backlog(Generic[E]):
         self._recent[self._head] = self._recent[-1]  # so that the evicted entry can be freed
         self._head += 1
         if entry.lasting:
+            self._aside = self._aside or deque()
             self._aside.append((number, entry))
             self._aside_bytes += entry.size
             return
@@ -219,6 +220,7 @@ class Backlog(Generic[E]):
         loss[2] += entry.chunks
 
     def _forget(self) -> None:
+        assert self._aside, "only what was moved aside is forgotten"
         number, entry = self._aside.popleft()
         self._aside_bytes -= entry.size
         self._release(entry)

@@ -89,7 +89,7 @@ class Channel:
         self.merges: Final = self._merging is not None
         """Whether chunks may wait to become one frame: then `ready` says what is sent when."""
         self._whole_after: int | None = 0  # the frames after it are those of every replica; None: not yet
-        self._unflushed: set[int] = set()  # until chunks that began to wait before the first item are sent
+        self._unflushed: list[int] = []  # until chunks that began to wait before the first item are sent
         self._texts = WholeTexts(rules, merged=merged) if rules.repairs_texts else None
         self._refused = RefusedWork(rules, merged=merged)
         self._batch: tuple[int, int, bytes, int] | None = None  # (from, newest, bytes, to) of the last batch
@@ -121,7 +121,7 @@ class Channel:
 
     def begin_late(self) -> None:
         """The first items of the run are not kept: chunks that were merged with them are not known here."""
-        self._unflushed = set(self.rules.merge_times)
+        self._unflushed = list(self.rules.merge_times)
         self._whole_after = None if self._unflushed else 0
 
     def ready(self, item: LogItem, decoded: DecodedEvents | None, now: float) -> list[Ready]:
@@ -140,8 +140,8 @@ class Channel:
     def _note_flush(self, item: LogItem) -> None:
         if not self._unflushed:
             self._whole_after = self.backlog.last
-        elif isinstance(item, Flush):
-            self._unflushed.discard(item.milliseconds)
+        elif isinstance(item, Flush) and item.milliseconds in self._unflushed:
+            self._unflushed.remove(item.milliseconds)
 
     def flushed(self, now: float) -> list[Ready]:
         """What has waited long enough."""

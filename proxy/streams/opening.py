@@ -44,10 +44,11 @@ def open_dispatcher(
         created = int(time.time()) if ids.created is None else ids.created
         facts = Facts(run_id, value or run_id, config.name, ids.salt, created)
         machine = machine_of(config.format, facts, hold=config.hold, failed=stream.rules.failed)
+    backlog: Backlog[Frame] = Backlog(config.backlog.events, config.backlog.bytes, grew)
     channel = Channel(
         stream.rules,
         ids,
-        Backlog[Frame](config.backlog.events, config.backlog.bytes, grew),
+        backlog,
         counts.stream(config.name),
         rebuild=rebuild,
         unforeseen=unforeseen,

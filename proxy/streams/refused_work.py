@@ -19,14 +19,14 @@ class RefusedWork:
         """`merged`: the channel has the items of several runs."""
         self._rules = rules
         self._merged = merged
-        self._open: set[_Reader] = set()  # those for which nothing was sent since their gap
+        self._open: dict[_Reader, None] = {}  # those for which nothing was sent since their gap
 
     def unannounced(self, event: Event) -> StepGap | None:
         """The gap for `event`, which became no message: None where it was not refused, or has its gap."""
         gap = self.gap(event)
         if gap is None or (gap.step, gap.attempt, gap.run_id) in self._open:
             return None
-        self._open.add((gap.step, gap.attempt, gap.run_id))
+        self._open[gap.step, gap.attempt, gap.run_id] = None
         return gap
 
     def gap(self, event: Event) -> StepGap | None:
@@ -39,7 +39,7 @@ class RefusedWork:
     def forwarded(self, event: Event) -> None:
         """`event` became a message: the next refused event of its step gets a new gap."""
         if self._open:
-            self._open.discard(self._reader_of(event))
+            self._open.pop(self._reader_of(event), None)
 
     def _reader_of(self, event: Event) -> _Reader:
         """Where the gap belongs; no step and attempt where the stream forwards none of the step's chunks."""

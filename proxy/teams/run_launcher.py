@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from random import Random
 from typing import Any, Final, Protocol
 
 from config.model.files import ServerConfig, TeamConfig
@@ -77,6 +78,7 @@ class RunLauncher:
         self._counters = counters
         self._grew = grew
         self._clock = LoopClock()
+        self._rng = Random()  # one for all runs: its state takes 3 KB
         self.quota = SubscriptionQuota(config.hatchet.subscriptions)
         self._lag = LagMeter()
         self._observer = RunCounters(counters, event_log, config.name, self.quota)
@@ -148,7 +150,7 @@ class RunLauncher:
         """
         config = self._config
         backlogs = [stream.backlog for stream in config.streams.values()]
-        retained = Backlog[RetainedItem](
+        retained: Backlog[RetainedItem] = Backlog(
             max([KEEP_EVENTS, *(backlog.events for backlog in backlogs)]),
             max([KEEP_BYTES, *(backlog.bytes for backlog in backlogs)]),
             self._grew,
@@ -186,6 +188,7 @@ class RunLauncher:
             clock=self._clock,
             quota=self.quota,
             lag=self._lag,
+            rng=self._rng,
             observer=self._observer,
             pair=None if self.tap is None else self.tap.pair,
             recovered=self._hatchet_is_back,

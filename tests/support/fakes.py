@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
+from proxy.core.clock import Alarm
 from proxy.core.observations import CoreState, ListedRun, LiveEvent, PastState
 from proxy.hatchet.errors import HatchetError, RunUnknown
 from proxy.hatchet.upstream import Deliver
@@ -39,6 +40,15 @@ class HandClock:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._now + seconds, next(self._ids), future))
         await future
+
+    def call_at(self, at: float, call: Callable[[], object]) -> Alarm:
+        """Call `call` in the turn that follows the one in which the time comes."""
+
+        async def wait() -> None:
+            await self.sleep(at - self._now)
+            call()
+
+        return asyncio.get_running_loop().create_task(wait())
 
     def stall(self, seconds: float) -> None:
         """Let `seconds` pass in which the process does nothing: sleepers are woken by the next `turn`."""
