@@ -1,11 +1,16 @@
 """Publishes events while the load generator listens, paced by how many have arrived (or by a rate).
 
     python bench/drive.py engine --shm FILE --runs 1 --clients 1000             an engine, for the proxy
+    python bench/drive.py brief --shm FILE --runs 200 --rate 50                 an engine; runs that are read
     python bench/drive.py lines --port PORT --shm FILE --runs 1 --clients 1000  lines on a socket, for a peer
 
-It prints one line of JSON when it is ready (for `engine`: the environment and the runs). The load generator
-writes numbers into the shared file: [0] events that have arrived, [1] not 0 when the load is over, [3] not
-0 once all clients are connected.
+It prints one line of JSON when it is ready (for `engine`: the environment and the runs).
+
+`brief` then reads the proxy's port from standard input, and begins `--runs` runs, `--rate` a second, that
+take BRIEF seconds each; a client reads each from its beginning to its end. It prints how many got their end.
+
+The load generator writes numbers into the shared file: [0] events that have arrived, [1] not 0 when the load
+is over, [3] not 0 once all clients are connected.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import json
 import mmap
 import os
 import struct
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -25,6 +31,7 @@ import uvloop
 
 Publish = Callable[[int, bytes], None]
 TICK = 0.001  # seconds between two checks: short beside the time for which a window is in flight
+BRIEF = 1.0  # seconds that a run of `brief` takes
 MOST = 512  # events published at once if the publisher has fallen behind its rate
 
 
@@ -120,6 +127,32 @@ async def engine(given: argparse.Namespace) -> None:
         await drive(given, publish)
 
 
+async def brief(given: argparse.Namespace) -> None:
+    """An embedded engine whose runs begin and end, each read by a client."""
+    from proxy.simulator import Engine  # noqa: PLC0415
+    from proxy.simulator.script.model import Step, Workflow, script  # noqa: PLC0415
+
+    work = Workflow("feed", (Step("feed", takes=BRIEF, output={"ok": True}),))
+    quirks = {"rate_limit": False}
+    async with Engine(script(work), quirks=quirks, lean=True) as hatchet:
+        print(json.dumps({"env": hatchet.env, "runs": [], "tokens": list(hatchet.tokens)}), flush=True)
+        port = int(await asyncio.to_thread(sys.stdin.readline))
+
+        async def run(number: int) -> bool:
+            await asyncio.sleep(number / given.rate)
+            path = f"/runs/{await hatchet.trigger('feed')}"
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n\r\n".encode())
+            received = b""
+            while b"\nevent: stream.end\n" not in received and (more := await reader.read(65536)):
+                received += more
+            writer.close()
+            return b"\nevent: stream.end\n" in received
+
+        ended = await asyncio.gather(*(run(number) for number in range(given.runs)))
+        print(json.dumps({"ended": sum(ended)}), flush=True)
+
+
 async def lines(given: argparse.Namespace) -> None:
     """Lines on a socket of a peer."""
     for _ in range(100):
@@ -131,7 +164,12 @@ async def lines(given: argparse.Namespace) -> None:
     await drive(given, lambda run, text: writer.write(b"%d %b\n" % (run, text)))
 
 
-WAYS: dict[str, Callable[[argparse.Namespace], Awaitable[None]]] = {"engine": engine, "lines": lines}
+Way = Callable[[argparse.Namespace], Awaitable[None]]
+WAYS: dict[str, Way] = {
+    "engine": engine,
+    "brief": brief,
+    "lines": lines,
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(

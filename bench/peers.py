@@ -7,6 +7,7 @@ Servers run on one core; the feed and the load generator run on the other.
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -53,6 +54,8 @@ class Need:
     heartbeat: int = 15
     rules: str = RULES
     streams: str = ""  # more settings of the proxy's stream, as YAML
+    server: str = ""  # settings of the proxy's process, as YAML
+    way: str = "engine"  # of drive.py, for the proxy
     teams: int = 1
     fed: bool = True
 
@@ -63,6 +66,7 @@ class Serving:
 
     pid: int
     options: dict[str, Any] = field(default_factory=dict)
+    feed: subprocess.Popen[str] | None = None  # the process that feeds it
 
 
 class Peer(Protocol):
@@ -104,7 +108,7 @@ class Ours:
         with tempfile.TemporaryDirectory() as folder:
             here = Path(folder)
             shm, log = here / "shm", here / "feed.log"
-            with process(feed_command("engine", need, shm), LOAD_CORE, log=log, pipes=True) as feed:
+            with process(feed_command(need.way, need, shm), LOAD_CORE, log=log, pipes=True) as feed:
                 ready = first_line(feed, log)
                 config, env = self._config(here, need, ready)
                 env |= self._otel
@@ -118,7 +122,8 @@ class Ours:
                         "".join(f"{self._path(n, run, need)}\n" for n, run in enumerate(ready["runs"]))
                     )
                     port = int(url.rstrip("/").rpartition(":")[2])
-                    yield Serving(server.pid, {"port": port, "pids": server.pid, "paths": paths, "shm": shm})
+                    options = {"port": port, "pids": server.pid, "paths": paths, "shm": shm}
+                    yield Serving(server.pid, options, feed)
 
     def _config(self, here: Path, need: Need, ready: dict[str, Any]) -> tuple[Path, dict[str, str]]:
         stream = f"streams:\n  chunks:\n    heartbeat: {need.heartbeat}s\n    path: /runs/{{workflowRunId}}\n"
@@ -127,7 +132,7 @@ class Ours:
         if need.teams == 1:
             path = here / "streams.yaml"
             hatchet = f"hatchet: {{token: '${{HATCHET_CLIENT_TOKEN}}', subscriptions: {SUBSCRIPTIONS}}}\n"
-            path.write_text("version: 1\n" + hatchet + stream)
+            path.write_text("version: 1\n" + need.server + hatchet + stream)
             return path, env
         (here / "config" / "teams").mkdir(parents=True)
         lines = ["version: 1", "teams:"]

@@ -14,6 +14,7 @@ import sys
 
 from load import build
 from machine import HERE, PYTHON
+from runs import w7runs
 from sharing import takeover, w8
 from starting import start
 from works import WORKS, Work
@@ -25,7 +26,7 @@ def fair() -> None:
 
 
 def main() -> None:
-    works: dict[str, Work] = {**WORKS, "w8": w8, "takeover": takeover, "start": start}
+    works: dict[str, Work] = {**WORKS, "w7runs": w7runs, "w8": w8, "takeover": takeover, "start": start}
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -7,7 +7,7 @@ client is immutable: a new token or address makes a new client, and closing the 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 from urllib.parse import quote
@@ -71,15 +71,17 @@ class HatchetClient:
         """Whether a REST history is configured."""
         return self._rest is not None
 
-    async def follow(self, run_id: str, deliver: Deliver, opened: Callable[[], None] | None = None) -> None:
+    def follow(
+        self, run_id: str, deliver: Deliver, opened: Callable[[], None] | None = None
+    ) -> Coroutine[Any, Any, None]:
         """Subscribe by run id; see `Upstream.follow`."""
-        await self._listen(codec.by_run(run_id), deliver, opened)
+        return self._listen(codec.by_run(run_id), deliver, opened)
 
-    async def follow_metadata(
+    def follow_metadata(
         self, key: str, value: str, deliver: Deliver, opened: Callable[[], None] | None = None
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """Subscribe by a metadata pair; see `Upstream.follow_metadata`."""
-        await self._listen(codec.by_metadata(key, value), deliver, opened)
+        return self._listen(codec.by_metadata(key, value), deliver, opened)
 
     async def core(self, run_id: str) -> CoreState:
         """GetRunDetails; see `Upstream.core`."""

@@ -69,16 +69,23 @@ class MonitoredUpstream:
     def has_history(self) -> bool:
         return self._client.has_history
 
-    async def follow(self, run_id: str, deliver: Deliver, opened: Callable[[], None] | None = None) -> None:
-        await self._subscribe(lambda client: client.follow(run_id, deliver, opened))
+    # These return the coroutine of the call itself: one of their own around it would stay as long as the
+    # subscription, for each run.
 
-    async def follow_metadata(
+    def follow(
+        self, run_id: str, deliver: Deliver, opened: Callable[[], None] | None = None
+    ) -> Coroutine[Any, Any, None]:
+        client = self._client
+        return self._call(client.follow(run_id, deliver, opened), subscribed_at=client)
+
+    def follow_metadata(
         self, key: str, value: str, deliver: Deliver, opened: Callable[[], None] | None = None
-    ) -> None:
-        await self._subscribe(lambda client: client.follow_metadata(key, value, deliver, opened))
+    ) -> Coroutine[Any, Any, None]:
+        client = self._client
+        return self._call(client.follow_metadata(key, value, deliver, opened), subscribed_at=client)
 
-    async def core(self, run_id: str) -> CoreState:
-        return await self._call(self._client.core(run_id))
+    def core(self, run_id: str) -> Coroutine[Any, Any, CoreState]:
+        return self._call(self._client.core(run_id))
 
     async def past(self, run_id: str) -> PastState | None:
         state = await self._call_history(self._client.past(run_id))
@@ -121,13 +128,8 @@ class MonitoredUpstream:
     async def close(self) -> None:
         await self._client.close()
 
-    async def _subscribe(self, call: Callable[[Upstream], Coroutine[Any, Any, None]]) -> None:
-        client = self._client
-        await self._call(call(client))
-        if client is not self._client:
-            raise HatchetAway("the connection to Hatchet was replaced")
-
-    async def _call(self, call: Coroutine[Any, Any, T]) -> T:
+    async def _call(self, call: Coroutine[Any, Any, T], *, subscribed_at: Upstream | None = None) -> T:
+        """What `call` returns; `subscribed_at`: it was a subscription at this client, and is over."""
         try:
             answer = await call
         except RunUnknown:
@@ -138,6 +140,8 @@ class MonitoredUpstream:
             self._learn(error)
             raise
         self._learn(None)
+        if subscribed_at is not None and subscribed_at is not self._client:
+            raise HatchetAway("the connection to Hatchet was replaced")
         return answer
 
     async def _call_history(self, call: Coroutine[Any, Any, T]) -> T:

@@ -10,9 +10,9 @@ import asyncio
 import importlib.util
 import os
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from proxy.hatchet.endpoint import Endpoint, Tls
 from proxy.hatchet.errors import HatchetAway, HatchetError
@@ -94,15 +94,15 @@ class ConnectionPool:
             raise error_for_status(Code.INTERNAL, "", call)
         return messages[0]
 
-    async def server_stream(
+    def server_stream(
         self,
         path: str,
         request: bytes,
         call: str,
         receive: Callable[[bytes], None],
         opened: Callable[[], None] | None = None,
-    ) -> None:
-        await self._call(path, request, call, receive, opened)
+    ) -> Coroutine[Any, Any, None]:
+        return self._call(path, request, call, receive, opened)
 
     async def close(self) -> None:
         self._closed = True
