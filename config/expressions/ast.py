@@ -61,9 +61,20 @@ class Written(Struct, frozen=True):
         pipe = self._index(position) - 1
         return self.text[self._begin(pipe) : self.tokens[pipe].position].strip()
 
-    def first_argument(self, call: Node) -> str:
-        """The first argument of a function."""
-        return self.operand(self.tokens[self._index(call.position) + 1].position)
+    def arguments(self, call: Node) -> list[str]:
+        """The arguments of a function."""
+        index = self._index(call.position) + 1
+        found: list[str] = []
+        depth, begin = 0, self.tokens[index].position + 1
+        for number in range(index, len(self.tokens)):
+            token = self.tokens[number]
+            depth += (token.kind in _OPENING) - (token.kind in _CLOSING)
+            if depth == 0 or (depth == 1 and token.kind == "comma"):
+                found.append(self.text[begin : token.position].strip())
+                begin = token.position + 1
+            if depth == 0:
+                break
+        return found
 
     def comparison(self, node: Node) -> str:
         """Both sides of a comparator, with the comparator."""

@@ -53,6 +53,7 @@ class _Walk:
         self._reported: set[tuple[int, str]] = set()
         self._at = {token.position: token for token in written.tokens}
         self._scopes = 0
+        self._calls: dict[int, list[str]] = {}  # the arguments as written of each call, read once
 
     def note_dots(self, tree: Node) -> None:
         """Notes which names follow a dot: ``true`` there is a field, and anywhere else it is no constant."""
@@ -283,8 +284,16 @@ class _Walk:
         return ANY
 
     def _function_expression(self, node: Node, value: Shape, guards: Guards) -> Shape:
-        shapes = [self.visit(child, value, guards) for child in node.children]
         function = FUNCTIONS.get(node.value)
+        shapes = []
+        for index, child in enumerate(node.children):
+            applied = function is not None and "expression" in function.param(index).types
+            # Where the & is missing, which is reported, the names are those of an element all the same.
+            shapes.append(
+                self._expref(Node("expref", 0, None, (child,)), value, guards)
+                if applied and child.kind != "expref"
+                else self.visit(child, value, guards)
+            )
         if function is None or not function.takes(len(shapes)):
             return ANY
         for index, shape in enumerate(shapes):
@@ -302,13 +311,22 @@ class _Walk:
             )
         return _RESULTS.get(node.value, ANY)
 
+    def _arguments(self, call: Node) -> list[str]:
+        if id(call) not in self._calls:
+            self._calls[id(call)] = self.written.arguments(call)
+        return self._calls[id(call)]
+
     def _argument(self, node: Node, index: int, shape: Shape) -> None:
         """The argument at `index`, and the elements of a list that is written out."""
         child, param = node.children[index], FUNCTIONS[node.value].param(index)
         if node.value == "contains" and self.strict and index == 0 and shape.kind != "array":
             self._report(lint_messages.contains_in_a_text(node, shape, self.written))
             return  # to_array(), which that proposes, takes null too
-        self._report(lint_messages.argument(node.value, child, shape, param))
+        self._report(
+            lint_messages.argument(
+                node.value, child, shape, param, written=self._arguments(node), index=index
+            )
+        )
         if param.elements and child.kind == "multi_select_list":
             for element, inner in zip(child.children, shape.elements, strict=True):
                 self._report(lint_messages.argument(node.value, element, inner, Param(param.elements)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from itertools import pairwise
 from typing import Final
@@ -11,6 +11,7 @@ from typing import Final
 from config.expressions.ast import Diagnostic, Node, Token, Written
 from config.expressions.cost import LARGE_TEXT
 from config.expressions.functions import FUNCTIONS, Param
+from config.expressions.notations import as_json
 from config.expressions.syntax_hints import joined
 from config.expressions.types import Shape
 from config.expressions.validation import usage
@@ -32,6 +33,20 @@ _MEANT: Final = {
     **dict.fromkeys(("retry", "retry_count", "retryCount"), "attempt"),
     **dict.fromkeys(("event_type", "kind"), "type"),
 }
+_OF_ALLOW: Final = {
+    "metadata": "the run's metadata is run.metadata",
+    **dict.fromkeys(("id", "run_id", "workflowRunId"), "the run's id is run.id"),
+    **dict.fromkeys(("params", "query"), "the request's parameters are request.params"),
+    "origin": "the page's origin is request.origin",
+    **dict.fromkeys(
+        ("payload", "step", "type", "attempt", "workflow"), "allow sees no event: it has claims, run, request"
+    ),
+    **dict.fromkeys(
+        ("user", "token", "jwt", "auth", "subject", "user_id"), "the token's subject is claims.sub"
+    ),
+}
+"""Under `allow`: what is meant by a name that its root does not have."""
+
 _NUMERIC: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _WORD_ENDS: Final = frozenset(
     {"literal", "unquoted_identifier", "quoted_identifier", "rparen", "rbracket", "rbrace", "current"}
@@ -47,7 +62,7 @@ def _instead(literal: str) -> str:
         return f"the constant is `{'null' if literal == 'None' else literal.lower()}`"
     if "${" in literal:
         return f"there are no templates: {joined(literal)}"
-    return f"write the text in single quotes: '{literal.strip(chr(39))}'"
+    return as_json(literal) or f"write the text in single quotes: '{literal.strip(chr(39))}'"
 
 
 def words(tokens: list[Token]) -> Iterator[Diagnostic]:
@@ -93,6 +108,8 @@ def unknown_field(node: Node, value: Shape, quoted: bool) -> Diagnostic:
         hint = f"did you mean {close[0]}?"
     elif "payload" in fields:
         hint = f"a step's output is under payload: payload.{name}; a text stands in single quotes: '{name}'"
+    elif "claims" in fields:
+        hint = _OF_ALLOW.get(name, f"what the token claims is under claims: claims.{name}")
     else:
         hint = f"it has {', '.join(fields)}"
     return Diagnostic(node.position, "error", "unknown-field", f"{where} has no field `{name}`", hint)
@@ -266,11 +283,11 @@ def _order_hint(
 
 def contains_in_a_text(node: Node, subject: Shape, written: Written) -> Diagnostic:
     """Under `allow` ``contains('administrator', 'admin')`` would let in."""
-    what = written.first_argument(node)
+    what, *rest = written.arguments(node)
     message = f"where {_what(subject)} is a text, contains() looks for a part of it: 'admin' is in 'nonadmin'"
     if subject.kind == "string":
         message = f"{_what(subject)} is a text, and contains() finds parts of it: 'admin' is in 'nonadmin'"
-    hint = f"let it search a list only: contains(to_array({what}), …)"
+    hint = f"let it search a list only: contains({', '.join([f'to_array({what})', *rest])})"
     return Diagnostic(node.position, "warning", "contains-in-text", message, hint)
 
 
@@ -292,6 +309,8 @@ def wrong_result(tree: Node, result: Shape, wanted: str) -> Diagnostic:
     """The expression can never give the type that is needed."""
     message = f"this must give {_a(wanted)}, and it gives {_a(result.kind)}"
     hint = "name the field of the output that holds it, like payload.answer"
+    if wanted == "string" and result.kind in ("number", "boolean") and result.written:
+        hint = f"{hint}; or write it as text: to_string({result.written})"
     return Diagnostic(tree.position, "error", "wrong-result", message, hint)
 
 
@@ -327,8 +346,14 @@ def never_equal(node: Node, side: Shape, other: Shape) -> Diagnostic:
     )
 
 
-def argument(name: str, node: Node, shape: Shape, param: Param) -> Diagnostic | None:
-    """The error or warning about an argument of this shape, if any."""
+def argument(
+    name: str, node: Node, shape: Shape, param: Param, *, written: Sequence[str] = (), index: int = 0
+) -> Diagnostic | None:
+    """The error or warning about an argument of this shape, if any.
+
+    `written`: all arguments of the call as text, of which this is the one at `index`; without them it is an
+    element of a list.
+    """
     if not param.types or node.kind == "expref" or "expression" in param.types:
         return None
     if shape.kind not in ("any", "null", *param.types):
@@ -338,8 +363,8 @@ def argument(name: str, node: Node, shape: Shape, param: Param) -> Diagnostic | 
     if not shape.nullable or "null" in param.types:
         return None
     default = next(text for kind, text in _DEFAULTS.items() if kind in param.types)
-    guarded = f"not_null({shape.written or '…'}, {default})"
-    call = f"{name}({guarded})" if FUNCTIONS[name].required == 1 else f"{name}(…{guarded}…)"
+    guarded = f"not_null({written[index] if written else shape.written or '…'}, {default})"
+    call = f"{name}({', '.join([*written[:index], guarded, *written[index + 1 :]])})" if written else guarded
     message = f"{name}() fails where {_what(shape)} is missing or null"
     return Diagnostic(node.position, "warning", "may-be-missing", message, f"give it a default: {call}")
 

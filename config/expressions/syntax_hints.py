@@ -12,6 +12,7 @@ from typing import Final
 
 from config.expressions.ast import ExpressionProblem, Token
 from config.expressions.functions import FUNCTIONS
+from config.expressions.notations import for_dollar, for_sign
 from config.expressions.operator_hints import for_empty, for_operator
 from config.expressions.types import EVENT_FIELDS
 from config.expressions.validation import instead_of
@@ -20,7 +21,6 @@ _DASHED: Final = re.compile(r"[A-Za-z_]\w*(?:-\w+)+")
 
 _CHARACTERS: Final = {
     "=": ("a single `=` compares nothing", "write == to compare"),
-    "$": ("there is no `$` in an expression", "it starts at the event already: write payload, not $.payload"),
     "%": ("there is no `%` in an expression", "compute it in the step or in the browser"),
     ";": ("there is no `;` in an expression", "an expression is one value; take the `;` away"),
     "\\": ("a `\\` stands only inside quotes", "take it away, or put the text in single quotes"),
@@ -133,6 +133,8 @@ def for_unknown_character(text: str, position: int) -> ExpressionProblem:
             "a curly quotation mark means nothing here",
             "text stands in straight single quotes: 'text'",
         )
+    if character == "$":
+        return ExpressionProblem(position, "there is no `$` in an expression", for_dollar(text, position))
     message, hint = _CHARACTERS.get(
         character,
         (f"the character {character!r} means nothing here", "text stands in single quotes: 'text'"),
@@ -305,6 +307,8 @@ def for_surprise(text: str, tokens: list[Token], position: int) -> ExpressionPro
             else "a text cannot follow a dot",
             "after a dot comes a field's name",
         )
+    if token.kind == "current" and before is not None and before.kind == "dot":
+        return ExpressionProblem(position, "a name cannot begin with `@`", for_sign(text, position))
     shown = "this" if token.kind in ("literal", "quoted_identifier") else f"`{token.value}`"
     return ExpressionProblem(position, f"{shown} cannot stand here", _surprise_hint(text, token, before))
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from config.expressions.ast import Diagnostic, ExpressionProblem, Node, Token
 from config.expressions.cost import COPIES_LIMIT, copies_of
 from config.expressions.functions import FUNCTIONS
+from config.expressions.notations import for_method
 
 _FOREIGN: Final = {
     **dict.fromkeys(("len", "size", "count", "strlen", "str_length", "char_length"), "length"),
@@ -106,9 +107,12 @@ def structural(tree: Node, tokens: list[Token]) -> Iterator[Diagnostic]:
                 token.position, "not-json", "NaN and infinity are no JSON", "write a number, or `null`"
             )
     nodes = list(tree.walk())
+    methods: dict[int, Node] = {}  # the chain in which a call follows a dot
     for node in nodes:
+        if node.kind == "subexpression":
+            methods |= {id(child): node for child in node.children[1:] if child.kind == "function_expression"}
         if node.kind == "function_expression":
-            yield from _function(node)
+            yield from _function(node, methods.get(id(node)))
         elif node.kind == "slice" and node.value[2] == 0:
             yield _error(node.position, "slice-step", "a slice's step cannot be 0", "write [start:stop:step]")
     yield from _misplaced_references(nodes)
@@ -138,7 +142,7 @@ def _is_json(value: Any) -> bool:
     return True
 
 
-def _function(node: Node) -> Iterator[Diagnostic]:
+def _function(node: Node, chain: Node | None = None) -> Iterator[Diagnostic]:
     function = FUNCTIONS.get(node.value)
     if function is None:
         message = f"there is no function {node.value}()"
@@ -150,7 +154,7 @@ def _function(node: Node) -> Iterator[Diagnostic]:
             node.position,
             "arity",
             f"{node.value}() takes {function.arity}, but is given {given or 'none'}",
-            f"write {usage(function.name)}",
+            (for_method(chain, node) if chain is not None else "") or f"write {usage(function.name)}",
         )
         return
     for index, child in enumerate(node.children):

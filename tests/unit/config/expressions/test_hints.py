@@ -185,6 +185,80 @@ def proposes(hint: str, right: str, wrong: str) -> bool:
     return right in hint or all(part in hint for part in changed)
 
 
+# (what was written, the code, the expression that the hint has, what that gives)
+WHOLE: Final[list[tuple[str, str, str, Any]]] = [
+    ("join(', ', payload.tags)", "may-be-missing", "join(', ', not_null(payload.tags, `[]`))", "t"),
+    ("sort_by(payload.items, &name)[0].name", "may-be-missing",
+     "sort_by(not_null(payload.items, `[]`), &name)", None),
+    ("lookup(payload, 'key', 'none')", "may-be-missing",
+     "lookup(not_null(payload, `{}`), 'key', 'none')", "v"),
+    ("contains(payload.note, 'x, y')", "may-be-missing",
+     "contains(not_null(payload.note, `[]`), 'x, y')", False),
+    ("join('', ['a', payload.note])", "may-be-missing", "not_null(payload.note, '')", "x"),
+    ("round(to_number(payload.a), `1`)", "may-be-missing",
+     "round(not_null(to_number(payload.a), `0`), `1`)", 6),
+    ("payload.items.length()", "arity", "length(payload.items)", None),
+    ("payload.text.upper()", "arity", "upper(payload.text)", None),
+    ("payload.text.contains('ell')", "arity", "contains(payload.text, 'ell')", None),
+    ("metadata.length()", "arity", "length(metadata)", 2),
+    ("$.payload.items[0].name", "syntax", "payload.items[0].name", "a"),
+    ("$payload.text", "syntax", "payload.text", "hello"),
+    ("$", "syntax", "@", EVENT),
+    ("payload.$ref", "syntax", 'payload."$ref"', None),
+    ("payload.@type", "syntax", 'payload."@type"', None),
+    ("`01`", "literal-string", "`1`", 1),
+    ("`1.`", "literal-string", "`1`", 1),
+    ("`.5`", "literal-string", "`0.5`", 0.5),
+    ("`+7`", "literal-string", "`7`", 7),
+    ("`1_000`", "literal-string", "`1000`", 1000),
+    ("`0x10`", "literal-string", "`16`", 16),
+    ("`{a: 1}`", "literal-string", '`{"a": 1}`', {"a": 1}),
+    ("`{'a': True, b: None}`", "literal-string", '`{"a": true, "b": null}`', {"a": True, "b": None}),
+    ("`['x', 'y']`", "literal-string", '`["x", "y"]`', ["x", "y"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("wrong", "code", "right", "value"), WHOLE, ids=[each[0] for each in WHOLE])
+def test_a_hint_has_a_whole_expression(wrong: str, code: str, right: str, value: Any) -> None:
+    [found] = [each for each in lint(wrong, ANY_EVENT) if each.code == code]
+    assert right in (found.hint or "")
+    assert "\u2026" not in (found.hint or "")
+    assert [each for each in lint(right, ANY_EVENT) if each.severity == "error"] == []
+    if value is not None:
+        assert compile_expression(right).evaluate(EVENT) == value
+
+
+def test_a_literal_that_cannot_be_mended_is_told_what_json_is() -> None:
+    [found] = lint("`{a: b}`", ANY_EVENT)
+    assert "in double quotes" in (found.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("metadata.user_id == claims.sub", "run.metadata"),
+        ("tenant == run.metadata.tenant", "claims.tenant"),
+        ("user.id == run.metadata.user_id", "claims.sub"),
+        ("params.key == run.metadata.key", "request.params"),
+        ("payload.user == claims.sub", "sees no event"),
+    ],
+)
+def test_under_allow_a_name_is_told_its_root(wrong: str, right: str) -> None:
+    [found] = lint(wrong, ALLOW_FIELDS)
+    assert (found.code, right in (found.hint or "")) == ("unknown-field", True)
+
+
+def test_where_the_and_is_missing_the_elements_names_are_not_reported_too() -> None:
+    found = lint("sort_by(not_null(payload.items, `[]`), price)", ANY_EVENT)
+    assert [each.code for each in found] == ["reference"]
+
+
+def test_a_number_where_text_is_needed_is_converted() -> None:
+    [found] = lint("attempt", ANY_EVENT, "string")
+    assert (found.hint or "").endswith("; or write it as text: to_string(attempt)")
+    assert lint("to_string(attempt)", ANY_EVENT, "string") == []
+
+
 ALLOW_HINTS: Final = [
     ("contains(claims.roles, 'admin')", "contains-in-text", "contains(to_array(claims.roles), 'admin')"),
     ("contains(run.metadata.role, 'admin')", "contains-in-text",

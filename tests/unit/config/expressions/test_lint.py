@@ -57,7 +57,7 @@ SYNTAX = [
      "to put texts together write join('', [payload.a, payload.b]), "
      "to add numbers add(payload.a, payload.b)"),
     ("$.payload", 0, "there is no `$` in an expression",
-     "it starts at the event already: write payload, not $.payload"),
+     "it starts at the event already: write payload"),
     ("payload.order-id", 8, "the name order-id has a dash", 'put it in double quotes: "order-id"'),
     ("payload.a-1", 8, "the name a-1 has a dash", 'put it in double quotes: "a-1"'),
     ("payload.a and payload.b", 10, "`and` is no operator here", "write && for and"),
@@ -158,7 +158,7 @@ def test_what_cannot_be_read_is_said_in_plain_words(
          "null (give it a default: length(not_null(payload.items, `[]`)))"),
         ("starts_with(payload.a, 'x')",
          "12 warning may-be-missing: starts_with() fails where `payload.a` is missing "
-         "or null (give it a default: starts_with(…not_null(payload.a, '')…))"),
+         "or null (give it a default: starts_with(not_null(payload.a, ''), 'x'))"),
     ],
 )  # fmt: skip
 def test_what_can_be_read_but_is_wrong_is_said_with_what_to_write(text: str, diagnostic: str) -> None:
