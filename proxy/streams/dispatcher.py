@@ -226,19 +226,19 @@ class Dispatcher:
         if backlog.reaches(place) and place != backlog.last and not backlog.sealed:
             body, to = channel.batch(place)
             shared = chunk(body) if body and to == backlog.last else b""
-        frames = backlog.last - place
+        last = backlog.last
         for subscriber in subscribers:
             if not subscriber.writable:
                 continue
             try:
                 if shared and subscriber.place == place:
-                    subscriber.take(frames, body, shared)
+                    subscriber.take(last, body, shared)
                     written += 1
                 else:
                     subscriber.pump()
             except Exception as error:  # the other subscribers must get their frames, in this round and later
                 subscriber.fail(error)
-        channel.counts.frames += written * frames
+        channel.counts.frames += written * (last - place)
         channel.counts.bytes += written * len(body)
 
     # -- subscribers --

@@ -63,8 +63,8 @@ class Subscriber:
     """
 
     __slots__ = (
-        "_cause", "_first_gap", "_first_place", "_on_end", "_opening", "_own_notices", "_recovery",
-        "channel", "ending", "frames", "paused_since", "place", "recovering", "sink", "writable",
+        "_cause", "_first_gap", "_first_place", "_not_written", "_on_end", "_opening", "_own_notices",
+        "_recovery", "channel", "ending", "paused_since", "place", "recovering", "sink", "writable",
     )  # fmt: skip
 
     def __init__(
@@ -89,8 +89,7 @@ class Subscriber:
         self.paused_since: float | None = None
         self.recovering = False  # forgotten frames are being made again
         self.ending: Ending | None = None
-        self.frames = 0
-        self._first_place = place
+        self._first_place = self._not_written = place
         self._own_notices: list[Notice] | None = None  # of gaps that were sent to this client alone
         self.sink = sink
         self._on_end = on_end
@@ -98,6 +97,15 @@ class Subscriber:
         self._opening = opening
         self._cause = _AT_START  # of gaps for evicted frames
         self._recovery: asyncio.Task[None] | None = None
+
+    @property
+    def frames(self) -> int:
+        """How many frames were written, or are being written.
+
+        It follows from the place, so that a delivery counts nothing: of the numbers up to there, some were
+        not written as frames.
+        """
+        return self.place - self._not_written
 
     @property
     def cursor(self) -> str:
@@ -116,10 +124,9 @@ class Subscriber:
         self._pump_or_fail()
         self._cause = _LATER
 
-    def take(self, frames: int, body: bytes, chunk: bytes) -> None:
-        """Write the next `frames` frames, as bytes that are shared; the dispatcher counts them."""
-        self.place += frames
-        self.frames += frames
+    def take(self, to: int, body: bytes, chunk: bytes) -> None:
+        """Write the frames up to number `to`, as bytes that are shared; the dispatcher counts them."""
+        self.place = to
         self.sink.write_shared(body, chunk)
 
     def pump(self) -> None:
@@ -131,7 +138,7 @@ class Subscriber:
                 self._skip_evicted()
                 continue
             body, to = channel.batch(self.place)
-            self._count(to - self.place)
+            channel.counts.frames += to - self.place
             self.place = to
             self._write(body)
         if backlog.sealed and self.place == backlog.last:
@@ -154,7 +161,7 @@ class Subscriber:
         channel, place = self.channel, self.place
         caught_up = channel.catch_up(place)
         if caught_up is not None:
-            self._count(channel.backlog.last - place)
+            channel.counts.frames += channel.backlog.last - place
             self.place = channel.backlog.last
             self._write(caught_up)
             return
@@ -169,9 +176,8 @@ class Subscriber:
             self._recovery = asyncio.get_running_loop().create_task(self._recover(place, to))
             return
         for _, frame in channel.backlog.aside(place):
-            self._count(1)
-            self._write(frame.body)
-        self.place = to
+            self._write_earlier(frame.body)
+        self._move_on(to)
 
     async def _recover(self, place: int, to: int) -> None:
         try:
@@ -195,9 +201,8 @@ class Subscriber:
             self._write(channel.gap(StepGap(GapCause.BACKLOG, None, None, None), place))
         for number, frame in frames:
             if number <= to:
-                self._count(1)
-                self._write(frame.body)
-        self.place = max(place, to)
+                self._write_earlier(frame.body)
+        self._move_on(max(place, to))
         self.recovering = False
         self._update_writable()
         self.pump()
@@ -272,9 +277,16 @@ class Subscriber:
         self.channel.counts.bytes += len(body)
         self.sink.write(body)
 
-    def _count(self, frames: int) -> None:
-        self.frames += frames
-        self.channel.counts.frames += frames
+    def _write_earlier(self, body: bytes) -> None:
+        """Write a frame that was evicted, before `_move_on`."""
+        self._not_written -= 1
+        self.channel.counts.frames += 1
+        self._write(body)
+
+    def _move_on(self, to: int) -> None:
+        """Go to the place `to`; what lies before it was written as earlier frames, or is lost."""
+        self._not_written += to - self.place
+        self.place = to
 
 
 class _FirstFrame:

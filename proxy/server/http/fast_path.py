@@ -15,6 +15,7 @@ the connection is closed afterwards.
 from __future__ import annotations
 
 import asyncio
+import os
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -45,6 +46,7 @@ KEEP_ALIVE: Final = 75
 MAX_HEADS: Final = 64
 """Response heads that are cached within a second: a stream has one for each listed origin in use."""
 NO_TRANSPORT: Final = asyncio.Transport()  # of a connection that is not made yet
+BUFFERED: Final = -1  # in place of a socket's number: the transport may hold bytes that must go out first
 
 
 class ConnectionFactory:
@@ -129,7 +131,7 @@ class FastPath(asyncio.Protocol):
     """One connection, and the sink of the stream on it; until it is handed to uvicorn."""
 
     __slots__ = (
-        "_busy", "_factory", "_first", "_keep_alive", "_parser", "_received", "_starting", "_timeout",
+        "_busy", "_factory", "_fd", "_first", "_keep_alive", "_parser", "_received", "_starting", "_timeout",
         "_unsent", "_write_timeout", "listener", "paused", "transport",
     )  # fmt: skip
 
@@ -147,6 +149,7 @@ class FastPath(asyncio.Protocol):
         self._starting: asyncio.Task[None] | None = None
         self._timeout: TimeoutQueue | None = None  # the queue that it waits in
         self._unsent = b""  # the beginning of a response, which goes out with the first frames
+        self._fd = BUFFERED  # the socket's number while nothing waits in the transport
         self._write_timeout = factory.write_timeout
 
     # -- the connection --
@@ -260,7 +263,7 @@ class FastPath(asyncio.Protocol):
 
     def _respond(self, response: HttpResponse) -> None:
         headers = self._factory.state.default_headers
-        self.transport.write(response.encode(headers, keep_alive=self._keep_alive))
+        self._send(response.encode(headers, keep_alive=self._keep_alive))
         self._free()
 
     def _free(self) -> None:
@@ -296,6 +299,7 @@ class FastPath(asyncio.Protocol):
 
     def begin(self, headers: Headers, body: bytes) -> None:
         factory = self._factory
+        self._fd = BUFFERED
         self._unsent = factory.stream_head(headers, keep_alive=self._keep_alive) + (
             chunk(body) if body else b""
         )
@@ -307,23 +311,47 @@ class FastPath(asyncio.Protocol):
     def flush(self) -> None:
         if self._unsent:
             unsent, self._unsent = self._unsent, b""
-            self.transport.write(unsent)
+            self._send(unsent)
 
     def write(self, body: bytes) -> None:
         if self._unsent:
             unsent, self._unsent = self._unsent, b""
-            self.transport.write(unsent + chunk(body))
+            self._send(unsent + chunk(body))
         else:
-            self.transport.write(chunk(body))
+            self._send(chunk(body))
 
     def write_shared(self, body: bytes, chunk: bytes) -> None:
-        if self._unsent:
-            self.write(body)
-        else:
-            self.transport.write(chunk)
+        """Take bytes that are written to many subscribers: past the transport, if nothing waits there.
+
+        The transport's own checks and buffer take 0.3 µs of uvloop's 3 to 5 µs for a write. What the socket
+        does not take is left to the transport, and so is every error.
+        """
+        if self._fd == BUFFERED:
+            self._fd = self._free_socket()
+            if self._fd == BUFFERED:
+                self.write(body) if self._unsent else self._send(chunk)
+                return
+        if self.transport.is_closing():
+            return
+        try:
+            sent = os.write(self._fd, chunk)
+        except OSError:
+            sent = 0
+        if sent != len(chunk):
+            self._send(chunk[sent:])
+
+    def _free_socket(self) -> int:
+        """The socket's number if nothing must be sent before what is written to it now, else BUFFERED."""
+        sock = self.transport.get_extra_info("socket")
+        waits = self._unsent or sock is None or self.transport.get_write_buffer_size()
+        return BUFFERED if waits or self.transport.is_closing() else sock.fileno()
+
+    def _send(self, body: bytes) -> None:
+        self._fd = BUFFERED
+        self.transport.write(body)
 
     def finish(self) -> None:
-        self.transport.write(self._unsent + LAST)
+        self._send(self._unsent + LAST)
         self._unsent = b""
         self._free()
 
