@@ -17,6 +17,7 @@ from proxy.hatchet import codec, protobuf
 from proxy.hatchet.endpoint import Endpoint, endpoint
 from proxy.hatchet.errors import HatchetError, HistoryAway
 from proxy.hatchet.grpc.base import Transport
+from proxy.hatchet.grpc.grouped_reads import GroupedReads
 from proxy.hatchet.grpc.pool import ConnectionPool, can_reach
 from proxy.hatchet.rest_codec import (
     listed_runs,
@@ -54,14 +55,17 @@ class HatchetClient:
     constructor, so that a team with a broken token waits like one with a rejected token.
     """
 
-    def __init__(self, config: HatchetConfig, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, config: HatchetConfig, env: Mapping[str, str], reads: GroupedReads | None = None
+    ) -> None:
+        """`reads` is shared by the clients of all teams; None: this one is alone."""
         self._transport: Transport | HatchetError  # the error is what each call raises
         self._rest: Rest | None = None
         self._tenant = self._host_port = ""
         try:
             at = endpoint(config, env)
             self._tenant, self._host_port = at.tenant, at.host_port
-            self._transport = transport(at, env)
+            self._transport = transport(at, env, reads)
             self._rest = _rest(at)
         except HatchetError as error:
             self._transport = error
@@ -234,13 +238,13 @@ class HatchetClient:
         return self._rest
 
 
-def transport(at: Endpoint, env: Mapping[str, str]) -> Transport:
+def transport(at: Endpoint, env: Mapping[str, str], reads: GroupedReads | None = None) -> Transport:
     """The connection pool if it can reach the address, else grpcio.
 
     STREAM_PROXY_GRPC=grpcio forces the latter.
     """
     if env.get("STREAM_PROXY_GRPC", OWN) == OWN and can_reach(at.host_port, env):
-        return ConnectionPool(at)
+        return ConnectionPool(at, reads)
     from proxy.hatchet.grpc.grpcio import GrpcioTransport  # noqa: PLC0415 - takes 16 MB, rarely needed
 
     return GrpcioTransport(at)

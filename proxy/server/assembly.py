@@ -22,6 +22,7 @@ from config.model.files import Config, HatchetConfig
 from config.watch import Fingerprint, watch
 from proxy import __version__
 from proxy.core.tasks import start_in
+from proxy.hatchet.grpc.grouped_reads import GroupedReads
 from proxy.hatchet.upstream import Upstream
 from proxy.observability.counters import Counters
 from proxy.observability.event_log import EventLog
@@ -181,10 +182,12 @@ class Assembly:
 
 
 def _connector(env: Mapping[str, str]) -> Connect:
+    reads = GroupedReads()  # of all teams
+
     def connect(config: HatchetConfig) -> Upstream:
         from proxy.hatchet.client import HatchetClient  # noqa: PLC0415 - gRPC, only where there is a team
 
-        return HatchetClient(config, env)
+        return HatchetClient(config, env, reads)
 
     return connect
 

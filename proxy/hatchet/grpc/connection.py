@@ -14,6 +14,7 @@ from typing import Final, cast
 from proxy.hatchet.grpc.base import KEEPALIVE_TIME, KEEPALIVE_TIMEOUT
 from proxy.hatchet.grpc.call import Call
 from proxy.hatchet.grpc.frames import TOO_MANY_PINGS, ProtocolError
+from proxy.hatchet.grpc.grouped_reads import read
 from proxy.hatchet.grpc.header_blocks import Fields
 from proxy.hatchet.grpc.http2 import Http2
 from proxy.hatchet.grpc.read_scheduler import ReadScheduler
@@ -26,6 +27,7 @@ LARGE_READ: Final = (
     64 * 1024
 )  # bytes: after a read of this size no read pause, so that large messages do not wait
 SLICE: Final = 4 * 1024  # bytes that are parsed between two looks at the clock: three to fifteen chunks
+NO_SOCKET: Final = -1
 IDLE_CLOSE: Final = 120.0  # seconds without a call after which a connection is closed
 
 
@@ -56,6 +58,8 @@ class Connection(asyncio.Protocol):
         self._parsed = 0  # bytes of `_unparsed` that are parsed
         self._last_read_large = False
         self._frames_counted = 0  # DATA frames that the scheduler has counted
+        self._fd = NO_SOCKET  # of a plain socket
+        self._grouped = False  # it is read together with others (`GroupedReads`)
         self.ready: asyncio.Future[None] = self._loop.create_future()  # done when calls may begin
         self.closed: asyncio.Future[None] = self._loop.create_future()
 
@@ -84,12 +88,14 @@ class Connection(asyncio.Protocol):
     def close(self, why: str) -> None:
         """End all calls with `why`, send what is buffered and close the socket."""
         self._end_calls(why)
+        self._leave_group()
         if self._transport is not None:
             self._transport.close()
 
     def abort(self, why: str) -> None:
         """End all calls with `why` and close the socket at once."""
         self._end_calls(why)
+        self._leave_group()
         if self._transport is not None:
             self._transport.abort()
 
@@ -97,6 +103,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and transport.get_extra_info("sslcontext") is None:
+            self._fd = sock.fileno()
         self._send()
         self._timer = self._loop.call_later(self._keepalive, self._check_keepalive)
 
@@ -115,6 +124,7 @@ class Connection(asyncio.Protocol):
             self._scheduler.schedule(self._parse_slices)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._leave_group()
         self._transport = None
         if self._timer is not None:
             self._timer.cancel()
@@ -161,11 +171,34 @@ class Connection(asyncio.Protocol):
         counted, self._frames_counted = self._frames_counted, self._http2.data_frames_received
         if not self._scheduler.is_busy(self._frames_counted - counted) or self._last_read_large:
             self._read_on()
-        elif self._transport is not None and not self._transport.is_closing():
+        elif self._transport is not None and not self._transport.is_closing() and not self._grouped:
             self._transport.pause_reading()
-            self._scheduler.resume_later(self._read_on)
+            if self._fd == NO_SOCKET:
+                self._scheduler.resume_later(self._read_on)
+            else:
+                self._grouped = True
+                self._scheduler.reads.add(self._fd, self)
+
+    def read_now(self) -> None:
+        if self._unparsed or self._transport is None or self._transport.is_closing():
+            return
+        data = read(self._fd)
+        if data:
+            self.data_received(data)
+        else:
+            self._read_on()  # the transport finds out how the connection ended
+
+    def nothing_came(self) -> None:
+        if not self._scheduler.is_busy(0):
+            self._read_on()
+
+    def _leave_group(self) -> None:
+        if self._grouped:
+            self._grouped = False
+            self._scheduler.reads.remove(self._fd, self)
 
     def _read_on(self) -> None:
+        self._leave_group()
         transport = self._transport
         if transport is None or transport.is_closing() or transport.is_reading() or self._unparsed:
             return

@@ -19,6 +19,7 @@ from proxy.hatchet.errors import HatchetAway, HatchetError
 from proxy.hatchet.grpc.base import CONNECT_TIMEOUT, KEEPALIVE_TIME
 from proxy.hatchet.grpc.call import Call
 from proxy.hatchet.grpc.connection import Connection
+from proxy.hatchet.grpc.grouped_reads import GroupedReads
 from proxy.hatchet.grpc.header_blocks import Fields
 from proxy.hatchet.grpc.read_scheduler import ReadScheduler
 from proxy.hatchet.grpc.status import Code, error_for_status
@@ -60,7 +61,8 @@ class ConnectionPool:
     Raises HatchetAway if the files for TLS cannot be used.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, reads: GroupedReads | None = None) -> None:
+        """`reads` is shared by the teams of the process; None: this team is alone."""
         self._host, self._port = split_host_port(endpoint.host_port)
         self._max_message = endpoint.max_message
         self._tls = endpoint.tls
@@ -76,7 +78,7 @@ class ConnectionPool:
         )
         self._headers_of: dict[tuple[str, float | None], Fields] = {}  # of a call's path and timeout
         self._connections: list[Connection] = []
-        self._scheduler = ReadScheduler()
+        self._scheduler = ReadScheduler(reads=reads)
         self._connecting: asyncio.Task[Connection] | None = None  # shared by all calls that need a connection
         self._failures = 0
         self._recent_failure: tuple[float, str] | None = None  # calls fail until then, and why

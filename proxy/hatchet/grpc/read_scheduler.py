@@ -10,16 +10,17 @@ turn:
     team A         parse 0.25   parse 0.25   parse 0.25   parse the rest
     team B, others    work         work         work         work
 
-**Read pauses.** While a team receives more than `BUSY_RATE` frames a second, its connections stop reading for
-`READ_PAUSE` after each read, then all read on together. The loop then wakes up once for many events; the
-first event after a sleep costs several times what the following ones cost (docs/performance.md, "Receiving"):
+**Read pauses.** While a team receives more than `BUSY_RATE` frames a second, its connections are read once
+in a `READ_PAUSE`, all together (`GroupedReads`). The loop then wakes up once for many events; the first event
+after a sleep costs several times what the following ones cost (docs/performance.md, "Receiving"):
 
     ms             0         5         10        15
     frames         x x xx x  xx x x x  x x xx x  x         arrive from the network
     reads          |         |         |         |         parsed together
     few frames     x    x         x                        read at once, no pause
 
-A team with fewer frames never waits.
+A team with fewer frames waits only where many such teams together receive as much: each counts once in a
+pause, so neither one team's load nor that of four makes another one wait.
 """
 
 from __future__ import annotations
@@ -30,25 +31,30 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from proxy.hatchet.grpc.grouped_reads import READ_PAUSE, GroupedReads, LeakyBucket
+
 SLICE_TIME: Final = 0.00025  # seconds that a team may parse in one turn of the loop
-BUSY_RATE: Final = 1000  # frames a second: with fewer, a pause saves little
-BUSY_BURST: Final = 5  # frames beyond BUSY_RATE from which a team is busy; at most twice as many are counted
-READ_PAUSE: Final = 0.005  # seconds: too short to be seen in a browser
 
 
 class ReadScheduler:
     """Shared by the connections of one team; belongs to the running loop."""
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.perf_counter, reads: GroupedReads | None = None
+    ) -> None:
         """`clock` returns seconds and advances within a turn of the loop, which the loop's own clock does
-        not."""
+        not.
+
+        `reads` is shared by all teams; None: this one is alone.
+        """
+        self.reads = reads or GroupedReads()
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Callable[[], None]] = deque()
         self._turn_taken = False  # a connection of this team has parsed in this turn of the loop
         self._slice_end = 0.0
         self._paused: list[Callable[[], None]] = []
-        self._excess, self._counted_at = 0.0, self._loop.time()
+        self._bucket, self._in_crowd_at = LeakyBucket(), 0.0
 
     # -- slices -----------------------------------------------------------------------------------
 
@@ -79,14 +85,18 @@ class ReadScheduler:
     # -- read pauses ------------------------------------------------------------------------------
 
     def is_busy(self, frames: int) -> bool:
-        """Count `frames` that were received now; return whether the team receives more than BUSY_RATE.
+        """Count `frames` that were received now; return whether the team's connections should pause.
 
-        A leaky bucket: it drains at BUSY_RATE, and the team is busy while it holds BUSY_BURST frames or more.
+        They should while the team receives more than BUSY_RATE frames a second, or many teams do together.
+        A team counts among the many once in a READ_PAUSE, so that a few of them make no other one wait.
         """
         now = self._loop.time()
-        excess = max(0.0, self._excess - BUSY_RATE * (now - self._counted_at)) + frames
-        self._excess, self._counted_at = min(excess, 2 * BUSY_BURST), now
-        return excess >= BUSY_BURST
+        if self._bucket.is_full(frames, now):
+            return True
+        counts = frames > 0 and now - self._in_crowd_at >= READ_PAUSE
+        if counts:
+            self._in_crowd_at = now
+        return self.reads.crowd.is_full(int(counts), now)
 
     def resume_later(self, resume: Callable[[], None]) -> None:
         """Call `resume` at the end of the team's current read pause; start one if there is none."""

@@ -10,7 +10,8 @@ import pytest
 
 from proxy.hatchet.grpc import frames
 from proxy.hatchet.grpc.connection import LARGE_READ, SLICE, Connection
-from proxy.hatchet.grpc.read_scheduler import BUSY_BURST, BUSY_RATE, READ_PAUSE, SLICE_TIME, ReadScheduler
+from proxy.hatchet.grpc.grouped_reads import BUSY_BURST, BUSY_RATE, READ_PAUSE
+from proxy.hatchet.grpc.read_scheduler import SLICE_TIME, ReadScheduler
 
 EVENT = frames.frame(frames.DATA, 0, 1, b"an event")
 PING = frames.frame(frames.PING, 0, 0, b"are you?")
