@@ -34,8 +34,8 @@ from proxy.streams.subscriber import Ending, Subscriber
 SUBSCRIBERS_PER_TURN: Final = 250
 """Subscribers that are written to in one turn of the loop: some milliseconds, then other work has a turn."""
 MANY: Final = 1_000
-"""Subscribers of one channel beyond which a part is smaller: an event then takes many turns in a row, and
-another run's event, which needs three turns itself, waits for a part in each of them."""
+"""Subscribers of one channel beyond which a part is smaller, and two turns pass between two of its parts: an
+event takes many turns then, and another run's event would wait for a part in each of its own three."""
 PER_TURN_OF_MANY: Final = 80
 """The size of such a part: a millisecond. Smaller parts would cost more turns than they save."""
 TIMER_TOLERANCE: Final = 0.01
@@ -189,8 +189,13 @@ class Dispatcher:
 
     def _run_part(self) -> None:
         self._scheduled = self._write_part()
-        if self._scheduled:
-            self._loop.call_soon(self._run_part)
+        if not self._scheduled:
+            return
+        call_soon = self._loop.call_soon
+        if len(self.subscribers) <= MANY:
+            call_soon(self._run_part)
+        else:  # two turns without a part: in one an event of another run is read, in one it is written
+            call_soon(call_soon, call_soon, self._run_part)
 
     def _write_part(self) -> bool:
         """Write to the next part of the subscribers; whether there is more to write after that."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+import socket
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -481,6 +482,45 @@ async def test_the_parts_of_a_channel_with_thousands_are_smaller() -> None:
     sinks = [join(one)[1] for _ in range(MANY + 10)]
     one.publish([chunk("a")])
     assert max(await parts(sinks)) == PER_TURN_OF_MANY < SUBSCRIBERS_PER_TURN
+
+
+class CallingSink(BufferSink):
+    """A sink that calls something when it is written to for the first time."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        super().__init__()
+        self.call = call
+
+    def write(self, body: bytes) -> None:
+        first = not self.written
+        super().write(body)
+        if first:
+            self.call()
+
+
+async def test_another_runs_event_waits_for_no_part_that_begins_after_it_was_read() -> None:
+    ours, theirs = socket.socketpair()
+    many, other = dispatcher(), dispatcher()
+    sinks = [join(many)[1] for _ in range(MANY + 10)]
+    join(many, sink=CallingSink(lambda: theirs.send(b"x")))  # during a part the other run's event comes
+    written: list[int] = []
+
+    def note() -> None:
+        written.append(sum(bool(sink.written) for sink in sinks))
+
+    def read() -> None:
+        ours.recv(1)
+        other.publish([chunk("b")])
+        note()
+
+    join(other, sink=CallingSink(note))
+    with ours, theirs:
+        asyncio.get_running_loop().add_reader(ours, read)
+        many.publish([chunk("a")])
+        await parts(sinks)
+        asyncio.get_running_loop().remove_reader(ours)
+    when_read, when_written = written
+    assert when_read == when_written
 
 
 async def test_what_is_published_during_a_round_reaches_all_in_order() -> None:
