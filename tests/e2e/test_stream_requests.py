@@ -9,8 +9,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from proxy.log.cursor import Cursor, read_cursor
+from proxy.server.http import stream_request
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Chunks, Step, Workflow, script
+from proxy.streams.run_session import RunSession
 from tests.e2e.test_recheck import BOTH, reading
 from tests.support.issuer import token
 from tests.support.served import Served, served
@@ -191,3 +194,43 @@ async def test_a_conversation_is_open_to_those_who_may_read_each_of_its_runs(
         await other.until(await turn("ada"))
         await until(is_refused_for_an_older_run, "the newest run, which the list has soon, is one of ada's")
     await until(lambda: proxy.hub.teams["default"].limits.connections == 0)
+
+
+# -- where replicas share a log --
+
+
+async def test_a_client_of_a_session_that_went_apart_from_the_log_comes_back_to_it_and_to_no_other(
+    engine: Engine, proxy: Served, client: httpx.AsyncClient
+) -> None:
+    run = await engine.trigger("endless")
+    runs = proxy.hub.teams["default"].runs
+    async with reading(client, f"/all/{run}", {}) as first:
+        await first.until('"step_started"')
+        cursor = first.text.rsplit("id: ", 1)[1].split("\n")[0]
+        apart = runs.get(run)
+        assert apart is not None
+        runs.set_apart(apart)
+        async with reading(client, f"/all/{run}", {"Last-Event-ID": cursor}) as again:
+            assert [session.run for session in proxy.hub.sessions] == [apart, apart]
+            assert runs.leases(run) == 0, "the other session of the run is given back"
+            await engine.cancel(run)
+            text = await again.rest()
+    assert "unknown_cursor" not in text
+    assert "event: stream.end\n" in text
+
+
+async def test_what_a_cursor_names_is_read_from_the_log_before_the_stream_begins(
+    engine: Engine, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await engine.trigger("endless")
+    reached: list[tuple[str, Cursor | None]] = []
+
+    async def reach(session: RunSession, cursor: Cursor | None) -> None:
+        reached.append((session.run_id, cursor))
+
+    async with reading(client, f"/all/{run}", {}) as first:
+        await first.until('"step_started"')
+        cursor = first.text.rsplit("id: ", 1)[1].split("\n")[0]
+        monkeypatch.setattr(stream_request, "reach", reach)
+        async with reading(client, f"/all/{run}", {"Last-Event-ID": cursor}):
+            assert reached == [(run, read_cursor(cursor))]

@@ -6,9 +6,12 @@ import json
 import re
 from typing import Any
 
+import pytest
+
 from proxy.core.events import End, Event, GapCause, Item, Reset, StepGap
 from proxy.log.frames import LocalFrames
 from proxy.observability.counters import StreamCounters
+from proxy.rules.whole import WholeTexts
 from proxy.streams.backlog import Backlog, Frame
 from proxy.streams.channel import Channel
 from tests.support.streams import StreamRules
@@ -98,3 +101,14 @@ def test_a_reset_of_an_attempt_says_nothing_of_a_whole_text() -> None:
 def test_without_whole_a_gap_is_sent_at_once() -> None:
     rules = "- {events: step_stream, steps: answer, data: payload}"
     assert [name for _, name, _ in sent(channel(rules), chunk("a"), GAP)] == ["message", "stream.gap"]
+
+
+def test_an_error_in_a_repair_costs_its_item_and_never_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> list[Item]:
+        raise ValueError
+
+    monkeypatch.setattr(WholeTexts, "before", fail)
+    one = channel()
+    assert one.frames(Event("step_completed", RUN, "answer", "s")) == ()
+    (end,) = one.frames(End("completed"))
+    assert b'event: stream.end\ndata: {"status":"completed"}' in end.body
