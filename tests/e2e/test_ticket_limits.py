@@ -18,6 +18,7 @@ from tests.support.waiting import until
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 SECRET = "the secret of the tokens, long enough for HS256: 0123456789"
+PAGE = "https://app.example.com"
 ADA = {"Authorization": f"Bearer {token(SECRET, 'HS256')}"}
 YAML = f"""
 version: 1
@@ -32,6 +33,7 @@ streams:
   chat:
     path: /chat/{{workflowRunId}}
     wait_for_run: 300ms
+    cors: {{origins: ["{PAGE}"]}}
     allow: run.metadata.user == claims.sub
     rules: [{{events: "*"}}]
   open:
@@ -99,6 +101,18 @@ async def test_a_ticket_gives_its_run_back(engine: Engine, proxy: Served, client
     run = await engine.trigger("chat", metadata={"user": "ada"})
     assert (await ask(client, run)).status_code == 201
     assert proxy.hub.teams["default"].runs.leases(run) == 0
+
+
+async def test_a_listed_page_can_read_its_ticket_and_why_it_gets_none(
+    engine: Engine, client: httpx.AsyncClient
+) -> None:
+    mine, other = [await engine.trigger("chat", metadata={"user": user}) for user in ("ada", "bob")]
+    for run, status in ((mine, 201), (other, 403), (NOBODY, 404), ("none", 400)):
+        asked = {"stream": "chat", "run": run}
+        answer = await client.post("/tickets", json=asked, headers={**ADA, "Origin": PAGE})
+        assert answer.status_code == status
+        assert answer.headers["access-control-allow-origin"] == PAGE
+        assert answer.headers["cache-control"] == "no-store"
 
 
 async def test_a_rate_that_is_exceeded_is_counted_as_a_limit(engine: Engine, tmp_path: Path) -> None:

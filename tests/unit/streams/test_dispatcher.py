@@ -338,6 +338,19 @@ async def test_a_heartbeat_is_only_due_after_silence() -> None:
     one.close()
 
 
+async def test_a_client_that_comes_after_a_time_without_any_gets_heartbeats_and_meanwhile_no_timer_runs() -> (
+    None
+):
+    one = dispatcher(heartbeat=0.02)
+    first, _ = join(one)
+    one.remove(first)
+    await until(lambda: one._timer is None)
+    _, sink = join(one)
+    await until(lambda: sink.written.count(b":\n") >= 2)
+    one.close()
+    assert one._timer is None
+
+
 async def test_a_paused_subscriber_gets_no_heartbeat_and_one_in_recovery_does() -> None:
     one = dispatcher()
     subscriber, sink = join(one)
