@@ -112,14 +112,19 @@ async def test_a_run_that_was_over_before_anybody_asked_is_over_for_a_stream_and
 
 
 async def test_a_client_that_has_seen_a_part_of_a_run_that_is_over_gets_the_rest(
-    engine: Engine, client: httpx.AsyncClient
+    engine: Engine, proxy: Served, client: httpx.AsyncClient
 ) -> None:
     run = await engine.trigger("endless")
     async with reading(client, f"/once/{run}", {}) as reader:
         await reader.until('data: "step_started"\n\n')
     cursor = reader.text.rsplit("id: ", 1)[1].split("\n")[0]
     await engine.cancel(run)
-    await until(lambda: engine.run(run).done)
+
+    def is_known_to_be_over() -> bool:
+        session = proxy.hub.teams["default"].runs.get(run)
+        return engine.run(run).done and (session is None or session.over)
+
+    await until(is_known_to_be_over)
     rest = await client.get(f"/once/{run}", headers={"Last-Event-ID": cursor})
     assert rest.status_code == 200
     assert "event: stream.end\n" in rest.text
