@@ -357,7 +357,7 @@ async def test_a_draft_is_tried_corrected_and_saved_as_a_test_by_keyboard_alone(
         assert "expect: [" in await yaml.input_value()
         await yaml.fill((await yaml.input_value()).replace('"Hello"}}]', '"Bye"}}]'))
         await page.get_by_label("An event").fill('{"type": "step_strem"}')
-        await expect(page.get_by_text("did you mean step_stream?")).to_be_visible(timeout=END)
+        await expect(page.get_by_text("did you mean `step_stream`?")).to_be_visible(timeout=END)
 
 
 @pytest.mark.browser

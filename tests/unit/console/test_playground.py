@@ -83,7 +83,7 @@ def test_chunks_that_nothing_ends_are_shown_with_the_last_event() -> None:
 def test_an_impossible_event_is_named_and_the_others_are_shown() -> None:
     found = play({"yaml": TEAM, "events": [{"type": "step_strem"}, 7, CHUNK]})
     wrong, no_object, chunk = found["events"]
-    assert "did you mean step_stream?" in wrong["problem"]
+    assert "did you mean `step_stream`?" in wrong["problem"]
     assert "JSON object" in no_object["problem"]
     assert chunk["frames"]
 
