@@ -77,13 +77,14 @@ class Frame(Struct, frozen=True, gc=False):
 class Loss(Struct, frozen=True):
     """Evicted chunks of a step's attempt; `missed` is their number, None where it is not known.
 
-    `run_id` is set where the backlog has the chunks of several runs.
+    `run_id` is set where the backlog has the chunks of several runs. `until` is the number of the last one.
     """
 
     step: str | None
     attempt: int | None
     missed: int | None
     run_id: str | None = None
+    until: int = 0
 
 
 class Backlog(Generic[E]):
@@ -168,12 +169,13 @@ class Backlog(Generic[E]):
         return [(number, entry) for number, entry in self._aside if number > place]
 
     def losses(self, place: int) -> list[Loss]:
-        """The chunks after `place` that were evicted, by step and attempt."""
-        return [
-            Loss(step, attempt, count if place < first else None, run_id)
+        """The chunks after `place` that were evicted, by step and attempt, in the order of the last ones."""
+        losses = [
+            Loss(step, attempt, count if place < first else None, run_id, last)
             for (step, attempt, run_id), (first, last, count) in self._losses.items()
             if last > place
         ]
+        return sorted(losses, key=_until)
 
     def forgotten(self, place: int) -> dict[Hashable, int]:
         """The identities of the lasting entries after `place` that were forgotten, and their numbers."""
@@ -230,6 +232,10 @@ class Backlog(Generic[E]):
     def _release(self, entry: E) -> None:
         self.bytes -= entry.size
         self._grew(-entry.size)
+
+
+def _until(loss: Loss) -> int:
+    return loss.until
 
 
 def _ignore(delta: int) -> None:

@@ -7,7 +7,8 @@ the loop, and a `Subscriber` keeps a client's place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final
 
 from proxy.core.events import STEP_STREAM, End, Event, Flush, GapCause, Item, LogItem, Reset, StepGap
@@ -21,7 +22,7 @@ from proxy.rules.merging import Merging, Ready
 from proxy.rules.rule import Message
 from proxy.rules.ruleset import DecodedEvent, Rules
 from proxy.rules.whole import Repair, WholeTexts
-from proxy.streams.backlog import Backlog, Frame
+from proxy.streams.backlog import Backlog, Frame, Loss
 from proxy.streams.message_writer import MessageWriter, Start
 from proxy.streams.notices import Notices
 from proxy.streams.refused_work import RefusedWork
@@ -314,12 +315,25 @@ class Channel:
         self.counts.gaps[gap.cause.value] += 1
         return self.wire.gap(gap.data, self.ids.at(place))
 
-    def missed(self, place: int, cause: GapCause) -> list[bytes]:
-        """One ``stream.gap`` for each attempt whose chunks after `place` were evicted."""
-        return [
-            self.gap(StepGap(cause, loss.step, loss.attempt, loss.missed, run_id=loss.run_id), place)
-            for loss in self.backlog.losses(place)
-        ]
+    def skipped(
+        self, place: int, lasting: Iterable[tuple[int, Frame]], losses: Iterable[Loss], cause: GapCause
+    ) -> list[bytes]:
+        """What a client at `place` gets for evicted frames: `lasting` ones, and a gap for each of `losses`.
+
+        A gap stands where the last of its chunks was: after the start of the step and of the attempt, before
+        the step's end. So a client whose connection breaks in between is told of each gap once.
+        """
+        found: list[bytes] = []
+        waiting = deque(losses)
+        for number, frame in lasting:
+            while waiting and waiting[0].until < number:
+                found.append(self._loss(waiting.popleft(), place, cause))
+            found.append(frame.body)
+            place = number
+        return found + [self._loss(loss, place, cause) for loss in waiting]
+
+    def _loss(self, loss: Loss, place: int, cause: GapCause) -> bytes:
+        return self.gap(StepGap(cause, loss.step, loss.attempt, loss.missed, run_id=loss.run_id), place)
 
     async def recover(self, place: int) -> tuple[list[tuple[int, Frame]], bool]:
         """The lasting frames after `place` that were evicted, with their numbers, and whether all are there.

@@ -94,21 +94,30 @@ class EarlierItems:
         """All items until now: retained ones, forgotten ones from `rebuilt`, and gaps for what is lost."""
         backlog = self._backlog
         forgotten = backlog.forgotten(0)
-        events = [event for event in rebuilt if event.identity in forgotten]
-        notices = [item for item in forgotten if isinstance(item, StepGap | Reset)]
-        yield from events
-        yield from notices
-        if len(events) + len(notices) < len(forgotten):  # the state may be incomplete while the run goes on
+        known = {event.identity: event for event in rebuilt}
+        found: list[tuple[int, LogItem]] = [(number, entry.item) for number, entry in backlog.aside(0)]
+        complete = True
+        for one, number in forgotten.items():
+            if isinstance(one, StepGap | Reset):
+                found.append((number, one))
+            elif one in known:
+                found.append((number, known[one]))
+            else:
+                complete = False
+        if not complete:  # the state may be incomplete while the run goes on
             yield StepGap(GapCause.BACKLOG, None, None, None)
-        for loss in backlog.losses(0):
-            yield StepGap(GapCause.BACKLOG, loss.step, loss.attempt, loss.missed)
-        yield from without_flushes(entry.item for _, entry in backlog.aside(0))
+        found += [
+            (loss.until, StepGap(GapCause.BACKLOG, loss.step, loss.attempt, loss.missed))
+            for loss in backlog.losses(0)
+        ]
+        yield from without_flushes(item for _, item in sorted(found, key=lambda numbered: numbered[0]))
         yield from without_flushes(entry.item for entry in backlog.read(backlog.first - 1))
 
     def at_positions(self, rebuilt: list[Event]) -> Iterator[tuple[int, LogItem]]:
         """All items until now with their positions in the shared log, for a new channel.
 
-        What is not kept any more is announced before the first item that is, where no cursor can miss it.
+        Chunks that are not kept any more are announced where the last one was. Where that is not known, they
+        are announced before the first item that is kept, where no cursor can miss it.
         """
         backlog, cut = self._backlog, self._cut
         forgotten = backlog.forgotten(0)
@@ -129,7 +138,10 @@ class EarlierItems:
             gaps += [
                 StepGap(GapCause.BACKLOG, step.name, step.attempt, None) for step in cut.steps_with_chunks
             ]
-        gaps += [StepGap(GapCause.BACKLOG, loss.step, loss.attempt, None) for loss in backlog.losses(0)]
         found += [(before, gap) for gap in gaps]
+        found += [
+            (loss.until, StepGap(GapCause.BACKLOG, loss.step, loss.attempt, None))
+            for loss in backlog.losses(0)
+        ]
         yield from sorted(found, key=lambda numbered: numbered[0])
         yield from enumerate((entry.item for entry in backlog.read(backlog.first - 1)), start=backlog.first)

@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from proxy.core.events import GapCause, StepGap
 from proxy.hatchet.errors import HatchetError
 from proxy.observability.tracing import Notice
+from proxy.streams.backlog import Frame, Loss
 from proxy.streams.channel import Channel
 
 RECOVERY_PAUSE: Final = 1.0
@@ -165,27 +166,34 @@ class Subscriber:
             self.place = channel.backlog.last
             self._write(caught_up)
             return
-        notices = channel.missed(place, self._cause)
-        self._note_gaps(self._cause, len(notices))
-        for notice in notices:
-            self._write(notice)
-        to = channel.backlog.first - 1  # the next `pump` skips what is evicted meanwhile
+        losses = channel.backlog.losses(place)
+        to = channel.backlog.first - 1  # what is evicted during a recovery is skipped by the next `pump`
         if channel.backlog.forgotten(place):
             self.recovering = True
             self._update_writable()
-            self._recovery = asyncio.get_running_loop().create_task(self._recover(place, to))
+            recovery = self._recover(place, to, losses, self._cause)
+            self._recovery = asyncio.get_running_loop().create_task(recovery)
             return
-        for _, frame in channel.backlog.aside(place):
-            self._write_earlier(frame.body)
+        self._write_skipped(place, channel.backlog.aside(place), losses, self._cause)
         self._move_on(to)
 
-    async def _recover(self, place: int, to: int) -> None:
+    def _write_skipped(
+        self, place: int, lasting: list[tuple[int, Frame]], losses: list[Loss], cause: GapCause
+    ) -> None:
+        """Write frames that were evicted, with the gaps for chunks that were lost, before `_move_on`."""
+        self._note_gaps(cause, len(losses))
+        self._not_written -= len(lasting)
+        self.channel.counts.frames += len(lasting)
+        for body in self.channel.skipped(place, lasting, losses, cause):
+            self._write(body)
+
+    async def _recover(self, place: int, to: int, losses: list[Loss], cause: GapCause) -> None:
         try:
-            await self._write_forgotten(place, to)
+            await self._write_forgotten(place, to, losses, cause)
         except Exception as error:
             self.fail(error)
 
-    async def _write_forgotten(self, place: int, to: int) -> None:
+    async def _write_forgotten(self, place: int, to: int, losses: list[Loss], cause: GapCause) -> None:
         channel = self.channel
         frames, complete = None, False
         for _ in range(RECOVERY_ATTEMPTS):
@@ -199,9 +207,8 @@ class Subscriber:
         if not complete:
             self._note_gaps(GapCause.BACKLOG, 1)
             self._write(channel.gap(StepGap(GapCause.BACKLOG, None, None, None), place))
-        for number, frame in frames:
-            if number <= to:
-                self._write_earlier(frame.body)
+        lasting = [(number, frame) for number, frame in frames if number <= to]
+        self._write_skipped(place, lasting, losses, cause)
         self._move_on(max(place, to))
         self.recovering = False
         self._update_writable()
@@ -277,14 +284,8 @@ class Subscriber:
         self.channel.counts.bytes += len(body)
         self.sink.write(body)
 
-    def _write_earlier(self, body: bytes) -> None:
-        """Write a frame that was evicted, before `_move_on`."""
-        self._not_written -= 1
-        self.channel.counts.frames += 1
-        self._write(body)
-
     def _move_on(self, to: int) -> None:
-        """Go to the place `to`; what lies before it was written as earlier frames, or is lost."""
+        """Go to the place `to`; what lies before it was written, or is lost."""
         self._not_written += to - self.place
         self.place = to
 

@@ -51,8 +51,8 @@ def test_the_oldest_chunks_go_first_and_are_counted_by_step_and_attempt() -> Non
     assert not backlog.reaches(0)
     assert backlog.reaches(2)
     assert bodies(backlog, 2) == [b"2", b"3", b"4"]
-    assert backlog.losses(0) == [Loss("draft", 1, 2)]
-    assert backlog.losses(1) == [Loss("draft", 1, None)]
+    assert backlog.losses(0) == [Loss("draft", 1, 2, until=2)]
+    assert backlog.losses(1) == [Loss("draft", 1, None, until=2)]
     assert backlog.losses(2) == []
 
 
@@ -106,7 +106,7 @@ def test_the_losses_of_very_many_attempts_are_summed_up() -> None:
         backlog.append(chunk(step=f"step {number}"))
     losses = backlog.losses(0)
     assert len(losses) == MAX_LOSSES + 1
-    assert Loss(None, None, 100) in losses
+    assert losses[-1] == Loss(None, None, 100, until=MAX_LOSSES + 100)
 
 
 def test_evicted_frames_are_let_go_in_a_long_stream() -> None:

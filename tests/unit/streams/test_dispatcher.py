@@ -208,9 +208,9 @@ async def test_a_late_subscriber_gets_a_gap_for_evicted_chunks_and_every_lifecyc
     one = dispatcher(events=4)
     one.publish([completed("first"), *(chunk(str(number), number) for number in range(10))])
     _, sink = join(one)
-    assert sink.data[0] == '{"cause":"backlog","step":"draft","attempt":1,"missed":7}'
-    assert sink.data[1] == '["step_completed","first",{}]'
-    assert sink.ids == [0, 1, 9, 10, 11]
+    assert sink.data[0] == '["step_completed","first",{}]'
+    assert sink.data[1] == '{"cause":"backlog","step":"draft","attempt":1,"missed":7}'
+    assert sink.ids == [1, 1, 9, 10, 11]
 
 
 async def test_only_the_slow_subscriber_gets_a_gap() -> None:
