@@ -8,7 +8,7 @@ import pytest
 
 from proxy.core.events import End
 from proxy.core.observations import LiveEvent
-from proxy.runs.reconcile.rebuild import rebuild as restate
+from proxy.runs.reconcile.rebuild import rebuild
 from proxy.runs.reconcile.reconciler import Reconciler
 from proxy.runs.reconcile.subscription_state import SubscriptionState
 from tests.support.reconciler_world import LIFECYCLE_WAIT, World, identities, legal
@@ -63,7 +63,7 @@ def script(recording: Recording, subscriptions: tuple[str, ...], change: Change)
 
 
 def play(
-    played: World,
+    replayed: World,
     recording: Recording,
     subscriptions: tuple[str, ...],
     *,
@@ -73,44 +73,44 @@ def play(
 ) -> World:
     """Replay the recording from `joined` on; at `broken` all subscriptions end and are opened again."""
     open_now: dict[str, SubscriptionState] = {}
-    played.now = joined
+    replayed.now = joined
 
     def subscription(base: str) -> SubscriptionState:
         if base not in open_now:
-            open_now[base] = played.open(ordered=not base.startswith("by_meta"))
+            open_now[base] = replayed.open(ordered=not base.startswith("by_meta"))
         return open_now[base]
 
     if joined > 0:
         for base in subscriptions:
             subscription(base)
-    played.start()
+    replayed.start()
     for t, _, base, what, event in script(recording, subscriptions, change or {}):
         if t >= broken:
-            played.until(broken)
+            replayed.until(broken)
             broken = float("inf")
             ended = [(base, open_now.pop(base)) for base in list(open_now)]
             for _, old in ended:
-                played.close(old)
+                replayed.close(old)
             for again, _ in ended:
                 subscription(again)
         if t < joined:
             continue
-        played.until(t)
+        replayed.until(t)
         if what == "ended" and base in open_now:
-            played.close(open_now.pop(base))
+            replayed.close(open_now.pop(base))
         elif what == "opened":
             subscription(base)
         elif event is not None:
-            played.emit(subscription(base), event)
-    played.until(max(played.now, recording.cores[-1][0]) + LIFECYCLE_WAIT)
-    return played
+            replayed.emit(subscription(base), event)
+    replayed.until(max(replayed.now, recording.cores[-1][0]) + LIFECYCLE_WAIT)
+    return replayed
 
 
-def check(played: World, recording: Recording) -> None:
-    legal(played.items)
-    assert isinstance(played.items[-1], End)
+def check(replayed: World, recording: Recording) -> None:
+    legal(replayed.items)
+    assert isinstance(replayed.items[-1], End)
     last_core, last_past = recording.cores[-1][1], recording.pasts[-1][1]
-    assert identities(played.items) == identities(restate(last_core, last_past))
+    assert identities(replayed.items) == identities(rebuild(last_core, last_past))
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
@@ -159,15 +159,15 @@ def test_each_live_event_lost_doubled_late_or_reordered(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_with_a_history_that_lags_half_a_minute(path: Path) -> None:
     recording = first_generation(path)
-    played = play(world(recording, past_lag=30.0), recording, SUBSCRIPTIONS[:1])
-    legal(played.items)
-    assert isinstance(played.items[-1], End)
+    replayed = play(world(recording, past_lag=30.0), recording, SUBSCRIPTIONS[:1])
+    legal(replayed.items)
+    assert isinstance(replayed.items[-1], End)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_without_a_history(path: Path) -> None:
     recording = first_generation(path)
     for subscriptions in (SUBSCRIPTIONS[:1], SUBSCRIPTIONS):
-        played = play(world(recording, has_past=False), recording, subscriptions)
-        legal(played.items)
-        assert isinstance(played.items[-1], End)
+        replayed = play(world(recording, has_past=False), recording, subscriptions)
+        legal(replayed.items)
+        assert isinstance(replayed.items[-1], End)

@@ -21,7 +21,7 @@ from tests.support.waiting import until
 FIRST, SECOND, THIRD = (f"00000000-0000-4000-8000-{number:012d}" for number in range(3))
 
 
-class PlayedSession:
+class ScriptedSession:
     """A run session whose items the test gives."""
 
     def __init__(self, run_id: str, troubles: list[HatchetError]) -> None:
@@ -60,19 +60,19 @@ class PlayedSession:
             listener.receive(items)
 
 
-class PlayedRuns:
+class ScriptedRuns:
     """The leases that were given, and the runs that were given back."""
 
     def __init__(self) -> None:
-        self.leased: dict[str, PlayedSession] = {}
+        self.leased: dict[str, ScriptedSession] = {}
         self.released: list[str] = []
         self.at_once: set[str] = set()  # those that need not linger
         self.room = 10_000
         self.troubles: dict[str, list[HatchetError]] = {}  # of the runs' states, by run id
 
     async def lease(self, run_id: str, *, resumes: bool) -> RunSession:
-        played = self.leased[run_id] = PlayedSession(run_id, self.troubles.get(run_id, []))
-        return cast(RunSession, played)
+        session = self.leased[run_id] = ScriptedSession(run_id, self.troubles.get(run_id, []))
+        return cast(RunSession, session)
 
     def release(self, session: RunSession, *, at_once: bool = False) -> None:
         self.released.append(session.run_id)
@@ -136,25 +136,25 @@ class Listed:
         return member.run_id == self.decides
 
 
-class PlayedFeed:
+class ScriptedFeed:
     """The runs whose events it brings."""
 
     def __init__(self) -> None:
-        self.attached: list[PlayedSession] = []
+        self.attached: list[ScriptedSession] = []
 
     def attach(self, run: FollowedRun) -> None:
-        self.attached.append(cast(PlayedSession, run))
+        self.attached.append(cast(ScriptedSession, run))
 
     def detach(self, run: FollowedRun) -> None:
-        self.attached.remove(cast(PlayedSession, run))
+        self.attached.remove(cast(ScriptedSession, run))
 
 
 class MergedSetup:
     """A merged session, and what it was lent."""
 
     def __init__(self, membership: Listed, shown: LiveStream | None = None) -> None:
-        self.runs = PlayedRuns()
-        self.feed = PlayedFeed()
+        self.runs = ScriptedRuns()
+        self.feed = ScriptedFeed()
         self.calls: list[str] = []
         self.errors: list[Exception] = []
         self.membership = membership

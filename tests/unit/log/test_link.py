@@ -72,7 +72,9 @@ async def test_a_connection_in_doubt_is_closed_and_not_used_again(
     link.send(PING, replies.append)
     link.data_received(received)
     assert (transport.aborted, closed) == (True, ["closed"])
-    assert replies == [*before, *[LOST] * (2 - len(before))], "whoever waits is told that there is no reply"
+    assert replies == [*before, *[LOST] * (2 - len(before))], (
+        "a caller that waits gets the reply that there is no reply"
+    )
     link.data_received(b"+late\r\n")
     link.send(PING, replies.append)
     await asyncio.sleep(0)

@@ -88,14 +88,14 @@ def words(event: dict[str, Any], names: dict[str, str]) -> tuple[Any, ...]:
 
 
 def play(scenario: str, seed: int, **quirks: bool) -> SimulatedRun:
-    played = SimulatedRun(WORKFLOW[scenario], seed, quirks=quirks)
+    simulated_run = SimulatedRun(WORKFLOW[scenario], seed, quirks=quirks)
     for name, seconds in SUBSCRIBED.items():
-        played.later(seconds, name)
+        simulated_run.later(seconds, name)
     act, when = ACTS.get(scenario, ("", 0.0))
     if act:
-        played.scheduler.after(when, getattr(played.core, act), played.run)
-    played.at(LASTS.get(scenario, 5.0))
-    return played
+        simulated_run.scheduler.after(when, getattr(simulated_run.core, act), simulated_run.run)
+    simulated_run.at(LASTS.get(scenario, 5.0))
+    return simulated_run
 
 
 @cache
@@ -109,9 +109,9 @@ def plays(scenario: str) -> list[SimulatedRun]:
 def test_the_model_can_send_each_recorded_subscription(path: Path, subscription: str) -> None:
     wanted, ended = recorded(path, subscription)
     runs = []
-    for played in plays(path.stem):
-        received = played.received[subscription]
-        sequence = [summary(event, played.names()) for _, event in received.events]
+    for simulated_run in plays(path.stem):
+        received = simulated_run.received[subscription]
+        sequence = [summary(event, simulated_run.names()) for _, event in received.events]
         status = received.ended[1] if received.ended else None
         if sequence == wanted and status == ended:
             return
@@ -140,9 +140,9 @@ SCENARIOS = [
 
 @pytest.mark.parametrize("path", SCENARIOS)
 def test_the_last_state_is_the_recorded_one(path: Path) -> None:
-    played = plays(path.stem)[0]
-    played.at(LASTS.get(path.stem, 5.0))
-    state, wanted = played.core_state(), answers(path, "GetRunDetails")[-1]
+    simulated_run = plays(path.stem)[0]
+    simulated_run.at(LASTS.get(path.stem, 5.0))
+    state, wanted = simulated_run.core_state(), answers(path, "GetRunDetails")[-1]
     assert workflows_pb2.RunStatus.Name(state.status) == wanted["status"]
     assert state.done == wanted["done"]
     assert sorted(state.task_runs) == sorted(wanted["task_runs"])
@@ -157,10 +157,10 @@ def test_the_last_state_is_the_recorded_one(path: Path) -> None:
 
 @pytest.mark.parametrize("scenario", sorted(WORKFLOW))
 def test_a_finished_step_never_shows_its_output_before_the_run_is_done(scenario: str) -> None:
-    played = SimulatedRun(WORKFLOW[scenario], seed=7)
+    simulated_run = SimulatedRun(WORKFLOW[scenario], seed=7)
     for tenth in range(1, 60):
-        played.at(tenth / 10)
-        state = played.core_state()
+        simulated_run.at(tenth / 10)
+        state = simulated_run.core_state()
         if not state.done:
             shown = {workflows_pb2.RunStatus.Name(step.status) for step in state.task_runs.values()}
             assert shown <= {"QUEUED", "RUNNING"}
@@ -171,9 +171,9 @@ def test_a_finished_step_never_shows_its_output_before_the_run_is_done(scenario:
 def test_the_last_history_is_the_recorded_one(path: Path) -> None:
     if path.stem == "chunk_not_utf8":
         pytest.skip("its output is another")
-    played = plays(path.stem)[0]
-    played.at(LASTS.get(path.stem, 5.0))
-    mine, wanted = played.past(), answers(path, "REST workflow-runs")[-1]
+    simulated_run = plays(path.stem)[0]
+    simulated_run.at(LASTS.get(path.stem, 5.0))
+    mine, wanted = simulated_run.past(), answers(path, "REST workflow-runs")[-1]
     for key in ("status", "output"):
         assert mine["run"][key] == wanted["run"][key]
     assert first_line(mine["run"]["errorMessage"]) == first_line(wanted["run"]["errorMessage"])
@@ -202,17 +202,17 @@ def events(answer: dict[str, Any]) -> list[tuple[str, str, int]]:
     [("chat", "chat"), ("dag2", "dag2"), ("dagr", "dagr"), ("flaky", "flaky"), ("parent", "parent")],
 )
 def test_a_whole_answer_of_the_history_has_the_recorded_shape(file: str, workflow: str) -> None:
-    played = SimulatedRun(workflow, seed=1)
-    played.at(60)
+    simulated_run = SimulatedRun(workflow, seed=1)
+    simulated_run.at(60)
     wanted = json.loads((RECORDINGS / "rest" / f"run_{file}.json").read_text(encoding="utf-8"))
-    assert shape(played.past()) == shape(wanted)
+    assert shape(simulated_run.past()) == shape(wanted)
 
 
 def test_a_row_of_the_list_has_the_recorded_shape() -> None:
-    played = SimulatedRun("chat", seed=1)
-    played.at(10)
+    simulated_run = SimulatedRun("chat", seed=1)
+    simulated_run.at(10)
     wanted = json.loads((RECORDINGS / "rest" / "list_by_metadata.json").read_text(encoding="utf-8"))
-    mine = list_answer([played.run], played.scheduler.now(), 0, 50)
+    mine = list_answer([simulated_run.run], simulated_run.scheduler.now(), 0, 50)
     assert set(mine) == set(wanted)
     assert shape(mine["rows"][0]) == shape(wanted["rows"][0])
 

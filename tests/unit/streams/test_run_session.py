@@ -37,7 +37,7 @@ def stream(name: str = "s") -> LiveStream:
     return LiveStream(config, Rules(config), None, cast(Any, None))
 
 
-class PlayedRun:
+class ScriptedRun:
     """A follower whose state the test gives."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ def session(
         grew=grew,
         ended=lambda ended: None,
     )
-    one.begin(cast(Any, PlayedRun()))
+    one.begin(cast(Any, ScriptedRun()))
     return one
 
 
@@ -228,7 +228,7 @@ async def test_a_wait_for_the_state_of_a_dropped_run_ends_with_hatchet_away() ->
 
 async def test_a_client_that_stops_waiting_for_the_state_leaves_the_others_waiting() -> None:
     one = session()
-    run = cast(PlayedRun, one.run)
+    run = cast(ScriptedRun, one.run)
     first, second = (asyncio.create_task(one.first_state(10.0)) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
@@ -241,7 +241,7 @@ async def test_a_client_that_stops_waiting_for_the_state_leaves_the_others_waiti
 
 async def test_without_patience_a_run_that_does_not_exist_is_looked_up_once() -> None:
     one = session()
-    run = cast(PlayedRun, one.run)
+    run = cast(ScriptedRun, one.run)
     run.answer.set_exception(RunUnknown("no such run"))
     with pytest.raises(RunUnknown):
         await one.first_state(0.0)
@@ -252,7 +252,7 @@ async def test_a_run_that_does_not_exist_is_looked_up_again_until_the_patience_i
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     one = session()
-    run = cast(PlayedRun, one.run)
+    run = cast(ScriptedRun, one.run)
     run.answer.set_exception(RunUnknown("no such run"))
     loop, pauses = asyncio.get_running_loop(), list[float]()
     began = now = loop.time()
@@ -273,7 +273,7 @@ async def test_a_run_that_does_not_exist_is_looked_up_again_until_the_patience_i
 
 async def test_a_run_that_was_dropped_is_not_looked_up_again() -> None:
     one = session()
-    run = cast(PlayedRun, one.run)
+    run = cast(ScriptedRun, one.run)
     run.answer.set_exception(RunUnknown("no such run"))
     one.drop()
     with pytest.raises(RunUnknown):
@@ -305,7 +305,7 @@ async def test_a_run_whose_shared_log_is_another_one_by_now_counts_as_replayed(
     upstream = FakeUpstream(has_history=False)
     upstream.cores[RUN] = state(done=True)
     one = await over(upstream, monkeypatch)
-    cast(PlayedRun, one.run).replaced = True
+    cast(ScriptedRun, one.run).replaced = True
     assert await one.replayed()
 
 

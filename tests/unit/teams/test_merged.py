@@ -20,7 +20,7 @@ from proxy.teams.merged.conversation import Conversation
 from proxy.teams.merged.family import Family
 from proxy.teams.merged.newcomers import Newcomers
 from tests.support.fakes import FakeUpstream
-from tests.support.merged_runs import PlayedRuns
+from tests.support.merged_runs import ScriptedRuns
 from tests.support.waiting import until
 
 ROOT = "00000000-0000-4000-8000-000000000001"
@@ -48,7 +48,7 @@ class Setup:
     def __init__(self) -> None:
         self.upstream = FakeUpstream()
         self.newcomers = Newcomers(self.upstream)
-        self.runs = PlayedRuns()
+        self.runs = ScriptedRuns()
         self.ended = 0
         self.upstream.cores[ROOT] = CoreState(
             ROOT, Status.RUNNING, False, (CoreStep("spread", STEP, Status.RUNNING),)

@@ -1,4 +1,4 @@
-"""Leases, lingering and eviction of run sessions, on sessions that are played."""
+"""Leases, lingering and eviction of run sessions, on sessions whose items the test gives."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from proxy.streams.run_session import RunSession
 from proxy.teams.run_registry import RetentionPolicy, RunRegistry
 
 
-class PlayedRun:
+class ScriptedRun:
     """What a registry asks of a run: whether its state was read."""
 
     def __init__(self) -> None:
         self.state: object | None = "read"
 
 
-class PlayedSession:
+class ScriptedSession:
     """A run session whose facts the test sets."""
 
     def __init__(self, run_id: str, number: int, ended: Callable[[RunSession], None]) -> None:
@@ -29,7 +29,7 @@ class PlayedSession:
         self.number = number
         self.over = False
         self.bytes = 100
-        self.run = PlayedRun()
+        self.run = ScriptedRun()
         self.is_replayed = False
         self.may_be_replayed = True
         self.dropped = 0
@@ -55,7 +55,7 @@ class PlayedSession:
         self.dropped += 1
 
 
-class PlayedLauncher:
+class ScriptedLauncher:
     """Makes sessions; `log` has what was asked, in order."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class PlayedLauncher:
 
     def create(self, run_id: str, number: int, ended: Callable[[RunSession], None]) -> RunSession:
         self.log.append(f"create {run_id} {number}")
-        return cast(RunSession, PlayedSession(run_id, number, ended))
+        return cast(RunSession, ScriptedSession(run_id, number, ended))
 
     def start(self, session: RunSession) -> None:
         self.log.append(f"start {session.run_id}")
@@ -109,8 +109,8 @@ async def timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
 
 
 @pytest.fixture
-async def launcher() -> PlayedLauncher:
-    return PlayedLauncher()
+async def launcher() -> ScriptedLauncher:
+    return ScriptedLauncher()
 
 
 @pytest.fixture
@@ -119,20 +119,20 @@ def counters() -> TeamCounters:
 
 
 @pytest.fixture
-async def runs(launcher: PlayedLauncher, counters: TeamCounters, timers: Timers) -> RunRegistry:
+async def runs(launcher: ScriptedLauncher, counters: TeamCounters, timers: Timers) -> RunRegistry:
     return RunRegistry(launcher, counters, RetentionPolicy(linger=15.0, keep_after_end=60.0, most_runs=None))
 
 
-async def lease(runs: RunRegistry, run_id: str = "run", *, resumes: bool = False) -> PlayedSession:
-    return cast(PlayedSession, await runs.lease(run_id, resumes=resumes))
+async def lease(runs: RunRegistry, run_id: str = "run", *, resumes: bool = False) -> ScriptedSession:
+    return cast(ScriptedSession, await runs.lease(run_id, resumes=resumes))
 
 
-def release(runs: RunRegistry, session: PlayedSession) -> None:
+def release(runs: RunRegistry, session: ScriptedSession) -> None:
     runs.release(cast(RunSession, session))
 
 
 async def test_clients_of_a_run_share_a_session_that_is_in_the_registry_when_it_starts(
-    runs: RunRegistry, launcher: PlayedLauncher, counters: TeamCounters
+    runs: RunRegistry, launcher: ScriptedLauncher, counters: TeamCounters
 ) -> None:
     first, second = await lease(runs), await lease(runs)
     assert first is second
@@ -143,7 +143,7 @@ async def test_clients_of_a_run_share_a_session_that_is_in_the_registry_when_it_
 
 
 async def test_a_running_run_lingers_after_its_last_client(
-    runs: RunRegistry, launcher: PlayedLauncher, timers: Timers, counters: TeamCounters
+    runs: RunRegistry, launcher: ScriptedLauncher, timers: Timers, counters: TeamCounters
 ) -> None:
     session = await lease(runs)
     await lease(runs)
@@ -190,7 +190,7 @@ async def test_a_run_whose_state_was_never_read_does_not_linger(runs: RunRegistr
 
 
 async def test_a_replayed_run_gets_a_new_session_with_another_number(
-    runs: RunRegistry, launcher: PlayedLauncher
+    runs: RunRegistry, launcher: ScriptedLauncher
 ) -> None:
     old = await lease(runs)
     old.end()
@@ -269,7 +269,7 @@ async def test_a_session_apart_from_the_shared_log_serves_those_alone_that_have_
     for _ in range(2):
         runs.release(apart)
     timers.fire()
-    assert cast(PlayedSession, apart).dropped == 1
+    assert cast(ScriptedSession, apart).dropped == 1
     assert list(runs) == [other]
 
 
@@ -277,7 +277,7 @@ async def test_a_session_that_goes_apart_without_a_client_is_closed(runs: RunReg
     session = await runs.lease("one", resumes=False)
     runs.release(session)
     runs.set_apart(session)
-    assert cast(PlayedSession, session).dropped == 1
+    assert cast(ScriptedSession, session).dropped == 1
     assert len(runs) == 0
 
 
@@ -298,7 +298,7 @@ async def test_memory_is_given_up_by_the_largest_runs_next(runs: RunRegistry) ->
 
 
 async def test_a_closed_registry_waits_for_what_it_stops_and_leases_nothing(
-    runs: RunRegistry, launcher: PlayedLauncher
+    runs: RunRegistry, launcher: ScriptedLauncher
 ) -> None:
     session = await lease(runs)
     launcher.stopping.clear()

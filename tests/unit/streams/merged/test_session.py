@@ -19,7 +19,7 @@ from tests.support.merged_runs import (
     THIRD,
     Listed,
     MergedSetup,
-    PlayedSession,
+    ScriptedSession,
     happened,
     stream,
 )
@@ -184,7 +184,7 @@ async def test_few_states_are_read_at_the_same_time(make: Make) -> None:
     setup = make(Listed(*many))
     reading, gate = 0, asyncio.Event()
 
-    async def first_state(self: PlayedSession, patience: float) -> CoreState:
+    async def first_state(self: ScriptedSession, patience: float) -> CoreState:
         nonlocal reading
         reading += 1
         await gate.wait()
@@ -192,7 +192,7 @@ async def test_few_states_are_read_at_the_same_time(make: Make) -> None:
         return CoreState(self.run_id, Status.RUNNING, False)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PlayedSession, "first_state", first_state)
+        patch.setattr(ScriptedSession, "first_state", first_state)
         setup.session.start()
         await rest()
         assert reading == JOINS_AT_ONCE
