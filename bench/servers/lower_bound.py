@@ -3,7 +3,7 @@
 It reads the request as the proxy does, finds the run in a dictionary, counts the client, and writes a head
 with headers and `retry:`. It has no limits, origins, credentials, cursors or log.
 
-python bench/servers/floor.py PORT FEED_PORT
+python bench/servers/lower_bound.py PORT FEED_PORT
 """
 
 from __future__ import annotations
