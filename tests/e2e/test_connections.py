@@ -202,6 +202,19 @@ async def test_a_drain_answers_a_request_that_waits_for_its_run(
 
 
 @both_ways
+async def test_a_drain_waits_for_no_connection_that_is_idle(
+    engine: Engine, proxy: Served, client: Client, way: str
+) -> None:
+    run = await engine.trigger("chat", {"message": "hi"})
+    await client.request(proxy, f"/message/{run}", way=way)
+    await client.receive(END)
+    await proxy.stop()
+    assert await client.receive() == b""
+    (stopped,) = [line for line in proxy.log if line["event"] == "stopped"]
+    assert stopped["cut_off"] == 0, "it was closed at once, and not cut at the end of the grace period"
+
+
+@both_ways
 async def test_a_stream_that_begins_during_a_drain_is_sent_away(
     engine: Engine, proxy: Served, client: Client, way: str
 ) -> None:
