@@ -27,7 +27,7 @@ from proxy.hatchet.endpoint import endpoint
 from proxy.runs.follower import RunFollower
 from proxy.runs.observer import Observer
 from proxy.runs.reconcile.rebuild import rebuild
-from proxy.runs.reconcile.timing import SETTLE
+from proxy.runs.reconcile.timing import LAG_IDLE, SETTLE
 from proxy.runs.tap import Tap
 from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client
@@ -191,9 +191,11 @@ async def test_joined_in_mid_step_the_next_chunk_arrives_before_the_engine_relea
         await asyncio.wait_for(published.ended.wait(), 60)
     items = published.plain()
     legal(items)
-    assert max(late(t, event, joined) for t, event in published.chunks()) < HOLD / 2
+    latest = max(late(t, event, joined) for t, event in published.chunks())
+    assert latest < HOLD / 2
     gaps = [item for item in items if isinstance(item, StepGap)]
-    if machine.longest < SETTLE:  # else a chunk may have come too late to be proven, which is a gap too many
+    # else a chunk may have come too late to be proven, or the hangup before it, which is a gap too many
+    if machine.longest < SETTLE and latest < LAG_IDLE:
         assert [gap.cause for gap in gaps] == [GapCause.JOINED_LATE]
     assert gaps[0].cause == GapCause.JOINED_LATE
     assert gaps[0].missed == published.chunks()[0][1].index
