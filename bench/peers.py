@@ -10,7 +10,7 @@ import contextlib
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +27,9 @@ from machine import (
     listening,
     process,
 )
+
+from config.model.resolve import DEFAULT_TEAM
+from proxy.access.tickets import Tickets
 
 SUBSCRIPTIONS = 10_000
 """Runs that may have a subscription of their own: every run of every work. The default limit protects a real
@@ -171,6 +174,30 @@ class Traced:
             yield stack.enter_context(Ours(env).serve(need))
 
 
+KEY = "a key of the benchmark, as long as it must be"
+TICKETS = f"""auth:
+  jwt: {{key: '{KEY}', algorithms: [HS256], audience: bench}}
+  from: [ticket]
+  tickets: {{key: '{KEY}'}}
+"""
+ALLOW = "    allow: claims.sub == 'somebody'\n"
+
+
+class Ticketed(Ours):
+    """`stream-proxy` that verifies a ticket for each client, and evaluates `allow`."""
+
+    name = "with a ticket and allow"
+
+    def _config(self, here: Path, need: Need, ready: dict[str, Any]) -> tuple[Path, dict[str, str]]:
+        return super()._config(here, replace(need, server=TICKETS, streams=ALLOW), ready)
+
+    def _path(self, number: int, run: str, need: Need) -> str:
+        tickets = Tickets(KEY, team=DEFAULT_TEAM, lifetime=3600)
+        claims = {"sub": "somebody"}
+        ticket, _ = tickets.mint(claims, stream="chunks", run=run, named=frozenset({"sub"}), until=None)
+        return f"{super()._path(number, run, need)}?ticket={ticket}"
+
+
 class Nchan:
     """nginx with nchan; the load generator publishes over HTTP, as nchan requires."""
 
@@ -228,6 +255,7 @@ TRACED = (
     Traced("a tenth of the streams sampled", more=TENTH),
     Traced("with its collector away", away=True),
 )
+TICKETED = Ticketed()
 NCHAN = Nchan()
 BARE = Python("bare uvloop", "bare.py")
 TUTORIAL = Python("tutorial's way", "tutorial.py")

@@ -53,7 +53,7 @@ static double ramp=0,warm=1,dur=5,rate=0,slow=0,settle=0.3; static long events_e
 static char hdrs[2048]=""; static const char*jwt=""; static int churnhdr=0; 
 /* ---------------- paths: one per line, of run 0, 1, ... (if run ids are not numbers) -------- */
 static const char*pathsname=NULL; static char**paths;
-static void read_paths(int n){ FILE*F=fopen(pathsname,"r"); if(!F){perror(pathsname);exit(1);} paths=calloc(n,sizeof *paths); char L[512]; for(int i=0;i<n;i++){ if(!fgets(L,sizeof L,F)){fprintf(stderr,"paths: only %d\n",i);exit(1);} L[strcspn(L,"\r\n")]=0; paths[i]=strdup(L);} fclose(F);}
+static void read_paths(int n){ FILE*F=fopen(pathsname,"r"); if(!F){perror(pathsname);exit(1);} paths=calloc(n,sizeof *paths); char L[2048]; for(int i=0;i<n;i++){ if(!fgets(L,sizeof L,F)){fprintf(stderr,"paths: only %d\n",i);exit(1);} L[strcspn(L,"\r\n")]=0; paths[i]=strdup(L);} fclose(F);}
 /* ---------------- rounds of heartbeats: a comment begins a round if there was none for a second -------- */
 
 /* ---------------- conn ---------------- */
@@ -170,7 +170,7 @@ int main(int ac,char**av){
     int to=busy&&phase>0&&!idle?0:1; int k=epoll_wait(ep,evs,4096,to); rx_now=now_ns();
     for(int j=0;j<k;j++){ u64 id=evs[j].data.u64; if(id>>41){ int f=id&0xffffffff; char tb[512]; ssize_t r=recv(f,tb,sizeof tb,MSG_DONTWAIT); if(r>0&&r>12&&tb[9]!='2')pub_errs++; if(r<0&&errno==EAGAIN)continue; pc[0].acked++; close(f); continue; } if(id>>40){ pubc*p=&pc[id&0xffffff]; pub_drain(p); pub_flush(p); continue; }
       int i=(int)id; conn*c=&cs[i]; if(c->st==C_DEAD)continue;
-      if(c->st==C_CONN){ if(evs[j].events&(EPOLLERR|EPOLLHUP)){close_conn(i,1); if(churn)open_conn(i); continue;} if(evs[j].events&EPOLLOUT){ char pth[256],rq[3072]; if(paths) snprintf(pth,sizeof pth,"%s",paths[c->run]); else snprintf(pth,sizeof pth,pathf,c->run); int L=snprintf(rq,sizeof rq,"GET %s HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n%s\r\n",pth,hdrs); if(send(c->fd,rq,L,MSG_NOSIGNAL)!=L){close_conn(i,1);continue;} struct epoll_event e={.events=EPOLLIN,.data.u64=i}; epoll_ctl(ep,EPOLL_CTL_MOD,c->fd,&e); c->st=C_HDR; } continue; }
+      if(c->st==C_CONN){ if(evs[j].events&(EPOLLERR|EPOLLHUP)){close_conn(i,1); if(churn)open_conn(i); continue;} if(evs[j].events&EPOLLOUT){ char pth[2048], rq[8192]; if(paths) snprintf(pth,sizeof pth,"%s",paths[c->run]); else snprintf(pth,sizeof pth,pathf,c->run); int L=snprintf(rq,sizeof rq,"GET %s HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n%s\r\n",pth,hdrs); if(send(c->fd,rq,L,MSG_NOSIGNAL)!=L){close_conn(i,1);continue;} struct epoll_event e={.events=EPOLLIN,.data.u64=i}; epoll_ctl(ep,EPOLL_CTL_MOD,c->fd,&e); c->st=C_HDR; } continue; }
       ssize_t r=recv(c->fd,buf,sizeof buf,0); if(r<0&&(errno==EAGAIN||errno==EINTR))continue; nreads++;
       if(r<=0){ close_conn(i,1); if(churn)open_conn(i); continue; }
       if(measuring) tot_bytes+=r; const char*p=buf,*e=buf+r;
