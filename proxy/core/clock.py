@@ -11,6 +11,10 @@ from typing import Final, Protocol
 MOST_CANCELLED: Final = 100
 """Cancelled calls that a clock keeps at least until their time; beyond that, as many as are not cancelled."""
 
+TICK: Final = 0.001
+"""Seconds: loops round their timers to a millisecond. One that rings early would be set to nothing again and
+again, and the loop would turn without a pause until the time has come."""
+
 
 class Clock(Protocol):
     """Monotonic seconds, and a sleep on them."""
@@ -68,7 +72,8 @@ class LoopClock:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = self._calls[0][0]
-        delay = max(0.0, self._timer_at - self.now())
+        left = self._timer_at - self.now()
+        delay = left + TICK if left > 0 else 0.0
         self._timer = asyncio.get_running_loop().call_later(delay, self._ring)
 
     def _ring(self) -> None:

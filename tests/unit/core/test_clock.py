@@ -7,6 +7,7 @@ import random
 from functools import partial
 
 import pytest
+import uvloop
 
 from proxy.core.clock import MOST_CANCELLED, Alarm, LoopClock
 
@@ -76,3 +77,25 @@ async def test_cancelled_calls_do_not_pile_up() -> None:
         assert len(clock._calls) <= MOST_CANCELLED + 1
     clock.call_at(clock.now(), done.set)
     await done.wait()
+
+
+def test_the_loop_does_not_turn_until_the_time_has_come() -> None:
+    """uvloop calls at once what is to be called in less than half a millisecond."""
+    rings = 0
+
+    class Counting(LoopClock):
+        def _ring(self) -> None:
+            nonlocal rings
+            rings += 1
+            super()._ring()
+
+    async def wait() -> None:
+        clock, done = Counting(), asyncio.Event()
+        for _ in range(20):
+            done.clear()
+            clock.call_at(clock.now() + 0.0104, done.set)
+            await done.wait()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(wait())
+    assert rings <= 2 * 20
