@@ -54,8 +54,6 @@ class GroupedReads:
     """Shared by the teams of a process, all on one loop."""
 
     def __init__(self) -> None:
-        self.crowd: Final = LeakyBucket()
-        """The frames of all teams that are not busy by themselves, at most one of each in a READ_PAUSE."""
         self._selector: selectors.BaseSelector | None = None  # open while there are readers
         self._readers: dict[int, Reader] = {}
         self._ticks = 0

@@ -19,8 +19,7 @@ after a sleep costs several times what the following ones cost (docs/performance
     reads          |         |         |         |         parsed together
     few frames     x    x         x                        read at once, no pause
 
-A team with fewer frames waits only where many such teams together receive as much: each counts once in a
-pause, so neither one team's load nor that of four makes another one wait.
+Each team counts alone: many teams with few frames each are read at once, so no team makes another one wait.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ class ReadScheduler:
         self._turn_taken = False  # a connection of this team has parsed in this turn of the loop
         self._slice_end = 0.0
         self._paused: list[Callable[[], None]] = []
-        self._bucket, self._in_crowd_at = LeakyBucket(), 0.0
+        self._bucket = LeakyBucket()
 
     # -- slices -----------------------------------------------------------------------------------
 
@@ -85,18 +84,8 @@ class ReadScheduler:
     # -- read pauses ------------------------------------------------------------------------------
 
     def is_busy(self, frames: int) -> bool:
-        """Count `frames` that were received now; return whether the team's connections should pause.
-
-        They should while the team receives more than BUSY_RATE frames a second, or many teams do together.
-        A team counts among the many once in a READ_PAUSE, so that a few of them make no other one wait.
-        """
-        now = self._loop.time()
-        if self._bucket.is_full(frames, now):
-            return True
-        counts = frames > 0 and now - self._in_crowd_at >= READ_PAUSE
-        if counts:
-            self._in_crowd_at = now
-        return self.reads.crowd.is_full(int(counts), now)
+        """Count `frames` that were received now; whether the team receives more than BUSY_RATE a second."""
+        return self._bucket.is_full(frames, self._loop.time())
 
     def resume_later(self, resume: Callable[[], None]) -> None:
         """Call `resume` at the end of the team's current read pause; start one if there is none."""
