@@ -24,7 +24,6 @@ from tests.chaos.log_faults import LogFaults
 from tests.chaos.replicas import Replica, replicas
 from tests.chaos.world import workflows
 from tests.support.eventsource import Frame
-from tests.support.processes import answers
 from tests.support.redis_group import RedisGroup, redis_group
 from tests.support.waiting import until
 
@@ -369,6 +368,4 @@ async def _heal(engine: Engine, made: list[Replica], faults: Faults) -> None:
     for one in made:
         for wire in one.wires:
             wire.cut()
-        if not one.is_running:
-            await one.start()
-        await answers(one.url)  # it may have just been started: a SIGTERM before it listens drains nothing
+        await one.recover()

@@ -32,6 +32,7 @@ class Replica:
         self._config, self._env = config, env
         self._stack = contextlib.AsyncExitStack()
         self.process: Running | None = None
+        self._ending: str | None = None  # how the process was asked to end, until it has
         self.complaints: list[str] = []
         self.output = ""  # by the processes that have ended
 
@@ -85,19 +86,30 @@ class Replica:
     async def stop(self, *, kill: bool) -> None:
         """SIGKILL, or SIGTERM and wait."""
         assert self.process is not None
-        if kill:
-            self.process.process.kill()
-            await self.process.ended(PATIENCE)
-        else:
-            self._signal(signal.SIGTERM)
-            status = await self.process.ended(PATIENCE)
-            if status != 0:
-                self.complaints.append(f"exit status {status} after SIGTERM")
-        self.output += f"{self.process.output}---- {'killed' if kill else 'stopped'}\n"
+        self._ending = "killed" if kill else "stopped"
+        self._signal(signal.SIGKILL if kill else signal.SIGTERM)
+        await self._end()
+
+    async def _end(self) -> None:
+        """Wait until the process has ended, as it was asked to."""
+        assert self.process is not None
+        status = await self.process.ended(PATIENCE)
+        if self._ending == "stopped" and status != 0:
+            self.complaints.append(f"exit status {status} after SIGTERM")
+        self.output += f"{self.process.output}---- {self._ending}\n"
         if "Traceback" in self.process.output or "unexpected error" in self.process.output:
             self.complaints.append(self.process.output[-2000:])
         await self._stack.aclose()
         self._stack = contextlib.AsyncExitStack()
+        self._ending = None
+
+    async def recover(self) -> None:
+        """Have it listen, whatever a fault has left that was cut short: also one that was draining it."""
+        if self._ending is not None:
+            await self._end()
+        if not self.is_running:
+            await self.start()
+        await answers(self.url, PATIENCE)  # a SIGTERM before it listens drains nothing
 
 
 @contextlib.asynccontextmanager
