@@ -9,6 +9,7 @@ still on their way.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
@@ -52,8 +53,13 @@ def subscriptions_of(rng: Random, run: Truth, began: float, over: float) -> list
     return subscriptions
 
 
-def scenario(seed: int) -> tuple[Truth, list[SubscriptionScript], World]:
-    """A run, its subscriptions, and a world whose core state stands still with the connection."""
+def scenario(
+    seed: int, changed: Callable[[Truth], None] = lambda _: None
+) -> tuple[Truth, list[SubscriptionScript], World]:
+    """A run, its subscriptions, and a world whose core state stands still with the connection.
+
+    `changed`: changes the run before it is played.
+    """
     rng = Random(seed)
     run = truth(rng)
     if rng.random() < 0.5:  # a run that fails and is tried again much later
@@ -67,6 +73,7 @@ def scenario(seed: int) -> tuple[Truth, list[SubscriptionScript], World]:
             step.ended += wait
             del run.steps[1:]
             run.done = step.ended + 0.2
+    changed(run)
     began = rng.uniform(0.0, run.done)
     over = began + rng.choice([0.5, 2.0, 6.0])
     subscriptions = subscriptions_of(rng, run, began, over)

@@ -24,6 +24,7 @@ from proxy.core.observations import (
     PastTaskEvent,
     Status,
 )
+from tests.support.clocks import ClockJump, wrong_by
 
 RUN = str(UUID(int=1))
 SHORTEST_TIMEOUT = 1.0  # seconds: the engine looks once a second
@@ -64,6 +65,15 @@ class Truth:
     dag: bool
     known: float = 0.0
     silent: bool = False  # lifecycle events are off: only a history in time shows where an attempt ends
+    jumps: list[ClockJump] = field(default_factory=list)
+
+    def by_engine(self, t: float) -> int:
+        """What the engine's clock says."""
+        return stamp(t + wrong_by([one for one in self.jumps if one.engine], t))
+
+    def by_workers(self, t: float) -> int:
+        """What the workers' clock says."""
+        return stamp(t + wrong_by(self.jumps, t))
 
     def core_at(self, t: float) -> CoreState | None:
         if t < self.known:
@@ -98,7 +108,7 @@ class Truth:
         events = [
             PastTaskEvent(
                 "TIMED_OUT" if timed_out(step, n + 1) else "FAILED",
-                stamp(step.tries[n].ended),
+                self.by_engine(step.tries[n].ended),
                 n,
                 error(step, n + 1),
             )
@@ -117,7 +127,7 @@ class Truth:
                 "cancelled": Status.CANCELLED,
             }.get(step.end, Status.FAILED)
             if step.end == "skipped":
-                events.append(PastTaskEvent("SKIPPED", stamp(step.ended), 0))
+                events.append(PastTaskEvent("SKIPPED", self.by_engine(step.ended), 0))
         return PastStep(
             step.name,
             step.id,
@@ -126,9 +136,9 @@ class Truth:
             step.retries if self.dag else None,
             {"out": step.name} if status is Status.COMPLETED and step.end == "completed" else {},
             None if status is not Status.FAILED or timed_out(step, retry + 1) else error(step, retry + 1),
-            created_at=stamp(step.created),
-            started_at=stamp(begun[-1].began) if begun else None,
-            finished_at=stamp(step.ended) if t >= step.ended else None,
+            created_at=self.by_engine(step.created),
+            started_at=self.by_engine(begun[-1].began) if begun else None,
+            finished_at=self.by_engine(step.ended) if t >= step.ended else None,
             events=tuple(events) if self.dag else (),
         )
 
@@ -146,14 +156,22 @@ class Truth:
         """The events of an ideal subscription."""
         events: list[tuple[float, LiveEvent]] = []
         for step in self.steps:
-            events.append((step.created, LiveEvent(RUN, Kind.STARTED, step.id, "", stamp(step.created), 0)))
+            events.append(
+                (step.created, LiveEvent(RUN, Kind.STARTED, step.id, "", self.by_engine(step.created), 0))
+            )
             for n, one in enumerate(step.tries):
                 for index, t in enumerate(one.chunks):
                     events.append(
                         (
                             t,
                             LiveEvent(
-                                RUN, Kind.STREAM, step.id, mark(step.id, n + 1, index), stamp(t), None, index
+                                RUN,
+                                Kind.STREAM,
+                                step.id,
+                                mark(step.id, n + 1, index),
+                                self.by_workers(t),
+                                None,
+                                index,
                             ),
                         )
                     )
@@ -161,17 +179,21 @@ class Truth:
                     events.append(
                         (
                             one.ended,
-                            LiveEvent(RUN, Kind.FAILED, step.id, error(step, n + 1), stamp(one.ended), n),
+                            LiveEvent(
+                                RUN, Kind.FAILED, step.id, error(step, n + 1), self.by_engine(one.ended), n
+                            ),
                         )
                     )
             if step.end == "completed":
                 text = f'{{"out":"{step.name}"}}'
                 n = len(step.tries) - 1
                 events.append(
-                    (step.ended, LiveEvent(RUN, Kind.COMPLETED, step.id, text, stamp(step.ended), n))
+                    (step.ended, LiveEvent(RUN, Kind.COMPLETED, step.id, text, self.by_engine(step.ended), n))
                 )
         kind = Kind[self.status.value]
-        events.append((self.done - 0.05, LiveEvent(RUN, kind, None, "", stamp(self.done))))  # it stays open
+        events.append(
+            (self.done - 0.05, LiveEvent(RUN, kind, None, "", self.by_engine(self.done)))
+        )  # it stays open
         return sorted(events, key=lambda entry: entry[0])
 
 
@@ -237,12 +259,12 @@ class SubscriptionScript:
     events: list[tuple[float, LiveEvent]] = field(default_factory=list)
 
 
-def faulty_subscriptions(rng: Random, run: Truth) -> list[SubscriptionScript]:
+def faulty_subscriptions(rng: Random, run: Truth, *, silent: bool = False) -> list[SubscriptionScript]:
     """What subscriptions brought: one after the other or two at once; lossy, doubled, late, falsely ended."""
     lossy = rng.choice([0.0, 0.0, 0.1, 0.4])
     doubled = rng.choice([0.0, 0.1])
     late = rng.choice([0.0, 0.0, 0.2])
-    silent = run.silent = rng.random() < 0.1
+    silent = run.silent = rng.random() < 0.1 or silent
     subscriptions: list[SubscriptionScript] = []
     for _ in range(rng.choice([1, 1, 2])):
         ordered = rng.random() < 0.6

@@ -27,16 +27,22 @@ from proxy.runs.reconcile.placement import Execution
 from proxy.runs.reconcile.timing import (
     ATTEMPT_WAIT,
     CLOCK_JITTER,
+    CLOCK_SKEW,
     FAILED_WAIT,
     HISTORY_LAG,
+    LARGE_LATE,
     RERUN_WAIT,
+    SAME_FLUSH,
     SHORTEST_TIMEOUT,
     START_LAG,
 )
 
 UNKNOWN: Final = 0  # stands for an attempt that cannot be known: the execution's chunks are never emitted
 
+LARGE: Final = 4_000  # characters of a failure that the engine may pass on late
+
 _JITTER: Final = int(CLOCK_JITTER * SECOND)
+_SKEW: Final = int(CLOCK_SKEW * SECOND)
 _START_LAG: Final = int(START_LAG * SECOND)
 
 
@@ -59,11 +65,50 @@ def attribute(
     over: bool,
     now: float,
 ) -> Attribution:
-    """Which attempt `one` is.
+    """Which attempt `one` is; UNKNOWN where its times say a later one than the order of what came.
 
     `before` is the newest earlier execution whose attempt is known, `newer` the number of later executions.
     `history`: the history can be asked. `over`: nothing more will be known.
     """
+    decided = _decide(one, before, evidence, newer=newer, history=history, over=over, now=now)
+    if evidence.history_attempt and _answered(one, evidence) and one.counted is None:
+        one.counted = evidence.history_attempt
+    if decided.attempt is not None and decided.attempt > _latest(one, before, evidence):
+        return Attribution(UNKNOWN)  # a clock was wrong, so its times say nothing
+    return decided
+
+
+def _latest(one: Execution, before: Execution | None, evidence: Evidence) -> float:
+    """The latest attempt that it can be, by the order in which chunks, failures and answers came.
+
+    A retry's first chunk may come before the failure, but not by more than the failure can be late. Where it
+    sends again what the failed attempt has sent, the failure is late.
+    """
+    again = before.attempt if before is not None and one.first_index <= before.last_index else None
+    latest = float("inf") if one.counted is None else max(one.counted, 1)
+    for attempt, failure in evidence.failures.items():
+        if failure.live_at is None or not one.after < attempt < latest or attempt == again:
+            continue
+        late = failure.live_at - one.first_received_at
+        if late < 0:
+            continue
+        if one.first_at is not None and failure.at is not None:
+            late += max(0, one.first_at - failure.at) / SECOND
+        if late > (LARGE_LATE if len(failure.text or "") > LARGE else SAME_FLUSH):
+            latest = attempt
+    return latest
+
+
+def _decide(
+    one: Execution,
+    before: Execution | None,
+    evidence: Evidence,
+    *,
+    newer: int,
+    history: bool,
+    over: bool,
+    now: float,
+) -> Attribution:
     if _began_after_end(one, evidence):
         return Attribution(UNKNOWN) if over else Attribution(None, until=float("inf"))
     if before is None or before.attempt is None:
@@ -89,9 +134,11 @@ def attribute(
 def _began_after_end(one: Execution, evidence: Evidence) -> bool:
     """Whether it began after the step had ended: a replay, which no other source shows yet."""
     end = evidence.end
-    if end is None or not end.live or end.stopped or end.at is None or one.first_at is None:
+    if end is None or end.at is None or one.first_at is None:
         return False
-    return one.first_at > end.at + _JITTER
+    if not end.live:  # so by two clocks
+        return one.first_at > end.at + _SKEW
+    return not end.stopped and one.first_at > end.at + _JITTER
 
 
 def _after_failure(
@@ -216,9 +263,19 @@ def _by_times(one: Execution, evidence: Evidence, *, newer: int) -> int | None:
         else:
             return None if attempt >= proven - waits else UNKNOWN
         if not earlier:
-            break
+            return UNKNOWN if _in_the_future(one, evidence) else attempt
         attempt -= 1
     return attempt
+
+
+def _in_the_future(one: Execution, evidence: Evidence) -> bool:
+    """Whether it is timed later than the engine's clock can have been when it came.
+
+    The worker's clock was ahead, so it may have been sent before what it is timed after.
+    """
+    if one.first_at is None or evidence.clock is None or one.first_received_at > evidence.proven_at:
+        return False
+    return one.first_at > int(one.first_received_at * SECOND) + evidence.clock + _JITTER
 
 
 def _clocks_disagree(one: Execution, failure: Failure) -> bool:

@@ -30,6 +30,7 @@ class Failure:
     by_itself: bool  # the application failed or timed out: the engine counts it against the step's retries
     stopped: bool = False  # its code may go on for a while: a timeout
     failed_at: int | None = None  # when it failed, by the history
+    live_at: float | None = None  # when a subscription first brought it
 
 
 @dataclass(slots=True)
@@ -59,6 +60,7 @@ class Evidence:
     __slots__ = (
         "began",
         "children",
+        "clock",
         "created_at",
         "emit_start_at",
         "end",
@@ -93,6 +95,8 @@ class Evidence:
         self.proven = 1  # the highest attempt that is known to have begun
         self.proven_at = now
         self.began: dict[int, int] = {}  # attempt -> when it began by the history, nanoseconds
+        self.clock: int | None = None
+        """The engine's clock less the run's is at most so many nanoseconds, by two answers of the history"""
         self.failures: dict[int, Failure] = {}
         self.failed_since: tuple[int, float] | None = None  # (attempt, since when the history says FAILED)
         self.retries: int | None = None  # the step's limit; None: not known
@@ -131,13 +135,15 @@ class Evidence:
         known = self.failures.get(attempt)
         failed_at = None if live else at
         if known is None:
-            self.failures[attempt] = Failure(text, at, live, now, by_itself, stopped, failed_at)
+            live_at = now if live else None
+            self.failures[attempt] = Failure(text, at, live, now, by_itself, stopped, failed_at, live_at)
             while len(self.failures) > MOST_FAILURES:
                 del self.failures[next(iter(self.failures))]
             return
         if (live and not known.live) or (known.text is None and text):
             known.text, known.at = text, at
         known.live = known.live or live
+        known.live_at = now if live and known.live_at is None else known.live_at
         known.by_itself = known.by_itself or by_itself
         known.stopped = known.stopped or stopped
         known.at = at if known.at is None else known.at
@@ -184,6 +190,11 @@ class Evidence:
         if self.without_text:
             self.end = None
         self.ended(end)
+
+    @property
+    def failed_live(self) -> int:
+        """The last attempt whose failure a subscription brought; 0: none."""
+        return max((attempt for attempt, failure in self.failures.items() if failure.live), default=0)
 
     @property
     def without_text(self) -> bool:

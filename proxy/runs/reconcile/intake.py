@@ -27,7 +27,7 @@ from proxy.runs.reconcile.run_end import Phase, RunEnd
 from proxy.runs.reconcile.sequencer import Step
 from proxy.runs.reconcile.states import EarliestDue, States
 from proxy.runs.reconcile.subscription_state import ReceivedEnd, Subscriptions, SubscriptionState
-from proxy.runs.reconcile.timing import CANCEL_WAIT, HISTORY_LAG, OVER_WAIT, SAME_FLUSH
+from proxy.runs.reconcile.timing import CANCEL_WAIT, HISTORY_LAG, LARGE_LATE, OVER_WAIT, SAME_FLUSH
 
 
 class Intake:
@@ -85,6 +85,7 @@ class Intake:
         if what is Place.BEGINS:
             begun_at = one.live_starts.get((evidence.id, evidence.proven))
             execution.begun = None if begun_at is None or evidence.undecided else (evidence.proven, begun_at)
+            execution.after = evidence.failed_live
             self.attribute(step, now)
         if what in {Place.KNOWN, Place.LATE}:
             self.late += what is Place.LATE
@@ -105,14 +106,21 @@ class Intake:
         unbroken = [self._unbroken(one, step, each) for each in executions.all]
         newest = executions.all[-1] if executions.all else None
         same_flush = newest is not None and now < newest.last_received_at + SAME_FLUSH
-        n, what = place(event, executions.all, over, unbroken, same_flush=same_flush)
+        passed = [self._passed(one, step, each, now) for each in executions.all]
+        n, what = place(event, executions.all, over, unbroken, passed, same_flush=same_flush)
         if what is Place.CONTESTED:
             if newest is not None and not same_flush and continues_with_an_earlier_time(event, newest):
                 newest.clock_put_back = True
             return None, what
         if what is Place.BEGINS and step.sequencer.ended:
             return None, what
+        if what is Place.ADDS and now < executions.all[n].first_received_at - SAME_FLUSH:
+            return None, Place.CONTESTED  # it has waited since before that execution's first chunk came
         execution = executions.begin(now) if what is Place.BEGINS else executions.all[n]
+        if newest is not None and what is Place.ADDS and execution in executions.all[:-1]:
+            follows = not same_flush and continues_with_an_earlier_time(event, newest)
+            later = execution.attempt is None and (event.index or 0) > newest.last_index
+            newest.doubted = newest.doubted or follows or later
         if what is not Place.KNOWN:
             execution.note(event.index or 0, event.at)
             execution.last_received_at = now
@@ -131,6 +139,16 @@ class Intake:
         return key in one.last_chunk or any(
             each.last_chunk.get(key) == execution.last_index for each in self._subscriptions.open
         )
+
+    @staticmethod
+    def _passed(one: SubscriptionState, step: Step, execution: Execution, now: float) -> bool:
+        """Whether what a subscription brings now was sent after the execution's last chunk.
+
+        True where it brought that long ago, or was opened long after it came.
+        """
+        at_last = one.last_chunk.get((step.evidence.id, execution.number)) == execution.last_index
+        since = now if at_last else one.opened_at
+        return since > execution.last_received_at + LARGE_LATE
 
     def _overtaken(self, one: SubscriptionState, step: Step, execution: Execution, now: float) -> None:
         """A chunk came after its attempt's end: more may come, so the settling time begins again."""

@@ -16,6 +16,7 @@ from typing import Final
 
 from proxy.core import payloads
 from proxy.core.events import STEP_CANCELLED, STEP_COMPLETED, STEP_FAILED, STEP_SKIPPED
+from proxy.core.instant import SECOND
 from proxy.core.observations import CoreState, CoreStep, PastStep, PastTaskEvent, Status
 from proxy.runs.reconcile.evidence import Evidence, Outcome
 from proxy.runs.reconcile.timing import FAILED_WAIT, HISTORY_LAG
@@ -59,6 +60,9 @@ def note_history(
     replayed = any(
         event.type == REPLAYED and event.retry_count >= known.retry_count for event in known.events
     )
+    began = known.started_at if known.status is not Status.QUEUED else None  # else it is the attempt's before
+    if began is not None and 0 < evidence.history_attempt < attempt and evidence.history_asked > 0:
+        evidence.clock = began - int((evidence.history_asked - HISTORY_LAG) * SECOND)
     if not _is_behind(evidence, known, attempt + replayed, asked, denied_at):
         evidence.history_asked = asked
     evidence.attempt_began(attempt + replayed, now)
@@ -68,8 +72,8 @@ def note_history(
         evidence.was_evicted = True
     if attempt < evidence.proven:
         return
-    if known.status is not Status.QUEUED and known.started_at is not None:
-        evidence.began[attempt] = known.started_at
+    if began is not None:
+        evidence.began[attempt] = began
     if known.status is Status.RUNNING and not evidence.undecided:
         evidence.running = True
     if known.status in AT_REST:

@@ -41,9 +41,12 @@ class Execution:
     """One execution of a step: its chunks that wait, and what is remembered of those that were emitted."""
 
     __slots__ = (
+        "after",
         "attempt",
         "begun",
         "clock_put_back",
+        "counted",
+        "doubted",
         "first_at",
         "first_index",
         "first_received_at",
@@ -64,6 +67,9 @@ class Execution:
         self.begun: tuple[int, float] | None = None
         """(attempt, seconds): the beginning of an attempt that came before the first chunk, on the same
         subscription, and when"""
+        self.doubted = False  # a chunk that continues it by index was taken for an older one's, by its time
+        self.after = 0  # the last attempt whose failure a subscription had brought before its first chunk
+        self.counted: int | None = None  # what the history counted when it was asked after its first chunk
         self.clock_put_back = False  # a chunk came that continues it, timed before its first one
         self.first_received_at = now  # when its first chunk was received
         self.last_received_at = now  # when its last chunk was received
@@ -117,13 +123,14 @@ class _Chunk:
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """An execution that the chunk may be of; `over` as in `place`."""
+    """An execution that the chunk may be of; `over`, `unbroken` and `passed` as in `place`."""
 
     one: Execution
     oldest: bool
     newest: bool
     over: int | None
     unbroken: bool
+    passed: bool
 
 
 def place(
@@ -131,6 +138,7 @@ def place(
     executions: Sequence[Execution],
     over: Sequence[int | None],
     unbroken: Sequence[bool],
+    passed: Sequence[bool],
     *,
     same_flush: bool = False,
 ) -> tuple[int, Place]:
@@ -138,8 +146,10 @@ def place(
 
     `executions` are the step's, oldest first. `over` has for each the time in nanoseconds at which it failed,
     after which it sent nothing more, else None. `unbroken` has for each whether no attempt can have begun
-    unnoticed since its last chunk. `same_flush`: it came together with the newest execution's last chunk, so
-    the order in which they came proves nothing. Returns the position in `executions` (-1 for BEGINS).
+    unnoticed since its last chunk. `passed` has for each whether no missing chunk of it can still come on the
+    subscription, whatever the times say. `same_flush`: it came together with the newest execution's last
+    chunk, so the order in which they came proves nothing. Returns the position in `executions` (-1 for
+    BEGINS).
 
     A chunk that is there already is KNOWN. One that continues the newest execution belongs to that. Any
     other chunk belongs to an execution only if it fits no other one; RULES decides how it fits.
@@ -147,7 +157,8 @@ def place(
     chunk = _Chunk(event.index or 0, event.at)
     last = len(executions) - 1
     candidates = [
-        _Candidate(one, n == 0, n == last, over[n], unbroken[n]) for n, one in enumerate(executions)
+        _Candidate(one, n == 0, n == last, over[n], unbroken[n], passed[n])
+        for n, one in enumerate(executions)
     ]
     for n in range(last, -1, -1):
         if candidates[n].one.holds(chunk.index, chunk.at):
@@ -186,9 +197,9 @@ def _next(chunk: _Chunk, candidate: _Candidate) -> Place | None:
 
 
 def _missing(chunk: _Chunk, candidate: _Candidate) -> Place | None:
-    """A chunk that is missing there, where its time fits."""
+    """A chunk that is missing there and can still come, where its time fits."""
     one = candidate.one
-    if not one.next <= chunk.index < one.last_index or chunk.index in one.held:
+    if candidate.passed or not one.next <= chunk.index < one.last_index or chunk.index in one.held:
         return None
     if _after(chunk.at, one.last_at):
         return None

@@ -234,10 +234,16 @@ class Sequencer:
         return verdict
 
     def _more_ran(self) -> bool:
-        """Whether chunks of an unknown attempt came after its own: an attempt ran whose end is not known."""
+        """Whether chunks of no known attempt, or of an earlier one by their times, began after its own.
+
+        An attempt ran whose end is not known, or a clock was put back during this one.
+        """
         own = self._executions.of(self.attempt)
+        if own is not None and own.doubted:
+            return True
         return own is not None and any(
-            one.attempt == 0 and one.number > own.number for one in self._executions.all
+            one.attempt is not None and one.attempt < self.attempt and one.number > own.number
+            for one in self._executions.all
         )
 
     def _emit_gap(self, verdict: Verdict) -> None:

@@ -19,6 +19,9 @@ SAME_FLUSH: Final = 0.05
 """Chunks that came within this time may have come in another order than they were sent: the engine sorts the
 chunks of one flush by index, and two flushes are 20 or 40 ms apart."""
 
+LARGE_LATE: Final = 1.0
+"""How late an event over 4.2 KB can be: the Postgres queue polls for it once a second."""
+
 SETTLE: Final = 0.025
 """The least time for which an end waits for chunks that it overtook. The engine flushes each kind of event
 by itself, chunks every 20 or 40 ms and an end 20 ms after it came, so an end can be 20 ms ahead. Measured

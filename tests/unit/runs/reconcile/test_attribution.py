@@ -6,7 +6,7 @@ from typing import Any
 
 from proxy.core.events import STEP_COMPLETED
 from proxy.core.observations import Status
-from proxy.runs.reconcile.attempts import UNKNOWN, Attribution, attribute
+from proxy.runs.reconcile.attempts import LARGE, UNKNOWN, Attribution, attribute
 from proxy.runs.reconcile.evidence import Evidence, Outcome
 from proxy.runs.reconcile.placement import Execution
 from proxy.runs.reconcile.timing import (
@@ -153,10 +153,28 @@ def test_it_is_the_next_attempt_where_the_proven_one_failed_live_before_it() -> 
 
 
 def test_a_failure_that_only_a_state_shows_must_have_been_known_for_some_time() -> None:
+    evidence = known(history_asked=4.0)
+    evidence.attempt_failed(1, "E", at(4.0), 4.0, live=False)
+    assert decide(received(4.0 + ATTEMPT_WAIT * 0.9), evidence, over=True).attempt == 1
+    assert decide(received(4.0 + ATTEMPT_WAIT * 1.1), evidence).attempt == 2
+
+
+def test_what_times_say_is_of_no_attempt_that_the_history_did_not_count_when_it_was_asked_later() -> None:
     evidence = known(history_asked=9.0)
     evidence.attempt_failed(1, "E", at(4.0), 4.0, live=False)
-    assert decide(received(4.0 + ATTEMPT_WAIT * 0.9), evidence).attempt == 1
-    assert decide(received(4.0 + ATTEMPT_WAIT * 1.1), evidence).attempt == 2
+    assert decide(received(4.0 + ATTEMPT_WAIT * 1.1), evidence).attempt == UNKNOWN
+
+
+def test_what_times_say_is_of_no_attempt_after_one_whose_failure_came_later() -> None:
+    evidence = known()
+    evidence.attempt_failed(1, "E", at(4.0), 3.9, live=True)
+    assert decide(received(4.5, now=3.8), evidence, now=4.0).attempt == UNKNOWN
+    behind = received(4.5, now=3.9)
+    behind.after = 1
+    assert decide(behind, evidence, now=4.0).attempt == 2, "it came behind the failure, at once"
+    evidence = known()
+    evidence.attempt_failed(1, "E" * (LARGE + 1), at(4.0), 3.9, live=True)
+    assert decide(received(4.5, now=3.8), evidence, now=4.0).attempt == 2, "it may be a second late"
 
 
 # -- an execution after one whose attempt is known --

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from proxy.core.observations import PastTaskEvent, Status
@@ -295,3 +296,34 @@ def test_a_retrys_chunk_that_comes_after_the_failure_is_its_though_the_workers_c
     made.until(5)
     legal(made.items)
     assert chunks(made, 2) == ["2/0"]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_two_attempts_are_not_one_though_the_clock_was_ahead_during_the_first(broken: bool) -> None:
+    """Joined in mid-attempt; no state is known yet, and the retry's chunks are timed before the first's.
+
+    The clock is behind when the third attempt begins, so the second's chunks are timed after that.
+    """
+    made = world(
+        [(9.0, core(Status.RUNNING)), (10.0, core(Status.COMPLETED))],
+        [(9.0, past(Status.RUNNING, 2, started_at=at(1.0))), (10.0, past(Status.COMPLETED, 2))],
+    )
+    one = made.open(ordered=False)
+    for index in range(9, 15):
+        made.until(1 + index / 25)
+        made.emit(one, chunk(index, 6 + index / 25, f"1/{index}"))
+    made.until(1.6)
+    if broken:
+        made.close(one)
+        made.until(3.0)
+        one = made.open(ordered=False)
+    else:
+        made.emit(one, failed(6.6, retry=0))
+    for index in range(6):
+        made.until(3.2 + index / 25)
+        made.emit(one, chunk(index, 3.2 + index / 25, f"2/{index}"))
+    made.until(20)
+    legal(made.items)
+    assert chunks(made, 3) == []
+    assert not [text for text in chunks(made, 1) if text.startswith("2/")]
+    assert gaps(made)[-1].attempt == 3

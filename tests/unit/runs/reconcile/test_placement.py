@@ -40,18 +40,20 @@ def placed(
     *executions: Execution,
     over: dict[int, float] | None = None,
     broken: tuple[int, ...] = (),
+    passed: tuple[int, ...] = (),
     same_flush: bool = False,
 ) -> tuple[int, Place]:
     """Where `event` is placed.
 
     `over`: position -> the time of its failure. `broken`: positions of executions since whose last chunk an
-    attempt may have begun without an event.
+    attempt may have begun without an event. `passed`: positions of those of which nothing more can come.
     """
     times = {n: at(t) for n, t in (over or {}).items()}
     several = range(len(executions))
     times_over = [times.get(n) for n in several]
     unbroken = [n not in broken for n in several]
-    return place(event, executions, times_over, unbroken, same_flush=same_flush)
+    over_by_order = [n in passed for n in several]
+    return place(event, executions, times_over, unbroken, over_by_order, same_flush=same_flush)
 
 
 THREE = ((0, 1.0), (1, 1.1), (2, 1.2))  # chunks 0 to 2, a tenth of a second apart
