@@ -119,6 +119,11 @@ class Evidence:
             if self.end is not None and self.end.attempt < attempt:
                 self.end = None
 
+    def is_over(self, attempt: int) -> bool:
+        """Whether the end of an attempt is known, or of a later one."""
+        ended = self.end.attempt if self.end is not None else 0
+        return max(ended, *self.failures, 0) >= attempt
+
     def attempt_failed(
         self,
         attempt: int,

@@ -7,6 +7,7 @@ chunk ──▶ place (which execution?) ──▶ attribute (which attempt?) �
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from proxy.core import payloads
 from proxy.core.events import STEP_CANCELLED, STEP_COMPLETED, GapCause
@@ -28,6 +29,10 @@ from proxy.runs.reconcile.sequencer import Step
 from proxy.runs.reconcile.states import EarliestDue, States
 from proxy.runs.reconcile.subscription_state import ReceivedEnd, Subscriptions, SubscriptionState
 from proxy.runs.reconcile.timing import CANCEL_WAIT, HISTORY_LAG, LARGE_LATE, OVER_WAIT, SAME_FLUSH
+
+# Characters. Messages over 4.2 KB come up to a second late (the Postgres queue polls for them), so such a
+# failure may come after the next attempt's chunks.
+LARGE: Final = 3_500
 
 
 class Intake:
@@ -218,7 +223,8 @@ class Intake:
                 self._cancelled(evidence, attempt, event.at, now)
             else:
                 evidence.attempt_failed(attempt, event.payload, event.at, now, live=True)
-                one.began(evidence.id, attempt + 1, now)
+                if len(event.payload) < LARGE and not evidence.is_over(attempt + 1):
+                    one.began(evidence.id, attempt + 1, now)
                 evidence.running = False
                 if evidence.undecided:
                     if evidence.retries_used_up:

@@ -229,9 +229,19 @@ class Sequencer:
         if verdict.whole is None and last:
             return NOT_PROVEN
         executions = self._executions
-        if verdict is WHOLE and (executions.overflowed or executions.contested or self._more_ran()):
+        if verdict is WHOLE and (
+            executions.overflowed or executions.contested or self._more_ran() or self._sent_as_another()
+        ):
             return NOT_PROVEN
         return verdict
+
+    def _sent_as_another(self) -> bool:
+        """Whether it has no chunk, and some of an earlier attempt were sent after it had begun."""
+        began = self._evidence.began.get(self.attempt)
+        if began is None or self._executions.of(self.attempt) is not None:
+            return False
+        earlier = [one for one in self._executions.all if one.attempt and one.attempt < self.attempt]
+        return any(one.last_at is not None and one.last_at >= began for one in earlier)
 
     def _more_ran(self) -> bool:
         """Whether chunks of no known attempt, or of an earlier one by their times, began after its own.

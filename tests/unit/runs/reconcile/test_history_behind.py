@@ -108,3 +108,30 @@ def test_chunks_of_a_replay_are_not_sent_as_those_of_the_attempt_that_ended_befo
     made.emit(one, chunk(0, 3.1, "2/0"), chunk(1, 3.11, "2/1"))
     made.until(5)
     assert chunks(made, 1) == []
+
+
+@pytest.mark.parametrize(
+    ("order", "size", "known"),
+    [("the end first", 10, 1.4), ("the failure first", 10, 1.4), ("the failure first", 10_000, 5.0)],
+)
+def test_chunks_of_a_retry_that_were_taken_for_the_failed_attempts_are_announced(
+    order: str, size: int, known: float
+) -> None:
+    """As on a real engine: a failure of 200 KB that comes later than its retry's chunks, a history behind."""
+    again = {"retry": 1, "started_at": at(0.5)}
+    pasts = [(0, past(Status.RUNNING, started_at=at(0.1))), (known, past(Status.RUNNING, **again))]
+    made = world([(0, core(Status.RUNNING)), (1.5, core(Status.COMPLETED))], pasts)
+    made.lag_of_chunks = 0.5
+    made.now = 0.7
+    made.start()
+    one = made.open(ordered=False)
+    made.until(0.9)
+    made.emit(one, chunk(6, 0.74), chunk(7, 0.88))
+    made.until(1.1)
+    late = [completed(1.09, 1), failed(1.1, text="E: " + "x" * size)]
+    for event in late if order == "the end first" else reversed(late):
+        made.emit(one, event)
+        made.until(made.now + 0.25)
+    made.until(6)
+    legal(made.items)
+    assert chunks(made, 2) == ["6@0.74", "7@0.88"] or 2 in {gap.attempt for gap in gaps(made)}
