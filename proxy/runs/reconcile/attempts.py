@@ -13,6 +13,9 @@
 | the history was asked, and for RERUN_WAIT no source has named   | the same attempt, run again from the top |
 | another attempt                                                 | (a durable task)                         |
 | else                                                            | not known yet: it waits                  |
+
+Times do not decide against the order of arrival: an execution that came before an attempt's failure is not
+a later attempt's; if its times say that it is, its attempt is unknown.
 """
 
 from __future__ import annotations
