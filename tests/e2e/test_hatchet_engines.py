@@ -10,6 +10,7 @@ import os
 import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -87,9 +88,12 @@ class Setup:
 
     async def done(self, run_id: str) -> CoreState:
         """The state at the run's end; the test's timeout bounds the wait."""
-        while not (state := await self.hatchet.core(run_id)).done:
+        while True:
+            with suppress(RunUnknown):  # a busy engine knows it some time after the trigger only
+                state = await self.hatchet.core(run_id)
+                if state.done:
+                    return state
             await asyncio.sleep(POLL)
-        return state
 
     async def done_or_running(self, run_id: str) -> CoreState:
         """The state as soon as the engine answers again."""

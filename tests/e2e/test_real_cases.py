@@ -27,6 +27,7 @@ from config.model.files import HatchetConfig
 from proxy.hatchet.endpoint import endpoint
 from proxy.simulator.recordings.client import Client
 from tests.support.case_judge import Expected, Sent, Verdict, judge
+from tests.support.contract import is_done
 from tests.support.eventsource import EventSource, Frame
 from tests.support.processes import free_port
 from tests.support.real_engine import RealWorker, run_worker
@@ -162,7 +163,7 @@ class Setup:
 
     async def done(self, run_id: str) -> None:
         """Wait until the run is over."""
-        while not (await self.client.details(run_id)).done:
+        while not await is_done(self.client, run_id):
             await asyncio.sleep(POLL)
 
     async def listen(self, proxy: str, run_id: str) -> Listener:

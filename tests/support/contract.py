@@ -130,7 +130,7 @@ class Trial:
         """The state, once it has said done for LASTING: during a replay it says so for a moment."""
 
         async def lasting() -> bool:
-            if not (await self.state()).done:
+            if not await is_done(self.client, self.run_id):
                 return False
             await asyncio.sleep(LASTING)
             return (await self.state()).done
@@ -155,6 +155,16 @@ class Trial:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+async def is_done(client: Client, run_id: str) -> bool:
+    """Whether the core state says done; a busy engine knows a run some time after its trigger only."""
+    try:
+        return (await client.details(run_id)).done
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.NOT_FOUND:
+            raise
+        return False
 
 
 Begin = Callable[..., Awaitable[tuple[Trial, Received]]]

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import grpc.aio
-
 from proxy.simulator.recordings.client import Client
+from tests.support.contract import is_done
 from tests.support.waiting import until
 
 ROOT: Final = Path(__file__).parent.parent.parent
@@ -39,15 +38,7 @@ class RealWorker:
         await until(self._waits_for_tasks, "the worker registers its workflows", within=STARTS, every=LOOK)
         run_id = await client.trigger(workflow)
 
-        async def done() -> bool:
-            try:
-                return (await client.details(run_id)).done
-            except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.NOT_FOUND:
-                    raise
-                return False  # the engine is behind
-
-        await until(done, f"a run of {workflow} is done", within=STARTS, every=LOOK)
+        await until(lambda: is_done(client, run_id), f"a run of {workflow}", within=STARTS, every=LOOK)
         self._takes_runs = True
 
     def _waits_for_tasks(self) -> bool:
