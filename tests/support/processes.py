@@ -19,6 +19,7 @@ from tests.support.waiting import until
 
 START: Final = 30.0  # seconds until a process must have said what is waited for
 STOP: Final = 15.0  # ... until it must be gone after a signal
+SHOWN: Final = 4000  # characters of what a process printed that a failed test shows
 PORTS: Final = (15_000, 30_000)  # ports that no connection is given by the system
 PROGRAM: Final = (sys.executable, "-c", "from proxy.cli.main import start; start()")
 
@@ -84,6 +85,7 @@ async def running(
         if process.returncode is None:
             process.kill()
         await one.ended()
+        print(one.output[-SHOWN:])  # a test that fails shows it
 
 
 @asynccontextmanager
