@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pytest
 
 from proxy.simulator import Engine
@@ -73,6 +74,14 @@ async def read_joining(
 ) -> list[tuple[str, float | None, dict[str, Any]]]:
     """What each client has in the end that joins one run after each of JOINS, and after its end."""
     run_id = await engine.trigger("chat", {}, metadata={"stream": "on"})
+
+    async def is_known() -> bool:
+        return (await http.head(f"{url}/{names[0].partition(':')[2]}/{run_id}")).status_code == 200
+
+    async with httpx.AsyncClient(
+        timeout=30
+    ) as http:  # the clients try nothing again: no 503 may come in between
+        await until(is_known, "the proxy knows the run")
 
     async def one(name: str, after: float) -> tuple[str, float | None, dict[str, Any]]:
         await asyncio.sleep(after)

@@ -338,7 +338,7 @@ def granted(more: str = "", token: str = "${T}") -> str:
         ("resources: {memory: 1Gi}", "at '/resources': additional properties 'memory' not allowed"),
         ("resources: {limits: {memory: 100m}}", 'resources.limits.memory is "100m": write a size'),
         ("resources: {requests: {memory: 2Gi}}", "(2Gi) is larger than resources.limits.memory (768Mi)"),
-        ("resources: {requests: {memory: 8Mi}, limits: {memory: 9Mi}}", "needs 61 MB when idle"),
+        ("resources: {requests: {memory: 8Mi}, limits: {memory: 9Mi}}", "needs 57 MB when idle"),
         ("ingress: {hosts: ['https://a.b']}", 'ingress.hosts is "https://a.b": write a host name'),
         ("ingress: {enabled: true, hosts: [a.b], tls: [{secret: a}]}", "additional properties 'secret'"),
         ("ingress: {enabled: true, hosts: [a.b], tls: [{hosts: [c.d]}]}", "names the host c.d, but"),

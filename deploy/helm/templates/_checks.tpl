@@ -126,7 +126,7 @@ the message, and which does not exist, makes an error of it there.
 {{- end -}}
 {{- with ($v.resources.limits).memory -}}
 {{- if lt (float64 (include "stream-proxy.amount" .)) 1e8 -}}
-{{- include "stream-proxy.refuse" (printf "resources.limits.memory (%v) is too little: the proxy needs 61 MB when idle, and the memory of the teams' limits" .) -}}
+{{- include "stream-proxy.refuse" (printf "resources.limits.memory (%v) is too little: the proxy needs 57 MB when idle, and the memory of the teams' limits" .) -}}
 {{- end -}}
 {{- end -}}
 {{- if $v.ingress.enabled -}}
