@@ -24,7 +24,7 @@ Bad = defaultdict[tuple[str, str, int], list[int]]
 
 
 class Breaking:
-    """Breaks one thing after the other. `counted` says how often, `last` what began last."""
+    """Breaks one thing after the other. `counted`: how often each began, `last`: what began last."""
 
     def __init__(self, faults: Sequence[Named], rng: Random, pause: tuple[float, float] = PAUSE) -> None:
         self.counted: Counter[str] = Counter()
@@ -38,8 +38,8 @@ class Breaking:
             await asyncio.sleep(self._rng.uniform(*self._pause))
             name, fault = self._rng.choice(self._faults)
             self.last, self.number = name, self.number + 1
-            await fault()
             self.counted[name] += 1
+            await fault()
 
 
 @dataclass
