@@ -21,6 +21,7 @@ PAUSE: Final = 1.0
 """Seconds between the death of a worker and its replacement, if it died within `SOON` of its start."""
 SOON: Final = 10.0
 STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+PASSED_ON: Final = (*STOPPING, signal.SIGHUP)
 WITHOUT_EFFECT: Final = (signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -70,12 +71,12 @@ class Supervisor:
     def _start(self, index: int) -> None:
         self._started[index] = time.monotonic()
         # A signal between the fork and the entry in `_pids` would miss the child.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
         pid = os.fork()
         if pid == 0:
             self._become(index)
         self._pids[pid] = index
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
 
     def _become(self, index: int) -> NoReturn:
         """Run as a worker, in a process group of its own: a terminal's Ctrl+C is for the parent alone."""
@@ -84,7 +85,7 @@ class Supervisor:
         for number in STOPPING:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the listener handles it
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
         raise SystemExit(self._work(index, self._alive[0]))
 
     def _stop(self, number: int, frame: FrameType | None) -> None:

@@ -55,6 +55,19 @@ def work(index, parent):
     up(index)
     return until_the_parent_ends(parent)
 """
+FORKING = """
+ready = os.pipe()
+fork = os.fork
+
+def fork_and_signal():
+    pid = fork()
+    if pid:
+        os.read(ready[0], 1)
+        os.kill(os.getpid(), signal.SIGHUP)
+    return pid
+
+os.fork = fork_and_signal
+"""
 DYING = """
 def work(index, parent):
     up(index)
@@ -84,6 +97,16 @@ async def test_every_worker_gets_each_signal_also_a_second_one_and_the_highest_s
                 await parent.wait_for_output(f"stop {index} {count}")
         assert await parent.ended() == 7
         assert "died" not in parent.output
+
+
+async def test_a_reload_reaches_a_worker_that_was_forked_just_before() -> None:
+    handling = HANDLING.replace("up(index)", 'up(index)\n    os.write(ready[1], b".")')
+    async with supervised(FORKING + handling) as parent:
+        await parent.wait_for_output("reload 1")
+        await parent.wait_for_output("reload 0[^!]*reload 0")
+        parent.process.send_signal(signal.SIGTERM)
+        for index in range(2):
+            await parent.wait_for_output(f"stop {index} 1")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
