@@ -39,7 +39,8 @@ class Replica:
     async def start(self) -> None:
         """Start it, and wait until it listens; one that ends by itself is a complaint, and started again."""
         for _ in range(STARTS):
-            serve = running("serve", "--config", self._config, "--port", str(self.port), env=self._env)
+            words = ("serve", "--config", self._config, "--port", str(self.port))
+            serve = running(*words, env=self._env, shown=False)
             process = self.process = await self._stack.enter_async_context(serve)
             listening = asyncio.ensure_future(answers(self.url, PATIENCE))
             ending = asyncio.ensure_future(process.process.wait())

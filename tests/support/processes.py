@@ -19,7 +19,7 @@ from tests.support.waiting import until
 
 START: Final = 30.0  # seconds until a process must have said what is waited for
 STOP: Final = 15.0  # ... until it must be gone after a signal
-SHOWN: Final = 4000  # characters of what a process printed that a failed test shows
+SHOWN: Final = 4000  # characters of its output that a failed test shows
 PORTS: Final = (15_000, 30_000)  # ports that no connection is given by the system
 PROGRAM: Final = (sys.executable, "-c", "from proxy.cli.main import start; start()")
 
@@ -67,9 +67,15 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    *words: str | Path, env: Mapping[str, str] | None = None, program: tuple[str, ...] = PROGRAM
+    *words: str | Path,
+    env: Mapping[str, str] | None = None,
+    program: tuple[str, ...] = PROGRAM,
+    shown: bool = True,
 ) -> AsyncIterator[Running]:
-    """Run ``stream-proxy WORDS`` (or another program); whatever is left at the end is killed."""
+    """Run ``stream-proxy WORDS`` (or another program); whatever is left at the end is killed.
+
+    `shown`: the end of its output is printed, so that a test that fails shows it.
+    """
     process = await asyncio.create_subprocess_exec(
         *program,
         *(str(word) for word in words),
@@ -85,7 +91,8 @@ async def running(
         if process.returncode is None:
             process.kill()
         await one.ended()
-        print(one.output[-SHOWN:])  # a test that fails shows it
+        if shown:
+            print(one.output[-SHOWN:])
 
 
 @asynccontextmanager
