@@ -1,4 +1,4 @@
-"""Hints for values in other notations than JMESPath's: literals of YAML or Python, methods, JSONPath."""
+"""Hints for what is written in other notations than JMESPath's: operators, literals, methods, JSONPath."""
 
 from __future__ import annotations
 
@@ -6,13 +6,31 @@ import json
 import re
 from typing import Any, Final
 
-from config.expressions.ast import Node
+from config.expressions.ast import ExpressionProblem, Node
 from config.expressions.functions import FUNCTIONS
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BARE_KEY: Final = re.compile(r"([{,]\s*)([A-Za-z_]\w*)\s*:")
 _CONSTANT: Final = re.compile(r"\b(True|False|None)\b")
 _DOLLAR: Final = re.compile(r"\$\.?([A-Za-z_][\w.\[\]*]*)")
+_RUN: Final = re.compile(r"[=!<>~/]+")
+
+_NO_PATTERNS: Final = (
+    "there are no patterns: write contains(payload.text, 'word') or starts_with(payload.text, 'start')"
+)
+
+_SAME: Final = {"===": "==", "!==": "!=", "<>": "!=", "=<": "<="}
+
+_OTHER: Final = {
+    "=>": "to apply an expression to each element write map(&name, payload.items)",
+    "=~": _NO_PATTERNS,
+    "~=": _NO_PATTERNS,
+    "!~": _NO_PATTERNS,
+    "//": "a default is written payload.name || 'none'; there are no comments",
+}
+
+_LAMBDA: Final = re.compile(r"map\(\s*\(?(\w+)\)?\s*=>\s*\1\.([\w.\"\[\]]+)\s*,\s*(.+)\)\s*\Z")
+_FIELD: Final = re.compile(r"[{,]\s*(\w+|\"[^\"]*\")\s*\Z")
 
 
 def as_json(literal: str) -> str:
@@ -73,3 +91,28 @@ def for_sign(text: str, position: int) -> str:
     before, word = re.search(r"([\w.]*)\.\Z", text[:position]), re.match(r".\w*", text[position:])
     whole = f'{before[1] if before else "payload"}."{word[0] if word else text[position:]}"'
     return f"a name with other than a-z, 0-9 and _ stands in double quotes: {whole}"
+
+
+def for_operator(text: str, position: int) -> ExpressionProblem | None:
+    """The error for an operator of another language that has a character at `position`; None for others."""
+    for found in _RUN.finditer(text):
+        if not found.start() <= position < found.end():
+            continue
+        hint = _OTHER.get(found[0])
+        if (same := _SAME.get(found[0])) is not None:
+            hint = f"write {text[: found.start()]}{same}{text[found.end() :]}"
+        if hint is None:
+            break
+        if (called := _LAMBDA.search(text)) is not None:
+            hint = f"write map(&{called[2]}, {called[3].strip()})"
+        return ExpressionProblem(found.start(), f"`{found[0]}` is no operator here", hint)
+    if text[position : position + 1] == "=" and (field := _FIELD.search(text[:position])) is not None:
+        return ExpressionProblem(position, "a field's name ends with a colon", f"write {field[1]}: …")
+    return None
+
+
+def for_empty(text: str, position: int) -> ExpressionProblem | None:
+    """The error for ``{}`` whose closing brace is at `position`, where it stands for an empty object."""
+    if re.search(r"\{\s*\Z", text[:position]) is None:
+        return None
+    return ExpressionProblem(position, "an object needs a field", "the empty object is `{}`, in backticks")

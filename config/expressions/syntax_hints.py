@@ -12,8 +12,7 @@ from typing import Final
 
 from config.expressions.ast import ExpressionProblem, Token
 from config.expressions.functions import FUNCTIONS
-from config.expressions.notations import for_dollar, for_sign
-from config.expressions.operator_hints import for_empty, for_operator
+from config.expressions.notations import for_dollar, for_empty, for_operator, for_sign
 from config.expressions.types import EVENT_FIELDS
 from config.expressions.validation import instead_of
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 from config.model.files import RuleConfig, StreamConfig
@@ -196,3 +197,7 @@ class MergedSetup:
             next(line for line in frame.split("\n") if line.startswith("data: "))[6:].strip('"')
             for frame in frames
         ]
+
+
+Make = Callable[..., MergedSetup]
+"""Makes a merged session of a membership, and maybe of a stream."""

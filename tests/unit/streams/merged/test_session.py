@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -11,36 +10,18 @@ from proxy.core.observations import CoreState, Status
 from proxy.hatchet.errors import HatchetAway, RunUnknown
 from proxy.streams.merged import session as merged_session
 from proxy.streams.merged.session import JOINS_AT_ONCE
-from proxy.streams.stream import LiveStream
 from tests.support.fakes import rest
 from tests.support.merged_runs import (
     FIRST,
     SECOND,
     THIRD,
     Listed,
-    MergedSetup,
+    Make,
     ScriptedSession,
     happened,
     stream,
 )
 from tests.support.waiting import until
-
-Make = Callable[..., MergedSetup]
-
-
-@pytest.fixture
-async def make() -> AsyncIterator[Make]:
-    made: list[MergedSetup] = []
-
-    def one(membership: Listed, shown: LiveStream | None = None) -> MergedSetup:
-        made.append(MergedSetup(membership, shown))
-        return made[-1]
-
-    yield one
-    for each in made:
-        each.session.drop()
-    await rest()
-
 
 # -- when items are sent --
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 import pytest
@@ -13,14 +12,13 @@ from proxy.core.observations import CoreState, Status
 from proxy.hatchet.errors import HatchetAway, HatchetError
 from proxy.streams.merged.membership import TooManyRuns
 from proxy.streams.merged.session import MOST_RUNS
-from proxy.streams.stream import LiveStream
 from tests.support.fakes import rest
 from tests.support.merged_runs import (
     FIRST,
     SECOND,
     THIRD,
     Listed,
-    MergedSetup,
+    Make,
     happened,
 )
 from tests.support.waiting import until
@@ -34,23 +32,6 @@ class Client:
 
     def write_control(self, frame: bytes) -> None:
         self.written.append(frame)
-
-
-Make = Callable[..., MergedSetup]
-
-
-@pytest.fixture
-async def make() -> AsyncIterator[Make]:
-    made: list[MergedSetup] = []
-
-    def one(membership: Listed, shown: LiveStream | None = None) -> MergedSetup:
-        made.append(MergedSetup(membership, shown))
-        return made[-1]
-
-    yield one
-    for each in made:
-        each.session.drop()
-    await rest()
 
 
 # -- it cannot begin --
