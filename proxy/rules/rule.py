@@ -21,9 +21,11 @@ from config.expressions.api import (
     falsy,
 )
 from config.expressions.globs import matches, matches_event
+from config.expressions.reading import ROOT, paths_read
 from config.model.formats import fault, is_narrower, takes_rest
 from proxy.core import json_codec
 from proxy.core.events import STEP_STREAM, Event
+from proxy.rules.reading import PAYLOAD, WHOLE, Reading
 
 Failed = Callable[[str, str, str], None]
 """Called for each failure with the rule's name, the event's type, and a reason without any value."""
@@ -81,13 +83,15 @@ class DecodedEvent:
     """The root that expressions see of an event; decoded once for all rules and streams.
 
     `decided` is the rule that has taken each chunk of a merged event; its payload is joined text or an array.
+    `reading`: what is read by the rules that get it.
     """
 
-    __slots__ = ("_refused", "_text", "decided", "event", "json")
+    __slots__ = ("_refused", "_text", "decided", "event", "json", "reading")
 
-    def __init__(self, event: Event, decided: Rule | None = None) -> None:
+    def __init__(self, event: Event, decided: Rule | None = None, reading: Reading = WHOLE) -> None:
         self.event = event
         self.decided = decided
+        self.reading = reading
         self.json: dict[str, Any] | None = (
             None  # the event with its chunk read as JSON, once it was asked for
         )
@@ -106,11 +110,21 @@ class DecodedEvent:
             raise self._refused.with_traceback(None)
         if self.json is None:
             try:
-                self.json = self._with(json_codec.decode(str(self.event.payload)))
+                reading = self.reading
+                decode = json_codec.decode if reading.expects_all else reading.decode
+                self.json = self._with(decode(str(self.event.payload)))
             except json_codec.NotJson as error:
                 self._refused = error
                 raise
         return self.json
+
+    def as_read_by(self, rule: Rule, root: dict[str, Any]) -> dict[str, Any]:
+        """`root` with all of the payload if `rule` reads it; the next one is decoded as this one is read."""
+        reading = self.reading
+        expected, reading.expects_all = reading.expects_all, rule.reads_payload
+        if expected or not rule.reads_payload or root is not self.json:
+            return root
+        return self._with(json_codec.decode(str(self.event.payload)))
 
     def auto_root(self) -> dict[str, Any]:
         """The event with its chunk read as JSON where that is an object or an array, else as text."""
@@ -126,6 +140,12 @@ class DecodedEvent:
 
     def _with(self, payload: Any) -> dict[str, Any]:
         event = self.event
+        fields = self.reading.fields
+        if fields is not None:
+            root = {"type": event.type, "payload": payload}
+            for name in fields:
+                root[name] = getattr(event, name)
+            return root
         metadata = event.metadata
         return {
             "type": event.type,
@@ -187,6 +207,13 @@ class Rule:
             (name, field.closure if field.plain else field.evaluate) for name, field in fields.items()
         )
         self.metered = not all(each.plain for each in (when, *fields.values()))  # it spends from the meter
+        self.reads_json = config.payload != "text"
+        read = {path for field in fields.values() for path in paths_read(field.tree)}
+        self.reads_payload = self.reads_json and PAYLOAD in read
+        """Whether `data` reads all of a JSON payload; `paths`: what else it reads, and what `when` reads."""
+        self.paths = frozenset(paths_read(when.tree) | (read - {PAYLOAD}))
+        if config.merge is not None:
+            self.paths = frozenset({ROOT})  # the payload of merged chunks has another form
         self._weighed = copies_of_all(field.tree for field in fields.values()) > FEW_COPIES
 
     def mismatch(self, event_type: str, step: str | None, workflow: str | None) -> str | None:
@@ -244,9 +271,20 @@ class Rule:
             failed(self.name, root["type"], f"when: {failure.reason}")
             raise Stopped from None
 
-    def alone(self, decoded: DecodedEvent, root: dict[str, Any]) -> dict[str, Any]:
-        """The root for `data` where `root` is that of an event which was not merged with others."""
-        if self.merge is None or decoded.event.type != STEP_STREAM or root is decoded.root():
+    def message(self, decoded: DecodedEvent, root: dict[str, Any], failed: Failed) -> Message:
+        """The message of an event that was not merged with others; `root` is its `view`.
+
+        Raises as `shape` does.
+        """
+        if self.merge is not None:
+            root = self._alone(decoded, root)
+        elif decoded.reading.is_mixed:
+            root = decoded.as_read_by(self, root)
+        return self.shape(root, failed)
+
+    def _alone(self, decoded: DecodedEvent, root: dict[str, Any]) -> dict[str, Any]:
+        """The root for `data`, which is made for the payload of merged chunks."""
+        if decoded.event.type != STEP_STREAM or root is decoded.root():
             return root
         return {**root, "payload": [root["payload"]]}
 

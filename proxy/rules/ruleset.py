@@ -20,9 +20,13 @@ from msgspec import Struct
 from config.expressions.api import TOO_MUCH, WORK_LIMIT, Meter
 from proxy.core import json_codec
 from proxy.core.events import STEP_STREAM, Event
+from proxy.rules.reading import Reading, reading_of
 from proxy.rules.rule import DecodedEvent, Failed, Message, Rule, RuleLike, Stopped, milliseconds_of
 
 _T = TypeVar("_T")
+
+_Candidates = tuple[tuple[Rule, ...], Reading]
+"""The rules that are asked about an event, and what they read of it."""
 
 KNOWN_STEPS: Final = 1024
 """Combinations of type, step and workflow whose rules are cached: it bounds the memory."""
@@ -103,7 +107,8 @@ class Rules:
         self._allowance = allowance or _NoBound()
         self._rules = tuple(Rule(config, self._meter, number) for number, config in enumerate(stream.rules))
         self._failed = failed
-        self._candidates: dict[tuple[str, str | None, str | None], tuple[Rule, ...]] = {}
+        self._candidates: dict[tuple[str, str | None, str | None], _Candidates] = {}
+        self._readings: dict[tuple[frozenset[Rule], bool], Reading] = {}
         self.fingerprint: str = fingerprint(stream)
         self._metered = any(rule.metered for rule in self._rules)
         self._refused = False  # the last event without a message: the allowance was used up
@@ -120,13 +125,14 @@ class Rules:
 
         Several streams that are given the same `decoded` form of an event decode its chunk once.
         """
-        candidates = self._candidates.get((event.type, event.step, event.workflow))
-        if candidates is None:
-            candidates = self._select(event.type, event.step, event.workflow)
+        known = self._candidates.get((event.type, event.step, event.workflow))
+        if known is None:
+            known = self._choose(event.type, event.step, event.workflow)
+        candidates, reading = known
         if not candidates:
             return None
         if decoded is None:
-            decoded = DecodedEvent(event)
+            decoded = DecodedEvent(event, None, reading)
         elif decoded.decided is not None:
             return self._merged_message(decoded.decided, event, decoded)
         failed = self._failed
@@ -141,7 +147,7 @@ class Rules:
                     unread = unread or (rule.name, f"the chunk {error}, and no later rule takes it")
                     continue
                 if not rule.conditional or rule.holds(root, failed):
-                    return rule.shape(root if rule.merge is None else rule.alone(decoded, root), failed)
+                    return rule.message(decoded, root, failed)
             if unread is not None:
                 failed(unread[0], event.type, unread[1])
         except Stopped:
@@ -279,8 +285,9 @@ class Rules:
     def _select(self, event_type: str, step: str | None, workflow: str | None) -> tuple[Rule, ...]:
         """The rules that take such events in the order in which they are asked, up to one that takes all."""
         known = self._candidates.get((event_type, step, workflow))
-        if known is not None:
-            return known
+        return (self._choose(event_type, step, workflow) if known is None else known)[0]
+
+    def _choose(self, event_type: str, step: str | None, workflow: str | None) -> _Candidates:
         chosen: list[Rule] = []
         rest: Rule | None = None  # takes all chunks that the narrower rules behind it leave
         for rule in self._rules:
@@ -298,8 +305,20 @@ class Rules:
             chosen.append(rest)
         if len(self._candidates) >= KNOWN_STEPS:
             self._candidates.clear()
-        self._candidates[event_type, step, workflow] = tuple(chosen)
-        return tuple(chosen)
+            self._readings.clear()
+        found = (tuple(chosen), self._reading_of(frozenset(chosen), event_type))
+        self._candidates[event_type, step, workflow] = found
+        return found
+
+    def _reading_of(self, rules: frozenset[Rule], event_type: str) -> Reading:
+        """What `rules` read of an event; one object for all steps that have the same rules."""
+        decodes = event_type == STEP_STREAM and any(rule.reads_json for rule in rules)
+        reading = self._readings.get((rules, decodes))
+        if reading is None:
+            paths = frozenset(path for rule in rules for path in rule.paths)
+            all_of_it = decodes and any(rule.reads_payload for rule in rules)
+            reading = self._readings[rules, decodes] = reading_of(paths, decodes=decodes, mixed=all_of_it)
+        return reading
 
 
 def refusal_of(error: Exception) -> str:
@@ -323,7 +342,7 @@ def _verdict(rule: Rule, decoded: DecodedEvent) -> RuleVerdict:
             return RuleVerdict(
                 rule.name, True, False, None, (*reasons, f"when is not true: {rule.config.when}")
             )
-        message = rule.shape(rule.alone(decoded, root), failed)
+        message = rule.message(decoded, root, failed)
         return RuleVerdict(rule.name, True, True, message, tuple(reasons))
     except json_codec.NotJson as error:
         return RuleVerdict(rule.name, True, False, None, (f"the chunk {error}: the next rule is asked",))

@@ -258,6 +258,32 @@ def test_a_chunk_that_is_not_json_is_offered_to_the_next_rule() -> None:
     assert stream.failures == []
 
 
+def test_rules_that_read_all_and_parts_of_a_payload_each_get_what_they_read() -> None:
+    rules = StreamRules("""
+        - {events: step_stream, payload: json, when: "payload.kind == 'all'", data: payload}
+        - {events: step_stream, payload: json, when: "payload.kind == 'part'", data: payload.n}
+        - {events: step_stream, data: {text: payload}}
+    """).rules
+
+    def sent(chunk: str) -> Any:
+        message = rules.message(event_of({"type": "step_stream", "payload": chunk}))
+        return None if message is None else json.loads(message.data)
+
+    every, part, other = '{"kind":"all","n":1,"m":2}', '{"kind":"part","n":3,"m":4}', '{"kind":"x","n":5}'
+    expected = {every: {"kind": "all", "n": 1, "m": 2}, part: 3, other: {"text": other}, "no": {"text": "no"}}
+    for chunk in (every, every, part, part, every, other, every, part, other, "no", part, every):
+        assert sent(chunk) == expected[chunk]
+
+
+@given(st.lists(st.sampled_from(["type", "step", "index", "first_index", "metadata.a", "at", "parent"])))
+def test_a_root_has_the_fields_that_are_read(names: list[str]) -> None:
+    fields = ", ".join(f"f{number}: {name}" for number, name in enumerate(names))
+    rules = Rules(stream_of(f"- {{events: step_stream, data: {{all: payload, {fields}}}}}"))
+    event = event_of({"type": "step_stream", "payload": "text", "metadata": {"a": 1}})
+    whole = rules.message(event, DecodedEvent(event))
+    assert rules.message(event) == whole
+
+
 def test_a_chunk_that_no_rule_can_read_is_reported() -> None:
     stream = StreamRules("""
         - {name: j, events: step_stream, payload: json}
