@@ -61,21 +61,19 @@ class Background:
     ) -> None:
         self._unforeseen = unforeseen
         self._expected = expected
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
 
     def start(self, work: Coroutine[Any, Any, object]) -> None:
         """Begin `work` in a task."""
-        start_in(self._tasks, self._contained(work))
+        # not in a coroutine around it: cancelled before its first step, that would never await `work`
+        start_in(self._tasks, work).add_done_callback(self._note_error)
 
-    async def _contained(self, work: Coroutine[Any, Any, object]) -> None:
-        try:
-            await work
-        except self._expected:
-            return
-        except Exception as error:
+    def _note_error(self, task: asyncio.Task[object]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception) and not isinstance(error, self._expected):
             self._unforeseen(error)
 
-    def cancel(self) -> list[asyncio.Task[None]]:
+    def cancel(self) -> list[asyncio.Task[object]]:
         """Cancel everything but the task that calls this; the tasks that are ending now."""
         ending = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in ending:

@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -99,10 +99,7 @@ class StreamServer(uvicorn.Server):
     def _take(self, sock: socket.socket, received: bytes) -> None:
         """A connection that another worker accepted, and what it read of it."""
         self._connections.serve_as(self.config, self.server_state, self.lifespan.state)
-        connecting = asyncio.get_running_loop().connect_accepted_socket(
-            lambda: self._connections.passed_on(received), sock
-        )
-        start_in(self._connecting, _connected(connecting, sock))
+        start_in(self._connecting, _serve(sock, lambda: self._connections.passed_on(received)))
 
     def stop(self) -> None:
         """Begin the drain; a second call ends the process at once."""
@@ -166,9 +163,9 @@ def _nothing() -> None:
     """Do nothing."""
 
 
-async def _connected(connecting: Coroutine[Any, Any, Any], sock: socket.socket) -> None:
+async def _serve(sock: socket.socket, connection: Callable[[], asyncio.Protocol]) -> None:
     """Wait until the connection is served; close it where that fails."""
     try:
-        await connecting
+        await asyncio.get_running_loop().connect_accepted_socket(connection, sock)
     except OSError:
         sock.close()

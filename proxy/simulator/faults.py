@@ -54,7 +54,7 @@ class Faults:
     async def outage(self, seconds: float) -> None:
         """Close the gRPC port and open it again after `seconds`; returns as soon as it is closed."""
         await self.stop_grpc()
-        self._spawn_later(seconds, self.start_grpc())
+        self._spawn_later(seconds, self.start_grpc)
 
     def refuse_tokens(self, refusing: bool = True) -> None:
         """Accept no token; open streams stay open."""
@@ -103,13 +103,9 @@ class Faults:
         """Call something after `seconds`, unless the engine stops before."""
         self._scheduler.after(seconds, call)
 
-    def _spawn_later(self, seconds: float, what: Coroutine[Any, Any, None]) -> None:
+    def _spawn_later(self, seconds: float, what: Callable[[], Coroutine[Any, Any, None]]) -> None:
         async def wait() -> None:
-            try:
-                await asyncio.sleep(seconds)
-            except asyncio.CancelledError:
-                what.close()
-                raise
-            await what
+            await asyncio.sleep(seconds)
+            await what()
 
         start_in(self._tasks, wait())

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from proxy.core.clock import Clock, LoopClock
@@ -69,23 +70,24 @@ class MonitoredUpstream:
     def has_history(self) -> bool:
         return self._client.has_history
 
-    # These return the coroutine of the call itself: one of their own around it would stay as long as the
+    # These return the coroutine of `_call` itself: one of their own around it would stay as long as the
     # subscription, for each run.
 
     def follow(
         self, run_id: str, deliver: Deliver, opened: Callable[[], None] | None = None
     ) -> Coroutine[Any, Any, None]:
         client = self._client
-        return self._call(client.follow(run_id, deliver, opened), subscribed_at=client)
+        return self._call(partial(client.follow, run_id, deliver, opened), subscribed_at=client)
 
     def follow_metadata(
         self, key: str, value: str, deliver: Deliver, opened: Callable[[], None] | None = None
     ) -> Coroutine[Any, Any, None]:
         client = self._client
-        return self._call(client.follow_metadata(key, value, deliver, opened), subscribed_at=client)
+        call = partial(client.follow_metadata, key, value, deliver, opened)
+        return self._call(call, subscribed_at=client)
 
     def core(self, run_id: str) -> Coroutine[Any, Any, CoreState]:
-        return self._call(self._client.core(run_id))
+        return self._call(partial(self._client.core, run_id))
 
     async def past(self, run_id: str) -> PastState | None:
         state = await self._call_history(self._client.past(run_id))
@@ -128,10 +130,15 @@ class MonitoredUpstream:
     async def close(self) -> None:
         await self._client.close()
 
-    async def _call(self, call: Coroutine[Any, Any, T], *, subscribed_at: Upstream | None = None) -> T:
-        """What `call` returns; `subscribed_at`: it was a subscription at this client, and is over."""
+    async def _call(
+        self, call: Callable[[], Coroutine[Any, Any, T]], *, subscribed_at: Upstream | None = None
+    ) -> T:
+        """What `call` returns; `subscribed_at`: it was a subscription at this client, and is over.
+
+        `call` is no coroutine yet: a task that is cancelled before its first step would leave it unawaited.
+        """
         try:
-            answer = await call
+            answer = await call()
         except RunUnknown:
             self._learn(None)
             raise

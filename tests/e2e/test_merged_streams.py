@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from proxy.simulator import Engine
 from proxy.simulator.script.model import Child, Step, Workflow, script
+from proxy.streams import run_queries
 from tests.chaos.world import streams
 from tests.support.delivery import RecordingClient, becomes, chunks, config, events, gaps, once, status
 from tests.support.eventsource import Frame
@@ -40,6 +41,10 @@ streams:
     include: [children]
     rules:
       - {{events: ["*", step_stream], workflows: leaf, data: {DATA}}}
+  alone:
+    path: /alone/{{workflowRunId}}
+    rules:
+      - {{events: ["*", step_stream], data: {DATA}}}
   talk:
     path: /talk/{{metadata.chat}}
     runs: all
@@ -170,6 +175,20 @@ async def test_each_frame_resumes_the_stream_exactly(engine: Engine, tapped: Ser
     for at in range(0, len(whole) - 1, 17):
         rest = await once(f"{tapped.url}/family/{root}", cursor=whole[at].id)
         assert frames_of_stream(rest) == frames_of_stream(whole[at + 1 :])
+
+
+async def test_a_client_with_a_cursor_reads_the_old_stream_to_its_end_although_its_root_was_replayed(
+    engine: Engine, tapped: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_queries, "REPLAY_CHECK", 0.0)
+    root = await engine.trigger("turn", metadata={"stream": "on"})
+    whole = await once(f"{tapped.url}/family/{root}")
+    await engine.replay(root)
+    assert (await once(f"{tapped.url}/alone/{root}"))[-1].event == "stream.end"  # it follows the run again
+    rest = await once(f"{tapped.url}/family/{root}", cursor=whole[1].id)
+    assert frames_of_stream(rest) == frames_of_stream(whole[2:])
+    replayed = await once(f"{tapped.url}/family/{root}")
+    assert {chunk["attempt"] for chunk in chunks(replayed)} == {2}
 
 
 @BY

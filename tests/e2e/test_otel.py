@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -32,6 +33,11 @@ streams:
   mine:
     path: /mine/{metadata.message_id}
     wait_for_run: 300ms
+    rules:
+      - {events: "*", data: {type: type}}
+  late:
+    path: /late/{metadata.message_id}
+    wait_for_run: 30s
     rules:
       - {events: "*", data: {type: type}}
 """
@@ -137,6 +143,32 @@ async def test_gaps_and_resets_are_events_and_a_refused_request_is_a_span_with_i
         assert refused.parent_span_id == b""
         await until(lambda: collector.named("hatchet find run"), "the search's span")
         assert "nobody" not in str(collector.spans), "a value of metadata is nobody's business"
+
+
+async def test_a_span_says_whether_its_stream_resumed_at_a_cursor(tmp_path: Path) -> None:
+    async with receiver() as collector, traced(tmp_path, collector.env) as (engine, proxy):
+        name = "GET /live/{workflowRunId}"
+        of_run, of_another = [f"{proxy.url}/live/{await engine.trigger('agent')}" for _ in range(2)]
+        cursor = (await read(of_run)).partition("\nid: ")[2].partition("\n")[0]
+        await read(of_another, {"last-event-id": cursor})
+        await read(of_run, {"last-event-id": cursor})
+        await until(lambda: len(collector.named(name)) == 3, "three spans")
+        spans = sorted(collector.named(name), key=lambda span: span.start_time_unix_nano)
+        assert [attributes(span)["stream_proxy.resumed"] for span in spans] == [False, False, True]
+
+
+async def test_a_client_that_leaves_while_it_waits_for_its_run_leaves_a_span(tmp_path: Path) -> None:
+    async with receiver() as collector, traced(tmp_path, collector.env) as (_, proxy):
+        async with asyncio.timeout(20):
+            waits = asyncio.create_task(read(f"{proxy.url}/late/nobody"))
+            await until(lambda: collector.named("hatchet find run"), "the run is searched")
+            waits.cancel()
+            await asyncio.wait([waits])
+        await until(lambda: collector.named("GET /late/{metadata.message_id}"), "the stream's span")
+        (span,) = collector.named("GET /late/{metadata.message_id}")
+        about = attributes(span)
+        assert about["stream_proxy.ending"] == "left"
+        assert "http.response.status_code" not in about
 
 
 async def test_the_metrics_are_those_of_prometheus(tmp_path: Path) -> None:

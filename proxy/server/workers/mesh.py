@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -130,8 +129,6 @@ class Mesh:
                 message, descriptors, _, _ = socket.recv_fds(self._inbox, MOST_BYTES + 1, 1)
             except OSError:  # nothing is left
                 return
-            for descriptor in descriptors[1:]:
-                os.close(descriptor)
             if not descriptors:
                 continue
             sock = socket.socket(fileno=descriptors[0])

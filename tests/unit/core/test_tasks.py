@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from proxy.core.tasks import in_task, start_eagerly
+from proxy.core.tasks import Background, in_task, start_eagerly
 
 
 async def started_eagerly(coroutine: object) -> object:
@@ -77,3 +77,35 @@ async def test_a_cancelled_task_unwinds_what_ran_at_once_too() -> None:
 async def test_waiting_without_in_task_is_an_error() -> None:
     with pytest.raises(AssertionError, match="in_task"):
         await started_eagerly(asyncio.Event().wait())
+
+
+# -- the background --
+
+
+async def test_work_in_the_background_that_is_cancelled_before_its_first_step_is_closed() -> None:
+    async def work() -> None:
+        pytest.fail("it was cancelled")
+
+    background, coroutine = Background(lambda error: pytest.fail(str(error))), work()
+    background.start(coroutine)
+    (task,) = background.cancel()
+    await asyncio.wait([task])
+    with pytest.raises(
+        RuntimeError, match="reuse"
+    ):  # a coroutine that was never begun warns when it is freed
+        coroutine.send(None)
+
+
+async def test_an_error_in_the_background_is_given_on_unless_it_is_expected() -> None:
+    async def broken(error: Exception) -> None:
+        raise error
+
+    given: list[Exception] = []
+    background = Background(given.append, expected=(KeyError,))
+    unforeseen = ValueError()
+    background.start(broken(KeyError()))
+    background.start(broken(unforeseen))
+    async with asyncio.timeout(10):
+        while not given:
+            await asyncio.sleep(0)
+    assert given == [unforeseen]
