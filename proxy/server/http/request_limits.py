@@ -23,15 +23,17 @@ limit on raw bytes: the answer can carry CORS headers only if the Origin is know
 Connections over the process's ceiling are closed at once. A browser sees a network error, after which an
 EventSource reconnects; after any status it would give up.
 
-Two more things are different from uvicorn. An offer to upgrade is ignored, as RFC 9110 (7.8) allows: the
-request is answered, with its body, as if there was none. And a client of HTTP/1.0 gets no chunked transfer
-coding.
+Three more things are different from uvicorn. A method that the parser does not know is answered by the
+application, with 405, as every method that a path does not have. An offer to upgrade is ignored, as RFC 9110
+(7.8) allows: the request is answered, with its body, as if there was none. And a client of HTTP/1.0 gets no
+chunked transfer coding.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -68,6 +70,9 @@ ABORT: Final = "stream_proxy.connection"
 bytes the client has not taken."""
 
 VERSIONS: Final = ("1.0", "1.1")
+_METHOD: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?= \S+ HTTP/1\.[01]\r\n)")
+"""A method (RFC 9110, 9.1) at the beginning of a request line."""
+_KNOWN_METHOD: Final = b"PATCH"  # to the parser, but of no path
 _KEPT_HEADERS: Final = (
     b"host",
     b"origin",
@@ -155,6 +160,15 @@ class LimitedProtocol(HttpToolsProtocol):
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._ignore_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserInvalidMethodError:
+            method = _METHOD.match(data)
+            if (
+                method is None or self._unanswered or self._raw != len(data)
+            ):  # where a request begins in `data`
+                self._refuse(*self._reason)
+            else:
+                self.parser = httptools.HttpRequestParser(self)
+                self._feed(_KNOWN_METHOD + data[method.end() :])
         except httptools.HttpParserError:
             self._refuse(*self._reason)
 
