@@ -28,6 +28,7 @@ from proxy.runs.lag import LagMeter
 from proxy.runs.observer import Observer
 from proxy.runs.quota import SubscriptionQuota
 from proxy.runs.reconcile.reconciler import Reconciler
+from proxy.runs.reconcile.states import HistoryLag
 from proxy.runs.reconcile.subscription_state import Pulse, Selection, SubscriptionState
 from proxy.runs.state_reader import CLOSED, StateReader
 from proxy.runs.subscription import SPREAD
@@ -60,6 +61,7 @@ class RunFollower:
         observer: Observer | None = None,
         quota: SubscriptionQuota | None = None,
         lag: LagMeter | None = None,
+        history_lag: HistoryLag | None = None,
         rng: Random | None = None,
         pair: tuple[str, str] | None = None,
         recovered: Callable[[], None] | None = None,
@@ -77,6 +79,7 @@ class RunFollower:
             has_history=upstream.has_history,
             check_after=settings.check_after,
             settle=self._lag.settle,
+            history_lag=history_lag,
         )
         self._reader = StateReader(
             run_id,

@@ -21,6 +21,7 @@ from proxy.runs.follower import RunFollower, RunSettings
 from proxy.runs.lag import LagMeter
 from proxy.runs.lookup import Finder
 from proxy.runs.quota import SubscriptionQuota
+from proxy.runs.reconcile.states import HistoryLag
 from proxy.runs.tap import Tap
 from proxy.streams.backlog import Backlog
 from proxy.streams.retained import RetainedItem
@@ -81,6 +82,7 @@ class RunLauncher:
         self._rng = Random()  # one for all runs: its state takes 3 KB
         self.quota = SubscriptionQuota(config.hatchet.subscriptions)
         self._lag = LagMeter()
+        self._history_lag = HistoryLag()
         self._observer = RunCounters(counters, event_log, config.name, self.quota)
         self.lookup = Finder(upstream, observer=self._observer)
         self.newcomers = Newcomers(upstream)
@@ -188,6 +190,7 @@ class RunLauncher:
             clock=self._clock,
             quota=self.quota,
             lag=self._lag,
+            history_lag=self._history_lag,
             rng=self._rng,
             observer=self._observer,
             pair=None if self.tap is None else self.tap.pair,

@@ -10,6 +10,7 @@ from proxy.core.events import STEP_STREAM, Event, StepGap
 from proxy.core.instant import SECOND
 from proxy.core.observations import CoreState, CoreStep, Kind, LiveEvent, PastState, PastStep, Status
 from proxy.runs.reconcile.reconciler import Reconciler
+from proxy.runs.reconcile.states import HistoryLag
 from tests.support.reconciler_world import World
 
 RUN, STEP, OTHER = "run", "a", "b"
@@ -72,7 +73,13 @@ def past_pair(one: Status, two: Status, *, retries: int = 2) -> PastState:
     return PastState(RUN, Status.RUNNING, steps)
 
 
-def world(cores: list[tuple[float, CoreState]], pasts: list[tuple[float, PastState]], **more: Any) -> World:
+def world(
+    cores: list[tuple[float, CoreState]],
+    pasts: list[tuple[float, PastState]],
+    *,
+    history_lag: HistoryLag | None = None,
+    **more: Any,
+) -> World:
     """A run whose states change at the given times; without `pasts` there is no history."""
 
     def core_at(t: float) -> CoreState | None:
@@ -81,7 +88,8 @@ def world(cores: list[tuple[float, CoreState]], pasts: list[tuple[float, PastSta
     def past_at(t: float) -> PastState | None:
         return next((state for since, state in reversed(pasts) if since <= t), None)
 
-    made = World(Reconciler(RUN, has_history=bool(pasts)), core_at, past_at, **more)
+    reconciler = Reconciler(RUN, has_history=bool(pasts), history_lag=history_lag)
+    made = World(reconciler, core_at, past_at, **more)
     made.start()
     return made
 

@@ -28,11 +28,9 @@ from proxy.core.observations import Status
 from proxy.runs.reconcile.evidence import Evidence, Failure
 from proxy.runs.reconcile.placement import Execution
 from proxy.runs.reconcile.timing import (
-    ATTEMPT_WAIT,
     CLOCK_JITTER,
     CLOCK_SKEW,
     FAILED_WAIT,
-    HISTORY_LAG,
     LARGE_LATE,
     RERUN_WAIT,
     SAME_FLUSH,
@@ -58,22 +56,28 @@ class Attribution:
     until: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When it is decided, and what can still become known.
+
+    `asks`: the history can be asked; chunks wait `wait` seconds for its answer. `over`: nothing more will be
+    known.
+    """
+
+    now: float
+    wait: float
+    asks: bool
+    over: bool
+
+
 def attribute(
-    one: Execution,
-    before: Execution | None,
-    evidence: Evidence,
-    *,
-    newer: int,
-    history: bool,
-    over: bool,
-    now: float,
+    one: Execution, before: Execution | None, evidence: Evidence, moment: Moment, *, newer: int
 ) -> Attribution:
     """Which attempt `one` is; UNKNOWN where its times say a later one than the order of what came.
 
     `before` is the newest earlier execution whose attempt is known, `newer` the number of later executions.
-    `history`: the history can be asked. `over`: nothing more will be known.
     """
-    decided = _decide(one, before, evidence, newer=newer, history=history, over=over, now=now)
+    decided = _decide(one, before, evidence, moment, newer=newer)
     if evidence.history_attempt and _answered(one, evidence) and one.counted is None:
         one.counted = evidence.history_attempt
     if decided.attempt is not None and decided.attempt > _latest(one, before, evidence):
@@ -103,35 +107,28 @@ def _latest(one: Execution, before: Execution | None, evidence: Evidence) -> flo
 
 
 def _decide(
-    one: Execution,
-    before: Execution | None,
-    evidence: Evidence,
-    *,
-    newer: int,
-    history: bool,
-    over: bool,
-    now: float,
+    one: Execution, before: Execution | None, evidence: Evidence, moment: Moment, *, newer: int
 ) -> Attribution:
     if _began_after_end(one, evidence):
-        return Attribution(UNKNOWN) if over else Attribution(None, until=float("inf"))
+        return Attribution(UNKNOWN) if moment.over else Attribution(None, until=float("inf"))
     if before is None or before.attempt is None:
-        return _first(one, evidence, newer=newer, history=history, over=over, now=now)
+        return _first(one, evidence, moment, newer=newer)
     attempt = before.attempt
     if before.first_at is not None and one.first_at is not None and one.first_at < before.first_at - _JITTER:
         return Attribution(UNKNOWN)  # older than an execution whose attempt is known
     goes_on = one.first_index > before.last_index
     if evidence.proven > attempt:
         if evidence.undecided and _began_after_failure(one, evidence, evidence.proven):
-            return Attribution(evidence.proven + 1)
-        decided = _proven(one, evidence, newer=newer, history=history, over=over, now=now)
+            return _next(one, evidence, moment)
+        decided = _proven(one, evidence, moment, newer=newer)
         if decided.attempt is None or decided.attempt > attempt:
             return decided
         return Attribution(attempt, rerun=True) if goes_on else Attribution(UNKNOWN)
     if evidence.undecided:
-        return _after_failure(one, evidence, goes_on=goes_on, history=history, over=over, now=now)
-    if evidence.was_evicted or evidence.end is not None or over:
+        return _after_failure(one, evidence, moment, goes_on=goes_on)
+    if evidence.was_evicted or evidence.end is not None or moment.over:
         return Attribution(attempt, rerun=True)
-    return _same_again(one, evidence, goes_on=goes_on, history=history, now=now)
+    return _same_again(one, evidence, moment, goes_on=goes_on)
 
 
 def _began_after_end(one: Execution, evidence: Evidence) -> bool:
@@ -144,68 +141,62 @@ def _began_after_end(one: Execution, evidence: Evidence) -> bool:
     return not end.stopped and one.first_at > end.at + _JITTER
 
 
-def _after_failure(
-    one: Execution, evidence: Evidence, *, goes_on: bool, history: bool, over: bool, now: float
-) -> Attribution:
+def _after_failure(one: Execution, evidence: Evidence, moment: Moment, *, goes_on: bool) -> Attribution:
     """The attempt before it failed, and nothing says yet that another one followed."""
     attempt = evidence.proven
     failure = evidence.failures[attempt]
-    if goes_on and (
-        one.first_received_at < failure.known_at or _began_after_failure(one, evidence, attempt) is False
-    ):
-        return Attribution(attempt, rerun=True)
-    until = one.first_received_at + ATTEMPT_WAIT
-    if history and not failure.live and not over and now < until and not _answered(one, evidence):
-        return Attribution(None, until=until)  # more attempts may have failed unnoticed
-    return Attribution(attempt + 1)
+    if goes_on:
+        if one.first_received_at < failure.known_at or _began_after_failure(one, evidence, attempt) is False:
+            return Attribution(attempt, rerun=True)
+        if failure.live_at is not None and one.first_received_at < failure.live_at + SAME_FLUSH:
+            return Attribution(UNKNOWN)  # the failure may have overtaken it
+    return _next(one, evidence, moment)
 
 
-def _same_again(
-    one: Execution, evidence: Evidence, *, goes_on: bool, history: bool, now: float
-) -> Attribution:
+def _next(one: Execution, evidence: Evidence, moment: Moment) -> Attribution:
+    """The attempt after the failed one; where only the history has the failure, that says if there is one."""
+    if evidence.failures[evidence.proven].live or not moment.asks or _answered(one, evidence):
+        return Attribution(evidence.proven + 1)
+    return Attribution(None, until=float("inf"))
+
+
+def _same_again(one: Execution, evidence: Evidence, moment: Moment, *, goes_on: bool) -> Attribution:
     """Only the attempt of the execution before is known: it goes on after a break, or runs again."""
     attempt = evidence.proven
     until = one.first_received_at + RERUN_WAIT
     if goes_on:
         if _answered(one, evidence):  # and the history counts no other attempt
             return Attribution(attempt, rerun=True)
-        if history:
+        if moment.asks:
             until += RERUN_WAIT
     elif not _answered(one, evidence):  # a failure that no subscription brought is known to the history alone
         return Attribution(None, until=float("inf"))
-    return Attribution(attempt, rerun=True) if now >= until else Attribution(None, until=until)
+    return Attribution(attempt, rerun=True) if moment.now >= until else Attribution(None, until=until)
 
 
-def _first(
-    one: Execution, evidence: Evidence, *, newer: int, history: bool, over: bool, now: float
-) -> Attribution:
+def _first(one: Execution, evidence: Evidence, moment: Moment, *, newer: int) -> Attribution:
     failure = evidence.failures.get(evidence.proven) if evidence.undecided else None
     if failure is not None:
-        if failure.live and _began_after_failure(one, evidence, evidence.proven):
-            return Attribution(evidence.proven + 1)
-        later = failure.known_at < one.first_received_at - ATTEMPT_WAIT
         began = _began_after_failure(one, evidence, evidence.proven)
-        if later and not failure.live and began:
-            return Attribution(evidence.proven + 1)
-        if began is None and history and not over and not _answered(one, evidence):
-            return Attribution(None, until=float("inf"))
+        if began if failure.live else began is not False and moment.asks:
+            return _next(one, evidence, moment)
         until = failure.known_at + FAILED_WAIT
-        if failure.live and history and not over and now < until:
+        if failure.live and moment.asks and moment.now < until:
             return Attribution(None, until=until)  # whether another attempt followed is known by then
-    return _proven(one, evidence, newer=newer, history=history, over=over, now=now)
+    return _proven(one, evidence, moment, newer=newer)
 
 
-def _proven(
-    one: Execution, evidence: Evidence, *, newer: int, history: bool, over: bool, now: float
-) -> Attribution:
+def _proven(one: Execution, evidence: Evidence, moment: Moment, *, newer: int) -> Attribution:
     """The proven attempt, once no source can still say that the execution is a later or an earlier one."""
     proven = evidence.proven
     timed_before = _timed_before(one, evidence.failures.get(proven - 1))
     begun = None if timed_before else one.begun
-    if begun is not None and begun[0] == proven and _still_the_same(evidence, begun[1], now):
+    if begun is not None and begun[0] == proven and _still_the_same(evidence, begun[1], moment.now):
         return Attribution(proven)
-    until = one.first_received_at + ATTEMPT_WAIT
-    if history and not over and now < until and not _answered(one, evidence):
+    if proven == 1 and evidence.end is not None and evidence.end.live:
+        return Attribution(proven)  # no other attempt ran
+    until = one.first_received_at + moment.wait
+    if moment.asks and moment.now < until and not _answered(one, evidence):
         return Attribution(None, until=until)
     if proven == 1:
         return Attribution(proven)
@@ -214,7 +205,7 @@ def _proven(
     attempt = _by_times(one, evidence, newer=newer)
     if attempt is not None:
         return Attribution(attempt)
-    if over and newer:
+    if moment.over and newer:
         # Where nothing else distinguishes the executions: one for each attempt, if their numbers agree.
         return Attribution(proven - newer if one.number == proven - newer else UNKNOWN)
     counted = evidence.history_attempt
@@ -226,7 +217,7 @@ def _proven(
         )
         return Attribution(1 if came_before_failure and counted == 2 else UNKNOWN)
     if (timed_before or one.first_received_at <= evidence.proven_at) and not _answered(one, evidence):
-        return Attribution(UNKNOWN) if over else Attribution(None, until=float("inf"))
+        return Attribution(UNKNOWN) if moment.over else Attribution(None, until=float("inf"))
     return Attribution(proven)
 
 
@@ -300,7 +291,7 @@ def _still_the_same(evidence: Evidence, begun_at: float, now: float) -> bool:
 
 
 def _answered(one: Execution, evidence: Evidence) -> bool:
-    return evidence.history_asked >= one.first_received_at + HISTORY_LAG
+    return evidence.history_as_of >= one.first_received_at
 
 
 def _began_after_failure(one: Execution, evidence: Evidence, attempt: int) -> bool | None:

@@ -87,7 +87,7 @@ def covers(one: SubscriptionState, step_run_id: str, attempt: int, executions: S
     """Whether it was unbroken since the attempt's last chunk; where there is none, since before it began.
 
     An attempt is without chunks only if no received chunk can be its own: no execution has an
-    unknown attempt, and none that began after it was attributed to an earlier attempt.
+    unknown attempt, and none of an earlier attempt received one after it had begun.
     """
     last = next(
         (each for each in reversed(executions) if each.attempt == attempt and each.last_index >= 0), None
@@ -99,8 +99,7 @@ def covers(one: SubscriptionState, step_run_id: str, attempt: int, executions: S
     key = (step_run_id, attempt)
     began = one.live_starts.get(key, one.opened_at)
     return one.saw_beginning(key) and not any(
-        not each.attempt or (each.attempt < attempt and each.first_received_at >= began)
-        for each in executions
+        not each.attempt or (each.attempt < attempt and each.last_received_at >= began) for each in executions
     )
 
 

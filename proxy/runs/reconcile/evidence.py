@@ -66,7 +66,7 @@ class Evidence:
         "end",
         "failed_since",
         "failures",
-        "history_asked",
+        "history_as_of",
         "history_attempt",
         "history_status",
         "id",
@@ -102,8 +102,7 @@ class Evidence:
         self.retries: int | None = None  # the step's limit; None: not known
         self.timeout: float | None = None  # seconds after which the engine stops an attempt; None: not known
         self.running = False  # as the last state has it
-        # When the last answer of the history about this step was asked for.
-        self.history_asked = float("-inf")
+        self.history_as_of = float("-inf")  # the history's answers know what happened until then
         self.history_attempt = 0
         self.history_status: Status | None = None
         self.was_evicted = False  # a state said so: the attempt runs again from the top

@@ -12,7 +12,7 @@ from typing import Final
 from proxy.core import payloads
 from proxy.core.events import STEP_CANCELLED, STEP_COMPLETED, GapCause
 from proxy.core.observations import STEP_END_KINDS, Kind, LiveEvent
-from proxy.runs.reconcile.attempts import attribute
+from proxy.runs.reconcile.attempts import Moment, attribute
 from proxy.runs.reconcile.emitter import Emitter
 from proxy.runs.reconcile.evidence import Evidence, Outcome
 from proxy.runs.reconcile.outcomes import AT_REST
@@ -28,7 +28,7 @@ from proxy.runs.reconcile.run_end import Phase, RunEnd
 from proxy.runs.reconcile.sequencer import Step
 from proxy.runs.reconcile.states import EarliestDue, States
 from proxy.runs.reconcile.subscription_state import ReceivedEnd, Subscriptions, SubscriptionState
-from proxy.runs.reconcile.timing import CANCEL_WAIT, HISTORY_LAG, LARGE_LATE, OVER_WAIT, SAME_FLUSH
+from proxy.runs.reconcile.timing import CANCEL_WAIT, LARGE_LATE, OVER_WAIT, SAME_FLUSH
 
 # Characters. Messages over 4.2 KB come up to a second late (the Postgres queue polls for them), so such a
 # failure may come after the next attempt's chunks.
@@ -100,7 +100,7 @@ class Intake:
             executions.hold(execution, event)
             self._overtaken(one, step, execution, now)
             if execution.attempt is None and self._states.has_history:
-                self._states.history_poll.by(now + HISTORY_LAG)
+                self._states.history_poll.by(now + self._states.lag.seconds(now))
 
     def _execution(
         self, one: SubscriptionState, step: Step, event: LiveEvent, now: float
@@ -119,16 +119,15 @@ class Intake:
             return None, what
         if what is Place.BEGINS and step.sequencer.ended:
             return None, what
-        if what is Place.ADDS and now < executions.all[n].first_received_at - SAME_FLUSH:
-            return None, Place.CONTESTED  # it has waited since before that execution's first chunk came
+        begun_at = float("-inf") if newest is None else executions.all[n].first_received_at
+        if what in {Place.ADDS, Place.BEGINS} and now < begun_at - SAME_FLUSH:
+            return None, Place.CONTESTED  # it came long before that execution, or the newest one, began
         execution = executions.begin(now) if what is Place.BEGINS else executions.all[n]
-        if newest is not None and what is Place.ADDS and execution in executions.all[:-1]:
-            follows = not same_flush and continues_with_an_earlier_time(event, newest)
-            later = execution.attempt is None and (event.index or 0) > newest.last_index
-            newest.doubted = newest.doubted or follows or later
+        index = event.index or 0
+        if execution is not executions.all[-1] and not execution.holds(index, event.at):
+            executions.all[-1].given_elsewhere(index)
         if what is not Place.KNOWN:
-            execution.note(event.index or 0, event.at)
-            execution.last_received_at = now
+            execution.note(index, event.at, now)
         return execution, what
 
     def _unbroken(self, one: SubscriptionState, step: Step, execution: Execution) -> bool:
@@ -245,18 +244,12 @@ class Intake:
 
     def attribute(self, step: Step, now: float, *, over: bool = False) -> None:
         """Decide which attempts the waiting executions are."""
+        moment = Moment(now, self._states.attempt_wait(now), self._states.askable and not over, over)
         before: Execution | None = None
         for n, execution in enumerate(step.executions.all, start=1):
             if execution.attempt is None:
-                decided = attribute(
-                    execution,
-                    before,
-                    step.evidence,
-                    newer=len(step.executions.all) - n,
-                    history=self._states.askable,
-                    over=over,
-                    now=now,
-                )
+                newer = len(step.executions.all) - n
+                decided = attribute(execution, before, step.evidence, moment, newer=newer)
                 if decided.attempt is None:
                     self._earliest_due.by(decided.until)
                     break
@@ -282,7 +275,7 @@ class Intake:
         if execution.first_index > before.last_index or evidence.was_evicted:
             return False
         behind = self._end.phase is Phase.CLAIMED and evidence.history_status not in AT_REST
-        return behind or evidence.history_asked < execution.first_received_at + HISTORY_LAG
+        return behind or evidence.history_as_of < execution.first_received_at
 
 
 def _numbered(event: LiveEvent, executions: Executions) -> LiveEvent:

@@ -66,7 +66,7 @@ class Joining:
         if not any((evidence.id, evidence.proven) in one.starts for one in self._subscriptions.all):
             evidence.joined_in = evidence.proven
 
-    def note_waiting(self, step: Step) -> None:
+    def note_waiting(self, step: Step, now: float) -> None:
         """Note which subscriptions were open before an attempt began.
 
         That is known where the history says that the attempt still waits for a worker, and the core state,
@@ -81,12 +81,12 @@ class Joining:
             return
         key = (evidence.id, evidence.proven)
         for one in self._subscriptions.open:
-            if one.opened_at <= evidence.history_asked - WAITING_PROOF:
+            if one.opened_at <= evidence.history_as_of - WAITING_PROOF:
                 if self._states.core_asked >= one.opened_at:
                     one.waited.add(key)
                 evidence.joined_in = min(evidence.joined_in, evidence.proven - 1)
             elif key not in one.starts | one.waited:
-                self._states.history_poll.by(one.opened_at + WAITING_PROOF)
+                self._states.history_poll.by(one.opened_at + self._states.lag.seconds(now) + WAITING_PROOF)
 
     def history_is_behind(self, now: float) -> bool:
         """Whether the history, at a join, does not agree yet with the core state about what runs."""

@@ -19,7 +19,7 @@ from proxy.core.events import STEP_CANCELLED, STEP_COMPLETED, STEP_FAILED, STEP_
 from proxy.core.instant import SECOND
 from proxy.core.observations import CoreState, CoreStep, PastStep, PastTaskEvent, Status
 from proxy.runs.reconcile.evidence import Evidence, Outcome
-from proxy.runs.reconcile.timing import FAILED_WAIT, HISTORY_LAG
+from proxy.runs.reconcile.timing import FAILED_WAIT
 
 AT_REST: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 
@@ -33,18 +33,10 @@ REPLAYED: Final = (
 SCHEDULE_TIMEOUT: Final = "SCHEDULING_TIMED_OUT"
 
 
-def note_history(
-    evidence: Evidence,
-    known: PastStep,
-    asked: float,
-    now: float,
-    emit_at: float,
-    *,
-    denied_at: float = float("inf"),
-) -> None:
+def note_history(evidence: Evidence, known: PastStep, as_of: float, now: float, emit_at: float) -> None:
     """Take in what the history says of a step; `emit_at`: before this its end is not emitted.
 
-    `denied_at`: since when a chunk or the core state contradicts the answer.
+    `as_of`: what happened until then is in the answer.
     """
     evidence.children = known.children
     evidence.created_at = known.created_at if evidence.created_at is None else evidence.created_at
@@ -57,14 +49,11 @@ def note_history(
             _failed(
                 evidence, event.retry_count + 1, _text(event), event.at, now, stopped=event.type == TIMED_OUT
             )
-    replayed = any(
-        event.type == REPLAYED and event.retry_count >= known.retry_count for event in known.events
-    )
+    replayed = _replayed(known)
     began = known.started_at if known.status is not Status.QUEUED else None  # else it is the attempt's before
-    if began is not None and 0 < evidence.history_attempt < attempt and evidence.history_asked > 0:
-        evidence.clock = began - int((evidence.history_asked - HISTORY_LAG) * SECOND)
-    if not _is_behind(evidence, known, attempt + replayed, asked, denied_at):
-        evidence.history_asked = asked
+    if began is not None and 0 < evidence.history_attempt < attempt:
+        evidence.clock = began - int(evidence.history_as_of * SECOND)
+    evidence.history_as_of = max(evidence.history_as_of, as_of)
     evidence.attempt_began(attempt + replayed, now)
     evidence.history_attempt = attempt + replayed
     evidence.history_status = known.status
@@ -92,16 +81,21 @@ def note_history(
         evidence.ended(Outcome(STEP_CANCELLED, attempt, None, known.finished_at, False, now, emit_at, ran))
 
 
-def _is_behind(evidence: Evidence, known: PastStep, attempt: int, asked: float, denied_at: float) -> bool:
-    """Whether the answer lacks what was known longer before the question than the history lags."""
-    before = asked - HISTORY_LAG
-    if denied_at < before or (evidence.proven > attempt and evidence.proven_at < before):
-        return True
+def lacks_since(evidence: Evidence, known: PastStep) -> float:
+    """Since when what the history's answer lacks is known; infinity: it lacks nothing."""
+    attempt = known.retry_count + 1
+    if evidence.proven > attempt and not _replayed(known):
+        return evidence.proven_at
     if known.status in AT_REST:
-        return False
+        return float("inf")
     failure, end = evidence.failures.get(attempt), evidence.end
-    failed = failure is not None and failure.live and failure.known_at < before
-    return failed or (end is not None and end.live and end.known_at < before)
+    failed_at = failure.known_at if failure is not None and failure.live else float("inf")
+    return min(failed_at, end.known_at if end is not None and end.live else float("inf"))
+
+
+def _replayed(known: PastStep) -> bool:
+    """Whether a replay was asked for that has not begun."""
+    return any(event.type == REPLAYED and event.retry_count >= known.retry_count for event in known.events)
 
 
 def has_run(known: PastStep) -> bool:

@@ -46,7 +46,7 @@ class Execution:
         "begun",
         "clock_put_back",
         "counted",
-        "doubted",
+        "elsewhere",
         "first_at",
         "first_index",
         "first_received_at",
@@ -67,7 +67,9 @@ class Execution:
         self.begun: tuple[int, float] | None = None
         """(attempt, seconds): the beginning of an attempt that came before the first chunk, on the same
         subscription, and when"""
-        self.doubted = False  # a chunk that continues it by index was taken for an older one's, by its time
+        self.elsewhere = range(
+            0
+        )  # indices of chunks that came after it had begun, and were given to an older one
         self.after = 0  # the last attempt whose failure a subscription had brought before its first chunk
         self.counted: int | None = None  # what the history counted when it was asked after its first chunk
         self.clock_put_back = False  # a chunk came that continues it, timed before its first one
@@ -90,14 +92,20 @@ class Execution:
             return True  # it may have been dropped, as an earlier attempt's
         return (index, at) in self.recent
 
-    def note(self, index: int, at: int | None) -> None:
+    def note(self, index: int, at: int | None, now: float) -> None:
         """A chunk of this execution was received."""
+        self.last_received_at = now
         if self.last_index < 0 or index < self.first_index:
             self.first_index = index
             self.first_at = at
         if index > self.last_index:
             self.last_index = index
             self.last_at = at if at is not None else self.last_at
+
+    def given_elsewhere(self, index: int) -> None:
+        """An older execution was given a chunk that came after this one had begun."""
+        first, after = (self.elsewhere.start, self.elsewhere.stop) if self.elsewhere else (index, 0)
+        self.elsewhere = range(min(first, index), max(after, index + 1))
 
     def emitted(self, index: int, at: int | None) -> None:
         """A chunk of this execution was emitted; the next is the one after it."""

@@ -22,9 +22,9 @@ from proxy.runs.reconcile.intake import Intake
 from proxy.runs.reconcile.joining import Joining
 from proxy.runs.reconcile.run_end import Closing, Phase, RunEnd
 from proxy.runs.reconcile.sequencer import Step, Steps
-from proxy.runs.reconcile.states import EarliestDue, States
+from proxy.runs.reconcile.states import EarliestDue, HistoryLag, States
 from proxy.runs.reconcile.subscription_state import Pulse, Selection, Subscriptions, SubscriptionState
-from proxy.runs.reconcile.timing import FAILED_WAIT, HISTORY_LAG, LIVE_WAIT, REST, SETTLE
+from proxy.runs.reconcile.timing import FAILED_WAIT, LIVE_WAIT, REST, SETTLE
 
 _STREAM: Final = Kind.STREAM  # looking an enum's member up takes ten times as long
 
@@ -43,7 +43,8 @@ class Reconciler:
     """One run of one team.
 
     `has_history`: the REST history can be asked. `check_after`: seconds without an event after which the
-    states are read. `settle`: how many seconds an end waits now for chunks that it overtook.
+    states are read. `settle`: how many seconds an end waits now for chunks that it overtook. `history_lag`:
+    how far the history is behind, shared by the runs of a team.
     """
 
     def __init__(
@@ -53,13 +54,14 @@ class Reconciler:
         has_history: bool = True,
         check_after: float = 15.0,
         settle: Callable[[], float] | None = None,
+        history_lag: HistoryLag | None = None,
     ) -> None:
         self.run_id = run_id
         self.foreign = 0  # events of another run
         self._check_after = check_after
         self._emitter = emitter = Emitter(run_id)
         self._earliest_due = earliest_due = EarliestDue()
-        self._states = states = States(has_history=has_history)
+        self._states = states = States(has_history=has_history, lag=history_lag or HistoryLag())
         self._subscriptions = subscriptions = Subscriptions()
         self._end = RunEnd()
         lag = settle or (lambda: SETTLE)
@@ -301,16 +303,20 @@ class Reconciler:
             first, self._states.past = self._states.past is None, state
             live = self._joining.joined and (self._subscriptions.open or self._end.hint is not None)
             emit_at = now + LIVE_WAIT if live else now
-            for known in sorted(state.steps, key=lambda one: one.created_at or 0):
-                step = self._steps.get_or_add(known.step_run_id, now)
+            lag = self._states.lag
+            in_order = sorted(state.steps, key=lambda one: one.created_at or 0)
+            steps = [(self._steps.get_or_add(known.step_run_id, now), known) for known in in_order]
+            lacks = [self._lacks_since(step, known) for step, known in steps]
+            lag.lacked(asked - min(lacks, default=asked), now)
+            for (step, known), since in zip(steps, lacks, strict=True):
                 step.named(known.name, self._emit_start_at(now))
-                denied_at = self._denied_at(step, known)
-                outcomes.note_history(step.evidence, known, asked, now, emit_at, denied_at=denied_at)
+                as_of = min(asked - lag.seconds(now), since)
+                outcomes.note_history(step.evidence, known, as_of, now, emit_at)
                 if step.evidence.failed_since is not None and step.evidence.undecided:
                     self.history_poll.by(step.evidence.failed_since[1] + FAILED_WAIT)
                 if step.evidence.without_text and not step.sequencer.ended:
                     self.core_poll.want(now)
-                self._joining.note_waiting(step)
+                self._joining.note_waiting(step, now)
                 if first and self._joining.joined:
                     self._joining.note_joined(step)
         behind = self._joining.history_is_behind(now)
@@ -319,8 +325,9 @@ class Reconciler:
             self.history_poll.again(now)
         for step in self._steps:
             for execution in step.executions.unplaced:
-                if asked < execution.first_received_at + HISTORY_LAG:
-                    self.history_poll.by(max(now, execution.first_received_at + HISTORY_LAG))
+                knows_at = execution.first_received_at + self._states.lag.seconds(now)
+                if asked < knows_at:
+                    self.history_poll.by(max(now, knows_at))
         self._settle(now)
 
     def history_unavailable(self, now: float, jitter: float = 1.0) -> None:
@@ -361,13 +368,14 @@ class Reconciler:
         if self._end.polls_left or unnamed or silent_so_far or self._states.state_only:
             self.core_poll.again(now)
 
-    def _denied_at(self, step: Step, known: PastStep) -> float:
-        """Since when it is known that what the history says of a step is not so; infinity: it is not."""
+    def _lacks_since(self, step: Step, known: PastStep) -> float:
+        """Since when what the history's answer lacks of a step is known; infinity: it lacks nothing."""
+        since = outcomes.lacks_since(step.evidence, known)
         if known.status is Status.QUEUED:  # a chunk of an attempt that still waits for a worker
             execution = step.executions.of(known.retry_count + 1)
-            return float("inf") if execution is None else execution.first_received_at
-        at_rest = known.status in outcomes.AT_REST
-        return self._end.claimed_at if self._end.phase is Phase.CLAIMED and not at_rest else float("inf")
+            return since if execution is None else min(since, execution.first_received_at)
+        over = self._end.phase is Phase.CLAIMED and known.status not in outcomes.AT_REST
+        return min(since, self._end.claimed_at) if over else since
 
     def _open_question(self, now: float) -> bool:
         if self._end.phase is Phase.CLAIMED or self._states.state_only or self._joining.silent_so_far(now):

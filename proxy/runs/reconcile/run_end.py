@@ -29,7 +29,6 @@ from proxy.runs.reconcile.states import EarliestDue, States
 from proxy.runs.reconcile.subscription_state import Subscriptions
 from proxy.runs.reconcile.timing import (
     ALONE,
-    ATTEMPT_WAIT,
     CLOSE_WAIT,
     END_POLLS,
     LIVE_WAIT,
@@ -300,7 +299,8 @@ class Closing:
                 continue
             self._attribute(step, now)
             if step.executions.unplaced and self._states.askable:
-                until = max(one.first_received_at for one in step.executions.unplaced) + ATTEMPT_WAIT
+                until = max(one.first_received_at for one in step.executions.unplaced)
+                until += self._states.attempt_wait(now)
                 if now < until:
                     self._earliest_due.by(until)
                     waits = True

@@ -20,7 +20,7 @@ from proxy.runs.reconcile.evidence import Evidence, Outcome
 from proxy.runs.reconcile.placement import Execution, Executions
 from proxy.runs.reconcile.states import EarliestDue, States
 from proxy.runs.reconcile.subscription_state import Subscriptions, SubscriptionState
-from proxy.runs.reconcile.timing import HISTORY_LAG, HOLE_WAIT, PARENT_WAIT
+from proxy.runs.reconcile.timing import HOLE_WAIT, PARENT_WAIT
 
 MOST_RETRIES: Final = 100  # attempts emitted one by one; a jump of more is one retrying and one reset
 
@@ -229,32 +229,24 @@ class Sequencer:
         if verdict.whole is None and last:
             return NOT_PROVEN
         executions = self._executions
-        if verdict is WHOLE and (
-            executions.overflowed or executions.contested or self._more_ran() or self._sent_as_another()
-        ):
+        if verdict is WHOLE and (executions.overflowed or executions.contested or self._has_more()):
             return NOT_PROVEN
         return verdict
 
-    def _sent_as_another(self) -> bool:
-        """Whether it has no chunk, and some of an earlier attempt were sent after it had begun."""
-        began = self._evidence.began.get(self.attempt)
-        if began is None or self._executions.of(self.attempt) is not None:
-            return False
-        earlier = [one for one in self._executions.all if one.attempt and one.attempt < self.attempt]
-        return any(one.last_at is not None and one.last_at >= began for one in earlier)
+    def _has_more(self) -> bool:
+        """Whether other executions may have chunks of the attempt.
 
-    def _more_ran(self) -> bool:
-        """Whether chunks of no known attempt, or of an earlier one by their times, began after its own.
-
-        An attempt ran whose end is not known, or a clock was put back during this one.
+        They have the one that would be its next, or began after it (an attempt ran whose end is not known, or
+        a clock was put back). Of an attempt without chunks: they have one that was sent after it had begun.
         """
         own = self._executions.of(self.attempt)
-        if own is not None and own.doubted:
-            return True
-        return own is not None and any(
-            one.attempt is not None and one.attempt < self.attempt and one.number > own.number
-            for one in self._executions.all
-        )
+        others = [
+            one for one in self._executions.all if one.attempt is not None and one.attempt < self.attempt
+        ]
+        if own is not None:
+            return own.last_index + 1 in own.elsewhere or any(one.number > own.number for one in others)
+        began = self._evidence.began.get(self.attempt)
+        return began is not None and any(one.last_at is not None and one.last_at >= began for one in others)
 
     def _emit_gap(self, verdict: Verdict) -> None:
         if verdict.whole or self.gap_emitted:
@@ -392,9 +384,8 @@ class Steps:
         if now >= until:
             return False
         self._earliest_due.by(until)
-        knows_at = evidence.known_at + HISTORY_LAG
-        if self._states.askable and parent.history_asked < knows_at:
-            self._states.history_poll.by(knows_at)
+        if self._states.askable and parent.history_as_of < evidence.known_at:
+            self._states.history_poll.by(evidence.known_at + self._states.lag.seconds(now))
         return True
 
 

@@ -6,7 +6,44 @@ While a question is open, its state is read again after growing waits; a new rea
 from __future__ import annotations
 
 from proxy.core.observations import CoreState, PastState
-from proxy.runs.reconcile.timing import AWAY_FIRST, AWAY_SLOWEST, POLL_FIRST, POLL_NEAREST, POLL_SLOWEST
+from proxy.runs.reconcile.timing import (
+    ATTEMPT_WAIT,
+    AWAY_FIRST,
+    AWAY_SLOWEST,
+    HISTORY_LAG,
+    HISTORY_LAG_MOST,
+    LAG_MARGIN,
+    LAG_WINDOW,
+    POLL_FIRST,
+    POLL_NEAREST,
+    POLL_SLOWEST,
+)
+
+
+class HistoryLag:
+    """How far a team's history is behind: its runs measure it together, by what the answers lack."""
+
+    __slots__ = ("_last", "_recent", "_window_ends")
+
+    def __init__(self) -> None:
+        self._recent = self._last = 0.0  # the largest lag in this window, and in the one before
+        self._window_ends = float("-inf")
+
+    def lacked(self, since: float, now: float) -> None:
+        """An answer lacks what was known for `since` seconds when it was asked for."""
+        self._roll(now)
+        self._recent = max(self._recent, min(since * LAG_MARGIN, HISTORY_LAG_MOST))
+
+    def seconds(self, now: float) -> float:
+        """How many seconds an answer is behind its question now."""
+        self._roll(now)
+        return max(HISTORY_LAG, self._recent, self._last)
+
+    def _roll(self, now: float) -> None:
+        if now >= self._window_ends:
+            self._last = self._recent if now < self._window_ends + LAG_WINDOW else 0.0
+            self._recent = 0.0
+            self._window_ends = now + LAG_WINDOW
 
 
 class Poll:
@@ -93,12 +130,14 @@ class States:
         "has_history",
         "history_gone",
         "history_poll",
+        "lag",
         "past",
         "state_only",
     )
 
-    def __init__(self, *, has_history: bool) -> None:
+    def __init__(self, *, has_history: bool, lag: HistoryLag) -> None:
         self.has_history = has_history
+        self.lag = lag
         self.core_poll = Poll()
         self.history_poll = Poll()
         self.core: CoreState | None = None
@@ -112,6 +151,10 @@ class States:
     def askable(self) -> bool:
         """Whether the history can be asked, as far as is known."""
         return self.has_history and not (self.history_gone and self.history_poll.failures > 1)
+
+    def attempt_wait(self, now: float) -> float:
+        """How many seconds chunks wait for an answer of the history that knows their attempt."""
+        return ATTEMPT_WAIT + self.lag.seconds(now) - HISTORY_LAG
 
     def want_history(self, now: float) -> None:
         """Read the history now, if there is one."""

@@ -83,12 +83,22 @@ where the engine sends no event for the end itself (a timeout, a cancellation)."
 # -- attempts ----------------------------------------------------------------------------------
 
 HISTORY_LAG: Final = 0.1
-"""How far the history is behind (50 to 100 ms). An answer that was asked for this long after a chunk came
-knows the attempt that sent the chunk."""
+"""How far the history is behind at least (50 to 100 ms). An answer that was asked for this long after a chunk
+came, or as long as was measured (`HistoryLag`), knows the attempt that sent the chunk."""
 
-WAITING_PROOF: Final = 0.3
-"""Where the history says that an attempt waits for a worker, the attempt had not begun this long before the
-question. Three times HISTORY_LAG, because the lag grows under load."""
+LAG_MARGIN: Final = 1.5
+"""How much further the history may be behind than what an answer lacked shows: the questions are some time
+apart. On an engine at a load of 6 answers are 0.4 to 0.7 s behind."""
+
+HISTORY_LAG_MOST: Final = 3.0
+"""What counts at most as the history's lag: one answer that stays wrong must not hold up all runs."""
+
+LAG_WINDOW: Final = 30.0
+"""The largest lag of the last one to two such times counts."""
+
+WAITING_PROOF: Final = 0.2
+"""Where the history says that an attempt waits for a worker, the attempt had not begun this long before what
+the answer knows."""
 
 START_LAG: Final = 0.025
 """How much earlier than the attempt's start, as its worker reports it, the first chunk may be timed."""
@@ -100,8 +110,9 @@ CLOCK_SKEW: Final = 1.0
 """How far two clocks may be apart: the engine times a failure, a worker times its chunks."""
 
 ATTEMPT_WAIT: Final = 0.35
-"""How long chunks wait for an answer of the history that says which attempt sent them. Then the attempt
-that is known to run is assumed. Longer than HISTORY_LAG and two round trips."""
+"""How long chunks wait for an answer of the history that says which attempt sent them; longer by as much as
+the history is measured to be behind more than HISTORY_LAG. Then the attempt that is known to run is assumed.
+Longer than HISTORY_LAG and two round trips."""
 
 OVER_WAIT: Final = 1.0
 """How long after an attempt's failure became known its last chunks may come. Chunks over 4.2 KB can be a

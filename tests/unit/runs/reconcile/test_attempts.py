@@ -76,12 +76,34 @@ def test_a_late_chunk_of_an_attempt_two_failures_ago_is_sent_in_that_attempt() -
     one = made.open(ordered=False)
     made.emit(one, started(), chunk(0, 0.5), chunk(1, 0.6))
     made.until(1)
-    made.emit(one, failed(1), chunk(0, 1.1), chunk(1, 1.2), failed(1.5, retry=1), chunk(2, 0.7))
+    made.emit(
+        one, failed(1), *(chunk(n, 1.1 + n / 10) for n in range(3)), failed(1.5, retry=1), chunk(2, 0.7)
+    )
     made.until(3)
     legal(made.items)
     assert chunks(made, 1) == ["0@0.5", "1@0.6", "2@0.7"]
-    assert chunks(made, 2) == ["0@1.1", "1@1.2"]
+    assert chunks(made, 2) == ["0@1.1", "1@1.2", "2@1.3"]
     assert gaps(made) == []
+
+
+@pytest.mark.parametrize(("more", "sent"), [(0, [2]), (1, [])])
+def test_a_chunk_that_only_its_time_gives_to_an_older_attempt_may_be_the_newest_ones(
+    more: int, sent: list[int | None]
+) -> None:
+    """The clock was put back between two chunks; an attempt that sends another chunk 3 is whole."""
+    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), (2, past(Status.RUNNING, 1))])
+    one = made.open(ordered=False)
+    made.emit(one, started(), chunk(0, 0.5))
+    made.until(1)
+    made.emit(one, failed(1), *(chunk(n, 1.1 + n / 10) for n in range(3)))
+    made.until(1.5)
+    made.emit(one, chunk(3, 0.7))
+    made.emit(one, *(chunk(3 + n, 1.5 + n / 10) for n in range(more)))
+    made.until(2)
+    made.emit(one, completed(2.0, retry=1))
+    made.until(4)
+    legal(made.items)
+    assert [gap.attempt for gap in gaps(made)] == sent
 
 
 def test_a_late_chunk_of_the_attempt_before_the_last_is_not_sent_as_the_last_ones() -> None:
@@ -252,8 +274,10 @@ def test_chunks_while_the_history_has_a_retry_queued_are_not_the_retrys() -> Non
 
 def test_chunks_that_came_around_a_failure_on_a_broken_subscription_are_sent_or_announced() -> None:
     failure = past(Status.FAILED, error="E: no", finished_at=at(0.4))
+    again = {"retry": 1, "started_at": at(0.45)}
     made = world(
-        [(0, core(Status.RUNNING))], [(0, failure), (0.6, past(Status.RUNNING, 1, started_at=at(0.45)))]
+        [(0, core(Status.RUNNING))],
+        [(0, failure), (0.6, past(Status.RUNNING, **again)), (1.1, past(Status.COMPLETED, **again))],
     )
     made.until(0.485)
     one = made.open(ordered=True)
@@ -315,7 +339,8 @@ def test_subscriptions_that_break_together_have_missed_what_came_between() -> No
 
 
 def test_a_subscription_that_holds_an_attempt_back_does_not_stand_in_for_one_that_brought_it() -> None:
-    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), (1, past(Status.RUNNING, 1))])
+    pasts = [(0, past(Status.RUNNING)), (1, past(Status.RUNNING, 1)), (2.2, past(Status.COMPLETED, 1))]
+    made = world([(0, core(Status.RUNNING))], pasts)
     holding, bringing = made.open(ordered=True), made.open(ordered=False)
     for one in (holding, bringing):
         made.emit(one, started(), chunk(0, 0.1))
@@ -363,7 +388,8 @@ def test_a_step_that_only_a_closed_subscription_brought_has_a_gap_beside_one_tha
 
 
 def test_by_run_id_each_attempts_tail_is_a_gap() -> None:
-    made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING)), (1.1, past(Status.RUNNING, 1))])
+    pasts = [(0, past(Status.RUNNING)), (1.1, past(Status.RUNNING, 1)), (2.2, past(Status.COMPLETED, 1))]
+    made = world([(0, core(Status.RUNNING))], pasts)
     one = made.open(ordered=True)
     made.emit(one, started(), chunk(0, 0.1))
     made.until(1)

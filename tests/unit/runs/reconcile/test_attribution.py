@@ -6,27 +6,26 @@ from typing import Any
 
 from proxy.core.events import STEP_COMPLETED
 from proxy.core.observations import Status
-from proxy.runs.reconcile.attempts import LARGE, UNKNOWN, Attribution, attribute
+from proxy.runs.reconcile.attempts import LARGE, UNKNOWN, Attribution, Moment, attribute
 from proxy.runs.reconcile.evidence import Evidence, Outcome
 from proxy.runs.reconcile.placement import Execution
 from proxy.runs.reconcile.timing import (
     ATTEMPT_WAIT,
     CLOCK_JITTER,
-    HISTORY_LAG,
     RERUN_WAIT,
+    SAME_FLUSH,
     SHORTEST_TIMEOUT,
     START_LAG,
 )
 from tests.support.scenario import STEP, at
 
 NEVER = float("inf")
-ANSWERED = HISTORY_LAG  # seconds after a chunk was received at which the history must have been asked
 
 
 def known(**facts: Any) -> Evidence:
-    """Evidence; a history that was asked counts the attempts that are proven, unless said otherwise."""
+    """Evidence; a history that answered counts the attempts that are proven, unless said otherwise."""
     evidence = Evidence(STEP, 0.0)
-    if "history_asked" in facts:
+    if "history_as_of" in facts:
         evidence.history_attempt = facts.get("proven", 1)
     for name, value in facts.items():
         setattr(evidence, name, value)
@@ -55,7 +54,8 @@ def decide(
     now: float | None = None,
 ) -> Attribution:
     when = one.first_received_at if now is None else now
-    return attribute(one, before, evidence, newer=newer, history=history, over=over, now=when)
+    moment = Moment(when, ATTEMPT_WAIT, history and not over, over)
+    return attribute(one, before, evidence, moment, newer=newer)
 
 
 # -- the first execution that was received --
@@ -86,20 +86,20 @@ def test_it_waits_for_an_answer_of_the_history_and_not_for_ever() -> None:
     one = received(5.0)
     waiting = decide(one, known())
     assert (waiting.attempt, waiting.until) == (None, 5.0 + ATTEMPT_WAIT)
-    assert decide(one, known(history_asked=5.0 + ANSWERED - 0.01)).attempt is None
-    assert decide(one, known(history_asked=5.0 + ANSWERED)).attempt == 1
+    assert decide(one, known(history_as_of=4.99)).attempt is None
+    assert decide(one, known(history_as_of=5.0)).attempt == 1
     assert decide(one, known(), now=5.0 + ATTEMPT_WAIT).attempt == 1
     assert decide(one, known(), history=False).attempt == 1
     assert decide(one, known(), over=True).attempt == 1
 
 
 def test_an_answer_that_counts_attempts_is_believed() -> None:
-    assert decide(received(5.0), known(proven=3, history_asked=6.0)).attempt == 3
+    assert decide(received(5.0), known(proven=3, history_as_of=6.0)).attempt == 3
 
 
 def test_it_is_of_the_attempt_in_whose_time_its_first_chunk_was_sent() -> None:
     began = {2: at(4.0), 3: at(6.0)}
-    evidence = known(proven=3, history_asked=9.0, began=began)
+    evidence = known(proven=3, history_as_of=9.0, began=began)
     assert decide(received(6.5), evidence).attempt == 3
     assert decide(received(6.0 - START_LAG * 0.9), evidence).attempt == 3
     assert decide(received(6.0 - START_LAG * 1.1), evidence).attempt == 2
@@ -107,7 +107,7 @@ def test_it_is_of_the_attempt_in_whose_time_its_first_chunk_was_sent() -> None:
 
 
 def test_it_is_of_an_earlier_attempt_where_that_failed_after_its_first_chunk() -> None:
-    evidence = known(history_asked=9.0)
+    evidence = known(history_as_of=9.0)
     evidence.attempt_failed(1, "E", at(4.0), 4.0, live=False)
     evidence.attempt_began(2, 4.0)
     evidence.history_attempt = 2
@@ -116,12 +116,12 @@ def test_it_is_of_an_earlier_attempt_where_that_failed_after_its_first_chunk() -
 
 
 def test_it_is_unknown_where_it_is_an_earlier_attempts_and_it_is_not_known_which() -> None:
-    evidence = known(proven=3, history_asked=9.0, began={3: at(6.0)})
+    evidence = known(proven=3, history_as_of=9.0, began={3: at(6.0)})
     assert decide(received(5.0), evidence).attempt == UNKNOWN
 
 
 def test_without_times_the_proven_attempt_is_believed_unless_it_waits_for_a_worker() -> None:
-    evidence = known(proven=2, history_asked=9.0)
+    evidence = known(proven=2, history_as_of=9.0)
     assert decide(received(5.0), evidence).attempt == 2
     evidence.history_status, evidence.history_attempt = Status.QUEUED, 2
     assert decide(received(5.0), evidence).attempt == UNKNOWN
@@ -130,7 +130,7 @@ def test_without_times_the_proven_attempt_is_believed_unless_it_waits_for_a_work
 
 
 def test_an_attempt_that_the_history_does_not_count_yet_is_not_believed() -> None:
-    assert decide(received(5.0), known(proven=2, history_asked=9.0, history_attempt=1)).attempt == 1
+    assert decide(received(5.0), known(proven=2, history_as_of=9.0, history_attempt=1)).attempt == 1
 
 
 def test_executions_that_nothing_distinguishes_are_the_attempts_one_by_one_when_all_is_over() -> None:
@@ -141,7 +141,7 @@ def test_executions_that_nothing_distinguishes_are_the_attempts_one_by_one_when_
 
 
 def test_a_first_attempt_that_is_said_to_wait_is_believed_all_the_same() -> None:
-    evidence = known(history_asked=9.0, history_status=Status.QUEUED, history_attempt=1)
+    evidence = known(history_as_of=9.0, history_status=Status.QUEUED, history_attempt=1)
     assert decide(received(5.0), evidence).attempt == 1
 
 
@@ -152,15 +152,16 @@ def test_it_is_the_next_attempt_where_the_proven_one_failed_live_before_it() -> 
     assert decide(received(3.5), evidence, now=9.0).attempt == 1
 
 
-def test_a_failure_that_only_a_state_shows_must_have_been_known_for_some_time() -> None:
-    evidence = known(history_asked=4.0)
+def test_after_a_failure_that_only_the_history_shows_that_must_show_the_next_attempt() -> None:
+    evidence = known(history_as_of=4.0)
     evidence.attempt_failed(1, "E", at(4.0), 4.0, live=False)
-    assert decide(received(4.0 + ATTEMPT_WAIT * 0.9), evidence, over=True).attempt == 1
-    assert decide(received(4.0 + ATTEMPT_WAIT * 1.1), evidence).attempt == 2
+    assert decide(received(5.0), evidence, over=True).attempt == 1
+    waiting = decide(received(5.0), evidence)
+    assert (waiting.attempt, waiting.until) == (None, NEVER), "a chunk alone begins no attempt"
 
 
 def test_what_times_say_is_of_no_attempt_that_the_history_did_not_count_when_it_was_asked_later() -> None:
-    evidence = known(history_asked=9.0)
+    evidence = known(history_as_of=9.0)
     evidence.attempt_failed(1, "E", at(4.0), 4.0, live=False)
     assert decide(received(4.0 + ATTEMPT_WAIT * 1.1), evidence).attempt == UNKNOWN
 
@@ -208,7 +209,7 @@ def test_where_times_are_missing_the_order_of_arrival_decides() -> None:
 
 def test_a_later_attempt_that_is_proven_takes_it() -> None:
     before = received(1.0, attempt=1)
-    evidence = known(proven=2, history_asked=9.0)
+    evidence = known(proven=2, history_as_of=9.0)
     assert decide(received(5.0), evidence, before=before) == Attribution(2)
     evidence.began[2] = at(6.0)
     assert decide(received(5.0), evidence, before=before) == Attribution(UNKNOWN), "two of attempt 1"
@@ -248,7 +249,7 @@ def test_without_an_answer_of_the_history_it_waits_for_other_evidence() -> None:
 
 def test_with_an_answer_it_is_the_same_attempt_again_when_nothing_spoke_of_another() -> None:
     before = received(1.0, attempt=1)
-    evidence = known(history_asked=5.0 + ANSWERED)
+    evidence = known(history_as_of=5.0)
     waiting = decide(received(5.0), evidence, before=before)
     assert (waiting.attempt, waiting.until) == (None, 5.0 + RERUN_WAIT)
     assert decide(received(5.0), evidence, before=before, now=5.0 + RERUN_WAIT) == Attribution(1, rerun=True)
@@ -256,7 +257,7 @@ def test_with_an_answer_it_is_the_same_attempt_again_when_nothing_spoke_of_anoth
 
 def test_one_that_goes_on_after_a_break_is_the_same_attempt_once_the_history_counts_no_other() -> None:
     before, one = received(1.0, attempt=1), received(5.0, first=3)
-    assert decide(one, known(history_asked=5.0 + ANSWERED), before=before) == Attribution(1, rerun=True)
+    assert decide(one, known(history_as_of=5.0), before=before) == Attribution(1, rerun=True)
     waiting = decide(one, known(), before=before)
     assert (waiting.attempt, waiting.until) == (None, 5.0 + 2 * RERUN_WAIT)
     waiting = decide(one, known(), before=before, history=False)
@@ -273,20 +274,30 @@ def test_one_that_goes_on_and_was_received_before_the_failure_is_the_failed_atte
     assert decide(received(5.0, now=6.5, first=3), evidence, before=before) == Attribution(2)
 
 
+def test_what_goes_on_right_after_a_failure_and_is_timed_after_it_is_of_no_known_attempt() -> None:
+    """The failure overtook the attempt's last chunk, and the worker's clock is ahead."""
+    evidence = known()
+    evidence.attempt_failed(1, "E", at(4.0), 4.0, live=True)
+    before = received(1.0, attempt=1)
+    late = received(9.0, now=4.0 + SAME_FLUSH / 2, first=3)
+    assert decide(late, evidence, before=before) == Attribution(UNKNOWN)
+    late.first_received_at = 4.0 + 2 * SAME_FLUSH
+    assert decide(late, evidence, before=before) == Attribution(2)
+
+
 def test_after_a_failure_that_only_the_history_shows_its_next_answer_is_waited_for() -> None:
     evidence = known()
     evidence.attempt_failed(1, "E", at(4.0), 4.5, live=False)
     before = received(1.0, attempt=1)
     waiting = decide(received(5.0), evidence, before=before)
-    assert (waiting.attempt, waiting.until) == (None, 5.0 + ATTEMPT_WAIT)
-    assert decide(received(5.0), evidence, before=before, now=5.0 + ATTEMPT_WAIT) == Attribution(2)
+    assert (waiting.attempt, waiting.until) == (None, NEVER)
     assert decide(received(5.0), evidence, before=before, history=False) == Attribution(2)
     assert decide(received(5.0), evidence, before=before, over=True) == Attribution(2)
 
 
 def test_an_execution_of_no_known_attempt_is_not_what_the_next_is_judged_by() -> None:
     undecided = received(1.0)
-    assert decide(received(5.0), known(history_asked=9.0), before=undecided).attempt == 1
+    assert decide(received(5.0), known(history_as_of=9.0), before=undecided).attempt == 1
 
 
 def test_one_that_begins_after_a_later_attempt_failed_is_the_one_after_that() -> None:

@@ -208,10 +208,10 @@ def test_an_end_waits_for_chunks_as_far_as_they_lag() -> None:
     made = world([(0, core(Status.RUNNING))], [(0, past(Status.RUNNING, started_at=at(0)))])
     one = made.open(ordered=False)
     made.emit(one, started())
-    made.lag_of_chunks = 2.0
+    made.lag_of_chunks = 1.0
     made.until(1)
     made.emit(one, completed(1))
-    made.until(2.9)
+    made.until(1.9)
     assert published(made, STEP_COMPLETED) == []
     made.emit(one, *[chunk(n, n / 10) for n in range(5)])
     made.until(6)

@@ -20,7 +20,7 @@ def execution(
     """An execution that sent chunks (index, time); the first `emitted` of them were emitted."""
     one = Execution(number, 0.0)
     for n, (index, t) in enumerate(received):
-        one.note(index, at(t))
+        one.note(index, at(t), 0.0)
         if n < emitted:
             one.emitted(index, at(t))
         else:
@@ -316,7 +316,7 @@ def test_an_execution_that_runs_again_goes_on_where_the_one_before_was_emitted()
     before, again = executions.begin(0.0), executions.begin(1.0)
     before.attempt = 1
     for n in range(3):
-        before.note(n, at(1))
+        before.note(n, at(1), 0.0)
         before.emitted(n, at(1))
     executions.hold(before, chunk(4, 1.0))
     for n in range(4):

@@ -48,7 +48,7 @@ class Bench:
 
     def hold(self, one: Execution, *chunks: LiveEvent) -> None:
         for event in chunks:
-            one.note(event.index or 0, event.at)
+            one.note(event.index or 0, event.at, 0.0)
             self.executions.hold(one, event)
             self.subscription.last_chunk[STEP, one.number] = one.last_index
 

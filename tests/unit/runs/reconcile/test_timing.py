@@ -30,7 +30,8 @@ FIRST_SECOND = 0.5  # seconds within which a chunk, or what ended just before a 
         pytest.param(timing.AFTER_FLUSHES, timing.END_WAITS, id="an end is flushed before a late chunk"),
         pytest.param(timing.OTHER_END, 2 * FLUSH, id="two ends may share a flush"),
         pytest.param(timing.ATTEMPT_WAIT, 2 * timing.HISTORY_LAG, id="an answer and a round trip fit in"),
-        pytest.param(timing.WAITING_PROOF, 2 * timing.HISTORY_LAG, id="a waiting attempt had not begun"),
+        pytest.param(timing.WAITING_PROOF, timing.HISTORY_LAG, id="a waiting attempt had not begun"),
+        pytest.param(timing.HISTORY_LAG_MOST, timing.HISTORY_LAG, id="a lag that is measured counts"),
         pytest.param(timing.RERUN_WAIT, timing.ATTEMPT_WAIT, id="a rerun is the weaker guess"),
         pytest.param(
             timing.RERUN_WAIT, 10 * READS_FAILED, id="a failure is received before a rerun is believed"
