@@ -144,8 +144,9 @@ class HatchetConfig(Block):
     tap_keepalive: Flag = setting(
         True,
         "Whether the proxy may keep the tap's subscription open: after a hangup it sends one empty chunk "
-        "in the name of a finished run that carries the pair. `false`: the proxy only reads from Hatchet, "
-        "and more ends of steps come with a gap.",
+        "in the name of a finished run that carries the pair, and another one whenever the tap is silent "
+        "for 4 s while runs go on, to see that it still brings what is sent. `false`: the proxy only reads "
+        "from Hatchet, and more ends of steps come with a gap.",
         False,
     )
     subscriptions: CountOrZero = setting(

@@ -214,9 +214,7 @@ class HatchetClient:
 
     async def _listen(self, request: bytes, deliver: Deliver, opened: Callable[[], None] | None) -> None:
         def receive(message: bytes) -> None:
-            event = codec.live_event(message)
-            if event.index != codec.KEEPALIVE_INDEX:
-                deliver(event)
+            deliver(codec.live_event(message))
 
         await self._open_transport().server_stream(
             protobuf.SUBSCRIBE, request, self._named("SubscribeToWorkflowEvents"), receive, opened

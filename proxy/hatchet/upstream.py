@@ -58,8 +58,8 @@ class Upstream(Protocol):
     async def keep_open(self, step_run_id: str) -> None:
         """Send an empty chunk with the index `codec.KEEPALIVE_INDEX` in the name of a step run that is over.
 
-        Subscriptions by a metadata pair of its run are not hung up any more from then on; no subscription of
-        this protocol delivers that chunk. Raises HatchetError.
+        Subscriptions by a metadata pair of its run are not hung up any more from then on; they
+        deliver that chunk too. Raises HatchetError.
         """
 
     async def close(self) -> None:

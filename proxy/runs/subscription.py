@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 from proxy.core.clock import Clock
 from proxy.core.events import GapCause
 from proxy.core.observations import LiveEvent
+from proxy.hatchet.codec import KEEPALIVE_INDEX
 from proxy.hatchet.errors import BadChunk, HatchetError, MessageTooLarge, RunUnknown
 from proxy.hatchet.upstream import Deliver
 from proxy.runs.observer import Observer
@@ -104,8 +105,17 @@ class Subscription:
     """Opens and reopens one subscription; `kind` is what the observer counts it as."""
 
     def __init__(
-        self, open_: Open, listener: Listener, *, kind: str, clock: Clock, rng: Random, observer: Observer
+        self,
+        open_: Open,
+        listener: Listener,
+        *,
+        kind: str,
+        clock: Clock,
+        rng: Random,
+        observer: Observer,
+        echoed: Callable[[], object] | None = None,
     ) -> None:
+        """`echoed`: called when a chunk of `Upstream.keep_open` comes, which the listener does not get."""
         self.backoff = Backoff(rng)
         self._open = open_
         self._listener: Listener = listener
@@ -113,6 +123,7 @@ class Subscription:
         self._clock = clock
         self._rng = rng
         self._observer = observer
+        self._echoed = echoed
         self._task: asyncio.Task[None] | None = None
         self._pause: asyncio.Task[None] | None = None  # the wait before it is opened again
         self._is_open = False
@@ -196,6 +207,10 @@ class Subscription:
     def _deliver(self, event: LiveEvent) -> None:
         if not self._is_open:
             self._opened()
+        if event.index == KEEPALIVE_INDEX:
+            if self._echoed is not None and self._task is not None:
+                self._echoed()
+            return
         if event.hangup:
             self._hung_up = True
         if event.step_run_id is not None:

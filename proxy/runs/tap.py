@@ -21,7 +21,7 @@ from typing import Final
 from proxy.core.clock import Clock, LoopClock
 from proxy.core.events import GapCause
 from proxy.core.observations import STEP_END_KINDS, Kind, LiveEvent
-from proxy.hatchet.errors import HatchetError
+from proxy.hatchet.errors import HatchetAway, HatchetError
 from proxy.hatchet.upstream import Upstream
 from proxy.runs.event_buffer import EventBuffer
 from proxy.runs.feeds import TAP
@@ -31,6 +31,7 @@ from proxy.runs.observer import Observer
 from proxy.runs.reconcile.subscription_state import Pulse
 from proxy.runs.subscription import Subscription
 from proxy.runs.tap_keepalive import TapKeepalive
+from proxy.runs.tap_probe import TapProbe
 
 BUDGET: Final = 64 * 1024 * 1024  # bytes of buffers, where the team has no limit of its own
 ENDED_FOR: Final = 300.0  # seconds that a run is buffered after something that looked like its end
@@ -83,6 +84,17 @@ class Tap:
         self._buffers: OrderedDict[str, EventBuffer] = OrderedDict()  # the most recently used last
         self._sweeper: asyncio.Task[None] | None = None
         self._keepalive = TapKeepalive(key, value, upstream, self._clock) if keepalive else None
+        self._probe: TapProbe | None = None
+        if self._keepalive is not None:
+            self._probe = TapProbe(
+                self._pulse,
+                self._clock,
+                self._observer,
+                busy=self._is_busy,
+                send=self._keepalive.probe,
+                lag=self._lag.settle,
+                deaf=self._is_deaf,
+            )
         self._subscription = Subscription(
             partial(upstream.follow_metadata, key, value),
             self,
@@ -90,11 +102,12 @@ class Tap:
             clock=self._clock,
             rng=rng or Random(),
             observer=self._observer,
+            echoed=self._echoed,
         )
 
     @property
     def live(self) -> bool:
-        """Whether the subscription is open."""
+        """Whether the subscription is open, and brings what is sent."""
         return self._open_since is not None
 
     @property
@@ -114,8 +127,8 @@ class Tap:
 
     async def close(self) -> None:
         """Close it; nothing is delivered after that."""
-        keepalive = None if self._keepalive is None else self._keepalive.close()
-        tasks = [task for task in (self._subscription.close(), self._sweeper, keepalive) if task is not None]
+        helpers = [one.close() for one in (self._keepalive, self._probe) if one is not None]
+        tasks = [task for task in (self._subscription.close(), self._sweeper, *helpers) if task is not None]
         if self._sweeper is not None:
             self._sweeper.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -162,10 +175,16 @@ class Tap:
 
     def opened(self) -> None:
         """It is open."""
-        self._open_since = self._clock.now()
-        self.trouble = None
         if self._keepalive is not None:
             self._keepalive.opened()
+        if self._probe is not None:
+            self._probe.opened()
+        self._resume()
+
+    def _resume(self) -> None:
+        """From now on it brings what is sent."""
+        self._open_since = self._clock.now()
+        self.trouble = None
         for run in list(self._runs.values()):
             run.feed(self._name, self._pulse, self._open_since)
         for buffer in self._buffers.values():
@@ -174,6 +193,8 @@ class Tap:
     def received(self, event: LiveEvent) -> None:
         """An event of one of the runs that carry the pair."""
         self._pulse.at = self._clock.now()
+        if self._open_since is None:
+            self._resume()
         if event.kind is _STREAM and event.at is not None and event.step_run_id is not None:
             self._lag.observe(event.at)
         elif event.kind in STEP_END_KINDS and event.step_run_id is not None:
@@ -192,6 +213,12 @@ class Tap:
         self.trouble = trouble
         if self._keepalive is not None:
             self._keepalive.ended(hung_up=hung_up)
+        if self._probe is not None:
+            self._probe.close()
+        self._break(hung_up=hung_up)
+
+    def _break(self, *, hung_up: bool) -> None:
+        """From now on events are missed."""
         if self._open_since is None:
             return
         self._open_since = None
@@ -199,6 +226,26 @@ class Tap:
             run.unfeed(self._name, hung_up=hung_up)
         for buffer in self._buffers.values():
             buffer.closed(self._clock.now(), hung_up=hung_up)
+
+    # -- whether it is deaf --
+
+    def _echoed(self) -> None:
+        """It has brought a probe, or another replica's."""
+        if self._probe is not None:
+            self._probe.echoed()
+        if self._open_since is None:
+            self._resume()
+
+    def _is_busy(self) -> bool:
+        """Whether a run goes on whose chunks may be missed."""
+        return any(not run.over for run in self._runs.values()) or any(
+            not buffer.run_is_over for buffer in self._buffers.values()
+        )
+
+    def _is_deaf(self) -> None:
+        """A probe did not come back."""
+        self.trouble = HatchetAway("the tap is open and brings nothing: the engine's queue may be broken")
+        self._break(hung_up=False)
 
     # -- buffers --
 

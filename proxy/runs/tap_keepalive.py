@@ -7,9 +7,9 @@ of a run makes that run active again, and an event of a run that is over makes i
     run A: COMPLETED ── hangup ── opened again ── an empty chunk of A ── A stays active: no hangup any more
 
 So after a hangup one empty chunk is sent in the name of a finished run that carries the pair. Its index is
-negative, which no worker sends, so every proxy drops it (`proxy.hatchet.client`). Hatchet stores no chunks,
-and nobody follows a run that is over. A run that FAILED or was CANCELLED keeps the subscription open by
-itself. Source: internal/services/dispatcher/server.go, and seen on a running engine: 12 runs one after the
+negative, which no worker sends, so every proxy drops it (`proxy.runs.subscription`). Hatchet stores no
+chunks, and nobody follows a run that is over. A run that FAILED or was CANCELLED keeps the subscription open
+by itself. Source: internal/services/dispatcher/server.go, and seen on a running engine: 12 runs one after the
 other brought 21 hangups without the chunk, and none with it.
 
 What the engine counts belongs to one subscription. So where the engine ends it without a hangup (a restart, a
@@ -91,6 +91,18 @@ class TapKeepalive:
         self._at_once = not hung_up or early
         self._holding.clear()
 
+    async def probe(self) -> bool:
+        """Send a chunk that the subscription must bring; whether one was sent."""
+        if self._refused >= REFUSALS:
+            return False
+        try:
+            run = self._over or await self._finished_run()
+        except HatchetError:
+            return False
+        if run is not None:
+            await self._send(run)
+        return run is not None and self._refused == 0
+
     def close(self) -> asyncio.Task[None] | None:
         """Stop; returns the task that ends, to be awaited."""
         task, self._task = self._task, None
@@ -128,15 +140,19 @@ class TapKeepalive:
             self._holding.add(run.run_id)
 
     async def _finished_run(self) -> CoreState | None:
-        candidates = list(reversed(self._runs))
-        if not candidates and self._upstream.has_history:
-            found = await self._upstream.find(*self._pair)
-            candidates = [] if found is None else [found]
-        for run_id in candidates:
-            try:
-                state = await self._upstream.core(run_id)
-            except RunUnknown:
-                continue
-            if state.done and state.steps:
+        """A run that is over and carries the pair: one that the tap brought, else one that is listed."""
+        for run_id in list(reversed(self._runs)):
+            if (state := await self._if_over(run_id)) is not None:
+                return state
+        listed = await self._upstream.runs_with(*self._pair, CANDIDATES) if self._upstream.has_history else []
+        for one in listed:
+            if one.over and (state := await self._if_over(one.run_id)) is not None:
                 return state
         return None
+
+    async def _if_over(self, run_id: str) -> CoreState | None:
+        try:
+            state = await self._upstream.core(run_id)
+        except RunUnknown:
+            return None
+        return state if state.done and state.steps else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
 
@@ -80,8 +81,9 @@ class Team:
         return [held for held in self.upstream.open if held.pair != PAIR]
 
 
-@pytest.fixture
-async def team() -> AsyncIterator[Team]:
+@asynccontextmanager
+async def opened_team() -> AsyncIterator[Team]:
+    """A team whose tap is open; two runs that carry its pair go on."""
     upstream, clock = FakeUpstream(), HandClock()
     upstream.cores[RUN] = paired(core())
     upstream.pasts[RUN] = past()
@@ -100,6 +102,12 @@ async def team() -> AsyncIterator[Team]:
     await rest()
     assert not upstream.open
     assert tap.bytes == sum(grown) == 0
+
+
+@pytest.fixture
+async def team() -> AsyncIterator[Team]:
+    async with opened_team() as team:
+        yield team
 
 
 async def test_a_client_that_joins_late_gets_everything_from_the_first_token(team: Team) -> None:

@@ -11,7 +11,7 @@ import pytest
 from msgspec import structs
 from msgspec.structs import replace
 
-from proxy.core.observations import Kind, LiveEvent, Status
+from proxy.core.observations import Kind, ListedRun, LiveEvent, Status
 from proxy.hatchet.errors import HatchetAway
 from proxy.runs.tap import Tap
 from proxy.runs.tap_keepalive import AGAIN, BETWEEN, LOOKS, REFUSALS
@@ -142,15 +142,15 @@ async def test_a_run_that_hatchet_has_forgotten_is_passed_over(setup: Setup) -> 
     assert setup.upstream.kept_open == [RUN]
 
 
-async def test_at_the_start_the_newest_run_of_the_history_serves(setup: Setup) -> None:
-    setup.upstream.found[PAIR] = RUN
+async def test_at_the_start_a_finished_run_of_the_history_serves(setup: Setup) -> None:
+    setup.upstream.listed[PAIR] = [ListedRun(RUN, None, 0, over=True)]
     await setup.clock.turn(SOON)
     assert setup.upstream.kept_open == [RUN]
 
 
 async def test_without_a_history_nothing_is_asked_at_the_start() -> None:
     setup = await opened(has_history=False)
-    setup.upstream.found[PAIR] = RUN
+    setup.upstream.listed[PAIR] = [ListedRun(RUN, None, 0, over=True)]
     await setup.clock.turn(SOON)
     assert setup.upstream.calls == []
     await closed(setup)
@@ -248,7 +248,7 @@ async def test_an_outage_during_the_question_is_survived(setup: Setup) -> None:
 
 async def test_switched_off_the_proxy_only_reads() -> None:
     setup = await opened(keepalive=False)
-    setup.upstream.found[PAIR] = RUN
+    setup.upstream.listed[PAIR] = [ListedRun(RUN, None, 0, over=True)]
     setup.subscription.emit(started(), completed())
     await setup.hang_up()
     await setup.clock.turn(60)
