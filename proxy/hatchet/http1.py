@@ -27,6 +27,8 @@ from urllib.parse import quote, urlsplit
 import httptools
 from msgspec import Struct
 
+from proxy.core.timeouts import TimeLimit
+
 IDLE: Final = 15.0
 """Seconds after which an unused connection is not used again: what is between drops idle connections, some
 without a sign."""
@@ -204,7 +206,7 @@ class HttpClient:
         port = "" if parts.port is None else f":{parts.port}"
         self._head: Final = _head({"Host": written + port, **headers})
         self._limit = limit
-        self._timeout = timeout
+        self._time = TimeLimit(timeout)
         self._connect_timeout = connect_timeout
         self._trust = trust
         self._places = asyncio.Semaphore(connections)
@@ -217,15 +219,16 @@ class HttpClient:
         Raises TimeoutError, TooLarge, NotHttp, OSError (ssl.SSLError among them).
         """
         request = b"GET " + (self._path + target).encode("ascii") + self._head
-        async with asyncio.timeout(self._timeout), self._places:
-            unused = self._take_unused()
-            if unused is not None:
-                try:
-                    return await self._ask(unused, request)
-                except OSError:
-                    if unused.began:
-                        raise
-            return await self._ask(await self._connect(), request)  # again, where the server had closed it
+        with self._time.begin():
+            async with self._places:
+                unused = self._take_unused()
+                if unused is not None:
+                    try:
+                        return await self._ask(unused, request)
+                    except OSError:
+                        if unused.began:
+                            raise
+                return await self._ask(await self._connect(), request)  # again: the server had closed it
 
     async def close(self) -> None:
         """Close all connections; requests that are under way fail."""

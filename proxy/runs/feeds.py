@@ -86,8 +86,9 @@ class Feeds:
     def waits_until(self, now: float) -> float | None:
         """Until when the run waits for a broken tap to open again; None: it does not."""
         until = self._tap_lost_at + TAP_WAIT
-        fed = any(source in self.open for source in OF_MANY)
-        return until if not fed and now < until else None
+        if now >= until or any(source in self.open for source in OF_MANY):
+            return None
+        return until
 
     def _carries(self, source: str) -> bool:
         """Whether `source` brings this run's events; the tap does if the run carries its pair."""

@@ -312,19 +312,21 @@ class RunFollower:
             self._wake_up.by(now, now + AGAIN)
 
     def _do_what_is_due(self, now: float) -> None:
-        due = self._reconciler.plan.due
+        reconciler = self._reconciler
+        due = reconciler.plan.due
         if due is not None and due <= now:
             self._tick(now)
-        if self._reconciler.over:
+        if reconciler.over:
             self._stop()
             return
         again_at = self._subscriptions.update(
-            now, self.state, wanted=not self._feeds.suffice(now), young=self._reconciler.young
+            now, reconciler.core_state, wanted=not self._feeds.suffice(now), young=reconciler.is_young
         )
-        self._reconciler.state_only(now, self._subscriptions.refused)
+        reconciler.state_only(now, self._subscriptions.refused)
         self._reader.poll(now)
         self._flush()
-        times = (self._reader.next_at, self._reconciler.plan.due, again_at, self._feeds.waits_until(now))
+        plan = reconciler.plan
+        times = (self._reader.next_at(plan), plan.due, again_at, self._feeds.waits_until(now))
         self._wake_up.by(now, min((at for at in times if at is not None), default=float("inf")))
 
     def _tick(self, now: float) -> None:

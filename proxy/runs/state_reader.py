@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 from proxy.core.clock import Clock
 from proxy.core.observations import CoreState, PastState
 from proxy.hatchet.errors import HatchetAway, HatchetError, RateLimited, TokenRefused
 from proxy.hatchet.upstream import Upstream
 from proxy.runs.observer import Observer
-from proxy.runs.reconcile.reconciler import Reconciler
+from proxy.runs.reconcile.reconciler import Plan, Reconciler
 
 PASSING: Final = (HatchetAway, TokenRefused, RateLimited)
 CLOSED: Final = "the run was closed"
@@ -60,16 +60,13 @@ class StateReader:
             self._reconciler.history_poll.begin(now)
             self._history = asyncio.get_running_loop().create_task(self._read_history())
 
-    @property
-    def next_at(self) -> float | None:
-        """When the next read is due that is not under way."""
-        plan = self._reconciler.plan
-        times = []
-        if self._core is None and plan.read_core_at is not None:
-            times.append(plan.read_core_at)
-        if self._history is None and plan.read_history_at is not None:
-            times.append(plan.read_history_at)
-        return min(times, default=None)
+    def next_at(self, plan: Plan) -> float | None:
+        """When the next read of `plan` is due that is not under way."""
+        core = plan.read_core_at if self._core is None else None
+        history = plan.read_history_at if self._history is None else None
+        if core is None or history is None:
+            return core if history is None else history
+        return min(core, history)
 
     async def first_state(self) -> CoreState:
         """The next core state. Raises RunUnknown, HatchetAway, TokenRefused, RateLimited as things stand."""
@@ -110,35 +107,27 @@ class StateReader:
         return tasks
 
     async def _read_core(self) -> None:
-        answer = await self._contained(self._ask_core(), self._core_unavailable)
+        answer = await self._ask_core()
         self._core = None
-        if answer is not None:
-            answer()
+        answer()
         self._changed()
 
     async def _read_history(self) -> None:
-        answer = await self._contained(self._ask_history(), self._history_unavailable)
+        answer = await self._ask_history()
         self._history = None
-        if answer is not None:
-            answer()
+        answer()
         self._changed()
 
-    async def _contained(
-        self, asking: Coroutine[Any, Any, Callable[[], None]], unavailable: Callable[[], None]
-    ) -> Callable[[], None] | None:
-        """What to do with the answer; an error of the proxy itself is counted, and the read tried again."""
-        try:
-            return await asking
-        except Exception as error:
-            self._observer.unforeseen(error)
-            return unavailable
-
     async def _ask_core(self) -> Callable[[], None]:
+        """What to do with the answer; an error of the proxy itself is counted, and the read tried again."""
         self._observer.lookup("core")
         try:
             state = await self._upstream.core(self._run_id)
         except HatchetError as trouble:
             return partial(self._no_core, trouble)  # no local name: its traceback holds this frame
+        except Exception as error:
+            self._observer.unforeseen(error)
+            return self._core_unavailable
         return partial(self._got_core, state)
 
     def _no_trouble(self) -> None:
@@ -177,6 +166,9 @@ class StateReader:
         try:
             state = await self._upstream.past(self._run_id)
         except HatchetError:
+            return self._history_unavailable
+        except Exception as error:
+            self._observer.unforeseen(error)
             return self._history_unavailable
         return partial(self._got_history, state)
 

@@ -111,14 +111,18 @@ class SubscriptionSet:
         self._second_at: float | None = None
         self._ending: set[asyncio.Task[None]] = set()
 
-    def update(self, now: float, state: CoreState | None, *, wanted: bool, young: bool) -> float | None:
+    def update(
+        self, now: float, state: CoreState | None, *, wanted: bool, young: Callable[[], bool]
+    ) -> float | None:
         """Open or close subscriptions as the run needs them; returns when to call again.
 
-        `wanted`: no tap brings its events. `young`: the engine may have delayed a subscription by its id.
+        `wanted`: no tap brings its events. `young`: whether the engine may have delayed a subscription by its
+        id.
         """
         if not wanted or state is None:
-            self._drop(self._own)
-            self._leave_quota()
+            if self._own or self._has_place or self.refused:
+                self._drop(self._own)
+                self._leave_quota()
             return None
         if not self._own:
             if state.done:  # one that is open stays: it may still bring what the end overtook
@@ -155,11 +159,11 @@ class SubscriptionSet:
         self._leave_quota()
         return list(self._ending)
 
-    def _choose(self, now: float, *, young: bool) -> float | None:
+    def _choose(self, now: float, *, young: Callable[[], bool]) -> float | None:
         """Of two by id, keep the one that brings the first event; returns when to choose again."""
         if self._second_at is not None and now >= self._second_at:
             self._second_at = None
-            if young and len(self._own) == 1 and not self._own[0].has_received:
+            if len(self._own) == 1 and not self._own[0].has_received and young():
                 self._open_by_id()
         if len(self._own) < 2:
             return self._second_at

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from proxy.core.timeouts import TimeLimit
 from proxy.hatchet.endpoint import Endpoint, Tls
 from proxy.hatchet.errors import HatchetAway, HatchetError
 from proxy.hatchet.grpc.base import CONNECT_TIMEOUT, KEEPALIVE_TIME
@@ -77,6 +78,7 @@ class ConnectionPool:
             ("authorization", f"bearer {endpoint.token}"),
         )
         self._headers_of: dict[tuple[str, float | None], Fields] = {}  # of a call's path and timeout
+        self._limits: dict[float, TimeLimit] = {}  # by the seconds of a call
         self._connections: list[Connection] = []
         self._scheduler = ReadScheduler(reads=reads)
         self._connecting: asyncio.Task[Connection] | None = None  # shared by all calls that need a connection
@@ -88,7 +90,7 @@ class ConnectionPool:
     async def unary(self, path: str, request: bytes, call: str, timeout: float) -> bytes:
         messages: list[bytes] = []
         try:
-            async with asyncio.timeout(timeout):
+            with self._limit(timeout).begin():
                 await self._call(path, request, call, messages.append, timeout=timeout)
         except TimeoutError:
             raise error_for_status(Code.DEADLINE_EXCEEDED, "", call) from None
@@ -154,6 +156,12 @@ class ConnectionPool:
                     raise error
                 finally:  # breaks the reference cycle error → traceback → frame → error
                     del error, outcome, call
+
+    def _limit(self, seconds: float) -> TimeLimit:
+        limit = self._limits.get(seconds)
+        if limit is None:
+            limit = self._limits[seconds] = TimeLimit(seconds)
+        return limit
 
     def _make_headers(self, path: str, timeout: float | None) -> Fields:
         headers = [*self._headers, (":path", path)]

@@ -57,7 +57,7 @@ class Joining:
     def join(self, now: float) -> None:
         """Begin to emit; note the attempts that may have begun before any subscription was open."""
         self.joined = True
-        for step in self._steps:
+        for step in self._steps.all:
             self.note_joined(step)
 
     def note_joined(self, step: Step) -> None:
@@ -117,7 +117,10 @@ class Joining:
 
         They cannot bring what began before they were open.
         """
-        young = self._states.began is not None and now < self._states.began + SILENT_YOUNG
-        silent = bool(self._subscriptions.open) and all(one.silent for one in self._subscriptions.open)
-        begun = any(step.evidence.running or step.sequencer.ended for step in self._steps)
-        return young and silent and not begun
+        began = self._states.began
+        if began is None or now >= began + SILENT_YOUNG:
+            return False
+        opened = self._subscriptions.open
+        if not opened or not all(one.silent for one in opened):
+            return False
+        return not any(step.evidence.running or step.sequencer.ended for step in self._steps.all)

@@ -11,8 +11,9 @@ come and, within JOIN_SETTLE, a history that agrees with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from proxy.core.events import Event, GapCause, Item
 from proxy.core.observations import CoreState, Kind, LiveEvent, PastState, PastStep, Status
@@ -26,17 +27,21 @@ from proxy.runs.reconcile.states import EarliestDue, HistoryLag, States
 from proxy.runs.reconcile.subscription_state import Pulse, Selection, Subscriptions, SubscriptionState
 from proxy.runs.reconcile.timing import FAILED_WAIT, LIVE_WAIT, REST, SETTLE
 
-_STREAM: Final = Kind.STREAM  # looking an enum's member up takes ten times as long
+# Looking an enum's member up in its class takes ten times as long.
+_STREAM: Final = Kind.STREAM
+_OVER: Final = Phase.OVER
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True, gc=False):
     """What the run needs next; times in seconds of the run's clock, None: nothing."""
 
     due: float | None  # when to call `tick`
     read_core_at: float | None
     read_history_at: float | None
     over: bool  # the verified end was emitted: nothing more is needed
+
+
+_NOTHING_MORE: Final = Plan(None, None, None, True)
 
 
 class Reconciler:
@@ -90,13 +95,9 @@ class Reconciler:
     @property
     def plan(self) -> Plan:
         """What the run needs next."""
-        over = self.over
-        return Plan(
-            None if over else self._earliest_due.at,
-            None if over else self.core_poll.at,
-            None if over else self.history_poll.at,
-            over,
-        )
+        if self._end.phase is _OVER:
+            return _NOTHING_MORE
+        return Plan(self._earliest_due.at, self.core_poll.at, self.history_poll.at, False)
 
     @property
     def core_state(self) -> CoreState | None:
@@ -120,7 +121,7 @@ class Reconciler:
     @property
     def over(self) -> bool:
         """Whether the verified end was emitted."""
-        return self._end.phase is Phase.OVER
+        return self._end.phase is _OVER
 
     @property
     def false_ends(self) -> int:
@@ -131,8 +132,7 @@ class Reconciler:
         """The items since the last call, in order."""
         return self._emitter.take()
 
-    @property
-    def young(self) -> bool:
+    def is_young(self) -> bool:
         """Whether the run may have just begun."""
         return self._joining.young
 
@@ -140,7 +140,9 @@ class Reconciler:
         """Whether subscriptions that are open beside `others` can prove the tail of every step under way."""
         beside = list(others)
         left = [one for one in self._subscriptions.open if one.complete and one not in beside]
-        return any(not one.silent for one in left) and all(step.is_covered_by(left) for step in self._steps)
+        return any(not one.silent for one in left) and all(
+            step.is_covered_by(left) for step in self._steps.all
+        )
 
     # -- subscriptions --
 
@@ -181,7 +183,7 @@ class Reconciler:
         if hung_up and one.complete and one.hung_up_at is None:
             one.hung_up_at = now
         if cause is GapCause.TOO_LARGE:
-            for step in self._steps:
+            for step in self._steps.all:
                 if not step.sequencer.ended:
                     step.sequencer.too_large = True
         if cause is not None or not self._subscriptions.open:
@@ -323,7 +325,7 @@ class Reconciler:
         self._joining.history_asked = self._joining.history_asked or not behind
         if state is None or behind or self._open_question(now):
             self.history_poll.again(now)
-        for step in self._steps:
+        for step in self._steps.all:
             for execution in step.executions.unplaced:
                 knows_at = execution.first_received_at + self._states.lag.seconds(now)
                 if asked < knows_at:
@@ -363,7 +365,7 @@ class Reconciler:
     def _not_done(self, state: CoreState, asked: float, now: float) -> None:
         running = any(step.status is Status.RUNNING for step in state.steps)
         self._end.denied(asked, running=running)
-        unnamed = any(step.evidence.name is None for step in self._steps)
+        unnamed = any(step.evidence.name is None for step in self._steps.all)
         silent_so_far = self._joining.silent_so_far(now) and not self._states.askable
         if self._end.polls_left or unnamed or silent_so_far or self._states.state_only:
             self.core_poll.again(now)
@@ -380,7 +382,7 @@ class Reconciler:
     def _open_question(self, now: float) -> bool:
         if self._end.phase is Phase.CLAIMED or self._states.state_only or self._joining.silent_so_far(now):
             return True
-        return any(step.has_open_question for step in self._steps)
+        return any(step.has_open_question for step in self._steps.all)
 
     def _emit_start_at(self, now: float) -> float:
         """Before this a step's beginning that a state says is not emitted: the event has the details."""
@@ -426,6 +428,8 @@ class Reconciler:
     def _check_at(self) -> float:
         """When the states are read because no event has come."""
         last = self._last_event_at if self._last_event_at is not None else 0.0
-        running = sum(step.sequencer.started and not step.sequencer.ended for step in self._steps)
-        # Chunks of one step are no news of the others.
-        return (min(last, self._checked_at) if running > 1 else last) + self._check_after
+        if len(self._steps.all) > 1:  # chunks of one step are no news of the others
+            running = sum(step.sequencer.started and not step.sequencer.ended for step in self._steps.all)
+            if running > 1:
+                last = min(last, self._checked_at)
+        return last + self._check_after

@@ -261,7 +261,7 @@ class Closing:
         """Emit the verified end if nothing has to be waited for; else set when to try again."""
         core = self._states.core
         assert core is not None
-        evidences = {step.evidence.id: step.evidence for step in self._steps}
+        evidences = {step.evidence.id: step.evidence for step in self._steps.all}
         all_received = all(
             (step := self._steps.get(known.step_run_id)) is not None and self._end_was_received(step)
             for known in core.steps
@@ -330,7 +330,7 @@ class Closing:
 
     def rest(self, now: float) -> None:
         """Note since when every step has ended; if no step follows, the run may be over without an event."""
-        resting = bool(self._steps) and all(step.sequencer.ended for step in self._steps)
+        resting = bool(self._steps.all) and all(step.sequencer.ended for step in self._steps.all)
         if not resting:
             self.rested_at = None
         elif self.rested_at is None:
@@ -351,4 +351,4 @@ class Closing:
         """
         if self._states.askable or self._states.core is None or len(self._states.core.steps) < 2:
             return False
-        return not any(step.evidence.started_live for step in self._steps)
+        return not any(step.evidence.started_live for step in self._steps.all)

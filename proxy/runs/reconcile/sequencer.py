@@ -9,7 +9,7 @@ says whether all chunks of this one were received.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence, ValuesView
 from typing import Final
 
 from proxy.core import payloads
@@ -310,7 +310,7 @@ class Step:
 class Steps:
     """The steps of a run, by id; which of them may begin."""
 
-    __slots__ = ("_by_id", "_earliest_due", "_emitter", "_states", "_subscriptions", "get", "settle")
+    __slots__ = ("_by_id", "_earliest_due", "_emitter", "_states", "_subscriptions", "all", "get", "settle")
 
     def __init__(
         self,
@@ -326,16 +326,11 @@ class Steps:
         self._by_id: dict[str, Step] = {}
         # A step that is known already, else None. The dictionary's own method, because every chunk asks.
         self.get: Final[Callable[[str], Step | None]] = self._by_id.get
+        self.all: Final[ValuesView[Step]] = self._by_id.values()  # follows the dictionary
         self._states = states
         self._subscriptions = subscriptions
         self._emitter = emitter
         self._earliest_due = earliest_due
-
-    def __len__(self) -> int:
-        return len(self._by_id)
-
-    def __iter__(self) -> Iterator[Step]:
-        return iter(self._by_id.values())
 
     def get_or_add(self, step_run_id: str, now: float) -> Step:
         """The step with this id, which is added if it is new."""
@@ -352,7 +347,7 @@ class Steps:
 
     def in_order(self) -> list[Step]:
         """All steps, those that were created first first."""
-        steps = list(self)
+        steps = list(self.all)
         if len(steps) > 1:
             steps.sort(key=_created)
         return steps
@@ -365,7 +360,7 @@ class Steps:
         evidence = step.evidence
         if step.sequencer.started:
             return False
-        for other in self:
+        for other in self.all:
             end = other.evidence.end
             if other is step or other.sequencer.ended:
                 continue

@@ -25,6 +25,7 @@ from uvicorn.server import ServerState
 
 from proxy.access.authenticator import RequestHead
 from proxy.core.tasks import start_eagerly
+from proxy.core.timeouts import TimeoutQueue
 from proxy.formats.chunked import LAST, chunk
 from proxy.server.http.client_request import ClientRequest
 from proxy.server.http.cors import refusal_headers
@@ -34,7 +35,6 @@ from proxy.server.http.responses import CHUNKED, CLOSE, Headers, HttpResponse, e
 from proxy.server.http.routing import find_stream
 from proxy.server.http.sockets import HIGH_WATER, limit_unacknowledged, unsent
 from proxy.server.http.stream_request import StreamRequest
-from proxy.server.http.timeouts import TimeoutQueue
 from proxy.streams.session import SinkListener
 from proxy.teams.hub import Hub
 

@@ -102,7 +102,7 @@ async def test_a_state_is_not_asked_for_twice_at_once(setup: Setup) -> None:
     setup.upstream.held = asyncio.Event()
     setup.want()
     await rest()
-    assert setup.reader.next_at is None
+    assert setup.reader.next_at(setup.reconciler.plan) is None
     await setup.pass_time(1)
     setup.want()
     await rest()
@@ -216,7 +216,7 @@ async def test_a_done_run_is_read_no_more(setup: Setup) -> None:
     setup.want()
     await rest()
     assert setup.reconciler.over
-    assert setup.reader.next_at is None
+    assert setup.reader.next_at(setup.reconciler.plan) is None
 
 
 async def test_a_recovery_is_reported_once_for_each_outage(setup: Setup) -> None:

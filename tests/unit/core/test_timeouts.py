@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
 import pytest
 
-from proxy.server.http.timeouts import TimeoutQueue
+from proxy.core.timeouts import TimeLimit, TimeoutQueue
 
 SECONDS: Final = 8  # whole numbers, so that sums of times are exact
 
@@ -100,3 +100,62 @@ def test_an_entry_that_is_added_when_the_queue_was_empty_is_timed_out_too(
     loop.turn(SECONDS)
     assert second.at == first.at + SECONDS
     assert len(queue) == 0
+
+
+# -- TimeLimit --
+
+
+async def limited(limit: TimeLimit, body: Awaitable[None]) -> str:
+    try:
+        with limit.begin():
+            await body
+    except TimeoutError:
+        return "late"
+    return "in time"
+
+
+@pytest.mark.timeout(10)
+async def test_a_body_that_takes_too_long_is_cancelled_and_the_others_go_on() -> None:
+    limit, freed = TimeLimit(0.05), asyncio.Event()
+    late = asyncio.create_task(limited(limit, asyncio.sleep(60)))
+    assert await limited(limit, asyncio.sleep(0)) == "in time"
+    assert await late == "late"
+    after = asyncio.create_task(limited(limit, freed.wait()))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    freed.set()
+    assert await after == "in time"
+    assert late.cancelling() == 0
+
+
+@pytest.mark.timeout(10)
+async def test_a_task_that_is_cancelled_by_others_stays_cancelled() -> None:
+    limit = TimeLimit(0.05)
+    cancelled = asyncio.create_task(limited(limit, asyncio.sleep(60)))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+
+    async def ignores_the_limit() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            task.cancel()  # someone else cancels it too, in the same moment
+            raise
+
+    both = asyncio.create_task(limited(limit, ignores_the_limit()))
+    with pytest.raises(asyncio.CancelledError):
+        await both
+
+
+@pytest.mark.timeout(10)
+async def test_an_error_of_the_body_is_raised_as_it_is() -> None:
+    limit = TimeLimit(60)
+
+    async def fails() -> None:
+        raise ValueError("of the body")
+
+    with pytest.raises(ValueError, match="of the body"):
+        await limited(limit, fails())
