@@ -50,15 +50,12 @@ class Refused(Struct, frozen=True):
     which: str
 
 
-class Lease:
+class Lease(Struct, eq=False, gc=False):
     """An admitted client; after `release` it is no longer counted. A second `release` has no effect."""
 
-    __slots__ = ("_limits", "_run", "_subject")
-
-    def __init__(self, limits: TeamLimits, run: str, subject: str | None) -> None:
-        self._limits: TeamLimits | None = limits
-        self._run = run
-        self._subject = subject
+    _limits: TeamLimits | None
+    _run: str
+    _subject: str | None
 
     def release(self) -> None:
         limits, self._limits = self._limits, None

@@ -25,7 +25,6 @@ class RequestHead:
         headers: Mapping[str, str],  # names in lower case
         cookies: Mapping[str, str] | None = None,
         query: Mapping[str, str] | None = None,
-        *,
         cookie_headers: Sequence[str] = (),
         text: str = "",
     ) -> None:

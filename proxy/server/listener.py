@@ -45,7 +45,7 @@ class StreamServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=self._connections,  # type: ignore[arg-type]
+                http=self._connections.accepted,  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
+from msgspec import Struct
+
 from proxy.access.admission import Lease
 from proxy.access.entitlement import Entitlement
 from proxy.formats.wire import Wire
@@ -99,6 +101,25 @@ class Sessions:
         self._paused.discard(session)
 
 
+class Admitted(Struct, frozen=True):
+    """A client that was admitted: to what, and what it was lent.
+
+    At the end `lease` is released, and `on_end` releases the run. `client` is an address for the log.
+    `expires_in`: seconds until the credentials expire; None for never. `entitlement`: what the client was
+    admitted with, None where it is never checked again. `span` is the request's, where there is one; `on_end`
+    ends it.
+    """
+
+    stream: str
+    run: RunSession | MergedSession
+    lease: Lease
+    client: str
+    on_end: Callable[[Session, Ending], None]
+    expires_in: float | None = None
+    entitlement: Entitlement | None = None
+    span: StreamSpan | None = None
+
+
 class Session:
     """One client on one stream of one run."""
 
@@ -111,45 +132,30 @@ class Session:
         self,
         dispatcher: Dispatcher,
         sink: SessionSink,
-        *,
-        sessions: Sessions,
-        stream: str,
-        run: RunSession | MergedSession,
-        lease: Lease,
         start: Start,
-        client: str,
-        expires_in: float | None,
-        entitlement: Entitlement | None = None,
-        span: StreamSpan | None = None,
-        on_end: Callable[[Session, Ending], None],
+        admitted: Admitted,
+        sessions: Sessions,
     ) -> None:
-        """`start` says where the client's frames begin (`Channel.start`).
-
-        At the end `lease` is released, and `on_end` releases the run. `client` is an address for the log.
-        `expires_in`: seconds until the credentials expire; None for never. `entitlement`: what the client was
-        admitted with, None where it is never checked again. `span` is the request's, where there is one;
-        `on_end` ends it.
-        """
-        self.stream = stream
-        self.run = run
-        self.client = client
-        self.entitlement = entitlement
-        self.span = span
-        self.subscriber = Subscriber(
-            dispatcher.channel, sink, start.place, on_end=self._ended, gap=start.gap, opening=start.opening
-        )
+        """`start` says where the client's frames begin (`Channel.start`)."""
+        self.stream = admitted.stream
+        self.run = admitted.run
+        self.client = admitted.client
+        self.entitlement = admitted.entitlement
+        self.span = span = admitted.span
+        self.subscriber = Subscriber(dispatcher.channel, sink, start, self._ended)
         if span is not None:
             self.subscriber.when_first_frame(span.first_frame)
         self._dispatcher = dispatcher
         self._sink = sink
         self._sessions = sessions
-        self._lease = lease
-        self._on_end = on_end
+        self._lease = admitted.lease
+        self._on_end = admitted.on_end
         self._started_at = time.monotonic()
         self._unsent = 0  # when the sink was looked at the last time
         self._expiry = None
-        if expires_in is not None:
-            self._expiry = asyncio.get_running_loop().call_later(max(0.0, expires_in), self.expire)
+        if admitted.expires_in is not None:
+            seconds = max(0.0, admitted.expires_in)
+            self._expiry = asyncio.get_running_loop().call_later(seconds, self.expire)
 
     def start(self) -> None:
         """Count the client, and write what the channel holds."""

@@ -31,6 +31,7 @@ class LiveStream:
     What follows from the configuration is decided once, because each request asks for it. `wire` is what is
     fixed for its format. `is_merged`: whether it shows several runs. `shows_workflow`: whether a frame may
     have the workflow's name. `depends_on_workflow`: whether it cannot be served before that name is known.
+    `needs_workflow`: either of the two.
     """
 
     config: StreamConfig
@@ -43,6 +44,7 @@ class LiveStream:
     is_merged: bool = field(init=False)
     shows_workflow: bool = field(init=False)
     depends_on_workflow: bool = field(init=False)
+    needs_workflow: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", f"{self.config.name}:{self.rules.fingerprint}")
@@ -54,6 +56,7 @@ class LiveStream:
             rule.workflows is not None for rule in self.config.rules
         )
         object.__setattr__(self, "depends_on_workflow", named)
+        object.__setattr__(self, "needs_workflow", named or self.shows_workflow)
 
     def is_for(self, workflow: str | None) -> bool:
         """Whether it is for runs of this workflow; None is a workflow whose name is not known."""

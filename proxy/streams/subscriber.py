@@ -19,6 +19,7 @@ from proxy.hatchet.errors import HatchetError
 from proxy.observability.tracing import Notice
 from proxy.streams.backlog import Frame, Loss
 from proxy.streams.channel import Channel
+from proxy.streams.message_writer import Start
 
 RECOVERY_PAUSE: Final = 1.0
 """Seconds between attempts to make forgotten frames again while Hatchet is unreachable."""
@@ -72,20 +73,12 @@ class Subscriber:
         self,
         channel: Channel,
         sink: Sink,
-        place: int,
-        *,
+        start: Start,
         on_end: Callable[[Ending], None],
-        gap: GapCause | None = None,
-        opening: bytes = b"",
     ) -> None:
-        """`gap`: the cause of a gap that is sent first, because the client may have missed something.
-
-        `opening`: what the client is sent before its first frame.
-
-        `on_end` is called once.
-        """
+        """`start` says where the client's frames begin (`Channel.start`); `on_end` is called once."""
         self.channel = channel
-        self.place = place
+        self.place = place = start.place
         self.writable = True
         self.paused_since: float | None = None
         self.recovering = False  # forgotten frames are being made again
@@ -94,8 +87,8 @@ class Subscriber:
         self._own_notices: list[Notice] | None = None  # of gaps that were sent to this client alone
         self.sink = sink
         self._on_end = on_end
-        self._first_gap = gap
-        self._opening = opening
+        self._first_gap = start.gap
+        self._opening = start.opening
         self._cause = _AT_START  # of gaps for evicted frames
         self._recovery: asyncio.Task[None] | None = None
 
@@ -222,7 +215,8 @@ class Subscriber:
     @property
     def notices(self) -> list[Notice]:
         """The gaps and resets that the client was sent."""
-        return self.channel.notices.between(self._first_place, self.place) + (self._own_notices or [])
+        shared = self.channel.notices.between(self._first_place, self.place)
+        return shared + self._own_notices if self._own_notices else shared
 
     @property
     def gaps(self) -> dict[str, int]:

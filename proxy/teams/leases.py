@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
+from proxy.core.clock import TICK
 from proxy.teams.memory_budget import shrink_largest
 
 
@@ -39,7 +40,8 @@ class _Entry(Struct, Generic[K, S]):
     key: K
     session: S
     leases: int = 0
-    closing: asyncio.TimerHandle | None = None  # drops the session when it has lingered long enough
+    until: float = 0.0  # how long it stays without a lease: the loop's time
+    closing: asyncio.TimerHandle | None = None  # drops the session then; it goes on while there are leases
 
 
 class Leases(Generic[K, S]):
@@ -117,9 +119,6 @@ class Leases(Generic[K, S]):
     @staticmethod
     def _lease(entry: _Entry[K, S]) -> S:
         entry.leases += 1
-        if entry.closing is not None:
-            entry.closing.cancel()
-            entry.closing = None
         return entry.session
 
     def release(self, key: K, session: S, *, at_once: bool = False) -> None:
@@ -140,10 +139,24 @@ class Leases(Generic[K, S]):
             self._linger(entry)
 
     def _linger(self, entry: _Entry[K, S]) -> None:
-        if entry.closing is not None:
+        """Drop it later. A timer that is set for earlier stays and is set anew then, not with each client."""
+        loop = asyncio.get_running_loop()
+        entry.until = loop.time() + self._lingers(entry.session)
+        if entry.closing is not None and entry.closing.when() > entry.until:
             entry.closing.cancel()
-        seconds = self._lingers(entry.session)
-        entry.closing = asyncio.get_running_loop().call_later(seconds, self._drop, entry)
+            entry.closing = None
+        if entry.closing is None:
+            entry.closing = loop.call_at(entry.until, self._lingered, entry)
+
+    def _lingered(self, entry: _Entry[K, S]) -> None:
+        entry.closing = None
+        if entry.leases:
+            return
+        loop = asyncio.get_running_loop()
+        if entry.until > loop.time() + TICK:
+            entry.closing = loop.call_at(entry.until, self._lingered, entry)
+        else:
+            self._drop(entry)
 
     # -- sessions end --
 

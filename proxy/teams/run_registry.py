@@ -73,6 +73,10 @@ class RunRegistry:
     def __len__(self) -> int:
         return len(self._sessions)
 
+    def __contains__(self, run_id: str) -> bool:
+        """Whether there is a session of a run; its id is a canonical one then."""
+        return self._sessions.get(run_id) is not None
+
     def __iter__(self) -> Iterator[RunSession]:
         return iter(self._sessions)
 
@@ -90,6 +94,13 @@ class RunRegistry:
         return self._sessions.is_empty and not self._stopping
 
     # -- leases --
+
+    def lease_known(self, run_id: str, *, resumes: bool) -> RunSession | None:
+        """The session of a run, leased as by `lease`; None where `lease` has to make one, or to ask first."""
+        session = self._sessions.get(run_id)
+        if session is None or (session.over and not resumes and session.may_be_replayed):
+            return None
+        return self._sessions.lease(run_id)
 
     async def lease(self, run_id: str, *, resumes: bool) -> RunSession:
         """The session of a run, created if there is none. Each `lease` needs a `release`.

@@ -373,7 +373,7 @@ async def strict_listener(proxy: Served, **strict: Any) -> AsyncIterator[tuple[C
     state, config = ServerState(), proxy.server.config
     connections = ConnectionFactory(proxy.hub, **strict)
     server = await asyncio.get_running_loop().create_server(
-        lambda: connections(config, state, {}), "127.0.0.1", 0
+        lambda: connections.accepted(config, state, {}), "127.0.0.1", 0
     )
     clients: list[Client] = []
 

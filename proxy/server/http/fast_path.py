@@ -77,7 +77,7 @@ class ConnectionFactory:
         self._heads: dict[tuple[Any, ...], bytes] = {}
         self._heads_for: Headers | None = None
 
-    def __call__(
+    def accepted(
         self,
         config: uvicorn.Config,
         server_state: ServerState,
@@ -243,7 +243,7 @@ class FastPath(asyncio.Protocol):
         if found is None:
             return None
         team, match = found
-        head = RequestHead(parser.headers, cookie_headers=parser.cookies, text=parser.query)
+        head = RequestHead(parser.headers, None, None, parser.cookies, parser.query)
         peer = self.transport.get_extra_info("peername")
         address = peer[0] if isinstance(peer, tuple) else ""
         # The listener speaks no TLS, so the scheme is http, as uvicorn reports it, whatever is in front.

@@ -66,8 +66,8 @@ async def check_workflow(stream: LiveStream, run: RunSession) -> None:
         raise OtherWorkflow("the run is of another workflow")
 
 
-async def reach(run: RunSession, cursor: Cursor | None) -> None:
+async def reach(run: RunSession, cursor: Cursor) -> None:
     """Read the shared log up to the cursor, if another replica has served that and this one has not yet."""
-    if cursor is not None and not run.reaches(cursor):
+    if not run.reaches(cursor):
         await in_task()
         await run.run.reach(position_of(cursor))

@@ -39,7 +39,7 @@ from proxy.streams.dispatcher import Dispatcher
 from proxy.streams.merged.membership import TooManyRuns
 from proxy.streams.merged.session import MergedSession
 from proxy.streams.run_session import RunSession
-from proxy.streams.session import Session, SessionSink
+from proxy.streams.session import Admitted, Session, SessionSink
 from proxy.streams.stream import LiveStream
 from proxy.streams.subscriber import Ending
 from proxy.teams.hub import Hub
@@ -78,8 +78,8 @@ class StreamRequest:
         self.traced: Final = self._span is not None
         """Whether it has a span; then it must start in a context of its own."""
         # The run as tickets and limits count it: the canonical id, or the value in a metadata path.
-        by_id = stream.metadata_key is None
-        self._run = (run_id_of(client.value) or "") if by_id else client.value
+        known = stream.metadata_key is not None or client.value in team.runs
+        self._run = client.value if known else (run_id_of(client.value) or "")
 
     def start(self, sink: ResponseSink) -> Coroutine[Any, Any, HttpResponse | None]:
         """Make the checks, then begin the response on `sink` and a session that writes to it.
@@ -195,6 +195,8 @@ class StreamRequest:
             if session is None:
                 lease.release()
         self._session = session
+        if isinstance(session.run, MergedSession):
+            session.run.guards.add(session, self._permits(identity), partial(session.end, Ending.DROPPED))
         session.start()
         if self._hub.draining:
             self._hub.farewell(session)
@@ -242,12 +244,16 @@ class StreamRequest:
             run_id, found = await find_run(team, stream, pair, cursor, self._patience)
         resumes = cursor is not None and self._resumes(run_id, cursor)
         leased: RunSession | MergedSession
-        leased = run = await team.runs.lease(run_id, resumes=resumes)
+        # what is known already is not awaited: a coroutine for each answer would cost more than the answer
+        leased = run = team.runs.lease_known(run_id, resumes=resumes) or await team.runs.lease(
+            run_id, resumes=resumes
+        )
         session: Session | None = None
         try:
             if found is not None:
                 found.feed(run.run)
-            state = await self._state_of(run)
+            known = run.state if run.opened(stream) is not None and not stream.needs_workflow else None
+            state = known or await self._state_of(run)
             permits = self._permits(identity)
             if stream.allow is not None and not permits(state):
                 return problem(403, "the rules of this stream do not allow you this run")
@@ -261,47 +267,50 @@ class StreamRequest:
                 dispatcher = await leased.ready()
                 if not leased.is_open_to(permits):
                     return problem(403, "the rules of this stream do not allow you each of its runs")
-            else:
-                await reach(run, cursor)
-                # asked only now: during a wait the run may have been dropped, or the stream removed
+            elif cursor is None:  # asked only now: during a wait the run may have been dropped
                 dispatcher = run.opened(stream) or await run.open(stream)
-                leased = run = self._issuer(run, dispatcher, cursor)
-                dispatcher = run.opened(stream) or dispatcher
+            else:
+                leased, dispatcher = await self._resumed(run, cursor)
             if self._client.head_only:
                 headers = stream.wire.headers if self._document is None else DOCUMENT_HEADERS
                 return HttpResponse(200, list(headers))
-            start = dispatcher.channel.start(cursor, came_back=self._cursor != "")
-            retry = stream.wire.opening(jittered(stream.config.retry))
-            sink.begin([*stream.wire.headers, *start.headers, *self.cors], retry)
-            expires_at = identity.expires_at
+            begun = self._begin(dispatcher, sink, self._admitted(leased, lease, identity), cursor)
             if self._span is not None:
                 self._span.began(run_id=run_id, traceparent=run.traceparent, resumed=resumes)
-            session = Session(
-                dispatcher,
-                sink,
-                sessions=self._hub.sessions,
-                stream=stream.config.name,
-                run=leased,
-                lease=lease,
-                start=start,
-                client=self._client.address,
-                expires_in=None if expires_at is None else expires_at - time.time(),
-                entitlement=Entitlement(
-                    team.name,
-                    identity,
-                    self._run,
-                    self._client.head.without_credentials(),
-                    self._client.scheme,
-                ),
-                span=self._span,
-                on_end=team.session_ended,
-            )
-            if isinstance(leased, MergedSession):
-                leased.guards.add(session, permits, partial(session.end, Ending.DROPPED))
+            session = begun
             return session
         finally:
             if session is None:
                 team.release(leased)
+
+    def _begin(
+        self,
+        dispatcher: Dispatcher,
+        sink: ResponseSink,
+        admitted: Admitted,
+        cursor: Cursor | None,
+    ) -> Session:
+        """Begin the response on `sink`, and make the session."""
+        stream = self._stream
+        start = dispatcher.channel.start(cursor, came_back=self._cursor != "")
+        retry = stream.wire.opening(jittered(stream.config.retry))
+        sink.begin([*stream.wire.headers, *start.headers, *self.cors], retry)
+        return Session(dispatcher, sink, start, admitted, self._hub.sessions)
+
+    def _admitted(self, run: RunSession | MergedSession, lease: Lease, identity: Identity) -> Admitted:
+        client, expires_at = self._client, identity.expires_at
+        return Admitted(
+            stream=self._stream.config.name,
+            run=run,
+            lease=lease,
+            client=client.address,
+            on_end=self._team.session_ended,
+            expires_in=None if expires_at is None else expires_at - time.time(),
+            entitlement=Entitlement(
+                self._team.name, identity, self._run, client.head.without_credentials(), client.scheme
+            ),
+            span=self._span,
+        )
 
     def _permits(self, identity: Identity) -> Callable[[CoreState], bool]:
         """Whether `allow` lets the client see a run with a state."""
@@ -334,7 +343,7 @@ class StreamRequest:
         if state is None or run.opened(self._stream) is None:
             await in_task()
             state = await run.first_state(self._patience)
-        if self._stream.depends_on_workflow or self._stream.shows_workflow:
+        if self._stream.needs_workflow:
             await check_workflow(self._stream, run)
         return state
 
@@ -347,9 +356,17 @@ class StreamRequest:
         run = self._team.runs.get(run_id)
         return run is not None and run.holds(self._stream, cursor)
 
-    def _issuer(self, run: RunSession, dispatcher: Dispatcher, cursor: Cursor | None) -> RunSession:
+    async def _resumed(self, run: RunSession, cursor: Cursor) -> tuple[RunSession, Dispatcher]:
+        """The session that serves the client with the cursor, in place of `run`, and the dispatcher."""
+        await reach(run, cursor)
+        # asked only now: during a wait the run may have been dropped, or the stream removed
+        dispatcher = run.opened(self._stream) or await run.open(self._stream)
+        run = self._issuer(run, dispatcher, cursor)
+        return run, run.opened(self._stream) or dispatcher
+
+    def _issuer(self, run: RunSession, dispatcher: Dispatcher, cursor: Cursor) -> RunSession:
         """The session that serves apart from the shared log and has issued the cursor; else `run`."""
-        if cursor is None or dispatcher.channel.ids.holds(cursor):
+        if dispatcher.channel.ids.holds(cursor):
             return run
         apart = self._team.runs.lease_apart(run.run_id, lambda one: one.holds(self._stream, cursor))
         if apart is None:

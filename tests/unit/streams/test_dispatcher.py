@@ -20,6 +20,7 @@ from proxy.rules.ruleset import Message
 from proxy.streams.backlog import Backlog, Frame
 from proxy.streams.channel import BATCH, Channel
 from proxy.streams.dispatcher import MANY, PER_TURN_OF_MANY, SUBSCRIBERS_PER_TURN, Dispatcher
+from proxy.streams.message_writer import Start
 from proxy.streams.notices import MOST_NOTICES
 from proxy.streams.subscriber import Ending, Subscriber
 from tests.support.waiting import until
@@ -120,7 +121,7 @@ def join(
     def ended(ending: Ending) -> None:
         to.remove(subscriber)
 
-    subscriber = Subscriber(to.channel, sink, place, on_end=ended, gap=gap)
+    subscriber = Subscriber(to.channel, sink, Start(place, gap), ended)
     sink.subscriber = subscriber
     to.add(subscriber)
     subscriber.start()
@@ -273,7 +274,7 @@ async def test_more_than_one_write_of_frames_reaches_all_subscribers_whole() -> 
 
 async def test_a_subscriber_ends_once_with_the_first_ending() -> None:
     one, endings = dispatcher(), list[Ending]()
-    subscriber = Subscriber(one.channel, BufferSink(), 0, on_end=endings.append)
+    subscriber = Subscriber(one.channel, BufferSink(), Start(0), endings.append)
     subscriber.start()
     subscriber.finish(Ending.STUCK)
     subscriber.finish(Ending.LEFT)

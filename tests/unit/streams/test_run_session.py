@@ -20,6 +20,7 @@ from proxy.rules.ruleset import Rules
 from proxy.runs.reconcile.rebuild import rebuild
 from proxy.streams.backlog import Backlog
 from proxy.streams.dispatcher import Dispatcher
+from proxy.streams.message_writer import Start
 from proxy.streams.retained import RetainedItem
 from proxy.streams.run_queries import LOOKUP_PAUSE
 from proxy.streams.run_session import RunSession
@@ -87,7 +88,7 @@ def join(to: Dispatcher) -> tuple[BufferSink, list[Ending]]:
         endings.append(ending)
         to.remove(subscriber)
 
-    subscriber = Subscriber(to.channel, sink, 0, on_end=ended)
+    subscriber = Subscriber(to.channel, sink, Start(0), ended)
     to.add(subscriber)
     subscriber.start()
     return sink, endings

@@ -12,7 +12,7 @@ from proxy.access.admission import Lease, TeamLimits
 from proxy.core.events import End
 from proxy.streams.dispatcher import Dispatcher
 from proxy.streams.message_writer import Start
-from proxy.streams.session import Session, Sessions, SinkListener
+from proxy.streams.session import Admitted, Session, Sessions, SinkListener
 from proxy.streams.subscriber import Ending
 from tests.unit.streams.test_dispatcher import chunk, dispatcher, turn
 
@@ -60,14 +60,16 @@ class Setup:
         session = Session(
             self.dispatcher,
             sink,
-            sessions=self.sessions,
-            stream="s",
-            run=cast(Any, None),
-            lease=cast(Lease, self.limits.admit("run", None, 0.0)),
-            start=Start(0),
-            client="127.0.0.1",
-            expires_in=expires_in,
-            on_end=lambda session, ending: self.ended.append((session, ending)),
+            Start(0),
+            Admitted(
+                stream="s",
+                run=cast(Any, None),
+                lease=cast(Lease, self.limits.admit("run", None, 0.0)),
+                client="127.0.0.1",
+                expires_in=expires_in,
+                on_end=lambda session, ending: self.ended.append((session, ending)),
+            ),
+            self.sessions,
         )
         session.start()
         return session

@@ -79,25 +79,29 @@ class ScriptedLauncher:
 
 
 class Timers:
-    """`call_later` of the loop, by hand."""
+    """`call_at` of the loop, by hand; its time moves when `fire` is called."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.waiting: list[tuple[float, Callable[[], None], asyncio.TimerHandle]] = []
         self._loop = asyncio.get_running_loop()
-        self._monkeypatch = monkeypatch
-        monkeypatch.setattr(self._loop, "call_later", self._call_later, raising=False)
+        self._ahead = 0.0
+        self._time = self._loop.time
+        self.waiting: list[tuple[float, Callable[[], None], asyncio.TimerHandle]] = []
+        monkeypatch.setattr(self._loop, "call_at", self._call_at, raising=False)
+        monkeypatch.setattr(self._loop, "time", lambda: self._time() + self._ahead, raising=False)
 
-    def _call_later(self, seconds: float, call: Callable[..., None], *args: object) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(self._loop.time() + seconds, call, args, self._loop)
-        self.waiting.append((seconds, lambda: call(*args), handle))
+    def _call_at(self, when: float, call: Callable[..., None], *args: object) -> asyncio.TimerHandle:
+        handle = asyncio.TimerHandle(when, call, args, self._loop)
+        self.waiting.append((when - self._loop.time(), lambda: call(*args), handle))
         return handle
 
     @property
     def seconds(self) -> list[float]:
-        return [seconds for seconds, _, handle in self.waiting if not handle.cancelled()]
+        return [round(seconds, 2) + 0.0 for seconds, _, handle in self.waiting if not handle.cancelled()]
 
     def fire(self) -> None:
+        """Let so much time pass that every timer is due, and call each."""
         due, self.waiting = self.waiting, []
+        self._ahead += max([0.0, *(seconds for seconds, _, _ in due)])
         for _, call, handle in due:
             if not handle.cancelled():
                 call()
@@ -160,7 +164,6 @@ async def test_a_client_that_comes_back_in_time_finds_the_session(runs: RunRegis
     session = await lease(runs)
     release(runs, session)
     assert await lease(runs) is session
-    assert timers.seconds == []
     timers.fire()
     assert session.dropped == 0
 
@@ -179,7 +182,11 @@ async def test_a_run_that_ends_while_it_lingers_stays_for_late_clients_from_its_
     session = await lease(runs)
     release(runs, session)
     session.end()
-    assert timers.seconds == [60.0]
+    timers.fire()
+    assert session.dropped == 0
+    assert timers.seconds == [45.0]
+    timers.fire()
+    assert session.dropped == 1
 
 
 async def test_a_run_whose_state_was_never_read_does_not_linger(runs: RunRegistry, timers: Timers) -> None:
