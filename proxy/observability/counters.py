@@ -6,6 +6,7 @@ a run id is never one.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -27,12 +28,7 @@ class Histogram:
 
     def observe(self, value: float, times: int = 1) -> None:
         """Count `value` (seconds) `times` times."""
-        place = 0
-        for bound in self.bounds:
-            if value <= bound:
-                break
-            place += 1
-        self.buckets[place] += times
+        self.buckets[bisect_left(self.bounds, value)] += times
         self.total += value * times
 
     def add(self, other: Histogram) -> None:

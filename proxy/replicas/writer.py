@@ -16,6 +16,7 @@ from msgspec import structs
 
 from proxy.core import json_codec
 from proxy.core.events import Event, Flush, Item, LogItem
+from proxy.core.next_turn import next_turn
 from proxy.log.base import Life, LogAway, Outcome, Record, SharedLog
 from proxy.log.contents import Contents, Continuation
 from proxy.log.fences import Fence, Fences
@@ -84,6 +85,7 @@ class Writer:
         self._finished = finished
         self._unforeseen = unforeseen
         self._loop = asyncio.get_running_loop()
+        self._next_turn = next_turn()
         self._pending: list[LogItem] = []  # not served yet: positions from progress.position + 1 on
         self._sent = 0  # of them are on their way
         self._epoch = 0  # answers to appends of earlier epochs are ignored
@@ -113,7 +115,7 @@ class Writer:
     def _schedule(self) -> None:
         if self._pending and not self._scheduled:
             self._scheduled = True
-            self._loop.call_soon(self._send_or_serve)
+            self._next_turn.call(self._send_or_serve)
 
     @property
     def idle(self) -> bool:

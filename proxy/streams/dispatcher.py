@@ -25,6 +25,7 @@ from time import monotonic
 from typing import Final
 
 from proxy.core.events import End, LogItem
+from proxy.core.next_turn import next_turn
 from proxy.formats.chunked import chunk
 from proxy.rules.merging import Ready
 from proxy.streams.backlog import OVERHEAD, Frame
@@ -77,6 +78,7 @@ class Dispatcher:
         self._heartbeat = heartbeat
         self._ask_flush = ask_flush
         self._loop = asyncio.get_running_loop()
+        self._next_turn = next_turn()
         self._scheduled = False
         self._round = _Round()
         self._dispatched = 0  # number of the last frame that belongs to a round
@@ -131,7 +133,7 @@ class Dispatcher:
         """Schedule a round where frames were appended after the frame numbered `before`."""
         if self.channel.backlog.last != before and self.subscribers:
             self._scheduled = True
-            self._loop.call_soon(self._run_part)
+            self._next_turn.call(self._run_part)
 
     # -- chunks that wait to become one frame (`merge`) --
 
@@ -201,19 +203,20 @@ class Dispatcher:
         """Write to the next part of the subscribers; whether there is more to write after that."""
         last, under_way = self.channel.backlog.last, self._round
         if not under_way.waiting:
-            if last == self._dispatched:
+            place, since = self._dispatched, self._pending_since
+            if last == place:
                 return False
-            under_way.waiting = list(self.subscribers)
-            under_way.place, under_way.published_at = self._dispatched, self._pending_since
-            under_way.frames, under_way.bytes = last - self._dispatched, self._pending_bytes
+            subscribers, pending_bytes = list(self.subscribers), self._pending_bytes
             self._dispatched, self._pending_bytes = last, 0
+            if len(subscribers) <= SUBSCRIBERS_PER_TURN:  # nearly always: one part is the whole round
+                self._write(subscribers, place, since)
+                return self._dispatched != self.channel.backlog.last
+            under_way.waiting, under_way.place, under_way.published_at = subscribers, place, since
+            under_way.frames, under_way.bytes = last - place, pending_bytes
         size = self._part_size
         part = under_way.waiting[-size:]
         del under_way.waiting[-size:]
-        self._write(part, under_way.place)
-        self._written_at = self._loop.time()
-        # not the loop's time: uvloop's stands still within a turn, and all of this happens within one
-        self.channel.counts.latency.observe(monotonic() - under_way.published_at, len(part))
+        self._write(part, under_way.place, under_way.published_at)
         if under_way.waiting:
             return True
         under_way.frames = under_way.bytes = 0
@@ -224,9 +227,13 @@ class Dispatcher:
         """How many subscribers are written to in one turn of the loop."""
         return SUBSCRIBERS_PER_TURN if len(self.subscribers) <= MANY else PER_TURN_OF_MANY
 
-    def _write(self, subscribers: list[Subscriber], place: int) -> None:
-        """Write what is new to `subscribers`; those at `place` share one HTTP chunk."""
-        channel, backlog = self.channel, self.channel.backlog
+    def _write(self, subscribers: list[Subscriber], place: int, since: float) -> None:
+        """Write what is new to `subscribers`; those at `place` share one HTTP chunk.
+
+        `since`: when the oldest of it was published, on the clock `time.monotonic`.
+        """
+        channel = self.channel
+        backlog, counts = channel.backlog, channel.counts
         written, body, shared = 0, b"", b""
         if backlog.reaches(place) and place != backlog.last and not backlog.sealed:
             body, to = channel.batch(place)
@@ -243,8 +250,11 @@ class Dispatcher:
                     subscriber.pump()
             except Exception as error:  # the other subscribers must get their frames, in this round and later
                 subscriber.fail(error)
-        channel.counts.frames += written * (last - place)
-        channel.counts.bytes += written * len(body)
+        counts.frames += written * (last - place)
+        counts.bytes += written * len(body)
+        self._written_at = self._loop.time()
+        # not the loop's time: uvloop's stands still within a turn, and all of this happens within one
+        counts.latency.observe(monotonic() - since, len(subscribers))
 
     # -- subscribers --
 
