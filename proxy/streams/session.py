@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final, Protocol
 
 from msgspec import Struct
@@ -101,12 +101,19 @@ class Sessions:
         self._paused.discard(session)
 
 
+class SessionOwner(Protocol):
+    """Is notified of a session's end."""
+
+    def session_ended(self, session: Session, ending: Ending) -> None:
+        """The client's stream is over, and its lease released."""
+
+
 class Admitted(Struct, frozen=True):
     """A client that was admitted: to what, and what it was lent.
 
-    At the end `lease` is released, and `on_end` releases the run. `client` is an address for the log.
+    At the end `lease` is released, and `owner` releases the run. `client` is an address for the log.
     `expires_in`: seconds until the credentials expire; None for never. `entitlement`: what the client was
-    admitted with, None where it is never checked again. `span` is the request's, where there is one; `on_end`
+    admitted with, None where it is never checked again. `span` is the request's, where there is one; `owner`
     ends it.
     """
 
@@ -114,7 +121,7 @@ class Admitted(Struct, frozen=True):
     run: RunSession | MergedSession
     lease: Lease
     client: str
-    on_end: Callable[[Session, Ending], None]
+    owner: SessionOwner
     expires_in: float | None = None
     entitlement: Entitlement | None = None
     span: StreamSpan | None = None
@@ -124,7 +131,7 @@ class Session:
     """One client on one stream of one run."""
 
     __slots__ = (
-        "_dispatcher", "_expiry", "_lease", "_on_end", "_sessions", "_sink", "_started_at", "_unsent",
+        "_dispatcher", "_expiry", "_lease", "_owner", "_sessions", "_sink", "_started_at", "_unsent",
         "client", "entitlement", "run", "span", "stream", "subscriber",
     )  # fmt: skip
 
@@ -142,14 +149,14 @@ class Session:
         self.client = admitted.client
         self.entitlement = admitted.entitlement
         self.span = span = admitted.span
-        self.subscriber = Subscriber(dispatcher.channel, sink, start, self._ended)
+        self.subscriber = Subscriber(dispatcher.channel, sink, start, self)
         if span is not None:
             self.subscriber.when_first_frame(span.first_frame)
         self._dispatcher = dispatcher
         self._sink = sink
         self._sessions = sessions
         self._lease = admitted.lease
-        self._on_end = admitted.on_end
+        self._owner = admitted.owner
         self._started_at = time.monotonic()
         self._unsent = 0  # when the sink was looked at the last time
         self._expiry = None
@@ -219,7 +226,7 @@ class Session:
         """End it because the client's credentials are not valid any more."""
         self.end(Ending.EXPIRED, self.wire.notice("expired", {}))
 
-    def _ended(self, ending: Ending) -> None:
+    def subscriber_ended(self, ending: Ending) -> None:
         self._dispatcher.remove(self.subscriber)
         counts = self._dispatcher.channel.counts
         counts.clients -= 1
@@ -236,4 +243,4 @@ class Session:
             else:
                 self._sink.finish()
         self._lease.release()
-        self._on_end(self, ending)
+        self._owner.session_ended(self, ending)

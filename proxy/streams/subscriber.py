@@ -57,6 +57,13 @@ class Sink(Protocol):
         """Take bytes that are written to many subscribers; `chunk` is `body` as an HTTP chunk."""
 
 
+class SubscriberOwner(Protocol):
+    """Is notified of a subscriber's end."""
+
+    def subscriber_ended(self, ending: Ending) -> None:
+        """Nothing more is written."""
+
+
 class Subscriber:
     """One client on one channel, from a place on.
 
@@ -65,7 +72,7 @@ class Subscriber:
     """
 
     __slots__ = (
-        "_cause", "_first_gap", "_first_place", "_not_written", "_on_end", "_opening", "_own_notices",
+        "_cause", "_first_gap", "_first_place", "_not_written", "_opening", "_own_notices", "_owner",
         "_recovery", "channel", "ending", "paused_since", "place", "recovering", "sink", "writable",
     )  # fmt: skip
 
@@ -74,9 +81,9 @@ class Subscriber:
         channel: Channel,
         sink: Sink,
         start: Start,
-        on_end: Callable[[Ending], None],
+        owner: SubscriberOwner,
     ) -> None:
-        """`start` says where the client's frames begin (`Channel.start`); `on_end` is called once."""
+        """`start` says where the client's frames begin (`Channel.start`); `owner` hears of the end once."""
         self.channel = channel
         self.place = place = start.place
         self.writable = True
@@ -86,7 +93,7 @@ class Subscriber:
         self._first_place = self._not_written = place
         self._own_notices: list[Notice] | None = None  # of gaps that were sent to this client alone
         self.sink = sink
-        self._on_end = on_end
+        self._owner: SubscriberOwner | None = owner  # no bound method: there are thousands of subscribers
         self._first_gap = start.gap
         self._opening = start.opening
         self._cause = _AT_START  # of gaps for evicted frames
@@ -264,8 +271,9 @@ class Subscriber:
         if self._recovery is not None:
             self._recovery.cancel()
             self._recovery = None
-        on_end, self._on_end = self._on_end, _ignore  # breaks the reference cycle with its owner
-        on_end(ending)
+        owner, self._owner = self._owner, None  # breaks the reference cycle with its owner
+        if owner is not None:
+            owner.subscriber_ended(ending)
 
     def fail(self, error: Exception) -> None:
         """End because of an exception that should not be possible; the client reconnects."""
@@ -307,7 +315,3 @@ class _FirstFrame:
         if self._subscriber.frames:
             self._subscriber.sink = self._sink
             self._call()
-
-
-def _ignore(ending: Ending) -> None:
-    """The end has been reported."""

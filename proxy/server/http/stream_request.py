@@ -304,7 +304,7 @@ class StreamRequest:
             run=run,
             lease=lease,
             client=client.address,
-            on_end=self._team.session_ended,
+            owner=self._team,
             expires_in=None if expires_at is None else expires_at - time.time(),
             entitlement=Entitlement(
                 self._team.name, identity, self._run, client.head.without_credentials(), client.scheme

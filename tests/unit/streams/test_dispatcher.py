@@ -109,6 +109,19 @@ def dispatcher(
     return Dispatcher(channel, heartbeat=heartbeat)
 
 
+class EndingsOf:
+    """The owner of a subscriber of `dispatcher`."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self.subscriber: Subscriber
+        self.endings: list[Ending] = []
+        self._dispatcher = dispatcher
+
+    def subscriber_ended(self, ending: Ending) -> None:
+        self.endings.append(ending)
+        self._dispatcher.remove(self.subscriber)
+
+
 def join(
     to: Dispatcher,
     place: int = 0,
@@ -117,11 +130,8 @@ def join(
     sink: BufferSink | None = None,
 ) -> tuple[Subscriber, BufferSink]:
     sink = sink or BufferSink(room)
-
-    def ended(ending: Ending) -> None:
-        to.remove(subscriber)
-
-    subscriber = Subscriber(to.channel, sink, Start(place, gap), ended)
+    owner = EndingsOf(to)
+    owner.subscriber = subscriber = Subscriber(to.channel, sink, Start(place, gap), owner)
     sink.subscriber = subscriber
     to.add(subscriber)
     subscriber.start()
@@ -273,12 +283,13 @@ async def test_more_than_one_write_of_frames_reaches_all_subscribers_whole() -> 
 
 
 async def test_a_subscriber_ends_once_with_the_first_ending() -> None:
-    one, endings = dispatcher(), list[Ending]()
-    subscriber = Subscriber(one.channel, BufferSink(), Start(0), endings.append)
+    one = dispatcher()
+    owner = EndingsOf(one)
+    owner.subscriber = subscriber = Subscriber(one.channel, BufferSink(), Start(0), owner)
     subscriber.start()
     subscriber.finish(Ending.STUCK)
     subscriber.finish(Ending.LEFT)
-    assert endings == [Ending.STUCK]
+    assert owner.endings == [Ending.STUCK]
     assert subscriber.ending is Ending.STUCK
 
 

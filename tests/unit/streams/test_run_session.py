@@ -29,7 +29,7 @@ from proxy.streams.subscriber import Ending, Subscriber
 from tests.support.fakes import FakeUpstream
 from tests.support.streams import stream_of
 from tests.support.waiting import until
-from tests.unit.streams.test_dispatcher import RUN, BufferSink, chunk, completed
+from tests.unit.streams.test_dispatcher import RUN, BufferSink, EndingsOf, chunk, completed
 
 
 def stream(name: str = "s") -> LiveStream:
@@ -82,16 +82,11 @@ def session(
 
 
 def join(to: Dispatcher) -> tuple[BufferSink, list[Ending]]:
-    sink, endings = BufferSink(), list[Ending]()
-
-    def ended(ending: Ending) -> None:
-        endings.append(ending)
-        to.remove(subscriber)
-
-    subscriber = Subscriber(to.channel, sink, Start(0), ended)
-    to.add(subscriber)
-    subscriber.start()
-    return sink, endings
+    sink, owner = BufferSink(), EndingsOf(to)
+    owner.subscriber = Subscriber(to.channel, sink, Start(0), owner)
+    to.add(owner.subscriber)
+    owner.subscriber.start()
+    return sink, owner.endings
 
 
 def state(*, done: bool = False) -> CoreState:

@@ -56,6 +56,9 @@ class Setup:
     def counts(self) -> Any:
         return self.dispatcher.channel.counts
 
+    def session_ended(self, session: Session, ending: Ending) -> None:
+        self.ended.append((session, ending))
+
     def session(self, sink: ResponseSink, expires_in: float | None = None) -> Session:
         session = Session(
             self.dispatcher,
@@ -67,7 +70,7 @@ class Setup:
                 lease=cast(Lease, self.limits.admit("run", None, 0.0)),
                 client="127.0.0.1",
                 expires_in=expires_in,
-                on_end=lambda session, ending: self.ended.append((session, ending)),
+                owner=self,
             ),
             self.sessions,
         )
