@@ -53,11 +53,11 @@ class RequestHead:
     def without_credentials(self) -> RequestHead:
         """What the checks of the Origin and `allow` read: a few headers and the query, tickets taken out."""
         get = self.headers.get
+        of_page = _of_page(get("origin"), get("host"), get("sec-fetch-site"))
         if not self._text and not self._query:
-            return _of_page(get("origin"), get("host"), get("sec-fetch-site"))
+            return of_page
         parameters = {name: value for name, value in self.parameters.items() if name != "ticket"}
-        headers = _of_page(get("origin"), get("host"), get("sec-fetch-site")).headers
-        return RequestHead(headers, {}, parameters)
+        return RequestHead(of_page.headers, {}, parameters) if parameters else of_page
 
     @property
     def cookies(self) -> Pairs:
@@ -92,6 +92,9 @@ def values_of(name: str, pairs: Pairs) -> tuple[str, ...]:
 
 
 def _parameters(text: str) -> list[tuple[str, str]]:
+    if "%" not in text and "+" not in text:  # nothing is quoted: most queries are a ticket or a cursor
+        pairs = [pair.partition("=") for pair in text.split("&") if pair]
+        return [(name, value) for name, _, value in pairs]
     return parse_qsl(text, keep_blank_values=True, errors="replace", separator="&")
 
 

@@ -16,15 +16,16 @@ import re
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import jwt
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from jwt.exceptions import ExpiredSignatureError, PyJWTError
+from msgspec import Struct
 
 from proxy.access.errors import TicketRefused
+from proxy.access.token_cache import TokenCache
 from proxy.core import json_codec
 
 TYPE: Final = "stream-ticket+jwt"
@@ -38,8 +39,7 @@ _QUOTED: Final = re.compile(r"""'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`|"(?:[^"\\]|\
 _NAMED: Final = re.compile(r"(?<![\w.])claims\s*\.\s*([A-Za-z_]\w*)(?!\w|\s*\()")
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(Struct, frozen=True):
     """A valid ticket."""
 
     claims: Mapping[str, Any]
@@ -68,6 +68,10 @@ class Tickets:
         self._key: Final = _derive(key, team)
         own = jwt.encode({}, self._key, algorithm="HS256", headers={"typ": TYPE})
         self._header: Final = own.partition(".")[0]
+        self._mac: Final = hmac.new(
+            self._key.encode(), digestmod="sha256"
+        )  # copied, so the key is set up once
+        self._cache: Final = TokenCache()  # an EventSource reconnects with the ticket that it has
         self._lifetime: Final = lifetime
         self._now: Final = now
 
@@ -104,7 +108,8 @@ class Tickets:
         """Verify a ticket for `stream` and `run`; `named` as in `mint`. Raises TicketRefused."""
         if len(ticket) > MAX_TICKET:
             raise TicketRefused("the ticket is too long")
-        payload = self._read_own(ticket) or self._verified(ticket)
+        known = self._cache.recall(ticket, (self._key,), time.time())
+        payload = self._verify(ticket) if known is None else known[0]
         if payload.get("stream") != stream or payload.get("run") != run:
             raise TicketRefused("the ticket is for another stream or run")
         claims, carried = payload.get("claims"), payload.get("named")
@@ -116,6 +121,11 @@ class Tickets:
             )
         return Ticket(claims, float(payload["exp"]))
 
+    def _verify(self, ticket: str) -> Mapping[str, Any]:
+        payload = self._read_own(ticket) or self._verified(ticket)
+        self._cache.remember(ticket, self._key, payload, float(payload["exp"]))
+        return payload
+
     def _read_own(self, ticket: str) -> dict[str, Any] | None:
         """The payload of a ticket exactly as `mint` writes it; None for anything else, valid or not.
 
@@ -126,7 +136,9 @@ class Tickets:
         header, _, payload = signed.partition(".")
         if header != self._header or not ticket.isascii():
             return None
-        expected = urlsafe_b64encode(hmac.digest(self._key.encode(), signed.encode(), "sha256")).rstrip(b"=")
+        mac = self._mac.copy()
+        mac.update(signed.encode())
+        expected = urlsafe_b64encode(mac.digest()).rstrip(b"=")
         if not hmac.compare_digest(expected, signature.encode()):
             return None
         try:

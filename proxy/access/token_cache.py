@@ -1,4 +1,4 @@
-"""A cache of verified tokens: the token of a client that reconnects is not verified again.
+"""A cache of verified tokens and tickets: that of a client that reconnects is not verified again.
 
 Verifying an RSA signature costs more than the rest of a connect, and after an interruption of the network all
 clients reconnect at once.
@@ -28,7 +28,7 @@ class _Entry:
 
 
 class TokenCache:
-    """The verified tokens of a team; the oldest are forgotten first."""
+    """The verified tokens, or tickets, of a team; the oldest are forgotten first."""
 
     def __init__(self, most: int = MAX_CHARACTERS) -> None:
         self._most: Final = most

@@ -195,6 +195,36 @@ def test_a_ticket_that_was_minted_takes_the_short_cut() -> None:
     assert own._read_own(mint(tickets(team="search"))) is None
 
 
+def test_a_ticket_that_was_verified_is_not_verified_again_and_stays_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    by = tickets()
+    ticket = mint(by)
+    first = by.read(ticket, stream="chat", run=RUN, named=frozenset())
+    monkeypatch.setattr(Tickets, "_verify", None)  # calling it fails
+    assert by.read(ticket, stream="chat", run=RUN, named=frozenset()) == first
+    asked: dict[str, Any] = {"stream": "chat", "run": RUN, "named": frozenset()}
+    others: tuple[dict[str, Any], ...] = (
+        {"stream": "other"},
+        {"run": "other"},
+        {"named": frozenset({"org"})},
+    )
+    for other in others:
+        with pytest.raises(TicketRefused):
+            by.read(ticket, **asked | other)
+
+
+@pytest.mark.timeout(10)
+def test_a_ticket_that_was_verified_is_refused_once_it_has_expired() -> None:
+    by = tickets(lifetime=1.5)
+    ticket = mint(by)
+    expires_at = by.read(ticket, stream="chat", run=RUN, named=frozenset()).expires_at
+    while time.time() < expires_at:
+        time.sleep(0.02)
+    with pytest.raises(TicketRefused, match="expired"):
+        by.read(ticket, stream="chat", run=RUN, named=frozenset())
+
+
 def test_refusals_never_quote_the_ticket() -> None:
     for forged in (mint(tickets(key="another")), "planted-secret-in-a-ticket"):
         with pytest.raises(TicketRefused) as refused:
