@@ -52,6 +52,16 @@ FOUND: Final = (
     1475,  # a contested chunk has the next index of an attempt that began after it had come
     4613,  # the clock is put back in the last attempt; its chunks fit the first one
     6970,  # the same, live
+    53284,  # a chunk whose time is put back fits the first attempt, and would be the last one's next
+    52059,  # the same, three chunks
+    51389,  # the same, and the last attempt has no other chunk
+    22629,  # the same
+    51570,  # only the history has the last failure, and the chunks before it are timed after it
+    54020,  # the same, and it is the only one
+    22166,  # a failure overtakes the last chunk, whose worker's clock is ahead
+    55574,  # the same
+    56809,  # a contested chunk begins an execution, and came before that of the newest one
+    81948,  # the engine's clock is put back between a failure and the next attempt
 )
 LAGS: Final = (0.15, 0.3, 1.0, 5.0)  # seconds
 

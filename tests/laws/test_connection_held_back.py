@@ -114,6 +114,7 @@ def test_chunks_held_back_come_under_their_own_attempt_or_not_at_all(lag: float,
 @example(52879, 5.0)  # the history calls an attempt waiting whose failure was received
 @example(10001954, 5.0)  # an attempt that no source named begins again at index 0, and the run is cancelled
 @example(9021854, 5.0)  # the history calls an attempt waiting whose chunks were received
+@example(42031490, 5.0)  # an attempt whose failure came on no subscription, while the history is long behind
 @example(8016614, 5.0)  # the run failed, and no event of its last attempt was received
 def test_with_a_history_far_behind_each_chunk_is_published_or_a_gap(seed: int, lag: float) -> None:
     run, subscriptions, world = scenario(seed)

@@ -248,7 +248,8 @@ def _by_times(one: Execution, evidence: Evidence, *, newer: int) -> int | None:
         failure = evidence.failures.get(attempt - 1)
         if began is not None:
             earlier = one.first_at < began - (0 if newer else _START_LAG)
-            if not earlier and failure is not None and _clocks_disagree(one, failure):
+            came_before = failure is not None and failure.live and one.after < attempt - 1
+            if not earlier and came_before and _clocks_disagree(one, failure, began):
                 return UNKNOWN
         elif failure is not None and failure.failed_at is not None:
             earlier = one.first_at < failure.failed_at
@@ -272,15 +273,17 @@ def _in_the_future(one: Execution, evidence: Evidence) -> bool:
     return one.first_at > int(one.first_received_at * SECOND) + evidence.clock + _JITTER
 
 
-def _clocks_disagree(one: Execution, failure: Failure) -> bool:
-    """Whether, by its time, it was sent before the failure and also after the next attempt had begun.
+def _clocks_disagree(one: Execution, failure: Failure | None, began: int) -> bool:
+    """Whether times say nothing of what came before a failure, and is timed after the next attempt `began`.
 
-    The worker's clock was put back, or is behind the engine's. If it came before the failure did, nothing
-    decides; what came after the failure is the next attempt's.
+    It is timed before the failure too: the worker's clock was put back, or is behind the engine's. Or the
+    failure is timed long after that beginning: the engine's clock was put back in between.
     """
-    if failure.failed_at is None or one.first_at is None or not failure.live:
+    if failure is None or one.first_at is None:
         return False
-    return one.first_received_at <= failure.known_at and one.first_at < failure.failed_at - _JITTER
+    if failure.at is not None and failure.at > began + _SKEW:
+        return True
+    return failure.failed_at is not None and one.first_at < failure.failed_at - _JITTER
 
 
 def _still_the_same(evidence: Evidence, begun_at: float, now: float) -> bool:
