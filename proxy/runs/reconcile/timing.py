@@ -96,9 +96,9 @@ HISTORY_LAG_MOST: Final = 3.0
 LAG_WINDOW: Final = 30.0
 """The largest lag of the last one to two such times counts."""
 
-WAITING_PROOF: Final = 0.2
+WAITING_PROOF: Final = 0.7
 """Where the history says that an attempt waits for a worker, the attempt had not begun this long before what
-the answer knows."""
+the answer knows. On a loaded engine answers are that far behind before anything has measured it."""
 
 START_LAG: Final = 0.025
 """How much earlier than the attempt's start, as its worker reports it, the first chunk may be timed."""
@@ -129,9 +129,10 @@ FAILED_WAIT: Final = 1.0
 """How long the history must say FAILED before that is final: before a retry it says FAILED for some 60
 ms."""
 
-CANCEL_WAIT: Final = 1.0
-"""How long a cancellation that a subscription brought waits for the history, which knows whether it was a
-schedule timeout: that is a failure, with a reason."""
+CANCEL_WAIT: Final = 3.0
+"""How long a cancellation that a subscription brought waits at most for the history, which knows whether it
+was a schedule timeout: that is a failure, with a reason. The history of a loaded engine was over a second
+behind."""
 
 FAILURE_TEXT_WAIT: Final = 1.0
 """How long a failure waits for its text: a timeout's text is only in the core state, once the run is
