@@ -58,13 +58,15 @@ def work(index, parent):
 FORKING = """
 ready = os.pipe()
 fork = os.fork
+forks = []
 
 def fork_and_signal():
-    pid = fork()
-    if pid:
+    forks.append(fork())
+    if forks[-1]:
         os.read(ready[0], 1)
-        os.kill(os.getpid(), signal.SIGHUP)
-    return pid
+        if len(forks) == WHICH:
+            os.kill(os.getpid(), signal.SIGHUP)
+    return forks[-1]
 
 os.fork = fork_and_signal
 """
@@ -99,11 +101,13 @@ async def test_every_worker_gets_each_signal_also_a_second_one_and_the_highest_s
         assert "died" not in parent.output
 
 
-async def test_a_reload_reaches_a_worker_that_was_forked_just_before() -> None:
+@pytest.mark.parametrize("which", [0, 1])
+async def test_a_reload_reaches_a_worker_that_was_forked_just_before(which: int) -> None:
     handling = HANDLING.replace("up(index)", 'up(index)\n    os.write(ready[1], b".")')
-    async with supervised(FORKING + handling) as parent:
-        await parent.wait_for_output("reload 1")
-        await parent.wait_for_output("reload 0[^!]*reload 0")
+    async with supervised(FORKING.replace("WHICH", str(which + 1)) + handling) as parent:
+        for index in range(which + 1):
+            await parent.wait_for_output(f"reload {index}")
+        await parent.wait_for_output("up 1")
         parent.process.send_signal(signal.SIGTERM)
         for index in range(2):
             await parent.wait_for_output(f"stop {index} 1")
