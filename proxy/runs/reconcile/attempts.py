@@ -71,25 +71,27 @@ class Moment:
 
 
 def attribute(
-    one: Execution, before: Execution | None, evidence: Evidence, moment: Moment, *, newer: int
+    one: Execution, before: Execution | None, evidence: Evidence, moment: Moment, *, newer: int, in_turn: bool
 ) -> Attribution:
     """Which attempt `one` is; UNKNOWN where its times say a later one than the order of what came.
 
     `before` is the newest earlier execution whose attempt is known, `newer` the number of later executions.
+    `in_turn`: no other execution began between the same two failures, and one did right after the second.
     """
     decided = _decide(one, before, evidence, moment, newer=newer)
     if evidence.history_attempt and _answered(one, evidence) and one.counted is None:
         one.counted = evidence.history_attempt
-    if decided.attempt is not None and decided.attempt > _latest(one, before, evidence):
+    if decided.attempt is not None and decided.attempt > _latest(one, before, evidence, in_turn=in_turn):
         return Attribution(UNKNOWN)  # a clock was wrong, so its times say nothing
     return decided
 
 
-def _latest(one: Execution, before: Execution | None, evidence: Evidence) -> float:
+def _latest(one: Execution, before: Execution | None, evidence: Evidence, *, in_turn: bool) -> float:
     """The latest attempt that it can be, by the order in which chunks, failures and answers came.
 
     A retry's first chunk may come before the failure, but not by more than the failure can be late. Where it
-    sends again what the failed attempt has sent, the failure is late.
+    sends again what the failed attempt has sent, the failure is late. Where executions and failures came in
+    turn, and in the order of their times, that is their order, also if all came at once.
     """
     again = before.attempt if before is not None and one.first_index <= before.last_index else None
     latest = float("inf") if one.counted is None else max(one.counted, 1)
@@ -101,7 +103,9 @@ def _latest(one: Execution, before: Execution | None, evidence: Evidence) -> flo
             continue
         if one.first_at is not None and failure.at is not None:
             late += max(0, one.first_at - failure.at) / SECOND
-        if late > (LARGE_LATE if len(failure.text or "") > LARGE else SAME_FLUSH):
+        large = len(failure.text or "") > LARGE
+        before_it = in_turn and not large and _timed_before(one, failure)
+        if late > (LARGE_LATE if large else SAME_FLUSH) or before_it:
             latest = attempt
     return latest
 

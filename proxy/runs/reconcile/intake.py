@@ -249,7 +249,9 @@ class Intake:
         for n, execution in enumerate(step.executions.all, start=1):
             if execution.attempt is None:
                 newer = len(step.executions.all) - n
-                decided = attribute(execution, before, step.evidence, moment, newer=newer)
+                after = [one.after for one in step.executions.all]
+                in_turn = after.count(execution.after) == 1 and execution.after + 1 in after
+                decided = attribute(execution, before, step.evidence, moment, newer=newer, in_turn=in_turn)
                 if decided.attempt is None:
                     self._earliest_due.by(decided.until)
                     break

@@ -49,13 +49,14 @@ def decide(
     *,
     before: Execution | None = None,
     newer: int = 0,
+    in_turn: bool = False,
     history: bool = True,
     over: bool = False,
     now: float | None = None,
 ) -> Attribution:
     when = one.first_received_at if now is None else now
     moment = Moment(when, ATTEMPT_WAIT, history and not over, over)
-    return attribute(one, before, evidence, moment, newer=newer)
+    return attribute(one, before, evidence, moment, newer=newer, in_turn=in_turn)
 
 
 # -- the first execution that was received --
@@ -283,6 +284,16 @@ def test_what_goes_on_right_after_a_failure_and_is_timed_after_it_is_of_no_known
     assert decide(late, evidence, before=before) == Attribution(UNKNOWN)
     late.first_received_at = 4.0 + 2 * SAME_FLUSH
     assert decide(late, evidence, before=before) == Attribution(2)
+
+
+def test_what_came_in_turn_with_the_failures_and_in_the_order_of_times_is_of_no_later_attempt() -> None:
+    """A connection held all back; the engine's clock was ahead, and attempt 3 is timed before that."""
+    evidence = known(proven=3, history_as_of=9.0, began={3: at(0.7)})
+    for attempt, t in ((1, 0.86), (2, 1.06)):
+        evidence.attempt_failed(attempt, "E", at(t + 0.01), 6.0, live=True)
+    one = received(0.86, now=6.0)
+    assert decide(one, evidence, newer=2).attempt == 3
+    assert decide(one, evidence, newer=2, in_turn=True).attempt == UNKNOWN
 
 
 def test_after_a_failure_that_only_the_history_shows_its_next_answer_is_waited_for() -> None:
