@@ -61,6 +61,8 @@ FOUND: Final = (
     22166,  # a failure overtakes the last chunk, whose worker's clock is ahead
     55574,  # the same
     56809,  # a contested chunk begins an execution, and came before that of the newest one
+    44004593,  # the engine's clock is put back between a failure and the next attempt, by half a second
+    46000769,  # a contested chunk is placed when its failure has come, and came before that
     44004057,  # attempts that a connection held back come at once, in turn with their failures
     81948,  # the engine's clock is put back between a failure and the next attempt
 )

@@ -281,13 +281,13 @@ def _clocks_disagree(one: Execution, failure: Failure | None, began: int) -> boo
     """Whether times say nothing of what came before a failure, and is timed after the next attempt `began`.
 
     It is timed before the failure too: the worker's clock was put back, or is behind the engine's. Or the
-    failure is timed long after that beginning: the engine's clock was put back in between.
+    failure is timed after that beginning: the engine's clock was put back in between.
     """
     if failure is None or one.first_at is None:
         return False
-    if failure.at is not None and failure.at > began + _SKEW:
-        return True
-    return failure.failed_at is not None and one.first_at < failure.failed_at - _JITTER
+    if failure.failed_at is not None:
+        return failure.failed_at > began + _JITTER or one.first_at < failure.failed_at - _JITTER
+    return failure.at is not None and failure.at > began + _SKEW
 
 
 def _still_the_same(evidence: Evidence, begun_at: float, now: float) -> bool:

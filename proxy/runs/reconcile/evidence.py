@@ -195,10 +195,16 @@ class Evidence:
             self.end = None
         self.ended(end)
 
-    @property
-    def failed_live(self) -> int:
-        """The last attempt whose failure a subscription brought; 0: none."""
-        return max((attempt for attempt, failure in self.failures.items() if failure.live), default=0)
+    def failed_live(self, until: float) -> int:
+        """The last attempt whose failure a subscription had brought by then; 0: none."""
+        return max(
+            (
+                attempt
+                for attempt, failure in self.failures.items()
+                if failure.live_at is not None and failure.live_at <= until
+            ),
+            default=0,
+        )
 
     @property
     def without_text(self) -> bool:

@@ -90,7 +90,7 @@ class Intake:
         if what is Place.BEGINS:
             begun_at = one.live_starts.get((evidence.id, evidence.proven))
             execution.begun = None if begun_at is None or evidence.undecided else (evidence.proven, begun_at)
-            execution.after = evidence.failed_live
+            execution.after = evidence.failed_live(now)
             self.attribute(step, now)
         if what in {Place.KNOWN, Place.LATE}:
             self.late += what is Place.LATE
