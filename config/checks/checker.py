@@ -45,6 +45,7 @@ from config.checks.step_names import check_step_names
 from config.checks.workflows import check_workflows
 from config.expressions.api import ALLOW_FIELDS, EVENT_FIELDS
 from config.model.files import ProxyFile, SingleFile, TeamFile
+from config.model.wording import on_one_line
 from config.problems import ERROR, WARNING, Own, Problem, Severity, errors
 from config.source.nodes import MOST_PROBLEMS, Source
 from config.source.reader import read
@@ -104,7 +105,11 @@ def check(
             source.add(source.root.start, "wrong-type", message, "begin with `version: 1`")
     words = longest_first({*source.secrets, *values_of(source)})
     problems = tuple(
-        replace(found, message=without(found.message, words), hint=without(found.hint, words))
+        replace(
+            found,
+            message=on_one_line(without(found.message, words)),
+            hint=on_one_line(without(found.hint, words)),
+        )
         for found in ordered(source.problems)
     )
     return Checked(source, problems, None if errors(problems) else model, tuple(spans))

@@ -16,6 +16,8 @@ INVISIBLE: Final = re.compile(
 )
 """Characters that look like a blank or like nothing; they come with what is copied from pages and chats."""
 
+_BREAKING: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 
 class Resolved(str):
     """Text that came from ``${…}``: never shown, and read as a number or a boolean where one is needed."""
@@ -50,6 +52,11 @@ def character(one: str) -> str:
     """An invisible character's name and number."""
     name = unicodedata.name(one, "control character").lower()
     return f"a {name} (U+{ord(one):04X})"
+
+
+def on_one_line(text: str) -> str:
+    """`text` with its line breaks and control characters as escapes: a name of a file may have any."""
+    return _BREAKING.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def flaw(text: str) -> str:

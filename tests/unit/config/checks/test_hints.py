@@ -545,3 +545,23 @@ def test_text_chunks_that_a_rule_for_json_skips_are_warned_of(one: str, other: s
     assert [each.code for each in passed_on.problems] == []
     turned = checked(f"{head}      - {TEXT % other}\n      - {JSON_FIRST % one}\n")
     assert [each.code for each in turned.problems] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEAD + '"a\\nb": 1\n',
+        HEAD + 'streams: {"a\\nb": {}}\n',
+        steps('"a\\nb"'),
+        rule('"a\\u2028\\e[2J": 1'),
+        events('"a\\nb"'),
+        stream('path: "/a\\n/{workflowRunId}"'),
+        rule('data: {"a\\nb": "pay load"}'),
+        rule('data: "payload.\\"a\\\\nb\\" ? 1"'),
+    ],
+)
+def test_a_message_is_one_line_whatever_a_name_has_in_it(text: str) -> None:
+    problems = checked(text).problems
+    assert problems
+    for problem in problems:
+        assert f"{problem.message}{problem.hint}".isprintable(), problem
