@@ -68,9 +68,8 @@ class Tickets:
         self._key: Final = _derive(key, team)
         own = jwt.encode({}, self._key, algorithm="HS256", headers={"typ": TYPE})
         self._header: Final = own.partition(".")[0]
-        self._mac: Final = hmac.new(
-            self._key.encode(), digestmod="sha256"
-        )  # copied, so the key is set up once
+        # Copied for each ticket, so that the key is set up once.
+        self._mac: Final = hmac.new(self._key.encode(), digestmod="sha256")
         self._cache: Final = TokenCache()  # an EventSource reconnects with the ticket that it has
         self._lifetime: Final = lifetime
         self._now: Final = now

@@ -162,7 +162,7 @@ class Backlog(Generic[E]):
 
     def reaches(self, place: int) -> bool:
         """Whether no entry after `place` was evicted."""
-        return place >= self.last - len(self._recent) + self._head  # `first` without its call
+        return place + 1 >= self.first
 
     def aside(self, place: int) -> list[tuple[int, E]]:
         """The lasting entries after `place` that were moved aside, with their numbers."""
