@@ -22,7 +22,7 @@ from proxy.runs.lag import LagMeter
 from proxy.runs.lookup import Finder
 from proxy.runs.quota import SubscriptionQuota
 from proxy.runs.reconcile.states import HistoryLag
-from proxy.runs.tap import Tap
+from proxy.runs.tap.tap import Tap
 from proxy.streams.backlog import Backlog
 from proxy.streams.retained import RetainedItem
 from proxy.streams.run_session import RunSession

@@ -28,7 +28,7 @@ from proxy.runs.follower import RunFollower
 from proxy.runs.observer import Observer
 from proxy.runs.reconcile.rebuild import rebuild
 from proxy.runs.reconcile.timing import LAG_IDLE, SETTLE
-from proxy.runs.tap import Tap
+from proxy.runs.tap.tap import Tap
 from proxy.simulator import Engine
 from proxy.simulator.recordings.client import Client
 from tests.support.real_engine import RealWorker, contract_worker, run_worker

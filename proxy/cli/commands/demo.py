@@ -77,7 +77,7 @@ async def demo(path: Path, port: int, speed: float) -> int:
         click.echo(f"demo: cannot listen on {HOST}:{port}: {error.strerror or error}; try --port 0", err=True)
         return CANNOT_LISTEN
     with sock:
-        # Hangups at the end of a run are off: the first one would be the last (`proxy.runs.tap_keepalive`).
+        # Hangups at the end of a run are off: the first one would be the last (`proxy.runs.tap.keepalive`).
         async with Engine(demo_script(), speed=speed, quirks={"metadata-hangup": False}) as engine:
             env = {**os.environ, **engine.env}
             try:

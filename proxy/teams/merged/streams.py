@@ -10,7 +10,7 @@ from proxy.core.observations import CoreState
 from proxy.hatchet.upstream import Upstream
 from proxy.log.cursor import Cursor
 from proxy.observability.counters import TeamCounters
-from proxy.runs.tap import Tap
+from proxy.runs.tap.tap import Tap
 from proxy.streams.merged.membership import Membership
 from proxy.streams.merged.session import MergedSession
 from proxy.streams.run_session import RunSession

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from proxy.core.observations import Kind, ListedRun, LiveEvent, Status
 from proxy.hatchet.errors import HatchetAway
-from proxy.runs.tap import Tap
-from proxy.runs.tap_keepalive import AGAIN, BETWEEN, LOOKS, REFUSALS
+from proxy.runs.tap.keepalive import AGAIN, BETWEEN, LOOKS, REFUSALS
+from proxy.runs.tap.tap import Tap
 from tests.support.fakes import FakeSubscription, FakeUpstream, HandClock, rest
 from tests.unit.runs.test_follower import RUN, chunk, completed, core, hangup, started
 

@@ -18,7 +18,7 @@ from proxy.runs.event_buffer import OVERHEAD
 from proxy.runs.feeds import TAP_WAIT
 from proxy.runs.follower import RunFollower
 from proxy.runs.subscription import SPREAD
-from proxy.runs.tap import ENDED_FOR, IDLE_FOR, SWEEP, Tap
+from proxy.runs.tap.tap import ENDED_FOR, IDLE_FOR, SWEEP, Tap
 from tests.support.fakes import FakeSubscription, FakeUpstream, HandClock, rest
 from tests.unit.runs.test_follower import RUN, TRACE, chunk, completed, core, failed, hangup, past, started
 

@@ -30,8 +30,8 @@ from proxy.runs.lag import LagMeter
 from proxy.runs.observer import Observer
 from proxy.runs.reconcile.subscription_state import Pulse
 from proxy.runs.subscription import Subscription
-from proxy.runs.tap_keepalive import TapKeepalive
-from proxy.runs.tap_probe import TapProbe
+from proxy.runs.tap.keepalive import TapKeepalive
+from proxy.runs.tap.probe import TapProbe
 
 BUDGET: Final = 64 * 1024 * 1024  # bytes of buffers, where the team has no limit of its own
 ENDED_FOR: Final = 300.0  # seconds that a run is buffered after something that looked like its end

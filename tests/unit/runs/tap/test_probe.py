@@ -10,9 +10,9 @@ from proxy.core.events import GapCause, StepGap
 from proxy.core.observations import Kind, ListedRun, LiveEvent, Status
 from proxy.hatchet.codec import KEEPALIVE_INDEX
 from proxy.hatchet.errors import HatchetAway
-from proxy.runs.tap_probe import DEAF, ECHO, SILENT
+from proxy.runs.tap.probe import DEAF, ECHO, SILENT
+from tests.unit.runs.tap.test_tap import OTHER, PAIR, Team, opened_team, paired
 from tests.unit.runs.test_follower import RUN, chunk, completed, core, started
-from tests.unit.runs.test_tap import OTHER, PAIR, Team, opened_team, paired
 
 ECHOED = LiveEvent(OTHER, Kind.STREAM, OTHER, "", None, None, KEEPALIVE_INDEX)
 LOST = StepGap(GapCause.UPSTREAM, "task", 1, None)
